@@ -1,0 +1,1 @@
+//! Roomcast: a Socket.IO server.

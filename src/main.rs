@@ -1,0 +1,3 @@
+//! The `roomcast` server.
+
+fn main() {}
