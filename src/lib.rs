@@ -1,1 +1,4 @@
 //! Roomcast: a Socket.IO server.
+
+pub mod config;
+pub mod metrics;

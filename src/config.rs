@@ -1,0 +1,290 @@
+//! Options, as plain data. A leaf: every module may read it, it reads nothing.
+//!
+//! [`Config`] holds the options of one [`Io`](crate::Io), with the official
+//! server's names and defaults; [`Settings`] is the whole tree of the `roomcast`
+//! binary, of which `[engine]` is a [`Config`].
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use roomcast_protocol::engine::Transport;
+use serde::{Deserialize, Serialize};
+
+/// Options of an [`Io`](crate::Io): Engine.IO and Socket.IO in one flat struct.
+///
+/// Durations are written with their unit in files (`"25s"`, `"500ms"`), sizes in bytes.
+/// [`Io::builder`](crate::Io::builder) checks the values at `build`, never at use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Path of the Socket.IO endpoint. Default `/socket.io/`.
+    pub path: String,
+    /// Transports a client may open a session with. Default both.
+    pub transports: Vec<Transport>,
+    /// Whether a polling session may go on over WebSocket. Default `true`.
+    pub allow_upgrades: bool,
+    /// Time between a pong and the next ping. Default 25 s.
+    #[serde(with = "humantime_serde")]
+    pub ping_interval: Duration,
+    /// How long the pong may take. Default 20 s (the binary: 60 s).
+    #[serde(with = "humantime_serde")]
+    pub ping_timeout: Duration,
+    /// How long an upgrade may take before its WebSocket is dropped; the polling
+    /// session survives. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub upgrade_timeout: Duration,
+    /// Largest Engine.IO packet in bytes on WebSocket, and largest body of a POST.
+    /// Advertised as `maxPayload`, `maxHttpBufferSize` of the official server.
+    /// Default 1,000,000. One connection may hold this much while a message arrives.
+    pub max_payload: usize,
+    /// How long a client may take to join a first namespace. Default 45 s.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long request headers may take to arrive; also how long a connection may
+    /// stay open without a request. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// How long the body of a POST may take to arrive. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// How long a message may take from its first to its last byte: a WebSocket message,
+    /// and the attachments of a binary packet. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub message_timeout: Duration,
+    /// How long a closing session may take to flush what is queued. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub close_timeout: Duration,
+    /// Bytes that may wait for one client; above, the session is closed. A packet is
+    /// always accepted when nothing else waits. Default 1 MiB.
+    pub outbox_bytes: usize,
+    /// Bytes of request headers kept for `Socket::handshake`. Default 2,048.
+    pub handshake_header_bytes: usize,
+    /// Binary attachments an incoming packet may have. Default 10.
+    pub max_attachments: usize,
+    /// Handlers of one connection that may wait at the same time; further events are
+    /// parked. Default 64.
+    pub max_in_flight: usize,
+    /// Events of one connection that may be parked, together no larger than
+    /// `outbox_bytes`; past that the connection is closed. Default 4,096.
+    pub max_parked_events: usize,
+    /// Acknowledgements of one socket that may be outstanding. Default 1,024.
+    pub max_pending_acks: usize,
+    /// Rooms one socket may be in. Default 1,000.
+    pub max_rooms_per_socket: usize,
+    /// Namespaces one connection may join. Default 32.
+    pub max_namespaces_per_connection: usize,
+    /// WebSocket frames one message may be split into. Default 16,384.
+    pub max_fragments: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io/".into(),
+            transports: vec![Transport::Polling, Transport::WebSocket],
+            allow_upgrades: true,
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
+            max_payload: 1_000_000,
+            connect_timeout: Duration::from_secs(45),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            message_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(30),
+            outbox_bytes: 1 << 20,
+            handshake_header_bytes: 2048,
+            max_attachments: 10,
+            max_in_flight: 64,
+            max_parked_events: 4096,
+            max_pending_acks: 1024,
+            max_rooms_per_socket: 1000,
+            max_namespaces_per_connection: 32,
+            max_fragments: 16_384,
+        }
+    }
+}
+
+/// The whole configuration of the `roomcast` binary: one TOML file, every key also an
+/// environment variable.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address, profile, shutdown.
+    pub server: Server,
+    /// The Socket.IO server's own options.
+    pub engine: Config,
+    /// Who may come in.
+    pub auth: Auth,
+    /// Presence of users in conversations.
+    pub presence: Presence,
+    /// Where messages are kept.
+    pub store: Store,
+    /// Log output.
+    pub log: Log,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            engine: Config {
+                ping_timeout: Duration::from_secs(60),
+                ..Config::default()
+            },
+            auth: Auth::default(),
+            presence: Presence::default(),
+            store: Store::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The profile in force: the configured one, else development on a loopback address
+    /// and production on any other.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.server.profile.unwrap_or({
+            if self.server.listen.ip().is_loopback() {
+                Profile::Development
+            } else {
+                Profile::Production
+            }
+        })
+    }
+
+    /// Whether guests may enter: the configured value, else only in development.
+    #[must_use]
+    pub fn guests(&self) -> bool {
+        self.auth
+            .guests
+            .unwrap_or(self.profile() == Profile::Development)
+    }
+}
+
+/// Section `[server]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address to listen on. Default `127.0.0.1:3000`. Alias `ROOMCAST_LISTEN`.
+    pub listen: SocketAddr,
+    /// `development` or `production`. Default: development on loopback. Alias
+    /// `ROOMCAST_PROFILE`.
+    pub profile: Option<Profile>,
+    /// Origins that browsers may come from besides the server's own. Default
+    /// `http://localhost:5173`. Alias `ALLOWED_ORIGINS`.
+    pub allowed_origins: Vec<String>,
+    /// How long a stop may take before connections are cut. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            profile: None,
+            allowed_origins: vec!["http://localhost:5173".into()],
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the server may assume about its surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "two profiles are the design")]
+pub enum Profile {
+    /// Guests may enter and the Lobby exists.
+    Development,
+    /// Nobody enters without credentials.
+    Production,
+}
+
+/// Section `[auth]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Whether guests may enter. Default: only in the development profile.
+    pub guests: Option<bool>,
+}
+
+/// Section `[presence]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Presence {
+    /// How long a user who lost the connection still counts as present. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Section `[store]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:PATH` or `memory:`. Default `sqlite:roomcast.db`. Alias `ROOMCAST_STORE`.
+    pub url: String,
+    /// What an acknowledged message survives. Default [`Durability::Normal`].
+    pub durability: Durability,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:roomcast.db".into(),
+            durability: Durability::Normal,
+        }
+    }
+}
+
+/// What an acknowledged message survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Durability {
+    /// A killed process; a power failure may cost the last moments.
+    Normal,
+    /// A power failure too, at one disk flush per transaction.
+    Full,
+}
+
+/// Section `[log]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Filter in the syntax of `tracing`'s `EnvFilter`. Default `info`.
+    pub level: String,
+    /// Human-readable lines or JSON. Default human.
+    pub format: LogFormat,
+    /// File to write to, a new one every day; standard output when absent.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::Human,
+            file: None,
+        }
+    }
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// One readable line per event.
+    Human,
+    /// One JSON object per line.
+    Json,
+}

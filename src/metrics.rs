@@ -1,0 +1,203 @@
+//! Counters and gauges, rendered as Prometheus text. A leaf: it knows no other module.
+//!
+//! Every row of the table below is one atomic. Names that come from a peer never become
+//! labels, so the table cannot grow.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+};
+
+macro_rules! table {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($variant:ident => $family:literal $([$label:literal = $value:literal])?),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        $vis enum $name {
+            $(#[doc = concat!("`", $family $(, "{", $label, "=\"", $value, "\"}")?, "`")] $variant),+
+        }
+
+        impl $name {
+            const ROWS: &'static [(&'static str, &'static str)] =
+                &[$(($family, concat!("" $(, "{", $label, "=\"", $value, "\"}")?))),+];
+        }
+    };
+}
+
+table! {
+    /// What only grows.
+    pub enum Counter {
+        SessionsOpened => "roomcast_sessions_opened_total",
+        ClosedTransportClose => "roomcast_sessions_closed_total"["reason" = "transport close"],
+        ClosedTransportError => "roomcast_sessions_closed_total"["reason" = "transport error"],
+        ClosedPingTimeout => "roomcast_sessions_closed_total"["reason" = "ping timeout"],
+        ClosedParseError => "roomcast_sessions_closed_total"["reason" = "parse error"],
+        ClosedForced => "roomcast_sessions_closed_total"["reason" = "forced close"],
+        ClosedServer => "roomcast_sessions_closed_total"["reason" = "forced server close"],
+        ClosedShutdown => "roomcast_sessions_closed_total"["reason" = "server shutting down"],
+        ClosedOverflow => "roomcast_sessions_closed_total"["reason" = "overflow"],
+        Upgrades => "roomcast_upgrades_total"["result" = "done"],
+        UpgradesFailed => "roomcast_upgrades_total"["result" = "failed"],
+        RejectedTransport => "roomcast_requests_rejected_total"["reason" = "transport unknown"],
+        RejectedSession => "roomcast_requests_rejected_total"["reason" = "session id unknown"],
+        RejectedMethod => "roomcast_requests_rejected_total"["reason" = "bad handshake method"],
+        RejectedRequest => "roomcast_requests_rejected_total"["reason" = "bad request"],
+        RejectedForbidden => "roomcast_requests_rejected_total"["reason" = "forbidden"],
+        RejectedVersion => "roomcast_requests_rejected_total"["reason" = "unsupported protocol version"],
+        RejectedHandshake => "roomcast_requests_rejected_total"["reason" = "websocket handshake"],
+        RejectedTooLarge => "roomcast_requests_rejected_total"["reason" = "payload too large"],
+        RejectedTimeout => "roomcast_requests_rejected_total"["reason" = "timeout"],
+        RejectedOverlap => "roomcast_requests_rejected_total"["reason" = "overlap"],
+        RejectedMalformed => "roomcast_requests_rejected_total"["reason" = "malformed http"],
+        FrameErrors => "roomcast_decode_errors_total"["layer" = "websocket"],
+        EnginePacketErrors => "roomcast_decode_errors_total"["layer" = "engine.io"],
+        SocketPacketErrors => "roomcast_decode_errors_total"["layer" = "socket.io"],
+        MessagesReceived => "roomcast_messages_received_total",
+        BytesReceived => "roomcast_bytes_received_total",
+        FramesSent => "roomcast_frames_sent_total",
+        BytesSent => "roomcast_bytes_sent_total",
+        Writes => "roomcast_writes_total",
+        VolatileDropped => "roomcast_frames_dropped_total"["reason" = "volatile"],
+        AcceptErrors => "roomcast_accept_errors_total",
+        SocketsConnected => "roomcast_sockets_connected_total",
+        SocketsRefused => "roomcast_sockets_refused_total",
+        EventsHandled => "roomcast_events_handled_total",
+        EventsUnhandled => "roomcast_events_unhandled_total",
+        EventsInvalid => "roomcast_events_invalid_total",
+        HandlerPanics => "roomcast_handler_panics_total",
+        HandlersSlow => "roomcast_handlers_slow_total",
+        AcksTimedOut => "roomcast_acks_timed_out_total",
+        AcksUnknown => "roomcast_acks_unknown_total",
+        StoreErrors => "roomcast_store_errors_total",
+        StoreCommits => "roomcast_store_commits_total",
+        MessagesStored => "roomcast_messages_stored_total",
+    }
+}
+
+table! {
+    /// What goes up and down.
+    pub enum Gauge {
+        Connections => "roomcast_connections",
+        SessionsPolling => "roomcast_sessions"["transport" = "polling"],
+        SessionsWebSocket => "roomcast_sessions"["transport" = "websocket"],
+        Sockets => "roomcast_sockets",
+        Rooms => "roomcast_rooms",
+        AcksPending => "roomcast_acks_pending",
+        HandlersDetached => "roomcast_handlers_detached",
+    }
+}
+
+/// The metrics of one server. Shared by reference; counting is one relaxed addition.
+pub struct Metrics {
+    counters: [AtomicU64; Counter::ROWS.len()],
+    gauges: [AtomicI64; Gauge::ROWS.len()],
+}
+
+impl Metrics {
+    /// All rows at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            counters: [const { AtomicU64::new(0) }; Counter::ROWS.len()],
+            gauges: [const { AtomicI64::new(0) }; Gauge::ROWS.len()],
+        }
+    }
+
+    /// Adds one to a counter.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n` to a counter.
+    pub fn add(&self, counter: Counter, n: u64) {
+        if let Some(cell) = self.counters.get(counter as usize) {
+            cell.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// The value of a counter.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters
+            .get(counter as usize)
+            .map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Moves a gauge by `delta`.
+    pub fn shift(&self, gauge: Gauge, delta: i64) {
+        if let Some(cell) = self.gauges.get(gauge as usize) {
+            cell.fetch_add(delta, Ordering::Relaxed);
+        }
+    }
+
+    /// The value of a gauge.
+    #[must_use]
+    pub fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges
+            .get(gauge as usize)
+            .map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// All rows in the Prometheus text format (version 0.0.4).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::with_capacity(4096);
+        let counters = Counter::ROWS.iter().zip(&self.counters);
+        render(
+            &mut out,
+            "counter",
+            counters.map(|(row, cell)| (row, cell.load(Ordering::Relaxed) as i128)),
+        );
+        let gauges = Gauge::ROWS.iter().zip(&self.gauges);
+        render(
+            &mut out,
+            "gauge",
+            gauges.map(|(row, cell)| (row, i128::from(cell.load(Ordering::Relaxed)))),
+        );
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+fn render<'a>(
+    out: &mut String,
+    kind: &str,
+    rows: impl Iterator<Item = (&'a (&'static str, &'static str), i128)>,
+) {
+    let mut last = "";
+    for ((family, labels), value) in rows {
+        if *family != last {
+            let _ = writeln!(out, "# TYPE {family} {kind}");
+            last = family;
+        }
+        let _ = writeln!(out, "{family}{labels} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_rendered_with_one_type_line_per_family() {
+        let metrics = Metrics::new();
+        metrics.count(Counter::ClosedPingTimeout);
+        metrics.shift(Gauge::Sockets, 3);
+        metrics.shift(Gauge::Sockets, -1);
+        let text = metrics.render();
+        assert!(text.contains("roomcast_sessions_closed_total{reason=\"ping timeout\"} 1\n"));
+        assert!(text.contains("# TYPE roomcast_sockets gauge\nroomcast_sockets 2\n"));
+        assert_eq!(text.matches("# TYPE roomcast_sessions_closed_total").count(), 1);
+    }
+}
