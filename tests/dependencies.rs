@@ -1,0 +1,61 @@
+//! `docs/dependencies.md` gives a reason for every dependency, and for nothing else.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+#[test]
+fn every_dependency_of_the_server_has_a_reason() {
+    compare("Cargo.toml");
+}
+
+#[test]
+fn every_dependency_of_the_codec_has_a_reason() {
+    compare("protocol/Cargo.toml");
+}
+
+fn compare(manifest: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let declaration = fs::read_to_string(root.join(manifest)).unwrap();
+    let document = fs::read_to_string(root.join("docs/dependencies.md")).unwrap();
+    let named = declared(&declaration);
+    let explained = explained(&document, manifest);
+    assert!(!named.is_empty(), "no dependency found in {manifest}");
+    let silent: Vec<_> = named.difference(&explained).collect();
+    assert!(
+        silent.is_empty(),
+        "docs/dependencies.md says nothing about {silent:?}"
+    );
+    let stale: Vec<_> = explained.difference(&named).collect();
+    assert!(
+        stale.is_empty(),
+        "docs/dependencies.md explains what {manifest} has not: {stale:?}"
+    );
+}
+
+/// The keys of all dependency tables of a manifest but the workspace's list of versions.
+fn declared(manifest: &str) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    let mut inside = false;
+    for line in manifest.lines() {
+        if let Some(table) = line.strip_prefix('[') {
+            let table = table.trim_end_matches(']');
+            inside = table != "workspace.dependencies" && table.ends_with("dependencies");
+        } else if inside && let Some((name, _)) = line.split_once('=') {
+            names.insert(name.trim());
+        }
+    }
+    names
+}
+
+/// The names that open a list item under the heading of `manifest`.
+fn explained<'a>(document: &'a str, manifest: &str) -> BTreeSet<&'a str> {
+    let heading = format!("## `{manifest}`");
+    let section = document.lines().skip_while(|line| *line != heading).skip(1);
+    section
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("- `")?.split_once("`: "))
+        .filter(|(_, reason)| !reason.trim().is_empty())
+        .map(|(name, _)| name)
+        .collect()
+}
