@@ -1,0 +1,64 @@
+use std::{fmt, ops::Deref};
+
+/// The payload of a ping or pong: at most 125 bytes, kept without an allocation.
+#[derive(Clone)]
+pub struct Control {
+    bytes: [u8; MAX],
+    /// `len <= MAX`
+    len: u8,
+}
+
+impl Control {
+    pub(super) const EMPTY: Self = Self {
+        bytes: [0; MAX],
+        len: 0,
+    };
+
+    /// Appends as much of `data` as fits.
+    pub(super) fn extend(&mut self, data: &[u8]) {
+        let start = usize::from(self.len);
+        let room = self.bytes.get_mut(start..).unwrap_or_default();
+        let taken = data.len().min(room.len());
+        room.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        // Both summands are at most MAX and so is their sum: `room` is what MAX leaves of `start`.
+        self.len += taken as u8;
+    }
+
+    /// The bytes, to be unmasked in place.
+    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.bytes
+            .get_mut(..usize::from(self.len))
+            .unwrap_or_default()
+    }
+}
+
+impl Deref for Control {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Control {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for Control {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Control {}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+/// "All control frames MUST have a payload length of 125 bytes or less" (RFC 6455 section 5.5).
+pub(super) const MAX: usize = 125;

@@ -1,0 +1,414 @@
+use std::mem;
+
+use bytes::Bytes;
+
+use super::{
+    CloseFrame, Control, FrameError, MAX_HEADER, Opcode,
+    header::{Header, RSV, Rules},
+    mask,
+    message::{Kind, Message},
+};
+
+/// Turns the bytes that a peer sent into [`Event`]s.
+///
+/// Give it what was read from the connection, in any pieces, and call [`decode`](Self::decode) until it
+/// answers `Ok(None)`. The same bytes give the same events however they were cut.
+///
+/// # Memory
+///
+/// An idle decoder owns no heap memory. A message that lies whole in one input slice costs one
+/// allocation of its size and one copy, unmasked on the way. Of an incomplete one only the bytes received
+/// are held, in a buffer of at most twice their number, whatever length its header announces.
+///
+/// # After the end
+///
+/// After [`Event::Close`] everything further is swallowed: "the WebSocket connection is closed" for the
+/// peer, and what it still sends has no meaning (RFC 6455 section 5.5.1). After an error every call
+/// swallows its input too and gives that error again.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    /// The data message in progress: between its fragments, or inside one of its frames.
+    message: Option<Message>,
+    state: State,
+    role: Role,
+    /// The reserved bits that an extension claims.
+    allowed: u8,
+    /// The reserved bits of the data message that was given out last.
+    rsv: u8,
+}
+
+/// Which end of the connection reads.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "a connection has two ends")]
+pub enum Role {
+    /// Reads what a client sent, which must be masked.
+    Server,
+    /// Reads what a server sent, which must not be masked.
+    Client,
+}
+
+/// How much one message may cost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of one message, all its fragments together; 1,000,000 by default. More is refused with
+    /// [`FrameError::MessageTooBig`] when the header that announces it is read, before its payload.
+    pub max_message: usize,
+    /// Frames of one message; 16,384 by default. One more is refused with
+    /// [`FrameError::TooManyFragments`], which also ends a flood of empty fragments. Each message
+    /// counts anew.
+    pub max_fragments: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message: 1_000_000,
+            max_fragments: 16_384,
+        }
+    }
+}
+
+/// What a peer said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "RFC 6455 has these five and reserves the rest"
+)]
+pub enum Event {
+    /// A text message. Valid UTF-8, unless an extension claims it ([`Decoder::rsv`] is not zero).
+    Text(Bytes),
+    /// A binary message.
+    Binary(Bytes),
+    /// A ping, to be answered with a pong of the same payload.
+    Ping(Control),
+    /// A pong, asked for or not.
+    Pong(Control),
+    /// The peer closes the connection; with a code, or without.
+    Close(Option<CloseFrame>),
+}
+
+/// Where in the stream the decoder is.
+#[derive(Debug)]
+enum State {
+    /// Between frames, or inside a header of which `len` bytes have come.
+    Header { bytes: [u8; MAX_HEADER], len: u8 },
+    /// Inside the payload of a data frame.
+    Data {
+        fin: bool,
+        /// The masking key, turned so that it begins at the next byte.
+        mask: Option<[u8; 4]>,
+        missing: usize,
+    },
+    /// Inside the payload of a control frame.
+    Control {
+        signal: Signal,
+        mask: Option<[u8; 4]>,
+        /// At most 125.
+        missing: u8,
+        /// What was received, still masked.
+        payload: Box<Control>,
+    },
+    /// The peer has closed.
+    Closed,
+    /// The peer broke the protocol.
+    Failed(FrameError),
+}
+
+impl State {
+    const IDLE: Self = Self::Header {
+        bytes: [0; MAX_HEADER],
+        len: 0,
+    };
+}
+
+/// The opcodes of control frames.
+#[derive(Clone, Copy, Debug)]
+enum Signal {
+    Close,
+    Ping,
+    Pong,
+}
+
+impl Decoder {
+    /// A decoder at the start of a connection, behind the handshake.
+    #[must_use]
+    pub fn new(role: Role, limits: Limits) -> Self {
+        Self {
+            limits,
+            message: None,
+            state: State::IDLE,
+            role,
+            allowed: 0,
+            rsv: 0,
+        }
+    }
+
+    /// Lets data messages carry the reserved bits of `allowed` (`0x40`, `0x20`, `0x10`), which an
+    /// extension has negotiated.
+    ///
+    /// The bits may be set on the first frame of a data message and nowhere else. A text message that
+    /// has one is not checked for UTF-8, because it is not text before the extension has undone its
+    /// work; [`rsv`](Self::rsv) tells such messages from others.
+    #[must_use]
+    pub fn with_rsv(mut self, allowed: u8) -> Self {
+        self.allowed = allowed & RSV;
+        self
+    }
+
+    /// Takes from the front of `input` until something has happened.
+    ///
+    /// `Ok(None)`: all of the input was consumed and more is needed.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke RFC 6455 or a limit. The input is consumed; see [`FrameError::close_code`].
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
+        let result = self.advance(input);
+        if let Err(error) = result {
+            self.state = State::Failed(error);
+            self.message = None;
+            *input = &[];
+        }
+        result
+    }
+
+    /// Whether nothing of a frame or of a fragmented message is held.
+    ///
+    /// A peer that leaves the decoder in the middle of a message for too long holds memory and should
+    /// be given a deadline.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        match self.state {
+            State::Header { len, .. } => len == 0 && self.message.is_none(),
+            State::Data { .. } | State::Control { .. } => false,
+            State::Closed | State::Failed(_) => true,
+        }
+    }
+
+    /// Bytes of heap memory held for what has come of an incomplete message.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let control = match self.state {
+            State::Control { .. } => size_of::<Control>(),
+            State::Header { .. } | State::Data { .. } | State::Closed | State::Failed(_) => 0,
+        };
+        control + self.message.as_ref().map_or(0, Message::capacity)
+    }
+
+    /// The reserved bits of the data message that was given out last (`0x40`, `0x20`, `0x10`).
+    #[must_use]
+    pub fn rsv(&self) -> u8 {
+        self.rsv
+    }
+
+    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
+        loop {
+            let event = match self.state {
+                State::Header { .. } => {
+                    let Some(header) = self.read_header(input)? else {
+                        return Ok(None);
+                    };
+                    self.begin(&header, input)?
+                }
+                State::Data { missing, .. } if missing > 0 && input.is_empty() => return Ok(None),
+                State::Data { fin, mask, missing } => self.read_data(fin, mask, missing, input)?,
+                State::Control { .. } if input.is_empty() => return Ok(None),
+                State::Control { .. } => self.read_control(input)?,
+                State::Closed => {
+                    *input = &[];
+                    return Ok(None);
+                }
+                State::Failed(error) => return Err(error),
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Reads a header in place, or byte by byte if it came in pieces.
+    fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
+        let rules = Rules {
+            role: self.role,
+            rsv: self.allowed,
+            open: self.message.is_some(),
+            room: self
+                .limits
+                .max_message
+                .saturating_sub(self.message.as_ref().map_or(0, Message::len)),
+        };
+        let State::Header { bytes, len } = &mut self.state else {
+            return Ok(None);
+        };
+        if *len == 0
+            && let Some((header, rest)) = rules.decode(input)?
+        {
+            *input = rest;
+            return Ok(Some(header));
+        }
+        while let Some((&byte, rest)) = input.split_first() {
+            *input = rest;
+            if let Some(next) = bytes.get_mut(usize::from(*len)) {
+                *next = byte;
+                *len += 1;
+            }
+            let received = bytes.get(..usize::from(*len)).unwrap_or_default();
+            if let Some((header, _)) = rules.decode(received)? {
+                *len = 0;
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Enters the payload of a frame.
+    #[inline]
+    fn begin(&mut self, header: &Header, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
+        let kind = match header.opcode {
+            Opcode::Close => return self.begin_control(Signal::Close, header, input),
+            Opcode::Ping => return self.begin_control(Signal::Ping, header, input),
+            Opcode::Pong => return self.begin_control(Signal::Pong, header, input),
+            Opcode::Text if header.rsv != 0 => Some(Kind::ExtendedText),
+            Opcode::Text => Some(Kind::Text),
+            Opcode::Binary => Some(Kind::Binary),
+            Opcode::Continuation => None,
+        };
+        match (kind, &mut self.message) {
+            (Some(kind), message) => *message = Some(Message::new(kind, header.rsv)),
+            (None, Some(message)) if message.fragments >= self.limits.max_fragments => {
+                return Err(FrameError::TooManyFragments);
+            }
+            (None, Some(message)) => message.fragments += 1,
+            (None, None) => return Err(FrameError::UnexpectedContinuation),
+        }
+        self.read_data(header.fin, header.mask, header.len, input)
+    }
+
+    /// Takes what there is of a data frame; an event if that ends a message.
+    fn read_data(
+        &mut self,
+        fin: bool,
+        mask: Option<[u8; 4]>,
+        missing: usize,
+        input: &mut &[u8],
+    ) -> Result<Option<Event>, FrameError> {
+        let data = take(input, missing);
+        let Some(message) = &mut self.message else {
+            return Err(FrameError::UnexpectedContinuation);
+        };
+        message.extend(data, mask, fin.then_some(missing))?;
+        if data.len() < missing {
+            self.state = State::Data {
+                fin,
+                mask: mask.map(|key| mask::rotate(key, data.len())),
+                missing: missing - data.len(),
+            };
+            return Ok(None);
+        }
+        self.state = State::IDLE;
+        match self.message.take_if(|_| fin) {
+            Some(message) => self.finish(message).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn finish(&mut self, message: Message) -> Result<Event, FrameError> {
+        self.rsv = message.rsv;
+        match message.kind {
+            Kind::Text | Kind::ExtendedText => message.finish().map(Event::Text),
+            Kind::Binary => message.finish().map(Event::Binary),
+        }
+    }
+
+    /// Enters a control frame, which rarely comes in pieces: only then its payload goes to the heap.
+    fn begin_control(
+        &mut self,
+        signal: Signal,
+        header: &Header,
+        input: &mut &[u8],
+    ) -> Result<Option<Event>, FrameError> {
+        let mut payload = Control::EMPTY;
+        let data = take(input, header.len);
+        payload.extend(data);
+        let missing = header.len - data.len();
+        if missing == 0 {
+            return self.finish_control(signal, header.mask, payload).map(Some);
+        }
+        self.state = State::Control {
+            signal,
+            mask: header.mask,
+            missing: missing as u8,
+            payload: Box::new(payload),
+        };
+        Ok(None)
+    }
+
+    fn read_control(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
+        let State::Control {
+            signal,
+            mask,
+            missing,
+            payload,
+        } = &mut self.state
+        else {
+            return Ok(None);
+        };
+        let data = take(input, usize::from(*missing));
+        payload.extend(data);
+        *missing -= data.len() as u8;
+        if *missing > 0 {
+            return Ok(None);
+        }
+        let (signal, mask) = (*signal, *mask);
+        let payload = mem::replace(&mut **payload, Control::EMPTY);
+        self.finish_control(signal, mask, payload).map(Some)
+    }
+
+    fn finish_control(
+        &mut self,
+        signal: Signal,
+        mask: Option<[u8; 4]>,
+        mut payload: Control,
+    ) -> Result<Event, FrameError> {
+        if let Some(key) = mask {
+            mask::apply(payload.as_mut_slice(), key, 0);
+        }
+        self.state = State::IDLE;
+        match signal {
+            Signal::Ping => Ok(Event::Ping(payload)),
+            Signal::Pong => Ok(Event::Pong(payload)),
+            Signal::Close => {
+                let close = CloseFrame::decode(&payload)?;
+                self.state = State::Closed;
+                self.message = None;
+                Ok(Event::Close(close))
+            }
+        }
+    }
+}
+
+/// Takes up to `len` bytes from the front.
+fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
+    *input = rest;
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_decoder_is_small_and_owns_no_heap() {
+        assert!(size_of::<Decoder>() <= 96, "{}", size_of::<Decoder>());
+        let decoder = Decoder::new(Role::Server, Limits::default());
+        assert!(decoder.is_idle());
+        assert_eq!(decoder.held(), 0);
+    }
+
+    #[test]
+    fn an_event_is_no_larger_than_a_control_payload_needs() {
+        assert!(size_of::<Event>() <= 136, "{}", size_of::<Event>());
+    }
+}

@@ -1,0 +1,291 @@
+use std::{fmt, fmt::Write as _, str};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::{VERSION, accept_key, has_token};
+
+/// A client's request for a WebSocket.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Path and query, such as `/socket.io/?EIO=4&transport=websocket`.
+    pub target: &'a str,
+    /// The value of `Host`, such as `localhost:3000`.
+    pub host: &'a str,
+    /// The value of `Sec-WebSocket-Key`, from [`key`].
+    pub key: &'a str,
+    /// Further headers, such as `Origin` or `Cookie`.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+impl Request<'_> {
+    /// The text to send; `None` if a part has a character that would end its line or the target.
+    #[must_use]
+    pub fn encode(&self) -> Option<String> {
+        let is_word =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+        let is_value = |text: &str| {
+            text.bytes()
+                .all(|byte| byte >= b' ' && byte != 0x7f || byte == b'\t')
+        };
+        let is_name = |text: &str| is_word(text) && !text.contains(':');
+        let valid = is_word(self.target)
+            && is_word(self.host)
+            && is_word(self.key)
+            && self
+                .headers
+                .iter()
+                .all(|(name, value)| is_name(name) && is_value(value));
+        if !valid {
+            return None;
+        }
+        let Self {
+            target,
+            host,
+            key,
+            headers,
+        } = self;
+        let mut text = format!(
+            "GET {target} HTTP/1.1\r\n\
+             Host: {host}\r\n\
+             Upgrade: websocket\r\n\
+             Connection: Upgrade\r\n\
+             Sec-WebSocket-Key: {key}\r\n\
+             Sec-WebSocket-Version: {VERSION}\r\n"
+        );
+        for (name, value) in *headers {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        text.push_str("\r\n");
+        Some(text)
+    }
+}
+
+/// The value of `Sec-WebSocket-Key` for 16 random bytes (RFC 6455 section 4.1).
+#[must_use]
+pub fn key(nonce: [u8; 16]) -> String {
+    STANDARD.encode(nonce)
+}
+
+/// Reads a server's answer to a request with `key`, from everything received so far.
+///
+/// `Ok(None)`: the answer is incomplete. `Ok(Some(len))`: the server accepted, and the frames begin
+/// behind the first `len` bytes. The checks are those of RFC 6455 section 4.1; since [`Request`] asks for
+/// no extension and no subprotocol, an answer that names one is refused.
+///
+/// # Errors
+///
+/// The server did not accept, or not properly: drop the connection.
+pub fn read_answer(input: &[u8], key: &str) -> Result<Option<usize>, AnswerError> {
+    let searched = input.get(..MAX_ANSWER).unwrap_or(input);
+    let Some(end) = searched.windows(END.len()).position(|window| window == END) else {
+        return if input.len() < MAX_ANSWER {
+            Ok(None)
+        } else {
+            Err(AnswerError::TooLong)
+        };
+    };
+    let head = searched.get(..end).unwrap_or_default();
+    let head = str::from_utf8(head).map_err(|_| AnswerError::Malformed)?;
+    check(head, key)?;
+    Ok(Some(end + END.len()))
+}
+
+fn check(head: &str, key: &str) -> Result<(), AnswerError> {
+    let mut lines = head.split("\r\n");
+    match status(lines.next().unwrap_or_default()) {
+        Some(101) => {}
+        Some(other) => return Err(AnswerError::Status(other)),
+        None => return Err(AnswerError::Malformed),
+    }
+    let (mut upgrade, mut connection, mut accept) = (false, false, None);
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or(AnswerError::Malformed)?;
+        let value = value.trim_matches([' ', '\t']);
+        let is = |header: &str| name.eq_ignore_ascii_case(header);
+        if is("upgrade") {
+            upgrade |= has_token(value, "websocket");
+        } else if is("connection") {
+            connection |= has_token(value, "upgrade");
+        } else if is("sec-websocket-accept") {
+            if accept.replace(value).is_some() {
+                return Err(AnswerError::Accept);
+            }
+        } else if is("sec-websocket-extensions") || is("sec-websocket-protocol") {
+            return Err(AnswerError::Unrequested);
+        }
+    }
+    if !upgrade {
+        return Err(AnswerError::Upgrade);
+    }
+    if !connection {
+        return Err(AnswerError::Connection);
+    }
+    if accept != Some(accept_key(key).as_str()) {
+        return Err(AnswerError::Accept);
+    }
+    Ok(())
+}
+
+/// The number in a status line of HTTP/1.1.
+fn status(line: &str) -> Option<u16> {
+    let rest = line.strip_prefix("HTTP/1.1 ")?;
+    let number = rest.split(' ').next()?;
+    if number.len() != 3 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    number.parse().ok()
+}
+
+/// Why a server's answer does not open a WebSocket.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// Not an answer of HTTP/1.1.
+    Malformed,
+    /// The head of the answer is longer than 16 KiB.
+    TooLong,
+    /// Another status than 101.
+    Status(u16),
+    /// `Upgrade` does not name `websocket`.
+    Upgrade,
+    /// `Connection` does not name `upgrade`.
+    Connection,
+    /// `Sec-WebSocket-Accept` does not fit the key.
+    Accept,
+    /// The server chose an extension or a subprotocol that was not asked for.
+    Unrequested,
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("the answer is not HTTP/1.1"),
+            Self::TooLong => f.write_str("the head of the answer is too long"),
+            Self::Status(status) => write!(f, "the server answered with status {status}"),
+            Self::Upgrade => f.write_str("the upgrade header does not name websocket"),
+            Self::Connection => f.write_str("the connection header does not name upgrade"),
+            Self::Accept => f.write_str("the server did not accept the key"),
+            Self::Unrequested => f.write_str("the server chose what was not asked for"),
+        }
+    }
+}
+
+impl std::error::Error for AnswerError {}
+
+const END: &[u8] = b"\r\n\r\n";
+const MAX_ANSWER: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\n\
+        Upgrade: websocket\r\n\
+        Connection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    #[test]
+    fn the_request_has_the_headers_of_the_rfc() {
+        let request = Request {
+            target: "/chat?x=1",
+            host: "localhost:3000",
+            key: &key(*b"the sample nonce"),
+            headers: &[("Origin", "http://localhost")],
+        };
+        assert_eq!(
+            request.encode().unwrap(),
+            "GET /chat?x=1 HTTP/1.1\r\nHost: localhost:3000\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\nOrigin: http://localhost\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_request_cannot_smuggle_lines() {
+        let good = Request {
+            target: "/",
+            host: "h",
+            key: KEY,
+            headers: &[],
+        };
+        assert!(good.encode().is_some());
+        assert!(
+            Request {
+                target: "/ HTTP/1.1",
+                ..good
+            }
+            .encode()
+            .is_none()
+        );
+        assert!(
+            Request {
+                host: "h\r\nX: y",
+                ..good
+            }
+            .encode()
+            .is_none()
+        );
+        assert!(
+            Request {
+                headers: &[("X", "a\r\nY: b")],
+                ..good
+            }
+            .encode()
+            .is_none()
+        );
+        assert!(
+            Request {
+                headers: &[("X: y", "a")],
+                ..good
+            }
+            .encode()
+            .is_none()
+        );
+        assert!(
+            Request {
+                headers: &[("X", "any value, with blanks")],
+                ..good
+            }
+            .encode()
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn an_answer_is_read_once_it_is_whole() {
+        let input = [ANSWER.as_bytes(), b"\x81\x00"].concat();
+        for end in 0..ANSWER.len() {
+            assert_eq!(read_answer(&input[..end], KEY), Ok(None));
+        }
+        assert_eq!(read_answer(&input, KEY), Ok(Some(ANSWER.len())));
+    }
+
+    #[test]
+    fn a_wrong_answer_is_refused_by_what_is_wrong() {
+        let with = |from: &str, to: &str| read_answer(ANSWER.replace(from, to).as_bytes(), KEY);
+        assert_eq!(with("101", "200"), Err(AnswerError::Status(200)));
+        assert_eq!(with("101", "1o1"), Err(AnswerError::Malformed));
+        assert_eq!(with("HTTP/1.1", "HTTP/1.0"), Err(AnswerError::Malformed));
+        assert_eq!(with("websocket", "h2c"), Err(AnswerError::Upgrade));
+        assert_eq!(
+            with("Connection: Upgrade", "Connection: close"),
+            Err(AnswerError::Connection)
+        );
+        assert_eq!(with("s3pP", "S3pP"), Err(AnswerError::Accept));
+        assert_eq!(with("-Accept", "-Except"), Err(AnswerError::Accept));
+        assert_eq!(with("Upgrade: ", "Upgrade "), Err(AnswerError::Malformed));
+        let chosen = "Sec-WebSocket-Extensions: permessage-deflate\r\nUpgrade: ";
+        assert_eq!(with("Upgrade: ", chosen), Err(AnswerError::Unrequested));
+        assert_eq!(
+            read_answer(&[b'x'; 16 * 1024], KEY),
+            Err(AnswerError::TooLong)
+        );
+        assert_eq!(
+            read_answer(b"\xff\r\n\r\n", KEY),
+            Err(AnswerError::Malformed)
+        );
+    }
+}
