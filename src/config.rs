@@ -234,6 +234,21 @@ pub struct Store {
     pub url: String,
     /// What an acknowledged message survives. Default [`Durability::Normal`].
     pub durability: Durability,
+    /// Bytes the store may take; past that nothing more is stored and senders are told so.
+    /// Default: 256 MiB for `memory:`, no limit but the disk's for a database.
+    pub max_bytes: Option<u64>,
+    /// Changes that may wait to be stored; past that senders are told to come back. Default 4,096.
+    pub queue: usize,
+    /// Changes that are stored in one transaction at most. Default 256.
+    pub group: usize,
+    /// Connections of the database that read, each on a thread while it does. Default 4.
+    pub readers: usize,
+    /// Reads that may wait for a connection; past that readers are told to come back.
+    /// Default 1,024.
+    pub waiting_reads: usize,
+    /// How long to wait for a database that another process has locked. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub busy_timeout: Duration,
 }
 
 impl Default for Store {
@@ -241,6 +256,12 @@ impl Default for Store {
         Self {
             url: "sqlite:roomcast.db".into(),
             durability: Durability::Normal,
+            max_bytes: None,
+            queue: 4096,
+            group: 256,
+            readers: 4,
+            waiting_reads: 1024,
+            busy_timeout: Duration::from_secs(1),
         }
     }
 }
