@@ -1,0 +1,247 @@
+//! Where conversations and messages are kept.
+//!
+//! [`Store`] is one of a closed set of backends with the same behaviour, proven by one test-suite.
+//! Its methods are named after what the services need. Writing goes through a lane
+//! ([`Commits`]): it stores in order and hands each stored message to whoever emits it. Reading
+//! goes past the lane and sees what is committed.
+//!
+//! Permissions are the services' business, but membership is decided here, in the same transaction
+//! as what depends on it: a conversation that is unknown and one that is foreign look alike.
+
+mod error;
+mod lane;
+mod memory;
+#[cfg(feature = "sqlite")]
+mod migrate;
+mod rows;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod time;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use error::{OpenError, StoreError};
+pub use lane::{Commit, Commits};
+pub use rows::{
+    Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
+    Origin, PAGE_BYTES, Page,
+};
+pub use time::Time;
+
+use crate::config;
+use crate::metrics::Metrics;
+
+/// A store of conversations and messages. Cloning gives another handle to the same store.
+#[derive(Clone, Debug)]
+pub struct Store(Backend);
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Memory(memory::Memory),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlite::Sqlite),
+}
+
+/// Calls one method on whichever backend it is.
+macro_rules! each {
+    ($store:expr, $backend:ident => $call:expr) => {
+        match &$store.0 {
+            Backend::Memory($backend) => $call,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the store that the configuration names, makes or migrates its tables, and returns it
+    /// with the end at which its commits come out.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened, migrated or written.
+    pub fn open(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Commits), OpenError> {
+        let (backend, commits) = match Location::parse(&config.url)? {
+            Location::Memory => {
+                let (memory, commits) = memory::Memory::new(config, metrics);
+                (Backend::Memory(memory), commits)
+            }
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => {
+                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics)?;
+                (Backend::Sqlite(sqlite), commits)
+            }
+            #[cfg(not(feature = "sqlite"))]
+            Location::Sqlite(_) => {
+                return Err(OpenError::Absent {
+                    backend: "SQLite",
+                    remedy: "build with the feature `sqlite`",
+                });
+            }
+        };
+        Ok((Self(backend), commits))
+    }
+
+    /// Stores a message and waits until it is emitted.
+    ///
+    /// The message is on its way when the future is first polled: dropping it later only forgoes the
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored; then it is not, and will not be.
+    pub async fn insert_message(
+        &self,
+        message: NewMessage,
+        origin: Origin,
+    ) -> Result<Insert, StoreError> {
+        let (reply, answer) = lane::request();
+        each!(self, backend => backend.submit_message(message, origin, reply)?);
+        answer.wait().await
+    }
+
+    /// Stores a conversation, if there is none of that id, and returns the one that there is.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_conversation(
+        &self,
+        conversation: NewConversation,
+    ) -> Result<Conversation, StoreError> {
+        let (reply, answer) = lane::request();
+        each!(self, backend => backend.submit_conversation(conversation, reply)?);
+        answer.wait().await
+    }
+
+    /// A conversation as `user` sees it; none if it is unknown or foreign.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn membership(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<Option<Membership>, StoreError> {
+        each!(self, backend => backend.membership(conversation, user).await)
+    }
+
+    /// Whether `user` is a member of a conversation.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn is_member(&self, conversation: Uuid, user: &str) -> Result<bool, StoreError> {
+        each!(self, backend => backend.is_member(conversation, user).await)
+    }
+
+    /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn messages(
+        &self,
+        conversation: Uuid,
+        user: &str,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        each!(self, backend => backend.messages(conversation, user, page, limit).await)
+    }
+
+    /// Whether the last change could be stored.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        each!(self, backend => backend.is_healthy())
+    }
+
+    /// Stores what is waiting, takes nothing more, and returns when the store is closed.
+    ///
+    /// The commits must be drained meanwhile.
+    pub async fn close(&self) {
+        each!(self, backend => backend.close().await);
+    }
+}
+
+/// What a store's URL names.
+#[derive(Debug, PartialEq, Eq)]
+enum Location {
+    Memory,
+    Sqlite(PathBuf),
+}
+
+impl Location {
+    fn parse(url: &str) -> Result<Self, OpenError> {
+        const EXPECTED: OpenError = OpenError::Url("expected `memory:` or `sqlite:PATH`");
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            return Err(OpenError::Absent {
+                backend: "PostgreSQL",
+                remedy: "use `sqlite:PATH` or `memory:`",
+            });
+        }
+        match url.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            Some(("sqlite", path)) => match path.strip_prefix("//").unwrap_or(path) {
+                "" => Err(EXPECTED),
+                ":memory:" => Err(OpenError::Url("for a store in memory use `memory:`")),
+                path => Ok(Self::Sqlite(path.into())),
+            },
+            Some(_) | None => Err(EXPECTED),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_backend() {
+        for (url, expected) in [
+            ("memory:", Location::Memory),
+            ("sqlite:roomcast.db", Location::Sqlite("roomcast.db".into())),
+            (
+                "sqlite:/var/lib/chat.db",
+                Location::Sqlite("/var/lib/chat.db".into()),
+            ),
+            (
+                "sqlite:///var/lib/chat.db",
+                Location::Sqlite("/var/lib/chat.db".into()),
+            ),
+        ] {
+            assert_eq!(Location::parse(url), Ok(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_names_nothing_is_refused_without_being_repeated() {
+        for url in [
+            "",
+            "memory",
+            "memory:x",
+            "sqlite:",
+            "sqlite://",
+            "sqlite::memory:",
+            "mysql://u:secret@h",
+        ] {
+            let error = Location::parse(url).unwrap_err();
+            assert!(matches!(error, OpenError::Url(_)), "{url}: {error}");
+            assert!(!error.to_string().contains("secret"));
+        }
+        assert!(matches!(
+            Location::parse("postgres://u:secret@h/d"),
+            Err(OpenError::Absent {
+                backend: "PostgreSQL",
+                ..
+            })
+        ));
+    }
+}

@@ -1,0 +1,277 @@
+//! What is stored, in the form in which it is also sent.
+
+use std::io;
+use std::sync::Arc;
+
+use roomcast_protocol::Sid;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::Time;
+
+/// One stored message: its row, and its JSON on the wire.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// A UUID of version 7: ids ascend in the order of storing.
+    pub id: Uuid,
+    /// The conversation it belongs to.
+    pub conversation_id: Uuid,
+    /// Its place in the conversation: 1, 2, 3 and so on, without a gap.
+    pub seq: u64,
+    /// Who sent it.
+    pub user_id: String,
+    /// The sender's name at the time of sending.
+    pub user_name: String,
+    /// The text, as it was sent.
+    pub content: String,
+    /// Written by a person or by a machine.
+    #[serde(rename = "type")]
+    pub kind: MessageKind,
+    /// A JSON object, as it was sent; `{}` if there was none.
+    pub metadata: Box<RawValue>,
+    /// 1, and one more with each edit.
+    pub version: u32,
+    /// When it was stored.
+    pub created_at: Time,
+    /// When it was last edited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited_at: Option<Time>,
+    /// When it was deleted; the row stays, so that `seq` has no gap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Time>,
+}
+
+/// Who wrote a message: `"user"` or `"ai"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the protocol of the chat closes the set"
+)]
+pub enum MessageKind {
+    /// A person.
+    #[default]
+    User,
+    /// A machine; who may say so is the service's rule.
+    Ai,
+}
+
+impl MessageKind {
+    /// The word used on the wire and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Ai => "ai",
+        }
+    }
+}
+
+/// A message to be stored; the store adds `id`, `seq`, `version` and `createdAt`.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// The conversation it goes to.
+    pub conversation_id: Uuid,
+    /// Who sends it.
+    pub user_id: String,
+    /// The sender's name.
+    pub user_name: String,
+    /// The text.
+    pub content: String,
+    /// Written by a person or by a machine.
+    pub kind: MessageKind,
+    /// A JSON object.
+    pub metadata: Box<RawValue>,
+    /// Makes sending idempotent: a user's messages with the same one are stored once.
+    pub client_message_id: Option<String>,
+}
+
+impl NewMessage {
+    /// The row that is stored under `seq`.
+    pub(super) fn stored(self, seq: u64, now: Time) -> Message {
+        Message {
+            id: Uuid::now_v7(),
+            conversation_id: self.conversation_id,
+            seq,
+            user_id: self.user_id,
+            user_name: self.user_name,
+            content: self.content,
+            kind: self.kind,
+            metadata: self.metadata,
+            version: 1,
+            created_at: now,
+            edited_at: None,
+            deleted_at: None,
+        }
+    }
+}
+
+/// Where a message came from: carried through the store untouched, for who emits it afterwards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin {
+    /// The socket that sent it and does not get it back.
+    pub socket: Option<Sid>,
+    /// Whether that socket wants to know who received it.
+    pub confirm: bool,
+}
+
+/// What became of a message that was to be stored.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a caller must say what each outcome means"
+)]
+pub enum Insert {
+    /// It is stored.
+    Stored(Arc<Message>),
+    /// It was stored before under the same `client_message_id`: this is that row.
+    Repeated(Arc<Message>),
+    /// There is no such conversation, or the sender is not a member of it.
+    Absent,
+    /// The sender used the same `client_message_id` in another conversation.
+    Conflict,
+}
+
+/// A conversation: its row, and its JSON on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversation {
+    /// Its id.
+    pub id: Uuid,
+    /// Its title, if it has one.
+    pub title: Option<String>,
+    /// Who made it; nobody for one that the server made.
+    pub owner_id: Option<String>,
+    /// Its members in the order of their ids; empty if it is open to everyone.
+    pub member_ids: Vec<String>,
+    /// When it was made.
+    pub created_at: Time,
+    /// When its title or members last changed.
+    pub updated_at: Time,
+}
+
+/// A conversation to be stored.
+#[derive(Clone, Debug)]
+pub struct NewConversation {
+    /// Its id.
+    pub id: Uuid,
+    /// Its title, if it has one.
+    pub title: Option<String>,
+    /// Its owner, who is a member without being named in `member_ids`.
+    pub owner_id: Option<String>,
+    /// Its members; doubles are ignored.
+    pub member_ids: Vec<String>,
+    /// Whether everyone counts as a member.
+    pub is_open: bool,
+}
+
+/// A conversation as one of its members sees it.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The conversation.
+    pub conversation: Conversation,
+    /// The `seq` of its newest message; 0 if it has none.
+    pub last_seq: u64,
+}
+
+/// Which messages of a conversation; bounds are exclusive but `through`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "each backend must answer each form"
+)]
+pub enum Page {
+    /// The newest.
+    Newest,
+    /// The newest before this `seq`.
+    Before(u64),
+    /// The oldest after this `seq`.
+    After(u64),
+    /// The oldest after one `seq`, up to and with another.
+    Between {
+        /// The last `seq` that is known already.
+        after: u64,
+        /// The last `seq` that is wanted.
+        through: u64,
+    },
+}
+
+/// One page of messages.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Messages {
+    /// Ascending by `seq`, without a gap.
+    #[serde(serialize_with = "shared")]
+    pub messages: Vec<Arc<Message>>,
+    /// Whether there are more of those asked for, beyond the limit or the size of a page.
+    pub has_more: bool,
+}
+
+fn shared<S: serde::Serializer>(
+    messages: &[Arc<Message>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(messages.iter().map(Arc::as_ref))
+}
+
+/// Collects a page in the order of reading and ends it at the limit or at [`PAGE_BYTES`].
+pub(super) struct PageBuilder {
+    page: Messages,
+    limit: usize,
+    bytes: usize,
+}
+
+impl PageBuilder {
+    /// A page of at most `limit` messages.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            page: Messages::default(),
+            limit,
+            bytes: 0,
+        }
+    }
+
+    /// Adds one; false says that the page had no room, and that no further one is wanted.
+    pub(super) fn push(&mut self, message: Arc<Message>) -> bool {
+        let bytes = json_len(&message);
+        let full = self.page.messages.len() >= self.limit
+            || (!self.page.messages.is_empty() && self.bytes + bytes > PAGE_BYTES);
+        if full {
+            self.page.has_more = true;
+            return false;
+        }
+        self.bytes += bytes;
+        self.page.messages.push(message);
+        true
+    }
+
+    /// The page; `descending` says that the newest was pushed first.
+    pub(super) fn finish(mut self, descending: bool) -> Messages {
+        if descending {
+            self.page.messages.reverse();
+        }
+        self.page
+    }
+}
+
+/// How many bytes a message takes in a JSON array.
+fn json_len(message: &Message) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(1);
+    serde_json::to_writer(&mut counter, message).expect("a message is JSON, and counting succeeds");
+    counter.0
+}
+
+/// The size at which a page of messages ends early: half of the smallest `maxPayload` in use.
+pub const PAGE_BYTES: usize = 512 * 1024;

@@ -1,0 +1,203 @@
+//! The store in an SQLite database: one thread writes, a few connections read.
+//!
+//! The database is in WAL mode, so readers and the writer do not wait for each other.
+
+mod reader;
+mod sql;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use self::reader::Readers;
+use self::writer::{Write, Writer};
+use super::lane::{self, Commits, Reply};
+use super::rows::{
+    Conversation, Insert, Membership, Messages, NewConversation, NewMessage, Origin, Page,
+};
+use super::{OpenError, StoreError, migrate};
+use crate::config::{self, Durability};
+use crate::metrics::Metrics;
+
+/// A handle to a store in an SQLite database.
+#[derive(Clone, Debug)]
+pub(super) struct Sqlite(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What waits for the writer.
+    writes: mpsc::Sender<Write>,
+    readers: Readers,
+    healthy: Arc<AtomicBool>,
+}
+
+impl Sqlite {
+    /// Opens or makes the database and starts the thread that writes.
+    pub(super) fn open(
+        path: PathBuf,
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Commits), OpenError> {
+        let refused = |error: rusqlite::Error| OpenError::Database {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let mut connection = connect(&path, config.busy_timeout).map_err(refused)?;
+        set_up(&connection, config).map_err(refused)?;
+        migrate::sqlite(&mut connection, &path)?;
+
+        let (writes, waiting) = mpsc::channel(config.queue.max(1));
+        let (sender, commits) = lane::commits(config.queue);
+        let healthy = Arc::new(AtomicBool::new(true));
+        let writer = Writer::new(
+            connection,
+            sender,
+            Arc::clone(&healthy),
+            Arc::clone(&metrics),
+        );
+        let group = config.group.max(1);
+        thread::Builder::new()
+            .name("roomcast-store".into())
+            .spawn(move || writer.run(waiting, group))
+            .map_err(|error| OpenError::Thread(error.to_string()))?;
+
+        let readers = Readers::new(path, config, metrics);
+        Ok((
+            Self(Arc::new(Inner {
+                writes,
+                readers,
+                healthy,
+            })),
+            commits,
+        ))
+    }
+
+    pub(super) fn submit_message(
+        &self,
+        message: NewMessage,
+        origin: Origin,
+        reply: Reply<Insert>,
+    ) -> Result<(), StoreError> {
+        self.submit(Write::Message {
+            message,
+            origin,
+            reply,
+        })
+    }
+
+    pub(super) fn submit_conversation(
+        &self,
+        conversation: NewConversation,
+        reply: Reply<Conversation>,
+    ) -> Result<(), StoreError> {
+        self.submit(Write::Conversation {
+            conversation,
+            reply,
+        })
+    }
+
+    fn submit(&self, write: Write) -> Result<(), StoreError> {
+        self.0.writes.try_send(write).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })
+    }
+
+    pub(super) async fn membership(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<Option<Membership>, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| sql::membership(connection, conversation, &user))
+            .await
+    }
+
+    pub(super) async fn is_member(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<bool, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| sql::is_member(connection, conversation, &user))
+            .await
+    }
+
+    pub(super) async fn messages(
+        &self,
+        conversation: Uuid,
+        user: &str,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| {
+                if !sql::is_member(connection, conversation, &user)? {
+                    return Ok(None);
+                }
+                sql::messages(connection, conversation, page, limit).map(Some)
+            })
+            .await
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.0.healthy.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn close(&self) {
+        let (reply, answer) = lane::request();
+        // An error says that it is closed already.
+        if self.0.writes.send(Write::Close { reply }).await.is_ok() {
+            let _ = answer.wait().await;
+        }
+        self.0.readers.close();
+    }
+}
+
+/// A connection with what all connections need.
+fn connect(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(busy_timeout)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// What the database and its writing connection need.
+fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match config.durability {
+            Durability::Normal => "normal",
+            Durability::Full => "full",
+        },
+    )?;
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
+    if let Some(max_bytes) = config.max_bytes {
+        let page_size: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = i64::try_from(max_bytes).unwrap_or(i64::MAX) / page_size.max(1);
+        connection.pragma_update(None, "max_page_count", pages.max(1))?;
+    }
+    Ok(())
+}
+
+/// How much of the write-ahead log is kept between two checkpoints after a burst.
+const JOURNAL_BYTES: i64 = 64 << 20;

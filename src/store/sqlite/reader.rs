@@ -1,0 +1,109 @@
+//! The connections that read, lent to blocking threads.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, TryAcquireError};
+
+use super::connect;
+use crate::config;
+use crate::metrics::{Counter, Metrics};
+use crate::store::StoreError;
+
+/// A bounded set of reading connections, opened when first needed.
+#[derive(Debug)]
+pub(super) struct Readers {
+    /// One permit per read that runs or waits; closed when the store is.
+    admitted: Arc<Semaphore>,
+    /// One permit per connection.
+    running: Arc<Semaphore>,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    path: PathBuf,
+    busy_timeout: Duration,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, config: &config::Store, metrics: Arc<Metrics>) -> Self {
+        let readers = config.readers.clamp(1, Semaphore::MAX_PERMITS / 2);
+        let waiting = config.waiting_reads.min(Semaphore::MAX_PERMITS / 2);
+        let pool = Pool {
+            path,
+            busy_timeout: config.busy_timeout,
+            idle: Mutex::new(Vec::new()),
+        };
+        Self {
+            admitted: Arc::new(Semaphore::new(readers + waiting)),
+            running: Arc::new(Semaphore::new(readers)),
+            pool: Arc::new(pool),
+            metrics,
+        }
+    }
+
+    /// Runs `query` on a blocking thread with a connection of its own.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let admitted =
+            Arc::clone(&self.admitted)
+                .try_acquire_owned()
+                .map_err(|error| match error {
+                    TryAcquireError::Closed => StoreError::Closed,
+                    TryAcquireError::NoPermits => StoreError::Overloaded,
+                })?;
+        let running = Arc::clone(&self.running).acquire_owned().await;
+        let running = running.map_err(|_| StoreError::Closed)?;
+        let pool = Arc::clone(&self.pool);
+        let read = tokio::task::spawn_blocking(move || {
+            let result = pool.run(query);
+            // Here and not in the caller, which may be gone while the thread still reads.
+            drop((running, admitted));
+            result
+        });
+        let reason = match read.await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.metrics.count(Counter::StoreErrors);
+        tracing::warn!(%reason, "could not read from the store");
+        Err(StoreError::Failed)
+    }
+
+    /// Refuses further reads and closes the idle connections.
+    pub(super) fn close(&self) {
+        self.admitted.close();
+        self.running.close();
+        self.pool.idle.lock().clear();
+    }
+}
+
+impl Pool {
+    /// A connection goes back only after a success: one that failed is replaced by a new one.
+    fn run<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let idle = self.idle.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let connection = connect(&self.path, self.busy_timeout)?;
+                connection.pragma_update(None, "query_only", true)?;
+                connection
+            }
+        };
+        let value = query(&connection)?;
+        self.idle.lock().push(connection);
+        Ok(value)
+    }
+}

@@ -1,0 +1,270 @@
+//! All SQL of the store, as functions of a connection.
+
+use std::sync::Arc;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Type, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::store::Time;
+use crate::store::lane::Outcome;
+use crate::store::rows::{
+    Conversation, Membership, Message, MessageKind, Messages, NewConversation, NewMessage, Page,
+    PageBuilder,
+};
+
+/// Whether a user is a member; everyone is one of an open conversation.
+pub(super) fn is_member(
+    connection: &Connection,
+    conversation: Uuid,
+    user: &str,
+) -> rusqlite::Result<bool> {
+    Ok(last_seq(connection, conversation, user)?.is_some())
+}
+
+/// The newest `seq` of a conversation; none if it is unknown or foreign to the user.
+fn last_seq(
+    connection: &Connection,
+    conversation: Uuid,
+    user: &str,
+) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT last_seq FROM conversations
+             WHERE id = ?1 AND (is_open OR EXISTS (
+                 SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = ?2))",
+        )?
+        .query_row(params![Id(conversation), user], |row| row.get(0))
+        .optional()
+}
+
+/// A conversation as a user sees it; none if it is unknown or foreign.
+pub(super) fn membership(
+    connection: &Connection,
+    conversation: Uuid,
+    user: &str,
+) -> rusqlite::Result<Option<Membership>> {
+    // One transaction, so that `last_seq` and the members belong together.
+    let transaction = connection.unchecked_transaction()?;
+    let Some(last_seq) = last_seq(&transaction, conversation, user)? else {
+        return Ok(None);
+    };
+    let conversation = read_conversation(&transaction, conversation)?;
+    Ok(Some(Membership {
+        conversation,
+        last_seq: unsigned(last_seq),
+    }))
+}
+
+fn read_conversation(connection: &Connection, id: Uuid) -> rusqlite::Result<Conversation> {
+    let member_ids = connection
+        .prepare_cached("SELECT user_id FROM members WHERE conversation_id = ?1 ORDER BY user_id")?
+        .query_map([Id(id)], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    connection
+        .prepare_cached(
+            "SELECT title, owner_id, created_at, updated_at FROM conversations WHERE id = ?1",
+        )?
+        .query_row([Id(id)], |row| {
+            Ok(Conversation {
+                id,
+                title: row.get("title")?,
+                owner_id: row.get("owner_id")?,
+                member_ids,
+                created_at: row.get("created_at")?,
+                updated_at: row.get("updated_at")?,
+            })
+        })
+}
+
+/// Stores a conversation, unless there is one of that id, and reads it.
+pub(super) fn insert_conversation(
+    connection: &Connection,
+    new: &NewConversation,
+    now: Time,
+) -> rusqlite::Result<Conversation> {
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            Id(new.id),
+            new.title,
+            new.owner_id,
+            new.is_open,
+            now
+        ])?;
+    if inserted > 0 {
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO members (conversation_id, user_id, joined_at)
+             VALUES (?1, ?2, ?3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
+        )?;
+        for user in new.owner_id.iter().chain(&new.member_ids) {
+            insert.execute(params![Id(new.id), user, now])?;
+        }
+    }
+    read_conversation(connection, new.id)
+}
+
+/// Stores a message as the next of its conversation, unless it was stored before.
+pub(super) fn insert_message(
+    connection: &Connection,
+    new: &NewMessage,
+    now: Time,
+) -> rusqlite::Result<Outcome> {
+    let Some(last_seq) = last_seq(connection, new.conversation_id, &new.user_id)? else {
+        return Ok(Outcome::Absent);
+    };
+    if let Some(client_message_id) = &new.client_message_id
+        && let Some(message) = sent(connection, &new.user_id, client_message_id)?
+    {
+        return Ok(if message.conversation_id == new.conversation_id {
+            Outcome::Row {
+                message: Arc::new(message),
+                repeated: true,
+            }
+        } else {
+            Outcome::Conflict
+        });
+    }
+    let message = new.clone().stored(unsigned(last_seq) + 1, now);
+    connection
+        .prepare_cached(
+            "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
+                 metadata, client_message_id, version, created_at)
+             VALUES (:id, :conversation_id, :seq, :user_id, :user_name, :content, :type,
+                 :metadata, :client_message_id, :version, :created_at)",
+        )?
+        .execute(named_params! {
+            ":id": Id(message.id),
+            ":conversation_id": Id(message.conversation_id),
+            ":seq": last_seq + 1,
+            ":user_id": message.user_id,
+            ":user_name": message.user_name,
+            ":content": message.content,
+            ":type": message.kind.as_str(),
+            ":metadata": message.metadata.get(),
+            ":client_message_id": new.client_message_id,
+            ":version": message.version,
+            ":created_at": message.created_at,
+        })?;
+    connection
+        .prepare_cached("UPDATE conversations SET last_seq = ?2 WHERE id = ?1")?
+        .execute(params![Id(message.conversation_id), last_seq + 1])?;
+    Ok(Outcome::Row {
+        message: Arc::new(message),
+        repeated: false,
+    })
+}
+
+/// The message that a user sent under an id of its own choice.
+fn sent(connection: &Connection, user: &str, id: &str) -> rusqlite::Result<Option<Message>> {
+    connection
+        .prepare_cached("SELECT * FROM messages WHERE user_id = ?1 AND client_message_id = ?2")?
+        .query_row([user, id], message)
+        .optional()
+}
+
+/// A page of messages.
+pub(super) fn messages(
+    connection: &Connection,
+    conversation: Uuid,
+    page: Page,
+    limit: usize,
+) -> rusqlite::Result<Messages> {
+    const ASCENDING: &str = "SELECT * FROM messages
+        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4";
+    const DESCENDING: &str = "SELECT * FROM messages
+        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
+    let (after, before, descending) = match page {
+        Page::Newest => (0, i64::MAX, true),
+        Page::Before(seq) => (0, signed(seq), true),
+        Page::After(seq) => (signed(seq), i64::MAX, false),
+        Page::Between { after, through } => {
+            (signed(after), signed(through.saturating_add(1)), false)
+        }
+    };
+    let mut statement =
+        connection.prepare_cached(if descending { DESCENDING } else { ASCENDING })?;
+    // One more than asked for tells whether there are more.
+    let rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut rows = statement.query(params![Id(conversation), after, before, rows])?;
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.next()? {
+        if !builder.push(Arc::new(message(row)?)) {
+            break;
+        }
+    }
+    Ok(builder.finish(descending))
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+    Ok(Message {
+        id: row.get::<_, Id>("id")?.0,
+        conversation_id: row.get::<_, Id>("conversation_id")?.0,
+        seq: unsigned(row.get("seq")?),
+        user_id: row.get("user_id")?,
+        user_name: row.get("user_name")?,
+        content: row.get("content")?,
+        kind: row.get("type")?,
+        metadata: RawValue::from_string(row.get("metadata")?).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+        })?,
+        version: row.get("version")?,
+        created_at: row.get("created_at")?,
+        edited_at: row.get("edited_at")?,
+        deleted_at: row.get("deleted_at")?,
+    })
+}
+
+/// A UUID as lower-case text.
+struct Id(Uuid);
+
+impl ToSql for Id {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.to_string().into())
+    }
+}
+
+impl FromSql for Id {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let id = Uuid::try_parse(value.as_str()?);
+        id.map(Self)
+            .map_err(|error| FromSqlError::Other(Box::new(error)))
+    }
+}
+
+impl ToSql for Time {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_string().into())
+    }
+}
+
+impl FromSql for Time {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let time = value.as_str()?.parse();
+        time.map_err(|error: jiff::Error| FromSqlError::Other(Box::new(error)))
+    }
+}
+
+impl FromSql for MessageKind {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_str()? {
+            "user" => Ok(Self::User),
+            "ai" => Ok(Self::Ai),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
+
+/// SQLite's integers are signed; a `seq` never reaches the border.
+fn unsigned(seq: i64) -> u64 {
+    u64::try_from(seq).unwrap_or(0)
+}
+
+/// A bound may be anything a client sends; past the border it means "the end".
+fn signed(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}

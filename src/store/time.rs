@@ -1,0 +1,79 @@
+//! Points in time as they are stored and sent.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+/// A point in time in whole milliseconds; its text is RFC 3339 UTC, `2025-01-31T12:00:00.000Z`.
+///
+/// The text always has three decimals and ends in `Z`, so that it sorts like the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(Timestamp);
+
+impl Time {
+    /// The current time.
+    #[must_use]
+    pub fn now() -> Self {
+        Timestamp::now().into()
+    }
+}
+
+impl From<Timestamp> for Time {
+    /// Cuts to whole milliseconds.
+    fn from(timestamp: Timestamp) -> Self {
+        Self(
+            Timestamp::from_millisecond(timestamp.as_millisecond())
+                .expect("the milliseconds of a timestamp are a timestamp"),
+        )
+    }
+}
+
+impl FromStr for Time {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<Timestamp>().map(Self::from)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.0)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_utc_with_three_decimals() {
+        for (given, expected) in [
+            ("2025-01-31T12:00:00Z", "2025-01-31T12:00:00.000Z"),
+            ("2025-01-31T12:00:00.1Z", "2025-01-31T12:00:00.100Z"),
+            ("2025-01-31T12:00:00.123999Z", "2025-01-31T12:00:00.123Z"),
+            ("2025-01-31T12:00:00.5+02:00", "2025-01-31T10:00:00.500Z"),
+        ] {
+            let time: Time = given.parse().unwrap();
+            assert_eq!(time.to_string(), expected);
+            assert_eq!(
+                serde_json::to_string(&time).unwrap(),
+                format!("\"{expected}\"")
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_survives_its_own_text() {
+        let now = Time::now();
+        assert_eq!(now.to_string().parse::<Time>().unwrap(), now);
+    }
+}

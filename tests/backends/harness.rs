@@ -1,0 +1,145 @@
+//! A store with somebody who emits.
+
+use std::sync::{Arc, Mutex};
+
+use roomcast::config;
+use roomcast::metrics::Metrics;
+use roomcast::store::{
+    Commits, Conversation, Insert, Message, MessageKind, NewConversation, NewMessage, Origin, Store,
+};
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// An open store whose commits are recorded and resolved by a task.
+pub(crate) struct Harness {
+    pub(crate) store: Store,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What was emitted: each new message, in order.
+    pub(crate) emitted: Arc<Mutex<Vec<Arc<Message>>>>,
+    /// The folder of the database, kept as long as the store.
+    _folder: Option<TempDir>,
+}
+
+impl Harness {
+    pub(crate) fn new((config, folder): (config::Store, Option<TempDir>)) -> Self {
+        let (mut harness, commits) = Self::undrained((config, folder));
+        harness.emitted = drain(commits);
+        harness
+    }
+
+    /// A store whose commits nobody takes yet.
+    pub(crate) fn undrained((config, folder): (config::Store, Option<TempDir>)) -> (Self, Commits) {
+        let metrics = Arc::new(Metrics::new());
+        let (store, commits) = Store::open(&config, Arc::clone(&metrics)).unwrap();
+        let harness = Self {
+            store,
+            metrics,
+            emitted: Arc::default(),
+            _folder: folder,
+        };
+        (harness, commits)
+    }
+
+    /// A conversation of these members; the first owns it.
+    pub(crate) async fn conversation(&self, members: &[&str]) -> Uuid {
+        let id = Uuid::new_v4();
+        self.insert_conversation(id, members, false).await;
+        id
+    }
+
+    /// A conversation that admits everyone.
+    pub(crate) async fn open_conversation(&self) -> Uuid {
+        let id = Uuid::new_v4();
+        self.insert_conversation(id, &[], true).await;
+        id
+    }
+
+    async fn insert_conversation(&self, id: Uuid, members: &[&str], is_open: bool) -> Conversation {
+        let new = NewConversation {
+            id,
+            title: Some("A title".into()),
+            owner_id: members.first().map(|&owner| owner.into()),
+            member_ids: members.iter().map(|&member| member.into()).collect(),
+            is_open,
+        };
+        self.store.insert_conversation(new).await.unwrap()
+    }
+
+    /// Sends and expects a new row.
+    pub(crate) async fn send(&self, conversation: Uuid, user: &str, content: &str) -> Arc<Message> {
+        let insert = self
+            .store
+            .insert_message(text(conversation, user, content), Origin::default());
+        let Insert::Stored(message) = insert.await.unwrap() else {
+            panic!("not stored");
+        };
+        message
+    }
+
+    /// The `seq` and content of all that was emitted to one conversation.
+    pub(crate) fn emitted_to(&self, conversation: Uuid) -> Vec<(u64, String)> {
+        let emitted = self.emitted.lock().unwrap();
+        emitted
+            .iter()
+            .filter(|message| message.conversation_id == conversation)
+            .map(|message| (message.seq, message.content.clone()))
+            .collect()
+    }
+}
+
+/// Records and resolves what is committed, as the emission gate does.
+pub(crate) fn drain(mut commits: Commits) -> Arc<Mutex<Vec<Arc<Message>>>> {
+    let emitted: Arc<Mutex<Vec<Arc<Message>>>> = Arc::default();
+    let recorded = Arc::clone(&emitted);
+    tokio::spawn(async move {
+        while let Some(commit) = commits.next().await {
+            if !commit.is_repeated() {
+                recorded.lock().unwrap().push(Arc::clone(commit.message()));
+            }
+            commit.resolve();
+        }
+    });
+    emitted
+}
+
+/// A plain message.
+pub(crate) fn text(conversation: Uuid, user: &str, content: &str) -> NewMessage {
+    NewMessage {
+        conversation_id: conversation,
+        user_id: user.into(),
+        user_name: format!("{user}'s name"),
+        content: content.into(),
+        kind: MessageKind::User,
+        metadata: RawValue::from_string("{}".into()).unwrap(),
+        client_message_id: None,
+    }
+}
+
+/// A message that may be sent again.
+pub(crate) fn retriable(conversation: Uuid, user: &str, client_message_id: &str) -> NewMessage {
+    NewMessage {
+        client_message_id: Some(client_message_id.into()),
+        ..text(conversation, user, "retriable")
+    }
+}
+
+/// A store in memory.
+pub(crate) fn memory() -> (config::Store, Option<TempDir>) {
+    let config = config::Store {
+        url: "memory:".into(),
+        ..config::Store::default()
+    };
+    (config, None)
+}
+
+/// A store in a new database.
+#[cfg(feature = "sqlite")]
+pub(crate) fn sqlite() -> (config::Store, Option<TempDir>) {
+    let folder = TempDir::new().unwrap();
+    let config = config::Store {
+        url: format!("sqlite:{}", folder.path().join("chat.db").display()),
+        ..config::Store::default()
+    };
+    (config, Some(folder))
+}
