@@ -1,3 +1,25 @@
 //! Engine.IO v4, Socket.IO v5 and RFC 6455 codecs without I/O.
+//!
+//! Bytes and the time go in, values come out: nothing here opens a connection, reads a clock, draws
+//! random numbers or logs. A driver moves bytes like this:
+//!
+//! 1. WebSocket frames go through [`websocket::Decoder`]; a polling body through
+//!    [`engine::payload::decode`]. Both end in [`engine::Packet`]s.
+//! 2. Each packet goes to the [`engine::Session`], whose [`Action`](engine::Action) says what to
+//!    do; [`poll_timeout`](engine::Session::poll_timeout) says when to call
+//!    [`handle_timeout`](engine::Session::handle_timeout).
+//! 3. A delivered [`engine::Message`] goes to the [`socket::Decoder`], which joins attachments to
+//!    their packet and hands out [`socket::Packet`]s with raw JSON [`Args`](socket::Args).
+//! 4. What is sent is encoded once into a [`Frame`] by [`socket::encode`], and shared by every
+//!    recipient and transport.
 
+pub mod engine;
+mod error;
+mod frame;
+mod sid;
+pub mod socket;
 pub mod websocket;
+
+pub use error::DecodeError;
+pub use frame::Frame;
+pub use sid::Sid;

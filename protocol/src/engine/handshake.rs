@@ -1,0 +1,186 @@
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Sid;
+
+/// The handshake that a server sends first: the data of packet `0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The session's id.
+    pub sid: Sid,
+    /// The transports that the client may upgrade to.
+    pub upgrades: Vec<Transport>,
+    /// The time between two pings of the server.
+    pub ping_interval: Duration,
+    /// How long a ping may stay unanswered.
+    pub ping_timeout: Duration,
+    /// The largest polling payload or WebSocket message the server takes, in bytes.
+    pub max_payload: u64,
+}
+
+impl Open {
+    pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
+        let wire: Received<'_> = serde_json::from_slice(json).ok()?;
+        Some(Self {
+            sid: Sid::parse(&wire.sid)?,
+            upgrades: wire
+                .upgrades
+                .iter()
+                .filter_map(|name| Transport::parse(name))
+                .collect(),
+            ping_interval: Duration::from_millis(wire.ping_interval),
+            ping_timeout: Duration::from_millis(wire.ping_timeout),
+            max_payload: wire.max_payload,
+        })
+    }
+
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
+        let wire = Sent {
+            sid: self.sid,
+            upgrades: &self.upgrades,
+            ping_interval: milliseconds(self.ping_interval),
+            ping_timeout: milliseconds(self.ping_timeout),
+            max_payload: self.max_payload,
+        };
+        serde_json::to_writer(out, &wire).expect("strings and numbers are JSON, a Vec takes them");
+    }
+}
+
+/// A way to carry packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a session distinguishes exactly these two"
+)]
+pub enum Transport {
+    /// HTTP long-polling.
+    Polling,
+    /// One WebSocket.
+    WebSocket,
+}
+
+impl Transport {
+    /// The transport of this name, as in the `transport` query parameter.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "polling" => Some(Self::Polling),
+            "websocket" => Some(Self::WebSocket),
+            _ => None,
+        }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Polling => "polling",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Transport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent<'a> {
+    sid: Sid,
+    upgrades: &'a [Transport],
+    ping_interval: u64,
+    ping_timeout: u64,
+    max_payload: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Received<'a> {
+    #[serde(borrow)]
+    sid: std::borrow::Cow<'a, str>,
+    #[serde(default)]
+    upgrades: Vec<String>,
+    ping_interval: u64,
+    ping_timeout: u64,
+    /// Absent from servers before 4.1.
+    #[serde(default)]
+    max_payload: u64,
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Open, Transport};
+    use crate::Sid;
+
+    fn open() -> Open {
+        Open {
+            sid: Sid::parse("lv_VI97HAXpY6yYWAAAC").unwrap(),
+            upgrades: vec![Transport::WebSocket],
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            max_payload: 1_000_000,
+        }
+    }
+
+    const JSON: &str = r#"{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+
+    #[test]
+    fn the_handshake_has_the_official_keys_in_the_official_order() {
+        let mut out = Vec::new();
+        open().write_json(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), JSON);
+    }
+
+    #[test]
+    fn a_handshake_is_read_back() {
+        assert_eq!(Open::from_json(JSON.as_bytes()), Some(open()));
+    }
+
+    #[test]
+    fn unknown_upgrades_and_keys_are_ignored() {
+        let json = r#"{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket","webtransport"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000,"x":1}"#;
+        assert_eq!(Open::from_json(json.as_bytes()), Some(open()));
+    }
+
+    #[test]
+    fn b13_a_handshake_with_a_foreign_id_is_none() {
+        assert_eq!(
+            Open::from_json(br#"{"sid":"__proto__","pingInterval":1,"pingTimeout":1}"#),
+            None
+        );
+        assert_eq!(Open::from_json(b"{}"), None);
+        assert_eq!(Open::from_json(b""), None);
+    }
+
+    #[test]
+    fn transports_have_exactly_two_names() {
+        assert_eq!(Transport::parse("polling"), Some(Transport::Polling));
+        assert_eq!(Transport::parse("websocket"), Some(Transport::WebSocket));
+        for name in [
+            "",
+            "abc",
+            "__proto__",
+            "constructor",
+            "webtransport",
+            "Polling",
+        ] {
+            assert_eq!(Transport::parse(name), None, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+use std::fmt;
+
+/// What is wrong with bytes that a peer sent.
+///
+/// Every variant is a fault of the peer: the connection is closed and the fault is counted under
+/// [`name`](Self::name). Nothing of the input is kept, so the value is [`Copy`] and safe to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// An Engine.IO packet without a type byte.
+    EmptyPacket,
+    /// An Engine.IO type that does not exist on this transport.
+    UnknownPacket,
+    /// Base64 of a binary message in a polling payload that does not decode.
+    InvalidBase64,
+    /// Text that is not UTF-8.
+    InvalidUtf8,
+    /// A Socket.IO type that does not exist.
+    UnknownKind,
+    /// A namespace name beyond [`max_nsp`](crate::socket::Limits::max_nsp).
+    NamespaceTooLong,
+    /// An acknowledgement id that does not fit 64 bits.
+    InvalidAckId,
+    /// An attachment count that is no number, or placeholders that do not match the attachments.
+    IllegalAttachments,
+    /// More attachments announced than
+    /// [`max_attachments`](crate::socket::Limits::max_attachments).
+    TooManyAttachments,
+    /// A payload that is not JSON.
+    InvalidJson,
+    /// JSON nested deeper than [`max_depth`](crate::socket::Limits::max_depth).
+    TooDeep,
+    /// JSON of the wrong shape for the kind of packet.
+    InvalidPayload,
+    /// An event name that only the library itself may use.
+    ReservedEvent,
+    /// A `CONNECT` payload beyond
+    /// [`max_connect_payload`](crate::socket::Limits::max_connect_payload), or a packet whose
+    /// attachments exceed [`max_bytes`](crate::socket::Limits::max_bytes).
+    TooLarge,
+    /// Text where an attachment was due.
+    UnexpectedText,
+    /// Binary data that no packet announced.
+    UnexpectedBinary,
+}
+
+impl DecodeError {
+    /// Every variant, for metrics that start at zero.
+    pub const ALL: &[Self] = &[
+        Self::EmptyPacket,
+        Self::UnknownPacket,
+        Self::InvalidBase64,
+        Self::InvalidUtf8,
+        Self::UnknownKind,
+        Self::NamespaceTooLong,
+        Self::InvalidAckId,
+        Self::IllegalAttachments,
+        Self::TooManyAttachments,
+        Self::InvalidJson,
+        Self::TooDeep,
+        Self::InvalidPayload,
+        Self::ReservedEvent,
+        Self::TooLarge,
+        Self::UnexpectedText,
+        Self::UnexpectedBinary,
+    ];
+
+    /// The label of this fault in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EmptyPacket => "empty_packet",
+            Self::UnknownPacket => "unknown_packet",
+            Self::InvalidBase64 => "invalid_base64",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::UnknownKind => "unknown_kind",
+            Self::NamespaceTooLong => "namespace_too_long",
+            Self::InvalidAckId => "invalid_ack_id",
+            Self::IllegalAttachments => "illegal_attachments",
+            Self::TooManyAttachments => "too_many_attachments",
+            Self::InvalidJson => "invalid_json",
+            Self::TooDeep => "too_deep",
+            Self::InvalidPayload => "invalid_payload",
+            Self::ReservedEvent => "reserved_event",
+            Self::TooLarge => "too_large",
+            Self::UnexpectedText => "unexpected_text",
+            Self::UnexpectedBinary => "unexpected_binary",
+        }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EmptyPacket => "empty packet",
+            Self::UnknownPacket => "unknown packet type",
+            Self::InvalidBase64 => "invalid base64",
+            Self::InvalidUtf8 => "text is not utf-8",
+            Self::UnknownKind => "unknown kind of packet",
+            Self::NamespaceTooLong => "namespace name too long",
+            Self::InvalidAckId => "invalid acknowledgement id",
+            Self::IllegalAttachments => "illegal attachments",
+            Self::TooManyAttachments => "too many attachments",
+            Self::InvalidJson => "invalid json",
+            Self::TooDeep => "json nested too deep",
+            Self::InvalidPayload => "invalid payload",
+            Self::ReservedEvent => "reserved event name",
+            Self::TooLarge => "packet too large",
+            Self::UnexpectedText => "text while attachments are due",
+            Self::UnexpectedBinary => "binary data without a packet",
+        })
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::DecodeError;
+
+    #[test]
+    fn names_are_distinct_and_fit_a_label() {
+        let names: HashSet<_> = DecodeError::ALL.iter().map(|error| error.name()).collect();
+        assert_eq!(names.len(), DecodeError::ALL.len());
+        assert!(names.iter().all(|name| {
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        }));
+    }
+
+    #[test]
+    fn an_error_is_one_byte() {
+        assert_eq!(size_of::<DecodeError>(), 1);
+        assert_eq!(size_of::<Result<(), DecodeError>>(), 1);
+    }
+}

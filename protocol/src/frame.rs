@@ -1,0 +1,230 @@
+use std::{cell::Cell, ops::Range, sync::Arc, sync::OnceLock};
+
+use bytes::Bytes;
+
+use crate::{
+    engine::{Message, Packet, payload},
+    websocket::{Opcode, encode_header, header_len},
+};
+
+/// One or more Engine.IO messages, encoded once and shared by reference count.
+///
+/// Every recipient and every transport uses the same bytes: a broadcast clones the frame, which
+/// copies nothing. A Socket.IO packet with its attachments is one frame, so that nothing can come
+/// between them.
+#[derive(Clone, Debug)]
+pub struct Frame(Arc<Encoded>);
+
+#[derive(Clone, Debug)]
+struct Encoded {
+    /// All unmasked WebSocket frames, contiguous.
+    websocket: Bytes,
+    /// The text message in `websocket` without its header; empty if there is none.
+    text: Range<usize>,
+    /// The binary messages in `websocket` without their headers.
+    binary: Box<[Range<usize>]>,
+    polling: OnceLock<Bytes>,
+    compress: bool,
+}
+
+impl Frame {
+    /// The frame of one packet.
+    #[must_use]
+    pub fn packet(packet: &Packet) -> Self {
+        match packet {
+            Packet::Message(Message::Binary(data)) => Self::binary(data),
+            Packet::Open(_)
+            | Packet::Close
+            | Packet::Ping(_)
+            | Packet::Pong(_)
+            | Packet::Message(Message::Text(_))
+            | Packet::Upgrade
+            | Packet::Noop => {
+                let mut builder = Builder::new();
+                packet.encode(builder.parts().0);
+                builder.finish(b"")
+            }
+        }
+    }
+
+    /// The frame of one text message; `text` is without the packet type `4`.
+    #[must_use]
+    pub fn text(text: &[u8]) -> Self {
+        let mut builder = Builder::new();
+        builder.parts().0.extend_from_slice(text);
+        builder.finish(b"4")
+    }
+
+    /// The frame of one binary message.
+    #[must_use]
+    pub fn binary(data: &[u8]) -> Self {
+        let mut builder = Builder::new();
+        builder.parts().1.push(data);
+        builder.finish(b"")
+    }
+
+    /// What goes on a WebSocket: every message with its frame header.
+    #[must_use]
+    pub fn websocket(&self) -> &Bytes {
+        &self.0.websocket
+    }
+
+    /// What goes into a polling payload: the packets joined by the record separator.
+    ///
+    /// Text alone is a slice of [`websocket`](Self::websocket); base64 is computed at most once.
+    #[must_use]
+    pub fn polling(&self) -> Bytes {
+        let encoded = &*self.0;
+        if encoded.binary.is_empty() {
+            return encoded.websocket.slice(encoded.text.clone());
+        }
+        encoded.polling.get_or_init(|| encoded.to_polling()).clone()
+    }
+
+    /// The bytes it takes on a WebSocket, which is what budgets count.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.websocket.len()
+    }
+
+    /// How many Engine.IO packets these are.
+    #[must_use]
+    pub fn packets(&self) -> usize {
+        usize::from(!self.0.text.is_empty()) + self.0.binary.len()
+    }
+
+    /// Whether a transport may compress it; `true` unless said otherwise.
+    #[must_use]
+    pub fn is_compressible(&self) -> bool {
+        self.0.compress
+    }
+
+    /// Says whether a transport may compress it.
+    #[must_use]
+    pub fn with_compress(mut self, compress: bool) -> Self {
+        if self.0.compress != compress {
+            Arc::make_mut(&mut self.0).compress = compress;
+        }
+        self
+    }
+}
+
+impl Encoded {
+    fn to_polling(&self) -> Bytes {
+        let text = self.websocket.get(self.text.clone()).unwrap_or_default();
+        let base64: usize = self
+            .binary
+            .iter()
+            .map(|range| range.len().div_ceil(3) * 4 + 2)
+            .sum();
+        let mut out = Vec::with_capacity(text.len() + base64);
+        out.extend_from_slice(text);
+        for range in &self.binary {
+            if !out.is_empty() {
+                out.push(payload::SEPARATOR);
+            }
+            let data = self.websocket.get(range.clone()).unwrap_or_default();
+            payload::encode_binary(data, &mut out);
+        }
+        out.into()
+    }
+}
+
+/// Collects the messages of a frame.
+///
+/// The text lies in a buffer of the thread that is used again and again; only the finished frame
+/// is allocated, in its exact size.
+pub(crate) struct Builder {
+    text: Vec<u8>,
+    attachments: Attachments,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        let mut text = SCRATCH.take();
+        text.clear();
+        Self {
+            text,
+            attachments: Attachments::default(),
+        }
+    }
+
+    /// Where the text message and the binary messages are written.
+    pub(crate) const fn parts(&mut self) -> (&mut Vec<u8>, &mut Attachments) {
+        (&mut self.text, &mut self.attachments)
+    }
+
+    /// Makes the frame; `prefix` stands before the text.
+    pub(crate) fn finish(self, prefix: &[u8]) -> Frame {
+        let Self {
+            text: scratch,
+            attachments,
+        } = self;
+        let length = prefix.len() + scratch.len();
+        let header = if length == 0 {
+            0
+        } else {
+            header_len(length as u64, false)
+        };
+        let mut websocket = Vec::with_capacity(header + length + attachments.frames.len());
+        if length > 0 {
+            encode_header(&mut websocket, true, Opcode::Text, length as u64, None);
+        }
+        let start = websocket.len();
+        websocket.extend_from_slice(prefix);
+        websocket.extend_from_slice(&scratch);
+        let end = websocket.len();
+        websocket.extend_from_slice(&attachments.frames);
+        if scratch.capacity() <= KEPT_SCRATCH {
+            SCRATCH.set(scratch);
+        }
+        Frame(Arc::new(Encoded {
+            websocket: websocket.into(),
+            text: start..end,
+            binary: attachments
+                .ranges
+                .iter()
+                .map(|r| r.start + end..r.end + end)
+                .collect(),
+            polling: OnceLock::new(),
+            compress: true,
+        }))
+    }
+}
+
+/// The binary messages of a frame that is being built.
+#[derive(Default)]
+pub(crate) struct Attachments {
+    /// With their WebSocket headers, contiguous.
+    frames: Vec<u8>,
+    /// Where each lies in `frames`, without its header.
+    ranges: Vec<Range<usize>>,
+}
+
+impl Attachments {
+    /// Adds a binary message and tells its number.
+    pub(crate) fn push(&mut self, data: &[u8]) -> usize {
+        let number = self.ranges.len();
+        let length = data.len() as u64;
+        self.frames.reserve(header_len(length, false) + data.len());
+        encode_header(&mut self.frames, true, Opcode::Binary, length, None);
+        let start = self.frames.len();
+        self.frames.extend_from_slice(data);
+        self.ranges.push(start..self.frames.len());
+        number
+    }
+
+    /// How many there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.ranges.len()
+    }
+}
+
+thread_local! {
+    /// Taken while a frame is built; a frame built inside another one starts a new buffer.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A buffer that grew beyond this is given back.
+const KEPT_SCRATCH: usize = 64 * 1024;

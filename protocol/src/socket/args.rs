@@ -1,0 +1,337 @@
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    attachment::{self, Attached},
+    json::{Elements, INLINE, Span},
+};
+
+/// The arguments of a packet: JSON as it came, and the attachments it refers to.
+///
+/// Cloning copies no bytes. Nothing is parsed before [`get`](Self::get) asks for it.
+#[derive(Clone, Default)]
+pub struct Args {
+    /// Valid JSON, maybe with other things before it.
+    text: Bytes,
+    /// The first elements of the JSON array, or its one value.
+    first: [Span; INLINE],
+    /// The elements behind those.
+    more: Option<Arc<[Span]>>,
+    /// The elements that are arguments; `from <= to`.
+    from: usize,
+    to: usize,
+    attachments: Option<Arc<[Bytes]>>,
+    /// Whether arguments that may refer to attachments were skipped.
+    is_partial: bool,
+}
+
+impl Args {
+    /// The arguments are the elements from the one of index `from`.
+    pub(super) fn from_scan(text: Bytes, elements: Elements, from: usize) -> Self {
+        let Elements {
+            first,
+            length,
+            more,
+        } = elements;
+        Self {
+            text,
+            first,
+            more: if more.is_empty() {
+                None
+            } else {
+                Some(more.into())
+            },
+            from: from.min(length),
+            to: length,
+            attachments: None,
+            is_partial: false,
+        }
+    }
+
+    pub(super) fn attach(&mut self, attachments: Vec<Bytes>) {
+        self.attachments = Some(attachments.into());
+    }
+
+    pub(super) const fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// The element before the first argument: the name of an event.
+    pub(super) fn before_first(&self) -> Option<Span> {
+        self.element(self.from.checked_sub(1)?)
+    }
+
+    fn element(&self, i: usize) -> Option<Span> {
+        if i >= self.to {
+            return None;
+        }
+        match self.first.get(i) {
+            Some(span) => Some(*span),
+            None => self.more.as_ref()?.get(i - INLINE).copied(),
+        }
+    }
+
+    /// How many arguments there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.to - self.from
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.to == self.from
+    }
+
+    /// The JSON of the argument at `i`.
+    #[must_use]
+    pub fn raw(&self, i: usize) -> Option<&[u8]> {
+        Some(self.element(self.from.checked_add(i)?)?.of(&self.text))
+    }
+
+    /// The JSON of every argument.
+    #[must_use]
+    pub const fn iter(&self) -> Iter<'_> {
+        Iter {
+            args: self,
+            next: 0,
+        }
+    }
+
+    /// All arguments as they stand in JSON, commas between them; `None` if there are none.
+    pub(super) fn joined(&self) -> Option<&[u8]> {
+        let first = self.element(self.from)?;
+        let last = self.element(self.to.checked_sub(1)?)?;
+        Some(
+            Span {
+                start: first.start,
+                end: last.end,
+            }
+            .of(&self.text),
+        )
+    }
+
+    /// The attachments of the packet.
+    #[must_use]
+    pub fn attachments(&self) -> &[Bytes] {
+        self.attachments.as_deref().unwrap_or_default()
+    }
+
+    pub(super) const fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Parses the argument at `i`.
+    ///
+    /// Types that ask for bytes, like [`Bytes`], get an attachment, at any depth but not through
+    /// `#[serde(flatten)]` or untagged enums; [`Value`] shows a placeholder object there. A missing
+    /// argument is read as `null`, so that it can be an [`Option`].
+    ///
+    /// # Errors
+    /// If the argument is missing or is not a `T`.
+    pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
+        let Some(json) = self.raw(i) else {
+            return serde_json::from_slice(b"null").map_err(|_| ArgumentError {
+                index: i,
+                path: String::new(),
+                message: MISSING,
+            });
+        };
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let result = T::deserialize(Attached::new(&mut deserializer, self.attachments()));
+        // The path costs allocations, so only an error is looked at again for it.
+        result.map_err(|error| {
+            let mut deserializer = serde_json::Deserializer::from_slice(json);
+            let attached = Attached::new(&mut deserializer, self.attachments());
+            match serde_path_to_error::deserialize::<_, T>(attached) {
+                Ok(_) => ArgumentError::new(i, String::new(), &error),
+                Err(error) => ArgumentError::new(i, error.path().to_string(), error.inner()),
+            }
+        })
+    }
+
+    /// The arguments without the first `n`.
+    #[must_use]
+    pub fn skip(&self, n: usize) -> Self {
+        let mut rest = self.clone();
+        rest.from = self.from.saturating_add(n).min(self.to);
+        rest.is_partial |= n > 0;
+        rest
+    }
+
+    /// Every argument as a value. Attachments stay placeholder objects, for
+    /// [`attachment_of`](Self::attachment_of).
+    ///
+    /// # Errors
+    /// If an argument is no value, such as a number beyond all range.
+    pub fn to_values(&self) -> Result<Vec<Value>, ArgumentError> {
+        (0..self.len()).map(|i| self.get(i)).collect()
+    }
+
+    /// The attachment that a placeholder object stands for.
+    #[must_use]
+    pub fn attachment_of(&self, value: &Value) -> Option<&Bytes> {
+        attachment::number(value).and_then(|number| self.attachments().get(number))
+    }
+}
+
+impl fmt::Debug for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Args")
+            .field(
+                "json",
+                &String::from_utf8_lossy(self.joined().unwrap_or_default()),
+            )
+            .field("attachments", &self.attachments())
+            .finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Args {
+    type Item = &'a [u8];
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The JSON of each argument; see [`Args::iter`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    args: &'a Args,
+    next: usize,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let raw = self.args.raw(self.next)?;
+        self.next += 1;
+        Some(raw)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.args.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+/// Something that can be taken from arguments, in order: what a handler's parameter can be.
+///
+/// Everything that can be deserialised is one argument; [`Args`] is all the rest.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from the arguments of an event",
+    note = "derive `serde::Deserialize` for it, without borrowed fields"
+)]
+pub trait Argument: Sized {
+    /// Takes what is at `position` and moves on.
+    ///
+    /// # Errors
+    /// If it is missing or something else.
+    fn take(args: &Args, position: &mut usize) -> Result<Self, ArgumentError>;
+}
+
+impl<T: DeserializeOwned> Argument for T {
+    fn take(args: &Args, position: &mut usize) -> Result<Self, ArgumentError> {
+        let value = args.get(*position)?;
+        *position += 1;
+        Ok(value)
+    }
+}
+
+impl Argument for Args {
+    fn take(args: &Args, position: &mut usize) -> Result<Self, ArgumentError> {
+        let rest = args.skip(*position);
+        *position = args.len();
+        Ok(rest)
+    }
+}
+
+/// An argument that is missing or is not what was asked for.
+///
+/// It can be sent to the peer: the path names places, and nothing repeats a value that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArgumentError {
+    index: usize,
+    path: String,
+    message: &'static str,
+}
+
+impl ArgumentError {
+    fn new(index: usize, path: String, error: &serde_json::Error) -> Self {
+        let path = if path == "." { String::new() } else { path };
+        let text = error.to_string();
+        let message = MESSAGES
+            .iter()
+            .copied()
+            .find(|message| text.starts_with(message))
+            .unwrap_or("invalid value");
+        Self {
+            index,
+            path: shown(&path),
+            message,
+        }
+    }
+
+    /// Which argument, counted from 0.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Where in the argument, as in `items[2].name`; empty for the argument itself.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong there: one of a few fixed texts.
+    #[must_use]
+    pub const fn message(&self) -> &'static str {
+        self.message
+    }
+}
+
+impl fmt::Display for ArgumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            write!(f, "argument {}: {}", self.index, self.message)
+        } else {
+            write!(
+                f,
+                "argument {} at `{}`: {}",
+                self.index, self.path, self.message
+            )
+        }
+    }
+}
+
+impl std::error::Error for ArgumentError {}
+
+/// A path that is safe in logs and answers: keys of maps are the peer's words.
+fn shown(path: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '?');
+    path.chars()
+        .take(MAX_PATH)
+        .map(|c| if is_plain(c) { c } else { '?' })
+        .collect()
+}
+
+const MISSING: &str = "missing";
+/// How the messages of serde begin, without what they quote.
+const MESSAGES: [&str; 6] = [
+    "missing field",
+    "invalid type",
+    "invalid length",
+    "unknown variant",
+    "unknown field",
+    "duplicate field",
+];
+const MAX_PATH: usize = 128;

@@ -1,0 +1,424 @@
+//! Attachments: the binary values that placeholder objects in the JSON stand for.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{
+        self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
+    },
+};
+use serde_json::Value;
+
+use super::Args;
+use crate::DecodeError;
+
+/// Checks that every placeholder is the number of an attachment and that there are enough of them.
+pub(super) fn check_placeholders(args: &Args, attachments: usize) -> Result<(), DecodeError> {
+    let mut found = 0;
+    for json in args {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        Walk {
+            attachments,
+            found: &mut found,
+        }
+        .deserialize(&mut deserializer)
+        .map_err(|_| DecodeError::IllegalAttachments)?;
+    }
+    if found < attachments {
+        Err(DecodeError::IllegalAttachments)
+    } else {
+        Ok(())
+    }
+}
+
+/// The number in a placeholder object.
+pub(super) fn number(value: &Value) -> Option<usize> {
+    let object = value.as_object()?;
+    if object.get(PLACEHOLDER) != Some(&Value::Bool(true)) {
+        return None;
+    }
+    object.get(NUM)?.as_u64()?.try_into().ok()
+}
+
+/// Looks for placeholders in one value.
+struct Walk<'a> {
+    attachments: usize,
+    found: &'a mut usize,
+}
+
+/// What matters of a value that was looked at.
+#[derive(PartialEq)]
+enum Seen {
+    True,
+    Number(u64),
+    Other,
+}
+
+impl Walk<'_> {
+    const fn again(&mut self) -> Walk<'_> {
+        Walk {
+            attachments: self.attachments,
+            found: self.found,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = Seen;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = Seen;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Seen, E> {
+        Ok(if value { Seen::True } else { Seen::Other })
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Seen, E> {
+        Ok(Seen::Number(value))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
+        Ok(Seen::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
+        Ok(Seen::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Seen, E> {
+        Ok(Seen::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Seen, E> {
+        Ok(Seen::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Seen, A::Error> {
+        while seq.next_element_seed(self.again())?.is_some() {}
+        Ok(Seen::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Seen, A::Error> {
+        let mut is_placeholder = false;
+        let mut num = Seen::Other;
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map.next_value_seed(self.again())?;
+            match &*key {
+                PLACEHOLDER => is_placeholder = value == Seen::True,
+                NUM => num = value,
+                _ => {}
+            }
+        }
+        if is_placeholder {
+            match num {
+                Seen::Number(number) if number < self.attachments as u64 => *self.found += 1,
+                Seen::True | Seen::Number(_) | Seen::Other => {
+                    return Err(de::Error::custom("no such attachment"));
+                }
+            }
+        }
+        Ok(Seen::Other)
+    }
+}
+
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A deserialiser that hands out an attachment where bytes are asked for.
+pub(super) struct Attached<'a, D> {
+    inner: D,
+    attachments: &'a [Bytes],
+}
+
+impl<'a, D> Attached<'a, D> {
+    pub(super) const fn new(inner: D, attachments: &'a [Bytes]) -> Self {
+        Self { inner, attachments }
+    }
+}
+
+macro_rules! forward {
+    ($($method:ident($($name:ident: $type:ty),*);)*) => {
+        $(fn $method<V: Visitor<'de>>(self, $($name: $type,)* visitor: V) -> Result<V::Value, D::Error> {
+            self.inner.$method($($name,)* Attached::new(visitor, self.attachments))
+        })*
+    };
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.deserialize_byte_buf(visitor)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_map(Placeholder {
+            visitor,
+            attachments: self.attachments,
+            marker: PhantomData,
+        })
+    }
+
+    forward! {
+        deserialize_any();
+        deserialize_bool();
+        deserialize_i8();
+        deserialize_i16();
+        deserialize_i32();
+        deserialize_i64();
+        deserialize_i128();
+        deserialize_u8();
+        deserialize_u16();
+        deserialize_u32();
+        deserialize_u64();
+        deserialize_u128();
+        deserialize_f32();
+        deserialize_f64();
+        deserialize_char();
+        deserialize_str();
+        deserialize_string();
+        deserialize_option();
+        deserialize_unit();
+        deserialize_unit_struct(name: &'static str);
+        deserialize_newtype_struct(name: &'static str);
+        deserialize_seq();
+        deserialize_tuple(length: usize);
+        deserialize_tuple_struct(name: &'static str, length: usize);
+        deserialize_map();
+        deserialize_struct(name: &'static str, fields: &'static [&'static str]);
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]);
+        deserialize_identifier();
+        deserialize_ignored_any();
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+macro_rules! forward_visit {
+    ($($method:ident($type:ty);)*) => {
+        $(fn $method<E: de::Error>(self, value: $type) -> Result<V::Value, E> {
+            self.inner.$method(value)
+        })*
+    };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Attached<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    forward_visit! {
+        visit_bool(bool);
+        visit_i8(i8);
+        visit_i16(i16);
+        visit_i32(i32);
+        visit_i64(i64);
+        visit_i128(i128);
+        visit_u8(u8);
+        visit_u16(u16);
+        visit_u32(u32);
+        visit_u64(u64);
+        visit_u128(u128);
+        visit_f32(f32);
+        visit_f64(f64);
+        visit_char(char);
+        visit_str(&str);
+        visit_borrowed_str(&'de str);
+        visit_string(String);
+        visit_bytes(&[u8]);
+        visit_borrowed_bytes(&'de [u8]);
+        visit_byte_buf(Vec<u8>);
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.inner
+            .visit_some(Attached::new(inner, self.attachments))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.inner
+            .visit_newtype_struct(Attached::new(inner, self.attachments))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_seq(Attached::new(inner, self.attachments))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_map(Attached::new(inner, self.attachments))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.inner
+            .visit_enum(Attached::new(inner, self.attachments))
+    }
+}
+
+impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Attached<'_, T> {
+    type Value = T::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
+        self.inner
+            .deserialize(Attached::new(inner, self.attachments))
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Attached<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
+        self.inner
+            .next_element_seed(Attached::new(seed, self.attachments))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Attached<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
+        self.inner.next_key_seed(seed)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        self.inner
+            .next_value_seed(Attached::new(seed, self.attachments))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+impl<'de, 'a, A: EnumAccess<'de>> EnumAccess<'de> for Attached<'a, A> {
+    type Error = A::Error;
+    type Variant = Attached<'a, A::Variant>;
+
+    fn variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<(T::Value, Self::Variant), A::Error> {
+        let (value, variant) = self.inner.variant_seed(seed)?;
+        Ok((value, Attached::new(variant, self.attachments)))
+    }
+}
+
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Attached<'_, A> {
+    type Error = A::Error;
+
+    fn unit_variant(self) -> Result<(), A::Error> {
+        self.inner.unit_variant()
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, A::Error> {
+        self.inner
+            .newtype_variant_seed(Attached::new(seed, self.attachments))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
+        self.inner
+            .tuple_variant(len, Attached::new(visitor, self.attachments))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        self.inner
+            .struct_variant(fields, Attached::new(visitor, self.attachments))
+    }
+}
+
+/// Reads a placeholder object and visits its attachment.
+struct Placeholder<'a, 'de, V> {
+    visitor: V,
+    attachments: &'a [Bytes],
+    marker: PhantomData<&'de ()>,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Placeholder<'_, 'de, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an attachment")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
+        let mut is_placeholder = false;
+        let mut num = None;
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
+                PLACEHOLDER => is_placeholder = map.next_value()?,
+                NUM => num = Some(map.next_value::<usize>()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        match num.and_then(|number| self.attachments.get(number)) {
+            Some(data) if is_placeholder => self.visitor.visit_byte_buf(data.to_vec()),
+            Some(_) | None => Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
+        }
+    }
+}
+
+/// A value whose placeholders are serialised as the attachments they stand for.
+pub(super) struct Resolved<'a> {
+    pub(super) value: &'a Value,
+    pub(super) args: &'a Args,
+}
+
+impl Serialize for Resolved<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let inside = |value| Resolved {
+            value,
+            args: self.args,
+        };
+        match self.value {
+            Value::Array(values) => serializer.collect_seq(values.iter().map(inside)),
+            Value::Object(object) => match self.args.attachment_of(self.value) {
+                Some(data) => serializer.serialize_bytes(data),
+                None => serializer.collect_map(object.iter().map(|(k, v)| (k, inside(v)))),
+            },
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.value.serialize(serializer)
+            }
+        }
+    }
+}
+
+pub(super) const PLACEHOLDER: &str = "_placeholder";
+pub(super) const NUM: &str = "num";

@@ -1,0 +1,317 @@
+use bytes::Bytes;
+
+use super::{
+    Args, Kind, Nsp, Packet, RESERVED_EVENTS, attachment,
+    encode::MAX_ATTACHMENTS,
+    json::{self, Span},
+    packet::Name,
+};
+use crate::DecodeError;
+
+/// What a peer may send in one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Attachments of one packet; 10, as in the original.
+    pub max_attachments: usize,
+    /// Bytes of one packet with its attachments; 10,000,000. A packet that waits for attachments
+    /// holds at most this much memory.
+    pub max_bytes: usize,
+    /// Nested brackets in JSON, the array of arguments included; 128, which is also the maximum.
+    pub max_depth: usize,
+    /// Bytes of a namespace's name; 256.
+    pub max_nsp: usize,
+    /// Bytes of a connect packet's payload; 16 KiB.
+    pub max_connect_payload: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_attachments: MAX_ATTACHMENTS,
+            max_bytes: 10_000_000,
+            max_depth: 128,
+            max_nsp: 256,
+            max_connect_payload: 16 * 1024,
+        }
+    }
+}
+
+/// Makes packets of the messages of one session.
+///
+/// After an error the session must be closed; the decoder then holds nothing.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    partial: Option<Box<Partial>>,
+}
+
+/// A packet that waits for attachments.
+#[derive(Debug)]
+struct Partial {
+    packet: Packet,
+    attachments: Vec<Bytes>,
+    /// More than `attachments.len()`, at most `Limits::max_attachments`.
+    expected: usize,
+    bytes: usize,
+}
+
+impl Decoder {
+    /// A decoder that waits for the first packet.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            partial: None,
+        }
+    }
+
+    /// Whether a packet waits for attachments.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Takes a text message, which must be UTF-8. `None`: attachments must follow.
+    ///
+    /// # Errors
+    /// If attachments are due, or the text is no packet within the limits.
+    pub fn text(&mut self, text: Bytes) -> Result<Option<Packet>, DecodeError> {
+        if self.partial.take().is_some() {
+            return Err(DecodeError::UnexpectedText);
+        }
+        let bytes = text.len();
+        u32::try_from(bytes).map_err(|_| DecodeError::TooLarge)?;
+        let (packet, expected) = Header::read(&text, &self.limits)?.packet(text, &self.limits)?;
+        if expected == 0 {
+            return Ok(Some(packet));
+        }
+        let attachments = Vec::with_capacity(expected);
+        self.partial = Some(Box::new(Partial {
+            packet,
+            attachments,
+            expected,
+            bytes,
+        }));
+        Ok(None)
+    }
+
+    /// Takes an attachment. `None`: more must follow.
+    ///
+    /// # Errors
+    /// If no attachment is due, or the packet becomes too large.
+    pub fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, DecodeError> {
+        let mut partial = self.partial.take().ok_or(DecodeError::UnexpectedBinary)?;
+        partial.bytes = partial.bytes.saturating_add(data.len());
+        if partial.bytes > self.limits.max_bytes {
+            return Err(DecodeError::TooLarge);
+        }
+        partial.attachments.push(data);
+        if partial.attachments.len() < partial.expected {
+            self.partial = Some(partial);
+            return Ok(None);
+        }
+        let mut packet = partial.packet;
+        packet.args.attach(partial.attachments);
+        Ok(Some(packet))
+    }
+}
+
+/// What stands before the payload.
+struct Header {
+    kind: Kind,
+    /// `None` in packets that cannot have any.
+    attachments: Option<usize>,
+    nsp: Option<Span>,
+    id: Option<u64>,
+    /// Where the payload begins.
+    end: usize,
+}
+
+impl Header {
+    fn read(text: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
+        let (kind, is_binary) = match text.first() {
+            Some(b'0') => (Kind::Connect, false),
+            Some(b'1') => (Kind::Disconnect, false),
+            Some(b'2') => (Kind::Event, false),
+            Some(b'3') => (Kind::Ack, false),
+            Some(b'4') => (Kind::ConnectError, false),
+            Some(b'5') => (Kind::Event, true),
+            Some(b'6') => (Kind::Ack, true),
+            Some(_) | None => return Err(DecodeError::UnknownKind),
+        };
+        let mut at = 1;
+        let attachments = if is_binary {
+            Some(read_attachments(text, &mut at, limits.max_attachments)?)
+        } else {
+            None
+        };
+        let nsp = read_nsp(text, &mut at, limits.max_nsp)?;
+        let id = read_id(text, &mut at)?;
+        Ok(Self {
+            kind,
+            attachments,
+            nsp,
+            id,
+            end: at,
+        })
+    }
+
+    /// The packet, and how many attachments it waits for.
+    fn packet(self, mut text: Bytes, limits: &Limits) -> Result<(Packet, usize), DecodeError> {
+        let Self {
+            kind,
+            attachments,
+            nsp,
+            id,
+            end,
+        } = self;
+        let nsp = nsp.map_or(Nsp::ROOT, |name| {
+            Nsp::from_wire(text.slice(name.start as usize..name.end as usize))
+        });
+        let payload = text.get(end..).unwrap_or_default();
+        let first = payload.iter().find(|b| !b.is_ascii_whitespace());
+        let allowed = match (kind, first) {
+            (Kind::Connect | Kind::Disconnect, None) => {
+                let packet = Packet {
+                    kind,
+                    nsp,
+                    id,
+                    args: Args::default(),
+                    name: Name::None,
+                };
+                return Ok((packet, 0));
+            }
+            (Kind::Connect, Some(b'{')) => payload.len() <= limits.max_connect_payload,
+            (Kind::ConnectError, Some(b'{' | b'"')) | (Kind::Event | Kind::Ack, Some(b'[')) => true,
+            (
+                Kind::Connect | Kind::Disconnect | Kind::Event | Kind::Ack | Kind::ConnectError,
+                Some(_) | None,
+            ) => return Err(DecodeError::InvalidPayload),
+        };
+        if !allowed {
+            return Err(DecodeError::TooLarge);
+        }
+        let scan = json::scan(&text, end, limits.max_depth)?;
+        if scan.lone_surrogates {
+            let mut repaired = text.to_vec();
+            json::repair(&mut repaired);
+            text = repaired.into();
+        }
+        let is_event = kind == Kind::Event;
+        let args = Args::from_scan(text, scan.elements, usize::from(is_event));
+        let name = if is_event {
+            read_name(&args)?
+        } else {
+            Name::None
+        };
+        let expected = attachments.unwrap_or_default();
+        if attachments.is_some() {
+            attachment::check_placeholders(&args, expected)?;
+        }
+        Ok((
+            Packet {
+                kind,
+                nsp,
+                id,
+                args,
+                name,
+            },
+            expected,
+        ))
+    }
+}
+
+/// Digits and a dash.
+fn read_attachments(text: &[u8], at: &mut usize, max: usize) -> Result<usize, DecodeError> {
+    let start = *at;
+    let mut count = 0;
+    loop {
+        match text.get(*at) {
+            Some(&digit @ b'0'..=b'9') => {
+                count = count * 10 + usize::from(digit - b'0');
+                if count > max {
+                    return Err(DecodeError::TooManyAttachments);
+                }
+            }
+            Some(b'-') if *at > start => {
+                *at += 1;
+                return Ok(count);
+            }
+            Some(_) | None => return Err(DecodeError::IllegalAttachments),
+        }
+        *at += 1;
+    }
+}
+
+/// A slash and what follows up to the comma or the end.
+fn read_nsp(text: &[u8], at: &mut usize, max: usize) -> Result<Option<Span>, DecodeError> {
+    let start = *at;
+    let rest = text.get(start..).unwrap_or_default();
+    if rest.first() != Some(&b'/') {
+        return Ok(None);
+    }
+    let length = match rest
+        .iter()
+        .take(max.saturating_add(1))
+        .position(|&b| b == b',')
+    {
+        Some(length) => {
+            *at = start + length + 1;
+            length
+        }
+        None if rest.len() <= max => {
+            *at = text.len();
+            rest.len()
+        }
+        None => return Err(DecodeError::NamespaceTooLong),
+    };
+    Ok((length > 1).then(|| Span::new(start, start + length)))
+}
+
+/// Any digits.
+fn read_id(text: &[u8], at: &mut usize) -> Result<Option<u64>, DecodeError> {
+    let mut id: Option<u64> = None;
+    while let Some(&digit @ b'0'..=b'9') = text.get(*at) {
+        let next = id.unwrap_or_default().checked_mul(10);
+        let next = next.and_then(|id| id.checked_add(u64::from(digit - b'0')));
+        id = Some(next.ok_or(DecodeError::InvalidAckId)?);
+        *at += 1;
+    }
+    Ok(id)
+}
+
+/// The first element of an event's array: a string, or an integer.
+fn read_name(args: &Args) -> Result<Name, DecodeError> {
+    let span = args.before_first().ok_or(DecodeError::InvalidPayload)?;
+    let json = span.of(args.text());
+    match json {
+        [b'"', name @ .., b'"'] if name.contains(&b'\\') => {
+            let name: Box<str> =
+                serde_json::from_slice(json).map_err(|_| DecodeError::InvalidUtf8)?;
+            refuse_reserved(name.as_bytes())?;
+            Ok(Name::Unescaped(name))
+        }
+        [b'"', name @ .., b'"'] => {
+            refuse_reserved(name)?;
+            Ok(Name::Plain(Span {
+                start: span.start + 1,
+                end: span.end - 1,
+            }))
+        }
+        [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => {
+            Ok(Name::Plain(span))
+        }
+        _ => Err(DecodeError::InvalidPayload),
+    }
+}
+
+fn refuse_reserved(name: &[u8]) -> Result<(), DecodeError> {
+    if RESERVED_EVENTS
+        .iter()
+        .any(|reserved| reserved.as_bytes() == name)
+    {
+        Err(DecodeError::ReservedEvent)
+    } else {
+        Ok(())
+    }
+}

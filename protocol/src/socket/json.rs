@@ -1,0 +1,343 @@
+//! One pass over a JSON text: is it valid, and where are its top-level elements?
+
+use crate::DecodeError;
+
+/// A range of a text of less than 4 GiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    pub(crate) const fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: narrow(start),
+            end: narrow(end),
+        }
+    }
+
+    pub(crate) fn of(self, text: &[u8]) -> &[u8] {
+        text.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// The elements of an array, or the one value that is no array; few of them without allocation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Elements {
+    pub(crate) first: [Span; INLINE],
+    pub(crate) length: usize,
+    pub(crate) more: Vec<Span>,
+}
+
+impl Elements {
+    fn push(&mut self, span: Span) {
+        match self.first.get_mut(self.length) {
+            Some(slot) => *slot = span,
+            None => self.more.push(span),
+        }
+        self.length += 1;
+    }
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) elements: Elements,
+    /// The text has `\u` escapes that are half a surrogate pair; [`repair`] replaces them.
+    pub(crate) lone_surrogates: bool,
+}
+
+/// Checks that `text[start..]` is one JSON text, nested at most `max_depth` deep (at most 128).
+///
+/// There is no recursion: the open brackets are the bits of one number.
+pub(crate) fn scan(text: &[u8], start: usize, max_depth: usize) -> Result<Scan, DecodeError> {
+    u32::try_from(text.len()).map_err(|_| DecodeError::TooLarge)?;
+    let mut scanner = Scanner {
+        text,
+        at: start,
+        lone_surrogates: false,
+    };
+    let elements = scanner.run(max_depth.min(MAX_DEPTH))?;
+    Ok(Scan {
+        elements,
+        lone_surrogates: scanner.lone_surrogates,
+    })
+}
+
+/// Replaces every lone surrogate escape by `\ufffd`, which has the same length.
+pub(crate) fn repair(text: &mut [u8]) {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        if byte != b'\\' {
+            at += 1;
+            continue;
+        }
+        match escape(text, at) {
+            Some(Escape::Lone) => {
+                if let Some(digits) = text.get_mut(at + 2..at + LONE) {
+                    digits.copy_from_slice(b"fffd");
+                }
+                at += LONE;
+            }
+            Some(Escape::Valid(length)) => at += length,
+            None => at += 1,
+        }
+    }
+}
+
+struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+    lone_surrogates: bool,
+}
+
+impl Scanner<'_> {
+    fn run(&mut self, max_depth: usize) -> Result<Elements, DecodeError> {
+        let mut elements = Elements::default();
+        // One bit for each open bracket, the innermost lowest: 1 is an object.
+        let mut open: u128 = 0;
+        let mut depth = 0;
+        // The depth at which a value is a top-level element: 1 once the text is known as an array.
+        let mut top = 0;
+        let mut element = 0;
+        'value: loop {
+            let byte = self.next_token()?;
+            if depth == top {
+                element = self.at;
+            }
+            match byte {
+                b'"' => self.string()?,
+                b'{' | b'[' => {
+                    if depth == max_depth {
+                        return Err(DecodeError::TooDeep);
+                    }
+                    if depth == 0 && byte == b'[' {
+                        top = 1;
+                    }
+                    self.at += 1;
+                    let is_object = byte == b'{';
+                    if self.next_token()? == closing(is_object) {
+                        self.at += 1;
+                    } else {
+                        depth += 1;
+                        open = open << 1 | u128::from(is_object);
+                        if is_object {
+                            self.key()?;
+                        }
+                        continue 'value;
+                    }
+                }
+                b'-' | b'0'..=b'9' => self.number()?,
+                b't' => self.literal(b"true")?,
+                b'f' => self.literal(b"false")?,
+                b'n' => self.literal(b"null")?,
+                _ => return Err(DecodeError::InvalidJson),
+            }
+            // A value has ended, and maybe the containers around it.
+            loop {
+                if depth == top {
+                    elements.push(Span::new(element, self.at));
+                }
+                if depth == 0 {
+                    self.skip_whitespace();
+                    return match self.peek() {
+                        None => Ok(elements),
+                        Some(_) => Err(DecodeError::InvalidJson),
+                    };
+                }
+                let is_object = open & 1 == 1;
+                let byte = self.next_token()?;
+                self.at += 1;
+                if byte == b',' {
+                    if is_object {
+                        self.next_token()?;
+                        self.key()?;
+                    }
+                    continue 'value;
+                } else if byte == closing(is_object) {
+                    depth -= 1;
+                    open >>= 1;
+                } else {
+                    return Err(DecodeError::InvalidJson);
+                }
+            }
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn skip_whitespace(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is no whitespace; it is not consumed.
+    fn next_token(&mut self) -> Result<u8, DecodeError> {
+        self.skip_whitespace();
+        self.peek().ok_or(DecodeError::InvalidJson)
+    }
+
+    /// A key and its colon.
+    fn key(&mut self) -> Result<(), DecodeError> {
+        if self.peek() != Some(b'"') {
+            return Err(DecodeError::InvalidJson);
+        }
+        self.string()?;
+        if self.next_token()? != b':' {
+            return Err(DecodeError::InvalidJson);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), DecodeError> {
+        self.at += 1;
+        loop {
+            self.skip_plain();
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => match escape(self.text, self.at) {
+                    Some(Escape::Valid(length)) => self.at += length,
+                    Some(Escape::Lone) => {
+                        self.lone_surrogates = true;
+                        self.at += LONE;
+                    }
+                    None => return Err(DecodeError::InvalidJson),
+                },
+                Some(0x00..=0x1f) | None => return Err(DecodeError::InvalidJson),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    /// Skips what needs no look inside a string, eight bytes at a time.
+    fn skip_plain(&mut self) {
+        while let Some(chunk) = self.text.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
+            let word = u64::from_le_bytes(*chunk);
+            let special = has_zero(word ^ (EACH * u64::from(b'"')))
+                | has_zero(word ^ (EACH * u64::from(b'\\')))
+                // Control characters.
+                | (word.wrapping_sub(EACH * 0x20) & !word & (EACH * 0x80));
+            if special != 0 {
+                self.at += (special.trailing_zeros() / 8) as usize;
+                return;
+            }
+            self.at += 8;
+        }
+    }
+
+    fn number(&mut self) -> Result<(), DecodeError> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    /// One digit or more.
+    fn digits(&mut self) -> Result<(), DecodeError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == start {
+            Err(DecodeError::InvalidJson)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<(), DecodeError> {
+        if self
+            .text
+            .get(self.at..)
+            .is_some_and(|rest| rest.starts_with(word))
+        {
+            self.at += word.len();
+            Ok(())
+        } else {
+            Err(DecodeError::InvalidJson)
+        }
+    }
+}
+
+enum Escape {
+    /// An escape, or the two of a surrogate pair, of this length.
+    Valid(usize),
+    /// Half a surrogate pair, of length `LONE`.
+    Lone,
+}
+
+/// The escape that the backslash at `at` begins, if it is one.
+fn escape(text: &[u8], at: usize) -> Option<Escape> {
+    match text.get(at + 1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(Escape::Valid(2)),
+        b'u' => Some(match code_unit(text, at)? {
+            0xd800..=0xdbff => match code_unit(text, at + LONE) {
+                Some(0xdc00..=0xdfff) => Escape::Valid(2 * LONE),
+                Some(_) | None => Escape::Lone,
+            },
+            0xdc00..=0xdfff => Escape::Lone,
+            0x0000..=0xd7ff | 0xe000..=0xffff => Escape::Valid(LONE),
+        }),
+        _ => None,
+    }
+}
+
+/// The value of `\uXXXX` at `at`.
+fn code_unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..at + LONE)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit: u16, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(digit).ok()?)
+    })
+}
+
+const fn closing(is_object: bool) -> u8 {
+    if is_object { b'}' } else { b']' }
+}
+
+/// The lowest bit set marks a zero byte, if there is one; higher ones may be wrong.
+const fn has_zero(word: u64) -> u64 {
+    word.wrapping_sub(EACH) & !word & (EACH * 0x80)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the text is shorter than 4 GiB"
+)]
+const fn narrow(at: usize) -> u32 {
+    at as u32
+}
+
+/// Times a byte: that byte eight times.
+const EACH: u64 = 0x0101_0101_0101_0101;
+/// How many elements need no allocation.
+pub(crate) const INLINE: usize = 4;
+/// The length of `\ud800`.
+const LONE: usize = 6;
+/// The bits that hold open brackets.
+const MAX_DEPTH: usize = 128;

@@ -1,0 +1,19 @@
+//! Socket.IO v5: packets, raw arguments, binary reassembly, encoding.
+
+mod args;
+mod attachment;
+mod decoder;
+pub mod encode;
+mod json;
+mod nsp;
+mod packet;
+mod serializer;
+
+pub use args::{Args, Argument, ArgumentError, Iter};
+pub use decoder::{Decoder, Limits};
+pub use encode::{Arguments, EncodeError, Encoder};
+pub use nsp::Nsp;
+pub use packet::{Kind, Packet, RESERVED_EVENTS};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! How values become arguments.
+
+use std::io;
+
+use serde::{Serialize, Serializer, ser};
+use serde_json::{Error, ser::Formatter};
+
+use super::{
+    attachment::{NUM, PLACEHOLDER},
+    encode::Encoder,
+};
+use crate::frame::Attachments;
+
+/// A JSON serialiser that puts bytes aside as attachments.
+pub(super) type Json<'a> = serde_json::Serializer<&'a mut Vec<u8>, Placeholders<'a>>;
+
+pub(super) fn json<'a>(text: &'a mut Vec<u8>, attachments: &'a mut Attachments) -> Json<'a> {
+    serde_json::Serializer::with_formatter(text, Placeholders(attachments))
+}
+
+/// Compact JSON with placeholder objects for bytes.
+pub(super) struct Placeholders<'a>(&'a mut Attachments);
+
+impl Formatter for Placeholders<'_> {
+    fn write_byte_array<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        value: &[u8],
+    ) -> io::Result<()> {
+        let number = self.0.push(value);
+        write!(writer, "{{\"{PLACEHOLDER}\":true,\"{NUM}\":{number}}}")
+    }
+}
+
+/// The serialiser of all arguments: a tuple is several, a unit is none, anything else is one.
+pub(super) struct Root<'a, 'b> {
+    pub(super) encoder: &'a mut Encoder,
+    /// Where the JSON serialiser of a single argument lives while it is written.
+    pub(super) slot: &'b mut Option<Json<'a>>,
+}
+
+impl<'a, 'b> Root<'a, 'b> {
+    fn one(self) -> &'b mut Json<'a> {
+        self.encoder.separate();
+        self.slot.insert(self.encoder.json())
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident($type:ty);)*) => {
+        $(fn $method(self, value: $type) -> Result<(), Error> {
+            self.one().$method(value)
+        })*
+    };
+}
+
+type Inner<'a, 'b> = &'b mut Json<'a>;
+
+impl<'a, 'b> Serializer for Root<'a, 'b> {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = <Inner<'a, 'b> as Serializer>::SerializeSeq;
+    type SerializeTuple = Several<'a>;
+    type SerializeTupleStruct = <Inner<'a, 'b> as Serializer>::SerializeTupleStruct;
+    type SerializeTupleVariant = <Inner<'a, 'b> as Serializer>::SerializeTupleVariant;
+    type SerializeMap = <Inner<'a, 'b> as Serializer>::SerializeMap;
+    type SerializeStruct = <Inner<'a, 'b> as Serializer>::SerializeStruct;
+    type SerializeStructVariant = <Inner<'a, 'b> as Serializer>::SerializeStructVariant;
+
+    fn serialize_unit(self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Several<'a>, Error> {
+        Ok(Several(self.encoder))
+    }
+
+    scalars! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+        serialize_f32(f32);
+        serialize_f64(f64);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+        serialize_unit_struct(&'static str);
+    }
+
+    fn serialize_none(self) -> Result<(), Error> {
+        self.one().serialize_none()
+    }
+
+    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Result<(), Error> {
+        self.one().serialize_some(value)
+    }
+
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<(), Error> {
+        self.one().serialize_unit_variant(name, index, variant)
+    }
+
+    fn serialize_newtype_struct<T: ?Sized + Serialize>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        self.one().serialize_newtype_struct(name, value)
+    }
+
+    fn serialize_newtype_variant<T: ?Sized + Serialize>(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        self.one()
+            .serialize_newtype_variant(name, index, variant, value)
+    }
+
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, Error> {
+        self.one().serialize_seq(length)
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleStruct, Error> {
+        self.one().serialize_tuple_struct(name, length)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleVariant, Error> {
+        self.one()
+            .serialize_tuple_variant(name, index, variant, length)
+    }
+
+    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, Error> {
+        self.one().serialize_map(length)
+    }
+
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStruct, Error> {
+        self.one().serialize_struct(name, length)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStructVariant, Error> {
+        self.one()
+            .serialize_struct_variant(name, index, variant, length)
+    }
+}
+
+/// The elements of a tuple, each an argument.
+pub(super) struct Several<'a>(&'a mut Encoder);
+
+impl ser::SerializeTuple for Several<'_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_element<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Error> {
+        self.0.separate();
+        value.serialize(&mut self.0.json())
+    }
+
+    fn end(self) -> Result<(), Error> {
+        Ok(())
+    }
+}
