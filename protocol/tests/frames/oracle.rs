@@ -1,0 +1,379 @@
+//! Against tungstenite: the same bytes give the same messages, or both refuse.
+//!
+//! Known differences, all intended:
+//!
+//! - We refuse a length that is not in its shortest form, and every control frame whose length is not in
+//!   one byte; tungstenite reads both if the length itself is allowed.
+//! - We limit the number of fragments; tungstenite does not.
+//! - We refuse as soon as a byte is wrong; tungstenite when the frame is complete. So where we refuse,
+//!   tungstenite is given zeros until it has its frame.
+//! - We refuse a close code that must not be sent; tungstenite reports code 1002 in its place. It takes
+//!   1014 for such a code, which was registered later ("bad gateway").
+//! - Where a frame breaks several rules the code to close with may differ. We give 1002 for a length of
+//!   more than 63 bits, tungstenite finds it too big.
+
+use std::io::{self, Cursor, Read, Write};
+
+use proptest::{prelude::*, sample::Index};
+use roomcast_protocol::websocket::{
+    Decoder, Event, FrameError, Limits, Opcode, Role, encode_frame,
+};
+use tungstenite::{
+    Error, Message, WebSocket,
+    protocol::{Role as TheirRole, WebSocketConfig, frame::coding::CloseCode},
+};
+
+use crate::support::KEY;
+
+/// A message in common terms.
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Text(Vec<u8>),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<(u16, String)>),
+}
+
+#[derive(Debug, PartialEq)]
+enum End {
+    /// The input was read and more may come, or the peer has closed.
+    Fine,
+    Refused(u16),
+}
+
+const MAX: usize = 70_000;
+
+fn ours(role: Role, input: &[u8], pieces: &[Index]) -> (Vec<Seen>, Option<FrameError>) {
+    let limits = Limits {
+        max_message: MAX,
+        ..Limits::default()
+    };
+    let mut decoder = Decoder::new(role, limits);
+    let mut cuts: Vec<_> = pieces
+        .iter()
+        .map(|cut| cut.index(input.len() + 1))
+        .collect();
+    cuts.sort_unstable();
+    let mut seen = Vec::new();
+    let mut start = 0;
+    for end in cuts.into_iter().chain([input.len()]) {
+        let mut segment = input.get(start..end).unwrap_or_default();
+        start = end;
+        loop {
+            match decoder.decode(&mut segment) {
+                Ok(Some(event)) => seen.push(match event {
+                    Event::Text(data) => Seen::Text(data.into()),
+                    Event::Binary(data) => Seen::Binary(data.into()),
+                    Event::Ping(data) => Seen::Ping(data.to_vec()),
+                    Event::Pong(data) => Seen::Pong(data.to_vec()),
+                    Event::Close(close) => Seen::Close(
+                        close.map(|close| (close.code.as_u16(), String::from(close.reason))),
+                    ),
+                }),
+                Ok(None) => break,
+                Err(error) => return (seen, Some(error)),
+            }
+        }
+    }
+    (seen, None)
+}
+
+/// A connection that gives the input, then ends, and forgets what is written.
+struct Wire(Cursor<Vec<u8>>);
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn theirs(role: Role, input: Vec<u8>) -> (Vec<Seen>, End) {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX))
+        .max_frame_size(Some(MAX));
+    let role = match role {
+        Role::Server => TheirRole::Server,
+        Role::Client => TheirRole::Client,
+    };
+    let mut socket = WebSocket::from_raw_socket(Wire(Cursor::new(input)), role, Some(config));
+    let mut seen = Vec::new();
+    loop {
+        match socket.read() {
+            Ok(Message::Text(text)) => seen.push(Seen::Text(text.as_bytes().to_vec())),
+            Ok(Message::Binary(data)) => seen.push(Seen::Binary(data.into())),
+            Ok(Message::Ping(data)) => seen.push(Seen::Ping(data.into())),
+            Ok(Message::Pong(data)) => seen.push(Seen::Pong(data.into())),
+            Ok(Message::Close(Some(close)))
+                if close.code == CloseCode::Protocol
+                    && close.reason.as_str() == "Protocol violation" =>
+            {
+                return (seen, End::Refused(1002));
+            }
+            Ok(Message::Close(close)) => {
+                let close = close.map(|close| (close.code.into(), close.reason.to_string()));
+                seen.push(Seen::Close(close));
+                return (seen, End::Fine);
+            }
+            Ok(Message::Frame(frame)) => unreachable!("{frame:?}"),
+            Err(Error::Protocol(
+                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            )) => return (seen, End::Fine),
+            Err(Error::Protocol(_)) => return (seen, End::Refused(1002)),
+            Err(Error::Utf8(_)) => return (seen, End::Refused(1007)),
+            Err(Error::Capacity(_)) => return (seen, End::Refused(1009)),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Whether the last thing sent was a close with the code that only we know.
+fn is_bad_gateway(seen: &[Seen]) -> bool {
+    matches!(seen.last(), Some(Seen::Close(Some((1014, _)))))
+}
+
+fn compare(role: Role, input: &[u8], pieces: &[Index]) -> Result<(), TestCaseError> {
+    let (seen, error) = ours(role, input, pieces);
+    let (whole, same) = ours(role, input, &[]);
+    prop_assert_eq!((&seen, error), (&whole, same));
+    let (plain, end) = theirs(role, input.to_vec());
+    match error {
+        None if is_bad_gateway(&seen) => {
+            prop_assert_eq!(
+                seen.split_last().map(|(_, before)| before),
+                Some(&plain[..])
+            );
+            prop_assert_eq!(end, End::Refused(1002));
+        }
+        None => prop_assert_eq!((seen, End::Fine), (plain, end)),
+        Some(
+            FrameError::LengthNotMinimal
+            | FrameError::OversizedControl
+            | FrameError::TooManyFragments,
+        ) => prop_assert!(plain.starts_with(&seen)),
+        Some(_) => {
+            let mut padded = input.to_vec();
+            padded.resize(input.len() + MAX + 14, 0);
+            let (padded, end) = theirs(role, padded);
+            prop_assert_eq!(seen, padded);
+            prop_assert!(matches!(end, End::Refused(_)), "{:?}", end);
+        }
+    }
+    Ok(())
+}
+
+/// A frame with its header spelled out, so that everything in it may be wrong.
+#[derive(Clone, Debug)]
+struct Loose {
+    first: u8,
+    masked: bool,
+    /// 0: the shortest form of the length; 1: 16 bits; 2: 64 bits
+    form: u8,
+    payload: Vec<u8>,
+}
+
+impl Loose {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let mask = u8::from(self.masked) << 7;
+        let len = self.payload.len();
+        out.push(self.first);
+        match (self.form, len) {
+            (0, 0..=125) => out.push(mask | len as u8),
+            (0 | 1, 0..=0xffff) => {
+                out.push(mask | 126);
+                out.extend((len as u16).to_be_bytes());
+            }
+            (_, _) => {
+                out.push(mask | 127);
+                out.extend((len as u64).to_be_bytes());
+            }
+        }
+        if self.masked {
+            out.extend(KEY);
+        }
+        let key = KEY.iter().cycle();
+        let flip = if self.masked { 0xff } else { 0 };
+        out.extend(
+            self.payload
+                .iter()
+                .zip(key)
+                .map(|(byte, key)| byte ^ key & flip),
+        );
+    }
+}
+
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => ".{0,40}".prop_map(String::into_bytes),
+        2 => prop::collection::vec(any::<u8>(), 0..40),
+        1 => (120_usize..140).prop_map(|len| vec![b'x'; len]),
+        1 => (65_530_usize..65_540).prop_map(|len| vec![b'y'; len]),
+        1 => (prop_oneof![990_u16..1020, any::<u16>()], ".{0,20}")
+            .prop_map(|(code, reason)| [&code.to_be_bytes(), reason.as_bytes()].concat()),
+    ]
+}
+
+fn loose(masked: bool) -> impl Strategy<Value = Loose> {
+    let first = prop_oneof![
+        20 => prop::sample::select(vec![0x81_u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a]),
+        2 => Just(0x88),
+        1 => any::<u8>(),
+    ];
+    let masked = prop_oneof![20 => Just(masked), 1 => any::<bool>()];
+    let form = prop_oneof![20 => Just(0_u8), 1 => 1_u8..3];
+    (first, masked, form, payload()).prop_map(|(first, masked, form, payload)| Loose {
+        first,
+        masked,
+        form,
+        payload,
+    })
+}
+
+/// A message in its fragments, with control frames between them.
+#[derive(Clone, Debug)]
+struct Whole {
+    opcode: Opcode,
+    fragments: Vec<Vec<u8>>,
+    /// Before the fragment with this number, if there is one.
+    control: Option<(Index, Opcode, Vec<u8>)>,
+}
+
+impl Whole {
+    fn encode(&self, key: Option<[u8; 4]>, out: &mut Vec<u8>) {
+        let count = self.fragments.len();
+        for (i, fragment) in self.fragments.iter().enumerate() {
+            if let Some((at, opcode, payload)) = &self.control
+                && at.index(count) == i
+            {
+                encode_frame(out, true, *opcode, payload, key);
+            }
+            let opcode = if i == 0 {
+                self.opcode
+            } else {
+                Opcode::Continuation
+            };
+            encode_frame(out, i + 1 == count, opcode, fragment, key);
+        }
+    }
+}
+
+fn whole() -> impl Strategy<Value = Whole> {
+    let text =
+        ("\\PC{0,60}", prop::collection::vec(any::<Index>(), 0..4)).prop_map(|(text, cuts)| {
+            let text = text.into_bytes();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut fragments = Vec::new();
+            let mut start = 0;
+            for end in cuts.into_iter().chain([text.len()]) {
+                fragments.push(text.get(start..end).unwrap_or_default().to_vec());
+                start = end;
+            }
+            (Opcode::Text, fragments)
+        });
+    let binary = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..5)
+        .prop_map(|fragments| (Opcode::Binary, fragments));
+    let control = (
+        any::<Index>(),
+        prop::sample::select(vec![Opcode::Ping, Opcode::Pong]),
+        prop::collection::vec(any::<u8>(), 0..=125),
+    );
+    (prop_oneof![text, binary], prop::option::of(control)).prop_map(
+        |((opcode, fragments), control)| Whole {
+            opcode,
+            fragments,
+            control,
+        },
+    )
+}
+
+fn role_of(masked: bool) -> Role {
+    if masked { Role::Server } else { Role::Client }
+}
+
+fn pieces() -> impl Strategy<Value = Vec<Index>> {
+    prop::collection::vec(any::<Index>(), 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn valid_sessions_are_read_alike(
+        messages in prop::collection::vec(whole(), 0..6),
+        key: Option<[u8; 4]>,
+        pieces in pieces(),
+    ) {
+        let mut input = Vec::new();
+        for message in &messages {
+            message.encode(key, &mut input);
+        }
+        let role = role_of(key.is_some());
+        prop_assert_eq!(ours(role, &input, &pieces).1, None);
+        compare(role, &input, &pieces)?;
+    }
+
+    #[test]
+    fn mutated_sessions_are_read_alike(
+        messages in prop::collection::vec(whole(), 1..4),
+        key: Option<[u8; 4]>,
+        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..4),
+        pieces in pieces(),
+    ) {
+        let mut input = Vec::new();
+        for message in &messages {
+            message.encode(key, &mut input);
+        }
+        for (at, byte) in changes {
+            let at = at.index(input.len());
+            if let Some(changed) = input.get_mut(at) {
+                *changed = byte;
+            }
+        }
+        compare(role_of(key.is_some()), &input, &pieces)?;
+    }
+
+    #[test]
+    fn loose_frames_are_read_alike(
+        (masked, frames) in any::<bool>()
+            .prop_flat_map(|masked| (Just(masked), prop::collection::vec(loose(masked), 0..5))),
+        pieces in pieces(),
+    ) {
+        let mut input = Vec::new();
+        for frame in &frames {
+            frame.encode(&mut input);
+        }
+        compare(role_of(masked), &input, &pieces)?;
+    }
+
+    #[test]
+    fn any_bytes_are_read_alike(
+        input in prop::collection::vec(any::<u8>(), 0..60),
+        server: bool,
+        pieces in pieces(),
+    ) {
+        compare(role_of(server), &input, &pieces)?;
+    }
+
+    #[test]
+    fn what_tungstenite_writes_is_read(texts in prop::collection::vec(".{0,200}", 0..5), server: bool) {
+        let role = if server { TheirRole::Client } else { TheirRole::Server };
+        let mut socket = WebSocket::from_raw_socket(Cursor::new(Vec::new()), role, None);
+        for text in &texts {
+            socket.send(Message::text(text.as_str())).unwrap();
+        }
+        let input = socket.get_ref().get_ref();
+        let expected = texts.into_iter().map(|text| Seen::Text(text.into_bytes())).collect();
+        prop_assert_eq!(ours(role_of(server), input, &[]), (expected, None));
+    }
+}
