@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     engine::{Message, Packet, payload},
-    websocket::{Opcode, encode_header, header_len},
+    websocket::{Opcode, encode_frame, encode_header, header_len},
 };
 
 /// One or more Engine.IO messages, encoded once and shared by reference count.
@@ -61,6 +61,20 @@ impl Frame {
         let mut builder = Builder::new();
         builder.parts().1.push(data);
         builder.finish(b"")
+    }
+
+    /// A WebSocket control frame of at most 125 bytes, of which polling knows nothing.
+    #[must_use]
+    pub fn websocket_control(opcode: Opcode, payload: &[u8]) -> Self {
+        let mut frame = Vec::with_capacity(2 + payload.len());
+        encode_frame(&mut frame, true, opcode, payload, None);
+        Self(Arc::new(Encoded {
+            websocket: frame.into(),
+            text: 0..0,
+            binary: Box::default(),
+            polling: OnceLock::new(),
+            compress: false,
+        }))
     }
 
     /// What goes on a WebSocket: every message with its frame header.

@@ -46,6 +46,22 @@ pub enum Probe {
     Probe,
 }
 
+impl Message {
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it is empty.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Packet {
     /// Reads a packet from a text frame, or from a polling payload where it is text.
     ///
