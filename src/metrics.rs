@@ -198,6 +198,10 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("roomcast_sessions_closed_total{reason=\"ping timeout\"} 1\n"));
         assert!(text.contains("# TYPE roomcast_sockets gauge\nroomcast_sockets 2\n"));
-        assert_eq!(text.matches("# TYPE roomcast_sessions_closed_total").count(), 1);
+        assert_eq!(
+            text.matches("# TYPE roomcast_sessions_closed_total")
+                .count(),
+            1
+        );
     }
 }

@@ -1,0 +1,52 @@
+//! What others ask of a session's driver.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roomcast_protocol::engine::CloseReason;
+use tokio::{net::TcpStream, sync::oneshot};
+
+/// A message to the driver of a session.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// A polling request waits for packets.
+    Poll {
+        id: u64,
+        answer: oneshot::Sender<PollAnswer>,
+    },
+    /// The polling request with this id was given up by its client.
+    PollAborted { id: u64 },
+    /// A payload has come in.
+    Post {
+        body: Bytes,
+        answer: oneshot::Sender<PostAnswer>,
+    },
+    /// A WebSocket wants to take the session over.
+    Attach {
+        stream: Arc<TcpStream>,
+        /// Bytes the client sent right behind its request.
+        unread: Bytes,
+    },
+    /// End the session; flush first.
+    Close(CloseReason),
+    /// End the session at once.
+    Abort(CloseReason),
+}
+
+/// What a polling request is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PollAnswer {
+    /// `200` with these packets.
+    Payload(Bytes),
+    /// `400`: it overlapped with another one.
+    Refused,
+}
+
+/// What a request that brought packets is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PostAnswer {
+    /// `200` and `ok`.
+    Accepted,
+    /// `400`: what it brought ended the session.
+    Refused,
+}

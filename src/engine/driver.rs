@@ -1,0 +1,601 @@
+//! One task, one session: reads all its transports, runs its handlers, keeps its time.
+//!
+//! A turn reads, takes control messages, drives handlers, looks at deadlines and flushes,
+//! in that order. Reading comes before control because a client may send `2probe`, `5`
+//! and a poll without waiting, and that poll must be refused.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use roomcast_protocol::{
+    Frame,
+    engine::{self, Action, CloseReason, Message, Packet, Session, Source, Transport},
+    websocket::{self, CloseCode, Event},
+};
+use tokio::{net::TcpStream, sync::oneshot, time::Sleep};
+
+use super::{
+    Application, Engine,
+    control::{Control, PollAnswer, PostAnswer},
+    ending::{End, Ending, close_frame},
+    now,
+    outbox::{Outbox, Sink},
+    wire::{Flow, Read1, Wire},
+};
+use crate::metrics::{Counter, Gauge};
+
+/// The task of a session.
+pub(super) struct Driver<A: Application> {
+    pub(super) engine: Arc<Engine<A>>,
+    pub(super) outbox: Outbox,
+    pub(super) session: Session,
+    /// `None` once the application has been told of the end.
+    connection: Option<A::Connection>,
+    /// The WebSocket that carries the session; `None` while it polls.
+    pub(super) wire: Option<Wire>,
+    /// The WebSocket of an upgrade that is under way.
+    candidate: Option<Box<Wire>>,
+    pub(super) poll: Option<Parked>,
+    pub(super) ending: Option<Box<Ending>>,
+}
+
+/// A polling request that waits for packets.
+pub(super) struct Parked {
+    id: u64,
+    answer: oneshot::Sender<PollAnswer>,
+}
+
+impl Parked {
+    pub(super) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
+        Self { id, answer }
+    }
+
+    /// Answers with packets. A client that gave up meanwhile is noticed by `PollAborted`.
+    pub(super) fn answer(self, payload: Bytes) {
+        let _ = self.answer.send(PollAnswer::Payload(payload));
+    }
+}
+
+impl<A: Application> Driver<A> {
+    pub(super) fn new(
+        engine: Arc<Engine<A>>,
+        outbox: Outbox,
+        session: Session,
+        connection: A::Connection,
+        wire: Option<Wire>,
+    ) -> Self {
+        Self {
+            engine,
+            outbox,
+            session,
+            connection: Some(connection),
+            wire,
+            candidate: None,
+            poll: None,
+            ending: None,
+        }
+    }
+
+    /// Runs until the session is over and its transports are closed.
+    pub(super) async fn run(mut self) {
+        let first = self.session.poll_timeout().unwrap_or_else(now);
+        let sleep = tokio::time::sleep_until(first.into());
+        tokio::pin!(sleep);
+        poll_fn(|cx| self.turn(cx, sleep.as_mut())).await;
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<()> {
+        let now = now();
+        if self.ending.is_none() {
+            self.live(cx, now);
+        }
+        if let Some(mut ending) = self.ending.take() {
+            if ending.poll(self, cx, now).is_ready() {
+                return Poll::Ready(());
+            }
+            self.ending = Some(ending);
+        }
+        self.sleep(cx, now, sleep);
+        self.park(cx);
+        Poll::Pending
+    }
+
+    fn live(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let state = self.outbox.begin_turn();
+        if let Some(reason) = state.closed {
+            self.lost(reason);
+        }
+        if state.blocked {
+            self.wait_writable(cx);
+        }
+        self.read(cx, now);
+        self.read_candidate(cx, now);
+        let was_upgrading = self.candidate.is_some();
+        self.take_control(now);
+        if !was_upgrading {
+            self.read_candidate(cx, now);
+        }
+        self.run_handlers(cx);
+        self.look_at_deadlines(now);
+        if self.wire.is_some() {
+            while {
+                self.outbox.flush();
+                self.outbox.end_turn()
+            } {}
+        } else {
+            self.answer_poll();
+            self.outbox.end_turn();
+        }
+    }
+
+    /// The outbox was closed by somebody else: a full queue or a broken pipe.
+    fn lost(&mut self, reason: CloseReason) {
+        let end = match reason {
+            CloseReason::Overflow => End::Flush(CloseCode::POLICY_VIOLATION),
+            _ => End::Gone,
+        };
+        if matches!(end, End::Flush(_)) {
+            // What waits is what the client does not take.
+            self.outbox.lock().clear_unsent();
+        }
+        self.end(reason, end);
+    }
+
+    /// Asks to be woken when the kernel takes bytes again.
+    pub(super) fn wait_writable(&self, cx: &mut Context<'_>) {
+        if let Some(wire) = &self.wire {
+            let ready = wire.stream.poll_write_ready(cx).is_ready();
+            self.outbox.set_writable(ready);
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(mut wire) = self.wire.take() else {
+            return;
+        };
+        let outcome = if self.ending.is_some() {
+            Read1::Pending
+        } else {
+            wire.read(cx, now, |wire, event| self.on_event(wire, event, now))
+        };
+        self.wire = Some(wire);
+        if self.ending.is_some() {
+            return;
+        }
+        match outcome {
+            Read1::Pending => {}
+            Read1::Yield => cx.waker().wake_by_ref(),
+            Read1::Gone => self.end(CloseReason::TransportClose, End::Gone),
+            Read1::Broken(error) => {
+                self.engine.metrics.count(Counter::FrameErrors);
+                self.end(CloseReason::TransportError, End::Flush(error.close_code()));
+            }
+        }
+    }
+
+    fn on_event(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Flow {
+        match event {
+            Event::Text(text) => match Packet::decode_text(text) {
+                Ok(packet) => self.on_packet(packet, now),
+                Err(_) => self.bad_packet(),
+            },
+            Event::Binary(bytes) => self.on_packet(Packet::decode_binary(bytes), now),
+            Event::Ping(payload) => {
+                if wire.allow_ping(now) {
+                    self.outbox.pong(pong(&payload));
+                } else {
+                    self.end(
+                        CloseReason::TransportError,
+                        End::Flush(CloseCode::POLICY_VIOLATION),
+                    );
+                }
+            }
+            Event::Pong(_) => {}
+            Event::Close(frame) => {
+                let code = frame.map(|frame| frame.code);
+                self.end(CloseReason::TransportClose, End::Answered(code));
+            }
+        }
+        match self.ending {
+            None => Flow::Continue,
+            Some(_) => Flow::Stop,
+        }
+    }
+
+    fn bad_packet(&mut self) {
+        self.engine.metrics.count(Counter::EnginePacketErrors);
+        self.end(CloseReason::ParseError, End::Flush(CloseCode::NORMAL));
+    }
+
+    fn on_packet(&mut self, packet: Packet, now: Instant) {
+        match self.session.handle_packet(now, Source::Current, packet) {
+            Action::None | Action::DropCandidate | Action::Switch => {}
+            Action::Deliver(message) => self.deliver(message, now),
+            Action::Reply(packet) => self.outbox.push_control(Frame::packet(&packet)),
+            Action::Close(CloseReason::TransportClose) => {
+                self.end(CloseReason::TransportClose, End::Answered(None));
+            }
+            Action::Close(reason) => self.end(reason, End::Flush(CloseCode::NORMAL)),
+        }
+    }
+
+    fn deliver(&mut self, message: Message, now: Instant) {
+        let metrics = &self.engine.metrics;
+        metrics.count(Counter::MessagesReceived);
+        metrics.add(Counter::BytesReceived, message.len() as u64);
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        if let Err(reason) = self.engine.application.message(connection, message, now) {
+            self.end(reason, End::Flush(CloseCode::NORMAL));
+        }
+    }
+
+    fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(mut candidate) = self.candidate.take() else {
+            return;
+        };
+        let mut action = Action::None;
+        let outcome = candidate.read(cx, now, |wire, event| {
+            action = self.on_candidate(wire, event, now);
+            match action {
+                Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
+                Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
+            }
+        });
+        let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
+            || matches!(outcome, Read1::Gone | Read1::Broken(_));
+        if dropped || self.ending.is_some() {
+            self.drop_candidate(&candidate);
+        } else if matches!(action, Action::Switch) {
+            self.switch(*candidate, cx);
+        } else {
+            self.candidate = Some(candidate);
+            if matches!(outcome, Read1::Yield) {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    /// Feeds an event of the candidate to the state machine and answers a probe.
+    fn on_candidate(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Action {
+        let packet = match event {
+            Event::Text(text) => match Packet::decode_text(text) {
+                Ok(packet) => packet,
+                Err(_) => return Action::DropCandidate,
+            },
+            Event::Ping(payload) => {
+                let sent =
+                    wire.allow_ping(now) && write_whole(&wire.stream, pong(&payload).websocket());
+                return if sent {
+                    Action::None
+                } else {
+                    Action::DropCandidate
+                };
+            }
+            Event::Pong(_) => return Action::None,
+            Event::Binary(_) | Event::Close(_) => return Action::DropCandidate,
+        };
+        let action = self.session.handle_packet(now, Source::Candidate, packet);
+        let Action::Reply(packet) = action else {
+            return action;
+        };
+        if !write_whole(&wire.stream, Frame::packet(&packet).websocket()) {
+            return Action::DropCandidate;
+        }
+        // The client waits for its poll to end before it goes on.
+        self.release_poll();
+        Action::None
+    }
+
+    /// The candidate failed or was abandoned: the session polls on.
+    fn drop_candidate(&mut self, candidate: &Wire) {
+        self.session.handle_detach();
+        self.engine.metrics.count(Counter::UpgradesFailed);
+        goodbye(&candidate.stream, CloseCode::NORMAL);
+    }
+
+    /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
+    /// overtakes another.
+    fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
+        self.outbox.lock().sink = Sink::Tcp(Arc::clone(&wire.stream));
+        self.wire = Some(wire);
+        let metrics = &self.engine.metrics;
+        metrics.count(Counter::Upgrades);
+        metrics.shift(Gauge::SessionsPolling, -1);
+        metrics.shift(Gauge::SessionsWebSocket, 1);
+        if let Some(parked) = self.poll.take() {
+            parked.answer(noop());
+        }
+        if let Some(connection) = &mut self.connection {
+            self.engine.application.upgraded(connection);
+        }
+        // What the client sent behind its `5` is read in the next turn.
+        cx.waker().wake_by_ref();
+    }
+
+    fn take_control(&mut self, now: Instant) {
+        let control = std::mem::take(&mut self.outbox.lock().control);
+        for control in control {
+            self.on_control(control, now);
+        }
+    }
+
+    fn on_control(&mut self, control: Control, now: Instant) {
+        match control {
+            Control::Poll { id, answer } => self.on_poll(Parked::new(id, answer)),
+            Control::PollAborted { id } => {
+                if self.forget_poll(id) {
+                    self.end(CloseReason::TransportError, End::Gone);
+                }
+            }
+            Control::Post { body, answer } => {
+                let verdict = self.on_post(body, now);
+                let _ = answer.send(verdict);
+            }
+            Control::Attach { stream, unread } => {
+                if self.ending.is_none() && self.session.handle_attach(now) {
+                    let wire = Wire::new(stream, unread, &self.engine.config, now);
+                    self.candidate = Some(Box::new(wire));
+                } else {
+                    goodbye(&stream, CloseCode::NORMAL);
+                }
+            }
+            Control::Close(reason) => self.end(reason, End::Flush(CloseCode::NORMAL)),
+            Control::Abort(reason) => self.end(reason, End::Gone),
+        }
+    }
+
+    /// The client gave up its request. `false`: that one had been answered.
+    pub(super) fn forget_poll(&mut self, id: u64) -> bool {
+        self.poll.take_if(|parked| parked.id == id).is_some()
+    }
+
+    fn on_poll(&mut self, parked: Parked) {
+        if self.wire.is_some() {
+            let _ = parked.answer.send(PollAnswer::Refused);
+        } else if self.ending.is_some() {
+            self.poll = Some(parked);
+        } else if let Some(first) = self.poll.take() {
+            self.engine.metrics.count(Counter::RejectedOverlap);
+            let _ = parked.answer.send(PollAnswer::Refused);
+            self.poll = Some(first);
+            self.end(CloseReason::TransportError, End::Gone);
+        } else {
+            self.poll = Some(parked);
+            if self.session.is_probed() {
+                self.release_poll();
+            }
+        }
+    }
+
+    fn on_post(&mut self, body: Bytes, now: Instant) -> PostAnswer {
+        if self.wire.is_some() || self.ending.is_some() {
+            return PostAnswer::Refused;
+        }
+        for packet in engine::payload::decode(body) {
+            match packet {
+                Ok(packet) => self.on_packet(packet, now),
+                Err(_) => {
+                    self.engine.metrics.count(Counter::EnginePacketErrors);
+                    self.end(CloseReason::ParseError, End::Gone);
+                    return PostAnswer::Refused;
+                }
+            }
+            if self.ending.is_some() {
+                break;
+            }
+        }
+        match &self.ending {
+            Some(ending) if ending.is_orderly() => PostAnswer::Accepted,
+            Some(_) => PostAnswer::Refused,
+            None => PostAnswer::Accepted,
+        }
+    }
+
+    fn run_handlers(&mut self, cx: &mut Context<'_>) {
+        if self.ending.is_some() {
+            return;
+        }
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        if let Poll::Ready(reason) = self.engine.application.poll(connection, cx) {
+            self.end(reason, End::Flush(CloseCode::NORMAL));
+        }
+    }
+
+    fn look_at_deadlines(&mut self, now: Instant) {
+        while self.ending.is_none() && self.session.poll_timeout().is_some_and(|at| at <= now) {
+            match self.session.handle_timeout(now) {
+                Action::None => break,
+                Action::Reply(packet) => self.outbox.push_control(Frame::packet(&packet)),
+                Action::DropCandidate => {
+                    if let Some(candidate) = self.candidate.take() {
+                        self.drop_candidate(&candidate);
+                    }
+                }
+                Action::Close(reason) => self.end(reason, End::Gone),
+                Action::Deliver(_) | Action::Switch => {}
+            }
+        }
+        let late = |wire: &Wire| wire.poll_timeout().is_some_and(|at| at <= now);
+        if self.ending.is_none() && self.wire.as_ref().is_some_and(late) {
+            self.end(
+                CloseReason::TransportError,
+                End::Flush(CloseCode::POLICY_VIOLATION),
+            );
+        }
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        let application = &self.engine.application;
+        if application
+            .poll_timeout(connection)
+            .is_some_and(|at| at <= now)
+            && let Err(reason) = application.handle_timeout(connection, now)
+        {
+            self.end(reason, End::Flush(CloseCode::NORMAL));
+        }
+    }
+
+    fn answer_poll(&mut self) {
+        if self.outbox.lock().is_empty() || self.ending.is_some() {
+            return;
+        }
+        if let Some(parked) = self.poll.take() {
+            let frames = self.outbox.take_for_poll(self.engine.config.max_payload);
+            parked.answer(payload(&frames));
+        }
+    }
+
+    /// Ends the waiting poll although nothing is to be sent.
+    fn release_poll(&mut self) {
+        self.answer_poll();
+        if let Some(parked) = self.poll.take() {
+            parked.answer(noop());
+        }
+    }
+
+    /// Ends the session: from here on it takes no frames, and the application knows. The
+    /// transports are closed by [`Ending`].
+    pub(super) fn end(&mut self, reason: CloseReason, end: End) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.outbox.lock().seal(reason);
+        self.session.close(reason);
+        if let Some(candidate) = self.candidate.take() {
+            self.drop_candidate(&candidate);
+        }
+        let deadline = now() + self.engine.config.close_timeout;
+        self.ending = Some(Box::new(Ending::new(reason, end, deadline)));
+        if let Some(connection) = self.connection.take() {
+            self.engine.metrics.count(super::closed_counter(reason));
+            self.engine.application.close(connection, reason);
+        }
+    }
+
+    /// Sets the timer to the earliest deadline. Moving it to a later time is left until it
+    /// fires: most deadlines are replaced before they come.
+    fn sleep(&self, cx: &mut Context<'_>, now: Instant, mut sleep: Pin<&mut Sleep>) {
+        let application = || {
+            self.engine
+                .application
+                .poll_timeout(self.connection.as_ref()?)
+        };
+        let next = match &self.ending {
+            Some(ending) => Some(ending.deadline()),
+            None => [
+                self.session.poll_timeout(),
+                self.wire.as_ref().and_then(Wire::poll_timeout),
+                application(),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+        };
+        let Some(next) = next else { return };
+        if next < sleep.deadline().into_std() || sleep.is_elapsed() {
+            sleep.as_mut().reset(next.max(now).into());
+        }
+        if sleep.as_mut().poll(cx).is_ready() {
+            // The timer had been left early, or a deadline has just come: look again.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Leaves the waker where others find it, unless something has come in meanwhile.
+    fn park(&self, cx: &Context<'_>) {
+        let mut queue = self.outbox.lock();
+        let waiting = !queue.control.is_empty()
+            || (self.ending.is_none()
+                && (queue.closed().is_some()
+                    || (self.poll.is_some() && !queue.is_empty())
+                    || (self.wire.is_some() && queue.needs_driver())));
+        if let Sink::Poll { parked } = &mut queue.sink {
+            *parked = self.poll.is_some();
+        }
+        match &queue.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            Some(_) | None => queue.waker = Some(cx.waker().clone()),
+        }
+        drop(queue);
+        if waiting {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// The transport a closing session still has.
+    pub(super) fn transport(&self) -> Transport {
+        self.session.transport()
+    }
+}
+
+impl<A: Application> std::fmt::Debug for Driver<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("sid", &self.outbox.sid())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A: Application> Drop for Driver<A> {
+    fn drop(&mut self) {
+        let mut queue = self.outbox.lock();
+        queue.seal(CloseReason::TransportError);
+        queue.clear();
+        queue.sink = Sink::Detached;
+        let control = std::mem::take(&mut queue.control);
+        queue.waker = None;
+        drop(queue);
+        drop(control);
+        self.engine.forget(&self.outbox, self.transport());
+        if let Some(connection) = self.connection.take() {
+            let reason = CloseReason::TransportError;
+            self.engine.metrics.count(super::closed_counter(reason));
+            self.engine.application.close(connection, reason);
+        }
+    }
+}
+
+/// The packets of a polling answer in one payload.
+pub(super) fn payload(frames: &[Frame]) -> Bytes {
+    if let [frame] = frames {
+        return frame.polling();
+    }
+    let mut payload = Vec::with_capacity(frames.iter().map(|frame| frame.len() + 1).sum());
+    for frame in frames {
+        if !payload.is_empty() {
+            payload.push(engine::payload::SEPARATOR);
+        }
+        payload.extend_from_slice(&frame.polling());
+    }
+    payload.into()
+}
+
+fn noop() -> Bytes {
+    Bytes::from_static(b"6")
+}
+
+fn pong(payload: &[u8]) -> Frame {
+    Frame::websocket_control(websocket::Opcode::Pong, payload)
+}
+
+/// Writes to a transport that has nothing queued. `false`: it did not fit.
+fn write_whole(stream: &TcpStream, bytes: &[u8]) -> bool {
+    stream.try_write(bytes).is_ok_and(|n| n == bytes.len())
+}
+
+/// Closes a WebSocket that never became the transport, as politely as possible without
+/// waiting for it.
+pub(super) fn goodbye(stream: &TcpStream, code: CloseCode) {
+    let _ = stream.try_write(&close_frame(code));
+    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+}

@@ -1,0 +1,182 @@
+//! The last moments of a session: what is queued leaves, the transport is closed, and
+//! all of it within a deadline.
+
+use std::{
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use roomcast_protocol::{
+    Frame,
+    engine::{CloseReason, Packet},
+    websocket::{self, CloseCode},
+};
+
+use super::{
+    Application,
+    control::{Control, PostAnswer},
+    driver::{Driver, Parked, goodbye, payload},
+    wire,
+};
+
+/// How long a peer may take to close its side after ours.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer has gone or must go: nothing is flushed.
+    Gone,
+    /// Flush what is queued, then say goodbye.
+    Flush(CloseCode),
+    /// The client said goodbye first.
+    Answered(Option<CloseCode>),
+}
+
+/// A session that is over but for its transport.
+pub(super) struct Ending {
+    reason: CloseReason,
+    end: End,
+    deadline: Instant,
+    /// Set once everything has been written: only the peer's own end is awaited.
+    lingering: bool,
+}
+
+impl Ending {
+    pub(super) fn new(reason: CloseReason, end: End, deadline: Instant) -> Self {
+        Self {
+            reason,
+            end,
+            deadline,
+            lingering: false,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether an end by the client's or the application's wish, not by a fault.
+    pub(super) fn is_orderly(&self) -> bool {
+        self.end != End::Gone
+    }
+
+    /// Goes on closing. Ready: the transport is closed.
+    pub(super) fn poll<A: Application>(
+        &mut self,
+        driver: &mut Driver<A>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<()> {
+        if self.deadline <= now {
+            return Poll::Ready(());
+        }
+        if driver.wire.is_some() {
+            self.poll_websocket(driver, cx, now)
+        } else {
+            self.poll_polling(driver)
+        }
+    }
+
+    fn poll_websocket<A: Application>(
+        &mut self,
+        driver: &Driver<A>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<()> {
+        let Some(wire) = &driver.wire else {
+            return Poll::Ready(());
+        };
+        let stream = &wire.stream;
+        if !self.lingering {
+            let code = match self.end {
+                End::Gone => None,
+                End::Flush(code) => {
+                    if driver.outbox.lock().is_blocked() {
+                        driver.wait_writable(cx);
+                    }
+                    driver.outbox.flush();
+                    if driver.outbox.lock().is_blocked() {
+                        driver.wait_writable(cx);
+                        return Poll::Pending;
+                    }
+                    if !driver.outbox.lock().is_drained() {
+                        // A flusher is at it; it takes microseconds.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Some(code)
+                }
+                End::Answered(code) => driver
+                    .outbox
+                    .lock()
+                    .is_between_frames()
+                    .then_some(code.unwrap_or(CloseCode::NORMAL)),
+            };
+            let Some(code) = code else {
+                return Poll::Ready(());
+            };
+            goodbye(stream, code);
+            self.lingering = true;
+            self.deadline = self.deadline.min(now + LINGER);
+        }
+        if wire::discard(stream, cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn poll_polling<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
+        let control = std::mem::take(&mut driver.outbox.lock().control);
+        for control in control {
+            match control {
+                Control::Poll { id, answer } => driver.poll = Some(Parked::new(id, answer)),
+                Control::PollAborted { id } => {
+                    driver.forget_poll(id);
+                }
+                Control::Post { answer, .. } => {
+                    let _ = answer.send(PostAnswer::Refused);
+                }
+                Control::Attach { stream, .. } => goodbye(&stream, CloseCode::NORMAL),
+                Control::Close(_) => {}
+                Control::Abort(_) => return Poll::Ready(()),
+            }
+        }
+        match (self.end, driver.poll.take()) {
+            (End::Gone, None) | (End::Answered(_), None) => Poll::Ready(()),
+            (End::Gone, Some(parked)) => {
+                parked.answer(Frame::packet(&Packet::Close).polling());
+                Poll::Ready(())
+            }
+            (End::Answered(_), Some(parked)) => {
+                parked.answer(Frame::packet(&Packet::Noop).polling());
+                Poll::Ready(())
+            }
+            (End::Flush(_), Some(parked)) => {
+                let mut frames = driver.outbox.take_for_poll(usize::MAX);
+                frames.push(Frame::packet(&Packet::Close));
+                parked.answer(payload(&frames));
+                Poll::Ready(())
+            }
+            // The next poll of the client is told.
+            (End::Flush(_), None) => Poll::Pending,
+        }
+    }
+}
+
+impl std::fmt::Debug for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ending")
+            .field("reason", &self.reason)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A close frame with this code and no reason.
+pub(super) fn close_frame(code: CloseCode) -> Vec<u8> {
+    let mut frame = Vec::new();
+    websocket::encode_close(&mut frame, code, "", None);
+    frame
+}

@@ -1,0 +1,174 @@
+//! Writes what outboxes have queued: one task per worker, first in, first out.
+//!
+//! A broadcast appends to every member's queue and then wakes each flusher once. The
+//! flusher takes everything queued for a session and writes it in one call.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+
+use super::outbox::Outbox;
+
+/// Sessions written before other tasks get their turn.
+const BUDGET: usize = 256;
+
+/// The list of sessions that have something to write.
+#[derive(Default)]
+pub(crate) struct Flusher {
+    list: Mutex<List>,
+}
+
+#[derive(Default)]
+struct List {
+    dirty: Vec<Outbox>,
+    waker: Option<Waker>,
+    stopped: bool,
+}
+
+impl Flusher {
+    pub(super) fn enqueue(&self, outbox: Outbox) {
+        let mut list = self.list.lock();
+        list.dirty.push(outbox);
+        let waker = list.waker.take();
+        drop(list);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn enqueue_all(&self, outboxes: &mut Vec<Outbox>) {
+        let mut list = self.list.lock();
+        if list.dirty.is_empty() {
+            std::mem::swap(&mut list.dirty, outboxes);
+        } else {
+            list.dirty.append(outboxes);
+        }
+        let waker = list.waker.take();
+        drop(list);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Lets the task of this flusher end.
+    pub(super) fn stop(&self) {
+        let mut list = self.list.lock();
+        list.stopped = true;
+        if let Some(waker) = list.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Writes until stopped.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut work = VecDeque::new();
+        poll_fn(|cx| self.turn(&mut work, cx)).await;
+    }
+
+    fn turn(&self, work: &mut VecDeque<Outbox>, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            let mut list = self.list.lock();
+            work.extend(list.dirty.drain(..));
+            if work.is_empty() {
+                if list.stopped {
+                    return Poll::Ready(());
+                }
+                give_back(&mut list.dirty);
+                list.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        for outbox in work.drain(..work.len().min(BUDGET)) {
+            outbox.flush();
+        }
+        if work.is_empty() && work.capacity() > KEPT {
+            *work = VecDeque::new();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Entries of room that an empty list keeps.
+const KEPT: usize = 4096;
+
+fn give_back(list: &mut Vec<Outbox>) {
+    if list.capacity() > KEPT {
+        *list = Vec::new();
+    }
+}
+
+impl std::fmt::Debug for Flusher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flusher").finish_non_exhaustive()
+    }
+}
+
+/// The sessions that one broadcast has made dirty, by flusher. Handed over by
+/// [`finish`](Self::finish) after the room's lock is released, or when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    lists: Lists,
+}
+
+type Lists = Vec<(Arc<Flusher>, Vec<Outbox>)>;
+
+/// Batches a thread keeps: one for a broadcast and one for a broadcast inside of it.
+const MAX_SPARE: usize = 2;
+/// Flushers a kept batch remembers; a thread that saw more has served several servers.
+const MAX_LISTS: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Lists>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Batch {
+    /// An empty batch; its lists are reused from an earlier one of this thread.
+    pub(crate) fn new() -> Self {
+        Self {
+            lists: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, flusher: &Arc<Flusher>, outbox: Outbox) {
+        for (known, list) in &mut self.lists {
+            if Arc::ptr_eq(known, flusher) {
+                list.push(outbox);
+                return;
+            }
+        }
+        self.lists.push((Arc::clone(flusher), vec![outbox]));
+    }
+
+    /// Gives every flusher its sessions, with one wake each.
+    pub(crate) fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for (flusher, list) in &mut self.lists {
+            if !list.is_empty() {
+                flusher.enqueue_all(list);
+                give_back(list);
+            }
+        }
+        if self.lists.len() > MAX_LISTS {
+            self.lists.clear();
+        }
+        // While a thread ends its batches are gone already: then this one is just dropped.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MAX_SPARE {
+                spare.push(std::mem::take(&mut self.lists));
+            }
+        });
+    }
+}

@@ -1,0 +1,246 @@
+//! Accepts connections and serves HTTP on them, until one becomes a WebSocket.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+
+use super::{
+    Application, Engine, Raw,
+    control::Control,
+    driver::goodbye,
+    http::{Handoff, HandoffCell},
+    wire,
+};
+use crate::metrics::{Counter, Gauge};
+use roomcast_protocol::websocket::CloseCode;
+
+/// Bytes that the headers of a request may have.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// Headers that a request may have.
+const MAX_HEADERS: usize = 100;
+/// How long to wait after `accept` failed: most often the process is out of descriptors,
+/// and the connection that waits would make it fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take to read the last answer and close.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What a listener serves.
+pub(crate) struct Endpoints<A: Application> {
+    /// Socket.IO.
+    pub(crate) engine: Arc<Engine<A>>,
+    /// Plain Engine.IO under another path.
+    pub(crate) raw: Option<Arc<Engine<Raw>>>,
+    /// Everything else.
+    pub(crate) router: axum::Router,
+}
+
+/// Serves connections until the engine stops.
+pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: TcpListener) {
+    let mut stopped = server.engine.stopped();
+    let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stop => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(server.connection(stream, address));
+            }
+            Err(error) => {
+                server.engine.metrics.count(Counter::AcceptErrors);
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What is left of a connection after its last HTTP request.
+struct Rest {
+    stream: TcpStream,
+    unread: Bytes,
+    handoff: Option<Handoff>,
+}
+
+impl<A: Application> Endpoints<A> {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let _open = self.engine.count_connection();
+        // A frame is written whole; waiting for more would only delay it.
+        let _ = stream.set_nodelay(true);
+        // Boxed, so that the task of a WebSocket does not keep the room HTTP needed.
+        let Some(rest) = Box::pin(self.http(stream, address)).await else {
+            return;
+        };
+        match rest.handoff {
+            Some(Handoff::Open(handshake)) => {
+                let driver = self
+                    .engine
+                    .open_websocket(rest.stream, rest.unread, handshake);
+                drop(self);
+                driver.run().await;
+            }
+            Some(Handoff::OpenRaw(handshake)) => {
+                let Some(raw) = &self.raw else { return };
+                let driver = raw.open_websocket(rest.stream, rest.unread, handshake);
+                drop(self);
+                // Boxed: one of two drivers in this task's future is enough.
+                Box::pin(driver.run()).await;
+            }
+            Some(Handoff::Attach(outbox)) => {
+                let stream = Arc::new(rest.stream);
+                let attach = Control::Attach {
+                    stream: Arc::clone(&stream),
+                    unread: rest.unread,
+                };
+                if !outbox.control(attach) {
+                    goodbye(&stream, CloseCode::NORMAL);
+                }
+            }
+            None => linger(rest.stream).await,
+        }
+    }
+
+    /// Serves requests until the connection ends or is handed off.
+    async fn http(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) -> Option<Rest> {
+        let handoff = HandoffCell::default();
+        // Boxed: `poll_without_shutdown` wants a future that can be moved.
+        let service = service_fn(|request| Box::pin(self.answer(request, address, &handoff)));
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.engine.config.header_timeout)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut stopped = self.engine.stopped();
+        let served = {
+            let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+            let serving = poll_fn(|cx| connection.poll_without_shutdown(cx));
+            let mut serving = pin!(serving);
+            tokio::select! {
+                served = &mut serving => Some(served),
+                _ = &mut stop => None,
+            }
+        };
+        let served = match served {
+            Some(served) => served,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        if let Err(error) = &served {
+            self.count_http_error(error);
+        }
+        let parts = connection.into_parts();
+        let handoff = handoff.lock().take();
+        if served.is_err() && handoff.is_some() {
+            return None;
+        }
+        Some(Rest {
+            stream: parts.io.into_inner(),
+            // Copied, so that hyper's buffer is given back.
+            unread: Bytes::copy_from_slice(&parts.read_buf),
+            handoff,
+        })
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        address: SocketAddr,
+        handoff: &HandoffCell,
+    ) -> Result<Response<Either<Full<Bytes>, axum::body::Body>>, Infallible> {
+        if self.engine.owns(request.uri().path()) {
+            let response = self.engine.answer(request, address, handoff).await;
+            return Ok(response.map(Either::Left));
+        }
+        if let Some(raw) = self
+            .raw
+            .as_ref()
+            .filter(|raw| raw.owns(request.uri().path()))
+        {
+            let response = Box::pin(raw.answer(request, address, handoff)).await;
+            let mut handoff = handoff.lock();
+            if let Some(Handoff::Open(handshake)) =
+                handoff.take_if(|h| matches!(h, Handoff::Open(_)))
+            {
+                *handoff = Some(Handoff::OpenRaw(handshake));
+            }
+            return Ok(response.map(Either::Left));
+        }
+        let mut request = request.map(axum::body::Body::new);
+        request
+            .extensions_mut()
+            .insert(axum::extract::ConnectInfo(address));
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        Ok(response.map(Either::Right))
+    }
+
+    fn count_http_error(&self, error: &hyper::Error) {
+        if error.is_timeout() {
+            self.engine.metrics.count(Counter::RejectedTimeout);
+        } else if error.is_parse() {
+            self.engine.metrics.count(Counter::RejectedMalformed);
+        }
+    }
+}
+
+/// Closes our side, then reads what the client still sends for a moment: unread input
+/// would turn the last answer into a reset.
+async fn linger(stream: TcpStream) {
+    if SockRef::from(&stream)
+        .shutdown(std::net::Shutdown::Write)
+        .is_err()
+    {
+        return;
+    }
+    let closed = poll_fn(|cx| {
+        if wire::discard(&stream, cx) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    });
+    let _ = tokio::time::timeout(LINGER, closed).await;
+}
+
+/// A listening socket with room for a burst of clients.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        tokio::net::TcpSocket::new_v4()
+    } else {
+        tokio::net::TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+
+/// Counts a connection for as long as it lives.
+pub(super) struct OpenConnection(pub(super) Arc<crate::metrics::Metrics>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.shift(Gauge::Connections, -1);
+    }
+}

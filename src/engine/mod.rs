@@ -1,0 +1,294 @@
+//! Engine.IO: HTTP requests and WebSockets in, messages out, and the other way round.
+//!
+//! It knows nothing of Socket.IO: messages go up through [`Application`], frames come
+//! down through [`Outbox`]. A session is one task, its [`driver`]; everybody else holds
+//! its outbox. What outboxes have queued is written by one [`flusher`] per worker.
+
+mod control;
+mod driver;
+mod ending;
+mod flusher;
+mod handshake;
+mod http;
+mod listener;
+mod outbox;
+mod raw;
+mod request;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use roomcast_protocol::{
+    Frame, Sid,
+    engine::{CloseReason, Message, Open, Packet, Session, SessionConfig, Transport},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+};
+
+use self::{driver::Driver, flusher::Flusher, outbox::Sink, sessions::Sessions, wire::Wire};
+use crate::{
+    Config,
+    metrics::{Counter, Gauge, Metrics},
+};
+
+pub(crate) use flusher::Batch;
+pub use handshake::Handshake;
+pub(crate) use listener::{Endpoints, bind, serve};
+pub(crate) use outbox::{Mode, Outbox, Push};
+pub(crate) use raw::Raw;
+pub use raw::{RawEngine, RawSession};
+
+/// What runs on top of Engine.IO sessions. All but `open` is called from the session's
+/// own task, so a connection needs no lock.
+pub(crate) trait Application: Send + Sync + Sized + 'static {
+    /// State of one session.
+    type Connection: Send + 'static;
+
+    /// A session has been opened.
+    fn open(
+        self: &Arc<Self>,
+        session: Outbox,
+        handshake: Arc<Handshake>,
+        now: Instant,
+    ) -> Self::Connection;
+
+    /// A message has come in. An error ends the session.
+    fn message(
+        &self,
+        connection: &mut Self::Connection,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), CloseReason>;
+
+    /// Drives what waits. Ready ends the session.
+    fn poll(&self, connection: &mut Self::Connection, cx: &mut Context<'_>) -> Poll<CloseReason>;
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    fn poll_timeout(&self, connection: &Self::Connection) -> Option<Instant>;
+
+    /// A deadline has come. An error ends the session.
+    fn handle_timeout(
+        &self,
+        connection: &mut Self::Connection,
+        now: Instant,
+    ) -> Result<(), CloseReason>;
+
+    /// The session has gone over to WebSocket.
+    fn upgraded(&self, connection: &mut Self::Connection);
+
+    /// The session is over. Called exactly once.
+    fn close(&self, connection: Self::Connection, reason: CloseReason);
+}
+
+/// All sessions of one server.
+pub(crate) struct Engine<A: Application> {
+    application: Arc<A>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    sessions: Sessions,
+    flushers: OnceLock<Box<[Arc<Flusher>]>>,
+    next_flusher: AtomicUsize,
+    next_poll: AtomicU64,
+    stopped: watch::Sender<bool>,
+    /// Notified when a session has ended while stopping.
+    forgotten: Notify,
+}
+
+impl<A: Application> Engine<A> {
+    pub(crate) fn new(
+        application: Arc<A>,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            application,
+            config,
+            metrics,
+            sessions: Sessions::new(),
+            flushers: OnceLock::new(),
+            next_flusher: AtomicUsize::new(0),
+            next_poll: AtomicU64::new(0),
+            stopped: watch::Sender::new(false),
+            forgotten: Notify::new(),
+        })
+    }
+
+    /// Sessions that are open or closing.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Ends all sessions and takes no more requests; waits for what is queued to leave, at
+    /// most for `grace`.
+    pub(crate) async fn shutdown(&self, grace: Duration) {
+        self.stopped.send_replace(true);
+        for outbox in self.sessions.all() {
+            outbox.close(CloseReason::ServerShutdown);
+        }
+        let drained = async {
+            loop {
+                let forgotten = self.forgotten.notified();
+                if self.sessions.len() == 0 {
+                    return;
+                }
+                forgotten.await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, drained).await;
+        for outbox in self.sessions.all() {
+            outbox.abort(CloseReason::ServerShutdown);
+        }
+    }
+
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
+    fn open_websocket(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        unread: Bytes,
+        handshake: Arc<Handshake>,
+    ) -> Driver<A> {
+        let stream = Arc::new(stream);
+        let outbox = self.new_outbox(Sink::Tcp(Arc::clone(&stream)));
+        let open = self.open_packet(outbox.sid(), Transport::WebSocket);
+        outbox.push_control(Frame::packet(&Packet::Open(open)));
+        let wire = Wire::new(stream, unread, &self.config, now());
+        self.open(outbox, Transport::WebSocket, handshake, Some(wire))
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        outbox: Outbox,
+        transport: Transport,
+        handshake: Arc<Handshake>,
+        wire: Option<Wire>,
+    ) -> Driver<A> {
+        let now = now();
+        let config = SessionConfig {
+            ping_interval: self.config.ping_interval,
+            ping_timeout: self.config.ping_timeout,
+            upgrade_timeout: self.config.upgrade_timeout,
+        };
+        let session = Session::server(now, transport, config);
+        self.metrics.count(Counter::SessionsOpened);
+        self.metrics.shift(session_gauge(transport), 1);
+        self.sessions.insert(outbox.clone());
+        let connection = self.application.open(outbox.clone(), handshake, now);
+        Driver::new(Arc::clone(self), outbox, session, connection, wire)
+    }
+
+    fn open_packet(&self, sid: Sid, transport: Transport) -> Open {
+        let can_upgrade = transport == Transport::Polling
+            && self.config.allow_upgrades
+            && self.config.transports.contains(&Transport::WebSocket);
+        Open {
+            sid,
+            upgrades: can_upgrade
+                .then_some(Transport::WebSocket)
+                .into_iter()
+                .collect(),
+            ping_interval: self.config.ping_interval,
+            ping_timeout: self.config.ping_timeout,
+            max_payload: self.config.max_payload as u64,
+        }
+    }
+
+    fn new_outbox(&self, sink: Sink) -> Outbox {
+        let mut random = [0; 15];
+        getrandom::fill(&mut random).expect("the operating system gives random bytes");
+        Outbox::new(
+            Sid::from_random(random),
+            self.config.outbox_bytes,
+            sink,
+            self.flusher(),
+            Arc::clone(&self.metrics),
+        )
+    }
+
+    /// The flusher of the next session: they take turns.
+    fn flusher(&self) -> Arc<Flusher> {
+        let flushers = self.flushers.get_or_init(|| {
+            let workers = tokio::runtime::Handle::current().metrics().num_workers();
+            (0..workers.max(1))
+                .map(|_| {
+                    let flusher = Arc::new(Flusher::default());
+                    tokio::spawn(Arc::clone(&flusher).run());
+                    flusher
+                })
+                .collect()
+        });
+        let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
+        flushers.get(turn).map_or_else(Arc::default, Arc::clone)
+    }
+
+    fn next_poll_id(&self) -> u64 {
+        self.next_poll.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn count_connection(&self) -> listener::OpenConnection {
+        self.metrics.shift(Gauge::Connections, 1);
+        listener::OpenConnection(Arc::clone(&self.metrics))
+    }
+
+    /// A driver has ended.
+    fn forget(&self, outbox: &Outbox, transport: Transport) {
+        self.sessions.remove(outbox.sid());
+        self.metrics.shift(session_gauge(transport), -1);
+        if *self.stopped.borrow() {
+            self.forgotten.notify_waiters();
+        }
+    }
+}
+
+impl<A: Application> Drop for Engine<A> {
+    fn drop(&mut self) {
+        for flusher in self.flushers.get().into_iter().flatten() {
+            flusher.stop();
+        }
+    }
+}
+
+impl<A: Application> std::fmt::Debug for Engine<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// The time of tokio's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn session_gauge(transport: Transport) -> Gauge {
+    match transport {
+        Transport::Polling => Gauge::SessionsPolling,
+        Transport::WebSocket => Gauge::SessionsWebSocket,
+    }
+}
+
+fn closed_counter(reason: CloseReason) -> Counter {
+    match reason {
+        CloseReason::TransportClose => Counter::ClosedTransportClose,
+        CloseReason::PingTimeout => Counter::ClosedPingTimeout,
+        CloseReason::ParseError => Counter::ClosedParseError,
+        CloseReason::ForcedClose => Counter::ClosedForced,
+        CloseReason::ServerShutdown => Counter::ClosedShutdown,
+        CloseReason::Overflow => Counter::ClosedOverflow,
+        _ => Counter::ClosedTransportError,
+    }
+}

@@ -1,0 +1,571 @@
+//! What waits to be sent to one session, and how it leaves.
+//!
+//! An [`Outbox`] is the handle of a session that everybody but its driver holds. Its
+//! mutex guards the queue, the sink and the control messages to the driver; it is never
+//! held across a system call and nothing called under it may call back.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt,
+    io::{self, IoSlice},
+    sync::Arc,
+    task::Waker,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use roomcast_protocol::{
+    Frame, Sid,
+    engine::{CloseReason, Transport},
+};
+use tokio::net::TcpStream;
+
+use super::{
+    control::Control,
+    flusher::{Batch, Flusher},
+};
+use crate::metrics::{Counter, Metrics};
+
+/// The sending side of a session. Cloning is a reference count.
+#[derive(Clone)]
+pub(crate) struct Outbox(Arc<Inner>);
+
+struct Inner {
+    sid: Sid,
+    budget: usize,
+    flusher: Arc<Flusher>,
+    metrics: Arc<Metrics>,
+    queue: Mutex<Queue>,
+}
+
+/// What is guarded by the mutex of an [`Outbox`].
+pub(super) struct Queue {
+    frames: VecDeque<Frame>,
+    /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
+    offset: usize,
+    /// Bytes of all frames, the first one whole.
+    bytes: usize,
+    /// The newest WebSocket pong, ready to send. Older ones need no answer (RFC 6455, 5.5.3).
+    pong: Option<Frame>,
+    /// Waits in a flusher's list, or (polling) the driver was woken.
+    listed: bool,
+    /// A batch is out of the queue and being written.
+    flushing: bool,
+    /// The driver runs and will flush at the end of its turn.
+    in_turn: bool,
+    /// The kernel took no more.
+    blocked: bool,
+    /// The driver has asked to be woken when there is room again.
+    awaited: bool,
+    closed: Option<CloseReason>,
+    /// A request brings packets.
+    posting: bool,
+    pub(super) sink: Sink,
+    pub(super) control: VecDeque<Control>,
+    pub(super) waker: Option<Waker>,
+}
+
+/// Where frames go.
+#[derive(Clone)]
+pub(super) enum Sink {
+    /// A WebSocket that anyone may flush.
+    Tcp(Arc<TcpStream>),
+    /// The driver hands frames to a polling request when one waits.
+    Poll {
+        /// Whether a request waits.
+        parked: bool,
+    },
+    /// Nowhere; frames wait.
+    Detached,
+}
+
+/// What may happen to a frame that cannot leave at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It waits, within the budget of the session.
+    Reliable,
+    /// It is dropped when the sink is blocked or much is queued.
+    Volatile,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Push {
+    /// It waits to be written.
+    Queued,
+    /// It was volatile and the client too slow.
+    Dropped,
+    /// It did not fit into the budget; the session is being closed.
+    Overflow,
+    /// The session is closed.
+    Closed,
+}
+
+/// Above this many queued bytes a volatile frame is dropped.
+const HIGH_WATER: usize = 64 * 1024;
+/// Frames from this size on are written from where they are instead of being corked.
+const LARGE: usize = 16 * 1024;
+/// Bytes that leave in one call.
+const CORK: usize = 64 * 1024;
+/// Control messages that may wait for a driver; each is a request in flight.
+const MAX_CONTROL: usize = 64;
+/// An empty queue keeps this much room, so that a broadcast need not allocate.
+const KEPT_FRAMES: usize = 4;
+
+thread_local! {
+    static CORK_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Outbox {
+    pub(super) fn new(
+        sid: Sid,
+        budget: usize,
+        sink: Sink,
+        flusher: Arc<Flusher>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            sid,
+            budget,
+            flusher,
+            metrics,
+            queue: Mutex::new(Queue {
+                frames: VecDeque::new(),
+                offset: 0,
+                bytes: 0,
+                pong: None,
+                listed: false,
+                flushing: false,
+                in_turn: false,
+                blocked: false,
+                awaited: false,
+                closed: None,
+                posting: false,
+                sink,
+                control: VecDeque::new(),
+                waker: None,
+            }),
+        }))
+    }
+
+    pub(crate) fn sid(&self) -> Sid {
+        self.0.sid
+    }
+
+    /// The transport that carries the session now.
+    pub(crate) fn transport(&self) -> Transport {
+        match self.0.queue.lock().sink {
+            Sink::Tcp(_) => Transport::WebSocket,
+            Sink::Poll { .. } | Sink::Detached => Transport::Polling,
+        }
+    }
+
+    /// Whether the session still takes frames.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.queue.lock().closed.is_none()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.0.queue.lock().bytes
+    }
+
+    /// Queues a frame for this session alone.
+    pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
+        let mut queue = self.0.queue.lock();
+        let (push, wake) = self.append(&mut queue, frame, mode);
+        drop(queue);
+        match wake {
+            Wake::Nobody => {}
+            Wake::Flusher => self.0.flusher.enqueue(self.clone()),
+            Wake::Driver(waker) => waker.wake(),
+        }
+        push
+    }
+
+    /// Queues a frame that goes to many; the batch wakes each flusher once.
+    pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
+        let mut queue = self.0.queue.lock();
+        let (push, wake) = self.append(&mut queue, frame, mode);
+        drop(queue);
+        match wake {
+            Wake::Nobody => {}
+            Wake::Flusher => batch.add(&self.0.flusher, self.clone()),
+            Wake::Driver(waker) => waker.wake(),
+        }
+        push
+    }
+
+    /// Queues a frame of the protocol itself, which no budget and no policy holds back.
+    pub(super) fn push_control(&self, frame: Frame) {
+        let mut queue = self.0.queue.lock();
+        if queue.closed.is_none() {
+            queue.bytes += frame.len();
+            queue.frames.push_back(frame);
+            let wake = queue.schedule();
+            drop(queue);
+            match wake {
+                Wake::Nobody => {}
+                Wake::Flusher => self.0.flusher.enqueue(self.clone()),
+                Wake::Driver(waker) => waker.wake(),
+            }
+        }
+    }
+
+    fn append(&self, queue: &mut Queue, frame: &Frame, mode: Mode) -> (Push, Wake) {
+        if queue.closed.is_some() {
+            return (Push::Closed, Wake::Nobody);
+        }
+        if mode == Mode::Volatile && (queue.blocked || queue.bytes > HIGH_WATER) {
+            self.0.metrics.count(Counter::VolatileDropped);
+            return (Push::Dropped, Wake::Nobody);
+        }
+        let len = frame.len();
+        if queue.bytes > 0 && queue.bytes + len > self.0.budget {
+            queue.closed = Some(CloseReason::Overflow);
+            return (Push::Overflow, Wake::driver(queue.waker.take()));
+        }
+        queue.bytes += len;
+        queue.frames.push_back(frame.clone());
+        (Push::Queued, queue.schedule())
+    }
+
+    /// Sends a message to the driver. `false`: the session is gone or flooded.
+    pub(super) fn control(&self, control: Control) -> bool {
+        let mut queue = self.0.queue.lock();
+        if matches!(queue.sink, Sink::Detached) || queue.control.len() >= MAX_CONTROL {
+            return false;
+        }
+        queue.control.push_back(control);
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Ends the session: what is queued is flushed first, within `close_timeout`.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.control(Control::Close(reason));
+    }
+
+    /// Cuts the session off: nothing more is sent.
+    pub(crate) fn abort(&self, reason: CloseReason) {
+        self.control(Control::Abort(reason));
+    }
+
+    /// Keeps the newest pong for the next write.
+    pub(super) fn pong(&self, frame: Frame) {
+        self.0.queue.lock().pong = Some(frame);
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock()
+    }
+
+    pub(super) fn begin_turn(&self) -> TurnState {
+        let mut queue = self.0.queue.lock();
+        queue.in_turn = true;
+        TurnState {
+            blocked: queue.blocked,
+            closed: queue.closed,
+        }
+    }
+
+    /// Writes what is queued, in as few calls as the sink allows. At most one caller at
+    /// a time writes; another's frames are taken along by it.
+    pub(super) fn flush(&self) {
+        let mut queue = self.0.queue.lock();
+        queue.listed = false;
+        loop {
+            if queue.flushing || queue.blocked || (queue.frames.is_empty() && queue.pong.is_none())
+            {
+                return;
+            }
+            let Sink::Tcp(stream) = &queue.sink else {
+                return;
+            };
+            let stream = Arc::clone(stream);
+            queue.insert_pong();
+            let mut batch = Outgoing {
+                frames: std::mem::take(&mut queue.frames),
+                offset: queue.offset,
+                written: 0,
+            };
+            queue.flushing = true;
+            drop(queue);
+
+            let outcome = batch.write(&stream, &self.0.metrics);
+
+            queue = self.0.queue.lock();
+            queue.flushing = false;
+            queue.put_back(batch);
+            match outcome {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    queue.blocked = true;
+                    queue.awaited = false;
+                    Wake::driver(queue.waker.take()).call();
+                    return;
+                }
+                Err(_) => {
+                    queue.closed.get_or_insert(CloseReason::TransportClose);
+                    queue.frames.clear();
+                    queue.bytes = 0;
+                    queue.offset = 0;
+                    Wake::driver(queue.waker.take()).call();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What the driver learned by asking whether the kernel takes bytes.
+    pub(super) fn set_writable(&self, writable: bool) {
+        let mut queue = self.0.queue.lock();
+        queue.blocked = !writable;
+        queue.awaited = !writable;
+    }
+
+    /// Ends a driver's turn. `true`: frames came in since its last flush, which others left
+    /// to it.
+    pub(super) fn end_turn(&self) -> bool {
+        let mut queue = self.0.queue.lock();
+        queue.listed = false;
+        queue.in_turn = matches!(queue.sink, Sink::Tcp(_))
+            && !queue.frames.is_empty()
+            && !queue.blocked
+            && !queue.flushing
+            && queue.closed.is_none();
+        queue.in_turn
+    }
+
+    /// Takes frames for one polling answer: at most `limit` bytes, at least one frame.
+    pub(super) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
+        let mut queue = self.0.queue.lock();
+        queue.listed = false;
+        let mut taken = Vec::new();
+        let mut size = 0;
+        while let Some(frame) = queue.frames.front() {
+            size += frame.polling().len() + 1;
+            if size > limit && !taken.is_empty() {
+                break;
+            }
+            queue.bytes -= frame.len();
+            if let Some(frame) = queue.frames.pop_front() {
+                taken.push(frame);
+            }
+        }
+        queue.give_back_capacity();
+        taken
+    }
+}
+
+/// What a driver's turn starts from.
+pub(super) struct TurnState {
+    pub(super) blocked: bool,
+    pub(super) closed: Option<CloseReason>,
+}
+
+enum Wake {
+    Nobody,
+    Flusher,
+    Driver(Waker),
+}
+
+impl Wake {
+    fn driver(waker: Option<Waker>) -> Self {
+        waker.map_or(Self::Nobody, Self::Driver)
+    }
+
+    /// Wakes a driver. Waking only schedules, so it may be done under the lock.
+    fn call(self) {
+        if let Self::Driver(waker) = self {
+            waker.wake();
+        }
+    }
+}
+
+impl Queue {
+    fn schedule(&mut self) -> Wake {
+        if self.in_turn || self.listed || self.flushing || self.blocked {
+            return Wake::Nobody;
+        }
+        match self.sink {
+            Sink::Tcp(_) => {
+                self.listed = true;
+                Wake::Flusher
+            }
+            Sink::Poll { parked: true } => {
+                self.listed = true;
+                Wake::driver(self.waker.take())
+            }
+            Sink::Poll { parked: false } | Sink::Detached => Wake::Nobody,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.frames.is_empty() && !self.flushing
+    }
+
+    /// Whether the driver must ask the kernel for room.
+    pub(super) fn needs_driver(&self) -> bool {
+        self.blocked && !self.awaited
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.offset == 0 && !self.flushing
+    }
+
+    pub(super) fn closed(&self) -> Option<CloseReason> {
+        self.closed
+    }
+
+    /// `false`: another request is at it.
+    pub(super) fn begin_post(&mut self) -> bool {
+        !std::mem::replace(&mut self.posting, true)
+    }
+
+    pub(super) fn end_post(&mut self) {
+        self.posting = false;
+    }
+
+    /// No more frames are taken from here on.
+    pub(super) fn seal(&mut self, reason: CloseReason) {
+        self.closed.get_or_insert(reason);
+    }
+
+    /// Forgets what is queued, but for the rest of a frame that has left in part.
+    pub(super) fn clear_unsent(&mut self) {
+        self.frames.truncate(usize::from(self.offset > 0));
+        self.bytes = self.frames.iter().map(Frame::len).sum();
+        self.pong = None;
+    }
+
+    /// Forgets what is queued.
+    pub(super) fn clear(&mut self) {
+        self.frames = VecDeque::new();
+        self.bytes = 0;
+        self.offset = 0;
+        self.pong = None;
+    }
+
+    /// A pong goes first, but never into the middle of another frame.
+    fn insert_pong(&mut self) {
+        if let Some(pong) = self.pong.take_if(|_| self.offset == 0) {
+            self.bytes += pong.len();
+            self.frames.push_front(pong);
+        }
+    }
+
+    fn put_back(&mut self, mut batch: Outgoing) {
+        self.bytes = self.bytes.saturating_sub(batch.written);
+        self.offset = batch.offset;
+        if batch.frames.is_empty() {
+            if self.frames.capacity() == 0 && batch.frames.capacity() <= KEPT_FRAMES {
+                self.frames = batch.frames;
+            }
+        } else if self.frames.is_empty() {
+            self.frames = batch.frames;
+        } else {
+            batch.frames.append(&mut self.frames);
+            self.frames = batch.frames;
+        }
+        self.give_back_capacity();
+    }
+
+    fn give_back_capacity(&mut self) {
+        if self.frames.is_empty() && self.frames.capacity() > KEPT_FRAMES {
+            self.frames = VecDeque::new();
+        }
+    }
+}
+
+/// Frames taken out of a queue to be written.
+struct Outgoing {
+    frames: VecDeque<Frame>,
+    offset: usize,
+    /// Bytes of frames that are written whole.
+    written: usize,
+}
+
+impl Outgoing {
+    fn write(&mut self, stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
+        while let Some(first) = self.frames.front() {
+            let rest = first.websocket().get(self.offset..).unwrap_or_default();
+            let n = if self.frames.len() == 1 {
+                stream.try_write(rest)?
+            } else if self
+                .frames
+                .iter()
+                .take(CORK / LARGE)
+                .any(|f| f.len() >= LARGE)
+            {
+                self.write_vectored(stream)?
+            } else {
+                self.write_corked(stream)?
+            };
+            metrics.count(Counter::Writes);
+            metrics.add(Counter::BytesSent, n as u64);
+            self.advance(n, metrics);
+        }
+        Ok(())
+    }
+
+    fn write_corked(&self, stream: &TcpStream) -> io::Result<usize> {
+        CORK_BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            let mut offset = self.offset;
+            for frame in &self.frames {
+                let bytes = frame.websocket().get(offset..).unwrap_or_default();
+                if buffer.len() + bytes.len() > CORK && !buffer.is_empty() {
+                    break;
+                }
+                buffer.extend_from_slice(bytes);
+                offset = 0;
+            }
+            stream.try_write(buffer)
+        })
+    }
+
+    fn write_vectored(&self, stream: &TcpStream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); 32];
+        let mut offset = self.offset;
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            *slice = IoSlice::new(frame.websocket().get(offset..).unwrap_or_default());
+            offset = 0;
+        }
+        stream.try_write_vectored(&slices)
+    }
+
+    fn advance(&mut self, mut n: usize, metrics: &Metrics) {
+        while let Some(first) = self.frames.front() {
+            let left = first.len() - self.offset;
+            if n < left {
+                self.offset += n;
+                return;
+            }
+            n -= left;
+            self.offset = 0;
+            self.written += first.len();
+            self.frames.pop_front();
+            metrics.count(Counter::FramesSent);
+        }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Outbox").field(&self.0.sid).finish()
+    }
+}

@@ -1,0 +1,213 @@
+//! What an HTTP request asks of Engine.IO: a value, or the official error.
+//!
+//! The order of the checks is the official server's (`verify` in `engine.io`), so that a
+//! client which looks at the code learns the same from both.
+
+use http::{HeaderMap, Method, Request, header};
+use roomcast_protocol::{
+    Sid,
+    engine::Transport,
+    websocket::handshake::{self, HandshakeError},
+};
+
+use crate::{Config, metrics::Counter};
+
+/// A request that is well-formed; whether its session exists is not known here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// A new session, opened by polling.
+    Open,
+    /// A new session on a WebSocket with this accept key.
+    OpenWebSocket { accept: String },
+    /// Packets, please.
+    Poll(Sid),
+    /// Packets for you.
+    Post(Sid),
+    /// Nothing that this session, if it exists, could do.
+    Mismatch(Sid),
+    /// Go on over a WebSocket with this accept key.
+    Upgrade { sid: Sid, accept: String },
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestError {
+    /// `transport` is none of the server's.
+    UnknownTransport,
+    /// `sid` is no open session's.
+    UnknownSession,
+    /// Only `GET` opens a session.
+    BadMethod,
+    /// The request contradicts itself or its session.
+    BadRequest,
+    /// `EIO` is not 4.
+    UnsupportedVersion,
+    /// The WebSocket handshake is malformed (RFC 6455, 4.2.1).
+    BadHandshake,
+    /// `Sec-WebSocket-Version` is not 13.
+    BadWebSocketVersion,
+}
+
+impl RequestError {
+    /// Number and text in the body of the answer, and its HTTP status: the one table of
+    /// the official codes.
+    pub(super) fn answer(self) -> (u16, &'static str, u16) {
+        match self {
+            Self::UnknownTransport => (0, "Transport unknown", 400),
+            Self::UnknownSession => (1, "Session ID unknown", 400),
+            Self::BadMethod => (2, "Bad handshake method", 400),
+            Self::BadRequest | Self::BadHandshake => (3, "Bad request", 400),
+            Self::BadWebSocketVersion => (3, "Bad request", 426),
+            Self::UnsupportedVersion => (5, "Unsupported protocol version", 400),
+        }
+    }
+
+    pub(super) fn counter(self) -> Counter {
+        match self {
+            Self::UnknownTransport => Counter::RejectedTransport,
+            Self::UnknownSession => Counter::RejectedSession,
+            Self::BadMethod => Counter::RejectedMethod,
+            Self::BadRequest => Counter::RejectedRequest,
+            Self::UnsupportedVersion => Counter::RejectedVersion,
+            Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
+        }
+    }
+}
+
+/// The parameters that Engine.IO looks at. A parameter that is given twice counts as
+/// given wrongly: two readers could take different ones.
+#[derive(Default)]
+struct Query {
+    transport: Parameter,
+    sid: Parameter,
+    version: Parameter,
+}
+
+#[derive(Default)]
+enum Parameter {
+    #[default]
+    Missing,
+    Once(String),
+    Twice,
+}
+
+impl Parameter {
+    fn set(&mut self, value: &str) {
+        *self = match self {
+            Self::Missing => Self::Once(value.to_owned()),
+            Self::Once(_) | Self::Twice => Self::Twice,
+        };
+    }
+
+    fn value(&self) -> Option<&str> {
+        match self {
+            Self::Once(value) => Some(value),
+            Self::Missing | Self::Twice => None,
+        }
+    }
+}
+
+impl Query {
+    fn parse(query: &str) -> Self {
+        let mut parsed = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "transport" => parsed.transport.set(&value),
+                "sid" => parsed.sid.set(&value),
+                "EIO" => parsed.version.set(&value),
+                _ => {}
+            }
+        }
+        parsed
+    }
+}
+
+/// Reads a request on the Engine.IO path.
+pub(super) fn parse<B>(request: &Request<B>, config: &Config) -> Result<Ask, RequestError> {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let transport = query
+        .transport
+        .value()
+        .and_then(Transport::parse)
+        .filter(|transport| config.transports.contains(transport))
+        .ok_or(RequestError::UnknownTransport)?;
+    if !origin_is_valid(request.headers()) {
+        return Err(RequestError::BadRequest);
+    }
+    let upgrade = is_upgrade(request.headers());
+    let contradicts = upgrade != (transport == Transport::WebSocket);
+    match query.sid {
+        Parameter::Missing => {
+            if request.method() != Method::GET {
+                return Err(RequestError::BadMethod);
+            }
+            if contradicts {
+                return Err(RequestError::BadRequest);
+            }
+            if query.version.value() != Some("4") {
+                return Err(RequestError::UnsupportedVersion);
+            }
+            if upgrade {
+                let accept = accept(request)?;
+                Ok(Ask::OpenWebSocket { accept })
+            } else {
+                Ok(Ask::Open)
+            }
+        }
+        Parameter::Twice => Err(RequestError::UnknownSession),
+        Parameter::Once(sid) => {
+            let sid = Sid::parse(&sid).ok_or(RequestError::UnknownSession)?;
+            if contradicts {
+                Ok(Ask::Mismatch(sid))
+            } else if upgrade {
+                let accept = accept(request)?;
+                Ok(Ask::Upgrade { sid, accept })
+            } else if request.method() == Method::GET {
+                Ok(Ask::Poll(sid))
+            } else if request.method() == Method::POST {
+                Ok(Ask::Post(sid))
+            } else {
+                Ok(Ask::Mismatch(sid))
+            }
+        }
+    }
+}
+
+/// Whether the headers ask for a WebSocket.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn accept<B>(request: &Request<B>) -> Result<String, RequestError> {
+    if request.method() != Method::GET || request.version() != http::Version::HTTP_11 {
+        return Err(RequestError::BadHandshake);
+    }
+    let value = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
+    let key = value(header::SEC_WEBSOCKET_KEY);
+    handshake::check(&handshake::Upgrade {
+        upgrade: value(header::UPGRADE),
+        connection: value(header::CONNECTION),
+        version: value(header::SEC_WEBSOCKET_VERSION),
+        key,
+    })
+    .map_err(|error| match error {
+        HandshakeError::Version => RequestError::BadWebSocketVersion,
+        _ => RequestError::BadHandshake,
+    })?;
+    Ok(handshake::accept_key(key.unwrap_or_default()))
+}
+
+/// An `Origin` with control characters is no browser's (`INVALID_ORIGIN` upstream), and
+/// neither are two.
+fn origin_is_valid(headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let first_is_valid = origins.next().is_none_or(|origin| {
+        origin
+            .as_bytes()
+            .iter()
+            .all(|byte| (b' '..0x7f).contains(byte))
+    });
+    first_is_valid && origins.next().is_none()
+}

@@ -1,0 +1,67 @@
+//! The sessions that are open, by id.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use roomcast_protocol::Sid;
+
+use super::outbox::Outbox;
+
+/// Locks that look-ups of different sessions spread over.
+const SHARDS: usize = 64;
+
+/// A map from session id to session, in shards.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    shards: Box<[Mutex<HashMap<Sid, Outbox>>]>,
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    pub(super) fn insert(&self, outbox: Outbox) {
+        let sid = outbox.sid();
+        self.with(sid, |shard| shard.insert(sid, outbox));
+    }
+
+    pub(super) fn get(&self, sid: Sid) -> Option<Outbox> {
+        self.with(sid, |shard| shard.get(&sid).cloned())
+    }
+
+    pub(super) fn remove(&self, sid: Sid) {
+        self.with(sid, |shard| {
+            shard.remove(&sid);
+            if shard.is_empty() {
+                shard.shrink_to_fit();
+            }
+        });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// The sessions open now.
+    pub(super) fn all(&self) -> Vec<Outbox> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(shard.lock().values().cloned());
+        }
+        all
+    }
+
+    fn with<T: Default>(&self, sid: Sid, f: impl FnOnce(&mut HashMap<Sid, Outbox>) -> T) -> T {
+        // The id is random, so any byte of it spreads well.
+        let index = sid.as_str().bytes().fold(0, |sum: usize, byte| {
+            sum.wrapping_mul(31) + usize::from(byte)
+        }) % SHARDS;
+        self.shards
+            .get(index)
+            .map(|shard| f(&mut shard.lock()))
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,335 @@
+//! The engine over real sockets, with an application that sends every message back.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use roomcast_protocol::{engine::Message, websocket};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::*;
+
+/// Longer than anything here takes; a test that waits for it has failed.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+struct Echo {
+    address: SocketAddr,
+    engine: Arc<Engine<Raw>>,
+}
+
+async fn echo(config: Config) -> Echo {
+    echo_with(config, |session, message| {
+        session.send(&message);
+    })
+    .await
+}
+
+async fn echo_with(
+    config: Config,
+    on_message: impl Fn(&RawSession, Message) + Send + Sync + 'static,
+) -> Echo {
+    let RawEngine(engine) = RawEngine::new(config, on_message);
+    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let endpoints = Arc::new(Endpoints {
+        engine: Arc::clone(&engine),
+        raw: None,
+        router: axum::Router::new(),
+    });
+    tokio::spawn(serve(endpoints, listener));
+    Echo { address, engine }
+}
+
+impl Echo {
+    /// One request on a connection of its own; status and body.
+    async fn request(&self, method: &str, query: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!(
+            "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(DEADLINE, stream.read_to_end(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    async fn open(&self) -> String {
+        let (status, body) = self.request("GET", "EIO=4&transport=polling", "").await;
+        assert_eq!(status, 200);
+        body[9..29].to_owned()
+    }
+
+    async fn poll(&self, sid: &str) -> (u16, String) {
+        self.request("GET", &format!("EIO=4&transport=polling&sid={sid}"), "")
+            .await
+    }
+
+    async fn post(&self, sid: &str, body: &str) -> (u16, String) {
+        self.request("POST", &format!("EIO=4&transport=polling&sid={sid}"), body)
+            .await
+    }
+
+    async fn websocket(&self, sid: Option<&str>) -> Client {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let sid = sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
+        let head = format!(
+            "GET /socket.io/?EIO=4&transport=websocket{sid} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101 "));
+        let limits = websocket::Limits {
+            max_message: 10_000_000,
+            max_fragments: 100,
+        };
+        Client {
+            stream,
+            decoder: websocket::Decoder::new(websocket::Role::Client, limits),
+            input: Vec::new(),
+        }
+    }
+
+    async fn all_gone(&self) {
+        let gone = async {
+            while self.engine.session_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, gone).await.unwrap();
+        assert_eq!(self.engine.metrics.gauge(Gauge::SessionsPolling), 0);
+        assert_eq!(self.engine.metrics.gauge(Gauge::SessionsWebSocket), 0);
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    decoder: websocket::Decoder,
+    input: Vec<u8>,
+}
+
+impl Client {
+    async fn send(&mut self, text: &str) {
+        self.send_frame(websocket::Opcode::Text, text.as_bytes())
+            .await;
+    }
+
+    async fn send_frame(&mut self, opcode: websocket::Opcode, payload: &[u8]) {
+        let mut frame = Vec::new();
+        websocket::encode_frame(&mut frame, true, opcode, payload, Some([1, 2, 3, 4]));
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    /// The next event; `None`: the server closed the connection.
+    async fn next(&mut self) -> Option<websocket::Event> {
+        loop {
+            let mut input = &self.input[..];
+            let event = self.decoder.decode(&mut input).unwrap();
+            let left = input.len();
+            self.input.drain(..self.input.len() - left);
+            if event.is_some() {
+                return event;
+            }
+            let read = self.stream.read_buf(&mut self.input);
+            if timeout(DEADLINE, read).await.unwrap().unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn text(&mut self) -> String {
+        match self.next().await {
+            Some(websocket::Event::Text(text)) => String::from_utf8(text.to_vec()).unwrap(),
+            other => panic!("{other:?} instead of text"),
+        }
+    }
+
+    async fn close_code(&mut self) -> u16 {
+        match self.next().await {
+            Some(websocket::Event::Close(Some(frame))) => frame.code.as_u16(),
+            other => panic!("{other:?} instead of a close frame"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_session_sends_messages_back() {
+    let echo = echo(Config::default()).await;
+    let mut client = echo.websocket(None).await;
+    assert!(client.text().await.starts_with("0{\"sid\":\""));
+    client.send("4hello").await;
+    assert_eq!(client.text().await, "4hello");
+    client
+        .send_frame(websocket::Opcode::Binary, &[1, 2, 3])
+        .await;
+    assert!(matches!(client.next().await, Some(websocket::Event::Binary(b)) if b == [1, 2, 3][..]));
+    drop(client);
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_polling_session_sends_messages_back() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let body = "4hello\x1eb4OHi\x1e4x";
+    assert_eq!(echo.post(&sid, body).await, (200, "ok".into()));
+    assert_eq!(echo.poll(&sid).await, (200, "4hello\x1eb4OHi\x1e4x".into()));
+    assert_eq!(echo.post(&sid, "1").await.0, 200);
+    assert_eq!(echo.poll(&sid).await.0, 400);
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn an_upgraded_session_goes_on_over_websocket() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let mut client = echo.websocket(Some(&sid)).await;
+    client.send("2probe").await;
+    assert_eq!(client.text().await, "3probe");
+    assert_eq!(echo.post(&sid, "4before").await.0, 200);
+    let mut both = Vec::new();
+    let key = Some([1, 2, 3, 4]);
+    websocket::encode_frame(&mut both, true, websocket::Opcode::Text, b"5", key);
+    websocket::encode_frame(&mut both, true, websocket::Opcode::Text, b"4after", key);
+    client.stream.write_all(&both).await.unwrap();
+    assert_eq!(client.text().await, "4before");
+    assert_eq!(client.text().await, "4after");
+    assert_eq!(echo.poll(&sid).await.0, 400);
+    drop(client);
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_failed_upgrade_stays_on_polling() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let mut client = echo.websocket(Some(&sid)).await;
+    client.send("4not a probe").await;
+    assert_eq!(client.close_code().await, 1000);
+    assert_eq!(echo.post(&sid, "4hello").await.0, 200);
+    assert_eq!(echo.poll(&sid).await, (200, "4hello".into()));
+}
+
+#[tokio::test]
+async fn an_abandoned_upgrade_ends_at_its_timeout() {
+    let echo = echo(Config {
+        upgrade_timeout: Duration::from_millis(50),
+        ..Config::default()
+    })
+    .await;
+    let sid = echo.open().await;
+    let mut client = echo.websocket(Some(&sid)).await;
+    assert_eq!(client.close_code().await, 1000);
+    assert_eq!(echo.post(&sid, "4hello").await.0, 200);
+    assert_eq!(echo.poll(&sid).await, (200, "4hello".into()));
+}
+
+#[tokio::test]
+async fn a_session_without_pongs_times_out() {
+    let echo = echo(Config {
+        ping_interval: Duration::from_millis(30),
+        ping_timeout: Duration::from_millis(30),
+        ..Config::default()
+    })
+    .await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    assert_eq!(client.text().await, "2");
+    assert!(!matches!(
+        client.next().await,
+        Some(websocket::Event::Text(_))
+    ));
+    echo.all_gone().await;
+    assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
+}
+
+#[tokio::test]
+async fn a_large_message_arrives_whole_and_in_order() {
+    let echo = echo(Config::default()).await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    let large = format!("4{}", "x".repeat(900_000));
+    client.send("4first").await;
+    client.send(&large).await;
+    client.send("4last").await;
+    assert_eq!(client.text().await, "4first");
+    assert_eq!(client.text().await, large);
+    assert_eq!(client.text().await, "4last");
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_answered_1009() {
+    let echo = echo(Config {
+        max_payload: 100,
+        ..Config::default()
+    })
+    .await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    client.send(&"4".repeat(101)).await;
+    assert_eq!(client.close_code().await, 1009);
+    echo.all_gone().await;
+    let sid = echo.open().await;
+    assert_eq!(echo.post(&sid, &"4".repeat(101)).await.0, 413);
+    assert_eq!(echo.post(&sid, "4still there").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_at_its_budget() {
+    let echo = echo_with(Config::default(), |session, _| {
+        let text = Message::Text(Bytes::from(vec![b'x'; 100_000]));
+        while session.send(&text) {}
+    })
+    .await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    client.send("4more than you can take").await;
+    let closed = async {
+        while echo.engine.metrics.counter(Counter::ClosedOverflow) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, closed).await.unwrap();
+    // What had left for the kernel still arrives, then the connection ends.
+    let mut messages = 0;
+    while let Some(event) = client.next().await {
+        match event {
+            websocket::Event::Text(_) => messages += 1,
+            websocket::Event::Close(Some(frame)) => assert_eq!(frame.code.as_u16(), 1008),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(messages > 0);
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_flushes_and_closes_every_session() {
+    let echo = echo(Config::default()).await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    let sid = echo.open().await;
+    let poll = echo.poll(&sid);
+    let stop = async {
+        let waits = |outbox: &Outbox| matches!(outbox.lock().sink, Sink::Poll { parked: true });
+        while !echo.engine.sessions.all().iter().any(waits) {
+            tokio::task::yield_now().await;
+        }
+        echo.engine.shutdown(DEADLINE).await;
+    };
+    let ((status, body), ()) = tokio::join!(poll, stop);
+    assert_eq!((status, &*body), (200, "1"));
+    assert_eq!(client.close_code().await, 1000);
+    echo.all_gone().await;
+}

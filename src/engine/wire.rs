@@ -1,0 +1,215 @@
+//! One WebSocket of a session: reads bytes, decodes frames.
+
+use std::{
+    cell::RefCell,
+    io::{self, Read},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
+
+use crate::Config;
+
+/// Bytes read in one call.
+const READ_BUFFER: usize = 64 * 1024;
+/// Messages handled in one turn of a session.
+const MESSAGES_PER_TURN: usize = 32;
+/// WebSocket pings a client may send within a second. Browsers send none, libraries few.
+const PINGS_PER_SECOND: u32 = 100;
+
+thread_local! {
+    /// Shared by all sessions of a worker; only an incomplete frame is copied out.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The receiving side of a WebSocket.
+pub(super) struct Wire {
+    pub(super) stream: Arc<TcpStream>,
+    decoder: Decoder,
+    /// Bytes read but not decoded yet.
+    unread: Bytes,
+    /// When the first byte of an unfinished message came.
+    started: Option<Instant>,
+    message_timeout: Duration,
+    pings: u32,
+    pings_since: Instant,
+}
+
+/// What reading came to.
+#[derive(Debug)]
+pub(super) enum Read1 {
+    /// Nothing more for now; the task is woken when there is.
+    Pending,
+    /// There is more, but others should have their turn first.
+    Yield,
+    /// The peer has gone.
+    Gone,
+    /// The peer broke RFC 6455.
+    Broken(FrameError),
+}
+
+/// Whether to go on decoding.
+pub(super) enum Flow {
+    Continue,
+    Stop,
+}
+
+impl Wire {
+    pub(super) fn new(
+        stream: Arc<TcpStream>,
+        unread: Bytes,
+        config: &Config,
+        now: Instant,
+    ) -> Self {
+        let limits = Limits {
+            max_message: config.max_payload,
+            max_fragments: config.max_fragments,
+        };
+        Self {
+            stream,
+            decoder: Decoder::new(Role::Server, limits),
+            unread,
+            started: None,
+            message_timeout: config.message_timeout,
+            pings: 0,
+            pings_since: now,
+        }
+    }
+
+    /// When the message in progress must be complete.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.started.map(|started| started + self.message_timeout)
+    }
+
+    /// Whether one more ping is within the budget.
+    pub(super) fn allow_ping(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.pings_since) >= Duration::from_secs(1) {
+            self.pings_since = now;
+            self.pings = 0;
+        }
+        self.pings += 1;
+        self.pings <= PINGS_PER_SECOND
+    }
+
+    /// Reads once and hands what is complete to `handle`.
+    pub(super) fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        mut handle: impl FnMut(&mut Self, Event) -> Flow,
+    ) -> Read1 {
+        let mut left = MESSAGES_PER_TURN;
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            if let Some(outcome) = self.decode(&unread, now, &mut left, &mut handle) {
+                return outcome;
+            }
+        }
+        loop {
+            match self.stream.poll_read_ready(cx) {
+                Poll::Pending => return Read1::Pending,
+                Poll::Ready(Err(_)) => return Read1::Gone,
+                Poll::Ready(Ok(())) => {}
+            }
+            // Taken out while handlers run: user code under it may read other sessions.
+            let mut buffer = BUFFER.take();
+            buffer.resize(READ_BUFFER, 0);
+            let outcome = match read_available(&self.stream, &mut buffer) {
+                Ok(0) => Some(Read1::Gone),
+                Ok(n) => {
+                    let input = buffer.get(..n).unwrap_or_default();
+                    self.decode(input, now, &mut left, &mut handle)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(_) => Some(Read1::Gone),
+            };
+            BUFFER.set(buffer);
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+    }
+
+    /// `None`: all of it was decoded.
+    fn decode(
+        &mut self,
+        mut input: &[u8],
+        now: Instant,
+        left: &mut usize,
+        handle: &mut impl FnMut(&mut Self, Event) -> Flow,
+    ) -> Option<Read1> {
+        loop {
+            match self.decoder.decode(&mut input) {
+                Ok(Some(event)) => {
+                    self.started = None;
+                    match handle(self, event) {
+                        Flow::Continue => {}
+                        Flow::Stop => {
+                            self.unread = Bytes::copy_from_slice(input);
+                            return Some(Read1::Pending);
+                        }
+                    }
+                    *left -= 1;
+                    if *left == 0 {
+                        self.unread = Bytes::copy_from_slice(input);
+                        return Some(Read1::Yield);
+                    }
+                }
+                Ok(None) => {
+                    if self.decoder.is_idle() {
+                        self.started = None;
+                    } else {
+                        self.started.get_or_insert(now);
+                    }
+                    return None;
+                }
+                Err(error) => return Some(Read1::Broken(error)),
+            }
+        }
+    }
+}
+
+/// Reads what is there. A read that did not fill the buffer has emptied the socket: it
+/// clears the readiness as a refused read would, which saves that system call.
+fn read_available(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut partial = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let n = (&*SockRef::from(stream)).read(buffer)?;
+        if 0 < n && n < buffer.len() {
+            partial = Some(n);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(n)
+    });
+    match partial {
+        Some(n) => Ok(n),
+        None => outcome,
+    }
+}
+
+/// Reads and forgets what a closing peer still sends, so that unread input does not turn
+/// the last answer into a reset. `true`: the peer has closed.
+pub(super) fn discard(stream: &TcpStream, cx: &mut Context<'_>) -> bool {
+    let mut buffer = [0; 4096];
+    // At most 1 MiB a turn; the deadline of the caller ends a peer that never stops.
+    for _ in 0..256 {
+        match stream.poll_read_ready(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Err(_)) => return true,
+            Poll::Ready(Ok(())) => {}
+        }
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return true,
+        }
+    }
+    cx.waker().wake_by_ref();
+    false
+}
