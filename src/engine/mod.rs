@@ -292,3 +292,24 @@ fn closed_counter(reason: CloseReason) -> Counter {
         _ => Counter::ClosedTransportError,
     }
 }
+
+/// Entry points for fuzzing; not part of the API.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Reads a request line's query and headers as the engine does.
+    pub fn request(query: &str, headers: http::HeaderMap) {
+        let Ok(uri) = http::Uri::try_from(format!("/socket.io/?{query}")) else {
+            return;
+        };
+        for method in [http::Method::GET, http::Method::POST] {
+            let mut request = http::Request::new(());
+            *request.method_mut() = method;
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            if let Err(error) = super::request::parse(&request, &crate::Config::default()) {
+                let (code, _, status) = error.answer();
+                assert!(code <= 5 && (400..=426).contains(&status));
+            }
+        }
+    }
+}

@@ -211,3 +211,190 @@ fn origin_is_valid(headers: &HeaderMap) -> bool {
     });
     first_is_valid && origins.next().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SID: &str = "AAAAAAAAAAAAAAAAAAAA";
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    fn request(method: Method, query: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/socket.io/?{query}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn get(query: &str) -> Result<Ask, RequestError> {
+        parse(&request(Method::GET, query, &[]), &Config::default())
+    }
+
+    fn upgrade(query: &str, change: &[(&str, &str)]) -> Result<Ask, RequestError> {
+        let mut headers = vec![
+            ("upgrade", "websocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", KEY),
+        ];
+        for (name, value) in change {
+            headers.retain(|(n, _)| n != name);
+            headers.push((name, value));
+        }
+        parse(&request(Method::GET, query, &headers), &Config::default())
+    }
+
+    #[test]
+    fn well_formed_requests_are_told_apart() {
+        let sid = Sid::parse(SID).unwrap();
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
+        assert_eq!(get("EIO=4&transport=polling&t=abc"), Ok(Ask::Open));
+        assert_eq!(
+            get(&format!("EIO=4&transport=polling&sid={SID}")),
+            Ok(Ask::Poll(sid))
+        );
+        let post = request(
+            Method::POST,
+            &format!("EIO=4&transport=polling&sid={SID}"),
+            &[],
+        );
+        assert_eq!(parse(&post, &Config::default()), Ok(Ask::Post(sid)));
+        assert_eq!(
+            upgrade("EIO=4&transport=websocket", &[]),
+            Ok(Ask::OpenWebSocket {
+                accept: accept.clone()
+            })
+        );
+        assert_eq!(
+            upgrade(&format!("EIO=4&transport=websocket&sid={SID}"), &[]),
+            Ok(Ask::Upgrade { sid, accept })
+        );
+    }
+
+    #[test]
+    fn a_wrong_version_of_the_protocol_is_code_5() {
+        for query in [
+            "transport=polling",
+            "EIO=abc&transport=polling",
+            "EIO=3&transport=polling",
+            "EIO=4&EIO=4&transport=polling",
+        ] {
+            assert_eq!(get(query), Err(RequestError::UnsupportedVersion), "{query}");
+        }
+        assert_eq!(
+            RequestError::UnsupportedVersion.answer(),
+            (5, "Unsupported protocol version", 400)
+        );
+    }
+
+    #[test]
+    fn an_unknown_transport_is_code_0() {
+        for transport in [
+            "transport=__proto__",
+            "transport=constructor",
+            "transport=",
+            "transport=webtransport",
+            "transport=polling&transport=websocket",
+            "transport[]=polling",
+            "",
+        ] {
+            assert_eq!(
+                get(&format!("EIO=4&{transport}")),
+                Err(RequestError::UnknownTransport),
+                "{transport}"
+            );
+        }
+        let polling_only = Config {
+            transports: vec![Transport::Polling],
+            ..Config::default()
+        };
+        let websocket = request(Method::GET, "EIO=4&transport=websocket", &[]);
+        assert_eq!(
+            parse(&websocket, &polling_only),
+            Err(RequestError::UnknownTransport)
+        );
+    }
+
+    #[test]
+    fn only_get_opens_a_session() {
+        for method in [
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::PATCH,
+            Method::HEAD,
+        ] {
+            let request = request(method, "EIO=4&transport=polling", &[]);
+            assert_eq!(
+                parse(&request, &Config::default()),
+                Err(RequestError::BadMethod)
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_id_that_cannot_be_one_is_unknown() {
+        for sid in [
+            "__proto__",
+            "%00",
+            "%3Cscript%3E",
+            "%0d%0aX:1",
+            "",
+            "AAAAAAAAAAAAAAAAAAAA&sid=AAAAAAAAAAAAAAAAAAAA",
+        ] {
+            let query = format!("EIO=4&transport=polling&sid={sid}");
+            assert_eq!(get(&query), Err(RequestError::UnknownSession), "{sid}");
+        }
+    }
+
+    #[test]
+    fn transport_and_upgrade_header_must_agree() {
+        assert_eq!(
+            get("EIO=4&transport=websocket"),
+            Err(RequestError::BadRequest)
+        );
+        assert_eq!(
+            upgrade("EIO=4&transport=polling", &[]),
+            Err(RequestError::BadRequest)
+        );
+        let sid = Sid::parse(SID).unwrap();
+        assert_eq!(
+            get(&format!("EIO=4&transport=websocket&sid={SID}")),
+            Ok(Ask::Mismatch(sid))
+        );
+    }
+
+    #[test]
+    fn a_malformed_websocket_handshake_is_refused() {
+        let query = "EIO=4&transport=websocket";
+        assert_eq!(
+            upgrade(query, &[("sec-websocket-key", "c2hvcnQ=")]),
+            Err(RequestError::BadHandshake)
+        );
+        assert_eq!(
+            upgrade(query, &[("connection", "close")]),
+            Err(RequestError::BadHandshake)
+        );
+        assert_eq!(
+            upgrade(query, &[("sec-websocket-version", "12")]),
+            Err(RequestError::BadWebSocketVersion)
+        );
+        assert_eq!(RequestError::BadWebSocketVersion.answer().2, 426);
+    }
+
+    #[test]
+    fn two_origins_are_no_browsers() {
+        let twice = [
+            ("origin", "http://a.example"),
+            ("origin", "http://b.example"),
+        ];
+        let request = request(Method::GET, "EIO=4&transport=polling", &twice);
+        assert_eq!(
+            parse(&request, &Config::default()),
+            Err(RequestError::BadRequest)
+        );
+    }
+}
