@@ -26,7 +26,7 @@ use super::{
     ending::{End, Ending, close_frame},
     now,
     outbox::{Outbox, Sink},
-    wire::{Flow, Read1, Wire},
+    wire::{Flow, Outcome, Wire},
 };
 use crate::metrics::{Counter, Gauge};
 
@@ -160,7 +160,7 @@ impl<A: Application> Driver<A> {
             return;
         };
         let outcome = if self.ending.is_some() {
-            Read1::Pending
+            Outcome::Pending
         } else {
             wire.read(cx, now, |wire, event| self.on_event(wire, event, now))
         };
@@ -169,10 +169,10 @@ impl<A: Application> Driver<A> {
             return;
         }
         match outcome {
-            Read1::Pending => {}
-            Read1::Yield => cx.waker().wake_by_ref(),
-            Read1::Gone => self.end(CloseReason::TransportClose, End::Gone),
-            Read1::Broken(error) => {
+            Outcome::Pending => {}
+            Outcome::Yield => cx.waker().wake_by_ref(),
+            Outcome::Gone => self.end(CloseReason::TransportClose, End::Gone),
+            Outcome::Broken(error) => {
                 self.engine.metrics.count(Counter::FrameErrors);
                 self.end(CloseReason::TransportError, End::Flush(error.close_code()));
             }
@@ -250,14 +250,14 @@ impl<A: Application> Driver<A> {
             }
         });
         let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
-            || matches!(outcome, Read1::Gone | Read1::Broken(_));
+            || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
         if dropped || self.ending.is_some() {
             self.drop_candidate(&candidate);
         } else if matches!(action, Action::Switch) {
             self.switch(*candidate, cx);
         } else {
             self.candidate = Some(candidate);
-            if matches!(outcome, Read1::Yield) {
+            if matches!(outcome, Outcome::Yield) {
                 cx.waker().wake_by_ref();
             }
         }

@@ -108,6 +108,8 @@ const HIGH_WATER: usize = 64 * 1024;
 const LARGE: usize = 16 * 1024;
 /// Bytes that leave in one call.
 const CORK: usize = 64 * 1024;
+/// Batches written for one session before others get their turn.
+const MAX_BATCHES: usize = 4;
 /// Control messages that may wait for a driver; each is a request in flight.
 const MAX_CONTROL: usize = 64;
 /// An empty queue keeps this much room, so that a broadcast need not allocate.
@@ -279,7 +281,7 @@ impl Outbox {
     pub(super) fn flush(&self) {
         let mut queue = self.0.queue.lock();
         queue.listed = false;
-        loop {
+        for _ in 0..MAX_BATCHES {
             if queue.flushing || queue.blocked || (queue.frames.is_empty() && queue.pong.is_none())
             {
                 return;
@@ -320,6 +322,12 @@ impl Outbox {
                 }
             }
         }
+        // Somebody pushes as fast as this writes: others should have their turn first.
+        if !queue.frames.is_empty() && !queue.listed {
+            queue.listed = true;
+            drop(queue);
+            self.0.flusher.enqueue(self.clone());
+        }
     }
 
     /// What the driver learned by asking whether the kernel takes bytes.
@@ -333,9 +341,13 @@ impl Outbox {
     /// to it.
     pub(super) fn end_turn(&self) -> bool {
         let mut queue = self.0.queue.lock();
-        queue.listed = false;
-        queue.in_turn = matches!(queue.sink, Sink::Tcp(_))
+        let can_flush = matches!(queue.sink, Sink::Tcp(_));
+        if !can_flush {
+            queue.listed = false;
+        }
+        queue.in_turn = can_flush
             && !queue.frames.is_empty()
+            && !queue.listed
             && !queue.blocked
             && !queue.flushing
             && queue.closed.is_none();

@@ -42,7 +42,7 @@ pub(super) struct Wire {
 
 /// What reading came to.
 #[derive(Debug)]
-pub(super) enum Read1 {
+pub(super) enum Outcome {
     /// Nothing more for now; the task is woken when there is.
     Pending,
     /// There is more, but others should have their turn first.
@@ -102,7 +102,7 @@ impl Wire {
         cx: &mut Context<'_>,
         now: Instant,
         mut handle: impl FnMut(&mut Self, Event) -> Flow,
-    ) -> Read1 {
+    ) -> Outcome {
         let mut left = MESSAGES_PER_TURN;
         if !self.unread.is_empty() {
             let unread = std::mem::take(&mut self.unread);
@@ -112,21 +112,21 @@ impl Wire {
         }
         loop {
             match self.stream.poll_read_ready(cx) {
-                Poll::Pending => return Read1::Pending,
-                Poll::Ready(Err(_)) => return Read1::Gone,
+                Poll::Pending => return Outcome::Pending,
+                Poll::Ready(Err(_)) => return Outcome::Gone,
                 Poll::Ready(Ok(())) => {}
             }
             // Taken out while handlers run: user code under it may read other sessions.
             let mut buffer = BUFFER.take();
             buffer.resize(READ_BUFFER, 0);
             let outcome = match read_available(&self.stream, &mut buffer) {
-                Ok(0) => Some(Read1::Gone),
+                Ok(0) => Some(Outcome::Gone),
                 Ok(n) => {
                     let input = buffer.get(..n).unwrap_or_default();
                     self.decode(input, now, &mut left, &mut handle)
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(_) => Some(Read1::Gone),
+                Err(_) => Some(Outcome::Gone),
             };
             BUFFER.set(buffer);
             if let Some(outcome) = outcome {
@@ -142,7 +142,7 @@ impl Wire {
         now: Instant,
         left: &mut usize,
         handle: &mut impl FnMut(&mut Self, Event) -> Flow,
-    ) -> Option<Read1> {
+    ) -> Option<Outcome> {
         loop {
             match self.decoder.decode(&mut input) {
                 Ok(Some(event)) => {
@@ -151,13 +151,13 @@ impl Wire {
                         Flow::Continue => {}
                         Flow::Stop => {
                             self.unread = Bytes::copy_from_slice(input);
-                            return Some(Read1::Pending);
+                            return Some(Outcome::Pending);
                         }
                     }
                     *left -= 1;
                     if *left == 0 {
                         self.unread = Bytes::copy_from_slice(input);
-                        return Some(Read1::Yield);
+                        return Some(Outcome::Yield);
                     }
                 }
                 Ok(None) => {
@@ -168,7 +168,7 @@ impl Wire {
                     }
                     return None;
                 }
-                Err(error) => return Some(Read1::Broken(error)),
+                Err(error) => return Some(Outcome::Broken(error)),
             }
         }
     }
