@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Activity } from "../src/activity.ts";
+import type { Draft } from "../src/outbox.ts";
+import { type Row, type RowSource, rowsOf } from "../src/view/rows.ts";
+import { message } from "./message.ts";
+
+const NOW = new Date(2026, 0, 6, 15, 0);
+
+function rows(source: Partial<RowSource>): Row[] {
+  return rowsOf({ messages: [], lines: [], drafts: [], ownId: "me", firstUnread: undefined, now: NOW, ...source });
+}
+
+function keys(source: Partial<RowSource>): string[] {
+  return rows(source).map(({ key }) => key);
+}
+
+function at(day: number, hour: number, minute = 0): { createdAt: string } {
+  return { createdAt: new Date(2026, 0, day, hour, minute).toISOString() };
+}
+
+function draft(clientMessageId: string): Draft {
+  return { clientMessageId, content: "text", writtenAt: NOW.toISOString(), delivery: { state: "waiting" } };
+}
+
+function joined(userId: string) {
+  return { type: "system" as const, conversationId: "lobby", userId, name: userId, timestamp: NOW.toISOString() };
+}
+
+test("a separator stands before the first message of each day", () => {
+  const messages = [message(1, at(4, 9)), message(2, at(5, 23, 59)), message(3, at(6, 0)), message(4, at(6, 1))];
+  const found = rows({ messages });
+  const labels = found.map((row) => (row.kind === "day" ? row.label : row.key));
+  assert.deepEqual(labels, ["Sunday 4 January", "id-1", "Yesterday", "id-2", "Today", "id-3", "id-4"]);
+});
+
+test("messages of one author within five minutes are one group", () => {
+  const messages = [message(1, at(6, 9, 0)), message(2, at(6, 9, 4)), message(3, at(6, 9, 9)), message(4, { ...at(6, 9, 10), userId: "me" })];
+  const groups = rows({ messages }).flatMap((row) => {
+    return row.kind === "message" ? [[row.message.seq, row.startsGroup, row.endsGroup, row.isOwn]] : [];
+  });
+  assert.deepEqual(groups, [
+    [1, true, false, false],
+    [2, false, true, false],
+    [3, true, true, false],
+    [4, true, true, true],
+  ]);
+});
+
+test("what is unread begins behind a divider", () => {
+  const messages = [message(1, at(6, 9)), message(2, at(6, 9, 1))];
+  assert.deepEqual(keys({ messages, firstUnread: 2 }), ["day:2026-1-6", "id-1", "unread", "id-2"]);
+});
+
+test("a coming stands behind the message that was the newest then", () => {
+  const activity = new Activity();
+  activity.add("joined", joined("bob"), 1);
+  activity.add("joined", joined("eve"), 2);
+  const messages = [message(1, at(6, 9)), message(2, at(6, 9, 1))];
+  const { lines } = activity;
+  assert.deepEqual(keys({ messages, lines }), ["day:2026-1-6", "id-1", lines[0]?.key, "id-2", lines[1]?.key]);
+});
+
+test("a coming from before the oldest loaded message is not shown at its top", () => {
+  const activity = new Activity();
+  activity.add("joined", joined("bob"), 3);
+  assert.deepEqual(keys({ messages: [message(9, at(6, 9))], lines: activity.lines }), ["day:2026-1-6", "id-9"]);
+});
+
+test("one user who comes and goes without a word in between is one line", () => {
+  const activity = new Activity();
+  activity.add("joined", joined("bob"), 4);
+  activity.add("disconnected", joined("bob"), 4);
+  activity.add("joined", joined("bob"), 4);
+  activity.add("left", joined("bob"), 5);
+  assert.deepEqual(activity.lines.map(({ text, afterSeq }) => `${text} ${afterSeq}`), ["bob joined 4", "bob left 5"]);
+});
+
+test("own messages on their way stand last", () => {
+  const messages = [message(1, { ...at(6, 9), userId: "me" })];
+  const found = rows({ messages, drafts: [draft("a"), draft("b")] });
+  assert.deepEqual(found.map(({ key }) => key), ["day:2026-1-6", "id-1", "a", "b"]);
+  assert.deepEqual(found.flatMap((row) => (row.kind === "draft" ? [row.startsGroup] : [])), [false, false]);
+});

@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { cleanContent, cleanName, hue, initials, scalarCount, webAddress } from "../src/text.ts";
+
+test("characters are counted as Unicode scalar values", () => {
+  assert.equal(scalarCount(""), 0);
+  assert.equal(scalarCount("häuser"), 6);
+  assert.equal(scalarCount("😀😀"), 2);
+  assert.equal(scalarCount("👩‍🚀"), 3);
+  assert.equal(scalarCount("\ud83d"), 1);
+  assert.equal(scalarCount("\ude00\ud83d😀"), 3);
+});
+
+test("content keeps its lines and loses what the server refuses", () => {
+  assert.equal(cleanContent("one\r\ntwo\tthree"), "one\ntwo\tthree");
+  assert.equal(cleanContent("a\u0000b\u001bc\u007fd\u0085e"), "abcde");
+  assert.equal(cleanContent("\ud83dx"), "\ufffdx");
+});
+
+test("content has no empty edges, but keeps the indent of its first line", () => {
+  assert.equal(cleanContent("\n \n  indented\nlast \n\n"), "  indented\nlast");
+  assert.equal(cleanContent(" \n\t"), "");
+});
+
+test("a name is one line of words", () => {
+  assert.equal(cleanName("  Ada\n\tLovelace "), "Ada Lovelace");
+  assert.equal(cleanName("\u0000"), "");
+});
+
+test("initials are of the first and the last word", () => {
+  assert.equal(initials("Ada King Lovelace"), "AL");
+  assert.equal(initials("bob"), "B");
+  assert.equal(initials("😀 x"), "😀X");
+  assert.equal(initials("---"), "?");
+});
+
+test("a hue stays with its user and lies on the wheel", () => {
+  assert.equal(hue("guest:1"), hue("guest:1"));
+  assert.notEqual(hue("guest:1"), hue("guest:2"));
+  assert.ok(hue("guest:1") >= 0 && hue("guest:1") < 360);
+});
+
+test("only web addresses become links", () => {
+  assert.equal(webAddress("https://example.com/a.png"), "https://example.com/a.png");
+  assert.equal(webAddress("javascript:alert(1)"), undefined);
+  assert.equal(webAddress("data:image/png;base64,AA"), undefined);
+  assert.equal(webAddress("//example.com"), undefined);
+  assert.equal(webAddress(7), undefined);
+});

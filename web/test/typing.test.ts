@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { OwnTyping, Typists, typingLine } from "../src/typing.ts";
+
+function typing(userId: string, isTyping = true) {
+  return { conversationId: "lobby", userId, name: userId, isTyping, timestamp: "" };
+}
+
+test("typing expires by itself", () => {
+  const typists = new Typists();
+  typists.handle(typing("ada"), 0);
+  typists.handle(typing("bob"), 2_000);
+  assert.deepEqual(typists.names(6_999), ["ada", "bob"]);
+  assert.equal(typists.nextExpiry(6_999), 7_000);
+  assert.deepEqual(typists.names(7_000), ["bob"]);
+  assert.equal(typists.nextExpiry(9_000), undefined);
+});
+
+test("typing ends when the server says so, or a message arrives", () => {
+  const typists = new Typists();
+  typists.handle(typing("ada"), 0);
+  typists.handle(typing("bob"), 0);
+  typists.handle(typing("ada", false), 10);
+  typists.remove("bob");
+  assert.deepEqual(typists.names(20), []);
+});
+
+test("own typing is told at once, then every three seconds, then its end", () => {
+  const own = new OwnTyping();
+  const told = [own.handleInput("h", 0), own.handleInput("he", 100), own.handleInput("hel", 3_000), own.handleInput("hell", 5_999)];
+  assert.deepEqual(told, [true, undefined, true, undefined]);
+  assert.equal(own.handleStop(), false);
+  assert.equal(own.handleStop(), undefined);
+});
+
+test("an emptied field is the end of typing", () => {
+  const own = new OwnTyping();
+  assert.equal(own.handleInput("  ", 0), undefined);
+  assert.equal(own.handleInput("a", 0), true);
+  assert.equal(own.handleInput("", 10), false);
+});
+
+test("the line names two and counts the rest", () => {
+  assert.equal(typingLine([]), "");
+  assert.equal(typingLine(["Ada"]), "Ada is typing…");
+  assert.equal(typingLine(["Ada", "Bob"]), "Ada and Bob are typing…");
+  assert.equal(typingLine(["Ada", "Bob", "Eve", "Zoe"]), "Ada, Bob and 2 more are typing…");
+});

@@ -1,0 +1,17 @@
+import { defineConfig } from "vite";
+
+const server = process.env["ROOMCAST_URL"] ?? "http://127.0.0.1:3000";
+
+export default defineConfig({
+  build: {
+    target: ["chrome123", "firefox121", "safari17.5"],
+    // Every file has its own address: the content security policy allows no `data:` scripts or styles.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+  },
+  server: {
+    port: 5173,
+    proxy: { "/socket.io": { target: server, ws: true } },
+  },
+});
