@@ -2,6 +2,7 @@
 
 pub mod config;
 mod engine;
+pub mod http;
 pub mod metrics;
 pub mod store;
 
