@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     attachment::{self, Attached},
-    json::{Elements, INLINE, Span},
+    json::{Elements, Span},
 };
 
 /// The arguments of a packet: JSON as it came, and the attachments it refers to.
@@ -16,13 +16,9 @@ use super::{
 pub struct Args {
     /// Valid JSON, maybe with other things before it.
     text: Bytes,
-    /// The first elements of the JSON array, or its one value.
-    first: [Span; INLINE],
-    /// The elements behind those.
-    more: Option<Arc<[Span]>>,
-    /// The elements that are arguments; `from <= to`.
+    elements: Elements,
+    /// The element that is the first argument; at most `elements.len()`.
     from: usize,
-    to: usize,
     attachments: Option<Arc<[Bytes]>>,
     /// Whether arguments that may refer to attachments were skipped.
     is_partial: bool,
@@ -30,22 +26,13 @@ pub struct Args {
 
 impl Args {
     /// The arguments are the elements from the one of index `from`.
-    pub(super) fn from_scan(text: Bytes, elements: Elements, from: usize) -> Self {
-        let Elements {
-            first,
-            length,
-            more,
-        } = elements;
+    #[inline]
+    pub(super) fn new(text: Bytes, elements: Elements, from: usize) -> Self {
+        let from = from.min(elements.len());
         Self {
             text,
-            first,
-            more: if more.is_empty() {
-                None
-            } else {
-                Some(more.into())
-            },
-            from: from.min(length),
-            to: length,
+            elements,
+            from,
             attachments: None,
             is_partial: false,
         }
@@ -61,35 +48,25 @@ impl Args {
 
     /// The element before the first argument: the name of an event.
     pub(super) fn before_first(&self) -> Option<Span> {
-        self.element(self.from.checked_sub(1)?)
-    }
-
-    fn element(&self, i: usize) -> Option<Span> {
-        if i >= self.to {
-            return None;
-        }
-        match self.first.get(i) {
-            Some(span) => Some(*span),
-            None => self.more.as_ref()?.get(i - INLINE).copied(),
-        }
+        self.elements.get(self.from.checked_sub(1)?)
     }
 
     /// How many arguments there are.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.to - self.from
+        self.elements.len() - self.from
     }
 
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.to == self.from
+        self.len() == 0
     }
 
     /// The JSON of the argument at `i`.
     #[must_use]
     pub fn raw(&self, i: usize) -> Option<&[u8]> {
-        Some(self.element(self.from.checked_add(i)?)?.of(&self.text))
+        Some(self.elements.get(self.from.checked_add(i)?)?.of(&self.text))
     }
 
     /// The JSON of every argument.
@@ -103,8 +80,8 @@ impl Args {
 
     /// All arguments as they stand in JSON, commas between them; `None` if there are none.
     pub(super) fn joined(&self) -> Option<&[u8]> {
-        let first = self.element(self.from)?;
-        let last = self.element(self.to.checked_sub(1)?)?;
+        let first = self.elements.get(self.from)?;
+        let last = self.elements.get(self.elements.len().checked_sub(1)?)?;
         Some(
             Span {
                 start: first.start,
@@ -147,8 +124,8 @@ impl Args {
             let mut deserializer = serde_json::Deserializer::from_slice(json);
             let attached = Attached::new(&mut deserializer, self.attachments());
             match serde_path_to_error::deserialize::<_, T>(attached) {
-                Ok(_) => ArgumentError::new(i, String::new(), &error),
-                Err(error) => ArgumentError::new(i, error.path().to_string(), error.inner()),
+                Ok(_) => ArgumentError::new(i, "", &error),
+                Err(error) => ArgumentError::new(i, &error.path().to_string(), error.inner()),
             }
         })
     }
@@ -157,7 +134,7 @@ impl Args {
     #[must_use]
     pub fn skip(&self, n: usize) -> Self {
         let mut rest = self.clone();
-        rest.from = self.from.saturating_add(n).min(self.to);
+        rest.from = self.from.saturating_add(n).min(self.elements.len());
         rest.is_partial |= n > 0;
         rest
     }
@@ -265,17 +242,22 @@ pub struct ArgumentError {
 }
 
 impl ArgumentError {
-    fn new(index: usize, path: String, error: &serde_json::Error) -> Self {
-        let path = if path == "." { String::new() } else { path };
+    fn new(index: usize, path: &str, error: &serde_json::Error) -> Self {
         let text = error.to_string();
-        let message = MESSAGES
-            .iter()
-            .copied()
-            .find(|message| text.starts_with(message))
-            .unwrap_or("invalid value");
+        let begins = |message: &&str| text.starts_with(message);
+        let message = MESSAGES.into_iter().find(begins).unwrap_or("invalid value");
+        let mut path = shown(path);
+        if let "missing field" | "duplicate field" = message {
+            // The path ends at the object; the field is a name in the type.
+            let field = text.split('`').nth(1).map(shown).unwrap_or_default();
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(&field);
+        }
         Self {
             index,
-            path: shown(&path),
+            path,
             message,
         }
     }
@@ -317,6 +299,10 @@ impl std::error::Error for ArgumentError {}
 
 /// A path that is safe in logs and answers: keys of maps are the peer's words.
 fn shown(path: &str) -> String {
+    if path == "." {
+        // What the root is called.
+        return String::new();
+    }
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '?');
     path.chars()
         .take(MAX_PATH)

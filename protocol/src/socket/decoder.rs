@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::{
     Args, Kind, Nsp, Packet, RESERVED_EVENTS, attachment,
     encode::MAX_ATTACHMENTS,
-    json::{self, Span},
+    json::{self, Elements, Span},
     packet::Name,
 };
 use crate::DecodeError;
@@ -81,7 +81,28 @@ impl Decoder {
         }
         let bytes = text.len();
         u32::try_from(bytes).map_err(|_| DecodeError::TooLarge)?;
-        let (packet, expected) = Header::read(&text, &self.limits)?.packet(text, &self.limits)?;
+        let header = Header::read(&text, &self.limits)?;
+        let kind = header.kind;
+        let nsp = header.nsp.map_or(Nsp::ROOT, |name| {
+            Nsp::from_wire(text.slice(name.start as usize..name.end as usize))
+        });
+        let args = header.args(text, &self.limits)?;
+        let name = if kind == Kind::Event {
+            read_name(&args)?
+        } else {
+            Name::None
+        };
+        let packet = Packet {
+            kind,
+            nsp,
+            id: header.id,
+            args,
+            name,
+        };
+        let Some(expected) = header.attachments else {
+            return Ok(Some(packet));
+        };
+        attachment::check_placeholders(&packet.args, expected)?;
         if expected == 0 {
             return Ok(Some(packet));
         }
@@ -128,6 +149,7 @@ struct Header {
 }
 
 impl Header {
+    #[inline]
     fn read(text: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
         let (kind, is_binary) = match text.first() {
             Some(b'0') => (Kind::Connect, false),
@@ -156,67 +178,33 @@ impl Header {
         })
     }
 
-    /// The packet, and how many attachments it waits for.
-    fn packet(self, mut text: Bytes, limits: &Limits) -> Result<(Packet, usize), DecodeError> {
-        let Self {
-            kind,
-            attachments,
-            nsp,
-            id,
-            end,
-        } = self;
-        let nsp = nsp.map_or(Nsp::ROOT, |name| {
-            Nsp::from_wire(text.slice(name.start as usize..name.end as usize))
-        });
-        let payload = text.get(end..).unwrap_or_default();
-        let first = payload.iter().find(|b| !b.is_ascii_whitespace());
-        let allowed = match (kind, first) {
-            (Kind::Connect | Kind::Disconnect, None) => {
-                let packet = Packet {
-                    kind,
-                    nsp,
-                    id,
-                    args: Args::default(),
-                    name: Name::None,
-                };
-                return Ok((packet, 0));
+    /// Checks the payload, and finds the arguments in it.
+    #[inline]
+    fn args(&self, mut text: Bytes, limits: &Limits) -> Result<Args, DecodeError> {
+        let payload = text.get(self.end..).unwrap_or_default();
+        match (self.kind, payload.iter().find(|b| !b.is_ascii_whitespace())) {
+            (Kind::Connect | Kind::Disconnect, None) => return Ok(Args::default()),
+            (Kind::Connect, Some(b'{')) if payload.len() > limits.max_connect_payload => {
+                return Err(DecodeError::TooLarge);
             }
-            (Kind::Connect, Some(b'{')) => payload.len() <= limits.max_connect_payload,
-            (Kind::ConnectError, Some(b'{' | b'"')) | (Kind::Event | Kind::Ack, Some(b'[')) => true,
+            (Kind::Event | Kind::Ack, Some(b'['))
+            | (Kind::Connect, Some(b'{'))
+            | (Kind::ConnectError, Some(b'{' | b'"')) => {}
             (
                 Kind::Connect | Kind::Disconnect | Kind::Event | Kind::Ack | Kind::ConnectError,
                 Some(_) | None,
             ) => return Err(DecodeError::InvalidPayload),
-        };
-        if !allowed {
-            return Err(DecodeError::TooLarge);
         }
-        let scan = json::scan(&text, end, limits.max_depth)?;
-        if scan.lone_surrogates {
+        let mut elements = Elements::default();
+        if json::scan(&text, self.end, limits.max_depth, &mut elements)? {
             let mut repaired = text.to_vec();
-            json::repair(&mut repaired);
+            json::repair(repaired.get_mut(self.end..).unwrap_or_default());
             text = repaired.into();
         }
-        let is_event = kind == Kind::Event;
-        let args = Args::from_scan(text, scan.elements, usize::from(is_event));
-        let name = if is_event {
-            read_name(&args)?
-        } else {
-            Name::None
-        };
-        let expected = attachments.unwrap_or_default();
-        if attachments.is_some() {
-            attachment::check_placeholders(&args, expected)?;
-        }
-        Ok((
-            Packet {
-                kind,
-                nsp,
-                id,
-                args,
-                name,
-            },
-            expected,
+        Ok(Args::new(
+            text,
+            elements,
+            usize::from(self.kind == Kind::Event),
         ))
     }
 }

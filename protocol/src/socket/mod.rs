@@ -14,6 +14,3 @@ pub use decoder::{Decoder, Limits};
 pub use encode::{Arguments, EncodeError, Encoder};
 pub use nsp::Nsp;
 pub use packet::{Kind, Packet, RESERVED_EVENTS};
-
-#[cfg(test)]
-mod tests;
