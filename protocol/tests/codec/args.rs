@@ -1,0 +1,328 @@
+//! Arguments: typed access, attachments, passing on.
+
+use bytes::Bytes;
+use roomcast_protocol::{
+    Frame,
+    engine::Message,
+    socket::{Args, Argument, ArgumentError, encode},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::socket::{decode_all, decode_frame};
+
+fn args(json: &str) -> Args {
+    decode_all(&[Message::Text(format!("2[\"x\",{json}]").into())])
+        .expect(json)
+        .args
+}
+
+fn binary(json: &str, attachments: &[&'static [u8]]) -> Args {
+    let text = format!("5{}-[\"x\",{json}]", attachments.len());
+    let mut messages = vec![Message::Text(text.into())];
+    messages.extend(
+        attachments
+            .iter()
+            .map(|data| Message::Binary(Bytes::from_static(data))),
+    );
+    decode_all(&messages).expect(json).args
+}
+
+fn error<T: DeserializeOwned + std::fmt::Debug>(json: &str) -> String {
+    args(json).get::<T>(0).unwrap_err().to_string()
+}
+
+fn wire(frame: &Frame) -> String {
+    String::from_utf8(frame.polling().to_vec()).expect("text")
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    room: String,
+    #[serde(default)]
+    tags: Vec<u8>,
+}
+
+#[test]
+fn arguments_are_parsed_on_demand() {
+    let args = args(r#"1,"a",{"room":"r","tags":[1,2]},[true,null]"#);
+    assert_eq!(args.len(), 4);
+    assert_eq!(args.get::<u8>(0), Ok(1));
+    assert_eq!(args.get::<String>(1), Ok("a".into()));
+    assert_eq!(
+        args.get(2),
+        Ok(Send {
+            room: "r".into(),
+            tags: vec![1, 2]
+        })
+    );
+    assert_eq!(args.get::<(bool, Option<u8>)>(3), Ok((true, None)));
+    assert_eq!(args.get::<Value>(3), Ok(json!([true, null])));
+    assert_eq!(args.iter().len(), 4);
+    assert_eq!(args.raw(4), None);
+    assert_eq!(args.raw(usize::MAX), None);
+}
+
+#[test]
+fn a_missing_argument_can_be_optional() {
+    let args = args("1");
+    assert_eq!(args.get::<Option<u8>>(1), Ok(None));
+    assert_eq!(args.get::<Option<u8>>(0), Ok(Some(1)));
+    assert_eq!(
+        args.get::<u8>(1).unwrap_err().to_string(),
+        "argument 1: missing"
+    );
+    assert_eq!(
+        args.get::<Send>(7).unwrap_err().to_string(),
+        "argument 7: missing"
+    );
+}
+
+#[test]
+fn errors_name_the_place_and_never_the_value() {
+    assert_eq!(error::<u8>("\"secret\""), "argument 0: invalid type");
+    assert_eq!(error::<u8>("300"), "argument 0: invalid value");
+    assert_eq!(error::<u8>("1e999"), "argument 0: invalid value");
+    assert_eq!(error::<Send>("{}"), "argument 0 at `room`: missing field");
+    assert_eq!(
+        error::<Send>(r#"{"room":7}"#),
+        "argument 0 at `room`: invalid type"
+    );
+    assert_eq!(
+        error::<Send>(r#"{"room":"","tags":[1,"x"]}"#),
+        "argument 0 at `tags[1]`: invalid type"
+    );
+    assert_eq!(
+        error::<Send>(r#"{"room":"","room":""}"#),
+        "argument 0 at `room`: duplicate field"
+    );
+    assert_eq!(
+        error::<Send>(r#"{"room":"","evil":1}"#),
+        "argument 0 at `evil`: unknown field"
+    );
+    assert_eq!(
+        error::<Vec<Send>>("[{}]"),
+        "argument 0 at `[0].room`: missing field"
+    );
+    assert_eq!(error::<(u8, u8)>("[1]"), "argument 0: invalid length");
+    assert_eq!(
+        error::<std::net::Ipv4Addr>("\"<script>\""),
+        "argument 0: invalid value"
+    );
+    #[derive(Debug, Deserialize)]
+    enum Choice {
+        A(u8),
+    }
+    assert_eq!(error::<Choice>(r#""<b>""#), "argument 0: unknown variant");
+    assert_eq!(
+        error::<Choice>(r#"{"A":"x"}"#),
+        "argument 0 at `A`: invalid type"
+    );
+    assert!(matches!(args(r#"{"A":1}"#).get(0), Ok(Choice::A(1))));
+}
+
+#[test]
+fn f8_paths_carry_no_markup_and_no_line_breaks() {
+    type Map = std::collections::HashMap<String, u8>;
+    let message = error::<Map>(r#"{"a\r\n\u001b<b>`$":"x"}"#);
+    assert_eq!(message, "argument 0 at `a????b???`: invalid type");
+    let long = format!("{{\"{}\":\"x\"}}", "k".repeat(10_000));
+    assert!(error::<Map>(&long).len() < 200);
+}
+
+#[test]
+fn parts_of_an_error_can_be_asked_for() {
+    let error = args(r#"0,{"room":7}"#).get::<Send>(1).unwrap_err();
+    assert_eq!(
+        (error.index(), error.path(), error.message()),
+        (1, "room", "invalid type")
+    );
+}
+
+#[test]
+fn handlers_take_arguments_by_position() {
+    fn take(args: &Args) -> Result<(u8, Option<String>, Args), ArgumentError> {
+        let mut position = 0;
+        let taken = (
+            u8::take(args, &mut position)?,
+            Argument::take(args, &mut position)?,
+            Args::take(args, &mut position)?,
+        );
+        assert!(position >= args.len());
+        Ok(taken)
+    }
+    let (number, text, rest) = take(&args(r#"1,"a",2,[3]"#)).unwrap();
+    assert_eq!((number, text.as_deref()), (1, Some("a")));
+    assert_eq!(rest.to_values().unwrap(), [json!(2), json!([3])]);
+    let (_, text, rest) = take(&args("1")).unwrap();
+    assert_eq!((text, rest.len()), (None, 0));
+    assert_eq!(
+        take(&args("\"a\"")).unwrap_err().to_string(),
+        "argument 0: invalid type"
+    );
+    assert_eq!(
+        take(&args("1,2")).unwrap_err().to_string(),
+        "argument 1: invalid type"
+    );
+}
+
+#[test]
+fn skipping_more_than_there_is_leaves_nothing() {
+    let args = args("1,2");
+    assert_eq!(args.skip(0).len(), 2);
+    assert_eq!(args.skip(1).raw(0), Some(&b"2"[..]));
+    assert_eq!(args.skip(1).skip(1).len(), 0);
+    assert!(args.skip(usize::MAX).is_empty());
+    assert_eq!(args.skip(9).raw(0), None);
+    assert!(Args::default().is_empty());
+    assert_eq!(Args::default().iter().next(), None);
+}
+
+#[test]
+fn attachments_are_found_at_any_depth() {
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Upload {
+        name: String,
+        data: Bytes,
+        #[serde(default)]
+        more: Vec<Part>,
+        preview: Option<Bytes>,
+    }
+    #[derive(Debug, Deserialize, PartialEq)]
+    enum Part {
+        Whole(Bytes),
+        Pair(u8, Bytes),
+        Named { data: Bytes },
+        Nothing,
+    }
+    let args = binary(
+        r#"{"name":"n","data":{"_placeholder":true,"num":1},"preview":{"num":0,"_placeholder":true},
+            "more":["Nothing",{"Whole":{"_placeholder":true,"num":2}},{"Pair":[1,{"_placeholder":true,"num":0}]},
+            {"Named":{"data":{"_placeholder":true,"num":0}}}]},
+           {"_placeholder":true,"num":2},3"#,
+        &[&[1], &[2], &[3]],
+    );
+    let bytes = |byte: &'static [u8]| Bytes::from_static(byte);
+    assert_eq!(
+        args.get::<Upload>(0),
+        Ok(Upload {
+            name: "n".into(),
+            data: bytes(&[2]),
+            preview: Some(bytes(&[1])),
+            more: vec![
+                Part::Nothing,
+                Part::Whole(bytes(&[3])),
+                Part::Pair(1, bytes(&[1])),
+                Part::Named { data: bytes(&[1]) },
+            ],
+        })
+    );
+    assert_eq!(args.get::<Bytes>(1), Ok(bytes(&[3])));
+    assert_eq!(args.get::<Option<Bytes>>(1), Ok(Some(bytes(&[3]))));
+    assert_eq!(args.get::<Option<Bytes>>(9), Ok(None));
+    assert_eq!(args.get::<u8>(2), Ok(3));
+    let keyed = binary(r#"{"7":{"_placeholder":true,"num":0}}"#, &[&[9]]);
+    let map = keyed
+        .get::<std::collections::HashMap<u32, Bytes>>(0)
+        .unwrap();
+    assert_eq!(map[&7], bytes(&[9]));
+}
+
+#[test]
+fn bytes_are_attachments_only() {
+    assert_eq!(error::<Bytes>("\"text\""), "argument 0: invalid type");
+    assert_eq!(error::<Bytes>("[1,2]"), "argument 0: invalid type");
+    assert_eq!(
+        error::<Bytes>(r#"{"_placeholder":true,"num":0}"#),
+        "argument 0: invalid type"
+    );
+    let args = binary(
+        r#"{"_placeholder":true,"num":0},{"_placeholder":false,"num":0},{}"#,
+        &[&[1]],
+    );
+    assert!(args.get::<Bytes>(0).is_ok());
+    assert!(args.get::<Bytes>(1).is_err());
+    assert!(args.get::<Bytes>(2).is_err());
+    assert!(args.get::<String>(0).is_err());
+}
+
+#[test]
+fn values_show_placeholders_and_find_their_attachments() {
+    let args = binary(r#"1,{"a":{"_placeholder":true,"num":0}}"#, &[&[5]]);
+    let values = args.to_values().unwrap();
+    assert_eq!(values[1], json!({"a": {"_placeholder": true, "num": 0}}));
+    assert_eq!(
+        args.attachment_of(&values[1]["a"]),
+        Some(&Bytes::from_static(&[5]))
+    );
+    for other in [
+        json!(1),
+        json!({}),
+        json!({"_placeholder": true, "num": 1}),
+        json!({"num": 0}),
+    ] {
+        assert_eq!(args.attachment_of(&other), None);
+    }
+}
+
+#[test]
+fn arguments_are_passed_on_as_they_came() {
+    let args = args(r#"1 , {"b":1.50,"a":"\u0041"},12345678901234567890123"#);
+    let frame = encode::event("/", None, "y", &args).unwrap();
+    assert_eq!(
+        wire(&frame),
+        r#"42["y",1 , {"b":1.50,"a":"\u0041"},12345678901234567890123]"#
+    );
+    assert_eq!(
+        wire(&encode::ack("/", 1, &args.skip(2)).unwrap()),
+        "431[12345678901234567890123]"
+    );
+    assert_eq!(wire(&encode::ack("/", 1, &args.skip(3)).unwrap()), "431[]");
+    assert_eq!(
+        wire(&encode::event("/", None, "y", &Args::default()).unwrap()),
+        r#"42["y"]"#
+    );
+}
+
+#[test]
+fn attachments_are_passed_on_with_the_arguments_that_need_them() {
+    let args = binary(
+        r#"{"_placeholder":true,"num":0},[{"_placeholder":true,"num":1}],2"#,
+        &[&[1], &[2]],
+    );
+    let frame = encode::event("/", None, "y", &args).unwrap();
+    assert_eq!(
+        wire(&frame),
+        "452-[\"y\",{\"_placeholder\":true,\"num\":0},[{\"_placeholder\":true,\"num\":1}],2]\
+         \x1ebAQ==\x1ebAg=="
+    );
+    let frame = encode::event("/", None, "y", &args.skip(1)).unwrap();
+    assert_eq!(
+        wire(&frame),
+        "451-[\"y\",[{\"_placeholder\":true,\"num\":0}],2]\x1ebAg=="
+    );
+    assert_eq!(wire(&encode::ack("/", 0, &args.skip(2)).unwrap()), "430[2]");
+    let again = decode_frame(&frame).unwrap().args;
+    assert_eq!(
+        again.get::<Vec<Bytes>>(0).unwrap(),
+        [Bytes::from_static(&[2])]
+    );
+}
+
+#[test]
+fn a_clone_shares_its_bytes() {
+    let args = args("1");
+    assert_eq!(
+        args.raw(0).unwrap().as_ptr(),
+        args.clone().raw(0).unwrap().as_ptr()
+    );
+}
+
+#[test]
+fn debug_shows_the_json() {
+    assert_eq!(
+        format!("{:?}", args("1,[2]")),
+        "Args { json: \"1,[2]\", attachments: [] }"
+    );
+}
