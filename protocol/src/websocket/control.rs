@@ -9,18 +9,25 @@ pub struct Control {
 }
 
 impl Control {
-    pub(super) const EMPTY: Self = Self {
-        bytes: [0; MAX],
-        len: 0,
-    };
+    /// As much of `data` as fits.
+    pub(super) fn new(data: &[u8]) -> Self {
+        let mut control = Self {
+            bytes: [0; MAX],
+            len: 0,
+        };
+        control.extend(data);
+        control
+    }
 
     /// Appends as much of `data` as fits.
     pub(super) fn extend(&mut self, data: &[u8]) {
         let start = usize::from(self.len);
         let room = self.bytes.get_mut(start..).unwrap_or_default();
         let taken = data.len().min(room.len());
-        room.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
-        // Both summands are at most MAX and so is their sum: `room` is what MAX leaves of `start`.
+        if let Some((to, from)) = room.get_mut(..taken).zip(data.get(..taken)) {
+            to.copy_from_slice(from);
+        }
+        // At most MAX in all: `room` is what MAX leaves of `start`.
         self.len += taken as u8;
     }
 

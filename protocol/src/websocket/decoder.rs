@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{
     CloseFrame, Control, FrameError, MAX_HEADER, Opcode,
     header::{Header, RSV, Rules},
-    mask,
-    message::{Kind, Message},
+    mask::{self, Key},
+    message::{Kind, Message, Rest, take},
 };
 
 /// Turns the bytes that a peer sent into [`Event`]s.
@@ -22,9 +22,9 @@ use super::{
 ///
 /// # After the end
 ///
-/// After [`Event::Close`] everything further is swallowed: "the WebSocket connection is closed" for the
-/// peer, and what it still sends has no meaning (RFC 6455 section 5.5.1). After an error every call
-/// swallows its input too and gives that error again.
+/// After [`Event::Close`] everything further is swallowed: "after receiving a control frame indicating the
+/// connection should be closed, a peer discards any further data received" (RFC 6455 section 1.4). After an
+/// error every call gives that error again.
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
@@ -94,16 +94,11 @@ enum State {
     /// Between frames, or inside a header of which `len` bytes have come.
     Header { bytes: [u8; MAX_HEADER], len: u8 },
     /// Inside the payload of a data frame.
-    Data {
-        fin: bool,
-        /// The masking key, turned so that it begins at the next byte.
-        mask: Option<[u8; 4]>,
-        missing: usize,
-    },
+    Data(Rest),
     /// Inside the payload of a control frame.
     Control {
         signal: Signal,
-        mask: Option<[u8; 4]>,
+        key: Key,
         /// At most 125.
         missing: u8,
         /// What was received, still masked.
@@ -120,6 +115,15 @@ impl State {
         bytes: [0; MAX_HEADER],
         len: 0,
     };
+
+    /// Where a data frame leaves the decoder.
+    fn after(rest: Rest) -> Self {
+        if rest.missing == 0 {
+            Self::IDLE
+        } else {
+            Self::Data(rest)
+        }
+    }
 }
 
 /// The opcodes of control frames.
@@ -162,15 +166,49 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// The peer broke RFC 6455 or a limit. The input is consumed; see [`FrameError::close_code`].
+    /// The peer broke RFC 6455 or a limit, see [`FrameError::close_code`]. What is left of the input has no
+    /// meaning.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
-        let result = self.advance(input);
-        if let Err(error) = result {
-            self.state = State::Failed(error);
-            self.message = None;
-            *input = &[];
+        // An event is large, so it is made in the last place and never looked at on its way out.
+        loop {
+            match self.state {
+                State::Header { .. } => {
+                    let header = self.read_header(input).map_err(|error| self.fail(error))?;
+                    let Some(header) = header else {
+                        return Ok(None);
+                    };
+                    let kind = match header.opcode {
+                        Opcode::Close => return self.begin_control(Signal::Close, &header, input),
+                        Opcode::Ping => return self.begin_control(Signal::Ping, &header, input),
+                        Opcode::Pong => return self.begin_control(Signal::Pong, &header, input),
+                        Opcode::Text if header.rsv != 0 => Some(Kind::ExtendedText),
+                        Opcode::Text => Some(Kind::Text),
+                        Opcode::Binary => Some(Kind::Binary),
+                        Opcode::Continuation => None,
+                    };
+                    let whole = match kind {
+                        Some(kind) => self.begin_message(kind, &header, input),
+                        None => self.continue_message(&header, input),
+                    };
+                    if let Some(message) = whole.map_err(|error| self.fail(error))? {
+                        return self.finish(message);
+                    }
+                }
+                State::Data(rest) if rest.missing > 0 && input.is_empty() => return Ok(None),
+                State::Data(rest) => {
+                    let whole = self.read_data(rest, input);
+                    if let Some(message) = whole.map_err(|error| self.fail(error))? {
+                        return self.finish(message);
+                    }
+                }
+                State::Control { .. } => return self.read_control(input),
+                State::Closed => {
+                    *input = &[];
+                    return Ok(None);
+                }
+                State::Failed(error) => return Err(error),
+            }
         }
-        result
     }
 
     /// Whether nothing of a frame or of a fragmented message is held.
@@ -181,7 +219,7 @@ impl Decoder {
     pub fn is_idle(&self) -> bool {
         match self.state {
             State::Header { len, .. } => len == 0 && self.message.is_none(),
-            State::Data { .. } | State::Control { .. } => false,
+            State::Data(_) | State::Control { .. } => false,
             State::Closed | State::Failed(_) => true,
         }
     }
@@ -191,7 +229,7 @@ impl Decoder {
     pub fn held(&self) -> usize {
         let control = match self.state {
             State::Control { .. } => size_of::<Control>(),
-            State::Header { .. } | State::Data { .. } | State::Closed | State::Failed(_) => 0,
+            State::Header { .. } | State::Data(_) | State::Closed | State::Failed(_) => 0,
         };
         control + self.message.as_ref().map_or(0, Message::capacity)
     }
@@ -202,32 +240,8 @@ impl Decoder {
         self.rsv
     }
 
-    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
-        loop {
-            let event = match self.state {
-                State::Header { .. } => {
-                    let Some(header) = self.read_header(input)? else {
-                        return Ok(None);
-                    };
-                    self.begin(&header, input)?
-                }
-                State::Data { missing, .. } if missing > 0 && input.is_empty() => return Ok(None),
-                State::Data { fin, mask, missing } => self.read_data(fin, mask, missing, input)?,
-                State::Control { .. } if input.is_empty() => return Ok(None),
-                State::Control { .. } => self.read_control(input)?,
-                State::Closed => {
-                    *input = &[];
-                    return Ok(None);
-                }
-                State::Failed(error) => return Err(error),
-            };
-            if event.is_some() {
-                return Ok(event);
-            }
-        }
-    }
-
-    /// Reads a header in place, or byte by byte if it came in pieces.
+    /// Reads a header in place if it came in one piece.
+    #[inline]
     fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
         let rules = Rules {
             role: self.role,
@@ -247,99 +261,81 @@ impl Decoder {
             *input = rest;
             return Ok(Some(header));
         }
-        while let Some((&byte, rest)) = input.split_first() {
-            *input = rest;
-            if let Some(next) = bytes.get_mut(usize::from(*len)) {
-                *next = byte;
-                *len += 1;
-            }
-            let received = bytes.get(..usize::from(*len)).unwrap_or_default();
-            if let Some((header, _)) = rules.decode(received)? {
-                *len = 0;
-                return Ok(Some(header));
-            }
+        gather_header(rules, bytes, len, input)
+    }
+
+    /// Begins a message; gives it back if its only frame is here as a whole, which is the usual case.
+    #[inline]
+    fn begin_message(
+        &mut self,
+        kind: Kind,
+        header: &Header,
+        input: &mut &[u8],
+    ) -> Result<Option<Message>, FrameError> {
+        let mut message = Message::new(kind, header.rsv);
+        let rest = message.receive(Rest::of(header), input)?;
+        if rest.missing == 0 && header.fin {
+            return Ok(Some(message));
         }
+        self.message = Some(message);
+        self.state = State::after(rest);
         Ok(None)
     }
 
-    /// Enters the payload of a frame.
-    #[inline]
-    fn begin(&mut self, header: &Header, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
-        let kind = match header.opcode {
-            Opcode::Close => return self.begin_control(Signal::Close, header, input),
-            Opcode::Ping => return self.begin_control(Signal::Ping, header, input),
-            Opcode::Pong => return self.begin_control(Signal::Pong, header, input),
-            Opcode::Text if header.rsv != 0 => Some(Kind::ExtendedText),
-            Opcode::Text => Some(Kind::Text),
-            Opcode::Binary => Some(Kind::Binary),
-            Opcode::Continuation => None,
-        };
-        match (kind, &mut self.message) {
-            (Some(kind), message) => *message = Some(Message::new(kind, header.rsv)),
-            (None, Some(message)) if message.fragments >= self.limits.max_fragments => {
+    /// Begins a further frame of the open message.
+    fn continue_message(
+        &mut self,
+        header: &Header,
+        input: &mut &[u8],
+    ) -> Result<Option<Message>, FrameError> {
+        match &mut self.message {
+            None => return Err(FrameError::UnexpectedContinuation),
+            Some(message) if message.fragments >= self.limits.max_fragments => {
                 return Err(FrameError::TooManyFragments);
             }
-            (None, Some(message)) => message.fragments += 1,
-            (None, None) => return Err(FrameError::UnexpectedContinuation),
+            Some(message) => message.fragments += 1,
         }
-        self.read_data(header.fin, header.mask, header.len, input)
+        self.read_data(Rest::of(header), input)
     }
 
-    /// Takes what there is of a data frame; an event if that ends a message.
-    fn read_data(
-        &mut self,
-        fin: bool,
-        mask: Option<[u8; 4]>,
-        missing: usize,
-        input: &mut &[u8],
-    ) -> Result<Option<Event>, FrameError> {
-        let data = take(input, missing);
+    /// Takes what there is of a data frame; gives the message if that ends it.
+    fn read_data(&mut self, rest: Rest, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
         let Some(message) = &mut self.message else {
             return Err(FrameError::UnexpectedContinuation);
         };
-        message.extend(data, mask, fin.then_some(missing))?;
-        if data.len() < missing {
-            self.state = State::Data {
-                fin,
-                mask: mask.map(|key| mask::rotate(key, data.len())),
-                missing: missing - data.len(),
-            };
-            return Ok(None);
-        }
-        self.state = State::IDLE;
-        match self.message.take_if(|_| fin) {
-            Some(message) => self.finish(message).map(Some),
-            None => Ok(None),
-        }
+        let rest = message.receive(rest, input)?;
+        self.state = State::after(rest);
+        Ok(self.message.take_if(|_| rest.missing == 0 && rest.fin))
     }
 
-    fn finish(&mut self, message: Message) -> Result<Event, FrameError> {
+    #[inline]
+    fn finish(&mut self, message: Message) -> Result<Option<Event>, FrameError> {
         self.rsv = message.rsv;
-        match message.kind {
-            Kind::Text | Kind::ExtendedText => message.finish().map(Event::Text),
-            Kind::Binary => message.finish().map(Event::Binary),
-        }
+        let kind = message.kind;
+        let data = message.finish().map_err(|error| self.fail(error))?;
+        Ok(Some(match kind {
+            Kind::Text | Kind::ExtendedText => Event::Text(data),
+            Kind::Binary => Event::Binary(data),
+        }))
     }
 
-    /// Enters a control frame, which rarely comes in pieces: only then its payload goes to the heap.
+    /// Begins a control frame, which rarely comes in pieces: only then its payload goes to the heap.
     fn begin_control(
         &mut self,
         signal: Signal,
         header: &Header,
         input: &mut &[u8],
     ) -> Result<Option<Event>, FrameError> {
-        let mut payload = Control::EMPTY;
         let data = take(input, header.len);
-        payload.extend(data);
         let missing = header.len - data.len();
         if missing == 0 {
-            return self.finish_control(signal, header.mask, payload).map(Some);
+            return self.finish_control(signal, header.key, data);
         }
         self.state = State::Control {
             signal,
-            mask: header.mask,
+            key: header.key,
             missing: missing as u8,
-            payload: Box::new(payload),
+            payload: Box::new(Control::new(data)),
         };
         Ok(None)
     }
@@ -347,7 +343,7 @@ impl Decoder {
     fn read_control(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
         let State::Control {
             signal,
-            mask,
+            key,
             missing,
             payload,
         } = &mut self.state
@@ -360,39 +356,61 @@ impl Decoder {
         if *missing > 0 {
             return Ok(None);
         }
-        let (signal, mask) = (*signal, *mask);
-        let payload = mem::replace(&mut **payload, Control::EMPTY);
-        self.finish_control(signal, mask, payload).map(Some)
+        let (signal, key) = (*signal, *key);
+        let payload = mem::replace(&mut **payload, Control::new(&[]));
+        self.state = State::IDLE;
+        self.finish_control(signal, key, &payload)
     }
 
     fn finish_control(
         &mut self,
         signal: Signal,
-        mask: Option<[u8; 4]>,
-        mut payload: Control,
-    ) -> Result<Event, FrameError> {
-        if let Some(key) = mask {
-            mask::apply(payload.as_mut_slice(), key, 0);
-        }
-        self.state = State::IDLE;
+        key: Key,
+        data: &[u8],
+    ) -> Result<Option<Event>, FrameError> {
+        let mut payload = Control::new(data);
+        mask::apply(payload.as_mut_slice(), key, 0);
         match signal {
-            Signal::Ping => Ok(Event::Ping(payload)),
-            Signal::Pong => Ok(Event::Pong(payload)),
+            Signal::Ping => Ok(Some(Event::Ping(payload))),
+            Signal::Pong => Ok(Some(Event::Pong(payload))),
             Signal::Close => {
-                let close = CloseFrame::decode(&payload)?;
+                let close = CloseFrame::decode(&payload).map_err(|error| self.fail(error))?;
                 self.state = State::Closed;
                 self.message = None;
-                Ok(Event::Close(close))
+                Ok(Some(Event::Close(close)))
             }
         }
     }
+
+    #[cold]
+    fn fail(&mut self, error: FrameError) -> FrameError {
+        self.state = State::Failed(error);
+        self.message = None;
+        error
+    }
 }
 
-/// Takes up to `len` bytes from the front.
-fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (taken, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
-    *input = rest;
-    taken
+/// Collects a header that comes in pieces, byte by byte.
+#[cold]
+fn gather_header(
+    rules: Rules,
+    bytes: &mut [u8; MAX_HEADER],
+    len: &mut u8,
+    input: &mut &[u8],
+) -> Result<Option<Header>, FrameError> {
+    while let Some((&byte, rest)) = input.split_first() {
+        *input = rest;
+        if let Some(next) = bytes.get_mut(usize::from(*len)) {
+            *next = byte;
+            *len += 1;
+        }
+        let received = bytes.get(..usize::from(*len)).unwrap_or_default();
+        if let Some((header, _)) = rules.decode(received)? {
+            *len = 0;
+            return Ok(Some(header));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

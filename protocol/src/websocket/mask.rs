@@ -2,14 +2,16 @@
 //!
 //! Masking is its own inverse, so the same functions mask and unmask.
 
+/// The masking key of a frame. Zeros stand for no mask, because they change nothing.
+pub(super) type Key = [u8; 4];
+
 /// Masks `data` in place, where `data` begins `offset` bytes behind the start of the payload.
 pub fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
-    let [a, b, c, d] = rotate(key, offset);
-    let key = [a, b, c, d, a, b, c, d];
-    let word = u64::from_ne_bytes(key);
-    let (words, tail) = data.as_chunks_mut::<8>();
+    let key = rotate(key, offset);
+    let word = u32::from_ne_bytes(key);
+    let (words, tail) = data.as_chunks_mut::<4>();
     for bytes in words {
-        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+        *bytes = (u32::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
     }
     for (byte, key) in tail.iter_mut().zip(key) {
         *byte ^= key;
@@ -18,15 +20,19 @@ pub fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
 
 /// The key for the bytes that follow `offset` bytes of payload.
 #[must_use]
-pub fn rotate(mut key: [u8; 4], offset: usize) -> [u8; 4] {
-    key.rotate_left(offset % 4);
-    key
+pub const fn rotate(key: [u8; 4], offset: usize) -> [u8; 4] {
+    let turn = 8 * (offset % 4) as u32;
+    u32::from_be_bytes(key).rotate_left(turn).to_be_bytes()
 }
 
 /// Appends `data` masked with `key`.
 ///
 /// Goes block by block, so that each block is still in the nearest cache when it is masked.
-pub(super) fn append(out: &mut Vec<u8>, data: &[u8], key: [u8; 4]) {
+#[inline]
+pub(super) fn append(out: &mut Vec<u8>, data: &[u8], key: Key) {
+    if key == [0; 4] {
+        return out.extend_from_slice(data);
+    }
     for block in data.chunks(BLOCK) {
         let start = out.len();
         out.extend_from_slice(block);

@@ -1,6 +1,11 @@
 use bytes::Bytes;
 
-use super::{FrameError, mask, utf8};
+use super::{
+    FrameError,
+    header::Header,
+    mask::{self, Key},
+    utf8,
+};
 
 /// The data message that is being received, its fragments joined in one buffer.
 #[derive(Debug)]
@@ -22,6 +27,27 @@ pub(super) enum Kind {
     Binary,
     /// Text that an extension has transformed: not UTF-8 before the extension has undone that.
     ExtendedText,
+}
+
+/// What is still to come of a data frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    pub(super) missing: usize,
+    /// The masking key, turned so that it begins at the next byte.
+    key: Key,
+    /// Whether the message ends with this frame.
+    pub(super) fin: bool,
+}
+
+impl Rest {
+    /// The whole payload behind this header.
+    pub(super) fn of(header: &Header) -> Self {
+        Self {
+            missing: header.len,
+            key: header.key,
+            fin: header.fin,
+        }
+    }
 }
 
 impl Message {
@@ -46,32 +72,39 @@ impl Message {
         self.buffer.capacity()
     }
 
-    /// Appends what was received of a frame.
-    ///
-    /// `expected` is how much the frame still lacks, `data` included, if that is where the message
-    /// ends: then the buffer gets no larger than needed.
-    pub(super) fn extend(
-        &mut self,
-        data: &[u8],
-        key: Option<[u8; 4]>,
-        expected: Option<usize>,
-    ) -> Result<(), FrameError> {
-        let len = self.buffer.len();
-        if self.buffer.capacity() - len < data.len() {
-            // Doubling follows the bytes received: what was only announced reserves nothing.
-            let growth = data.len().max(len);
-            self.buffer
-                .reserve_exact(expected.map_or(growth, |expected| growth.min(expected)));
-        }
-        match key {
-            Some(key) => mask::append(&mut self.buffer, data, key),
-            None => self.buffer.extend_from_slice(data),
-        }
+    /// Takes what there is of a frame from the front of `input`; gives what is still to come.
+    // Has two callers; the one for a message in one frame should keep the message in registers.
+    #[inline(always)]
+    pub(super) fn receive(&mut self, rest: Rest, input: &mut &[u8]) -> Result<Rest, FrameError> {
+        let data = take(input, rest.missing);
+        self.reserve(data.len(), rest);
+        mask::append(&mut self.buffer, data, rest.key);
         match self.kind {
             Kind::Text => self.checked = utf8::check(&self.buffer, self.checked)?,
             Kind::Binary | Kind::ExtendedText => {}
         }
-        Ok(())
+        Ok(Rest {
+            missing: rest.missing - data.len(),
+            key: mask::rotate(rest.key, data.len()),
+            fin: rest.fin,
+        })
+    }
+
+    /// Makes room for `additional` bytes that are here.
+    ///
+    /// Doubling follows the bytes received: what was only announced reserves nothing. Where the end of the
+    /// message is known the buffer gets no larger than that.
+    fn reserve(&mut self, additional: usize, rest: Rest) {
+        let len = self.buffer.len();
+        if self.buffer.capacity() - len < additional {
+            let growth = additional.max(len);
+            let growth = if rest.fin {
+                growth.min(rest.missing)
+            } else {
+                growth
+            };
+            self.buffer.reserve_exact(growth);
+        }
     }
 
     /// The whole message, once its last frame is there.
@@ -83,22 +116,40 @@ impl Message {
     }
 }
 
+/// Takes up to `len` bytes from the front.
+pub(super) fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
+    *input = rest;
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn rest(missing: usize, fin: bool) -> Rest {
+        Rest {
+            missing,
+            key: [1, 2, 3, 4],
+            fin,
+        }
+    }
+
     #[test]
     fn a_message_in_one_piece_is_allocated_exactly() {
-        let mut message = Message::new(Kind::Text, 0);
-        message.extend(&[b'a'; 100], None, Some(100)).unwrap();
-        assert_eq!(message.capacity(), 100);
+        let mut message = Message::new(Kind::Binary, 0);
+        message
+            .receive(rest(100, true), &mut &[0; 150][..])
+            .unwrap();
+        assert_eq!((message.len(), message.capacity()), (100, 100));
     }
 
     #[test]
     fn a_final_frame_in_pieces_ends_in_an_exact_buffer() {
         let mut message = Message::new(Kind::Binary, 0);
-        for received in 0..1000 {
-            message.extend(b"x", None, Some(1000 - received)).unwrap();
+        let mut rest = rest(1000, true);
+        while rest.missing > 0 {
+            rest = message.receive(rest, &mut &b"x"[..]).unwrap();
             assert!(message.capacity() <= 2 * message.len());
         }
         assert_eq!(message.capacity(), 1000);
@@ -108,7 +159,7 @@ mod tests {
     fn small_fragments_take_at_most_twice_their_bytes() {
         let mut message = Message::new(Kind::Binary, 0);
         for _ in 0..10_000 {
-            message.extend(b"x", Some([0; 4]), None).unwrap();
+            message.receive(rest(1, false), &mut &b"x"[..]).unwrap();
             assert!(message.capacity() <= 2 * message.len());
         }
     }

@@ -1,7 +1,7 @@
 //! The sections of the Autobahn test suite as tables of literal bytes.
 //!
 //! Every row is run as a server reads it (masked) and as a client reads it, whole, byte by byte, and cut
-//! in two at every place, always with the same outcome.
+//! in two at every place (long ones at some), always with the same outcome.
 
 mod table;
 

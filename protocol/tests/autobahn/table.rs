@@ -192,13 +192,13 @@ impl Case {
             );
             let single = self.run(role, bytes.chunks(1));
             assert!(single == whole, "{} byte by byte", self.name);
-            // A long input is cut only where headers are.
-            let step = if bytes.len() <= 2048 {
-                1
+            // A long input is cut everywhere in its first header, and at some places behind it.
+            let (near, step) = if bytes.len() <= 2048 {
+                (bytes.len(), 1)
             } else {
-                bytes.len() / 16
+                (16, bytes.len() / 8)
             };
-            for cut in (0..bytes.len().min(64)).chain((64..bytes.len()).step_by(step)) {
+            for cut in (0..near).chain((near..bytes.len()).step_by(step)) {
                 let (left, right) = bytes.split_at(cut);
                 let halves = self.run(role, [left, right]);
                 assert!(halves == whole, "{} cut at {cut}", self.name);
