@@ -94,9 +94,9 @@ export class Connection {
     return ack;
   }
 
-  /** Sends what may get lost. */
+  /** Says whether we are typing; nobody waits for an answer. */
   sendTyping(conversationId: string, isTyping: boolean): void {
-    if (this.#socket.connected) this.#socket.volatile.emit("typing", { conversationId, isTyping });
+    if (this.#socket.connected) this.#socket.emit("typing", { conversationId, isTyping });
   }
 
   #follow(): void {

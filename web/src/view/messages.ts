@@ -23,6 +23,7 @@ export class Messages {
   readonly #scroller: HTMLElement;
   readonly #jump: HTMLButtonElement;
   readonly #jumpText = element("span");
+  #rows: readonly Row[] = [];
   #isAtEnd = true;
 
   constructor(conversation: Conversation) {
@@ -71,6 +72,7 @@ export class Messages {
       now: new Date(),
     });
     this.#reconcile(rows);
+    this.#scroller.setAttribute("aria-busy", String(stage === "entering"));
     this.#older.hidden = !hasOlder;
     setText(this.#older, isLoadingOlder ? "Loading earlier messages…" : "Show earlier messages");
     const isEmpty = timeline.messages.length === 0;
@@ -80,20 +82,29 @@ export class Messages {
     this.#jump.classList.toggle("is-unread", unread > 0);
     setText(this.#jumpText, unread === 0 ? "To the newest" : `${unread} new ${unread === 1 ? "message" : "messages"}`);
     if (anchor === undefined) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    else this.#scroller.scrollTop += anchor.node.offsetTop - anchor.top;
+    else this.#scroller.scrollTop += (this.#bottomOf(anchor.key) ?? anchor.bottom) - anchor.bottom;
     if (stage === "entered") this.#loadWhenNearTop();
   }
 
-  /** The first line in view that will still be there, and where it is. */
-  #anchor(): { node: HTMLElement; top: number } | undefined {
-    const edge = this.#scroller.scrollTop;
-    for (const node of this.#list.querySelectorAll<HTMLElement>(".message[data-id]")) {
-      if (node.offsetTop + node.offsetHeight > edge) return { node, top: node.offsetTop };
+  /**
+   * The first message in view that will still be there, and where it ends. Not where it begins: its
+   * author goes away when earlier messages of the same author come in above.
+   */
+  #anchor(): { key: string; bottom: number } | undefined {
+    for (const row of this.#rows) {
+      const bottom = this.#bottomOf(row.key);
+      if (row.kind === "message" && bottom !== undefined && bottom > this.#scroller.scrollTop) return { key: row.key, bottom };
     }
     return undefined;
   }
 
+  #bottomOf(key: string): number | undefined {
+    const node = this.#lines.get(key)?.node;
+    return node && node.offsetTop + node.offsetHeight;
+  }
+
   #reconcile(rows: readonly Row[]): void {
+    this.#rows = rows;
     const keys = new Set(rows.map((row) => row.key));
     for (const [key, { node }] of this.#lines) {
       if (keys.has(key)) continue;
