@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -45,6 +46,7 @@ fn every_import_follows_the_table() {
         "no source found under {}",
         root.display()
     );
+    let exported = exports(&fs::read_to_string(root.join("lib.rs")).unwrap());
     let mut wrong = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&root).unwrap();
@@ -67,15 +69,28 @@ fn every_import_follows_the_table() {
             "crate::"
         };
         for (line, name) in imports(&fs::read_to_string(&file).unwrap(), prefix) {
-            if name != module && !allowed.split(' ').any(|other| other == name) {
+            let home = exported.get(&name).unwrap_or(&name);
+            if home != module && !allowed.split(' ').any(|other| other == home) {
+                let shown = shown.display();
                 wrong.push(format!(
-                    "{}:{line}: `{module}` may not import `{name}`",
-                    shown.display()
+                    "{shown}:{line}: `{module}` may not import `{name}` of `{home}`"
                 ));
             }
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_name_of_the_root_belongs_to_its_module() {
+    let exported =
+        exports("pub mod a;\npub use config::Config;\npub use engine::{\n    Frame, Sid,\n};\n");
+    let home = |name: &str| exported.get(name).map(String::as_str);
+    assert_eq!(
+        [home("Config"), home("Frame"), home("Sid")],
+        [Some("config"), Some("engine"), Some("engine")]
+    );
+    assert_eq!(home("a"), None);
 }
 
 #[test]
@@ -123,6 +138,22 @@ fn imports(source: &str, prefix: &str) -> Vec<(usize, String)> {
         }
     }
     found
+}
+
+/// What the root exports by name, with the module that it comes from.
+fn exports(lib: &str) -> HashMap<String, String> {
+    let uses = lib
+        .split("pub use ")
+        .skip(1)
+        .map(|rest| rest.split(';').next().unwrap());
+    let mut exported = HashMap::new();
+    for path in uses {
+        let (home, names) = path.split_once("::").unwrap();
+        for name in names.split(|c: char| !c.is_alphanumeric() && c != '_') {
+            exported.insert(name.to_owned(), home.to_owned());
+        }
+    }
+    exported
 }
 
 /// All Rust files below `directory`.
