@@ -1,0 +1,73 @@
+// Clients that lose their connection come back by themselves.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { ask, clients, connect, next, startExample } from "./support.mjs";
+
+let server;
+before(async () => (server = await startExample("interop")));
+after(() => server.stop());
+
+const again = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 };
+
+for (const [client, io] of clients) {
+  for (const transport of ["polling", "websocket"]) {
+    describe(`${client} over ${transport}`, () => {
+      const options = { ...again, transports: [transport] };
+
+      test("comes back after the server cut the session", async (t) => {
+        const socket = await connect(t, io, server.url, options);
+        const { id } = socket;
+        const lost = next(socket, "disconnect");
+        const back = next(socket, "connect");
+        socket.emit("drop");
+        assert.match((await lost)[0], /^transport (close|error)$/);
+        await back;
+        assert.notEqual(socket.id, id);
+        assert.equal(await ask(socket, "echo", 1), 1);
+        assert.equal(await ask(socket, "last-reason", id), "forced close");
+      });
+
+      test("comes back after its own transport broke", async (t) => {
+        const socket = await connect(t, io, server.url, options);
+        const { id } = socket;
+        const back = next(socket, "connect");
+        socket.io.engine.close();
+        await back;
+        assert.notEqual(socket.id, id);
+        assert.deepEqual(await ask(socket, "join", "x"), ["x"]);
+      });
+
+      test("sends what was emitted while it was away", async (t) => {
+        const socket = await connect(t, io, server.url, options);
+        const lost = next(socket, "disconnect");
+        socket.emit("drop");
+        await lost;
+        const answers = [1, 2, 3].map((i) => ask(socket, "echo", i));
+        assert.deepEqual(await Promise.all(answers), [1, 2, 3]);
+      });
+
+      test("can leave and come back at once", async (t) => {
+        const socket = await connect(t, io, server.url, options);
+        const { id } = socket;
+        socket.disconnect().connect();
+        await next(socket, "connect");
+        assert.notEqual(socket.id, id);
+        assert.equal(await ask(socket, "echo", 1), 1);
+      });
+    });
+  }
+
+  test(`${client}: finds the server again after it stopped`, async (t) => {
+    const first = await startExample("interop");
+    const { port } = new URL(first.url);
+    const socket = await connect(t, io, first.url, again);
+    const lost = next(socket, "disconnect");
+    const back = next(socket, "connect");
+    assert.equal(await first.stop(), 0);
+    await lost;
+    const second = await startExample("interop", { PORT: port });
+    t.after(() => second.stop());
+    await back;
+    assert.equal(await ask(socket, "echo", 1), 1);
+  });
+}

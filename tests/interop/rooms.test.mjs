@@ -1,0 +1,111 @@
+// Rooms: who is in them, who hears what, and that they are left.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { ask, clients, connect, next, startExample } from "./support.mjs";
+
+let server;
+before(async () => (server = await startExample("interop")));
+after(() => server.stop());
+
+/** Three connected sockets that note what they hear as `news`. */
+async function trio(t, io) {
+  const sockets = await Promise.all(
+    ["polling", "websocket", "websocket"].map((transport) => connect(t, io, server.url, { transports: [transport] })),
+  );
+  const heard = sockets.map((socket) => {
+    const list = [];
+    socket.on("news", (text) => list.push(text));
+    return list;
+  });
+  // An answer behind a broadcast on each connection: what was sent before has arrived.
+  const settle = async () => {
+    for (const socket of sockets) await ask(socket, "echo", 0);
+  };
+  return { sockets, heard, settle };
+}
+
+for (const [client, io] of clients) {
+  describe(client, () => {
+    test("join and leave answer with the rooms that remain", async (t) => {
+      const socket = await connect(t, io, server.url);
+      assert.deepEqual(await ask(socket, "join", "b"), ["b"]);
+      assert.deepEqual(await ask(socket, "join", "a"), ["a", "b"]);
+      assert.deepEqual(await ask(socket, "join", "a"), ["a", "b"]);
+      assert.deepEqual(await ask(socket, "leave", "b"), ["a"]);
+      assert.deepEqual(await ask(socket, "leave", "never joined"), ["a"]);
+    });
+
+    test("`in` reaches all members, `to` all but the sender, `except` the others", async (t) => {
+      const { sockets, heard, settle } = await trio(t, io);
+      const room = `room of ${sockets[0].id}`;
+      await ask(sockets[0], "join", room);
+      await ask(sockets[1], "join", room);
+      sockets[0].emit("in", room, "news", "in");
+      await settle();
+      sockets[0].emit("to", room, "news", "to");
+      await settle();
+      sockets[2].emit("to", room, "news", "from outside");
+      await settle();
+      assert.deepEqual(heard, [["in", "from outside"], ["in", "to", "from outside"], []]);
+    });
+
+    test("`except` reaches the namespace without the members", async (t) => {
+      const { sockets, heard, settle } = await trio(t, io);
+      const room = `room of ${sockets[0].id}`;
+      await ask(sockets[1], "join", room);
+      sockets[0].emit("except", room, "news", "others");
+      await settle();
+      assert.deepEqual(heard, [["others"], [], ["others"]]);
+    });
+
+    test("a socket is in the room of its own id", async (t) => {
+      const { sockets, heard, settle } = await trio(t, io);
+      sockets[0].emit("to", sockets[1].id, "news", "private");
+      await settle();
+      assert.deepEqual(heard, [[], ["private"], []]);
+    });
+
+    test("a room that was left is silent", async (t) => {
+      const { sockets, heard, settle } = await trio(t, io);
+      const room = `room of ${sockets[0].id}`;
+      await ask(sockets[1], "join", room);
+      await ask(sockets[1], "leave", room);
+      await ask(sockets[2], "join", room);
+      sockets[0].emit("in", room, "news", 1);
+      await settle();
+      assert.deepEqual(heard, [[], [], [1]]);
+    });
+
+    test("a socket that went away is in no room", async (t) => {
+      const { sockets } = await trio(t, io);
+      const room = `room of ${sockets[0].id}`;
+      sockets[1].on("vote", (answer) => answer("left"));
+      sockets[2].on("vote", (answer) => answer("here"));
+      await ask(sockets[1], "join", room);
+      await ask(sockets[2], "join", room);
+      const { id } = sockets[1];
+      sockets[1].disconnect();
+      while ((await ask(sockets[0], "last-reason", id)) === null);
+      assert.deepEqual(await ask(sockets[0], "bcast-ack", room, 20_000, "vote"), [true, ["here"]]);
+    });
+
+    test("all members see one order of concurrent senders", async (t) => {
+      const { sockets, heard, settle } = await trio(t, io);
+      const room = `room of ${sockets[0].id}`;
+      for (const socket of sockets) await ask(socket, "join", room);
+      for (let i = 0; i < 200; i++) sockets.forEach((socket, s) => socket.emit("in", room, "news", `${s}:${i}`));
+      await settle();
+      await settle();
+      assert.equal(heard[0].length, 600);
+      assert.deepEqual(heard[1], heard[0]);
+      assert.deepEqual(heard[2], heard[0]);
+    });
+
+    test("volatile events arrive when nothing is in the way", async (t) => {
+      const socket = await connect(t, io, server.url, { transports: ["websocket"] });
+      const arrived = next(socket, "blip");
+      socket.emit("volatile", "blip", 7);
+      assert.deepEqual(await arrived, [7]);
+    });
+  });
+}

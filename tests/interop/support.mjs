@@ -1,0 +1,102 @@
+// Starts our servers for tests of stock clients, and waits for events with a deadline.
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { io as v4 } from "socket.io-client";
+import v3 from "socket.io-client-v3";
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+const built = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug");
+
+/** Only decides how long a failing test waits. */
+export const DEADLINE = 20_000;
+
+/** The majors of the official client that speak the server's revision. */
+export const clients = [
+  ["socket.io-client 4", v4],
+  ["socket.io-client 3", v3.io],
+];
+
+/** Runs a program until it says where it listens. */
+async function start(command, args, env, address) {
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  const ended = new Promise((done) => child.once("close", done));
+  child.stderr.on("data", (data) => (output += data));
+  const url = await within(
+    new Promise((done, fail) => {
+      child.once("error", fail);
+      ended.then(() => fail(new Error(`${command} ended\n${output}`)));
+      for (const stream of [child.stdout, child.stderr]) {
+        createInterface({ input: stream }).on("line", (line) => {
+          output += `${line}\n`;
+          const found = address.exec(line);
+          if (found) done(`http://${found[1]}`);
+        });
+      }
+    }),
+    `${command} to listen`,
+  ).catch((error) => {
+    child.kill("SIGKILL");
+    throw error;
+  });
+  /** Ends the process and returns its exit code, or the signal that killed it. */
+  const stop = async (signal = "SIGTERM") => {
+    child.kill(signal);
+    await within(ended, `${command} to stop`);
+    return child.exitCode ?? child.signalCode;
+  };
+  return { url, stop, output: () => output };
+}
+
+/** One of the contract servers; `TEST_SERVER_<NAME>` in the environment names another to compare with. */
+export function startExample(name, env = {}) {
+  const line = process.env[`TEST_SERVER_${name.toUpperCase()}`] ?? join(built, "examples", name);
+  const [command, ...args] = line.split(" ");
+  return start(command, args, { PORT: "0", ...env }, /^listening on (127\.0\.0\.1:\d+)$/);
+}
+
+/** The server itself, as a user starts it, in development profile. */
+export function startServer(env = {}) {
+  const variables = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1", ...env };
+  return start(join(built, "roomcast"), [], variables, /listening.*?(127\.0\.0\.1:\d+)/);
+}
+
+/** Fails when `promise` takes longer than anything takes that is going to happen. */
+export function within(promise, what) {
+  let timer;
+  const late = new Promise((_, fail) => {
+    timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), DEADLINE);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** The arguments of the next `name` event of a socket or manager. */
+export function next(emitter, name) {
+  return within(new Promise((done) => emitter.once(name, (...args) => done(args))), `event ${name}`);
+}
+
+/** Emits and waits for the acknowledgement: its only argument, or the list of them. */
+export function ask(socket, name, ...args) {
+  const answered = new Promise((done) => socket.emit(name, ...args, (...values) => done(values)));
+  return within(answered, `the answer to ${name}`).then((values) => (values.length > 1 ? values : values[0]));
+}
+
+/**
+ * Connects and waits for it. The socket ends with the test; it never shares a connection unless
+ * `options.forceNew` says so, and does not connect again unless `options.reconnection` does.
+ */
+export async function connect(test, io, url, options = {}) {
+  const socket = open(test, io, url, options);
+  const refused = new Promise((_, fail) => socket.once("connect_error", fail));
+  await within(Promise.race([new Promise((done) => socket.once("connect", done)), refused]), "connect");
+  return socket;
+}
+
+/** Starts to connect. */
+export function open(test, io, url, options = {}) {
+  const socket = io(url, { forceNew: true, reconnection: false, ...options });
+  test.after(() => socket.disconnect());
+  return socket;
+}

@@ -1,0 +1,270 @@
+"""The stock Python clients, blocking and asyncio, against the interop server and the chat."""
+
+import asyncio
+import os
+import pathlib
+import queue
+import re
+import signal
+import subprocess
+import threading
+import unittest
+
+import engineio
+import socketio
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+LOBBY = "00000000-0000-4000-8000-000000000001"
+DEADLINE = 20
+"""Only decides how long a failing test waits, in seconds."""
+
+# The client refuses more than 16 packets in one polling answer unless told otherwise; servers do
+# not know that limit.
+engineio.payload.Payload.max_decode_packets = 10_000
+
+
+class Server:
+    """A process that says where it listens; ends with the block."""
+
+    def __init__(self, command, pattern, **environment):
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            while not (match := re.search(pattern, line := self.lines.get(timeout=DEADLINE))):
+                if not line:
+                    raise RuntimeError(f"{command} does not listen")
+        except BaseException:
+            self.process.kill()
+            raise
+        self.url = f"http://{match[1]}"
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put("")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+
+def interop():
+    """The `interop` example; TEST_SERVER_INTEROP names another to compare with."""
+    command = os.environ.get("TEST_SERVER_INTEROP", str(BUILT / "examples" / "interop"))
+    return Server(command.split(" "), r"^listening on (127\.0\.0\.1:\d+)$", PORT="0")
+
+
+def chat():
+    """The server itself."""
+    environment = {"ROOMCAST_LISTEN": "127.0.0.1:0", "ROOMCAST_STORE": "memory:", "NO_COLOR": "1"}
+    return Server([str(BUILT / "roomcast")], r"listening.*?(127\.0\.0\.1:\d+)", **environment)
+
+
+class Cases:
+    """The same cases for each transport; `self.client()` is connected."""
+
+    transports = []
+    start = staticmethod(interop)
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+
+class Blocking(Cases):
+    def client(self, **options):
+        client = socketio.Client(reconnection=False)
+        self.addCleanup(client.disconnect)
+        client.connect(self.server.url, transports=self.transports, wait_timeout=DEADLINE, **options)
+        return client
+
+    def test_echo_with_acknowledgement(self):
+        client = self.client()
+        value = {"text": "Ä 🦀", "list": [1, 2.5, None, True]}
+        self.assertEqual(client.call("echo", value, timeout=DEADLINE), value)
+        self.assertEqual(client.call("echo", ("a", "b"), timeout=DEADLINE), ("a", "b"))
+
+    def test_echo_as_event(self):
+        client = self.client()
+        heard = queue.Queue()
+        client.on("echo", lambda *arguments: heard.put(arguments))
+        client.emit("echo", ("x", {"y": 1}))
+        self.assertEqual(heard.get(timeout=DEADLINE), ("x", {"y": 1}))
+
+    def test_binary_both_ways(self):
+        client = self.client()
+        data = bytes(range(256)) * 300
+        self.assertEqual(client.call("echo", {"deep": [data]}, timeout=DEADLINE), {"deep": [data]})
+        seen = client.call("inspect", data, timeout=DEADLINE)
+        self.assertEqual(seen, [{"t": "bin", "n": len(data), "sum": sum(data)}])
+
+    def test_answers_the_server(self):
+        client = self.client()
+        client.on("double", lambda n: n * 2)
+        self.assertEqual(client.call("ask", ("double", 21), timeout=DEADLINE), 42)
+
+    def test_transport_is_the_one_asked_for(self):
+        me = self.client().call("whoami", timeout=DEADLINE)
+        self.assertEqual(me["transport"], self.transports[0])
+
+    def test_many_events_in_order(self):
+        client = self.client()
+        items, done = [], threading.Event()
+        client.on("item", lambda i, text: items.append((i, len(text))))
+        client.on("done", lambda n: done.set())
+        client.emit("stream", (500, 50))
+        self.assertTrue(done.wait(DEADLINE))
+        # The blocking client runs each handler in a thread of its own.
+        self.assertTrue(wait_until(lambda: len(items) == 500))
+        self.assertEqual(sorted(items), [(i, 50) for i in range(500)])
+
+    def test_namespaces_and_refusal(self):
+        client = socketio.Client(reconnection=False)
+        self.addCleanup(client.disconnect)
+        refused = queue.Queue()
+        client.on("connect_error", refused.put, namespace="/auth")
+        client.connect(
+            self.server.url, transports=self.transports, namespaces=["/chat", "/auth"],
+            auth={"token": "bad"}, wait=False,
+        )
+        error = refused.get(timeout=DEADLINE)
+        self.assertEqual(error, {"message": "not authorized", "data": {"code": "E_AUTH", "retry": 5}})
+        self.assertTrue(wait_until(lambda: "/chat" in client.namespaces))
+        self.assertEqual(client.call("whoami", namespace="/chat", timeout=DEADLINE)["nsp"], "/chat")
+
+    def test_rooms(self):
+        first, second = self.client(), self.client()
+        heard = queue.Queue()
+        second.on("news", heard.put)
+        room = f"room of {first.get_sid()}"
+        self.assertEqual(second.call("join", room, timeout=DEADLINE), [room])
+        first.emit("to", (room, "news", "hello"))
+        self.assertEqual(heard.get(timeout=DEADLINE), "hello")
+
+    def test_server_side_disconnect(self):
+        client = self.client()
+        ended = threading.Event()
+        client.on("disconnect", lambda reason: ended.set())
+        client.emit("kick", True)
+        self.assertTrue(ended.wait(DEADLINE))
+
+
+class BlockingPolling(Blocking, unittest.TestCase):
+    transports = ["polling"]
+
+
+class BlockingWebSocket(Blocking, unittest.TestCase):
+    transports = ["websocket"]
+
+
+class Upgrade(Cases, unittest.TestCase):
+    def test_upgrades_from_polling(self):
+        client = socketio.Client(reconnection=False)
+        self.addCleanup(client.disconnect)
+        client.connect(self.server.url, wait_timeout=DEADLINE)
+        self.assertEqual(client.call("whoami", timeout=DEADLINE)["transport"], "websocket")
+
+
+class Asyncio(Cases):
+    async def client(self):
+        client = socketio.AsyncClient(reconnection=False)
+        self.addAsyncCleanup(client.disconnect)
+        await client.connect(self.server.url, transports=self.transports, wait_timeout=DEADLINE)
+        return client
+
+    async def test_echo_and_binary(self):
+        client = await self.client()
+        value = {"text": "Ä 🦀", "data": bytes(range(256))}
+        self.assertEqual(await client.call("echo", value, timeout=DEADLINE), value)
+
+    async def test_concurrent_questions(self):
+        client = await self.client()
+        answers = await asyncio.gather(*(client.call("echo", i, timeout=DEADLINE) for i in range(200)))
+        self.assertEqual(answers, list(range(200)))
+
+    async def test_answers_the_server(self):
+        client = await self.client()
+
+        async def greet(name):
+            await asyncio.sleep(0)
+            return f"hello {name}", len(name)
+
+        client.on("greet", greet)
+        self.assertEqual(await client.call("ask", ("greet", "you"), timeout=DEADLINE), ("hello you", 3))
+
+    async def test_stays_through_heartbeats(self):
+        client = await self.client()
+        pongs, third = 0, asyncio.Event()
+        send = client.eio._send_packet
+
+        async def counted(packet):
+            nonlocal pongs
+            if packet.packet_type == 3:
+                pongs += 1
+                if pongs == 3:
+                    third.set()
+            await send(packet)
+
+        client.eio._send_packet = counted
+        await asyncio.wait_for(third.wait(), DEADLINE)
+        self.assertEqual(await client.call("echo", 1, timeout=DEADLINE), 1)
+
+
+class AsyncioPolling(Asyncio, unittest.IsolatedAsyncioTestCase):
+    transports = ["polling"]
+
+
+class AsyncioWebSocket(Asyncio, unittest.IsolatedAsyncioTestCase):
+    transports = ["websocket"]
+
+
+class Chat(Cases, unittest.TestCase):
+    start = staticmethod(chat)
+
+    def guest(self, name, **options):
+        client = socketio.Client(reconnection=False)
+        self.addCleanup(client.disconnect)
+        session = queue.Queue()
+        client.on("session", session.put)
+        client.connect(self.server.url, auth={"name": name}, wait_timeout=DEADLINE, **options)
+        client.user = session.get(timeout=DEADLINE)
+        joined = client.call("join_conversation", LOBBY, timeout=DEADLINE)
+        self.assertTrue(joined["success"], joined)
+        return client
+
+    def test_two_clients_chat(self):
+        ada, bob = self.guest("Ada"), self.guest("Bob", transports=["polling"])
+        heard = queue.Queue()
+        bob.on("message", heard.put)
+        answer = ada.call("message", {"conversationId": LOBBY, "content": "hello"}, timeout=DEADLINE)
+        self.assertTrue(answer["success"], answer)
+        self.assertEqual(answer["message"]["userId"], ada.user["userId"])
+        self.assertEqual(heard.get(timeout=DEADLINE), answer["message"])
+        page = bob.call("message_history", {"conversationId": LOBBY, "limit": 1}, timeout=DEADLINE)
+        self.assertEqual(page["messages"], [answer["message"]])
+
+
+def wait_until(condition):
+    """Whether `condition` becomes true before the deadline; the client gives no event for it."""
+    pause = threading.Event()
+    for _ in range(DEADLINE * 100):
+        if condition():
+            return True
+        pause.wait(0.01)
+    return False
+
+
+if __name__ == "__main__":
+    unittest.main()
