@@ -1,0 +1,251 @@
+// Two people chat on the page of a real server, in real Chromium pages. `ROOMCAST_URL` names a
+// running server; without it one is started. Every test has words of its own, so that what others
+// left in the Lobby does not matter.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+import { ask, connect, startServer } from "./support.mjs";
+import { io } from "socket.io-client";
+import { Visitor, launch } from "./visitor.mjs";
+
+const LOBBY = "00000000-0000-4000-8000-000000000001";
+const PHONE = { width: 360, height: 640 };
+
+let browser;
+let server;
+before(async () => {
+  const url = process.env.ROOMCAST_URL;
+  server = url === undefined ? await startServer() : { url, stop: () => {} };
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+function enter(t, name, options) {
+  return Visitor.enter(t, browser, server.url, name, options);
+}
+
+function noComplaints(...visitors) {
+  assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
+}
+
+/** Fills the Lobby; every twenty messages have another author. */
+async function fill(t, prefix, count) {
+  for (let first = 0; first < count; first += 20) {
+    const guest = await connect(t, io, server.url, { auth: { name: `${prefix} guest` } });
+    for (let index = first; index < Math.min(first + 20, count); index += 1) {
+      const answer = await ask(guest, "message", { conversationId: LOBBY, content: `${prefix} ${index}` });
+      assert.equal(answer.success, true, JSON.stringify(answer));
+    }
+    guest.disconnect();
+  }
+}
+
+test("two people see each other come, type and write", async (t) => {
+  const ada = await enter(t, "Ada");
+  const bob = await enter(t, "Bob");
+  await ada.person("Bob").waitFor();
+  await bob.person("Ada").waitFor();
+  await ada.line("Bob joined").waitFor();
+
+  await bob.composer.pressSequentially("hello A");
+  await ada.page.getByText("Bob is typing…").waitFor();
+  await bob.composer.press("Shift+Enter");
+  await bob.composer.pressSequentially("da");
+  await bob.composer.press("Enter");
+  await bob.message("hello A\nda", "stored").waitFor();
+  await ada.message("hello A\nda").waitFor();
+  await ada.page.getByText("Bob is typing…").waitFor({ state: "hidden" });
+
+  await ada.say("good morning, Bob");
+  await ada.message("good morning, Bob", "stored").waitFor();
+  await bob.message("good morning, Bob").waitFor();
+  await ada.status.getByText("WebSocket").waitFor();
+  noComplaints(ada, bob);
+});
+
+test("what is written is shown as text, whatever it looks like", async (t) => {
+  const ada = await enter(t, "<b>Ada</b>");
+  const bob = await enter(t, "Bob Text");
+  const text = `<img src=x onerror="alert(1)"> & <script>alert(2)</script> 👩‍🚀`;
+  await ada.say(text);
+  await bob.message(text).waitFor();
+  await bob.person("<b>Ada</b>").waitFor();
+  assert.equal(await bob.page.locator("li.message :is(img, script, b)").count(), 0);
+  noComplaints(ada, bob);
+});
+
+test("scrolling up loads history and keeps the place", async (t) => {
+  await fill(t, "history", 120);
+  const ada = await enter(t, "Ada Reader");
+  await ada.message("history 119").waitFor();
+  const atFirst = await ada.texts("history");
+  assert.ok(atFirst.length < 120, "the whole history came at once");
+
+  const [oldest] = atFirst;
+  await ada.scroller.evaluate((node) => node.scrollTo(0, 150));
+  const placeOf = (text) => ada.message(text).locator(".bubble").evaluate((node) => node.getBoundingClientRect().top);
+  const before = await placeOf(oldest);
+  await ada.page.waitForFunction((text) => document.querySelector("li.message .bubble").textContent !== text, oldest);
+  assert.ok(Math.abs((await placeOf(oldest)) - before) <= 1, "the messages moved under the reader");
+
+  await ada.page.waitForFunction(() => {
+    document.querySelector(".scroller").scrollTo(0, 0);
+    return [...document.querySelectorAll("li.message .bubble")].some((bubble) => bubble.textContent === "history 0");
+  });
+  assert.deepEqual(await ada.texts("history"), Array.from({ length: 120 }, (_, index) => `history ${index}`));
+});
+
+test("messages below what is read are counted, and one press away", async (t) => {
+  await fill(t, "unread", 40);
+  const ada = await enter(t, "Ada Above");
+  const bob = await enter(t, "Bob Below");
+  await ada.message("unread 39").waitFor();
+  await ada.scroller.evaluate((node) => node.scrollTo(0, node.scrollHeight / 2));
+  await ada.page.getByRole("button", { name: "To the newest" }).waitFor();
+  await bob.say("one below", "two below");
+  await ada.page.getByRole("button", { name: "2 new messages" }).waitFor();
+  assert.match(await ada.page.title(), /^\(2\) /);
+  await ada.page.getByRole("button", { name: "2 new messages" }).click();
+  await ada.message("two below").waitFor();
+  await ada.page.locator("li.unread").waitFor();
+  await ada.page.waitForFunction(() => !document.title.startsWith("("));
+  await ada.page.getByRole("button", { name: /newest|new message/ }).waitFor({ state: "hidden" });
+});
+
+test("after a lost connection nothing is missing and nothing is there twice", async (t) => {
+  const ada = await enter(t, "Ada Line");
+  const bob = await enter(t, "Bob Line");
+  await ada.say("line 1");
+  await bob.message("line 1").waitFor();
+
+  bob.link.cut();
+  await bob.isOffline();
+  await ada.say("line 2", "line 3", "line 4");
+  await ada.message("line 4", "stored").waitFor();
+  await bob.say("line 5", "line 6");
+  await bob.message("line 6", "waiting").waitFor();
+  bob.link.restore();
+  await bob.isOnline();
+  await bob.message("line 6", "stored").waitFor();
+  await ada.message("line 6").waitFor();
+
+  const expected = ["line 1", "line 2", "line 3", "line 4", "line 5", "line 6"];
+  assert.deepEqual(await bob.texts("line"), expected);
+  assert.deepEqual(await ada.texts("line"), expected);
+  noComplaints(ada, bob);
+});
+
+test("a message whose answer is lost fails, is sent again, and is stored once", async (t) => {
+  const ada = await enter(t, "Ada Once");
+  const bob = await enter(t, "Bob Once");
+  await bob.status.getByText("WebSocket").waitFor();
+  bob.link.holdAnswers();
+  await bob.say("only once");
+  await ada.message("only once").waitFor();
+  await bob.message("only once", "failed").waitFor();
+  await bob.message("only once", "failed").getByRole("button", { name: "Send again" }).click();
+  await bob.message("only once", "sending").waitFor();
+  bob.link.releaseAnswers();
+  await bob.message("only once", "stored").waitFor();
+  await ada.say("after once");
+  await bob.message("after once").waitFor();
+  assert.deepEqual(await ada.texts("only once"), ["only once"]);
+  assert.deepEqual(await bob.texts("only once"), ["only once"]);
+});
+
+test("a visitor stays the same person in a second tab and after a reload", async (t) => {
+  const ada = await enter(t, "Ada Tabs");
+  const bob = await enter(t, "Bob Tabs");
+  const second = await ada.context.newPage();
+  await second.goto(ada.link.url);
+  await bob.person("Ada Tabs").getByText("×2").waitFor();
+  assert.equal(await bob.person("Ada Tabs").count(), 1);
+
+  await ada.say("from the first tab");
+  await second.locator("li.message.is-own").getByText("from the first tab", { exact: true }).waitFor();
+  await second.close();
+  await bob.person("Ada Tabs").getByText("×2").waitFor({ state: "detached" });
+
+  await ada.page.reload();
+  await ada.isOnline();
+  await ada.message("from the first tab", "stored").waitFor();
+});
+
+test("who is gone without a word is said to have lost the connection", async (t) => {
+  const ada = await enter(t, "Ada Stays");
+  const bob = await enter(t, "Bob Goes");
+  await ada.person("Bob Goes").waitFor();
+  bob.link.cut();
+  await ada.line("Bob Goes lost the connection").waitFor();
+  await ada.person("Bob Goes").waitFor({ state: "detached" });
+});
+
+test("polling alone is enough to chat", async (t) => {
+  const ada = await enter(t, "Ada Poll", { path: "/?transport=polling" });
+  const bob = await enter(t, "Bob Socket", { path: "/?transport=websocket" });
+  await ada.status.getByText("polling").waitFor();
+  await bob.status.getByText("WebSocket").waitFor();
+  await ada.say("by polling");
+  await bob.message("by polling").waitFor();
+  await bob.say("by WebSocket");
+  await ada.message("by WebSocket").waitFor();
+  noComplaints(ada, bob);
+});
+
+test("a phone shows everything, in light and in dark", async (t) => {
+  const ada = await enter(t, "Ada Phone", { viewport: PHONE, hasTouch: true });
+  await ada.say("a longer message from a phone, with aVeryLongWordThatHasNoPlaceToBreakAnywhereInItAtAll");
+  for (const width of [320, PHONE.width]) {
+    await ada.page.setViewportSize({ ...PHONE, width });
+    assert.equal(await ada.page.evaluate(() => document.documentElement.scrollWidth), width);
+  }
+  const background = () => ada.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await background();
+  await ada.screenshot("phone-light");
+  await ada.page.emulateMedia({ colorScheme: "dark" });
+  const dark = await background();
+  assert.notEqual(dark, light);
+  await ada.screenshot("phone-dark");
+  await ada.page.getByRole("button", { name: "Switch to light colours" }).click();
+  assert.equal(await background(), light);
+  await ada.page.reload();
+  await ada.isOnline();
+  assert.equal(await background(), light);
+
+  await ada.page.getByRole("button", { name: /^Who is here/ }).click();
+  await ada.person("Ada Phone").waitFor();
+  await ada.page.keyboard.press("Escape");
+  await ada.person("Ada Phone").waitFor({ state: "hidden" });
+  assert.equal(await ada.page.evaluate(() => document.activeElement.getAttribute("aria-controls")), "people");
+});
+
+test("the page is accessible by the rules of WCAG 2.2 AA", async (t) => {
+  const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+  const violations = async ({ page }) => {
+    await page.evaluate(axe);
+    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+    const { violations } = await page.evaluate((values) => globalThis.axe.run({ runOnly: values }), tags);
+    return violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)]);
+  };
+  const visitor = await Visitor.open(t, browser, server.url);
+  assert.deepEqual(await violations(visitor), []);
+  const bob = await enter(t, "Bob Axe");
+  const ada = await enter(t, "Ada Axe");
+  await bob.say("a message to look at");
+  await ada.message("a message to look at").waitFor();
+  await ada.say("and one of my own");
+  await ada.message("and one of my own", "stored").waitFor();
+  ada.link.cut();
+  await ada.isOffline();
+  await ada.say("one that waits");
+  await ada.message("one that waits", "waiting").waitFor();
+  for (const colorScheme of ["light", "dark"]) {
+    await ada.page.emulateMedia({ colorScheme });
+    assert.deepEqual(await violations(ada), [], colorScheme);
+    await ada.screenshot(`desktop-${colorScheme}`);
+  }
+});

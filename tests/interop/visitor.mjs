@@ -1,0 +1,117 @@
+// A person in front of the chat page, in a browser profile and on a network link of their own.
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+import { startLink } from "./link.mjs";
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+const screenshots = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "screenshots");
+const places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const options =
+  "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " +
+  "--disable-component-update --disable-sync";
+
+/** Starts Chromium; `CHROMIUM` in the environment names another one. */
+export async function launch() {
+  const executablePath = process.env.CHROMIUM ?? places.find((place) => existsSync(place));
+  if (executablePath === undefined) throw new Error(`no Chromium at ${places.join(", ")}; CHROMIUM may name one`);
+  await mkdir(screenshots, { recursive: true });
+  return chromium.launch({ executablePath, headless: true, args: options.split(" ") });
+}
+
+export class Visitor {
+  /** What went wrong in the page: errors of scripts and refusals of the security policy. */
+  complaints = [];
+
+  constructor(context, page, link) {
+    this.context = context;
+    this.page = page;
+    this.link = link;
+    page.on("pageerror", (error) => this.complaints.push(String(error)));
+    page.on("console", (message) => {
+      // A cut link is no fault of the page; Chromium reports every request it breaks.
+      const isNetwork = /net::ERR_|WebSocket connection to/.test(message.text());
+      if (message.type() === "error" && !isNetwork) this.complaints.push(message.text());
+    });
+  }
+
+  /** Opens the page; the visitor and everything of theirs ends with the test. */
+  static async open(test, browser, url, { path = "/", ...options } = {}) {
+    const link = await startLink(url);
+    const context = await browser.newContext({ viewport: { width: 1100, height: 700 }, ...options });
+    const visitor = new Visitor(context, await context.newPage(), link);
+    test.after(async () => {
+      await context.close();
+      link.close();
+    });
+    await visitor.page.goto(link.url + path);
+    return visitor;
+  }
+
+  /** Opens the page, picks a name and waits for the Lobby. */
+  static async enter(test, browser, url, name, options) {
+    const visitor = await Visitor.open(test, browser, url, options);
+    await visitor.page.getByLabel("Your name").fill(name);
+    await visitor.page.getByRole("button", { name: "Join the chat" }).click();
+    await visitor.isOnline();
+    await visitor.person(name).waitFor({ state: "attached" });
+    return visitor;
+  }
+
+  get composer() {
+    return this.page.getByRole("textbox", { name: "Message" });
+  }
+
+  get scroller() {
+    return this.page.getByRole("region", { name: "Messages" });
+  }
+
+  get status() {
+    return this.page.getByRole("status", { name: "Connection" });
+  }
+
+  /** Connected, and everything that was missed is there. */
+  async isOnline() {
+    await this.page.locator(".status[data-state=online]").waitFor();
+    await this.page.locator(".scroller[aria-busy=false]").waitFor();
+  }
+
+  async isOffline() {
+    await this.page.locator(".status[data-state=offline]").waitFor();
+  }
+
+  async say(...texts) {
+    for (const text of texts) {
+      await this.composer.fill(text);
+      await this.composer.press("Enter");
+    }
+  }
+
+  /** The message with exactly this text, in one of the states waiting, sending, failed, stored. */
+  message(text, state) {
+    const line = this.page.locator(state === undefined ? "li.message" : `li.message[data-state=${state}]`);
+    return line.filter({ has: this.page.getByText(text, { exact: true }) });
+  }
+
+  /** The comings and goings that are shown. */
+  line(text) {
+    return this.page.locator("li.system").filter({ hasText: text });
+  }
+
+  /** The entry of a user in the list of who is there. */
+  person(name) {
+    return this.page.locator("li.person").filter({ has: this.page.getByText(name, { exact: true }) });
+  }
+
+  /** The texts of all messages, or those with a prefix. */
+  async texts(prefix = "") {
+    const all = await this.page.locator("li.message .bubble").allTextContents();
+    return all.filter((text) => text.startsWith(prefix));
+  }
+
+  async screenshot(name) {
+    await this.page.screenshot({ path: join(screenshots, `${name}.png`) });
+  }
+}
