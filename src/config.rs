@@ -66,12 +66,19 @@ pub struct Config {
     /// Events of one connection that may be parked, together no larger than
     /// `outbox_bytes`; past that the connection is closed. Default 4,096.
     pub max_parked_events: usize,
-    /// Acknowledgements of one socket that may be outstanding. Default 1,024.
+    /// Acknowledgements of one socket that may be outstanding, and broadcasts of one
+    /// namespace that wait for theirs. Default 1,024.
     pub max_pending_acks: usize,
+    /// How long an acknowledgement may take that was asked for without a time limit of
+    /// its own. Default 60 s.
+    #[serde(with = "humantime_serde")]
+    pub ack_timeout: Duration,
     /// Rooms one socket may be in. Default 1,000.
     pub max_rooms_per_socket: usize,
     /// Namespaces one connection may join. Default 32.
     pub max_namespaces_per_connection: usize,
+    /// Namespaces made on demand that may exist at the same time. Default 10,000.
+    pub max_namespaces: usize,
     /// WebSocket frames one message may be split into. Default 16,384.
     pub max_fragments: u32,
 }
@@ -97,8 +104,10 @@ impl Default for Config {
             max_in_flight: 64,
             max_parked_events: 4096,
             max_pending_acks: 1024,
+            ack_timeout: Duration::from_secs(60),
             max_rooms_per_socket: 1000,
             max_namespaces_per_connection: 32,
+            max_namespaces: 10_000,
             max_fragments: 16_384,
         }
     }
