@@ -1,10 +1,22 @@
 //! Roomcast: a Socket.IO server.
 
+pub mod auth;
 pub mod config;
 mod engine;
 pub mod http;
 pub mod metrics;
+mod socket;
 pub mod store;
 
 pub use config::Config;
 pub use engine::{Handshake, RawEngine, RawSession};
+pub use roomcast_protocol::{
+    engine::Transport,
+    socket::{Args, Argument, ArgumentError, Arguments, EncodeError},
+};
+pub use socket::{
+    Ack, AckError, AckFuture, Acks, Answer, Broadcast, BuildError, Builder, Connect, Direct,
+    DisconnectReason, EmitError, Emitted, Event, Failure, Handler, IntoAck, IntoRooms, Io,
+    JoinError, Namespace, NamespaceBuilder, NoAck, Parameter, Refusal, Reply, Room, RoomName,
+    Socket, SocketId, State,
+};

@@ -1,0 +1,234 @@
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
+use roomcast_protocol::socket::Nsp;
+
+use super::{
+    handlers::NamespaceBuilder,
+    io::{Built, Io, OnDemand},
+    namespace,
+    state::States,
+};
+use crate::Config;
+
+/// A server that is being put together: options, namespaces, handlers.
+///
+/// ```
+/// use std::time::Duration;
+/// use roomcast::{Ack, Config, Event, Io};
+///
+/// let mut io = Io::builder().config(Config {
+///     ping_interval: Duration::from_secs(10),
+///     ..Config::default()
+/// });
+/// io.namespace("/").on("echo", async |_: Event, text: String| Ack(text));
+/// let io = io.build()?;
+/// # Ok::<(), roomcast::BuildError>(())
+/// ```
+#[must_use = "nothing happens before it is built"]
+pub struct Builder {
+    io: Io,
+    config: Config,
+    states: States,
+    fixed: BTreeMap<Nsp, NamespaceBuilder>,
+    on_demand: Vec<(Predicate, NamespaceBuilder)>,
+}
+
+/// Which namespaces are made on demand.
+pub(crate) type Predicate = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+impl Builder {
+    pub(crate) fn new(io: Io) -> Self {
+        Self {
+            io,
+            config: Config::default(),
+            states: States::default(),
+            fixed: BTreeMap::new(),
+            on_demand: Vec::new(),
+        }
+    }
+
+    /// Sets all options.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Gives handlers something to work with, found by its type as
+    /// [`State<T>`](crate::State) or [`Event::state`](crate::Event::state). A second value of one
+    /// type replaces the first.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(Arc::new(value));
+        self
+    }
+
+    /// Gives handlers something that is shared with others; see [`state`](Self::state).
+    pub fn shared_state<T: Send + Sync + 'static>(&mut self, value: Arc<T>) -> &mut Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// The server that [`build`](Self::build) will return, for whoever must have it before. Until
+    /// then it reaches nobody.
+    #[must_use]
+    pub fn handle(&self) -> Io {
+        self.io.clone()
+    }
+
+    /// A namespace that exists as long as the server, made at the first call with this name.
+    /// Without the leading slash it is the same one.
+    ///
+    /// `/` exists only if it is asked for here, as every other.
+    pub fn namespace(&mut self, name: &str) -> &mut NamespaceBuilder {
+        self.fixed
+            .entry(Nsp::from(name))
+            .or_insert_with(NamespaceBuilder::new)
+    }
+
+    /// Namespaces that are made when a first client is let in, and go with their last one. They are
+    /// those whose name, with its leading slash, is accepted; the first call that accepts one says
+    /// what it does.
+    ///
+    /// ```
+    /// # let mut io = roomcast::Io::builder();
+    /// io.namespaces(|name| name.strip_prefix("/tenant-").is_some_and(|t| t.parse::<u32>().is_ok()))
+    ///     .on_connect(async |event: roomcast::Event| event.socket.join("tenant"));
+    /// ```
+    pub fn namespaces(
+        &mut self,
+        accept: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> &mut NamespaceBuilder {
+        let entry = (Box::new(accept) as Predicate, NamespaceBuilder::new());
+        &mut self.on_demand.push_mut(entry).1
+    }
+
+    /// Checks everything and makes the server.
+    ///
+    /// # Errors
+    ///
+    /// When an option makes no sense, an event has two handlers, or a handler asks for a
+    /// [`State`](crate::State) that nobody gave.
+    pub fn build(self) -> Result<Io, BuildError> {
+        check(&self.config)?;
+        let config = Arc::new(self.config);
+        let metrics = self.io.metrics_arc();
+        let states = &self.states;
+        let has_state = |kind| states.has(kind);
+        let mut fixed = Vec::new();
+        for (name, builder) in self.fixed {
+            if name.as_str().contains(',') || name.as_str().len() > MAX_NAME {
+                return Err(BuildError::InvalidNamespace(name.as_str().into()));
+            }
+            let handlers = builder.build(has_state)?;
+            fixed.push(Arc::new(namespace::Inner::new(
+                name,
+                handlers,
+                false,
+                Arc::clone(&config),
+                Arc::clone(metrics),
+            )));
+        }
+        let mut on_demand = Vec::new();
+        for (accept, builder) in self.on_demand {
+            on_demand.push(OnDemand {
+                accept,
+                handlers: builder.build(has_state)?,
+            });
+        }
+        self.io.complete(Built {
+            config,
+            states: self.states,
+            fixed,
+            on_demand,
+            made: RwLock::default(),
+        });
+        Ok(self.io)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("namespaces", &self.fixed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a server cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option has a value that makes no sense; the text says which and why.
+    InvalidOption(&'static str),
+    /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes.
+    InvalidNamespace(String),
+    /// Two handlers for one event, or two of something there is one of.
+    DuplicateHandler(String),
+    /// A handler for an event that clients cannot send. For new clients there is
+    /// [`on_connect`](crate::NamespaceBuilder::on_connect).
+    ReservedEvent(String),
+    /// A handler asks for a [`State`](crate::State) of this type, and nobody gave one.
+    MissingState(&'static str),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
+            Self::InvalidNamespace(name) => write!(f, "invalid namespace `{name}`"),
+            Self::DuplicateHandler(event) => write!(f, "two handlers for `{event}`"),
+            Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),
+            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+fn check(config: &Config) -> Result<(), BuildError> {
+    let durations = [
+        (config.ping_interval, "ping_interval is zero"),
+        (config.ping_timeout, "ping_timeout is zero"),
+        (config.upgrade_timeout, "upgrade_timeout is zero"),
+        (config.connect_timeout, "connect_timeout is zero"),
+        (config.header_timeout, "header_timeout is zero"),
+        (config.body_timeout, "body_timeout is zero"),
+        (config.message_timeout, "message_timeout is zero"),
+        (config.ack_timeout, "ack_timeout is zero"),
+    ];
+    let sizes = [
+        (config.max_payload, "max_payload is zero"),
+        (config.outbox_bytes, "outbox_bytes is zero"),
+        (config.max_in_flight, "max_in_flight is zero"),
+        (
+            config.max_namespaces_per_connection,
+            "max_namespaces_per_connection is zero",
+        ),
+        (config.max_fragments as usize, "max_fragments is zero"),
+    ];
+    let wrong = durations
+        .into_iter()
+        .find(|(value, _)| *value == Duration::ZERO);
+    let wrong = wrong.map(|(_, what)| what);
+    let wrong = wrong.or_else(|| {
+        sizes
+            .into_iter()
+            .find(|(n, _)| *n == 0)
+            .map(|(_, what)| what)
+    });
+    if let Some(what) = wrong {
+        return Err(BuildError::InvalidOption(what));
+    }
+    if config.transports.is_empty() {
+        return Err(BuildError::InvalidOption("transports is empty"));
+    }
+    if !config.path.starts_with('/') {
+        return Err(BuildError::InvalidOption(
+            "path does not begin with a slash",
+        ));
+    }
+    Ok(())
+}
+
+const MAX_NAME: usize = 256;

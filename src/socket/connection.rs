@@ -1,0 +1,704 @@
+//! One client: its packets in, the sockets they are for, the handlers that wait.
+//!
+//! A [`Connection`] belongs to the task of its Engine.IO session, so nothing in it is locked. What
+//! its sockets must reach from elsewhere is [`Shared`].
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use roomcast_protocol::{
+    DecodeError,
+    engine::{CloseReason, Message},
+    socket::{Decoder, Kind, Limits, Nsp, Packet, encode},
+};
+
+use super::{
+    Io,
+    admission::{Admission, Decision},
+    connect::Connect,
+    event::Name,
+    handlers::Handlers,
+    id::SocketId,
+    reason::DisconnectReason,
+    refusal::Refusal,
+    running::{Call, Running},
+    socket::{self, Socket},
+};
+use crate::{
+    auth::Principal,
+    engine::{Application, Handshake, Mode, Outbox},
+    metrics::Counter,
+};
+
+/// What the sockets of one connection share.
+pub(crate) struct Shared {
+    outbox: Outbox,
+    handshake: Arc<Handshake>,
+    sockets: Mutex<Vec<Weak<socket::Inner>>>,
+}
+
+impl Shared {
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    pub(crate) fn handshake(&self) -> &Handshake {
+        &self.handshake
+    }
+
+    /// The connected sockets, one for each namespace.
+    pub(crate) fn sockets(&self) -> Vec<Socket> {
+        self.sockets
+            .lock()
+            .iter()
+            .filter_map(Socket::upgrade)
+            .collect()
+    }
+
+    pub(crate) fn forget(&self, socket: &Socket) {
+        self.sockets.lock().retain(|known| !socket.is(known));
+    }
+}
+
+/// The state of one session.
+pub(crate) struct Connection {
+    io: Io,
+    shared: Arc<Shared>,
+    decoder: Decoder,
+    seats: Vec<Seat>,
+    /// Made for the first that waits, dropped with the last.
+    jobs: Option<FuturesUnordered<Job>>,
+    /// Handlers among the jobs.
+    running: usize,
+    /// Events for which there was no room among the running; in the order they came.
+    parked: VecDeque<Parked>,
+    /// Of all parked events, those in lanes included.
+    parked_events: usize,
+    parked_bytes: usize,
+    /// By when a first namespace must be joined.
+    connect_by: Option<Instant>,
+    /// By when the attachments of a packet must be there.
+    attach_by: Option<Instant>,
+    /// Why it ends, if that is more than the engine knows.
+    reason: Option<DisconnectReason>,
+}
+
+/// A namespace that the client is in, or wants into.
+struct Seat {
+    nsp: Nsp,
+    place: Place,
+}
+
+enum Place {
+    /// Somebody is being asked.
+    Waiting,
+    /// There is, or was, a socket. One that the server has disconnected keeps its seat: the client
+    /// may send to it until it knows.
+    Taken {
+        socket: Socket,
+        /// Events to be handled serially that wait for the one at work; `None`: none is.
+        lane: Option<VecDeque<Parked>>,
+        /// When the principal is not valid any more.
+        expires: Option<Instant>,
+    },
+}
+
+/// An event that waits for its turn.
+struct Parked {
+    socket: Socket,
+    handler: Option<u32>,
+    is_serial: bool,
+    packet: Packet,
+}
+
+impl Parked {
+    fn bytes(&self) -> usize {
+        let args = &self.packet.args;
+        args.iter().map(<[u8]>::len).sum::<usize>()
+            + args
+                .attachments()
+                .iter()
+                .map(bytes::Bytes::len)
+                .sum::<usize>()
+    }
+}
+
+/// Something that waits inside the connection's task.
+enum Job {
+    Handler(Running),
+    Admission(Admission),
+}
+
+enum Done {
+    Handler(Option<SocketId>),
+    Admission(Connect, Arc<Handlers>, Decision),
+}
+
+impl Future for Job {
+    type Output = Done;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+        match self.get_mut() {
+            Self::Handler(running) => Pin::new(running).poll(cx).map(Done::Handler),
+            Self::Admission(admission) => admission
+                .poll(cx)
+                .map(|(connect, handlers, decision)| Done::Admission(connect, handlers, decision)),
+        }
+    }
+}
+
+impl Application for Io {
+    type Connection = Connection;
+
+    fn open(
+        self: &Arc<Self>,
+        session: Outbox,
+        handshake: Arc<Handshake>,
+        now: Instant,
+    ) -> Connection {
+        self.keep_runtime();
+        let config = self.config();
+        Connection {
+            io: Self::clone(self),
+            shared: Arc::new(Shared {
+                outbox: session,
+                handshake,
+                sockets: Mutex::default(),
+            }),
+            decoder: Decoder::new(Limits {
+                max_attachments: config.max_attachments,
+                max_bytes: config
+                    .max_payload
+                    .saturating_mul(config.max_attachments.max(1)),
+                ..Limits::default()
+            }),
+            seats: Vec::new(),
+            jobs: None,
+            running: 0,
+            parked: VecDeque::new(),
+            parked_events: 0,
+            parked_bytes: 0,
+            connect_by: Some(now + config.connect_timeout),
+            attach_by: None,
+            reason: None,
+        }
+    }
+
+    fn message(
+        &self,
+        connection: &mut Connection,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        connection.message(message, now)
+    }
+
+    fn poll(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        connection.poll(cx)
+    }
+
+    fn poll_timeout(&self, connection: &Connection) -> Option<Instant> {
+        connection.poll_timeout()
+    }
+
+    fn handle_timeout(&self, connection: &mut Connection, now: Instant) -> Result<(), CloseReason> {
+        connection.handle_timeout(now)
+    }
+
+    fn upgraded(&self, _: &mut Connection) {}
+
+    fn close(&self, mut connection: Connection, reason: CloseReason) {
+        connection.reason.get_or_insert_with(|| reason.into());
+        drop(connection);
+    }
+}
+
+impl Connection {
+    fn message(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
+        let packet = match message {
+            Message::Text(text) => self.decoder.text(text),
+            Message::Binary(data) => self.decoder.binary(data),
+        };
+        match packet {
+            Ok(Some(packet)) => {
+                self.attach_by = None;
+                self.packet(packet, now)
+            }
+            Ok(None) => {
+                self.attach_by
+                    .get_or_insert_with(|| now + self.io.config().message_timeout);
+                Ok(())
+            }
+            Err(error) => Err(self.undecodable(error)),
+        }
+    }
+
+    fn packet(&mut self, packet: Packet, now: Instant) -> Result<(), CloseReason> {
+        match packet.kind {
+            Kind::Event => self.event(packet),
+            Kind::Ack => self.ack(&packet),
+            Kind::Connect => self.connect(&packet, now),
+            Kind::Disconnect => self.disconnect(&packet.nsp),
+            Kind::ConnectError => Err(self.misplaced()),
+        }
+    }
+
+    /// A client asks to be let in.
+    fn connect(&mut self, packet: &Packet, now: Instant) -> Result<(), CloseReason> {
+        match self.seats.iter().position(|seat| seat.nsp == packet.nsp) {
+            Some(position) => match &self.seats.get(position).map(|seat| &seat.place) {
+                Some(Place::Taken { socket, .. }) if !socket.is_connected() => {
+                    self.clear_seat(position);
+                }
+                Some(Place::Taken { .. } | Place::Waiting) | None => return Err(self.misplaced()),
+            },
+            None if self.seats.len() >= self.io.config().max_namespaces_per_connection => {
+                self.clear_disconnected();
+            }
+            None => {}
+        }
+        let Some(handlers) = self.io.handlers_for(packet.nsp.as_str()) else {
+            self.refuse(&packet.nsp, &Refusal::new("", "Invalid namespace"));
+            return Ok(());
+        };
+        if self.seats.len() >= self.io.config().max_namespaces_per_connection {
+            self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));
+            return Ok(());
+        }
+        // The packet's own name would keep the bytes of the packet.
+        let nsp = Nsp::from(packet.nsp.as_str());
+        let shared = Arc::clone(&self.shared);
+        let connect = Connect::new(self.io.clone(), nsp.clone(), shared, packet.args.clone());
+        self.seats.push(Seat {
+            nsp,
+            place: Place::Waiting,
+        });
+        if handlers.is_open() {
+            self.admit(&connect, &handlers, &connect.shared_principal(), now);
+            return Ok(());
+        }
+        let mut admission = Admission::new(handlers, connect);
+        match admission.poll_now() {
+            Poll::Ready((connect, handlers, decision)) => {
+                self.decided(&connect, &handlers, decision, now);
+            }
+            Poll::Pending => self.wait_for(Job::Admission(admission)),
+        }
+        Ok(())
+    }
+
+    fn decided(
+        &mut self,
+        connect: &Connect,
+        handlers: &Arc<Handlers>,
+        decision: Decision,
+        now: Instant,
+    ) {
+        match decision {
+            Ok(principal) => self.admit(connect, handlers, &principal, now),
+            Err(refusal) => {
+                self.seats.retain(|seat| seat.nsp != *connect.nsp());
+                self.refuse(connect.nsp(), &refusal);
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        connect: &Connect,
+        handlers: &Arc<Handlers>,
+        principal: &Arc<Principal>,
+        now: Instant,
+    ) {
+        let socket = loop {
+            let namespace = match self.io.namespace_to_enter(connect.nsp(), handlers) {
+                Ok(namespace) => namespace,
+                Err(refusal) => {
+                    self.seats.retain(|seat| seat.nsp != *connect.nsp());
+                    self.refuse(connect.nsp(), &refusal);
+                    return;
+                }
+            };
+            let socket = Socket::new(
+                self.io.clone(),
+                Arc::clone(&namespace),
+                Arc::clone(&self.shared),
+                Arc::clone(principal),
+                connect.payload().clone(),
+            );
+            // Known to its connection first, so that whoever finds it can close all of it.
+            self.shared.sockets.lock().push(socket.downgrade());
+            if namespace.admit(&socket) {
+                break socket;
+            }
+            // Its last socket has just left; the next look-up makes a new one.
+            self.shared.forget(&socket);
+            self.io.take_down(&namespace);
+        };
+        self.io.metrics().count(Counter::SocketsConnected);
+        self.connect_by = None;
+        if let Some(seat) = self
+            .seats
+            .iter_mut()
+            .find(|seat| seat.nsp == *connect.nsp())
+        {
+            seat.place = Place::Taken {
+                socket: socket.clone(),
+                lane: None,
+                expires: expiry(principal, now),
+            };
+        }
+        for handler in &handlers.connect {
+            let call = Call::own(&socket, "connect");
+            if let Some(running) = call.start(&**handler, connect.payload().clone()) {
+                self.run(running);
+            }
+        }
+    }
+
+    fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
+        self.io.metrics().count(Counter::SocketsRefused);
+        let data = refusal
+            .connect_data()
+            .and_then(|data| serde_json::value::to_raw_value(&data).ok());
+        match encode::connect_error(nsp.as_str(), refusal.message(), data.as_deref()) {
+            Ok(frame) => {
+                let _ = self.shared.outbox.push(&frame, Mode::Reliable);
+            }
+            Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
+        }
+    }
+
+    /// A client leaves a namespace.
+    fn disconnect(&mut self, nsp: &Nsp) -> Result<(), CloseReason> {
+        let position = self.seats.iter().position(|seat| seat.nsp == *nsp);
+        let seat = position.and_then(|position| self.seats.get(position));
+        match (position, seat.map(|seat| &seat.place)) {
+            (Some(position), Some(Place::Taken { socket, .. })) => {
+                socket.close(DisconnectReason::ClientNamespaceDisconnect);
+                self.clear_seat(position);
+                Ok(())
+            }
+            (_, Some(Place::Waiting) | None) | (None, _) => Err(self.misplaced()),
+        }
+    }
+
+    /// A client answers something.
+    fn ack(&mut self, packet: &Packet) -> Result<(), CloseReason> {
+        let Some(socket) = self.socket(&packet.nsp) else {
+            return Err(self.misplaced());
+        };
+        let metrics = socket.metrics();
+        let known = packet.id.is_some_and(|id| {
+            socket.acks().resolve(id, &packet.args, metrics)
+                || socket
+                    .namespace_inner()
+                    .questions
+                    .resolve(id, socket.id(), &packet.args)
+        });
+        if !known {
+            metrics.count(Counter::AcksUnknown);
+        }
+        Ok(())
+    }
+
+    /// Something happens at a client.
+    fn event(&mut self, packet: Packet) -> Result<(), CloseReason> {
+        let seat = self.seats.iter_mut().find(|seat| seat.nsp == packet.nsp);
+        let Some(Place::Taken { socket, lane, .. }) = seat.map(|seat| &mut seat.place) else {
+            return Err(self.misplaced());
+        };
+        if !socket.is_connected() {
+            return Ok(());
+        }
+        let handlers = &socket.namespace_inner().handlers;
+        let handler = handlers.find(packet.event_name());
+        let is_serial = handler
+            .and_then(|position| handlers.event(position))
+            .is_some_and(|registered| registered.is_serial);
+        let event = Parked {
+            socket: socket.clone(),
+            handler,
+            is_serial,
+            packet,
+        };
+        match lane {
+            Some(lane) if is_serial => {
+                lane.push_back(event);
+                let bytes = lane.back().map_or(0, Parked::bytes);
+                self.count_parked(bytes)
+            }
+            _ if self.running >= self.io.config().max_in_flight => {
+                if is_serial {
+                    *lane = Some(VecDeque::new());
+                }
+                let bytes = event.bytes();
+                self.parked.push_back(event);
+                self.count_parked(bytes)
+            }
+            lane => {
+                if is_serial {
+                    *lane = Some(VecDeque::new());
+                }
+                let socket = is_serial.then(|| event.socket.id());
+                if !self.start(event)
+                    && let Some(id) = socket
+                {
+                    self.free_lane(id);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn count_parked(&mut self, bytes: usize) -> Result<(), CloseReason> {
+        let config = self.io.config();
+        // One event is always taken, like one packet by an outbox.
+        let is_first = self.parked_events == 0;
+        self.parked_events += 1;
+        self.parked_bytes += bytes;
+        let fits = self.parked_events <= config.max_parked_events
+            && (is_first || self.parked_bytes <= config.outbox_bytes);
+        if fits {
+            Ok(())
+        } else {
+            Err(CloseReason::Overflow)
+        }
+    }
+
+    fn count_unparked(&mut self, event: &Parked) {
+        self.parked_events -= 1;
+        self.parked_bytes -= event.bytes();
+    }
+
+    /// Starts the handlers of an event. `true`: its own one waits.
+    fn start(&mut self, event: Parked) -> bool {
+        let Parked {
+            socket,
+            handler,
+            is_serial,
+            packet,
+        } = event;
+        if !socket.is_connected() {
+            return false;
+        }
+        let handlers = Arc::clone(&socket.namespace_inner().handlers);
+        let name = match handler {
+            Some(position) => Name::Registered(position),
+            None if handlers.any.is_empty() && handlers.fallback.is_none() => {
+                socket.metrics().count(Counter::EventsUnhandled);
+                return false;
+            }
+            None => Name::Wire(packet.event_name().into()),
+        };
+        for watcher in &handlers.any {
+            let call = Call {
+                socket: socket.clone(),
+                name: name.clone(),
+                id: None,
+                is_serial: false,
+            };
+            if let Some(running) = call.start(&**watcher, packet.args.clone()) {
+                self.run(running);
+            }
+        }
+        let registered = handler.and_then(|position| handlers.event(position));
+        let own = registered
+            .map(|registered| registered.handler())
+            .or(handlers.fallback.as_deref());
+        let Some(own) = own else {
+            socket.metrics().count(Counter::EventsUnhandled);
+            return false;
+        };
+        socket.metrics().count(Counter::EventsHandled);
+        let call = Call {
+            socket,
+            name,
+            id: packet.id,
+            is_serial,
+        };
+        match call.start(own, packet.args) {
+            Some(running) => {
+                self.run(running);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn run(&mut self, running: Running) {
+        self.running += 1;
+        self.wait_for(Job::Handler(running));
+    }
+
+    fn wait_for(&mut self, job: Job) {
+        self.jobs.get_or_insert_default().push(job);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        while let Some(jobs) = &mut self.jobs {
+            match jobs.poll_next_unpin(cx) {
+                Poll::Ready(Some(Done::Handler(serial))) => {
+                    self.running -= 1;
+                    if let Some(id) = serial {
+                        self.free_lane(id);
+                    }
+                    self.unpark();
+                }
+                Poll::Ready(Some(Done::Admission(connect, handlers, decision))) => {
+                    let now = tokio::time::Instant::now().into_std();
+                    self.decided(&connect, &handlers, decision, now);
+                }
+                Poll::Ready(None) => self.jobs = None,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The serial event at work on a socket has ended: the next ones may start.
+    fn free_lane(&mut self, id: SocketId) {
+        loop {
+            let lane = self
+                .seats
+                .iter_mut()
+                .find_map(|seat| match &mut seat.place {
+                    Place::Taken { socket, lane, .. } if socket.id() == id => Some(lane),
+                    Place::Taken { .. } | Place::Waiting => None,
+                });
+            let Some(lane) = lane else {
+                return;
+            };
+            let Some(event) = lane.as_mut().and_then(VecDeque::pop_front) else {
+                *lane = None;
+                return;
+            };
+            if self.running >= self.io.config().max_in_flight {
+                self.parked.push_back(event);
+                return;
+            }
+            self.count_unparked(&event);
+            if self.start(event) {
+                return;
+            }
+        }
+    }
+
+    /// Starts parked events while there is room for them.
+    fn unpark(&mut self) {
+        while self.running < self.io.config().max_in_flight {
+            let Some(event) = self.parked.pop_front() else {
+                return;
+            };
+            self.count_unparked(&event);
+            let serial = event.is_serial.then(|| event.socket.id());
+            if !self.start(event)
+                && let Some(id) = serial
+            {
+                self.free_lane(id);
+            }
+        }
+    }
+
+    fn socket(&self, nsp: &Nsp) -> Option<&Socket> {
+        self.seats.iter().find_map(|seat| match &seat.place {
+            Place::Taken { socket, .. } if seat.nsp == *nsp => Some(socket),
+            Place::Taken { .. } | Place::Waiting => None,
+        })
+    }
+
+    /// Forgets a namespace, with the events that wait in its lane.
+    fn clear_seat(&mut self, position: usize) {
+        let seat = self.seats.swap_remove(position);
+        if let Place::Taken {
+            lane: Some(lane), ..
+        } = seat.place
+        {
+            for event in &lane {
+                self.count_unparked(event);
+            }
+        }
+    }
+
+    fn clear_disconnected(&mut self) {
+        let is_over = |seat: &Seat| match &seat.place {
+            Place::Taken { socket, .. } => !socket.is_connected(),
+            Place::Waiting => false,
+        };
+        while let Some(position) = self.seats.iter().position(is_over) {
+            self.clear_seat(position);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let expiries = self.seats.iter().filter_map(|seat| match seat.place {
+            Place::Taken { expires, .. } => expires,
+            Place::Waiting => None,
+        });
+        expiries.chain(self.connect_by).chain(self.attach_by).min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), CloseReason> {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_due(self.connect_by) {
+            return Err(self.misplaced());
+        }
+        if is_due(self.attach_by) {
+            return Err(self.undecodable(DecodeError::IllegalAttachments));
+        }
+        for seat in &mut self.seats {
+            if let Place::Taken {
+                socket, expires, ..
+            } = &mut seat.place
+                && is_due(*expires)
+            {
+                *expires = None;
+                socket.disconnect(false);
+            }
+        }
+        Ok(())
+    }
+
+    /// A packet that is valid but out of place, or none where one was due.
+    fn misplaced(&mut self) -> CloseReason {
+        self.reason = Some(DisconnectReason::ForcedServerClose);
+        CloseReason::ForcedClose
+    }
+
+    fn undecodable(&self, error: DecodeError) -> CloseReason {
+        self.io.metrics().count(Counter::SocketPacketErrors);
+        tracing::debug!(session = ?self.shared.outbox.sid(), %error, "a packet cannot be decoded");
+        CloseReason::ForcedClose
+    }
+}
+
+/// However a session ends, its sockets end with it.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let reason = self.reason.unwrap_or(DisconnectReason::TransportError);
+        for seat in &self.seats {
+            if let Place::Taken { socket, .. } = &seat.place {
+                socket.close(reason);
+            }
+        }
+        let jobs = self.jobs.take().into_iter().flatten();
+        let handlers = jobs.filter_map(|job| match job {
+            Job::Handler(running) => Some(running),
+            Job::Admission(_) => None,
+        });
+        self.io.detach(handlers.collect());
+    }
+}
+
+/// When a principal ends, on the clock of the connection.
+fn expiry(principal: &Principal, now: Instant) -> Option<Instant> {
+    let left = principal.expires_at?.duration_since(jiff::Timestamp::now());
+    Some(now + Duration::try_from(left).unwrap_or(Duration::ZERO))
+}

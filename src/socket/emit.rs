@@ -1,0 +1,452 @@
+//! Sending: what, to whom, and what became of it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use roomcast_protocol::{
+    Frame,
+    socket::{Argument, Arguments, EncodeError, encode},
+};
+
+use super::{
+    ack::{AckError, AckFuture, Asked},
+    acks::{Acks, Question},
+    id::IdSet,
+    namespace,
+    room::{IntoRooms, RoomName},
+    rooms::{Except, Tally},
+    socket::{JoinError, Socket},
+};
+use crate::engine::Mode;
+
+/// What became of an event, by number of recipients. Nothing waits for the clients themselves.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Emitted {
+    /// It waits to be written to these.
+    pub queued: usize,
+    /// It was volatile and these were too slow.
+    pub dropped: usize,
+    /// It did not fit into what may wait for these; they are being closed.
+    pub overflowed: usize,
+    /// These had just been closed.
+    pub closed: usize,
+    /// Why it went nowhere: it could not be encoded.
+    pub error: Option<EncodeError>,
+}
+
+impl Emitted {
+    /// For who must know that the event is on its way to somebody.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be encoded, and when the only recipients were closed or overflowed.
+    pub fn ok(self) -> Result<Self, EmitError> {
+        match self.error {
+            Some(error) => Err(EmitError::Encode(error)),
+            None if self.queued == 0 && self.closed + self.overflowed > 0 => Err(EmitError::Closed),
+            None => Ok(self),
+        }
+    }
+
+    fn failed(event: &str, error: EncodeError) -> Self {
+        tracing::error!(event, %error, "an event cannot be encoded");
+        Self {
+            error: Some(error),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Tally> for Emitted {
+    fn from(tally: Tally) -> Self {
+        Self {
+            queued: tally.queued,
+            dropped: tally.dropped,
+            overflowed: tally.overflowed,
+            closed: tally.closed,
+            error: None,
+        }
+    }
+}
+
+/// Why an event went to nobody.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// Whoever should have got it is gone.
+    Closed,
+    /// It cannot be encoded.
+    Encode(EncodeError),
+    /// As many broadcasts wait for acknowledgements as
+    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
+    TooManyPending,
+}
+
+impl fmt::Display for EmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "socket has been disconnected",
+            Self::Encode(_) => "the event cannot be encoded",
+            Self::TooManyPending => "too many acknowledgements are outstanding",
+        })
+    }
+}
+
+impl std::error::Error for EmitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Encode(error) => Some(error),
+            Self::Closed | Self::TooManyPending => None,
+        }
+    }
+}
+
+/// How an event is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags {
+    mode: Mode,
+    compress: bool,
+    timeout: Option<Duration>,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Reliable,
+            compress: true,
+            timeout: None,
+        }
+    }
+}
+
+impl Flags {
+    fn encode(
+        self,
+        nsp: &str,
+        id: Option<u64>,
+        event: &str,
+        args: &impl Arguments,
+    ) -> Result<Frame, EncodeError> {
+        let frame = encode::event(nsp, id, event, args)?;
+        Ok(if self.compress {
+            frame
+        } else {
+            frame.with_compress(false)
+        })
+    }
+}
+
+/// Many sockets of one namespace, and how to send to them.
+///
+/// Made by [`Io::to`](crate::Io::to), [`Namespace::to`](crate::Namespace::to),
+/// [`Socket::to`](crate::Socket::to) and their like. Every method narrows or widens it and hands it
+/// on; the last one uses it:
+///
+/// ```no_run
+/// # fn example(io: roomcast::Io) {
+/// io.of("/admin").to("ops").to("on-call").except("muted").emit("alert", "disk is full");
+/// # }
+/// ```
+///
+/// Named rooms are a union in which every socket counts once. Without a named room it is the whole
+/// namespace.
+#[derive(Clone, Debug)]
+#[must_use = "it only sends when something is emitted"]
+pub struct Broadcast<'a> {
+    namespace: Option<Arc<namespace::Inner>>,
+    sender: Option<&'a Socket>,
+    to: Target<'a>,
+    except: Vec<RoomName<'a>>,
+    flags: Flags,
+}
+
+/// The rooms of a broadcast.
+#[derive(Clone, Debug)]
+pub(crate) enum Target<'a> {
+    /// The whole namespace.
+    All,
+    One(RoomName<'a>),
+    /// Maybe none, which reaches nobody.
+    Many(Vec<RoomName<'a>>),
+}
+
+impl<'a> Target<'a> {
+    fn add(self, room: RoomName<'a>) -> Self {
+        match self {
+            Self::All => Self::One(room),
+            Self::One(first) => Self::Many(vec![first, room]),
+            Self::Many(mut rooms) => {
+                rooms.push(room);
+                Self::Many(rooms)
+            }
+        }
+    }
+}
+
+impl<'a> Broadcast<'a> {
+    pub(crate) fn new(namespace: Option<Arc<namespace::Inner>>) -> Self {
+        Self {
+            namespace,
+            sender: None,
+            to: Target::All,
+            except: Vec::new(),
+            flags: Flags::default(),
+        }
+    }
+
+    pub(crate) fn from_sender(sender: &'a Socket) -> Self {
+        Self {
+            sender: Some(sender),
+            ..Self::new(Some(Arc::clone(sender.namespace_inner())))
+        }
+    }
+
+    /// Adds rooms.
+    pub fn to(mut self, rooms: impl IntoRooms<'a>) -> Self {
+        let mut to = match self.to {
+            Target::All => None,
+            named @ (Target::One(_) | Target::Many(_)) => Some(named),
+        };
+        rooms.each(|room| to = Some(to.take().unwrap_or(Target::All).add(room)));
+        self.to = to.unwrap_or(Target::Many(Vec::new()));
+        self
+    }
+
+    /// Adds rooms, as [`to`](Self::to) does.
+    pub fn in_(self, rooms: impl IntoRooms<'a>) -> Self {
+        self.to(rooms)
+    }
+
+    /// Takes out whoever is in one of these rooms.
+    pub fn except(mut self, rooms: impl IntoRooms<'a>) -> Self {
+        rooms.each(|room| self.except.push(room));
+        self
+    }
+
+    /// Lets the event be lost to a client that is too slow for it, or between two polls.
+    pub fn volatile(mut self) -> Self {
+        self.flags.mode = Mode::Volatile;
+        self
+    }
+
+    /// Says whether the event may be compressed. Default `true`.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.flags.compress = compress;
+        self
+    }
+
+    /// Keeps the event on this node, which is the only one as long as there is no cluster.
+    pub fn local(self) -> Self {
+        self
+    }
+
+    /// Says how long acknowledgements may take. Default
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends an event to all of them.
+    ///
+    /// `args` is anything that can be serialised; a tuple is several arguments, `()` is none. It is
+    /// encoded once. All members of one room get what is sent to it in one order.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
+        let Some(namespace) = &self.namespace else {
+            return Emitted::default();
+        };
+        match self
+            .flags
+            .encode(namespace.name.as_str(), None, event, &args)
+        {
+            Ok(frame) => {
+                let except = self.excepted(namespace);
+                namespace
+                    .broadcast(&self.to, &frame, self.flags.mode, &except, |_| ())
+                    .into()
+            }
+            Err(error) => Emitted::failed(event, error),
+        }
+    }
+
+    /// Sends an event to all of them and asks each for an acknowledgement of type `R`: one value,
+    /// or [`Args`](crate::Args) for all that a client answers with.
+    pub async fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
+        let Some(namespace) = &self.namespace else {
+            return Acks::failed(None);
+        };
+        let config = namespace.config();
+        let timeout = self.flags.timeout.unwrap_or(config.ack_timeout);
+        let id = namespace.next_ack_id();
+        let frame = match self
+            .flags
+            .encode(namespace.name.as_str(), Some(id), event, &args)
+        {
+            Ok(frame) => frame,
+            Err(error) => return Acks::failed(Emitted::failed(event, error).ok().err()),
+        };
+        match Question::open(namespace, id, timeout, config.max_pending_acks) {
+            Ok(question) => {
+                let except = self.excepted(namespace);
+                let mut recipients = question.collect();
+                let each = |id| recipients.add(id);
+                let _ = namespace.broadcast(&self.to, &frame, self.flags.mode, &except, each);
+                drop(recipients);
+                Acks::asked(question)
+            }
+            Err(error) => Acks::failed(Some(error)),
+        }
+    }
+
+    /// How many sockets these are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match (&self.namespace, &self.to) {
+            (None, _) => 0,
+            (Some(namespace), Target::All) if self.except.is_empty() && self.sender.is_none() => {
+                namespace.len()
+            }
+            (Some(namespace), _) => self.ids(namespace).len(),
+        }
+    }
+
+    /// The sockets themselves.
+    pub async fn sockets(&self) -> Vec<Socket> {
+        self.local_sockets()
+    }
+
+    /// Lets all of them join rooms. One that may not, for it is in too many, is left out.
+    pub fn join<'r>(&self, rooms: impl IntoRooms<'r>) {
+        let mut names = Vec::new();
+        rooms.each(|room| names.push(room.into_room()));
+        for socket in self.local_sockets() {
+            let joined: Result<(), JoinError> = socket.join(&names);
+            if let Err(error) = joined {
+                tracing::warn!(socket = %socket.id(), %error, "a socket cannot join");
+            }
+        }
+    }
+
+    /// Lets all of them leave rooms.
+    pub fn leave<'r>(&self, rooms: impl IntoRooms<'r>) {
+        let mut names = Vec::new();
+        rooms.each(|room| names.push(room.into_room()));
+        for socket in self.local_sockets() {
+            socket.leave(&names);
+        }
+    }
+
+    /// Disconnects all of them from the namespace, or closes their connections with all namespaces
+    /// on them. See [`Socket::disconnect`](crate::Socket::disconnect).
+    pub fn disconnect(&self, close: bool) {
+        for socket in self.local_sockets() {
+            socket.disconnect(close);
+        }
+    }
+
+    fn local_sockets(&self) -> Vec<Socket> {
+        let Some(namespace) = &self.namespace else {
+            return Vec::new();
+        };
+        let ids = self.ids(namespace);
+        namespace.sockets_of(&ids)
+    }
+
+    fn ids(&self, namespace: &namespace::Inner) -> IdSet {
+        let mut ids = namespace.ids(&self.to);
+        if self.sender.is_some() || !self.except.is_empty() {
+            let except = self.excepted(namespace);
+            ids.retain(|id| !except.has(*id));
+        }
+        ids
+    }
+
+    fn excepted(&self, namespace: &namespace::Inner) -> Except {
+        let others = (!self.except.is_empty()).then(|| {
+            let mut ids = IdSet::default();
+            for room in &self.except {
+                namespace.collect(room, &mut ids);
+            }
+            ids
+        });
+        Except {
+            sender: self.sender.map(Socket::id),
+            others,
+        }
+    }
+}
+
+/// One socket, and how to send to it.
+///
+/// Made by [`Socket::timeout`](crate::Socket::timeout),
+/// [`Socket::volatile`](crate::Socket::volatile) and [`Socket::compress`](crate::Socket::compress).
+#[derive(Clone, Copy, Debug)]
+#[must_use = "it only sends when something is emitted"]
+pub struct Direct<'a> {
+    socket: &'a Socket,
+    flags: Flags,
+}
+
+impl<'a> Direct<'a> {
+    pub(crate) fn new(socket: &'a Socket) -> Self {
+        Self {
+            socket,
+            flags: Flags::default(),
+        }
+    }
+
+    /// Lets the event be lost if the client is too slow for it, or between two polls.
+    pub fn volatile(mut self) -> Self {
+        self.flags.mode = Mode::Volatile;
+        self
+    }
+
+    /// Says whether the event may be compressed. Default `true`.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.flags.compress = compress;
+        self
+    }
+
+    /// Says how long the acknowledgement may take. Default
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
+        match self.flags.encode(self.socket.nsp(), None, event, &args) {
+            Ok(frame) => {
+                let mut tally = Tally::default();
+                tally.count(self.socket.push(&frame, self.flags.mode));
+                tally.into()
+            }
+            Err(error) => Emitted::failed(event, error),
+        }
+    }
+
+    /// Sends an event to the client and waits for its acknowledgement.
+    /// See [`Socket::emit_with_ack`](crate::Socket::emit_with_ack).
+    ///
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
+        AckFuture::new(self.ask(event, &args))
+    }
+
+    fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
+        let id = self.socket.namespace_inner().next_ack_id();
+        let frame = self.flags.encode(self.socket.nsp(), Some(id), event, args);
+        let frame = frame.map_err(AckError::Encode)?;
+        let timeout = self
+            .flags
+            .timeout
+            .unwrap_or_else(|| self.socket.io().config().ack_timeout);
+        let asked = Asked::new(self.socket, id, timeout)?;
+        // A frame that does not leave is as good as one that is not answered.
+        let _ = self.socket.push(&frame, self.flags.mode);
+        Ok(asked)
+    }
+}

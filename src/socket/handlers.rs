@@ -1,0 +1,274 @@
+use std::{fmt, pin::Pin, sync::Arc};
+
+use super::{
+    builder::BuildError,
+    connect::Connect,
+    handler::{BoxHandler, Erased, Handler, StateKind, erase},
+    refusal::Refusal,
+    running::Failure,
+};
+use crate::auth::Principal;
+
+/// What a namespace does: who may come in, and what happens to events.
+///
+/// Made by [`Builder::namespace`](crate::Builder::namespace) and
+/// [`Builder::namespaces`](crate::Builder::namespaces), and immutable once the server is built.
+pub struct NamespaceBuilder {
+    pub(crate) handlers: Handlers,
+    states: Vec<StateKind>,
+    error: Option<BuildError>,
+}
+
+/// The handlers of a namespace.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    /// Sorted by name when built.
+    events: Vec<Registered>,
+    pub(crate) connect: Vec<BoxHandler>,
+    pub(crate) disconnecting: Vec<BoxHandler>,
+    pub(crate) disconnect: Vec<BoxHandler>,
+    pub(crate) any: Vec<BoxHandler>,
+    pub(crate) fallback: Option<BoxHandler>,
+    pub(crate) on_error: Option<ErrorHook>,
+    pub(crate) authenticate: Option<Authenticate>,
+    pub(crate) gates: Vec<Gate>,
+}
+
+/// A handler and the event it is for.
+pub(crate) struct Registered {
+    name: Box<str>,
+    pub(crate) is_serial: bool,
+    handler: BoxHandler,
+}
+
+pub(crate) type ErrorHook = Box<dyn Fn(&Failure<'_>) + Send + Sync>;
+pub(crate) type Authenticate = Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>;
+pub(crate) type Gate = Box<dyn Fn(Connect) -> Admission<()> + Send + Sync>;
+pub(crate) type Admission<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
+
+impl NamespaceBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            handlers: Handlers::default(),
+            states: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Says what happens when a client sends the event `name`.
+    ///
+    /// Handlers of one socket start in the order in which its events arrive. One that awaits does
+    /// not keep the next one waiting; [`on_serial`](Self::on_serial) does.
+    ///
+    /// `"disconnecting"` and `"disconnect"` are called when a socket is about to leave its rooms
+    /// and when it has; they may take the
+    /// [`DisconnectReason`](crate::DisconnectReason) as argument, and both may be registered more
+    /// than once.
+    pub fn on<M: 'static>(&mut self, name: &str, handler: impl Handler<M>) -> &mut Self {
+        self.register(name, handler, false)
+    }
+
+    /// Says what happens when a client sends the event `name`, one after the other.
+    ///
+    /// Of all events that a namespace handles serially, a socket has one at work at a time; the
+    /// others wait, in the order in which they have arrived.
+    pub fn on_serial<M: 'static>(&mut self, name: &str, handler: impl Handler<M>) -> &mut Self {
+        self.register(name, handler, true)
+    }
+
+    /// Says what happens when a client has connected, after it was told so. May be called more than
+    /// once; the handlers start in this order.
+    pub fn on_connect<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
+        let handler = self.erase(handler);
+        self.handlers.connect.push(handler);
+        self
+    }
+
+    /// Watches every event before its own handler is started; [`Event::name`](crate::Event::name)
+    /// says which it is. What the handler returns is not an answer to anything.
+    pub fn on_any<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
+        let handler = self.erase(handler);
+        self.handlers.any.push(handler);
+        self
+    }
+
+    /// Handles the events that have no handler of their own, which are ignored otherwise.
+    pub fn fallback<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
+        let handler = self.erase(handler);
+        if self.handlers.fallback.replace(handler).is_some() {
+            self.fail(BuildError::DuplicateHandler("fallback".into()));
+        }
+        self
+    }
+
+    /// Looks at events that failed without anybody to tell: the arguments did not fit, the handler
+    /// returned an error or panicked, and the client asked for no acknowledgement.
+    pub fn on_error(&mut self, hook: impl Fn(&Failure<'_>) + Send + Sync + 'static) -> &mut Self {
+        if self.handlers.on_error.replace(Box::new(hook)).is_some() {
+            self.fail(BuildError::DuplicateHandler("on_error".into()));
+        }
+        self
+    }
+
+    /// Finds out who a client is, before all gates. Everything later sees the
+    /// [`Principal`]. Without it everybody is [`Principal::anonymous`].
+    ///
+    /// ```
+    /// use roomcast::{Connect, Io, Refusal, auth::Principal};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Auth {
+    ///     token: String,
+    /// }
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").authenticate(async |connect: Connect| match connect.auth::<Auth>() {
+    ///     Ok(auth) if auth.token == "good" => Ok(Principal::new("somebody")),
+    ///     _ => Err(Refusal::new("E_AUTH", "not authorized")),
+    /// });
+    /// ```
+    pub fn authenticate<F, R, E>(&mut self, authenticate: F) -> &mut Self
+    where
+        F: Fn(Connect) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Principal, E>> + Send + 'static,
+        E: Into<Refusal>,
+    {
+        let authenticate: Authenticate = Box::new(move |connect| {
+            let deciding = authenticate(connect);
+            Box::pin(async move { deciding.await.map_err(Into::into) })
+        });
+        if self.handlers.authenticate.replace(authenticate).is_some() {
+            self.fail(BuildError::DuplicateHandler("authenticate".into()));
+        }
+        self
+    }
+
+    /// Lets a client in or not, like a middleware of the official server. Gates are asked in this
+    /// order, each after the one before has let the client pass; the error of one is the client's
+    /// `connect_error`. All of them together have
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout).
+    pub fn gate<F, R, E>(&mut self, gate: F) -> &mut Self
+    where
+        F: Fn(Connect) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Refusal>,
+    {
+        self.handlers.gates.push(Box::new(move |connect| {
+            let deciding = gate(connect);
+            Box::pin(async move { deciding.await.map_err(Into::into) })
+        }));
+        self
+    }
+
+    fn register<M: 'static, H: Handler<M>>(
+        &mut self,
+        name: &str,
+        handler: H,
+        is_serial: bool,
+    ) -> &mut Self {
+        let handler = self.erase(handler);
+        match name {
+            "disconnecting" => self.handlers.disconnecting.push(handler),
+            "disconnect" => self.handlers.disconnect.push(handler),
+            reserved if RESERVED.contains(&reserved) => {
+                self.fail(BuildError::ReservedEvent(reserved.into()));
+            }
+            taken
+                if self
+                    .handlers
+                    .events
+                    .iter()
+                    .any(|known| *known.name == *taken) =>
+            {
+                self.fail(BuildError::DuplicateHandler(taken.into()));
+            }
+            free => self.handlers.events.push(Registered {
+                name: free.into(),
+                is_serial,
+                handler,
+            }),
+        }
+        self
+    }
+
+    fn erase<M: 'static, H: Handler<M>>(&mut self, handler: H) -> BoxHandler {
+        self.states.extend(H::states());
+        erase(handler)
+    }
+
+    fn fail(&mut self, error: BuildError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// The finished handlers, if nothing is wrong with them.
+    pub(crate) fn build(
+        mut self,
+        has_state: impl Fn(StateKind) -> bool,
+    ) -> Result<Arc<Handlers>, BuildError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        if let Some(missing) = self.states.iter().find(|kind| !has_state(**kind)) {
+            return Err(BuildError::MissingState(missing.name));
+        }
+        self.handlers
+            .events
+            .sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(Arc::new(self.handlers))
+    }
+}
+
+impl fmt::Debug for NamespaceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamespaceBuilder")
+            .field(
+                "events",
+                &self
+                    .handlers
+                    .events
+                    .iter()
+                    .map(|e| &e.name)
+                    .collect::<Vec<_>>(),
+            )
+            .finish_non_exhaustive()
+    }
+}
+
+impl Handlers {
+    /// The position of an event's handler.
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        let found = self
+            .events
+            .binary_search_by(|known| (*known.name).cmp(name));
+        found.ok().map(|position| position as u32)
+    }
+
+    pub(crate) fn event(&self, position: u32) -> Option<&Registered> {
+        self.events.get(position as usize)
+    }
+
+    pub(crate) fn name(&self, position: u32) -> &str {
+        self.event(position)
+            .map_or("", |registered| &registered.name)
+    }
+
+    /// Whether a client can be let in without asking anybody.
+    pub(crate) fn is_open(&self) -> bool {
+        self.authenticate.is_none() && self.gates.is_empty()
+    }
+}
+
+impl Registered {
+    pub(crate) fn handler(&self) -> &dyn Erased {
+        &*self.handler
+    }
+}
+
+/// Names for which clients cannot send an event.
+const RESERVED: [&str; 5] = [
+    "connect",
+    "connection",
+    "connect_error",
+    "newListener",
+    "removeListener",
+];

@@ -1,0 +1,43 @@
+//! Socket.IO: namespaces, sockets, rooms, events, acknowledgements.
+//!
+//! A packet's way in is [`connection`] → [`handlers`] → [`running`]; an event's way out is
+//! [`emit`] → [`namespace`] → [`rooms`] → the outboxes of the engine.
+
+mod ack;
+mod acks;
+mod admission;
+mod builder;
+mod connect;
+mod connection;
+mod emit;
+mod event;
+mod handler;
+mod handlers;
+mod id;
+mod io;
+mod namespace;
+mod reason;
+mod refusal;
+mod room;
+mod rooms;
+mod running;
+#[expect(clippy::module_inception, reason = "the two words of the protocol")]
+mod socket;
+mod state;
+
+pub use ack::{AckError, AckFuture};
+pub use acks::Acks;
+pub use builder::{BuildError, Builder};
+pub use connect::Connect;
+pub use emit::{Broadcast, Direct, EmitError, Emitted};
+pub use event::Event;
+pub use handler::{Ack, Answer, Handler, IntoAck, NoAck, Parameter, Reply, State};
+pub use handlers::NamespaceBuilder;
+pub use id::SocketId;
+pub use io::Io;
+pub use namespace::Namespace;
+pub use reason::DisconnectReason;
+pub use refusal::Refusal;
+pub use room::{IntoRooms, Room, RoomName};
+pub use running::Failure;
+pub use socket::{JoinError, Socket};

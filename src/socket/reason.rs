@@ -1,0 +1,129 @@
+use std::fmt;
+
+use roomcast_protocol::engine::CloseReason;
+use serde::{Deserialize, Serialize};
+
+/// Why a socket was disconnected, in the official server's words.
+///
+/// A handler of `disconnecting` or `disconnect` may take it as its argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// The client left the namespace.
+    #[serde(rename = "client namespace disconnect")]
+    ClientNamespaceDisconnect,
+    /// The server called [`Socket::disconnect`](crate::Socket::disconnect), or the principal
+    /// expired.
+    #[serde(rename = "server namespace disconnect")]
+    ServerNamespaceDisconnect,
+    /// The server closed the connection: no namespace joined in time, or a packet that is out of
+    /// place.
+    #[serde(rename = "forced server close")]
+    ForcedServerClose,
+    /// The connection ended, as when a tab is closed or a network is left.
+    #[serde(rename = "transport close")]
+    TransportClose,
+    /// The connection failed.
+    #[serde(rename = "transport error")]
+    TransportError,
+    /// The client answered no ping.
+    #[serde(rename = "ping timeout")]
+    PingTimeout,
+    /// The client sent an invalid Engine.IO packet.
+    #[serde(rename = "parse error")]
+    ParseError,
+    /// The server cut the connection: an invalid Socket.IO packet, or
+    /// [`Socket::drop_connection`](crate::Socket::drop_connection).
+    #[serde(rename = "forced close")]
+    ForcedClose,
+    /// The server stops.
+    #[serde(rename = "server shutting down")]
+    ServerShuttingDown,
+    /// The client was too slow, or sent faster than its events are handled.
+    #[serde(rename = "overflow")]
+    Overflow,
+}
+
+impl DisconnectReason {
+    /// The official server's name of the reason.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientNamespaceDisconnect => "client namespace disconnect",
+            Self::ServerNamespaceDisconnect => "server namespace disconnect",
+            Self::ForcedServerClose => "forced server close",
+            Self::TransportClose => "transport close",
+            Self::TransportError => "transport error",
+            Self::PingTimeout => "ping timeout",
+            Self::ParseError => "parse error",
+            Self::ForcedClose => "forced close",
+            Self::ServerShuttingDown => "server shutting down",
+            Self::Overflow => "overflow",
+        }
+    }
+
+    /// Whether one side meant it: nothing was lost, and a client does not come back by itself.
+    #[must_use]
+    pub const fn is_deliberate(self) -> bool {
+        match self {
+            Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect => true,
+            Self::ForcedServerClose
+            | Self::TransportClose
+            | Self::TransportError
+            | Self::PingTimeout
+            | Self::ParseError
+            | Self::ForcedClose
+            | Self::ServerShuttingDown
+            | Self::Overflow => false,
+        }
+    }
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl From<CloseReason> for DisconnectReason {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::TransportClose => Self::TransportClose,
+            CloseReason::PingTimeout => Self::PingTimeout,
+            CloseReason::ParseError => Self::ParseError,
+            CloseReason::ForcedClose => Self::ForcedClose,
+            CloseReason::ServerShutdown => Self::ServerShuttingDown,
+            CloseReason::Overflow => Self::Overflow,
+            // Reasons that the engine may learn later are failures of the transport.
+            CloseReason::TransportError | _ => Self::TransportError,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DisconnectReason;
+
+    #[test]
+    fn a_reason_is_written_in_the_official_words() {
+        for reason in [
+            DisconnectReason::ClientNamespaceDisconnect,
+            DisconnectReason::ServerNamespaceDisconnect,
+            DisconnectReason::ForcedServerClose,
+            DisconnectReason::TransportClose,
+            DisconnectReason::TransportError,
+            DisconnectReason::PingTimeout,
+            DisconnectReason::ParseError,
+            DisconnectReason::ForcedClose,
+            DisconnectReason::ServerShuttingDown,
+            DisconnectReason::Overflow,
+        ] {
+            let json = serde_json::to_string(&reason).unwrap();
+            assert_eq!(json, format!("\"{reason}\""));
+            assert_eq!(
+                serde_json::from_str::<DisconnectReason>(&json).unwrap(),
+                reason
+            );
+        }
+    }
+}

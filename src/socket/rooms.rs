@@ -1,0 +1,351 @@
+//! Who is in which room, and how one frame reaches all of them.
+//!
+//! A room is a contiguous list of outboxes behind its own mutex, which is held while a broadcast
+//! pushes: two broadcasts never interleave, so all members see them in one order. The sharded map
+//! is only there to find a room by name; neither lock of it is ever held together with a room's.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use roomcast_protocol::Frame;
+
+use super::{
+    id::{IdMap, IdSet, SocketId},
+    room::Room,
+};
+use crate::{
+    engine::{Batch, Mode, Outbox, Push},
+    metrics::{Gauge, Metrics},
+};
+
+/// The rooms of one namespace by name. A room exists while it has members.
+pub(crate) struct Rooms {
+    shards: Box<[Shard]>,
+    metrics: Arc<Metrics>,
+}
+
+type Shard = RwLock<HashMap<Room, Arc<RoomCell>>>;
+
+/// A room: a handle to its members that outlives the name.
+pub(crate) type RoomCell = Mutex<Members>;
+
+impl Rooms {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            metrics,
+        }
+    }
+
+    /// The room of this name, if it has members.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<RoomCell>> {
+        self.shard(name).read().get(name).cloned()
+    }
+
+    /// Adds a member, making the room if it is not there.
+    pub(crate) fn join(&self, room: &Room, id: SocketId, outbox: &Outbox) -> Arc<RoomCell> {
+        loop {
+            let cell = self.find_or_make(room);
+            let mut members = cell.lock();
+            if !members.gone {
+                members.insert(id, outbox.clone());
+                drop(members);
+                return cell;
+            }
+            // The last member left between the look-up and the lock, and whoever took it out is
+            // about to take the name out as well.
+            drop(members);
+            self.forget(room, &cell);
+        }
+    }
+
+    /// Takes a member out, and the room with its last one.
+    pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) {
+        let mut members = cell.lock();
+        members.remove(id);
+        let empty = members.slots.is_empty();
+        members.gone = empty;
+        drop(members);
+        if empty {
+            self.forget(room, cell);
+        }
+    }
+
+    /// Names and sizes of all rooms, in no order.
+    pub(crate) fn sizes(&self) -> Vec<(Room, usize)> {
+        let mut cells = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read();
+            cells.extend(
+                shard
+                    .iter()
+                    .map(|(room, cell)| (room.clone(), Arc::clone(cell))),
+            );
+        }
+        let sized = cells
+            .into_iter()
+            .map(|(room, cell)| (room, cell.lock().len()));
+        sized.filter(|(_, size)| *size > 0).collect()
+    }
+
+    fn find_or_make(&self, room: &Room) -> Arc<RoomCell> {
+        if let Some(cell) = self.find(room.as_str()) {
+            return cell;
+        }
+        match self.shard(room.as_str()).write().entry(room.clone()) {
+            Entry::Occupied(entry) => Arc::clone(entry.get()),
+            Entry::Vacant(entry) => {
+                self.metrics.shift(Gauge::Rooms, 1);
+                Arc::clone(entry.insert(Arc::default()))
+            }
+        }
+    }
+
+    /// Takes the name out, unless it belongs to a newer room by now.
+    fn forget(&self, room: &Room, cell: &Arc<RoomCell>) {
+        let mut shard = self.shard(room.as_str()).write();
+        if shard
+            .get(room.as_str())
+            .is_some_and(|current| Arc::ptr_eq(current, cell))
+        {
+            shard.remove(room.as_str());
+            if shard.len() < shard.capacity() / 4 {
+                let kept = shard.len() * 2;
+                shard.shrink_to(kept);
+            }
+            self.metrics.shift(Gauge::Rooms, -1);
+        }
+    }
+
+    fn shard(&self, name: &str) -> &Shard {
+        // FNV-1a. Names may come from clients; what they can achieve is a busy shard, the maps
+        // inside are keyed at random.
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        let shard = (hash ^ (hash >> 16)) as usize % self.shards.len();
+        #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
+        &self.shards[shard]
+    }
+}
+
+impl Drop for Rooms {
+    fn drop(&mut self) {
+        let rooms: usize = self
+            .shards
+            .iter_mut()
+            .map(|shard| shard.get_mut().len())
+            .sum();
+        self.metrics.shift(Gauge::Rooms, -(rooms as i64));
+    }
+}
+
+/// The members of a room, or of a whole namespace.
+#[derive(Default)]
+pub(crate) struct Members {
+    slots: Vec<Slot>,
+    /// Position by id; kept from [`INDEXED`] members on.
+    index: Option<IdMap<u32>>,
+    /// The last member has left and the name is being taken out: nobody may join any more.
+    gone: bool,
+}
+
+struct Slot {
+    id: SocketId,
+    outbox: Outbox,
+}
+
+impl Members {
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SocketId> {
+        self.slots.iter().map(|slot| slot.id)
+    }
+
+    pub(crate) fn contains(&self, id: SocketId) -> bool {
+        self.position(id).is_some()
+    }
+
+    /// Whether the list was closed to newcomers by [`close_if_empty`](Self::close_if_empty).
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Closes an empty list to newcomers.
+    pub(crate) fn close_if_empty(&mut self) -> bool {
+        self.gone = self.slots.is_empty();
+        self.gone
+    }
+
+    /// Adds a member; one that is there already stays where it is.
+    pub(crate) fn insert(&mut self, id: SocketId, outbox: Outbox) {
+        if self.contains(id) {
+            return;
+        }
+        let position = self.slots.len() as u32;
+        self.slots.push(Slot { id, outbox });
+        if let Some(index) = &mut self.index {
+            index.insert(id, position);
+        } else if self.slots.len() > INDEXED {
+            self.index = Some(
+                (0..)
+                    .zip(&self.slots)
+                    .map(|(i, slot)| (slot.id, i))
+                    .collect(),
+            );
+        }
+    }
+
+    /// Takes a member out; the last one takes its place.
+    pub(crate) fn remove(&mut self, id: SocketId) -> bool {
+        let Some(position) = self.position(id) else {
+            return false;
+        };
+        self.slots.swap_remove(position);
+        if let Some(index) = &mut self.index {
+            index.remove(&id);
+            if let Some(moved) = self.slots.get(position) {
+                index.insert(moved.id, position as u32);
+            }
+            if self.slots.len() <= INDEXED / 2 {
+                self.index = None;
+            }
+        }
+        if self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(self.slots.len() * 2);
+        }
+        true
+    }
+
+    fn position(&self, id: SocketId) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(&id).map(|&position| position as usize),
+            None => self.slots.iter().position(|slot| slot.id == id),
+        }
+    }
+
+    /// Pushes a frame to every member that is not excepted. Nothing in here may call back: the
+    /// caller holds the lock.
+    fn push(&self, push: &mut Pushing<'_, impl FnMut(SocketId)>) {
+        for slot in &self.slots {
+            if !push.except.has(slot.id) {
+                push.one(slot.id, &slot.outbox);
+            }
+        }
+    }
+}
+
+/// Who does not get a broadcast although a named room has it.
+#[derive(Debug, Default)]
+pub(crate) struct Except {
+    pub(crate) sender: Option<SocketId>,
+    pub(crate) others: Option<IdSet>,
+}
+
+impl Except {
+    pub(crate) fn has(&self, id: SocketId) -> bool {
+        self.sender == Some(id)
+            || self
+                .others
+                .as_ref()
+                .is_some_and(|others| others.contains(&id))
+    }
+}
+
+/// What became of a frame, by number of recipients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) queued: usize,
+    pub(crate) dropped: usize,
+    pub(crate) overflowed: usize,
+    pub(crate) closed: usize,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, push: Push) {
+        match push {
+            Push::Queued => self.queued += 1,
+            Push::Dropped => self.dropped += 1,
+            Push::Overflow => self.overflowed += 1,
+            Push::Closed => self.closed += 1,
+        }
+    }
+}
+
+/// One broadcast on its way: what is sent how, and to whom it went.
+pub(crate) struct Pushing<'a, F> {
+    pub(crate) frame: &'a Frame,
+    pub(crate) mode: Mode,
+    pub(crate) except: &'a Except,
+    /// Called for every recipient that the frame was queued for.
+    pub(crate) each: F,
+    pub(crate) batch: Batch,
+    pub(crate) tally: Tally,
+}
+
+impl<'a, F: FnMut(SocketId)> Pushing<'a, F> {
+    pub(crate) fn new(frame: &'a Frame, mode: Mode, except: &'a Except, each: F) -> Self {
+        Self {
+            frame,
+            mode,
+            except,
+            each,
+            batch: Batch::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// One recipient, whoever it is.
+    pub(crate) fn one(&mut self, id: SocketId, outbox: &Outbox) {
+        let push = outbox.push_batched(self.frame, self.mode, &mut self.batch);
+        if push == Push::Queued {
+            (self.each)(id);
+        }
+        self.tally.count(push);
+    }
+
+    /// The members of one room.
+    pub(crate) fn room(&mut self, cell: &RoomCell) {
+        cell.lock().push(self);
+    }
+
+    /// The members of several rooms and `singles`, each of them once.
+    pub(crate) fn union(
+        &mut self,
+        mut cells: Vec<Arc<RoomCell>>,
+        singles: Vec<(SocketId, Outbox)>,
+    ) {
+        // Always in the same order, so that two of these cannot wait for one another.
+        cells.sort_unstable_by_key(|cell| Arc::as_ptr(cell).addr());
+        cells.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        // All at once, so that two of these reach all common members in one order.
+        let rooms: Vec<MutexGuard<'_, Members>> = cells.iter().map(|cell| cell.lock()).collect();
+        let mut seen = IdSet::default();
+        for slot in rooms.iter().flat_map(|members| &members.slots) {
+            if !self.except.has(slot.id) && seen.insert(slot.id) {
+                self.one(slot.id, &slot.outbox);
+            }
+        }
+        for (id, outbox) in singles {
+            if !self.except.has(id) && seen.insert(id) {
+                self.one(id, &outbox);
+            }
+        }
+    }
+
+    /// Hands the queues to their flushers and tells what became of the frame. Called without any
+    /// lock held.
+    pub(crate) fn finish(self) -> Tally {
+        self.batch.finish();
+        self.tally
+    }
+}
+
+/// A list longer than this has an index.
+const INDEXED: usize = 16;
+const SHARDS: usize = 16;

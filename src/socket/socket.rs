@@ -1,0 +1,452 @@
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use roomcast_protocol::{
+    Frame,
+    engine::{CloseReason, Transport},
+    socket::{Args, Argument, ArgumentError, Arguments, encode},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Io,
+    ack::{AckFuture, AckTable},
+    connection::Shared,
+    emit::{Broadcast, Direct, Emitted},
+    event::Name,
+    id::SocketId,
+    namespace::{self, Namespace},
+    reason::DisconnectReason,
+    refusal::Refusal,
+    room::{IntoRooms, Room},
+    rooms::RoomCell,
+    running::{self, Call, Running},
+    state::States,
+};
+use crate::{
+    auth::Principal,
+    engine::{Handshake, Mode, Outbox, Push},
+    metrics::Metrics,
+};
+
+/// One client in one namespace. Cloning is a reference count; every clone is the same socket.
+///
+/// Methods that send work from any thread and never wait. A socket that is kept after its client
+/// has left does no harm: it sends nothing and joins nothing.
+#[derive(Clone)]
+pub struct Socket(Arc<Inner>);
+
+pub(crate) struct Inner {
+    id: SocketId,
+    io: Io,
+    namespace: Arc<namespace::Inner>,
+    shared: Arc<Shared>,
+    principal: Arc<Principal>,
+    payload: Args,
+    rooms: Mutex<Joined>,
+    acks: AckTable,
+    data: Mutex<States>,
+    /// Why it was disconnected; unset while it is connected.
+    reason: OnceLock<DisconnectReason>,
+}
+
+/// The rooms that a socket is in.
+#[derive(Default)]
+struct Joined {
+    rooms: HashMap<Room, Arc<RoomCell>>,
+    /// It has left all rooms for good.
+    closed: bool,
+}
+
+impl Socket {
+    pub(crate) fn new(
+        io: Io,
+        namespace: Arc<namespace::Inner>,
+        shared: Arc<Shared>,
+        principal: Arc<Principal>,
+        payload: Args,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            id: SocketId::random(),
+            io,
+            namespace,
+            shared,
+            principal,
+            payload,
+            rooms: Mutex::default(),
+            acks: AckTable::default(),
+            data: Mutex::default(),
+            reason: OnceLock::new(),
+        }))
+    }
+
+    /// The id, drawn anew for every namespace and connection.
+    #[must_use]
+    pub fn id(&self) -> SocketId {
+        self.0.id
+    }
+
+    /// Who the socket belongs to: what
+    /// [`authenticate`](crate::NamespaceBuilder::authenticate) has said.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    /// The request that opened the connection.
+    #[must_use]
+    pub fn handshake(&self) -> &Handshake {
+        self.0.shared.handshake()
+    }
+
+    /// Reads the payload of the `CONNECT` packet, the client's option `auth`, as `T`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none or it has another shape; `Option<T>` allows for a client without one.
+    pub fn auth<T: DeserializeOwned>(&self) -> Result<T, ArgumentError> {
+        self.0.payload.get(0)
+    }
+
+    /// The transport that carries the connection now.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.outbox().transport()
+    }
+
+    /// The whole server.
+    #[must_use]
+    pub fn io(&self) -> &Io {
+        &self.0.io
+    }
+
+    /// The namespace it is in.
+    #[must_use]
+    pub fn namespace(&self) -> Namespace {
+        Namespace::of_socket(self)
+    }
+
+    /// Whether the client is there, as far as is known.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.0.reason.get().is_none()
+    }
+
+    /// Why it was disconnected; `None` while it is not.
+    #[must_use]
+    pub fn disconnect_reason(&self) -> Option<DisconnectReason> {
+        self.0.reason.get().copied()
+    }
+
+    /// Sends an event to the client.
+    ///
+    /// `args` is anything that can be serialised: a tuple is several arguments, `()` is none,
+    /// `Bytes` at any depth are attachments, [`Args`](crate::Args) are passed on untouched.
+    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
+        Direct::new(self).emit(event, args)
+    }
+
+    /// Sends an event to the client and waits for its acknowledgement: one value of type `R`, or
+    /// [`Args`](crate::Args) for all that it answers with.
+    ///
+    /// The event is sent at once; the future fails after
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.
+    pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
+        Direct::new(self).emit_with_ack(event, args)
+    }
+
+    /// This socket, which must acknowledge in this time.
+    pub fn timeout(&self, timeout: Duration) -> Direct<'_> {
+        Direct::new(self).timeout(timeout)
+    }
+
+    /// This socket, for an event that may be lost; see [`Direct::volatile`].
+    pub fn volatile(&self) -> Direct<'_> {
+        Direct::new(self).volatile()
+    }
+
+    /// This socket, with this compression flag; see [`Direct::compress`].
+    pub fn compress(&self, compress: bool) -> Direct<'_> {
+        Direct::new(self).compress(compress)
+    }
+
+    /// Everybody in the namespace but this socket.
+    pub fn broadcast(&self) -> Broadcast<'_> {
+        Broadcast::from_sender(self)
+    }
+
+    /// The members of rooms but this socket.
+    pub fn to<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
+        self.broadcast().to(rooms)
+    }
+
+    /// Everybody in the namespace but this socket and the members of rooms.
+    pub fn except<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
+        self.broadcast().except(rooms)
+    }
+
+    /// Joins rooms. Joining one twice is harmless.
+    ///
+    /// # Errors
+    ///
+    /// When a name is longer than [`Room::MAX_BYTES`], when it would be in more rooms than
+    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or when it is
+    /// disconnected. Rooms before the faulty one are joined.
+    pub fn join<'a>(&self, rooms: impl IntoRooms<'a>) -> Result<(), JoinError> {
+        let limit = self.0.io.config().max_rooms_per_socket;
+        let mut joined = self.0.rooms.lock();
+        let mut outcome = Ok(());
+        rooms.each(|name| {
+            if outcome.is_err() || name.as_str() == self.0.id.as_str() {
+                return;
+            }
+            outcome = self.join_one(&mut joined, name.into_room(), limit);
+        });
+        outcome
+    }
+
+    fn join_one(&self, joined: &mut Joined, room: Room, limit: usize) -> Result<(), JoinError> {
+        if joined.closed {
+            return Err(JoinError::Disconnected);
+        }
+        if room.as_str().len() > Room::MAX_BYTES {
+            return Err(JoinError::NameTooLong);
+        }
+        let count = joined.rooms.len();
+        if let Entry::Vacant(entry) = joined.rooms.entry(room) {
+            if count >= limit {
+                return Err(JoinError::TooManyRooms);
+            }
+            let cell = self
+                .0
+                .namespace
+                .rooms
+                .join(entry.key(), self.0.id, self.outbox());
+            entry.insert(cell);
+        }
+        Ok(())
+    }
+
+    /// Leaves rooms. Leaving one it is not in is harmless.
+    pub fn leave<'a>(&self, rooms: impl IntoRooms<'a>) {
+        let mut joined = self.0.rooms.lock();
+        rooms.each(|name| {
+            if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
+                self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+            }
+        });
+    }
+
+    /// The rooms it has joined, in no order. The room of its own id, which it cannot leave, is not
+    /// among them.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<Room> {
+        self.0.rooms.lock().rooms.keys().cloned().collect()
+    }
+
+    /// Whether it has joined a room.
+    #[must_use]
+    pub fn is_in(&self, room: &str) -> bool {
+        self.0.rooms.lock().rooms.contains_key(room)
+    }
+
+    /// Keeps a value with the socket, one for each type; returns the one that it replaces.
+    ///
+    /// ```
+    /// # use roomcast::Socket;
+    /// struct Language(&'static str);
+    ///
+    /// fn greet(socket: &Socket) {
+    ///     let language = socket.data::<Language>();
+    ///     socket.emit("hello", language.map_or("en", |language| language.0));
+    /// }
+    /// ```
+    pub fn set_data<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
+        self.0.data.lock().insert(Arc::new(value))
+    }
+
+    /// The value of this type that is kept with the socket.
+    #[must_use]
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.data.lock().shared()
+    }
+
+    /// Disconnects the client from this namespace; with `close`, from all its namespaces, and
+    /// closes the connection. The client does not come back by itself.
+    ///
+    /// The `disconnecting` and `disconnect` handlers are started before it returns.
+    pub fn disconnect(&self, close: bool) {
+        if close {
+            for socket in self.0.shared.sockets() {
+                socket.leave_namespace();
+            }
+            self.outbox().close(CloseReason::ForcedClose);
+        } else {
+            self.leave_namespace();
+        }
+    }
+
+    /// Closes the connection without telling any namespace: to the client it is lost, and stock
+    /// clients come back.
+    pub fn drop_connection(&self) {
+        self.outbox().close(CloseReason::ForcedClose);
+    }
+
+    fn leave_namespace(&self) {
+        if !self.is_connected() {
+            return;
+        }
+        if let Ok(frame) = encode::disconnect(self.nsp()) {
+            let _ = self.outbox().push(&frame, Mode::Reliable);
+        }
+        self.close(DisconnectReason::ServerNamespaceDisconnect);
+    }
+
+    /// The end of the socket, whoever causes it: tells the application, leaves all rooms, fails
+    /// what waits for the client. Only the first call does anything.
+    pub(crate) fn close(&self, reason: DisconnectReason) {
+        if self.0.reason.set(reason).is_err() {
+            return;
+        }
+        let handlers = &self.0.namespace.handlers;
+        let _runtime = self.0.io.enter_runtime();
+        let mut waiting: Vec<Running> = Vec::new();
+        for handler in &handlers.disconnecting {
+            let call = Call::own(self, "disconnecting");
+            waiting.extend(call.start(&**handler, reason_argument(reason)));
+        }
+        self.leave_all();
+        if self.0.namespace.dismiss(self.0.id) {
+            self.0.io.take_down(&self.0.namespace);
+        }
+        self.0.acks.close(self.metrics());
+        self.0.namespace.questions.leave(self.0.id);
+        self.0.shared.forget(self);
+        for handler in &handlers.disconnect {
+            let call = Call::own(self, "disconnect");
+            waiting.extend(call.start(&**handler, reason_argument(reason)));
+        }
+        self.0.io.detach(waiting);
+    }
+
+    fn leave_all(&self) {
+        let mut joined = self.0.rooms.lock();
+        joined.closed = true;
+        let rooms = std::mem::take(&mut joined.rooms);
+        drop(joined);
+        for (room, cell) in rooms {
+            self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+        }
+    }
+
+    /// Queues a frame for the client, unless it has left.
+    pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
+        if self.is_connected() {
+            self.outbox().push(frame, mode)
+        } else {
+            Push::Closed
+        }
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        self.0.shared.outbox()
+    }
+
+    pub(crate) fn acks(&self) -> &AckTable {
+        &self.0.acks
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.0.namespace.metrics()
+    }
+
+    pub(crate) fn namespace_inner(&self) -> &Arc<namespace::Inner> {
+        &self.0.namespace
+    }
+
+    pub(crate) fn nsp(&self) -> &str {
+        self.0.namespace.name.as_str()
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn upgrade(weak: &Weak<Inner>) -> Option<Self> {
+        weak.upgrade().map(Self)
+    }
+
+    pub(crate) fn is(&self, weak: &Weak<Inner>) -> bool {
+        std::ptr::eq(weak.as_ptr(), Arc::as_ptr(&self.0))
+    }
+
+    pub(crate) fn event_name<'a>(&'a self, name: &'a Name) -> &'a str {
+        match name {
+            Name::Own(name) => name,
+            Name::Registered(index) => self.0.namespace.handlers.name(*index),
+            Name::Wire(name) => name,
+        }
+    }
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Socket {}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", &self.0.id)
+            .field("namespace", &self.0.namespace.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a socket cannot join a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The name is longer than [`Room::MAX_BYTES`].
+    NameTooLong,
+    /// It is in as many rooms as
+    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket) allows.
+    TooManyRooms,
+    /// It is disconnected.
+    Disconnected,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NameTooLong => "room name too long",
+            Self::TooManyRooms => "too many rooms",
+            Self::Disconnected => "socket has been disconnected",
+        })
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<JoinError> for Refusal {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::NameTooLong => Self::new("INVALID_PAYLOAD", "room name too long"),
+            JoinError::TooManyRooms => Self::new("TOO_MANY_ROOMS", "too many rooms"),
+            JoinError::Disconnected => Self::new("DISCONNECTED", "socket has been disconnected"),
+        }
+    }
+}
+
+/// The argument of `disconnecting` and `disconnect`.
+fn reason_argument(reason: DisconnectReason) -> Args {
+    running::args(&format!("[\"{reason}\"]"))
+}
