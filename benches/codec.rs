@@ -1,0 +1,190 @@
+//! The codec: packets, payloads, frames and binary reassembly. No I/O.
+
+use std::{hint::black_box, time::Duration};
+
+use bytes::Bytes;
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use roomcast_protocol::{
+    Frame,
+    engine::{Packet, payload},
+    socket::{Args, Decoder, Limits, encode},
+    websocket::{self, Role},
+};
+use serde::{Deserialize, Serialize};
+
+/// An event of 100 bytes, without the packet type of Engine.IO.
+const EVENT: &str = r#"2["message",{"conversationId":"00000000-0000-4000-8000-000000000001","content":"hello, world; yes"}]"#;
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    conversation_id: String,
+    content: String,
+}
+
+fn message() -> Message {
+    Message {
+        conversation_id: "00000000-0000-4000-8000-000000000001".into(),
+        content: "hello, world; yes".into(),
+    }
+}
+
+/// Shared already, as what a transport has read is.
+fn shared(text: impl Into<Vec<u8>>) -> Bytes {
+    let bytes = Bytes::from(text.into());
+    drop(bytes.clone());
+    bytes
+}
+
+fn decode(text: &Bytes) -> Args {
+    let packet = Decoder::new(Limits::default()).text(text.clone());
+    packet.expect("a packet").expect("complete").args
+}
+
+fn decoding(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode");
+
+    let packet = shared(format!("4{EVENT}"));
+    group.throughput(Throughput::Bytes(packet.len() as u64));
+    group.bench_function("engine_packet", |b| {
+        b.iter(|| Packet::decode_text(black_box(&packet).clone()));
+    });
+
+    for (name, text) in [
+        ("100_bytes", EVENT.to_owned()),
+        ("ack_and_namespace", EVENT.replacen('2', "2/admin,12", 1)),
+        ("smallest", "2[\"m\"]".to_owned()),
+        (
+            "10_kilobytes",
+            EVENT.replace("hello", &"hello ".repeat(1_700)),
+        ),
+        (
+            "1000_numbers",
+            format!("2[\"m\"{}]", ",12345".repeat(1_000)),
+        ),
+    ] {
+        let text = shared(text);
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_with_input(BenchmarkId::new("event", name), &text, |b, text| {
+            let mut decoder = Decoder::new(Limits::default());
+            b.iter(|| decoder.text(black_box(text).clone()));
+        });
+    }
+
+    let args = decode(&shared(EVENT));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("typed_argument", |b| {
+        b.iter(|| black_box(&args).get::<Message>(0))
+    });
+
+    let body = ["4", EVENT, "\u{1e}"].concat().repeat(16);
+    let body = shared(body.trim_end_matches('\u{1e}'));
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    group.bench_function("payload_of_16", |b| {
+        b.iter(|| {
+            payload::decode(black_box(&body).clone())
+                .filter(Result::is_ok)
+                .count()
+        });
+    });
+    group.finish();
+}
+
+fn reassembly(c: &mut Criterion) {
+    let mut group = c.benchmark_group("binary");
+    let placeholder = |i| format!("{{\"_placeholder\":true,\"num\":{i}}}");
+    for count in [1, 10] {
+        let placeholders: Vec<_> = (0..count).map(placeholder).collect();
+        let text = shared(format!("5{count}-[\"upload\",{}]", placeholders.join(",")));
+        let data = shared(vec![7; 1_024]);
+        group.throughput(Throughput::Bytes((text.len() + count * data.len()) as u64));
+        group.bench_with_input(
+            BenchmarkId::new("attachments", count),
+            &count,
+            |b, &count| {
+                let mut decoder = Decoder::new(Limits::default());
+                b.iter(|| {
+                    let mut packet = decoder.text(black_box(&text).clone());
+                    for _ in 0..count {
+                        packet = decoder.binary(black_box(&data).clone());
+                    }
+                    packet
+                });
+            },
+        );
+    }
+    group.finish();
+}
+
+fn encoding(c: &mut Criterion) {
+    let mut group = c.benchmark_group("encode");
+    let message = message();
+    group.bench_function("event", |b| {
+        b.iter(|| encode::event("/", None, "message", black_box(&message)));
+    });
+    group.bench_function("ack", |b| b.iter(|| encode::ack("/", 12, black_box(&true))));
+    let args = decode(&shared(EVENT));
+    group.bench_function("pass_on", |b| {
+        b.iter(|| encode::event("/", None, "message", black_box(&args)));
+    });
+    let data = Bytes::from(vec![7; 1_024]);
+    group.bench_function("event_with_attachment", |b| {
+        b.iter(|| encode::event("/", None, "upload", black_box(&data)));
+    });
+    group.bench_function("base64_of_a_frame", |b| {
+        let fresh = || encode::event("/", None, "upload", &data).expect("a frame");
+        b.iter_batched(fresh, |frame| frame.polling(), BatchSize::SmallInput);
+    });
+    let frame = Frame::text(EVENT.as_bytes());
+    group.bench_function("clone", |b| b.iter(|| black_box(&frame).clone()));
+    group.finish();
+}
+
+/// Bytes of a socket to an event, and an event to bytes for a socket: the whole way of one message.
+fn round_trip(c: &mut Criterion) {
+    let mut group = c.benchmark_group("websocket");
+    let mut frame = Vec::new();
+    let text = format!("4{EVENT}");
+    let key = [1, 2, 3, 4];
+    websocket::encode_header(
+        &mut frame,
+        true,
+        websocket::Opcode::Text,
+        text.len() as u64,
+        Some(key),
+    );
+    let start = frame.len();
+    frame.extend_from_slice(text.as_bytes());
+    websocket::mask::apply(frame.get_mut(start..).unwrap_or_default(), key, 0);
+    let limits = websocket::Limits {
+        max_message: 1_000_000,
+        max_fragments: 16_384,
+    };
+    group.throughput(Throughput::Bytes(frame.len() as u64));
+    group.bench_function("frame_to_event", |b| {
+        let mut frames = websocket::Decoder::new(Role::Server, limits);
+        let mut packets = Decoder::new(Limits::default());
+        b.iter(|| {
+            let mut input = black_box(&frame[..]);
+            let Ok(Some(websocket::Event::Text(text))) = frames.decode(&mut input) else {
+                unreachable!("the frame is whole");
+            };
+            match Packet::decode_text(text) {
+                Ok(Packet::Message(roomcast_protocol::engine::Message::Text(text))) => {
+                    packets.text(text)
+                }
+                other => unreachable!("{other:?}"),
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(2));
+    targets = decoding, reassembly, encoding, round_trip
+}
+criterion_main!(benches);
