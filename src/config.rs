@@ -124,6 +124,8 @@ pub struct Settings {
     pub engine: Config,
     /// Who may come in.
     pub auth: Auth,
+    /// Limits of the chat.
+    pub chat: Chat,
     /// Presence of users in conversations.
     pub presence: Presence,
     /// Where messages are kept.
@@ -141,6 +143,7 @@ impl Default for Settings {
                 ..Config::default()
             },
             auth: Auth::default(),
+            chat: Chat::default(),
             presence: Presence::default(),
             store: Store::default(),
             log: Log::default(),
@@ -229,6 +232,35 @@ pub struct Auth {
     pub guests: Option<bool>,
 }
 
+/// Section `[chat]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Chat {
+    /// Characters a message may have. Default 10,000.
+    pub content_chars: usize,
+    /// Bytes a message's metadata may have, as it was sent. Default 4,096.
+    pub metadata_bytes: usize,
+    /// Messages a page of history may have. Default 200.
+    pub page: usize,
+    /// Messages a page of history has if the client does not say. Default 50.
+    pub page_default: usize,
+    /// How long the receivers of a message may take to confirm it. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub confirm_timeout: Duration,
+}
+
+impl Default for Chat {
+    fn default() -> Self {
+        Self {
+            content_chars: 10_000,
+            metadata_bytes: 4096,
+            page: 200,
+            page_default: 50,
+            confirm_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Section `[presence]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -236,12 +268,17 @@ pub struct Presence {
     /// How long a user who lost the connection still counts as present. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// The shortest time between two lists of those present; in large conversations it is
+    /// longer. Default 250 ms.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
 }
 
 impl Default for Presence {
     fn default() -> Self {
         Self {
             grace: Duration::from_secs(5),
+            interval: Duration::from_millis(250),
         }
     }
 }
