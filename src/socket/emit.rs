@@ -273,6 +273,11 @@ impl<'a> Broadcast<'a> {
     /// Sends an event to all of them and asks each for an acknowledgement of type `R`: one value,
     /// or [`Args`](crate::Args) for all that a client answers with.
     pub async fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
+        self.ask(event, args)
+    }
+
+    /// As [`emit_with_acks`](Self::emit_with_acks), for who cannot wait: asks those on this node.
+    pub(crate) fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         let Some(namespace) = &self.namespace else {
             return Acks::failed(None);
         };
