@@ -167,6 +167,20 @@ pub struct NewConversation {
     pub is_open: bool,
 }
 
+impl NewConversation {
+    /// The conversation that is there from the start in development, open to everyone.
+    #[must_use]
+    pub fn lobby() -> Self {
+        Self {
+            id: Uuid::from_u128(0x00000000_0000_4000_8000_000000000001),
+            title: Some("Lobby".into()),
+            owner_id: None,
+            member_ids: Vec::new(),
+            is_open: true,
+        }
+    }
+}
+
 /// A conversation as one of its members sees it.
 #[derive(Clone, Debug)]
 pub struct Membership {
@@ -203,17 +217,9 @@ pub enum Page {
 #[serde(rename_all = "camelCase")]
 pub struct Messages {
     /// Ascending by `seq`, without a gap.
-    #[serde(serialize_with = "shared")]
     pub messages: Vec<Arc<Message>>,
     /// Whether there are more of those asked for, beyond the limit or the size of a page.
     pub has_more: bool,
-}
-
-fn shared<S: serde::Serializer>(
-    messages: &[Arc<Message>],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(messages.iter().map(Arc::as_ref))
 }
 
 /// Collects a page in the order of reading and ends it at the limit or at [`PAGE_BYTES`].
