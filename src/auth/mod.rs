@@ -2,6 +2,8 @@
 //!
 //! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token.
 
+pub(crate) mod guest;
+
 use std::net::IpAddr;
 
 use roomcast_protocol::socket::{Args, ArgumentError};

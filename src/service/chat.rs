@@ -1,0 +1,379 @@
+//! The chat: messages, and who is where.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use roomcast_protocol::Sid;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::ServiceError;
+use super::commands::{AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping};
+use super::content;
+use super::conversations::{Conversations, Live};
+use super::delivery;
+use super::presence::{Here, Present, Tempo, User};
+use crate::auth::Principal;
+use crate::config;
+use crate::socket::{DisconnectReason, Io, Namespace, Socket, SocketId};
+use crate::store::{
+    Commit, Commits, Conversation, Insert, Message, MessageKind, Messages, NewMessage, Origin,
+    Page, Store, Time,
+};
+
+/// The chat of one server. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Chat(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    conversations: Conversations,
+    limits: config::Chat,
+}
+
+/// What a client gets when it has joined a conversation.
+#[derive(Debug, Serialize)]
+pub(crate) struct Joined {
+    conversation: Conversation,
+    users: Vec<Present>,
+    #[serde(flatten)]
+    missed: Messages,
+}
+
+impl Chat {
+    /// A chat that keeps its messages in `store`. [`Chat::run`] must run beside it.
+    pub(crate) fn new(store: Store, chat: &config::Chat, presence: &config::Presence) -> Self {
+        let tempo = Tempo {
+            grace: presence.grace,
+            interval: presence.interval,
+        };
+        Self(Arc::new(Inner {
+            store,
+            conversations: Conversations::new(tempo),
+            limits: chat.clone(),
+        }))
+    }
+
+    /// Stores a message, which is emitted and answered in the order of storing.
+    pub(crate) async fn send(
+        &self,
+        by: &Principal,
+        from: SocketId,
+        command: SendMessage,
+    ) -> Result<Arc<Message>, ServiceError> {
+        let limits = &self.0.limits;
+        content::check_content(&command.content, limits.content_chars)?;
+        if let Some(id) = &command.client_message_id {
+            content::check_client_message_id(id)?;
+        }
+        if let Some(metadata) = &command.metadata {
+            content::check_metadata(metadata, limits.metadata_bytes)?;
+        }
+        let kind = command.kind.unwrap_or_default();
+        match kind {
+            MessageKind::User => {}
+            MessageKind::Ai => speaks_as_machine(by)?,
+        }
+        let message = NewMessage {
+            conversation_id: command.conversation_id,
+            user_id: by.subject.clone(),
+            user_name: by.name.clone(),
+            content: command.content,
+            kind,
+            metadata: command.metadata.unwrap_or_else(empty_object),
+            client_message_id: command.client_message_id,
+        };
+        let origin = Origin {
+            socket: Sid::parse(from.as_str()),
+            confirm: command.confirm_delivery.unwrap_or(false),
+        };
+        match self.0.store.insert_message(message, origin).await? {
+            Insert::Stored(message) | Insert::Repeated(message) => Ok(message),
+            Insert::Absent => Err(NO_CONVERSATION),
+            Insert::Conflict => Err(ServiceError::Conflict(
+                "clientMessageId belongs to a message in another conversation",
+            )),
+        }
+    }
+
+    /// Lets a socket into a conversation: from one message on it gets all live, and everything
+    /// from `last_seq` up to that one is in the answer.
+    pub(crate) async fn join(
+        &self,
+        socket: &Socket,
+        command: Join,
+    ) -> Result<Joined, ServiceError> {
+        let (by, id) = (socket.principal(), command.conversation_id);
+        let conversations = &self.0.conversations;
+        let pin = conversations.pin(id);
+        let membership = self
+            .0
+            .store
+            .membership(id, &by.subject)
+            .await?
+            .ok_or(NO_CONVERSATION)?;
+        let entered = conversations.with(id, |live| {
+            // What is emitted up to here is read from the store, the rest comes live.
+            let emitted = live.gate.open(membership.last_seq);
+            self.enter(live, socket, by)?;
+            Ok((emitted, live.presence.here(id).users))
+        });
+        drop(pin);
+        let (emitted, users) = entered.unwrap_or(Err(NO_CONVERSATION))?;
+        let missed = match command.last_seq {
+            Some(after) if after < emitted => self.missed(by, id, after, emitted).await,
+            Some(_) | None => Messages::default(),
+        };
+        Ok(Joined {
+            conversation: membership.conversation,
+            users,
+            missed,
+        })
+    }
+
+    fn enter(&self, live: &mut Live, socket: &Socket, by: &Principal) -> Result<(), ServiceError> {
+        if !self.0.conversations.enter(socket.id(), live.id) {
+            return Err(NO_CONVERSATION);
+        }
+        if socket.join(&live.room).is_err() {
+            self.0.conversations.exit(socket.id(), live.id);
+            return Err(ServiceError::Conflict(
+                "this connection is in too many conversations",
+            ));
+        }
+        let namespace = socket.namespace();
+        if let Some(notice) = live
+            .presence
+            .join(now(), socket.id(), &user(by), Time::now())
+        {
+            live.tell(&namespace, notice, Some(socket.id()));
+        }
+        live.advance(&namespace, now());
+        Ok(())
+    }
+
+    /// The messages that were emitted before the socket joined. It has joined by now, so a store
+    /// that fails is no reason to refuse: the client learns that there is more, and asks for it.
+    async fn missed(&self, by: &Principal, id: Uuid, after: u64, through: u64) -> Messages {
+        let page = Page::Between { after, through };
+        let read = self
+            .0
+            .store
+            .messages(id, &by.subject, page, self.0.limits.page)
+            .await;
+        match read {
+            Ok(Some(messages)) => messages,
+            Ok(None) | Err(_) => Messages {
+                messages: Vec::new(),
+                has_more: true,
+            },
+        }
+    }
+
+    /// Lets a socket out of a conversation.
+    pub(crate) async fn leave(&self, socket: &Socket, command: Leave) -> Result<(), ServiceError> {
+        let id = command.conversation_id;
+        let by = socket.principal();
+        if !self.is_here(socket, by, id) {
+            return self.require_member(by, id).await;
+        }
+        self.0.conversations.with(id, |live| {
+            socket.leave(&live.room);
+            self.0.conversations.exit(socket.id(), id);
+            live.depart(&socket.namespace(), now(), socket.id(), &user(by), true);
+        });
+        Ok(())
+    }
+
+    /// A page of the messages of a conversation.
+    pub(crate) async fn history(
+        &self,
+        by: &Principal,
+        command: ReadHistory,
+    ) -> Result<Messages, ServiceError> {
+        let page = match (command.before_seq, command.after_seq) {
+            (None, None) => Page::Newest,
+            (Some(before), None) => Page::Before(before),
+            (None, Some(after)) => Page::After(after),
+            (Some(_), Some(_)) => {
+                return Err(ServiceError::invalid("afterSeq", "excludes beforeSeq"));
+            }
+        };
+        let limits = &self.0.limits;
+        let limit = match command.limit {
+            None => limits.page_default.min(limits.page),
+            Some(limit) => usize::try_from(limit)
+                .ok()
+                .filter(|limit| (1..=limits.page).contains(limit))
+                .ok_or_else(|| {
+                    ServiceError::invalid("limit", format!("must be from 1 to {}", limits.page))
+                })?,
+        };
+        let id = command.conversation_id;
+        self.0
+            .store
+            .messages(id, &by.subject, page, limit)
+            .await?
+            .ok_or(NO_CONVERSATION)
+    }
+
+    /// Shows to the others that somebody types, or has stopped.
+    pub(crate) async fn set_typing(
+        &self,
+        socket: &Socket,
+        command: SetTyping,
+    ) -> Result<(), ServiceError> {
+        let (by, id) = (socket.principal(), command.conversation_id);
+        if !self.is_here(socket, by, id) {
+            self.require_member(by, id).await?;
+        }
+        self.0.conversations.with(id, |live| {
+            let user = user(by);
+            let tell = if command.is_typing {
+                live.typing.start(now(), &user)
+            } else {
+                live.typing.stop(&user.user_id)
+            };
+            if tell {
+                let namespace = socket.namespace();
+                live.tell_typing(&namespace, &user, command.is_typing, Some(socket.id()));
+            }
+        });
+        Ok(())
+    }
+
+    /// Who is in a conversation.
+    pub(crate) async fn presence(
+        &self,
+        socket: &Socket,
+        command: AskPresence,
+    ) -> Result<Here, ServiceError> {
+        let (by, id) = (socket.principal(), command.conversation_id);
+        if !self.is_here(socket, by, id) {
+            self.require_member(by, id).await?;
+        }
+        let here = self.0.conversations.with(id, |live| live.presence.here(id));
+        Ok(here.unwrap_or_else(|| Here::nobody(id)))
+    }
+
+    /// A socket has connected and may join from now on.
+    pub(crate) fn connected(&self, socket: &Socket) {
+        self.0.conversations.connect(socket.id());
+        // It may have gone before it was noted; then nobody will say so again.
+        if !socket.is_connected() {
+            self.0.conversations.disconnect(socket.id());
+        }
+    }
+
+    /// A socket has gone: on purpose, or lost so that its user may come back.
+    pub(crate) fn disconnected(&self, socket: &Socket, reason: DisconnectReason) {
+        let by = socket.principal();
+        for id in self.0.conversations.disconnect(socket.id()) {
+            self.0.conversations.with(id, |live| {
+                let deliberate = reason.is_deliberate();
+                live.depart(
+                    &socket.namespace(),
+                    now(),
+                    socket.id(),
+                    &user(by),
+                    deliberate,
+                );
+            });
+        }
+    }
+
+    /// Emits what is stored, in the order of storing, and what is due by time. Ends when the
+    /// store is closed and everything that was stored is emitted.
+    pub(crate) async fn run(self, io: Io, mut commits: Commits) {
+        let namespace = io.of("/");
+        let emitting = async {
+            while let Some(commit) = commits.next().await {
+                self.emit(&namespace, commit);
+            }
+        };
+        let advancing = async {
+            loop {
+                let id = self.0.conversations.next_timeout().await;
+                self.0
+                    .conversations
+                    .with(id, |live| live.advance(&namespace, now()));
+            }
+        };
+        tokio::select! {
+            () = emitting => {}
+            () = advancing => {}
+        }
+    }
+
+    /// Shows a stored message to those who are in its conversation, then answers its sender. This is
+    /// the only place from which messages go out.
+    fn emit(&self, namespace: &Namespace, commit: Commit) {
+        let (message, origin) = (Arc::clone(commit.message()), commit.origin());
+        if commit.is_repeated() {
+            commit.resolve();
+            return;
+        }
+        let from = origin.socket.and_then(|sid| SocketId::parse(sid.as_str()));
+        let timeout = origin.confirm.then_some(self.0.limits.confirm_timeout);
+        let asked = self.0.conversations.with(message.conversation_id, |live| {
+            live.emit_message(namespace, &message, from, timeout)
+        });
+        commit.resolve();
+        if origin.confirm
+            && let Some(socket) = from.and_then(|id| namespace.socket(id))
+        {
+            delivery::report(socket, &message, asked.flatten());
+        }
+    }
+
+    fn is_here(&self, socket: &Socket, by: &Principal, id: Uuid) -> bool {
+        let here = self
+            .0
+            .conversations
+            .with(id, |live| live.presence.has(socket.id(), &by.subject));
+        here.unwrap_or(false)
+    }
+
+    async fn require_member(&self, by: &Principal, id: Uuid) -> Result<(), ServiceError> {
+        if self.0.store.is_member(id, &by.subject).await? {
+            Ok(())
+        } else {
+            Err(NO_CONVERSATION)
+        }
+    }
+}
+
+/// Only machines, and those who answer for them, write as one.
+fn speaks_as_machine(by: &Principal) -> Result<(), ServiceError> {
+    if ["ai", "service", "admin"]
+        .into_iter()
+        .any(|role| by.has(role))
+    {
+        Ok(())
+    } else {
+        Err(ServiceError::Denied(
+            "messages of type \"ai\" need the role ai, service or admin",
+        ))
+    }
+}
+
+fn user(by: &Principal) -> User {
+    User {
+        user_id: by.subject.as_str().into(),
+        name: by.name.as_str().into(),
+    }
+}
+
+fn empty_object() -> Box<RawValue> {
+    RawValue::from_string("{}".into()).expect("an empty object is JSON")
+}
+
+/// The time that a test may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// The same for one that is unknown and for one that is foreign.
+const NO_CONVERSATION: ServiceError = ServiceError::NotFound("no such conversation");

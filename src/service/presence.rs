@@ -1,0 +1,475 @@
+//! Who is in one conversation, as data: events and the time go in, announcements come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::socket::SocketId;
+use crate::store::Time;
+
+/// How presence behaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tempo {
+    /// How long a user who lost the last connection still counts as present.
+    pub(super) grace: Duration,
+    /// The shortest time between two lists of those present.
+    pub(super) interval: Duration,
+}
+
+/// The users of one conversation and their sockets there.
+#[derive(Debug)]
+pub(super) struct Presence {
+    tempo: Tempo,
+    users: BTreeMap<Arc<str>, Tabs>,
+    /// How many sockets all users have together.
+    sockets: usize,
+    /// The users without a socket, by the end of their grace. Each has `lost` set to it.
+    lost: BTreeSet<(Instant, Arc<str>)>,
+    list: List,
+}
+
+#[derive(Debug)]
+struct Tabs {
+    name: Arc<str>,
+    /// Few: the tabs of one person.
+    sockets: Vec<SocketId>,
+    since: Time,
+    lost: Option<Instant>,
+}
+
+/// When the list of those present is sent next.
+#[derive(Debug)]
+enum List {
+    /// Nothing has changed since the last one.
+    Unchanged { last: Option<Instant> },
+    /// It has, and the next one is due then.
+    Due(Instant),
+}
+
+/// A user as others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct User {
+    /// The user's id.
+    pub(crate) user_id: Arc<str>,
+    /// The user's name.
+    pub(crate) name: Arc<str>,
+}
+
+/// What the others have to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// The user's first socket came.
+    Joined(User),
+    /// The user's last socket went on purpose.
+    Left(User),
+    /// The user's last socket was lost, and none came back in time.
+    Disconnected(User),
+    /// The list of those present has changed.
+    List,
+}
+
+/// The answer to "who is here", and the list that is sent around.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Here {
+    conversation_id: Uuid,
+    pub(crate) users: Vec<Present>,
+    count: usize,
+}
+
+/// One of those present.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Present {
+    #[serde(flatten)]
+    user: User,
+    /// Sockets in this conversation; 0 during the grace after a lost connection.
+    connections: usize,
+    since: Time,
+}
+
+impl Here {
+    /// Nobody is here.
+    pub(super) fn nobody(conversation_id: Uuid) -> Self {
+        Self {
+            conversation_id,
+            users: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl Presence {
+    pub(super) fn new(tempo: Tempo) -> Self {
+        Self {
+            tempo,
+            users: BTreeMap::new(),
+            sockets: 0,
+            lost: BTreeSet::new(),
+            list: List::Unchanged { last: None },
+        }
+    }
+
+    /// Whether nobody is here and nothing is left to be announced to anybody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// A user's socket came. Doing so twice changes nothing.
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        user: &User,
+        since: Time,
+    ) -> Option<Notice> {
+        let first = !self.users.contains_key(&user.user_id);
+        let present = self
+            .users
+            .entry(Arc::clone(&user.user_id))
+            .or_insert_with(|| Tabs {
+                name: Arc::clone(&user.name),
+                sockets: Vec::new(),
+                since,
+                lost: None,
+            });
+        if present.sockets.contains(&socket) {
+            return None;
+        }
+        if let Some(end) = present.lost.take() {
+            self.lost.remove(&(end, Arc::clone(&user.user_id)));
+        }
+        present.name = Arc::clone(&user.name);
+        present.sockets.push(socket);
+        self.sockets += 1;
+        self.changed(now);
+        first.then(|| Notice::Joined(user.clone()))
+    }
+
+    /// A user's socket left, or ended on purpose.
+    pub(super) fn leave(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<Notice> {
+        if !self.remove(now, socket, user)? {
+            return None;
+        }
+        let (user_id, present) = self.users.remove_entry(user)?;
+        Some(Notice::Left(User {
+            user_id,
+            name: present.name,
+        }))
+    }
+
+    /// A user's socket was lost; if it was the last, the user has the grace to come back.
+    pub(super) fn lose(&mut self, now: Instant, socket: SocketId, user: &str) {
+        if self.remove(now, socket, user) != Some(true) {
+            return;
+        }
+        let end = now + self.tempo.grace;
+        if let Some((user_id, _)) = self.users.get_key_value(user) {
+            self.lost.insert((end, Arc::clone(user_id)));
+        }
+        if let Some(present) = self.users.get_mut(user) {
+            present.lost = Some(end);
+        }
+    }
+
+    /// Removes a socket and says whether it was the user's last; none if it was not here.
+    fn remove(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<bool> {
+        let present = self.users.get_mut(user)?;
+        let place = present.sockets.iter().position(|own| *own == socket)?;
+        present.sockets.swap_remove(place);
+        let last = present.sockets.is_empty();
+        self.sockets -= 1;
+        self.changed(now);
+        Some(last)
+    }
+
+    /// Whether this socket of this user is here.
+    pub(super) fn has(&self, socket: SocketId, user: &str) -> bool {
+        self.users
+            .get(user)
+            .is_some_and(|present| present.sockets.contains(&socket))
+    }
+
+    /// Whether a user has a socket here.
+    pub(super) fn is_connected(&self, user: &str) -> bool {
+        self.users
+            .get(user)
+            .is_some_and(|present| !present.sockets.is_empty())
+    }
+
+    /// When [`Presence::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let lost = self.lost.first().map(|(end, _)| *end);
+        let list = match self.list {
+            List::Due(at) => Some(at),
+            List::Unchanged { .. } => None,
+        };
+        lost.into_iter().chain(list).min()
+    }
+
+    /// What is due; call it until there is nothing.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Notice> {
+        if let Some((end, _)) = self.lost.first()
+            && *end <= now
+        {
+            let (_, user_id) = self.lost.pop_first()?;
+            let present = self.users.remove(&user_id)?;
+            self.changed(now);
+            return Some(Notice::Disconnected(User {
+                user_id,
+                name: present.name,
+            }));
+        }
+        match self.list {
+            List::Due(at) if at <= now => {
+                self.list = List::Unchanged { last: Some(now) };
+                Some(Notice::List)
+            }
+            List::Due(_) | List::Unchanged { .. } => None,
+        }
+    }
+
+    /// Who is here, those who came first at the front; `users` ends at [`MAX_LISTED`].
+    pub(super) fn here(&self, conversation_id: Uuid) -> Here {
+        let mut users: Vec<Present> = self
+            .users
+            .iter()
+            .map(|(user_id, present)| Present {
+                user: User {
+                    user_id: Arc::clone(user_id),
+                    name: Arc::clone(&present.name),
+                },
+                connections: present.sockets.len(),
+                since: present.since,
+            })
+            .collect();
+        let count = users.len();
+        users.sort_by_key(|user| user.since);
+        users.truncate(MAX_LISTED);
+        Here {
+            conversation_id,
+            users,
+            count,
+        }
+    }
+
+    /// The list has to be sent again, but not too soon after the last one.
+    fn changed(&mut self, now: Instant) {
+        if let List::Unchanged { last } = self.list {
+            // A list names each user to each socket, so in large conversations it is sent less often.
+            let pairs = self
+                .users
+                .len()
+                .min(MAX_LISTED)
+                .saturating_mul(self.sockets);
+            let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
+            let interval = self.tempo.interval.max(PER_PAIR.saturating_mul(pairs));
+            self.list = List::Due(last.map_or(now, |last| now.max(last + interval)));
+        }
+    }
+}
+
+/// How many users a list names; `count` counts them all.
+const MAX_LISTED: usize = 1000;
+
+/// Time between two lists for each user named to each socket: about 20 MB/s of lists.
+const PER_PAIR: Duration = Duration::from_micros(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_millis(250);
+
+    #[test]
+    fn only_the_first_socket_of_a_user_is_announced() {
+        let (mut presence, now) = start();
+        let [a, b, c] = [socket(1), socket(2), socket(3)];
+        assert_eq!(
+            presence.join(now, a, &user("ann"), Time::now()),
+            joined("ann")
+        );
+        assert_eq!(presence.join(now, b, &user("ann"), Time::now()), None);
+        assert_eq!(
+            presence.join(now, c, &user("bob"), Time::now()),
+            joined("bob")
+        );
+        assert_eq!(
+            connections(&presence),
+            [("ann".into(), 2), ("bob".into(), 1)]
+        );
+    }
+
+    #[test]
+    fn joining_twice_changes_nothing() {
+        let (mut presence, now) = start();
+        assert_eq!(
+            presence.join(now, socket(1), &user("ann"), Time::now()),
+            joined("ann")
+        );
+        assert_eq!(presence.handle_timeout(now), Some(Notice::List));
+        assert_eq!(
+            presence.join(now, socket(1), &user("ann"), Time::now()),
+            None
+        );
+        assert_eq!(presence.poll_timeout(), None);
+        assert_eq!(presence.leave(now, socket(1), "ann"), left("ann"));
+    }
+
+    #[test]
+    fn only_the_last_socket_that_leaves_is_announced_and_at_once() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        presence.join(now, socket(2), &user("ann"), Time::now());
+        assert_eq!(presence.leave(now, socket(1), "ann"), None);
+        assert_eq!(presence.leave(now, socket(1), "ann"), None);
+        assert_eq!(presence.leave(now, socket(2), "ann"), left("ann"));
+        assert!(presence.is_empty());
+    }
+
+    #[test]
+    fn a_lost_user_stays_for_the_grace_and_is_announced_then() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        drain(&mut presence, now);
+        presence.lose(now, socket(1), "ann");
+        assert_eq!(connections(&presence), [("ann".into(), 0)]);
+        assert_eq!(
+            drain(&mut presence, now + GRACE - Duration::from_millis(1)),
+            [Notice::List]
+        );
+        assert_eq!(presence.poll_timeout(), Some(now + GRACE));
+        assert_eq!(
+            presence.handle_timeout(now + GRACE),
+            Some(Notice::Disconnected(user("ann")))
+        );
+        assert!(presence.is_empty());
+    }
+
+    #[test]
+    fn a_comeback_within_the_grace_is_silent() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        presence.lose(now, socket(1), "ann");
+        let back = now + GRACE / 2;
+        assert_eq!(
+            presence.join(back, socket(2), &user("ann"), Time::now()),
+            None
+        );
+        assert_eq!(drain(&mut presence, now + GRACE * 2), [Notice::List]);
+        assert_eq!(connections(&presence), [("ann".into(), 1)]);
+        assert_eq!(presence.leave(back, socket(2), "ann"), left("ann"));
+    }
+
+    #[test]
+    fn each_loss_has_a_grace_of_its_own() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        presence.lose(now, socket(1), "ann");
+        presence.join(now + GRACE / 2, socket(2), &user("ann"), Time::now());
+        presence.lose(now + GRACE / 2, socket(2), "ann");
+        let notices = drain(&mut presence, now + GRACE);
+        assert!(!notices.contains(&Notice::Disconnected(user("ann"))));
+        let notices = drain(&mut presence, now + GRACE / 2 + GRACE);
+        assert!(notices.contains(&Notice::Disconnected(user("ann"))));
+    }
+
+    #[test]
+    fn a_lost_tab_beside_another_is_not_announced() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        presence.join(now, socket(2), &user("ann"), Time::now());
+        presence.lose(now, socket(1), "ann");
+        assert_eq!(drain(&mut presence, now + GRACE * 2), [Notice::List]);
+        assert_eq!(connections(&presence), [("ann".into(), 1)]);
+    }
+
+    #[test]
+    fn the_list_is_sent_at_once_and_then_not_too_often() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        assert_eq!(drain(&mut presence, now), [Notice::List]);
+        for n in 2..20 {
+            presence.join(now, socket(n), &user(&format!("u{n}")), Time::now());
+        }
+        assert_eq!(presence.poll_timeout(), Some(now + INTERVAL));
+        assert_eq!(
+            drain(&mut presence, now + INTERVAL - Duration::from_millis(1)),
+            []
+        );
+        assert_eq!(drain(&mut presence, now + INTERVAL), [Notice::List]);
+        assert_eq!(presence.poll_timeout(), None);
+    }
+
+    #[test]
+    fn the_list_of_a_large_conversation_is_sent_less_often_and_has_an_end() {
+        let (mut presence, now) = start();
+        for n in 0..2000 {
+            presence.join(now, socket(n), &user(&format!("u{n}")), Time::now());
+        }
+        assert_eq!(drain(&mut presence, now), [Notice::List]);
+        presence.leave(now, socket(0), "u0");
+        assert!(presence.poll_timeout().unwrap() > now + Duration::from_secs(5));
+        let here = presence.here(Uuid::nil());
+        assert_eq!((here.users.len(), here.count), (1000, 1999));
+    }
+
+    #[test]
+    fn those_present_are_named_in_the_shape_of_the_answer() {
+        let (mut presence, now) = start();
+        let since: Time = "2025-01-31T12:00:00Z".parse().unwrap();
+        let later: Time = "2025-01-31T12:00:01Z".parse().unwrap();
+        presence.join(now, socket(1), &user("zoe"), since);
+        presence.join(now, socket(2), &user("ann"), later);
+        assert_eq!(
+            serde_json::to_string(&presence.here(Uuid::nil())).unwrap(),
+            r#"{"conversationId":"00000000-0000-0000-0000-000000000000","users":[{"userId":"zoe","name":"zoe's name","connections":1,"since":"2025-01-31T12:00:00.000Z"},{"userId":"ann","name":"ann's name","connections":1,"since":"2025-01-31T12:00:01.000Z"}],"count":2}"#
+        );
+    }
+
+    fn start() -> (Presence, Instant) {
+        (
+            Presence::new(Tempo {
+                grace: GRACE,
+                interval: INTERVAL,
+            }),
+            Instant::now(),
+        )
+    }
+
+    fn socket(n: u32) -> SocketId {
+        SocketId::parse(&format!("{n:020}")).unwrap()
+    }
+
+    fn user(id: &str) -> User {
+        User {
+            user_id: id.into(),
+            name: format!("{id}'s name").into(),
+        }
+    }
+
+    fn joined(id: &str) -> Option<Notice> {
+        Some(Notice::Joined(user(id)))
+    }
+
+    fn left(id: &str) -> Option<Notice> {
+        Some(Notice::Left(user(id)))
+    }
+
+    fn drain(presence: &mut Presence, now: Instant) -> Vec<Notice> {
+        std::iter::from_fn(|| presence.handle_timeout(now)).collect()
+    }
+
+    fn connections(presence: &Presence) -> Vec<(String, usize)> {
+        let users = presence.here(Uuid::nil()).users;
+        users
+            .iter()
+            .map(|user| (user.user.user_id.to_string(), user.connections))
+            .collect()
+    }
+}

@@ -1,0 +1,157 @@
+//! Who is typing in one conversation, as data: events and the time go in, announcements come out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::presence::User;
+
+/// The users who are typing.
+#[derive(Debug, Default)]
+pub(super) struct Typing {
+    users: HashMap<Arc<str>, Typist>,
+    /// Every typist once, by the time at which it ends by itself.
+    ends: BTreeSet<(Instant, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Typist {
+    name: Arc<str>,
+    end: Instant,
+    announced: Instant,
+}
+
+impl Typing {
+    /// Whether nobody is typing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// A user types; true says that the others have to be told.
+    ///
+    /// While it goes on it is told again from time to time, for those who came later.
+    pub(super) fn start(&mut self, now: Instant, user: &User) -> bool {
+        let end = now + EXPIRY;
+        let announce = match self.users.get_mut(&user.user_id) {
+            Some(typist) => {
+                self.ends.remove(&(typist.end, Arc::clone(&user.user_id)));
+                typist.end = end;
+                let announce = now.duration_since(typist.announced) >= REPEAT;
+                if announce {
+                    typist.announced = now;
+                }
+                announce
+            }
+            None => {
+                if self.users.len() >= MAX_TYPISTS {
+                    return false;
+                }
+                let typist = Typist {
+                    name: Arc::clone(&user.name),
+                    end,
+                    announced: now,
+                };
+                self.users.insert(Arc::clone(&user.user_id), typist);
+                true
+            }
+        };
+        self.ends.insert((end, Arc::clone(&user.user_id)));
+        announce
+    }
+
+    /// A user has stopped typing; true says that the others have to be told.
+    pub(super) fn stop(&mut self, user: &str) -> bool {
+        let Some((user_id, typist)) = self.users.remove_entry(user) else {
+            return false;
+        };
+        self.ends.remove(&(typist.end, user_id))
+    }
+
+    /// When [`Typing::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// A user who has not typed for a while and so has stopped; call it until there is none.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<User> {
+        self.ends.first().filter(|(end, _)| *end <= now)?;
+        let (_, user_id) = self.ends.pop_first()?;
+        let typist = self.users.remove(&user_id)?;
+        Some(User {
+            user_id,
+            name: typist.name,
+        })
+    }
+}
+
+/// How long typing lasts after its last sign.
+const EXPIRY: Duration = Duration::from_secs(6);
+
+/// How often typing that goes on is told again.
+const REPEAT: Duration = Duration::from_secs(2);
+
+/// How many users of a conversation are seen typing at a time.
+const MAX_TYPISTS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_is_told_once_and_again_after_a_while() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        assert!(typing.start(now, &user("ann")));
+        assert!(!typing.start(now + REPEAT / 2, &user("ann")));
+        assert!(typing.start(now + REPEAT, &user("ann")));
+        assert!(!typing.start(now + REPEAT, &user("ann")));
+        assert!(typing.start(now, &user("bob")));
+    }
+
+    #[test]
+    fn stopping_is_told_once() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        assert!(!typing.stop("ann"));
+        typing.start(now, &user("ann"));
+        assert!(typing.stop("ann"));
+        assert!(!typing.stop("ann"));
+        assert!(typing.is_empty());
+        assert_eq!(typing.poll_timeout(), None);
+        assert!(typing.start(now, &user("ann")));
+    }
+
+    #[test]
+    fn typing_ends_by_itself_after_its_last_sign() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        typing.start(now, &user("ann"));
+        typing.start(now + EXPIRY / 2, &user("ann"));
+        typing.start(now, &user("bob"));
+        assert_eq!(typing.poll_timeout(), Some(now + EXPIRY));
+        assert_eq!(typing.handle_timeout(now + EXPIRY), Some(user("bob")));
+        assert_eq!(typing.handle_timeout(now + EXPIRY), None);
+        assert_eq!(
+            typing.handle_timeout(now + EXPIRY / 2 + EXPIRY),
+            Some(user("ann"))
+        );
+        assert!(typing.is_empty());
+        assert_eq!(typing.poll_timeout(), None);
+    }
+
+    #[test]
+    fn typists_beyond_the_limit_are_not_shown() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        for n in 0..MAX_TYPISTS {
+            assert!(typing.start(now, &user(&n.to_string())));
+        }
+        assert!(!typing.start(now, &user("one more")));
+        assert!(!typing.stop("one more"));
+        assert!(typing.stop("0"));
+        assert!(typing.start(now, &user("one more")));
+    }
+
+    fn user(id: &str) -> User {
+        User {
+            user_id: id.into(),
+            name: "name".into(),
+        }
+    }
+}
