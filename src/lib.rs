@@ -3,8 +3,10 @@
 pub mod auth;
 pub mod config;
 mod engine;
+mod gateway;
 pub mod http;
 pub mod metrics;
+mod service;
 mod socket;
 pub mod store;
 

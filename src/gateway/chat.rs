@@ -1,0 +1,107 @@
+//! The events of the chat, in the namespace `/`.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{done, tell};
+use crate::auth::guest;
+use crate::service::{
+    AskPresence, Chat, Join, Leave, ReadHistory, SendMessage, ServiceError, SetTyping,
+};
+use crate::socket::{Builder, Connect, DisconnectReason, Event, Refusal, State};
+use crate::store::{Message, Time};
+
+/// Registers the chat; guests may come in only if `guests` says so. The builder must be given the
+/// [`Chat`] as a state.
+pub(crate) fn register(io: &mut Builder, guests: bool) {
+    io.namespace("/")
+        .authenticate(move |connect: Connect| async move {
+            if !guests {
+                return Err(Refusal::new("UNAUTHENTICATED", "unauthorized"));
+            }
+            guest::admit(&connect.credentials())
+                .map_err(|error| Refusal::new("INVALID_PAYLOAD", error.to_string()))
+        })
+        .on_connect(async |event: Event, chat: State<Chat>| {
+            chat.connected(&event.socket);
+            event.socket.emit("session", Session::of(&event));
+        })
+        .on(
+            "disconnect",
+            async |event: Event, reason: DisconnectReason, chat: State<Chat>| {
+                chat.disconnected(&event.socket, reason);
+            },
+        )
+        .on(
+            "message",
+            async |event: Event, command: SendMessage, chat: State<Chat>| {
+                let message = chat
+                    .send(event.principal(), event.socket.id(), command)
+                    .await?;
+                Ok::<_, ServiceError>(done(Sent { message }))
+            },
+        )
+        .on_serial(
+            "join_conversation",
+            async |event: Event, command: Join, chat: State<Chat>| {
+                chat.join(&event.socket, command).await.map(done)
+            },
+        )
+        .on_serial(
+            "leave_conversation",
+            async |event: Event, command: Leave, chat: State<Chat>| {
+                chat.leave(&event.socket, command).await.map(done)
+            },
+        )
+        .on_serial(
+            "typing",
+            async |event: Event, command: SetTyping, chat: State<Chat>| {
+                chat.set_typing(&event.socket, command).await.map(done)
+            },
+        )
+        .on(
+            "message_history",
+            async |event: Event, command: ReadHistory, chat: State<Chat>| {
+                chat.history(event.principal(), command).await.map(done)
+            },
+        )
+        .on(
+            "presence",
+            async |event: Event, command: AskPresence, chat: State<Chat>| {
+                chat.presence(&event.socket, command).await.map(done)
+            },
+        )
+        .on_error(tell);
+}
+
+/// The acknowledgement of `message`.
+#[derive(Serialize)]
+struct Sent {
+    message: Arc<Message>,
+}
+
+/// The event `session`: who the client is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session<'a> {
+    user_id: &'a str,
+    name: &'a str,
+    roles: &'a [String],
+    guest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Time>,
+}
+
+impl<'a> Session<'a> {
+    fn of(event: &'a Event) -> Self {
+        let principal = event.principal();
+        Self {
+            user_id: &principal.subject,
+            name: &principal.name,
+            roles: &principal.roles,
+            guest: principal.guest,
+            expires_at: principal.expires_at.map(Time::from),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Events to service calls and back: tables without state and without rules.
+
+mod chat;
+
+use serde::Serialize;
+use serde_json::json;
+
+pub(crate) use chat::register;
+
+use crate::service::ServiceError;
+use crate::socket::{Ack, Failure, Refusal};
+
+/// One way to fail, as clients know it.
+struct Row {
+    code: &'static str,
+    /// The field `type` of the event `error`.
+    kind: &'static str,
+    /// The status that HTTP has for it.
+    status: u16,
+}
+
+/// All of them but [`INTERNAL`].
+const TABLE: [Row; 6] = [
+    Row {
+        code: "UNAUTHENTICATED",
+        kind: "auth",
+        status: 401,
+    },
+    Row {
+        code: "FORBIDDEN",
+        kind: "auth",
+        status: 403,
+    },
+    Row {
+        code: "INVALID_PAYLOAD",
+        kind: "payload",
+        status: 400,
+    },
+    Row {
+        code: "NOT_FOUND",
+        kind: "subscription",
+        status: 404,
+    },
+    Row {
+        code: "CONFLICT",
+        kind: "subscription",
+        status: 409,
+    },
+    Row {
+        code: "STORE_UNAVAILABLE",
+        kind: "store",
+        status: 503,
+    },
+];
+
+/// What a client learns of a fault that is none of the others.
+const INTERNAL: Row = Row {
+    code: "INTERNAL",
+    kind: "internal",
+    status: 500,
+};
+
+impl Row {
+    fn of(code: &str) -> &'static Self {
+        TABLE
+            .iter()
+            .find(|row| row.code == code)
+            .unwrap_or(&INTERNAL)
+    }
+}
+
+impl From<ServiceError> for Refusal {
+    fn from(error: ServiceError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServiceError::Denied(_) => Self::new("FORBIDDEN", message),
+            ServiceError::Invalid { field, .. } => {
+                Self::new("INVALID_PAYLOAD", message).data(json!({"details": {"field": field}}))
+            }
+            ServiceError::NotFound(_) => Self::new("NOT_FOUND", message),
+            ServiceError::Conflict(_) => Self::new("CONFLICT", message),
+            ServiceError::Unavailable { retry_after } => Self::new("STORE_UNAVAILABLE", message)
+                .data(json!({"retryAfter": retry_after.as_millis() as u64})),
+        }
+    }
+}
+
+/// Tells a client of an event that failed and was sent without asking for an acknowledgement.
+fn tell(failure: &Failure<'_>) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        code: &'static str,
+        message: &'a str,
+        event: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+        status: u16,
+    }
+    let row = Row::of(failure.refusal.code());
+    let told = Told {
+        kind: row.kind,
+        code: row.code,
+        message: failure.refusal.message(),
+        event: failure.event,
+        retry_after: failure
+            .refusal
+            .details()
+            .get("retryAfter")
+            .and_then(|ms| ms.as_u64()),
+        status: row.status,
+    };
+    failure.socket.emit("error", &told);
+}
+
+/// The acknowledgement of what has been done: `{"success":true, …}`.
+fn done<T: Serialize>(fields: T) -> Ack<Done<T>> {
+    Ack(Done {
+        success: true,
+        fields,
+    })
+}
+
+#[derive(Serialize)]
+struct Done<T> {
+    success: bool,
+    #[serde(flatten)]
+    fields: T,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_service_error_becomes_the_code_and_the_fields_of_the_table() {
+        let json = |error: ServiceError| serde_json::to_string(&Refusal::from(error)).unwrap();
+        assert_eq!(
+            json(ServiceError::NotFound("no such conversation")),
+            r#"{"code":"NOT_FOUND","message":"no such conversation"}"#
+        );
+        assert_eq!(
+            json(ServiceError::Invalid {
+                field: "content",
+                problem: "is empty".into()
+            }),
+            r#"{"code":"INVALID_PAYLOAD","message":"content is empty","details":{"field":"content"}}"#
+        );
+        assert_eq!(
+            json(ServiceError::Unavailable {
+                retry_after: Duration::from_millis(1500)
+            }),
+            r#"{"code":"STORE_UNAVAILABLE","message":"the store is not available, try again later","retryAfter":1500}"#
+        );
+    }
+
+    #[test]
+    fn every_service_error_has_a_row() {
+        for error in [
+            ServiceError::Denied(""),
+            ServiceError::Invalid {
+                field: "",
+                problem: "".into(),
+            },
+            ServiceError::NotFound(""),
+            ServiceError::Conflict(""),
+            ServiceError::Unavailable {
+                retry_after: Duration::ZERO,
+            },
+        ] {
+            let refusal = Refusal::from(error);
+            assert_eq!(Row::of(refusal.code()).code, refusal.code());
+        }
+        assert_eq!(Row::of("whatever").code, "INTERNAL");
+    }
+}
