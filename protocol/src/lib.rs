@@ -12,6 +12,25 @@
 //!    their packet and hands out [`socket::Packet`]s with raw JSON [`Args`](socket::Args).
 //! 4. What is sent is encoded once into a [`Frame`] by [`socket::encode`], and shared by every
 //!    recipient and transport.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use roomcast_protocol::{engine, socket};
+//!
+//! let received = Bytes::from_static(br#"4212["add",1,2]"#);
+//! let mut decoder = socket::Decoder::new(socket::Limits::default());
+//! if let engine::Packet::Message(engine::Message::Text(text)) = engine::Packet::decode_text(received)?
+//!     && let Some(packet) = decoder.text(text)?
+//! {
+//!     assert_eq!(packet.event_name(), "add");
+//!     let sum = packet.args.get::<i64>(0)? + packet.args.get::<i64>(1)?;
+//!     if let Some(id) = packet.id {
+//!         let answer = socket::encode::ack(packet.nsp.as_str(), id, &sum)?;
+//!         assert_eq!(answer.polling()[..], *b"4312[3]");
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod engine;
 mod error;

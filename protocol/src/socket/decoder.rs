@@ -13,8 +13,8 @@ use crate::DecodeError;
 pub struct Limits {
     /// Attachments of one packet; 10, as in the original.
     pub max_attachments: usize,
-    /// Bytes of one packet with its attachments; 10,000,000. A packet that waits for attachments
-    /// holds at most this much memory.
+    /// Bytes of a packet that has attachments, its text included; 10,000,000. One that waits for
+    /// attachments holds at most this much memory. Text alone is limited by the transport.
     pub max_bytes: usize,
     /// Nested brackets in JSON, the array of arguments included; 128, which is also the maximum.
     pub max_depth: usize,
@@ -105,6 +105,9 @@ impl Decoder {
         attachment::check_placeholders(&packet.args, expected)?;
         if expected == 0 {
             return Ok(Some(packet));
+        }
+        if bytes > self.limits.max_bytes {
+            return Err(DecodeError::TooLarge);
         }
         let attachments = Vec::with_capacity(expected);
         self.partial = Some(Box::new(Partial {

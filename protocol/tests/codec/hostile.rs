@@ -326,6 +326,9 @@ fn c4_too_many_attachments_are_refused_from_the_count_alone() {
 fn c5_a_waiting_packet_is_limited_in_bytes() {
     let text = format!("52-[\"x\",{PLACEHOLDER},{}]", PLACEHOLDER.replace('0', "1"));
     let room = text.len() + 10;
+    let mut decoder = limits(|limits| limits.max_bytes = text.len() - 1);
+    assert_eq!(decoder.text(text.clone().into()).unwrap_err(), TooLarge);
+    assert!(!decoder.is_waiting());
     for (first, second, fits) in [(5, 5, true), (5, 6, false), (11, 0, false)] {
         let mut decoder = limits(|limits| limits.max_bytes = room);
         assert!(decoder.text(text.clone().into()).unwrap().is_none());

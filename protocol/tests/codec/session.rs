@@ -497,6 +497,21 @@ fn a_candidate_that_goes_away_ends_the_upgrade() {
 }
 
 #[test]
+fn a_server_may_announce_absurd_times() {
+    let longest = Duration::from_millis(u64::MAX);
+    let config = SessionConfig {
+        ping_interval: longest,
+        ping_timeout: longest,
+        ..CONFIG
+    };
+    let now = start();
+    let mut client = Session::client(now, Transport::Polling, config);
+    assert_eq!(client.poll_timeout(), Some(now + longest + longest));
+    let ping = client.handle_packet(now, Source::Current, Packet::Ping(Probe::None));
+    assert_eq!(ping, Action::Reply(Packet::Pong(Probe::None)));
+}
+
+#[test]
 fn reasons_have_the_words_of_the_original() {
     let words: Vec<_> = CloseReason::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(
