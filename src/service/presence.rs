@@ -1,6 +1,6 @@
 //! Who is in one conversation, as data: events and the time go in, announcements come out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,10 @@ pub(super) struct Tempo {
 #[derive(Debug)]
 pub(super) struct Presence {
     tempo: Tempo,
-    users: BTreeMap<Arc<str>, Tabs>,
+    users: HashMap<Arc<str>, Tabs>,
+    /// The users in the order in which they came, by their `arrival`.
+    arrivals: BTreeMap<u64, Arc<str>>,
+    next_arrival: u64,
     /// How many sockets all users have together.
     sockets: usize,
     /// The users without a socket, by the end of their grace. Each has `lost` set to it.
@@ -36,6 +39,7 @@ struct Tabs {
     name: Arc<str>,
     /// Few: the tabs of one person.
     sockets: Vec<SocketId>,
+    arrival: u64,
     since: Time,
     lost: Option<Instant>,
 }
@@ -107,7 +111,9 @@ impl Presence {
     pub(super) fn new(tempo: Tempo) -> Self {
         Self {
             tempo,
-            users: BTreeMap::new(),
+            users: HashMap::new(),
+            arrivals: BTreeMap::new(),
+            next_arrival: 0,
             sockets: 0,
             lost: BTreeSet::new(),
             list: List::Unchanged { last: None },
@@ -128,15 +134,10 @@ impl Presence {
         since: Time,
     ) -> Option<Notice> {
         let first = !self.users.contains_key(&user.user_id);
-        let present = self
-            .users
-            .entry(Arc::clone(&user.user_id))
-            .or_insert_with(|| Tabs {
-                name: Arc::clone(&user.name),
-                sockets: Vec::new(),
-                since,
-                lost: None,
-            });
+        if first {
+            self.arrive(user, since);
+        }
+        let present = self.users.get_mut(&user.user_id)?;
         if present.sockets.contains(&socket) {
             return None;
         }
@@ -150,16 +151,26 @@ impl Presence {
         first.then(|| Notice::Joined(user.clone()))
     }
 
+    fn arrive(&mut self, user: &User, since: Time) {
+        let arrival = self.next_arrival;
+        self.next_arrival += 1;
+        self.arrivals.insert(arrival, Arc::clone(&user.user_id));
+        let tabs = Tabs {
+            name: Arc::clone(&user.name),
+            sockets: Vec::new(),
+            arrival,
+            since,
+            lost: None,
+        };
+        self.users.insert(Arc::clone(&user.user_id), tabs);
+    }
+
     /// A user's socket left, or ended on purpose.
     pub(super) fn leave(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<Notice> {
         if !self.remove(now, socket, user)? {
             return None;
         }
-        let (user_id, present) = self.users.remove_entry(user)?;
-        Some(Notice::Left(User {
-            user_id,
-            name: present.name,
-        }))
+        self.forget(user).map(Notice::Left)
     }
 
     /// A user's socket was lost; if it was the last, the user has the grace to come back.
@@ -185,6 +196,15 @@ impl Presence {
         self.sockets -= 1;
         self.changed(now);
         Some(last)
+    }
+
+    fn forget(&mut self, user: &str) -> Option<User> {
+        let (user_id, present) = self.users.remove_entry(user)?;
+        self.arrivals.remove(&present.arrival);
+        Some(User {
+            user_id,
+            name: present.name,
+        })
     }
 
     /// Whether this socket of this user is here.
@@ -217,12 +237,8 @@ impl Presence {
             && *end <= now
         {
             let (_, user_id) = self.lost.pop_first()?;
-            let present = self.users.remove(&user_id)?;
             self.changed(now);
-            return Some(Notice::Disconnected(User {
-                user_id,
-                name: present.name,
-            }));
+            return self.forget(&user_id).map(Notice::Disconnected);
         }
         match self.list {
             List::Due(at) if at <= now => {
@@ -235,25 +251,22 @@ impl Presence {
 
     /// Who is here, those who came first at the front; `users` ends at [`MAX_LISTED`].
     pub(super) fn here(&self, conversation_id: Uuid) -> Here {
-        let mut users: Vec<Present> = self
-            .users
-            .iter()
-            .map(|(user_id, present)| Present {
+        let present = |user_id: &Arc<str>| {
+            let tabs = self.users.get(user_id)?;
+            Some(Present {
                 user: User {
                     user_id: Arc::clone(user_id),
-                    name: Arc::clone(&present.name),
+                    name: Arc::clone(&tabs.name),
                 },
-                connections: present.sockets.len(),
-                since: present.since,
+                connections: tabs.sockets.len(),
+                since: tabs.since,
             })
-            .collect();
-        let count = users.len();
-        users.sort_by_key(|user| user.since);
-        users.truncate(MAX_LISTED);
+        };
+        let first = self.arrivals.values().take(MAX_LISTED);
         Here {
             conversation_id,
-            users,
-            count,
+            users: first.filter_map(present).collect(),
+            count: self.users.len(),
         }
     }
 
