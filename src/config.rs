@@ -156,7 +156,7 @@ impl Settings {
     /// and production on any other.
     #[must_use]
     pub fn profile(&self) -> Profile {
-        self.server.profile.unwrap_or({
+        self.server.profile.unwrap_or_else(|| {
             if self.server.listen.ip().is_loopback() {
                 Profile::Development
             } else {
@@ -170,7 +170,7 @@ impl Settings {
     pub fn guests(&self) -> bool {
         self.auth
             .guests
-            .unwrap_or(self.profile() == Profile::Development)
+            .unwrap_or_else(|| self.profile() == Profile::Development)
     }
 }
 

@@ -18,7 +18,13 @@ pub use roomcast_protocol::{
 };
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Broadcast, BuildError, Builder, Connect, Direct,
-    DisconnectReason, EmitError, Emitted, Event, Failure, Handler, IntoAck, IntoRooms, Io,
+    DisconnectReason, EmitError, Emitted, Error, Event, Failure, Handler, IntoAck, IntoRooms, Io,
     JoinError, Namespace, NamespaceBuilder, NoAck, Parameter, Refusal, Reply, Room, RoomName,
-    Socket, SocketId, State,
+    Server, Socket, SocketId, State,
 };
+
+/// Entry points of the fuzz targets; not part of the API.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::engine::fuzzing::request;
+}

@@ -136,15 +136,13 @@ impl<A: Application> Driver<A> {
 
     /// The outbox was closed by somebody else: a full queue or a broken pipe.
     fn lost(&mut self, reason: CloseReason) {
-        let end = match reason {
-            CloseReason::Overflow => End::Flush(CloseCode::POLICY_VIOLATION),
-            _ => End::Gone,
-        };
-        if matches!(end, End::Flush(_)) {
+        if reason == CloseReason::Overflow {
             // What waits is what the client does not take.
             self.outbox.lock().clear_unsent();
+            self.end(reason, End::Flush(CloseCode::POLICY_VIOLATION));
+        } else {
+            self.end(reason, End::Gone);
         }
-        self.end(reason, end);
     }
 
     /// Asks to be woken when the kernel takes bytes again.

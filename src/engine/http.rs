@@ -73,7 +73,7 @@ impl<A: Application> Engine<A> {
         let find = |sid| {
             self.sessions
                 .get(sid)
-                .ok_or(refuse(RequestError::UnknownSession))
+                .ok_or_else(|| refuse(RequestError::UnknownSession))
         };
         match request::parse(&request, &self.config).map_err(refuse)? {
             Ask::Open => {

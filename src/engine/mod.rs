@@ -127,6 +127,7 @@ impl<A: Application> Engine<A> {
     }
 
     /// Sessions that are open or closing.
+    #[cfg(test)]
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.len()
     }
@@ -289,15 +290,14 @@ fn closed_counter(reason: CloseReason) -> Counter {
         CloseReason::ForcedClose => Counter::ClosedForced,
         CloseReason::ServerShutdown => Counter::ClosedShutdown,
         CloseReason::Overflow => Counter::ClosedOverflow,
-        _ => Counter::ClosedTransportError,
+        CloseReason::TransportError | _ => Counter::ClosedTransportError,
     }
 }
 
-/// Entry points for fuzzing; not part of the API.
-#[doc(hidden)]
-pub mod fuzzing {
+/// Entry points for fuzzing.
+pub(crate) mod fuzzing {
     /// Reads a request line's query and headers as the engine does.
-    pub fn request(query: &str, headers: http::HeaderMap) {
+    pub fn request(query: &str, headers: &http::HeaderMap) {
         let Ok(uri) = http::Uri::try_from(format!("/socket.io/?{query}")) else {
             return;
         };

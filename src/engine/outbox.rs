@@ -163,16 +163,6 @@ impl Outbox {
         }
     }
 
-    /// Whether the session still takes frames.
-    pub(crate) fn is_open(&self) -> bool {
-        self.0.queue.lock().closed.is_none()
-    }
-
-    /// Bytes that wait.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.0.queue.lock().bytes
-    }
-
     /// Queues a frame for this session alone.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         let mut queue = self.0.queue.lock();

@@ -192,9 +192,12 @@ fn accept<B>(request: &Request<B>) -> Result<String, RequestError> {
         version: value(header::SEC_WEBSOCKET_VERSION),
         key,
     })
-    .map_err(|error| match error {
-        HandshakeError::Version => RequestError::BadWebSocketVersion,
-        _ => RequestError::BadHandshake,
+    .map_err(|error| {
+        if error == HandshakeError::Version {
+            RequestError::BadWebSocketVersion
+        } else {
+            RequestError::BadHandshake
+        }
     })?;
     Ok(handshake::accept_key(key.unwrap_or_default()))
 }

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 /// A route for every file of the page, `/` being its `index.html`.
 ///
 /// `socket_path` is where Engine.IO listens; the page connects there.
-pub fn routes<S>(socket_path: &str) -> Router<S>
+pub(super) fn routes<S>(socket_path: &str) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {

@@ -21,6 +21,7 @@ mod refusal;
 mod room;
 mod rooms;
 mod running;
+mod serve;
 #[expect(clippy::module_inception, reason = "the two words of the protocol")]
 mod socket;
 mod state;
@@ -40,4 +41,5 @@ pub use reason::DisconnectReason;
 pub use refusal::Refusal;
 pub use room::{IntoRooms, Room, RoomName};
 pub use running::Failure;
+pub use serve::{Error, Server};
 pub use socket::{JoinError, Socket};

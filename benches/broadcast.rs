@@ -1,0 +1,58 @@
+//! One broadcast to a room over real sockets, until its last member has read it.
+
+#![allow(
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs,
+    reason = "a bench"
+)]
+
+mod support;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use support::Client;
+
+fn broadcast(c: &mut Criterion) {
+    let address = support::serve(support::io(), 1);
+    let mut group = c.benchmark_group("broadcast");
+    let payload = "x".repeat(128);
+    for members in [10_usize, 100, 1000] {
+        let room = format!("room{members}");
+        let mut clients: Vec<Client> = (0..members)
+            .map(|_| {
+                let mut client = Client::connect(address);
+                client.join(&room);
+                client
+            })
+            .collect();
+        let message = format!("42[\"bcast\",\"{room}\",\"{payload}\"]");
+        group.throughput(Throughput::Elements(members as u64));
+        group.bench_function(BenchmarkId::new("whole_room", members), |b| {
+            b.iter(|| {
+                clients[0].send(&message);
+                for client in &mut clients {
+                    client.receive();
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn echo(c: &mut Criterion) {
+    let address = support::serve(support::io(), 1);
+    let mut client = Client::connect(address);
+    c.bench_function("echo/one_request", |b| {
+        b.iter(|| {
+            client.send("421[\"echo\",\"hello\"]");
+            client.receive()
+        });
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30);
+    targets = broadcast, echo
+}
+criterion_main!(benches);

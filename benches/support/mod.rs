@@ -1,0 +1,148 @@
+//! A server in this process and plain blocking clients for it.
+
+#![allow(dead_code, reason = "each bench uses its part")]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use roomcast::{Ack, Args, Config, Event, Io, Server};
+use roomcast_protocol::websocket::{self, Decoder, Limits, Opcode, Role};
+
+/// The events of the load generators' contract: join a room, broadcast to it, echo.
+pub fn io() -> Io {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("join", async |event: Event, room: String| {
+            event.socket.join(room)
+        })
+        .on(
+            "bcast",
+            async |event: Event, room: String, payload: Args| {
+                event.socket.io().to(room).emit("msg", payload);
+            },
+        )
+        .on("echo", async |_: Event, payload: Args| Ack(payload));
+    io.build().expect("the options are valid")
+}
+
+/// Serves `io` on a free port for as long as the process lives.
+pub fn serve(io: Io, workers: usize) -> SocketAddr {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    let server = runtime
+        .block_on(Server::new(io).bind("127.0.0.1:0"))
+        .expect("a free port");
+    let address = server.local_addrs()[0];
+    std::thread::spawn(move || runtime.block_on(server.run()));
+    address
+}
+
+/// A client that has joined `/`.
+pub struct Client {
+    stream: TcpStream,
+    decoder: Decoder,
+    input: Vec<u8>,
+    start: usize,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let mut client = Self::open(address);
+        client.send("40");
+        assert!(client.receive().starts_with(b"40{"));
+        client
+    }
+
+    /// A WebSocket session that has joined no namespace.
+    pub fn open(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_nodelay(true).expect("a TCP option");
+        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+            Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream
+            .write_all(request.as_bytes())
+            .expect("the server reads");
+        let mut input = Vec::new();
+        let end = loop {
+            let mut chunk = [0; 1024];
+            let n = stream.read(&mut chunk).expect("the server answers");
+            assert!(n > 0, "the server refused");
+            input.extend_from_slice(&chunk[..n]);
+            if let Some(at) = input.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+        };
+        input.drain(..end);
+        let limits = Limits {
+            max_message: 1 << 20,
+            max_fragments: 1,
+        };
+        let mut client = Self {
+            stream,
+            decoder: Decoder::new(Role::Client, limits),
+            input,
+            start: 0,
+        };
+        assert!(client.receive().starts_with(b"0{"));
+        client
+    }
+
+    pub fn join(&mut self, room: &str) {
+        self.send(&format!("420[\"join\",\"{room}\"]"));
+        assert!(self.receive().starts_with(b"430["));
+    }
+
+    pub fn send(&mut self, text: &str) {
+        let mut frame = Vec::with_capacity(text.len() + 14);
+        let key = Some([1, 2, 3, 4]);
+        websocket::encode_frame(&mut frame, true, Opcode::Text, text.as_bytes(), key);
+        self.stream.write_all(&frame).expect("the server reads");
+    }
+
+    /// The next text message. Heartbeats are answered on the way.
+    pub fn receive(&mut self) -> bytes::Bytes {
+        loop {
+            let mut input = &self.input[self.start..];
+            let event = self.decoder.decode(&mut input).expect("valid frames");
+            self.start = self.input.len() - input.len();
+            match event {
+                Some(websocket::Event::Text(text)) if text == "2" => self.send("3"),
+                Some(websocket::Event::Text(text)) => return text,
+                Some(other) => panic!("{other:?}"),
+                None => {
+                    self.input.clear();
+                    self.start = 0;
+                    let mut chunk = [0; 16 * 1024];
+                    let n = self.stream.read(&mut chunk).expect("the server lives");
+                    assert!(n > 0, "the server closed");
+                    self.input.extend_from_slice(&chunk[..n]);
+                }
+            }
+        }
+    }
+}
+
+/// A receiver that counts its messages on a thread of its own.
+pub fn count_messages(mut client: Client, counted: Arc<std::sync::atomic::AtomicU64>) {
+    std::thread::spawn(move || {
+        loop {
+            client.receive();
+            counted.fetch_add(1, std::sync::atomic::Ordering::Release);
+        }
+    });
+}
+
+/// Options that keep heartbeats out of the figures.
+pub fn quiet() -> Config {
+    Config {
+        ping_interval: std::time::Duration::from_secs(3600),
+        ..Config::default()
+    }
+}
