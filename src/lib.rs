@@ -1,11 +1,15 @@
 //! Roomcast: a Socket.IO server.
 
 pub mod auth;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod config;
 mod engine;
 mod gateway;
 pub mod http;
 pub mod metrics;
+#[cfg(feature = "server")]
+mod server;
 mod service;
 mod socket;
 pub mod store;

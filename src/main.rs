@@ -1,3 +1,8 @@
 //! The `roomcast` server.
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> std::process::ExitCode {
+    roomcast::cli::run()
+}

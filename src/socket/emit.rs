@@ -277,6 +277,7 @@ impl<'a> Broadcast<'a> {
     }
 
     /// As [`emit_with_acks`](Self::emit_with_acks), for who cannot wait: asks those on this node.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub(crate) fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         let Some(namespace) = &self.namespace else {
             return Acks::failed(None);

@@ -1,0 +1,62 @@
+//! Log output: human lines or JSON, to standard output or a file of the day.
+
+use std::{fmt, io};
+
+use tracing_appender::{non_blocking::WorkerGuard, rolling};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
+
+use crate::config::{Log, LogFormat};
+
+/// Why logging could not be started.
+#[derive(Debug)]
+pub(super) enum LogError {
+    Level(tracing_subscriber::filter::ParseError),
+    File(std::path::PathBuf),
+    Init(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Level(error) => write!(f, "log.level: {error}"),
+            Self::File(path) => write!(f, "log.file: {} is not a file's path", path.display()),
+            Self::Init(error) => write!(f, "log: {error}"),
+        }
+    }
+}
+
+/// Starts logging. Lines are written by a thread of their own until the guard is dropped.
+pub(super) fn start(log: &Log) -> Result<WorkerGuard, LogError> {
+    let filter = EnvFilter::builder()
+        .parse(&log.level)
+        .map_err(LogError::Level)?;
+    let (writer, guard) = match &log.file {
+        None => tracing_appender::non_blocking(io::stdout()),
+        Some(path) => {
+            let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(LogError::File(path.clone()));
+            };
+            tracing_appender::non_blocking(rolling::daily(folder, name))
+        }
+    };
+    let colours = log.file.is_none() && io::IsTerminal::is_terminal(&io::stdout());
+    let writer = BoxMakeWriter::new(writer);
+    install(filter, log.format, colours, writer).map_err(LogError::Init)?;
+    Ok(guard)
+}
+
+fn install(
+    filter: EnvFilter,
+    format: LogFormat,
+    colours: bool,
+    writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(writer);
+    match format {
+        LogFormat::Human => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+}

@@ -1,0 +1,138 @@
+//! The command line: flags, and what each command does with them.
+
+mod log;
+mod settings;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use self::settings::Overrides;
+use crate::config::{Profile, Settings};
+
+/// A Socket.IO server with a chat on it.
+#[derive(Debug, Parser)]
+#[command(name = "roomcast", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Configuration file (TOML).
+    #[arg(long, short, global = true, env = "ROOMCAST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Address to listen on; `server.listen`.
+    #[arg(long, global = true)]
+    listen: Option<SocketAddr>,
+
+    /// Where messages are kept: `sqlite:PATH` or `memory:`; `store.url`.
+    #[arg(long, global = true)]
+    store: Option<String>,
+
+    /// `development` or `production`; `server.profile`.
+    #[arg(long, global = true, value_parser = settings::parse_profile)]
+    profile: Option<Profile>,
+
+    /// What to log, for example `info` or `roomcast=debug`; `log.level`.
+    #[arg(long, global = true)]
+    log: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Run the server (the default).
+    Serve,
+    /// Say whether the configuration is valid.
+    CheckConfig,
+    /// Print the configuration in force, as TOML.
+    PrintConfig,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let overrides = Overrides {
+        listen: arguments.listen,
+        store: arguments.store,
+        profile: arguments.profile,
+        log: arguments.log,
+    };
+    let loaded = match settings::load(arguments.config.as_deref(), std::env::vars_os(), overrides) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("roomcast: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(&loaded.settings, &loaded.warnings),
+        Command::CheckConfig => {
+            for warning in &loaded.warnings {
+                eprintln!("roomcast: {warning}");
+            }
+            println!("the configuration is valid");
+            ExitCode::SUCCESS
+        }
+        Command::PrintConfig => match toml::to_string(&loaded.settings) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("roomcast: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
+    let _log = match log::start(&settings.log) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("roomcast: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(crate::server::run(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One core needs no work stealing and is faster without; several need threads.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = if cores == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    builder.enable_all().build()
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

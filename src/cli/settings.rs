@@ -1,0 +1,459 @@
+//! Puts the configuration together: flag over environment over file over default.
+
+use std::{ffi::OsString, fmt, net::SocketAddr, path::Path, path::PathBuf};
+
+use serde::de::IntoDeserializer;
+use toml::{Table, Value};
+
+use crate::config::{Profile, Settings};
+
+/// Values given on the command line.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) store: Option<String>,
+    pub(super) profile: Option<Profile>,
+    pub(super) log: Option<String>,
+}
+
+/// The configuration in force, and what looked wrong on the way.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) settings: Settings,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub(super) enum LoadError {
+    Read(PathBuf, std::io::Error),
+    Syntax(PathBuf, toml::de::Error),
+    UnknownKey {
+        path: PathBuf,
+        key: String,
+        nearest: Option<String>,
+    },
+    Value {
+        key: String,
+        from: String,
+        error: String,
+    },
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Syntax(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::UnknownKey { path, key, nearest } => {
+                write!(f, "{}: unknown key `{key}`", path.display())?;
+                match nearest {
+                    Some(nearest) => write!(f, ", did you mean `{nearest}`?"),
+                    None => Ok(()),
+                }
+            }
+            Self::Value { key, from, error } => write!(f, "{from}: `{key}`: {error}"),
+        }
+    }
+}
+
+/// Variables with a short name, and the keys they stand for.
+const ALIASES: [(&str, &str); 4] = [
+    ("ROOMCAST_LISTEN", "server.listen"),
+    ("ROOMCAST_STORE", "store.url"),
+    ("ROOMCAST_PROFILE", "server.profile"),
+    ("ALLOWED_ORIGINS", "server.allowed_origins"),
+];
+const PREFIX: &str = "ROOMCAST_";
+/// Variables with the prefix that are no keys.
+const OTHERS: [&str; 1] = ["ROOMCAST_CONFIG"];
+
+/// Reads file and environment, and checks the whole.
+pub(super) fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    overrides: Overrides,
+) -> Result<Loaded, LoadError> {
+    let mut layers = Layers::new();
+    if let Some(path) = file {
+        layers.add_file(path)?;
+    }
+    layers.add_environment(environment);
+    layers.add_overrides(overrides);
+    let warnings = std::mem::take(&mut layers.warnings);
+    Ok(Loaded {
+        settings: layers.settings()?,
+        warnings,
+    })
+}
+
+/// Reads a profile's name.
+pub(super) fn parse_profile(name: &str) -> Result<Profile, String> {
+    let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+        name.into_deserializer();
+    serde::Deserialize::deserialize(name).map_err(|error| error.to_string())
+}
+
+/// The values given so far, each with where it came from.
+struct Layers {
+    /// Every key with its default, which tells its type. `None`: unset by default.
+    known: Vec<(String, Option<Value>)>,
+    given: Vec<Given>,
+    warnings: Vec<String>,
+}
+
+struct Given {
+    key: String,
+    value: Value,
+    from: String,
+}
+
+impl Layers {
+    fn new() -> Self {
+        let defaults = Table::try_from(Settings::default()).unwrap_or_default();
+        let mut known = Vec::new();
+        flatten("", &defaults, &mut |key, value| {
+            known.push((key, Some(value.clone())))
+        });
+        // Keys that are unset by default do not appear in a serialised tree.
+        for key in ["server.profile", "auth.guests", "log.file"] {
+            known.push((key.to_owned(), None));
+        }
+        Self {
+            known,
+            given: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), LoadError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| LoadError::Read(path.into(), error))?;
+        let table: Table = text
+            .parse()
+            .map_err(|error| LoadError::Syntax(path.into(), error))?;
+        let mut unknown = None;
+        let mut given = Vec::new();
+        flatten("", &table, &mut |key, value| {
+            if self.is_known(&key) {
+                let from = path.display().to_string();
+                given.push(Given {
+                    key,
+                    value: value.clone(),
+                    from,
+                });
+            } else {
+                unknown.get_or_insert(key);
+            }
+        });
+        if let Some(key) = unknown {
+            return Err(LoadError::UnknownKey {
+                path: path.into(),
+                nearest: self.nearest(&key),
+                key,
+            });
+        }
+        self.given.extend(given);
+        Ok(())
+    }
+
+    fn add_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
+        let mut prefixed = Vec::new();
+        for (name, value) in variables {
+            let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
+                continue;
+            };
+            if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
+                self.give(key, &value, name);
+            } else if let Some(rest) = name.strip_prefix(PREFIX)
+                && !OTHERS.contains(&name.as_str())
+            {
+                let key = rest.to_ascii_lowercase().replace("__", ".");
+                prefixed.push((key, value, name));
+            }
+        }
+        // After all aliases, which they beat.
+        for (key, value, name) in prefixed {
+            if self.is_known(&key) {
+                self.give(&key, &value, name);
+            } else {
+                let hint = self
+                    .nearest(&key)
+                    .map(|nearest| {
+                        let name = nearest.to_ascii_uppercase().replace('.', "__");
+                        format!(", did you mean {PREFIX}{name}?")
+                    })
+                    .unwrap_or_default();
+                self.warnings.push(format!("unknown variable {name}{hint}"));
+            }
+        }
+    }
+
+    fn add_overrides(&mut self, overrides: Overrides) {
+        let values = [
+            (
+                "server.listen",
+                overrides.listen.map(|v| v.to_string()),
+                "--listen",
+            ),
+            ("store.url", overrides.store, "--store"),
+            (
+                "server.profile",
+                overrides.profile.map(|v| v.name().to_owned()),
+                "--profile",
+            ),
+            ("log.level", overrides.log, "--log"),
+        ];
+        for (key, value, flag) in values {
+            if let Some(value) = value {
+                self.give(key, &value, flag.to_owned());
+            }
+        }
+    }
+
+    /// Takes a value given as text, read as the key's default suggests.
+    fn give(&mut self, key: &str, text: &str, from: String) {
+        let default = self.known.iter().find(|(known, _)| known == key);
+        let value = match default.and_then(|(_, value)| value.as_ref()) {
+            Some(Value::String(_)) => Value::String(text.to_owned()),
+            Some(Value::Array(_)) => Value::Array(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| Value::String(item.to_owned()))
+                    .collect(),
+            ),
+            Some(_) | None => scalar(text),
+        };
+        self.given.push(Given {
+            key: key.to_owned(),
+            value,
+            from,
+        });
+    }
+
+    fn is_known(&self, key: &str) -> bool {
+        self.known.iter().any(|(known, _)| known == key)
+    }
+
+    fn nearest(&self, key: &str) -> Option<String> {
+        self.known
+            .iter()
+            .map(|(known, _)| (strsim::jaro_winkler(known, key), known))
+            .filter(|(similarity, _)| *similarity > 0.7)
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, known)| known.clone())
+    }
+
+    fn settings(self) -> Result<Settings, LoadError> {
+        let mut table = Table::try_from(Settings::default()).unwrap_or_default();
+        for given in &self.given {
+            set(&mut table, &given.key, given.value.clone());
+        }
+        serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+            let key = error.path().to_string();
+            let from = self
+                .given
+                .iter()
+                .rev()
+                .find(|given| key.starts_with(&given.key))
+                .map_or_else(|| "configuration".to_owned(), |given| given.from.clone());
+            let error = error.into_inner().message().to_owned();
+            LoadError::Value { key, from, error }
+        })
+    }
+}
+
+/// Text as the boolean or number that it looks like.
+fn scalar(text: &str) -> Value {
+    if let Ok(value) = text.parse() {
+        return Value::Boolean(value);
+    }
+    if let Ok(value) = text.parse() {
+        return Value::Integer(value);
+    }
+    Value::String(text.to_owned())
+}
+
+fn flatten(prefix: &str, table: &Table, visit: &mut impl FnMut(String, &Value)) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        match value {
+            Value::Table(table) => flatten(&key, table, visit),
+            Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::Array(_) => visit(key, value),
+        }
+    }
+}
+
+fn set(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::config::Durability;
+
+    fn env(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        variables
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
+    }
+
+    fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
+        load(None, env(variables).into_iter(), Overrides::default())
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn defaults_hold_without_file_and_environment() {
+        let settings = from_env(&[]).unwrap().settings;
+        assert_eq!(settings.server.listen.to_string(), "127.0.0.1:3000");
+        assert_eq!(settings.engine.ping_timeout.as_secs(), 60);
+        assert!(settings.guests());
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_and_the_environment_the_file() {
+        let file = file(
+            "[server]\nlisten = \"127.0.0.1:1\"\n[store]\nurl = \"memory:\"\n[log]\nlevel = \"debug\"",
+        );
+        let variables = env(&[
+            ("ROOMCAST_LISTEN", "127.0.0.1:2"),
+            ("ROOMCAST_STORE", "sqlite:a.db"),
+        ]);
+        let overrides = Overrides {
+            listen: Some("127.0.0.1:3".parse().unwrap()),
+            ..Overrides::default()
+        };
+        let settings = load(Some(file.path()), variables.into_iter(), overrides)
+            .unwrap()
+            .settings;
+        assert_eq!(settings.server.listen.port(), 3);
+        assert_eq!(settings.store.url, "sqlite:a.db");
+        assert_eq!(settings.log.level, "debug");
+    }
+
+    #[test]
+    fn a_prefixed_variable_beats_its_alias_in_any_order() {
+        for variables in [
+            [
+                ("ROOMCAST_LISTEN", "127.0.0.1:2"),
+                ("ROOMCAST_SERVER__LISTEN", "127.0.0.1:4"),
+            ],
+            [
+                ("ROOMCAST_SERVER__LISTEN", "127.0.0.1:4"),
+                ("ROOMCAST_LISTEN", "127.0.0.1:2"),
+            ],
+        ] {
+            assert_eq!(
+                from_env(&variables).unwrap().settings.server.listen.port(),
+                4
+            );
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let settings = from_env(&[("ALLOWED_ORIGINS", "http://a.example, http://b.example")])
+            .unwrap()
+            .settings;
+        assert_eq!(
+            settings.server.allowed_origins,
+            ["http://a.example", "http://b.example"]
+        );
+    }
+
+    #[test]
+    fn values_are_read_as_their_key_wants_them() {
+        let settings = from_env(&[
+            ("ROOMCAST_AUTH__GUESTS", "false"),
+            ("ROOMCAST_ENGINE__MAX_PAYLOAD", "2000"),
+            ("ROOMCAST_ENGINE__PING_INTERVAL", "250ms"),
+            ("ROOMCAST_STORE__DURABILITY", "full"),
+            ("ROOMCAST_LOG__LEVEL", "7"),
+        ])
+        .unwrap()
+        .settings;
+        assert!(!settings.guests());
+        assert_eq!(settings.engine.max_payload, 2000);
+        assert_eq!(settings.engine.ping_interval.as_millis(), 250);
+        assert_eq!(settings.store.durability, Durability::Full);
+        assert_eq!(settings.log.level, "7");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_warned_about_with_the_nearest_name() {
+        let loaded =
+            from_env(&[("ROOMCAST_SERVER__LISTN", "x"), ("ROOMCAST_CONFIG", "y")]).unwrap();
+        assert_eq!(
+            loaded.warnings,
+            ["unknown variable ROOMCAST_SERVER__LISTN, did you mean ROOMCAST_SERVER__LISTEN?"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_an_error_with_the_nearest_name() {
+        let file = file("[engine]\nping_intervall = \"1s\"");
+        let error = load(Some(file.path()), std::iter::empty(), Overrides::default()).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(
+                "unknown key `engine.ping_intervall`, did you mean `engine.ping_interval`?"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_names_its_key_and_its_source() {
+        let error = from_env(&[("ROOMCAST_LISTEN", "nowhere")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("ROOMCAST_LISTEN: `server.listen`: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_unset_key_is_known() {
+        let file = file(
+            "[server]\nprofile = \"production\"\n[auth]\nguests = true\n[log]\nfile = \"x.log\"",
+        );
+        let settings = load(Some(file.path()), std::iter::empty(), Overrides::default())
+            .unwrap()
+            .settings;
+        assert_eq!(settings.profile(), Profile::Production);
+        assert!(settings.guests());
+    }
+}

@@ -1,0 +1,117 @@
+//! The composition root of the binary: builds everything, top to bottom, and runs it.
+
+use std::{fmt, sync::Arc};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    Io, Server,
+    config::{Profile, Settings},
+    gateway,
+    http::{self, Readiness},
+    service::Chat,
+    store::{NewConversation, OpenError, Store, StoreError},
+};
+
+/// Why the server did not start, or stopped.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// The store cannot be opened.
+    Open(OpenError),
+    /// The store cannot be prepared.
+    Store(StoreError),
+    /// Options contradict each other, or the address is taken.
+    Server(crate::Error),
+    /// Signals cannot be received.
+    Signals(std::io::Error),
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// If it cannot start.
+pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let profile = settings.profile();
+
+    let io = Io::builder().config(settings.engine.clone());
+    let metrics = Arc::clone(io.handle().metrics_arc());
+    let (store, commits) =
+        Store::open(&settings.store, Arc::clone(&metrics)).map_err(RunError::Open)?;
+    let chat = Chat::new(store.clone(), &settings.chat, &settings.presence);
+    let mut io = io.state(chat.clone());
+    gateway::register(&mut io, settings.guests());
+    let io = io.build().map_err(|error| RunError::Server(error.into()))?;
+    let gate = tokio::spawn(chat.run(io.clone(), commits));
+    if profile == Profile::Development {
+        store
+            .insert_conversation(NewConversation::lobby())
+            .await
+            .map_err(RunError::Store)?;
+    }
+
+    let readiness = Readiness::new({
+        let store = store.clone();
+        move || store.is_healthy()
+    });
+    let router = http::router(metrics, readiness.clone(), &settings.engine.path);
+    let server = Server::new(io)
+        .router(router)
+        .grace(settings.server.grace)
+        .bind(&settings.server.listen.to_string())
+        .await
+        .map_err(RunError::Server)?;
+
+    announce(settings, profile, &server);
+    server
+        .run_until(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+            readiness.drain();
+        })
+        .await;
+    store.close().await;
+    let _ = gate.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn announce(settings: &Settings, profile: Profile, server: &Server) {
+    if settings.guests() {
+        tracing::warn!("guests may enter without credentials (auth.guests)");
+    }
+    for address in server.local_addrs() {
+        tracing::info!(
+            profile = profile.name(),
+            store = settings.store.url,
+            "listening on http://{address}"
+        );
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(_) => f.write_str("cannot open the store"),
+            Self::Store(_) => f.write_str("cannot prepare the store"),
+            Self::Server(_) => f.write_str("cannot start the server"),
+            Self::Signals(_) => f.write_str("cannot receive signals"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Server(error) => Some(error),
+            Self::Signals(error) => Some(error),
+        }
+    }
+}
