@@ -5,6 +5,7 @@
 //! and a poll without waiting, and that poll must be refused.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -42,6 +43,8 @@ pub(super) struct Driver<A: Application> {
     /// The WebSocket of an upgrade that is under way.
     candidate: Option<Box<Wire>>,
     pub(super) poll: Option<Parked>,
+    /// Polling requests that have come in and not been looked at.
+    pub(super) polls: VecDeque<Parked>,
     pub(super) ending: Option<Box<Ending>>,
 }
 
@@ -78,6 +81,7 @@ impl<A: Application> Driver<A> {
             wire,
             candidate: None,
             poll: None,
+            polls: VecDeque::new(),
             ending: None,
         }
     }
@@ -116,11 +120,7 @@ impl<A: Application> Driver<A> {
         }
         self.read(cx, now);
         self.read_candidate(cx, now);
-        let was_upgrading = self.candidate.is_some();
-        self.take_control(now);
-        if !was_upgrading {
-            self.read_candidate(cx, now);
-        }
+        self.take_control(cx, now);
         self.run_handlers(cx);
         self.look_at_deadlines(now);
         if self.wire.is_some() {
@@ -208,7 +208,7 @@ impl<A: Application> Driver<A> {
 
     fn bad_packet(&mut self) {
         self.engine.metrics.count(Counter::EnginePacketErrors);
-        self.end(CloseReason::ParseError, End::Flush(CloseCode::NORMAL));
+        self.end(CloseReason::ParseError, self.fault());
     }
 
     fn on_packet(&mut self, packet: Packet, now: Instant) {
@@ -219,7 +219,17 @@ impl<A: Application> Driver<A> {
             Action::Close(CloseReason::TransportClose) => {
                 self.end(CloseReason::TransportClose, End::Answered(None));
             }
-            Action::Close(reason) => self.end(reason, End::Flush(CloseCode::NORMAL)),
+            Action::Close(reason) => self.end(reason, self.fault()),
+        }
+    }
+
+    /// How a session ends whose client broke the protocol: told so on a WebSocket, at once
+    /// while it polls.
+    fn fault(&self) -> End {
+        if self.wire.is_some() {
+            End::Flush(CloseCode::NORMAL)
+        } else {
+            End::Gone
         }
     }
 
@@ -318,16 +328,27 @@ impl<A: Application> Driver<A> {
         cx.waker().wake_by_ref();
     }
 
-    fn take_control(&mut self, now: Instant) {
-        let control = std::mem::take(&mut self.outbox.lock().control);
+    fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let was_upgrading = self.candidate.is_some();
+        let (control, is_attaching) = {
+            let mut queue = self.outbox.lock();
+            (std::mem::take(&mut queue.control), queue.is_attaching())
+        };
         for control in control {
             self.on_control(control, now);
+        }
+        if !was_upgrading {
+            self.read_candidate(cx, now);
+        }
+        // Polls come last, and wait for a WebSocket that was there before them.
+        while !is_attaching && let Some(parked) = self.polls.pop_front() {
+            self.on_poll(parked);
         }
     }
 
     fn on_control(&mut self, control: Control, now: Instant) {
         match control {
-            Control::Poll { id, answer } => self.on_poll(Parked::new(id, answer)),
+            Control::Poll { id, answer } => self.polls.push_back(Parked::new(id, answer)),
             Control::PollAborted { id } => {
                 if self.forget_poll(id) {
                     self.end(CloseReason::TransportError, End::Gone);
@@ -352,14 +373,19 @@ impl<A: Application> Driver<A> {
 
     /// The client gave up its request. `false`: that one had been answered.
     pub(super) fn forget_poll(&mut self, id: u64) -> bool {
+        self.polls.retain(|parked| parked.id != id);
         self.poll.take_if(|parked| parked.id == id).is_some()
     }
 
     fn on_poll(&mut self, parked: Parked) {
         if self.wire.is_some() {
             let _ = parked.answer.send(PollAnswer::Refused);
-        } else if self.ending.is_some() {
-            self.poll = Some(parked);
+        } else if let Some(ending) = &self.ending {
+            if ending.takes_polls() {
+                self.poll = Some(parked);
+            } else {
+                let _ = parked.answer.send(PollAnswer::Refused);
+            }
         } else if let Some(first) = self.poll.take() {
             self.engine.metrics.count(Counter::RejectedOverlap);
             let _ = parked.answer.send(PollAnswer::Refused);
@@ -381,8 +407,7 @@ impl<A: Application> Driver<A> {
             match packet {
                 Ok(packet) => self.on_packet(packet, now),
                 Err(_) => {
-                    self.engine.metrics.count(Counter::EnginePacketErrors);
-                    self.end(CloseReason::ParseError, End::Gone);
+                    self.bad_packet();
                     return PostAnswer::Refused;
                 }
             }
@@ -471,6 +496,10 @@ impl<A: Application> Driver<A> {
         self.session.close(reason);
         if let Some(candidate) = self.candidate.take() {
             self.drop_candidate(&candidate);
+        }
+        if self.wire.is_none() && !matches!(end, End::Flush(_)) {
+            // The next request of this client finds no session.
+            self.engine.sessions.remove(self.outbox.sid());
         }
         let deadline = now() + self.engine.config.close_timeout;
         self.ending = Some(Box::new(Ending::new(reason, end, deadline)));

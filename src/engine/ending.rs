@@ -14,7 +14,7 @@ use roomcast_protocol::{
 
 use super::{
     Application,
-    control::{Control, PostAnswer},
+    control::{Control, PollAnswer, PostAnswer},
     driver::{Driver, Parked, goodbye, payload},
     wire,
 };
@@ -59,6 +59,11 @@ impl Ending {
     /// Whether an end by the client's or the application's wish, not by a fault.
     pub(super) fn is_orderly(&self) -> bool {
         self.end != End::Gone
+    }
+
+    /// Whether the next poll is answered; else only one that was there before.
+    pub(super) fn takes_polls(&self) -> bool {
+        matches!(self.end, End::Flush(_))
     }
 
     /// Goes on closing. Ready: the transport is closed.
@@ -131,7 +136,12 @@ impl Ending {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
             match control {
-                Control::Poll { id, answer } => driver.poll = Some(Parked::new(id, answer)),
+                Control::Poll { id, answer } if self.takes_polls() => {
+                    driver.poll = Some(Parked::new(id, answer));
+                }
+                Control::Poll { answer, .. } => {
+                    let _ = answer.send(PollAnswer::Refused);
+                }
                 Control::PollAborted { id } => {
                     driver.forget_poll(id);
                 }
@@ -142,6 +152,9 @@ impl Ending {
                 Control::Close(_) => {}
                 Control::Abort(_) => return Poll::Ready(()),
             }
+        }
+        if driver.poll.is_none() && self.takes_polls() {
+            driver.poll = driver.polls.pop_front();
         }
         match (self.end, driver.poll.take()) {
             (End::Gone, None) | (End::Answered(_), None) => Poll::Ready(()),

@@ -17,7 +17,7 @@ use super::{
     Application, Engine,
     control::{Control, PollAnswer, PostAnswer},
     handshake::Handshake,
-    outbox::Outbox,
+    outbox::{Attaching, Outbox},
     request::{self, Ask, RequestError},
 };
 use crate::metrics::Counter;
@@ -30,7 +30,7 @@ pub(super) enum Handoff {
     /// It carries a new session of the plain Engine.IO endpoint.
     OpenRaw(Arc<Handshake>),
     /// It wants to take this session over.
-    Attach(Outbox),
+    Attach(Attaching),
 }
 
 /// Where a request leaves its [`Handoff`] for the connection's task.
@@ -108,7 +108,7 @@ impl<A: Application> Engine<A> {
                 if !self.config.allow_upgrades {
                     return Err(refuse(RequestError::BadRequest));
                 }
-                *handoff.lock() = Some(Handoff::Attach(outbox));
+                *handoff.lock() = Some(Handoff::Attach(Attaching::new(outbox)));
                 Ok(switching_protocols(&accept))
             }
         }

@@ -21,7 +21,6 @@ use tower::ServiceExt as _;
 
 use super::{
     Application, Engine, Raw,
-    control::Control,
     driver::goodbye,
     http::{Handoff, HandoffCell},
     wire,
@@ -103,13 +102,9 @@ impl<A: Application> Endpoints<A> {
                 // Boxed: one of two drivers in this task's future is enough.
                 Box::pin(driver.run()).await;
             }
-            Some(Handoff::Attach(outbox)) => {
+            Some(Handoff::Attach(attaching)) => {
                 let stream = Arc::new(rest.stream);
-                let attach = Control::Attach {
-                    stream: Arc::clone(&stream),
-                    unread: rest.unread,
-                };
-                if !outbox.control(attach) {
+                if !attaching.attach(Arc::clone(&stream), rest.unread) {
                     goodbye(&stream, CloseCode::NORMAL);
                 }
             }

@@ -13,6 +13,7 @@ use std::{
     task::Waker,
 };
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::{
     Frame, Sid,
@@ -60,6 +61,8 @@ pub(super) struct Queue {
     closed: Option<CloseReason>,
     /// A request brings packets.
     posting: bool,
+    /// WebSockets on their way to take the session over; see [`Attaching`].
+    attaching: u32,
     pub(super) sink: Sink,
     pub(super) control: VecDeque<Control>,
     pub(super) waker: Option<Waker>,
@@ -144,6 +147,7 @@ impl Outbox {
                 awaited: false,
                 closed: None,
                 posting: false,
+                attaching: 0,
                 sink,
                 control: VecDeque::new(),
                 waker: None,
@@ -365,6 +369,31 @@ impl Outbox {
     }
 }
 
+/// A WebSocket is on its way: its `101` may be with the client already. Polls that come in
+/// meanwhile wait, because they were sent after it.
+#[derive(Debug)]
+pub(super) struct Attaching(Outbox);
+
+impl Attaching {
+    pub(super) fn new(outbox: Outbox) -> Self {
+        outbox.0.queue.lock().attaching += 1;
+        Self(outbox)
+    }
+
+    /// Hands the WebSocket over. `false`: the session is gone.
+    pub(super) fn attach(self, stream: Arc<TcpStream>, unread: Bytes) -> bool {
+        self.0.control(Control::Attach { stream, unread })
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        let mut queue = self.0.0.queue.lock();
+        queue.attaching -= 1;
+        Wake::driver(queue.waker.take()).call();
+    }
+}
+
 /// What a driver's turn starts from.
 pub(super) struct TurnState {
     pub(super) blocked: bool,
@@ -431,6 +460,11 @@ impl Queue {
 
     pub(super) fn closed(&self) -> Option<CloseReason> {
         self.closed
+    }
+
+    /// Whether polls must wait for a WebSocket that is about to be attached.
+    pub(super) fn is_attaching(&self) -> bool {
+        self.attaching > 0
     }
 
     /// `false`: another request is at it.

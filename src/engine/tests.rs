@@ -236,6 +236,42 @@ async fn an_abandoned_upgrade_ends_at_its_timeout() {
 }
 
 #[tokio::test]
+async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let outbox = echo.engine.sessions.all().remove(0);
+    let attaching = outbox::Attaching::new(outbox);
+    let poll = echo.poll(&sid);
+    tokio::pin!(poll);
+    // The message is there, so a poll that did not wait would bring it.
+    assert_eq!(echo.post(&sid, "4hello").await.0, 200);
+    let mut client = echo.websocket(Some(&sid)).await;
+    client.send("2probe").await;
+    tokio::select! {
+        _ = &mut poll => panic!("the poll has overtaken the upgrade"),
+        probe = client.text() => assert_eq!(probe, "3probe"),
+    }
+    client.send("5").await;
+    assert_eq!(client.text().await, "4hello");
+    drop(attaching);
+    assert_eq!(poll.await.0, 400);
+}
+
+#[tokio::test]
+async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
+    for fault in ["abc", "", "4hello\x1e", "7"] {
+        let echo = echo(Config::default()).await;
+        let sid = echo.open().await;
+        assert_eq!(echo.post(&sid, fault).await.0, 400, "{fault}");
+        let (status, body) = echo.poll(&sid).await;
+        assert_eq!(
+            (status, &*body),
+            (400, r#"{"code":1,"message":"Session ID unknown"}"#)
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_session_without_pongs_times_out() {
     let echo = echo(Config {
         ping_interval: Duration::from_millis(30),

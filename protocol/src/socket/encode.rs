@@ -102,6 +102,7 @@ pub trait Arguments {
 impl<T: Serialize + ?Sized> Arguments for T {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
         let root = serializer::Root {
+            is_empty: size_of_val(self) == 0,
             encoder,
             slot: &mut None,
         };

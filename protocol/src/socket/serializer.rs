@@ -32,9 +32,11 @@ impl Formatter for Placeholders<'_> {
     }
 }
 
-/// The serialiser of all arguments: a tuple is several, a unit is none, anything else is one.
+/// The serialiser of all arguments: a tuple is several, `()` is none, anything else is one.
 pub(super) struct Root<'a, 'b> {
     pub(super) encoder: &'a mut Encoder,
+    /// Whether the value takes no space. A JSON null calls itself a unit as well; it takes some.
+    pub(super) is_empty: bool,
     /// Where the JSON serialiser of a single argument lives while it is written.
     pub(super) slot: &'b mut Option<Json<'a>>,
 }
@@ -68,7 +70,10 @@ impl<'a, 'b> Serializer for Root<'a, 'b> {
     type SerializeStructVariant = <Inner<'a, 'b> as Serializer>::SerializeStructVariant;
 
     fn serialize_unit(self) -> Result<(), Error> {
-        Ok(())
+        if self.is_empty {
+            return Ok(());
+        }
+        self.one().serialize_unit()
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Several<'a>, Error> {
