@@ -267,8 +267,11 @@ export class Conversation {
     this.#holeTimer = setTimeout(() => {
       this.#holeTimer = undefined;
       if (!this.timeline.hasHole || this.stage !== "entered") return;
-      // A failure here is that of a lost connection, after which everything is caught up on anyway.
-      this.#catchUp().then(this.#surroundings.changed, () => {});
+      // Should it fail, the next message or the next connection comes back to the hole.
+      this.#catchUp().then(
+        () => this.#surroundings.changed(),
+        () => {},
+      );
     }, HOLE_PATIENCE);
   }
 
