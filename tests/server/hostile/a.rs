@@ -1,0 +1,569 @@
+//! A: HTTP and long-polling.
+
+use std::{thread, time::Instant};
+
+use super::{
+    MANY, assert_alive, assert_closed, assert_gone, assert_growth, assert_polling_alive, attack,
+    attack_with, crowd, joined, polling, socket,
+};
+use crate::support::{DEADLINE, PARKED, Polling, RawClient, Response, TestServer};
+
+const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// `{"code":n,"message":…}` with status 400.
+fn assert_code(answer: &Response, code: u8) {
+    let message = [
+        "Transport unknown",
+        "Session ID unknown",
+        "Bad handshake method",
+        "Bad request",
+        "Forbidden",
+        "Unsupported protocol version",
+    ][usize::from(code)];
+    let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+    assert_eq!(answer.parts(), (400, body.as_str()));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+}
+
+/// Sends literal bytes and reads the answer; the server must close afterwards.
+fn refused(server: &TestServer, request: impl AsRef<[u8]>) -> Response {
+    let mut client = server.connect();
+    let _ = client.try_send(request);
+    let answer = client.response();
+    assert!(client.is_at_end(), "not closed after {answer:?}");
+    answer
+}
+
+/// A POST of the session up to its body.
+fn post_head(session: &Polling, headers: &str) -> String {
+    format!(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n",
+        session.target
+    )
+}
+
+#[test]
+fn a1_a_wrong_protocol_version_opens_nothing() {
+    attack(|server| {
+        for query in [
+            "transport=polling",
+            "EIO=abc&transport=polling",
+            "EIO=3&transport=polling",
+        ] {
+            assert_code(&server.get(&format!("/socket.io/?{query}")), 5);
+        }
+    });
+}
+
+#[test]
+fn a2_an_unknown_transport_is_refused_whatever_its_name() {
+    attack(|server| {
+        for transport in [
+            "transport=__proto__",
+            "transport=constructor",
+            "transport=toString",
+            "transport=",
+            "transport=abc",
+            "transport=webtransport",
+            "transport=polling&transport=websocket",
+            "transport[]=polling",
+            "",
+        ] {
+            assert_code(&server.get(&format!("/socket.io/?EIO=4&{transport}")), 0);
+        }
+    });
+}
+
+#[test]
+fn a3_only_get_opens_a_session() {
+    attack(|server| {
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            assert_code(&server.connect().request(method, OPEN, ""), 2);
+        }
+        let mut client = server.connect();
+        client.send(format!("HEAD {OPEN} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert!(client.take_until(b"\r\n\r\n").starts_with(b"HTTP/1.1 400 "));
+    });
+}
+
+#[test]
+fn a4_a_strange_session_id_is_unknown_and_never_reflected() {
+    attack(|server| {
+        for sid in [
+            "__proto__",
+            "%00",
+            "%3Cscript%3Ealert(1)%3C/script%3E",
+            "%0d%0aX:1",
+            "",
+        ] {
+            let answer = server.get(&format!("{OPEN}&sid={sid}"));
+            assert_code(&answer, 1);
+            assert_eq!(answer.header("x"), None);
+        }
+        let answer = server.get(&format!("{OPEN}&sid=<script>alert(1)</script>"));
+        assert_eq!(answer.status, 400);
+        assert!(!format!("{answer:?}").contains("script"), "{answer:?}");
+        let answer = server.get(&format!("{OPEN}&sid={}", "A".repeat(100_000)));
+        assert!(matches!(answer.status, 400 | 414 | 431), "{answer:?}");
+        assert!(!answer.body.contains("AAAA"));
+    });
+}
+
+#[test]
+fn a5_a_request_that_does_not_fit_its_transport_is_refused() {
+    attack(|server| {
+        assert_code(&server.get("/socket.io/?EIO=4&transport=websocket"), 3);
+        let session = joined(server);
+        let mut client = session.upgraded();
+        assert_alive(&mut client);
+        assert_code(&session.poll(), 3);
+        assert_code(&session.post(r#"42["echo",1]"#), 3);
+        assert_alive(&mut client);
+    });
+}
+
+#[test]
+fn a6_an_impossible_origin_is_refused() {
+    attack(|server| {
+        let get = |origin: &[u8]| {
+            let mut client = server.connect();
+            client.send(format!(
+                "GET {OPEN} HTTP/1.1\r\nHost: localhost\r\nOrigin: "
+            ));
+            client.send(origin);
+            client.send("\r\n\r\n");
+            client.response()
+        };
+        assert_eq!(get(b"http://a\x01b").status, 400);
+        assert_code(&get(b"http://a\xffb"), 3);
+        assert_code(&get(b"http://a.example\r\nOrigin: http://b.example"), 3);
+    });
+}
+
+#[test]
+fn a7_two_polls_at_once_close_the_session() {
+    attack(|server| {
+        let session = joined(server);
+        let mut first = session.start_poll();
+        thread::sleep(PARKED);
+        assert_eq!(session.poll().parts(), (400, ""));
+        assert_eq!(first.response().parts(), (200, "1"));
+        assert_gone(&session);
+    });
+}
+
+#[test]
+fn a8_a_body_over_the_limit_is_refused_before_it_is_read() {
+    attack(|server| {
+        let session = joined(server);
+        let before = server.resident_bytes();
+        let answer = refused(server, post_head(&session, "Content-Length: 100000000"));
+        assert_eq!(answer.parts(), (413, ""));
+
+        let mut client = server.connect();
+        client.send(post_head(&session, "Transfer-Encoding: chunked"));
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        for _ in 0..16 {
+            let _ = client.try_send(&chunk); // Together 1,048,576 bytes, over the limit.
+        }
+        assert_eq!(client.response().parts(), (413, ""));
+        let start = Instant::now();
+        while client.try_send(&chunk).is_ok() {
+            assert!(start.elapsed() < DEADLINE, "the rest is read for ever");
+        }
+        assert_growth(server, before, 1_000_000 + 65_536);
+        assert_polling_alive(&session);
+        session.leave();
+    });
+}
+
+#[test]
+fn a9_two_posts_at_once_or_half_a_post_close_the_session() {
+    attack(|server| {
+        let session = joined(server);
+        let mut first = server.connect();
+        first.send(post_head(&session, "Content-Length: 10") + "42[\"e");
+        thread::sleep(PARKED);
+        assert_eq!(session.post("3").parts(), (400, ""));
+        assert_gone(&session);
+        drop(first);
+
+        let session = joined(server);
+        let mut half = server.connect();
+        half.send(post_head(&session, "Content-Length: 10") + "42[\"e");
+        let poll = session.start_poll();
+        thread::sleep(PARKED);
+        drop(half);
+        let mut poll = poll;
+        assert_eq!(poll.response().parts(), (200, "1"));
+        assert_gone(&session);
+    });
+}
+
+#[test]
+fn a10_an_octet_stream_is_refused_at_its_headers() {
+    attack(|server| {
+        for rest in [
+            "Content-Length: 0",
+            "Content-Length: 5",
+            "Transfer-Encoding: chunked",
+        ] {
+            let session = joined(server);
+            let mut client = server.connect();
+            let headers = format!("Content-Type: application/octet-stream\r\n{rest}");
+            client.send(post_head(&session, &headers));
+            assert_eq!(client.response().parts(), (400, ""));
+            assert_gone(&session);
+        }
+    });
+}
+
+#[test]
+fn a11_a_malformed_payload_closes_the_session() {
+    attack(|server| {
+        for body in [
+            &b"abc"[..],
+            b"",
+            b"\xff\xfe",
+            b"4hello\x1e",
+            b"\x1e\x1e",
+            b"4\xff",
+        ] {
+            let session = joined(server);
+            let status = session.post(body).status;
+            assert!(
+                matches!(status, 200 | 400),
+                "{status} for {}",
+                body.escape_ascii()
+            );
+            assert_gone(&session);
+        }
+    });
+}
+
+#[test]
+fn a12_a_million_empty_packets_cost_nothing() {
+    attack(|server| {
+        let before = server.resident_bytes();
+        for body in ["\x1e".repeat(1_000_000), "6\x1e".repeat(500_000)] {
+            let session = joined(server);
+            let status = session.post(body).status;
+            assert!(matches!(status, 200 | 400), "{status}");
+            assert_gone(&session);
+        }
+        assert_growth(server, before, 2_000_000);
+    });
+}
+
+#[test]
+fn a13_base64_is_read_strictly_and_never_as_text() {
+    const HEADER: &str = "451-[\"echo\",{\"_placeholder\":true,\"num\":0}]\x1e";
+    attack(|server| {
+        for invalid in ["b!!!!", "bA", "b====", "b4OH", "b4OHi\n"] {
+            let session = joined(server);
+            session.post(format!("{HEADER}{invalid}"));
+            assert_gone(&session);
+        }
+        for valid in ["b4OHi", "bAQ==", "b"] {
+            let session = joined(server);
+            let payload = format!("{HEADER}{valid}");
+            assert_eq!(session.post(&payload).parts(), (200, "ok"));
+            assert_eq!(session.poll().parts(), (200, payload.as_str()));
+            session.leave();
+        }
+    });
+}
+
+#[test]
+fn a14_packets_that_only_the_server_sends_are_ignored_or_fatal() {
+    attack(|server| {
+        for fatal in ["2", "2probe", "7", "9", "x"] {
+            let session = joined(server);
+            session.post(fatal);
+            assert_gone(&session);
+        }
+        let session = joined(server);
+        for ignored in ["5", "6", "0{}", "0{\"sid\":\"__proto__\"}", "3", "3probe"] {
+            assert_eq!(session.post(ignored).parts(), (200, "ok"), "{ignored}");
+        }
+        assert_polling_alive(&session);
+        session.leave();
+    });
+}
+
+#[test]
+fn a15_a_flood_of_pongs_is_constant_work() {
+    attack(|server| {
+        let before = server.resident_bytes();
+        for session in [polling(server), joined(server)] {
+            let pongs = "3\x1e".repeat(299_999) + "3";
+            assert_eq!(session.post(pongs).parts(), (200, "ok"));
+            session.leave();
+        }
+        assert_growth(server, before, 4_000_000);
+    });
+}
+
+#[test]
+fn a16_deep_json_is_refused_without_recursion() {
+    attack(|server| {
+        for open in ["[", "{\"a\":"] {
+            let deep = open.repeat(100_000);
+            for packet in [
+                format!("42[\"a\",{deep}"),
+                format!("40/custom,{deep}"),
+                format!("431[{deep}"),
+            ] {
+                let mut client = socket(server);
+                client.send_text(packet);
+                client.expect_close();
+            }
+        }
+        let closed = format!("42[\"a\",{}{}]", "[".repeat(100_000), "]".repeat(100_000));
+        let session = joined(server);
+        session.post(closed);
+        assert_closed(&session);
+
+        let mut client = socket(server);
+        let shallow = format!("{}{}", "[".repeat(100), "]".repeat(100));
+        client.send_text(format!("421[\"echo\",{shallow}]"));
+        client.expect_text(&format!("431[{shallow}]"));
+    });
+}
+
+#[test]
+fn a17_strange_json_is_echoed_or_refused_in_linear_time() {
+    attack(|server| {
+        let digits = "9".repeat(500_000);
+        let keys = (0..50_000)
+            .map(|i| format!("\"k{i}\":0"))
+            .collect::<Vec<_>>()
+            .join(",");
+        for value in [
+            "1e999",
+            "-0",
+            "9007199254740993",
+            &digits,
+            &format!("{{{keys}}}"),
+        ] {
+            let mut client = socket(server);
+            client.send_text(format!("421[\"echo\",{value}]"));
+            client.expect_text(&format!("431[{value}]"));
+        }
+        let mut client = socket(server);
+        client.send_text(r#"421["echo",{"a":1,"a":2}]"#);
+        client.expect_text(r#"431[{"a":1,"a":2}]"#);
+        client.send_text(r#"422["echo","\ud800","\ud83e\udd80"]"#);
+        client.expect_text(r#"432["\ufffd","\ud83e\udd80"]"#);
+        for wrong in [
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "NaN",
+            "\"\u{1}\"",
+            "\"\\x\"",
+            "tru",
+            "[1,]",
+            "{1:2}",
+        ] {
+            let mut client = socket(server);
+            client.send_text(format!("421[\"echo\",{wrong}]"));
+            client.expect_close();
+        }
+    });
+}
+
+#[test]
+fn a18_a_long_or_malformed_url_is_answered() {
+    attack(|server| {
+        let answer = server.get(&format!("{OPEN}&x={}", "a".repeat(100_000)));
+        assert!(matches!(answer.status, 400 | 414 | 431), "{answer:?}");
+        for query in ["&a=b".repeat(5000), "&%=%zz&%e".to_owned()] {
+            let answer = server.get(&format!("{OPEN}{query}"));
+            assert!(answer.body.starts_with("0{"), "{answer:?}");
+            let sid = crate::support::http::sid_of(&answer.body);
+            let left = server
+                .connect()
+                .request("POST", &format!("{OPEN}&sid={sid}"), "1");
+            assert_eq!(left.parts(), (200, "ok"));
+        }
+    });
+}
+
+#[test]
+fn a19_more_headers_than_allowed_are_refused_even_with_upgrade() {
+    attack(|server| {
+        let many: String = (0..2000).map(|i| format!("x{i}: 1\r\n")).collect();
+        let answer = refused(
+            server,
+            format!(
+                "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n{many}\
+                 Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            ),
+        );
+        assert_eq!(answer.status, 431);
+    });
+}
+
+#[test]
+fn a20_an_endless_header_is_cut_off_at_its_limit() {
+    attack(|server| {
+        let before = server.resident_bytes();
+        let mut client = server.connect();
+        client.send(format!("GET {OPEN} HTTP/1.1\r\nHost: localhost\r\nX: "));
+        let mut sent = 0;
+        while sent < 20 << 20 && client.try_send([b'a'; 4096]).is_ok() {
+            sent += 4096;
+        }
+        assert_eq!(client.response().status, 431);
+
+        let mut client = server.connect();
+        client.send(format!("GET {OPEN} HTTP/1.1\r\nHost: localhost\r\nX: "));
+        for _ in 0..40_000 {
+            let _ = client.try_send(b"a");
+        }
+        assert_eq!(client.response().status, 431);
+        assert_growth(server, before, 1 << 20);
+    });
+}
+
+#[test]
+fn a21_slow_requests_are_closed_at_their_deadline() {
+    let _crowd = crowd();
+    attack_with(r#"{"header_timeout":"1s","body_timeout":"1s"}"#, |server| {
+        let mut silent: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
+        let session = joined(server);
+        let mut header = server.connect();
+        let mut body = server.connect();
+        header.send("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nX: ");
+        body.send(post_head(&session, "Content-Length: 1000"));
+        let drip = |client: &mut RawClient| {
+            let start = Instant::now();
+            while !client.has_closed_after(&b"a"[..]) {
+                assert!(
+                    start.elapsed() < DEADLINE,
+                    "a byte now and then keeps a request open"
+                );
+            }
+        };
+        drip(&mut header);
+        drip(&mut body);
+        assert_gone(&session);
+        for client in &mut silent {
+            client.take_all();
+        }
+        let mut idle = server.connect();
+        assert_eq!(idle.get("/nothing").status, 404);
+        assert!(idle.is_at_end(), "an idle connection is kept for ever");
+    });
+}
+
+#[test]
+fn a22_ambiguous_framing_is_never_read_in_two_ways() {
+    attack(|server| {
+        let smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for headers in [
+            "Content-Length: 4\r\nContent-Length: 5",
+            "Content-Length: +4",
+            "Content-Length: -1",
+            "Content-Length: 4, 5",
+            "Content-Length: 99999999999999999999",
+            "Content-Length: 0x4",
+            "Transfer-Encoding: chunked, identity",
+            "Transfer-Encoding: xchunked",
+            "Content-Length : 4",
+            "Content-Length: 4\r\n folded: 1",
+            "X: a\0b\r\nContent-Length: 4",
+        ] {
+            let session = joined(server);
+            let request = post_head(&session, headers) + "6\x1e66" + smuggled;
+            let answer = refused(server, request);
+            assert_eq!(answer.status, 400, "{headers:?}");
+            session.post("1");
+        }
+        for chunk in [
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "-1\r\n",
+            "4 4\r\n",
+            "\r\n",
+            "xyz\r\n",
+        ] {
+            let session = joined(server);
+            let request =
+                post_head(&session, "Transfer-Encoding: chunked") + chunk + "6\x1e66\r\n0\r\n\r\n";
+            let answer = refused(server, request + smuggled);
+            assert_eq!(answer.status, 400, "{chunk:?}");
+            assert_gone(&session);
+        }
+        let session = joined(server);
+        let extension = format!("4;{}\r\n6\x1e66\r\n0\r\n\r\n", "x".repeat(1 << 20));
+        refused(
+            server,
+            post_head(&session, "Transfer-Encoding: chunked") + &extension,
+        );
+        session.post("1");
+
+        // RFC 9112 6.3: a server may go by Transfer-Encoding alone, but must close afterwards.
+        let session = joined(server);
+        let both = "Content-Length: 4\r\nTransfer-Encoding: chunked";
+        let chunks = "4\r\n6\x1e66\r\n0\r\n\r\n";
+        let answer = refused(server, post_head(&session, both) + chunks + smuggled);
+        assert!(matches!(answer.status, 200 | 400), "{answer:?}");
+        session.post("1");
+    });
+}
+
+#[test]
+fn a23_pipelined_requests_are_answered_in_order() {
+    attack(|server| {
+        let mut client = server.connect();
+        let request = "GET /socket.io/?EIO=4&transport=abc HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.send(request.repeat(1000) + "GET /last HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for _ in 0..1000 {
+            assert_code(&client.response(), 0);
+        }
+        assert_eq!(client.response().status, 404);
+    });
+}
+
+#[test]
+fn a24_jsonp_is_ignored() {
+    attack(|server| {
+        let answer = server.get(&format!("{OPEN}&j=%3Cscript%3E"));
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=UTF-8")
+        );
+        assert!(
+            answer.body.starts_with("0{") && !answer.body.contains("script"),
+            "{answer:?}"
+        );
+        let sid = crate::support::http::sid_of(&answer.body);
+        assert_eq!(
+            server
+                .connect()
+                .request("POST", &format!("{OPEN}&sid={sid}"), "1")
+                .status,
+            200
+        );
+    });
+}
+
+#[test]
+fn a25_sessions_that_are_never_polled_are_removed() {
+    attack_with(r#"{"ping_interval":"2s","ping_timeout":"1s"}"#, |server| {
+        let before = server.resident_bytes();
+        for _ in 0..5 {
+            let mut client = server.connect();
+            client.send(format!("GET {OPEN} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(MANY / 5));
+            for _ in 0..MANY / 5 {
+                assert_eq!(client.response().status, 200);
+            }
+        }
+        assert_growth(server, before, MANY * 8192);
+    });
+}

@@ -1,0 +1,78 @@
+//! The server that the attacks of `tests/server/hostile` are aimed at: options from `CONFIG`
+//! (JSON), and an event by which a client reads the metrics.
+
+use std::{env, time::Duration};
+
+use roomcast::{Ack, AckError, Args, Connect, Event, Io, NamespaceBuilder, Refusal, Server};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let config = env::var("CONFIG").unwrap_or_else(|_| "{}".to_owned());
+    let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
+    let mut io = Io::builder().config(serde_json::from_str(&config)?);
+    events(io.namespace("/"));
+    events(io.namespace("/custom"));
+    events(io.namespace("/slow")).gate(async |_: Connect| {
+        sleep(Duration::from_millis(300)).await;
+        Ok::<(), Refusal>(())
+    });
+    let on_demand = |name: &str| {
+        name.strip_prefix("/dyn-")
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    events(io.namespaces(on_demand));
+
+    let server = Server::new(io.build()?)
+        .bind(&format!("127.0.0.1:{port}"))
+        .await?;
+    for address in server.local_addrs() {
+        println!("listening on {address}");
+    }
+    let mut stop = signal(SignalKind::terminate())?;
+    server
+        .run_until(async move {
+            stop.recv().await;
+        })
+        .await;
+    Ok(())
+}
+
+fn events(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
+    namespace
+        .on("echo", async |event: Event, args: Args| {
+            if !event.wants_ack() {
+                event.socket.emit("echo", args.clone());
+            }
+            Ack(args)
+        })
+        .on("join", async |event: Event, room: String| {
+            Ack(match event.socket.join(room.as_str()) {
+                Ok(()) => "joined".to_owned(),
+                Err(error) => error.to_string(),
+            })
+        })
+        .on("ask", async |event: Event, milliseconds: u64| {
+            let direct = event.socket.timeout(Duration::from_millis(milliseconds));
+            Ack(match direct.emit_with_ack::<String>("question", ()).await {
+                Ok(answer) => answer,
+                Err(AckError::Timeout) => "timeout".to_owned(),
+                Err(error) => error.to_string(),
+            })
+        })
+        .on("stream", async |event: Event, count: usize, size: usize| {
+            let text = "x".repeat(size);
+            for _ in 0..count {
+                event.socket.emit("item", &text);
+            }
+        })
+        .on("panic", async |event: Event| {
+            assert!(event.name().is_empty(), "asked to")
+        })
+        .on("metrics", async |event: Event| {
+            Ack(event.io().metrics().render())
+        })
+}

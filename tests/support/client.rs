@@ -1,0 +1,157 @@
+//! One TCP connection of a client that decides about every byte.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use super::DEADLINE;
+
+/// A connection and what was received on it but not looked at.
+pub struct RawClient {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl RawClient {
+    /// Connects.
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self {
+            stream,
+            received: Vec::new(),
+        }
+    }
+
+    /// Writes all of `bytes`.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).unwrap();
+    }
+
+    /// Writes all of `bytes` to a server that may close meanwhile.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Writes each byte in a segment of its own.
+    pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
+        for byte in bytes.as_ref() {
+            self.send([*byte]);
+        }
+    }
+
+    /// Says that no more will be sent; reading goes on.
+    pub fn shutdown_write(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Exactly `count` bytes.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.received.len() < count {
+            assert!(
+                self.fill(),
+                "closed after {:?}",
+                self.received.escape_ascii().to_string()
+            );
+        }
+        self.received.drain(..count).collect()
+    }
+
+    /// The bytes up to and including `end`.
+    pub fn take_until(&mut self, end: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = self
+                .received
+                .windows(end.len())
+                .position(|part| part == end)
+            {
+                return self.received.drain(..at + end.len()).collect();
+            }
+            assert!(
+                self.fill(),
+                "closed after {:?}",
+                self.received.escape_ascii().to_string()
+            );
+        }
+    }
+
+    /// Everything until the server closes, which it must.
+    pub fn take_all(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.received)
+    }
+
+    /// Whether the server has closed and everything that it sent was taken.
+    pub fn is_at_end(&mut self) -> bool {
+        self.received.is_empty() && !self.fill()
+    }
+
+    /// Whether something has come that nobody has read, waiting for it. Dropping the client then
+    /// makes the kernel reset the connection.
+    pub fn has_unread_input(&self) -> bool {
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        self.stream.peek(&mut [0]).unwrap() > 0
+    }
+
+    /// Sends `bytes`, and a moment later whether the server has closed. What it said before it did
+    /// is dropped.
+    pub fn has_closed_after(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let sent = self.try_send(bytes);
+        thread::sleep(Duration::from_millis(50)); // The pace of a slow client.
+        self.received.clear();
+        sent.is_err() || self.read(Duration::from_millis(1)).is_none()
+    }
+
+    /// Waits for input, or for the end: whether there is input. `None` when the server does
+    /// nothing.
+    pub fn wait(&mut self) -> Option<bool> {
+        if !self.received.is_empty() {
+            return Some(true);
+        }
+        match self.read(DEADLINE) {
+            Some(0) => None,
+            Some(_) => Some(true),
+            None => Some(false),
+        }
+    }
+
+    /// Reads once, waiting up to the deadline; false when the server has closed.
+    fn fill(&mut self) -> bool {
+        let received = self.received.len();
+        let progress = self.read(DEADLINE);
+        let shown = self.received[..received.min(200)]
+            .escape_ascii()
+            .to_string();
+        assert_ne!(
+            progress,
+            Some(0),
+            "nothing came; received so far: {shown:?}"
+        );
+        progress.is_some()
+    }
+
+    /// Reads once: the number of bytes, 0 after `wait` without any, `None` at the end.
+    fn read(&mut self, wait: Duration) -> Option<usize> {
+        self.stream.set_read_timeout(Some(wait)).unwrap();
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => {
+                    self.received.extend_from_slice(&buffer[..count]);
+                    return Some(count);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => return Some(0),
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return None,
+                    kind => panic!("{kind:?}: {error}"),
+                },
+            }
+        }
+    }
+}

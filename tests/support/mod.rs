@@ -1,0 +1,30 @@
+//! What the test binaries share: a server in a process of its own, and clients that write literal
+//! requests and literal frames and read with a deadline.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(unreachable_pub, reason = "a module of several binaries")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking"
+)]
+
+pub mod client;
+pub mod http;
+pub mod server;
+pub mod websocket;
+
+use std::time::Duration;
+
+pub use client::RawClient;
+pub use http::{Polling, Response};
+pub use server::TestServer;
+pub use websocket::Frame;
+
+/// How long anything may take that is expected to happen. Generous: it only decides how long a
+/// failing test waits, never whether a slow machine passes.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a server is given to park a long-polling request. It gives no sign of having done so.
+pub const PARKED: Duration = Duration::from_millis(100);

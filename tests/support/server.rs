@@ -1,0 +1,153 @@
+//! A server in a process of its own.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
+
+use super::{DEADLINE, RawClient, Response};
+
+/// One of the contract servers, listening on a free port of 127.0.0.1; ends with this value.
+pub struct TestServer {
+    child: Child,
+    address: SocketAddr,
+    errors: Arc<Mutex<String>>,
+}
+
+impl TestServer {
+    /// Starts an example of this package and waits until it listens.
+    ///
+    /// `TEST_SERVER_<EXAMPLE>` in the environment names a command to run instead, to compare with
+    /// another server.
+    pub fn start(example: &str) -> Self {
+        Self::start_with(example, &[])
+    }
+
+    /// The same with more environment variables for the server.
+    pub fn start_with(example: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = match env::var(format!("TEST_SERVER_{}", example.to_uppercase())) {
+            Ok(line) => {
+                let mut words = line.split(' ');
+                let mut command = Command::new(words.next().unwrap());
+                command.args(words);
+                command
+            }
+            Err(_) => Command::new(example_path(example)),
+        };
+        let mut child = command
+            .env("PORT", "0")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+
+        let errors = Arc::new(Mutex::new(String::new()));
+        let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&errors));
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut sink = sink.lock().unwrap();
+                sink.push_str(&line);
+                sink.push('\n');
+            }
+        });
+        let (sender, receiver) = mpsc::channel();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            let mut line = String::new();
+            while stdout.read_line(&mut line).is_ok_and(|read| read > 0) {
+                if let Some(address) = line.trim_end().strip_prefix("listening on 127.0.0.1:") {
+                    let _ = sender.send(address.parse().unwrap());
+                }
+                line.clear();
+            }
+            let _ = stdout.read_to_string(&mut line);
+        });
+        let Ok(port) = receiver.recv_timeout(DEADLINE) else {
+            let _ = child.kill();
+            panic!("{example} does not listen: {}", errors.lock().unwrap());
+        };
+        Self {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            errors,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A new connection to it.
+    pub fn connect(&self) -> RawClient {
+        RawClient::connect(self.address)
+    }
+
+    /// One GET on a connection of its own.
+    pub fn get(&self, target: &str) -> Response {
+        self.connect().get(target)
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory of the process in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kibibytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kibibytes * 1024
+    }
+
+    /// Processor time the process used, in ticks of 10 ms.
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// What it wrote to its error output.
+    pub fn errors(&self) -> String {
+        self.errors.lock().unwrap().clone()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the server's error output ---\n{}", self.errors());
+        }
+    }
+}
+
+/// The example built beside this test: `target/<profile>/deps/<test>` → `target/<profile>/examples`.
+fn example_path(example: &str) -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let path = test
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("examples")
+        .join(example);
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --examples",
+        path.display()
+    );
+    path
+}
