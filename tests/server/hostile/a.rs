@@ -225,7 +225,7 @@ fn a11_a_malformed_payload_closes_the_session() {
             &b"abc"[..],
             b"",
             b"\xff\xfe",
-            b"4hello\x1e",
+            b"42[\"x\"]\x1e",
             b"\x1e\x1e",
             b"4\xff",
         ] {
