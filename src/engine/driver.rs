@@ -381,10 +381,9 @@ impl<A: Application> Driver<A> {
         if self.wire.is_some() {
             let _ = parked.answer.send(PollAnswer::Refused);
         } else if let Some(ending) = &self.ending {
+            // Dropped otherwise: the session is unknown from now on.
             if ending.takes_polls() {
                 self.poll = Some(parked);
-            } else {
-                let _ = parked.answer.send(PollAnswer::Refused);
             }
         } else if let Some(first) = self.poll.take() {
             self.engine.metrics.count(Counter::RejectedOverlap);

@@ -14,7 +14,7 @@ use roomcast_protocol::{
 
 use super::{
     Application,
-    control::{Control, PollAnswer, PostAnswer},
+    control::Control,
     driver::{Driver, Parked, goodbye, payload},
     wire,
 };
@@ -139,14 +139,10 @@ impl Ending {
                 Control::Poll { id, answer } if self.takes_polls() => {
                     driver.poll = Some(Parked::new(id, answer));
                 }
-                Control::Poll { answer, .. } => {
-                    let _ = answer.send(PollAnswer::Refused);
-                }
+                // Dropped, the session is unknown to their senders.
+                Control::Poll { .. } | Control::Post { .. } => {}
                 Control::PollAborted { id } => {
                     driver.forget_poll(id);
-                }
-                Control::Post { answer, .. } => {
-                    let _ = answer.send(PostAnswer::Refused);
                 }
                 Control::Attach { stream, .. } => goodbye(&stream, CloseCode::NORMAL),
                 Control::Close(_) => {}

@@ -94,14 +94,14 @@ impl<A: Application> Engine<A> {
                 if outbox.transport() != Transport::Polling {
                     return Err(refuse(RequestError::BadRequest));
                 }
-                Ok(self.poll(outbox).await)
+                self.poll(outbox).await.map_err(refuse)
             }
             Ask::Post(sid) => {
                 let outbox = find(sid)?;
                 if outbox.transport() != Transport::Polling {
                     return Err(refuse(RequestError::BadRequest));
                 }
-                Ok(self.post(outbox, request).await)
+                self.post(outbox, request).await.map_err(refuse)
             }
             Ask::Upgrade { sid, accept } => {
                 let outbox = find(sid)?;
@@ -123,11 +123,11 @@ impl<A: Application> Engine<A> {
         ))
     }
 
-    async fn poll(&self, outbox: Outbox) -> Response<Full<Bytes>> {
+    async fn poll(&self, outbox: Outbox) -> Result<Response<Full<Bytes>>, RequestError> {
         let id = self.next_poll_id();
         let (answer, answered) = oneshot::channel();
         if !outbox.control(Control::Poll { id, answer }) {
-            return empty(StatusCode::BAD_REQUEST);
+            return Err(RequestError::UnknownSession);
         }
         // Dropped with this future when the client closes the connection.
         let mut guard = PollGuard {
@@ -138,21 +138,26 @@ impl<A: Application> Engine<A> {
         let answer = answered.await;
         guard.waiting = false;
         match answer {
-            Ok(PollAnswer::Payload(packets)) => payload(packets),
-            Ok(PollAnswer::Refused) | Err(_) => empty(StatusCode::BAD_REQUEST),
+            Ok(PollAnswer::Payload(packets)) => Ok(payload(packets)),
+            Ok(PollAnswer::Refused) => Ok(empty(StatusCode::BAD_REQUEST)),
+            Err(_) => Err(RequestError::UnknownSession),
         }
     }
 
-    async fn post(&self, outbox: Outbox, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn post(
+        &self,
+        outbox: Outbox,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, RequestError> {
         if is_octet_stream(request.headers()) {
             // Binary bodies are of protocol 3; in 4 nobody would read this one.
             self.metrics.count(Counter::RejectedRequest);
             outbox.abort(CloseReason::TransportError);
-            return empty(StatusCode::BAD_REQUEST);
+            return Ok(empty(StatusCode::BAD_REQUEST));
         }
         let Some(mut guard) = PostGuard::begin(outbox) else {
             self.metrics.count(Counter::RejectedOverlap);
-            return empty(StatusCode::BAD_REQUEST);
+            return Ok(empty(StatusCode::BAD_REQUEST));
         };
         let limit = self.config.max_payload;
         let body = tokio::time::timeout(self.config.body_timeout, collect(request, limit)).await;
@@ -161,18 +166,18 @@ impl<A: Application> Engine<A> {
             Ok(Err(BodyError::TooLarge)) => {
                 self.metrics.count(Counter::RejectedTooLarge);
                 guard.finish();
-                return closing(StatusCode::PAYLOAD_TOO_LARGE);
+                return Ok(closing(StatusCode::PAYLOAD_TOO_LARGE));
             }
-            Ok(Err(BodyError::Aborted)) => return closing(StatusCode::BAD_REQUEST),
+            Ok(Err(BodyError::Aborted)) => return Ok(closing(StatusCode::BAD_REQUEST)),
             Err(_) => {
                 self.metrics.count(Counter::RejectedTimeout);
-                return closing(StatusCode::REQUEST_TIMEOUT);
+                return Ok(closing(StatusCode::REQUEST_TIMEOUT));
             }
         };
         let (answer, answered) = oneshot::channel();
         if !guard.outbox.control(Control::Post { body, answer }) {
             guard.finish();
-            return empty(StatusCode::BAD_REQUEST);
+            return Err(RequestError::UnknownSession);
         }
         guard.finish();
         match answered.await {
@@ -180,9 +185,10 @@ impl<A: Application> Engine<A> {
                 let mut response = Response::new(Full::from("ok"));
                 let html = HeaderValue::from_static("text/html");
                 response.headers_mut().insert(header::CONTENT_TYPE, html);
-                response
+                Ok(response)
             }
-            Ok(PostAnswer::Refused) | Err(_) => empty(StatusCode::BAD_REQUEST),
+            Ok(PostAnswer::Refused) => Ok(empty(StatusCode::BAD_REQUEST)),
+            Err(_) => Err(RequestError::UnknownSession),
         }
     }
 
