@@ -116,7 +116,12 @@ impl Layers {
             known.push((key, Some(value.clone())))
         });
         // Keys that are unset by default do not appear in a serialised tree.
-        for key in ["server.profile", "auth.guests", "log.file"] {
+        for key in [
+            "server.profile",
+            "auth.guests",
+            "store.max_bytes",
+            "log.file",
+        ] {
             known.push((key.to_owned(), None));
         }
         Self {
