@@ -1,0 +1,612 @@
+//! Messages: sending, joining, history, errors.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::server::{LOBBY, Server};
+
+#[tokio::test]
+async fn a_message_is_acknowledged_with_its_row_and_shown_to_the_others() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut tab = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let answer = ann
+        .ask(
+            "message",
+            json!({"conversationId": LOBBY, "content": " <b>hi</b>\n", "unknown": [1],
+                "metadata": {"imageUrl": "https://example.org/a.png", "x": [1.5]}}),
+        )
+        .await;
+    let message = &answer["message"];
+    assert_eq!(
+        answer,
+        json!({"success": true, "message": {
+            "id": message["id"], "conversationId": LOBBY, "seq": 1, "userId": ann.user_id(),
+            "userName": "ann", "content": " <b>hi</b>\n", "type": "user",
+            "metadata": {"imageUrl": "https://example.org/a.png", "x": [1.5]}, "version": 1,
+            "createdAt": message["createdAt"],
+        }})
+    );
+    assert_eq!(
+        message["createdAt"].as_str().unwrap().len(),
+        "2025-01-31T12:00:00.000Z".len()
+    );
+    assert_eq!(&bob.event("message").await, message);
+    assert_eq!(
+        &tab.event("message").await,
+        message,
+        "the user's other tab gets it"
+    );
+    assert_eq!(
+        ann.events_until_now("message").await,
+        [Value::Null; 0],
+        "the sender does not"
+    );
+}
+
+#[tokio::test]
+async fn metadata_and_content_go_out_as_they_came() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let metadata = r#"{"b":1.50,"a":"\u00e4","big":123456789012345678901234567890}"#;
+    ann.send(&format!(
+        r#"427["message",{{"metadata": {metadata},"conversationId":"{LOBBY}","content":"\ud83d\ude00"}}]"#
+    ))
+    .await;
+    let seen = bob.packet_of("message").await;
+    assert!(
+        seen.contains(&format!(r#""metadata":{metadata}"#)),
+        "{seen}"
+    );
+    assert!(seen.contains(r#""content":"😀""#), "{seen}");
+}
+
+#[tokio::test]
+async fn messages_of_many_senders_come_to_everyone_in_the_order_of_seq() {
+    const SENDERS: u64 = 5;
+    const EACH: u64 = 40;
+    let server = Server::start();
+    let mut watcher = server.in_lobby("watcher").await;
+    let mut clients = Vec::new();
+    for n in 0..SENDERS {
+        clients.push(server.in_lobby(&format!("u{n}")).await);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut client in clients {
+        tasks.spawn(async move {
+            let mut last = 0;
+            for _ in 0..EACH {
+                last = client.request("message", say("x")).await;
+            }
+            let own = client.answer(last).await["message"]["seq"]
+                .as_u64()
+                .unwrap();
+            // Everything before its last own message has been shown to it, in order.
+            let seen = client.events_until_now("message").await;
+            let seen: Vec<u64> = seen.iter().map(|m| m["seq"].as_u64().unwrap()).collect();
+            assert!(seen.is_sorted(), "{seen:?}");
+            assert!(seen.iter().filter(|seq| **seq < own).count() as u64 == own - EACH);
+        });
+    }
+    for seq in 1..=SENDERS * EACH {
+        assert_eq!(watcher.event("message").await["seq"], seq);
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_message_sent_again_is_acknowledged_with_the_same_row_and_shown_once() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let message = json!({"conversationId": LOBBY, "content": "once", "clientMessageId": "m1"});
+    let first = ann.must("message", message.clone()).await;
+    let second = ann.must("message", message.clone()).await;
+    let mut tab = server.guest("ann").await;
+    let third = tab.must("message", message).await;
+    assert_eq!(first, second);
+    assert_eq!(first, third);
+    assert_eq!(bob.events_until_now("message").await.len(), 1);
+    let own = server.conversation(&[&ann]).await;
+    let elsewhere = json!({"conversationId": own, "content": "x", "clientMessageId": "m1"});
+    ann.refused("message", elsewhere, "CONFLICT").await;
+}
+
+#[tokio::test]
+async fn sending_needs_membership_and_not_having_joined() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let mut eve = server.guest("eve").await;
+    let id = server.conversation(&[&ann, &bob]).await;
+    bob.must("join_conversation", json!(id)).await;
+    ann.must("message", json!({"conversationId": id, "content": "hi"}))
+        .await;
+    assert_eq!(bob.event("message").await["content"], "hi");
+
+    let foreign = json!({"conversationId": id, "content": "hi"});
+    let foreign = eve.refused("message", foreign, "NOT_FOUND").await;
+    let unknown = json!({"conversationId": Uuid::new_v4(), "content": "hi"});
+    assert_eq!(eve.refused("message", unknown, "NOT_FOUND").await, foreign);
+    eve.refused("join_conversation", json!(id), "NOT_FOUND")
+        .await;
+    eve.refused(
+        "message_history",
+        json!({"conversationId": id}),
+        "NOT_FOUND",
+    )
+    .await;
+    assert_eq!(bob.events_until_now("message").await, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn what_breaks_the_rules_of_messages_is_refused_and_not_shown() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let with = |change: Value| {
+        let mut message = say("hi");
+        message
+            .as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        message
+    };
+    for wrong in [
+        Value::Null,
+        json!("hi"),
+        json!([]),
+        json!({}),
+        json!({"content": "hi"}),
+        json!({"conversationId": LOBBY}),
+        with(json!({"conversationId": "lobby"})),
+        with(json!({"conversationId": 1})),
+        with(json!({"content": ""})),
+        with(json!({"content": null})),
+        with(json!({"content": 7})),
+        with(json!({"content": {"_placeholder": true, "num": 0}})),
+        with(json!({"content": "a\u{0}b"})),
+        with(json!({"content": "a\u{85}b"})),
+        with(json!({"content": "ä".repeat(10_001)})),
+        with(json!({"type": "system"})),
+        with(json!({"type": 1})),
+        with(json!({"metadata": []})),
+        with(json!({"metadata": "x"})),
+        with(json!({"metadata": {"imageUrl": "javascript:alert(1)"}})),
+        with(json!({"metadata": {"timestamp": "now"}})),
+        with(json!({"metadata": {"x": "x".repeat(4090)}})),
+        with(json!({"clientMessageId": ""})),
+        with(json!({"clientMessageId": 7})),
+        with(json!({"clientMessageId": "x".repeat(129)})),
+        with(json!({"confirmDelivery": "yes"})),
+    ] {
+        ann.refused("message", wrong, "INVALID_PAYLOAD").await;
+    }
+    ann.refused("message", with(json!({"type": "ai"})), "FORBIDDEN")
+        .await;
+    assert_eq!(bob.events_until_now("message").await, [Value::Null; 0]);
+
+    for right in [
+        with(json!({"content": "ä".repeat(10_000)})),
+        with(json!({"content": "\n\r\t \u{200b}"})),
+        with(json!({"type": null, "metadata": null, "clientMessageId": null})),
+        with(json!({"type": "user", "confirmDelivery": false})),
+        with(json!({"metadata": {"x": "x".repeat(4088)}})),
+    ] {
+        let answer = ann.must("message", right.clone()).await;
+        assert_eq!(bob.event("message").await["content"], right["content"]);
+        assert!(answer["message"]["metadata"].is_object());
+    }
+    assert_eq!(
+        server
+            .store
+            .membership(LOBBY.parse().unwrap(), "x")
+            .await
+            .unwrap()
+            .unwrap()
+            .last_seq,
+        5
+    );
+}
+
+#[tokio::test]
+async fn an_error_says_where_it_is() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let error = ann.refused("message", say(""), "INVALID_PAYLOAD").await;
+    assert_eq!(
+        error,
+        json!({"code": "INVALID_PAYLOAD", "message": "content is empty",
+            "details": {"field": "content"}})
+    );
+    let mut wrong = say("x");
+    wrong["clientMessageId"] = json!(7);
+    let error = ann.refused("message", wrong, "INVALID_PAYLOAD").await;
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("clientMessageId"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_fails_without_an_acknowledgement_is_answered_by_an_error_event() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    ann.emit(
+        "message",
+        json!({"conversationId": Uuid::new_v4(), "content": "x"}),
+    )
+    .await;
+    assert_eq!(
+        ann.event("error").await,
+        json!({"type": "subscription", "code": "NOT_FOUND", "message": "no such conversation",
+            "event": "message", "status": 404})
+    );
+    ann.emit("join_conversation", json!(7)).await;
+    let error = ann.event("error").await;
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (&json!("payload"), &json!("INVALID_PAYLOAD"))
+    );
+    assert_eq!(
+        (&error["event"], &error["status"]),
+        (&json!("join_conversation"), &json!(400))
+    );
+    let mut ai = say("x");
+    ai["type"] = json!("ai");
+    ann.emit("message", ai).await;
+    let error = ann.event("error").await;
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (&json!("auth"), &json!("FORBIDDEN"))
+    );
+    assert_eq!(error["status"], 403);
+    ann.emit("message", say("fine")).await;
+    assert_eq!(ann.events_until_now("error").await, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_is_told_with_the_time_to_wait() {
+    let server = Server::with(&[("ROOMCAST_STORE__MAX_BYTES", "400000")]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let long = "x".repeat(8000);
+    let mut stored = 0;
+    let error = loop {
+        let answer = ann.ask("message", say(&long)).await;
+        if answer["success"] == false {
+            break answer["error"].clone();
+        }
+        stored += 1;
+        assert!(stored < 1000, "the store has a limit");
+    };
+    assert_eq!(error["code"], "STORE_UNAVAILABLE");
+    assert!(error["retryAfter"].as_u64().unwrap() > 0, "{error}");
+    ann.emit("message", say(&long)).await;
+    let error = ann.event("error").await;
+    assert_eq!(
+        (&error["type"], &error["status"]),
+        (&json!("store"), &json!(503))
+    );
+    assert!(error["retryAfter"].as_u64().unwrap() > 0, "{error}");
+    assert_eq!(bob.events_until_now("message").await.len(), stored);
+    // The socket stays, and what was acknowledged can be read.
+    let history = ann
+        .must("message_history", json!({"conversationId": LOBBY}))
+        .await;
+    assert_eq!(history["messages"].as_array().unwrap().len(), stored);
+}
+
+#[tokio::test]
+async fn joining_answers_with_the_conversation_and_who_is_there() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let id = server.conversation(&[&ann, &bob]).await;
+    let joined = ann.must("join_conversation", json!(id)).await;
+    let mut members = [ann.user_id(), bob.user_id()];
+    members.sort();
+    let conversation = &joined["conversation"];
+    assert_eq!(
+        joined,
+        json!({
+            "success": true,
+            "conversation": {"id": id, "title": null, "ownerId": null, "memberIds": members,
+                "createdAt": conversation["createdAt"], "updatedAt": conversation["createdAt"]},
+            "users": [{"userId": ann.user_id(), "name": "ann", "connections": 1,
+                "since": joined["users"][0]["since"]}],
+            "messages": [],
+            "hasMore": false,
+        })
+    );
+    let joined = bob
+        .must("join_conversation", json!({"conversationId": id}))
+        .await;
+    assert_eq!(joined["users"].as_array().unwrap().len(), 2);
+    let lobby = bob.must("join_conversation", json!(LOBBY)).await;
+    assert_eq!(lobby["conversation"]["title"], "Lobby");
+    assert_eq!(lobby["conversation"]["memberIds"], json!([]));
+}
+
+#[tokio::test]
+async fn joining_with_the_last_seq_answers_with_what_was_missed() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    for n in 1..=5 {
+        ann.must("message", say(&n.to_string())).await;
+    }
+    let mut bob = server.guest("bob").await;
+    for (last_seq, missed) in [
+        (0, vec![1, 2, 3, 4, 5]),
+        (3, vec![4, 5]),
+        (5, vec![]),
+        (9, vec![]),
+    ] {
+        let join = json!({"conversationId": LOBBY, "lastSeq": last_seq});
+        let joined = bob.must("join_conversation", join).await;
+        assert_eq!((seqs(&joined), &joined["hasMore"]), (missed, &json!(false)));
+    }
+    let joined = bob
+        .must("join_conversation", json!({"conversationId": LOBBY}))
+        .await;
+    assert_eq!(seqs(&joined), [0; 0], "none without lastSeq");
+    for wrong in [json!(-1), json!("3"), json!(1.5)] {
+        let join = json!({"conversationId": LOBBY, "lastSeq": wrong});
+        bob.refused("join_conversation", join, "INVALID_PAYLOAD")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_missed_and_what_comes_live_have_no_gap_and_no_double() {
+    const MESSAGES: u64 = 400;
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let sending = tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            ann.must("message", say("x")).await;
+        }
+    });
+    let mut watcher = server.guest("watcher").await;
+    let mut rounds = 0;
+    let mut last_seq = 0;
+    // Leaves and comes back again and again while messages are being sent.
+    while last_seq < MESSAGES {
+        let join = json!({"conversationId": LOBBY, "lastSeq": last_seq});
+        let joined = watcher.must("join_conversation", join).await;
+        let mut seen = seqs(&joined);
+        let mut more = joined["hasMore"] == true;
+        while more {
+            let after = seen.last().copied().unwrap_or(last_seq);
+            let page = json!({"conversationId": LOBBY, "afterSeq": after, "limit": 200});
+            let page = watcher.must("message_history", page).await;
+            seen.extend(seqs(&page));
+            more = page["hasMore"] == true;
+        }
+        if seen.last().copied().unwrap_or(last_seq) < MESSAGES {
+            let live = watcher.event("message").await;
+            seen.push(live["seq"].as_u64().unwrap());
+        }
+        watcher.must("leave_conversation", json!(LOBBY)).await;
+        let rest = watcher.events_until_now("message").await;
+        seen.extend(rest.iter().map(|message| message["seq"].as_u64().unwrap()));
+        let expected: Vec<u64> = (last_seq + 1..=last_seq + seen.len() as u64).collect();
+        assert_eq!(seen, expected, "in round {rounds}");
+        last_seq += seen.len() as u64;
+        rounds += 1;
+    }
+    sending.await.unwrap();
+    assert_eq!(last_seq, MESSAGES);
+}
+
+#[tokio::test]
+async fn more_was_missed_than_fits_into_an_answer() {
+    let server = Server::with(&[("ROOMCAST_CHAT__PAGE", "3")]);
+    let mut ann = server.in_lobby("ann").await;
+    for _ in 0..5 {
+        ann.must("message", say("x")).await;
+    }
+    let join = json!({"conversationId": LOBBY, "lastSeq": 1});
+    let joined = ann.must("join_conversation", join).await;
+    assert_eq!(
+        (seqs(&joined), &joined["hasMore"]),
+        (vec![2, 3, 4], &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn history_comes_in_pages() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    for _ in 1..=60 {
+        ann.request("message", say("x")).await;
+    }
+    let page = async |ann: &mut Client, query: Value| {
+        let mut page = json!({"conversationId": LOBBY});
+        page.as_object_mut()
+            .unwrap()
+            .extend(query.as_object().unwrap().clone());
+        let page = ann.must("message_history", page).await;
+        (seqs(&page), page["hasMore"].as_bool().unwrap())
+    };
+    ann.must("message", say("last")).await;
+    let range = |from: u64, to: u64| (from..=to).collect::<Vec<_>>();
+    assert_eq!(page(&mut ann, json!({})).await, (range(12, 61), true));
+    assert_eq!(
+        page(&mut ann, json!({"limit": 200})).await,
+        (range(1, 61), false)
+    );
+    assert_eq!(page(&mut ann, json!({"limit": 1})).await, (vec![61], true));
+    assert_eq!(
+        page(&mut ann, json!({"beforeSeq": 12})).await,
+        (range(1, 11), false)
+    );
+    assert_eq!(
+        page(&mut ann, json!({"beforeSeq": 12, "limit": 2})).await,
+        (vec![10, 11], true)
+    );
+    assert_eq!(
+        page(&mut ann, json!({"afterSeq": 59})).await,
+        (vec![60, 61], false)
+    );
+    assert_eq!(
+        page(&mut ann, json!({"afterSeq": 0, "limit": 2})).await,
+        (vec![1, 2], true)
+    );
+    assert_eq!(
+        page(
+            &mut ann,
+            json!({"afterSeq": null, "beforeSeq": null, "limit": null})
+        )
+        .await
+        .0,
+        range(12, 61)
+    );
+    assert_eq!(
+        page(&mut ann, json!({"afterSeq": 61})).await,
+        (vec![], false)
+    );
+    assert_eq!(
+        page(&mut ann, json!({"beforeSeq": 1})).await,
+        (vec![], false)
+    );
+    assert_eq!(
+        page(&mut ann, json!({"beforeSeq": u64::MAX, "limit": 1})).await,
+        (vec![61], true)
+    );
+    assert_eq!(
+        page(&mut ann, json!({"afterSeq": u64::MAX})).await,
+        (vec![], false)
+    );
+    for wrong in [
+        json!({"conversationId": LOBBY, "limit": 0}),
+        json!({"conversationId": LOBBY, "limit": 201}),
+        json!({"conversationId": LOBBY, "limit": -1}),
+        json!({"conversationId": LOBBY, "limit": "10"}),
+        json!({"conversationId": LOBBY, "beforeSeq": 1, "afterSeq": 1}),
+        json!({"conversationId": LOBBY, "beforeSeq": -1}),
+        json!({"conversationId": "x"}),
+        json!({}),
+        Value::Null,
+    ] {
+        ann.refused("message_history", wrong, "INVALID_PAYLOAD")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_long_messages_ends_early() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    // 30 kB each, as three bytes a character.
+    let long = "€".repeat(10_000);
+    for _ in 0..20 {
+        ann.must("message", say(&long)).await;
+    }
+    let page = ann
+        .must(
+            "message_history",
+            json!({"conversationId": LOBBY, "limit": 200}),
+        )
+        .await;
+    assert_eq!(
+        (seqs(&page), &page["hasMore"]),
+        ((4..=20).collect(), &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_is_confirmed_when_all_receivers_have_answered() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut receivers = [server.in_lobby("bob").await, server.in_lobby("ann").await];
+    let answer = ann.must("message", confirmed()).await;
+    for receiver in &mut receivers {
+        let (message, id) = receiver.event_to_answer("message").await;
+        assert_eq!(message, answer["message"]);
+        receiver.acknowledge(id.unwrap()).await;
+        // A second answer counts for nothing.
+        receiver.acknowledge(id.unwrap()).await;
+    }
+    assert_eq!(
+        ann.event("message_delivered").await,
+        json!({"conversationId": LOBBY, "messageId": answer["message"]["id"], "expected": 2,
+            "delivered": 2, "timedOut": false})
+    );
+    for receiver in &mut receivers {
+        assert_eq!(
+            receiver.events_until_now("message_delivered").await,
+            [Value::Null; 0]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_not_all_confirm_is_reported_after_the_time() {
+    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "200ms")]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let _silent = server.in_lobby("eve").await;
+    ann.must("message", confirmed()).await;
+    let (_, id) = bob.event_to_answer("message").await;
+    bob.acknowledge(id.unwrap()).await;
+    let report = ann.event("message_delivered").await;
+    assert_eq!(
+        (&report["expected"], &report["delivered"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(report["timedOut"], true);
+}
+
+#[tokio::test]
+async fn a_receiver_that_goes_away_is_expected_and_not_delivered() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    ann.must("message", confirmed()).await;
+    bob.event("message").await;
+    bob.vanish();
+    let report = ann.event("message_delivered").await;
+    assert_eq!(
+        (&report["expected"], &report["delivered"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(report["timedOut"], false);
+}
+
+#[tokio::test]
+async fn a_delivery_to_nobody_is_confirmed_at_once() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    ann.must("message", confirmed()).await;
+    let report = ann.event("message_delivered").await;
+    assert_eq!(
+        (&report["expected"], &report["delivered"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(report["timedOut"], false);
+}
+
+fn say(content: &str) -> Value {
+    json!({"conversationId": LOBBY, "content": content})
+}
+
+fn confirmed() -> Value {
+    json!({"conversationId": LOBBY, "content": "x", "confirmDelivery": true})
+}
+
+fn seqs(answer: &Value) -> Vec<u64> {
+    let messages = answer["messages"].as_array().unwrap();
+    messages
+        .iter()
+        .map(|message| message["seq"].as_u64().unwrap())
+        .collect()
+}

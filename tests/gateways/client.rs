@@ -1,0 +1,207 @@
+//! A client that writes and reads literal packets over one WebSocket.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A client in the namespace `/`.
+pub(crate) struct Client {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Events that came in and were not looked at, with the id of the wanted acknowledgement.
+    events: VecDeque<(String, Value, Option<u64>)>,
+    last_id: u64,
+    /// What the event `session` said.
+    pub(crate) session: Value,
+}
+
+impl Client {
+    /// Connects with this payload, or returns that of the `CONNECT_ERROR`.
+    pub(crate) async fn connect(address: SocketAddr, auth: &Value) -> Result<Self, Value> {
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let (stream, _) = connect_async(url).await.unwrap();
+        let mut client = Self {
+            stream,
+            events: VecDeque::new(),
+            last_id: 0,
+            session: Value::Null,
+        };
+        assert!(client.packet().await.starts_with("0{"));
+        client.send(&format!("40{auth}")).await;
+        let answer = client.packet().await;
+        if let Some(error) = answer.strip_prefix("44") {
+            return Err(serde_json::from_str(error).unwrap());
+        }
+        assert!(answer.starts_with("40{\"sid\":"), "{answer}");
+        client.session = client.event("session").await;
+        Ok(client)
+    }
+
+    /// The user's id, as the server said.
+    pub(crate) fn user_id(&self) -> String {
+        self.session["userId"].as_str().unwrap().into()
+    }
+
+    /// Sends an event without asking for an acknowledgement.
+    pub(crate) async fn emit(&mut self, event: &str, payload: Value) {
+        self.send(&format!("42{}", json!([event, payload]))).await;
+    }
+
+    /// Sends an event and asks for an acknowledgement, to be waited for later.
+    pub(crate) async fn request(&mut self, event: &str, payload: Value) -> u64 {
+        self.last_id += 1;
+        self.send(&format!("42{}{}", self.last_id, json!([event, payload])))
+            .await;
+        self.last_id
+    }
+
+    /// Sends an event and returns the acknowledgement.
+    pub(crate) async fn ask(&mut self, event: &str, payload: Value) -> Value {
+        let id = self.request(event, payload).await;
+        self.answer(id).await
+    }
+
+    /// The acknowledgement of a request; those of others are skipped.
+    pub(crate) async fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let packet = self.packet().await;
+            if let Some(args) = packet.strip_prefix(&format!("43{id}[")) {
+                let mut args: Vec<Value> = serde_json::from_str(&format!("[{args}")).unwrap();
+                assert_eq!(args.len(), 1, "{packet}");
+                return args.remove(0);
+            }
+            if !packet.starts_with("43") {
+                self.keep(&packet);
+            }
+        }
+    }
+
+    /// The next acknowledgement, and of what; none if the connection has ended.
+    pub(crate) async fn any_answer(&mut self) -> Option<(u64, Value)> {
+        loop {
+            let packet = self.packet_if_any().await?;
+            if let Some(ack) = packet.strip_prefix("43") {
+                let start = ack.find('[').unwrap();
+                let mut args: Vec<Value> = serde_json::from_str(&ack[start..]).unwrap();
+                return Some((ack[..start].parse().unwrap(), args.remove(0)));
+            }
+        }
+    }
+
+    /// Asks and expects success.
+    pub(crate) async fn must(&mut self, event: &str, payload: Value) -> Value {
+        let answer = self.ask(event, payload).await;
+        assert_eq!(answer["success"], true, "{answer}");
+        answer
+    }
+
+    /// Asks and expects this error; returns its object.
+    pub(crate) async fn refused(&mut self, event: &str, payload: Value, code: &str) -> Value {
+        let answer = self.ask(event, payload.clone()).await;
+        assert_eq!(answer["success"], false, "{event} {payload}: {answer}");
+        assert_eq!(answer["error"]["code"], code, "{event} {payload}: {answer}");
+        assert!(answer["error"]["message"].is_string(), "{answer}");
+        answer["error"].clone()
+    }
+
+    /// The next event of this name; others are kept.
+    pub(crate) async fn event(&mut self, name: &str) -> Value {
+        self.event_to_answer(name).await.0
+    }
+
+    /// The next event of this name and the id under which it wants to be acknowledged.
+    pub(crate) async fn event_to_answer(&mut self, name: &str) -> (Value, Option<u64>) {
+        loop {
+            if let Some(place) = self.events.iter().position(|(event, ..)| event == name) {
+                let (_, payload, id) = self.events.remove(place).unwrap();
+                return (payload, id);
+            }
+            let packet = self.packet().await;
+            self.keep(&packet);
+        }
+    }
+
+    /// The next packet that is an event of this name, as it came; those before it are lost.
+    pub(crate) async fn packet_of(&mut self, event: &str) -> String {
+        loop {
+            let packet = self.packet().await;
+            if packet.starts_with(&format!("42[\"{event}\"")) {
+                return packet;
+            }
+        }
+    }
+
+    /// Acknowledges an event.
+    pub(crate) async fn acknowledge(&mut self, id: u64) {
+        self.send(&format!("43{id}[]")).await;
+    }
+
+    /// All events of this name that came before the answer to a request that is sent now.
+    pub(crate) async fn events_until_now(&mut self, name: &str) -> Vec<Value> {
+        let id = self.request("message_history", Value::Null).await;
+        self.answer(id).await;
+        let (these, others): (VecDeque<_>, _) =
+            self.events.drain(..).partition(|(event, ..)| event == name);
+        self.events = others;
+        these.into_iter().map(|(_, payload, _)| payload).collect()
+    }
+
+    /// Leaves the namespace on purpose.
+    pub(crate) async fn disconnect(mut self) {
+        self.send("41").await;
+    }
+
+    /// Is gone without a word.
+    pub(crate) fn vanish(self) {
+        drop(self.stream);
+    }
+
+    fn keep(&mut self, packet: &str) {
+        let event = packet
+            .strip_prefix("42")
+            .unwrap_or_else(|| panic!("unexpected {packet}"));
+        let start = event.find('[').unwrap();
+        let id = event[..start].parse().ok();
+        let mut args: Vec<Value> = serde_json::from_str(&event[start..]).unwrap();
+        assert!(args.len() <= 2, "{event}");
+        let payload = if args.len() == 2 {
+            args.remove(1)
+        } else {
+            Value::Null
+        };
+        self.events
+            .push_back((args[0].as_str().unwrap().into(), payload, id));
+    }
+
+    pub(crate) async fn send(&mut self, packet: &str) {
+        self.stream.send(Message::text(packet)).await.unwrap();
+    }
+
+    /// The next Engine.IO packet that is not a ping.
+    pub(crate) async fn packet(&mut self) -> String {
+        let packet = self.packet_if_any().await;
+        packet.unwrap_or_else(|| panic!("closed; kept: {:?}", self.events))
+    }
+
+    /// The same; none if the connection has ended.
+    async fn packet_if_any(&mut self) -> Option<String> {
+        loop {
+            let next = tokio::time::timeout(DEADLINE, self.stream.next()).await;
+            let next = next.unwrap_or_else(|_| panic!("nothing comes; kept: {:?}", self.events));
+            match next {
+                Some(Ok(Message::Text(text))) if text == "2" => self.send("3").await,
+                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(message)) => panic!("unexpected {message:?}"),
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The events of the product over real connections to the real server.
+
+#![cfg(all(feature = "server", feature = "sqlite"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod chat;
+mod client;
+mod durability;
+mod guests;
+mod presence;
+mod server;

@@ -1,0 +1,129 @@
+//! The real server, one for each test.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use roomcast::config;
+use roomcast::store::{Commits, NewConversation, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::client::Client;
+
+/// The conversation that admits everyone.
+pub(crate) const LOBBY: &str = "00000000-0000-4000-8000-000000000001";
+
+/// The binary, which is killed with this value.
+pub(crate) struct Binary {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Binary {
+    /// Starts it with a database in `folder` and these variables, and waits until it listens.
+    pub(crate) fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+            .current_dir(folder)
+            .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+            .env("ROOMCAST_STORE", "sqlite:chat.db")
+            .env("ROOMCAST_PROFILE", "development")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = log.by_ref().map(Result::unwrap).find_map(|line| {
+            let (_, address) = line.split_once("listening on http://")?;
+            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
+            address[..end.unwrap_or(address.len())].parse().ok()
+        });
+        // A pipe that nobody reads would stop the server sooner or later.
+        std::thread::spawn(move || log.for_each(drop));
+        Self {
+            process,
+            address: address.expect("the server says where it listens"),
+        }
+    }
+
+    /// A guest whose id depends on the name only.
+    pub(crate) async fn guest(&self, name: &str) -> Client {
+        let auth = json!({"name": name, "guestKey": format!("the key of {name:>8}")});
+        Client::connect(self.address, &auth).await.unwrap()
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // SIGKILL.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A server with a folder of its own.
+pub(crate) struct Server {
+    binary: Binary,
+    /// The server's database, opened beside it for what no event can do yet.
+    pub(crate) store: Store,
+    _commits: Commits,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// A server whose grace is short.
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut all = vec![("ROOMCAST_PRESENCE__GRACE", "200ms")];
+        all.extend(variables);
+        let binary = Binary::start(folder.path(), &all);
+        let config = config::Store {
+            url: format!("sqlite:{}", folder.path().join("chat.db").display()),
+            ..config::Store::default()
+        };
+        let (store, commits) = Store::open(&config, Arc::default()).unwrap();
+        Self {
+            binary,
+            store,
+            _commits: commits,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) async fn guest(&self, name: &str) -> Client {
+        self.binary.guest(name).await
+    }
+
+    /// A guest that has joined the Lobby.
+    pub(crate) async fn in_lobby(&self, name: &str) -> Client {
+        let mut client = self.guest(name).await;
+        client.must("join_conversation", json!(LOBBY)).await;
+        client
+    }
+
+    pub(crate) async fn connect(&self, auth: &Value) -> Result<Client, Value> {
+        Client::connect(self.binary.address, auth).await
+    }
+
+    /// A conversation of these clients.
+    pub(crate) async fn conversation(&self, members: &[&Client]) -> String {
+        let id = Uuid::new_v4();
+        let new = NewConversation {
+            id,
+            title: None,
+            owner_id: None,
+            member_ids: members.iter().map(|client| client.user_id()).collect(),
+            is_open: false,
+        };
+        self.store.insert_conversation(new).await.unwrap();
+        id.to_string()
+    }
+}
