@@ -14,6 +14,12 @@ mod service;
 mod socket;
 pub mod store;
 
+/// Entry points for fuzzing and benches; not part of the API.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::socket::fuzzing::*;
+}
+
 pub use config::Config;
 pub use engine::{Handshake, RawEngine, RawSession};
 pub use roomcast_protocol::{

@@ -56,6 +56,11 @@ impl Flusher {
         }
     }
 
+    /// Empties the list without writing.
+    pub(super) fn forget(&self) {
+        self.list.lock().dirty.clear();
+    }
+
     /// Lets the task of this flusher end.
     pub(super) fn stop(&self) {
         let mut list = self.list.lock();

@@ -34,7 +34,7 @@ const TRANSIENT: [header::HeaderName; 9] = [
 ];
 
 impl Handshake {
-    pub(super) fn new(
+    pub(crate) fn new(
         headers: &HeaderMap,
         uri: &Uri,
         address: SocketAddr,

@@ -17,6 +17,7 @@ mod request;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod unattended;
 mod wire;
 
 use std::{
@@ -50,6 +51,7 @@ pub(crate) use listener::{Endpoints, bind, serve};
 pub(crate) use outbox::{Mode, Outbox, Push};
 pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};
+pub(crate) use unattended::Unattended;
 
 /// What runs on top of Engine.IO sessions. All but `open` is called from the session's
 /// own task, so a connection needs no lock.

@@ -45,6 +45,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(outbox: Outbox, handshake: Arc<Handshake>) -> Self {
+        Self {
+            outbox,
+            handshake,
+            sockets: Mutex::default(),
+        }
+    }
+
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
     }
@@ -167,11 +175,7 @@ impl Application for Io {
         let config = self.config();
         Connection {
             io: Self::clone(self),
-            shared: Arc::new(Shared {
-                outbox: session,
-                handshake,
-                sockets: Mutex::default(),
-            }),
+            shared: Arc::new(Shared::new(session, handshake)),
             decoder: Decoder::new(Limits {
                 max_attachments: config.max_attachments,
                 max_bytes: config

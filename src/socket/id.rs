@@ -21,6 +21,10 @@ impl SocketId {
         Self(random_sid())
     }
 
+    pub(crate) fn sid(self) -> Sid {
+        self.0
+    }
+
     /// Reads an id that was written out before; `None` unless it has exactly the form of one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

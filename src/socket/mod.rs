@@ -11,6 +11,7 @@ mod connect;
 mod connection;
 mod emit;
 mod event;
+pub mod fuzzing;
 mod handler;
 mod handlers;
 mod id;

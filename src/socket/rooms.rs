@@ -349,3 +349,176 @@ impl<'a, F: FnMut(SocketId)> Pushing<'a, F> {
 /// A list longer than this has an index.
 const INDEXED: usize = 16;
 const SHARDS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        engine::Unattended,
+        socket::{Io, Socket, fuzzing},
+    };
+
+    fn server(size: usize) -> (Io, Vec<Socket>) {
+        let mut builder = Io::builder();
+        builder.namespace("/");
+        let io = builder.build().unwrap();
+        let outboxes = Unattended::polling(Arc::clone(io.metrics_arc()));
+        let sockets = (0..size).map(|_| fuzzing::admit(&io, &outboxes)).collect();
+        for socket in &sockets {
+            received(socket);
+        }
+        (io, sockets)
+    }
+
+    fn received(socket: &Socket) -> Vec<String> {
+        let frames = Unattended::take(socket.outbox());
+        let text = |frame: &Frame| String::from_utf8(frame.polling().to_vec()).unwrap();
+        frames.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_broadcast_reaches_the_members_of_the_room_and_nobody_else() {
+        let (io, sockets) = server(40);
+        for socket in &sockets[..20] {
+            socket.join("room").unwrap();
+        }
+        assert_eq!(io.to("room").emit("hi", 1).queued, 20);
+        for (i, socket) in sockets.iter().enumerate() {
+            assert_eq!(received(socket).len(), usize::from(i < 20));
+        }
+    }
+
+    #[test]
+    fn a_member_of_several_named_rooms_gets_one_frame() {
+        let (io, sockets) = server(3);
+        sockets[0].join(["a", "b"]).unwrap();
+        sockets[1].join("b").unwrap();
+        let emitted = io.to("a").to(["b", "a"]).to(sockets[0].id()).emit("hi", ());
+        assert_eq!(emitted.queued, 2);
+        assert_eq!(received(&sockets[0]), ["42[\"hi\"]"]);
+    }
+
+    #[test]
+    fn an_empty_list_of_rooms_is_nobody() {
+        let (io, sockets) = server(2);
+        assert_eq!(sockets[0].to(sockets[0].rooms()).emit("left", ()).queued, 0);
+        assert_eq!(io.to(Vec::<Room>::new()).count(), 0);
+        assert_eq!(
+            io.to(Vec::<Room>::new())
+                .to("none")
+                .to(sockets[1].id())
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn every_socket_is_in_the_room_of_its_own_id() {
+        let (io, sockets) = server(2);
+        let id = sockets[1].id();
+        assert_eq!(io.to(id.as_str()).emit("hi", ()).queued, 1);
+        assert_eq!(received(&sockets[1]), ["42[\"hi\"]"]);
+        assert_eq!(sockets[1].to(id).emit("hi", ()).queued, 0);
+        assert_eq!(io.except(id).count(), 1);
+        sockets[1].leave(id);
+        assert!(sockets[1].rooms().is_empty());
+        // Somebody else may join it, as any room.
+        sockets[0].join(id).unwrap();
+        assert_eq!(io.to(id).count(), 2);
+    }
+
+    #[test]
+    fn limits_are_errors_to_the_application() {
+        let config = crate::Config {
+            max_rooms_per_socket: 2,
+            ..crate::Config::default()
+        };
+        let mut builder = Io::builder().config(config);
+        builder.namespace("/");
+        let io = builder.build().unwrap();
+        let outboxes = Unattended::polling(Arc::clone(io.metrics_arc()));
+        let socket = fuzzing::admit(&io, &outboxes);
+        use crate::JoinError;
+        assert_eq!(socket.join("x".repeat(257)), Err(JoinError::NameTooLong));
+        assert_eq!(socket.join(["x".repeat(256), "b".into()]), Ok(()));
+        assert_eq!(socket.join("b"), Ok(()));
+        assert_eq!(socket.join("c"), Err(JoinError::TooManyRooms));
+        socket.disconnect(false);
+        assert_eq!(socket.join("b"), Err(JoinError::Disconnected));
+        assert_eq!(io.metrics().gauge(Gauge::Rooms), 0);
+    }
+
+    #[test]
+    fn concurrent_senders_are_seen_in_one_order_by_all_members() {
+        let (io, sockets) = server(30);
+        for (i, socket) in sockets.iter().enumerate() {
+            socket.join(if i < 25 { "a" } else { "b" }).unwrap();
+            if i < 5 {
+                socket.join("b").unwrap();
+            }
+        }
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for sender in 0..4 {
+                let (io, start) = (&io, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for n in 0..200 {
+                        let rooms = if n % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
+                        io.to(rooms).emit("n", (sender, n));
+                    }
+                });
+            }
+        });
+        let order = received(&sockets[0]);
+        assert_eq!(order.len(), 800);
+        for socket in &sockets[1..] {
+            assert_eq!(received(socket), order);
+        }
+    }
+
+    #[test]
+    fn no_join_is_lost_while_a_room_comes_and_goes() {
+        let (io, sockets) = server(8);
+        std::thread::scope(|scope| {
+            for pair in sockets.chunks(2) {
+                let io = &io;
+                scope.spawn(move || {
+                    for socket in pair.iter().cycle().take(4000) {
+                        socket.join("room").unwrap();
+                        assert!((1..=8).contains(&io.to("room").count()));
+                        socket.leave("room");
+                    }
+                    for socket in pair {
+                        socket.join("room").unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(io.to("room").count(), 8);
+        assert_eq!(io.metrics().gauge(Gauge::Rooms), 1);
+        for socket in &sockets {
+            socket.disconnect(false);
+        }
+        assert_eq!(io.metrics().gauge(Gauge::Rooms), 0);
+        assert!(io.of("/").rooms().is_empty());
+    }
+
+    #[test]
+    fn a_slot_is_no_larger_than_an_id_and_a_pointer() {
+        assert_eq!(size_of::<Slot>(), 32);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_router_agrees_with_a_naive_model(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            fuzzing::rooms_ops(&data);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Outboxes without sessions, for tests, fuzzing and benches of what fills them.
+
+use std::sync::Arc;
+
+use roomcast_protocol::{Frame, Sid};
+use tokio::net::TcpStream;
+
+use super::{
+    flusher::Flusher,
+    outbox::{Outbox, Sink},
+};
+use crate::metrics::Metrics;
+
+/// Makes outboxes that nobody empties but [`take`](Self::take).
+pub(crate) struct Unattended {
+    flusher: Arc<Flusher>,
+    stream: Option<Arc<TcpStream>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Unattended {
+    /// Outboxes of polling sessions, between two polls.
+    pub(crate) fn polling(metrics: Arc<Metrics>) -> Self {
+        Self {
+            flusher: Arc::default(),
+            stream: None,
+            metrics,
+        }
+    }
+
+    /// Outboxes of WebSocket sessions, all on one stream, in a flusher's list when they are
+    /// not empty. The flusher does not run.
+    pub(crate) fn websocket(stream: TcpStream, metrics: Arc<Metrics>) -> Self {
+        Self {
+            stream: Some(Arc::new(stream)),
+            ..Self::polling(metrics)
+        }
+    }
+
+    pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
+        let sink = match &self.stream {
+            Some(stream) => Sink::Tcp(Arc::clone(stream)),
+            None => Sink::Poll { parked: false },
+        };
+        let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));
+        Outbox::new(sid, budget, sink, flusher, metrics)
+    }
+
+    /// Takes out what is queued.
+    pub(crate) fn take(outbox: &Outbox) -> Vec<Frame> {
+        outbox.take_for_poll(usize::MAX)
+    }
+
+    /// Empties the flusher's list.
+    pub(crate) fn forget(&self) {
+        self.flusher.forget();
+    }
+}
