@@ -14,12 +14,6 @@ mod service;
 mod socket;
 pub mod store;
 
-/// Entry points for fuzzing and benches; not part of the API.
-#[doc(hidden)]
-pub mod fuzzing {
-    pub use crate::socket::fuzzing::*;
-}
-
 pub use config::Config;
 pub use engine::{Handshake, RawEngine, RawSession};
 pub use roomcast_protocol::{
@@ -33,8 +27,11 @@ pub use socket::{
     Server, Socket, SocketId, State,
 };
 
-/// Entry points of the fuzz targets; not part of the API.
+/// Entry points of fuzz targets and benches; not part of the API.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::engine::fuzzing::request;
+    pub use crate::{
+        engine::fuzzing::request,
+        socket::fuzzing::{Crowd, rooms_ops},
+    };
 }
