@@ -1,0 +1,53 @@
+//! The server that load generators expect.
+
+mod support;
+
+use std::time::Duration;
+
+use roomcast::{Ack, Args, Config, Event, Io, JoinError, Server};
+
+/// The binary's allocator, so that what is measured here is what it does.
+#[cfg(feature = "server")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> Result<(), roomcast::Error> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = match support::number("WORKERS").unwrap_or(cores) {
+        0 | 1 => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+        workers => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .enable_all()
+            .build(),
+    };
+    runtime.expect("a runtime can be made").block_on(serve())
+}
+
+async fn serve() -> Result<(), roomcast::Error> {
+    let millis =
+        |variable, default| Duration::from_millis(support::number(variable).unwrap_or(default));
+    let mut io = Io::builder().config(Config {
+        ping_interval: millis("PING_INTERVAL_MS", 25_000),
+        ping_timeout: millis("PING_TIMEOUT_MS", 20_000),
+        ..Config::default()
+    });
+    io.namespace("/")
+        .on("join", join)
+        .on("bcast", broadcast)
+        .on("echo", echo);
+    support::run(Server::new(io.build()?)).await
+}
+
+async fn join(event: Event, room: String) -> Result<(), JoinError> {
+    event.socket.join(room)
+}
+
+async fn broadcast(event: Event, room: String, payload: Args) {
+    event.io().to(&room).emit("msg", payload);
+}
+
+async fn echo(_: Event, payload: Args) -> Ack<Args> {
+    Ack(payload)
+}

@@ -1,0 +1,257 @@
+//! The server that official clients of several languages and majors expect.
+//!
+//! Not there yet, and left out: the listeners for MessagePack (`$PORT` + 1) and for connection
+//! state recovery (`$PORT` + 2), compression, CORS, and clients of Engine.IO v3.
+
+mod support;
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use bytes::Bytes;
+use roomcast::{
+    Ack, AckError, Args, Config, Connect, DisconnectReason, Event, Io, JoinError, NamespaceBuilder,
+    Refusal, Server, SocketId, State,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+#[tokio::main]
+async fn main() -> Result<(), roomcast::Error> {
+    let mut io = Io::builder().state(Reasons::default()).config(Config {
+        ping_interval: Duration::from_millis(1000),
+        ping_timeout: Duration::from_millis(2000),
+        max_payload: 1_000_000,
+        max_attachments: 10,
+        // As in the Node server, a handler may queue what it likes.
+        outbox_bytes: 256 << 20,
+        ..Config::default()
+    });
+    handle(io.namespace("/"));
+    handle(io.namespace("/chat"));
+    handle(io.namespace("/auth").gate(only_good_tokens));
+    handle(io.namespace("/slow").gate(async |_: Connect| {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok::<_, Refusal>(())
+    }));
+    handle(io.namespaces(|name| {
+        let digits = name.strip_prefix("/dyn-").unwrap_or_default();
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    }));
+    support::run(Server::new(io.build()?)).await
+}
+
+async fn only_good_tokens(connect: Connect) -> Result<(), Refusal> {
+    #[derive(Deserialize)]
+    struct Auth {
+        token: String,
+    }
+    match connect.auth::<Auth>() {
+        Ok(auth) if auth.token == "good" => Ok(()),
+        Ok(_) | Err(_) => Err(Refusal::new("E_AUTH", "not authorized").data(json!({"retry": 5}))),
+    }
+}
+
+fn handle(namespace: &mut NamespaceBuilder) {
+    namespace
+        .on("echo", echo)
+        .on("inspect", inspect)
+        .on("ask", ask)
+        .on("ask-timeout", ask_timeout)
+        .on("stream", stream)
+        .on("bin", binary)
+        .on("join", join)
+        .on("leave", leave)
+        .on(
+            "to",
+            async |event: Event, room: String, name: String, rest: Args| {
+                event.socket.to(&room).emit(&name, rest);
+            },
+        )
+        .on(
+            "in",
+            async |event: Event, room: String, name: String, rest: Args| {
+                event.namespace().in_(&room).emit(&name, rest);
+            },
+        )
+        .on(
+            "except",
+            async |event: Event, room: String, name: String, rest: Args| {
+                event.namespace().except(&room).emit(&name, rest);
+            },
+        )
+        .on("bcast-ack", ask_room)
+        .on(
+            "volatile",
+            async |event: Event, name: String, rest: Args| {
+                event.socket.volatile().emit(&name, rest);
+            },
+        )
+        .on("plain", async |event: Event, name: String, rest: Args| {
+            event.socket.compress(false).emit(&name, rest);
+        })
+        .on("packed", async |event: Event, name: String, rest: Args| {
+            event.socket.compress(true).emit(&name, rest);
+        })
+        .on("whoami", who_am_i)
+        .on("kick", async |event: Event, close: bool| {
+            event.socket.disconnect(close)
+        })
+        .on("drop", async |event: Event| event.socket.drop_connection())
+        .on("disconnect", keep_reason)
+        .on("last-reason", last_reason);
+}
+
+async fn echo(event: Event, rest: Args) -> Ack<Args> {
+    if !event.wants_ack() {
+        event.socket.emit("echo", rest.clone());
+    }
+    Ack(rest)
+}
+
+/// What the server understood of the arguments.
+async fn inspect(_: Event, rest: Args) -> Result<Ack<Vec<Value>>, Refusal> {
+    let values = rest
+        .to_values()
+        .map_err(|error| Refusal::new("", error.to_string()))?;
+    Ok(Ack(values
+        .iter()
+        .map(|value| describe(value, &rest))
+        .collect()))
+}
+
+fn describe(value: &Value, args: &Args) -> Value {
+    if let Some(bytes) = args.attachment_of(value) {
+        let sum: u64 = bytes.iter().copied().map(u64::from).sum();
+        return json!({"t": "bin", "n": bytes.len(), "sum": sum});
+    }
+    match value {
+        Value::Null => json!({"t": "null"}),
+        Value::Bool(value) => json!({"t": "bool", "v": value}),
+        Value::Number(value) => json!({"t": "num", "v": value}),
+        Value::String(text) => {
+            let sum: u64 = text.chars().map(|c| u64::from(u32::from(c))).sum();
+            json!({"t": "str", "n": text.len(), "sum": sum})
+        }
+        Value::Array(values) => {
+            let described: Vec<_> = values.iter().map(|value| describe(value, args)).collect();
+            json!({"t": "arr", "v": described})
+        }
+        Value::Object(fields) => {
+            let described = fields
+                .iter()
+                .map(|(name, value)| (name.clone(), describe(value, args)));
+            json!({"t": "obj", "v": described.collect::<Map<_, _>>()})
+        }
+    }
+}
+
+async fn ask(event: Event, name: String, rest: Args) -> Result<Ack<Args>, Refusal> {
+    let answer = event.socket.emit_with_ack(&name, rest).await;
+    answer
+        .map(Ack)
+        .map_err(|error| Refusal::new("ACK", error.to_string()))
+}
+
+async fn ask_timeout(event: Event, name: String, millis: u64) -> Ack<&'static str> {
+    let asking = event.socket.timeout(Duration::from_millis(millis));
+    match asking.emit_with_ack::<Args>(&name, ()).await {
+        Err(AckError::Timeout) => Ack("timeout"),
+        Ok(_) | Err(_) => Ack("answered"),
+    }
+}
+
+async fn stream(event: Event, count: u32, size: usize) {
+    let item = "x".repeat(size);
+    for i in 0..count {
+        event.socket.emit("item", (i, &item));
+    }
+    event.socket.emit("done", count);
+}
+
+async fn binary(_: Event, size: usize) -> Ack<Bytes> {
+    Ack((0..=u8::MAX).cycle().take(size).collect())
+}
+
+async fn join(event: Event, room: String) -> Result<Ack<Vec<String>>, JoinError> {
+    event.socket.join(room)?;
+    Ok(Ack(rooms(&event)))
+}
+
+async fn leave(event: Event, room: String) -> Ack<Vec<String>> {
+    event.socket.leave(room);
+    Ack(rooms(&event))
+}
+
+fn rooms(event: &Event) -> Vec<String> {
+    let mut rooms: Vec<_> = event
+        .socket
+        .rooms()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    rooms.sort();
+    rooms
+}
+
+async fn ask_room(
+    event: Event,
+    room: String,
+    millis: u64,
+    name: String,
+    rest: Args,
+) -> Ack<(bool, Vec<Value>)> {
+    let namespace = event.namespace();
+    let asking = namespace.in_(&room).timeout(Duration::from_millis(millis));
+    let mut answers = asking.emit_with_acks::<Value>(&name, rest).await;
+    let mut first = Vec::new();
+    while let Some((_, answer)) = answers.next().await {
+        first.extend(answer);
+    }
+    Ack((first.len() == answers.expected(), first))
+}
+
+async fn who_am_i(event: Event) -> Ack<Value> {
+    let socket = &event.socket;
+    let query: Map<_, _> = socket
+        .handshake()
+        .query()
+        .map(|(k, v)| (k, v.into()))
+        .collect();
+    let auth: Option<Value> = socket.auth().ok().flatten();
+    Ack(json!({
+        "id": socket.id(),
+        "nsp": socket.namespace().name(),
+        "auth": auth.unwrap_or_else(|| json!({})),
+        "query": query,
+        "transport": socket.transport().to_string(),
+        "recovered": false,
+        "eio": 4,
+    }))
+}
+
+/// Why sockets were disconnected, by namespace and id.
+#[derive(Default)]
+struct Reasons(Mutex<HashMap<(String, SocketId), DisconnectReason>>);
+
+async fn keep_reason(event: Event, reason: DisconnectReason, reasons: State<Reasons>) {
+    let key = (event.namespace().name().to_owned(), event.socket.id());
+    reasons
+        .0
+        .lock()
+        .expect("nothing panics under it")
+        .insert(key, reason);
+}
+
+async fn last_reason(
+    event: Event,
+    id: SocketId,
+    reasons: State<Reasons>,
+) -> Ack<Option<DisconnectReason>> {
+    let key = (event.namespace().name().to_owned(), id);
+    Ack(reasons
+        .0
+        .lock()
+        .expect("nothing panics under it")
+        .get(&key)
+        .copied())
+}
