@@ -5,11 +5,13 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 mod engine;
+#[cfg(feature = "server")]
 mod gateway;
 pub mod http;
 pub mod metrics;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
 mod service;
 mod socket;
 pub mod store;

@@ -2,6 +2,7 @@
 //!
 //! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token.
 
+#[cfg(feature = "server")]
 pub(crate) mod guest;
 
 use std::net::IpAddr;
