@@ -306,6 +306,27 @@ async fn a_store_that_refuses_is_told_with_the_time_to_wait() {
 }
 
 #[tokio::test]
+async fn a_locked_database_refuses_and_the_sockets_stay() {
+    let server = Server::with(&[("ROOMCAST_STORE__BUSY_TIMEOUT", "20ms")]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    ann.must("message", say("before")).await;
+    let other = server.database();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = ann
+        .refused("message", say("meanwhile"), "STORE_UNAVAILABLE")
+        .await;
+    assert!(error["retryAfter"].as_u64().unwrap() > 0, "{error}");
+    let history = ann.must("message_history", json!({"conversationId": LOBBY}));
+    assert_eq!(seqs(&history.await), [1], "reading goes on");
+    other.execute_batch("ROLLBACK").unwrap();
+    ann.must("message", say("after")).await;
+    for content in ["before", "after"] {
+        assert_eq!(bob.event("message").await["content"], content);
+    }
+}
+
+#[tokio::test]
 async fn joining_answers_with_the_conversation_and_who_is_there() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;

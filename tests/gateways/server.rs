@@ -71,7 +71,7 @@ pub(crate) struct Server {
     /// The server's database, opened beside it for what no event can do yet.
     pub(crate) store: Store,
     _commits: Commits,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -94,7 +94,7 @@ impl Server {
             binary,
             store,
             _commits: commits,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -111,6 +111,11 @@ impl Server {
 
     pub(crate) async fn connect(&self, auth: &Value) -> Result<Client, Value> {
         Client::connect(self.binary.address, auth).await
+    }
+
+    /// A connection to the server's database, as another process has it.
+    pub(crate) fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.folder.path().join("chat.db")).unwrap()
     }
 
     /// A conversation of these clients.
