@@ -245,7 +245,7 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
@@ -492,9 +492,13 @@ impl<A: Application> Driver<A> {
             return;
         }
         self.outbox.lock().seal(reason);
-        self.session.close(reason);
-        if let Some(candidate) = self.candidate.take() {
-            self.drop_candidate(&candidate);
+        // A client whose probe was answered polls no more: it must be told on its WebSocket.
+        let is_switching = self.session.is_probed() && matches!(end, End::Flush(_));
+        if !is_switching {
+            self.session.close(reason);
+            if let Some(candidate) = self.candidate.take() {
+                self.drop_candidate(&candidate);
+            }
         }
         if self.wire.is_none() && !matches!(end, End::Flush(_)) {
             // The next request of this client finds no session.

@@ -76,6 +76,8 @@ impl Ending {
         if self.deadline <= now {
             return Poll::Ready(());
         }
+        // Only a client that has stopped polling for it still has one.
+        driver.read_candidate(cx, now);
         if driver.wire.is_some() {
             self.poll_websocket(driver, cx, now)
         } else {

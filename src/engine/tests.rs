@@ -354,6 +354,24 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
 }
 
 #[tokio::test]
+async fn a_client_in_the_middle_of_its_upgrade_is_told_of_the_end_on_its_websocket() {
+    let echo = echo_with(Config::default(), |session, message| {
+        session.send(&message);
+        session.close();
+    })
+    .await;
+    let sid = echo.open().await;
+    let mut client = echo.websocket(Some(&sid)).await;
+    client.send("2probe").await;
+    assert_eq!(client.text().await, "3probe");
+    assert_eq!(echo.post(&sid, "4last words").await.0, 200);
+    client.send("5").await;
+    assert_eq!(client.text().await, "4last words");
+    assert_eq!(client.close_code().await, 1000);
+    echo.all_gone().await;
+}
+
+#[tokio::test]
 async fn a_shutdown_flushes_and_closes_every_session() {
     let echo = echo(Config::default()).await;
     let mut client = echo.websocket(None).await;
