@@ -29,7 +29,7 @@ use super::{
     outbox::{Outbox, Sink},
     wire::{Flow, Outcome, Wire},
 };
-use crate::metrics::{Counter, Gauge};
+use crate::metrics::Counter;
 
 /// The task of a session.
 pub(super) struct Driver<A: Application> {
@@ -37,11 +37,11 @@ pub(super) struct Driver<A: Application> {
     pub(super) outbox: Outbox,
     pub(super) session: Session,
     /// `None` once the application has been told of the end.
-    connection: Option<A::Connection>,
+    pub(super) connection: Option<A::Connection>,
     /// The WebSocket that carries the session; `None` while it polls.
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade that is under way.
-    candidate: Option<Box<Wire>>,
+    pub(super) candidate: Option<Box<Wire>>,
     pub(super) poll: Option<Parked>,
     /// Polling requests that have come in and not been looked at.
     pub(super) polls: VecDeque<Parked>,
@@ -245,89 +245,6 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let Some(mut candidate) = self.candidate.take() else {
-            return;
-        };
-        let mut action = Action::None;
-        let outcome = candidate.read(cx, now, |wire, event| {
-            action = self.on_candidate(wire, event, now);
-            match action {
-                Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
-                Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
-            }
-        });
-        let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
-            || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
-        if dropped || self.ending.is_some() {
-            self.drop_candidate(&candidate);
-        } else if matches!(action, Action::Switch) {
-            self.switch(*candidate, cx);
-        } else {
-            self.candidate = Some(candidate);
-            if matches!(outcome, Outcome::Yield) {
-                cx.waker().wake_by_ref();
-            }
-        }
-    }
-
-    /// Feeds an event of the candidate to the state machine and answers a probe.
-    fn on_candidate(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Action {
-        let packet = match event {
-            Event::Text(text) => match Packet::decode_text(text) {
-                Ok(packet) => packet,
-                Err(_) => return Action::DropCandidate,
-            },
-            Event::Ping(payload) => {
-                let sent =
-                    wire.allow_ping(now) && write_whole(&wire.stream, pong(&payload).websocket());
-                return if sent {
-                    Action::None
-                } else {
-                    Action::DropCandidate
-                };
-            }
-            Event::Pong(_) => return Action::None,
-            Event::Binary(_) | Event::Close(_) => return Action::DropCandidate,
-        };
-        let action = self.session.handle_packet(now, Source::Candidate, packet);
-        let Action::Reply(packet) = action else {
-            return action;
-        };
-        if !write_whole(&wire.stream, Frame::packet(&packet).websocket()) {
-            return Action::DropCandidate;
-        }
-        // The client waits for its poll to end before it goes on.
-        self.release_poll();
-        Action::None
-    }
-
-    /// The candidate failed or was abandoned: the session polls on.
-    fn drop_candidate(&mut self, candidate: &Wire) {
-        self.session.handle_detach();
-        self.engine.metrics.count(Counter::UpgradesFailed);
-        goodbye(&candidate.stream, CloseCode::NORMAL);
-    }
-
-    /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
-    /// overtakes another.
-    fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
-        self.outbox.lock().sink = Sink::Tcp(Arc::clone(&wire.stream));
-        self.wire = Some(wire);
-        let metrics = &self.engine.metrics;
-        metrics.count(Counter::Upgrades);
-        metrics.shift(Gauge::SessionsPolling, -1);
-        metrics.shift(Gauge::SessionsWebSocket, 1);
-        if let Some(parked) = self.poll.take() {
-            parked.answer(noop());
-        }
-        if let Some(connection) = &mut self.connection {
-            self.engine.application.upgraded(connection);
-        }
-        // What the client sent behind its `5` is read in the next turn.
-        cx.waker().wake_by_ref();
-    }
-
     fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
         let was_upgrading = self.candidate.is_some();
         let (control, is_attaching) = {
@@ -478,7 +395,7 @@ impl<A: Application> Driver<A> {
     }
 
     /// Ends the waiting poll although nothing is to be sent.
-    fn release_poll(&mut self) {
+    pub(super) fn release_poll(&mut self) {
         self.answer_poll();
         if let Some(parked) = self.poll.take() {
             parked.answer(noop());
@@ -610,17 +527,12 @@ pub(super) fn payload(frames: &[Frame]) -> Bytes {
     payload.into()
 }
 
-fn noop() -> Bytes {
+pub(super) fn noop() -> Bytes {
     Bytes::from_static(b"6")
 }
 
-fn pong(payload: &[u8]) -> Frame {
+pub(super) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
-}
-
-/// Writes to a transport that has nothing queued. `false`: it did not fit.
-fn write_whole(stream: &TcpStream, bytes: &[u8]) -> bool {
-    stream.try_write(bytes).is_ok_and(|n| n == bytes.len())
 }
 
 /// Closes a WebSocket that never became the transport, as politely as possible without

@@ -12,12 +12,14 @@ mod handshake;
 mod http;
 mod listener;
 mod outbox;
+mod outgoing;
 mod raw;
 mod request;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod unattended;
+mod upgrade;
 mod wire;
 
 use std::{

@@ -4,14 +4,7 @@
 //! mutex guards the queue, the sink and the control messages to the driver; it is never
 //! held across a system call and nothing called under it may call back.
 
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    fmt,
-    io::{self, IoSlice},
-    sync::Arc,
-    task::Waker,
-};
+use std::{collections::VecDeque, fmt, io, sync::Arc, task::Waker};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,6 +17,7 @@ use tokio::net::TcpStream;
 use super::{
     control::Control,
     flusher::{Batch, Flusher},
+    outgoing::Outgoing,
 };
 use crate::metrics::{Counter, Metrics};
 
@@ -107,20 +101,12 @@ pub(crate) enum Push {
 
 /// Above this many queued bytes a volatile frame is dropped.
 const HIGH_WATER: usize = 64 * 1024;
-/// Frames from this size on are written from where they are instead of being corked.
-const LARGE: usize = 16 * 1024;
-/// Bytes that leave in one call.
-const CORK: usize = 64 * 1024;
 /// Batches written for one session before others get their turn.
 const MAX_BATCHES: usize = 4;
 /// Control messages that may wait for a driver; each is a request in flight.
 const MAX_CONTROL: usize = 64;
 /// An empty queue keeps this much room, so that a broadcast need not allocate.
 const KEPT_FRAMES: usize = 4;
-
-thread_local! {
-    static CORK_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 impl Outbox {
     pub(super) fn new(
@@ -523,79 +509,6 @@ impl Queue {
     fn give_back_capacity(&mut self) {
         if self.frames.is_empty() && self.frames.capacity() > KEPT_FRAMES {
             self.frames = VecDeque::new();
-        }
-    }
-}
-
-/// Frames taken out of a queue to be written.
-struct Outgoing {
-    frames: VecDeque<Frame>,
-    offset: usize,
-    /// Bytes of frames that are written whole.
-    written: usize,
-}
-
-impl Outgoing {
-    fn write(&mut self, stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
-        while let Some(first) = self.frames.front() {
-            let rest = first.websocket().get(self.offset..).unwrap_or_default();
-            let n = if self.frames.len() == 1 {
-                stream.try_write(rest)?
-            } else if self
-                .frames
-                .iter()
-                .take(CORK / LARGE)
-                .any(|f| f.len() >= LARGE)
-            {
-                self.write_vectored(stream)?
-            } else {
-                self.write_corked(stream)?
-            };
-            metrics.count(Counter::Writes);
-            metrics.add(Counter::BytesSent, n as u64);
-            self.advance(n, metrics);
-        }
-        Ok(())
-    }
-
-    fn write_corked(&self, stream: &TcpStream) -> io::Result<usize> {
-        CORK_BUFFER.with_borrow_mut(|buffer| {
-            buffer.clear();
-            let mut offset = self.offset;
-            for frame in &self.frames {
-                let bytes = frame.websocket().get(offset..).unwrap_or_default();
-                if buffer.len() + bytes.len() > CORK && !buffer.is_empty() {
-                    break;
-                }
-                buffer.extend_from_slice(bytes);
-                offset = 0;
-            }
-            stream.try_write(buffer)
-        })
-    }
-
-    fn write_vectored(&self, stream: &TcpStream) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); 32];
-        let mut offset = self.offset;
-        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-            *slice = IoSlice::new(frame.websocket().get(offset..).unwrap_or_default());
-            offset = 0;
-        }
-        stream.try_write_vectored(&slices)
-    }
-
-    fn advance(&mut self, mut n: usize, metrics: &Metrics) {
-        while let Some(first) = self.frames.front() {
-            let left = first.len() - self.offset;
-            if n < left {
-                self.offset += n;
-                return;
-            }
-            n -= left;
-            self.offset = 0;
-            self.written += first.len();
-            self.frames.pop_front();
-            metrics.count(Counter::FramesSent);
         }
     }
 }

@@ -11,7 +11,7 @@ mod connect;
 mod connection;
 mod emit;
 mod event;
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod handler;
 mod handlers;
 mod id;

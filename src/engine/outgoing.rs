@@ -1,0 +1,98 @@
+//! Frames on their way into the kernel.
+//!
+//! Small frames are corked: copied into one buffer that leaves in one call. Large ones leave from
+//! where they are, several in one call.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, IoSlice},
+};
+
+use roomcast_protocol::Frame;
+use tokio::net::TcpStream;
+
+use crate::metrics::{Counter, Metrics};
+
+/// Frames taken out of a queue to be written.
+pub(super) struct Outgoing {
+    pub(super) frames: VecDeque<Frame>,
+    pub(super) offset: usize,
+    /// Bytes of frames that are written whole.
+    pub(super) written: usize,
+}
+
+impl Outgoing {
+    /// Writes as much as the kernel takes.
+    pub(super) fn write(&mut self, stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
+        while let Some(first) = self.frames.front() {
+            let rest = first.websocket().get(self.offset..).unwrap_or_default();
+            let n = if self.frames.len() == 1 {
+                stream.try_write(rest)?
+            } else if self
+                .frames
+                .iter()
+                .take(CORK / LARGE)
+                .any(|f| f.len() >= LARGE)
+            {
+                self.write_vectored(stream)?
+            } else {
+                self.write_corked(stream)?
+            };
+            metrics.count(Counter::Writes);
+            metrics.add(Counter::BytesSent, n as u64);
+            self.advance(n, metrics);
+        }
+        Ok(())
+    }
+
+    fn write_corked(&self, stream: &TcpStream) -> io::Result<usize> {
+        CORK_BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            let mut offset = self.offset;
+            for frame in &self.frames {
+                let bytes = frame.websocket().get(offset..).unwrap_or_default();
+                if buffer.len() + bytes.len() > CORK && !buffer.is_empty() {
+                    break;
+                }
+                buffer.extend_from_slice(bytes);
+                offset = 0;
+            }
+            stream.try_write(buffer)
+        })
+    }
+
+    fn write_vectored(&self, stream: &TcpStream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); 32];
+        let mut offset = self.offset;
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            *slice = IoSlice::new(frame.websocket().get(offset..).unwrap_or_default());
+            offset = 0;
+        }
+        stream.try_write_vectored(&slices)
+    }
+
+    fn advance(&mut self, mut n: usize, metrics: &Metrics) {
+        while let Some(first) = self.frames.front() {
+            let left = first.len() - self.offset;
+            if n < left {
+                self.offset += n;
+                return;
+            }
+            n -= left;
+            self.offset = 0;
+            self.written += first.len();
+            self.frames.pop_front();
+            metrics.count(Counter::FramesSent);
+        }
+    }
+}
+
+/// Frames from this size on are written from where they are instead of being corked.
+const LARGE: usize = 16 * 1024;
+/// Bytes that leave in one call.
+const CORK: usize = 64 * 1024;
+
+thread_local! {
+    static CORK_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}

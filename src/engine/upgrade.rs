@@ -1,0 +1,110 @@
+//! The upgrade of a polling session: a candidate WebSocket is probed while polling goes on, and
+//! becomes the transport or is dropped without a trace.
+
+use std::{sync::Arc, task::Context, time::Instant};
+
+use roomcast_protocol::{
+    Frame,
+    engine::{Action, Packet, Source},
+    websocket::{CloseCode, Event},
+};
+use tokio::net::TcpStream;
+
+use super::{
+    Application,
+    driver::{Driver, goodbye, noop, pong},
+    outbox::Sink,
+    wire::{Flow, Outcome, Wire},
+};
+use crate::metrics::{Counter, Gauge};
+
+impl<A: Application> Driver<A> {
+    /// Reads the candidate, if there is one.
+    pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(mut candidate) = self.candidate.take() else {
+            return;
+        };
+        let mut action = Action::None;
+        let outcome = candidate.read(cx, now, |wire, event| {
+            action = self.on_candidate(wire, event, now);
+            match action {
+                Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
+                Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
+            }
+        });
+        let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
+            || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
+        if dropped || self.ending.is_some() {
+            self.drop_candidate(&candidate);
+        } else if matches!(action, Action::Switch) {
+            self.switch(*candidate, cx);
+        } else {
+            self.candidate = Some(candidate);
+            if matches!(outcome, Outcome::Yield) {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    /// Feeds an event of the candidate to the state machine and answers a probe.
+    fn on_candidate(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Action {
+        let packet = match event {
+            Event::Text(text) => match Packet::decode_text(text) {
+                Ok(packet) => packet,
+                Err(_) => return Action::DropCandidate,
+            },
+            Event::Ping(payload) => {
+                let sent =
+                    wire.allow_ping(now) && write_whole(&wire.stream, pong(&payload).websocket());
+                return if sent {
+                    Action::None
+                } else {
+                    Action::DropCandidate
+                };
+            }
+            Event::Pong(_) => return Action::None,
+            Event::Binary(_) | Event::Close(_) => return Action::DropCandidate,
+        };
+        let action = self.session.handle_packet(now, Source::Candidate, packet);
+        let Action::Reply(packet) = action else {
+            return action;
+        };
+        if !write_whole(&wire.stream, Frame::packet(&packet).websocket()) {
+            return Action::DropCandidate;
+        }
+        // The client waits for its poll to end before it goes on.
+        self.release_poll();
+        Action::None
+    }
+
+    /// The candidate failed or was abandoned: the session polls on.
+    pub(super) fn drop_candidate(&mut self, candidate: &Wire) {
+        self.session.handle_detach();
+        self.engine.metrics.count(Counter::UpgradesFailed);
+        goodbye(&candidate.stream, CloseCode::NORMAL);
+    }
+
+    /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
+    /// overtakes another.
+    fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
+        self.outbox.lock().sink = Sink::Tcp(Arc::clone(&wire.stream));
+        self.wire = Some(wire);
+        let metrics = &self.engine.metrics;
+        metrics.count(Counter::Upgrades);
+        metrics.shift(Gauge::SessionsPolling, -1);
+        metrics.shift(Gauge::SessionsWebSocket, 1);
+        if let Some(parked) = self.poll.take() {
+            parked.answer(noop());
+        }
+        if let Some(connection) = &mut self.connection {
+            self.engine.application.upgraded(connection);
+        }
+        // What the client sent behind its `5` is read in the next turn.
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// Writes to a transport that has nothing queued. `false`: it did not fit.
+fn write_whole(stream: &TcpStream, bytes: &[u8]) -> bool {
+    stream.try_write(bytes).is_ok_and(|n| n == bytes.len())
+}
