@@ -1,0 +1,101 @@
+//! SIGTERM with sessions in every state: each is told, and the process ends by itself and soon.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Frame, PARKED, Polling, TestServer, websocket::masked};
+
+/// A quarter of the grace that a server has: nothing here is a reason to wait for it.
+const SOON: Duration = Duration::from_millis(2500);
+
+/// Starts a server, lets `prepare` bring a session into some state, and tells the server to stop.
+/// What `finish` does with the session comes after that.
+fn stop_with<T>(prepare: impl FnOnce(&TestServer) -> T, finish: impl FnOnce(T)) {
+    let mut server = TestServer::start("hostile");
+    let session = prepare(&server);
+    let start = Instant::now();
+    server.terminate();
+    finish(session);
+    assert_eq!(server.exit_code(), Some(0));
+    let duration = start.elapsed();
+    assert!(duration < SOON, "stopped after {duration:?}");
+}
+
+/// A polling session that has joined `/`.
+fn joined(server: &TestServer) -> Polling {
+    let session = Polling::open(server.address(), "/socket.io/");
+    assert_eq!(session.post("40").status, 200);
+    assert!(session.poll().body.starts_with("40{"));
+    session
+}
+
+#[test]
+fn a_websocket_gets_a_close_frame() {
+    let prepare = |server: &TestServer| {
+        let mut client = server.connect();
+        client.open_socket();
+        client
+    };
+    stop_with(prepare, |mut client| {
+        assert!(matches!(client.message(), Frame::Close(_)));
+        client.send(masked(0x88, [3, 0xe8]));
+        assert!(client.is_at_end());
+    });
+}
+
+#[test]
+fn a_parked_poll_is_answered() {
+    let prepare = |server: &TestServer| {
+        let poll = joined(server).start_poll();
+        thread::sleep(PARKED);
+        poll
+    };
+    stop_with(prepare, |mut poll| {
+        assert_eq!(poll.response().parts(), (200, "1"));
+    });
+}
+
+#[test]
+fn a_client_in_the_middle_of_its_upgrade_is_told_on_its_websocket() {
+    let prepare = |server: &TestServer| {
+        let mut candidate = joined(server).attach();
+        candidate.send_text("2probe");
+        candidate.expect_text("3probe");
+        candidate
+    };
+    stop_with(prepare, |mut candidate| {
+        thread::sleep(PARKED); // The stop comes first.
+        candidate.send_text("5");
+        candidate.expect_close();
+    });
+}
+
+#[test]
+fn a_client_before_its_probe_is_told_by_its_poll() {
+    let prepare = |server: &TestServer| {
+        let session = joined(server);
+        let candidate = session.attach();
+        let poll = session.start_poll();
+        thread::sleep(PARKED);
+        (candidate, poll)
+    };
+    stop_with(prepare, |(mut candidate, mut poll)| {
+        candidate.expect_close();
+        assert_eq!(poll.response().parts(), (200, "1"));
+    });
+}
+
+#[test]
+fn connections_without_a_request_do_not_keep_it() {
+    let prepare = |server: &TestServer| {
+        let mut idle = server.connect();
+        assert_eq!(idle.get("/nothing").status, 404);
+        (server.connect(), idle)
+    };
+    stop_with(prepare, |(mut silent, mut idle)| {
+        assert!(silent.is_at_end());
+        assert!(idle.is_at_end());
+    });
+}
