@@ -10,5 +10,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acks;
+mod binary;
+mod close_reasons;
 mod hostile;
+mod local;
+mod namespaces;
+mod ordering;
+mod rooms;
 mod stop;
+mod volatile;

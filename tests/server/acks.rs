@@ -1,0 +1,347 @@
+//! Acknowledgements in both directions.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use roomcast::{
+    Ack, AckError, Args, Config, Event, Io, NoAck, Refusal, Socket, SocketId,
+    metrics::{Counter, Gauge},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::local::{Local, text, until};
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only its shape matters")]
+struct Message {
+    content: String,
+    tags: Vec<u8>,
+}
+
+fn server() -> Local {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("nothing", async |_: Event| {})
+        .on("one", async |_: Event| Ack(json!({"a": 1})))
+        .on("two", async |_: Event| Ack((1, "b")))
+        .on("list", async |_: Event| Ack(vec![1, 2]))
+        .on("silent", async |_: Event| NoAck)
+        .on("optional", async |_: Event, a: u8, b: Option<u8>| {
+            Ack((a, b))
+        })
+        .on("rest", async |_: Event, _: Value, rest: Args| Ack(rest))
+        .on("message", async |_: Event, _: Message| {})
+        .on("refuse", async |_: Event, yes: bool| {
+            if yes {
+                Err(Refusal::new("NO", "not now").data(json!({"retryAfter": 5})))
+            } else {
+                Ok(())
+            }
+        })
+        .on("panic", async |event: Event| {
+            assert!(event.name() != "panic", "a fault")
+        })
+        .on("late panic", async |event: Event| {
+            tokio::task::yield_now().await;
+            assert!(event.name() != "late panic", "a fault");
+        });
+    Local::serve(io)
+}
+
+#[test]
+fn what_a_handler_returns_is_the_acknowledgement() {
+    let (mut client, _) = server().connect_kept();
+    for (event, answer) in [
+        ("421[\"nothing\"]", "431[]"),
+        ("422[\"one\"]", "432[{\"a\":1}]"),
+        ("423[\"two\"]", "433[1,\"b\"]"),
+        ("424[\"list\"]", "434[[1,2]]"),
+        ("425[\"optional\",1]", "435[1,null]"),
+        ("426[\"optional\",1,2]", "436[1,2]"),
+        (
+            "427[\"rest\",1,{\"é\": 2.50},null]",
+            "437[{\"é\": 2.50},null]",
+        ),
+        ("428[\"refuse\",false]", "438[]"),
+    ] {
+        client.0.send_text(event);
+        client.0.expect_text(answer);
+    }
+}
+
+#[test]
+fn an_event_without_an_id_and_one_nobody_handles_are_not_answered() {
+    let (mut client, _) = server().connect_kept();
+    for event in [
+        "42[\"one\"]",
+        "421[\"silent\"]",
+        "422[\"unknown\"]",
+        "423[\"__proto__\",1]",
+    ] {
+        client.0.send_text(event);
+    }
+    client.0.send_text("429[\"nothing\"]");
+    client.0.expect_text("439[]");
+}
+
+#[test]
+fn failures_are_error_acknowledgements() {
+    let (mut client, _) = server().connect_kept();
+    let error = |code: &str, message: &str| {
+        format!("{{\"success\":false,\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}")
+    };
+    let invalid = |message| error("INVALID_PAYLOAD", message);
+    for (event, answer) in [
+        ("421[\"message\"]", invalid("argument 0: missing")),
+        ("421[\"message\",7]", invalid("argument 0: invalid type")),
+        (
+            "421[\"message\",{\"content\":[]}]",
+            invalid("argument 0 at `content`: invalid type"),
+        ),
+        (
+            "421[\"message\",{\"content\":\"\"}]",
+            invalid("argument 0 at `tags`: missing field"),
+        ),
+        (
+            "421[\"message\",{\"content\":\"\",\"tags\":[1,true]}]",
+            invalid("argument 0 at `tags[1]`: invalid type"),
+        ),
+        (
+            "421[\"optional\",1,\"x\"]",
+            invalid("argument 1: invalid type"),
+        ),
+        ("421[\"panic\"]", error("INTERNAL", "internal error")),
+        ("421[\"late panic\"]", error("INTERNAL", "internal error")),
+    ] {
+        client.0.send_text(event);
+        client.0.expect_text(&format!("431[{answer}]"));
+    }
+    client.0.send_text("421[\"refuse\",true]");
+    client.0.expect_text(
+        "431[{\"success\":false,\"error\":{\"code\":\"NO\",\"message\":\"not now\",\"retryAfter\":5}}]",
+    );
+    let metrics = client.1.io.metrics();
+    assert_eq!(metrics.counter(Counter::EventsInvalid), 6);
+    assert_eq!(metrics.counter(Counter::HandlerPanics), 2);
+}
+
+#[test]
+fn failures_that_nobody_asked_for_go_to_the_hook() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("number", async |_: Event, _: f64| {})
+        .on("panic", async |event: Event| {
+            assert!(event.name() != "panic", "a fault")
+        })
+        .fallback(async |_: Event| Err::<(), _>(Refusal::new("UNKNOWN", "no such event")))
+        .on_error(|failure| {
+            assert!(failure.refusal.code() != "INTERNAL", "a fault in the hook");
+            failure
+                .socket
+                .emit("error", (failure.event, failure.refusal.code()));
+        });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("42[\"number\",\"x\"]");
+    client.expect_text("42[\"error\",\"number\",\"INVALID_PAYLOAD\"]");
+    client.send_text("42[\"panic\"]");
+    client.send_text("42[\"what\",1]");
+    client.expect_text("42[\"error\",\"what\",\"UNKNOWN\"]");
+    client.send_text("427[\"what\",1]");
+    client.expect_text(
+        "437[{\"success\":false,\"error\":{\"code\":\"UNKNOWN\",\"message\":\"no such event\"}}]",
+    );
+}
+
+#[test]
+fn watchers_see_every_event_and_answer_none() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("known", async |_: Event| Ack(1))
+        .on_any(async |event: Event, args: Args| {
+            event.socket.emit("seen", (event.name(), args.len()));
+            Ack("never sent")
+        });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("425[\"known\"]");
+    client.expect_text("42[\"seen\",\"known\",0]");
+    client.expect_text("435[1]");
+    client.send_text("426[\"unknown\",1,2]");
+    client.expect_text("42[\"seen\",\"unknown\",2]");
+}
+
+/// A server whose sockets ask what the event `ask` says, and tell the outcome.
+fn asking(config: Config) -> Local {
+    let mut io = Io::builder().config(config);
+    io.namespace("/")
+        .on("ask", async |event: Event, millis: u64| {
+            let asking = event.socket.timeout(Duration::from_millis(millis));
+            let answer = asking.emit_with_ack::<u8>("question", 42).await;
+            let shown = answer.map_or_else(|error| error.to_string(), |answer| answer.to_string());
+            event.socket.emit("answer", shown);
+        });
+    Local::serve(io)
+}
+
+#[test]
+fn a_client_is_asked_and_answers() {
+    let server = asking(Config::default());
+    let (mut client, _) = server.connect();
+    client.send_text("42[\"ask\",20000]");
+    client.expect_text("420[\"question\",42]");
+    client.send_text("430[7]");
+    client.expect_text("42[\"answer\",\"7\"]");
+    // The next id; an answer of the wrong shape.
+    client.send_text("42[\"ask\",20000]");
+    client.expect_text("421[\"question\",42]");
+    client.send_text("431[\"seven\"]");
+    client.expect_text("42[\"answer\",\"the acknowledgement has an unexpected shape\"]");
+    assert_eq!(server.io.metrics().gauge(Gauge::AcksPending), 0);
+}
+
+#[test]
+fn late_double_and_foreign_answers_are_ignored_and_counted() {
+    let server = asking(Config::default());
+    let (mut client, _) = server.connect();
+    let (mut stranger, _) = server.connect();
+    client.send_text("42[\"ask\",1]");
+    client.expect_text("420[\"question\",42]");
+    client.expect_text("42[\"answer\",\"operation has timed out\"]");
+    client.send_text("430[7]");
+    client.send_text("42[\"ask\",20000]");
+    client.expect_text("421[\"question\",42]");
+    stranger.send_text("431[8]");
+    until(|| server.io.metrics().counter(Counter::AcksUnknown) == 2);
+    client.send_text("431[9]");
+    client.send_text("431[10]");
+    client.expect_text("42[\"answer\",\"9\"]");
+    until(|| server.io.metrics().counter(Counter::AcksUnknown) == 3);
+    assert_eq!(server.io.metrics().counter(Counter::AcksTimedOut), 1);
+    assert_eq!(server.io.metrics().gauge(Gauge::AcksPending), 0);
+}
+
+#[test]
+fn only_so_many_answers_may_be_outstanding() {
+    let server = asking(Config {
+        max_pending_acks: 1,
+        ..Config::default()
+    });
+    let (mut client, _) = server.connect();
+    client.send_text("42[\"ask\",20000]");
+    client.expect_text("420[\"question\",42]");
+    client.send_text("42[\"ask\",20000]");
+    client.expect_text("42[\"answer\",\"too many acknowledgements are outstanding\"]");
+    client.send_text("430[7]");
+    client.expect_text("42[\"answer\",\"7\"]");
+}
+
+#[test]
+fn a_client_that_leaves_answers_nothing_any_more() {
+    let outcome = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&outcome);
+    let mut io = Io::builder();
+    io.namespace("/").on("ask", move |event: Event| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
+            *kept.lock().unwrap() = Some(answer);
+        }
+    });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("42[\"ask\"]");
+    client.expect_text("420[\"question\"]");
+    client.send_text("41");
+    until(|| matches!(*outcome.lock().unwrap(), Some(Err(AckError::Disconnected))));
+    assert_eq!(server.io.metrics().gauge(Gauge::AcksPending), 0);
+}
+
+#[test]
+fn a_room_is_asked_with_one_frame_and_partial_results_come() {
+    let server = server();
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let ids: Vec<SocketId> = clients
+        .iter()
+        .map(|(_, id)| SocketId::parse(id).unwrap())
+        .collect();
+    let room = server.io.to(&ids[..3]).timeout(Duration::from_millis(300));
+    let mut answers = server
+        .runtime
+        .block_on(room.emit_with_acks::<u8>("ready?", ()));
+    assert_eq!(answers.expected(), 3);
+    for (client, _) in &mut clients[..3] {
+        client.expect_text("420[\"ready?\"]");
+    }
+    clients[0].0.send_text("430[1]");
+    clients[0].0.send_text("430[2]");
+    clients[3].0.send_text("430[3]"); // Was not asked.
+    clients[1].0.send_text("41");
+    let mut got = Vec::new();
+    server.runtime.block_on(async {
+        while let Some((socket, answer)) = answers.next().await {
+            got.push((socket, answer.map_err(|error| error.to_string())));
+        }
+    });
+    got.sort_by_key(|(socket, _)| ids.iter().position(|id| id == socket));
+    let disconnected = "socket has been disconnected".to_owned();
+    let late = "operation has timed out".to_owned();
+    assert_eq!(
+        got,
+        [
+            (ids[0], Ok(1)),
+            (ids[1], Err(disconnected)),
+            (ids[2], Err(late))
+        ]
+    );
+    drop(answers);
+    assert_eq!(server.io.metrics().gauge(Gauge::AcksPending), 0);
+}
+
+#[test]
+fn a_room_without_members_has_answered() {
+    let server = server();
+    let room = server.io.to("nobody");
+    let mut answers = server
+        .runtime
+        .block_on(room.emit_with_acks::<u8>("ready?", ()));
+    assert_eq!(answers.expected(), 0);
+    assert!(server.runtime.block_on(answers.next()).is_none());
+    assert!(answers.error().is_none());
+}
+
+#[test]
+fn emitting_says_what_became_of_it() {
+    let server = server();
+    let (_client, id) = server.connect();
+    let socket: Socket = server
+        .io
+        .of("/")
+        .socket(SocketId::parse(&id).unwrap())
+        .unwrap();
+    assert_eq!(socket.emit("hi", ()).ok().unwrap().queued, 1);
+    assert!(socket.emit("connect", ()).ok().is_err());
+    assert!(socket.emit("disconnect", ()).error.is_some());
+    socket.disconnect(false);
+    assert_eq!(socket.emit("hi", ()).closed, 1);
+    assert!(socket.emit("hi", ()).ok().is_err());
+    assert_eq!(server.io.emit("hi", ()).ok().unwrap().queued, 0);
+}
+
+impl Local {
+    /// A client in `/` together with its server.
+    fn connect_kept(self) -> ((crate::support::RawClient, Self), String) {
+        let (client, id) = self.connect();
+        ((client, self), id)
+    }
+}
+
+#[test]
+fn a_name_with_escapes_is_the_name_it_spells() {
+    let (mut client, _) = server().connect_kept();
+    client.0.send_text("421[\"n\\u006fthing\"]");
+    assert_eq!(text(&mut client.0), "431[]");
+}

@@ -1,0 +1,116 @@
+//! Attachments, at any depth and in both directions.
+
+use bytes::Bytes;
+use roomcast::{Ack, Args, Event, Io};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    local::Local,
+    support::{Polling, RawClient},
+};
+
+#[derive(Deserialize, Serialize)]
+struct File {
+    name: String,
+    parts: Vec<Bytes>,
+}
+
+fn server() -> Local {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("echo", async |event: Event, args: Args| {
+            event.socket.emit("echo", args.clone());
+            Ack(args)
+        })
+        .on(
+            "typed",
+            async |event: Event, mut file: File, last: Bytes| {
+                file.parts.reverse();
+                event.socket.emit("typed", (last, file));
+            },
+        )
+        .on("second", async |event: Event, _: Bytes, rest: Args| {
+            event.socket.emit("rest", rest);
+        });
+    Local::serve(io)
+}
+
+#[test]
+fn attachments_are_passed_on_behind_their_packet() {
+    let server = server();
+    let (mut client, _) = server.connect();
+    client.send_text(
+        "452-7[\"echo\",{\"_placeholder\":true,\"num\":1},[{\"_placeholder\":true,\"num\":0}]]",
+    );
+    client.send_binary([1, 2]);
+    client.send_binary([]);
+    client.expect_text(
+        "452-[\"echo\",{\"_placeholder\":true,\"num\":1},[{\"_placeholder\":true,\"num\":0}]]",
+    );
+    client.expect_binary(&[1, 2]);
+    client.expect_binary(&[]);
+    client.expect_text(
+        "462-7[{\"_placeholder\":true,\"num\":1},[{\"_placeholder\":true,\"num\":0}]]",
+    );
+    client.expect_binary(&[1, 2]);
+    client.expect_binary(&[]);
+}
+
+#[test]
+fn bytes_in_a_struct_are_attachments() {
+    let server = server();
+    let (mut client, _) = server.connect();
+    client.send_text(
+        "453-[\"typed\",{\"name\":\"f\",\"parts\":[{\"_placeholder\":true,\"num\":0},\
+         {\"_placeholder\":true,\"num\":1}]},{\"_placeholder\":true,\"num\":2}]",
+    );
+    for part in [b"a", b"b", b"c"] {
+        client.send_binary(part);
+    }
+    client.expect_text(
+        "453-[\"typed\",{\"_placeholder\":true,\"num\":0},{\"name\":\"f\",\
+         \"parts\":[{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":2}]}]",
+    );
+    for part in [b"c", b"b", b"a"] {
+        client.expect_binary(part);
+    }
+}
+
+#[test]
+fn the_rest_of_the_arguments_takes_only_its_own_attachments() {
+    let server = server();
+    let (mut client, _) = server.connect();
+    client.send_text(
+        "452-[\"second\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
+    );
+    client.send_binary(b"first");
+    client.send_binary(b"second");
+    client.expect_text("451-[\"rest\",{\"_placeholder\":true,\"num\":0}]");
+    client.expect_binary(b"second");
+}
+
+#[test]
+fn over_polling_attachments_are_base64_behind_their_packet() {
+    let server = server();
+    let session = Polling::open(server.address(), "/socket.io/");
+    session.post("40");
+    assert!(session.poll().body.starts_with("40{\"sid\":"));
+    session.post("451-[\"echo\",{\"_placeholder\":true,\"num\":0}]\u{1e}bAQI=");
+    assert_eq!(
+        session.poll().body,
+        "451-[\"echo\",{\"_placeholder\":true,\"num\":0}]\u{1e}bAQI="
+    );
+}
+
+#[test]
+fn a_packet_whose_attachments_do_not_come_closes_the_connection() {
+    let mut io = Io::builder().config(roomcast::Config {
+        message_timeout: std::time::Duration::from_millis(50),
+        ..roomcast::Config::default()
+    });
+    io.namespace("/");
+    let server = Local::serve(io);
+    let (mut client, _): (RawClient, _) = server.connect();
+    client.send_text("451-[\"x\",{\"_placeholder\":true,\"num\":0}]");
+    client.expect_close();
+}

@@ -1,0 +1,161 @@
+//! Why a socket was disconnected, in the official words.
+
+use std::{
+    sync::{Mutex, mpsc},
+    time::Duration,
+};
+
+use roomcast::{Config, DisconnectReason, Event, Io, State};
+
+use crate::{
+    local::Local,
+    support::{Polling, RawClient},
+};
+
+/// What the `disconnect` handlers have said.
+struct Said(Mutex<mpsc::Sender<(&'static str, DisconnectReason)>>);
+
+/// The reason that both handlers give when `act` has happened to a client in `/`.
+fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
+    let (sender, said) = mpsc::channel();
+    let mut io = Io::builder().config(config).state(Said(Mutex::new(sender)));
+    io.namespace("/")
+        .on("kick", async |event: Event, close: bool| {
+            event.socket.disconnect(close)
+        })
+        .on("drop", async |event: Event| event.socket.drop_connection())
+        .on(
+            "disconnecting",
+            async |_: Event, reason: DisconnectReason, said: State<Said>| {
+                said.0
+                    .lock()
+                    .unwrap()
+                    .send(("disconnecting", reason))
+                    .unwrap();
+            },
+        )
+        .on(
+            "disconnect",
+            async |event: Event, reason: DisconnectReason, said: State<Said>| {
+                assert_eq!(event.socket.disconnect_reason(), Some(reason));
+                said.0.lock().unwrap().send(("disconnect", reason)).unwrap();
+            },
+        );
+    let server = Local::serve(io);
+    let (client, _) = server.connect();
+    act(&server, client);
+    let deadline = crate::support::DEADLINE;
+    let (first, second) = (said.recv_timeout(deadline), said.recv_timeout(deadline));
+    let (Ok(("disconnecting", a)), Ok(("disconnect", b))) = (first, second) else {
+        panic!("{first:?} {second:?}");
+    };
+    assert_eq!(a, b);
+    drop(server);
+    assert!(said.try_recv().is_err(), "told twice");
+    b.to_string()
+}
+
+/// The reason after a client has sent one packet.
+fn after(packet: &str) -> String {
+    reason(Config::default(), |_, mut client| {
+        client.send_text(packet);
+        // A namespace can be left without the connection.
+        if !matches!(packet, "41" | "42[\"kick\",false]") {
+            client.expect_close();
+        }
+    })
+}
+
+#[test]
+fn the_client_leaves() {
+    assert_eq!(after("41"), "client namespace disconnect");
+}
+
+#[test]
+fn the_server_disconnects() {
+    assert_eq!(after("42[\"kick\",false]"), "server namespace disconnect");
+    assert_eq!(after("42[\"kick\",true]"), "server namespace disconnect");
+}
+
+#[test]
+fn the_server_cuts_the_connection() {
+    assert_eq!(after("42[\"drop\"]"), "forced close");
+}
+
+#[test]
+fn a_packet_out_of_place() {
+    assert_eq!(after("40"), "forced server close");
+    assert_eq!(after("42/other,[\"x\"]"), "forced server close");
+}
+
+#[test]
+fn an_invalid_socket_io_packet() {
+    assert_eq!(after("42[\"disconnect\"]"), "forced close");
+    assert_eq!(after("42nonsense"), "forced close");
+    assert_eq!(after("49"), "forced close");
+}
+
+#[test]
+fn an_invalid_engine_io_packet() {
+    assert_eq!(after("x"), "parse error");
+}
+
+#[test]
+fn the_client_is_gone() {
+    assert_eq!(
+        reason(Config::default(), |_, client| drop(client)),
+        "transport close"
+    );
+    assert_eq!(after("1"), "transport close");
+}
+
+#[test]
+fn the_client_answers_no_ping() {
+    let config = Config {
+        ping_interval: Duration::from_millis(50),
+        ping_timeout: Duration::from_millis(50),
+        ..Config::default()
+    };
+    let reason = reason(config, |_, mut client| client.expect_unanswered_close());
+    assert_eq!(reason, "ping timeout");
+}
+
+#[test]
+fn polls_overlap() {
+    let reason = reason(Config::default(), |server, mut client| {
+        let session = Polling::open(server.address(), "/socket.io/");
+        let first = session.start_poll();
+        std::thread::sleep(crate::support::PARKED);
+        assert_eq!(session.poll().status, 400);
+        drop(first);
+        // That was another session; this one is fine until it leaves.
+        client.send_text("41");
+    });
+    assert_eq!(reason, "client namespace disconnect");
+}
+
+#[test]
+fn the_server_stops() {
+    let reason = reason(Config::default(), |server, mut client| {
+        server
+            .runtime
+            .block_on(server.io.close(Duration::from_secs(20)));
+        client.expect_close();
+    });
+    assert_eq!(reason, "server shutting down");
+}
+
+#[test]
+fn closing_the_connection_tells_every_namespace() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("kick", async |event: Event| event.socket.disconnect(true));
+    io.namespace("/chat");
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    crate::local::join(&mut client, "/chat,");
+    client.send_text("42[\"kick\"]");
+    client.expect_text("41");
+    client.expect_text("41/chat,");
+    client.expect_close();
+}

@@ -1,0 +1,78 @@
+//! A server in the test's own process, so that a test can look at both ends.
+
+use std::{net::SocketAddr, thread, time::Instant};
+
+use roomcast::{Builder, Io, Server};
+
+use crate::support::{DEADLINE, Frame, RawClient};
+
+/// A server on a free port; stops with this value.
+pub(crate) struct Local {
+    pub(crate) io: Io,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    address: SocketAddr,
+}
+
+impl Local {
+    pub(crate) fn serve(builder: Builder) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let io = builder.build().unwrap();
+        let server = Server::new(io.clone()).bind("127.0.0.1:0");
+        let server = runtime.block_on(server).unwrap();
+        let address = server.local_addrs()[0];
+        runtime.spawn(server.run());
+        Self {
+            io,
+            runtime,
+            address,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A WebSocket session that is in no namespace yet.
+    pub(crate) fn open(&self) -> RawClient {
+        let mut client = RawClient::connect(self.address);
+        client.open_websocket("/socket.io/");
+        client
+    }
+
+    /// A client in `/`, and its socket id.
+    pub(crate) fn connect(&self) -> (RawClient, String) {
+        let mut client = self.open();
+        let id = join(&mut client, "");
+        (client, id)
+    }
+}
+
+/// Joins a namespace, given as it stands on the wire (`""` or `"/chat,"`); returns the socket id.
+pub(crate) fn join(client: &mut RawClient, nsp: &str) -> String {
+    client.send_text(format!("40{nsp}"));
+    let answer = text(client);
+    let id = answer.strip_prefix(&format!("40{nsp}{{\"sid\":\""));
+    let id = id.unwrap_or_else(|| panic!("not connected: {answer}"));
+    id.strip_suffix("\"}").unwrap().to_owned()
+}
+
+/// The next message, which must be text.
+pub(crate) fn text(client: &mut RawClient) -> String {
+    match client.message() {
+        Frame::Text(text) => text,
+        frame => panic!("no text: {frame:?}"),
+    }
+}
+
+/// Waits until something is so that no message tells.
+pub(crate) fn until(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < DEADLINE, "it never comes");
+        thread::yield_now();
+    }
+}

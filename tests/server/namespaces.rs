@@ -1,0 +1,315 @@
+//! Who comes into which namespace, and what becomes of packets for others.
+
+use std::time::Duration;
+
+use roomcast::{Config, Connect, Event, Io, Refusal, auth::Principal};
+use serde_json::json;
+
+use crate::local::{Local, join, text, until};
+
+fn two() -> Local {
+    let mut io = Io::builder();
+    for name in ["/", "/chat"] {
+        io.namespace(name).on("where", async |event: Event| {
+            event.socket.emit("here", event.namespace().name());
+        });
+    }
+    Local::serve(io)
+}
+
+#[test]
+fn a_namespace_that_nobody_built_is_refused_and_the_others_stay() {
+    let server = two();
+    let (mut client, _) = server.connect();
+    client.send_text("40/none,");
+    client.expect_text("44/none,{\"message\":\"Invalid namespace\"}");
+    client.send_text("42[\"where\"]");
+    client.expect_text("42[\"here\",\"/\"]");
+}
+
+#[test]
+fn one_connection_carries_several_namespaces() {
+    let server = two();
+    let (mut client, root) = server.connect();
+    let chat = join(&mut client, "/chat,");
+    assert_ne!(root, chat);
+    client.send_text("42/chat,[\"where\"]");
+    client.expect_text("42/chat,[\"here\",\"/chat\"]");
+    client.send_text("42[\"where\"]");
+    client.expect_text("42[\"here\",\"/\"]");
+    server.io.of("chat").emit("all", ());
+    client.expect_text("42/chat,[\"all\"]");
+}
+
+#[test]
+fn a_socket_id_is_not_the_session_id() {
+    let server = two();
+    let mut client = crate::support::RawClient::connect(server.address());
+    let open = client.open_websocket("/socket.io/");
+    let id = join(&mut client, "");
+    assert_eq!(id.len(), 20);
+    assert!(!open.contains(&id));
+}
+
+#[test]
+fn leaving_the_last_namespace_keeps_the_connection() {
+    let server = two();
+    let (mut client, first) = server.connect();
+    client.send_text("41");
+    assert_ne!(join(&mut client, ""), first);
+    assert_eq!(server.io.of("/").count(), 1);
+}
+
+#[test]
+fn what_the_server_sends_on_connecting_comes_after_the_answer() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on_connect(async |event: Event, auth: serde_json::Value| {
+            event.socket.emit("auth", auth);
+        });
+    let server = Local::serve(io);
+    let mut client = server.open();
+    client.send_text("40{\"token\":\"x\"}");
+    assert!(text(&mut client).starts_with("40{\"sid\":"));
+    client.expect_text("42[\"auth\",{\"token\":\"x\"}]");
+}
+
+#[test]
+fn packets_for_a_namespace_not_joined_close_the_connection() {
+    for packet in [
+        "42[\"x\"]",
+        "43[]",
+        "431[]",
+        "41",
+        "42/chat,[\"x\"]",
+        "41/chat,",
+        "44{}",
+    ] {
+        let server = two();
+        let mut client = server.open();
+        client.send_text(packet);
+        client.expect_close();
+    }
+}
+
+#[test]
+fn a_second_connect_closes_the_connection() {
+    let server = two();
+    let (mut client, _) = server.connect();
+    client.send_text("40");
+    client.expect_close();
+    until(|| server.io.of("/").count() == 0);
+}
+
+#[test]
+fn a_second_connect_while_the_first_waits_closes_the_connection() {
+    let mut io = Io::builder();
+    io.namespace("/").gate(async |_: Connect| {
+        std::future::pending::<()>().await;
+        Ok::<_, Refusal>(())
+    });
+    let server = Local::serve(io);
+    let mut client = server.open();
+    client.send_text("40");
+    client.send_text("40");
+    client.expect_close();
+}
+
+#[test]
+fn events_on_their_way_when_the_server_disconnects_are_ignored() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("out", async |event: Event| event.socket.disconnect(false))
+        .on("echo", async |event: Event| {
+            event.socket.emit("echo", ());
+        });
+    io.namespace("/chat");
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("42[\"out\"]");
+    client.send_text("42[\"echo\"]");
+    client.send_text("431[]");
+    client.send_text("41");
+    client.expect_text("41");
+    join(&mut client, "/chat,");
+    join(&mut client, "");
+    client.send_text("42[\"echo\"]");
+    client.expect_text("42[\"echo\"]");
+}
+
+#[test]
+fn a_gate_refuses_with_message_and_data() {
+    let mut io = Io::builder();
+    io.namespace("/staff")
+        .authenticate(async |connect: Connect| {
+            let name: Option<String> = connect.auth::<Option<Auth>>()?.map(|auth| auth.name);
+            Ok::<_, Invalid>(name.map_or_else(Principal::anonymous, Principal::new))
+        })
+        .gate(
+            async |connect: Connect| match connect.principal().subject.as_str() {
+                "" => Err(Refusal::new("", "who are you")),
+                _ => Ok(()),
+            },
+        )
+        .gate(
+            async |connect: Connect| match connect.principal().subject.as_str() {
+                "ann" => Ok(()),
+                _ => Err(Refusal::new("NO_STAFF", "not of the staff").data(json!({"retry": 5}))),
+            },
+        );
+    let server = Local::serve(io);
+    let mut client = server.open();
+    client.send_text("40/staff,");
+    client.expect_text("44/staff,{\"message\":\"who are you\"}");
+    client.send_text("40/staff,{\"name\":\"bob\"}");
+    client.expect_text(
+        "44/staff,{\"message\":\"not of the staff\",\"data\":{\"code\":\"NO_STAFF\",\"retry\":5}}",
+    );
+    client.send_text("40/staff,{\"name\":7}");
+    client.expect_text("44/staff,{\"message\":\"invalid\"}");
+    client.send_text("40/staff,{\"name\":\"ann\"}");
+    assert!(text(&mut client).starts_with("40/staff,{\"sid\":"));
+}
+
+#[derive(serde::Deserialize)]
+struct Auth {
+    name: String,
+}
+
+struct Invalid;
+
+impl From<roomcast::ArgumentError> for Invalid {
+    fn from(_: roomcast::ArgumentError) -> Self {
+        Self
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(_: Invalid) -> Self {
+        Self::new("", "invalid")
+    }
+}
+
+#[test]
+fn a_gate_that_panics_refuses() {
+    let mut io = Io::builder();
+    io.namespace("/").gate(async |connect: Connect| {
+        assert!(connect.namespace() != "/", "a fault");
+        Ok::<_, Refusal>(())
+    });
+    let server = Local::serve(io);
+    let mut client = server.open();
+    client.send_text("40");
+    client.expect_text("44{\"message\":\"internal error\",\"data\":{\"code\":\"INTERNAL\"}}");
+}
+
+#[test]
+fn without_a_namespace_in_time_the_connection_closes() {
+    let mut io = Io::builder().config(quick());
+    io.namespace("/");
+    let server = Local::serve(io);
+    let mut idle = server.open();
+    let mut refused = server.open();
+    refused.send_text("40/none,");
+    refused.expect_text("44/none,{\"message\":\"Invalid namespace\"}");
+    let (mut joined, _) = server.connect();
+    idle.expect_close();
+    refused.expect_close();
+    joined.send_text("41");
+    join(&mut joined, "");
+}
+
+#[test]
+fn a_gate_that_takes_too_long_refuses_and_the_connection_stays() {
+    let mut io = Io::builder().config(quick());
+    io.namespace("/");
+    io.namespace("/slow").gate(async |_: Connect| {
+        std::future::pending::<()>().await;
+        Ok::<_, Refusal>(())
+    });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("40/slow,");
+    client.expect_text(
+        "44/slow,{\"message\":\"connecting took too long\",\"data\":{\"code\":\"CONNECT_TIMEOUT\"}}",
+    );
+    client.send_text("41");
+    join(&mut client, "");
+}
+
+fn quick() -> Config {
+    Config {
+        connect_timeout: Duration::from_millis(100),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn a_principal_that_expires_is_disconnected() {
+    let mut io = Io::builder();
+    io.namespace("/").authenticate(async |_: Connect| {
+        let end = jiff::Timestamp::now() + Duration::from_millis(50);
+        Ok::<_, Refusal>(Principal::new("ann").with_expiry(end))
+    });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.expect_text("41");
+    until(|| server.io.of("/").count() == 0);
+}
+
+#[test]
+fn a_namespace_made_on_demand_goes_with_its_last_client() {
+    let mut io = Io::builder().config(Config {
+        max_namespaces: 1,
+        ..Config::default()
+    });
+    io.namespaces(|name| {
+        assert!(name != "/panic", "a fault");
+        name.starts_with("/tenant-")
+    })
+    .on_connect(async |event: Event| event.socket.join("all"));
+    let server = Local::serve(io);
+    let mut client = server.open();
+    for refused in ["/other", "/panic"] {
+        client.send_text(format!("40{refused},"));
+        client.expect_text(&format!(
+            "44{refused},{{\"message\":\"Invalid namespace\"}}"
+        ));
+    }
+    join(&mut client, "/tenant-1,");
+    assert_eq!(server.io.of("/tenant-1").to("all").count(), 1);
+    client.send_text("40/tenant-2,");
+    client.expect_text("44/tenant-2,{\"message\":\"Too many namespaces\"}");
+
+    let other = &mut server.open();
+    join(other, "/tenant-1,");
+    client.send_text("41/tenant-1,");
+    client.send_text("40/tenant-2,");
+    client.expect_text("44/tenant-2,{\"message\":\"Too many namespaces\"}");
+    other.send_text("41/tenant-1,");
+    until(|| server.io.of("/tenant-1").count() == 0);
+    join(&mut client, "/tenant-2,");
+    assert!(server.io.of("/tenant-1").rooms().is_empty());
+    assert_eq!(server.io.of("/tenant-2").emit("hi", ()).queued, 1);
+    client.expect_text("42/tenant-2,[\"hi\"]");
+}
+
+#[test]
+fn a_connection_joins_only_so_many_namespaces() {
+    let mut io = Io::builder().config(Config {
+        max_namespaces_per_connection: 2,
+        ..Config::default()
+    });
+    for name in ["/", "/a", "/b"] {
+        io.namespace(name)
+            .on("out", async |event: Event| event.socket.disconnect(false));
+    }
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    join(&mut client, "/a,");
+    client.send_text("40/b,");
+    client.expect_text("44/b,{\"message\":\"Too many namespaces\"}");
+    client.send_text("42[\"out\"]");
+    client.expect_text("41");
+    join(&mut client, "/b,");
+}

@@ -1,0 +1,182 @@
+//! In which order events start, and who waits for whom.
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast::{Ack, Config, Event, Io, State, metrics::Gauge};
+use tokio::sync::Semaphore;
+
+use crate::local::{Local, until};
+
+/// Lets one waiting handler go on at a time.
+struct Door(Semaphore);
+
+fn server(config: Config) -> (Local, Arc<Door>) {
+    let door = Arc::new(Door(Semaphore::new(0)));
+    let mut io = Io::builder().config(config);
+    io.shared_state(Arc::clone(&door));
+    io.namespace("/")
+        .on("wait", async |event: Event, n: u32, door: State<Door>| {
+            event.socket.emit("started", n);
+            door.0.acquire().await.unwrap().forget();
+            Ack(n)
+        })
+        .on_serial("one", one)
+        .on_serial("other", one)
+        .on("now", async |_: Event, n: u32| Ack(n))
+        .on("ask", async |event: Event| {
+            let answer = event.socket.emit_with_ack::<u32>("question", ()).await;
+            Ack(answer.ok())
+        });
+    (Local::serve(io), door)
+}
+
+async fn one(event: Event, n: u32, door: State<Door>) -> Ack<u32> {
+    event.socket.emit("started", n);
+    door.0.acquire().await.unwrap().forget();
+    Ack(n)
+}
+
+#[test]
+fn handlers_start_in_the_order_of_their_events_and_end_in_any() {
+    let (server, door) = server(Config::default());
+    let (mut client, _) = server.connect();
+    client.send_text("421[\"wait\",1]");
+    client.send_text("422[\"now\",2]");
+    client.send_text("423[\"wait\",3]");
+    client.expect_text("42[\"started\",1]");
+    client.expect_text("432[2]");
+    client.expect_text("42[\"started\",3]");
+    door.0.add_permits(1);
+    client.expect_text("431[1]");
+    door.0.add_permits(1);
+    client.expect_text("433[3]");
+}
+
+#[test]
+fn serial_handlers_of_a_socket_run_one_after_the_other() {
+    let (server, door) = server(Config::default());
+    let (mut client, _) = server.connect();
+    for packet in [
+        "421[\"one\",1]",
+        "422[\"other\",2]",
+        "423[\"one\",\"bad\"]",
+        "424[\"one\",4]",
+    ] {
+        client.send_text(packet);
+    }
+    client.send_text("425[\"now\",5]");
+    client.expect_text("42[\"started\",1]");
+    client.expect_text("435[5]");
+    // Another socket has a lane of its own.
+    let (mut second, _) = server.connect();
+    second.send_text("42[\"one\",9]");
+    second.expect_text("42[\"started\",9]");
+    door.0.add_permits(2);
+    client.expect_text("431[1]");
+    client.expect_text("42[\"started\",2]");
+    door.0.add_permits(1);
+    client.expect_text("432[2]");
+    client.expect_text(
+        "433[{\"success\":false,\"error\":{\"code\":\"INVALID_PAYLOAD\",\
+         \"message\":\"argument 0: invalid type\"}}]",
+    );
+    client.expect_text("42[\"started\",4]");
+    door.0.add_permits(1);
+    client.expect_text("434[4]");
+}
+
+#[test]
+fn events_beyond_those_at_work_wait_and_start_in_order() {
+    let (server, door) = server(Config {
+        max_in_flight: 2,
+        ..Config::default()
+    });
+    let (mut client, _) = server.connect();
+    for n in 1..=4 {
+        client.send_text(format!("42{n}[\"wait\",{n}]"));
+    }
+    client.send_text("425[\"one\",5]");
+    client.send_text("426[\"now\",6]");
+    client.expect_text("42[\"started\",1]");
+    client.expect_text("42[\"started\",2]");
+    door.0.add_permits(1);
+    client.expect_text("431[1]");
+    client.expect_text("42[\"started\",3]");
+    door.0.add_permits(1);
+    client.expect_text("432[2]");
+    client.expect_text("42[\"started\",4]");
+    door.0.add_permits(1);
+    client.expect_text("433[3]");
+    client.expect_text("42[\"started\",5]");
+    door.0.add_permits(1);
+    client.expect_text("434[4]");
+    client.expect_text("436[6]");
+    door.0.add_permits(1);
+    client.expect_text("435[5]");
+}
+
+#[test]
+fn acknowledgements_do_not_wait_behind_handlers() {
+    let (server, _door) = server(Config {
+        max_in_flight: 1,
+        ..Config::default()
+    });
+    let (mut client, _) = server.connect();
+    client.send_text("421[\"ask\"]");
+    client.expect_text("420[\"question\"]");
+    client.send_text("422[\"now\",2]");
+    client.send_text("430[7]");
+    client.expect_text("431[7]");
+    client.expect_text("432[2]");
+}
+
+#[test]
+fn a_client_that_sends_faster_than_is_handled_is_closed() {
+    for (config, payload) in [
+        (
+            Config {
+                max_in_flight: 1,
+                max_parked_events: 2,
+                ..Config::default()
+            },
+            String::new(),
+        ),
+        (
+            Config {
+                max_in_flight: 1,
+                outbox_bytes: 1000,
+                ..Config::default()
+            },
+            "x".repeat(400),
+        ),
+    ] {
+        for event in ["wait", "one"] {
+            let (server, _door) = server(config.clone());
+            let (mut client, id) = server.connect();
+            let id = roomcast::SocketId::parse(&id).unwrap();
+            let socket = server.io.of("/").socket(id).unwrap();
+            for _ in 0..4 {
+                client.send_text(format!("42[\"{event}\",1,\"{payload}\"]"));
+            }
+            client.expect_close();
+            until(|| !socket.is_connected());
+            assert_eq!(socket.disconnect_reason().unwrap().to_string(), "overflow");
+        }
+    }
+}
+
+#[test]
+fn handlers_that_outlive_their_client_are_waited_for() {
+    let (server, door) = server(Config::default());
+    let (mut client, _) = server.connect();
+    client.send_text("42[\"wait\",1]");
+    client.expect_text("42[\"started\",1]");
+    drop(client);
+    let detached = || server.io.metrics().gauge(Gauge::HandlersDetached);
+    until(|| detached() == 1);
+    door.0.add_permits(1);
+    server
+        .runtime
+        .block_on(server.io.close(Duration::from_secs(20)));
+    assert_eq!(detached(), 0);
+}

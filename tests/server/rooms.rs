@@ -1,0 +1,122 @@
+//! Rooms, as clients and the application see them.
+
+use roomcast::{Event, Io, Room, SocketId};
+
+use crate::local::{Local, join, text, until};
+
+fn server() -> Local {
+    let mut io = Io::builder();
+    for name in ["/", "/chat"] {
+        io.namespace(name)
+            .on("join", async |event: Event, room: String| {
+                event.socket.join(room)
+            })
+            .on("leave", async |event: Event, room: String| {
+                event.socket.leave(room)
+            })
+            .on("to", async |event: Event, room: String| {
+                event.socket.to(room).emit("hi", ());
+            })
+            .on("broadcast", async |event: Event| {
+                event.socket.broadcast().emit("hi", ());
+            })
+            .on("except", async |event: Event, room: String| {
+                event.socket.except(room).emit("hi", ());
+            })
+            .on("disconnecting", async |event: Event| {
+                event
+                    .socket
+                    .to(event.socket.rooms())
+                    .emit("leaving", event.socket.rooms());
+            })
+            .on("disconnect", async |event: Event| {
+                event.namespace().emit("left", event.socket.rooms().len());
+            });
+    }
+    Local::serve(io)
+}
+
+#[test]
+fn rooms_of_different_namespaces_are_different() {
+    let server = server();
+    let (mut client, _) = server.connect();
+    join(&mut client, "/chat,");
+    client.send_text("421[\"join\",\"r\"]");
+    client.expect_text("431[]");
+    assert_eq!(server.io.to("r").count(), 1);
+    assert_eq!(server.io.of("/chat").to("r").count(), 0);
+    assert_eq!(server.io.of("/").rooms(), [(Room::from("r"), 1)]);
+}
+
+#[test]
+fn a_socket_is_not_in_its_own_audience() {
+    let server = server();
+    let (mut a, _) = server.connect();
+    let (mut b, b_id) = server.connect();
+    let (mut c, _) = server.connect();
+    for client in [&mut a, &mut b] {
+        client.send_text("421[\"join\",\"r\"]");
+        client.expect_text("431[]");
+    }
+    a.send_text("42[\"to\",\"r\"]");
+    b.expect_text("42[\"hi\"]");
+    a.send_text("42[\"broadcast\"]");
+    b.expect_text("42[\"hi\"]");
+    c.expect_text("42[\"hi\"]");
+    b.send_text("42[\"except\",\"r\"]");
+    c.expect_text("42[\"hi\"]");
+    a.send_text(format!("42[\"to\",\"{b_id}\"]"));
+    b.expect_text("42[\"hi\"]");
+    b.send_text("421[\"leave\",\"r\"]");
+    b.expect_text("431[]");
+    // Nothing else has come to anybody.
+    server.io.emit("end", ());
+    for client in [&mut a, &mut b, &mut c] {
+        client.expect_text("42[\"end\"]");
+    }
+}
+
+#[test]
+fn rooms_are_there_while_disconnecting_and_left_when_disconnected() {
+    let server = server();
+    let (mut stays, _) = server.connect();
+    let (mut goes, _) = server.connect();
+    for client in [&mut stays, &mut goes] {
+        client.send_text("421[\"join\",\"r\"]");
+        client.expect_text("431[]");
+    }
+    drop(goes);
+    stays.expect_text("42[\"leaving\",[\"r\"]]");
+    stays.expect_text("42[\"left\",0]");
+    assert_eq!(server.io.to("r").count(), 1);
+}
+
+#[test]
+fn the_application_moves_and_disconnects_whole_rooms() {
+    let server = server();
+    let (mut a, a_id) = server.connect();
+    let (mut b, b_id) = server.connect();
+    let ids = [
+        SocketId::parse(&a_id).unwrap(),
+        SocketId::parse(&b_id).unwrap(),
+    ];
+    server.io.in_(ids).join(["x", "y"]);
+    server.io.in_("x").except(ids[1]).leave("y");
+    assert_eq!(server.io.to("x").count(), 2);
+    assert_eq!(server.io.to("y").count(), 1);
+    let sockets = server.runtime.block_on(server.io.in_("y").sockets());
+    assert_eq!(
+        sockets.iter().map(|socket| socket.id()).collect::<Vec<_>>(),
+        [ids[1]]
+    );
+    assert!(sockets[0].is_in("y") && !sockets[0].is_in("z"));
+
+    server.io.in_("y").disconnect(false);
+    b.expect_text("41");
+    server.io.in_("x").disconnect(true);
+    // The other one's departure was announced.
+    while text(&mut a) != "41" {}
+    a.expect_close();
+    until(|| server.io.of("/").count() == 0);
+    join(&mut b, "");
+}
