@@ -280,6 +280,8 @@ impl Connection {
         let nsp = Nsp::from(packet.nsp.as_str());
         let shared = Arc::clone(&self.shared);
         let connect = Connect::new(self.io.clone(), nsp.clone(), shared, packet.args.clone());
+        // Most clients are in one namespace, and growing by itself makes room for four.
+        self.seats.reserve_exact(1);
         self.seats.push(Seat {
             nsp,
             place: Place::Waiting,
@@ -705,4 +707,17 @@ impl Drop for Connection {
 fn expiry(principal: &Principal, now: Instant) -> Option<Instant> {
     let left = principal.expires_at?.duration_since(jiff::Timestamp::now());
     Some(now + Duration::try_from(left).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_costs_less_than_a_kibibyte_here() {
+        let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<Seat>();
+        assert!(client <= 352, "{client}");
+        let socket = size_of::<socket::Inner>();
+        assert!(socket <= 320, "{socket}");
+    }
 }

@@ -49,7 +49,7 @@ impl Emitted {
     }
 
     fn failed(event: &str, error: EncodeError) -> Self {
-        tracing::error!(event, %error, "an event cannot be encoded");
+        tracing::warn!(event, %error, "an event cannot be encoded");
         Self {
             error: Some(error),
             ..Self::default()

@@ -76,8 +76,9 @@ impl NamespaceBuilder {
         self.register(name, handler, true)
     }
 
-    /// Says what happens when a client has connected, after it was told so. May be called more than
-    /// once; the handlers start in this order.
+    /// Says what happens when a client has connected, after it was told so. Its argument is what
+    /// the client sent along, its option `auth`. May be called more than once; the handlers start
+    /// in this order, before the handler of any event.
     pub fn on_connect<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
         let handler = self.erase(handler);
         self.handlers.connect.push(handler);

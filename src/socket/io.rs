@@ -1,6 +1,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, LazyLock, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -237,7 +238,11 @@ impl Io {
             return Some(Arc::clone(&namespace.handlers));
         }
         let on_demand = &self.0.built.get()?.on_demand;
-        let accepted = on_demand.iter().find(|on_demand| (on_demand.accept)(name));
+        let accepts = |on_demand: &&OnDemand| {
+            // A predicate that panics accepts nothing.
+            catch_unwind(AssertUnwindSafe(|| (on_demand.accept)(name))).unwrap_or(false)
+        };
+        let accepted = on_demand.iter().find(accepts);
         accepted.map(|on_demand| Arc::clone(&on_demand.handlers))
     }
 
