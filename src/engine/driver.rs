@@ -1,6 +1,6 @@
 //! One task, one session: reads all its transports, runs its handlers, keeps its time.
 //!
-//! A turn reads, takes control messages, drives handlers, looks at deadlines and flushes,
+//! A turn reads, takes control messages, looks at deadlines, drives handlers and flushes,
 //! in that order. Reading comes before control because a client may send `2probe`, `5`
 //! and a poll without waiting, and that poll must be refused.
 
@@ -122,7 +122,6 @@ impl<A: Application> Driver<A> {
         self.read_candidate(cx, now);
         self.take_control(cx, now);
         self.run_handlers(cx);
-        self.look_at_deadlines(now);
         if self.wire.is_some() {
             while {
                 self.outbox.flush();
@@ -257,6 +256,8 @@ impl<A: Application> Driver<A> {
         if !was_upgrading {
             self.read_candidate(cx, now);
         }
+        // A poll that comes after the deadline of a pong finds no session.
+        self.look_at_deadlines(now);
         // Polls come last, and wait for a WebSocket that was there before them.
         while !is_attaching && let Some(parked) = self.polls.pop_front() {
             self.on_poll(parked);
@@ -417,12 +418,13 @@ impl<A: Application> Driver<A> {
                 self.drop_candidate(&candidate);
             }
         }
-        if self.wire.is_none() && !matches!(end, End::Flush(_)) {
+        if self.wire.is_none() && end == End::Gone {
             // The next request of this client finds no session.
             self.engine.sessions.remove(self.outbox.sid());
         }
-        let deadline = now() + self.engine.config.close_timeout;
-        self.ending = Some(Box::new(Ending::new(reason, end, deadline)));
+        let now = now();
+        let deadline = now + self.engine.config.close_timeout;
+        self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
         if let Some(connection) = self.connection.take() {
             self.engine.metrics.count(super::closed_counter(reason));
             self.engine.application.close(connection, reason);

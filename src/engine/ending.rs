@@ -19,7 +19,8 @@ use super::{
     wire,
 };
 
-/// How long a peer may take to close its side after ours.
+/// How long a peer may take to close its side after ours, or its last poll may be behind the
+/// packet that closed the session on another connection.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How a session ends.
@@ -43,7 +44,11 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(reason: CloseReason, end: End, deadline: Instant) -> Self {
+    pub(super) fn new(reason: CloseReason, end: End, now: Instant, deadline: Instant) -> Self {
+        let deadline = match end {
+            End::Answered(_) => deadline.min(now + LINGER),
+            End::Gone | End::Flush(_) => deadline,
+        };
         Self {
             reason,
             end,
@@ -63,7 +68,7 @@ impl Ending {
 
     /// Whether the next poll is answered; else only one that was there before.
     pub(super) fn takes_polls(&self) -> bool {
-        matches!(self.end, End::Flush(_))
+        self.end != End::Gone
     }
 
     /// Goes on closing. Ready: the transport is closed.
@@ -155,7 +160,7 @@ impl Ending {
             driver.poll = driver.polls.pop_front();
         }
         match (self.end, driver.poll.take()) {
-            (End::Gone, None) | (End::Answered(_), None) => Poll::Ready(()),
+            (End::Gone, None) => Poll::Ready(()),
             (End::Gone, Some(parked)) => {
                 parked.answer(Frame::packet(&Packet::Close).polling());
                 Poll::Ready(())
@@ -171,7 +176,7 @@ impl Ending {
                 Poll::Ready(())
             }
             // The next poll of the client is told.
-            (End::Flush(_), None) => Poll::Pending,
+            (End::Flush(_) | End::Answered(_), None) => Poll::Pending,
         }
     }
 }

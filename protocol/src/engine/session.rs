@@ -216,8 +216,15 @@ impl Session {
         }
         match self.heartbeat {
             Heartbeat::Due { ping } if ping <= now => {
+                // Counted from when the ping was due: timers are a little late, and a peer counts
+                // from the same moment. One that is later than that was not the timer's fault.
+                let sent = if now.saturating_duration_since(ping) <= TIMER_SLACK {
+                    ping
+                } else {
+                    now
+                };
                 self.heartbeat = Heartbeat::Waiting {
-                    until: now + self.config.ping_timeout,
+                    until: sent + self.config.ping_timeout,
                 };
                 Action::Reply(Packet::Ping(Probe::None))
             }
@@ -356,6 +363,9 @@ impl fmt::Display for CloseReason {
         })
     }
 }
+
+/// How late a timer may be.
+const TIMER_SLACK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug)]
 enum State {
