@@ -30,7 +30,10 @@ async fn main() -> Result<(), roomcast::Error> {
     let router = Router::new()
         .route("/orders", post(create_order))
         .with_state(io.clone());
-    let server = Server::new(io).router(router).bind("127.0.0.1:3000").await?;
+    let server = Server::new(io)
+        .router(router)
+        .bind("127.0.0.1:3000")
+        .await?;
     server.run().await;
     Ok(())
 }

@@ -23,7 +23,7 @@ use super::{
     Io,
     admission::{Admission, Decision},
     connect::Connect,
-    event::Name,
+    dispatch::Parked,
     handlers::Handlers,
     id::SocketId,
     reason::DisconnectReason,
@@ -77,19 +77,19 @@ impl Shared {
 
 /// The state of one session.
 pub(crate) struct Connection {
-    io: Io,
+    pub(super) io: Io,
     shared: Arc<Shared>,
     decoder: Decoder,
-    seats: Vec<Seat>,
+    pub(super) seats: Vec<Seat>,
     /// Made for the first that waits, dropped with the last.
     jobs: Option<FuturesUnordered<Job>>,
     /// Handlers among the jobs.
-    running: usize,
+    pub(super) running: usize,
     /// Events for which there was no room among the running; in the order they came.
-    parked: VecDeque<Parked>,
+    pub(super) parked: VecDeque<Parked>,
     /// Of all parked events, those in lanes included.
-    parked_events: usize,
-    parked_bytes: usize,
+    pub(super) parked_events: usize,
+    pub(super) parked_bytes: usize,
     /// By when a first namespace must be joined.
     connect_by: Option<Instant>,
     /// By when the attachments of a packet must be there.
@@ -99,12 +99,12 @@ pub(crate) struct Connection {
 }
 
 /// A namespace that the client is in, or wants into.
-struct Seat {
-    nsp: Nsp,
-    place: Place,
+pub(super) struct Seat {
+    pub(super) nsp: Nsp,
+    pub(super) place: Place,
 }
 
-enum Place {
+pub(super) enum Place {
     /// Somebody is being asked.
     Waiting,
     /// There is, or was, a socket. One that the server has disconnected keeps its seat: the client
@@ -118,33 +118,13 @@ enum Place {
     },
 }
 
-/// An event that waits for its turn.
-struct Parked {
-    socket: Socket,
-    handler: Option<u32>,
-    is_serial: bool,
-    packet: Packet,
-}
-
-impl Parked {
-    fn bytes(&self) -> usize {
-        let args = &self.packet.args;
-        args.iter().map(<[u8]>::len).sum::<usize>()
-            + args
-                .attachments()
-                .iter()
-                .map(bytes::Bytes::len)
-                .sum::<usize>()
-    }
-}
-
 /// Something that waits inside the connection's task.
-enum Job {
+pub(super) enum Job {
     Handler(Running),
     Admission(Admission),
 }
 
-enum Done {
+pub(super) enum Done {
     Handler(Option<SocketId>),
     Admission(Connect, Arc<Handlers>, Decision),
 }
@@ -415,136 +395,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Something happens at a client.
-    fn event(&mut self, packet: Packet) -> Result<(), CloseReason> {
-        let seat = self.seats.iter_mut().find(|seat| seat.nsp == packet.nsp);
-        let Some(Place::Taken { socket, lane, .. }) = seat.map(|seat| &mut seat.place) else {
-            return Err(self.misplaced());
-        };
-        if !socket.is_connected() {
-            return Ok(());
-        }
-        let handlers = &socket.namespace_inner().handlers;
-        let handler = handlers.find(packet.event_name());
-        let is_serial = handler
-            .and_then(|position| handlers.event(position))
-            .is_some_and(|registered| registered.is_serial);
-        let event = Parked {
-            socket: socket.clone(),
-            handler,
-            is_serial,
-            packet,
-        };
-        match lane {
-            Some(lane) if is_serial => {
-                lane.push_back(event);
-                let bytes = lane.back().map_or(0, Parked::bytes);
-                self.count_parked(bytes)
-            }
-            _ if self.running >= self.io.config().max_in_flight => {
-                if is_serial {
-                    *lane = Some(VecDeque::new());
-                }
-                let bytes = event.bytes();
-                self.parked.push_back(event);
-                self.count_parked(bytes)
-            }
-            lane => {
-                if is_serial {
-                    *lane = Some(VecDeque::new());
-                }
-                let socket = is_serial.then(|| event.socket.id());
-                if !self.start(event)
-                    && let Some(id) = socket
-                {
-                    self.free_lane(id);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn count_parked(&mut self, bytes: usize) -> Result<(), CloseReason> {
-        let config = self.io.config();
-        // One event is always taken, like one packet by an outbox.
-        let is_first = self.parked_events == 0;
-        self.parked_events += 1;
-        self.parked_bytes += bytes;
-        let fits = self.parked_events <= config.max_parked_events
-            && (is_first || self.parked_bytes <= config.outbox_bytes);
-        if fits {
-            Ok(())
-        } else {
-            Err(CloseReason::Overflow)
-        }
-    }
-
-    fn count_unparked(&mut self, event: &Parked) {
-        self.parked_events -= 1;
-        self.parked_bytes -= event.bytes();
-    }
-
-    /// Starts the handlers of an event. `true`: its own one waits.
-    fn start(&mut self, event: Parked) -> bool {
-        let Parked {
-            socket,
-            handler,
-            is_serial,
-            packet,
-        } = event;
-        if !socket.is_connected() {
-            return false;
-        }
-        let handlers = Arc::clone(&socket.namespace_inner().handlers);
-        let name = match handler {
-            Some(position) => Name::Registered(position),
-            None if handlers.any.is_empty() && handlers.fallback.is_none() => {
-                socket.metrics().count(Counter::EventsUnhandled);
-                return false;
-            }
-            None => Name::Wire(packet.event_name().into()),
-        };
-        for watcher in &handlers.any {
-            let call = Call {
-                socket: socket.clone(),
-                name: name.clone(),
-                id: None,
-                is_serial: false,
-            };
-            if let Some(running) = call.start(&**watcher, packet.args.clone()) {
-                self.run(running);
-            }
-        }
-        let registered = handler.and_then(|position| handlers.event(position));
-        let own = registered
-            .map(|registered| registered.handler())
-            .or(handlers.fallback.as_deref());
-        let Some(own) = own else {
-            socket.metrics().count(Counter::EventsUnhandled);
-            return false;
-        };
-        socket.metrics().count(Counter::EventsHandled);
-        let call = Call {
-            socket,
-            name,
-            id: packet.id,
-            is_serial,
-        };
-        match call.start(own, packet.args) {
-            Some(running) => {
-                self.run(running);
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn run(&mut self, running: Running) {
-        self.running += 1;
-        self.wait_for(Job::Handler(running));
-    }
-
-    fn wait_for(&mut self, job: Job) {
+    pub(super) fn wait_for(&mut self, job: Job) {
         self.jobs.get_or_insert_default().push(job);
     }
 
@@ -567,50 +418,6 @@ impl Connection {
             }
         }
         Poll::Pending
-    }
-
-    /// The serial event at work on a socket has ended: the next ones may start.
-    fn free_lane(&mut self, id: SocketId) {
-        loop {
-            let lane = self
-                .seats
-                .iter_mut()
-                .find_map(|seat| match &mut seat.place {
-                    Place::Taken { socket, lane, .. } if socket.id() == id => Some(lane),
-                    Place::Taken { .. } | Place::Waiting => None,
-                });
-            let Some(lane) = lane else {
-                return;
-            };
-            let Some(event) = lane.as_mut().and_then(VecDeque::pop_front) else {
-                *lane = None;
-                return;
-            };
-            if self.running >= self.io.config().max_in_flight {
-                self.parked.push_back(event);
-                return;
-            }
-            self.count_unparked(&event);
-            if self.start(event) {
-                return;
-            }
-        }
-    }
-
-    /// Starts parked events while there is room for them.
-    fn unpark(&mut self) {
-        while self.running < self.io.config().max_in_flight {
-            let Some(event) = self.parked.pop_front() else {
-                return;
-            };
-            self.count_unparked(&event);
-            let serial = event.is_serial.then(|| event.socket.id());
-            if !self.start(event)
-                && let Some(id) = serial
-            {
-                self.free_lane(id);
-            }
-        }
     }
 
     fn socket(&self, nsp: &Nsp) -> Option<&Socket> {
@@ -673,7 +480,7 @@ impl Connection {
     }
 
     /// A packet that is valid but out of place, or none where one was due.
-    fn misplaced(&mut self) -> CloseReason {
+    pub(super) fn misplaced(&mut self) -> CloseReason {
         self.reason = Some(DisconnectReason::ForcedServerClose);
         CloseReason::ForcedClose
     }

@@ -9,6 +9,7 @@ mod admission;
 mod builder;
 mod connect;
 mod connection;
+mod dispatch;
 mod emit;
 mod event;
 pub(crate) mod fuzzing;
