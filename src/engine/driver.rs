@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use roomcast_protocol::{
-    Frame,
+    DecodeError, Frame,
     engine::{self, Action, CloseReason, Message, Packet, Session, Source, Transport},
     websocket::{self, CloseCode, Event},
 };
@@ -171,6 +171,7 @@ impl<A: Application> Driver<A> {
             Outcome::Gone => self.end(CloseReason::TransportClose, End::Gone),
             Outcome::Broken(error) => {
                 self.engine.metrics.count(Counter::FrameErrors);
+                tracing::debug!(session = ?self.outbox.sid(), %error, "a frame cannot be decoded");
                 self.end(CloseReason::TransportError, End::Flush(error.close_code()));
             }
         }
@@ -180,7 +181,7 @@ impl<A: Application> Driver<A> {
         match event {
             Event::Text(text) => match Packet::decode_text(text) {
                 Ok(packet) => self.on_packet(packet, now),
-                Err(_) => self.bad_packet(),
+                Err(error) => self.bad_packet(error),
             },
             Event::Binary(bytes) => self.on_packet(Packet::decode_binary(bytes), now),
             Event::Ping(payload) => {
@@ -205,8 +206,9 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    fn bad_packet(&mut self) {
+    fn bad_packet(&mut self, error: DecodeError) {
         self.engine.metrics.count(Counter::EnginePacketErrors);
+        tracing::debug!(session = ?self.outbox.sid(), %error, "a packet cannot be decoded");
         self.end(CloseReason::ParseError, self.fault());
     }
 
@@ -323,8 +325,8 @@ impl<A: Application> Driver<A> {
         for packet in engine::payload::decode(body) {
             match packet {
                 Ok(packet) => self.on_packet(packet, now),
-                Err(_) => {
-                    self.bad_packet();
+                Err(error) => {
+                    self.bad_packet(error);
                     return PostAnswer::Refused;
                 }
             }
@@ -409,6 +411,12 @@ impl<A: Application> Driver<A> {
         if self.ending.is_some() {
             return;
         }
+        tracing::debug!(
+            session = ?self.outbox.sid(),
+            transport = %self.transport(),
+            %reason,
+            "session ends"
+        );
         self.outbox.lock().seal(reason);
         // A client whose probe was answered polls no more: it must be told on its WebSocket.
         let is_switching = self.session.is_probed() && matches!(end, End::Flush(_));

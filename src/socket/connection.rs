@@ -329,6 +329,14 @@ impl Connection {
             self.io.take_down(&namespace);
         };
         self.io.metrics().count(Counter::SocketsConnected);
+        tracing::info!(
+            socket = %socket.id(),
+            namespace = connect.nsp().as_str(),
+            user = principal.subject,
+            address = %self.shared.handshake.address(),
+            transport = %self.shared.outbox.transport(),
+            "connected"
+        );
         self.connect_by = None;
         if let Some(seat) = self
             .seats
@@ -351,6 +359,12 @@ impl Connection {
 
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
         self.io.metrics().count(Counter::SocketsRefused);
+        tracing::info!(
+            namespace = nsp.as_str(),
+            address = %self.shared.handshake.address(),
+            reason = refusal.message(),
+            "refused"
+        );
         let data = refusal
             .connect_data()
             .and_then(|data| serde_json::value::to_raw_value(&data).ok());

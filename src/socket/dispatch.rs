@@ -147,6 +147,13 @@ impl Connection {
             return false;
         };
         socket.metrics().count(Counter::EventsHandled);
+        tracing::debug!(
+            socket = %socket.id(),
+            event = socket.event_name(&name),
+            arguments = packet.args.len(),
+            wants_ack = packet.id.is_some(),
+            "event"
+        );
         let call = Call {
             socket,
             name,

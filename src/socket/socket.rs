@@ -313,6 +313,7 @@ impl Socket {
         if self.0.reason.set(reason).is_err() {
             return;
         }
+        tracing::info!(socket = %self.0.id, namespace = self.nsp(), %reason, "disconnected");
         let handlers = &self.0.namespace.handlers;
         let _runtime = self.0.io.enter_runtime();
         let mut waiting: Vec<Running> = Vec::new();
