@@ -36,6 +36,9 @@ pub struct Config {
     /// Advertised as `maxPayload`, `maxHttpBufferSize` of the official server.
     /// Default 1,000,000. One connection may hold this much while a message arrives.
     pub max_payload: usize,
+    /// What pages of other sites may do. Default `None`: as in the official server no CORS
+    /// headers and no look at the origin.
+    pub cors: Option<Cors>,
     /// How long a client may take to join a first namespace. Default 45 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -93,6 +96,7 @@ impl Default for Config {
             ping_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
             max_payload: 1_000_000,
+            cors: None,
             connect_timeout: Duration::from_secs(45),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -111,6 +115,20 @@ impl Default for Config {
             max_fragments: 16_384,
         }
     }
+}
+
+/// What pages of other sites may do, told by their `Origin`. Requests without one, and those from
+/// the server's own host and port, are always allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Origins that are allowed, as browsers send them (`https://app.example`); `*` is any.
+    pub origins: Vec<String>,
+    /// Whether they may send cookies and authorization. Default `false`; not together with `*`.
+    pub credentials: bool,
+    /// Whether requests of other origins are refused with 403, WebSockets as well. Default
+    /// `false`, as in the official server: they are answered without CORS headers.
+    pub enforce: bool,
 }
 
 /// The whole configuration of the `roomcast` binary: one TOML file, every key also an
@@ -183,8 +201,8 @@ pub struct Server {
     /// `development` or `production`. Default: development on loopback. Alias
     /// `ROOMCAST_PROFILE`.
     pub profile: Option<Profile>,
-    /// Origins that browsers may come from besides the server's own. Default
-    /// `http://localhost:5173`. Alias `ALLOWED_ORIGINS`.
+    /// Origins that browsers may come from besides the server's own; others are refused. Default
+    /// `http://localhost:5173`. Alias `ALLOWED_ORIGINS`. It replaces `engine.cors`.
     pub allowed_origins: Vec<String>,
     /// How long a stop may take before connections are cut. Default 10 s.
     #[serde(with = "humantime_serde")]

@@ -16,7 +16,7 @@ mod service;
 mod socket;
 pub mod store;
 
-pub use config::Config;
+pub use config::{Config, Cors};
 pub use engine::{Handshake, RawEngine, RawSession};
 pub use roomcast_protocol::{
     engine::Transport,

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Io, Server,
-    config::{Profile, Settings},
+    Config, Io, Server,
+    config::{Cors, Profile, Settings},
     gateway,
     http::{self, Readiness},
     service::Chat,
@@ -36,7 +36,14 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let profile = settings.profile();
 
-    let io = Io::builder().config(settings.engine.clone());
+    let io = Io::builder().config(Config {
+        cors: Some(Cors {
+            origins: settings.server.allowed_origins.clone(),
+            credentials: true,
+            enforce: true,
+        }),
+        ..settings.engine.clone()
+    });
     let metrics = Arc::clone(io.handle().metrics_arc());
     let (store, commits) =
         Store::open(&settings.store, Arc::clone(&metrics)).map_err(RunError::Open)?;

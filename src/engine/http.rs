@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     Application, Engine,
     control::{Control, PollAnswer, PostAnswer},
+    cors::Verdict,
     handshake::Handshake,
     outbox::{Attaching, Outbox},
     request::{self, Ask, RequestError},
@@ -51,15 +52,44 @@ impl<A: Application> Engine<A> {
         address: SocketAddr,
         handoff: &HandoffCell,
     ) -> Response<Full<Bytes>> {
+        let Some(cors) = &self.config.cors else {
+            return self.answer_any(request, address, handoff).await;
+        };
+        let verdict = cors.judge(request.headers());
+        if let Some(preflight) = cors.preflight(&request, &verdict) {
+            return preflight;
+        }
+        if cors.enforce && verdict == Verdict::Foreign {
+            let is_upgrade = request::is_upgrade(request.headers());
+            return self.refuse(RequestError::Forbidden, is_upgrade, address);
+        }
+        let mut response = self.answer_any(request, address, handoff).await;
+        cors.mark(&mut response, &verdict);
+        response
+    }
+
+    async fn answer_any(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        address: SocketAddr,
+        handoff: &HandoffCell,
+    ) -> Response<Full<Bytes>> {
         match self.respond(request, address, handoff).await {
             Ok(response) => response,
-            Err((error, is_upgrade)) => {
-                self.metrics.count(error.counter());
-                let (code, message, _) = error.answer();
-                tracing::debug!(%address, code, message, "request refused");
-                refusal(error, is_upgrade)
-            }
+            Err((error, is_upgrade)) => self.refuse(error, is_upgrade, address),
         }
+    }
+
+    fn refuse(
+        &self,
+        error: RequestError,
+        is_upgrade: bool,
+        address: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        self.metrics.count(error.counter());
+        let (code, message, _) = error.answer();
+        tracing::debug!(%address, code, message, "request refused");
+        refusal(error, is_upgrade)
     }
 
     async fn respond(

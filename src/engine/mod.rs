@@ -5,6 +5,7 @@
 //! its outbox. What outboxes have queued is written by one [`flusher`] per worker.
 
 mod control;
+pub(crate) mod cors;
 mod driver;
 mod ending;
 mod flusher;

@@ -40,6 +40,8 @@ pub(super) enum RequestError {
     BadMethod,
     /// The request contradicts itself or its session.
     BadRequest,
+    /// The origin may not.
+    Forbidden,
     /// `EIO` is not 4.
     UnsupportedVersion,
     /// The WebSocket handshake is malformed (RFC 6455, 4.2.1).
@@ -58,6 +60,7 @@ impl RequestError {
             Self::BadMethod => (2, "Bad handshake method", 400),
             Self::BadRequest | Self::BadHandshake => (3, "Bad request", 400),
             Self::BadWebSocketVersion => (3, "Bad request", 426),
+            Self::Forbidden => (4, "Forbidden", 403),
             Self::UnsupportedVersion => (5, "Unsupported protocol version", 400),
         }
     }
@@ -68,6 +71,7 @@ impl RequestError {
             Self::UnknownSession => Counter::RejectedSession,
             Self::BadMethod => Counter::RejectedMethod,
             Self::BadRequest => Counter::RejectedRequest,
+            Self::Forbidden => Counter::RejectedForbidden,
             Self::UnsupportedVersion => Counter::RejectedVersion,
             Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
         }

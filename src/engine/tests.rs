@@ -44,20 +44,25 @@ async fn echo_with(
 }
 
 impl Echo {
-    /// One request on a connection of its own; status and body.
-    async fn request(&self, method: &str, query: &str, body: &str) -> (u16, String) {
+    /// The whole answer to a request on a connection of its own.
+    async fn exchange(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!(
-            "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         timeout(DEADLINE, stream.read_to_end(&mut answer))
             .await
             .unwrap()
             .unwrap();
-        let answer = String::from_utf8(answer).unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// One request; status and body.
+    async fn request(&self, method: &str, query: &str, body: &str) -> (u16, String) {
+        let request = format!(
+            "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = self.exchange(&request).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head[9..12].parse().unwrap(), body.to_owned())
     }
@@ -271,6 +276,43 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
             (400, r#"{"code":1,"message":"Session ID unknown"}"#)
         );
     }
+}
+
+#[tokio::test]
+async fn foreign_pages_are_refused_where_that_is_enforced() {
+    let echo = echo(Config {
+        cors: Some(crate::Cors {
+            origins: vec!["http://allowed.example".into()],
+            credentials: true,
+            enforce: true,
+        }),
+        ..Config::default()
+    })
+    .await;
+    let open = |method: &str, headers: &str| {
+        format!(
+            "{method} /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n"
+        )
+    };
+    let foreign = echo
+        .exchange(&open("GET", "Origin: http://evil.example\r\n"))
+        .await;
+    assert!(foreign.starts_with("HTTP/1.1 403 "), "{foreign}");
+    assert!(foreign.ends_with(r#"{"code":4,"message":"Forbidden"}"#));
+    for origin in ["", "Origin: http://x\r\n"] {
+        let own = echo.exchange(&open("GET", origin)).await;
+        assert!(own.starts_with("HTTP/1.1 200 "), "{own}");
+    }
+    let allowed = "Origin: http://allowed.example\r\n";
+    let listed = echo.exchange(&open("GET", allowed)).await;
+    assert!(listed.contains("access-control-allow-origin: http://allowed.example\r\n"));
+    assert!(listed.contains("access-control-allow-credentials: true\r\n"));
+    let preflight = echo.exchange(&open("OPTIONS", allowed)).await;
+    assert!(preflight.starts_with("HTTP/1.1 204 "), "{preflight}");
+    let websocket = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let websocket = echo.exchange(websocket).await;
+    assert!(websocket.starts_with("HTTP/1.1 403 "), "{websocket}");
+    assert_eq!(echo.engine.metrics.counter(Counter::RejectedForbidden), 2);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::{
     namespace,
     state::States,
 };
-use crate::Config;
+use crate::{Config, engine::cors::ANY};
 
 /// A server that is being put together: options, namespaces, handlers.
 ///
@@ -222,6 +222,14 @@ fn check(config: &Config) -> Result<(), BuildError> {
     }
     if config.transports.is_empty() {
         return Err(BuildError::InvalidOption("transports is empty"));
+    }
+    if let Some(cors) = &config.cors
+        && cors.credentials
+        && cors.origins.iter().any(|origin| origin == ANY)
+    {
+        return Err(BuildError::InvalidOption(
+            "cors allows credentials to any origin",
+        ));
     }
     if !config.path.starts_with('/') {
         return Err(BuildError::InvalidOption(

@@ -1,7 +1,7 @@
 //! The server that official clients of several languages and majors expect.
 //!
 //! Not there yet, and left out: the listeners for MessagePack (`$PORT` + 1) and for connection
-//! state recovery (`$PORT` + 2), compression, CORS, and clients of Engine.IO v3.
+//! state recovery (`$PORT` + 2), compression, and clients of Engine.IO v3.
 
 mod support;
 
@@ -9,8 +9,8 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, AckError, Args, Config, Connect, DisconnectReason, Event, Io, JoinError, NamespaceBuilder,
-    Refusal, Server, SocketId, State,
+    Ack, AckError, Args, Config, Connect, Cors, DisconnectReason, Event, Io, JoinError,
+    NamespaceBuilder, Refusal, Server, SocketId, State,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -22,6 +22,11 @@ async fn main() -> Result<(), roomcast::Error> {
         ping_timeout: Duration::from_millis(2000),
         max_payload: 1_000_000,
         max_attachments: 10,
+        cors: Some(Cors {
+            origins: vec!["http://allowed.example".into()],
+            credentials: true,
+            enforce: false,
+        }),
         // As in the Node server, a handler may queue what it likes.
         outbox_bytes: 256 << 20,
         ..Config::default()
