@@ -33,6 +33,12 @@ pub(super) enum Control {
     Abort(CloseReason),
 }
 
+impl Control {
+    pub(super) fn is_close(&self) -> bool {
+        matches!(self, Self::Close(_))
+    }
+}
+
 /// What a polling request is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PollAnswer {

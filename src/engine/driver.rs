@@ -27,7 +27,7 @@ use super::{
     ending::{End, Ending, close_frame},
     now,
     outbox::{Outbox, Sink},
-    wire::{Flow, Outcome, Wire},
+    wire::{Flow, MESSAGES_PER_TURN, Outcome, Wire},
 };
 use crate::metrics::Counter;
 
@@ -43,9 +43,17 @@ pub(super) struct Driver<A: Application> {
     /// The WebSocket of an upgrade that is under way.
     pub(super) candidate: Option<Box<Wire>>,
     pub(super) poll: Option<Parked>,
+    /// Payloads that are not read to their end. A second one comes only when a session has ended.
+    posts: VecDeque<Post>,
     /// Polling requests that have come in and not been looked at.
     pub(super) polls: VecDeque<Parked>,
     pub(super) ending: Option<Box<Ending>>,
+}
+
+/// A payload that a client has posted.
+struct Post {
+    packets: engine::payload::Packets,
+    answer: oneshot::Sender<PostAnswer>,
 }
 
 /// A polling request that waits for packets.
@@ -59,9 +67,10 @@ impl Parked {
         Self { id, answer }
     }
 
-    /// Answers with packets. A client that gave up meanwhile is noticed by `PollAborted`.
-    pub(super) fn answer(self, payload: Bytes) {
-        let _ = self.answer.send(PollAnswer::Payload(payload));
+    /// Answers with packets. `false`: the client had given up.
+    #[must_use]
+    pub(super) fn answer(self, payload: Bytes) -> bool {
+        self.answer.send(PollAnswer::Payload(payload)).is_ok()
     }
 }
 
@@ -81,6 +90,7 @@ impl<A: Application> Driver<A> {
             wire,
             candidate: None,
             poll: None,
+            posts: VecDeque::new(),
             polls: VecDeque::new(),
             ending: None,
         }
@@ -116,7 +126,8 @@ impl<A: Application> Driver<A> {
             self.lost(reason);
         }
         if state.blocked {
-            self.wait_writable(cx);
+            // The flush at the end of this turn tries again if there is room.
+            let _ = self.wait_writable(cx);
         }
         self.read(cx, now);
         self.read_candidate(cx, now);
@@ -145,10 +156,16 @@ impl<A: Application> Driver<A> {
     }
 
     /// Asks to be woken when the kernel takes bytes again.
-    pub(super) fn wait_writable(&self, cx: &mut Context<'_>) {
-        if let Some(wire) = &self.wire {
-            let ready = wire.stream.poll_write_ready(cx).is_ready();
-            self.outbox.set_writable(ready);
+    pub(super) fn wait_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(wire) = &self.wire else {
+            return Poll::Pending;
+        };
+        let ready = wire.stream.poll_write_ready(cx).is_ready();
+        self.outbox.set_writable(ready);
+        if ready {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 
@@ -227,10 +244,9 @@ impl<A: Application> Driver<A> {
     /// How a session ends whose client broke the protocol: told so on a WebSocket, at once
     /// while it polls.
     fn fault(&self) -> End {
-        if self.wire.is_some() {
-            End::Flush(CloseCode::NORMAL)
-        } else {
-            End::Gone
+        match self.session.transport() {
+            Transport::WebSocket => End::Flush(CloseCode::NORMAL),
+            Transport::Polling => End::Gone,
         }
     }
 
@@ -255,6 +271,7 @@ impl<A: Application> Driver<A> {
         for control in control {
             self.on_control(control, now);
         }
+        self.read_posts(cx, now);
         if !was_upgrading {
             self.read_candidate(cx, now);
         }
@@ -274,10 +291,10 @@ impl<A: Application> Driver<A> {
                     self.end(CloseReason::TransportError, End::Gone);
                 }
             }
-            Control::Post { body, answer } => {
-                let verdict = self.on_post(body, now);
-                let _ = answer.send(verdict);
-            }
+            Control::Post { body, answer } => self.posts.push_back(Post {
+                packets: engine::payload::decode(body),
+                answer,
+            }),
             Control::Attach { stream, unread } => {
                 if self.ending.is_none() && self.session.handle_attach(now) {
                     let wire = Wire::new(stream, unread, &self.engine.config, now);
@@ -318,27 +335,53 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    fn on_post(&mut self, body: Bytes, now: Instant) -> PostAnswer {
-        if self.wire.is_some() || self.ending.is_some() {
-            return PostAnswer::Refused;
+    /// Reads what clients have posted, at most as much in one turn as from a WebSocket.
+    fn read_posts(&mut self, cx: &Context<'_>, now: Instant) {
+        let mut left = MESSAGES_PER_TURN;
+        while let Some(mut post) = self.posts.pop_front() {
+            let is_readable = self.wire.is_none() && self.ending.is_none();
+            let verdict = if is_readable {
+                self.read_post(&mut post.packets, &mut left, now)
+            } else {
+                Some(PostAnswer::Refused)
+            };
+            let Some(verdict) = verdict else {
+                self.posts.push_front(post);
+                cx.waker().wake_by_ref();
+                return;
+            };
+            self.outbox.lock().end_post();
+            // A client that has gone meanwhile is noticed by its poll.
+            let _ = post.answer.send(verdict);
         }
-        for packet in engine::payload::decode(body) {
-            match packet {
-                Ok(packet) => self.on_packet(packet, now),
-                Err(error) => {
+    }
+
+    /// `None`: there is more, but others should have their turn first.
+    fn read_post(
+        &mut self,
+        packets: &mut engine::payload::Packets,
+        left: &mut usize,
+        now: Instant,
+    ) -> Option<PostAnswer> {
+        while *left > 0 {
+            match packets.next() {
+                None => return Some(PostAnswer::Accepted),
+                Some(Ok(packet)) => self.on_packet(packet, now),
+                Some(Err(error)) => {
                     self.bad_packet(error);
-                    return PostAnswer::Refused;
+                    return Some(PostAnswer::Refused);
                 }
             }
-            if self.ending.is_some() {
-                break;
+            if let Some(ending) = &self.ending {
+                return Some(if ending.is_orderly() {
+                    PostAnswer::Accepted
+                } else {
+                    PostAnswer::Refused
+                });
             }
+            *left -= 1;
         }
-        match &self.ending {
-            Some(ending) if ending.is_orderly() => PostAnswer::Accepted,
-            Some(_) => PostAnswer::Refused,
-            None => PostAnswer::Accepted,
-        }
+        None
     }
 
     fn run_handlers(&mut self, cx: &mut Context<'_>) {
@@ -393,7 +436,10 @@ impl<A: Application> Driver<A> {
         }
         if let Some(parked) = self.poll.take() {
             let frames = self.outbox.take_for_poll(self.engine.config.max_payload);
-            parked.answer(payload(&frames));
+            if !parked.answer(payload(&frames)) {
+                // The packets are lost with it.
+                self.end(CloseReason::TransportError, End::Gone);
+            }
         }
     }
 
@@ -401,7 +447,8 @@ impl<A: Application> Driver<A> {
     pub(super) fn release_poll(&mut self) {
         self.answer_poll();
         if let Some(parked) = self.poll.take() {
-            parked.answer(noop());
+            // One that was given up has lost nothing; `PollAborted` follows.
+            let _ = parked.answer(noop());
         }
     }
 
@@ -475,6 +522,8 @@ impl<A: Application> Driver<A> {
             || (self.ending.is_none()
                 && (queue.closed().is_some()
                     || (self.poll.is_some() && !queue.is_empty())
+                    || (!self.polls.is_empty() && !queue.is_attaching())
+                    || !self.posts.is_empty()
                     || (self.wire.is_some() && queue.needs_driver())));
         if let Sink::Poll { parked } = &mut queue.sink {
             *parked = self.poll.is_some();

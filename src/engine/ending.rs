@@ -81,6 +81,9 @@ impl Ending {
         if self.deadline <= now {
             return Poll::Ready(());
         }
+        if self.take_control(driver).is_ready() {
+            return Poll::Ready(());
+        }
         // Only a client that has stopped polling for it still has one.
         driver.read_candidate(cx, now);
         if driver.wire.is_some() {
@@ -104,12 +107,14 @@ impl Ending {
             let code = match self.end {
                 End::Gone => None,
                 End::Flush(code) => {
-                    if driver.outbox.lock().is_blocked() {
-                        driver.wait_writable(cx);
+                    if driver.outbox.lock().is_blocked() && driver.wait_writable(cx).is_pending() {
+                        return Poll::Pending;
                     }
                     driver.outbox.flush();
                     if driver.outbox.lock().is_blocked() {
-                        driver.wait_writable(cx);
+                        if driver.wait_writable(cx).is_ready() {
+                            cx.waker().wake_by_ref();
+                        }
                         return Poll::Pending;
                     }
                     if !driver.outbox.lock().is_drained() {
@@ -139,11 +144,12 @@ impl Ending {
         }
     }
 
-    fn poll_polling<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
+    /// Ready: the session is to be cut off.
+    fn take_control<A: Application>(&self, driver: &mut Driver<A>) -> Poll<()> {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
             match control {
-                Control::Poll { id, answer } if self.takes_polls() => {
+                Control::Poll { id, answer } if self.takes_polls() && driver.wire.is_none() => {
                     driver.poll = Some(Parked::new(id, answer));
                 }
                 // Dropped, the session is unknown to their senders.
@@ -156,23 +162,28 @@ impl Ending {
                 Control::Abort(_) => return Poll::Ready(()),
             }
         }
+        Poll::Pending
+    }
+
+    fn poll_polling<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
         if driver.poll.is_none() && self.takes_polls() {
             driver.poll = driver.polls.pop_front();
         }
         match (self.end, driver.poll.take()) {
             (End::Gone, None) => Poll::Ready(()),
+            // Whether anybody reads it makes no difference any more.
             (End::Gone, Some(parked)) => {
-                parked.answer(Frame::packet(&Packet::Close).polling());
+                let _ = parked.answer(Frame::packet(&Packet::Close).polling());
                 Poll::Ready(())
             }
             (End::Answered(_), Some(parked)) => {
-                parked.answer(Frame::packet(&Packet::Noop).polling());
+                let _ = parked.answer(Frame::packet(&Packet::Noop).polling());
                 Poll::Ready(())
             }
             (End::Flush(_), Some(parked)) => {
                 let mut frames = driver.outbox.take_for_poll(usize::MAX);
                 frames.push(Frame::packet(&Packet::Close));
-                parked.answer(payload(&frames));
+                let _ = parked.answer(payload(&frames));
                 Poll::Ready(())
             }
             // The next poll of the client is told.

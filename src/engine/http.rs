@@ -205,11 +205,9 @@ impl<A: Application> Engine<A> {
             }
         };
         let (answer, answered) = oneshot::channel();
-        if !guard.outbox.control(Control::Post { body, answer }) {
-            guard.finish();
+        if !guard.hand_over(Control::Post { body, answer }) {
             return Err(RequestError::UnknownSession);
         }
-        guard.finish();
         match answered.await {
             Ok(PostAnswer::Accepted) => {
                 let mut response = Response::new(Full::from("ok"));
@@ -268,9 +266,17 @@ impl PostGuard {
         None
     }
 
+    /// Nothing is posted after all.
     fn finish(&mut self) {
         self.finished = true;
         self.outbox.lock().end_post();
+    }
+
+    /// Gives the payload to the driver, which says when it has been read. `false`: the session
+    /// is gone.
+    fn hand_over(&mut self, post: Control) -> bool {
+        self.finished = true;
+        self.outbox.control(post)
     }
 }
 

@@ -194,6 +194,10 @@ impl<A: Application> Engine<A> {
         self.metrics.count(Counter::SessionsOpened);
         self.metrics.shift(session_gauge(transport), 1);
         self.sessions.insert(outbox.clone());
+        if *self.stopped.borrow() {
+            // Whoever stops may have told all sessions before this one was there.
+            outbox.close(CloseReason::ServerShutdown);
+        }
         let connection = self.application.open(outbox.clone(), handshake, now);
         Driver::new(Arc::clone(self), outbox, session, connection, wire)
     }

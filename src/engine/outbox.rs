@@ -216,8 +216,22 @@ impl Outbox {
     /// Sends a message to the driver. `false`: the session is gone or flooded.
     pub(super) fn control(&self, control: Control) -> bool {
         let mut queue = self.0.queue.lock();
-        if matches!(queue.sink, Sink::Detached) || queue.control.len() >= MAX_CONTROL {
+        if matches!(queue.sink, Sink::Detached) {
             return false;
+        }
+        match control {
+            Control::Poll { .. } | Control::Post { .. } | Control::Attach { .. }
+                if queue.control.len() >= MAX_CONTROL =>
+            {
+                return false;
+            }
+            Control::Close(_) if queue.control.iter().any(Control::is_close) => return true,
+            Control::Poll { .. }
+            | Control::PollAborted { .. }
+            | Control::Post { .. }
+            | Control::Attach { .. }
+            | Control::Close(_)
+            | Control::Abort(_) => {}
         }
         queue.control.push_back(control);
         let waker = queue.waker.take();
@@ -262,8 +276,7 @@ impl Outbox {
         let mut queue = self.0.queue.lock();
         queue.listed = false;
         for _ in 0..MAX_BATCHES {
-            if queue.flushing || queue.blocked || (queue.frames.is_empty() && queue.pong.is_none())
-            {
+            if queue.flushing || queue.blocked || !queue.has_unsent() {
                 return;
             }
             let Sink::Tcp(stream) = &queue.sink else {
@@ -303,7 +316,7 @@ impl Outbox {
             }
         }
         // Somebody pushes as fast as this writes: others should have their turn first.
-        if !queue.frames.is_empty() && !queue.listed {
+        if queue.has_unsent() && !queue.listed {
             queue.listed = true;
             drop(queue);
             self.0.flusher.enqueue(self.clone());
@@ -326,7 +339,7 @@ impl Outbox {
             queue.listed = false;
         }
         queue.in_turn = can_flush
-            && !queue.frames.is_empty()
+            && queue.has_unsent()
             && !queue.listed
             && !queue.blocked
             && !queue.flushing
@@ -425,6 +438,10 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    fn has_unsent(&self) -> bool {
+        !self.frames.is_empty() || self.pong.is_some()
     }
 
     pub(super) fn is_drained(&self) -> bool {

@@ -126,9 +126,16 @@ impl Query {
     }
 }
 
+/// Bytes a query may have: it is kept as long as its session.
+const MAX_QUERY: usize = 4096;
+
 /// Reads a request on the Engine.IO path.
 pub(super) fn parse<B>(request: &Request<B>, config: &Config) -> Result<Ask, RequestError> {
-    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let query = request.uri().query().unwrap_or_default();
+    if query.len() > MAX_QUERY {
+        return Err(RequestError::BadRequest);
+    }
+    let query = Query::parse(query);
     let transport = query
         .transport
         .value()

@@ -316,6 +316,63 @@ async fn foreign_pages_are_refused_where_that_is_enforced() {
 }
 
 #[tokio::test]
+async fn a_fault_on_a_websocket_is_answered_with_a_close_frame() {
+    for fault in ["2", "abc", "7", ""] {
+        let echo = echo(Config::default()).await;
+        let mut client = echo.websocket(None).await;
+        client.text().await;
+        client.send("4before").await;
+        client.send(fault).await;
+        assert_eq!(client.text().await, "4before");
+        assert_eq!(client.close_code().await, 1000, "{fault}");
+        echo.all_gone().await;
+    }
+}
+
+#[tokio::test]
+async fn an_ending_session_that_cannot_flush_is_cut_off_when_told_so() {
+    let echo = echo_with(
+        Config {
+            outbox_bytes: 64 << 20,
+            ..Config::default()
+        },
+        |session, _| {
+            let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
+            for _ in 0..32 {
+                session.send(&text);
+            }
+            session.close();
+        },
+    )
+    .await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    client.send("4more than the kernel takes").await;
+    let ended = async {
+        while echo.engine.metrics.counter(Counter::ClosedForced) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, ended).await.unwrap();
+    assert_eq!(echo.engine.session_count(), 1);
+    // A WebSocket that comes too late is sent away, and then the session is.
+    let sid = echo.engine.sessions.all().remove(0).sid();
+    let mut late = echo.websocket(Some(sid.as_str())).await;
+    assert_eq!(late.close_code().await, 1000);
+    echo.engine.shutdown(Duration::ZERO).await;
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_long_payload_is_read_in_turns_and_answered_at_its_end() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let body = vec!["4x"; 1000].join("\x1e");
+    assert_eq!(echo.post(&sid, &body).await, (200, "ok".into()));
+    assert_eq!(echo.poll(&sid).await, (200, body));
+}
+
+#[tokio::test]
 async fn a_session_without_pongs_times_out() {
     let echo = echo(Config {
         ping_interval: Duration::from_millis(30),

@@ -94,7 +94,8 @@ impl<A: Application> Driver<A> {
         metrics.shift(Gauge::SessionsPolling, -1);
         metrics.shift(Gauge::SessionsWebSocket, 1);
         if let Some(parked) = self.poll.take() {
-            parked.answer(noop());
+            // The client waits for it or has given it up; either way it polls no more.
+            let _ = parked.answer(noop());
         }
         if let Some(connection) = &mut self.connection {
             self.engine.application.upgraded(connection);

@@ -18,7 +18,7 @@ use crate::Config;
 /// Bytes read in one call.
 const READ_BUFFER: usize = 64 * 1024;
 /// Messages handled in one turn of a session.
-const MESSAGES_PER_TURN: usize = 32;
+pub(super) const MESSAGES_PER_TURN: usize = 32;
 /// WebSocket pings a client may send within a second. Browsers send none, libraries few.
 const PINGS_PER_SECOND: u32 = 100;
 
@@ -106,7 +106,10 @@ impl Wire {
         let mut left = MESSAGES_PER_TURN;
         if !self.unread.is_empty() {
             let unread = std::mem::take(&mut self.unread);
-            if let Some(outcome) = self.decode(&unread, now, &mut left, &mut handle) {
+            let mut input = &unread[..];
+            let outcome = self.decode(&mut input, now, &mut left, &mut handle);
+            self.unread = unread.slice(unread.len() - input.len()..);
+            if let Some(outcome) = outcome {
                 return outcome;
             }
         }
@@ -122,8 +125,10 @@ impl Wire {
             let outcome = match read_available(&self.stream, &mut buffer) {
                 Ok(0) => Some(Outcome::Gone),
                 Ok(n) => {
-                    let input = buffer.get(..n).unwrap_or_default();
-                    self.decode(input, now, &mut left, &mut handle)
+                    let mut input = buffer.get(..n).unwrap_or_default();
+                    let outcome = self.decode(&mut input, now, &mut left, &mut handle);
+                    self.unread = Bytes::copy_from_slice(input);
+                    outcome
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(_) => Some(Outcome::Gone),
@@ -135,28 +140,27 @@ impl Wire {
         }
     }
 
-    /// `None`: all of it was decoded.
+    /// Decodes from the front of `input`. `None`: all of it.
     fn decode(
         &mut self,
-        mut input: &[u8],
+        input: &mut &[u8],
         now: Instant,
         left: &mut usize,
         handle: &mut impl FnMut(&mut Self, Event) -> Flow,
     ) -> Option<Outcome> {
         loop {
-            match self.decoder.decode(&mut input) {
+            match self.decoder.decode(input) {
                 Ok(Some(event)) => {
-                    self.started = None;
+                    if !matches!(event, Event::Ping(_) | Event::Pong(_)) {
+                        // Control frames may come in between and complete nothing.
+                        self.started = None;
+                    }
                     match handle(self, event) {
                         Flow::Continue => {}
-                        Flow::Stop => {
-                            self.unread = Bytes::copy_from_slice(input);
-                            return Some(Outcome::Pending);
-                        }
+                        Flow::Stop => return Some(Outcome::Pending),
                     }
                     *left -= 1;
                     if *left == 0 {
-                        self.unread = Bytes::copy_from_slice(input);
                         return Some(Outcome::Yield);
                     }
                 }

@@ -256,6 +256,14 @@ impl Connection {
             self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));
             return Ok(());
         }
+        if self.running >= self.io.config().max_in_flight {
+            // Handlers of new and of left namespaces count like those of events.
+            self.refuse(
+                &packet.nsp,
+                &Refusal::new("", "Too many events in progress"),
+            );
+            return Ok(());
+        }
         // The packet's own name would keep the bytes of the packet.
         let nsp = Nsp::from(packet.nsp.as_str());
         let shared = Arc::clone(&self.shared);
@@ -328,6 +336,15 @@ impl Connection {
             self.shared.forget(&socket);
             self.io.take_down(&namespace);
         };
+        if !socket.is_connected() {
+            // Somebody has disconnected the whole client meanwhile, and did not find it.
+            let namespace = socket.namespace_inner();
+            if namespace.dismiss(socket.id()) {
+                self.io.take_down(namespace);
+            }
+            self.seats.retain(|seat| seat.nsp != *connect.nsp());
+            return;
+        }
         self.io.metrics().count(Counter::SocketsConnected);
         tracing::info!(
             socket = %socket.id(),
