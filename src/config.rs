@@ -183,6 +183,15 @@ impl Settings {
         })
     }
 
+    /// The same with what follows from other values filled in.
+    #[must_use]
+    pub fn in_force(&self) -> Self {
+        let mut settings = self.clone();
+        settings.server.profile = Some(self.profile());
+        settings.auth.guests = Some(self.guests());
+        settings
+    }
+
     /// Whether guests may enter: the configured value, else only in development.
     #[must_use]
     pub fn guests(&self) -> bool {

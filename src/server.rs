@@ -36,14 +36,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let profile = settings.profile();
 
-    let io = Io::builder().config(Config {
-        cors: Some(Cors {
-            origins: settings.server.allowed_origins.clone(),
-            credentials: true,
-            enforce: true,
-        }),
-        ..settings.engine.clone()
-    });
+    let io = Io::builder().config(engine_config(settings));
     let metrics = Arc::clone(io.handle().metrics_arc());
     let (store, commits) =
         Store::open(&settings.store, Arc::clone(&metrics)).map_err(RunError::Open)?;
@@ -86,6 +79,30 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let _ = gate.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Whether the server could start with these settings, as far as that can be said without
+/// touching anything.
+///
+/// # Errors
+///
+/// What [`run`] would answer.
+pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
+    Store::check(&settings.store).map_err(RunError::Open)?;
+    let io = Io::builder().config(engine_config(settings)).build();
+    io.map(|_| ())
+        .map_err(|error| RunError::Server(error.into()))
+}
+
+fn engine_config(settings: &Settings) -> Config {
+    Config {
+        cors: Some(Cors {
+            origins: settings.server.allowed_origins.clone(),
+            credentials: true,
+            enforce: true,
+        }),
+        ..settings.engine.clone()
+    }
 }
 
 fn announce(settings: &Settings, profile: Profile, server: &Server) {

@@ -2,7 +2,10 @@
 
 use std::{fmt, io};
 
-use tracing_appender::{non_blocking::WorkerGuard, rolling};
+use tracing_appender::{
+    non_blocking::WorkerGuard,
+    rolling::{RollingFileAppender, Rotation},
+};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
 
 use crate::config::{Log, LogFormat};
@@ -25,6 +28,12 @@ impl fmt::Display for LogError {
     }
 }
 
+/// Whether the options can be used.
+pub(super) fn check(log: &Log) -> Result<(), LogError> {
+    let filter = EnvFilter::builder().parse(&log.level);
+    filter.map(|_| ()).map_err(LogError::Level)
+}
+
 /// Starts logging. Lines are written by a thread of their own until the guard is dropped.
 pub(super) fn start(log: &Log) -> Result<WorkerGuard, LogError> {
     let filter = EnvFilter::builder()
@@ -36,7 +45,12 @@ pub(super) fn start(log: &Log) -> Result<WorkerGuard, LogError> {
             let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(LogError::File(path.clone()));
             };
-            tracing_appender::non_blocking(rolling::daily(folder, name))
+            let file = RollingFileAppender::builder()
+                .rotation(Rotation::DAILY)
+                .filename_prefix(name.to_string_lossy())
+                .build(folder)
+                .map_err(|error| LogError::Init(error.into()))?;
+            tracing_appender::non_blocking(file)
         }
     };
     let colours = log.file.is_none() && io::IsTerminal::is_terminal(&io::stdout());

@@ -68,14 +68,26 @@ pub fn run() -> ExitCode {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&loaded.settings, &loaded.warnings),
         Command::CheckConfig => {
-            for warning in &loaded.warnings {
-                eprintln!("roomcast: {warning}");
+            warn(&loaded.warnings);
+            let checked = log::check(&loaded.settings.log)
+                .map_err(|error| error.to_string())
+                .and_then(|()| {
+                    crate::server::check(&loaded.settings).map_err(|error| chain(&error))
+                });
+            match checked {
+                Ok(()) => {
+                    println!("the configuration is valid");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    eprintln!("roomcast: {error}");
+                    ExitCode::from(2)
+                }
             }
-            println!("the configuration is valid");
-            ExitCode::SUCCESS
         }
-        Command::PrintConfig => match toml::to_string(&loaded.settings) {
+        Command::PrintConfig => match toml::to_string(&loaded.settings.in_force()) {
             Ok(text) => {
+                warn(&loaded.warnings);
                 print!("{text}");
                 ExitCode::SUCCESS
             }
@@ -84,6 +96,12 @@ pub fn run() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("roomcast: {warning}");
     }
 }
 

@@ -65,6 +65,9 @@ const ALIASES: [(&str, &str); 4] = [
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
 const PREFIX: &str = "ROOMCAST_";
+const SECTIONS: [&str; 7] = [
+    "auth", "chat", "engine", "log", "presence", "server", "store",
+];
 /// Variables with the prefix that are no keys.
 const OTHERS: [&str; 1] = ["ROOMCAST_CONFIG"];
 
@@ -288,8 +291,11 @@ fn flatten(prefix: &str, table: &Table, visit: &mut impl FnMut(String, &Value)) 
             format!("{prefix}.{name}")
         };
         match value {
-            Value::Table(table) => flatten(&key, table, visit),
-            Value::String(_)
+            Value::Table(inner) if !inner.is_empty() => flatten(&key, inner, visit),
+            // An empty section says nothing, but its name may be wrong.
+            Value::Table(_) if SECTIONS.contains(&key.as_str()) => {}
+            Value::Table(_)
+            | Value::String(_)
             | Value::Integer(_)
             | Value::Float(_)
             | Value::Boolean(_)
@@ -437,6 +443,21 @@ mod tests {
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_unknown_section_is_an_error_even_when_it_is_empty() {
+        for (text, is_valid) in [("[serverr]", false), ("[server]\n[auth]", true)] {
+            let file = file(text);
+            let loaded = load(Some(file.path()), std::iter::empty(), Overrides::default());
+            assert_eq!(loaded.is_ok(), is_valid, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_section_is_known() {
+        let table = Table::try_from(Settings::default().in_force()).unwrap();
+        assert!(table.keys().map(String::as_str).eq(SECTIONS));
     }
 
     #[test]

@@ -30,7 +30,8 @@ impl Cors {
         let is_listed = self
             .origins
             .iter()
-            .any(|known| known == text || known == ANY);
+            .map(|known| known.trim_end_matches('/'))
+            .any(|known| known.eq_ignore_ascii_case(text) || known == ANY);
         if is_own || is_listed {
             Verdict::Allowed(origin.clone())
         } else {

@@ -479,7 +479,8 @@ impl<A: Application> Driver<A> {
         }
         let now = now();
         let deadline = now + self.engine.config.close_timeout;
-        self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
+        let polls = self.wire.is_none() && !is_switching;
+        self.ending = Some(Box::new(Ending::new(reason, end, polls, now, deadline)));
         if let Some(connection) = self.connection.take() {
             self.engine.metrics.count(super::closed_counter(reason));
             self.engine.application.close(connection, reason);

@@ -44,10 +44,18 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(reason: CloseReason, end: End, now: Instant, deadline: Instant) -> Self {
+    pub(super) fn new(
+        reason: CloseReason,
+        end: End,
+        polls: bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
+        // A polling client cannot come back to a server that stops, but on a connection it has.
+        let is_last_call = reason == CloseReason::ServerShutdown && polls;
         let deadline = match end {
-            End::Answered(_) => deadline.min(now + LINGER),
-            End::Gone | End::Flush(_) => deadline,
+            End::Flush(_) if !is_last_call => deadline,
+            End::Gone | End::Flush(_) | End::Answered(_) => deadline.min(now + LINGER),
         };
         Self {
             reason,

@@ -16,7 +16,10 @@ use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 use tower::ServiceExt as _;
 
 use super::{
@@ -25,7 +28,7 @@ use super::{
     http::{Handoff, HandoffCell},
     wire,
 };
-use crate::metrics::{Counter, Gauge};
+use crate::metrics::{Counter, Gauge, Metrics};
 use roomcast_protocol::websocket::CloseCode;
 
 /// Bytes that the headers of a request may have.
@@ -232,10 +235,14 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 const BACKLOG: u32 = 4096;
 
 /// Counts a connection for as long as it lives.
-pub(super) struct OpenConnection(pub(super) Arc<crate::metrics::Metrics>);
+pub(super) struct OpenConnection {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) ended: Arc<Notify>,
+}
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.shift(Gauge::Connections, -1);
+        self.metrics.shift(Gauge::Connections, -1);
+        self.ended.notify_waiters();
     }
 }

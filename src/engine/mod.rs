@@ -108,8 +108,8 @@ pub(crate) struct Engine<A: Application> {
     next_flusher: AtomicUsize,
     next_poll: AtomicU64,
     stopped: watch::Sender<bool>,
-    /// Notified when a session has ended while stopping.
-    forgotten: Notify,
+    /// Notified when a connection has ended, or a session while stopping.
+    ended: Arc<Notify>,
 }
 
 impl<A: Application> Engine<A> {
@@ -127,7 +127,7 @@ impl<A: Application> Engine<A> {
             next_flusher: AtomicUsize::new(0),
             next_poll: AtomicU64::new(0),
             stopped: watch::Sender::new(false),
-            forgotten: Notify::new(),
+            ended: Arc::default(),
         })
     }
 
@@ -146,11 +146,12 @@ impl<A: Application> Engine<A> {
         }
         let drained = async {
             loop {
-                let forgotten = self.forgotten.notified();
-                if self.sessions.len() == 0 {
+                let ended = self.ended.notified();
+                // An answer may still be on its way after its session has ended.
+                if self.sessions.len() == 0 && self.metrics.gauge(Gauge::Connections) <= 0 {
                     return;
                 }
-                forgotten.await;
+                ended.await;
             }
         };
         let _ = tokio::time::timeout(grace, drained).await;
@@ -252,7 +253,10 @@ impl<A: Application> Engine<A> {
 
     fn count_connection(&self) -> listener::OpenConnection {
         self.metrics.shift(Gauge::Connections, 1);
-        listener::OpenConnection(Arc::clone(&self.metrics))
+        listener::OpenConnection {
+            metrics: Arc::clone(&self.metrics),
+            ended: Arc::clone(&self.ended),
+        }
     }
 
     /// A driver has ended.
@@ -260,7 +264,7 @@ impl<A: Application> Engine<A> {
         self.sessions.remove(outbox.sid());
         self.metrics.shift(session_gauge(transport), -1);
         if *self.stopped.borrow() {
-            self.forgotten.notify_waiters();
+            self.ended.notify_waiters();
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Queue {
     bytes: usize,
     /// The newest WebSocket pong, ready to send. Older ones need no answer (RFC 6455, 5.5.3).
     pong: Option<Frame>,
+    /// What waits for a poll and may be replaced, by key.
+    latest: Vec<(u64, Frame)>,
     /// Waits in a flusher's list, or (polling) the driver was woken.
     listed: bool,
     /// A batch is out of the queue and being written.
@@ -83,6 +85,8 @@ pub(crate) enum Mode {
     Reliable,
     /// It is dropped when the sink is blocked or much is queued.
     Volatile,
+    /// As volatile, and while it waits for a poll it gives way to a newer one with this key.
+    Latest(u64),
 }
 
 /// What became of a frame.
@@ -105,6 +109,8 @@ const HIGH_WATER: usize = 64 * 1024;
 const MAX_BATCHES: usize = 4;
 /// Control messages that may wait for a driver; each is a request in flight.
 const MAX_CONTROL: usize = 64;
+/// Frames that may wait for a poll to be replaced by newer ones.
+const MAX_LATEST: usize = 256;
 /// An empty queue keeps this much room, so that a broadcast need not allocate.
 const KEPT_FRAMES: usize = 4;
 
@@ -126,6 +132,7 @@ impl Outbox {
                 offset: 0,
                 bytes: 0,
                 pong: None,
+                latest: Vec::new(),
                 listed: false,
                 flushing: false,
                 in_turn: false,
@@ -199,9 +206,21 @@ impl Outbox {
         if queue.closed.is_some() {
             return (Push::Closed, Wake::Nobody);
         }
-        if mode == Mode::Volatile && (queue.blocked || queue.bytes > HIGH_WATER) {
+        let may_drop = match mode {
+            Mode::Reliable => false,
+            Mode::Volatile | Mode::Latest(_) => true,
+        };
+        if may_drop && (queue.blocked || queue.bytes > HIGH_WATER) {
             self.0.metrics.count(Counter::VolatileDropped);
             return (Push::Dropped, Wake::Nobody);
+        }
+        if let (Mode::Latest(key), Sink::Poll { .. }) = (mode, &queue.sink) {
+            return if queue.replace(key, frame) {
+                (Push::Queued, queue.schedule())
+            } else {
+                self.0.metrics.count(Counter::VolatileDropped);
+                (Push::Dropped, Wake::Nobody)
+            };
         }
         let len = frame.len();
         if queue.bytes > 0 && queue.bytes + len > self.0.budget {
@@ -353,6 +372,7 @@ impl Outbox {
         queue.listed = false;
         let mut taken = Vec::new();
         let mut size = 0;
+        queue.settle_latest();
         while let Some(frame) = queue.frames.front() {
             size += frame.polling().len() + 1;
             if size > limit && !taken.is_empty() {
@@ -437,7 +457,28 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.is_empty() && self.latest.is_empty()
+    }
+
+    /// Keeps the newest frame of this key. `false`: too many keys wait.
+    fn replace(&mut self, key: u64, frame: &Frame) -> bool {
+        if let Some((_, kept)) = self.latest.iter_mut().find(|(known, _)| *known == key) {
+            *kept = frame.clone();
+            return true;
+        }
+        if self.latest.len() >= MAX_LATEST {
+            return false;
+        }
+        self.latest.push((key, frame.clone()));
+        true
+    }
+
+    /// What could be replaced until now is on its way.
+    pub(super) fn settle_latest(&mut self) {
+        for (_, frame) in std::mem::take(&mut self.latest) {
+            self.bytes += frame.len();
+            self.frames.push_back(frame);
+        }
     }
 
     fn has_unsent(&self) -> bool {
@@ -494,6 +535,7 @@ impl Queue {
     /// Forgets what is queued.
     pub(super) fn clear(&mut self) {
         self.frames = VecDeque::new();
+        self.latest = Vec::new();
         self.bytes = 0;
         self.offset = 0;
         self.pong = None;

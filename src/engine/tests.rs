@@ -373,6 +373,21 @@ async fn a_long_payload_is_read_in_turns_and_answered_at_its_end() {
 }
 
 #[tokio::test]
+async fn of_what_may_be_replaced_a_poll_gets_the_newest_of_each_key() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let outbox = echo.engine.sessions.all().remove(0);
+    for (key, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
+        let push = outbox.push(&Frame::text(text.as_bytes()), Mode::Latest(key));
+        assert_eq!(push, Push::Queued);
+    }
+    let push = outbox.push(&Frame::text(b"kept"), Mode::Reliable);
+    assert_eq!(push, Push::Queued);
+    let (status, body) = echo.poll(&sid).await;
+    assert_eq!((status, &*body), (200, "4kept\x1e4d\x1e4b"));
+}
+
+#[tokio::test]
 async fn a_session_without_pongs_times_out() {
     let echo = echo(Config {
         ping_interval: Duration::from_millis(30),

@@ -87,7 +87,10 @@ impl<A: Application> Driver<A> {
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
-        self.outbox.lock().sink = Sink::Tcp(Arc::clone(&wire.stream));
+        let mut queue = self.outbox.lock();
+        queue.settle_latest();
+        queue.sink = Sink::Tcp(Arc::clone(&wire.stream));
+        drop(queue);
         self.wire = Some(wire);
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);

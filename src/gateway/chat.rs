@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{done, tell};
 use crate::auth::guest;
 use crate::service::{
-    AskPresence, Chat, Join, Leave, ReadHistory, SendMessage, ServiceError, SetTyping,
+    AskPresence, Chat, Join, Leave, Object, ReadHistory, SendMessage, ServiceError, SetTyping,
 };
 use crate::socket::{Builder, Connect, DisconnectReason, Event, Refusal, State};
 use crate::store::{Message, Time};
@@ -35,7 +35,7 @@ pub(crate) fn register(io: &mut Builder, guests: bool) {
         )
         .on(
             "message",
-            async |event: Event, command: SendMessage, chat: State<Chat>| {
+            async |event: Event, Object(command): Object<SendMessage>, chat: State<Chat>| {
                 let message = chat
                     .send(event.principal(), event.socket.id(), command)
                     .await?;
@@ -56,19 +56,19 @@ pub(crate) fn register(io: &mut Builder, guests: bool) {
         )
         .on_serial(
             "typing",
-            async |event: Event, command: SetTyping, chat: State<Chat>| {
+            async |event: Event, Object(command): Object<SetTyping>, chat: State<Chat>| {
                 chat.set_typing(&event.socket, command).await.map(done)
             },
         )
         .on(
             "message_history",
-            async |event: Event, command: ReadHistory, chat: State<Chat>| {
+            async |event: Event, Object(command): Object<ReadHistory>, chat: State<Chat>| {
                 chat.history(event.principal(), command).await.map(done)
             },
         )
         .on(
             "presence",
-            async |event: Event, command: AskPresence, chat: State<Chat>| {
+            async |event: Event, Object(command): Object<AskPresence>, chat: State<Chat>| {
                 chat.presence(&event.socket, command).await.map(done)
             },
         )

@@ -232,7 +232,7 @@ impl Chat {
         self.0.conversations.with(id, |live| {
             let user = user(by);
             let tell = if command.is_typing {
-                live.typing.start(now(), &user)
+                live.typing.start(now(), &user, socket.id())
             } else {
                 live.typing.stop(&user.user_id)
             };

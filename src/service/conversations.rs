@@ -361,7 +361,7 @@ mod tests {
             name: "Ann".into(),
         };
         let _pin = conversations.pin(id);
-        conversations.with(id, |live| live.typing.start(now, &user));
+        conversations.with(id, |live| live.typing.start(now, &user, socket(1)));
     }
 
     fn now() -> Instant {

@@ -69,8 +69,8 @@ impl Live {
         while let Some(notice) = self.presence.handle_timeout(now) {
             self.tell(namespace, notice, None);
         }
-        while let Some(user) = self.typing.handle_timeout(now) {
-            self.tell_typing(namespace, &user, false, None);
+        while let Some((user, socket)) = self.typing.handle_timeout(now) {
+            self.tell_typing(namespace, &user, false, Some(socket));
         }
     }
 
@@ -110,7 +110,7 @@ impl Live {
             timestamp: Time::now(),
         };
         self.audience(namespace, except)
-            .volatile()
+            .latest(&user.user_id)
             .emit("typing", &typing);
     }
 

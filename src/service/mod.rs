@@ -18,7 +18,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub(crate) use chat::Chat;
-pub(crate) use commands::{AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping};
+pub(crate) use commands::{AskPresence, Join, Leave, Object, ReadHistory, SendMessage, SetTyping};
 
 use crate::store::StoreError;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::presence::User;
+use crate::socket::SocketId;
 
 /// The users who are typing.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(super) struct Typing {
 #[derive(Debug)]
 struct Typist {
     name: Arc<str>,
+    /// Where the last sign came from: it is not told of the end.
+    socket: SocketId,
     end: Instant,
     announced: Instant,
 }
@@ -30,12 +33,13 @@ impl Typing {
     /// A user types; true says that the others have to be told.
     ///
     /// While it goes on it is told again from time to time, for those who came later.
-    pub(super) fn start(&mut self, now: Instant, user: &User) -> bool {
+    pub(super) fn start(&mut self, now: Instant, user: &User, socket: SocketId) -> bool {
         let end = now + EXPIRY;
         let announce = match self.users.get_mut(&user.user_id) {
             Some(typist) => {
                 self.ends.remove(&(typist.end, Arc::clone(&user.user_id)));
                 typist.end = end;
+                typist.socket = socket;
                 let announce = now.duration_since(typist.announced) >= REPEAT;
                 if announce {
                     typist.announced = now;
@@ -48,6 +52,7 @@ impl Typing {
                 }
                 let typist = Typist {
                     name: Arc::clone(&user.name),
+                    socket,
                     end,
                     announced: now,
                 };
@@ -72,15 +77,17 @@ impl Typing {
         self.ends.first().map(|(end, _)| *end)
     }
 
-    /// A user who has not typed for a while and so has stopped; call it until there is none.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<User> {
+    /// A user who has not typed for a while and so has stopped, and where; call it until there is
+    /// none.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<(User, SocketId)> {
         self.ends.first().filter(|(end, _)| *end <= now)?;
         let (_, user_id) = self.ends.pop_first()?;
         let typist = self.users.remove(&user_id)?;
-        Some(User {
+        let user = User {
             user_id,
             name: typist.name,
-        })
+        };
+        Some((user, typist.socket))
     }
 }
 
@@ -100,37 +107,40 @@ mod tests {
     #[test]
     fn typing_is_told_once_and_again_after_a_while() {
         let (mut typing, now) = (Typing::default(), Instant::now());
-        assert!(typing.start(now, &user("ann")));
-        assert!(!typing.start(now + REPEAT / 2, &user("ann")));
-        assert!(typing.start(now + REPEAT, &user("ann")));
-        assert!(!typing.start(now + REPEAT, &user("ann")));
-        assert!(typing.start(now, &user("bob")));
+        assert!(typing.start(now, &user("ann"), socket(1)));
+        assert!(!typing.start(now + REPEAT / 2, &user("ann"), socket(1)));
+        assert!(typing.start(now + REPEAT, &user("ann"), socket(1)));
+        assert!(!typing.start(now + REPEAT, &user("ann"), socket(1)));
+        assert!(typing.start(now, &user("bob"), socket(1)));
     }
 
     #[test]
     fn stopping_is_told_once() {
         let (mut typing, now) = (Typing::default(), Instant::now());
         assert!(!typing.stop("ann"));
-        typing.start(now, &user("ann"));
+        typing.start(now, &user("ann"), socket(1));
         assert!(typing.stop("ann"));
         assert!(!typing.stop("ann"));
         assert!(typing.is_empty());
         assert_eq!(typing.poll_timeout(), None);
-        assert!(typing.start(now, &user("ann")));
+        assert!(typing.start(now, &user("ann"), socket(1)));
     }
 
     #[test]
     fn typing_ends_by_itself_after_its_last_sign() {
         let (mut typing, now) = (Typing::default(), Instant::now());
-        typing.start(now, &user("ann"));
-        typing.start(now + EXPIRY / 2, &user("ann"));
-        typing.start(now, &user("bob"));
+        typing.start(now, &user("ann"), socket(1));
+        typing.start(now + EXPIRY / 2, &user("ann"), socket(2));
+        typing.start(now, &user("bob"), socket(1));
         assert_eq!(typing.poll_timeout(), Some(now + EXPIRY));
-        assert_eq!(typing.handle_timeout(now + EXPIRY), Some(user("bob")));
+        assert_eq!(
+            typing.handle_timeout(now + EXPIRY),
+            Some((user("bob"), socket(1)))
+        );
         assert_eq!(typing.handle_timeout(now + EXPIRY), None);
         assert_eq!(
             typing.handle_timeout(now + EXPIRY / 2 + EXPIRY),
-            Some(user("ann"))
+            Some((user("ann"), socket(2)))
         );
         assert!(typing.is_empty());
         assert_eq!(typing.poll_timeout(), None);
@@ -140,12 +150,16 @@ mod tests {
     fn typists_beyond_the_limit_are_not_shown() {
         let (mut typing, now) = (Typing::default(), Instant::now());
         for n in 0..MAX_TYPISTS {
-            assert!(typing.start(now, &user(&n.to_string())));
+            assert!(typing.start(now, &user(&n.to_string()), socket(1)));
         }
-        assert!(!typing.start(now, &user("one more")));
+        assert!(!typing.start(now, &user("one more"), socket(1)));
         assert!(!typing.stop("one more"));
         assert!(typing.stop("0"));
-        assert!(typing.start(now, &user("one more")));
+        assert!(typing.start(now, &user("one more"), socket(1)));
+    }
+
+    fn socket(n: u32) -> SocketId {
+        SocketId::parse(&format!("{n:020}")).unwrap()
     }
 
     fn user(id: &str) -> User {

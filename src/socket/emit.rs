@@ -1,6 +1,11 @@
 //! Sending: what, to whom, and what became of it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use roomcast_protocol::{
     Frame,
@@ -226,6 +231,16 @@ impl<'a> Broadcast<'a> {
     /// Lets the event be lost to a client that is too slow for it, or between two polls.
     pub fn volatile(mut self) -> Self {
         self.flags.mode = Mode::Volatile;
+        self
+    }
+
+    /// As [`volatile`](Self::volatile), and of what waits for a client's next poll only the newest
+    /// with this key is kept.
+    #[cfg(feature = "server")]
+    pub(crate) fn latest(mut self, key: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        self.flags.mode = Mode::Latest(hasher.finish());
         self
     }
 

@@ -88,6 +88,15 @@ impl Store {
         Ok((Self(backend), commits))
     }
 
+    /// Whether a store could be opened with this configuration, without touching it.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable.
+    pub fn check(config: &config::Store) -> Result<(), OpenError> {
+        Location::parse(&config.url).map(|_| ())
+    }
+
     /// Stores a message and waits until it is emitted.
     ///
     /// The message is on its way when the future is first polled: dropping it later only forgoes the

@@ -380,7 +380,13 @@ fn a18_a_long_or_malformed_url_is_answered() {
     attack(|server| {
         let answer = server.get(&format!("{OPEN}&x={}", "a".repeat(100_000)));
         assert!(matches!(answer.status, 400 | 414 | 431), "{answer:?}");
-        for query in ["&a=b".repeat(5000), "&%=%zz&%e".to_owned()] {
+        // A query is kept as long as its session, so it has a limit of its own.
+        let answer = server.get(&format!("{OPEN}{}", "&a=b".repeat(5000)));
+        assert_eq!(
+            answer.parts(),
+            (400, "{\"code\":3,\"message\":\"Bad request\"}")
+        );
+        for query in ["&a=b".repeat(500), "&%=%zz&%e".to_owned()] {
             let answer = server.get(&format!("{OPEN}{query}"));
             assert!(answer.body.starts_with("0{"), "{answer:?}");
             let sid = crate::support::http::sid_of(&answer.body);
