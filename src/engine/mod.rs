@@ -9,6 +9,7 @@ pub(crate) mod cors;
 mod driver;
 mod ending;
 mod flusher;
+mod frames;
 mod handshake;
 mod http;
 mod listener;

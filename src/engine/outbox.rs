@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use super::{
     control::Control,
     flusher::{Batch, Flusher},
+    frames::Frames,
     outgoing::Outgoing,
 };
 use crate::metrics::{Counter, Metrics};
@@ -35,7 +36,7 @@ struct Inner {
 
 /// What is guarded by the mutex of an [`Outbox`].
 pub(super) struct Queue {
-    frames: VecDeque<Frame>,
+    frames: Frames,
     /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
     offset: usize,
     /// Bytes of all frames, the first one whole.
@@ -111,8 +112,6 @@ const MAX_BATCHES: usize = 4;
 const MAX_CONTROL: usize = 64;
 /// Frames that may wait for a poll to be replaced by newer ones.
 const MAX_LATEST: usize = 256;
-/// An empty queue keeps this much room, so that a broadcast need not allocate.
-const KEPT_FRAMES: usize = 4;
 
 impl Outbox {
     pub(super) fn new(
@@ -128,7 +127,7 @@ impl Outbox {
             flusher,
             metrics,
             queue: Mutex::new(Queue {
-                frames: VecDeque::new(),
+                frames: Frames::default(),
                 offset: 0,
                 bytes: 0,
                 pong: None,
@@ -326,7 +325,7 @@ impl Outbox {
                 }
                 Err(_) => {
                     queue.closed.get_or_insert(CloseReason::TransportClose);
-                    queue.frames.clear();
+                    queue.frames.clear(false);
                     queue.bytes = 0;
                     queue.offset = 0;
                     Wake::driver(queue.waker.take()).call();
@@ -383,7 +382,6 @@ impl Outbox {
                 taken.push(frame);
             }
         }
-        queue.give_back_capacity();
         taken
     }
 }
@@ -527,14 +525,14 @@ impl Queue {
 
     /// Forgets what is queued, but for the rest of a frame that has left in part.
     pub(super) fn clear_unsent(&mut self) {
-        self.frames.truncate(usize::from(self.offset > 0));
+        self.frames.clear(self.offset > 0);
         self.bytes = self.frames.iter().map(Frame::len).sum();
         self.pong = None;
     }
 
     /// Forgets what is queued.
     pub(super) fn clear(&mut self) {
-        self.frames = VecDeque::new();
+        self.frames.clear(false);
         self.latest = Vec::new();
         self.bytes = 0;
         self.offset = 0;
@@ -549,26 +547,10 @@ impl Queue {
         }
     }
 
-    fn put_back(&mut self, mut batch: Outgoing) {
+    fn put_back(&mut self, batch: Outgoing) {
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
-        if batch.frames.is_empty() {
-            if self.frames.capacity() == 0 && batch.frames.capacity() <= KEPT_FRAMES {
-                self.frames = batch.frames;
-            }
-        } else if self.frames.is_empty() {
-            self.frames = batch.frames;
-        } else {
-            batch.frames.append(&mut self.frames);
-            self.frames = batch.frames;
-        }
-        self.give_back_capacity();
-    }
-
-    fn give_back_capacity(&mut self) {
-        if self.frames.is_empty() && self.frames.capacity() > KEPT_FRAMES {
-            self.frames = VecDeque::new();
-        }
+        self.frames.prepend(batch.frames);
     }
 }
 

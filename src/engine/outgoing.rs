@@ -5,18 +5,17 @@
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
     io::{self, IoSlice},
 };
 
-use roomcast_protocol::Frame;
 use tokio::net::TcpStream;
 
+use super::frames::Frames;
 use crate::metrics::{Counter, Metrics};
 
 /// Frames taken out of a queue to be written.
 pub(super) struct Outgoing {
-    pub(super) frames: VecDeque<Frame>,
+    pub(super) frames: Frames,
     pub(super) offset: usize,
     /// Bytes of frames that are written whole.
     pub(super) written: usize,
@@ -50,7 +49,7 @@ impl Outgoing {
         CORK_BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             let mut offset = self.offset;
-            for frame in &self.frames {
+            for frame in self.frames.iter() {
                 let bytes = frame.websocket().get(offset..).unwrap_or_default();
                 if buffer.len() + bytes.len() > CORK && !buffer.is_empty() {
                     break;
@@ -65,7 +64,7 @@ impl Outgoing {
     fn write_vectored(&self, stream: &TcpStream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); 32];
         let mut offset = self.offset;
-        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+        for (slice, frame) in slices.iter_mut().zip(self.frames.iter()) {
             *slice = IoSlice::new(frame.websocket().get(offset..).unwrap_or_default());
             offset = 0;
         }
