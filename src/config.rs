@@ -183,6 +183,30 @@ impl Settings {
         })
     }
 
+    /// Whether the values make sense that no type can judge.
+    ///
+    /// # Errors
+    ///
+    /// Which one does not, and why.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let sizes = [
+            (self.store.queue, "store.queue is zero"),
+            (self.store.group, "store.group is zero"),
+            (self.store.readers, "store.readers is zero"),
+            (self.store.waiting_reads, "store.waiting_reads is zero"),
+            (self.chat.content_chars, "chat.content_chars is zero"),
+            (self.chat.page, "chat.page is zero"),
+            (self.chat.page_default, "chat.page_default is zero"),
+        ];
+        if let Some((_, fault)) = sizes.into_iter().find(|(size, _)| *size == 0) {
+            return Err(fault);
+        }
+        if self.chat.page_default > self.chat.page {
+            return Err("chat.page_default is larger than chat.page");
+        }
+        Ok(())
+    }
+
     /// The same with what follows from other values filled in.
     #[must_use]
     pub fn in_force(&self) -> Self {

@@ -16,6 +16,8 @@ use crate::{
 /// Why the server did not start, or stopped.
 #[derive(Debug)]
 pub(crate) enum RunError {
+    /// A value of the configuration makes no sense.
+    Settings(&'static str),
     /// The store cannot be opened.
     Open(OpenError),
     /// The store cannot be prepared.
@@ -32,6 +34,7 @@ pub(crate) enum RunError {
 ///
 /// If it cannot start.
 pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
+    check(settings)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let profile = settings.profile();
@@ -88,6 +91,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
 ///
 /// What [`run`] would answer.
 pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
+    settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
     let io = Io::builder().config(engine_config(settings)).build();
     io.map(|_| ())
@@ -121,6 +125,7 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Settings(fault) => f.write_str(fault),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Server(_) => f.write_str("cannot start the server"),
@@ -132,6 +137,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Settings(_) => None,
             Self::Open(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::Server(error) => Some(error),

@@ -455,6 +455,18 @@ mod tests {
     }
 
     #[test]
+    fn values_that_make_no_sense_are_told_by_name() {
+        let settings = from_env(&[("ROOMCAST_CHAT__PAGE", "0")]).unwrap().settings;
+        assert_eq!(settings.check(), Err("chat.page is zero"));
+        let settings = from_env(&[("ROOMCAST_CHAT__PAGE", "20")]).unwrap().settings;
+        assert_eq!(
+            settings.check(),
+            Err("chat.page_default is larger than chat.page")
+        );
+        assert_eq!(Settings::default().check(), Ok(()));
+    }
+
+    #[test]
     fn every_section_is_known() {
         let table = Table::try_from(Settings::default().in_force()).unwrap();
         assert!(table.keys().map(String::as_str).eq(SECTIONS));
