@@ -8,6 +8,8 @@ use super::{
 };
 use crate::support::{DEADLINE, PARKED, Polling, RawClient, Response, TestServer};
 
+/// Only pages of one other site may come in.
+const ORIGINS: &str = r#"{"cors":{"origins":["http://good.example"],"enforce":true}}"#;
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 
 /// `{"code":n,"message":…}` with status 400.
@@ -137,6 +139,59 @@ fn a6_an_impossible_origin_is_refused() {
         assert_eq!(get(b"http://a\x01b").status, 400);
         assert_code(&get(b"http://a\xffb"), 3);
         assert_code(&get(b"http://a.example\r\nOrigin: http://b.example"), 3);
+    });
+}
+
+#[test]
+fn a3_a_preflight_is_answered_by_the_origin_rule() {
+    attack_with(ORIGINS, |server| {
+        for (origin, allowed) in [
+            ("http://good.example", true),
+            ("http://evil.example", false),
+        ] {
+            let mut client = server.connect();
+            client.send(format!(
+                "OPTIONS {OPEN} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\
+                 Access-Control-Request-Method: POST\r\n\r\n"
+            ));
+            let answer = client.response();
+            assert_eq!(answer.status, 204);
+            let named = answer.header("access-control-allow-origin");
+            assert_eq!(named, allowed.then_some(origin));
+        }
+    });
+}
+
+#[test]
+fn a6_a_foreign_origin_is_refused_where_origins_are_enforced() {
+    attack_with(ORIGINS, |server| {
+        let session = joined(server);
+        let foreign = [
+            "http://evil.example",
+            "null",
+            "http://good.example.evil.example",
+            "http://good.example:81",
+            "https://good.example",
+            "good.example",
+            "http://localhost.evil.example",
+        ];
+        for target in [OPEN, &session.target] {
+            for origin in foreign {
+                let mut client = server.connect();
+                client.send(format!(
+                    "GET {target} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"
+                ));
+                let answer = client.response();
+                assert_eq!(
+                    answer.parts(),
+                    (403, r#"{"code":4,"message":"Forbidden"}"#),
+                    "{origin}"
+                );
+                assert_eq!(answer.header("access-control-allow-origin"), None);
+            }
+        }
+        assert_polling_alive(&session);
+        session.leave();
     });
 }
 

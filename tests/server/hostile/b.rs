@@ -117,6 +117,23 @@ fn b3_a_refused_upgrade_is_answered_in_plain_text() {
 }
 
 #[test]
+fn b3_a_foreign_page_gets_no_websocket() {
+    let config = r#"{"cors":{"origins":["http://good.example"],"enforce":true}}"#;
+    attack_with(config, |server| {
+        let line = format!("GET {WEBSOCKET} HTTP/1.1");
+        for origin in ["http://evil.example", "null", "https://good.example"] {
+            let headers = headers_but("", "") + "\r\nOrigin: " + origin;
+            let answer = handshake(server, &line, &headers);
+            assert_eq!(answer.parts(), (403, "Forbidden"), "{origin}");
+        }
+        for origin in ["http://good.example", "http://localhost"] {
+            let headers = headers_but("", "") + "\r\nOrigin: " + origin;
+            assert_eq!(handshake(server, &line, &headers).status, 101, "{origin}");
+        }
+    });
+}
+
+#[test]
 fn b4_a_malformed_handshake_is_refused() {
     attack(|server| {
         let get = format!("GET {WEBSOCKET} HTTP/1.1");

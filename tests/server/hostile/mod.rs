@@ -4,9 +4,8 @@
 //! Whatever a row sends, the same invariants hold afterwards: the process runs, nothing panicked,
 //! other connections were served all the time, and every gauge is back where it was.
 //!
-//! Not here yet, because what they need is not: the preflight and foreign origins of A3, A6 and B3
-//! (origin rules), admission and quotas of A15, A25, B9 and C13 (rate and connection limits),
-//! B14 (TLS), D12 (compression).
+//! Not here yet, because what they need is not: admission and quotas of A15, A25, B9 and C13 (rate
+//! and connection limits), the authenticator of B3, B14 (TLS), D12 (compression).
 
 mod a;
 mod b;

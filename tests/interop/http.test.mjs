@@ -1,0 +1,81 @@
+// The HTTP side as browsers and proxies see it: headers, limits, cross-origin rules.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startExample } from "./support.mjs";
+
+let server;
+before(async () => (server = await startExample("interop")));
+after(() => server.stop());
+
+const ALLOWED = { origin: "http://allowed.example" };
+const url = (query) => `${server.url}/socket.io/?EIO=4&transport=polling${query ?? ""}`;
+
+/** A polling session that has joined `/`. */
+async function open() {
+  const body = await (await fetch(url())).text();
+  const target = url(`&sid=${JSON.parse(body.slice(1)).sid}`);
+  assert.equal(await (await fetch(target, { method: "POST", body: "40" })).text(), "ok");
+  assert.match(await (await fetch(target)).text(), /^40\{"sid":"[\w-]{20}"\}$/);
+  return target;
+}
+
+test("answers say what they are and are not kept", async () => {
+  const target = await open();
+  const posted = await fetch(target, { method: "POST", body: '42["echo","Ä"]' });
+  assert.equal(posted.status, 200);
+  assert.match(posted.headers.get("content-type"), /^text\//);
+  assert.equal(await posted.text(), "ok");
+  const polled = await fetch(target);
+  assert.equal(polled.status, 200);
+  assert.equal(polled.headers.get("content-type"), "text/plain; charset=UTF-8");
+  assert.equal(polled.headers.get("cache-control"), "no-store");
+  assert.equal(await polled.text(), '42["echo","Ä"]');
+  assert.equal((await fetch(target, { method: "POST", body: "1" })).status, 200);
+});
+
+test("a body over the limit is refused, one at the limit is not", async () => {
+  const target = await open();
+  const body = `42["echo","${"x".repeat(1_000_000 - 13)}"]`;
+  assert.equal(body.length, 1_000_000);
+  assert.equal((await fetch(target, { method: "POST", body })).status, 200);
+  assert.equal(await (await fetch(target)).text(), body);
+  const over = await fetch(target, { method: "POST", body: `${body} ` });
+  assert.equal(over.status, 413);
+  const other = await open();
+  assert.equal((await fetch(other, { method: "POST", body: "1" })).status, 200);
+});
+
+test("an allowed origin may read the answer with credentials", async () => {
+  const answer = await fetch(url(), { headers: ALLOWED });
+  assert.equal(answer.status, 200);
+  assert.equal(answer.headers.get("access-control-allow-origin"), ALLOWED.origin);
+  assert.equal(answer.headers.get("access-control-allow-credentials"), "true");
+  assert.match(answer.headers.get("vary"), /origin/i);
+});
+
+test("any other origin may not", async () => {
+  for (const origin of ["http://other.example", "http://allowed.example.evil.example", "null"]) {
+    const answer = await fetch(url(), { headers: { origin } });
+    assert.notEqual(answer.headers.get("access-control-allow-origin"), origin);
+    assert.notEqual(answer.headers.get("access-control-allow-origin"), "*");
+  }
+});
+
+test("a preflight is answered", async () => {
+  const headers = {
+    ...ALLOWED,
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "x-one,content-type",
+  };
+  const answer = await fetch(url(), { method: "OPTIONS", headers });
+  assert.ok([200, 204].includes(answer.status));
+  assert.equal(answer.headers.get("access-control-allow-origin"), ALLOWED.origin);
+  assert.equal(answer.headers.get("access-control-allow-credentials"), "true");
+  assert.match(answer.headers.get("access-control-allow-methods"), /POST/);
+  assert.equal(answer.headers.get("access-control-allow-headers"), "x-one,content-type");
+});
+
+test("everything else is not found", async () => {
+  assert.equal((await fetch(`${server.url}/`)).status, 404);
+  assert.equal((await fetch(`${server.url}/socket.iox/?EIO=4&transport=polling`)).status, 404);
+});
