@@ -201,9 +201,6 @@ impl Settings {
         if let Some((_, fault)) = sizes.into_iter().find(|(size, _)| *size == 0) {
             return Err(fault);
         }
-        if self.chat.page_default > self.chat.page {
-            return Err("chat.page_default is larger than chat.page");
-        }
         Ok(())
     }
 

@@ -94,7 +94,7 @@ mod tests {
     fn texts(frames: &Frames) -> Vec<String> {
         let text = |frame: &Frame| String::from_utf8(frame.polling().to_vec()).unwrap();
         assert_eq!(frames.len(), frames.iter().count());
-        assert_eq!(frames.is_empty(), frames.len() == 0);
+        assert_eq!(frames.is_empty(), frames.iter().next().is_none());
         frames.iter().map(text).collect()
     }
 
