@@ -15,7 +15,8 @@ use roomcast_protocol::{
 use super::{
     Application,
     control::Control,
-    driver::{Driver, Parked, goodbye, payload},
+    driver::{Driver, goodbye},
+    polling::{Parked, payload},
     wire,
 };
 

@@ -15,6 +15,7 @@ mod http;
 mod listener;
 mod outbox;
 mod outgoing;
+mod polling;
 mod raw;
 mod request;
 mod sessions;

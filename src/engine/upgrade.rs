@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 
 use super::{
     Application,
-    driver::{Driver, goodbye, noop, pong},
+    driver::{Driver, goodbye, pong},
     outbox::Sink,
+    polling::noop,
     wire::{Flow, Outcome, Wire},
 };
 use crate::metrics::{Counter, Gauge};

@@ -1,0 +1,210 @@
+//! The polling half of a driver: what requests bring, what they wait for, and what they ask of the
+//! session.
+
+use std::{task::Context, time::Instant};
+
+use bytes::Bytes;
+use roomcast_protocol::{
+    Frame,
+    engine::{self, CloseReason},
+    websocket::CloseCode,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Application,
+    control::{Control, PollAnswer, PostAnswer},
+    driver::{Driver, goodbye},
+    ending::End,
+    wire::{MESSAGES_PER_TURN, Wire},
+};
+use crate::metrics::Counter;
+
+/// A payload that a client has posted.
+pub(super) struct Post {
+    packets: engine::payload::Packets,
+    answer: oneshot::Sender<PostAnswer>,
+}
+
+/// A polling request that waits for packets.
+pub(super) struct Parked {
+    id: u64,
+    answer: oneshot::Sender<PollAnswer>,
+}
+
+impl Parked {
+    pub(super) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
+        Self { id, answer }
+    }
+
+    /// Answers with packets. `false`: the client had given up.
+    #[must_use]
+    pub(super) fn answer(self, payload: Bytes) -> bool {
+        self.answer.send(PollAnswer::Payload(payload)).is_ok()
+    }
+}
+
+impl<A: Application> Driver<A> {
+    pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let was_upgrading = self.candidate.is_some();
+        let (control, is_attaching) = {
+            let mut queue = self.outbox.lock();
+            (std::mem::take(&mut queue.control), queue.is_attaching())
+        };
+        for control in control {
+            self.on_control(control, now);
+        }
+        self.read_posts(cx, now);
+        if !was_upgrading {
+            self.read_candidate(cx, now);
+        }
+        // A poll that comes after the deadline of a pong finds no session.
+        self.look_at_deadlines(now);
+        // Polls come last, and wait for a WebSocket that was there before them.
+        while !is_attaching && let Some(parked) = self.polls.pop_front() {
+            self.on_poll(parked);
+        }
+    }
+
+    fn on_control(&mut self, control: Control, now: Instant) {
+        match control {
+            Control::Poll { id, answer } => self.polls.push_back(Parked::new(id, answer)),
+            Control::PollAborted { id } => {
+                if self.forget_poll(id) {
+                    self.end(CloseReason::TransportError, End::Gone);
+                }
+            }
+            Control::Post { body, answer } => self.posts.push_back(Post {
+                packets: engine::payload::decode(body),
+                answer,
+            }),
+            Control::Attach { stream, unread } => {
+                if self.ending.is_none() && self.session.handle_attach(now) {
+                    let wire = Wire::new(stream, unread, &self.engine.config, now);
+                    self.candidate = Some(Box::new(wire));
+                } else {
+                    goodbye(&stream, CloseCode::NORMAL);
+                }
+            }
+            Control::Close(reason) => self.end(reason, End::Flush(CloseCode::NORMAL)),
+            Control::Abort(reason) => self.end(reason, End::Gone),
+        }
+    }
+
+    /// The client gave up its request. `false`: that one had been answered.
+    pub(super) fn forget_poll(&mut self, id: u64) -> bool {
+        self.polls.retain(|parked| parked.id != id);
+        self.poll.take_if(|parked| parked.id == id).is_some()
+    }
+
+    fn on_poll(&mut self, parked: Parked) {
+        if self.wire.is_some() {
+            let _ = parked.answer.send(PollAnswer::Refused);
+        } else if let Some(ending) = &self.ending {
+            // Dropped otherwise: the session is unknown from now on.
+            if ending.takes_polls() {
+                self.poll = Some(parked);
+            }
+        } else if let Some(first) = self.poll.take() {
+            self.engine.metrics.count(Counter::RejectedOverlap);
+            let _ = parked.answer.send(PollAnswer::Refused);
+            self.poll = Some(first);
+            self.end(CloseReason::TransportError, End::Gone);
+        } else {
+            self.poll = Some(parked);
+            if self.session.is_probed() {
+                self.release_poll();
+            }
+        }
+    }
+
+    /// Reads what clients have posted, at most as much in one turn as from a WebSocket.
+    fn read_posts(&mut self, cx: &Context<'_>, now: Instant) {
+        let mut left = MESSAGES_PER_TURN;
+        while let Some(mut post) = self.posts.pop_front() {
+            let is_readable = self.wire.is_none() && self.ending.is_none();
+            let verdict = if is_readable {
+                self.read_post(&mut post.packets, &mut left, now)
+            } else {
+                Some(PostAnswer::Refused)
+            };
+            let Some(verdict) = verdict else {
+                self.posts.push_front(post);
+                cx.waker().wake_by_ref();
+                return;
+            };
+            self.outbox.lock().end_post();
+            // A client that has gone meanwhile is noticed by its poll.
+            let _ = post.answer.send(verdict);
+        }
+    }
+
+    /// `None`: there is more, but others should have their turn first.
+    fn read_post(
+        &mut self,
+        packets: &mut engine::payload::Packets,
+        left: &mut usize,
+        now: Instant,
+    ) -> Option<PostAnswer> {
+        while *left > 0 {
+            match packets.next() {
+                None => return Some(PostAnswer::Accepted),
+                Some(Ok(packet)) => self.on_packet(packet, now),
+                Some(Err(error)) => {
+                    self.bad_packet(error);
+                    return Some(PostAnswer::Refused);
+                }
+            }
+            if let Some(ending) = &self.ending {
+                return Some(if ending.is_orderly() {
+                    PostAnswer::Accepted
+                } else {
+                    PostAnswer::Refused
+                });
+            }
+            *left -= 1;
+        }
+        None
+    }
+
+    pub(super) fn answer_poll(&mut self) {
+        if self.outbox.lock().is_empty() || self.ending.is_some() {
+            return;
+        }
+        if let Some(parked) = self.poll.take() {
+            let frames = self.outbox.take_for_poll(self.engine.config.max_payload);
+            if !parked.answer(payload(&frames)) {
+                // The packets are lost with it.
+                self.end(CloseReason::TransportError, End::Gone);
+            }
+        }
+    }
+
+    /// Ends the waiting poll although nothing is to be sent.
+    pub(super) fn release_poll(&mut self) {
+        self.answer_poll();
+        if let Some(parked) = self.poll.take() {
+            // One that was given up has lost nothing; `PollAborted` follows.
+            let _ = parked.answer(noop());
+        }
+    }
+}
+
+/// The packets of a polling answer in one payload.
+pub(super) fn payload(frames: &[Frame]) -> Bytes {
+    if let [frame] = frames {
+        return frame.polling();
+    }
+    let mut payload = Vec::with_capacity(frames.iter().map(|frame| frame.len() + 1).sum());
+    for frame in frames {
+        if !payload.is_empty() {
+            payload.push(engine::payload::SEPARATOR);
+        }
+        payload.extend_from_slice(&frame.polling());
+    }
+    payload.into()
+}
+
+pub(super) fn noop() -> Bytes {
+    Bytes::from_static(b"6")
+}
