@@ -236,7 +236,10 @@ impl<'a> Broadcast<'a> {
 
     /// As [`volatile`](Self::volatile), and of what waits for a client's next poll only the newest
     /// with this key is kept.
-    #[cfg(feature = "server")]
+    #[cfg_attr(
+        not(feature = "server"),
+        expect(dead_code, reason = "only the chat uses it so far")
+    )]
     pub(crate) fn latest(mut self, key: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
