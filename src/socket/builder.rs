@@ -240,3 +240,94 @@ fn check(config: &Config) -> Result<(), BuildError> {
 }
 
 const MAX_NAME: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, State};
+
+    fn fault(build: impl FnOnce(&mut Builder)) -> BuildError {
+        let mut io = Io::builder();
+        build(&mut io);
+        io.build().unwrap_err()
+    }
+
+    #[test]
+    fn options_are_checked_when_building() {
+        let zero = Config {
+            max_in_flight: 0,
+            ..Config::default()
+        };
+        let error = Io::builder().config(zero).build().unwrap_err();
+        assert_eq!(error.to_string(), "invalid option: max_in_flight is zero");
+        let path = Config {
+            path: "socket.io".into(),
+            ..Config::default()
+        };
+        let error = Io::builder().config(path).build().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid option: path does not begin with a slash"
+        );
+        assert!(Io::builder().build().is_ok());
+    }
+
+    #[test]
+    fn an_event_has_one_handler_in_a_namespace() {
+        let error = fault(|io| {
+            io.namespace("/a").on("x", async |_: Event| {});
+            io.namespace("a").on_serial("x", async |_: Event| {});
+        });
+        assert_eq!(error, BuildError::DuplicateHandler("x".into()));
+    }
+
+    #[test]
+    fn events_that_clients_cannot_send_have_no_handler() {
+        for name in ["connect", "connection", "connect_error", "newListener"] {
+            let error = fault(|io| {
+                io.namespace("/").on(name, async |_: Event| {});
+            });
+            assert_eq!(error, BuildError::ReservedEvent(name.into()));
+        }
+        let mut io = Io::builder();
+        for _ in 0..2 {
+            io.namespace("/").on("disconnect", async |_: Event| {});
+        }
+        assert!(io.build().is_ok());
+    }
+
+    #[test]
+    fn a_state_that_a_handler_asks_for_must_be_there() {
+        let error = fault(|io| {
+            io.namespaces(|_| true)
+                .on("x", async |_: Event, _: u8, _: State<u16>| {});
+        });
+        assert_eq!(error, BuildError::MissingState("u16"));
+        let mut io = Io::builder().state(7_u16);
+        io.namespace("/")
+            .on_connect(async |_: Event, _: State<u16>| {});
+        assert_eq!(*io.build().unwrap().state::<u16>(), 7);
+    }
+
+    #[test]
+    fn a_namespace_has_a_name_that_can_be_sent() {
+        let error = fault(|io| {
+            io.namespace("/a,b");
+        });
+        assert_eq!(error, BuildError::InvalidNamespace("/a,b".into()));
+    }
+
+    #[test]
+    fn a_server_reaches_nobody_before_it_is_built() {
+        let mut builder = Io::builder();
+        builder.namespace("/");
+        let early = builder.handle();
+        assert_eq!(early.emit("hi", ()).queued, 0);
+        assert_eq!(
+            early.config().max_in_flight,
+            Config::default().max_in_flight
+        );
+        let io = builder.build().unwrap();
+        assert_eq!(io.of("/").count(), early.of("/").count());
+    }
+}

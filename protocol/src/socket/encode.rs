@@ -135,6 +135,12 @@ impl Arguments for Args {
     }
 }
 
+impl Arguments for &Args {
+    fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
+        Args::encode(self, encoder)
+    }
+}
+
 /// Where [`Arguments`] are written.
 pub struct Encoder {
     builder: Builder,
