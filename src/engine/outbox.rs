@@ -172,6 +172,15 @@ impl Outbox {
         push
     }
 
+    /// Fetches the memory that a push needs. The value means nothing.
+    #[inline]
+    pub(crate) fn touch(&self) -> usize {
+        Arc::strong_count(&self.0)
+            ^ usize::from(self.0.queue.is_locked())
+            ^ self.0.budget
+            ^ Arc::as_ptr(&self.0.flusher).addr()
+    }
+
     /// Queues a frame that goes to many; the batch wakes each flusher once.
     pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
         let mut queue = self.0.queue.lock();
