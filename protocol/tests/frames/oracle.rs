@@ -1,175 +1,32 @@
 //! Against tungstenite: the same bytes give the same messages, or both refuse.
-//!
-//! Known differences, all intended:
-//!
-//! - We refuse a length that is not in its shortest form, and every control frame whose length is not in
-//!   one byte; tungstenite reads both if the length itself is allowed.
-//! - We limit the number of fragments; tungstenite does not.
-//! - We refuse as soon as a byte is wrong; tungstenite when the frame is complete. So where we refuse,
-//!   tungstenite is given zeros until it has its frame.
-//! - We refuse a close code that must not be sent; tungstenite reports code 1002 in its place. It takes
-//!   1014 for such a code, which was registered later ("bad gateway").
-//! - Where a frame breaks several rules the code to close with may differ. We give 1002 for a length of
-//!   more than 63 bits, tungstenite finds it too big.
 
-use std::io::{self, Cursor, Read, Write};
+use std::io::Cursor;
 
 use proptest::{prelude::*, sample::Index};
-use roomcast_protocol::websocket::{
-    Decoder, Event, FrameError, Limits, Opcode, Role, encode_frame,
+use roomcast_protocol::websocket::{Opcode, Role, encode_frame};
+use tungstenite::{Message, WebSocket, protocol::Role as TheirRole};
+
+use crate::{
+    both::{Seen, compare, ours},
+    support::KEY,
 };
-use tungstenite::{
-    Error, Message, WebSocket,
-    protocol::{Role as TheirRole, WebSocketConfig, frame::coding::CloseCode},
-};
-
-use crate::support::KEY;
-
-/// A message in common terms.
-#[derive(Clone, Debug, PartialEq)]
-enum Seen {
-    Text(Vec<u8>),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong(Vec<u8>),
-    Close(Option<(u16, String)>),
-}
-
-#[derive(Debug, PartialEq)]
-enum End {
-    /// The input was read and more may come, or the peer has closed.
-    Fine,
-    Refused(u16),
-}
 
 const MAX: usize = 70_000;
 
-fn ours(role: Role, input: &[u8], pieces: &[Index]) -> (Vec<Seen>, Option<FrameError>) {
-    let limits = Limits {
-        max_message: MAX,
-        ..Limits::default()
-    };
-    let mut decoder = Decoder::new(role, limits);
+/// However the input is cut it means the same, and tungstenite agrees.
+fn read_alike(role: Role, input: &[u8], pieces: &[Index]) {
     let mut cuts: Vec<_> = pieces
         .iter()
         .map(|cut| cut.index(input.len() + 1))
         .collect();
     cuts.sort_unstable();
-    let mut seen = Vec::new();
-    let mut start = 0;
-    for end in cuts.into_iter().chain([input.len()]) {
-        let mut segment = input.get(start..end).unwrap_or_default();
-        start = end;
-        loop {
-            match decoder.decode(&mut segment) {
-                Ok(Some(event)) => seen.push(match event {
-                    Event::Text(data) => Seen::Text(data.into()),
-                    Event::Binary(data) => Seen::Binary(data.into()),
-                    Event::Ping(data) => Seen::Ping(data.to_vec()),
-                    Event::Pong(data) => Seen::Pong(data.to_vec()),
-                    Event::Close(close) => Seen::Close(
-                        close.map(|close| (close.code.as_u16(), String::from(close.reason))),
-                    ),
-                }),
-                Ok(None) => break,
-                Err(error) => return (seen, Some(error)),
-            }
-        }
-    }
-    (seen, None)
-}
-
-/// A connection that gives the input, then ends, and forgets what is written.
-struct Wire(Cursor<Vec<u8>>);
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn theirs(role: Role, input: Vec<u8>) -> (Vec<Seen>, End) {
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MAX))
-        .max_frame_size(Some(MAX));
-    let role = match role {
-        Role::Server => TheirRole::Server,
-        Role::Client => TheirRole::Client,
-    };
-    let mut socket = WebSocket::from_raw_socket(Wire(Cursor::new(input)), role, Some(config));
-    let mut seen = Vec::new();
-    loop {
-        match socket.read() {
-            Ok(Message::Text(text)) => seen.push(Seen::Text(text.as_bytes().to_vec())),
-            Ok(Message::Binary(data)) => seen.push(Seen::Binary(data.into())),
-            Ok(Message::Ping(data)) => seen.push(Seen::Ping(data.into())),
-            Ok(Message::Pong(data)) => seen.push(Seen::Pong(data.into())),
-            Ok(Message::Close(Some(close)))
-                if close.code == CloseCode::Protocol
-                    && close.reason.as_str() == "Protocol violation" =>
-            {
-                return (seen, End::Refused(1002));
-            }
-            Ok(Message::Close(close)) => {
-                let close = close.map(|close| (close.code.into(), close.reason.to_string()));
-                seen.push(Seen::Close(close));
-                return (seen, End::Fine);
-            }
-            Ok(Message::Frame(frame)) => unreachable!("{frame:?}"),
-            Err(Error::Protocol(
-                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-            )) => return (seen, End::Fine),
-            Err(Error::Protocol(_)) => return (seen, End::Refused(1002)),
-            Err(Error::Utf8(_)) => return (seen, End::Refused(1007)),
-            Err(Error::Capacity(_)) => return (seen, End::Refused(1009)),
-            Err(other) => panic!("{other:?}"),
-        }
-    }
-}
-
-/// Whether the last thing sent was a close with the code that only we know.
-fn is_bad_gateway(seen: &[Seen]) -> bool {
-    matches!(seen.last(), Some(Seen::Close(Some((1014, _)))))
-}
-
-fn compare(role: Role, input: &[u8], pieces: &[Index]) -> Result<(), TestCaseError> {
-    let (seen, error) = ours(role, input, pieces);
-    let (whole, same) = ours(role, input, &[]);
-    prop_assert_eq!((&seen, error), (&whole, same));
-    let (plain, end) = theirs(role, input.to_vec());
-    match error {
-        None if is_bad_gateway(&seen) => {
-            prop_assert_eq!(
-                seen.split_last().map(|(_, before)| before),
-                Some(&plain[..])
-            );
-            prop_assert_eq!(end, End::Refused(1002));
-        }
-        None => prop_assert_eq!((seen, End::Fine), (plain, end)),
-        Some(
-            FrameError::LengthNotMinimal
-            | FrameError::OversizedControl
-            | FrameError::TooManyFragments,
-        ) => prop_assert!(plain.starts_with(&seen)),
-        Some(_) => {
-            let mut padded = input.to_vec();
-            padded.resize(input.len() + MAX + 14, 0);
-            let (padded, end) = theirs(role, padded);
-            prop_assert_eq!(seen, padded);
-            prop_assert!(matches!(end, End::Refused(_)), "{:?}", end);
-        }
-    }
-    Ok(())
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    let ends = cuts.iter().copied().chain([input.len()]);
+    let segments = starts
+        .zip(ends)
+        .map(|(start, end)| input.get(start..end).unwrap_or_default());
+    assert_eq!(ours(role, segments, MAX), ours(role, [input], MAX));
+    compare(role, input, MAX);
 }
 
 /// A frame with its header spelled out, so that everything in it may be wrong.
@@ -319,8 +176,8 @@ proptest! {
             message.encode(key, &mut input);
         }
         let role = role_of(key.is_some());
-        prop_assert_eq!(ours(role, &input, &pieces).1, None);
-        compare(role, &input, &pieces)?;
+        prop_assert_eq!(ours(role, [&input[..]], MAX).1, None);
+        read_alike(role, &input, &pieces);
     }
 
     #[test]
@@ -340,7 +197,7 @@ proptest! {
                 *changed = byte;
             }
         }
-        compare(role_of(key.is_some()), &input, &pieces)?;
+        read_alike(role_of(key.is_some()), &input, &pieces);
     }
 
     #[test]
@@ -353,7 +210,7 @@ proptest! {
         for frame in &frames {
             frame.encode(&mut input);
         }
-        compare(role_of(masked), &input, &pieces)?;
+        read_alike(role_of(masked), &input, &pieces);
     }
 
     #[test]
@@ -362,7 +219,7 @@ proptest! {
         server: bool,
         pieces in pieces(),
     ) {
-        compare(role_of(server), &input, &pieces)?;
+        read_alike(role_of(server), &input, &pieces);
     }
 
     #[test]
@@ -374,6 +231,6 @@ proptest! {
         }
         let input = socket.get_ref().get_ref();
         let expected = texts.into_iter().map(|text| Seen::Text(text.into_bytes())).collect();
-        prop_assert_eq!(ours(role_of(server), input, &[]), (expected, None));
+        prop_assert_eq!(ours(role_of(server), [&input[..]], MAX), (expected, None));
     }
 }

@@ -1,0 +1,147 @@
+//! The same bytes for our decoder and for tungstenite, and what they make of them in common terms.
+//! Shared with the fuzz target `websocket`.
+//!
+//! Known differences, all intended:
+//!
+//! - We refuse a length that is not in its shortest form, and every control frame whose length is not in
+//!   one byte; tungstenite reads both if the length itself is allowed.
+//! - We limit the number of fragments; tungstenite does not.
+//! - We refuse as soon as a byte is wrong; tungstenite when the frame is complete. So where we refuse,
+//!   tungstenite is given zeros until it has its frame.
+//! - We refuse a close code that must not be sent; tungstenite reports code 1002 in its place. It takes
+//!   1014 for such a code, which was registered later ("bad gateway").
+//! - Where a frame breaks several rules the code to close with may differ. We give 1002 for a length of
+//!   more than 63 bits, tungstenite finds it too big.
+
+use std::io::{self, Cursor, Read, Write};
+
+use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
+use tungstenite::{
+    Error, Message, WebSocket,
+    error::ProtocolError,
+    protocol::{Role as TheirRole, WebSocketConfig, frame::coding::CloseCode},
+};
+
+/// A message in common terms.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Seen {
+    Text(Vec<u8>),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<(u16, String)>),
+}
+
+/// Reads `input` both ways and fails where the two disagree. Messages are at most `max` bytes.
+pub(crate) fn compare(role: Role, input: &[u8], max: usize) {
+    let (seen, error) = ours(role, [input], max);
+    let (plain, refused) = theirs(role, input.to_vec(), max);
+    match error {
+        None if matches!(seen.last(), Some(Seen::Close(Some((1014, _))))) => {
+            let before = seen.split_last().map(|(_, before)| before);
+            assert_eq!((before, refused), (Some(&plain[..]), true));
+        }
+        None => assert_eq!((seen, false), (plain, refused)),
+        Some(
+            FrameError::LengthNotMinimal
+            | FrameError::OversizedControl
+            | FrameError::TooManyFragments,
+        ) => assert!(plain.starts_with(&seen)),
+        Some(_) => {
+            let mut padded = input.to_vec();
+            padded.resize(input.len() + max + 14, 0);
+            assert_eq!(theirs(role, padded, max), (seen, true));
+        }
+    }
+}
+
+/// What we see in `segments`, one after the other, and the fault that ended it.
+pub(crate) fn ours<'a>(
+    role: Role,
+    segments: impl IntoIterator<Item = &'a [u8]>,
+    max: usize,
+) -> (Vec<Seen>, Option<FrameError>) {
+    let limits = Limits {
+        max_message: max,
+        ..Limits::default()
+    };
+    let mut decoder = Decoder::new(role, limits);
+    let mut seen = Vec::new();
+    for mut segment in segments {
+        loop {
+            match decoder.decode(&mut segment) {
+                Ok(Some(event)) => seen.push(match event {
+                    Event::Text(data) => Seen::Text(data.into()),
+                    Event::Binary(data) => Seen::Binary(data.into()),
+                    Event::Ping(data) => Seen::Ping(data.to_vec()),
+                    Event::Pong(data) => Seen::Pong(data.to_vec()),
+                    Event::Close(close) => {
+                        Seen::Close(close.map(|close| (close.code.as_u16(), close.reason.into())))
+                    }
+                }),
+                Ok(None) => break,
+                Err(error) => return (seen, Some(error)),
+            }
+        }
+        assert!(segment.is_empty(), "all input is consumed");
+    }
+    (seen, None)
+}
+
+/// A connection that gives its input, then ends, and forgets what is written.
+struct Wire(Cursor<Vec<u8>>);
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What tungstenite saw, and whether it refused what followed.
+fn theirs(role: Role, input: Vec<u8>, max: usize) -> (Vec<Seen>, bool) {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(max))
+        .max_frame_size(Some(max))
+        .read_buffer_size(max.min(128 * 1024));
+    let role = match role {
+        Role::Server => TheirRole::Server,
+        Role::Client => TheirRole::Client,
+    };
+    let mut socket = WebSocket::from_raw_socket(Wire(Cursor::new(input)), role, Some(config));
+    let mut seen = Vec::new();
+    loop {
+        seen.push(match socket.read() {
+            Ok(Message::Text(text)) => Seen::Text(text.as_bytes().to_vec()),
+            Ok(Message::Binary(data)) => Seen::Binary(data.into()),
+            Ok(Message::Ping(data)) => Seen::Ping(data.into()),
+            Ok(Message::Pong(data)) => Seen::Pong(data.into()),
+            Ok(Message::Close(close)) => {
+                let refused = close.as_ref().is_some_and(|close| {
+                    close.code == CloseCode::Protocol
+                        && close.reason.as_str() == "Protocol violation"
+                });
+                if !refused {
+                    let close = close.map(|close| (close.code.into(), close.reason.to_string()));
+                    seen.push(Seen::Close(close));
+                }
+                return (seen, refused);
+            }
+            Ok(Message::Frame(frame)) => unreachable!("{frame:?}"),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                return (seen, false);
+            }
+            Err(Error::Protocol(_) | Error::Utf8(_) | Error::Capacity(_)) => return (seen, true),
+            Err(other) => panic!("{other:?}"),
+        });
+    }
+}
