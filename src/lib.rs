@@ -23,10 +23,10 @@ pub use roomcast_protocol::{
     socket::{Args, Argument, ArgumentError, Arguments, EncodeError},
 };
 pub use socket::{
-    Ack, AckError, AckFuture, Acks, Answer, Broadcast, BuildError, Builder, Connect, Direct,
-    DisconnectReason, EmitError, Emitted, Error, Event, Failure, Handler, IntoAck, IntoRooms, Io,
-    JoinError, Namespace, NamespaceBuilder, NoAck, Parameter, Refusal, Reply, Room, RoomName,
-    Server, Socket, SocketId, State,
+    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder, Connect,
+    Direct, DisconnectReason, EmitError, Emitted, Error, Event, Failure, Handler, IntoAck,
+    IntoRooms, Io, JoinError, Namespace, NamespaceBuilder, NoAck, Parameter, Refusal, Reply, Room,
+    RoomName, Server, Socket, SocketId, State,
 };
 
 /// Entry points of fuzz targets and benches; not part of the API.

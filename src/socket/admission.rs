@@ -57,7 +57,7 @@ async fn decide(handlers: Arc<Handlers>, connect: Connect) -> Decision {
     let asking = async {
         let mut connect = connect;
         if let Some(authenticate) = &handlers.authenticate {
-            let principal = authenticate(connect.clone()).await?;
+            let principal = authenticate.authenticate(connect.clone()).await?;
             connect = connect.with_principal(Arc::new(principal));
         }
         for gate in &handlers.gates {

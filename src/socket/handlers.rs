@@ -1,13 +1,13 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use super::{
+    authenticate::{Authenticate, Authenticator},
     builder::BuildError,
     connect::Connect,
     handler::{BoxHandler, Erased, Handler, StateKind, erase},
     refusal::Refusal,
     running::Failure,
 };
-use crate::auth::Principal;
 
 /// What a namespace does: who may come in, and what happens to events.
 ///
@@ -30,7 +30,7 @@ pub(crate) struct Handlers {
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
     pub(crate) on_error: Option<ErrorHook>,
-    pub(crate) authenticate: Option<Authenticate>,
+    pub(crate) authenticate: Option<Authenticator>,
     pub(crate) gates: Vec<Gate>,
 }
 
@@ -42,7 +42,6 @@ pub(crate) struct Registered {
 }
 
 pub(crate) type ErrorHook = Box<dyn Fn(&Failure<'_>) + Send + Sync>;
-pub(crate) type Authenticate = Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>;
 pub(crate) type Gate = Box<dyn Fn(Connect) -> Admission<()> + Send + Sync>;
 pub(crate) type Admission<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
 
@@ -112,7 +111,11 @@ impl NamespaceBuilder {
     }
 
     /// Finds out who a client is, before all gates. Everything later sees the
-    /// [`Principal`]. Without it everybody is [`Principal::anonymous`].
+    /// [`Principal`](crate::auth::Principal). Without it everybody is
+    /// [`Principal::anonymous`](crate::auth::Principal::anonymous).
+    ///
+    /// A closure asks again when a client recovers its session; what implements [`Authenticate`]
+    /// may decide that by itself.
     ///
     /// ```
     /// use roomcast::{Connect, Io, Refusal, auth::Principal};
@@ -128,17 +131,9 @@ impl NamespaceBuilder {
     ///     _ => Err(Refusal::new("E_AUTH", "not authorized")),
     /// });
     /// ```
-    pub fn authenticate<F, R, E>(&mut self, authenticate: F) -> &mut Self
-    where
-        F: Fn(Connect) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<Principal, E>> + Send + 'static,
-        E: Into<Refusal>,
-    {
-        let authenticate: Authenticate = Box::new(move |connect| {
-            let deciding = authenticate(connect);
-            Box::pin(async move { deciding.await.map_err(Into::into) })
-        });
-        if self.handlers.authenticate.replace(authenticate).is_some() {
+    pub fn authenticate(&mut self, authenticate: impl Authenticate) -> &mut Self {
+        let authenticator = Authenticator::new(authenticate);
+        if self.handlers.authenticate.replace(authenticator).is_some() {
             self.fail(BuildError::DuplicateHandler("authenticate".into()));
         }
         self

@@ -6,6 +6,7 @@
 mod ack;
 mod acks;
 mod admission;
+mod authenticate;
 mod builder;
 mod connect;
 mod connection;
@@ -30,6 +31,7 @@ mod state;
 
 pub use ack::{AckError, AckFuture};
 pub use acks::Acks;
+pub use authenticate::Authenticate;
 pub use builder::{BuildError, Builder};
 pub use connect::Connect;
 pub use emit::{Broadcast, Direct, EmitError, Emitted};

@@ -1,0 +1,119 @@
+//! Finding out who a client is: when it comes, and again when it comes back.
+
+use std::{fmt, sync::Arc};
+
+use super::{connect::Connect, handlers::Admission, refusal::Refusal};
+use crate::auth::Principal;
+
+/// Finds out who a client is.
+///
+/// Every async function of a [`Connect`] does, so that
+/// [`authenticate`](crate::NamespaceBuilder::authenticate) takes a closure as well. What has keys,
+/// sessions or a list of the revoked implements it:
+///
+/// ```
+/// use std::{collections::HashSet, sync::Arc};
+/// use roomcast::{Authenticate, Connect, Io, Refusal, auth::Principal};
+///
+/// struct Names {
+///     banned: HashSet<String>,
+/// }
+///
+/// impl Authenticate for Names {
+///     async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+///         let name: String = connect.auth().map_err(|_| Refusal::new("E_AUTH", "who are you?"))?;
+///         self.recover(connect, Arc::new(Principal::new(name))).await
+///     }
+///
+///     async fn recover(&self, _: Connect, previous: Arc<Principal>) -> Result<Principal, Refusal> {
+///         if self.banned.contains(&previous.subject) {
+///             return Err(Refusal::new("E_AUTH", "banned"));
+///         }
+///         Ok(Principal::clone(&previous))
+///     }
+/// }
+///
+/// let mut io = Io::builder();
+/// io.namespace("/").authenticate(Names { banned: HashSet::new() });
+/// # io.build().unwrap();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot find out who a client is",
+    note = "implement `Authenticate`, or pass an `async fn(Connect) -> Result<Principal, E>`",
+    note = "its error converts into `Refusal`, and its future is `Send`"
+)]
+pub trait Authenticate: Send + Sync + 'static {
+    /// Finds out who asks to be let in. An error is the client's `connect_error`.
+    fn authenticate(
+        &self,
+        connect: Connect,
+    ) -> impl Future<Output = Result<Principal, Refusal>> + Send;
+
+    /// Decides whether a client may go on with the session of `previous`, whom it was before its
+    /// connection broke.
+    ///
+    /// An error refuses the client as [`authenticate`](Self::authenticate) does. The returned
+    /// principal replaces the previous one; if it is another user the client starts afresh and
+    /// gets nothing of the old session. The default asks for the credentials again.
+    fn recover(
+        &self,
+        connect: Connect,
+        previous: Arc<Principal>,
+    ) -> impl Future<Output = Result<Principal, Refusal>> + Send {
+        drop(previous);
+        self.authenticate(connect)
+    }
+}
+
+impl<F, R, E> Authenticate for F
+where
+    F: Fn(Connect) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Principal, E>> + Send,
+    E: Into<Refusal>,
+{
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        self(connect).await.map_err(Into::into)
+    }
+}
+
+/// An [`Authenticate`] without its type.
+pub(crate) struct Authenticator {
+    first: Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>,
+    again: Box<dyn Fn(Connect, Arc<Principal>) -> Admission<Principal> + Send + Sync>,
+}
+
+impl Authenticator {
+    pub(crate) fn new(authenticate: impl Authenticate) -> Self {
+        let first = Arc::new(authenticate);
+        let again = Arc::clone(&first);
+        Self {
+            first: Box::new(move |connect| {
+                let authenticate = Arc::clone(&first);
+                Box::pin(async move { authenticate.authenticate(connect).await })
+            }),
+            again: Box::new(move |connect, previous| {
+                let authenticate = Arc::clone(&again);
+                Box::pin(async move { authenticate.recover(connect, previous).await })
+            }),
+        }
+    }
+
+    pub(crate) fn authenticate(&self, connect: Connect) -> Admission<Principal> {
+        (self.first)(connect)
+    }
+
+    #[expect(dead_code, reason = "no session is recovered yet")]
+    pub(crate) fn recover(
+        &self,
+        connect: Connect,
+        previous: Arc<Principal>,
+    ) -> Admission<Principal> {
+        (self.again)(connect, previous)
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
