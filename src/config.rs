@@ -49,6 +49,11 @@ pub struct Config {
     /// How long the body of a POST may take to arrive. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
+    /// How long a client may take to read an answer: that long without reading 16 KiB or all of
+    /// it, and the connection is cut. WebSockets have `outbox_bytes` and pings instead. Default
+    /// 30 s.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
     /// How long a message may take from its first to its last byte: a WebSocket message,
     /// and the attachments of a binary packet. Default 30 s.
     #[serde(with = "humantime_serde")]
@@ -100,6 +105,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(45),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(30),
             outbox_bytes: 1 << 20,

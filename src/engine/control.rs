@@ -1,10 +1,10 @@
 //! What others ask of a session's driver.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use roomcast_protocol::engine::CloseReason;
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::sync::oneshot;
+
+use super::stream::Stream;
 
 /// A message to the driver of a session.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) enum Control {
     },
     /// A WebSocket wants to take the session over.
     Attach {
-        stream: Arc<TcpStream>,
+        stream: Stream,
         /// Bytes the client sent right behind its request.
         unread: Bytes,
     },

@@ -18,7 +18,7 @@ use roomcast_protocol::{
     engine::{Action, CloseReason, Message, Packet, Session, Source, Transport},
     websocket::{self, CloseCode, Event},
 };
-use tokio::{net::TcpStream, time::Sleep};
+use tokio::time::Sleep;
 
 use super::{
     Application, Engine,
@@ -26,6 +26,7 @@ use super::{
     now,
     outbox::{Outbox, Sink},
     polling::{Parked, Post},
+    stream::Stream,
     wire::{Flow, Outcome, Wire},
 };
 use crate::metrics::Counter;
@@ -409,7 +410,7 @@ pub(super) fn pong(payload: &[u8]) -> Frame {
 
 /// Closes a WebSocket that never became the transport, as politely as possible without
 /// waiting for it.
-pub(super) fn goodbye(stream: &TcpStream, code: CloseCode) {
+pub(super) fn goodbye(stream: &Stream, code: CloseCode) {
     let _ = stream.try_write(&close_frame(code));
-    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    stream.shutdown();
 }

@@ -17,7 +17,6 @@ use super::{
     control::Control,
     driver::{Driver, goodbye},
     polling::{Parked, payload},
-    wire,
 };
 
 /// How long a peer may take to close its side after ours, or its last poll may be behind the
@@ -146,7 +145,7 @@ impl Ending {
             self.lingering = true;
             self.deadline = self.deadline.min(now + LINGER);
         }
-        if wire::discard(stream, cx) {
+        if stream.discard(cx) {
             Poll::Ready(())
         } else {
             Poll::Pending

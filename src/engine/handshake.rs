@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::SystemTime};
 
 use http::{HeaderMap, Uri, header};
 
+use super::accepted::Peer;
+
 /// What is remembered of the first request of a session, as `socket.handshake` of the
 /// official server.
 ///
@@ -34,12 +36,7 @@ const TRANSIENT: [header::HeaderName; 9] = [
 ];
 
 impl Handshake {
-    pub(crate) fn new(
-        headers: &HeaderMap,
-        uri: &Uri,
-        address: SocketAddr,
-        max_header_bytes: usize,
-    ) -> Self {
+    pub(crate) fn new(headers: &HeaderMap, uri: &Uri, peer: Peer, max_header_bytes: usize) -> Self {
         let mut kept = String::new();
         for (name, value) in headers {
             let Ok(value) = value.to_str() else { continue };
@@ -55,9 +52,9 @@ impl Handshake {
         Self {
             headers: kept.into(),
             url: uri.path_and_query().map_or("", |url| url.as_str()).into(),
-            address,
+            address: peer.address,
             time: SystemTime::now(),
-            secure: false,
+            secure: peer.secure,
         }
     }
 
@@ -127,7 +124,11 @@ mod tests {
         headers.insert("x-big", "y".repeat(64).parse().unwrap());
         headers.insert("origin", "http://a.example".parse().unwrap());
         let uri = "/socket.io/?EIO=4&a%26b=%26%3D%3Fa&empty=".parse().unwrap();
-        Handshake::new(&headers, &uri, ([127, 0, 0, 1], 1).into(), limit)
+        let peer = Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            secure: false,
+        };
+        Handshake::new(&headers, &uri, peer, limit)
     }
 
     #[test]

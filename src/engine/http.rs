@@ -1,6 +1,6 @@
 //! Answers HTTP requests on the Engine.IO path.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Application, Engine,
+    accepted::Peer,
     control::{Control, PollAnswer, PostAnswer},
     cors::Verdict,
     handshake::Handshake,
@@ -49,11 +50,11 @@ impl<A: Application> Engine<A> {
     pub(super) async fn answer(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        address: SocketAddr,
+        peer: Peer,
         handoff: &HandoffCell,
     ) -> Response<Full<Bytes>> {
         let Some(cors) = &self.config.cors else {
-            return self.answer_any(request, address, handoff).await;
+            return self.answer_any(request, peer, handoff).await;
         };
         let verdict = cors.judge(request.headers());
         if let Some(preflight) = cors.preflight(&request, &verdict) {
@@ -61,9 +62,9 @@ impl<A: Application> Engine<A> {
         }
         if cors.enforce && verdict == Verdict::Foreign {
             let is_upgrade = request::is_upgrade(request.headers());
-            return self.refuse(RequestError::Forbidden, is_upgrade, address);
+            return self.refuse(RequestError::Forbidden, is_upgrade, peer);
         }
-        let mut response = self.answer_any(request, address, handoff).await;
+        let mut response = self.answer_any(request, peer, handoff).await;
         cors.mark(&mut response, &verdict);
         response
     }
@@ -71,31 +72,26 @@ impl<A: Application> Engine<A> {
     async fn answer_any(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        address: SocketAddr,
+        peer: Peer,
         handoff: &HandoffCell,
     ) -> Response<Full<Bytes>> {
-        match self.respond(request, address, handoff).await {
+        match self.respond(request, peer, handoff).await {
             Ok(response) => response,
-            Err((error, is_upgrade)) => self.refuse(error, is_upgrade, address),
+            Err((error, is_upgrade)) => self.refuse(error, is_upgrade, peer),
         }
     }
 
-    fn refuse(
-        &self,
-        error: RequestError,
-        is_upgrade: bool,
-        address: SocketAddr,
-    ) -> Response<Full<Bytes>> {
+    fn refuse(&self, error: RequestError, is_upgrade: bool, peer: Peer) -> Response<Full<Bytes>> {
         self.metrics.count(error.counter());
         let (code, message, _) = error.answer();
-        tracing::debug!(%address, code, message, "request refused");
+        tracing::debug!(address = %peer.address, code, message, "request refused");
         refusal(error, is_upgrade)
     }
 
     async fn respond(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        address: SocketAddr,
+        peer: Peer,
         handoff: &HandoffCell,
     ) -> Result<Response<Full<Bytes>>, (RequestError, bool)> {
         let is_upgrade = request::is_upgrade(request.headers());
@@ -107,11 +103,11 @@ impl<A: Application> Engine<A> {
         };
         match request::parse(&request, &self.config).map_err(refuse)? {
             Ask::Open => {
-                let open = self.open_polling(self.handshake(&request, address));
+                let open = self.open_polling(self.handshake(&request, peer));
                 Ok(payload(open))
             }
             Ask::OpenWebSocket { accept } => {
-                let handshake = self.handshake(&request, address);
+                let handshake = self.handshake(&request, peer);
                 *handoff.lock() = Some(Handoff::Open(handshake));
                 Ok(switching_protocols(&accept))
             }
@@ -144,11 +140,11 @@ impl<A: Application> Engine<A> {
         }
     }
 
-    fn handshake<B>(&self, request: &Request<B>, address: SocketAddr) -> Arc<Handshake> {
+    fn handshake<B>(&self, request: &Request<B>, peer: Peer) -> Arc<Handshake> {
         Arc::new(Handshake::new(
             request.headers(),
             request.uri(),
-            address,
+            peer,
             self.config.handshake_header_bytes,
         ))
     }

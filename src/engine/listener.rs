@@ -15,18 +15,15 @@ use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Notify,
-};
+use tokio::{net::TcpListener, sync::Notify};
 use tower::ServiceExt as _;
 
 use super::{
     Application, Engine, Raw,
+    accepted::{Accepted, Peer},
     driver::goodbye,
     http::{Handoff, HandoffCell},
-    wire,
+    stream::Stream,
 };
 use crate::metrics::{Counter, Gauge, Metrics};
 use roomcast_protocol::websocket::CloseCode;
@@ -62,8 +59,14 @@ pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: T
         };
         match accepted {
             Ok((stream, address)) => {
-                let server = Arc::clone(&server);
-                tokio::spawn(server.connection(stream, address));
+                // A frame is written whole; waiting for more would only delay it.
+                let _ = stream.set_nodelay(true);
+                let stream = Accepted::tcp(stream, server.engine.config.write_timeout);
+                let peer = Peer {
+                    address,
+                    secure: false,
+                };
+                tokio::spawn(Arc::clone(&server).connection(stream, peer));
             }
             Err(error) => {
                 server.engine.metrics.count(Counter::AcceptErrors);
@@ -76,18 +79,17 @@ pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: T
 
 /// What is left of a connection after its last HTTP request.
 struct Rest {
-    stream: TcpStream,
+    stream: Stream,
     unread: Bytes,
     handoff: Option<Handoff>,
 }
 
 impl<A: Application> Endpoints<A> {
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+    /// Serves one connection until it ends.
+    pub(crate) async fn connection(self: Arc<Self>, stream: Accepted, peer: Peer) {
         let _open = self.engine.count_connection();
-        // A frame is written whole; waiting for more would only delay it.
-        let _ = stream.set_nodelay(true);
         // Boxed, so that the task of a WebSocket does not keep the room HTTP needed.
-        let Some(rest) = Box::pin(self.http(stream, address)).await else {
+        let Some(rest) = Box::pin(self.http(stream, peer)).await else {
             return;
         };
         match rest.handoff {
@@ -106,20 +108,19 @@ impl<A: Application> Endpoints<A> {
                 Box::pin(driver.run()).await;
             }
             Some(Handoff::Attach(attaching)) => {
-                let stream = Arc::new(rest.stream);
-                if !attaching.attach(Arc::clone(&stream), rest.unread) {
-                    goodbye(&stream, CloseCode::NORMAL);
+                if !attaching.attach(rest.stream.clone(), rest.unread) {
+                    goodbye(&rest.stream, CloseCode::NORMAL);
                 }
             }
-            None => linger(rest.stream).await,
+            None => linger(&rest.stream).await,
         }
     }
 
     /// Serves requests until the connection ends or is handed off.
-    async fn http(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) -> Option<Rest> {
+    async fn http(self: &Arc<Self>, stream: Accepted, peer: Peer) -> Option<Rest> {
         let handoff = HandoffCell::default();
         // Boxed: `poll_without_shutdown` wants a future that can be moved.
-        let service = service_fn(|request| Box::pin(self.answer(request, address, &handoff)));
+        let service = service_fn(|request| Box::pin(self.answer(request, peer, &handoff)));
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.engine.config.header_timeout)
@@ -152,7 +153,7 @@ impl<A: Application> Endpoints<A> {
             return None;
         }
         Some(Rest {
-            stream: parts.io.into_inner(),
+            stream: parts.io.into_inner().into_stream(),
             // Copied, so that hyper's buffer is given back.
             unread: Bytes::copy_from_slice(&parts.read_buf),
             handoff,
@@ -162,11 +163,11 @@ impl<A: Application> Endpoints<A> {
     async fn answer(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        address: SocketAddr,
+        peer: Peer,
         handoff: &HandoffCell,
     ) -> Result<Response<Either<Full<Bytes>, axum::body::Body>>, Infallible> {
         if self.engine.owns(request.uri().path()) {
-            let response = self.engine.answer(request, address, handoff).await;
+            let response = self.engine.answer(request, peer, handoff).await;
             return Ok(response.map(Either::Left));
         }
         if let Some(raw) = self
@@ -174,7 +175,7 @@ impl<A: Application> Endpoints<A> {
             .as_ref()
             .filter(|raw| raw.owns(request.uri().path()))
         {
-            let response = Box::pin(raw.answer(request, address, handoff)).await;
+            let response = Box::pin(raw.answer(request, peer, handoff)).await;
             let mut handoff = handoff.lock();
             if let Some(Handoff::Open(handshake)) =
                 handoff.take_if(|h| matches!(h, Handoff::Open(_)))
@@ -186,13 +187,15 @@ impl<A: Application> Endpoints<A> {
         let mut request = request.map(axum::body::Body::new);
         request
             .extensions_mut()
-            .insert(axum::extract::ConnectInfo(address));
+            .insert(axum::extract::ConnectInfo(peer.address));
         let Ok(response) = self.router.clone().oneshot(request).await;
         Ok(response.map(Either::Right))
     }
 
     fn count_http_error(&self, error: &hyper::Error) {
-        if error.is_timeout() {
+        let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+        let is_stalled = io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        if error.is_timeout() || is_stalled {
             self.engine.metrics.count(Counter::RejectedTimeout);
         } else if error.is_parse() {
             self.engine.metrics.count(Counter::RejectedMalformed);
@@ -202,15 +205,10 @@ impl<A: Application> Endpoints<A> {
 
 /// Closes our side, then reads what the client still sends for a moment: unread input
 /// would turn the last answer into a reset.
-async fn linger(stream: TcpStream) {
-    if SockRef::from(&stream)
-        .shutdown(std::net::Shutdown::Write)
-        .is_err()
-    {
-        return;
-    }
+async fn linger(stream: &Stream) {
+    stream.shutdown();
     let closed = poll_fn(|cx| {
-        if wire::discard(&stream, cx) {
+        if stream.discard(cx) {
             std::task::Poll::Ready(())
         } else {
             std::task::Poll::Pending

@@ -4,6 +4,7 @@
 //! down through [`Outbox`]. A session is one task, its [`driver`]; everybody else holds
 //! its outbox. What outboxes have queued is written by one [`flusher`] per worker.
 
+mod accepted;
 mod control;
 pub(crate) mod cors;
 mod driver;
@@ -19,6 +20,7 @@ mod polling;
 mod raw;
 mod request;
 mod sessions;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod unattended;
@@ -39,17 +41,17 @@ use roomcast_protocol::{
     Frame, Sid,
     engine::{CloseReason, Message, Open, Packet, Session, SessionConfig, Transport},
 };
-use tokio::{
-    net::TcpStream,
-    sync::{Notify, watch},
-};
+use tokio::sync::{Notify, watch};
 
-use self::{driver::Driver, flusher::Flusher, outbox::Sink, sessions::Sessions, wire::Wire};
+use self::{
+    driver::Driver, flusher::Flusher, outbox::Sink, sessions::Sessions, stream::Stream, wire::Wire,
+};
 use crate::{
     Config,
     metrics::{Counter, Gauge, Metrics},
 };
 
+pub(crate) use accepted::Peer;
 pub(crate) use flusher::Batch;
 pub use handshake::Handshake;
 pub(crate) use listener::{Endpoints, bind, serve};
@@ -168,12 +170,11 @@ impl<A: Application> Engine<A> {
 
     fn open_websocket(
         self: &Arc<Self>,
-        stream: TcpStream,
+        stream: Stream,
         unread: Bytes,
         handshake: Arc<Handshake>,
     ) -> Driver<A> {
-        let stream = Arc::new(stream);
-        let outbox = self.new_outbox(Sink::Tcp(Arc::clone(&stream)));
+        let outbox = self.new_outbox(Sink::WebSocket(stream.clone()));
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         outbox.push_control(Frame::packet(&Packet::Open(open)));
         let wire = Wire::new(stream, unread, &self.config, now());

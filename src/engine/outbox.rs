@@ -12,13 +12,13 @@ use roomcast_protocol::{
     Frame, Sid,
     engine::{CloseReason, Transport},
 };
-use tokio::net::TcpStream;
 
 use super::{
     control::Control,
     flusher::{Batch, Flusher},
     frames::Frames,
     outgoing::Outgoing,
+    stream::Stream,
 };
 use crate::metrics::{Counter, Metrics};
 
@@ -69,7 +69,7 @@ pub(super) struct Queue {
 #[derive(Clone)]
 pub(super) enum Sink {
     /// A WebSocket that anyone may flush.
-    Tcp(Arc<TcpStream>),
+    WebSocket(Stream),
     /// The driver hands frames to a polling request when one waits.
     Poll {
         /// Whether a request waits.
@@ -154,7 +154,7 @@ impl Outbox {
     /// The transport that carries the session now.
     pub(crate) fn transport(&self) -> Transport {
         match self.0.queue.lock().sink {
-            Sink::Tcp(_) => Transport::WebSocket,
+            Sink::WebSocket(_) => Transport::WebSocket,
             Sink::Poll { .. } | Sink::Detached => Transport::Polling,
         }
     }
@@ -306,10 +306,10 @@ impl Outbox {
             if queue.flushing || queue.blocked || !queue.has_unsent() {
                 return;
             }
-            let Sink::Tcp(stream) = &queue.sink else {
+            let Sink::WebSocket(stream) = &queue.sink else {
                 return;
             };
-            let stream = Arc::clone(stream);
+            let stream = stream.clone();
             queue.insert_pong();
             let mut batch = Outgoing {
                 frames: std::mem::take(&mut queue.frames),
@@ -325,7 +325,14 @@ impl Outbox {
             queue.flushing = false;
             queue.put_back(batch);
             match outcome {
-                Ok(()) => {}
+                Ok(()) if stream.is_flushed() => {}
+                // Taken, but not on its way: the driver pushes.
+                Ok(()) => {
+                    queue.blocked = true;
+                    queue.awaited = false;
+                    Wake::driver(queue.waker.take()).call();
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.blocked = true;
                     queue.awaited = false;
@@ -361,7 +368,7 @@ impl Outbox {
     /// to it.
     pub(super) fn end_turn(&self) -> bool {
         let mut queue = self.0.queue.lock();
-        let can_flush = matches!(queue.sink, Sink::Tcp(_));
+        let can_flush = matches!(queue.sink, Sink::WebSocket(_));
         if !can_flush {
             queue.listed = false;
         }
@@ -407,7 +414,7 @@ impl Attaching {
     }
 
     /// Hands the WebSocket over. `false`: the session is gone.
-    pub(super) fn attach(self, stream: Arc<TcpStream>, unread: Bytes) -> bool {
+    pub(super) fn attach(self, stream: Stream, unread: Bytes) -> bool {
         self.0.control(Control::Attach { stream, unread })
     }
 }
@@ -451,7 +458,7 @@ impl Queue {
             return Wake::Nobody;
         }
         match self.sink {
-            Sink::Tcp(_) => {
+            Sink::WebSocket(_) => {
                 self.listed = true;
                 Wake::Flusher
             }
@@ -481,11 +488,19 @@ impl Queue {
     }
 
     /// What could be replaced until now is on its way.
-    pub(super) fn settle_latest(&mut self) {
+    fn settle_latest(&mut self) {
         for (_, frame) in std::mem::take(&mut self.latest) {
             self.bytes += frame.len();
             self.frames.push_back(frame);
         }
+    }
+
+    /// From here on frames leave on this stream.
+    pub(super) fn switch(&mut self, stream: Stream) {
+        self.settle_latest();
+        self.blocked = !stream.is_flushed();
+        self.awaited = false;
+        self.sink = Sink::WebSocket(stream);
     }
 
     fn has_unsent(&self) -> bool {

@@ -8,9 +8,7 @@ use std::{
     io::{self, IoSlice},
 };
 
-use tokio::net::TcpStream;
-
-use super::frames::Frames;
+use super::{frames::Frames, stream::Stream};
 use crate::metrics::{Counter, Metrics};
 
 /// Frames taken out of a queue to be written.
@@ -23,7 +21,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Writes as much as the kernel takes.
-    pub(super) fn write(&mut self, stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
+    pub(super) fn write(&mut self, stream: &Stream, metrics: &Metrics) -> io::Result<()> {
         while let Some(first) = self.frames.front() {
             let rest = first.websocket().get(self.offset..).unwrap_or_default();
             let n = if self.frames.len() == 1 {
@@ -45,7 +43,7 @@ impl Outgoing {
         Ok(())
     }
 
-    fn write_corked(&self, stream: &TcpStream) -> io::Result<usize> {
+    fn write_corked(&self, stream: &Stream) -> io::Result<usize> {
         CORK_BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             let mut offset = self.offset;
@@ -61,7 +59,7 @@ impl Outgoing {
         })
     }
 
-    fn write_vectored(&self, stream: &TcpStream) -> io::Result<usize> {
+    fn write_vectored(&self, stream: &Stream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); 32];
         let mut offset = self.offset;
         for (slice, frame) in slices.iter_mut().zip(self.frames.iter()) {

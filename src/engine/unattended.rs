@@ -8,13 +8,14 @@ use tokio::net::TcpStream;
 use super::{
     flusher::Flusher,
     outbox::{Outbox, Sink},
+    stream::Stream,
 };
 use crate::metrics::Metrics;
 
 /// Makes outboxes that nobody empties but [`take`](Self::take).
 pub(crate) struct Unattended {
     flusher: Arc<Flusher>,
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Stream>,
     metrics: Arc<Metrics>,
 }
 
@@ -32,14 +33,14 @@ impl Unattended {
     /// not empty. The flusher does not run.
     pub(crate) fn websocket(stream: TcpStream, metrics: Arc<Metrics>) -> Self {
         Self {
-            stream: Some(Arc::new(stream)),
+            stream: Some(Stream::tcp(stream)),
             ..Self::polling(metrics)
         }
     }
 
     pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
         let sink = match &self.stream {
-            Some(stream) => Sink::Tcp(Arc::clone(stream)),
+            Some(stream) => Sink::WebSocket(stream.clone()),
             None => Sink::Poll { parked: false },
         };
         let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));

@@ -1,20 +1,19 @@
 //! The upgrade of a polling session: a candidate WebSocket is probed while polling goes on, and
 //! becomes the transport or is dropped without a trace.
 
-use std::{sync::Arc, task::Context, time::Instant};
+use std::{task::Context, time::Instant};
 
 use roomcast_protocol::{
     Frame,
     engine::{Action, Packet, Source},
     websocket::{CloseCode, Event},
 };
-use tokio::net::TcpStream;
 
 use super::{
     Application,
     driver::{Driver, goodbye, pong},
-    outbox::Sink,
     polling::noop,
+    stream::Stream,
     wire::{Flow, Outcome, Wire},
 };
 use crate::metrics::{Counter, Gauge};
@@ -88,10 +87,7 @@ impl<A: Application> Driver<A> {
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
-        let mut queue = self.outbox.lock();
-        queue.settle_latest();
-        queue.sink = Sink::Tcp(Arc::clone(&wire.stream));
-        drop(queue);
+        self.outbox.lock().switch(wire.stream.clone());
         self.wire = Some(wire);
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);
@@ -110,6 +106,6 @@ impl<A: Application> Driver<A> {
 }
 
 /// Writes to a transport that has nothing queued. `false`: it did not fit.
-fn write_whole(stream: &TcpStream, bytes: &[u8]) -> bool {
+fn write_whole(stream: &Stream, bytes: &[u8]) -> bool {
     stream.try_write(bytes).is_ok_and(|n| n == bytes.len())
 }

@@ -2,17 +2,15 @@
 
 use std::{
     cell::RefCell,
-    io::{self, Read},
-    sync::Arc,
+    io,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
-use socket2::SockRef;
-use tokio::{io::Interest, net::TcpStream};
 
+use super::stream::Stream;
 use crate::Config;
 
 /// Bytes read in one call.
@@ -29,7 +27,7 @@ thread_local! {
 
 /// The receiving side of a WebSocket.
 pub(super) struct Wire {
-    pub(super) stream: Arc<TcpStream>,
+    pub(super) stream: Stream,
     decoder: Decoder,
     /// Bytes read but not decoded yet.
     unread: Bytes,
@@ -60,12 +58,7 @@ pub(super) enum Flow {
 }
 
 impl Wire {
-    pub(super) fn new(
-        stream: Arc<TcpStream>,
-        unread: Bytes,
-        config: &Config,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(stream: Stream, unread: Bytes, config: &Config, now: Instant) -> Self {
         let limits = Limits {
             max_message: config.max_payload,
             max_fragments: config.max_fragments,
@@ -122,16 +115,17 @@ impl Wire {
             // Taken out while handlers run: user code under it may read other sessions.
             let mut buffer = BUFFER.take();
             buffer.resize(READ_BUFFER, 0);
-            let outcome = match read_available(&self.stream, &mut buffer) {
-                Ok(0) => Some(Outcome::Gone),
-                Ok(n) => {
+            let outcome = match self.stream.poll_read(cx, &mut buffer) {
+                Poll::Pending => Some(Outcome::Pending),
+                Poll::Ready(Ok(0)) => Some(Outcome::Gone),
+                Poll::Ready(Ok(n)) => {
                     let mut input = buffer.get(..n).unwrap_or_default();
                     let outcome = self.decode(&mut input, now, &mut left, &mut handle);
                     self.unread = Bytes::copy_from_slice(input);
                     outcome
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(_) => Some(Outcome::Gone),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Poll::Ready(Err(_)) => Some(Outcome::Gone),
             };
             BUFFER.set(buffer);
             if let Some(outcome) = outcome {
@@ -176,44 +170,4 @@ impl Wire {
             }
         }
     }
-}
-
-/// Reads what is there. A read that did not fill the buffer has emptied the socket: it
-/// clears the readiness as a refused read would, which saves that system call.
-fn read_available(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut partial = None;
-    let outcome = stream.try_io(Interest::READABLE, || {
-        let n = (&*SockRef::from(stream)).read(buffer)?;
-        if 0 < n && n < buffer.len() {
-            partial = Some(n);
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(n)
-    });
-    match partial {
-        Some(n) => Ok(n),
-        None => outcome,
-    }
-}
-
-/// Reads and forgets what a closing peer still sends, so that unread input does not turn
-/// the last answer into a reset. `true`: the peer has closed.
-pub(super) fn discard(stream: &TcpStream, cx: &mut Context<'_>) -> bool {
-    let mut buffer = [0; 4096];
-    // At most 1 MiB a turn; the deadline of the caller ends a peer that never stops.
-    for _ in 0..256 {
-        match stream.poll_read_ready(cx) {
-            Poll::Pending => return false,
-            Poll::Ready(Err(_)) => return true,
-            Poll::Ready(Ok(())) => {}
-        }
-        match stream.try_read(&mut buffer) {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return true,
-        }
-    }
-    cx.waker().wake_by_ref();
-    false
 }

@@ -194,6 +194,7 @@ fn check(config: &Config) -> Result<(), BuildError> {
         (config.connect_timeout, "connect_timeout is zero"),
         (config.header_timeout, "header_timeout is zero"),
         (config.body_timeout, "body_timeout is zero"),
+        (config.write_timeout, "write_timeout is zero"),
         (config.message_timeout, "message_timeout is zero"),
         (config.ack_timeout, "ack_timeout is zero"),
     ];

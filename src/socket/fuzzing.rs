@@ -11,7 +11,7 @@ use roomcast_protocol::socket::Args;
 
 use super::{Io, SocketId, connection::Shared, socket::Socket};
 use crate::{
-    engine::{Handshake, Unattended},
+    engine::{Handshake, Peer, Unattended},
     metrics::Gauge,
 };
 
@@ -174,8 +174,11 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
     let namespace = io.fixed_namespace("/").expect("there is a namespace");
     let outbox = outboxes.outbox(SocketId::random().sid(), usize::MAX);
     let uri = http::Uri::from_static("/socket.io/");
-    let address = ([127, 0, 0, 1], 1).into();
-    let handshake = Handshake::new(&http::HeaderMap::new(), &uri, address, 0);
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 1).into(),
+        secure: false,
+    };
+    let handshake = Handshake::new(&http::HeaderMap::new(), &uri, peer, 0);
     let shared = Arc::new(Shared::new(outbox, Arc::new(handshake)));
     let principal = Arc::clone(io.anonymous());
     let namespace = Arc::clone(namespace);

@@ -12,6 +12,8 @@ use tokio::{
 
 use super::*;
 
+mod stream;
+
 /// Longer than anything here takes; a test that waits for it has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -34,13 +36,16 @@ async fn echo_with(
     let RawEngine(engine) = RawEngine::new(config, on_message);
     let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
-    let endpoints = Arc::new(Endpoints {
-        engine: Arc::clone(&engine),
+    tokio::spawn(serve(endpoints(&engine), listener));
+    Echo { address, engine }
+}
+
+fn endpoints(engine: &Arc<Engine<Raw>>) -> Arc<Endpoints<Raw>> {
+    Arc::new(Endpoints {
+        engine: Arc::clone(engine),
         raw: None,
         router: axum::Router::new(),
-    });
-    tokio::spawn(serve(endpoints, listener));
-    Echo { address, engine }
+    })
 }
 
 impl Echo {
@@ -505,4 +510,35 @@ async fn a_shutdown_flushes_and_closes_every_session() {
     assert_eq!((status, &*body), (200, "1"));
     assert_eq!(client.close_code().await, 1000);
     echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let config = Config {
+        outbox_bytes: 64 << 20,
+        max_payload: 64 << 20,
+        write_timeout: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let echo = echo_with(config, |session, _| {
+        session.send(&Message::Text(Bytes::from(vec![b'x'; 32 << 20])));
+    })
+    .await;
+    let sid = echo.open().await;
+    assert_eq!(echo.post(&sid, "4a lot").await.0, 200);
+    let mut stream = TcpStream::connect(echo.address).await.unwrap();
+    let poll =
+        format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(poll.as_bytes()).await.unwrap();
+    let cut = async {
+        while echo.engine.metrics.counter(Counter::RejectedTimeout) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, cut).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.len() < 32 << 20, "{}", answer.len());
 }
