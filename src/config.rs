@@ -87,6 +87,11 @@ pub struct Config {
     pub max_namespaces_per_connection: usize,
     /// Namespaces made on demand that may exist at the same time. Default 10,000.
     pub max_namespaces: usize,
+    /// Whether a namespace made on demand goes with its last client. Default `true`; the official
+    /// server keeps them unless told otherwise, so that clients decide how many there are.
+    pub cleanup_empty_child_namespaces: bool,
+    /// Listeners that the application may register on one socket while it is connected. Default 256.
+    pub max_listeners_per_socket: usize,
     /// WebSocket frames one message may be split into. Default 16,384.
     pub max_fragments: u32,
 }
@@ -118,6 +123,8 @@ impl Default for Config {
             max_rooms_per_socket: 1000,
             max_namespaces_per_connection: 32,
             max_namespaces: 10_000,
+            cleanup_empty_child_namespaces: true,
+            max_listeners_per_socket: 256,
             max_fragments: 16_384,
         }
     }

@@ -24,9 +24,10 @@ pub use roomcast_protocol::{
 };
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder, Connect,
-    Direct, DisconnectReason, EmitError, Emitted, Error, Event, Failure, Handler, IntoAck,
-    IntoRooms, Io, JoinError, Namespace, NamespaceBuilder, NoAck, Parameter, Refusal, Reply, Room,
-    RoomName, Server, Socket, SocketId, State,
+    Contract, Direct, DisconnectReason, EmitError, Emitted, Error, Event, Failure, Handler,
+    Incoming, IntoAck, IntoRooms, Io, JoinError, Lifecycle, ListenError, ListenerId, Namespace,
+    NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Reply, Room, RoomName, Server, Socket,
+    SocketId, State, Verdict,
 };
 
 /// Entry points of fuzz targets and benches; not part of the API.

@@ -7,39 +7,31 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{connect::Connect, handlers::Handlers, refusal::Refusal};
+use super::{connect::Connect, handlers::Handlers, io::Door, refusal::Refusal};
 use crate::{auth::Principal, metrics::Counter};
 
-/// Who a client is, or why it may not come in.
-pub(crate) type Decision = Result<Arc<Principal>, Refusal>;
+/// Where a client comes in and who it is, or why it may not.
+pub(crate) type Entrance = Result<(Arc<Handlers>, Arc<Principal>), Refusal>;
 
 /// A client that waits to be let in.
 pub(crate) struct Admission {
     connect: Connect,
-    handlers: Arc<Handlers>,
-    deciding: Pin<Box<dyn Future<Output = Decision> + Send>>,
+    deciding: Pin<Box<dyn Future<Output = Entrance> + Send>>,
 }
 
 impl Admission {
-    pub(crate) fn new(handlers: Arc<Handlers>, connect: Connect) -> Self {
-        let deciding = Box::pin(decide(Arc::clone(&handlers), connect.clone()));
-        Self {
-            connect,
-            handlers,
-            deciding,
-        }
+    pub(crate) fn new(door: Door, connect: Connect) -> Self {
+        let deciding = Box::pin(decide(door, connect.clone()));
+        Self { connect, deciding }
     }
 
     /// Decides without waiting, if that can be.
-    pub(crate) fn poll_now(&mut self) -> Poll<(Connect, Arc<Handlers>, Decision)> {
+    pub(crate) fn poll_now(&mut self) -> Poll<(Connect, Entrance)> {
         self.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    pub(crate) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Connect, Arc<Handlers>, Decision)> {
-        let decision = match catch_unwind(AssertUnwindSafe(|| self.deciding.as_mut().poll(cx))) {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Connect, Entrance)> {
+        let entrance = match catch_unwind(AssertUnwindSafe(|| self.deciding.as_mut().poll(cx))) {
             Ok(poll) => std::task::ready!(poll),
             Err(_) => {
                 self.connect.io().metrics().count(Counter::HandlerPanics);
@@ -48,14 +40,22 @@ impl Admission {
                 Err(Refusal::internal())
             }
         };
-        Poll::Ready((self.connect.clone(), Arc::clone(&self.handlers), decision))
+        Poll::Ready((self.connect.clone(), entrance))
     }
 }
 
-async fn decide(handlers: Arc<Handlers>, connect: Connect) -> Decision {
+async fn decide(door: Door, connect: Connect) -> Entrance {
     let limit = connect.io().config().connect_timeout;
     let asking = async {
         let mut connect = connect;
+        let handlers = match door {
+            Door::Open(handlers) => Some(handlers),
+            Door::Ask(position) => connect.io().ask_at(position, &connect).await,
+            Door::Closed => None,
+        };
+        let Some(handlers) = handlers else {
+            return Err(Refusal::new("", "Invalid namespace"));
+        };
         if let Some(authenticate) = &handlers.authenticate {
             let principal = authenticate.authenticate(connect.clone()).await?;
             connect = connect.with_principal(Arc::new(principal));
@@ -63,7 +63,7 @@ async fn decide(handlers: Arc<Handlers>, connect: Connect) -> Decision {
         for gate in &handlers.gates {
             gate(connect.clone()).await?;
         }
-        Ok(connect.shared_principal())
+        Ok((handlers, connect.shared_principal()))
     };
     let late = || Refusal::new("CONNECT_TIMEOUT", "connecting took too long");
     tokio::time::timeout(limit, asking)

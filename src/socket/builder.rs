@@ -1,11 +1,14 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use roomcast_protocol::socket::Nsp;
 
 use super::{
+    connect::Connect,
     handlers::NamespaceBuilder,
     io::{Built, Io, OnDemand},
+    lifecycle::{Lifecycle, Watchers},
     namespace,
     state::States,
 };
@@ -32,10 +35,14 @@ pub struct Builder {
     states: States,
     fixed: BTreeMap<Nsp, NamespaceBuilder>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
+    watchers: Watchers,
 }
 
 /// Which namespaces are made on demand.
-pub(crate) type Predicate = Box<dyn Fn(&str) -> bool + Send + Sync>;
+pub(crate) enum Predicate {
+    Now(Box<dyn Fn(&str) -> bool + Send + Sync>),
+    Ask(Box<dyn Fn(Connect) -> BoxFuture<'static, bool> + Send + Sync>),
+}
 
 impl Builder {
     pub(crate) fn new(io: Io) -> Self {
@@ -45,6 +52,7 @@ impl Builder {
             states: States::default(),
             fixed: BTreeMap::new(),
             on_demand: Vec::new(),
+            watchers: Watchers::default(),
         }
     }
 
@@ -85,21 +93,71 @@ impl Builder {
             .or_insert_with(NamespaceBuilder::new)
     }
 
-    /// Namespaces that are made when a first client is let in, and go with their last one. They are
-    /// those whose name, with its leading slash, is accepted; the first call that accepts one says
-    /// what it does.
+    /// Namespaces that are made when a first client is let in, and go with their last one
+    /// ([`Config::cleanup_empty_child_namespaces`]). They are those whose name, with its leading
+    /// slash, is accepted; the first call that accepts one says what it does. It is asked when the
+    /// namespace does not exist yet; who may come in is for [gates](NamespaceBuilder::gate) to say.
     ///
     /// ```
     /// # let mut io = roomcast::Io::builder();
     /// io.namespaces(|name| name.strip_prefix("/tenant-").is_some_and(|t| t.parse::<u32>().is_ok()))
     ///     .on_connect(async |event: roomcast::Event| event.socket.join("tenant"));
     /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.of(/^\/tenant-\d+$/).on("connection", (socket) => socket.join("tenant"));
+    /// // a client of either
+    /// const socket = io("http://localhost:3000/tenant-7");
+    /// ```
+    ///
+    /// A regular expression of the crate `regex` is a predicate too:
+    /// `io.namespaces(move |name| pattern.is_match(name))`.
     pub fn namespaces(
         &mut self,
         accept: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> &mut NamespaceBuilder {
-        let entry = (Box::new(accept) as Predicate, NamespaceBuilder::new());
+        self.demand(Predicate::Now(Box::new(accept)))
+    }
+
+    /// As [`namespaces`](Self::namespaces), for a predicate that has to ask somebody, or to look at
+    /// more than the name. Together with the gates it has
+    /// [`Config::connect_timeout`].
+    ///
+    /// ```
+    /// use roomcast::Connect;
+    ///
+    /// # async fn is_known_tenant(_: &str) -> bool { true }
+    /// # let mut io = roomcast::Io::builder();
+    /// io.namespaces_async(async |connect: Connect| is_known_tenant(connect.namespace()).await);
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.of(async (name, auth, next) => next(null, await isKnownTenant(name)));
+    /// ```
+    pub fn namespaces_async<F, R>(&mut self, accept: F) -> &mut NamespaceBuilder
+    where
+        F: Fn(Connect) -> R + Send + Sync + 'static,
+        R: Future<Output = bool> + Send + 'static,
+    {
+        let ask = move |connect| -> BoxFuture<'static, bool> { Box::pin(accept(connect)) };
+        self.demand(Predicate::Ask(Box::new(ask)))
+    }
+
+    fn demand(&mut self, predicate: Predicate) -> &mut NamespaceBuilder {
+        let entry = (predicate, NamespaceBuilder::new());
         &mut self.on_demand.push_mut(entry).1
+    }
+
+    /// Watches what happens on the server: who comes and goes and why, which rooms there are. See
+    /// [`Lifecycle`]. May be called more than once.
+    pub fn on_event(
+        &mut self,
+        watcher: impl Fn(&Lifecycle<'_>) + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.watchers.add(watcher);
+        self
     }
 
     /// Checks everything and makes the server.
@@ -141,6 +199,7 @@ impl Builder {
             fixed,
             on_demand,
             made: RwLock::default(),
+            watchers: self.watchers,
         });
         Ok(self.io)
     }
@@ -202,6 +261,10 @@ fn check(config: &Config) -> Result<(), BuildError> {
         (config.max_payload, "max_payload is zero"),
         (config.outbox_bytes, "outbox_bytes is zero"),
         (config.max_in_flight, "max_in_flight is zero"),
+        (
+            config.max_listeners_per_socket,
+            "max_listeners_per_socket is zero",
+        ),
         (
             config.max_namespaces_per_connection,
             "max_namespaces_per_connection is zero",

@@ -6,7 +6,10 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -21,11 +24,14 @@ use roomcast_protocol::{
 
 use super::{
     Io,
-    admission::{Admission, Decision},
+    admission::{Admission, Entrance},
     connect::Connect,
-    dispatch::Parked,
+    dispatch::{Checked, Held, Parked},
     handlers::Handlers,
     id::SocketId,
+    incoming::Incoming,
+    io::Door,
+    lifecycle::Lifecycle,
     reason::DisconnectReason,
     refusal::Refusal,
     running::{Call, Running},
@@ -42,6 +48,8 @@ pub(crate) struct Shared {
     outbox: Outbox,
     handshake: Arc<Handshake>,
     sockets: Mutex<Vec<Weak<socket::Inner>>>,
+    /// Handlers that have outlived their socket and still wait.
+    detached: AtomicUsize,
 }
 
 impl Shared {
@@ -50,7 +58,21 @@ impl Shared {
             outbox,
             handshake,
             sockets: Mutex::default(),
+            detached: AtomicUsize::new(0),
         }
+    }
+
+    /// Handlers that have outlived their socket and still wait.
+    pub(crate) fn detached(&self) -> usize {
+        self.detached.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_detached(&self, handlers: usize) {
+        self.detached.fetch_add(handlers, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_settled(&self, handlers: usize) {
+        self.detached.fetch_sub(handlers, Ordering::Relaxed);
     }
 
     pub(crate) fn outbox(&self) -> &Outbox {
@@ -83,8 +105,10 @@ pub(crate) struct Connection {
     pub(super) seats: Vec<Seat>,
     /// Made for the first that waits, dropped with the last.
     jobs: Option<FuturesUnordered<Job>>,
-    /// Handlers among the jobs.
+    /// Handlers and checks among the jobs.
     pub(super) running: usize,
+    /// Checks among the jobs, at most one for each socket.
+    pub(super) checking: usize,
     /// Events for which there was no room among the running; in the order they came.
     pub(super) parked: VecDeque<Parked>,
     /// Of all parked events, those in lanes included.
@@ -113,6 +137,8 @@ pub(super) enum Place {
         socket: Socket,
         /// Events to be handled serially that wait for the one at work; `None`: none is.
         lane: Option<VecDeque<Parked>>,
+        /// Events that wait for one before them to be checked; `None`: none is.
+        held: Option<Box<Held>>,
         /// When the principal is not valid any more.
         expires: Option<Instant>,
     },
@@ -121,12 +147,15 @@ pub(super) enum Place {
 /// Something that waits inside the connection's task.
 pub(super) enum Job {
     Handler(Running),
+    /// Taken when it is ready.
+    Check(Option<Box<Checked>>),
     Admission(Admission),
 }
 
 pub(super) enum Done {
     Handler(Option<SocketId>),
-    Admission(Connect, Arc<Handlers>, Decision),
+    Check(Box<Checked>, Result<Incoming, Refusal>),
+    Admission(Connect, Entrance),
 }
 
 impl Future for Job {
@@ -135,9 +164,19 @@ impl Future for Job {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
         match self.get_mut() {
             Self::Handler(running) => Pin::new(running).poll(cx).map(Done::Handler),
+            Self::Check(check) => {
+                let Some(checked) = check else {
+                    return Poll::Pending;
+                };
+                let verdict = std::task::ready!(Pin::new(&mut **checked).poll(cx));
+                let Some(checked) = check.take() else {
+                    return Poll::Pending;
+                };
+                Poll::Ready(Done::Check(checked, verdict))
+            }
             Self::Admission(admission) => admission
                 .poll(cx)
-                .map(|(connect, handlers, decision)| Done::Admission(connect, handlers, decision)),
+                .map(|(connect, entrance)| Done::Admission(connect, entrance)),
         }
     }
 }
@@ -166,6 +205,7 @@ impl Application for Io {
             seats: Vec::new(),
             jobs: None,
             running: 0,
+            checking: 0,
             parked: VecDeque::new(),
             parked_events: 0,
             parked_bytes: 0,
@@ -196,9 +236,16 @@ impl Application for Io {
         connection.handle_timeout(now)
     }
 
-    fn upgraded(&self, _: &mut Connection) {}
+    fn upgraded(&self, connection: &mut Connection) {
+        let handshake = connection.shared.handshake();
+        self.tell(&Lifecycle::Upgraded { handshake });
+    }
 
     fn close(&self, mut connection: Connection, reason: CloseReason) {
+        if reason == CloseReason::Overflow {
+            let handshake = connection.shared.handshake();
+            self.tell(&Lifecycle::SlowClient { handshake });
+        }
         connection.reason.get_or_insert_with(|| reason.into());
         drop(connection);
     }
@@ -248,15 +295,16 @@ impl Connection {
             }
             None => {}
         }
-        let Some(handlers) = self.io.handlers_for(packet.nsp.as_str()) else {
+        let door = self.io.door(packet.nsp.as_str());
+        if matches!(door, Door::Closed) {
             self.refuse(&packet.nsp, &Refusal::new("", "Invalid namespace"));
             return Ok(());
-        };
+        }
         if self.seats.len() >= self.io.config().max_namespaces_per_connection {
             self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));
             return Ok(());
         }
-        if self.running >= self.io.config().max_in_flight {
+        if self.running + self.shared.detached() >= self.io.config().max_in_flight {
             // Handlers of new and of left namespaces count like those of events.
             self.refuse(
                 &packet.nsp,
@@ -274,29 +322,23 @@ impl Connection {
             nsp,
             place: Place::Waiting,
         });
-        if handlers.is_open() {
-            self.admit(&connect, &handlers, &connect.shared_principal(), now);
+        if let Door::Open(handlers) = &door
+            && handlers.is_open()
+        {
+            self.admit(&connect, handlers, &connect.shared_principal(), now);
             return Ok(());
         }
-        let mut admission = Admission::new(handlers, connect);
+        let mut admission = Admission::new(door, connect);
         match admission.poll_now() {
-            Poll::Ready((connect, handlers, decision)) => {
-                self.decided(&connect, &handlers, decision, now);
-            }
+            Poll::Ready((connect, entrance)) => self.decided(&connect, entrance, now),
             Poll::Pending => self.wait_for(Job::Admission(admission)),
         }
         Ok(())
     }
 
-    fn decided(
-        &mut self,
-        connect: &Connect,
-        handlers: &Arc<Handlers>,
-        decision: Decision,
-        now: Instant,
-    ) {
-        match decision {
-            Ok(principal) => self.admit(connect, handlers, &principal, now),
+    fn decided(&mut self, connect: &Connect, entrance: Entrance, now: Instant) {
+        match entrance {
+            Ok((handlers, principal)) => self.admit(connect, &handlers, &principal, now),
             Err(refusal) => {
                 self.seats.retain(|seat| seat.nsp != *connect.nsp());
                 self.refuse(connect.nsp(), &refusal);
@@ -363,9 +405,11 @@ impl Connection {
             seat.place = Place::Taken {
                 socket: socket.clone(),
                 lane: None,
+                held: None,
                 expires: expiry(principal, now),
             };
         }
+        self.io.tell(&Lifecycle::Connected { socket: &socket });
         for handler in &handlers.connect {
             let call = Call::own(&socket, "connect");
             if let Some(running) = call.start(&**handler, connect.payload().clone()) {
@@ -382,6 +426,11 @@ impl Connection {
             reason = refusal.message(),
             "refused"
         );
+        self.io.tell(&Lifecycle::Refused {
+            namespace: nsp.as_str(),
+            handshake: self.shared.handshake(),
+            refusal,
+        });
         let data = refusal
             .connect_data()
             .and_then(|data| serde_json::value::to_raw_value(&data).ok());
@@ -440,9 +489,14 @@ impl Connection {
                     }
                     self.unpark();
                 }
-                Poll::Ready(Some(Done::Admission(connect, handlers, decision))) => {
+                Poll::Ready(Some(Done::Check(checked, verdict))) => {
+                    self.running -= 1;
+                    self.checked(&checked, verdict);
+                    self.unpark();
+                }
+                Poll::Ready(Some(Done::Admission(connect, entrance))) => {
                     let now = tokio::time::Instant::now().into_std();
-                    self.decided(&connect, &handlers, decision, now);
+                    self.decided(&connect, entrance, now);
                 }
                 Poll::Ready(None) => self.jobs = None,
                 Poll::Pending => break,
@@ -458,15 +512,13 @@ impl Connection {
         })
     }
 
-    /// Forgets a namespace, with the events that wait in its lane.
+    /// Forgets a namespace, with the events that wait in its lane or are held.
     fn clear_seat(&mut self, position: usize) {
         let seat = self.seats.swap_remove(position);
-        if let Place::Taken {
-            lane: Some(lane), ..
-        } = seat.place
-        {
-            for event in &lane {
-                self.count_unparked(event);
+        if let Place::Taken { lane, held, .. } = seat.place {
+            let held = held.map(|held| held.events).into_iter().flatten();
+            for event in lane.into_iter().flatten().chain(held) {
+                self.count_unparked(&event);
             }
         }
     }
@@ -535,9 +587,9 @@ impl Drop for Connection {
         let jobs = self.jobs.take().into_iter().flatten();
         let handlers = jobs.filter_map(|job| match job {
             Job::Handler(running) => Some(running),
-            Job::Admission(_) => None,
+            Job::Check(_) | Job::Admission(_) => None,
         });
-        self.io.detach(handlers.collect());
+        self.io.detach(handlers.collect(), &self.shared);
     }
 }
 
@@ -554,8 +606,8 @@ mod tests {
     #[test]
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
         let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<Seat>();
-        assert!(client <= 352, "{client}");
+        assert!(client <= 400, "{client}");
         let socket = size_of::<socket::Inner>();
-        assert!(socket <= 320, "{socket}");
+        assert!(socket <= 344, "{socket}");
     }
 }

@@ -15,10 +15,12 @@ use roomcast_protocol::{
 use super::{
     ack::{AckError, AckFuture, Asked},
     acks::{Acks, Question},
-    id::IdSet,
+    contract::Contract,
+    id::{IdSet, SocketId},
     namespace,
     room::{IntoRooms, RoomName},
     rooms::{Except, Tally},
+    running,
     socket::{JoinError, Socket},
 };
 use crate::engine::Mode;
@@ -280,12 +282,25 @@ impl<'a> Broadcast<'a> {
         {
             Ok(frame) => {
                 let except = self.excepted(namespace);
+                let mode = self.flags.mode;
+                if namespace.has_curious() {
+                    let mut reached = Vec::new();
+                    let each = |id| reached.push(id);
+                    let tally = namespace.broadcast(&self.to, &frame, mode, &except, each);
+                    tell_curious(namespace, &reached, event, &args);
+                    return tally.into();
+                }
                 namespace
-                    .broadcast(&self.to, &frame, self.flags.mode, &except, |_| ())
+                    .broadcast(&self.to, &frame, mode, &except, |_| ())
                     .into()
             }
             Err(error) => Emitted::failed(event, error),
         }
+    }
+
+    /// Sends a typed event to all of them; see [`Contract`].
+    pub fn send<T: Contract>(&self, event: T) -> Emitted {
+        self.emit(T::EVENT, event)
     }
 
     /// Sends an event to all of them and asks each for an acknowledgement of type `R`: one value,
@@ -314,9 +329,17 @@ impl<'a> Broadcast<'a> {
             Ok(question) => {
                 let except = self.excepted(namespace);
                 let mut recipients = question.collect();
-                let each = |id| recipients.add(id);
+                let mut reached = Vec::new();
+                let is_curious = namespace.has_curious();
+                let each = |id| {
+                    recipients.add(id);
+                    if is_curious {
+                        reached.push(id);
+                    }
+                };
                 let _ = namespace.broadcast(&self.to, &frame, self.flags.mode, &except, each);
                 drop(recipients);
+                tell_curious(namespace, &reached, event, &args);
                 Acks::asked(question)
             }
             Err(error) => Acks::failed(Some(error)),
@@ -444,12 +467,19 @@ impl<'a> Direct<'a> {
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         match self.flags.encode(self.socket.nsp(), None, event, &args) {
             Ok(frame) => {
+                let push = self.socket.push(&frame, self.flags.mode);
+                self.socket.tell_outgoing(push, event, &args);
                 let mut tally = Tally::default();
-                tally.count(self.socket.push(&frame, self.flags.mode));
+                tally.count(push);
                 tally.into()
             }
             Err(error) => Emitted::failed(event, error),
         }
+    }
+
+    /// Sends a typed event to the client; see [`Contract`].
+    pub fn send<T: Contract>(&self, event: T) -> Emitted {
+        self.emit(T::EVENT, event)
     }
 
     /// Sends an event to the client and waits for its acknowledgement.
@@ -470,7 +500,29 @@ impl<'a> Direct<'a> {
             .unwrap_or_else(|| self.socket.io().config().ack_timeout);
         let asked = Asked::new(self.socket, id, timeout)?;
         // A frame that does not leave is as good as one that is not answered.
-        let _ = self.socket.push(&frame, self.flags.mode);
+        let push = self.socket.push(&frame, self.flags.mode);
+        self.socket.tell_outgoing(push, event, args);
         Ok(asked)
+    }
+}
+
+/// Tells those who want to know that something was sent to them.
+fn tell_curious(
+    namespace: &namespace::Inner,
+    reached: &[SocketId],
+    event: &str,
+    args: &impl Arguments,
+) {
+    if reached.is_empty() {
+        return;
+    }
+    let curious = namespace.curious_of(reached);
+    if curious.is_empty() {
+        return;
+    }
+    if let Ok(args) = running::arguments(args) {
+        for socket in &curious {
+            socket.tell(event, &args);
+        }
     }
 }

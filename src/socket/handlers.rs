@@ -1,10 +1,15 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
+use serde::de::DeserializeOwned;
+
 use super::{
     authenticate::{Authenticate, Authenticator},
     builder::BuildError,
     connect::Connect,
-    handler::{BoxHandler, Erased, Handler, StateKind, erase},
+    contract::Contract,
+    event::Event,
+    handler::{BoxHandler, Erased, Handler, IntoAck, StateKind, erase},
+    incoming::{self, Check, Incoming, Verdict},
     refusal::Refusal,
     running::Failure,
 };
@@ -29,6 +34,7 @@ pub(crate) struct Handlers {
     pub(crate) disconnect: Vec<BoxHandler>,
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
+    pub(crate) checks: Vec<Check>,
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) gates: Vec<Gate>,
@@ -75,6 +81,16 @@ impl NamespaceBuilder {
         self.register(name, handler, true)
     }
 
+    /// Says what happens when a client sends a typed event; see [`Contract`].
+    pub fn on_contract<T, F, R>(&mut self, handler: F) -> &mut Self
+    where
+        T: Contract + DeserializeOwned + 'static,
+        F: Fn(Event, T) -> R + Send + Sync + 'static,
+        R: Future<Output: IntoAck> + Send + 'static,
+    {
+        self.on::<(T,)>(T::EVENT, handler)
+    }
+
     /// Says what happens when a client has connected, after it was told so. Its argument is what
     /// the client sent along, its option `auth`. May be called more than once; the handlers start
     /// in this order, before the handler of any event.
@@ -92,6 +108,42 @@ impl NamespaceBuilder {
         self
     }
 
+    /// Looks at every event before its handler starts, like a middleware of the official server's
+    /// sockets: it may let it pass, change it, or stop it with an error. All are asked in this order,
+    /// those of [`Socket::on_packet`](crate::Socket::on_packet) after them; watchers
+    /// ([`on_any`](Self::on_any)) have seen the event by then.
+    ///
+    /// An error goes to [`on_error`](Self::on_error) and nowhere else, as in the official server: the
+    /// client is told nothing, an acknowledgement that it asked for does not come. While a check
+    /// waits, later events of its socket wait too, so they still start in order.
+    ///
+    /// ```
+    /// use roomcast::{Incoming, Io, Refusal};
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on_packet(async |packet: Incoming| {
+    ///     if packet.name() == "unauthorized event" {
+    ///         return Err(Refusal::new("E_FORBIDDEN", "unauthorized event"));
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// socket.use(([event, ...args], next) => {
+    ///   next(event === "unauthorized event" ? new Error("unauthorized event") : undefined);
+    /// });
+    /// ```
+    pub fn on_packet<F, R>(&mut self, check: F) -> &mut Self
+    where
+        F: Fn(Incoming) -> R + Send + Sync + 'static,
+        R: Future<Output: Verdict> + Send + 'static,
+    {
+        self.handlers.checks.push(incoming::erase(check));
+        self
+    }
+
     /// Handles the events that have no handler of their own, which are ignored otherwise.
     pub fn fallback<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
         let handler = self.erase(handler);
@@ -101,8 +153,9 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Looks at events that failed without anybody to tell: the arguments did not fit, the handler
-    /// returned an error or panicked, and the client asked for no acknowledgement.
+    /// Looks at events that failed without anybody to tell: a check stopped it, or the arguments did
+    /// not fit, the handler returned an error or panicked, and the client asked for no
+    /// acknowledgement.
     pub fn on_error(&mut self, hook: impl Fn(&Failure<'_>) + Send + Sync + 'static) -> &mut Self {
         if self.handlers.on_error.replace(Box::new(hook)).is_some() {
             self.fail(BuildError::DuplicateHandler("on_error".into()));
@@ -261,7 +314,7 @@ impl Registered {
 }
 
 /// Names for which clients cannot send an event.
-const RESERVED: [&str; 5] = [
+pub(super) const RESERVED: [&str; 5] = [
     "connect",
     "connection",
     "connect_error",

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::{Mutex, RwLock};
-use roomcast_protocol::socket::{Argument, Arguments, Nsp};
+use roomcast_protocol::socket::Nsp;
 use tokio::{
     runtime::{EnterGuard, Handle},
     sync::Notify,
@@ -19,15 +19,17 @@ use tokio::{
 };
 
 use super::{
-    acks::Acks,
     builder::{Builder, Predicate},
-    emit::{Broadcast, Emitted},
+    connect::Connect,
+    connection::Shared,
+    emit::Broadcast,
     handlers::Handlers,
+    lifecycle::{Lifecycle, Watchers},
     namespace::{self, Namespace},
     refusal::Refusal,
-    room::IntoRooms,
     running::Running,
     state::States,
+    targets::targets,
 };
 use crate::{
     Config,
@@ -65,6 +67,22 @@ pub(crate) struct Built {
     pub(crate) on_demand: Vec<OnDemand>,
     /// Those that exist by now of the ones made on demand.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
+    pub(crate) watchers: Watchers,
+}
+
+/// Whether clients may ask for a namespace.
+pub(crate) enum Door {
+    /// Nobody gave it.
+    Closed,
+    /// It exists, or is made when a client is let in.
+    Open(Arc<Handlers>),
+    /// The predicate at this position must be asked first.
+    Ask(usize),
+}
+
+/// A predicate that panics accepts nothing.
+fn accepts(accept: &dyn Fn(&str) -> bool, name: &str) -> bool {
+    catch_unwind(AssertUnwindSafe(|| accept(name))).unwrap_or(false)
 }
 
 /// Namespaces that are made when a client is let in.
@@ -93,49 +111,35 @@ impl Io {
         Namespace::new(self.clone(), name)
     }
 
-    /// The members of rooms of `/`.
-    pub fn to<'a>(&self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.all().to(rooms)
-    }
+    targets!("`/`");
 
-    /// The members of rooms of `/`, as [`to`](Self::to) says it.
-    pub fn in_<'a>(&self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.all().to(rooms)
-    }
-
-    /// Everybody in `/` but the members of rooms.
-    pub fn except<'a>(&self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.all().except(rooms)
-    }
-
-    /// Everybody in `/`, for an event that may be lost; see [`Broadcast::volatile`].
-    pub fn volatile<'a>(&self) -> Broadcast<'a> {
-        self.all().volatile()
-    }
-
-    /// Everybody in `/` on this node; see [`Broadcast::local`].
-    pub fn local<'a>(&self) -> Broadcast<'a> {
-        self.all().local()
-    }
-
-    /// Everybody in `/`, with this compression flag; see [`Broadcast::compress`].
-    pub fn compress<'a>(&self, compress: bool) -> Broadcast<'a> {
-        self.all().compress(compress)
-    }
-
-    /// Everybody in `/`, who must acknowledge in this time; see [`Broadcast::timeout`].
-    pub fn timeout<'a>(&self, timeout: Duration) -> Broadcast<'a> {
-        self.all().timeout(timeout)
-    }
-
-    /// Sends an event to everybody in `/`; see [`Broadcast::emit`].
-    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        self.all().emit(event, args)
-    }
-
-    /// Asks everybody in `/`; see [`Broadcast::emit_with_acks`].
-    pub async fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
-        self.all().emit_with_acks(event, args).await
+    /// All namespaces that exist now, in no order: those given to the builder, and those that were
+    /// made on demand and not taken down yet.
+    ///
+    /// What the official server calls sending to a parent namespace is sending to those of them
+    /// that belong to it:
+    ///
+    /// ```no_run
+    /// # fn example(io: roomcast::Io) {
+    /// for tenant in io.namespaces().iter().filter(|n| n.name().starts_with("/tenant-")) {
+    ///     tenant.emit("news", "maintenance at noon");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// ```js
+    /// const tenants = io.of(/^\/tenant-\d+$/);
+    /// tenants.emit("news", "maintenance at noon");
+    /// ```
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        let Some(built) = self.0.built.get() else {
+            return Vec::new();
+        };
+        let made: Vec<_> = built.made.read().values().cloned().collect();
+        let all = built.fixed.iter().cloned().chain(made);
+        all.map(|inner| Namespace::existing(self.clone(), inner))
+            .collect()
     }
 
     /// The options; the defaults while the server is being built.
@@ -204,6 +208,11 @@ impl Io {
     pub(crate) fn complete(&self, built: Built) {
         // Only a builder does this, and building takes it.
         let _ = self.0.built.set(built);
+        for namespace in self.0.built.get().iter().flat_map(|built| &built.fixed) {
+            if namespace.name != *"/" {
+                self.tell_created(namespace);
+            }
+        }
     }
 
     pub(crate) fn metrics_arc(&self) -> &Arc<Metrics> {
@@ -232,18 +241,46 @@ impl Io {
         self.0.built.get()?.made.read().get(name).cloned()
     }
 
-    /// The handlers of a namespace that clients may ask for, whether it exists already or not.
-    pub(crate) fn handlers_for(&self, name: &str) -> Option<Arc<Handlers>> {
+    /// Whether clients may ask for a namespace, as far as it can be said at once.
+    pub(crate) fn door(&self, name: &str) -> Door {
         if let Some(namespace) = self.fixed_namespace(name) {
-            return Some(Arc::clone(&namespace.handlers));
+            return Door::Open(Arc::clone(&namespace.handlers));
         }
-        let on_demand = &self.0.built.get()?.on_demand;
-        let accepts = |on_demand: &&OnDemand| {
-            // A predicate that panics accepts nothing.
-            catch_unwind(AssertUnwindSafe(|| (on_demand.accept)(name))).unwrap_or(false)
+        let Some(built) = self.0.built.get() else {
+            return Door::Closed;
         };
-        let accepted = on_demand.iter().find(accepts);
-        accepted.map(|on_demand| Arc::clone(&on_demand.handlers))
+        if built.on_demand.is_empty() {
+            return Door::Closed;
+        }
+        if let Some(namespace) = built.made.read().get(&Nsp::from(name)) {
+            // Who may come in is for its gates to say.
+            return Door::Open(Arc::clone(&namespace.handlers));
+        }
+        for (position, on_demand) in built.on_demand.iter().enumerate() {
+            match &on_demand.accept {
+                Predicate::Now(accept) if accepts(accept, name) => {
+                    return Door::Open(Arc::clone(&on_demand.handlers));
+                }
+                Predicate::Now(_) => {}
+                Predicate::Ask(_) => return Door::Ask(position),
+            }
+        }
+        Door::Closed
+    }
+
+    /// Asks whether a namespace is to be made for a client, from this predicate on.
+    pub(crate) async fn ask_at(&self, position: usize, connect: &Connect) -> Option<Arc<Handlers>> {
+        let on_demand = &self.0.built.get()?.on_demand;
+        for on_demand in on_demand.iter().skip(position) {
+            let accepted = match &on_demand.accept {
+                Predicate::Now(accept) => accepts(accept, connect.namespace()),
+                Predicate::Ask(ask) => ask(connect.clone()).await,
+            };
+            if accepted {
+                return Some(Arc::clone(&on_demand.handlers));
+            }
+        }
+        None
     }
 
     /// The namespace for a client that may enter it, made if need be.
@@ -260,16 +297,46 @@ impl Io {
         };
         let mut made = built.made.write();
         let full = made.len() >= built.config.max_namespaces;
-        match made.entry(name.clone()) {
-            Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
-            Entry::Vacant(_) if full => Err(Refusal::new("", "Too many namespaces")),
-            Entry::Vacant(entry) => Ok(Arc::clone(entry.insert(Arc::new(namespace::Inner::new(
-                name.clone(),
-                Arc::clone(handlers),
-                true,
-                Arc::clone(&built.config),
-                Arc::clone(&self.0.metrics),
-            ))))),
+        let new = match made.entry(name.clone()) {
+            Entry::Occupied(entry) => return Ok(Arc::clone(entry.get())),
+            Entry::Vacant(_) if full => return Err(Refusal::new("", "Too many namespaces")),
+            Entry::Vacant(entry) => {
+                let goes_when_empty = built.config.cleanup_empty_child_namespaces;
+                Arc::clone(entry.insert(Arc::new(namespace::Inner::new(
+                    name.clone(),
+                    Arc::clone(handlers),
+                    goes_when_empty,
+                    Arc::clone(&built.config),
+                    Arc::clone(&self.0.metrics),
+                ))))
+            }
+        };
+        drop(made);
+        self.tell_created(&new);
+        Ok(new)
+    }
+
+    fn tell_created(&self, namespace: &Arc<namespace::Inner>) {
+        if self.is_watched() {
+            let namespace = Namespace::existing(self.clone(), Arc::clone(namespace));
+            let namespace = &namespace;
+            self.tell(&Lifecycle::NamespaceCreated { namespace });
+        }
+    }
+
+    /// Whether somebody wants to be told what happens.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.0
+            .built
+            .get()
+            .is_some_and(|built| !built.watchers.is_empty())
+    }
+
+    /// Tells those who watch. Called without any lock held.
+    pub(crate) fn tell(&self, event: &Lifecycle<'_>) {
+        if let Some(built) = self.0.built.get() {
+            built.watchers.tell(&self.0.metrics, event);
         }
     }
 
@@ -284,6 +351,9 @@ impl Io {
             .is_some_and(|known| Arc::ptr_eq(known, namespace))
         {
             made.remove(&namespace.name);
+            drop(made);
+            let namespace = namespace.name.as_str();
+            self.tell(&Lifecycle::NamespaceRemoved { namespace });
         }
     }
 
@@ -298,14 +368,14 @@ impl Io {
     }
 
     /// Lets handlers that still wait end in a task of their own.
-    pub(crate) fn detach(&self, handlers: Vec<Running>) {
+    pub(crate) fn detach(&self, handlers: Vec<Running>, of: &Arc<Shared>) {
         let Some(runtime) = self.0.runtime.get() else {
             return;
         };
         if handlers.is_empty() {
             return;
         }
-        let detached = Detached::new(self.clone(), handlers.len());
+        let detached = Detached::new(self.clone(), Arc::clone(of), handlers.len());
         let mut handlers: FuturesUnordered<_> = handlers.into_iter().collect();
         runtime.spawn(async move {
             while handlers.next().await.is_some() {}
@@ -325,19 +395,22 @@ impl fmt::Debug for Io {
 /// Counts handlers that have outlived their socket.
 struct Detached {
     io: Io,
+    of: Arc<Shared>,
     handlers: usize,
 }
 
 impl Detached {
-    fn new(io: Io, handlers: usize) -> Self {
+    fn new(io: Io, of: Arc<Shared>, handlers: usize) -> Self {
+        of.count_detached(handlers);
         io.0.detached.fetch_add(handlers, Ordering::AcqRel);
         io.0.metrics.shift(Gauge::HandlersDetached, handlers as i64);
-        Self { io, handlers }
+        Self { io, of, handlers }
     }
 }
 
 impl Drop for Detached {
     fn drop(&mut self) {
+        self.of.count_settled(self.handlers);
         let inner = &self.io.0;
         inner
             .metrics

@@ -2,26 +2,26 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
 use roomcast_protocol::{
     Frame,
-    socket::{Argument, Arguments, Nsp, encode},
+    socket::{Nsp, encode},
 };
 
 use super::{
     Io,
-    acks::{Acks, Questions},
-    emit::{Broadcast, Emitted, Target},
+    acks::Questions,
+    emit::{Broadcast, Target},
     handlers::Handlers,
     id::{IdMap, IdSet, SocketId},
-    room::{IntoRooms, Room, RoomName},
+    room::{Room, RoomName},
     rooms::{Except, Members, Pushing, Rooms, Tally},
     socket::Socket,
+    targets::targets,
 };
 use crate::{
     Config,
@@ -47,6 +47,14 @@ impl Namespace {
         Self { io, name, fixed }
     }
 
+    pub(crate) fn existing(io: Io, inner: Arc<Inner>) -> Self {
+        Self {
+            name: inner.name.clone(),
+            io,
+            fixed: Some(inner),
+        }
+    }
+
     pub(crate) fn of_socket(socket: &Socket) -> Self {
         let inner = socket.namespace_inner();
         Self {
@@ -68,66 +76,12 @@ impl Namespace {
         &self.io
     }
 
-    /// The members of rooms.
-    pub fn to<'a>(&self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.all().to(rooms)
-    }
-
-    /// The members of rooms, as [`to`](Self::to) says it.
-    pub fn in_<'a>(&self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.all().to(rooms)
-    }
-
-    /// Everybody but the members of rooms.
-    pub fn except<'a>(&self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.all().except(rooms)
-    }
-
-    /// Everybody, for an event that may be lost; see [`Broadcast::volatile`].
-    pub fn volatile<'a>(&self) -> Broadcast<'a> {
-        self.all().volatile()
-    }
-
-    /// Everybody, on this node; see [`Broadcast::local`].
-    pub fn local<'a>(&self) -> Broadcast<'a> {
-        self.all().local()
-    }
-
-    /// Everybody, with this compression flag; see [`Broadcast::compress`].
-    pub fn compress<'a>(&self, compress: bool) -> Broadcast<'a> {
-        self.all().compress(compress)
-    }
-
-    /// Everybody, who must acknowledge in this time; see [`Broadcast::timeout`].
-    pub fn timeout<'a>(&self, timeout: Duration) -> Broadcast<'a> {
-        self.all().timeout(timeout)
-    }
-
-    /// Sends an event to everybody; see [`Broadcast::emit`].
-    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        self.all().emit(event, args)
-    }
-
-    /// Asks everybody; see [`Broadcast::emit_with_acks`].
-    pub async fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
-        self.all().emit_with_acks(event, args).await
-    }
+    targets!("the namespace");
 
     /// The socket with this id, if it is connected.
     #[must_use]
     pub fn socket(&self, id: SocketId) -> Option<Socket> {
         self.inner()?.socket(id)
-    }
-
-    /// All sockets.
-    pub async fn sockets(&self) -> Vec<Socket> {
-        self.all().sockets().await
-    }
-
-    /// How many sockets are connected.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.all().count()
     }
 
     /// The rooms and how many members each has, in no order; without the sockets' own rooms.
@@ -167,7 +121,11 @@ pub(crate) struct Inner {
     /// Shared by all sockets, so that a broadcast that asks is one frame.
     ack_ids: AtomicU64,
     /// Whether it is taken down with its last socket.
-    is_made: bool,
+    goes_when_empty: bool,
+    /// Sockets that want to know what is sent to them.
+    curious: Mutex<IdMap<Socket>>,
+    /// How many those are, so that most broadcasts need not look.
+    curious_count: AtomicUsize,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
 }
@@ -176,7 +134,7 @@ impl Inner {
     pub(crate) fn new(
         name: Nsp,
         handlers: Arc<Handlers>,
-        is_made: bool,
+        goes_when_empty: bool,
         config: Arc<Config>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -188,7 +146,9 @@ impl Inner {
             everybody: Mutex::default(),
             sockets: RwLock::default(),
             ack_ids: AtomicU64::new(0),
-            is_made,
+            goes_when_empty,
+            curious: Mutex::default(),
+            curious_count: AtomicUsize::new(0),
             config,
             metrics,
         }
@@ -200,6 +160,33 @@ impl Inner {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// A socket wants to know what is sent to it, or no more.
+    pub(crate) fn set_curious(&self, socket: &Socket, is_curious: bool) {
+        let mut curious = self.curious.lock();
+        let before = if is_curious {
+            curious.insert(socket.id(), socket.clone())
+        } else {
+            curious.remove(&socket.id())
+        };
+        self.curious_count.store(curious.len(), Ordering::Relaxed);
+        drop(curious);
+        drop(before);
+    }
+
+    /// Whether a broadcast should say whom it reached.
+    #[inline]
+    pub(crate) fn has_curious(&self) -> bool {
+        self.curious_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Those among these sockets that want to know what is sent to them.
+    pub(crate) fn curious_of(&self, ids: &[SocketId]) -> Vec<Socket> {
+        let curious = self.curious.lock();
+        ids.iter()
+            .filter_map(|id| curious.get(id).cloned())
+            .collect()
     }
 
     pub(crate) fn next_ack_id(&self) -> u64 {
@@ -252,7 +239,7 @@ impl Inner {
         if everybody.remove(id) {
             self.metrics.shift(Gauge::Sockets, -1);
         }
-        self.is_made && everybody.close_if_empty()
+        self.goes_when_empty && everybody.close_if_empty()
     }
 
     /// Pushes a frame to the members of a target, and calls `each` for everyone it is queued for.

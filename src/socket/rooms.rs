@@ -45,15 +45,16 @@ impl Rooms {
         self.shard(name).read().get(name).cloned()
     }
 
-    /// Adds a member, making the room if it is not there.
-    pub(crate) fn join(&self, room: &Room, id: SocketId, outbox: &Outbox) -> Arc<RoomCell> {
+    /// Adds a member, making the room if it is not there. `true`: it is the first one.
+    pub(crate) fn join(&self, room: &Room, id: SocketId, outbox: &Outbox) -> (Arc<RoomCell>, bool) {
         loop {
             let cell = self.find_or_make(room);
             let mut members = cell.lock();
             if !members.gone {
                 members.insert(id, outbox.clone());
+                let is_first = members.len() == 1;
                 drop(members);
-                return cell;
+                return (cell, is_first);
             }
             // The last member left between the look-up and the lock, and whoever took it out is
             // about to take the name out as well.
@@ -62,8 +63,8 @@ impl Rooms {
         }
     }
 
-    /// Takes a member out, and the room with its last one.
-    pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) {
+    /// Takes a member out, and the room with its last one. `true`: it was that.
+    pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) -> bool {
         let mut members = cell.lock();
         members.remove(id);
         let empty = members.slots.is_empty();
@@ -72,6 +73,7 @@ impl Rooms {
         if empty {
             self.forget(room, cell);
         }
+        empty
     }
 
     /// Names and sizes of all rooms, in no order.

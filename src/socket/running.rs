@@ -9,7 +9,11 @@ use std::{
 
 use roomcast_protocol::{
     Frame,
-    socket::{Args, ArgumentError, Decoder, Limits, encode},
+    engine::{self, Message, payload},
+    socket::{
+        Args, ArgumentError, Arguments, Decoder, EncodeError, Limits,
+        encode::{self, MAX_ATTACHMENTS},
+    },
 };
 
 use super::{
@@ -122,7 +126,7 @@ impl Call {
     }
 
     /// Tells the application of a failure that the client cannot be told.
-    fn fail(&self, refusal: &Refusal) {
+    pub(crate) fn fail(&self, refusal: &Refusal) {
         let event = self.socket.event_name(&self.name);
         tracing::debug!(event, socket = %self.socket.id(), %refusal, "an event has failed");
         if let Some(on_error) = &self.socket.namespace_inner().handlers.on_error {
@@ -186,11 +190,37 @@ pub struct Failure<'a> {
 /// Arguments of the library's own events.
 pub(crate) fn args(json: &str) -> Args {
     let text = format!("3{json}");
-    match Decoder::new(Limits::default()).text(text.into()) {
+    match Decoder::new(LIMITS).text(text.into()) {
         Ok(Some(packet)) => packet.args,
         Ok(None) | Err(_) => Args::default(),
     }
 }
+
+/// Arguments of ours in the form in which those of clients are.
+pub(crate) fn arguments(args: &impl Arguments) -> Result<Args, EncodeError> {
+    let frame = encode::ack("/", 0, args)?;
+    let mut decoder = Decoder::new(LIMITS);
+    let mut packet = None;
+    for message in payload::decode(frame.polling()) {
+        packet = match message {
+            Ok(engine::Packet::Message(Message::Text(text))) => decoder.text(text),
+            Ok(engine::Packet::Message(Message::Binary(data))) => decoder.binary(data),
+            Ok(_) => continue,
+            Err(error) => Err(error),
+        }
+        .map_err(|_| EncodeError::InvalidArguments)?;
+    }
+    Ok(packet.ok_or(EncodeError::InvalidArguments)?.args)
+}
+
+/// What comes from the application is not limited in size.
+const LIMITS: Limits = Limits {
+    max_attachments: MAX_ATTACHMENTS,
+    max_bytes: usize::MAX,
+    max_depth: 128,
+    max_nsp: 256,
+    max_connect_payload: usize::MAX,
+};
 
 /// A piece of a handler that takes longer keeps the rest of its connection waiting.
 const SLOW: Duration = Duration::from_millis(10);

@@ -17,9 +17,13 @@ use super::{
     Io,
     ack::{AckFuture, AckTable},
     connection::Shared,
+    contract::Contract,
     emit::{Broadcast, Direct, Emitted},
     event::Name,
+    handler::{BoxHandler, Erased},
     id::SocketId,
+    lifecycle::Lifecycle,
+    listeners::Listeners,
     namespace::{self, Namespace},
     reason::DisconnectReason,
     refusal::Refusal,
@@ -51,6 +55,8 @@ pub(crate) struct Inner {
     rooms: Mutex<Joined>,
     acks: AckTable,
     data: Mutex<States>,
+    /// What is registered on this socket alone: nothing on most.
+    listeners: OnceLock<Box<Listeners>>,
     /// Why it was disconnected; unset while it is connected.
     reason: OnceLock<DisconnectReason>,
 }
@@ -81,6 +87,7 @@ impl Socket {
             rooms: Mutex::default(),
             acks: AckTable::default(),
             data: Mutex::default(),
+            listeners: OnceLock::new(),
             reason: OnceLock::new(),
         }))
     }
@@ -175,6 +182,11 @@ impl Socket {
         Direct::new(self).compress(compress)
     }
 
+    /// Sends a typed event to the client; see [`Contract`].
+    pub fn send(&self, event: impl Contract) -> Emitted {
+        Direct::new(self).send(event)
+    }
+
     /// Everybody in the namespace but this socket.
     pub fn broadcast(&self) -> Broadcast<'_> {
         Broadcast::from_sender(self)
@@ -199,18 +211,42 @@ impl Socket {
     /// disconnected. Rooms before the faulty one are joined.
     pub fn join<'a>(&self, rooms: impl IntoRooms<'a>) -> Result<(), JoinError> {
         let limit = self.0.io.config().max_rooms_per_socket;
+        let is_watched = self.0.io.is_watched();
+        let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();
         let mut outcome = Ok(());
         rooms.each(|name| {
             if outcome.is_err() || name.as_str() == self.0.id.as_str() {
                 return;
             }
-            outcome = self.join_one(&mut joined, name.into_room(), limit);
+            let room = name.into_room();
+            let known = is_watched.then(|| room.clone());
+            match self.join_one(&mut joined, room, limit) {
+                Ok(Some(is_first)) => news.extend(known.map(|room| (room, is_first))),
+                Ok(None) => {}
+                Err(error) => outcome = Err(error),
+            }
         });
+        drop(joined);
+        for (room, is_first) in &news {
+            if *is_first {
+                let namespace = self.nsp();
+                self.0.io.tell(&Lifecycle::RoomCreated { namespace, room });
+            }
+            self.0
+                .io
+                .tell(&Lifecycle::RoomJoined { socket: self, room });
+        }
         outcome
     }
 
-    fn join_one(&self, joined: &mut Joined, room: Room, limit: usize) -> Result<(), JoinError> {
+    /// `Some`: it was not there; whether it is the first one.
+    fn join_one(
+        &self,
+        joined: &mut Joined,
+        room: Room,
+        limit: usize,
+    ) -> Result<Option<bool>, JoinError> {
         if joined.closed {
             return Err(JoinError::Disconnected);
         }
@@ -218,28 +254,43 @@ impl Socket {
             return Err(JoinError::NameTooLong);
         }
         let count = joined.rooms.len();
-        if let Entry::Vacant(entry) = joined.rooms.entry(room) {
-            if count >= limit {
-                return Err(JoinError::TooManyRooms);
-            }
-            let cell = self
-                .0
-                .namespace
-                .rooms
-                .join(entry.key(), self.0.id, self.outbox());
-            entry.insert(cell);
+        let Entry::Vacant(entry) = joined.rooms.entry(room) else {
+            return Ok(None);
+        };
+        if count >= limit {
+            return Err(JoinError::TooManyRooms);
         }
-        Ok(())
+        let rooms = &self.0.namespace.rooms;
+        let (cell, is_first) = rooms.join(entry.key(), self.0.id, self.outbox());
+        entry.insert(cell);
+        Ok(Some(is_first))
     }
 
     /// Leaves rooms. Leaving one it is not in is harmless.
     pub fn leave<'a>(&self, rooms: impl IntoRooms<'a>) {
+        let is_watched = self.0.io.is_watched();
+        let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();
         rooms.each(|name| {
             if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
-                self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+                let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+                if is_watched {
+                    news.push((room, was_last));
+                }
             }
         });
+        drop(joined);
+        self.tell_left(&news);
+    }
+
+    fn tell_left(&self, news: &[(Room, bool)]) {
+        for (room, was_last) in news {
+            self.0.io.tell(&Lifecycle::RoomLeft { socket: self, room });
+            if *was_last {
+                let namespace = self.nsp();
+                self.0.io.tell(&Lifecycle::RoomDeleted { namespace, room });
+            }
+        }
     }
 
     /// The rooms it has joined, in no order. The room of its own id, which it cannot leave, is not
@@ -316,11 +367,7 @@ impl Socket {
         tracing::info!(socket = %self.0.id, namespace = self.nsp(), %reason, "disconnected");
         let handlers = &self.0.namespace.handlers;
         let _runtime = self.0.io.enter_runtime();
-        let mut waiting: Vec<Running> = Vec::new();
-        for handler in &handlers.disconnecting {
-            let call = Call::own(self, "disconnecting");
-            waiting.extend(call.start(&**handler, reason_argument(reason)));
-        }
+        let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, reason);
         self.leave_all();
         if self.0.namespace.dismiss(self.0.id) {
             self.0.io.take_down(&self.0.namespace);
@@ -328,11 +375,34 @@ impl Socket {
         self.0.acks.close(self.metrics());
         self.0.namespace.questions.leave(self.0.id);
         self.0.shared.forget(self);
-        for handler in &handlers.disconnect {
-            let call = Call::own(self, "disconnect");
-            waiting.extend(call.start(&**handler, reason_argument(reason)));
+        let socket = self;
+        self.0.io.tell(&Lifecycle::Disconnected { socket, reason });
+        waiting.extend(self.start_own("disconnect", &handlers.disconnect, reason));
+        if let Some(listeners) = self.listeners() {
+            self.0.namespace.set_curious(self, false);
+            listeners.close();
         }
-        self.0.io.detach(waiting);
+        self.0.io.detach(waiting, &self.0.shared);
+    }
+
+    /// Starts the handlers of an event of the library's own; returned are those that wait.
+    fn start_own(
+        &self,
+        event: &'static str,
+        handlers: &[BoxHandler],
+        reason: DisconnectReason,
+    ) -> Vec<Running> {
+        let mut waiting = Vec::new();
+        let start =
+            |handler: &dyn Erased| Call::own(self, event).start(handler, reason_argument(reason));
+        for handler in handlers {
+            waiting.extend(start(&**handler));
+        }
+        let listeners = self.listeners().map(|known| known.take(event));
+        for listener in listeners.unwrap_or_default() {
+            waiting.extend(start(&*listener));
+        }
+        waiting
     }
 
     fn leave_all(&self) {
@@ -340,8 +410,12 @@ impl Socket {
         joined.closed = true;
         let rooms = std::mem::take(&mut joined.rooms);
         drop(joined);
+        let is_watched = self.0.io.is_watched();
         for (room, cell) in rooms {
-            self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+            let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+            if is_watched {
+                self.tell_left(&[(room, was_last)]);
+            }
         }
     }
 
@@ -352,6 +426,20 @@ impl Socket {
         } else {
             Push::Closed
         }
+    }
+
+    /// What is registered on this socket alone, if anything ever was.
+    #[inline]
+    pub(crate) fn listeners(&self) -> Option<&Listeners> {
+        self.0.listeners.get().map(|listeners| &**listeners)
+    }
+
+    pub(crate) fn make_listeners(&self) -> &Listeners {
+        let listeners = self.0.listeners.get_or_init(Box::default);
+        if !self.is_connected() {
+            listeners.close();
+        }
+        listeners
     }
 
     pub(crate) fn outbox(&self) -> &Outbox {

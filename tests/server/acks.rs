@@ -345,3 +345,41 @@ fn a_name_with_escapes_is_the_name_it_spells() {
     client.0.send_text("421[\"n\\u006fthing\"]");
     assert_eq!(text(&mut client.0), "431[]");
 }
+
+#[test]
+fn null_is_an_argument_and_unit_is_none() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("emit", async |event: Event| {
+            event.socket.emit("null", Value::Null);
+            event.socket.emit("none", None::<u8>);
+            event.socket.emit("unit", ());
+            event.socket.emit("two", ((), Value::Null));
+        })
+        .on("null", async |_: Event| Ack(Value::Null))
+        .on("none", async |_: Event| Ack(None::<u8>))
+        .on("unit", async |_: Event| Ack(()))
+        .on("echo", async |_: Event, value: Value| Ack(value));
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    for (packet, answers) in [
+        (
+            "42[\"emit\"]",
+            &[
+                "42[\"null\",null]",
+                "42[\"none\",null]",
+                "42[\"unit\"]",
+                "42[\"two\",null,null]",
+            ][..],
+        ),
+        ("421[\"null\"]", &["431[null]"]),
+        ("422[\"none\"]", &["432[null]"]),
+        ("423[\"unit\"]", &["433[]"]),
+        ("424[\"echo\",null]", &["434[null]"]),
+    ] {
+        client.send_text(packet);
+        for answer in answers {
+            client.expect_text(answer);
+        }
+    }
+}

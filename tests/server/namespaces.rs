@@ -1,8 +1,14 @@
 //! Who comes into which namespace, and what becomes of packets for others.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use roomcast::{Config, Connect, Event, Io, Refusal, auth::Principal};
+use roomcast::{Ack, Config, Connect, Event, Io, Refusal, auth::Principal};
 use serde_json::json;
 
 use crate::local::{Local, join, text, until};
@@ -312,4 +318,117 @@ fn a_connection_joins_only_so_many_namespaces() {
     client.send_text("42[\"out\"]");
     client.expect_text("41");
     join(&mut client, "/b,");
+}
+
+#[test]
+fn the_first_predicate_that_accepts_a_name_says_what_the_namespace_does() {
+    let mut io = Io::builder();
+    let answer = |namespace: &mut roomcast::NamespaceBuilder, who: &'static str| {
+        namespace.on("who", move |_: Event| async move { Ack(who) });
+    };
+    answer(io.namespace("/tenant-fixed"), "fixed");
+    answer(io.namespaces(|name| name == "/tenant-first"), "first");
+    answer(
+        io.namespaces_async(async |connect: Connect| {
+            tokio::task::yield_now().await;
+            let auth: Option<Auth> = connect.auth().ok().flatten();
+            assert!(connect.namespace() != "/panic", "a fault");
+            auth.is_some_and(|auth| auth.name == "ann")
+        }),
+        "async",
+    );
+    answer(io.namespaces(|name| name.starts_with("/tenant-")), "last");
+    let server = Local::serve(io);
+    let mut client = server.open();
+    for (name, auth, who) in [
+        ("/tenant-fixed", "", "fixed"),
+        ("/tenant-first", "", "first"),
+        ("/tenant-x", "{\"name\":\"ann\"}", "async"),
+        ("/strange", "{\"name\":\"ann\"}", "async"),
+        ("/tenant-y", "{\"name\":\"bob\"}", "last"),
+    ] {
+        client.send_text(format!("40{name},{auth}"));
+        assert!(text(&mut client).starts_with(&format!("40{name},{{\"sid\":")));
+        client.send_text(format!("42{name},1[\"who\"]"));
+        client.expect_text(&format!("43{name},1[\"{who}\"]"));
+    }
+    client.send_text("40/other,");
+    client.expect_text("44/other,{\"message\":\"Invalid namespace\"}");
+    client.send_text("40/panic,");
+    client
+        .expect_text("44/panic,{\"message\":\"internal error\",\"data\":{\"code\":\"INTERNAL\"}}");
+}
+
+#[test]
+fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut io = Io::builder();
+    let count = Arc::clone(&asked);
+    io.namespaces_async(move |_: Connect| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { true }
+    })
+    .gate(
+        async |connect: Connect| match connect.auth::<Option<Auth>>() {
+            Ok(None) => Ok(()),
+            _ => Err(Refusal::new("", "no names")),
+        },
+    );
+    let server = Local::serve(io);
+    let early = server.io.of("/x");
+    assert_eq!(early.emit("lost", ()).queued, 0);
+    let (mut one, mut two) = (server.open(), server.open());
+    join(&mut one, "/x,");
+    join(&mut two, "/x,");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(early.emit("hi", ()).queued, 2);
+    // Gates are asked about every client.
+    let mut three = server.open();
+    three.send_text("40/x,{\"name\":\"ann\"}");
+    three.expect_text("44/x,{\"message\":\"no names\"}");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn all_children_are_reached_one_after_the_other() {
+    let mut io = Io::builder();
+    io.namespace("/");
+    io.namespaces(|name| name.starts_with("/tenant-"));
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    for name in ["/tenant-1,", "/tenant-2,"] {
+        join(&mut client, name);
+    }
+    let namespaces = server.io.namespaces();
+    let tenants = namespaces
+        .iter()
+        .filter(|namespace| namespace.name().starts_with("/tenant-"));
+    assert_eq!(tenants.map(|n| n.emit("news", 1).queued).sum::<usize>(), 2);
+    let mut got = [text(&mut client), text(&mut client)];
+    got.sort();
+    assert_eq!(
+        got,
+        ["42/tenant-1,[\"news\",1]", "42/tenant-2,[\"news\",1]"]
+    );
+}
+
+#[test]
+fn handlers_that_outlive_their_socket_count_against_their_client() {
+    let mut io = Io::builder().config(Config {
+        max_in_flight: 3,
+        ..Config::default()
+    });
+    io.namespace("/").on("disconnect", async |_: Event| {
+        std::future::pending::<()>().await
+    });
+    let server = Local::serve(io);
+    let mut client = server.open();
+    for _ in 0..3 {
+        join(&mut client, "");
+        client.send_text("41");
+    }
+    client.send_text("40");
+    client.expect_text("44{\"message\":\"Too many events in progress\"}");
+    // Others are not concerned.
+    let _other = server.connect();
 }
