@@ -101,6 +101,11 @@ impl<A: Application> Driver<A> {
         if let Some(reason) = state.closed {
             self.lost(reason);
         }
+        if state.drained
+            && let Some(connection) = &mut self.connection
+        {
+            self.engine.application.drained(connection);
+        }
         if state.blocked {
             // The flush at the end of this turn tries again if there is room.
             let _ = self.wait_writable(cx);
@@ -165,7 +170,8 @@ impl<A: Application> Driver<A> {
             Outcome::Broken(error) => {
                 self.engine.metrics.count(Counter::FrameErrors);
                 tracing::debug!(session = ?self.outbox.sid(), %error, "a frame cannot be decoded");
-                self.end(CloseReason::TransportError, End::Flush(error.close_code()));
+                let end = End::Flush(error.close_code());
+                self.end_because("invalid frame", CloseReason::TransportError, end);
             }
         }
     }
@@ -181,7 +187,8 @@ impl<A: Application> Driver<A> {
                 if wire.allow_ping(now) {
                     self.outbox.pong(pong(&payload));
                 } else {
-                    self.end(
+                    self.end_because(
+                        "too many pings",
                         CloseReason::TransportError,
                         End::Flush(CloseCode::POLICY_VIOLATION),
                     );
@@ -206,7 +213,13 @@ impl<A: Application> Driver<A> {
     }
 
     pub(super) fn on_packet(&mut self, packet: Packet, now: Instant) {
+        let is_pong = matches!(packet, Packet::Pong(_));
         match self.session.handle_packet(now, Source::Current, packet) {
+            Action::None if is_pong => {
+                if let Some(connection) = &mut self.connection {
+                    self.engine.application.heartbeat(connection);
+                }
+            }
             Action::None | Action::DropCandidate | Action::Switch => {}
             Action::Deliver(message) => self.deliver(message, now),
             Action::Reply(packet) => self.outbox.push_control(Frame::packet(&packet)),
@@ -266,7 +279,8 @@ impl<A: Application> Driver<A> {
         }
         let late = |wire: &Wire| wire.poll_timeout().is_some_and(|at| at <= now);
         if self.ending.is_none() && self.wire.as_ref().is_some_and(late) {
-            self.end(
+            self.end_because(
+                "a message takes too long",
                 CloseReason::TransportError,
                 End::Flush(CloseCode::POLICY_VIOLATION),
             );
@@ -319,6 +333,16 @@ impl<A: Application> Driver<A> {
         }
     }
 
+    /// The same for a fault, of which there is more to say.
+    pub(super) fn end_because(&mut self, description: &'static str, reason: CloseReason, end: End) {
+        if self.ending.is_none()
+            && let Some(connection) = &mut self.connection
+        {
+            self.engine.application.describe(connection, description);
+        }
+        self.end(reason, end);
+    }
+
     /// Sets the timer to the earliest deadline. Moving it to a later time is left until it
     /// fires: most deadlines are replaced before they come.
     fn sleep(&self, cx: &mut Context<'_>, now: Instant, mut sleep: Pin<&mut Sleep>) {
@@ -357,6 +381,7 @@ impl<A: Application> Driver<A> {
                     || (self.poll.is_some() && !queue.is_empty())
                     || (!self.polls.is_empty() && !queue.is_attaching())
                     || !self.posts.is_empty()
+                    || queue.is_drain_due()
                     || (self.wire.is_some() && queue.needs_driver())));
         if let Sink::Poll { parked } = &mut queue.sink {
             *parked = self.poll.is_some();

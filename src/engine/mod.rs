@@ -98,6 +98,15 @@ pub(crate) trait Application: Send + Sync + Sized + 'static {
     /// The session has gone over to WebSocket.
     fn upgraded(&self, connection: &mut Self::Connection);
 
+    /// The client has answered a ping.
+    fn heartbeat(&self, _connection: &mut Self::Connection) {}
+
+    /// Everything queued has left; only told after [`Outbox::watch_drain`].
+    fn drained(&self, _connection: &mut Self::Connection) {}
+
+    /// More about why the session is about to end.
+    fn describe(&self, _connection: &mut Self::Connection, _description: &'static str) {}
+
     /// The session is over. Called exactly once.
     fn close(&self, connection: Self::Connection, reason: CloseReason);
 }

@@ -56,6 +56,7 @@ pub(super) struct Queue {
     /// The driver has asked to be woken when there is room again.
     awaited: bool,
     closed: Option<CloseReason>,
+    drain: Drain,
     /// A request brings packets.
     posting: bool,
     /// WebSockets on their way to take the session over; see [`Attaching`].
@@ -63,6 +64,15 @@ pub(super) struct Queue {
     pub(super) sink: Sink,
     pub(super) control: VecDeque<Control>,
     pub(super) waker: Option<Waker>,
+}
+
+/// Whether the application wants to know when everything has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    Unwatched,
+    Watched,
+    /// It has, and the driver is to tell.
+    Due,
 }
 
 /// Where frames go.
@@ -138,6 +148,7 @@ impl Outbox {
                 blocked: false,
                 awaited: false,
                 closed: None,
+                drain: Drain::Unwatched,
                 posting: false,
                 attaching: 0,
                 sink,
@@ -291,9 +302,14 @@ impl Outbox {
     pub(super) fn begin_turn(&self) -> TurnState {
         let mut queue = self.0.queue.lock();
         queue.in_turn = true;
+        let drained = queue.is_drain_due();
+        if drained {
+            queue.drain = Drain::Watched;
+        }
         TurnState {
             blocked: queue.blocked,
             closed: queue.closed,
+            drained,
         }
     }
 
@@ -325,7 +341,7 @@ impl Outbox {
             queue.flushing = false;
             queue.put_back(batch);
             match outcome {
-                Ok(()) if stream.is_flushed() => {}
+                Ok(()) if stream.is_flushed() => queue.note_drained(),
                 // Taken, but not on its way: the driver pushes.
                 Ok(()) => {
                     queue.blocked = true;
@@ -398,7 +414,16 @@ impl Outbox {
                 taken.push(frame);
             }
         }
+        queue.note_drained();
         taken
+    }
+
+    /// From now on the application is told whenever everything queued has left.
+    pub(crate) fn watch_drain(&self) {
+        let mut queue = self.0.queue.lock();
+        if queue.drain == Drain::Unwatched {
+            queue.drain = Drain::Watched;
+        }
     }
 }
 
@@ -431,6 +456,8 @@ impl Drop for Attaching {
 pub(super) struct TurnState {
     pub(super) blocked: bool,
     pub(super) closed: Option<CloseReason>,
+    /// Everything that was queued has left, and somebody wants to know.
+    pub(super) drained: bool,
 }
 
 enum Wake {
@@ -501,6 +528,18 @@ impl Queue {
         self.blocked = !stream.is_flushed();
         self.awaited = false;
         self.sink = Sink::WebSocket(stream);
+    }
+
+    /// Everything may have left.
+    fn note_drained(&mut self) {
+        if self.drain == Drain::Watched && !self.has_unsent() {
+            self.drain = Drain::Due;
+            Wake::driver(self.waker.take()).call();
+        }
+    }
+
+    pub(super) fn is_drain_due(&self) -> bool {
+        self.drain == Drain::Due
     }
 
     fn has_unsent(&self) -> bool {

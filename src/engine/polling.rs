@@ -71,7 +71,7 @@ impl<A: Application> Driver<A> {
             Control::Poll { id, answer } => self.polls.push_back(Parked::new(id, answer)),
             Control::PollAborted { id } => {
                 if self.forget_poll(id) {
-                    self.end(CloseReason::TransportError, End::Gone);
+                    self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
                 }
             }
             Control::Post { body, answer } => self.posts.push_back(Post {
@@ -109,7 +109,11 @@ impl<A: Application> Driver<A> {
             self.engine.metrics.count(Counter::RejectedOverlap);
             let _ = parked.answer.send(PollAnswer::Refused);
             self.poll = Some(first);
-            self.end(CloseReason::TransportError, End::Gone);
+            self.end_because(
+                "overlap from client",
+                CloseReason::TransportError,
+                End::Gone,
+            );
         } else {
             self.poll = Some(parked);
             if self.session.is_probed() {
@@ -175,7 +179,7 @@ impl<A: Application> Driver<A> {
             let frames = self.outbox.take_for_poll(self.engine.config.max_payload);
             if !parked.answer(payload(&frames)) {
                 // The packets are lost with it.
-                self.end(CloseReason::TransportError, End::Gone);
+                self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
             }
         }
     }
@@ -208,3 +212,6 @@ pub(super) fn payload(frames: &[Frame]) -> Bytes {
 pub(super) fn noop() -> Bytes {
     Bytes::from_static(b"6")
 }
+
+/// In the official server's words.
+const GIVEN_UP: &str = "poll connection closed prematurely";

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -17,7 +17,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use roomcast_protocol::{
-    DecodeError,
+    DecodeError, Frame,
     engine::{CloseReason, Message},
     socket::{Decoder, Kind, Limits, Nsp, Packet, encode},
 };
@@ -25,6 +25,7 @@ use roomcast_protocol::{
 use super::{
     Io,
     admission::{Admission, Entrance},
+    conn::{ConnEvent, ConnWatchers},
     connect::Connect,
     dispatch::{Checked, Held, Parked},
     handlers::Handlers,
@@ -39,8 +40,8 @@ use super::{
 };
 use crate::{
     auth::Principal,
-    engine::{Application, Handshake, Mode, Outbox},
-    metrics::Counter,
+    engine::{Application, Handshake, Mode, Outbox, Push},
+    metrics::{Counter, Metrics},
 };
 
 /// What the sockets of one connection share.
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     sockets: Mutex<Vec<Weak<socket::Inner>>>,
     /// Handlers that have outlived their socket and still wait.
     detached: AtomicUsize,
+    /// Nobody on most connections.
+    watchers: OnceLock<Box<ConnWatchers>>,
 }
 
 impl Shared {
@@ -59,7 +62,29 @@ impl Shared {
             handshake,
             sockets: Mutex::default(),
             detached: AtomicUsize::new(0),
+            watchers: OnceLock::new(),
         }
+    }
+
+    /// Queues a frame for the client and tells those who watch the connection.
+    pub(crate) fn push(&self, frame: &Frame, mode: Mode, metrics: &Metrics) -> Push {
+        let push = self.outbox.push(frame, mode);
+        if push == Push::Queued
+            && let Some(watchers) = self.watchers()
+        {
+            watchers.tell_created(metrics, frame);
+        }
+        push
+    }
+
+    /// Those who watch the connection, if anybody ever did.
+    #[inline]
+    pub(crate) fn watchers(&self) -> Option<&ConnWatchers> {
+        self.watchers.get().map(|watchers| &**watchers)
+    }
+
+    pub(crate) fn make_watchers(&self) -> &ConnWatchers {
+        self.watchers.get_or_init(Box::default)
     }
 
     /// Handlers that have outlived their socket and still wait.
@@ -120,6 +145,8 @@ pub(crate) struct Connection {
     attach_by: Option<Instant>,
     /// Why it ends, if that is more than the engine knows.
     reason: Option<DisconnectReason>,
+    /// More about the reason, if the engine knows more.
+    description: Option<&'static str>,
 }
 
 /// A namespace that the client is in, or wants into.
@@ -212,6 +239,7 @@ impl Application for Io {
             connect_by: Some(now + config.connect_timeout),
             attach_by: None,
             reason: None,
+            description: None,
         }
     }
 
@@ -239,6 +267,20 @@ impl Application for Io {
     fn upgraded(&self, connection: &mut Connection) {
         let handshake = connection.shared.handshake();
         self.tell(&Lifecycle::Upgraded { handshake });
+        let transport = connection.shared.outbox.transport();
+        connection.tell(&ConnEvent::Upgrade { transport });
+    }
+
+    fn heartbeat(&self, connection: &mut Connection) {
+        connection.tell(&ConnEvent::Heartbeat);
+    }
+
+    fn drained(&self, connection: &mut Connection) {
+        connection.tell(&ConnEvent::Drain);
+    }
+
+    fn describe(&self, connection: &mut Connection, description: &'static str) {
+        connection.description = Some(description);
     }
 
     fn close(&self, mut connection: Connection, reason: CloseReason) {
@@ -246,13 +288,22 @@ impl Application for Io {
             let handshake = connection.shared.handshake();
             self.tell(&Lifecycle::SlowClient { handshake });
         }
-        connection.reason.get_or_insert_with(|| reason.into());
+        let reason = *connection.reason.get_or_insert_with(|| reason.into());
+        let description = connection.description;
+        connection.tell(&ConnEvent::Close {
+            reason,
+            description,
+        });
         drop(connection);
     }
 }
 
 impl Connection {
     fn message(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
+        if let Some(watchers) = self.shared.watchers() {
+            let (Message::Text(data) | Message::Binary(data)) = &message;
+            watchers.tell(self.io.metrics(), &ConnEvent::Packet { data });
+        }
         let packet = match message {
             Message::Text(text) => self.decoder.text(text),
             Message::Binary(data) => self.decoder.binary(data),
@@ -378,6 +429,9 @@ impl Connection {
             self.shared.forget(&socket);
             self.io.take_down(&namespace);
         };
+        if self.shared.watchers().is_some() {
+            socket.become_curious();
+        }
         if !socket.is_connected() {
             // Somebody has disconnected the whole client meanwhile, and did not find it.
             let namespace = socket.namespace_inner();
@@ -436,7 +490,7 @@ impl Connection {
             .and_then(|data| serde_json::value::to_raw_value(&data).ok());
         match encode::connect_error(nsp.as_str(), refusal.message(), data.as_deref()) {
             Ok(frame) => {
-                let _ = self.shared.outbox.push(&frame, Mode::Reliable);
+                let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
             }
             Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
         }
@@ -503,6 +557,13 @@ impl Connection {
             }
         }
         Poll::Pending
+    }
+
+    /// Tells those who watch the connection.
+    fn tell(&self, event: &ConnEvent<'_>) {
+        if let Some(watchers) = self.shared.watchers() {
+            watchers.tell(self.io.metrics(), event);
+        }
     }
 
     fn socket(&self, nsp: &Nsp) -> Option<&Socket> {
@@ -581,8 +642,11 @@ impl Drop for Connection {
         let reason = self.reason.unwrap_or(DisconnectReason::TransportError);
         for seat in &self.seats {
             if let Place::Taken { socket, .. } = &seat.place {
-                socket.close(reason);
+                socket.close_described(reason, self.description);
             }
+        }
+        if let Some(watchers) = self.shared.watchers() {
+            watchers.close();
         }
         let jobs = self.jobs.take().into_iter().flatten();
         let handlers = jobs.filter_map(|job| match job {

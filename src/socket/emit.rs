@@ -287,7 +287,7 @@ impl<'a> Broadcast<'a> {
                     let mut reached = Vec::new();
                     let each = |id| reached.push(id);
                     let tally = namespace.broadcast(&self.to, &frame, mode, &except, each);
-                    tell_curious(namespace, &reached, event, &args);
+                    tell_curious(namespace, &reached, event, &args, &frame);
                     return tally.into();
                 }
                 namespace
@@ -339,7 +339,7 @@ impl<'a> Broadcast<'a> {
                 };
                 let _ = namespace.broadcast(&self.to, &frame, self.flags.mode, &except, each);
                 drop(recipients);
-                tell_curious(namespace, &reached, event, &args);
+                tell_curious(namespace, &reached, event, &args, &frame);
                 Acks::asked(question)
             }
             Err(error) => Acks::failed(Some(error)),
@@ -512,6 +512,7 @@ fn tell_curious(
     reached: &[SocketId],
     event: &str,
     args: &impl Arguments,
+    frame: &Frame,
 ) {
     if reached.is_empty() {
         return;
@@ -522,7 +523,7 @@ fn tell_curious(
     }
     if let Ok(args) = running::arguments(args) {
         for socket in &curious {
-            socket.tell(event, &args);
+            socket.tell_broadcast(event, &args, frame);
         }
     }
 }

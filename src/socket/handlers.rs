@@ -67,8 +67,8 @@ impl NamespaceBuilder {
     ///
     /// `"disconnecting"` and `"disconnect"` are called when a socket is about to leave its rooms
     /// and when it has; they may take the
-    /// [`DisconnectReason`](crate::DisconnectReason) as argument, and both may be registered more
-    /// than once.
+    /// [`DisconnectReason`](crate::DisconnectReason) and an `Option<String>` with a description as
+    /// arguments, and both may be registered more than once.
     pub fn on<M: 'static>(&mut self, name: &str, handler: impl Handler<M>) -> &mut Self {
         self.register(name, handler, false)
     }

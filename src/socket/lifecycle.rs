@@ -26,7 +26,7 @@ use crate::{
 /// let mut io = Io::builder();
 /// io.on_event(|event: &Lifecycle<'_>| match event {
 ///     Lifecycle::Connected { socket } => println!("{} is there", socket.id()),
-///     Lifecycle::Disconnected { socket, reason } => println!("{} is gone: {reason}", socket.id()),
+///     Lifecycle::Disconnected { socket, reason, .. } => println!("{} is gone: {reason}", socket.id()),
 ///     _ => {}
 /// });
 /// ```
@@ -54,6 +54,8 @@ pub enum Lifecycle<'a> {
         socket: &'a Socket,
         /// Why.
         reason: DisconnectReason,
+        /// More about it, if there is more to say: what was wrong with the transport.
+        description: Option<&'a str>,
     },
     /// A client was not let into a namespace.
     Refused {

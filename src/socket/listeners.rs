@@ -22,9 +22,16 @@ use super::{
 };
 use crate::{Incoming, metrics::Counter};
 
-/// Something that is registered on a socket; [`Socket::off`](crate::Socket::off) takes it away.
+/// Something that is registered on a socket or a connection; [`Socket::off`](crate::Socket::off) or
+/// [`Conn::off`](crate::Conn::off) takes it away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
+
+impl ListenerId {
+    pub(crate) fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Why nothing can be registered on a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]

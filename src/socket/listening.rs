@@ -1,6 +1,9 @@
 //! Listeners of one socket: what a [`Socket`] offers beyond the handlers of its namespace.
 
-use roomcast_protocol::socket::{Args, Arguments};
+use roomcast_protocol::{
+    Frame,
+    socket::{Args, Arguments},
+};
 
 use super::{
     handler::Handler,
@@ -142,7 +145,7 @@ impl Socket {
             return false;
         };
         let is_gone = listeners.off(listener);
-        if is_gone && !listeners.has_outgoing() {
+        if is_gone && !listeners.has_outgoing() && self.conn_watchers().is_none() {
             self.namespace_inner().set_curious(self, false);
         }
         is_gone
@@ -174,11 +177,16 @@ impl Socket {
     ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
         let id = listeners.on_any_outgoing(limit, hook, position)?;
+        self.become_curious();
+        Ok(id)
+    }
+
+    /// From now on broadcasts that reach this socket say so.
+    pub(crate) fn become_curious(&self) {
         self.namespace_inner().set_curious(self, true);
         if !self.is_connected() {
             self.namespace_inner().set_curious(self, false);
         }
-        Ok(id)
     }
 
     /// An event was pushed for this client.
@@ -195,7 +203,15 @@ impl Socket {
         }
     }
 
-    pub(crate) fn tell(&self, event: &str, args: &Args) {
+    /// An event of a broadcast was pushed for this client.
+    pub(crate) fn tell_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
+        self.tell(event, args);
+        if let Some(watchers) = self.conn_watchers() {
+            watchers.tell_created(self.metrics(), frame);
+        }
+    }
+
+    fn tell(&self, event: &str, args: &Args) {
         if let Some(listeners) = self.listeners() {
             listeners.outgoing(&Outgoing {
                 socket: self,

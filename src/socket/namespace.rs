@@ -222,6 +222,9 @@ impl Inner {
         let _ = socket.outbox().push(&frame, Mode::Reliable);
         everybody.insert(socket.id(), socket.outbox().clone());
         drop(everybody);
+        if let Some(watchers) = socket.conn_watchers() {
+            watchers.tell_created(&self.metrics, &frame);
+        }
         self.metrics.shift(Gauge::Sockets, 1);
         true
     }

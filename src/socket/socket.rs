@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Io,
     ack::{AckFuture, AckTable},
+    conn::{Conn, ConnWatchers},
     connection::Shared,
     contract::Contract,
     emit::{Broadcast, Direct, Emitted},
@@ -353,7 +354,7 @@ impl Socket {
             return;
         }
         if let Ok(frame) = encode::disconnect(self.nsp()) {
-            let _ = self.outbox().push(&frame, Mode::Reliable);
+            let _ = self.0.shared.push(&frame, Mode::Reliable, self.metrics());
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
     }
@@ -361,13 +362,19 @@ impl Socket {
     /// The end of the socket, whoever causes it: tells the application, leaves all rooms, fails
     /// what waits for the client. Only the first call does anything.
     pub(crate) fn close(&self, reason: DisconnectReason) {
+        self.close_described(reason, None);
+    }
+
+    /// The same, with more to say about the reason.
+    pub(crate) fn close_described(&self, reason: DisconnectReason, description: Option<&str>) {
         if self.0.reason.set(reason).is_err() {
             return;
         }
         tracing::info!(socket = %self.0.id, namespace = self.nsp(), %reason, "disconnected");
         let handlers = &self.0.namespace.handlers;
+        let args = reason_arguments(reason, description);
         let _runtime = self.0.io.enter_runtime();
-        let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, reason);
+        let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
         self.leave_all();
         if self.0.namespace.dismiss(self.0.id) {
             self.0.io.take_down(&self.0.namespace);
@@ -376,25 +383,25 @@ impl Socket {
         self.0.namespace.questions.leave(self.0.id);
         self.0.shared.forget(self);
         let socket = self;
-        self.0.io.tell(&Lifecycle::Disconnected { socket, reason });
-        waiting.extend(self.start_own("disconnect", &handlers.disconnect, reason));
+        self.0.io.tell(&Lifecycle::Disconnected {
+            socket,
+            reason,
+            description,
+        });
+        waiting.extend(self.start_own("disconnect", &handlers.disconnect, &args));
         if let Some(listeners) = self.listeners() {
-            self.0.namespace.set_curious(self, false);
             listeners.close();
+        }
+        if self.listeners().is_some() || self.conn_watchers().is_some() {
+            self.0.namespace.set_curious(self, false);
         }
         self.0.io.detach(waiting, &self.0.shared);
     }
 
     /// Starts the handlers of an event of the library's own; returned are those that wait.
-    fn start_own(
-        &self,
-        event: &'static str,
-        handlers: &[BoxHandler],
-        reason: DisconnectReason,
-    ) -> Vec<Running> {
+    fn start_own(&self, event: &'static str, handlers: &[BoxHandler], args: &Args) -> Vec<Running> {
         let mut waiting = Vec::new();
-        let start =
-            |handler: &dyn Erased| Call::own(self, event).start(handler, reason_argument(reason));
+        let start = |handler: &dyn Erased| Call::own(self, event).start(handler, args.clone());
         for handler in handlers {
             waiting.extend(start(&**handler));
         }
@@ -421,11 +428,20 @@ impl Socket {
 
     /// Queues a frame for the client, unless it has left.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
-        if self.is_connected() {
-            self.outbox().push(frame, mode)
-        } else {
-            Push::Closed
+        if !self.is_connected() {
+            return Push::Closed;
         }
+        self.0.shared.push(frame, mode, self.metrics())
+    }
+
+    /// The connection below.
+    #[must_use]
+    pub fn conn(&self) -> Conn {
+        Conn::new(Arc::clone(&self.0.shared))
+    }
+
+    pub(crate) fn conn_watchers(&self) -> Option<&ConnWatchers> {
+        self.0.shared.watchers()
     }
 
     /// What is registered on this socket alone, if anything ever was.
@@ -535,7 +551,10 @@ impl From<JoinError> for Refusal {
     }
 }
 
-/// The argument of `disconnecting` and `disconnect`.
-fn reason_argument(reason: DisconnectReason) -> Args {
-    running::args(&format!("[\"{reason}\"]"))
+/// The arguments of `disconnecting` and `disconnect`.
+fn reason_arguments(reason: DisconnectReason, description: Option<&str>) -> Args {
+    match description {
+        Some(description) => running::arguments(&(reason, description)).unwrap_or_default(),
+        None => running::args(&format!("[\"{reason}\"]")),
+    }
 }

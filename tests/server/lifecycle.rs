@@ -14,7 +14,7 @@ fn watch(io: &mut roomcast::Builder) -> Log {
     io.on_event(move |event: &Lifecycle<'_>| {
         let line = match event {
             Lifecycle::Connected { socket } => format!("+{}", socket.namespace().name()),
-            Lifecycle::Disconnected { socket, reason } => {
+            Lifecycle::Disconnected { socket, reason, .. } => {
                 assert!(socket.rooms().is_empty());
                 format!("-{} {reason}", socket.namespace().name())
             }

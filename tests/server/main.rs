@@ -13,6 +13,7 @@ mod support;
 mod acks;
 mod binary;
 mod close_reasons;
+mod conn;
 mod hostile;
 mod lifecycle;
 mod listeners;
