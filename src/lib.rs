@@ -16,8 +16,10 @@ mod service;
 mod socket;
 pub mod store;
 
-pub use config::{Config, Cors};
-pub use engine::{Handshake, RawEngine, RawSession};
+pub use config::{Config, Cookie, Cors, HttpCompression, SameSite};
+pub use engine::{
+    ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine, RawSession,
+};
 pub use roomcast_protocol::{
     engine::Transport,
     socket::{Args, Argument, ArgumentError, Arguments, EncodeError},

@@ -43,6 +43,7 @@ table! {
         RejectedMethod => "roomcast_requests_rejected_total"["reason" = "bad handshake method"],
         RejectedRequest => "roomcast_requests_rejected_total"["reason" = "bad request"],
         RejectedForbidden => "roomcast_requests_rejected_total"["reason" = "forbidden"],
+        RejectedBusy => "roomcast_requests_rejected_total"["reason" = "busy"],
         RejectedVersion => "roomcast_requests_rejected_total"["reason" = "unsupported protocol version"],
         RejectedHandshake => "roomcast_requests_rejected_total"["reason" = "websocket handshake"],
         RejectedTooLarge => "roomcast_requests_rejected_total"["reason" = "payload too large"],

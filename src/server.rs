@@ -104,6 +104,7 @@ fn engine_config(settings: &Settings) -> Config {
             origins: settings.server.allowed_origins.clone(),
             credentials: true,
             enforce: true,
+            ..Cors::default()
         }),
         ..settings.engine.clone()
     }

@@ -122,6 +122,14 @@ impl Layers {
         for key in [
             "server.profile",
             "auth.guests",
+            "engine.cookie.name",
+            "engine.cookie.path",
+            "engine.cookie.http_only",
+            "engine.cookie.same_site",
+            "engine.cookie.max_age",
+            "engine.cookie.domain",
+            "engine.cookie.secure",
+            "engine.cookie.partitioned",
             "store.max_bytes",
             "log.file",
         ] {
@@ -481,12 +489,16 @@ mod tests {
     #[test]
     fn every_unset_key_is_known() {
         let file = file(
-            "[server]\nprofile = \"production\"\n[auth]\nguests = true\n[log]\nfile = \"x.log\"",
+            "[server]\nprofile = \"production\"\n[auth]\nguests = true\n[log]\nfile = \"x.log\"\n\
+             [engine.cookie]\nname = \"node\"\npath = \"/x\"\nhttp_only = false\nsame_site = \"strict\"\n\
+             max_age = \"1m\"\ndomain = \"x\"\nsecure = true\npartitioned = true",
         );
         let settings = load(Some(file.path()), std::iter::empty(), Overrides::default())
             .unwrap()
             .settings;
         assert_eq!(settings.profile(), Profile::Production);
         assert!(settings.guests());
+        let cookie = settings.engine.cookie.unwrap();
+        assert_eq!((&*cookie.name, cookie.secure), ("node", true));
     }
 }

@@ -42,8 +42,8 @@ impl Control {
 /// What a polling request is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PollAnswer {
-    /// `200` with these packets.
-    Payload(Bytes),
+    /// `200` with these packets, and whether they may be compressed.
+    Payload(Bytes, bool),
     /// `400`: it overlapped with another one.
     Refused,
 }

@@ -1,13 +1,16 @@
 //! Requests from pages of other sites: which are answered, and with what headers (WHATWG Fetch,
 //! CORS protocol).
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use std::fmt::Display;
 
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use super::hooks::IsAllowed;
 use crate::config::Cors;
 
 /// What the configuration says of one request.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
     /// Nothing to say: no `Origin`, or nothing is configured.
     Silent,
     /// This origin may read the answer.
@@ -18,21 +21,21 @@ pub(super) enum Verdict {
 
 impl Cors {
     /// Judges the origin of a request. A page of the server's own host is always allowed.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> Verdict {
+    pub(crate) fn judge(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> Verdict {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return Verdict::Silent;
         };
+        if self.is_open() {
+            return Verdict::Allowed(HeaderValue::from_static(ANY));
+        }
         let text = origin.to_str().unwrap_or_default();
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
-        let is_own = host.is_some_and(|host| is_same_host(text, host));
-        let is_listed = self
-            .origins
-            .iter()
-            .map(|known| known.trim_end_matches('/'))
-            .any(|known| known.eq_ignore_ascii_case(text) || known == ANY);
-        if is_own || is_listed {
+        let is_allowed = host.is_some_and(|host| is_same_host(text, host))
+            || self.origins.iter().any(|known| matches(known, text))
+            || also.is_some_and(|also| also(text));
+        if is_allowed {
             Verdict::Allowed(origin.clone())
         } else {
             Verdict::Foreign
@@ -40,37 +43,45 @@ impl Cors {
     }
 
     /// The answer to a preflight, which asks before a request that is not simple.
-    pub(super) fn preflight<B, T: Default>(
+    pub(crate) fn preflight<T: Default>(
         &self,
-        request: &Request<B>,
+        method: &Method,
+        headers: &HeaderMap,
         verdict: &Verdict,
     ) -> Option<Response<T>> {
-        if request.method() != Method::OPTIONS {
+        if method != Method::OPTIONS || self.preflight_continue {
             return None;
         }
         let mut response = Response::new(T::default());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+        *response.status_mut() =
+            StatusCode::from_u16(self.options_success_status).unwrap_or(StatusCode::NO_CONTENT);
+        self.mark(&mut response, verdict);
         if matches!(verdict, Verdict::Allowed(_)) {
-            let headers = response.headers_mut();
-            headers.insert(
-                header::ACCESS_CONTROL_ALLOW_METHODS,
-                HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"),
-            );
-            let wanted = request
-                .headers()
-                .get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-            if let Some(wanted) = wanted {
-                headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+            let answer = response.headers_mut();
+            list(answer, header::ACCESS_CONTROL_ALLOW_METHODS, &self.methods);
+            match &self.allowed_headers {
+                Some(allowed) => list(answer, header::ACCESS_CONTROL_ALLOW_HEADERS, allowed),
+                None => {
+                    if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+                        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+                    }
+                    let varies = header::ACCESS_CONTROL_REQUEST_HEADERS.into();
+                    answer.append(header::VARY, varies);
+                }
+            }
+            if let Some(age) = self.max_age {
+                insert(answer, header::ACCESS_CONTROL_MAX_AGE, age.as_secs());
             }
         }
-        self.mark(&mut response, verdict);
         Some(response)
     }
 
     /// Lets an allowed origin read a response.
-    pub(super) fn mark<T>(&self, response: &mut Response<T>, verdict: &Verdict) {
+    pub(crate) fn mark<T>(&self, response: &mut Response<T>, verdict: &Verdict) {
         let headers = response.headers_mut();
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        if !self.is_open() {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
         if let Verdict::Allowed(origin) = verdict {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if self.credentials {
@@ -79,8 +90,75 @@ impl Cors {
                     HeaderValue::from_static("true"),
                 );
             }
+            list(
+                headers,
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                &self.exposed_headers,
+            );
         }
     }
+
+    /// Whether every origin is allowed.
+    fn is_open(&self) -> bool {
+        self.origins.iter().any(|origin| origin == ANY)
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
+        let allowed = self.allowed_headers.iter().flatten();
+        let mut lists = allowed.chain(&self.exposed_headers).chain(&self.methods);
+        if self.credentials && self.is_open() {
+            Some("cors allows credentials to any origin")
+        } else if !(200..300).contains(&self.options_success_status) {
+            Some("cors.options_success_status is no success")
+        } else if !lists.all(is_header) {
+            Some("cors names a method or header that cannot be one")
+        } else {
+            None
+        }
+    }
+}
+
+fn list(headers: &mut HeaderMap, name: HeaderName, values: &[String]) {
+    if !values.is_empty() {
+        insert(headers, name, values.join(","));
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Display) {
+    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+        headers.insert(name, value);
+    }
+}
+
+/// Whether an origin is one that was listed: the same in any case of letters, where `*` stands for
+/// any characters of one part.
+fn matches(listed: &str, origin: &str) -> bool {
+    let listed = listed.trim_end_matches('/').to_ascii_lowercase();
+    let origin = origin.to_ascii_lowercase();
+    let mut pieces = listed.split('*');
+    let Some(mut rest) = origin.strip_prefix(pieces.next().unwrap_or_default()) else {
+        return false;
+    };
+    let mut pieces = pieces.peekable();
+    if pieces.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(piece) = pieces.next() {
+        let is_last = pieces.peek().is_none();
+        // The last piece must end it; the others may be found early, which leaves most to the rest.
+        let found = if is_last {
+            rest.strip_suffix(piece).map(|wild| (wild, ""))
+        } else {
+            rest.split_once(piece)
+        };
+        match found {
+            Some((wild, after)) if !wild.is_empty() && !wild.contains(['/', ':']) => rest = after,
+            Some(_) | None => return false,
+        }
+    }
+    true
 }
 
 /// Whether an origin has the host and port that a request was sent to.
@@ -105,7 +183,7 @@ fn split_port<'a>(authority: &'a str, default: &'a str) -> (String, &'a str) {
 }
 
 /// Stands for every origin.
-pub(crate) const ANY: &str = "*";
+const ANY: &str = "*";
 
 #[cfg(test)]
 mod tests {
@@ -115,20 +193,38 @@ mod tests {
         Cors {
             origins: vec!["http://allowed.example".into()],
             credentials: true,
-            enforce: true,
+            ..Cors::default()
         }
+    }
+
+    fn preflight(cors: &Cors, origin: &str) -> Response<()> {
+        let mut headers = HeaderMap::new();
+        headers.insert("origin", origin.parse().unwrap());
+        headers.insert(
+            "access-control-request-headers",
+            HeaderValue::from_static("x-one, x-two"),
+        );
+        let verdict = cors.judge(&headers, None);
+        cors.preflight(&Method::OPTIONS, &headers, &verdict)
+            .unwrap()
+    }
+
+    fn value(response: &Response<()>, name: &str) -> Option<String> {
+        let values = response.headers().get_all(name).iter();
+        let values: Vec<_> = values.map(|value| value.to_str().unwrap()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
     }
 
     fn judge(origin: &str, host: &str) -> Verdict {
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, origin.parse().unwrap());
         headers.insert(header::HOST, host.parse().unwrap());
-        cors().judge(&headers)
+        cors().judge(&headers, None)
     }
 
     #[test]
     fn a_request_without_an_origin_is_nobodys_business() {
-        assert_eq!(cors().judge(&HeaderMap::new()), Verdict::Silent);
+        assert_eq!(cors().judge(&HeaderMap::new(), None), Verdict::Silent);
     }
 
     #[test]
@@ -169,42 +265,128 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_is_answered_with_what_was_asked_for() {
-        let request = Request::options("/socket.io/")
-            .header("origin", "http://allowed.example")
-            .header("access-control-request-headers", "x-one, x-two")
-            .body(())
-            .unwrap();
-        let verdict = cors().judge(request.headers());
-        let response: Response<()> = cors().preflight(&request, &verdict).unwrap();
-        assert_eq!(response.status(), 204);
-        let value = |name: &str| response.headers().get(name).unwrap().to_str().unwrap();
+    fn a_star_stands_for_one_part_of_an_origin() {
+        for (listed, origin, is_match) in [
+            ("https://*.example.com", "https://a.example.com", true),
+            ("https://*.example.com", "https://a.b.EXAMPLE.com", true),
+            ("https://*.example.com", "https://example.com", false),
+            ("https://*.example.com", "https://.example.com", false),
+            (
+                "https://*.example.com",
+                "https://a.example.com.evil.com",
+                false,
+            ),
+            (
+                "https://*.example.com",
+                "https://evil.com/a.example.com",
+                false,
+            ),
+            (
+                "https://*.example.com",
+                "https://evil.com:1.example.com",
+                false,
+            ),
+            ("http://localhost:*", "http://localhost:5173", true),
+            ("http://localhost:*", "http://localhost", false),
+            ("https://*.a.*.com", "https://x.a.y.com", true),
+            ("https://a.example/", "https://a.example", true),
+            ("https://a.example", "https://a.examples", false),
+        ] {
+            assert_eq!(matches(listed, origin), is_match, "{listed} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_function_may_allow_further_origins() {
+        let mut headers = HeaderMap::new();
+        headers.insert("origin", HeaderValue::from_static("http://b.example"));
+        let also = |origin: &str| origin == "http://b.example";
+        assert_eq!(cors().judge(&headers, None), Verdict::Foreign);
         assert_eq!(
-            value("access-control-allow-origin"),
-            "http://allowed.example"
+            cors().judge(&headers, Some(&also)),
+            Verdict::Allowed(HeaderValue::from_static("http://b.example"))
         );
-        assert_eq!(value("access-control-allow-credentials"), "true");
-        assert_eq!(value("access-control-allow-headers"), "x-one, x-two");
-        assert_eq!(value("vary"), "Origin");
+    }
+
+    #[test]
+    fn a_preflight_is_answered_with_what_was_asked_for() {
+        let response = preflight(&cors(), "http://allowed.example");
+        assert_eq!(response.status(), 204);
+        for (name, expected) in [
+            ("access-control-allow-origin", "http://allowed.example"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-headers", "x-one, x-two"),
+            (
+                "access-control-allow-methods",
+                "GET,HEAD,PUT,PATCH,POST,DELETE",
+            ),
+            ("vary", "Origin, access-control-request-headers"),
+        ] {
+            assert_eq!(value(&response, name).as_deref(), Some(expected), "{name}");
+        }
+        assert_eq!(value(&response, "access-control-max-age"), None);
+    }
+
+    #[test]
+    fn every_field_of_the_options_has_its_header() {
+        let cors = Cors {
+            origins: vec!["*".into()],
+            methods: vec!["GET".into(), "POST".into()],
+            allowed_headers: Some(vec!["x-a".into()]),
+            exposed_headers: vec!["x-b".into(), "x-c".into()],
+            max_age: Some(std::time::Duration::from_secs(86_400)),
+            options_success_status: 200,
+            ..Cors::default()
+        };
+        assert_eq!(cors.fault(), None);
+        let response = preflight(&cors, "http://any.example");
+        assert_eq!(response.status(), 200);
+        for (name, expected) in [
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-methods", "GET,POST"),
+            ("access-control-allow-headers", "x-a"),
+            ("access-control-expose-headers", "x-b,x-c"),
+            ("access-control-max-age", "86400"),
+        ] {
+            assert_eq!(value(&response, name).as_deref(), Some(expected), "{name}");
+        }
+        assert_eq!(value(&response, "vary"), None);
+        let passed_on = Cors {
+            preflight_continue: true,
+            ..cors
+        };
+        let verdict = Verdict::Silent;
+        let nothing: Option<Response<()>> =
+            passed_on.preflight(&Method::OPTIONS, &HeaderMap::new(), &verdict);
+        assert!(nothing.is_none());
     }
 
     #[test]
     fn a_preflight_of_a_foreign_page_allows_nothing() {
-        let request = Request::options("/socket.io/")
-            .header("origin", "http://evil.example")
-            .body(())
-            .unwrap();
-        let response: Response<()> = cors().preflight(&request, &Verdict::Foreign).unwrap();
+        let response = preflight(&cors(), "http://evil.example");
         assert_eq!(response.status(), 204);
-        assert!(
-            !response
-                .headers()
-                .contains_key("access-control-allow-origin")
-        );
-        assert!(
-            !response
-                .headers()
-                .contains_key("access-control-allow-methods")
-        );
+        assert_eq!(value(&response, "access-control-allow-origin"), None);
+        assert_eq!(value(&response, "access-control-allow-methods"), None);
+    }
+
+    #[test]
+    fn options_that_contradict_are_a_fault() {
+        for wrong in [
+            Cors {
+                origins: vec!["*".into()],
+                credentials: true,
+                ..Cors::default()
+            },
+            Cors {
+                options_success_status: 404,
+                ..Cors::default()
+            },
+            Cors {
+                exposed_headers: vec!["x\n".into()],
+                ..Cors::default()
+            },
+        ] {
+            assert!(wrong.fault().is_some(), "{wrong:?}");
+        }
     }
 }

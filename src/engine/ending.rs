@@ -16,7 +16,7 @@ use super::{
     Application,
     control::Control,
     driver::{Driver, goodbye},
-    polling::{Parked, payload},
+    polling::Parked,
 };
 
 /// How long a peer may take to close its side after ours, or its last poll may be behind the
@@ -181,17 +181,17 @@ impl Ending {
             (End::Gone, None) => Poll::Ready(()),
             // Whether anybody reads it makes no difference any more.
             (End::Gone, Some(parked)) => {
-                let _ = parked.answer(Frame::packet(&Packet::Close).polling());
+                let _ = parked.answer(&[Frame::packet(&Packet::Close)]);
                 Poll::Ready(())
             }
             (End::Answered(_), Some(parked)) => {
-                let _ = parked.answer(Frame::packet(&Packet::Noop).polling());
+                let _ = parked.answer_noop();
                 Poll::Ready(())
             }
             (End::Flush(_), Some(parked)) => {
                 let mut frames = driver.outbox.take_for_poll(usize::MAX);
                 frames.push(Frame::packet(&Packet::Close));
-                let _ = parked.answer(payload(&frames));
+                let _ = parked.answer(&frames);
                 Poll::Ready(())
             }
             // The next poll of the client is told.

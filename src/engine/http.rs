@@ -1,26 +1,26 @@
 //! Answers HTTP requests on the Engine.IO path.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use futures_util::FutureExt as _;
+use http::{Request, StatusCode, header, request::Parts};
+use hyper::body::Body;
 use parking_lot::Mutex;
 use roomcast_protocol::{
-    Frame,
-    engine::{CloseReason, Packet, Transport},
+    Frame, Sid,
+    engine::{Packet, Transport},
 };
-use tokio::sync::oneshot;
 
 use super::{
     Application, Engine,
     accepted::Peer,
-    control::{Control, PollAnswer, PostAnswer},
     cors::Verdict,
     handshake::Handshake,
-    outbox::{Attaching, Outbox},
-    request::{self, Ask, RequestError},
+    hooks::EngineRequest,
+    outbox::{Attaching, Outbox, Sink},
+    refusal::RequestError,
+    reply::{self, Reply},
+    request::{self, Ask},
 };
 use crate::metrics::Counter;
 
@@ -28,353 +28,244 @@ use crate::metrics::Counter;
 #[derive(Debug)]
 pub(super) enum Handoff {
     /// It carries a new session.
-    Open(Arc<Handshake>),
+    Open(Opening),
     /// It carries a new session of the plain Engine.IO endpoint.
-    OpenRaw(Arc<Handshake>),
+    OpenRaw(Opening),
     /// It wants to take this session over.
     Attach(Attaching),
+}
+
+/// A session that is to be opened.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) handshake: Arc<Handshake>,
+    /// The id it is to have; else a random one.
+    pub(super) sid: Option<Sid>,
 }
 
 /// Where a request leaves its [`Handoff`] for the connection's task.
 pub(super) type HandoffCell = Mutex<Option<Handoff>>;
 
 impl<A: Application> Engine<A> {
-    /// Whether a request path is this engine's: the configured one, with or without its
-    /// last slash.
-    pub(super) fn owns(&self, path: &str) -> bool {
+    /// Whether a request path is this engine's.
+    pub(crate) fn owns(&self, path: &str) -> bool {
         let own = self.config.path.trim_end_matches('/');
         path.strip_prefix(own)
-            .is_some_and(|rest| rest.is_empty() || rest == "/")
+            .is_some_and(|rest| rest == "/" || (rest.is_empty() && !self.config.add_trailing_slash))
     }
 
-    pub(super) async fn answer(
+    /// Answers a request, whatever its path is.
+    pub(super) async fn answer<B: Body>(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<B>,
         peer: Peer,
         handoff: &HandoffCell,
-    ) -> Response<Full<Bytes>> {
-        let Some(cors) = &self.config.cors else {
-            return self.answer_any(request, peer, handoff).await;
+    ) -> Reply {
+        let (parts, body) = request.into_parts();
+        let verdict = match &self.config.cors {
+            None => Verdict::Silent,
+            Some(cors) => {
+                let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
+                let preflight = cors.preflight(&parts.method, &parts.headers, &verdict);
+                if let Some(preflight) = preflight {
+                    return preflight;
+                }
+                verdict
+            }
         };
-        let verdict = cors.judge(request.headers());
-        if let Some(preflight) = cors.preflight(&request, &verdict) {
-            return preflight;
+        let view = self.hooks.view(&parts, peer);
+        let is_upgrade = request::is_upgrade(&parts.headers);
+        let is_foreign = verdict == Verdict::Foreign;
+        let outcome = match &self.config.cors {
+            Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
+            Some(_) | None => {
+                self.respond(parts, body, peer, view.as_ref(), handoff)
+                    .await
+            }
+        };
+        let mut reply = match outcome {
+            Ok(reply) => reply,
+            Err(error) => self.refuse(&error, is_upgrade, peer, view),
+        };
+        if let Some(cors) = self
+            .config
+            .cors
+            .as_ref()
+            .filter(|cors| !(cors.enforce && is_foreign))
+        {
+            cors.mark(&mut reply, &verdict);
         }
-        if cors.enforce && verdict == Verdict::Foreign {
-            let is_upgrade = request::is_upgrade(request.headers());
-            return self.refuse(RequestError::Forbidden, is_upgrade, peer);
-        }
-        let mut response = self.answer_any(request, peer, handoff).await;
-        cors.mark(&mut response, &verdict);
-        response
+        reply
     }
 
-    async fn answer_any(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
+    pub(super) fn refuse(
+        &self,
+        error: &RequestError,
+        is_upgrade: bool,
         peer: Peer,
-        handoff: &HandoffCell,
-    ) -> Response<Full<Bytes>> {
-        match self.respond(request, peer, handoff).await {
-            Ok(response) => response,
-            Err((error, is_upgrade)) => self.refuse(error, is_upgrade, peer),
-        }
-    }
-
-    fn refuse(&self, error: RequestError, is_upgrade: bool, peer: Peer) -> Response<Full<Bytes>> {
+        view: Option<EngineRequest>,
+    ) -> Reply {
         self.metrics.count(error.counter());
         let (code, message, _) = error.answer();
         tracing::debug!(address = %peer.address, code, message, "request refused");
-        refusal(error, is_upgrade)
+        if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
+            hook(&error.tell(view));
+        }
+        reply::refusal(error, is_upgrade)
     }
 
-    async fn respond(
+    async fn respond<B: Body>(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        parts: Parts,
+        body: B,
         peer: Peer,
+        view: Option<&EngineRequest>,
         handoff: &HandoffCell,
-    ) -> Result<Response<Full<Bytes>>, (RequestError, bool)> {
-        let is_upgrade = request::is_upgrade(request.headers());
-        let refuse = |error| (error, is_upgrade);
-        let find = |sid| {
-            self.sessions
-                .get(sid)
-                .ok_or_else(|| refuse(RequestError::UnknownSession))
-        };
-        match request::parse(&request, &self.config).map_err(refuse)? {
+    ) -> Result<Reply, RequestError> {
+        let ask = request::parse(&parts, &self.config);
+        if ask == Err(RequestError::UnsupportedVersion) {
+            // The official server asks first.
+            self.admit(view).await?;
+        }
+        let ask = ask?;
+        let is_initial = matches!(ask, Ask::Open | Ask::OpenWebSocket { .. });
+        let mut reply = match ask {
             Ask::Open => {
-                let open = self.open_polling(self.handshake(&request, peer));
-                Ok(payload(open))
+                let sid = self.admit(view).await?;
+                self.open_polling(
+                    Opening {
+                        handshake: self.handshake(&parts, peer),
+                        sid,
+                    },
+                    &parts,
+                )
             }
             Ask::OpenWebSocket { accept } => {
-                let handshake = self.handshake(&request, peer);
-                *handoff.lock() = Some(Handoff::Open(handshake));
-                Ok(switching_protocols(&accept))
+                let sid = self.admit(view).await?;
+                *handoff.lock() = Some(Handoff::Open(Opening {
+                    handshake: self.handshake(&parts, peer),
+                    sid,
+                }));
+                reply::switching_protocols(&accept)
             }
             Ask::Mismatch(sid) => {
-                find(sid)?;
-                Err(refuse(RequestError::BadRequest))
+                let outbox = self.find(sid)?;
+                return Err(RequestError::TransportMismatch(outbox.transport()));
+            }
+            Ask::Unserved(sid) => {
+                self.find(sid)?;
+                self.metrics.count(Counter::RejectedMethod);
+                return Ok(reply::empty(StatusCode::INTERNAL_SERVER_ERROR));
             }
             Ask::Poll(sid) => {
-                let outbox = find(sid)?;
-                if outbox.transport() != Transport::Polling {
-                    return Err(refuse(RequestError::BadRequest));
-                }
-                self.poll(outbox).await.map_err(refuse)
+                let outbox = self.find_polling(sid)?;
+                self.poll(outbox, &parts.headers).await?
             }
             Ask::Post(sid) => {
-                let outbox = find(sid)?;
-                if outbox.transport() != Transport::Polling {
-                    return Err(refuse(RequestError::BadRequest));
-                }
-                self.post(outbox, request).await.map_err(refuse)
+                let outbox = self.find_polling(sid)?;
+                self.post(outbox, &parts.headers, body).await?
             }
             Ask::Upgrade { sid, accept } => {
-                let outbox = find(sid)?;
+                let outbox = self.find(sid)?;
                 if !self.config.allow_upgrades {
-                    return Err(refuse(RequestError::BadRequest));
+                    return Err(RequestError::BadRequest);
                 }
                 *handoff.lock() = Some(Handoff::Attach(Attaching::new(outbox)));
-                Ok(switching_protocols(&accept))
+                reply::switching_protocols(&accept)
+            }
+        };
+        let is_good = matches!(
+            reply.status(),
+            StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS
+        );
+        if let (true, Some(view)) = (is_good, view) {
+            self.hooks.complete(reply.headers_mut(), is_initial, view);
+        }
+        Ok(reply)
+    }
+
+    fn find(&self, sid: Sid) -> Result<Outbox, RequestError> {
+        self.sessions.get(sid).ok_or(RequestError::UnknownSession)
+    }
+
+    fn find_polling(&self, sid: Sid) -> Result<Outbox, RequestError> {
+        let outbox = self.find(sid)?;
+        match outbox.transport() {
+            Transport::Polling => Ok(outbox),
+            other @ Transport::WebSocket => Err(RequestError::TransportMismatch(other)),
+        }
+    }
+
+    /// Asks the application whether a session may be opened, and for its id.
+    async fn admit(&self, view: Option<&EngineRequest>) -> Result<Option<Sid>, RequestError> {
+        let hooks = &self.hooks;
+        let Some(view) =
+            view.filter(|_| hooks.allow_request.is_some() || hooks.generate_id.is_some())
+        else {
+            return Ok(None);
+        };
+        let _permit = self
+            .admissions
+            .try_acquire()
+            .map_err(|_| RequestError::Busy)?;
+        let asking = async {
+            if let Some(allow) = &hooks.allow_request {
+                let allowed = allow(view.clone()).await;
+                allowed.map_err(|forbidden| RequestError::Denied(forbidden.into_message()))?;
+            }
+            let Some(generate) = &hooks.generate_id else {
+                return Ok(None);
+            };
+            let fault = |error: &str| RequestError::IdGeneration(error.into());
+            let id = generate(view.clone())
+                .await
+                .map_err(|error| fault(&error))?;
+            let sid = Sid::parse(&id).ok_or_else(|| fault("not 20 characters of [A-Za-z0-9_-]"))?;
+            if self.sessions.get(sid).is_some() {
+                return Err(fault("in use"));
+            }
+            Ok(Some(sid))
+        };
+        let asking = AssertUnwindSafe(asking).catch_unwind();
+        match tokio::time::timeout(self.config.allow_request_timeout, asking).await {
+            Ok(Ok(admission)) => admission,
+            Ok(Err(_)) => {
+                self.metrics.count(Counter::HandlerPanics);
+                tracing::error!("a hook that admits sessions has panicked");
+                Err(RequestError::Denied("Forbidden".into()))
+            }
+            Err(_) => {
+                self.metrics.count(Counter::RejectedTimeout);
+                Err(RequestError::Denied("Forbidden".into()))
             }
         }
     }
 
-    fn handshake<B>(&self, request: &Request<B>, peer: Peer) -> Arc<Handshake> {
+    fn handshake(&self, parts: &Parts, peer: Peer) -> Arc<Handshake> {
         Arc::new(Handshake::new(
-            request.headers(),
-            request.uri(),
+            &parts.headers,
+            super::hooks::original_uri(parts),
             peer,
             self.config.handshake_header_bytes,
         ))
     }
 
-    async fn poll(&self, outbox: Outbox) -> Result<Response<Full<Bytes>>, RequestError> {
-        let id = self.next_poll_id();
-        let (answer, answered) = oneshot::channel();
-        if !outbox.control(Control::Poll { id, answer }) {
-            return Err(RequestError::UnknownSession);
-        }
-        // Dropped with this future when the client closes the connection.
-        let mut guard = PollGuard {
-            outbox,
-            id,
-            waiting: true,
-        };
-        let answer = answered.await;
-        guard.waiting = false;
-        match answer {
-            Ok(PollAnswer::Payload(packets)) => Ok(payload(packets)),
-            Ok(PollAnswer::Refused) => Ok(empty(StatusCode::BAD_REQUEST)),
-            Err(_) => Err(RequestError::UnknownSession),
-        }
-    }
-
-    async fn post(
-        &self,
-        outbox: Outbox,
-        request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, RequestError> {
-        if is_octet_stream(request.headers()) {
-            // Binary bodies are of protocol 3; in 4 nobody would read this one.
-            self.metrics.count(Counter::RejectedRequest);
-            outbox.abort(CloseReason::TransportError);
-            return Ok(empty(StatusCode::BAD_REQUEST));
-        }
-        let Some(mut guard) = PostGuard::begin(outbox) else {
-            self.metrics.count(Counter::RejectedOverlap);
-            return Ok(empty(StatusCode::BAD_REQUEST));
-        };
-        let limit = self.config.max_payload;
-        let body = tokio::time::timeout(self.config.body_timeout, collect(request, limit)).await;
-        let body = match body {
-            Ok(Ok(body)) => body,
-            Ok(Err(BodyError::TooLarge)) => {
-                self.metrics.count(Counter::RejectedTooLarge);
-                guard.finish();
-                return Ok(closing(StatusCode::PAYLOAD_TOO_LARGE));
-            }
-            Ok(Err(BodyError::Aborted)) => return Ok(closing(StatusCode::BAD_REQUEST)),
-            Err(_) => {
-                self.metrics.count(Counter::RejectedTimeout);
-                return Ok(closing(StatusCode::REQUEST_TIMEOUT));
-            }
-        };
-        let (answer, answered) = oneshot::channel();
-        if !guard.hand_over(Control::Post { body, answer }) {
-            return Err(RequestError::UnknownSession);
-        }
-        match answered.await {
-            Ok(PostAnswer::Accepted) => {
-                let mut response = Response::new(Full::from("ok"));
-                let html = HeaderValue::from_static("text/html");
-                response.headers_mut().insert(header::CONTENT_TYPE, html);
-                Ok(response)
-            }
-            Ok(PostAnswer::Refused) => Ok(empty(StatusCode::BAD_REQUEST)),
-            Err(_) => Err(RequestError::UnknownSession),
-        }
-    }
-
     /// A polling session and the answer that tells the client of it.
-    fn open_polling(self: &Arc<Self>, handshake: Arc<Handshake>) -> Bytes {
-        let outbox = self.new_outbox(super::outbox::Sink::Poll { parked: false });
-        let open = Frame::packet(&Packet::Open(
-            self.open_packet(outbox.sid(), Transport::Polling),
-        ));
-        let driver = self.open(outbox, Transport::Polling, handshake, None);
+    fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
+        let outbox = self.new_outbox(opening.sid, &Sink::Poll { parked: false });
+        let sid = outbox.sid();
+        let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
+        let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
         tokio::spawn(driver.run());
-        open.polling()
-    }
-}
-
-/// Tells the driver when a client gave up its poll.
-struct PollGuard {
-    outbox: Outbox,
-    id: u64,
-    waiting: bool,
-}
-
-impl Drop for PollGuard {
-    fn drop(&mut self) {
-        if self.waiting {
-            self.outbox.control(Control::PollAborted { id: self.id });
+        let mut reply = reply::payload(open.polling(), &client.headers);
+        if let Some(cookie) = self
+            .config
+            .cookie
+            .as_ref()
+            .and_then(|cookie| cookie.header(sid))
+        {
+            reply.headers_mut().insert(header::SET_COOKIE, cookie);
         }
+        reply
     }
-}
-
-/// Marks the session as being posted to. A second request at the same time ends the
-/// session, and so does one that is given up half-way.
-struct PostGuard {
-    outbox: Outbox,
-    finished: bool,
-}
-
-impl PostGuard {
-    fn begin(outbox: Outbox) -> Option<Self> {
-        if outbox.lock().begin_post() {
-            return Some(Self {
-                outbox,
-                finished: false,
-            });
-        }
-        outbox.abort(CloseReason::TransportError);
-        None
-    }
-
-    /// Nothing is posted after all.
-    fn finish(&mut self) {
-        self.finished = true;
-        self.outbox.lock().end_post();
-    }
-
-    /// Gives the payload to the driver, which says when it has been read. `false`: the session
-    /// is gone.
-    fn hand_over(&mut self, post: Control) -> bool {
-        self.finished = true;
-        self.outbox.control(post)
-    }
-}
-
-impl Drop for PostGuard {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.outbox.abort(CloseReason::TransportError);
-        }
-    }
-}
-
-enum BodyError {
-    TooLarge,
-    Aborted,
-}
-
-/// Reads a body of at most `limit` bytes. A longer one is refused by its announced length,
-/// or as soon as it passes the limit.
-async fn collect(request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
-    let mut body = request.into_body();
-    if body.size_hint().lower() > limit as u64 {
-        return Err(BodyError::TooLarge);
-    }
-    let mut collected = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| BodyError::Aborted)?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if collected.len() + data.len() > limit {
-            return Err(BodyError::TooLarge);
-        }
-        collected.extend_from_slice(&data);
-    }
-    Ok(collected.freeze())
-}
-
-fn is_octet_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"))
-}
-
-fn payload(packets: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(packets));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=UTF-8"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn empty(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::default();
-    *response.status_mut() = status;
-    response
-}
-
-fn closing(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = empty(status);
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(header::CONNECTION, close);
-    response
-}
-
-/// The official answer: JSON with a code, and plain text for a request that wanted a
-/// WebSocket.
-fn refusal(error: RequestError, is_upgrade: bool) -> Response<Full<Bytes>> {
-    let (code, message, status) = error.answer();
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut response = if is_upgrade {
-        closing(status)
-    } else {
-        empty(status)
-    };
-    let headers = response.headers_mut();
-    if status == StatusCode::UPGRADE_REQUIRED {
-        headers.insert(
-            header::SEC_WEBSOCKET_VERSION,
-            HeaderValue::from_static("13"),
-        );
-    }
-    let (kind, body) = if is_upgrade {
-        ("text/html", message.to_owned())
-    } else {
-        let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
-        ("application/json", body)
-    };
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    *response.body_mut() = Full::from(body);
-    response
-}
-
-fn switching_protocols(accept: &str) -> Response<Full<Bytes>> {
-    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    if let Ok(accept) = HeaderValue::from_str(accept) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    response
 }

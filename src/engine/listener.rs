@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,6 +23,7 @@ use super::{
     accepted::{Accepted, Peer},
     driver::goodbye,
     http::{Handoff, HandoffCell},
+    reply,
     stream::Stream,
 };
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -93,16 +94,16 @@ impl<A: Application> Endpoints<A> {
             return;
         };
         match rest.handoff {
-            Some(Handoff::Open(handshake)) => {
+            Some(Handoff::Open(opening)) => {
                 let driver = self
                     .engine
-                    .open_websocket(rest.stream, rest.unread, handshake);
+                    .open_websocket(rest.stream, rest.unread, opening);
                 drop(self);
                 driver.run().await;
             }
-            Some(Handoff::OpenRaw(handshake)) => {
+            Some(Handoff::OpenRaw(opening)) => {
                 let Some(raw) = &self.raw else { return };
-                let driver = raw.open_websocket(rest.stream, rest.unread, handshake);
+                let driver = raw.open_websocket(rest.stream, rest.unread, opening);
                 drop(self);
                 // Boxed: one of two drivers in this task's future is enough.
                 Box::pin(driver.run()).await;
@@ -177,10 +178,9 @@ impl<A: Application> Endpoints<A> {
         {
             let response = Box::pin(raw.answer(request, peer, handoff)).await;
             let mut handoff = handoff.lock();
-            if let Some(Handoff::Open(handshake)) =
-                handoff.take_if(|h| matches!(h, Handoff::Open(_)))
+            if let Some(Handoff::Open(opening)) = handoff.take_if(|h| matches!(h, Handoff::Open(_)))
             {
-                *handoff = Some(Handoff::OpenRaw(handshake));
+                *handoff = Some(Handoff::OpenRaw(opening));
             }
             return Ok(response.map(Either::Left));
         }
@@ -188,8 +188,20 @@ impl<A: Application> Endpoints<A> {
         request
             .extensions_mut()
             .insert(axum::extract::ConnectInfo(peer.address));
-        let Ok(response) = self.router.clone().oneshot(request).await;
-        Ok(response.map(Either::Right))
+        let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
+        let answering = self.router.clone().oneshot(request);
+        let config = &self.engine.config;
+        if !(is_upgrade && config.destroy_upgrade) {
+            let Ok(response) = answering.await;
+            return Ok(response.map(Either::Right));
+        }
+        match tokio::time::timeout(config.destroy_upgrade_timeout, answering).await {
+            Ok(Ok(response)) => Ok(response.map(Either::Right)),
+            Err(_) => {
+                self.engine.metrics.count(Counter::RejectedTimeout);
+                Ok(reply::closing(StatusCode::BAD_REQUEST).map(Either::Left))
+            }
+        }
     }
 
     fn count_http_error(&self, error: &hyper::Error) {

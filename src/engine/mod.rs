@@ -5,19 +5,24 @@
 //! its outbox. What outboxes have queued is written by one [`flusher`] per worker.
 
 mod accepted;
+pub(crate) mod compression;
 mod control;
 pub(crate) mod cors;
 mod driver;
 mod ending;
+mod exchange;
 mod flusher;
 mod frames;
 mod handshake;
+mod hooks;
 mod http;
 mod listener;
 mod outbox;
 mod outgoing;
 mod polling;
 mod raw;
+mod refusal;
+mod reply;
 mod request;
 mod sessions;
 mod stream;
@@ -41,10 +46,11 @@ use roomcast_protocol::{
     Frame, Sid,
     engine::{CloseReason, Message, Open, Packet, Session, SessionConfig, Transport},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use self::{
-    driver::Driver, flusher::Flusher, outbox::Sink, sessions::Sessions, stream::Stream, wire::Wire,
+    driver::Driver, flusher::Flusher, http::Opening, outbox::Sink, sessions::Sessions,
+    stream::Stream, wire::Wire,
 };
 use crate::{
     Config,
@@ -54,10 +60,13 @@ use crate::{
 pub(crate) use accepted::Peer;
 pub(crate) use flusher::Batch;
 pub use handshake::Handshake;
+pub(crate) use hooks::Hooks;
+pub use hooks::{EngineRequest, Forbidden};
 pub(crate) use listener::{Endpoints, bind, serve};
 pub(crate) use outbox::{Mode, Outbox, Push};
 pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};
+pub use refusal::{ConnectionError, ErrorContext};
 pub(crate) use unattended::Unattended;
 
 /// What runs on top of Engine.IO sessions. All but `open` is called from the session's
@@ -115,7 +124,10 @@ pub(crate) trait Application: Send + Sync + Sized + 'static {
 pub(crate) struct Engine<A: Application> {
     application: Arc<A>,
     config: Arc<Config>,
+    hooks: Arc<Hooks>,
     metrics: Arc<Metrics>,
+    /// Sessions that may wait for hooks to admit them.
+    admissions: Semaphore,
     sessions: Sessions,
     flushers: OnceLock<Box<[Arc<Flusher>]>>,
     next_flusher: AtomicUsize,
@@ -129,11 +141,14 @@ impl<A: Application> Engine<A> {
     pub(crate) fn new(
         application: Arc<A>,
         config: Arc<Config>,
+        hooks: Arc<Hooks>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             application,
+            admissions: Semaphore::new(config.max_pending_requests.min(Semaphore::MAX_PERMITS)),
             config,
+            hooks,
             metrics,
             sessions: Sessions::new(),
             flushers: OnceLock::new(),
@@ -145,7 +160,6 @@ impl<A: Application> Engine<A> {
     }
 
     /// Sessions that are open or closing.
-    #[cfg(test)]
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.len()
     }
@@ -181,13 +195,13 @@ impl<A: Application> Engine<A> {
         self: &Arc<Self>,
         stream: Stream,
         unread: Bytes,
-        handshake: Arc<Handshake>,
+        opening: Opening,
     ) -> Driver<A> {
-        let outbox = self.new_outbox(Sink::WebSocket(stream.clone()));
+        let outbox = self.new_outbox(opening.sid, &Sink::WebSocket(stream.clone()));
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         outbox.push_control(Frame::packet(&Packet::Open(open)));
         let wire = Wire::new(stream, unread, &self.config, now());
-        self.open(outbox, Transport::WebSocket, handshake, Some(wire))
+        self.open(outbox, Transport::WebSocket, opening.handshake, Some(wire))
     }
 
     fn open(
@@ -206,7 +220,6 @@ impl<A: Application> Engine<A> {
         let session = Session::server(now, transport, config);
         self.metrics.count(Counter::SessionsOpened);
         self.metrics.shift(session_gauge(transport), 1);
-        self.sessions.insert(outbox.clone());
         if *self.stopped.borrow() {
             // Whoever stops may have told all sessions before this one was there.
             outbox.close(CloseReason::ServerShutdown);
@@ -231,16 +244,23 @@ impl<A: Application> Engine<A> {
         }
     }
 
-    fn new_outbox(&self, sink: Sink) -> Outbox {
-        let mut random = [0; 15];
-        getrandom::fill(&mut random).expect("the operating system gives random bytes");
-        Outbox::new(
-            Sid::from_random(random),
-            self.config.outbox_bytes,
-            sink,
-            self.flusher(),
-            Arc::clone(&self.metrics),
-        )
+    /// The outbox of a new session, which can be found from now on. An id that somebody else has
+    /// got meanwhile is replaced by a random one.
+    fn new_outbox(&self, sid: Option<Sid>, sink: &Sink) -> Outbox {
+        let mut sid = sid.unwrap_or_else(random_sid);
+        loop {
+            let outbox = Outbox::new(
+                sid,
+                self.config.outbox_bytes,
+                sink.clone(),
+                self.flusher(),
+                Arc::clone(&self.metrics),
+            );
+            if self.sessions.insert(&outbox) {
+                return outbox;
+            }
+            sid = random_sid();
+        }
     }
 
     /// The flusher of the next session: they take turns.
@@ -300,6 +320,12 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+fn random_sid() -> Sid {
+    let mut random = [0; 15];
+    getrandom::fill(&mut random).expect("the operating system gives random bytes");
+    Sid::from_random(random)
+}
+
 fn session_gauge(transport: Transport) -> Gauge {
     match transport {
         Transport::Polling => Gauge::SessionsPolling,
@@ -331,9 +357,10 @@ pub(crate) mod fuzzing {
             *request.method_mut() = method;
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();
-            if let Err(error) = super::request::parse(&request, &crate::Config::default()) {
+            let (parts, ()) = request.into_parts();
+            if let Err(error) = super::request::parse(&parts, &crate::Config::default()) {
                 let (code, _, status) = error.answer();
-                assert!(code <= 5 && (400..=426).contains(&status));
+                assert!(code <= 5 && status.is_client_error());
             }
         }
     }

@@ -378,6 +378,10 @@ impl Outbox {
         let mut queue = self.0.queue.lock();
         queue.blocked = !writable;
         queue.awaited = !writable;
+        if writable {
+            // What a stream had buffered is on its way, too.
+            queue.note_drained();
+        }
     }
 
     /// Ends a driver's turn. `true`: frames came in since its last flush, which others left

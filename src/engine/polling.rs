@@ -6,7 +6,7 @@ use std::{task::Context, time::Instant};
 use bytes::Bytes;
 use roomcast_protocol::{
     Frame,
-    engine::{self, CloseReason},
+    engine::{self, CloseReason, Packet},
     websocket::CloseCode,
 };
 use tokio::sync::oneshot;
@@ -39,8 +39,16 @@ impl Parked {
 
     /// Answers with packets. `false`: the client had given up.
     #[must_use]
-    pub(super) fn answer(self, payload: Bytes) -> bool {
-        self.answer.send(PollAnswer::Payload(payload)).is_ok()
+    pub(super) fn answer(self, frames: &[Frame]) -> bool {
+        let may_compress = frames.iter().any(Frame::is_compressible);
+        let answer = PollAnswer::Payload(payload(frames), may_compress);
+        self.answer.send(answer).is_ok()
+    }
+
+    /// Answers with nothing.
+    #[must_use]
+    pub(super) fn answer_noop(self) -> bool {
+        self.answer(&[Frame::packet(&Packet::Noop)])
     }
 }
 
@@ -177,7 +185,7 @@ impl<A: Application> Driver<A> {
         }
         if let Some(parked) = self.poll.take() {
             let frames = self.outbox.take_for_poll(self.engine.config.max_payload);
-            if !parked.answer(payload(&frames)) {
+            if !parked.answer(&frames) {
                 // The packets are lost with it.
                 self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
             }
@@ -189,13 +197,13 @@ impl<A: Application> Driver<A> {
         self.answer_poll();
         if let Some(parked) = self.poll.take() {
             // One that was given up has lost nothing; `PollAborted` follows.
-            let _ = parked.answer(noop());
+            let _ = parked.answer_noop();
         }
     }
 }
 
 /// The packets of a polling answer in one payload.
-pub(super) fn payload(frames: &[Frame]) -> Bytes {
+fn payload(frames: &[Frame]) -> Bytes {
     if let [frame] = frames {
         return frame.polling();
     }
@@ -207,10 +215,6 @@ pub(super) fn payload(frames: &[Frame]) -> Bytes {
         payload.extend_from_slice(&frame.polling());
     }
     payload.into()
-}
-
-pub(super) fn noop() -> Bytes {
-    Bytes::from_static(b"6")
 }
 
 /// In the official server's words.

@@ -38,6 +38,7 @@ impl RawEngine {
         Self(Engine::new(
             application,
             Arc::new(config),
+            Arc::default(),
             Arc::new(Metrics::new()),
         ))
     }

@@ -3,14 +3,15 @@
 //! The order of the checks is the official server's (`verify` in `engine.io`), so that a
 //! client which looks at the code learns the same from both.
 
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, header, request::Parts};
 use roomcast_protocol::{
     Sid,
     engine::Transport,
     websocket::handshake::{self, HandshakeError},
 };
 
-use crate::{Config, metrics::Counter};
+use super::refusal::RequestError;
+use crate::Config;
 
 /// A request that is well-formed; whether its session exists is not known here.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,57 +26,10 @@ pub(super) enum Ask {
     Post(Sid),
     /// Nothing that this session, if it exists, could do.
     Mismatch(Sid),
+    /// A method that no session has a use for.
+    Unserved(Sid),
     /// Go on over a WebSocket with this accept key.
     Upgrade { sid: Sid, accept: String },
-}
-
-/// Why a request was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequestError {
-    /// `transport` is none of the server's.
-    UnknownTransport,
-    /// `sid` is no open session's.
-    UnknownSession,
-    /// Only `GET` opens a session.
-    BadMethod,
-    /// The request contradicts itself or its session.
-    BadRequest,
-    /// The origin may not.
-    Forbidden,
-    /// `EIO` is not 4.
-    UnsupportedVersion,
-    /// The WebSocket handshake is malformed (RFC 6455, 4.2.1).
-    BadHandshake,
-    /// `Sec-WebSocket-Version` is not 13.
-    BadWebSocketVersion,
-}
-
-impl RequestError {
-    /// Number and text in the body of the answer, and its HTTP status: the one table of
-    /// the official codes.
-    pub(super) fn answer(self) -> (u16, &'static str, u16) {
-        match self {
-            Self::UnknownTransport => (0, "Transport unknown", 400),
-            Self::UnknownSession => (1, "Session ID unknown", 400),
-            Self::BadMethod => (2, "Bad handshake method", 400),
-            Self::BadRequest | Self::BadHandshake => (3, "Bad request", 400),
-            Self::BadWebSocketVersion => (3, "Bad request", 426),
-            Self::Forbidden => (4, "Forbidden", 403),
-            Self::UnsupportedVersion => (5, "Unsupported protocol version", 400),
-        }
-    }
-
-    pub(super) fn counter(self) -> Counter {
-        match self {
-            Self::UnknownTransport => Counter::RejectedTransport,
-            Self::UnknownSession => Counter::RejectedSession,
-            Self::BadMethod => Counter::RejectedMethod,
-            Self::BadRequest => Counter::RejectedRequest,
-            Self::Forbidden => Counter::RejectedForbidden,
-            Self::UnsupportedVersion => Counter::RejectedVersion,
-            Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
-        }
-    }
 }
 
 /// The parameters that Engine.IO looks at. A parameter that is given twice counts as
@@ -130,8 +84,8 @@ impl Query {
 const MAX_QUERY: usize = 4096;
 
 /// Reads a request on the Engine.IO path.
-pub(super) fn parse<B>(request: &Request<B>, config: &Config) -> Result<Ask, RequestError> {
-    let query = request.uri().query().unwrap_or_default();
+pub(super) fn parse(request: &Parts, config: &Config) -> Result<Ask, RequestError> {
+    let query = request.uri.query().unwrap_or_default();
     if query.len() > MAX_QUERY {
         return Err(RequestError::BadRequest);
     }
@@ -142,18 +96,18 @@ pub(super) fn parse<B>(request: &Request<B>, config: &Config) -> Result<Ask, Req
         .and_then(Transport::parse)
         .filter(|transport| config.transports.contains(transport))
         .ok_or(RequestError::UnknownTransport)?;
-    if !origin_is_valid(request.headers()) {
-        return Err(RequestError::BadRequest);
+    if !origin_is_valid(&request.headers) {
+        return Err(RequestError::InvalidOrigin);
     }
-    let upgrade = is_upgrade(request.headers());
+    let upgrade = is_upgrade(&request.headers);
     let contradicts = upgrade != (transport == Transport::WebSocket);
     match query.sid {
         Parameter::Missing => {
-            if request.method() != Method::GET {
+            if request.method != Method::GET {
                 return Err(RequestError::BadMethod);
             }
             if contradicts {
-                return Err(RequestError::BadRequest);
+                return Err(RequestError::TransportHandshake);
             }
             if query.version.value() != Some("4") {
                 return Err(RequestError::UnsupportedVersion);
@@ -173,12 +127,12 @@ pub(super) fn parse<B>(request: &Request<B>, config: &Config) -> Result<Ask, Req
             } else if upgrade {
                 let accept = accept(request)?;
                 Ok(Ask::Upgrade { sid, accept })
-            } else if request.method() == Method::GET {
+            } else if request.method == Method::GET {
                 Ok(Ask::Poll(sid))
-            } else if request.method() == Method::POST {
+            } else if request.method == Method::POST {
                 Ok(Ask::Post(sid))
             } else {
-                Ok(Ask::Mismatch(sid))
+                Ok(Ask::Unserved(sid))
             }
         }
     }
@@ -191,11 +145,11 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-fn accept<B>(request: &Request<B>) -> Result<String, RequestError> {
-    if request.method() != Method::GET || request.version() != http::Version::HTTP_11 {
+fn accept(request: &Parts) -> Result<String, RequestError> {
+    if request.method != Method::GET || request.version != http::Version::HTTP_11 {
         return Err(RequestError::BadHandshake);
     }
-    let value = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
+    let value = |name| request.headers.get(name).and_then(|v| v.to_str().ok());
     let key = value(header::SEC_WEBSOCKET_KEY);
     handshake::check(&handshake::Upgrade {
         upgrade: value(header::UPGRADE),
@@ -228,19 +182,21 @@ fn origin_is_valid(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, StatusCode};
+
     use super::*;
 
     const SID: &str = "AAAAAAAAAAAAAAAAAAAA";
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    fn request(method: Method, query: &str, headers: &[(&str, &str)]) -> Request<()> {
+    fn request(method: Method, query: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("/socket.io/?{query}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap()
+        request.body(()).unwrap().into_parts().0
     }
 
     fn get(query: &str) -> Result<Ask, RequestError> {
@@ -300,7 +256,7 @@ mod tests {
         }
         assert_eq!(
             RequestError::UnsupportedVersion.answer(),
-            (5, "Unsupported protocol version", 400)
+            (5, "Unsupported protocol version", StatusCode::BAD_REQUEST)
         );
     }
 
@@ -368,11 +324,11 @@ mod tests {
     fn transport_and_upgrade_header_must_agree() {
         assert_eq!(
             get("EIO=4&transport=websocket"),
-            Err(RequestError::BadRequest)
+            Err(RequestError::TransportHandshake)
         );
         assert_eq!(
             upgrade("EIO=4&transport=polling", &[]),
-            Err(RequestError::BadRequest)
+            Err(RequestError::TransportHandshake)
         );
         let sid = Sid::parse(SID).unwrap();
         assert_eq!(
@@ -408,7 +364,7 @@ mod tests {
         let request = request(Method::GET, "EIO=4&transport=polling", &twice);
         assert_eq!(
             parse(&request, &Config::default()),
-            Err(RequestError::BadRequest)
+            Err(RequestError::InvalidOrigin)
         );
     }
 }

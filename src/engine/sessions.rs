@@ -1,6 +1,6 @@
 //! The sessions that are open, by id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use parking_lot::Mutex;
 use roomcast_protocol::Sid;
@@ -23,9 +23,16 @@ impl Sessions {
         }
     }
 
-    pub(super) fn insert(&self, outbox: Outbox) {
+    /// `false`: another one has this id.
+    pub(super) fn insert(&self, outbox: &Outbox) -> bool {
         let sid = outbox.sid();
-        self.with(sid, |shard| shard.insert(sid, outbox));
+        self.with(sid, |shard| match shard.entry(sid) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(outbox.clone());
+                true
+            }
+        })
     }
 
     pub(super) fn get(&self, sid: Sid) -> Option<Outbox> {

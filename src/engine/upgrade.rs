@@ -12,7 +12,6 @@ use roomcast_protocol::{
 use super::{
     Application,
     driver::{Driver, goodbye, pong},
-    polling::noop,
     stream::Stream,
     wire::{Flow, Outcome, Wire},
 };
@@ -95,7 +94,7 @@ impl<A: Application> Driver<A> {
         metrics.shift(Gauge::SessionsWebSocket, 1);
         if let Some(parked) = self.poll.take() {
             // The client waits for it or has given it up; either way it polls no more.
-            let _ = parked.answer(noop());
+            let _ = parked.answer_noop();
         }
         if let Some(connection) = &mut self.connection {
             self.engine.application.upgraded(connection);

@@ -12,7 +12,7 @@ use super::{
     namespace,
     state::States,
 };
-use crate::{Config, engine::cors::ANY};
+use crate::{Config, Cors, engine::Hooks};
 
 /// A server that is being put together: options, namespaces, handlers.
 ///
@@ -32,6 +32,7 @@ use crate::{Config, engine::cors::ANY};
 pub struct Builder {
     io: Io,
     config: Config,
+    pub(super) hooks: Hooks,
     states: States,
     fixed: BTreeMap<Nsp, NamespaceBuilder>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
@@ -49,6 +50,7 @@ impl Builder {
         Self {
             io,
             config: Config::default(),
+            hooks: Hooks::default(),
             states: States::default(),
             fixed: BTreeMap::new(),
             on_demand: Vec::new(),
@@ -195,6 +197,7 @@ impl Builder {
         }
         self.io.complete(Built {
             config,
+            hooks: Arc::new(self.hooks),
             states: self.states,
             fixed,
             on_demand,
@@ -253,6 +256,10 @@ fn check(config: &Config) -> Result<(), BuildError> {
         (config.connect_timeout, "connect_timeout is zero"),
         (config.header_timeout, "header_timeout is zero"),
         (config.body_timeout, "body_timeout is zero"),
+        (
+            config.allow_request_timeout,
+            "allow_request_timeout is zero",
+        ),
         (config.write_timeout, "write_timeout is zero"),
         (config.message_timeout, "message_timeout is zero"),
         (config.ack_timeout, "ack_timeout is zero"),
@@ -261,6 +268,7 @@ fn check(config: &Config) -> Result<(), BuildError> {
         (config.max_payload, "max_payload is zero"),
         (config.outbox_bytes, "outbox_bytes is zero"),
         (config.max_in_flight, "max_in_flight is zero"),
+        (config.max_pending_requests, "max_pending_requests is zero"),
         (
             config.max_listeners_per_socket,
             "max_listeners_per_socket is zero",
@@ -287,12 +295,16 @@ fn check(config: &Config) -> Result<(), BuildError> {
     if config.transports.is_empty() {
         return Err(BuildError::InvalidOption("transports is empty"));
     }
-    if let Some(cors) = &config.cors
-        && cors.credentials
-        && cors.origins.iter().any(|origin| origin == ANY)
+    if let Some(fault) = config.cors.as_ref().and_then(Cors::fault) {
+        return Err(BuildError::InvalidOption(fault));
+    }
+    if config
+        .cookie
+        .as_ref()
+        .is_some_and(|cookie| !cookie.is_valid())
     {
         return Err(BuildError::InvalidOption(
-            "cors allows credentials to any origin",
+            "cookie has characters that a cookie cannot have",
         ));
     }
     if !config.path.starts_with('/') {

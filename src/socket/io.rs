@@ -34,7 +34,7 @@ use super::{
 use crate::{
     Config,
     auth::Principal,
-    engine::Engine,
+    engine::{Engine, Hooks},
     metrics::{Gauge, Metrics},
 };
 
@@ -61,6 +61,7 @@ struct Inner {
 /// What is known once the server is built.
 pub(crate) struct Built {
     pub(crate) config: Arc<Config>,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) states: States,
     /// Those that always exist: few, so a list.
     pub(crate) fixed: Vec<Arc<namespace::Inner>>,
@@ -149,6 +150,14 @@ impl Io {
         self.0.built.get().map_or(&DEFAULT, |built| &built.config)
     }
 
+    /// Sessions that are open or closing: clients, whether they have joined a namespace or not. It is
+    /// `io.engine.clientsCount` of the official server.
+    #[must_use]
+    pub fn clients_count(&self) -> usize {
+        let engine = self.0.engine.lock().upgrade();
+        engine.map_or(0, |engine| engine.session_count())
+    }
+
     /// The counters of this server.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -194,12 +203,12 @@ impl Io {
     pub(crate) fn engine(&self) -> Arc<Engine<Self>> {
         let mut engine = self.0.engine.lock();
         engine.upgrade().unwrap_or_else(|| {
-            let config = match self.0.built.get() {
-                Some(built) => Arc::clone(&built.config),
-                None => Arc::default(),
+            let (config, hooks) = match self.0.built.get() {
+                Some(built) => (Arc::clone(&built.config), Arc::clone(&built.hooks)),
+                None => Default::default(),
             };
             let metrics = Arc::clone(&self.0.metrics);
-            let new = Engine::new(Arc::new(self.clone()), config, metrics);
+            let new = Engine::new(Arc::new(self.clone()), config, hooks, metrics);
             *engine = Arc::downgrade(&new);
             new
         })

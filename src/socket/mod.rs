@@ -18,6 +18,7 @@ mod event;
 pub(crate) mod fuzzing;
 mod handler;
 mod handlers;
+mod hooks;
 mod id;
 mod incoming;
 mod io;

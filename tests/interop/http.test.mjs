@@ -45,6 +45,22 @@ test("a body over the limit is refused, one at the limit is not", async () => {
   assert.equal((await fetch(other, { method: "POST", body: "1" })).status, 200);
 });
 
+test("long answers are compressed unless their event says otherwise", async () => {
+  for (const [event, bytes, encoding] of [
+    ["packed", 2000, "gzip"],
+    ["packed", 100, null],
+    ["plain", 2000, null],
+  ]) {
+    const target = await open();
+    const text = "x".repeat(bytes);
+    await fetch(target, { method: "POST", body: `42["${event}","n","${text}"]` });
+    const polled = await fetch(target, { headers: { "accept-encoding": "gzip, deflate" } });
+    assert.equal(polled.headers.get("content-encoding"), encoding);
+    // fetch() undoes the encoding.
+    assert.equal(await polled.text(), `42["n","${text}"]`);
+  }
+});
+
 test("an allowed origin may read the answer with credentials", async () => {
   const answer = await fetch(url(), { headers: ALLOWED });
   assert.equal(answer.status, 200);

@@ -1,7 +1,7 @@
 //! The server that official clients of several languages and majors expect.
 //!
 //! Not there yet, and left out: the listeners for MessagePack (`$PORT` + 1) and for connection
-//! state recovery (`$PORT` + 2), compression, and clients of Engine.IO v3.
+//! state recovery (`$PORT` + 2), and clients of Engine.IO v3.
 
 mod support;
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), roomcast::Error> {
         cors: Some(Cors {
             origins: vec!["http://allowed.example".into()],
             credentials: true,
-            enforce: false,
+            ..Cors::default()
         }),
         // As in the Node server, a handler may queue what it likes.
         outbox_bytes: 256 << 20,

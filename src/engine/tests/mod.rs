@@ -290,6 +290,7 @@ async fn foreign_pages_are_refused_where_that_is_enforced() {
             origins: vec!["http://allowed.example".into()],
             credentials: true,
             enforce: true,
+            ..crate::Cors::default()
         }),
         ..Config::default()
     })

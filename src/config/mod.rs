@@ -4,10 +4,14 @@
 //! server's names and defaults; [`Settings`] is the whole tree of the `roomcast`
 //! binary, of which `[engine]` is a [`Config`].
 
+mod http;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use roomcast_protocol::engine::Transport;
 use serde::{Deserialize, Serialize};
+
+pub use self::http::{Cookie, Cors, HttpCompression, SameSite};
 
 /// Options of an [`Io`](crate::Io): Engine.IO and Socket.IO in one flat struct.
 ///
@@ -18,29 +22,60 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Path of the Socket.IO endpoint. Default `/socket.io/`.
     pub path: String,
+    /// Whether the path ends with a slash, as clients send it by default. `false`: it is answered
+    /// with and without. Default `true`.
+    #[serde(alias = "addTrailingSlash")]
+    pub add_trailing_slash: bool,
     /// Transports a client may open a session with. Default both.
     pub transports: Vec<Transport>,
     /// Whether a polling session may go on over WebSocket. Default `true`.
+    #[serde(alias = "allowUpgrades")]
     pub allow_upgrades: bool,
     /// Time between a pong and the next ping. Default 25 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(alias = "pingInterval", with = "humantime_serde")]
     pub ping_interval: Duration,
     /// How long the pong may take. Default 20 s (the binary: 60 s).
-    #[serde(with = "humantime_serde")]
+    #[serde(alias = "pingTimeout", with = "humantime_serde")]
     pub ping_timeout: Duration,
     /// How long an upgrade may take before its WebSocket is dropped; the polling
     /// session survives. Default 10 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(alias = "upgradeTimeout", with = "humantime_serde")]
     pub upgrade_timeout: Duration,
     /// Largest Engine.IO packet in bytes on WebSocket, and largest body of a POST.
     /// Advertised as `maxPayload`, `maxHttpBufferSize` of the official server.
     /// Default 1,000,000. One connection may hold this much while a message arrives.
+    #[serde(alias = "maxHttpBufferSize", alias = "max_http_buffer_size")]
     pub max_payload: usize,
     /// What pages of other sites may do. Default `None`: as in the official server no CORS
     /// headers and no look at the origin.
     pub cors: Option<Cors>,
-    /// How long a client may take to join a first namespace. Default 45 s.
+    /// A cookie with the session's id. Default `None`.
+    pub cookie: Option<Cookie>,
+    /// Compression of polling answers with gzip or deflate, if the client takes it and the event's
+    /// [`compress`](crate::Broadcast::compress) flag is not off. Default: from 1,024 bytes on.
+    #[serde(alias = "httpCompression")]
+    pub http_compression: Option<HttpCompression>,
+    /// Whether the JavaScript client is served below the path (`/socket.io/socket.io.js` and its
+    /// like). It takes the feature `ui`. Default `true`.
+    #[serde(alias = "serveClient")]
+    pub serve_client: bool,
+    /// Whether a request for a WebSocket (or anything else to upgrade to) outside of the path is
+    /// refused if the router does not answer it in `destroy_upgrade_timeout`. Default `true`.
+    #[serde(alias = "destroyUpgrade")]
+    pub destroy_upgrade: bool,
+    /// See `destroy_upgrade`. Default 1 s.
+    #[serde(alias = "destroyUpgradeTimeout", with = "humantime_serde")]
+    pub destroy_upgrade_timeout: Duration,
+    /// How long [`allow_request`](crate::Builder::allow_request) and
+    /// [`generate_id`](crate::Builder::generate_id) may take together for one session; past that it
+    /// is refused. Default 10 s.
     #[serde(with = "humantime_serde")]
+    pub allow_request_timeout: Duration,
+    /// Sessions that may wait for these two at the same time; further ones are refused with 503.
+    /// Default 1,024.
+    pub max_pending_requests: usize,
+    /// How long a client may take to join a first namespace. Default 45 s.
+    #[serde(alias = "connectTimeout", with = "humantime_serde")]
     pub connect_timeout: Duration,
     /// How long request headers may take to arrive; also how long a connection may
     /// stay open without a request. Default 10 s.
@@ -100,6 +135,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             path: "/socket.io/".into(),
+            add_trailing_slash: true,
             transports: vec![Transport::Polling, Transport::WebSocket],
             allow_upgrades: true,
             ping_interval: Duration::from_secs(25),
@@ -107,6 +143,13 @@ impl Default for Config {
             upgrade_timeout: Duration::from_secs(10),
             max_payload: 1_000_000,
             cors: None,
+            cookie: None,
+            http_compression: Some(HttpCompression::default()),
+            serve_client: true,
+            destroy_upgrade: true,
+            destroy_upgrade_timeout: Duration::from_secs(1),
+            allow_request_timeout: Duration::from_secs(10),
+            max_pending_requests: 1024,
             connect_timeout: Duration::from_secs(45),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -128,20 +171,6 @@ impl Default for Config {
             max_fragments: 16_384,
         }
     }
-}
-
-/// What pages of other sites may do, told by their `Origin`. Requests without one, and those from
-/// the server's own host and port, are always allowed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cors {
-    /// Origins that are allowed, as browsers send them (`https://app.example`); `*` is any.
-    pub origins: Vec<String>,
-    /// Whether they may send cookies and authorization. Default `false`; not together with `*`.
-    pub credentials: bool,
-    /// Whether requests of other origins are refused with 403, WebSockets as well. Default
-    /// `false`, as in the official server: they are answered without CORS headers.
-    pub enforce: bool,
 }
 
 /// The whole configuration of the `roomcast` binary: one TOML file, every key also an

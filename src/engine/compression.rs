@@ -1,0 +1,143 @@
+//! Compression of polling answers (RFC 9110, 8.4.1): which one a client takes, and doing it.
+
+use std::io::{self, Write as _};
+
+use bytes::Bytes;
+use flate2::{
+    Compression,
+    write::{GzEncoder, ZlibEncoder},
+};
+use http::{HeaderMap, HeaderValue, header};
+
+/// An encoding that this server knows, in the order it prefers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Encoding {
+    Gzip,
+    Deflate,
+}
+
+impl Encoding {
+    /// Its name in headers.
+    pub(crate) fn header(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        })
+    }
+
+    /// The best of `offered` for a client with these headers: the one it likes most, and of equals
+    /// the first (RFC 9110, 12.5.3). `None`: as it is.
+    pub(crate) fn choose(headers: &HeaderMap, offered: &[Self]) -> Option<Self> {
+        let accepted = headers.get(header::ACCEPT_ENCODING)?.to_str().ok()?;
+        let mut best = None;
+        for &encoding in offered {
+            let quality = quality(accepted, encoding);
+            if quality > best.map_or(0, |(quality, _)| quality) {
+                best = Some((quality, encoding));
+            }
+        }
+        best.map(|(_, encoding)| encoding)
+    }
+
+    /// The whole of `bytes`, smaller.
+    pub(crate) fn compress(self, bytes: &[u8], level: u32) -> io::Result<Bytes> {
+        let level = Compression::new(level.clamp(1, 9));
+        let room = Vec::with_capacity(bytes.len() / 4);
+        let compressed = match self {
+            Self::Gzip => {
+                let mut encoder = GzEncoder::new(room, level);
+                encoder.write_all(bytes)?;
+                encoder.finish()?
+            }
+            Self::Deflate => {
+                let mut encoder = ZlibEncoder::new(room, level);
+                encoder.write_all(bytes)?;
+                encoder.finish()?
+            }
+        };
+        Ok(compressed.into())
+    }
+}
+
+/// How much a client likes an encoding, in thousandths; 0: not at all.
+fn quality(accepted: &str, encoding: Encoding) -> u32 {
+    let name = encoding.header();
+    let mut any = None;
+    for part in accepted.split(',') {
+        let mut parameters = part.split(';').map(str::trim);
+        let known = parameters.next().unwrap_or_default();
+        let quality = parameters
+            .find_map(|parameter| parameter.strip_prefix("q="))
+            .map_or(1000, thousandths);
+        if known.eq_ignore_ascii_case(name.to_str().unwrap_or_default()) {
+            return quality;
+        }
+        if known == "*" {
+            any = Some(quality);
+        }
+    }
+    any.unwrap_or(0)
+}
+
+/// `0.5` as 500. What is no number counts as a refusal.
+fn thousandths(quality: &str) -> u32 {
+    match quality.parse::<f32>() {
+        Ok(quality) if (0.0..=1.0).contains(&quality) => (quality * 1000.0) as u32,
+        Ok(_) | Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn choose(accepted: &str) -> Option<Encoding> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, accepted.parse().unwrap());
+        Encoding::choose(&headers, &[Encoding::Gzip, Encoding::Deflate])
+    }
+
+    #[test]
+    fn gzip_comes_before_deflate_unless_the_client_says_otherwise() {
+        use Encoding::{Deflate, Gzip};
+        for (accepted, chosen) in [
+            ("gzip, deflate", Some(Gzip)),
+            ("deflate, gzip", Some(Gzip)),
+            ("deflate", Some(Deflate)),
+            ("GZIP;q=0.5, deflate;q=0.8", Some(Deflate)),
+            ("gzip;q=0, *", Some(Deflate)),
+            ("*", Some(Gzip)),
+            ("br", None),
+            ("identity", None),
+            ("gzip;q=0", None),
+            ("gzip;q=none", None),
+            ("", None),
+            (";;;,,q=1", None),
+        ] {
+            assert_eq!(choose(accepted), chosen, "{accepted}");
+        }
+        let nothing = Encoding::choose(&HeaderMap::new(), &[Gzip]);
+        assert_eq!(nothing, None);
+    }
+
+    #[test]
+    fn what_is_compressed_comes_back() {
+        let bytes = "x".repeat(10_000);
+        let gzip = Encoding::Gzip.compress(bytes.as_bytes(), 6).unwrap();
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&gzip[..])
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, bytes);
+        // "deflate" is the zlib format (RFC 9110, 8.4.1.2).
+        let deflate = Encoding::Deflate.compress(bytes.as_bytes(), 99).unwrap();
+        text.clear();
+        flate2::read::ZlibDecoder::new(&deflate[..])
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, bytes);
+        assert!(gzip.len() < 200 && deflate.len() < 200);
+    }
+}

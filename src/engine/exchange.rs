@@ -1,0 +1,181 @@
+//! One polling request of a session: what it brings or waits for, until the driver has answered.
+
+use std::pin::pin;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+use roomcast_protocol::engine::CloseReason;
+use tokio::sync::oneshot;
+
+use super::{
+    Application, Engine,
+    control::{Control, PollAnswer, PostAnswer},
+    outbox::Outbox,
+    refusal::RequestError,
+    reply::{self, Reply},
+};
+use crate::metrics::Counter;
+
+impl<A: Application> Engine<A> {
+    /// Waits for packets.
+    pub(super) async fn poll(
+        &self,
+        outbox: Outbox,
+        client: &HeaderMap,
+    ) -> Result<Reply, RequestError> {
+        let id = self.next_poll_id();
+        let (answer, answered) = oneshot::channel();
+        if !outbox.control(Control::Poll { id, answer }) {
+            return Err(RequestError::UnknownSession);
+        }
+        // Dropped with this future when the client closes the connection.
+        let mut guard = PollGuard {
+            outbox,
+            id,
+            waiting: true,
+        };
+        let answer = answered.await;
+        guard.waiting = false;
+        match (answer, &self.config.http_compression) {
+            (Ok(PollAnswer::Payload(packets, true)), Some(options)) => {
+                Ok(reply::compressed(packets, options, client).await)
+            }
+            (Ok(PollAnswer::Payload(packets, _)), _) => Ok(reply::payload(packets, client)),
+            (Ok(PollAnswer::Refused), _) => Ok(reply::empty(StatusCode::BAD_REQUEST)),
+            (Err(_), _) => Err(RequestError::UnknownSession),
+        }
+    }
+
+    /// Brings packets.
+    pub(super) async fn post<B: Body>(
+        &self,
+        outbox: Outbox,
+        headers: &HeaderMap,
+        body: B,
+    ) -> Result<Reply, RequestError> {
+        if is_octet_stream(headers) {
+            // Binary bodies are of protocol 3; in 4 nobody would read this one.
+            self.metrics.count(Counter::RejectedRequest);
+            outbox.abort(CloseReason::TransportError);
+            return Ok(reply::empty(StatusCode::BAD_REQUEST));
+        }
+        let Some(mut guard) = PostGuard::begin(outbox) else {
+            self.metrics.count(Counter::RejectedOverlap);
+            return Ok(reply::empty(StatusCode::BAD_REQUEST));
+        };
+        let limit = self.config.max_payload;
+        let body = tokio::time::timeout(self.config.body_timeout, collect(body, limit)).await;
+        let body = match body {
+            Ok(Ok(body)) => body,
+            Ok(Err(BodyError::TooLarge)) => {
+                self.metrics.count(Counter::RejectedTooLarge);
+                guard.finish();
+                return Ok(reply::closing(StatusCode::PAYLOAD_TOO_LARGE));
+            }
+            Ok(Err(BodyError::Aborted)) => return Ok(reply::closing(StatusCode::BAD_REQUEST)),
+            Err(_) => {
+                self.metrics.count(Counter::RejectedTimeout);
+                return Ok(reply::closing(StatusCode::REQUEST_TIMEOUT));
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        if !guard.hand_over(Control::Post { body, answer }) {
+            return Err(RequestError::UnknownSession);
+        }
+        match answered.await {
+            Ok(PostAnswer::Accepted) => Ok(reply::accepted()),
+            Ok(PostAnswer::Refused) => Ok(reply::empty(StatusCode::BAD_REQUEST)),
+            Err(_) => Err(RequestError::UnknownSession),
+        }
+    }
+}
+
+/// Tells the driver when a client gave up its poll.
+struct PollGuard {
+    outbox: Outbox,
+    id: u64,
+    waiting: bool,
+}
+
+impl Drop for PollGuard {
+    fn drop(&mut self) {
+        if self.waiting {
+            self.outbox.control(Control::PollAborted { id: self.id });
+        }
+    }
+}
+
+/// Marks the session as being posted to. A second request at the same time ends the
+/// session, and so does one that is given up half-way.
+struct PostGuard {
+    outbox: Outbox,
+    finished: bool,
+}
+
+impl PostGuard {
+    fn begin(outbox: Outbox) -> Option<Self> {
+        if outbox.lock().begin_post() {
+            return Some(Self {
+                outbox,
+                finished: false,
+            });
+        }
+        outbox.abort(CloseReason::TransportError);
+        None
+    }
+
+    /// Nothing is posted after all.
+    fn finish(&mut self) {
+        self.finished = true;
+        self.outbox.lock().end_post();
+    }
+
+    /// Gives the payload to the driver, which says when it has been read. `false`: the session
+    /// is gone.
+    fn hand_over(&mut self, post: Control) -> bool {
+        self.finished = true;
+        self.outbox.control(post)
+    }
+}
+
+impl Drop for PostGuard {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.outbox.abort(CloseReason::TransportError);
+        }
+    }
+}
+
+enum BodyError {
+    TooLarge,
+    Aborted,
+}
+
+/// Reads a body of at most `limit` bytes. A longer one is refused by its announced length,
+/// or as soon as it passes the limit.
+async fn collect<B: Body>(body: B, limit: usize) -> Result<Bytes, BodyError> {
+    let mut body = pin!(body);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| BodyError::Aborted)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if collected.len() + data.remaining() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        collected.put(data);
+    }
+    Ok(collected.freeze())
+}
+
+fn is_octet_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"))
+}

@@ -1,0 +1,265 @@
+//! Why requests are refused: the official codes, and what a hook learns of it.
+
+use std::fmt;
+
+use http::StatusCode;
+use roomcast_protocol::engine::Transport;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use super::hooks::EngineRequest;
+use crate::metrics::Counter;
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RequestError {
+    /// `transport` is none of the server's.
+    UnknownTransport,
+    /// `sid` is no open session's.
+    UnknownSession,
+    /// Only `GET` opens a session.
+    BadMethod,
+    /// The request is too large, or asks for what is switched off.
+    BadRequest,
+    /// `Origin` is no origin, or there are two.
+    InvalidOrigin,
+    /// The session is on another transport, or the request says one and uses another.
+    TransportMismatch(Transport),
+    /// A session cannot be opened like this: a WebSocket without its headers, or the reverse.
+    TransportHandshake,
+    /// No id could be made for the session.
+    IdGeneration(Box<str>),
+    /// The origin may not.
+    ForeignOrigin,
+    /// The application does not allow it.
+    Denied(Box<str>),
+    /// Too many sessions wait to be allowed.
+    Busy,
+    /// `EIO` is not 4.
+    UnsupportedVersion,
+    /// The WebSocket handshake is malformed (RFC 6455, 4.2.1).
+    BadHandshake,
+    /// `Sec-WebSocket-Version` is not 13.
+    BadWebSocketVersion,
+}
+
+impl RequestError {
+    /// Number and text in the body of the answer, and its HTTP status: the one table of
+    /// the official codes.
+    pub(super) fn answer(&self) -> (u16, &str, StatusCode) {
+        let bad = StatusCode::BAD_REQUEST;
+        match self {
+            Self::UnknownTransport => (0, "Transport unknown", bad),
+            Self::UnknownSession => (1, "Session ID unknown", bad),
+            Self::BadMethod => (2, "Bad handshake method", bad),
+            Self::BadRequest
+            | Self::InvalidOrigin
+            | Self::TransportMismatch(_)
+            | Self::TransportHandshake
+            | Self::IdGeneration(_)
+            | Self::BadHandshake => (3, "Bad request", bad),
+            Self::BadWebSocketVersion => (3, "Bad request", StatusCode::UPGRADE_REQUIRED),
+            Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
+            Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
+            Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
+            Self::UnsupportedVersion => (5, "Unsupported protocol version", bad),
+        }
+    }
+
+    pub(super) fn counter(&self) -> Counter {
+        match self {
+            Self::UnknownTransport => Counter::RejectedTransport,
+            Self::UnknownSession => Counter::RejectedSession,
+            Self::BadMethod => Counter::RejectedMethod,
+            Self::BadRequest
+            | Self::InvalidOrigin
+            | Self::TransportMismatch(_)
+            | Self::TransportHandshake
+            | Self::IdGeneration(_) => Counter::RejectedRequest,
+            Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
+            Self::Busy => Counter::RejectedBusy,
+            Self::UnsupportedVersion => Counter::RejectedVersion,
+            Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
+        }
+    }
+
+    /// What a hook is told of a request.
+    pub(super) fn tell(&self, request: EngineRequest) -> ConnectionError {
+        // What the application said is in the context.
+        let is_denied = matches!(self, Self::Denied(_) | Self::Busy);
+        let official = if is_denied {
+            &Self::ForeignOrigin
+        } else {
+            self
+        };
+        let (code, message, _) = official.answer();
+        ConnectionError {
+            code,
+            message: message.to_owned(),
+            context: self.context(&request),
+            request,
+        }
+    }
+
+    fn context(&self, request: &EngineRequest) -> ErrorContext {
+        let query = |name| request.query_value(name).unwrap_or_default();
+        match self {
+            Self::UnknownTransport => ErrorContext::UnknownTransport {
+                transport: query("transport"),
+            },
+            Self::UnknownSession => ErrorContext::UnknownSid { sid: query("sid") },
+            Self::BadMethod => ErrorContext::BadHandshakeMethod {
+                method: request.method().to_string(),
+            },
+            Self::BadRequest => ErrorContext::BadRequest,
+            Self::InvalidOrigin => ErrorContext::InvalidOrigin {
+                origin: request.lossy_header("origin"),
+            },
+            Self::TransportMismatch(previous) => ErrorContext::TransportMismatch {
+                transport: query("transport"),
+                previous_transport: *previous,
+            },
+            Self::TransportHandshake | Self::BadHandshake | Self::BadWebSocketVersion => {
+                ErrorContext::TransportHandshakeError
+            }
+            Self::IdGeneration(error) => ErrorContext::IdGenerationError {
+                error: error.to_string(),
+            },
+            Self::ForeignOrigin => ErrorContext::Forbidden {
+                message: format!("origin {}", request.lossy_header("origin")),
+            },
+            Self::Denied(message) => ErrorContext::Forbidden {
+                message: message.to_string(),
+            },
+            Self::Busy => ErrorContext::Forbidden {
+                message: "Too many requests".to_owned(),
+            },
+            Self::UnsupportedVersion => ErrorContext::UnsupportedProtocolVersion {
+                protocol: query("EIO"),
+            },
+        }
+    }
+}
+
+/// A request that Engine.IO has refused, as `connection_error` of the official server tells it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionError {
+    /// The request.
+    pub request: EngineRequest,
+    /// 0 to 5, as in the answer.
+    pub code: u16,
+    /// The text in the answer.
+    pub message: String,
+    /// What exactly was wrong.
+    pub context: ErrorContext,
+}
+
+/// What exactly was wrong with a request. Serialized it is the `context` object of the official
+/// server. What comes from the client is as it came: treat it as such when logging it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorContext {
+    /// Code 0: not one of the configured transports.
+    UnknownTransport {
+        /// As the client said it.
+        transport: String,
+    },
+    /// Code 1: no session has this id.
+    UnknownSid {
+        /// As the client said it.
+        sid: String,
+    },
+    /// Code 2: a session is opened by GET only.
+    BadHandshakeMethod {
+        /// As the client said it.
+        method: String,
+    },
+    /// Code 3: `Origin` has characters that none has, or there are two.
+    InvalidOrigin {
+        /// As the client said it.
+        origin: String,
+    },
+    /// Code 3: the session is on another transport.
+    TransportMismatch {
+        /// As the client said it.
+        transport: String,
+        /// The session's.
+        previous_transport: Transport,
+    },
+    /// Code 3: a WebSocket without the headers of one, or the reverse.
+    TransportHandshakeError,
+    /// Code 3: [`generate_id`](crate::Builder::generate_id) failed.
+    IdGenerationError {
+        /// What it said.
+        error: String,
+    },
+    /// Code 3 for any other reason, as a query that is too long.
+    BadRequest,
+    /// Code 4: [`allow_request`](crate::Builder::allow_request) or the rule of origins refused it.
+    Forbidden {
+        /// Why.
+        message: String,
+    },
+    /// Code 5: `EIO` is not 4.
+    UnsupportedProtocolVersion {
+        /// As the client said it; empty if it did not.
+        protocol: String,
+    },
+}
+
+impl ErrorContext {
+    /// Its name, the official one where there is one.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::UnknownTransport { .. } => "UNKNOWN_TRANSPORT",
+            Self::UnknownSid { .. } => "UNKNOWN_SID",
+            Self::BadHandshakeMethod { .. } => "BAD_HANDSHAKE_METHOD",
+            Self::InvalidOrigin { .. } => "INVALID_ORIGIN",
+            Self::TransportMismatch { .. } => "TRANSPORT_MISMATCH",
+            Self::TransportHandshakeError => "TRANSPORT_HANDSHAKE_ERROR",
+            Self::IdGenerationError { .. } => "ID_GENERATION_ERROR",
+            Self::BadRequest => "BAD_REQUEST",
+            Self::Forbidden { .. } => "FORBIDDEN",
+            Self::UnsupportedProtocolVersion { .. } => "UNSUPPORTED_PROTOCOL_VERSION",
+        }
+    }
+
+    fn field(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::UnknownTransport { transport } | Self::TransportMismatch { transport, .. } => {
+                Some(("transport", transport))
+            }
+            Self::UnknownSid { sid } => Some(("sid", sid)),
+            Self::BadHandshakeMethod { method } => Some(("method", method)),
+            Self::InvalidOrigin { origin } => Some(("origin", origin)),
+            Self::IdGenerationError { error } => Some(("error", error)),
+            Self::Forbidden { message } => Some(("message", message)),
+            Self::UnsupportedProtocolVersion { protocol } => Some(("protocol", protocol)),
+            Self::TransportHandshakeError | Self::BadRequest => None,
+        }
+    }
+}
+
+impl Serialize for ErrorContext {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", self.name())?;
+        if let Some((name, value)) = self.field() {
+            map.serialize_entry(name, value)?;
+        }
+        if let Self::TransportMismatch {
+            previous_transport, ..
+        } = self
+        {
+            map.serialize_entry("previousTransport", previous_transport)?;
+        }
+        map.end()
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.context.name())
+    }
+}

@@ -1,0 +1,242 @@
+//! Answers, as HTTP wants them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use roomcast_protocol::Sid;
+
+use super::{compression::Encoding, refusal::RequestError};
+use crate::config::{Cookie, HttpCompression, SameSite};
+
+/// An answer of the engine.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+pub(super) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::default();
+    *reply.status_mut() = status;
+    reply
+}
+
+pub(super) fn closing(status: StatusCode) -> Reply {
+    let mut reply = empty(status);
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(header::CONNECTION, close);
+    reply
+}
+
+/// Packets for a client that polls.
+pub(super) fn payload(packets: Bytes, client: &HeaderMap) -> Reply {
+    let mut reply = session(packets, "text/plain; charset=UTF-8");
+    if is_old_explorer(client) {
+        // It takes what looks like script in an answer for an attack.
+        let off = HeaderValue::from_static("0");
+        reply.headers_mut().insert(header::X_XSS_PROTECTION, off);
+    }
+    reply
+}
+
+/// The answer to packets that a client has posted.
+pub(super) fn accepted() -> Reply {
+    session(Bytes::from_static(b"ok"), "text/html")
+}
+
+fn session(body: Bytes, kind: &'static str) -> Reply {
+    let mut reply = Response::new(Full::from(body));
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+fn is_old_explorer(client: &HeaderMap) -> bool {
+    let agent = client.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+    agent.is_some_and(|agent| {
+        [&b";MSIE"[..], b"Trident/"]
+            .iter()
+            .any(|word| agent.windows(word.len()).any(|part| part == *word))
+    })
+}
+
+/// The same packets in fewer bytes, if the client takes that and it is worth it.
+pub(super) async fn compressed(
+    packets: Bytes,
+    options: &HttpCompression,
+    client: &HeaderMap,
+) -> Reply {
+    if packets.len() < options.threshold {
+        return payload(packets, client);
+    }
+    let Some(encoding) = Encoding::choose(client, &[Encoding::Gzip, Encoding::Deflate]) else {
+        return payload(packets, client);
+    };
+    let level = options.level;
+    let done = if packets.len() > BLOCKING {
+        // Long enough to keep others waiting.
+        let packets = packets.clone();
+        tokio::task::spawn_blocking(move || encoding.compress(&packets, level))
+            .await
+            .unwrap_or_else(|error| Err(error.into()))
+    } else {
+        encoding.compress(&packets, level)
+    };
+    match done {
+        Ok(smaller) => {
+            let mut reply = payload(smaller, client);
+            let encoding = encoding.header();
+            reply
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, encoding);
+            reply
+        }
+        Err(error) => {
+            tracing::warn!(%error, "an answer cannot be compressed");
+            payload(packets, client)
+        }
+    }
+}
+
+/// Bytes from which on compressing is left to a thread for what blocks.
+const BLOCKING: usize = 64 * 1024;
+
+/// The official answer: JSON with a code, and plain text for a request that wanted a
+/// WebSocket.
+pub(super) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
+    let (code, message, status) = error.answer();
+    let mut reply = if !is_upgrade {
+        empty(status)
+    } else if matches!(error, RequestError::Denied(_)) {
+        // As the official server answers a WebSocket that the application does not want.
+        closing(StatusCode::BAD_REQUEST)
+    } else {
+        closing(status)
+    };
+    let headers = reply.headers_mut();
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+    }
+    let (kind, body) = if is_upgrade {
+        ("text/html", message.to_owned())
+    } else {
+        let message = serde_json::Value::from(message);
+        let body = format!(r#"{{"code":{code},"message":{message}}}"#);
+        ("application/json", body)
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    *reply.body_mut() = Full::from(body);
+    reply
+}
+
+pub(super) fn switching_protocols(accept: &str) -> Reply {
+    let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = reply.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    reply
+}
+
+impl Cookie {
+    /// The header that sets it to a session's id; the order of the attributes is the official
+    /// server's.
+    pub(super) fn header(&self, sid: Sid) -> Option<HeaderValue> {
+        let mut cookie = format!("{}={sid}", self.name);
+        if let Some(age) = self.max_age {
+            cookie.push_str(&format!("; Max-Age={}", age.as_secs()));
+        }
+        if let Some(domain) = &self.domain {
+            cookie.push_str("; Domain=");
+            cookie.push_str(domain);
+        }
+        if !self.path.is_empty() {
+            cookie.push_str("; Path=");
+            cookie.push_str(&self.path);
+        }
+        for (is_set, attribute) in [
+            (self.http_only, "; HttpOnly"),
+            (self.secure, "; Secure"),
+            (self.partitioned, "; Partitioned"),
+        ] {
+            if is_set {
+                cookie.push_str(attribute);
+            }
+        }
+        match self.same_site {
+            None => {}
+            Some(SameSite::Strict) => cookie.push_str("; SameSite=Strict"),
+            Some(SameSite::Lax) => cookie.push_str("; SameSite=Lax"),
+            Some(SameSite::None) => cookie.push_str("; SameSite=None"),
+        }
+        HeaderValue::try_from(cookie).ok()
+    }
+
+    /// Whether it can be written down: nothing in it ends a value or begins an attribute
+    /// (RFC 6265, 4.1.1).
+    pub(crate) fn is_valid(&self) -> bool {
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_plain = |text: &str| {
+            text.bytes()
+                .all(|byte| (b' '..0x7f).contains(&byte) && byte != b';')
+        };
+        !self.name.is_empty()
+            && self.name.bytes().all(is_token)
+            && is_plain(&self.path)
+            && self.domain.as_deref().is_none_or(is_plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_cookie_has_the_official_defaults_and_order() {
+        let sid = Sid::from_random([0; 15]);
+        let plain = Cookie::default().header(sid).unwrap();
+        assert_eq!(
+            plain,
+            "io=AAAAAAAAAAAAAAAAAAAA; Path=/; HttpOnly; SameSite=Lax"
+        );
+        let cookie = Cookie {
+            name: "node".into(),
+            path: String::new(),
+            http_only: false,
+            same_site: Some(SameSite::Strict),
+            max_age: Some(Duration::from_secs(60)),
+            domain: Some("example.com".into()),
+            secure: true,
+            partitioned: true,
+        };
+        assert_eq!(
+            cookie.header(sid).unwrap(),
+            "node=AAAAAAAAAAAAAAAAAAAA; Max-Age=60; Domain=example.com; Secure; Partitioned; SameSite=Strict"
+        );
+    }
+
+    #[test]
+    fn a_cookie_that_would_end_early_is_refused() {
+        for (name, path) in [
+            ("", "/"),
+            ("a b", "/"),
+            ("a=b", "/"),
+            ("a;b", "/"),
+            ("io", "/;x"),
+            ("io", "/\r\n"),
+        ] {
+            let cookie = Cookie {
+                name: name.into(),
+                path: path.into(),
+                ..Cookie::default()
+            };
+            assert!(!cookie.is_valid(), "{name} {path}");
+        }
+        assert!(Cookie::default().is_valid());
+    }
+}

@@ -1,0 +1,408 @@
+//! Options of the engine, as a client sees them: paths, cookie, compression, origins.
+
+use std::{io::Read as _, time::Duration};
+
+use roomcast::{
+    Builder, Config, Cookie, Cors, Event, HttpCompression, Io, SameSite, Server, Transport,
+};
+use serde_json::json;
+
+use crate::{
+    local::{Local, until},
+    support::{Polling, RawClient, Response, http::sid_of},
+};
+
+pub(crate) const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+pub(crate) const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+pub(crate) fn builder(config: Config) -> Builder {
+    let mut io = Io::builder().config(config);
+    io.namespace("/")
+        .on("big", async |event: Event, bytes: usize| {
+            event.socket.emit("big", "x".repeat(bytes));
+        })
+        .on("plain", async |event: Event, bytes: usize| {
+            event.socket.compress(false).emit("big", "x".repeat(bytes));
+        });
+    io
+}
+
+fn serve(config: Config) -> Local {
+    Local::serve(builder(config))
+}
+
+pub(crate) fn get(server: &Local, target: &str, headers: &str) -> Response {
+    ask(server, "GET", target, headers)
+}
+
+pub(crate) fn ask(server: &Local, method: &str, target: &str, headers: &str) -> Response {
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
+    ));
+    client.response()
+}
+
+pub(crate) fn upgrade(server: &Local, target: &str) -> Response {
+    RawClient::connect(server.address()).upgrade(target)
+}
+
+#[test]
+fn the_path_is_answered_with_its_slash_and_on_request_without() {
+    let server = serve(Config::default());
+    assert_eq!(get(&server, POLLING, "").status, 200);
+    for other in [
+        "/socket.io?EIO=4&transport=polling",
+        "/engine.io/?EIO=4&transport=polling",
+        "/socket.iofoo/?EIO=4&transport=polling",
+    ] {
+        assert_eq!(get(&server, other, "").status, 404, "{other}");
+    }
+    let server = serve(Config {
+        path: "/chat".into(),
+        add_trailing_slash: false,
+        ..Config::default()
+    });
+    for own in [
+        "/chat?EIO=4&transport=polling",
+        "/chat/?EIO=4&transport=polling",
+    ] {
+        assert_eq!(get(&server, own, "").status, 200, "{own}");
+    }
+    assert_eq!(get(&server, POLLING, "").status, 404);
+}
+
+#[test]
+fn options_have_the_official_names_too() {
+    let config: Config = serde_json::from_value(json!({
+        "path": "/x/",
+        "addTrailingSlash": false,
+        "transports": ["websocket"],
+        "allowUpgrades": false,
+        "pingInterval": "1s",
+        "pingTimeout": "2s",
+        "upgradeTimeout": "3s",
+        "connectTimeout": "4s",
+        "maxHttpBufferSize": 5,
+        "httpCompression": {"threshold": 6},
+        "cookie": {"name": "n", "httpOnly": false, "sameSite": "strict", "maxAge": "7s"},
+        "cors": {"origin": ["a"], "allowedHeaders": [], "exposedHeaders": [], "maxAge": "8s",
+            "preflightContinue": true, "optionsSuccessStatus": 200},
+        "serveClient": false,
+        "destroyUpgrade": false,
+        "destroyUpgradeTimeout": "9s",
+    }))
+    .unwrap();
+    let expected = Config {
+        path: "/x/".into(),
+        add_trailing_slash: false,
+        transports: vec![Transport::WebSocket],
+        allow_upgrades: false,
+        ping_interval: Duration::from_secs(1),
+        ping_timeout: Duration::from_secs(2),
+        upgrade_timeout: Duration::from_secs(3),
+        connect_timeout: Duration::from_secs(4),
+        max_payload: 5,
+        http_compression: Some(HttpCompression {
+            threshold: 6,
+            ..HttpCompression::default()
+        }),
+        cookie: Some(Cookie {
+            name: "n".into(),
+            http_only: false,
+            same_site: Some(SameSite::Strict),
+            max_age: Some(Duration::from_secs(7)),
+            ..Cookie::default()
+        }),
+        cors: Some(Cors {
+            origins: vec!["a".into()],
+            allowed_headers: Some(Vec::new()),
+            max_age: Some(Duration::from_secs(8)),
+            preflight_continue: true,
+            options_success_status: 200,
+            ..Cors::default()
+        }),
+        serve_client: false,
+        destroy_upgrade: false,
+        destroy_upgrade_timeout: Duration::from_secs(9),
+        ..Config::default()
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn the_defaults_are_the_official_ones() {
+    let server = serve(Config::default());
+    let open = get(&server, POLLING, "");
+    let (start, rest) = open.body.split_at(r#"0{"sid":""#.len() + 20);
+    assert!(start.starts_with(r#"0{"sid":""#));
+    assert_eq!(
+        rest,
+        r#"","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#
+    );
+    for absent in ["set-cookie", "access-control-allow-origin", "vary"] {
+        assert_eq!(open.header(absent), None, "{absent}");
+    }
+    let config = Config::default();
+    assert_eq!(config.upgrade_timeout, Duration::from_secs(10));
+    assert_eq!(config.connect_timeout, Duration::from_secs(45));
+    assert_eq!(config.destroy_upgrade_timeout, Duration::from_secs(1));
+    assert!(config.serve_client && config.destroy_upgrade && config.add_trailing_slash);
+}
+
+#[test]
+fn upgrades_are_offered_only_if_they_are_possible() {
+    for config in [
+        Config {
+            allow_upgrades: false,
+            ..Config::default()
+        },
+        Config {
+            transports: vec![Transport::Polling],
+            ..Config::default()
+        },
+    ] {
+        let server = serve(config);
+        let session = Polling::open(server.address(), "/socket.io/");
+        let open = get(&server, POLLING, "").body;
+        assert!(open.contains(r#""upgrades":[]"#), "{open}");
+        assert_eq!(upgrade(&server, &session.upgrade).status, 400);
+        assert_eq!(session.post("40").status, 200);
+    }
+    let server = serve(Config {
+        transports: vec![Transport::WebSocket],
+        ..Config::default()
+    });
+    let refused = get(&server, POLLING, "");
+    assert_eq!(
+        refused.parts(),
+        (400, r#"{"code":0,"message":"Transport unknown"}"#)
+    );
+    assert_eq!(upgrade(&server, WEBSOCKET).status, 101);
+}
+
+#[test]
+fn the_first_answer_of_a_polling_session_sets_the_cookie_if_one_is_wanted() {
+    let server = serve(Config {
+        cookie: Some(Cookie::default()),
+        ..Config::default()
+    });
+    let open = get(&server, POLLING, "");
+    let sid = sid_of(&open.body);
+    let expected = format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
+    assert_eq!(open.header("set-cookie"), Some(&*expected));
+    let target = format!("{POLLING}&sid={sid}");
+    let posted = RawClient::connect(server.address()).request("POST", &target, "40");
+    assert_eq!(posted.header("set-cookie"), None);
+    assert_eq!(get(&server, &target, "").header("set-cookie"), None);
+    assert_eq!(upgrade(&server, WEBSOCKET).header("set-cookie"), None);
+}
+
+#[test]
+fn a_cookie_has_the_attributes_it_was_given() {
+    let server = serve(Config {
+        cookie: Some(Cookie {
+            name: "node".into(),
+            path: String::new(),
+            http_only: false,
+            same_site: Some(SameSite::None),
+            max_age: Some(Duration::from_secs(60)),
+            domain: Some("example.com".into()),
+            secure: true,
+            partitioned: true,
+        }),
+        ..Config::default()
+    });
+    let open = get(&server, POLLING, "");
+    let cookie = open.header("set-cookie").unwrap();
+    let (_, attributes) = cookie.split_once("; ").unwrap();
+    assert!(cookie.starts_with("node="));
+    assert_eq!(
+        attributes,
+        "Max-Age=60; Domain=example.com; Secure; Partitioned; SameSite=None"
+    );
+}
+
+#[test]
+fn a_cookie_that_cannot_be_written_is_an_error_when_building() {
+    let io = Io::builder().config(Config {
+        cookie: Some(Cookie {
+            path: "/\r\nX: y".into(),
+            ..Cookie::default()
+        }),
+        ..Config::default()
+    });
+    assert!(io.build().is_err());
+}
+
+/// A poll for what `event` with this many bytes brings: its encoding and its size.
+fn poll(server: &Local, event: &str, bytes: usize, accepted: &str) -> (Option<String>, Vec<u8>) {
+    let session = Polling::open(server.address(), "/socket.io/");
+    assert_eq!(session.post("40").status, 200);
+    assert_eq!(session.poll().status, 200);
+    let posted = session.post(format!("42[\"{event}\",{bytes}]"));
+    assert_eq!(posted.status, 200);
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "GET {} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {accepted}\r\n\r\n",
+        session.target
+    ));
+    let head = String::from_utf8(client.take_until(b"\r\n\r\n")).unwrap();
+    let value = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        let mut lines = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        lines.next().map(|(_, value)| value.to_owned())
+    };
+    let length = value("content-length").unwrap().parse().unwrap();
+    (value("content-encoding"), client.take(length))
+}
+
+#[test]
+fn polling_answers_are_compressed_from_the_threshold_on() {
+    let server = serve(Config::default());
+    let whole = |bytes: usize| format!("42[\"big\",\"{}\"]", "x".repeat(bytes));
+    let at = 1024 - whole(0).len();
+    let (encoding, body) = poll(&server, "big", at - 1, "gzip, deflate");
+    assert_eq!((encoding, body.len()), (None, 1023));
+    for (accepted, expected) in [("gzip, deflate", "gzip"), ("deflate", "deflate")] {
+        let (encoding, body) = poll(&server, "big", at, accepted);
+        assert_eq!(encoding.as_deref(), Some(expected));
+        let mut text = String::new();
+        match expected {
+            "gzip" => flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text),
+            _ => flate2::read::ZlibDecoder::new(&body[..]).read_to_string(&mut text),
+        }
+        .unwrap();
+        assert_eq!(text, whole(at));
+    }
+    // So large that it is left to another thread.
+    let (encoding, body) = poll(&server, "big", 500_000, "gzip");
+    assert_eq!(encoding.as_deref(), Some("gzip"));
+    assert!(body.len() < 5000);
+    for accepted in ["identity", "gzip;q=0", "br"] {
+        assert_eq!(poll(&server, "big", 2000, accepted).0, None, "{accepted}");
+    }
+}
+
+#[test]
+fn polling_answers_are_not_compressed_where_somebody_does_not_want_it() {
+    let server = serve(Config::default());
+    let (encoding, body) = poll(&server, "plain", 2000, "gzip");
+    assert_eq!((encoding, body.len()), (None, 2012));
+    let off = serve(Config {
+        http_compression: None,
+        ..Config::default()
+    });
+    assert_eq!(poll(&off, "big", 2000, "gzip").0, None);
+    let threshold = serve(Config {
+        http_compression: Some(HttpCompression {
+            threshold: 0,
+            ..HttpCompression::default()
+        }),
+        ..Config::default()
+    });
+    assert_eq!(
+        poll(&threshold, "big", 1, "gzip").0.as_deref(),
+        Some("gzip")
+    );
+}
+
+#[test]
+fn pages_of_other_sites_get_what_the_cors_options_say() {
+    let server = Local::serve(
+        builder(Config {
+            cors: Some(Cors {
+                origins: vec!["https://*.example.com".into()],
+                credentials: true,
+                exposed_headers: vec!["x-b".into()],
+                max_age: Some(Duration::from_secs(600)),
+                ..Cors::default()
+            }),
+            ..Config::default()
+        })
+        .cors_origin(|origin| origin == "https://extra.example"),
+    );
+    for origin in ["https://a.example.com", "https://extra.example"] {
+        let answer = get(&server, POLLING, &format!("Origin: {origin}\r\n"));
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+        assert_eq!(
+            answer.header("access-control-allow-credentials"),
+            Some("true")
+        );
+        assert_eq!(answer.header("access-control-expose-headers"), Some("x-b"));
+        assert_eq!(answer.header("vary"), Some("Origin"));
+        let preflight = ask(
+            &server,
+            "OPTIONS",
+            POLLING,
+            &format!("Origin: {origin}\r\n"),
+        );
+        assert_eq!(preflight.status, 204);
+        assert_eq!(preflight.header("access-control-max-age"), Some("600"));
+    }
+    let other = get(&server, POLLING, "Origin: https://other.example\r\n");
+    assert_eq!(other.status, 200);
+    assert_eq!(other.header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn a_method_that_no_session_has_a_use_for_is_answered_500() {
+    let server = serve(Config::default());
+    let session = Polling::open(server.address(), "/socket.io/");
+    for method in ["PUT", "DELETE", "PATCH"] {
+        assert_eq!(ask(&server, method, &session.target, "").parts(), (500, ""));
+    }
+    assert_eq!(session.post("40").status, 200);
+}
+
+#[test]
+fn old_browsers_are_told_that_packets_are_no_script() {
+    let server = serve(Config::default());
+    let agent = |agent: &str| {
+        let answer = get(&server, POLLING, &format!("User-Agent: {agent}\r\n"));
+        answer.header("x-xss-protection").map(str::to_owned)
+    };
+    let explorer = agent("Mozilla/5.0 (Windows NT 6.1; Trident/7.0; rv:11.0)");
+    assert_eq!(explorer.as_deref(), Some("0"));
+    assert!(agent("Mozilla/5.0 (compatible;MSIE 8.0)").is_some());
+    assert_eq!(agent("Mozilla/5.0 (X11; Linux) Firefox/130.0"), None);
+}
+
+#[test]
+fn clients_are_counted_from_their_handshake_to_their_end() {
+    let server = serve(Config::default());
+    assert_eq!(server.io.clients_count(), 0);
+    let session = Polling::open(server.address(), "/socket.io/");
+    let mut client = server.open();
+    assert_eq!(server.io.clients_count(), 2);
+    client.send_text("1");
+    session.leave();
+    until(|| server.io.clients_count() == 0);
+}
+
+#[test]
+fn an_upgrade_that_the_router_does_not_answer_is_refused_in_the_end() {
+    let late = async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        "late"
+    };
+    let router = axum::Router::new().route("/late", axum::routing::get(late));
+    let upgrade = |is_on: bool| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let io = builder(Config {
+            destroy_upgrade: is_on,
+            destroy_upgrade_timeout: Duration::from_millis(50),
+            ..Config::default()
+        });
+        let server = Server::new(io.build().unwrap()).router(router.clone());
+        let server = runtime.block_on(server.bind("127.0.0.1:0")).unwrap();
+        let address = server.local_addrs()[0];
+        runtime.spawn(server.run());
+        RawClient::connect(address).upgrade("/late")
+    };
+    let refused = upgrade(true);
+    assert_eq!(refused.parts(), (400, ""));
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert_eq!(upgrade(false).parts(), (200, "late"));
+}
