@@ -28,8 +28,8 @@ pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder, Conn,
     ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted, Error, Event,
     Failure, Handler, Incoming, IntoAck, IntoRooms, Io, JoinError, Lifecycle, ListenError,
-    ListenerId, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Reply, Room,
-    RoomName, Server, Socket, SocketId, State, Verdict,
+    ListenerId, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply,
+    Room, RoomName, Server, Socket, SocketId, State, Verdict,
 };
 
 /// Entry points of fuzz targets and benches; not part of the API.

@@ -1,14 +1,19 @@
 //! The composition root of the binary: builds everything, top to bottom, and runs it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     Config, Io, Server,
+    auth::{
+        JwtAuthenticator, Keys, KeysError, Revocations,
+        authenticator::{Authenticator, UseSession},
+    },
     config::{Cors, Profile, Settings},
     gateway,
-    http::{self, Readiness},
+    http::{self, Readiness, api::Turned},
+    metrics::Metrics,
     service::Chat,
     store::{NewConversation, OpenError, Store, StoreError},
 };
@@ -18,6 +23,8 @@ use crate::{
 pub(crate) enum RunError {
     /// A value of the configuration makes no sense.
     Settings(&'static str),
+    /// The keys that tokens are signed with cannot be used.
+    Keys(KeysError),
     /// The store cannot be opened.
     Open(OpenError),
     /// The store cannot be prepared.
@@ -45,7 +52,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         Store::open(&settings.store, Arc::clone(&metrics)).map_err(RunError::Open)?;
     let chat = Chat::new(store.clone(), &settings.chat, &settings.presence);
     let mut io = io.state(chat.clone());
-    gateway::register(&mut io, settings.guests());
+    let authenticator = authenticator(settings, &metrics)?;
+    gateway::register(&mut io, authenticator.clone());
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     let gate = tokio::spawn(chat.run(io.clone(), commits));
     if profile == Profile::Development {
@@ -59,7 +67,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let store = store.clone();
         move || store.is_healthy()
     });
-    let router = http::router(metrics, readiness.clone(), &settings.engine.path);
+    let api = http::api::nest(axum::Router::new(), callers(authenticator));
+    let router = http::router(metrics, readiness.clone(), &settings.engine.path).merge(api);
     let server = Server::new(io)
         .router(router)
         .grace(settings.server.grace)
@@ -110,6 +119,55 @@ fn engine_config(settings: &Settings) -> Config {
     }
 }
 
+/// Who may come in, by the settings.
+fn authenticator(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Authenticator, RunError> {
+    let auth = &settings.auth;
+    let revocations = Arc::new(Revocations::new());
+    let keys = match &auth.jwt.secret {
+        Some(secret) => Keys::from_secret_for(secret.expose().as_bytes(), &auth.jwt.algorithm)
+            .map_err(RunError::Keys)?,
+        None => Keys::default(),
+    };
+    let mut tokens = JwtAuthenticator::from_keys(keys)
+        .leeway(Duration::from_secs(auth.jwt.leeway_s))
+        .max_bytes(auth.jwt.max_bytes)
+        .query(auth.query_token)
+        .expiring_lead(auth.expiring_lead())
+        .grace(auth.grace())
+        .revocations(Arc::clone(&revocations));
+    if let Some(issuer) = &auth.jwt.issuer {
+        tokens = tokens.issuer(issuer);
+    }
+    if let Some(audience) = &auth.jwt.audience {
+        tokens = tokens.audience(audience);
+    }
+    let sessions: UseSession = Arc::new(|_| Box::pin(async { Ok(None) }));
+    let guests = settings.guests();
+    Ok(Authenticator::new(
+        tokens,
+        sessions,
+        guests,
+        revocations,
+        Arc::clone(metrics),
+    ))
+}
+
+/// Who may call the HTTP API.
+fn callers(authenticator: Authenticator) -> http::api::Callers {
+    Arc::new(move |authorization| {
+        let authenticator = authenticator.clone();
+        Box::pin(async move {
+            let caller = authenticator.caller(authorization.as_deref()).await;
+            let caller = caller.map_err(Turned::Unauthenticated)?;
+            if caller.has("service") || caller.has("admin") {
+                Ok(Arc::new(caller))
+            } else {
+                Err(Turned::Forbidden(caller.subject))
+            }
+        })
+    })
+}
+
 fn announce(settings: &Settings, profile: Profile, server: &Server) {
     if settings.guests() {
         tracing::warn!("guests may enter without credentials (auth.guests)");
@@ -127,6 +185,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settings(fault) => f.write_str(fault),
+            Self::Keys(_) => f.write_str("auth.jwt"),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Server(_) => f.write_str("cannot start the server"),
@@ -139,6 +198,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Settings(_) => None,
+            Self::Keys(error) => Some(error),
             Self::Open(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::Server(error) => Some(error),

@@ -3,12 +3,25 @@
 //! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token.
 
 #[cfg(feature = "server")]
+pub(crate) mod authenticator;
+mod fault;
+#[cfg(feature = "server")]
 pub(crate) mod guest;
+#[cfg(feature = "jwt")]
+pub(crate) mod jwt;
+#[cfg(feature = "jwt")]
+pub(crate) mod offer;
+mod revocation;
 
 use std::net::IpAddr;
 
 use roomcast_protocol::socket::{Args, ArgumentError};
 use serde::de::DeserializeOwned;
+
+pub use fault::AuthFault;
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAuthenticator, Keys, KeysError};
+pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, session_hash};
 
 /// The identity of a connected socket: what services decide by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +37,12 @@ pub struct Principal {
     pub guest: bool,
     /// When the identity ends; the socket is disconnected then.
     pub expires_at: Option<jiff::Timestamp>,
+    /// The id of the token that proved it, its `jti`.
+    pub token_id: Option<String>,
+    /// The [hash](session_hash) of the id of the session that proved it, or of the token's `sid`.
+    pub session: Option<String>,
+    /// What the session carries along, a JSON object.
+    pub data: Option<std::sync::Arc<str>>,
 }
 
 impl Principal {
@@ -36,6 +55,9 @@ impl Principal {
             roles: Vec::new(),
             guest: false,
             expires_at: None,
+            token_id: None,
+            session: None,
+            data: None,
         }
     }
 
@@ -93,6 +115,8 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// The `Cookie` header of the handshake request.
     pub cookie: Option<&'a str>,
+    /// The query of the handshake request.
+    pub query: Option<&'a str>,
     /// Where the client connects from.
     pub address: IpAddr,
 }
@@ -105,6 +129,7 @@ impl<'a> Credentials<'a> {
             payload,
             authorization: None,
             cookie: None,
+            query: None,
             address,
         }
     }
@@ -117,6 +142,12 @@ impl<'a> Credentials<'a> {
             cookie,
             ..self
         }
+    }
+
+    /// Sets the query of the request, without its question mark.
+    #[must_use]
+    pub fn with_query(self, query: Option<&'a str>) -> Self {
+        Self { query, ..self }
     }
 
     /// Reads the payload as `T`; `Option<T>` allows for a client without one.

@@ -131,9 +131,18 @@ impl Layers {
             "engine.cookie.secure",
             "engine.cookie.partitioned",
             "store.max_bytes",
-            "log.file",
         ] {
             known.push((key.to_owned(), None));
+        }
+        for key in [
+            "auth.jwt.secret",
+            "auth.jwt.keys_file",
+            "auth.jwt.jwks_url",
+            "auth.jwt.issuer",
+            "auth.jwt.audience",
+            "log.file",
+        ] {
+            known.push((key.to_owned(), Some(Value::String(String::new()))));
         }
         Self {
             known,
@@ -230,7 +239,12 @@ impl Layers {
     /// Takes a value given as text, read as the key's default suggests.
     fn give(&mut self, key: &str, text: &str, from: String) {
         let default = self.known.iter().find(|(known, _)| known == key);
-        let value = match default.and_then(|(_, value)| value.as_ref()) {
+        let list = Value::Array(Vec::new());
+        let default = match default {
+            Some((_, value)) => value.as_ref(),
+            None => is_of_role(key).then_some(&list),
+        };
+        let value = match default {
             Some(Value::String(_)) => Value::String(text.to_owned()),
             Some(Value::Array(_)) => Value::Array(
                 text.split(',')
@@ -249,7 +263,7 @@ impl Layers {
     }
 
     fn is_known(&self, key: &str) -> bool {
-        self.known.iter().any(|(known, _)| known == key)
+        is_of_role(key) || self.known.iter().any(|(known, _)| known == key)
     }
 
     fn nearest(&self, key: &str) -> Option<String> {
@@ -274,10 +288,24 @@ impl Layers {
                 .rev()
                 .find(|given| key.starts_with(&given.key))
                 .map_or_else(|| "configuration".to_owned(), |given| given.from.clone());
-            let error = error.into_inner().message().to_owned();
+            let error = if key.ends_with("secret") {
+                "not a text".to_owned()
+            } else {
+                error.into_inner().message().to_owned()
+            };
             LoadError::Value { key, from, error }
         })
     }
+}
+
+/// Whether a key is one of a role, whatever the role's name.
+fn is_of_role(key: &str) -> bool {
+    let role = key
+        .strip_prefix("auth.roles.")
+        .and_then(|rest| rest.split_once('.'));
+    role.is_some_and(|(name, field)| {
+        !name.is_empty() && ["permissions", "inherits"].contains(&field)
+    })
 }
 
 /// Text as the boolean or number that it looks like.

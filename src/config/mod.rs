@@ -4,6 +4,7 @@
 //! server's names and defaults; [`Settings`] is the whole tree of the `roomcast`
 //! binary, of which `[engine]` is a [`Config`].
 
+mod auth;
 mod http;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -12,6 +13,7 @@ use roomcast_protocol::engine::Transport;
 use serde::{Deserialize, Serialize};
 
 pub use self::http::{Cookie, Cors, HttpCompression, SameSite};
+pub use auth::{Auth, Jwt, Role, Secret};
 
 /// Options of an [`Io`](crate::Io): Engine.IO and Socket.IO in one flat struct.
 ///
@@ -243,15 +245,27 @@ impl Settings {
         if let Some((_, fault)) = sizes.into_iter().find(|(size, _)| *size == 0) {
             return Err(fault);
         }
+        self.auth.check()?;
+        if !self.server.listen.ip().is_loopback() {
+            if self.profile() == Profile::Development {
+                return Err(NOT_LOOPBACK);
+            }
+            if !self.auth.jwt.has_keys() {
+                return Err(NO_KEYS);
+            }
+        }
         Ok(())
     }
 
-    /// The same with what follows from other values filled in.
+    /// The same with what follows from other values filled in, and without secrets.
     #[must_use]
     pub fn in_force(&self) -> Self {
         let mut settings = self.clone();
         settings.server.profile = Some(self.profile());
         settings.auth.guests = Some(self.guests());
+        if settings.auth.jwt.secret.is_some() {
+            settings.auth.jwt.secret = Some(Secret::hidden());
+        }
         settings
     }
 
@@ -260,9 +274,15 @@ impl Settings {
     pub fn guests(&self) -> bool {
         self.auth
             .guests
-            .unwrap_or_else(|| self.profile() == Profile::Development)
+            .unwrap_or_else(|| self.profile() == Profile::Development && !self.auth.at_handshake)
     }
 }
+
+const NOT_LOOPBACK: &str = "the development profile, in which guests may enter, is for loopback \
+     addresses: set ROOMCAST_PROFILE=production, or listen on 127.0.0.1 (server.profile, server.listen)";
+const NO_KEYS: &str = "nobody could prove who they are: set ROOMCAST_AUTH__JWT__SECRET, \
+     ROOMCAST_AUTH__JWT__KEYS_FILE or ROOMCAST_AUTH__JWT__JWKS_URL, or listen on 127.0.0.1 \
+     (auth.jwt, server.listen)";
 
 /// Section `[server]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -312,14 +332,6 @@ impl Profile {
             Self::Production => "production",
         }
     }
-}
-
-/// Section `[auth]`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// Whether guests may enter. Default: only in the development profile.
-    pub guests: Option<bool>,
 }
 
 /// Section `[chat]`.

@@ -375,7 +375,8 @@ impl<A: Application> Driver<A> {
     /// Leaves the waker where others find it, unless something has come in meanwhile.
     fn park(&self, cx: &Context<'_>) {
         let mut queue = self.outbox.lock();
-        let waiting = !queue.control.is_empty()
+        let waiting = std::mem::take(&mut queue.woken)
+            || !queue.control.is_empty()
             || (self.ending.is_none()
                 && (queue.closed().is_some()
                     || (self.poll.is_some() && !queue.is_empty())

@@ -64,6 +64,8 @@ pub(super) struct Queue {
     pub(super) sink: Sink,
     pub(super) control: VecDeque<Control>,
     pub(super) waker: Option<Waker>,
+    /// Somebody wants the driver to have another turn.
+    pub(super) woken: bool,
 }
 
 /// Whether the application wants to know when everything has left.
@@ -154,6 +156,7 @@ impl Outbox {
                 sink,
                 control: VecDeque::new(),
                 waker: None,
+                woken: false,
             }),
         }))
     }
@@ -278,6 +281,18 @@ impl Outbox {
             waker.wake();
         }
         true
+    }
+
+    /// Lets the driver look at its deadlines again.
+    pub(crate) fn wake(&self) {
+        let mut queue = self.0.queue.lock();
+        // For a driver that is in its turn and has left no waker yet.
+        queue.woken = true;
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Ends the session: what is queued is flushed first, within `close_timeout`.

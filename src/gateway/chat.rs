@@ -5,27 +5,23 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{done, tell};
-use crate::auth::guest;
+use crate::auth::{Principal, authenticator::Authenticator};
 use crate::service::{
     AskPresence, Chat, Join, Leave, Object, ReadHistory, SendMessage, ServiceError, SetTyping,
 };
-use crate::socket::{Builder, Connect, DisconnectReason, Event, Refusal, State};
+use crate::socket::{Builder, DisconnectReason, Event, State};
 use crate::store::{Message, Time};
 
-/// Registers the chat; guests may come in only if `guests` says so. The builder must be given the
+/// Registers the chat, for those whom the authenticator lets in. The builder must be given the
 /// [`Chat`] as a state.
-pub(crate) fn register(io: &mut Builder, guests: bool) {
+pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
     io.namespace("/")
-        .authenticate(move |connect: Connect| async move {
-            if !guests {
-                return Err(Refusal::new("UNAUTHENTICATED", "unauthorized"));
-            }
-            guest::admit(&connect.credentials())
-                .map_err(|error| Refusal::new("INVALID_PAYLOAD", error.to_string()))
-        })
+        .authenticate(authenticator)
         .on_connect(async |event: Event, chat: State<Chat>| {
             chat.connected(&event.socket);
-            event.socket.emit("session", Session::of(&event));
+            event
+                .socket
+                .emit("session", Session::of(&event.principal()));
         })
         .on(
             "disconnect",
@@ -37,7 +33,7 @@ pub(crate) fn register(io: &mut Builder, guests: bool) {
             "message",
             async |event: Event, Object(command): Object<SendMessage>, chat: State<Chat>| {
                 let message = chat
-                    .send(event.principal(), event.socket.id(), command)
+                    .send(&event.principal(), event.socket.id(), command)
                     .await?;
                 Ok::<_, ServiceError>(done(Sent { message }))
             },
@@ -63,7 +59,7 @@ pub(crate) fn register(io: &mut Builder, guests: bool) {
         .on(
             "message_history",
             async |event: Event, Object(command): Object<ReadHistory>, chat: State<Chat>| {
-                chat.history(event.principal(), command).await.map(done)
+                chat.history(&event.principal(), command).await.map(done)
             },
         )
         .on(
@@ -94,8 +90,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn of(event: &'a Event) -> Self {
-        let principal = event.principal();
+    fn of(principal: &'a Principal) -> Self {
         Self {
             user_id: &principal.subject,
             name: &principal.name,

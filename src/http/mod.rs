@@ -2,6 +2,8 @@
 //!
 //! It reads the state of the server and owns no rule.
 
+#[cfg(feature = "server")]
+pub(crate) mod api;
 mod health;
 #[cfg(feature = "ui")]
 mod page;

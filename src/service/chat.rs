@@ -105,7 +105,7 @@ impl Chat {
         socket: &Socket,
         command: Join,
     ) -> Result<Joined, ServiceError> {
-        let (by, id) = (socket.principal(), command.conversation_id);
+        let (by, id) = (&socket.principal(), command.conversation_id);
         let conversations = &self.0.conversations;
         let pin = conversations.pin(id);
         let membership = self
@@ -175,7 +175,7 @@ impl Chat {
     /// Lets a socket out of a conversation.
     pub(crate) async fn leave(&self, socket: &Socket, command: Leave) -> Result<(), ServiceError> {
         let id = command.conversation_id;
-        let by = socket.principal();
+        let by = &socket.principal();
         if !self.is_here(socket, by, id) {
             return self.require_member(by, id).await;
         }
@@ -225,7 +225,7 @@ impl Chat {
         socket: &Socket,
         command: SetTyping,
     ) -> Result<(), ServiceError> {
-        let (by, id) = (socket.principal(), command.conversation_id);
+        let (by, id) = (&socket.principal(), command.conversation_id);
         if !self.is_here(socket, by, id) {
             self.require_member(by, id).await?;
         }
@@ -250,7 +250,7 @@ impl Chat {
         socket: &Socket,
         command: AskPresence,
     ) -> Result<Here, ServiceError> {
-        let (by, id) = (socket.principal(), command.conversation_id);
+        let (by, id) = (&socket.principal(), command.conversation_id);
         if !self.is_here(socket, by, id) {
             self.require_member(by, id).await?;
         }
@@ -269,7 +269,7 @@ impl Chat {
 
     /// A socket has gone: on purpose, or lost so that its user may come back.
     pub(crate) fn disconnected(&self, socket: &Socket, reason: DisconnectReason) {
-        let by = socket.principal();
+        let by = &socket.principal();
         for id in self.0.conversations.disconnect(socket.id()) {
             self.0.conversations.with(id, |live| {
                 let deliberate = reason.is_deliberate();

@@ -1,6 +1,8 @@
 //! Finding out who a client is: when it comes, and again when it comes back.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+
+use roomcast_protocol::socket::Args;
 
 use super::{connect::Connect, handlers::Admission, refusal::Refusal};
 use crate::auth::Principal;
@@ -63,6 +65,53 @@ pub trait Authenticate: Send + Sync + 'static {
         drop(previous);
         self.authenticate(connect)
     }
+
+    /// Whether a principal that was let in is still good: not expired, not revoked. It is asked
+    /// when a socket has just been let in, and by [`Io::revalidate`](crate::Io::revalidate) for
+    /// all that are connected; so it must not wait, and decides by what is in memory.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told by the event `error` before it is disconnected. The default has
+    /// none.
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        let _ = principal;
+        Ok(())
+    }
+
+    /// How the end of a principal is dealt with. With `Some`, a client is warned by the event
+    /// `auth:expiring {expiresAt}`, may send `auth:refresh` with what [`refresh`](Self::refresh)
+    /// takes, and is told `TOKEN_EXPIRED` before it is disconnected. The default is `None`: it is
+    /// disconnected when its principal ends.
+    fn renewal(&self) -> Option<Renewal> {
+        None
+    }
+
+    /// Finds out who a connected client is by what it sent with `auth:refresh`. The returned
+    /// principal replaces the current one; one with another subject is refused.
+    ///
+    /// It is asked only if there is a [`renewal`](Self::renewal).
+    fn refresh(
+        &self,
+        current: Arc<Principal>,
+        offer: Args,
+    ) -> impl Future<Output = Result<Principal, Refusal>> + Send {
+        let _ = (current, offer);
+        async { Err(Refusal::unauthenticated("cannot be refreshed")) }
+    }
+}
+
+/// How the end of a principal is dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "made by who implements `Authenticate`"
+)]
+pub struct Renewal {
+    /// How long before it the client is warned.
+    pub lead: Duration,
+    /// How long after it the client may still send new credentials.
+    pub grace: Duration,
 }
 
 impl<F, R, E> Authenticate for F
@@ -76,17 +125,23 @@ where
     }
 }
 
+type Check = Box<dyn Fn(&Principal) -> Result<(), Refusal> + Send + Sync>;
+
 /// An [`Authenticate`] without its type.
 pub(crate) struct Authenticator {
+    check: Check,
+    renewal: Option<Renewal>,
     first: Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>,
     again: Box<dyn Fn(Connect, Arc<Principal>) -> Admission<Principal> + Send + Sync>,
 }
 
 impl Authenticator {
-    pub(crate) fn new(authenticate: impl Authenticate) -> Self {
-        let first = Arc::new(authenticate);
+    pub(crate) fn new(first: Arc<impl Authenticate>) -> Self {
         let again = Arc::clone(&first);
+        let check = Arc::clone(&first);
         Self {
+            renewal: first.renewal(),
+            check: Box::new(move |principal| check.revalidate(principal)),
             first: Box::new(move |connect| {
                 let authenticate = Arc::clone(&first);
                 Box::pin(async move { authenticate.authenticate(connect).await })
@@ -100,6 +155,14 @@ impl Authenticator {
 
     pub(crate) fn authenticate(&self, connect: Connect) -> Admission<Principal> {
         (self.first)(connect)
+    }
+
+    pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        (self.check)(principal)
+    }
+
+    pub(crate) fn renewal(&self) -> Option<Renewal> {
+        self.renewal
     }
 
     #[expect(dead_code, reason = "no session is recovered yet")]

@@ -66,10 +66,12 @@ impl Connect {
     #[must_use]
     pub fn credentials(&self) -> Credentials<'_> {
         let handshake = self.handshake();
-        Credentials::new(&self.0.payload, handshake.address().ip()).with_headers(
-            handshake.header("authorization"),
-            handshake.header("cookie"),
-        )
+        Credentials::new(&self.0.payload, handshake.address().ip())
+            .with_headers(
+                handshake.header("authorization"),
+                handshake.header("cookie"),
+            )
+            .with_query(handshake.url().split_once('?').map(|(_, query)| query))
     }
 
     /// The request that opened the connection.

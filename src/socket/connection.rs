@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -37,6 +37,7 @@ use super::{
     refusal::Refusal,
     running::{Call, Running},
     socket::{self, Socket},
+    validity::Validity,
 };
 use crate::{
     auth::Principal,
@@ -166,8 +167,8 @@ pub(super) enum Place {
         lane: Option<VecDeque<Parked>>,
         /// Events that wait for one before them to be checked; `None`: none is.
         held: Option<Box<Held>>,
-        /// When the principal is not valid any more.
-        expires: Option<Instant>,
+        /// Until when the principal is good.
+        validity: Validity,
     },
 }
 
@@ -249,11 +250,15 @@ impl Application for Io {
         message: Message,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        connection.message(message, now)
+        let result = connection.message(message, now);
+        connection.renew();
+        result
     }
 
     fn poll(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        connection.poll(cx)
+        let poll = connection.poll(cx);
+        connection.renew();
+        poll
     }
 
     fn poll_timeout(&self, connection: &Connection) -> Option<Instant> {
@@ -460,7 +465,7 @@ impl Connection {
                 socket: socket.clone(),
                 lane: None,
                 held: None,
-                expires: expiry(principal, now),
+                validity: Validity::of(&socket, now),
             };
         }
         self.io.tell(&Lifecycle::Connected { socket: &socket });
@@ -470,6 +475,8 @@ impl Connection {
                 self.run(running);
             }
         }
+        // It may have been revoked after it was looked at and before anybody found the socket.
+        socket.revalidate();
     }
 
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
@@ -477,7 +484,7 @@ impl Connection {
         tracing::info!(
             namespace = nsp.as_str(),
             address = %self.shared.handshake.address(),
-            reason = refusal.message(),
+            reason = refusal.reason(),
             "refused"
         );
         self.io.tell(&Lifecycle::Refused {
@@ -596,7 +603,7 @@ impl Connection {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let expiries = self.seats.iter().filter_map(|seat| match seat.place {
-            Place::Taken { expires, .. } => expires,
+            Place::Taken { ref validity, .. } => validity.poll_timeout(),
             Place::Waiting => None,
         });
         expiries.chain(self.connect_by).chain(self.attach_by).min()
@@ -612,15 +619,26 @@ impl Connection {
         }
         for seat in &mut self.seats {
             if let Place::Taken {
-                socket, expires, ..
+                socket, validity, ..
             } = &mut seat.place
-                && is_due(*expires)
             {
-                *expires = None;
-                socket.disconnect(false);
+                validity.handle_timeout(socket, now);
             }
         }
         Ok(())
+    }
+
+    /// Looks for principals that were replaced.
+    fn renew(&mut self) {
+        for seat in &mut self.seats {
+            if let Place::Taken {
+                socket, validity, ..
+            } = &mut seat.place
+                && validity.is_outdated(socket)
+            {
+                *validity = Validity::of(socket, tokio::time::Instant::now().into_std());
+            }
+        }
     }
 
     /// A packet that is valid but out of place, or none where one was due.
@@ -655,12 +673,6 @@ impl Drop for Connection {
         });
         self.io.detach(handlers.collect(), &self.shared);
     }
-}
-
-/// When a principal ends, on the clock of the connection.
-fn expiry(principal: &Principal, now: Instant) -> Option<Instant> {
-    let left = principal.expires_at?.duration_since(jiff::Timestamp::now());
-    Some(now + Duration::try_from(left).unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]

@@ -46,9 +46,9 @@ impl Event {
         self.wants_ack
     }
 
-    /// Who the socket belongs to.
+    /// Who the socket belongs to, as is known now.
     #[must_use]
-    pub fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
     }
 

@@ -12,6 +12,7 @@ use super::{
     incoming::{self, Check, Incoming, Verdict},
     refusal::Refusal,
     running::Failure,
+    validity,
 };
 
 /// What a namespace does: who may come in, and what happens to events.
@@ -185,6 +186,13 @@ impl NamespaceBuilder {
     /// });
     /// ```
     pub fn authenticate(&mut self, authenticate: impl Authenticate) -> &mut Self {
+        let authenticate = Arc::new(authenticate);
+        if authenticate.renewal().is_some() {
+            self.on(
+                validity::REFRESH,
+                validity::refresher(Arc::clone(&authenticate)),
+            );
+        }
         let authenticator = Authenticator::new(authenticate);
         if self.handlers.authenticate.replace(authenticator).is_some() {
             self.fail(BuildError::DuplicateHandler("authenticate".into()));

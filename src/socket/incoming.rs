@@ -42,7 +42,7 @@ impl Incoming {
 
     /// Who the socket belongs to.
     #[must_use]
-    pub fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
     }
 

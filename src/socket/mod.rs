@@ -20,6 +20,8 @@ mod handler;
 mod handlers;
 mod hooks;
 mod id;
+#[cfg(feature = "jwt")]
+mod identity;
 mod incoming;
 mod io;
 mod lifecycle;
@@ -36,10 +38,11 @@ mod serve;
 mod socket;
 mod state;
 mod targets;
+mod validity;
 
 pub use ack::{AckError, AckFuture};
 pub use acks::Acks;
-pub use authenticate::Authenticate;
+pub use authenticate::{Authenticate, Renewal};
 pub use builder::{BuildError, Builder};
 pub use conn::{Conn, ConnEvent};
 pub use connect::Connect;

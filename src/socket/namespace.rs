@@ -301,6 +301,10 @@ impl Inner {
         ids.extend(self.own_room(name).map(|(id, _)| id));
     }
 
+    pub(crate) fn all_sockets(&self) -> Vec<Socket> {
+        self.sockets.read().values().cloned().collect()
+    }
+
     pub(crate) fn sockets_of(&self, ids: &IdSet) -> Vec<Socket> {
         let sockets = self.sockets.read();
         ids.iter()

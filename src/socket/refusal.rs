@@ -29,6 +29,7 @@ struct Inner {
     code: Cow<'static, str>,
     message: Cow<'static, str>,
     data: Value,
+    reason: Option<Cow<'static, str>>,
 }
 
 impl Refusal {
@@ -38,7 +39,27 @@ impl Refusal {
             code: code.into(),
             message: message.into(),
             data: Value::Null,
+            reason: None,
         }))
+    }
+
+    /// The one answer to all credentials that are no good: `UNAUTHENTICATED`, and no word why. The
+    /// log says the reason.
+    pub fn unauthenticated(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(UNAUTHENTICATED, "unauthorized").because(reason)
+    }
+
+    /// Sets what the log says instead of the message. Clients never see it.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.0.reason = Some(reason.into());
+        self
+    }
+
+    /// What the log says.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.0.reason.as_deref().unwrap_or(&self.0.message)
     }
 
     /// Adds what else the client should know: the fields of an object, or any other value as
@@ -149,6 +170,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
 const INTERNAL: &str = "INTERNAL";
 
@@ -167,6 +189,22 @@ mod tests {
             json!({"success": false, "error":
                 {"code": "RATE_LIMITED", "message": "slow down", "retryAfter": 500}})
         );
+    }
+
+    #[test]
+    fn the_reason_of_a_refusal_is_for_the_log_alone() {
+        let refusal = Refusal::unauthenticated("wrong signature");
+        assert_eq!(refusal.reason(), "wrong signature");
+        assert_eq!(
+            refusal.connect_data(),
+            Some(json!({"code": "UNAUTHENTICATED"}))
+        );
+        let ack = serde_json::to_string(&refusal.as_ack()).unwrap();
+        assert_eq!(
+            ack,
+            r#"{"success":false,"error":{"code":"UNAUTHENTICATED","message":"unauthorized"}}"#
+        );
+        assert_eq!(Refusal::new("X", "no").reason(), "no");
     }
 
     #[test]

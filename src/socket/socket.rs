@@ -1,7 +1,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,7 @@ use super::{
     rooms::RoomCell,
     running::{self, Call, Running},
     state::States,
+    validity,
 };
 use crate::{
     auth::Principal,
@@ -51,7 +55,9 @@ pub(crate) struct Inner {
     io: Io,
     namespace: Arc<namespace::Inner>,
     shared: Arc<Shared>,
-    principal: Arc<Principal>,
+    principal: Mutex<Arc<Principal>>,
+    /// Counts how often the principal was replaced.
+    renewals: AtomicU32,
     payload: Args,
     rooms: Mutex<Joined>,
     acks: AckTable,
@@ -83,7 +89,8 @@ impl Socket {
             io,
             namespace,
             shared,
-            principal,
+            principal: Mutex::new(principal),
+            renewals: AtomicU32::new(0),
             payload,
             rooms: Mutex::default(),
             acks: AckTable::default(),
@@ -99,11 +106,49 @@ impl Socket {
         self.0.id
     }
 
-    /// Who the socket belongs to: what
-    /// [`authenticate`](crate::NamespaceBuilder::authenticate) has said.
+    /// Who the socket belongs to, as is known now: what
+    /// [`authenticate`](crate::NamespaceBuilder::authenticate) has said, or what has
+    /// [replaced](Self::set_principal) it.
     #[must_use]
-    pub fn principal(&self) -> &Principal {
-        &self.0.principal
+    pub fn principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.0.principal.lock())
+    }
+
+    /// Replaces who the socket belongs to, with a new time at which that ends. Events that are
+    /// being handled keep the one they have.
+    pub fn set_principal(&self, principal: Principal) {
+        *self.0.principal.lock() = Arc::new(principal);
+        self.0.renewals.fetch_add(1, Ordering::Release);
+        self.outbox().wake();
+    }
+
+    /// Asks the authenticator again, and disconnects who is not good any more. `false`: it did.
+    pub(crate) fn revalidate(&self) -> bool {
+        let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
+            return true;
+        };
+        match authenticator.revalidate(&self.principal()) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.expel(&refusal);
+                false
+            }
+        }
+    }
+
+    /// Disconnects a client whose credentials are not good any more, after it was told so.
+    pub(crate) fn expel(&self, refusal: &Refusal) {
+        if !self.is_connected() {
+            return;
+        }
+        let reason = refusal.reason();
+        tracing::info!(socket = %self.0.id, namespace = self.nsp(), reason, "expelled");
+        self.emit("error", validity::Told::of(refusal));
+        self.disconnect(false);
+    }
+
+    pub(crate) fn renewals(&self) -> u32 {
+        self.0.renewals.load(Ordering::Acquire)
     }
 
     /// The request that opened the connection.

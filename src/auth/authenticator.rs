@@ -1,0 +1,205 @@
+//! The authenticator of the binary: tokens, sessions and guests, one rule for which of them counts.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    AuthFault, Credentials, JwtAuthenticator, Principal, Revocations,
+    guest::{self, GuestError},
+    jwt,
+    offer::{Offer, Offered, bearer},
+    session_hash,
+};
+use crate::metrics::{Counter, Metrics};
+
+/// What is known of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) user_id: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) expires_at: Timestamp,
+    /// A JSON object.
+    pub(crate) data: Option<String>,
+}
+
+/// Uses the session with this hash, which prolongs it; none if there is none. `Err`: nobody knows.
+pub(crate) type UseSession = Arc<
+    dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Option<Session>, ()>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// Name of the cookie that may hold the id of a session.
+const SESSION_COOKIE: &str = "roomcast_session";
+/// Bytes that the id of a session may have; ours have 43.
+const MAX_SESSION_ID: usize = 128;
+
+/// Says who somebody is. Cloning gives another handle.
+#[derive(Clone)]
+pub(crate) struct Authenticator {
+    tokens: JwtAuthenticator,
+    sessions: UseSession,
+    guests: bool,
+    revocations: Arc<Revocations>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why somebody is nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// The credentials are no good.
+    Fault(AuthFault),
+    /// There are none, and what a guest says of itself is no good.
+    Guest(GuestError),
+}
+
+impl From<AuthFault> for Denied {
+    fn from(fault: AuthFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Authenticator {
+    pub(crate) fn new(
+        tokens: JwtAuthenticator,
+        sessions: UseSession,
+        guests: bool,
+        revocations: Arc<Revocations>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            tokens,
+            sessions,
+            guests,
+            revocations,
+            metrics,
+        }
+    }
+
+    /// Who a client is. Credentials that are there and no good are not overlooked: nobody becomes
+    /// a guest by a bad token.
+    pub(crate) async fn admit(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
+        let admitted = match self.proven(credentials).await {
+            Err(AuthFault::Missing) if self.guests => self.guest(credentials),
+            other => other.map_err(Denied::Fault),
+        };
+        self.count(&admitted);
+        admitted
+    }
+
+    /// Who a client proves to be.
+    pub(crate) async fn proven(
+        &self,
+        credentials: &Credentials<'_>,
+    ) -> Result<Principal, AuthFault> {
+        let offer = Offer {
+            token_cookie: &self.tokens.cookie,
+            session_cookie: Some(SESSION_COOKIE),
+            query: self.tokens.query,
+        };
+        match offer.of(credentials)? {
+            Some(Offered::Token(token)) => self.tokens.verify(&token).await,
+            Some(Offered::Session(id)) => self.session(&id).await,
+            None => Err(AuthFault::Missing),
+        }
+    }
+
+    /// Who a caller of the HTTP API is: a token in its header, and nothing that a browser sends
+    /// by itself.
+    pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<Principal, AuthFault> {
+        let caller = match authorization.map(bearer) {
+            Some(Some(token)) => self.tokens.verify(token).await,
+            Some(None) => Err(AuthFault::Malformed),
+            None => Err(AuthFault::Missing),
+        };
+        self.count(&caller.clone().map_err(Denied::Fault));
+        caller
+    }
+
+    /// Who a token is for, offered on a live socket.
+    pub(crate) async fn token(&self, token: &str) -> Result<Principal, AuthFault> {
+        self.tokens.verify(token).await
+    }
+
+    /// Who a session is of, which is prolonged by that.
+    pub(crate) async fn session(&self, id: &str) -> Result<Principal, AuthFault> {
+        if id.is_empty() || id.len() > MAX_SESSION_ID {
+            return Err(AuthFault::UnknownSession);
+        }
+        self.session_by_hash(session_hash(id)).await
+    }
+
+    /// The same by what is kept of its id.
+    pub(crate) async fn session_by_hash(&self, hash: String) -> Result<Principal, AuthFault> {
+        let session = (self.sessions)(hash.clone()).await;
+        let session = session
+            .map_err(|()| AuthFault::Unavailable)?
+            .ok_or(AuthFault::UnknownSession)?;
+        if session.expires_at <= Timestamp::now() {
+            return Err(AuthFault::SessionExpired);
+        }
+        let mut principal = Principal::new(session.user_id).with_expiry(session.expires_at);
+        if let Some(name) = session.data.as_deref().and_then(name_in) {
+            principal = principal.with_name(name);
+        }
+        principal.roles = session.roles;
+        principal.session = Some(hash);
+        principal.data = session.data.map(Into::into);
+        if self.revocations.covers(&principal) {
+            return Err(AuthFault::Revoked);
+        }
+        Ok(principal)
+    }
+
+    fn guest(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
+        let guest = guest::admit(credentials).map_err(Denied::Guest)?;
+        if self.revocations.covers(&guest) {
+            return Err(AuthFault::Revoked.into());
+        }
+        Ok(guest)
+    }
+
+    /// Whether a principal that was let in earlier would still be.
+    pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
+        let grace = self.grace().max(Duration::from_secs(30));
+        jwt::revalidate(principal, &self.revocations, grace)
+    }
+
+    pub(crate) fn lead(&self) -> Duration {
+        self.tokens.lead
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        self.tokens.grace
+    }
+
+    fn count(&self, admitted: &Result<Principal, Denied>) {
+        self.metrics.count(match admitted {
+            Ok(_) => Counter::AuthAccepted,
+            Err(Denied::Fault(fault)) => fault.counter(),
+            Err(Denied::Guest(_)) => Counter::AuthMalformed,
+        });
+    }
+}
+
+/// The name that a session's data give its user.
+fn name_in(data: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Data {
+        name: Option<String>,
+    }
+    let data: Data = serde_json::from_str(data).ok()?;
+    data.name
+        .filter(|name| !name.is_empty() && name.chars().count() <= 256)
+        .filter(|name| !name.chars().any(char::is_control))
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("tokens", &self.tokens)
+            .field("guests", &self.guests)
+            .finish_non_exhaustive()
+    }
+}

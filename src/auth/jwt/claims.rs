@@ -1,0 +1,110 @@
+//! The claims of a token: read strictly, checked one by one.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Rules;
+use crate::auth::{AuthFault, Principal, session_hash};
+
+/// What is read of a token's claims. The others are nobody's business.
+#[derive(Deserialize)]
+pub(super) struct Claims {
+    sub: Option<String>,
+    name: Option<String>,
+    roles: Option<Vec<String>>,
+    jti: Option<String>,
+    sid: Option<String>,
+    exp: Option<Value>,
+    nbf: Option<Value>,
+    iss: Option<String>,
+    aud: Option<Audience>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn has(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Many(many) => many.iter().any(|one| one == audience),
+        }
+    }
+}
+
+impl Claims {
+    /// Who the token is for, if it is valid now.
+    pub(super) fn check(self, rules: &Rules, now: Timestamp) -> Result<Principal, AuthFault> {
+        let leeway = i64::try_from(rules.leeway.as_secs()).unwrap_or(i64::MAX);
+        let now = now.as_second();
+        let exp = seconds(self.exp.as_ref().ok_or(AuthFault::NoExpiry)?)?;
+        // RFC 7519, 4.1.4: "on or after which the JWT MUST NOT be accepted".
+        if exp.saturating_add(leeway) <= now {
+            return Err(AuthFault::Expired);
+        }
+        if let Some(nbf) = &self.nbf
+            && seconds(nbf)?.saturating_sub(leeway) > now
+        {
+            return Err(AuthFault::NotYetValid);
+        }
+        if rules.issuer.is_some() && self.iss != rules.issuer {
+            return Err(AuthFault::Issuer);
+        }
+        if let Some(audience) = &rules.audience
+            && !self.aud.is_some_and(|aud| aud.has(audience))
+        {
+            return Err(AuthFault::Audience);
+        }
+        let subject = self.sub.filter(|sub| is_name(sub, MAX_SUBJECT));
+        let subject = subject.ok_or(AuthFault::Subject)?;
+        let roles = self.roles.unwrap_or_else(|| vec![DEFAULT_ROLE.to_owned()]);
+        let texts = self.name.iter().chain(&self.jti).chain(&self.sid);
+        if !{ texts }.all(|text| is_name(text, MAX_TEXT))
+            || roles.len() > MAX_ROLES
+            || !roles.iter().all(|role| is_name(role, MAX_ROLE))
+        {
+            return Err(AuthFault::Claims);
+        }
+        let expires_at = Timestamp::from_second(exp).unwrap_or(Timestamp::MAX);
+        let mut principal = Principal::new(subject).with_expiry(expires_at);
+        if let Some(name) = self.name {
+            principal = principal.with_name(name);
+        }
+        principal.roles = roles;
+        principal.token_id = self.jti;
+        principal.session = self.sid.as_deref().map(session_hash);
+        Ok(principal)
+    }
+}
+
+/// A `NumericDate` (RFC 7519, 2): a number, and nothing that only looks like one. What lies beyond
+/// all times is the end of them.
+fn seconds(value: &Value) -> Result<i64, AuthFault> {
+    let number = value.as_number().ok_or(AuthFault::NotANumber)?;
+    if let Some(seconds) = number.as_i64() {
+        return Ok(seconds);
+    }
+    // Saturates, and cuts the fraction.
+    Ok(number.as_f64().ok_or(AuthFault::NotANumber)? as i64)
+}
+
+/// Whether a text can be shown and logged: not empty, not too long, without control characters.
+fn is_name(text: &str, max: usize) -> bool {
+    !text.is_empty()
+        && text.chars().take(max + 1).count() <= max
+        && !text.chars().any(char::is_control)
+}
+
+/// The role of a user whose token names none.
+const DEFAULT_ROLE: &str = "user";
+/// Characters of a user's id.
+const MAX_SUBJECT: usize = 128;
+/// Characters of a name, and of the ids of a token and of its session.
+const MAX_TEXT: usize = 256;
+const MAX_ROLES: usize = 32;
+const MAX_ROLE: usize = 64;

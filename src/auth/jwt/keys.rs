@@ -1,0 +1,312 @@
+//! Keys that tokens are signed with, each for one algorithm.
+
+#![allow(dead_code, reason = "their sources follow")]
+
+use std::{collections::HashMap, fmt};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::auth::AuthFault;
+
+/// A set of keys. Each is good for one algorithm, whatever a token says, and is found by its `kid`.
+///
+/// ```
+/// use roomcast::auth::Keys;
+///
+/// let keys = Keys::from_secret(b"a secret of at least thirty-two bytes");
+/// let more = Keys::from_jwks(r#"{"keys":[
+///     {"kty":"OKP","crv":"Ed25519","kid":"2025","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+/// ]}"#)?;
+/// assert_eq!(keys.and(more).len(), 2);
+/// # Ok::<(), roomcast::auth::KeysError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Keys {
+    keys: Vec<Key>,
+    by_id: HashMap<Box<str>, Found>,
+}
+
+/// Where the keys of a `kid` are.
+#[derive(Clone, Copy)]
+enum Found {
+    One(usize),
+    Several,
+}
+
+#[derive(Clone)]
+pub(super) struct Key {
+    id: Option<Box<str>>,
+    pub(super) algorithm: Algorithm,
+    pub(super) verifying: DecodingKey,
+    /// Only secrets sign.
+    signing: Option<EncodingKey>,
+}
+
+impl Keys {
+    /// One shared secret without a `kid`, for HS256.
+    #[must_use]
+    pub fn from_secret(secret: &[u8]) -> Self {
+        Self::collect(vec![secret_key(None, Algorithm::HS256, secret)])
+    }
+
+    /// One shared secret without a `kid`, for `HS256`, `HS384` or `HS512`.
+    ///
+    /// # Errors
+    ///
+    /// If it is another algorithm, or the secret is empty or looks like a public key, which
+    /// everybody has.
+    pub fn from_secret_for(secret: &[u8], algorithm: &str) -> Result<Self, KeysError> {
+        let algorithm = match algorithm {
+            "HS256" => Algorithm::HS256,
+            "HS384" => Algorithm::HS384,
+            "HS512" => Algorithm::HS512,
+            _ => return Err(KeysError::SecretAlgorithm),
+        };
+        if secret.is_empty() {
+            return Err(KeysError::Empty);
+        }
+        if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
+            return Err(KeysError::PublicSecret);
+        }
+        Ok(Self::collect(vec![secret_key(None, algorithm, secret)]))
+    }
+
+    /// The signature keys of a JWK set (RFC 7517). Those that are for something else or of an
+    /// unknown kind are left out.
+    ///
+    /// A key whose `alg` is missing is used with the one that its curve says, RS256 for RSA, HS256
+    /// for secrets.
+    ///
+    /// # Errors
+    ///
+    /// If it is no JWK set, has more than 100 keys, or a key in it is broken.
+    pub fn from_jwks(json: &str) -> Result<Self, KeysError> {
+        Ok(Self::collect(parse(json)?))
+    }
+
+    /// The same without secrets: a set that came over a network has none.
+    pub(super) fn from_public_jwks(json: &str) -> Result<Self, KeysError> {
+        let mut keys = parse(json)?;
+        keys.retain(|key| key.signing.is_none());
+        Ok(Self::collect(keys))
+    }
+
+    /// These keys and those.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.keys.extend(other.keys);
+        Self::collect(self.keys)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The `kid`s that more than one key has. Tokens that name one are refused.
+    pub fn duplicates(&self) -> impl Iterator<Item = &str> {
+        let several = |found: &Found| matches!(found, Found::Several);
+        self.by_id
+            .iter()
+            .filter(move |(_, found)| several(found))
+            .map(|(id, _)| &**id)
+    }
+
+    /// The key that a token's header names.
+    pub(super) fn find(&self, id: Option<&str>) -> Result<&Key, AuthFault> {
+        match (id, self.keys.as_slice()) {
+            (_, []) => Err(AuthFault::NoKeys),
+            (Some(id), keys) => match self.by_id.get(id) {
+                Some(Found::One(at)) => keys.get(*at).ok_or(AuthFault::UnknownKey),
+                Some(Found::Several) => Err(AuthFault::DuplicateKey),
+                None => Err(AuthFault::UnknownKey),
+            },
+            (None, [key]) => Ok(key),
+            (None, keys) => {
+                // Without a name only the one without a name can be meant.
+                let mut nameless = keys.iter().filter(|key| key.id.is_none());
+                match (nameless.next(), nameless.next()) {
+                    (Some(key), None) => Ok(key),
+                    (_, _) => Err(AuthFault::NoKeyId),
+                }
+            }
+        }
+    }
+
+    /// A key that can sign, with its `kid` and algorithm.
+    pub(super) fn signing(&self) -> Option<(Option<&str>, Algorithm, &EncodingKey)> {
+        self.keys
+            .iter()
+            .find_map(|key| Some((key.id.as_deref(), key.algorithm, key.signing.as_ref()?)))
+    }
+
+    fn collect(keys: Vec<Key>) -> Self {
+        let mut by_id = HashMap::with_capacity(keys.len());
+        for (at, key) in keys.iter().enumerate() {
+            if let Some(id) = &key.id {
+                by_id
+                    .entry(id.clone())
+                    .and_modify(|found| *found = Found::Several)
+                    .or_insert(Found::One(at));
+            }
+        }
+        Self { keys, by_id }
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self
+            .keys
+            .iter()
+            .map(|key| (key.id.as_deref(), key.algorithm));
+        f.debug_list().entries(names).finish()
+    }
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
+/// A key as it stands in a set (RFC 7517, 4 and RFC 7518, 6).
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    k: Option<String>,
+}
+
+fn parse(json: &str) -> Result<Vec<Key>, KeysError> {
+    let set: Set = serde_json::from_str(json).map_err(|_| KeysError::NotASet)?;
+    if set.keys.len() > MAX_KEYS {
+        return Err(KeysError::TooMany);
+    }
+    let mut keys = Vec::with_capacity(set.keys.len());
+    for (position, value) in set.keys.into_iter().enumerate() {
+        let broken = || KeysError::Key(position);
+        let jwk: Jwk = serde_json::from_value(value).map_err(|_| broken())?;
+        if jwk
+            .purpose
+            .as_deref()
+            .is_some_and(|purpose| purpose != "sig")
+        {
+            continue;
+        }
+        let Some(algorithm) = algorithm(&jwk) else {
+            continue;
+        };
+        keys.push(key(jwk, algorithm).ok_or_else(broken)?);
+    }
+    Ok(keys)
+}
+
+/// The one algorithm that a key is used with; none if it is not one of ours.
+fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
+    let implied = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        ("RSA", _) => "RS256",
+        ("oct", _) => "HS256",
+        ("EC", Some("P-256")) => "ES256",
+        ("EC", Some("P-384")) => "ES384",
+        ("OKP", Some("Ed25519")) => "EdDSA",
+        (_, _) => return None,
+    };
+    // RFC 9864 calls it Ed25519.
+    let named = match jwk.alg.as_deref() {
+        Some("Ed25519") => "EdDSA",
+        Some(named) => named,
+        None => implied,
+    };
+    let named: Algorithm = named.parse().ok()?;
+    let implied: Algorithm = implied.parse().ok()?;
+    let fits = match jwk.kty.as_str() {
+        "RSA" | "oct" => named.family() == implied.family(),
+        _ => named == implied,
+    };
+    fits.then_some(named)
+}
+
+fn key(jwk: Jwk, algorithm: Algorithm) -> Option<Key> {
+    let id = jwk.kid.map(String::into_boxed_str);
+    if jwk.kty == "oct" {
+        let secret = URL_SAFE_NO_PAD.decode(jwk.k?).ok()?;
+        return (!secret.is_empty()).then(|| secret_key(id, algorithm, &secret));
+    }
+    let verifying = match jwk.kty.as_str() {
+        "RSA" => DecodingKey::from_rsa_components(&jwk.n?, &jwk.e?),
+        "EC" => DecodingKey::from_ec_components(&jwk.x?, &jwk.y?),
+        _ => DecodingKey::from_ed_components(&jwk.x?),
+    };
+    Some(Key {
+        id,
+        algorithm,
+        verifying: verifying.ok()?,
+        signing: None,
+    })
+}
+
+fn secret_key(id: Option<Box<str>>, algorithm: Algorithm, secret: &[u8]) -> Key {
+    Key {
+        id,
+        algorithm,
+        verifying: DecodingKey::from_secret(secret),
+        signing: Some(EncodingKey::from_secret(secret)),
+    }
+}
+
+/// Why there are no keys. Nothing of a key is in here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// It is not a JSON object with an array `keys`.
+    NotASet,
+    /// The set has more than 100 keys.
+    TooMany,
+    /// The key at this position, from 0, is broken.
+    Key(usize),
+    /// A secret is for another algorithm than HS256, HS384 and HS512.
+    SecretAlgorithm,
+    /// The secret is empty.
+    Empty,
+    /// The secret is a public key.
+    PublicSecret,
+}
+
+impl fmt::Display for KeysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotASet => f.write_str("not a JWK set"),
+            Self::TooMany => write!(f, "more than {MAX_KEYS} keys"),
+            Self::Key(position) => write!(f, "key {position} of the set is broken"),
+            Self::SecretAlgorithm => f.write_str(
+                "a secret is for HS256, HS384 or HS512; public keys belong in a JWK set",
+            ),
+            Self::Empty => f.write_str("the secret is empty"),
+            Self::PublicSecret => {
+                f.write_str("the secret is a PEM file; public keys belong in a JWK set")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeysError {}
+
+const MAX_KEYS: usize = 100;

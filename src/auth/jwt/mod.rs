@@ -1,0 +1,303 @@
+//! JSON Web Tokens (RFC 7519) as proof of an identity.
+//!
+//! A token says how it wants to be checked; none of that is believed. Its `kid` chooses among the
+//! configured keys, the key has one algorithm, and addresses and keys in a token's header are not
+//! looked at.
+
+mod claims;
+mod keys;
+mod provider;
+mod source;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use keys::{Keys, KeysError};
+pub(crate) use source::KeyRing;
+
+use self::claims::Claims;
+use super::{
+    AuthFault, Credentials, Principal, Revocations,
+    offer::{Offer, Offered},
+};
+
+/// Lets in who has a token that is signed with one of the keys and valid.
+///
+/// A token is looked for in `auth.token` of the `CONNECT` packet, then in the header
+/// `Authorization: Bearer`, then in the cookie `roomcast_token`; the first that is there decides.
+/// Required are `sub` and a numeric `exp`; `name`, `roles` (default `["user"]`), `jti` and `sid`
+/// become the [`Principal`]'s, `nbf` is obeyed. A client that is refused learns nothing but
+/// `unauthorized`; the log says why.
+///
+/// ```
+/// use roomcast::{Io, auth::{JwtAuthenticator, Keys}};
+///
+/// let keys = Keys::from_secret(b"a secret of at least thirty-two bytes");
+/// let mut io = Io::builder();
+/// io.namespace("/").authenticate(JwtAuthenticator::from_keys(keys).issuer("https://id.example"));
+/// ```
+#[derive(Clone)]
+pub struct JwtAuthenticator {
+    keys: Arc<KeyRing>,
+    rules: Rules,
+    pub(crate) cookie: Arc<str>,
+    pub(crate) query: bool,
+    revocations: Arc<Revocations>,
+    pub(crate) lead: Duration,
+    pub(crate) grace: Duration,
+}
+
+/// What is asked of every token.
+#[derive(Clone)]
+struct Rules {
+    issuer: Option<String>,
+    audience: Option<String>,
+    leeway: Duration,
+    max_bytes: usize,
+}
+
+/// What is read of a token's header (RFC 7515, 4.1): what to look for, never where.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<serde_json::Value>,
+}
+
+impl JwtAuthenticator {
+    /// Tokens that are signed with one of these keys.
+    #[must_use]
+    pub fn from_keys(keys: Keys) -> Self {
+        Self::from_ring(Arc::new(KeyRing::new(keys)))
+    }
+
+    pub(crate) fn from_ring(keys: Arc<KeyRing>) -> Self {
+        provider::install();
+        Self {
+            keys,
+            rules: Rules {
+                issuer: None,
+                audience: None,
+                leeway: Duration::from_secs(30),
+                max_bytes: 8192,
+            },
+            cookie: "roomcast_token".into(),
+            query: false,
+            revocations: Arc::default(),
+            lead: Duration::from_secs(60),
+            grace: Duration::from_secs(10),
+        }
+    }
+
+    /// Requires this `iss`.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.rules.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Requires this among the `aud`.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.rules.audience = Some(audience.into());
+        self
+    }
+
+    /// How far the issuer's clock may be away from ours. Default 30 s.
+    #[must_use]
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.rules.leeway = leeway;
+        self
+    }
+
+    /// Bytes that a token may have. Default 8,192.
+    #[must_use]
+    pub fn max_bytes(mut self, max_bytes: usize) -> Self {
+        self.rules.max_bytes = max_bytes;
+        self
+    }
+
+    /// Name of the cookie that may hold a token. Default `roomcast_token`.
+    #[must_use]
+    pub fn cookie(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.cookie = name.into();
+        self
+    }
+
+    /// Whether the query parameter `token` of the handshake is looked at as well, last. Default
+    /// `false`: addresses end up in logs and histories.
+    #[must_use]
+    pub fn query(mut self, query: bool) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// Refuses what these say. Shared with whoever adds to them.
+    #[must_use]
+    pub fn revocations(mut self, revocations: Arc<Revocations>) -> Self {
+        self.revocations = revocations;
+        self
+    }
+
+    /// How long before a token ends the client gets `auth:expiring {expiresAt}`. Default 60 s.
+    #[must_use]
+    pub fn expiring_lead(mut self, lead: Duration) -> Self {
+        self.lead = lead;
+        self
+    }
+
+    /// How long after a token's end the socket stays, to be refreshed. Default 10 s.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Who a client is, by what it offers.
+    ///
+    /// # Errors
+    ///
+    /// Why it is nobody.
+    pub async fn principal(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthFault> {
+        let offer = Offer {
+            token_cookie: &self.cookie,
+            session_cookie: None,
+            query: self.query,
+        };
+        match offer.of(credentials)? {
+            Some(Offered::Token(token)) => self.verify(&token).await,
+            Some(Offered::Session(_)) | None => Err(AuthFault::Missing),
+        }
+    }
+
+    /// Who a token is for.
+    ///
+    /// # Errors
+    ///
+    /// Why it is for nobody.
+    pub async fn verify(&self, token: &str) -> Result<Principal, AuthFault> {
+        let mut verified = self.verify_now(token);
+        if matches!(verified, Err(AuthFault::UnknownKey | AuthFault::NoKeys))
+            && self.keys.renew().await
+        {
+            verified = self.verify_now(token);
+        }
+        let principal = verified?;
+        if self.revocations.covers(&principal) {
+            return Err(AuthFault::Revoked);
+        }
+        Ok(principal)
+    }
+
+    /// The same with the keys that are known.
+    fn verify_now(&self, token: &str) -> Result<Principal, AuthFault> {
+        if token.len() > self.rules.max_bytes {
+            return Err(AuthFault::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(AuthFault::NotAToken)?;
+        let (head, body) = message.split_once('.').ok_or(AuthFault::NotAToken)?;
+        if body.contains('.') {
+            return Err(AuthFault::NotAToken);
+        }
+        let head: Header = part(head).ok_or(AuthFault::NotAToken)?;
+        if head.crit.is_some() {
+            return Err(AuthFault::Critical);
+        }
+        let algorithm: jsonwebtoken::Algorithm =
+            head.alg.parse().map_err(|_| AuthFault::Algorithm)?;
+        let keys = self.keys.now();
+        let key = keys.find(head.kid.as_deref())?;
+        if key.algorithm != algorithm {
+            return Err(AuthFault::AlgorithmMismatch);
+        }
+        let verified = jsonwebtoken::crypto::verify(
+            signature,
+            message.as_bytes(),
+            &key.verifying,
+            key.algorithm,
+        );
+        if !verified.unwrap_or(false) {
+            return Err(AuthFault::Signature);
+        }
+        let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
+        claims.check(&self.rules, Timestamp::now())
+    }
+
+    /// Whether a principal that was let in earlier would still be.
+    ///
+    /// # Errors
+    ///
+    /// Why it would not.
+    pub fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
+        let grace = self.grace.max(self.rules.leeway);
+        revalidate(principal, &self.revocations, grace)
+    }
+}
+
+/// Whether a principal that was let in earlier has been revoked or has ended this long ago.
+pub(crate) fn revalidate(
+    principal: &Principal,
+    revocations: &Revocations,
+    grace: Duration,
+) -> Result<(), AuthFault> {
+    if revocations.covers(principal) {
+        return Err(AuthFault::Revoked);
+    }
+    match principal.expires_at {
+        Some(end) if has_passed(end, grace) => Err(AuthFault::Expired),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn has_passed(end: Timestamp, grace: Duration) -> bool {
+    end.checked_add(grace)
+        .is_ok_and(|end| end <= Timestamp::now())
+}
+
+/// Reads one part of a token: base64url without padding, and JSON in it.
+fn part<T: for<'de> Deserialize<'de>>(encoded: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+}
+
+impl fmt::Debug for JwtAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtAuthenticator")
+            .field("keys", &self.keys.now())
+            .field("issuer", &self.rules.issuer)
+            .field("audience", &self.rules.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a new token says.
+#[allow(dead_code, reason = "the command follows")]
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Minting<'a> {
+    pub(crate) sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
+    pub(crate) roles: &'a [String],
+    pub(crate) jti: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) aud: Option<&'a str>,
+    pub(crate) iat: i64,
+    pub(crate) exp: i64,
+}
+
+/// A token, signed with the first secret among the keys; none if they are all public.
+#[allow(dead_code, reason = "the command follows")]
+pub(crate) fn mint(keys: &Keys, claims: &Minting<'_>) -> Option<String> {
+    provider::install();
+    let (id, algorithm, key) = keys.signing()?;
+    let mut header = jsonwebtoken::Header::new(algorithm);
+    header.kid = id.map(Into::into);
+    jsonwebtoken::encode(&header, claims, key).ok()
+}
+
+#[cfg(test)]
+mod tests;

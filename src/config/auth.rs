@@ -1,0 +1,228 @@
+//! Section `[auth]`: who may come in, and what they may do.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Section `[auth]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Whether guests may enter. Default: only in the development profile.
+    pub guests: Option<bool>,
+    /// Whether a request that opens a connection must already carry a valid header or cookie.
+    /// Default `false`: the `CONNECT` packet may carry it. It excludes guests.
+    pub at_handshake: bool,
+    /// Whether the query parameter `token` counts. Default `false`: addresses end up in logs.
+    pub query_token: bool,
+    /// Seconds before the end of a token or session at which the client gets `auth:expiring`.
+    /// Default 60.
+    pub expiring_lead_s: u64,
+    /// Seconds that a socket stays after the end of its token or session. Default 10.
+    pub grace_s: u64,
+    /// Seconds that a session may last without being used, at most. Default 2,592,000 (30 days).
+    pub session_max_ttl_s: u64,
+    /// Seconds that a revocation holds which does not say until when, and that no token should
+    /// outlive. Default 2,592,000 (30 days).
+    pub revocation_ttl_s: u64,
+    /// Principals whose permissions are remembered. Default 10,000.
+    pub permission_cache: usize,
+    /// Tokens.
+    pub jwt: Jwt,
+    /// What each role may do.
+    pub roles: BTreeMap<String, Role>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            guests: None,
+            at_handshake: false,
+            query_token: false,
+            expiring_lead_s: 60,
+            grace_s: 10,
+            session_max_ttl_s: 30 * 86_400,
+            revocation_ttl_s: 30 * 86_400,
+            permission_cache: 10_000,
+            jwt: Jwt::default(),
+            roles: roles(),
+        }
+    }
+}
+
+/// Section `[auth.jwt]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jwt {
+    /// Secret that tokens are signed with, at least as long as the hash: 32 bytes for HS256.
+    pub secret: Option<Secret>,
+    /// Algorithm of the secret: `HS256`, `HS384` or `HS512`. Default `HS256`.
+    pub algorithm: String,
+    /// File with a JWK set; read again when it changes.
+    pub keys_file: Option<PathBuf>,
+    /// Address of a JWK set; fetched again every `jwks_refresh_s`, and when an unknown `kid` turns
+    /// up. `https`, or `http` on a loopback address.
+    pub jwks_url: Option<String>,
+    /// Seconds between two fetches of the JWK set. Default 300.
+    pub jwks_refresh_s: u64,
+    /// Seconds that a fetch of the JWK set may take. Default 5.
+    pub jwks_timeout_s: u64,
+    /// Required `iss`.
+    pub issuer: Option<String>,
+    /// Required `aud`.
+    pub audience: Option<String>,
+    /// Seconds that the issuer's clock may be away from ours. Default 30.
+    pub leeway_s: u64,
+    /// Bytes that a token may have. Default 8,192.
+    pub max_bytes: usize,
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            algorithm: "HS256".into(),
+            keys_file: None,
+            jwks_url: None,
+            jwks_refresh_s: 300,
+            jwks_timeout_s: 5,
+            issuer: None,
+            audience: None,
+            leeway_s: 30,
+            max_bytes: 8192,
+        }
+    }
+}
+
+impl Jwt {
+    /// Whether there are keys of any source.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.secret.is_some() || self.keys_file.is_some() || self.jwks_url.is_some()
+    }
+}
+
+/// Section `[auth.roles.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Role {
+    /// What it may do: names of permissions, `chat:*` for all of one area, `*` for all.
+    pub permissions: Vec<String>,
+    /// Roles whose permissions it has as well.
+    pub inherits: Vec<String>,
+}
+
+/// The roles that there are without configuration.
+fn roles() -> BTreeMap<String, Role> {
+    let table: [(&str, &[&str], &[&str]); 6] = [
+        ("user", &["chat:read", "chat:send", "chat:type"], &[]),
+        ("guest", &[], &["user"]),
+        ("coach", &[], &["user"]),
+        ("ai", &["chat:send_ai"], &["user"]),
+        ("service", &["api:*"], &["ai"]),
+        ("admin", &["*"], &[]),
+    ];
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    table
+        .into_iter()
+        .map(|(name, permissions, inherits)| {
+            let role = Role {
+                permissions: texts(permissions),
+                inherits: texts(inherits),
+            };
+            (name.to_owned(), role)
+        })
+        .collect()
+}
+
+/// A text that is shown to nobody.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What `print-config` shows instead.
+    #[must_use]
+    pub fn hidden() -> Self {
+        Self("(hidden)".into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Auth {
+    /// How long before the end a client is warned.
+    #[must_use]
+    pub fn expiring_lead(&self) -> Duration {
+        Duration::from_secs(self.expiring_lead_s)
+    }
+
+    /// How long a socket stays after the end.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_s)
+    }
+
+    /// Whether the values make sense that no type can judge.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        let numbers = [
+            (self.session_max_ttl_s, "auth.session_max_ttl_s is zero"),
+            (self.revocation_ttl_s, "auth.revocation_ttl_s is zero"),
+            (
+                self.permission_cache as u64,
+                "auth.permission_cache is zero",
+            ),
+            (self.jwt.jwks_refresh_s, "auth.jwt.jwks_refresh_s is zero"),
+            (self.jwt.jwks_timeout_s, "auth.jwt.jwks_timeout_s is zero"),
+            (self.jwt.max_bytes as u64, "auth.jwt.max_bytes is zero"),
+        ];
+        if let Some((_, fault)) = numbers.into_iter().find(|(number, _)| *number == 0) {
+            return Err(fault);
+        }
+        let spans = [
+            (self.expiring_lead_s, "auth.expiring_lead_s is over a year"),
+            (self.grace_s, "auth.grace_s is over a year"),
+            (self.jwt.leeway_s, "auth.jwt.leeway_s is over a year"),
+            (
+                self.session_max_ttl_s,
+                "auth.session_max_ttl_s is over a year",
+            ),
+            (
+                self.jwt.jwks_refresh_s,
+                "auth.jwt.jwks_refresh_s is over a year",
+            ),
+            (
+                self.jwt.jwks_timeout_s,
+                "auth.jwt.jwks_timeout_s is over a year",
+            ),
+        ];
+        if let Some((_, fault)) = spans.into_iter().find(|(span, _)| *span > YEAR_S) {
+            return Err(fault);
+        }
+        if self.revocation_ttl_s > 10 * YEAR_S {
+            return Err("auth.revocation_ttl_s is over ten years");
+        }
+        if self.at_handshake && self.guests == Some(true) {
+            return Err("auth.at_handshake lets no guests in: auth.guests must be false");
+        }
+        Ok(())
+    }
+}
+
+const YEAR_S: u64 = 366 * 86_400;
