@@ -15,6 +15,7 @@ mod server;
 mod service;
 mod socket;
 pub mod store;
+pub mod testing;
 
 pub use config::{Config, Cookie, Cors, HttpCompression, SameSite};
 pub use engine::{

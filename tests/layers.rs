@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("auth", "config metrics"),
     ("adapter", "config metrics"),
     ("socket", "config metrics engine auth adapter limit"),
+    ("testing", "config socket"),
     ("store", "config metrics"),
     ("service", "config metrics socket auth store"),
     ("gateway", "config metrics service socket auth limit store"),

@@ -156,13 +156,13 @@ fn watchers_of_a_connection_can_be_taken_away_and_end_with_it() {
 
 #[test]
 fn the_end_of_a_connection_is_described() {
-    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let (sender, mut receiver) = mpsc::channel(16);
     let mut io = Io::builder();
     for event in ["disconnecting", "disconnect"] {
         let sender = sender.clone();
         let handler = move |_: Event, reason: DisconnectReason, description: Option<String>| {
-            let _ = sender.send((reason, description));
-            async {}
+            let sent = sender.try_send((reason, description));
+            async move { assert!(sent.is_ok()) }
         };
         io.namespace("/").on(event, handler);
     }

@@ -25,4 +25,5 @@ mod ordering;
 mod packets;
 mod rooms;
 mod stop;
+mod testing;
 mod volatile;

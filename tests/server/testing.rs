@@ -1,0 +1,144 @@
+//! The module for testing applications, tested.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use roomcast::{
+    Ack, Args, Config, Connect, Event, Io, Refusal,
+    testing::{ClientError, serve},
+};
+use serde_json::{Value, json};
+
+fn echo() -> roomcast::Builder {
+    let mut io = Io::builder().config(Config {
+        ping_interval: Duration::from_millis(20),
+        ..Config::default()
+    });
+    io.namespace("/")
+        .on("echo", async |_: Event, args: Args| Ack(args))
+        .on("ask", async |event: Event, n: u8| {
+            let answer = event.socket.emit_with_ack::<Value>("question", n).await;
+            Ack(answer.ok())
+        })
+        .on("flood", async |event: Event, n: u32| {
+            for i in 0..n {
+                event.socket.emit("drop", i);
+            }
+        })
+        .on("silent", async |_: Event| roomcast::NoAck)
+        .on("out", async |event: Event| event.socket.disconnect(false))
+        .on("lost", async |event: Event| event.socket.conn().close());
+    io
+}
+
+#[tokio::test]
+async fn events_acknowledgements_and_binary_go_both_ways() {
+    let server = serve(echo()).await;
+    let mut client = server.client().connect().await.unwrap();
+    assert!(server.io().of("/").socket(client.id()).is_some());
+    let bytes = Bytes::from_static(&[1, 2, 3]);
+    let args: Args = client
+        .emit_with_ack("echo", ("a", json!({"b": null}), &bytes))
+        .await
+        .unwrap();
+    assert_eq!(args.get::<Value>(1).unwrap(), json!({"b": null}));
+    assert_eq!(args.get::<Bytes>(2).unwrap(), bytes);
+    let sent = server.io().emit("big", "x".repeat(100_000));
+    assert_eq!(sent.queued, 1);
+    assert_eq!(client.event::<String>("big").await.unwrap().len(), 100_000);
+    client.emit("ask", 3).await.unwrap();
+    let question = client.next().await.unwrap();
+    assert_eq!(question.name(), "question");
+    assert!(question.wants_ack());
+    client.answer(&question, "three").await.unwrap();
+    // Long enough for several pings, which it answers.
+    for i in 0..20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(client.emit_with_ack::<u8>("echo", i).await.unwrap(), i);
+    }
+    client.disconnect().await;
+    assert_eq!(server.io().count(), 0);
+}
+
+#[tokio::test]
+async fn a_client_says_who_it_is_and_learns_why_it_is_refused() {
+    let mut io = Io::builder();
+    io.namespace("/staff")
+        .gate(async |connect: Connect| {
+            let auth: Option<Value> = connect.auth().ok();
+            let handshake = connect.handshake();
+            let all = (
+                auth == Some(json!({"token": "t"})),
+                handshake.query_value("a b").as_deref() == Some("c&d"),
+                handshake.header("x-test") == Some("yes"),
+            );
+            if all == (true, true, true) {
+                return Ok(());
+            }
+            Err(Refusal::new("NO", "no").data(json!({"why": 1})))
+        })
+        .on("where", async |event: Event| {
+            Ack(event.namespace().name().to_owned())
+        });
+    let server = serve(io).await;
+    let client = server
+        .client()
+        .namespace("staff")
+        .auth(json!({"token": "t"}));
+    let refused = client.clone().connect().await.unwrap_err();
+    let ClientError::Refused { message, data } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(
+        (message.as_str(), data),
+        ("no", Some(json!({"code": "NO", "why": 1})))
+    );
+    let client = client.query("a b", "c&d").header("x-test", "yes");
+    let mut client = client.connect().await.unwrap();
+    assert_eq!(
+        client.emit_with_ack::<String>("where", ()).await.unwrap(),
+        "/staff"
+    );
+    let unsendable = server.client().header("x", "a\r\nb").connect().await;
+    assert!(matches!(unsendable, Err(ClientError::InvalidRequest)));
+}
+
+#[tokio::test]
+async fn a_client_notices_how_it_ends() {
+    let server = serve(echo()).await;
+    for (event, goodbye) in [("out", true), ("lost", false)] {
+        let mut client = server.client().connect().await.unwrap();
+        client.emit(event, ()).await.unwrap();
+        assert_eq!(client.closed().await.unwrap(), goodbye);
+        let late = client.emit_with_ack::<()>("echo", ()).await;
+        assert!(matches!(late, Err(ClientError::Disconnected)), "{late:?}");
+        assert!(matches!(
+            client.next().await,
+            Err(ClientError::Disconnected)
+        ));
+    }
+    let mut client = server.client().connect().await.unwrap();
+    drop(server);
+    assert!(client.closed().await.is_ok());
+}
+
+#[tokio::test]
+async fn nothing_is_awaited_for_ever_nor_kept_without_limit() {
+    let server = serve(echo()).await;
+    let client = server.client().deadline(Duration::from_millis(50));
+    let mut client = client.connect().await.unwrap();
+    let late = client.emit_with_ack::<()>("silent", ()).await;
+    assert!(matches!(late, Err(ClientError::Timeout)));
+    assert!(matches!(
+        client.event::<()>("never").await,
+        Err(ClientError::Timeout)
+    ));
+    let wrong = client.emit_with_ack::<u8>("echo", "text").await;
+    assert!(matches!(wrong, Err(ClientError::Decode(_))));
+    let mut client = server.client().connect().await.unwrap();
+    client.emit("flood", 2000).await.unwrap();
+    while client.emit("flood", 0).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!client.closed().await.unwrap());
+}
