@@ -3,6 +3,8 @@
 pub mod auth;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod config;
 mod engine;
 #[cfg(feature = "server")]

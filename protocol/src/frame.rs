@@ -108,6 +108,17 @@ impl Frame {
         usize::from(!self.0.text.is_empty()) + self.0.binary.len()
     }
 
+    /// Its messages one by one as WebSocket payloads, for a client, which must mask each anew. A
+    /// text message has its packet type in front, a binary one has none. Control frames have none.
+    pub fn messages(&self) -> impl Iterator<Item = (Opcode, &[u8])> {
+        let encoded = &*self.0;
+        let slice = |range: &Range<usize>| encoded.websocket.get(range.clone()).unwrap_or_default();
+        let text = (!encoded.text.is_empty()).then(|| (Opcode::Text, slice(&encoded.text)));
+        let binary = encoded.binary.iter();
+        text.into_iter()
+            .chain(binary.map(move |range| (Opcode::Binary, slice(range))))
+    }
+
     /// Whether a transport may compress it; `true` unless said otherwise.
     #[must_use]
     pub fn is_compressible(&self) -> bool {

@@ -12,6 +12,7 @@ mod support;
 
 mod acks;
 mod binary;
+mod client;
 mod close_reasons;
 mod conn;
 mod hooks;

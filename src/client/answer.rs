@@ -1,0 +1,84 @@
+//! What a server said that was not what a Socket.IO server says.
+
+use serde::Deserialize;
+
+use super::ClientError;
+
+/// Engine.IO's refusals: `{"code":0,"message":"Transport unknown"}`.
+#[derive(Deserialize)]
+struct Refusal {
+    code: u64,
+    message: String,
+}
+
+/// The error for an HTTP answer that opens no session.
+pub(super) fn refusal(status: u16, body: &[u8]) -> ClientError {
+    if let Ok(Refusal { code, message }) = serde_json::from_slice(body) {
+        let message = format!("{} (code {code})", shorten(message.as_bytes()));
+        return ClientError::Refused { status, message };
+    }
+    match status {
+        401 | 403 | 429 | 503 => ClientError::Refused {
+            status,
+            message: shorten(body),
+        },
+        _ => ClientError::NotSocketIo(format!("it answers the handshake with status {status}")),
+    }
+}
+
+/// The error for bytes that are no answer of HTTP.
+pub(super) fn gibberish(received: &[u8]) -> ClientError {
+    ClientError::NotSocketIo(if received.is_empty() {
+        "it closes the connection without an answer".into()
+    } else {
+        format!("it says \"{}\"", shorten(received))
+    })
+}
+
+/// The error for a WebSocket server that is not one of Engine.IO.
+pub(super) fn silence() -> ClientError {
+    ClientError::NotSocketIo("it accepts WebSockets, but sends no handshake".into())
+}
+
+/// One printable line of what a server wrote.
+pub(super) fn shorten(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text.get(..SHOWN * 4).unwrap_or(text));
+    let mut line: String = text
+        .trim()
+        .chars()
+        .take(SHOWN)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.trim().chars().count() > SHOWN {
+        line.push('…');
+    }
+    line
+}
+
+/// Characters of a foreign text that an error repeats.
+const SHOWN: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_engine_io_is_told_from_another_server() {
+        let said = |status, body: &str| refusal(status, body.as_bytes()).to_string();
+        assert_eq!(
+            said(400, r#"{"code":0,"message":"Transport unknown"}"#),
+            "the server refuses clients with status 400: Transport unknown (code 0)"
+        );
+        assert_eq!(
+            said(404, "<html>nothing here</html>"),
+            "not a Socket.IO server: it answers the handshake with status 404"
+        );
+        assert_eq!(said(503, ""), "the server refuses clients with status 503");
+    }
+
+    #[test]
+    fn what_a_server_said_is_one_short_printable_line() {
+        assert_eq!(shorten(b"  a\r\nb\x1b[31m "), "a  b [31m");
+        assert_eq!(shorten(&[b'x'; 1000]).chars().count(), SHOWN + 1);
+    }
+}

@@ -1,0 +1,138 @@
+use std::{fmt, io};
+
+use roomcast_protocol::{DecodeError, engine::CloseReason, socket, websocket::FrameError};
+
+/// Why a client could not connect, or why its connection ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The options cannot be used: what is wrong with which.
+    Options(String),
+    /// The address cannot be found or reached.
+    Unreachable(io::Error),
+    /// Something took longer than allowed: what was waited for.
+    Timeout(&'static str),
+    /// What answered is not a Socket.IO server of protocol 5: what it said instead.
+    NotSocketIo(String),
+    /// The server refused the session before any namespace: HTTP status and its words.
+    Refused {
+        /// Status of the answer.
+        status: u16,
+        /// What its body said, shortened.
+        message: String,
+    },
+    /// The server refused the namespace.
+    Namespace {
+        /// The message of its `CONNECT_ERROR`.
+        message: String,
+        /// What else it sent, as JSON.
+        data: Option<Box<str>>,
+    },
+    /// The server disconnected the socket from its namespace.
+    Disconnected,
+    /// The connection or the session ended.
+    Closed(CloseReason),
+    /// The connection broke.
+    Io(io::Error),
+    /// The server broke RFC 6455 or sent more than `max_message` allows.
+    Frame(FrameError),
+    /// The server sent what is no packet.
+    Packet(DecodeError),
+    /// More waits to be sent than `max_queued` allows.
+    Full,
+    /// What was to be sent cannot be encoded.
+    Encode(socket::EncodeError),
+    /// An acknowledgement came that is not what was asked for.
+    Answer(socket::ArgumentError),
+}
+
+impl ClientError {
+    /// A constant name for tables and counters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Options(_) => "options",
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout(_) => "timeout",
+            Self::NotSocketIo(_) => "not_socketio",
+            Self::Refused { .. } => "refused",
+            Self::Namespace { .. } => "namespace_refused",
+            Self::Disconnected => "disconnected",
+            Self::Closed(reason) => reason.name(),
+            Self::Io(_) => "transport_error",
+            Self::Frame(_) => "frame_error",
+            Self::Packet(_) => "parse_error",
+            Self::Full => "queue_full",
+            Self::Encode(_) => "encode_error",
+            Self::Answer(_) => "answer_error",
+        }
+    }
+
+    pub(super) fn encode(error: socket::EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(what) => f.write_str(what),
+            Self::Unreachable(error) => write!(f, "cannot connect: {error}"),
+            Self::Timeout(what) => write!(f, "{what} took too long"),
+            Self::NotSocketIo(what) => write!(f, "not a Socket.IO server: {what}"),
+            Self::Refused { status, message } if message.is_empty() => {
+                write!(f, "the server refuses clients with status {status}")
+            }
+            Self::Refused { status, message } => {
+                write!(
+                    f,
+                    "the server refuses clients with status {status}: {message}"
+                )
+            }
+            Self::Namespace { message, .. } => {
+                write!(f, "the server refuses the namespace: {message}")
+            }
+            Self::Disconnected => f.write_str("io server disconnect"),
+            Self::Closed(reason) => reason.fmt(f),
+            Self::Io(error) => write!(f, "transport error: {error}"),
+            Self::Frame(error) => write!(f, "transport error: {error}"),
+            Self::Packet(error) => write!(f, "parse error: {error}"),
+            Self::Full => f.write_str("too much waits to be sent"),
+            Self::Encode(error) => error.fmt(f),
+            Self::Answer(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreachable(_)
+            | Self::Io(_)
+            | Self::Frame(_)
+            | Self::Packet(_)
+            | Self::Encode(_)
+            | Self::Answer(_)
+            | Self::Options(_)
+            | Self::Timeout(_)
+            | Self::NotSocketIo(_)
+            | Self::Refused { .. }
+            | Self::Namespace { .. }
+            | Self::Disconnected
+            | Self::Closed(_)
+            | Self::Full => None, // What there is stands in the text.
+        }
+    }
+}
+
+impl From<DecodeError> for ClientError {
+    fn from(error: DecodeError) -> Self {
+        Self::Packet(error)
+    }
+}
+
+impl From<FrameError> for ClientError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}

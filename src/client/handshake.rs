@@ -1,0 +1,131 @@
+//! The first packet of a session, and the admission to its namespace.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use roomcast_protocol::{engine::SessionConfig, socket};
+use serde::Deserialize;
+
+use super::{ClientError, answer};
+
+/// What a server says first. Unlike our own servers', its session id may be anything.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Handshake {
+    pub(super) sid: String,
+    #[serde(default)]
+    upgrades: Vec<String>,
+    ping_interval: u64,
+    ping_timeout: u64,
+    /// Absent from servers before 4.1.
+    #[serde(default)]
+    pub(super) max_payload: u64,
+}
+
+impl Handshake {
+    /// Reads the packet `0`.
+    pub(super) fn read(text: &[u8]) -> Result<Self, ClientError> {
+        text.strip_prefix(b"0")
+            .and_then(|json| serde_json::from_slice(json).ok())
+            .filter(|handshake: &Self| !handshake.sid.is_empty() && handshake.sid.len() <= 256)
+            .ok_or_else(|| match text.is_empty() {
+                true => ClientError::NotSocketIo("its handshake is empty".into()),
+                false => answer::gibberish(text),
+            })
+    }
+
+    /// Reads the packet `0` in front of a polling payload, and what stands behind it.
+    pub(super) fn read_payload(body: &Bytes) -> Result<(Self, Option<Bytes>), ClientError> {
+        use roomcast_protocol::engine::payload::SEPARATOR;
+        match body.iter().position(|&byte| byte == SEPARATOR) {
+            Some(end) => Ok((Self::read(&body.slice(..end))?, Some(body.slice(end + 1..)))),
+            None => Ok((Self::read(body)?, None)),
+        }
+    }
+
+    pub(super) fn offers_websocket(&self) -> bool {
+        self.upgrades.iter().any(|name| name == "websocket")
+    }
+
+    /// The times that the server announced; nobody needs longer ones than a day.
+    pub(super) fn times(&self) -> SessionConfig {
+        let time = |millis| Duration::from_millis(millis).min(Duration::from_secs(86_400));
+        SessionConfig {
+            ping_interval: time(self.ping_interval),
+            ping_timeout: time(self.ping_timeout),
+            upgrade_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The socket id that a `CONNECT` brings.
+pub(super) fn socket_id(packet: &socket::Packet) -> Result<String, ClientError> {
+    #[derive(Deserialize)]
+    struct Admission {
+        sid: String,
+    }
+    match packet.args.get::<Admission>(0) {
+        Ok(Admission { sid }) => Ok(sid),
+        Err(_) => Err(ClientError::NotSocketIo(
+            "its answer to CONNECT has no socket id (protocol 5 has one)".into(),
+        )),
+    }
+}
+
+/// What a `CONNECT_ERROR` says.
+pub(super) fn refusal(packet: &socket::Packet) -> ClientError {
+    #[derive(Deserialize)]
+    struct Refusal {
+        message: String,
+        data: Option<Box<serde_json::value::RawValue>>,
+    }
+    let json = packet.args.raw(0).unwrap_or_default();
+    match serde_json::from_slice::<Refusal>(json) {
+        Ok(Refusal { message, data }) => ClientError::Namespace {
+            message: answer::shorten(message.as_bytes()),
+            data: data.map(|data| data.get().into()),
+        },
+        Err(_) => ClientError::Namespace {
+            message: answer::shorten(json),
+            data: None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_id_may_be_anything_short() {
+        let open = br#"0{"sid":"6f1c-uuid","upgrades":["websocket","x"],"pingInterval":300,"pingTimeout":200}"#;
+        let handshake = Handshake::read(open).unwrap();
+        assert_eq!(handshake.sid, "6f1c-uuid");
+        assert!(handshake.offers_websocket());
+        assert_eq!(handshake.times().ping_interval, Duration::from_millis(300));
+        assert_eq!(handshake.max_payload, 0);
+    }
+
+    #[test]
+    fn times_beyond_a_day_are_cut() {
+        let open =
+            br#"0{"sid":"a","upgrades":[],"pingInterval":18446744073709551615,"pingTimeout":1}"#;
+        let times = Handshake::read(open).unwrap().times();
+        assert_eq!(times.ping_interval, Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn what_is_no_handshake_is_no_server_of_ours() {
+        let long = format!(
+            r#"0{{"sid":"{}","pingInterval":1,"pingTimeout":1}}"#,
+            "x".repeat(257)
+        );
+        for text in ["", "<html>", "0", "0{}", r#"0{"sid":"a"}"#, "4hello", &long] {
+            let error = Handshake::read(text.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, ClientError::NotSocketIo(_)),
+                "{text}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The long-polling end of a connection: one GET that waits, and one POST at a time.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use roomcast_protocol::{
+    Frame,
+    engine::{CloseReason, Packet, payload},
+};
+use tokio::task::AbortHandle;
+
+use super::{ClientError, answer, options::Target};
+
+/// What all requests of a session have in common.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) target: Target,
+    pub(super) max_message: usize,
+    pub(super) timeout: Duration,
+}
+
+/// The polling transport of a session.
+#[derive(Debug)]
+pub(super) struct Polling {
+    endpoint: Arc<Endpoint>,
+    /// Path and query, session included.
+    path: Arc<str>,
+    get: Slot,
+    post: Slot,
+    queue: VecDeque<Bytes>,
+    queued: usize,
+    /// Bytes of one payload that the server takes.
+    max_payload: usize,
+    /// How long a poll may wait.
+    patience: Duration,
+    is_paused: bool,
+}
+
+impl Polling {
+    /// Asks for a session; its handshake and what came with it.
+    pub(super) async fn open(endpoint: &Endpoint) -> Result<(Http, Bytes), ClientError> {
+        let request = Exchange {
+            method: Method::GET,
+            path: endpoint.target.request("polling", None).into(),
+            body: Bytes::new(),
+        };
+        let mut http = Http::connect(endpoint).await?;
+        let answer = http.exchange(endpoint, &request).await;
+        let (status, body) = answer.map_err(|error| {
+            if matches!(error, ClientError::Io(_)) {
+                return answer::gibberish(b"");
+            }
+            error
+        })?;
+        if status != 200 {
+            return Err(answer::refusal(status, &body));
+        }
+        Ok((http, body))
+    }
+
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        http: Http,
+        sid: &str,
+        max_payload: u64,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            path: endpoint.target.request("polling", Some(sid)).into(),
+            endpoint,
+            get: Slot::Idle(Some(http)),
+            post: Slot::Idle(None),
+            queue: VecDeque::new(),
+            queued: 0,
+            max_payload: match usize::try_from(max_payload) {
+                Ok(0) | Err(_) => usize::MAX,
+                Ok(bytes) => bytes,
+            },
+            patience,
+            is_paused: false,
+        }
+    }
+
+    /// Queues the messages of a frame.
+    pub(super) fn push(&mut self, frame: &Frame) {
+        let packets = frame.polling();
+        if !packets.is_empty() {
+            self.queued += packets.len();
+            self.queue.push_back(packets);
+        }
+    }
+
+    /// Bytes that wait for a POST.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Reads and writes; ready when at least one packet is in `inbox`.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbox: &mut VecDeque<Packet>,
+    ) -> Poll<Result<(), ClientError>> {
+        loop {
+            if let Poll::Ready(result) = self.poll_write(cx) {
+                result?;
+            }
+            if !self.is_paused && matches!(self.get, Slot::Idle(_)) {
+                let request = Exchange {
+                    method: Method::GET,
+                    path: Arc::clone(&self.path),
+                    body: Bytes::new(),
+                };
+                self.get.start(&self.endpoint, request, self.patience);
+            }
+            let Poll::Ready(result) = self.get.poll(cx) else {
+                return Poll::Pending;
+            };
+            let Some(answer) = result? else {
+                return Poll::Pending; // Paused.
+            };
+            for packet in payload::decode(answer) {
+                inbox.push_back(packet?);
+            }
+            if !inbox.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Ready when nothing waits and no POST is under way.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        loop {
+            if matches!(self.post, Slot::Idle(_)) {
+                if self.queue.is_empty() || self.is_paused {
+                    return Poll::Ready(Ok(()));
+                }
+                let request = Exchange {
+                    method: Method::POST,
+                    path: Arc::clone(&self.path),
+                    body: self.batch(),
+                };
+                let timeout = self.endpoint.timeout;
+                self.post.start(&self.endpoint, request, timeout);
+            }
+            match self.post.poll(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Starts no further request. What waits is for the transport that follows.
+    pub(super) fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    /// What waited for a POST, in the form of payloads.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Bytes> {
+        self.queued = 0;
+        self.queue.drain(..)
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!((&self.get, &self.post), (Slot::Idle(_), Slot::Idle(_)))
+    }
+
+    /// As many packets as one payload may have; at least one.
+    fn batch(&mut self) -> Bytes {
+        let mut batch = self.queue.pop_front().unwrap_or_default();
+        self.queued -= batch.len();
+        let mut joined = Vec::new();
+        while let Some(next) = self.queue.front() {
+            let length = joined.len().max(batch.len()) + 1 + next.len();
+            if length > self.max_payload {
+                break;
+            }
+            if joined.is_empty() {
+                joined.extend_from_slice(&batch);
+            }
+            joined.push(payload::SEPARATOR);
+            joined.extend_from_slice(next);
+            self.queued -= next.len();
+            self.queue.pop_front();
+        }
+        if !joined.is_empty() {
+            batch = joined.into();
+        }
+        batch
+    }
+}
+
+type Outcome = (Option<Http>, Result<Bytes, ClientError>);
+
+/// One of the two requests that a session may have under way.
+enum Slot {
+    /// With the connection of the last one, if it lives.
+    Idle(Option<Http>),
+    Busy(Pin<Box<dyn Future<Output = Outcome> + Send + Sync>>),
+}
+
+impl Slot {
+    fn start(&mut self, endpoint: &Arc<Endpoint>, request: Exchange, timeout: Duration) {
+        let Self::Idle(http) = self else { return };
+        let (http, endpoint) = (http.take(), Arc::clone(endpoint));
+        *self = Self::Busy(Box::pin(async move {
+            match tokio::time::timeout(timeout, answer_to(&endpoint, http, &request)).await {
+                Ok(Ok((http, body))) => (Some(http), Ok(body)),
+                Ok(Err(error)) => (None, Err(error)),
+                Err(_) => (None, Err(ClientError::Timeout("a polling request"))),
+            }
+        }));
+    }
+
+    /// `Ok(None)`: no request is under way.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
+        let Self::Busy(future) = self else {
+            return Poll::Ready(Ok(None));
+        };
+        let Poll::Ready((http, result)) = future.as_mut().poll(cx) else {
+            return Poll::Pending;
+        };
+        *self = Self::Idle(http);
+        Poll::Ready(result.map(Some))
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle(_) => "Idle",
+            Self::Busy(_) => "Busy",
+        })
+    }
+}
+
+/// Sends a request within a session, on the connection of the last one if that still lives.
+async fn answer_to(
+    endpoint: &Endpoint,
+    http: Option<Http>,
+    request: &Exchange,
+) -> Result<(Http, Bytes), ClientError> {
+    let mut living = None;
+    if let Some(mut http) = http
+        && http.sender.ready().await.is_ok()
+    {
+        living = Some(http);
+    }
+    let mut http = match living {
+        Some(http) => http,
+        None => Http::connect(endpoint).await?,
+    };
+    match http.exchange(endpoint, request).await? {
+        (200, body) => Ok((http, body)),
+        // The session is gone; why, nobody says.
+        (400, _) => Err(ClientError::Closed(CloseReason::TransportClose)),
+        (status, body) => Err(answer::refusal(status, &body)),
+    }
+}
+
+struct Exchange {
+    method: Method,
+    path: Arc<str>,
+    body: Bytes,
+}
+
+/// One HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct Http {
+    sender: SendRequest<Full<Bytes>>,
+    driver: AbortHandle,
+}
+
+impl Http {
+    async fn connect(endpoint: &Endpoint) -> Result<Self, ClientError> {
+        let stream = endpoint.target.connect().await?;
+        let connected = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await;
+        let (sender, connection) = connected.map_err(broken)?;
+        let driver = tokio::spawn(async move {
+            // Its error reaches the request that is under way.
+            let _ = connection.await;
+        });
+        Ok(Self {
+            sender,
+            driver: driver.abort_handle(),
+        })
+    }
+
+    async fn exchange(
+        &mut self,
+        endpoint: &Endpoint,
+        exchange: &Exchange,
+    ) -> Result<(u16, Bytes), ClientError> {
+        let mut request = Request::builder()
+            .method(&exchange.method)
+            .uri(&*exchange.path)
+            .header(header::HOST, &endpoint.target.authority)
+            .header(header::ACCEPT, "*/*");
+        for (name, value) in &endpoint.target.headers {
+            request = request.header(name, value);
+        }
+        if exchange.method == Method::POST {
+            request = request.header(header::CONTENT_TYPE, "text/plain;charset=UTF-8");
+        }
+        let request = request
+            .body(Full::new(exchange.body.clone()))
+            .map_err(|error| ClientError::Options(error.to_string()))?;
+        let answer = self.sender.send_request(request).await.map_err(broken)?;
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), endpoint.max_message);
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| ClientError::Io(std::io::Error::other(error)))?;
+        Ok((status, body.to_bytes()))
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+fn broken(error: hyper::Error) -> ClientError {
+    if error.is_parse() {
+        return ClientError::NotSocketIo("it does not speak HTTP/1.1".into());
+    }
+    ClientError::Io(std::io::Error::other(error))
+}
+
+/// Bytes that hyper may buffer of a request's or answer's head and body.
+const BUFFER: usize = 16 * 1024;

@@ -1,0 +1,130 @@
+//! The way from polling to a WebSocket.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use roomcast_protocol::{
+    Frame,
+    engine::{Action, Packet, Probe, Session, Source},
+};
+
+use super::{
+    ClientError,
+    polling::{Endpoint, Polling},
+    websocket::WebSocket,
+};
+
+/// The transport that a polling session tries.
+pub(super) enum Candidate {
+    /// There is none, or it failed; polling goes on.
+    None,
+    Connecting(Pin<Box<dyn Future<Output = Result<WebSocket, ClientError>> + Send + Sync>>),
+    /// Was asked whether it works.
+    Probing(Box<WebSocket>),
+    /// Works; the last polling requests are waited for.
+    Ready(Box<WebSocket>),
+}
+
+impl Candidate {
+    /// Begins to connect.
+    pub(super) fn connect(endpoint: Arc<Endpoint>, sid: String) -> Self {
+        Self::Connecting(Box::pin(async move {
+            let open = WebSocket::open(&endpoint.target, Some(&sid), endpoint.max_message);
+            let opened = tokio::time::timeout(endpoint.timeout, open).await;
+            opened.map_err(|_| ClientError::Timeout("the upgrade"))?
+        }))
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// Goes on. A candidate that fails is dropped, the session stays. Ready when there is nothing
+    /// more to do here: it failed, or works.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut Session,
+        polling: &mut Polling,
+    ) -> Poll<()> {
+        loop {
+            match self {
+                Self::None | Self::Ready(_) => return Poll::Ready(()),
+                Self::Connecting(future) => {
+                    *self = match ready!(future.as_mut().poll(cx)) {
+                        Ok(websocket) => Self::probe(websocket, session),
+                        Err(_) => Self::None,
+                    };
+                }
+                Self::Probing(websocket) => {
+                    let mut inbox = VecDeque::new();
+                    let result = ready!(poll_probe(websocket, cx, &mut inbox));
+                    let mut is_ready = false;
+                    for packet in inbox {
+                        let action =
+                            session.handle_packet(Instant::now(), Source::Candidate, packet);
+                        is_ready |= action == Action::Switch;
+                    }
+                    if result.is_err() || !is_ready {
+                        session.handle_detach();
+                        *self = Self::None;
+                    } else if let Self::Probing(websocket) = std::mem::replace(self, Self::None) {
+                        polling.pause();
+                        *self = Self::Ready(websocket);
+                    }
+                }
+            }
+        }
+    }
+
+    fn probe(mut websocket: WebSocket, session: &mut Session) -> Self {
+        let ping = Frame::packet(&Packet::Ping(Probe::Probe));
+        if session.handle_attach(Instant::now()) && websocket.push(&ping).is_ok() {
+            Self::Probing(Box::new(websocket))
+        } else {
+            session.handle_detach();
+            Self::None
+        }
+    }
+
+    /// The new transport, as soon as the old one has nothing under way.
+    pub(super) fn take_over(&mut self, polling: &Polling) -> Option<Box<WebSocket>> {
+        match self {
+            Self::Ready(_) if polling.is_quiet() => {}
+            Self::None | Self::Connecting(_) | Self::Probing(_) | Self::Ready(_) => return None,
+        }
+        match std::mem::replace(self, Self::None) {
+            Self::Ready(websocket) => Some(websocket),
+            Self::None | Self::Connecting(_) | Self::Probing(_) => None,
+        }
+    }
+}
+
+fn poll_probe(
+    websocket: &mut WebSocket,
+    cx: &mut Context<'_>,
+    inbox: &mut VecDeque<Packet>,
+) -> Poll<Result<(), ClientError>> {
+    if websocket.queued() > 0 {
+        ready!(websocket.poll_write(cx))?;
+    }
+    websocket.poll_read(cx, inbox)
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Connecting(_) => "Connecting",
+            Self::Probing(_) => "Probing",
+            Self::Ready(_) => "Ready",
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! The WebSocket end of a connection.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use roomcast_protocol::{
+    Frame,
+    engine::{CloseReason, Packet},
+    websocket::{
+        CloseCode, Decoder, Event, Limits, Opcode, Role, encode_close, encode_frame,
+        handshake::{self, AnswerError},
+    },
+};
+use tokio::{
+    io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{ClientError, answer, options::Target};
+
+/// A WebSocket whose handshake is done.
+#[derive(Debug)]
+pub(super) struct WebSocket {
+    stream: TcpStream,
+    decoder: Decoder,
+    /// Masked frames; the first `written` bytes have left.
+    out: Vec<u8>,
+    written: usize,
+    /// What came in one piece with the answer to the handshake.
+    unread: Bytes,
+}
+
+impl WebSocket {
+    /// Opens one, for a session that exists if `sid` is given.
+    pub(super) async fn open(
+        target: &Target,
+        sid: Option<&str>,
+        max_message: usize,
+    ) -> Result<Self, ClientError> {
+        let mut stream = target.connect().await?;
+        let key = handshake::key(random().map_err(ClientError::Io)?);
+        let path = target.request("websocket", sid);
+        let headers: Vec<_> = target
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let request = handshake::Request {
+            target: &path,
+            host: &target.authority,
+            key: &key,
+            headers: &headers,
+        };
+        let request = request.encode();
+        let request = request.ok_or_else(|| ClientError::Options("the URL is malformed".into()))?;
+        let written = stream.write_all(request.as_bytes()).await;
+        written.map_err(ClientError::Io)?;
+
+        let mut received = Vec::with_capacity(512);
+        loop {
+            let read = stream.read_buf(&mut received).await;
+            let is_end = match read {
+                Ok(read) => read == 0,
+                Err(error) if received.is_empty() => return Err(ClientError::Io(error)),
+                Err(_) => true,
+            };
+            let known = received.get(..HTTP.len()).unwrap_or(&received);
+            if !HTTP.starts_with(known) {
+                return Err(answer::gibberish(&received));
+            }
+            match handshake::read_answer(&received, &key) {
+                Ok(Some(length)) => {
+                    let limits = Limits {
+                        max_message,
+                        ..Limits::default()
+                    };
+                    return Ok(Self {
+                        stream,
+                        decoder: Decoder::new(Role::Client, limits),
+                        out: Vec::new(),
+                        written: 0,
+                        unread: Bytes::from(received).slice(length..),
+                    });
+                }
+                Ok(None) if is_end => return Err(answer::gibberish(&received)),
+                Ok(None) => {}
+                Err(AnswerError::Status(status)) => match body(&received) {
+                    Some(body) => return Err(answer::refusal(status, body)),
+                    None if is_end => return Err(answer::refusal(status, b"")),
+                    None => {}
+                },
+                Err(error) => return Err(ClientError::NotSocketIo(error.to_string())),
+            }
+        }
+    }
+
+    /// The first text message, which is the session's handshake.
+    pub(super) async fn first(&mut self) -> Result<Bytes, ClientError> {
+        loop {
+            let mut input = &self.unread[..];
+            let event = self.decoder.decode(&mut input)?;
+            let left = input.len();
+            self.unread.advance(self.unread.len() - left);
+            match event {
+                Some(Event::Text(text)) => return Ok(text),
+                Some(_) => return Err(answer::silence()),
+                None => {}
+            }
+            let mut received = Vec::with_capacity(512);
+            let read = self.stream.read_buf(&mut received).await;
+            if read.map_err(ClientError::Io)? == 0 {
+                return Err(answer::silence());
+            }
+            self.unread = received.into();
+        }
+    }
+
+    /// Reads what there is; ready when at least one packet is in `inbox`.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbox: &mut VecDeque<Packet>,
+    ) -> Poll<Result<(), ClientError>> {
+        let unread = std::mem::take(&mut self.unread);
+        self.feed(&unread, inbox)?;
+        while inbox.is_empty() {
+            let read = BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                let result = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+                Poll::Ready(match result {
+                    Ok(()) if buffer.filled().is_empty() => {
+                        Err(ClientError::Closed(CloseReason::TransportClose))
+                    }
+                    Ok(()) => self.feed(buffer.filled(), inbox),
+                    Err(error) => Err(ClientError::Io(error)),
+                })
+            });
+            ready!(read)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn feed(&mut self, mut input: &[u8], inbox: &mut VecDeque<Packet>) -> Result<(), ClientError> {
+        while let Some(event) = self.decoder.decode(&mut input)? {
+            match event {
+                Event::Text(text) => inbox.push_back(Packet::decode_text(text)?),
+                Event::Binary(data) => inbox.push_back(Packet::decode_binary(data)),
+                Event::Ping(data) => self.push_frame(Opcode::Pong, &data)?,
+                Event::Pong(_) => {}
+                // What came before it is still worth having.
+                Event::Close(_) => inbox.push_back(Packet::Close),
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues the messages of a frame.
+    pub(super) fn push(&mut self, frame: &Frame) -> Result<(), ClientError> {
+        for (opcode, payload) in frame.messages() {
+            self.push_frame(opcode, payload)?;
+        }
+        Ok(())
+    }
+
+    fn push_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), ClientError> {
+        let mask = mask().map_err(ClientError::Io)?;
+        encode_frame(&mut self.out, true, opcode, payload, Some(mask));
+        Ok(())
+    }
+
+    /// Queues a close frame with code 1000.
+    pub(super) fn push_close(&mut self) -> Result<(), ClientError> {
+        let mask = mask().map_err(ClientError::Io)?;
+        encode_close(&mut self.out, CloseCode::NORMAL, "", Some(mask));
+        Ok(())
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn queued(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Writes what the kernel takes now.
+    pub(super) fn try_write(&mut self) -> Result<(), ClientError> {
+        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.stream.try_write(rest) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(ClientError::Io(error)),
+            }
+        }
+        self.clear();
+        Ok(())
+    }
+
+    /// Ready when everything was written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
+                Ok(written) => self.written += written,
+                Err(error) => return Poll::Ready(Err(ClientError::Io(error))),
+            }
+        }
+        self.clear();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Forgets what was written, and the memory of a burst.
+    fn clear(&mut self) {
+        self.out.clear();
+        self.out.shrink_to(KEPT);
+        self.written = 0;
+    }
+}
+
+/// The body of an HTTP answer once it is complete, or all that an error needs.
+fn body(answer: &[u8]) -> Option<&[u8]> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let (head, body) = answer.split_at_checked(end)?;
+    let length = str::from_utf8(head).ok()?.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        is_length.then(|| value.trim().parse::<usize>().ok())?
+    });
+    let length = length.unwrap_or_default().min(MAX_BODY);
+    (body.len() >= length).then_some(body)
+}
+
+/// Random bytes of the operating system.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+/// A fresh masking key. The system is asked for 64 of them at once.
+fn mask() -> io::Result<[u8; 4]> {
+    MASKS.with_borrow_mut(|keys| {
+        if keys.is_empty() {
+            keys.extend_from_slice(random::<256>()?.as_chunks().0);
+        }
+        keys.pop()
+            .ok_or_else(|| io::Error::other("no random bytes"))
+    })
+}
+
+thread_local! {
+    /// Read into by all connections of a thread, so that an idle one needs no buffer.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into());
+    /// Masking keys that nobody has used.
+    static MASKS: RefCell<Vec<[u8; 4]>> = const { RefCell::new(Vec::new()) };
+}
+
+const HTTP: &[u8] = b"HTTP/1.1 ";
+/// Bytes of an error's body that are waited for.
+const MAX_BODY: usize = 4096;
+/// A buffer that grew beyond this is given back.
+const KEPT: usize = 16 * 1024;

@@ -1,0 +1,252 @@
+//! Our client, against our server and against what is no server of its kind.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use roomcast::{
+    Ack, Connect, Event, Io, Refusal, Transport,
+    client::{Client, ClientError, Connection, Options, Transports},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    local::{Local, until},
+    support::DEADLINE,
+};
+
+const ALL: [Transports; 3] = [
+    Transports::WebSocket,
+    Transports::Polling,
+    Transports::Upgrade,
+];
+
+fn server() -> Local {
+    let mut io = Io::builder().config(roomcast::Config {
+        ping_interval: Duration::from_millis(50),
+        ..roomcast::Config::default()
+    });
+    io.namespace("/")
+        .on("echo", async |_: Event, text: Value| Ack(text))
+        .on("bytes", async |event: Event, data: Bytes| {
+            event.socket.emit("bytes", data);
+        })
+        .on("ask", async |event: Event| {
+            let answer = event.socket.emit_with_ack::<Value>("question", "?");
+            let answer = answer.await.unwrap_or_default();
+            event.socket.emit("answered", answer);
+        })
+        .on("bye", async |event: Event| event.socket.disconnect(false));
+    io.namespace("/closed")
+        .authenticate(|connect: Connect| async move {
+            match connect.auth::<Value>() {
+                Ok(auth) if auth["token"] == "right" => Ok(roomcast::auth::Principal::anonymous()),
+                _ => Err(Refusal::new("no", "not you").data(json!({"retry": false}))),
+            }
+        });
+    Local::serve(io)
+}
+
+fn url(server: &Local) -> String {
+    format!("http://{}", server.address())
+}
+
+#[test]
+fn every_transport_carries_events_acknowledgements_and_bytes() {
+    let server = server();
+    server.runtime.block_on(async {
+        for transports in ALL {
+            let client = Client::builder(url(&server)).transports(transports);
+            let client = client.connect().await.unwrap();
+            let sent = json!({"text": "ü\u{2028}\"", "n": [1, null]});
+            let echoed: Value = client.emit_with_ack("echo", &sent).await.unwrap();
+            assert_eq!(echoed, sent, "{transports:?}");
+
+            client
+                .emit("bytes", Bytes::from_static(&[0, 1, 255]))
+                .await
+                .unwrap();
+            let event = client.next().await.unwrap();
+            assert_eq!(event.name, "bytes");
+            assert_eq!(event.args.get::<Bytes>(0).unwrap(), &[0, 1, 255][..]);
+
+            client.emit("ask", ()).await.unwrap();
+            let question = client.next().await.unwrap();
+            assert_eq!(
+                (&*question.name, question.ack.is_some()),
+                ("question", true)
+            );
+            client.ack(&question, "42").await.unwrap();
+            let answered = client.next().await.unwrap();
+            assert_eq!(answered.args.get::<String>(0).unwrap(), "42");
+            client.disconnect().await.unwrap();
+        }
+    });
+    until(|| server.io.of("/").count() == 0);
+}
+
+#[test]
+fn an_upgrade_ends_on_the_websocket_and_loses_nothing() {
+    let server = server();
+    server.runtime.block_on(async {
+        let mut options = Options::new(url(&server));
+        options.transports = Transports::Upgrade;
+        let mut connection = Connection::open(&options).await.unwrap();
+        let mut answered = 0;
+        let mut asked = 0;
+        while connection.is_upgrading() || answered < asked {
+            if connection.is_upgrading() {
+                connection.request("echo", &asked).unwrap();
+                asked += 1;
+            }
+            let packet = connection.next().await.unwrap();
+            assert_eq!(packet.args.get::<u64>(0).unwrap(), answered);
+            answered += 1;
+        }
+        assert_eq!(connection.transport(), Transport::WebSocket);
+        connection.close().await.unwrap();
+    });
+}
+
+#[test]
+fn pings_are_answered_by_waiting_for_the_next_packet() {
+    let server = server();
+    server.runtime.block_on(async {
+        for transports in ALL {
+            let mut options = Options::new(url(&server));
+            options.transports = transports;
+            let mut connection = Connection::open(&options).await.unwrap();
+            while connection.pings() < 3 {
+                let wait = tokio::time::timeout(Duration::from_millis(50), connection.next());
+                assert!(wait.await.is_err(), "nothing is sent but pings");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_refused_namespace_is_an_error_with_its_reason() {
+    let server = server();
+    server.runtime.block_on(async {
+        let closed = format!("{}/closed", url(&server));
+        let error = Client::builder(&closed).connect().await.unwrap_err();
+        let ClientError::Namespace { message, data } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(message, "not you");
+        assert!(
+            data.as_deref().unwrap().contains("\"retry\":false"),
+            "{data:?}"
+        );
+        let client = Client::builder(&closed).auth(json!({"token": "right"}));
+        assert!(client.connect().await.is_ok());
+        let error = Client::builder(format!("{}/none", url(&server))).connect();
+        let error = error.await.unwrap_err().to_string();
+        assert_eq!(error, "the server refuses the namespace: Invalid namespace");
+    });
+}
+
+#[test]
+fn the_end_of_a_connection_ends_its_client() {
+    let server = server();
+    server.runtime.block_on(async {
+        for transports in ALL {
+            let client = Client::builder(url(&server)).transports(transports);
+            let client = client.connect().await.unwrap();
+            client.emit("bye", ()).await.unwrap();
+            assert!(client.next().await.is_none());
+            let error = client.emit_with_ack::<Value>("echo", 1).await.unwrap_err();
+            assert!(matches!(error, ClientError::Disconnected), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn more_than_may_wait_is_refused() {
+    let server = server();
+    server.runtime.block_on(async {
+        let mut options = Options::new(url(&server));
+        options.max_queued = 1000;
+        let mut connection = Connection::open(&options).await.unwrap();
+        let error = connection.emit("echo", &"x".repeat(1000)).unwrap_err();
+        assert!(matches!(error, ClientError::Full), "{error:?}");
+    });
+}
+
+/// Listens and answers every connection with these bytes.
+fn other_server(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer);
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn what_is_no_socketio_server_is_told_in_one_line() {
+    let cases: [(&[u8], &str); 6] = [
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope",
+            "status 404",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", ""),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ""),
+        (b"", "without an answer"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", ""),
+        (b"\x00\x01\x02\xff", ""),
+    ];
+    for transports in [Transports::WebSocket, Transports::Polling] {
+        for (answer, said) in cases {
+            let client = Client::builder(other_server(answer)).transports(transports);
+            let error = client.connect().await.unwrap_err();
+            assert!(
+                matches!(error, ClientError::NotSocketIo(_)),
+                "{transports:?} {error:?}"
+            );
+            let line = error.to_string();
+            assert!(
+                line.contains(said) && !line.contains(char::is_control),
+                "{line:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_engine_io_has_its_words() {
+    let url = other_server(
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 39\r\n\r\n{\"code\":4,\"message\":\"Forbidden, sorry\"}",
+    );
+    for transports in [Transports::WebSocket, Transports::Polling] {
+        let error = Client::builder(&url).transports(transports).connect().await;
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Refused { status: 403, .. }),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_and_nobody_answering_are_told_apart() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = Client::builder(format!("http://{address}"));
+    let silent = silent.connect_timeout(Duration::from_millis(100));
+    let error = silent.connect().await.unwrap_err();
+    assert!(matches!(error, ClientError::Timeout(_)), "{error:?}");
+    drop(listener);
+    let error = Client::builder(format!("http://{address}")).connect().await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable(_)), "{error:?}");
+}
