@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::lane::{self, Commit, Commits, Outcome, Reply};
+use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
     Conversation, Insert, Membership, Message, Messages, NewConversation, NewMessage, Origin, Page,
     PageBuilder,
@@ -34,7 +35,8 @@ struct State {
     rooms: HashMap<Uuid, Room>,
     /// User and client's id of every message that has one.
     sent: HashMap<(String, String), Arc<Message>>,
-    /// Roughly what all of it takes; at most `max_bytes`.
+    logins: Logins,
+    /// Roughly what all but the logins takes; with them at most `max_bytes`.
     bytes: u64,
     max_bytes: u64,
     /// None after closing.
@@ -67,6 +69,7 @@ impl Memory {
         let state = State {
             rooms: HashMap::new(),
             sent: HashMap::new(),
+            logins: Logins::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
             commits: Some(sender),
@@ -117,6 +120,34 @@ impl Memory {
         let conversation = self.record(state.insert_conversation(conversation))?;
         reply.send(Ok(conversation));
         Ok(())
+    }
+
+    pub(super) fn submit_logins(
+        &self,
+        change: LoginChange,
+        reply: Reply<LoginOutcome>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        let taken = state.bytes.saturating_add(state.logins.bytes());
+        let room = state.max_bytes.saturating_sub(taken);
+        let outcome = self.record(state.logins.apply(change, room))?;
+        reply.send(Ok(outcome));
+        Ok(())
+    }
+
+    pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        Ok(self.0.state.lock().logins.login(id_hash))
+    }
+
+    pub(super) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        Ok(self.0.state.lock().logins.of_user(user))
+    }
+
+    pub(super) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        Ok(self.0.state.lock().logins.revocations())
     }
 
     pub(super) async fn membership(
@@ -199,7 +230,8 @@ impl State {
                 Outcome::Conflict
             });
         }
-        self.bytes = add(self.bytes, size_of_message(&new), self.max_bytes)?;
+        let max = self.max_bytes.saturating_sub(self.logins.bytes());
+        self.bytes = add(self.bytes, size_of_message(&new), max)?;
         let message = Arc::new(new.stored(room.last_seq() + 1, Time::now()));
         room.messages.push(Arc::clone(&message));
         if let Some(key) = key {
@@ -224,7 +256,8 @@ impl State {
             .iter()
             .map(|member| 2 * member.len() + ENTRY_BYTES)
             .sum::<usize>();
-        self.bytes = add(self.bytes, bytes + ENTRY_BYTES, self.max_bytes)?;
+        let max = self.max_bytes.saturating_sub(self.logins.bytes());
+        self.bytes = add(self.bytes, bytes + ENTRY_BYTES, max)?;
         let now = Time::now();
         let conversation = Conversation {
             id: new.id,

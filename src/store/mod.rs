@@ -10,6 +10,7 @@
 
 mod error;
 mod lane;
+mod logins;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod migrate;
@@ -23,8 +24,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use self::logins::{LoginChange, LoginOutcome};
+
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
+pub use logins::{Login, Revocation};
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page,
@@ -164,6 +168,105 @@ impl Store {
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
         each!(self, backend => backend.messages(conversation, user, page, limit).await)
+    }
+
+    /// Stores a login session; one of the same hash is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_login(&self, login: Login) -> Result<(), StoreError> {
+        self.change_logins(LoginChange::Insert(login)).await?;
+        Ok(())
+    }
+
+    /// A login session, whether it has ended or not.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        each!(self, backend => backend.login(id_hash).await)
+    }
+
+    /// The login sessions of a user, the oldest first, at most a hundred.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        each!(self, backend => backend.logins_of(user).await)
+    }
+
+    /// Moves the end of a login session. `false`: there is none any more.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn touch_login(&self, id_hash: &str, expires_at: Time) -> Result<bool, StoreError> {
+        let id_hash = id_hash.to_owned();
+        let touch = LoginChange::Touch {
+            id_hash,
+            expires_at,
+        };
+        Ok(self.change_logins(touch).await?.changed > 0)
+    }
+
+    /// Takes a login session away and returns it.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        let id_hash = id_hash.to_owned();
+        let outcome = self.change_logins(LoginChange::Delete { id_hash }).await?;
+        Ok(outcome.deleted)
+    }
+
+    /// Stores a revocation; one of the same is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
+        self.change_logins(LoginChange::Revoke(revocation)).await?;
+        Ok(())
+    }
+
+    /// Takes a revocation back. `false`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_revocation(&self, kind: &str, value: &str) -> Result<bool, StoreError> {
+        let (kind, value) = (kind.to_owned(), value.to_owned());
+        let restored = self.change_logins(LoginChange::Restore { kind, value });
+        Ok(restored.await?.changed > 0)
+    }
+
+    /// All revocations, those that have ended included.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        each!(self, backend => backend.revocations().await)
+    }
+
+    /// Forgets login sessions and revocations that have ended; says how many.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn sweep_logins(&self, now: Time) -> Result<usize, StoreError> {
+        let outcome = self.change_logins(LoginChange::Sweep { now }).await?;
+        Ok(outcome.changed)
+    }
+
+    async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {
+        let (reply, answer) = lane::request();
+        each!(self, backend => backend.submit_logins(change, reply)?);
+        answer.wait().await
     }
 
     /// Whether the last change could be stored.

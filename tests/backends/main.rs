@@ -7,6 +7,7 @@
 )]
 
 mod harness;
+mod logins;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;

@@ -2,6 +2,7 @@
 //!
 //! The database is in WAL mode, so readers and the writer do not wait for each other.
 
+mod logins;
 mod reader;
 mod sql;
 mod writer;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use self::reader::Readers;
 use self::writer::{Write, Writer};
 use super::lane::{self, Commits, Reply};
+use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{
     Conversation, Insert, Membership, Messages, NewConversation, NewMessage, Origin, Page,
 };
@@ -101,6 +103,34 @@ impl Sqlite {
             conversation,
             reply,
         })
+    }
+
+    pub(super) fn submit_logins(
+        &self,
+        change: LoginChange,
+        reply: Reply<LoginOutcome>,
+    ) -> Result<(), StoreError> {
+        self.submit(Write::Logins { change, reply })
+    }
+
+    pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        let id_hash = id_hash.to_owned();
+        let readers = &self.0.readers;
+        readers
+            .read(move |connection| logins::login(connection, &id_hash))
+            .await
+    }
+
+    pub(super) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        let user = user.to_owned();
+        let readers = &self.0.readers;
+        readers
+            .read(move |connection| logins::of_user(connection, &user))
+            .await
+    }
+
+    pub(super) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        self.0.readers.read(logins::revocations).await
     }
 
     fn submit(&self, write: Write) -> Result<(), StoreError> {

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::sql;
+use super::{logins, sql};
 use crate::metrics::{Counter, Metrics};
 use crate::store::lane::{Commit, Outcome, Reply};
+use crate::store::logins::{LoginChange, LoginOutcome};
 use crate::store::rows::{Conversation, Insert, NewConversation, NewMessage, Origin};
 use crate::store::{StoreError, Time};
 
@@ -24,6 +25,10 @@ pub(super) enum Write {
         conversation: NewConversation,
         reply: Reply<Conversation>,
     },
+    Logins {
+        change: LoginChange,
+        reply: Reply<LoginOutcome>,
+    },
     /// Store what waits, take nothing more, answer when the database is closed.
     Close { reply: Reply<()> },
 }
@@ -32,6 +37,7 @@ pub(super) enum Write {
 enum Change {
     Message(Outcome),
     Conversation(Conversation),
+    Logins(LoginOutcome),
     None,
 }
 
@@ -122,6 +128,9 @@ impl Writer {
                     Write::Conversation { conversation, .. } => Change::Conversation(
                         sql::insert_conversation(&transaction, conversation, now)?,
                     ),
+                    Write::Logins { change, .. } => {
+                        Change::Logins(logins::apply(&transaction, change)?)
+                    }
                     Write::Close { .. } => Change::None,
                 })
             })
@@ -146,6 +155,10 @@ impl Writer {
             }
             (Write::Conversation { reply, .. }, Change::Conversation(conversation)) => {
                 reply.send(Ok(conversation));
+                None
+            }
+            (Write::Logins { reply, .. }, Change::Logins(outcome)) => {
+                reply.send(Ok(outcome));
                 None
             }
             (write, _) => refuse(write),
@@ -187,6 +200,7 @@ fn refuse(write: Write) -> Option<Reply<()>> {
     match write {
         Write::Message { reply, .. } => reply.send(Err(StoreError::Failed)),
         Write::Conversation { reply, .. } => reply.send(Err(StoreError::Failed)),
+        Write::Logins { reply, .. } => reply.send(Err(StoreError::Failed)),
         Write::Close { reply } => return Some(reply),
     }
     None

@@ -1,0 +1,108 @@
+//! The SQL of login sessions and revocations, as functions of a connection.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::store::Time;
+use crate::store::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
+
+/// Applies a change.
+pub(super) fn apply(
+    connection: &Connection,
+    change: &LoginChange,
+) -> rusqlite::Result<LoginOutcome> {
+    let mut outcome = LoginOutcome::default();
+    outcome.changed = match change {
+        LoginChange::Insert(login) => connection
+            .prepare_cached(
+                "INSERT INTO sessions (id_hash, user_id, roles, data, ttl_s, created_at, expires_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (id_hash) DO UPDATE SET user_id = ?2, roles = ?3, data = ?4,
+                     ttl_s = ?5, created_at = ?6, expires_at = ?7",
+            )?
+            .execute(params![
+                login.id_hash,
+                login.user_id,
+                serde_json::to_string(&login.roles).unwrap_or_default(),
+                login.data,
+                i64::try_from(login.ttl_s).unwrap_or(i64::MAX),
+                login.created_at,
+                login.expires_at,
+            ])?,
+        LoginChange::Touch {
+            id_hash,
+            expires_at,
+        } => connection
+            .prepare_cached("UPDATE sessions SET expires_at = ?2 WHERE id_hash = ?1")?
+            .execute(params![id_hash, expires_at])?,
+        LoginChange::Delete { id_hash } => {
+            outcome.deleted = login(connection, id_hash)?;
+            connection
+                .prepare_cached("DELETE FROM sessions WHERE id_hash = ?1")?
+                .execute([id_hash])?
+        }
+        LoginChange::Revoke(new) => connection
+            .prepare_cached(
+                "INSERT INTO revocations (kind, value, until, created_at)
+                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT (kind, value) DO UPDATE SET until = ?3",
+            )?
+            .execute(params![new.kind, new.value, new.until, Time::now()])?,
+        LoginChange::Restore { kind, value } => connection
+            .prepare_cached("DELETE FROM revocations WHERE kind = ?1 AND value = ?2")?
+            .execute([kind, value])?,
+        LoginChange::Sweep { now } => {
+            let logins = connection
+                .prepare_cached("DELETE FROM sessions WHERE expires_at <= ?1")?
+                .execute([now])?;
+            let revocations = connection
+                .prepare_cached("DELETE FROM revocations WHERE until <= ?1")?
+                .execute([now])?;
+            logins + revocations
+        }
+    };
+    Ok(outcome)
+}
+
+/// A login session by the hash of its id.
+pub(super) fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<Option<Login>> {
+    connection
+        .prepare_cached("SELECT * FROM sessions WHERE id_hash = ?1")?
+        .query_row([id_hash], row)
+        .optional()
+}
+
+/// The login sessions of a user, the oldest first.
+pub(super) fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<Vec<Login>> {
+    connection
+        .prepare_cached("SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2")?
+        .query_map(params![user, MAX_OF_USER as i64], row)?
+        .collect()
+}
+
+/// All revocations.
+pub(super) fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
+    connection
+        .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")?
+        .query_map([], |row| {
+            Ok(Revocation {
+                kind: row.get("kind")?,
+                value: row.get("value")?,
+                until: row.get("until")?,
+            })
+        })?
+        .collect()
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Login> {
+    let roles: String = row.get("roles")?;
+    let broken = |error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error));
+    Ok(Login {
+        id_hash: row.get("id_hash")?,
+        user_id: row.get("user_id")?,
+        roles: serde_json::from_str(&roles).map_err(broken)?,
+        data: row.get("data")?,
+        ttl_s: u64::try_from(row.get::<_, i64>("ttl_s")?).unwrap_or(0),
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+    })
+}
