@@ -10,7 +10,9 @@ mod engine;
 #[cfg(feature = "server")]
 mod gateway;
 pub mod http;
+pub mod limit;
 pub mod metrics;
+pub mod network;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use crate::{
     Config, Io, Server,
@@ -10,9 +13,10 @@ use crate::{
         JwtAuthenticator, Keys, KeysError, Revocations,
         authenticator::{Authenticator, UseSession},
     },
-    config::{Cors, Profile, Settings},
+    config::{self, Cors, Profile, Settings},
     gateway,
     http::{self, Readiness, api::Turned},
+    limit::{Proxies, Users},
     metrics::Metrics,
     service::Chat,
     store::{NewConversation, OpenError, Store, StoreError},
@@ -46,15 +50,21 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let profile = settings.profile();
 
-    let io = Io::builder().config(engine_config(settings));
+    let io = Io::builder()
+        .config(engine_config(settings))
+        .guard(&settings.limits, proxies(settings));
     let metrics = Arc::clone(io.handle().metrics_arc());
     let (store, commits) =
         Store::open(&settings.store, Arc::clone(&metrics)).map_err(RunError::Open)?;
-    let chat = Chat::new(store.clone(), &settings.chat, &settings.presence);
+    let chat = Chat::new(store.clone(), &chat_settings(settings), &settings.presence);
+    let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
     let mut io = io.state(chat.clone());
     let authenticator = authenticator(settings, &metrics)?;
+    io.shared_state(Arc::clone(&users));
     gateway::register(&mut io, authenticator.clone());
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
+    let mut background = JoinSet::new();
+    background.spawn(users.sweep());
     let gate = tokio::spawn(chat.run(io.clone(), commits));
     if profile == Profile::Development {
         store
@@ -105,6 +115,18 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let io = Io::builder().config(engine_config(settings)).build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
+}
+
+fn chat_settings(settings: &Settings) -> config::Chat {
+    config::Chat {
+        content_chars: settings.limits.content_chars(settings.chat.content_chars),
+        ..settings.chat.clone()
+    }
+}
+
+fn proxies(settings: &Settings) -> Proxies {
+    Proxies::new(settings.server.trusted_proxies.clone())
+        .with_proxy_protocol(settings.server.proxy_protocol)
 }
 
 fn engine_config(settings: &Settings) -> Config {

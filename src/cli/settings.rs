@@ -65,8 +65,8 @@ const ALIASES: [(&str, &str); 4] = [
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
 const PREFIX: &str = "ROOMCAST_";
-const SECTIONS: [&str; 7] = [
-    "auth", "chat", "engine", "log", "presence", "server", "store",
+const SECTIONS: [&str; 8] = [
+    "auth", "chat", "engine", "limits", "log", "presence", "server", "store",
 ];
 /// Variables with the prefix that are no keys.
 const OTHERS: [&str; 1] = ["ROOMCAST_CONFIG"];
@@ -131,6 +131,13 @@ impl Layers {
             "engine.cookie.secure",
             "engine.cookie.partitioned",
             "store.max_bytes",
+            "limits.connects",
+            "limits.connections_per_address",
+            "limits.connections_per_user",
+            "limits.messages_per_minute",
+            "limits.typing_per_second",
+            "limits.changes_per_minute",
+            "limits.requests_per_second",
         ] {
             known.push((key.to_owned(), None));
         }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod http;
+mod limits;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::http::{Cookie, Cors, HttpCompression, SameSite};
 pub use auth::{Auth, Jwt, Role, Secret};
+pub use limits::{Limits, Preset};
+
+use crate::network::Network;
 
 /// Options of an [`Io`](crate::Io): Engine.IO and Socket.IO in one flat struct.
 ///
@@ -131,6 +135,17 @@ pub struct Config {
     pub max_listeners_per_socket: usize,
     /// WebSocket frames one message may be split into. Default 16,384.
     pub max_fragments: u32,
+    /// Packets a connection may send in a second, twice as many at once; WebSocket pings, pongs and
+    /// what is invalid count. Over it reading is delayed. 0 for no limit. Default 0 (the binary:
+    /// 1,000).
+    pub packets_per_second: u32,
+    /// Bytes a connection may send in a second, twice as many at once. Over it reading is delayed. 0
+    /// for no limit. Default 0 (the binary: 1 MiB).
+    pub bytes_per_second: u32,
+    /// How long a connection may have more to say than these two allow before it is closed. Default
+    /// 10 s.
+    #[serde(with = "humantime_serde")]
+    pub throttle_timeout: Duration,
 }
 
 impl Default for Config {
@@ -171,6 +186,9 @@ impl Default for Config {
             cleanup_empty_child_namespaces: true,
             max_listeners_per_socket: 256,
             max_fragments: 16_384,
+            packets_per_second: 0,
+            bytes_per_second: 0,
+            throttle_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -186,6 +204,8 @@ pub struct Settings {
     pub engine: Config,
     /// Who may come in.
     pub auth: Auth,
+    /// Who may connect, how often, and how fast users may act.
+    pub limits: Limits,
     /// Limits of the chat.
     pub chat: Chat,
     /// Presence of users in conversations.
@@ -202,9 +222,12 @@ impl Default for Settings {
             server: Server::default(),
             engine: Config {
                 ping_timeout: Duration::from_secs(60),
+                packets_per_second: 1000,
+                bytes_per_second: 1 << 20,
                 ..Config::default()
             },
             auth: Auth::default(),
+            limits: Limits::default(),
             chat: Chat::default(),
             presence: Presence::default(),
             store: Store::default(),
@@ -246,6 +269,7 @@ impl Settings {
             return Err(fault);
         }
         self.auth.check()?;
+        self.limits.check()?;
         if !self.server.listen.ip().is_loopback() {
             if self.profile() == Profile::Development {
                 return Err(NOT_LOOPBACK);
@@ -266,6 +290,8 @@ impl Settings {
         if settings.auth.jwt.secret.is_some() {
             settings.auth.jwt.secret = Some(Secret::hidden());
         }
+        settings.limits = self.limits.in_force();
+        settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);
         settings
     }
 
@@ -296,6 +322,12 @@ pub struct Server {
     /// Origins that browsers may come from besides the server's own; others are refused. Default
     /// `http://localhost:5173`. Alias `ALLOWED_ORIGINS`. It replaces `engine.cors`.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word on who the client is counts, as addresses or networks: what they say in
+    /// `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto`. Default none.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether connections of trusted proxies begin with a header of the PROXY protocol, version 1
+    /// or 2. Default `false`.
+    pub proxy_protocol: bool,
     /// How long a stop may take before connections are cut. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
@@ -307,6 +339,8 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             profile: None,
             allowed_origins: vec!["http://localhost:5173".into()],
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             grace: Duration::from_secs(10),
         }
     }

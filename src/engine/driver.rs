@@ -29,7 +29,10 @@ use super::{
     stream::Stream,
     wire::{Flow, Outcome, Wire},
 };
-use crate::metrics::Counter;
+use crate::{
+    limit::{Permit, Rates, Throttle, Violation},
+    metrics::Counter,
+};
 
 /// The task of a session.
 pub(super) struct Driver<A: Application> {
@@ -48,6 +51,10 @@ pub(super) struct Driver<A: Application> {
     /// Polling requests that have come in and not been looked at.
     pub(super) polls: VecDeque<Parked>,
     pub(super) ending: Option<Box<Ending>>,
+    /// How fast the client may send, if that is limited.
+    pub(super) throttle: Option<Box<Throttle>>,
+    /// The leave to be here, given back when this driver is dropped.
+    permit: Option<Box<Permit>>,
 }
 
 impl<A: Application> Driver<A> {
@@ -57,8 +64,16 @@ impl<A: Application> Driver<A> {
         session: Session,
         connection: A::Connection,
         wire: Option<Wire>,
+        permit: Option<Box<Permit>>,
     ) -> Self {
+        let rates = Rates {
+            packets: engine.config.packets_per_second,
+            bytes: engine.config.bytes_per_second,
+            patience: engine.config.throttle_timeout,
+        };
         Self {
+            throttle: Throttle::new(rates, now()),
+            permit,
             engine,
             outbox,
             session,
@@ -82,10 +97,15 @@ impl<A: Application> Driver<A> {
 
     fn turn(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<()> {
         let now = now();
+        if let Some(throttle) = &mut self.throttle {
+            throttle.handle_timeout(now);
+        }
         if self.ending.is_none() {
             self.live(cx, now);
         }
         if let Some(mut ending) = self.ending.take() {
+            // What is still read is not handled, and the end has a deadline of its own.
+            self.throttle = None;
             if ending.poll(self, cx, now).is_ready() {
                 return Poll::Ready(());
             }
@@ -157,7 +177,12 @@ impl<A: Application> Driver<A> {
         let outcome = if self.ending.is_some() {
             Outcome::Pending
         } else {
-            wire.read(cx, now, |wire, event| self.on_event(wire, event, now))
+            let mut throttle = self.throttle.take();
+            let outcome = wire.read(cx, now, throttle.as_deref_mut(), |wire, event| {
+                self.on_event(wire, event, now)
+            });
+            self.throttle = throttle;
+            outcome
         };
         self.wire = Some(wire);
         if self.ending.is_some() {
@@ -166,6 +191,7 @@ impl<A: Application> Driver<A> {
         match outcome {
             Outcome::Pending => {}
             Outcome::Yield => cx.waker().wake_by_ref(),
+            Outcome::Delayed => self.delayed(now),
             Outcome::Gone => self.end(CloseReason::TransportClose, End::Gone),
             Outcome::Broken(error) => {
                 self.engine.metrics.count(Counter::FrameErrors);
@@ -174,6 +200,30 @@ impl<A: Application> Driver<A> {
                 self.end_because("invalid frame", CloseReason::TransportError, end);
             }
         }
+    }
+
+    /// The client has sent more than it may for now.
+    pub(super) fn delayed(&mut self, now: Instant) {
+        self.engine.metrics.count(Counter::ReadsDelayed);
+        let is_exhausted = |throttle: &Throttle| throttle.is_exhausted(now);
+        if !self.throttle.as_deref().is_some_and(is_exhausted) {
+            return;
+        }
+        match &self.permit {
+            Some(permit) => permit.violation(Violation::Flood),
+            None => self.engine.metrics.count(Counter::ViolationsFlood),
+        }
+        tracing::info!(session = ?self.outbox.sid(), "closed: it sends too fast");
+        let end = match self.session.transport() {
+            Transport::WebSocket => End::Flush(CloseCode::POLICY_VIOLATION),
+            Transport::Polling => End::Gone,
+        };
+        self.end(CloseReason::TransportError, end);
+    }
+
+    /// Whether reading must wait.
+    pub(super) fn is_delayed(&self) -> bool {
+        self.throttle.as_deref().is_some_and(Throttle::is_delayed)
     }
 
     fn on_event(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Flow {
@@ -356,6 +406,7 @@ impl<A: Application> Driver<A> {
             None => [
                 self.session.poll_timeout(),
                 self.wire.as_ref().and_then(Wire::poll_timeout),
+                self.throttle.as_deref().and_then(Throttle::poll_timeout),
                 application(),
             ]
             .into_iter()
@@ -381,7 +432,7 @@ impl<A: Application> Driver<A> {
                 && (queue.closed().is_some()
                     || (self.poll.is_some() && !queue.is_empty())
                     || (!self.polls.is_empty() && !queue.is_attaching())
-                    || !self.posts.is_empty()
+                    || (!self.posts.is_empty() && !self.is_delayed())
                     || queue.is_drain_due()
                     || (self.wire.is_some() && queue.needs_driver())));
         if let Sink::Poll { parked } = &mut queue.sink {

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::SystemTime};
 
 use http::{HeaderMap, Uri, header};
 
+use parking_lot::Mutex;
+
 use super::accepted::Peer;
+use crate::limit::Permit;
 
 /// What is remembered of the first request of a session, as `socket.handshake` of the
 /// official server.
@@ -20,6 +23,8 @@ pub struct Handshake {
     address: SocketAddr,
     time: SystemTime,
     secure: bool,
+    /// The leave to open the session, until the session takes it.
+    permit: Mutex<Option<Box<Permit>>>,
 }
 
 /// Headers that say nothing beyond this one request.
@@ -55,7 +60,20 @@ impl Handshake {
             address: peer.address,
             time: SystemTime::now(),
             secure: peer.secure,
+            permit: Mutex::default(),
         }
+    }
+
+    /// The same with the leave to open a session.
+    pub(super) fn with_permit(self, permit: Permit) -> Self {
+        Self {
+            permit: Mutex::new(Some(Box::new(permit))),
+            ..self
+        }
+    }
+
+    pub(super) fn take_permit(&self) -> Option<Box<Permit>> {
+        self.permit.lock().take()
     }
 
     /// The headers kept, names in lower case, in the order they came.

@@ -22,7 +22,7 @@ use super::{
     reply::{self, Reply},
     request::{self, Ask},
 };
-use crate::metrics::Counter;
+use crate::{limit::Permit, metrics::Counter};
 
 /// What becomes of the connection after a `101`.
 #[derive(Debug)]
@@ -61,6 +61,7 @@ impl<A: Application> Engine<A> {
         peer: Peer,
         handoff: &HandoffCell,
     ) -> Reply {
+        let peer = self.identify(peer, request.headers());
         let (parts, body) = request.into_parts();
         let verdict = match &self.config.cors {
             None => Verdict::Silent,
@@ -122,6 +123,11 @@ impl<A: Application> Engine<A> {
         view: Option<&EngineRequest>,
         handoff: &HandoffCell,
     ) -> Result<Reply, RequestError> {
+        if let Some(guard) = &self.guard {
+            guard
+                .check(peer.address.ip())
+                .map_err(RequestError::Refused)?;
+        }
         let ask = request::parse(&parts, &self.config);
         if ask == Err(RequestError::UnsupportedVersion) {
             // The official server asks first.
@@ -131,19 +137,21 @@ impl<A: Application> Engine<A> {
         let is_initial = matches!(ask, Ask::Open | Ask::OpenWebSocket { .. });
         let mut reply = match ask {
             Ask::Open => {
+                let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
                 self.open_polling(
                     Opening {
-                        handshake: self.handshake(&parts, peer),
+                        handshake: self.handshake(&parts, peer, permit),
                         sid,
                     },
                     &parts,
                 )
             }
             Ask::OpenWebSocket { accept } => {
+                let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
                 *handoff.lock() = Some(Handoff::Open(Opening {
-                    handshake: self.handshake(&parts, peer),
+                    handshake: self.handshake(&parts, peer, permit),
                     sid,
                 }));
                 reply::switching_protocols(&accept)
@@ -241,13 +249,26 @@ impl<A: Application> Engine<A> {
         }
     }
 
-    fn handshake(&self, parts: &Parts, peer: Peer) -> Arc<Handshake> {
-        Arc::new(Handshake::new(
+    /// The leave of a client to open a session; none is needed where nothing is limited.
+    fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
+        let Some(guard) = &self.guard else {
+            return Ok(None);
+        };
+        let permit = guard.admit(peer.address.ip());
+        permit.map(Some).map_err(RequestError::Refused)
+    }
+
+    fn handshake(&self, parts: &Parts, peer: Peer, permit: Option<Permit>) -> Arc<Handshake> {
+        let handshake = Handshake::new(
             &parts.headers,
             super::hooks::original_uri(parts),
             peer,
             self.config.handshake_header_bytes,
-        ))
+        );
+        Arc::new(match permit {
+            Some(permit) => handshake.with_permit(permit),
+            None => handshake,
+        })
     }
 
     /// A polling session and the answer that tells the client of it.

@@ -15,7 +15,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 use tower::ServiceExt as _;
 
 use super::{
@@ -23,10 +26,13 @@ use super::{
     accepted::{Accepted, Peer},
     driver::goodbye,
     http::{Handoff, HandoffCell},
-    reply,
+    proxied, reply,
     stream::Stream,
 };
-use crate::metrics::{Counter, Gauge, Metrics};
+use crate::{
+    limit::Client,
+    metrics::{Counter, Gauge, Metrics},
+};
 use roomcast_protocol::websocket::CloseCode;
 
 /// Bytes that the headers of a request may have.
@@ -62,12 +68,12 @@ pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: T
             Ok((stream, address)) => {
                 // A frame is written whole; waiting for more would only delay it.
                 let _ = stream.set_nodelay(true);
-                let stream = Accepted::tcp(stream, server.engine.config.write_timeout);
-                let peer = Peer {
-                    address,
-                    secure: false,
-                };
-                tokio::spawn(Arc::clone(&server).connection(stream, peer));
+                let server = Arc::clone(&server);
+                if server.engine.expects_proxy_protocol(address) {
+                    tokio::spawn(server.proxied(stream, address));
+                } else {
+                    tokio::spawn(server.direct(stream, address));
+                }
             }
             Err(error) => {
                 server.engine.metrics.count(Counter::AcceptErrors);
@@ -86,6 +92,32 @@ struct Rest {
 }
 
 impl<A: Application> Endpoints<A> {
+    /// Serves a connection that a load balancer has passed on.
+    async fn proxied(self: Arc<Self>, mut stream: TcpStream, balancer: SocketAddr) {
+        let patience = self.engine.config.header_timeout;
+        match proxied::client(&mut stream, balancer, patience).await {
+            Ok(client) => self.direct(stream, client).await,
+            Err(error) => {
+                self.engine.metrics.count(Counter::ProxyHeadersRejected);
+                tracing::debug!(%balancer, %error, "connection refused");
+            }
+        }
+    }
+
+    /// Serves a connection of this client.
+    fn direct(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> impl Future<Output = ()> + Send {
+        let stream = Accepted::tcp(stream, self.engine.config.write_timeout);
+        let peer = Peer {
+            address,
+            secure: false,
+        };
+        self.connection(stream, peer)
+    }
+
     /// Serves one connection until it ends.
     pub(crate) async fn connection(self: Arc<Self>, stream: Accepted, peer: Peer) {
         let _open = self.engine.count_connection();
@@ -185,9 +217,10 @@ impl<A: Application> Endpoints<A> {
             return Ok(response.map(Either::Left));
         }
         let mut request = request.map(axum::body::Body::new);
-        request
-            .extensions_mut()
-            .insert(axum::extract::ConnectInfo(peer.address));
+        let peer = self.engine.identify(peer, request.headers());
+        let extensions = request.extensions_mut();
+        extensions.insert(axum::extract::ConnectInfo(peer.address));
+        extensions.insert(Client::new(peer.address, peer.secure));
         let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
         let answering = self.router.clone().oneshot(request);
         let config = &self.engine.config;

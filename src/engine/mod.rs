@@ -20,6 +20,7 @@ mod listener;
 mod outbox;
 mod outgoing;
 mod polling;
+mod proxied;
 mod raw;
 mod refusal;
 mod reply;
@@ -33,6 +34,7 @@ mod upgrade;
 mod wire;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -54,6 +56,7 @@ use self::{
 };
 use crate::{
     Config,
+    limit::{Client, Guard},
     metrics::{Counter, Gauge, Metrics},
 };
 
@@ -128,6 +131,7 @@ pub(crate) struct Engine<A: Application> {
     metrics: Arc<Metrics>,
     /// Sessions that may wait for hooks to admit them.
     admissions: Semaphore,
+    guard: Option<Arc<Guard>>,
     sessions: Sessions,
     flushers: OnceLock<Box<[Arc<Flusher>]>>,
     next_flusher: AtomicUsize,
@@ -143,6 +147,7 @@ impl<A: Application> Engine<A> {
         config: Arc<Config>,
         hooks: Arc<Hooks>,
         metrics: Arc<Metrics>,
+        guard: Option<Arc<Guard>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             application,
@@ -150,6 +155,7 @@ impl<A: Application> Engine<A> {
             config,
             hooks,
             metrics,
+            guard,
             sessions: Sessions::new(),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),
@@ -185,6 +191,30 @@ impl<A: Application> Engine<A> {
         for outbox in self.sessions.all() {
             outbox.abort(CloseReason::ServerShutdown);
         }
+    }
+
+    /// Who sent a request that came over the connection of `peer`.
+    pub(crate) fn identify(&self, peer: Peer, headers: &::http::HeaderMap) -> Peer {
+        match &self.guard {
+            Some(guard) => {
+                let client = guard.client(Client::new(peer.address, peer.secure), headers);
+                Peer {
+                    address: client.address,
+                    secure: client.is_secure,
+                }
+            }
+            None => peer,
+        }
+    }
+
+    /// Whether a connection from this address begins with a header of the PROXY protocol.
+    fn expects_proxy_protocol(&self, peer: SocketAddr) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| guard.expects_proxy_protocol(peer.ip()))
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Arc<Guard>> {
+        self.guard.as_ref()
     }
 
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
@@ -224,8 +254,9 @@ impl<A: Application> Engine<A> {
             // Whoever stops may have told all sessions before this one was there.
             outbox.close(CloseReason::ServerShutdown);
         }
+        let permit = handshake.take_permit();
         let connection = self.application.open(outbox.clone(), handshake, now);
-        Driver::new(Arc::clone(self), outbox, session, connection, wire)
+        Driver::new(Arc::clone(self), outbox, session, connection, wire, permit)
     }
 
     fn open_packet(&self, sid: Sid, transport: Transport) -> Open {

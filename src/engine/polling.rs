@@ -82,10 +82,15 @@ impl<A: Application> Driver<A> {
                     self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
                 }
             }
-            Control::Post { body, answer } => self.posts.push_back(Post {
-                packets: engine::payload::decode(body),
-                answer,
-            }),
+            Control::Post { body, answer } => {
+                if let Some(throttle) = &mut self.throttle {
+                    throttle.charge_bytes(body.len(), now);
+                }
+                self.posts.push_back(Post {
+                    packets: engine::payload::decode(body),
+                    answer,
+                });
+            }
             Control::Attach { stream, unread } => {
                 if self.ending.is_none() && self.session.handle_attach(now) {
                     let wire = Wire::new(stream, unread, &self.engine.config, now);
@@ -142,16 +147,27 @@ impl<A: Application> Driver<A> {
             };
             let Some(verdict) = verdict else {
                 self.posts.push_front(post);
-                cx.waker().wake_by_ref();
+                if !self.is_delayed() {
+                    cx.waker().wake_by_ref();
+                    return;
+                }
+                self.delayed(now);
+                if self.ending.is_some() {
+                    continue;
+                }
                 return;
             };
+            if let Some(throttle) = &mut self.throttle {
+                throttle.drained(now);
+            }
             self.outbox.lock().end_post();
             // A client that has gone meanwhile is noticed by its poll.
             let _ = post.answer.send(verdict);
         }
     }
 
-    /// `None`: there is more, but others should have their turn first.
+    /// `None`: there is more, but others should have their turn first, or the client has sent as
+    /// much as it may for now.
     fn read_post(
         &mut self,
         packets: &mut engine::payload::Packets,
@@ -159,6 +175,12 @@ impl<A: Application> Driver<A> {
         now: Instant,
     ) -> Option<PostAnswer> {
         while *left > 0 {
+            if let Some(throttle) = &mut self.throttle {
+                if throttle.delay(now).is_some() {
+                    return None;
+                }
+                throttle.charge_packet(now);
+            }
             match packets.next() {
                 None => return Some(PostAnswer::Accepted),
                 Some(Ok(packet)) => self.on_packet(packet, now),

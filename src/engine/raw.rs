@@ -40,6 +40,7 @@ impl RawEngine {
             Arc::new(config),
             Arc::default(),
             Arc::new(Metrics::new()),
+            None,
         ))
     }
 }

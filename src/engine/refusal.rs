@@ -7,7 +7,10 @@ use roomcast_protocol::engine::Transport;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::hooks::EngineRequest;
-use crate::metrics::Counter;
+use crate::{
+    limit::{Reason, Refused},
+    metrics::Counter,
+};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(super) enum RequestError {
     Denied(Box<str>),
     /// Too many sessions wait to be allowed.
     Busy,
+    /// The guard says no.
+    Refused(Refused),
     /// `EIO` is not 4.
     UnsupportedVersion,
     /// The WebSocket handshake is malformed (RFC 6455, 4.2.1).
@@ -61,8 +66,23 @@ impl RequestError {
             Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
             Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Refused(refused) => match refused.reason {
+                Reason::Blocked => (4, "Forbidden", StatusCode::FORBIDDEN),
+                Reason::Full => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
+                Reason::Rate | Reason::Address => {
+                    (4, "Too many connections", StatusCode::TOO_MANY_REQUESTS)
+                }
+            },
             Self::UnsupportedVersion => (5, "Unsupported protocol version", bad),
         }
+    }
+
+    /// Seconds after which trying again may make sense.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        let Self::Refused(refused) = self else {
+            return None;
+        };
+        Some(refused.retry_after.as_secs_f64().ceil() as u64)
     }
 
     pub(super) fn counter(&self) -> Counter {
@@ -77,6 +97,7 @@ impl RequestError {
             | Self::IdGeneration(_) => Counter::RejectedRequest,
             Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
             Self::Busy => Counter::RejectedBusy,
+            Self::Refused(_) => Counter::RejectedLimited,
             Self::UnsupportedVersion => Counter::RejectedVersion,
             Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
         }
@@ -85,7 +106,7 @@ impl RequestError {
     /// What a hook is told of a request.
     pub(super) fn tell(&self, request: EngineRequest) -> ConnectionError {
         // What the application said is in the context.
-        let is_denied = matches!(self, Self::Denied(_) | Self::Busy);
+        let is_denied = matches!(self, Self::Denied(_) | Self::Busy | Self::Refused(_));
         let official = if is_denied {
             &Self::ForeignOrigin
         } else {
@@ -132,6 +153,9 @@ impl RequestError {
             },
             Self::Busy => ErrorContext::Forbidden {
                 message: "Too many requests".to_owned(),
+            },
+            Self::Refused(refused) => ErrorContext::Forbidden {
+                message: refused.reason.name().to_owned(),
             },
             Self::UnsupportedVersion => ErrorContext::UnsupportedProtocolVersion {
                 protocol: query("EIO"),

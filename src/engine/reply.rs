@@ -117,6 +117,9 @@ pub(super) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
             HeaderValue::from_static("13"),
         );
     }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
     let (kind, body) = if is_upgrade {
         ("text/html", message.to_owned())
     } else {

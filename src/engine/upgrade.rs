@@ -24,13 +24,15 @@ impl<A: Application> Driver<A> {
             return;
         };
         let mut action = Action::None;
-        let outcome = candidate.read(cx, now, |wire, event| {
+        let mut throttle = self.throttle.take();
+        let outcome = candidate.read(cx, now, throttle.as_deref_mut(), |wire, event| {
             action = self.on_candidate(wire, event, now);
             match action {
                 Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
                 Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
             }
         });
+        self.throttle = throttle;
         let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
             || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
         if dropped || self.ending.is_some() {
@@ -39,8 +41,10 @@ impl<A: Application> Driver<A> {
             self.switch(*candidate, cx);
         } else {
             self.candidate = Some(candidate);
-            if matches!(outcome, Outcome::Yield) {
-                cx.waker().wake_by_ref();
+            match outcome {
+                Outcome::Yield => cx.waker().wake_by_ref(),
+                Outcome::Delayed => self.delayed(now),
+                Outcome::Pending | Outcome::Gone | Outcome::Broken(_) => {}
             }
         }
     }

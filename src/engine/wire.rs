@@ -11,7 +11,7 @@ use bytes::Bytes;
 use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
 
 use super::stream::Stream;
-use crate::Config;
+use crate::{Config, limit::Throttle};
 
 /// Bytes read in one call.
 const READ_BUFFER: usize = 64 * 1024;
@@ -45,6 +45,8 @@ pub(super) enum Outcome {
     Pending,
     /// There is more, but others should have their turn first.
     Yield,
+    /// There may be more, but the peer has sent as much as it may for now.
+    Delayed,
     /// The peer has gone.
     Gone,
     /// The peer broke RFC 6455.
@@ -94,21 +96,33 @@ impl Wire {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
+        mut throttle: Option<&mut Throttle>,
         mut handle: impl FnMut(&mut Self, Event) -> Flow,
     ) -> Outcome {
         let mut left = MESSAGES_PER_TURN;
+        if is_delayed(&mut throttle, now) {
+            return Outcome::Delayed;
+        }
         if !self.unread.is_empty() {
             let unread = std::mem::take(&mut self.unread);
             let mut input = &unread[..];
-            let outcome = self.decode(&mut input, now, &mut left, &mut handle);
+            let outcome = self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
             self.unread = unread.slice(unread.len() - input.len()..);
             if let Some(outcome) = outcome {
                 return outcome;
             }
         }
         loop {
+            if is_delayed(&mut throttle, now) {
+                return Outcome::Delayed;
+            }
             match self.stream.poll_read_ready(cx) {
-                Poll::Pending => return Outcome::Pending,
+                Poll::Pending => {
+                    if let Some(throttle) = throttle {
+                        throttle.drained(now);
+                    }
+                    return Outcome::Pending;
+                }
                 Poll::Ready(Err(_)) => return Outcome::Gone,
                 Poll::Ready(Ok(())) => {}
             }
@@ -119,8 +133,12 @@ impl Wire {
                 Poll::Pending => Some(Outcome::Pending),
                 Poll::Ready(Ok(0)) => Some(Outcome::Gone),
                 Poll::Ready(Ok(n)) => {
+                    if let Some(throttle) = &mut throttle {
+                        throttle.charge_bytes(n, now);
+                    }
                     let mut input = buffer.get(..n).unwrap_or_default();
-                    let outcome = self.decode(&mut input, now, &mut left, &mut handle);
+                    let outcome =
+                        self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
                     self.unread = Bytes::copy_from_slice(input);
                     outcome
                 }
@@ -140,6 +158,7 @@ impl Wire {
         input: &mut &[u8],
         now: Instant,
         left: &mut usize,
+        throttle: &mut Option<&mut Throttle>,
         handle: &mut impl FnMut(&mut Self, Event) -> Flow,
     ) -> Option<Outcome> {
         loop {
@@ -152,6 +171,12 @@ impl Wire {
                     match handle(self, event) {
                         Flow::Continue => {}
                         Flow::Stop => return Some(Outcome::Pending),
+                    }
+                    if let Some(throttle) = throttle {
+                        throttle.charge_packet(now);
+                    }
+                    if is_delayed(throttle, now) {
+                        return Some(Outcome::Delayed);
                     }
                     *left -= 1;
                     if *left == 0 {
@@ -170,4 +195,10 @@ impl Wire {
             }
         }
     }
+}
+
+fn is_delayed(throttle: &mut Option<&mut Throttle>, now: Instant) -> bool {
+    throttle
+        .as_mut()
+        .is_some_and(|throttle| throttle.delay(now).is_some())
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::limits::{count_connections, take};
 use super::{done, tell};
 use crate::auth::{Principal, authenticator::Authenticator};
+use crate::limit::{Class, Users};
 use crate::service::{
     AskPresence, Chat, Join, Leave, Object, ReadHistory, SendMessage, ServiceError, SetTyping,
 };
@@ -15,7 +17,7 @@ use crate::store::{Message, Time};
 /// Registers the chat, for those whom the authenticator lets in. The builder must be given the
 /// [`Chat`] as a state.
 pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
-    io.namespace("/")
+    count_connections(io.namespace("/"))
         .authenticate(authenticator)
         .on_connect(async |event: Event, chat: State<Chat>| {
             chat.connected(&event.socket);
@@ -31,7 +33,11 @@ pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
         )
         .on(
             "message",
-            async |event: Event, Object(command): Object<SendMessage>, chat: State<Chat>| {
+            async |event: Event,
+                   Object(command): Object<SendMessage>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, Class::Messages, &event)?;
                 let message = chat
                     .send(&event.principal(), event.socket.id(), command)
                     .await?;
@@ -40,31 +46,45 @@ pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
         )
         .on_serial(
             "join_conversation",
-            async |event: Event, command: Join, chat: State<Chat>| {
+            async |event: Event, command: Join, chat: State<Chat>, users: State<Users>| {
+                take(&users, Class::Changes, &event)?;
                 chat.join(&event.socket, command).await.map(done)
             },
         )
         .on_serial(
             "leave_conversation",
-            async |event: Event, command: Leave, chat: State<Chat>| {
+            async |event: Event, command: Leave, chat: State<Chat>, users: State<Users>| {
+                take(&users, Class::Changes, &event)?;
                 chat.leave(&event.socket, command).await.map(done)
             },
         )
         .on_serial(
             "typing",
-            async |event: Event, Object(command): Object<SetTyping>, chat: State<Chat>| {
+            async |event: Event,
+                   Object(command): Object<SetTyping>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, Class::Typing, &event)?;
                 chat.set_typing(&event.socket, command).await.map(done)
             },
         )
         .on(
             "message_history",
-            async |event: Event, Object(command): Object<ReadHistory>, chat: State<Chat>| {
+            async |event: Event,
+                   Object(command): Object<ReadHistory>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, Class::Requests, &event)?;
                 chat.history(&event.principal(), command).await.map(done)
             },
         )
         .on(
             "presence",
-            async |event: Event, Object(command): Object<AskPresence>, chat: State<Chat>| {
+            async |event: Event,
+                   Object(command): Object<AskPresence>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, Class::Requests, &event)?;
                 chat.presence(&event.socket, command).await.map(done)
             },
         )

@@ -1,6 +1,9 @@
 //! Events to service calls and back: tables without state and without rules.
 
 mod chat;
+mod limits;
+
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -20,7 +23,7 @@ struct Row {
 }
 
 /// All of them but [`INTERNAL`].
-const TABLE: [Row; 6] = [
+const TABLE: [Row; 7] = [
     Row {
         code: "UNAUTHENTICATED",
         kind: "auth",
@@ -45,6 +48,11 @@ const TABLE: [Row; 6] = [
         code: "CONFLICT",
         kind: "subscription",
         status: 409,
+    },
+    Row {
+        code: "RATE_LIMITED",
+        kind: "rateLimit",
+        status: 429,
     },
     Row {
         code: "STORE_UNAVAILABLE",
@@ -79,10 +87,17 @@ impl From<ServiceError> for Refusal {
             }
             ServiceError::NotFound(_) => Self::new("NOT_FOUND", message),
             ServiceError::Conflict(_) => Self::new("CONFLICT", message),
+            ServiceError::Limited { retry_after } => Self::new("RATE_LIMITED", message)
+                .data(json!({"retryAfter": milliseconds(retry_after)})),
             ServiceError::Unavailable { retry_after } => Self::new("STORE_UNAVAILABLE", message)
                 .data(json!({"retryAfter": retry_after.as_millis() as u64})),
         }
     }
+}
+
+/// Whole milliseconds, rounded up, so that whoever waits for them has waited long enough.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// Tells a client of an event that failed and was sent without asking for an acknowledgement.
@@ -132,8 +147,6 @@ struct Done<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -149,6 +162,12 @@ mod tests {
                 problem: "is empty".into()
             }),
             r#"{"code":"INVALID_PAYLOAD","message":"content is empty","details":{"field":"content"}}"#
+        );
+        assert_eq!(
+            json(ServiceError::Limited {
+                retry_after: Duration::from_micros(1001)
+            }),
+            r#"{"code":"RATE_LIMITED","message":"too many events of this kind, try again later","retryAfter":2}"#
         );
         assert_eq!(
             json(ServiceError::Unavailable {
@@ -168,6 +187,9 @@ mod tests {
             },
             ServiceError::NotFound(""),
             ServiceError::Conflict(""),
+            ServiceError::Limited {
+                retry_after: Duration::ZERO,
+            },
             ServiceError::Unavailable {
                 retry_after: Duration::ZERO,
             },

@@ -38,6 +38,11 @@ pub(crate) enum ServiceError {
     NotFound(&'static str),
     /// It contradicts something that was done before.
     Conflict(&'static str),
+    /// The user does this too often.
+    Limited {
+        /// How long to wait before trying again.
+        retry_after: Duration,
+    },
     /// It cannot be done now, but maybe later.
     Unavailable {
         /// How long to wait before trying again.
@@ -67,6 +72,7 @@ impl fmt::Display for ServiceError {
         match self {
             Self::Denied(why) | Self::NotFound(why) | Self::Conflict(why) => f.write_str(why),
             Self::Invalid { field, problem } => write!(f, "{field} {problem}"),
+            Self::Limited { .. } => f.write_str("too many events of this kind, try again later"),
             Self::Unavailable { .. } => f.write_str("the store is not available, try again later"),
         }
     }

@@ -12,7 +12,12 @@ use super::{
     namespace,
     state::States,
 };
-use crate::{Config, Cors, engine::Hooks};
+use crate::{
+    Config, Cors,
+    config::Limits,
+    engine::Hooks,
+    limit::{Guard, Proxies},
+};
 
 /// A server that is being put together: options, namespaces, handlers.
 ///
@@ -33,6 +38,7 @@ pub struct Builder {
     io: Io,
     config: Config,
     pub(super) hooks: Hooks,
+    guard: Option<Arc<Guard>>,
     states: States,
     fixed: BTreeMap<Nsp, NamespaceBuilder>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
@@ -51,6 +57,7 @@ impl Builder {
             io,
             config: Config::default(),
             hooks: Hooks::default(),
+            guard: None,
             states: States::default(),
             fixed: BTreeMap::new(),
             on_demand: Vec::new(),
@@ -61,6 +68,14 @@ impl Builder {
     /// Sets all options.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Limits who may connect, and believes these proxies what they say of their clients. Without it
+    /// everybody may and nobody is believed.
+    pub fn guard(mut self, limits: &Limits, proxies: Proxies) -> Self {
+        let metrics = Arc::clone(self.io.metrics_arc());
+        self.guard = Some(Arc::new(Guard::new(limits, proxies, metrics)));
         self
     }
 
@@ -198,6 +213,7 @@ impl Builder {
         self.io.complete(Built {
             config,
             hooks: Arc::new(self.hooks),
+            guard: self.guard,
             states: self.states,
             fixed,
             on_demand,

@@ -35,6 +35,7 @@ use crate::{
     Config,
     auth::Principal,
     engine::{Engine, Hooks},
+    limit::Guard,
     metrics::{Gauge, Metrics},
 };
 
@@ -63,6 +64,7 @@ pub(crate) struct Built {
     pub(crate) config: Arc<Config>,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) states: States,
+    pub(crate) guard: Option<Arc<Guard>>,
     /// Those that always exist: few, so a list.
     pub(crate) fixed: Vec<Arc<namespace::Inner>>,
     pub(crate) on_demand: Vec<OnDemand>,
@@ -228,11 +230,18 @@ impl Io {
                 Some(built) => (Arc::clone(&built.config), Arc::clone(&built.hooks)),
                 None => Default::default(),
             };
+            let guard = self.guard().cloned();
             let metrics = Arc::clone(&self.0.metrics);
-            let new = Engine::new(Arc::new(self.clone()), config, hooks, metrics);
+            let new = Engine::new(Arc::new(self.clone()), config, hooks, metrics, guard);
             *engine = Arc::downgrade(&new);
             new
         })
+    }
+
+    /// Who may connect, if [`Builder::guard`](crate::Builder::guard) limits it.
+    #[must_use]
+    pub fn guard(&self) -> Option<&Arc<Guard>> {
+        self.0.built.get()?.guard.as_ref()
     }
 
     pub(crate) fn complete(&self, built: Built) {

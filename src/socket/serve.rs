@@ -111,6 +111,10 @@ impl Server {
             raw: self.raw.map(|raw| raw.0),
             router: self.router,
         });
+        let mut sweeping = JoinSet::new();
+        if let Some(guard) = endpoints.engine.guard() {
+            sweeping.spawn(Arc::clone(guard).sweep());
+        }
         let mut serving = JoinSet::new();
         for listener in self.listeners {
             serving.spawn(engine::serve(Arc::clone(&endpoints), listener));

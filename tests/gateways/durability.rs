@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::server::{Binary, LOBBY};
+use crate::server::{Binary, LOBBY, UNLIMITED};
 
 /// How many messages are sent.
 const MESSAGES: usize = 1000;
@@ -16,7 +16,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
     let mut acknowledged = BTreeMap::new();
     // Killed early, in the middle, and late: each time what is not acknowledged is sent again.
     for kill_after in [1, MESSAGES / 2, MESSAGES - 10] {
-        let server = Binary::start(folder.path(), &[]);
+        let server = Binary::start(folder.path(), &UNLIMITED);
         let mut ann = server.guest("ann").await;
         ann.must("join_conversation", json!(LOBBY)).await;
         let mut sent = BTreeMap::new();
@@ -37,7 +37,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
         }
         assert!(server.is_none(), "killed while messages were on their way");
 
-        let server = Binary::start(folder.path(), &[]);
+        let server = Binary::start(folder.path(), &UNLIMITED);
         let stored = everything(&server).await;
         let seqs: Vec<u64> = stored
             .iter()
@@ -68,7 +68,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
     }
 
     // Whatever was lost can be sent again, and whatever was not is stored once.
-    let server = Binary::start(folder.path(), &[]);
+    let server = Binary::start(folder.path(), &UNLIMITED);
     let mut ann = server.guest("ann").await;
     for n in 0..MESSAGES {
         let message = json!({"conversationId": LOBBY, "content": n.to_string(),

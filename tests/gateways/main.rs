@@ -11,5 +11,6 @@ mod chat;
 mod client;
 mod durability;
 mod guests;
+mod limits;
 mod presence;
 mod server;

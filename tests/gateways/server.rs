@@ -17,6 +17,15 @@ use crate::client::Client;
 /// The conversation that admits everyone.
 pub(crate) const LOBBY: &str = "00000000-0000-4000-8000-000000000001";
 
+/// Tests act faster than people do.
+pub(crate) const UNLIMITED: [(&str, &str); 5] = [
+    ("ROOMCAST_LIMITS__MESSAGES_PER_MINUTE", "0"),
+    ("ROOMCAST_LIMITS__TYPING_PER_SECOND", "0"),
+    ("ROOMCAST_LIMITS__CHANGES_PER_MINUTE", "0"),
+    ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "0"),
+    ("ROOMCAST_LIMITS__CONNECTIONS_PER_USER", "0"),
+];
+
 /// The binary, which is killed with this value.
 pub(crate) struct Binary {
     process: Child,
@@ -81,6 +90,13 @@ impl Server {
     }
 
     pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let mut all = UNLIMITED.to_vec();
+        all.extend(variables);
+        Self::limited(&all)
+    }
+
+    /// A server with the limits that it has by default.
+    pub(crate) fn limited(variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let mut all = vec![("ROOMCAST_PRESENCE__GRACE", "200ms")];
         all.extend(variables);

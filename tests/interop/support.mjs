@@ -57,9 +57,18 @@ export function startExample(name, env = {}) {
   return start(command, args, { PORT: "0", ...env }, /^listening on (127\.0\.0\.1:\d+)$/);
 }
 
-/** The server itself, as a user starts it, in development profile. */
+/** Tests act faster than people do. */
+const unlimited = {
+  ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "0",
+  ROOMCAST_LIMITS__TYPING_PER_SECOND: "0",
+  ROOMCAST_LIMITS__CHANGES_PER_MINUTE: "0",
+  ROOMCAST_LIMITS__REQUESTS_PER_SECOND: "0",
+};
+
+/** The server itself, as a user starts it, in development profile, without limits on events. */
 export function startServer(env = {}) {
-  const variables = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1", ...env };
+  const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
+  const variables = { ...listening, ...unlimited, ...env };
   return start(join(built, "roomcast"), [], variables, /listening.*?(127\.0\.0\.1:\d+)/);
 }
 

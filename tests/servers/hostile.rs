@@ -1,9 +1,11 @@
 //! The server that the attacks of `tests/server/hostile` are aimed at: options from `CONFIG`
-//! (JSON), and an event by which a client reads the metrics.
+//! (JSON), a guard with the limits of `LIMITS` (JSON) if there are any, and an event by which a client reads the metrics.
 
 use std::{env, time::Duration};
 
-use roomcast::{Ack, AckError, Args, Connect, Event, Io, NamespaceBuilder, Refusal, Server};
+use roomcast::{
+    Ack, AckError, Args, Connect, Event, Io, NamespaceBuilder, Refusal, Server, limit::Proxies,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::sleep,
@@ -14,6 +16,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = env::var("CONFIG").unwrap_or_else(|_| "{}".to_owned());
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let mut io = Io::builder().config(serde_json::from_str(&config)?);
+    if let Ok(limits) = env::var("LIMITS") {
+        io = io.guard(&serde_json::from_str(&limits)?, Proxies::default());
+    }
     events(io.namespace("/"));
     events(io.namespace("/custom"));
     events(io.namespace("/slow")).gate(async |_: Connect| {

@@ -1,0 +1,54 @@
+//! Connections that a load balancer passes on, with a PROXY protocol header in front.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
+use crate::limit::proxy_protocol::{Header, Malformed, Origin, Wants};
+
+/// Reads the header, and not a byte behind it: who the client is.
+///
+/// # Errors
+///
+/// If there is none, or it does not come in time.
+pub(super) async fn client(
+    stream: &mut TcpStream,
+    balancer: SocketAddr,
+    patience: Duration,
+) -> io::Result<SocketAddr> {
+    let header = tokio::time::timeout(patience, read(stream)).await;
+    match header.map_err(|_| io::ErrorKind::TimedOut)?? {
+        Origin::Client(address) => Ok(address),
+        Origin::Peer => Ok(balancer),
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Origin> {
+    let mut header = Header::default();
+    let mut buffer = [0; 512];
+    loop {
+        let count = match header.wants().map_err(malformed)? {
+            Wants::Nothing => return header.origin().map_err(malformed),
+            Wants::Exactly(count) => count.min(buffer.len()),
+            Wants::Line(most) => {
+                let most = most.min(buffer.len());
+                let seen = stream
+                    .peek(buffer.get_mut(..most).unwrap_or_default())
+                    .await?;
+                if seen == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let seen = buffer.get(..seen).unwrap_or_default();
+                let end = seen.iter().position(|byte| *byte == b'\n');
+                end.map_or(seen.len(), |end| end + 1)
+            }
+        };
+        let bytes = buffer.get_mut(..count).unwrap_or_default();
+        stream.read_exact(bytes).await?;
+        header.push(bytes);
+    }
+}
+
+fn malformed(Malformed: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header")
+}

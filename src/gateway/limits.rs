@@ -1,0 +1,62 @@
+//! How often users may send events and connect: what counts in which class, and how they are told.
+
+use serde_json::json;
+
+use crate::{
+    limit::{Class, Users},
+    service::ServiceError,
+    socket::{Connect, Event, NamespaceBuilder, Refusal, State},
+};
+
+/// Counts every socket as a connection of its user, and refuses those that are too many.
+pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
+    namespace
+        .gate(async |connect: Connect| {
+            if connect
+                .state::<Users>()
+                .may_connect(&connect.principal().subject)
+            {
+                return Ok(());
+            }
+            tracing::info!(
+                user = connect.principal().subject,
+                "has too many connections"
+            );
+            Err(too_many())
+        })
+        .on_connect(async |event: Event, users: State<Users>| {
+            if !users.enter(&event.principal().subject) {
+                // Several came at once.
+                event.socket.emit("error", told());
+                event.socket.disconnect(false);
+            }
+        })
+        .on("disconnect", async |event: Event, users: State<Users>| {
+            users.leave(&event.principal().subject);
+        })
+}
+
+/// Takes one of the events of this class from whoever sent it.
+pub(super) fn take(users: &Users, class: Class, event: &Event) -> Result<(), ServiceError> {
+    users
+        .check(class, &event.principal().subject)
+        .map_err(|retry_after| ServiceError::Limited { retry_after })
+}
+
+fn too_many() -> Refusal {
+    Refusal::new("RATE_LIMITED", "too many connections").data(json!({"retryAfter": RETRY_AFTER}))
+}
+
+/// The event `error` of a socket that is one too many.
+fn told() -> serde_json::Value {
+    json!({
+        "type": "rateLimit",
+        "code": "RATE_LIMITED",
+        "message": "too many connections",
+        "retryAfter": RETRY_AFTER,
+        "status": 429,
+    })
+}
+
+/// Milliseconds after which trying again may make sense.
+const RETRY_AFTER: u64 = 10_000;

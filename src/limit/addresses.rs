@@ -1,0 +1,289 @@
+//! What is known of client addresses: how often each has connected, how many connections it has,
+//! and how often it has broken a limit. Time is an argument.
+//!
+//! The table is bounded whatever comes: it has two generations, and when the young one is full the
+//! old one is forgotten. An address that is seen again becomes young, so those in use stay. Open
+//! connections are counted beside it, and there are never more counts than connections.
+
+use std::{
+    collections::{HashMap, hash_map::Entry as Slot},
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::network::Network;
+
+/// How often something may happen: `count` at once, and as many again within `window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quota {
+    /// 0 for no limit.
+    pub(super) count: u32,
+    pub(super) window: Duration,
+}
+
+/// The table of addresses.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+    /// Addresses in one generation of a shard.
+    generation: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    young: HashMap<Network, Record>,
+    old: HashMap<Network, Record>,
+    /// Open connections; no zeros.
+    live: HashMap<Network, u32>,
+}
+
+/// Times are since the start of the server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    /// When all connects of the quota are there again (GCRA).
+    rested_at: Duration,
+    violations: u32,
+    /// When the first of them was.
+    violations_since: Duration,
+}
+
+/// Why an address may not connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// It has connected too often; it may again after this time.
+    Rate(Duration),
+    /// It has too many connections.
+    Live,
+}
+
+const SHARDS: usize = 16;
+
+impl Addresses {
+    /// A table of about `capacity` addresses at most.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            generation: (capacity / SHARDS / 2).max(1),
+        }
+    }
+
+    /// An address connects. It counts as connected until [`leave`](Self::leave).
+    pub(super) fn enter(
+        &self,
+        client: Network,
+        quota: Quota,
+        max_live: u32,
+        now: Duration,
+    ) -> Result<(), Full> {
+        self.shard(&client, |shard| {
+            let live = shard.live.get(&client).copied().unwrap_or_default();
+            if max_live > 0 && live >= max_live {
+                return Err(Full::Live);
+            }
+            if quota.count > 0 {
+                let record = shard.record(client, self.generation);
+                let step = quota.window / quota.count;
+                let rested_at = record.rested_at.max(now) + step;
+                let limit = now + quota.window;
+                if rested_at > limit {
+                    return Err(Full::Rate(rested_at - limit));
+                }
+                record.rested_at = rested_at;
+            }
+            *shard.live.entry(client).or_default() += 1;
+            Ok(())
+        })
+    }
+
+    /// A connection has ended.
+    pub(super) fn leave(&self, client: Network) {
+        self.shard(&client, |shard| {
+            if let Slot::Occupied(mut slot) = shard.live.entry(client) {
+                *slot.get_mut() -= 1;
+                if *slot.get() == 0 {
+                    slot.remove();
+                }
+            }
+            if shard.live.is_empty() && shard.live.capacity() > KEPT {
+                shard.live = HashMap::new();
+            }
+        });
+    }
+
+    /// An address has broken a limit. `true`: once too often; it starts again from none.
+    pub(super) fn violate(&self, client: Network, quota: Quota, now: Duration) -> bool {
+        if quota.count == 0 {
+            return false;
+        }
+        self.shard(&client, |shard| {
+            let record = shard.record(client, self.generation);
+            if now.saturating_sub(record.violations_since) > quota.window {
+                record.violations = 0;
+            }
+            if record.violations == 0 {
+                record.violations_since = now;
+            }
+            record.violations += 1;
+            if record.violations < quota.count {
+                return false;
+            }
+            record.violations = 0;
+            true
+        })
+    }
+
+    /// Addresses that are remembered.
+    pub(super) fn len(&self) -> usize {
+        let len = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.young.len() + shard.old.len()
+        };
+        self.shards.iter().map(len).sum()
+    }
+
+    /// Forgets the addresses of which nothing is left to remember.
+    pub(super) fn sweep(&self, window: Duration, now: Duration) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let Shard { young, old, .. } = &mut *shard;
+            for generation in [young, old] {
+                generation.retain(|_, record| {
+                    let violates = record.violations > 0
+                        && now.saturating_sub(record.violations_since) <= window;
+                    record.rested_at > now || violates
+                });
+                if generation.is_empty() && generation.capacity() > KEPT {
+                    *generation = HashMap::new();
+                }
+            }
+        }
+    }
+
+    fn shard<T>(&self, client: &Network, act: impl FnOnce(&mut Shard) -> T) -> T {
+        let at = self.hasher.hash_one(client) as usize % self.shards.len().max(1);
+        match self.shards.get(at) {
+            Some(shard) => act(&mut shard.lock()),
+            None => act(&mut Shard::default()),
+        }
+    }
+}
+
+/// Entries of room that an empty map keeps.
+const KEPT: usize = 256;
+
+impl Shard {
+    fn record(&mut self, client: Network, generation: usize) -> &mut Record {
+        if !self.young.contains_key(&client) {
+            if self.young.len() >= generation {
+                self.old = std::mem::take(&mut self.young);
+            }
+            let record = self.old.remove(&client).unwrap_or_default();
+            self.young.insert(client, record);
+        }
+        self.young.entry(client).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const NOW: Duration = Duration::ZERO;
+    const STANDARD: Quota = Quota {
+        count: 60,
+        window: Duration::from_secs(300),
+    };
+
+    fn client(text: &str) -> Network {
+        Network::of_client(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_connects_as_often_as_its_quota_says_and_then_at_its_pace() {
+        let addresses = Addresses::new(1000);
+        let client = client("192.0.2.1");
+        for _ in 0..60 {
+            assert_eq!(addresses.enter(client, STANDARD, 0, NOW), Ok(()));
+        }
+        let wait = Duration::from_secs(5);
+        let refused = Err(Full::Rate(wait));
+        assert_eq!(addresses.enter(client, STANDARD, 0, NOW), refused);
+        assert_eq!(addresses.enter(client, STANDARD, 0, NOW), refused);
+        assert_eq!(addresses.enter(client, STANDARD, 0, NOW + wait), Ok(()));
+        assert_eq!(addresses.enter(client, STANDARD, 0, NOW + wait), refused);
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_subnet_are_one_client_and_others_are_not() {
+        let addresses = Addresses::new(1000);
+        let quota = Quota {
+            count: 1,
+            ..STANDARD
+        };
+        let enter = |text| addresses.enter(client(text), quota, 0, NOW).is_ok();
+        assert!(enter("2001:db8:0:1::1"));
+        assert!(!enter("2001:db8:0:1:ffff::2"));
+        assert!(enter("2001:db8:0:2::1"));
+        assert!(enter("192.0.2.1"));
+        assert!(!enter("::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn connections_are_counted_until_they_end() {
+        let addresses = Addresses::new(1000);
+        let client = client("192.0.2.1");
+        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Ok(()));
+        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Ok(()));
+        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Err(Full::Live));
+        addresses.leave(client);
+        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Ok(()));
+    }
+
+    #[test]
+    fn violations_count_within_their_window_only() {
+        let addresses = Addresses::new(1000);
+        let client = client("192.0.2.1");
+        let quota = Quota {
+            count: 3,
+            window: MINUTE,
+        };
+        let violate = |now| addresses.violate(client, quota, now);
+        assert!(!violate(NOW));
+        assert!(!violate(NOW + MINUTE));
+        assert!(!violate(NOW + 3 * MINUTE));
+        assert!(!violate(NOW + 3 * MINUTE));
+        assert!(violate(NOW + 3 * MINUTE));
+        assert!(!violate(NOW + 3 * MINUTE));
+    }
+
+    #[test]
+    fn a_million_addresses_take_no_more_room_than_was_given() {
+        let addresses = Addresses::new(1600);
+        let quota = Quota {
+            count: 1,
+            ..STANDARD
+        };
+        let busy = client("192.0.2.1");
+        assert_eq!(addresses.enter(busy, quota, 0, NOW), Ok(()));
+        for subnet in 0..1_000_000_u128 {
+            let address = IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) | (subnet << 64)));
+            let client = Network::of_client(address);
+            assert_eq!(addresses.enter(client, quota, 0, NOW), Ok(()));
+            addresses.leave(client);
+            if subnet % 32 == 0 {
+                // Whoever keeps trying is not forgotten.
+                assert!(addresses.enter(busy, quota, 0, NOW).is_err(), "{subnet}");
+            }
+        }
+        assert!(addresses.len() <= 1600, "{}", addresses.len());
+        addresses.sweep(MINUTE, NOW + Duration::from_secs(301));
+        assert_eq!(addresses.len(), 0);
+    }
+}

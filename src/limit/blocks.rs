@@ -1,0 +1,211 @@
+//! The networks that are shut out.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::network::{Block, BlockSource, Network};
+
+/// The block list. Looking an address up takes one step per length of prefix that is in use.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    by_network: HashMap<Network, Block>,
+    by_id: HashMap<Uuid, Network>,
+    /// How many blocks have a prefix of this length.
+    lengths: BTreeMap<u8, usize>,
+}
+
+/// Networks that may be shut out at the same time.
+const MAX_BLOCKS: usize = 10_000;
+
+/// There are as many blocks as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyBlocks;
+
+impl Blocks {
+    /// The block that an address falls under.
+    pub(super) fn find(&self, address: IpAddr, now: impl FnOnce() -> Timestamp) -> Option<&Block> {
+        let mut found = self
+            .lengths
+            .range(Network::prefixes(address))
+            .rev()
+            .filter_map(|(prefix, _)| self.by_network.get(&Network::at(address, *prefix)))
+            .peekable();
+        found.peek()?;
+        let now = now();
+        found.find(|block| !block.is_over(now))
+    }
+
+    /// Adds a block; one of the same network gives way, unless it was made by a higher authority.
+    /// Returns the ids of those that are gone, which may be the new one's.
+    pub(super) fn insert(&mut self, block: Block) -> Result<Vec<Uuid>, TooManyBlocks> {
+        let mut gone = Vec::new();
+        let old = self.by_network.get(&block.cidr);
+        if old.is_some_and(|old| rank(old.source) > rank(block.source)) {
+            return Ok(vec![block.id]);
+        }
+        if old.is_none() && self.by_network.len() >= MAX_BLOCKS {
+            gone.push(self.make_room().ok_or(TooManyBlocks)?);
+        }
+        gone.extend(self.remove_network(block.cidr));
+        *self.lengths.entry(block.cidr.prefix()).or_default() += 1;
+        self.by_id.insert(block.id, block.cidr);
+        self.by_network.insert(block.cidr, block);
+        Ok(gone)
+    }
+
+    /// Removes the automatic block that ends first.
+    fn make_room(&mut self) -> Option<Uuid> {
+        let automatic = self
+            .by_network
+            .values()
+            .filter(|block| block.source == BlockSource::Automatic);
+        let network = automatic.min_by_key(|block| block.expires_at)?.cidr;
+        self.remove_network(network)
+    }
+
+    /// Removes a block.
+    pub(super) fn remove(&mut self, id: Uuid) -> Option<Block> {
+        let network = *self.by_id.get(&id)?;
+        let block = self.by_network.get(&network).cloned();
+        self.remove_network(network);
+        block
+    }
+
+    fn remove_network(&mut self, network: Network) -> Option<Uuid> {
+        let block = self.by_network.remove(&network)?;
+        self.by_id.remove(&block.id);
+        if let Some(count) = self.lengths.get_mut(&network.prefix()) {
+            *count -= 1;
+            if *count == 0 {
+                self.lengths.remove(&network.prefix());
+            }
+        }
+        Some(block.id)
+    }
+
+    /// Removes the blocks that have ended and returns their ids.
+    pub(super) fn sweep(&mut self, now: Timestamp) -> Vec<Uuid> {
+        let over: Vec<Uuid> = self
+            .by_network
+            .values()
+            .filter(|block| block.is_over(now))
+            .map(|block| block.id)
+            .collect();
+        for id in &over {
+            self.remove(*id);
+        }
+        over
+    }
+
+    /// All blocks, the newest first.
+    pub(super) fn list(&self) -> Vec<Block> {
+        let mut all: Vec<Block> = self.by_network.values().cloned().collect();
+        all.sort_by_key(|block| (std::cmp::Reverse(block.created_at), block.id));
+        all
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_network.len()
+    }
+}
+
+/// Whose word counts more.
+fn rank(source: BlockSource) -> u8 {
+    match source {
+        BlockSource::Automatic => 0,
+        BlockSource::Admin => 1,
+        BlockSource::Configuration => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn block(cidr: &str, seconds: Option<u64>, source: BlockSource) -> Block {
+        let duration = seconds.map(Duration::from_secs);
+        Block::new(cidr.parse().unwrap(), duration, "why", source)
+    }
+
+    fn find(blocks: &Blocks, address: &str) -> Option<String> {
+        let found = blocks.find(address.parse().unwrap(), Timestamp::now)?;
+        Some(found.cidr.to_string())
+    }
+
+    #[test]
+    fn an_address_falls_under_the_narrowest_block_that_has_not_ended() {
+        let mut blocks = Blocks::default();
+        for block in [
+            block("192.0.0.0/8", None, BlockSource::Admin),
+            block("192.0.2.0/24", None, BlockSource::Admin),
+            block("192.0.2.7", Some(0), BlockSource::Automatic),
+            block("2001:db8::/32", None, BlockSource::Admin),
+        ] {
+            assert_eq!(blocks.insert(block), Ok(vec![]));
+        }
+        assert_eq!(find(&blocks, "192.0.2.7").unwrap(), "192.0.2.0/24");
+        assert_eq!(find(&blocks, "192.9.9.9").unwrap(), "192.0.0.0/8");
+        assert_eq!(find(&blocks, "::ffff:192.9.9.9").unwrap(), "192.0.0.0/8");
+        assert_eq!(find(&blocks, "2001:db8::1").unwrap(), "2001:db8::/32");
+        assert_eq!(find(&blocks, "193.0.2.7"), None);
+        assert_eq!(find(&blocks, "::1"), None);
+    }
+
+    #[test]
+    fn a_block_that_is_removed_or_over_is_gone() {
+        let mut blocks = Blocks::default();
+        let one = block("192.0.2.0/24", None, BlockSource::Admin);
+        let over = block("198.51.100.0/24", Some(0), BlockSource::Automatic);
+        let (id, over_id) = (one.id, over.id);
+        blocks.insert(one).unwrap();
+        blocks.insert(over).unwrap();
+        assert_eq!(blocks.sweep(Timestamp::now()), vec![over_id]);
+        assert_eq!(blocks.remove(id).unwrap().id, id);
+        assert_eq!(blocks.remove(id), None);
+        assert_eq!(find(&blocks, "192.0.2.7"), None);
+        assert_eq!((blocks.len(), blocks.lengths.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_network_is_blocked_once_and_a_configured_block_stays() {
+        let mut blocks = Blocks::default();
+        let first = block("192.0.2.0/24", None, BlockSource::Admin);
+        let second = block("192.0.2.9/24", Some(9), BlockSource::Admin);
+        let first_id = first.id;
+        blocks.insert(first).unwrap();
+        assert_eq!(blocks.insert(second.clone()), Ok(vec![first_id]));
+        assert_eq!(blocks.list(), vec![second]);
+        let fixed = block("192.0.2.0/24", None, BlockSource::Configuration);
+        blocks.insert(fixed.clone()).unwrap();
+        let late = block("192.0.2.0/24", Some(9), BlockSource::Automatic);
+        assert_eq!(blocks.insert(late.clone()), Ok(vec![late.id]));
+        assert_eq!(blocks.list(), vec![fixed]);
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_what_people_said_stays() {
+        let mut blocks = Blocks::default();
+        let address = |n: usize| format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255);
+        for n in 0..MAX_BLOCKS {
+            let source = if n == 0 {
+                BlockSource::Automatic
+            } else {
+                BlockSource::Admin
+            };
+            blocks.insert(block(&address(n), Some(60), source)).unwrap();
+        }
+        let more = |blocks: &mut Blocks, n| {
+            blocks.insert(block(&address(n), Some(60), BlockSource::Admin))
+        };
+        assert_eq!(more(&mut blocks, MAX_BLOCKS).unwrap().len(), 1);
+        assert_eq!(more(&mut blocks, MAX_BLOCKS + 1), Err(TooManyBlocks));
+        assert_eq!(blocks.len(), MAX_BLOCKS);
+    }
+}

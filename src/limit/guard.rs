@@ -1,0 +1,540 @@
+//! The guard at the door: whether an address may open a connection.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{
+    addresses::{Addresses, Full, Quota},
+    blocks::{Blocks, TooManyBlocks},
+    proxy::{Client, Proxies},
+    quiet::Quiet,
+};
+use crate::{
+    config::Limits,
+    metrics::{Counter, Gauge, Metrics},
+    network::{Block, BlockSource, Network},
+};
+
+/// Decides who may connect: block list, connects and connections of each address, connections in
+/// all. Nothing it knows grows without bound.
+pub struct Guard {
+    connects: Quota,
+    max_per_address: u32,
+    max_sessions: usize,
+    exempts_loopback: bool,
+    violations: Quota,
+    block_time: Duration,
+    proxies: Proxies,
+    addresses: Addresses,
+    blocks: RwLock<Blocks>,
+    sessions: AtomicUsize,
+    started: Instant,
+    metrics: Arc<Metrics>,
+    quiet: [Quiet; Reason::COUNT],
+    /// The automatic blocks, for whoever keeps them.
+    made: mpsc::Sender<Block>,
+    #[allow(dead_code, reason = "blocks are not stored yet")]
+    kept: Mutex<Option<mpsc::Receiver<Block>>>,
+}
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The address is on the block list.
+    Blocked,
+    /// The address has connected too often.
+    Rate,
+    /// The address has too many connections.
+    Address,
+    /// The server has too many connections.
+    Full,
+}
+
+impl Reason {
+    const COUNT: usize = 4;
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Rate => "rate",
+            Self::Address => "address connections",
+            Self::Full => "server connections",
+        }
+    }
+
+    fn counter(self) -> Counter {
+        match self {
+            Self::Blocked => Counter::RefusedBlocked,
+            Self::Rate => Counter::RefusedRate,
+            Self::Address => Counter::RefusedAddress,
+            Self::Full => Counter::RefusedFull,
+        }
+    }
+}
+
+/// A connection that is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// When trying again may make sense.
+    pub retry_after: Duration,
+}
+
+/// How an address has broken a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// It connects too often.
+    Connects,
+    /// It sends faster than it may, for too long.
+    Flood,
+    /// It offers credentials that are none.
+    Credentials,
+}
+
+impl Violation {
+    /// Its name in logs.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Connects => "connects too often",
+            Self::Flood => "sends too fast",
+            Self::Credentials => "offers bad credentials",
+        }
+    }
+
+    fn counter(self) -> Counter {
+        match self {
+            Self::Connects => Counter::ViolationsConnects,
+            Self::Flood => Counter::ViolationsFlood,
+            Self::Credentials => Counter::ViolationsCredentials,
+        }
+    }
+}
+
+/// What a refused client is told if the reason has no end of its own.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// What a client is told whose block lasts longer, or for good.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// Automatic blocks that may wait to be kept.
+const MAX_UNKEPT: usize = 1024;
+/// How often what is over is forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Guard {
+    /// A guard of these limits. Networks of `limits.blocked` are shut out for good.
+    pub(crate) fn new(limits: &Limits, proxies: Proxies, metrics: Arc<Metrics>) -> Self {
+        let limits = limits.in_force();
+        let (made, kept) = mpsc::channel(MAX_UNKEPT);
+        let guard = Self {
+            connects: Quota {
+                count: limits.connects.unwrap_or_default(),
+                window: limits.connects_window,
+            },
+            max_per_address: limits.connections_per_address.unwrap_or_default(),
+            max_sessions: limits.connections,
+            exempts_loopback: limits.exempt_loopback,
+            violations: Quota {
+                count: limits.block_after,
+                window: limits.block_window,
+            },
+            block_time: limits.block_time,
+            proxies,
+            addresses: Addresses::new(limits.addresses),
+            blocks: RwLock::default(),
+            sessions: AtomicUsize::new(0),
+            started: now(),
+            metrics,
+            quiet: Default::default(),
+            made,
+            kept: Mutex::new(Some(kept)),
+        };
+        for network in &limits.blocked {
+            let block = Block::new(*network, None, "configured", BlockSource::Configuration);
+            // More than the list can hold are refused by `Limits::check`.
+            let _ = guard.block(block);
+        }
+        guard
+    }
+
+    /// Whether a connection from this address begins with a header of the PROXY protocol.
+    pub(crate) fn expects_proxy_protocol(&self, peer: IpAddr) -> bool {
+        self.proxies.speaks_protocol(peer)
+    }
+
+    /// Who sent a request, by the connection that it came over and, if that is a trusted proxy's,
+    /// by what it says.
+    pub fn client(&self, peer: Client, headers: &HeaderMap) -> Client {
+        self.proxies.client(peer, headers)
+    }
+
+    /// Lets an address open a connection, or not.
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
+        self.check(address)?;
+        let session = Session::begin(self)
+            .ok_or(RETRY_AFTER)
+            .map_err(|after| self.refuse(Reason::Full, address, after))?;
+        let client = Network::of_client(address);
+        let is_exempt = self.is_exempt(address);
+        if !is_exempt {
+            let entered = self.addresses.enter(
+                client,
+                self.connects,
+                self.max_per_address,
+                now() - self.started,
+            );
+            entered.map_err(|full| match full {
+                Full::Rate(after) => {
+                    let refused = self.refuse(Reason::Rate, address, after);
+                    self.violation(address, Violation::Connects);
+                    refused
+                }
+                Full::Live => self.refuse(Reason::Address, address, RETRY_AFTER),
+            })?;
+        }
+        Ok(Permit {
+            session,
+            address,
+            client: (!is_exempt).then_some(client),
+        })
+    }
+
+    /// Whether an address is on the block list.
+    ///
+    /// # Errors
+    ///
+    /// If it is. The refusal has been counted and logged.
+    pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
+        let left = {
+            let blocks = self.blocks.read();
+            let Some(block) = blocks.find(address, Timestamp::now) else {
+                return Ok(());
+            };
+            let left = |end: Timestamp| end.duration_since(Timestamp::now()).try_into().ok();
+            block.expires_at.and_then(left)
+        };
+        Err(self.refuse(Reason::Blocked, address, left.unwrap_or(MAX_RETRY_AFTER)))
+    }
+
+    /// An address has broken a limit. Who does so repeatedly is shut out for a time.
+    pub fn violation(&self, address: IpAddr, violation: Violation) {
+        self.metrics.count(violation.counter());
+        if self.is_exempt(address) || self.proxies.trusts(address) {
+            return;
+        }
+        let client = Network::of_client(address);
+        let now = now() - self.started;
+        if !self.addresses.violate(client, self.violations, now) {
+            return;
+        }
+        let time = Some(self.block_time);
+        let block = Block::new(client, time, violation.name(), BlockSource::Automatic);
+        tracing::warn!(
+            network = %client,
+            reason = violation.name(),
+            seconds = self.block_time.as_secs(),
+            "blocked"
+        );
+        if self.block(block.clone()).is_ok() {
+            self.metrics.count(Counter::BlocksAutomatic);
+            // One that is not kept only does not survive a restart.
+            let _ = self.made.try_send(block);
+        }
+    }
+
+    /// Shuts a network out from now on; connections that are open stay. Returns the ids of the
+    /// blocks that this one replaces; its own, if there is one of higher authority already.
+    ///
+    /// # Errors
+    ///
+    /// If the list is full.
+    pub fn block(&self, block: Block) -> Result<Vec<Uuid>, TooManyBlocks> {
+        let mut blocks = self.blocks.write();
+        let gone = blocks.insert(block);
+        self.set(Gauge::Blocks, blocks.len());
+        gone
+    }
+
+    /// Lets a network in again. `None`: there is no such block.
+    pub fn unblock(&self, id: Uuid) -> Option<Block> {
+        let mut blocks = self.blocks.write();
+        let block = blocks.remove(id);
+        self.set(Gauge::Blocks, blocks.len());
+        block
+    }
+
+    /// The block list, newest first.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Block> {
+        let now = Timestamp::now();
+        let mut blocks = self.blocks.read().list();
+        blocks.retain(|block| !block.is_over(now));
+        blocks
+    }
+
+    /// The automatic blocks as they are made, for whoever keeps them. `None` after the first time.
+    #[allow(dead_code, reason = "blocks are not stored yet")]
+    pub(crate) fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
+        self.kept.lock().take()
+    }
+
+    /// Forgets what is over, again and again.
+    pub(crate) async fn sweep(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(SWEEP);
+        loop {
+            interval.tick().await;
+            self.sweep_once();
+        }
+    }
+
+    fn sweep_once(&self) {
+        self.addresses
+            .sweep(self.violations.window, now() - self.started);
+        self.set(Gauge::LimitedAddresses, self.addresses.len());
+        let mut blocks = self.blocks.write();
+        blocks.sweep(Timestamp::now());
+        self.set(Gauge::Blocks, blocks.len());
+    }
+
+    fn set(&self, gauge: Gauge, value: usize) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.shift(gauge, value - self.metrics.gauge(gauge));
+    }
+
+    /// Counts a refusal and tells of it.
+    fn refuse(&self, reason: Reason, address: IpAddr, after: Duration) -> Refused {
+        self.metrics.count(reason.counter());
+        let retry_after = after.clamp(Duration::from_secs(1), MAX_RETRY_AFTER);
+        let quiet = self.quiet.get(reason as usize);
+        if let Some(more) = quiet.and_then(|quiet| quiet.speak(now() - self.started)) {
+            tracing::warn!(
+                %address,
+                reason = reason.name(),
+                retry_after = retry_after.as_secs(),
+                more,
+                "connection refused"
+            );
+        }
+        Refused {
+            reason,
+            retry_after,
+        }
+    }
+
+    fn is_exempt(&self, address: IpAddr) -> bool {
+        self.exempts_loopback && address.to_canonical().is_loopback()
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+/// The leave to have one connection; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    session: Session,
+    address: IpAddr,
+    /// Whose connections it counts among; none if those are not limited.
+    client: Option<Network>,
+}
+
+impl Permit {
+    /// The connection has broken a limit.
+    pub(crate) fn violation(&self, violation: Violation) {
+        self.session.0.violation(self.address, violation);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.session.0.addresses.leave(client);
+        }
+    }
+}
+
+/// One of all connections.
+#[derive(Debug)]
+struct Session(Arc<Guard>);
+
+impl Session {
+    fn begin(guard: &Arc<Guard>) -> Option<Self> {
+        let session = Self(Arc::clone(guard));
+        let before = guard.sessions.fetch_add(1, Ordering::Relaxed);
+        (guard.max_sessions == 0 || before < guard.max_sessions).then_some(session)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The time of tokio's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(limits: &Limits) -> Arc<Guard> {
+        Arc::new(Guard::new(limits, Proxies::default(), Arc::default()))
+    }
+
+    fn reason(refused: Result<Permit, Refused>) -> Reason {
+        refused.unwrap_err().reason
+    }
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn the_standard_preset_lets_an_address_connect_sixty_times_in_five_minutes() {
+        let guard = guard(&Limits::default());
+        for _ in 0..60 {
+            drop(guard.admit(ADDRESS).unwrap());
+        }
+        let refused = guard.admit(ADDRESS).unwrap_err();
+        assert_eq!(refused.reason, Reason::Rate);
+        assert!(refused.retry_after <= Duration::from_secs(5));
+        assert!(guard.admit(OTHER).is_ok());
+        assert_eq!(guard.metrics.counter(Counter::RefusedRate), 1);
+    }
+
+    #[test]
+    fn loopback_is_exempt_unless_told_otherwise() {
+        let strict = Limits {
+            preset: crate::config::Preset::Strict,
+            ..Limits::default()
+        };
+        let exempting = guard(&strict);
+        for _ in 0..100 {
+            drop(exempting.admit(LOOPBACK).unwrap());
+        }
+        let guard = guard(&Limits {
+            exempt_loopback: false,
+            ..strict
+        });
+        for _ in 0..5 {
+            drop(guard.admit(LOOPBACK).unwrap());
+        }
+        assert_eq!(reason(guard.admit(LOOPBACK)), Reason::Rate);
+    }
+
+    #[test]
+    fn connections_are_limited_by_address_and_in_all() {
+        let guard = guard(&Limits {
+            connections_per_address: Some(1),
+            connections: 2,
+            ..Limits::default()
+        });
+        let first = guard.admit(ADDRESS).unwrap();
+        assert_eq!(reason(guard.admit(ADDRESS)), Reason::Address);
+        let _second = guard.admit(OTHER).unwrap();
+        assert_eq!(reason(guard.admit(LOOPBACK)), Reason::Full);
+        drop(first);
+        assert!(guard.admit(LOOPBACK).is_ok());
+    }
+
+    #[test]
+    fn a_blocked_network_is_refused_until_it_is_let_in_again() {
+        let guard = guard(&Limits {
+            blocked: vec!["198.51.100.0/24".parse().unwrap()],
+            ..Limits::default()
+        });
+        let configured: IpAddr = "198.51.100.9".parse().unwrap();
+        assert_eq!(reason(guard.admit(configured)), Reason::Blocked);
+        let minute = Some(Duration::from_secs(60));
+        let block = Block::new(Network::of(ADDRESS), minute, "why", BlockSource::Admin);
+        let id = block.id;
+        guard.block(block).unwrap();
+        let refused = guard.admit(ADDRESS).unwrap_err();
+        assert_eq!(refused.reason, Reason::Blocked);
+        assert!(refused.retry_after <= Duration::from_secs(60));
+        assert_eq!(guard.blocks().len(), 2);
+        assert_eq!(guard.metrics.gauge(Gauge::Blocks), 2);
+        assert!(guard.unblock(id).is_some());
+        assert!(guard.admit(ADDRESS).is_ok());
+    }
+
+    #[test]
+    fn who_breaks_limits_again_and_again_is_blocked_for_a_time() {
+        let guard = guard(&Limits {
+            connects: Some(1),
+            block_after: 3,
+            block_time: Duration::from_secs(900),
+            ..Limits::default()
+        });
+        let mut kept = guard.automatic_blocks().unwrap();
+        assert!(guard.automatic_blocks().is_none());
+        drop(guard.admit(ADDRESS).unwrap());
+        for _ in 0..3 {
+            assert_eq!(reason(guard.admit(ADDRESS)), Reason::Rate);
+        }
+        let refused = guard.admit(ADDRESS).unwrap_err();
+        assert_eq!(refused.reason, Reason::Blocked);
+        assert!(refused.retry_after > Duration::from_secs(890));
+        let block = kept.try_recv().unwrap();
+        assert_eq!(block.source, BlockSource::Automatic);
+        assert_eq!(block.cidr, Network::of(ADDRESS));
+        assert!(guard.admit(OTHER).is_ok());
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_never_blocked_for_what_its_clients_do() {
+        let limits = Limits {
+            block_after: 1,
+            ..Limits::default()
+        };
+        let proxies = Proxies::new([Network::of(ADDRESS)]);
+        let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
+        guard.violation(ADDRESS, Violation::Flood);
+        assert!(guard.admit(ADDRESS).is_ok());
+        guard.violation(OTHER, Violation::Flood);
+        assert_eq!(reason(guard.admit(OTHER)), Reason::Blocked);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten() {
+        let guard = guard(&Limits {
+            connects: Some(1000),
+            connects_window: Duration::from_nanos(1000),
+            ..Limits::default()
+        });
+        let over = Block::new(
+            Network::of(OTHER),
+            Some(Duration::ZERO),
+            "why",
+            BlockSource::Admin,
+        );
+        guard.block(over).unwrap();
+        drop(guard.admit(ADDRESS).unwrap());
+        guard.sweep_once();
+        assert_eq!(guard.metrics.gauge(Gauge::LimitedAddresses), 0);
+        assert_eq!(guard.metrics.gauge(Gauge::Blocks), 0);
+    }
+}

@@ -1,0 +1,23 @@
+//! Who may connect, how often, and how fast. It knows addresses, users and numbers, and nothing of
+//! what they are for: neither sessions nor events.
+//!
+//! Every table in here is bounded and forgets what is over.
+
+mod addresses;
+mod blocks;
+mod guard;
+mod proxy;
+pub(crate) mod proxy_protocol;
+mod quiet;
+mod throttle;
+#[cfg(feature = "server")]
+mod users;
+
+pub use blocks::TooManyBlocks;
+pub use guard::{Guard, Reason, Refused, Violation};
+pub use proxy::{Client, Proxies};
+
+pub(crate) use guard::Permit;
+pub(crate) use throttle::{Rates, Throttle};
+#[cfg(feature = "server")]
+pub(crate) use users::{Class, Users};

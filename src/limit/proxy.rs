@@ -1,0 +1,310 @@
+//! Who a client is behind proxies: what they say of it counts only if the proxy is trusted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, header};
+
+use crate::network::Network;
+
+/// A client as far as the connection and trusted proxies tell. Requests carry it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Client {
+    /// Where it connects from. Behind a proxy the port is 0: nobody says which it is.
+    pub address: SocketAddr,
+    /// Whether its connection, or the one to the outermost trusted proxy, is encrypted.
+    pub is_secure: bool,
+}
+
+impl Client {
+    /// A client that is connected directly.
+    #[must_use]
+    pub const fn new(address: SocketAddr, is_secure: bool) -> Self {
+        Self { address, is_secure }
+    }
+}
+
+/// The proxies whose word counts.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    trusted: Vec<Network>,
+    protocol: bool,
+}
+
+/// Hops that are looked at. No honest chain is longer.
+const MAX_HOPS: usize = 32;
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+impl Proxies {
+    /// The proxies in these networks. They are believed in what they write into
+    /// `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto`.
+    #[must_use]
+    pub fn new(trusted: impl Into<Vec<Network>>) -> Self {
+        Self {
+            trusted: trusted.into(),
+            protocol: false,
+        }
+    }
+
+    /// Whether they begin every connection with a header of the PROXY protocol. Default `false`.
+    #[must_use]
+    pub fn with_proxy_protocol(self, protocol: bool) -> Self {
+        Self { protocol, ..self }
+    }
+
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    pub(super) fn speaks_protocol(&self, address: IpAddr) -> bool {
+        self.protocol && self.trusts(address)
+    }
+
+    /// Who sent a request over the connection of `peer`.
+    ///
+    /// A trusted peer's `X-Forwarded-For` or `Forwarded` (RFC 7239) is read from the right: each
+    /// trusted hop vouches for the one to its left, and the first that is not trusted is the
+    /// client. What cannot be read ends the walk at the last hop that could. A proxy that writes
+    /// one of the two headers may pass on a forged other one, so two that disagree count as none.
+    pub(super) fn client(&self, peer: Client, headers: &HeaderMap) -> Client {
+        if !self.trusts(peer.address.ip()) {
+            return peer;
+        }
+        let listed = self.walk(peer.address.ip(), hops(headers));
+        let forwarded = self.walk(peer.address.ip(), elements(headers));
+        let address = match (listed, forwarded) {
+            (Some(one), Some(other)) if one != other => None,
+            (one, other) => one.or(other),
+        };
+        let is_secure = peer.is_secure || is_https(headers);
+        match address {
+            Some(address) if address != peer.address.ip() => {
+                Client::new(SocketAddr::new(address, 0), is_secure)
+            }
+            Some(_) | None => Client::new(peer.address, is_secure),
+        }
+    }
+
+    /// `None`: the header is absent.
+    fn walk<'a>(
+        &self,
+        peer: IpAddr,
+        hops: impl DoubleEndedIterator<Item = Option<&'a str>>,
+    ) -> Option<IpAddr> {
+        let mut found = None;
+        for hop in hops.rev().take(MAX_HOPS) {
+            let last = *found.get_or_insert(peer);
+            let Some(address) = hop.and_then(parse) else {
+                return Some(last);
+            };
+            found = Some(address);
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        found
+    }
+}
+
+/// The addresses of all `X-Forwarded-For` headers, as one list.
+fn hops(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = Option<&str>> {
+    headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|hop| std::str::from_utf8(hop).ok())
+}
+
+/// The `for` parameters of all `Forwarded` headers. Quoted commas would only split an element that
+/// is no address anyway.
+fn elements(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = Option<&str>> {
+    headers
+        .get_all(header::FORWARDED)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|element| parameter(std::str::from_utf8(element).ok()?, "for"))
+}
+
+/// The value of a parameter that an element of `Forwarded` has exactly once, without quotes.
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let mut values = element.split(';').filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        key.trim()
+            .eq_ignore_ascii_case(name)
+            .then_some(value.trim())
+    });
+    let value = values.next().filter(|_| values.next().is_none())?;
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"'),
+        None => Some(value),
+    }
+}
+
+/// An address with or without a port: `192.0.2.1:80`, `[2001:db8::1]:80`, `2001:db8::1`.
+fn parse(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let bracketed = hop
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = if let Some(inside) = bracketed {
+        inside.parse().ok().map(IpAddr::V6)
+    } else {
+        hop.parse()
+            .ok()
+            .or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
+    };
+    address.as_ref().map(IpAddr::to_canonical)
+}
+
+/// Whether the nearest proxy says that the client's connection to it was encrypted.
+fn is_https(headers: &HeaderMap) -> bool {
+    let last = |value: &http::HeaderValue| {
+        let text = value.to_str().unwrap_or_default();
+        let last = text.rsplit(',').next().unwrap_or_default();
+        last.trim().to_owned()
+    };
+    let listed = headers.get_all(X_FORWARDED_PROTO).iter().next_back();
+    if let Some(value) = listed {
+        return last(value).eq_ignore_ascii_case("https");
+    }
+    let forwarded = headers.get_all(header::FORWARDED).iter().next_back();
+    forwarded
+        .map(last)
+        .is_some_and(|element| parameter(&element, "proto") == Some("https"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies() -> Proxies {
+        Proxies::new(["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()])
+    }
+
+    /// Who a request with these headers comes from.
+    fn client(peer: &str, headers: &[(&'static str, &str)]) -> Client {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let peer = Client::new(SocketAddr::new(peer.parse().unwrap(), 7), false);
+        proxies().client(peer, &map)
+    }
+
+    fn address(peer: &str, headers: &[(&'static str, &str)]) -> String {
+        client(peer, headers).address.ip().to_string()
+    }
+
+    #[test]
+    fn headers_of_a_peer_that_is_not_trusted_count_for_nothing() {
+        let forged = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("forwarded", "for=203.0.113.9;proto=https"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let client = client("192.0.2.1", &forged);
+        assert_eq!(client.address.to_string(), "192.0.2.1:7");
+        assert!(!client.is_secure);
+    }
+
+    #[test]
+    fn the_rightmost_hop_that_is_not_trusted_is_the_client() {
+        for (value, expected) in [
+            ("203.0.113.9", "203.0.113.9"),
+            ("203.0.113.9, 10.1.1.1", "203.0.113.9"),
+            ("6.6.6.6, 203.0.113.9, 10.1.1.1,10.2.2.2", "203.0.113.9"),
+            ("10.3.3.3, 10.1.1.1", "10.3.3.3"),
+            ("203.0.113.9:4711", "203.0.113.9"),
+            ("2001:db8::9", "2001:db8::9"),
+            ("[2001:db8::9]:4711, fd00::1", "2001:db8::9"),
+            ("[2001:db8::9]", "2001:db8::9"),
+            ("::ffff:203.0.113.9, ::ffff:10.0.0.1", "203.0.113.9"),
+        ] {
+            let header = [("x-forwarded-for", value)];
+            assert_eq!(address("10.0.0.1", &header), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn several_headers_are_one_list() {
+        let headers = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "203.0.113.9, 10.0.0.2"),
+        ];
+        assert_eq!(address("10.0.0.1", &headers), "203.0.113.9");
+    }
+
+    #[test]
+    fn a_hop_that_cannot_be_read_ends_the_walk_at_the_last_that_could() {
+        for (value, expected) in [
+            ("", "10.0.0.1"),
+            ("unknown", "10.0.0.1"),
+            ("203.0.113.9, <script>", "10.0.0.1"),
+            ("203.0.113.9, , 10.2.2.2", "10.2.2.2"),
+            ("203.0.113.999", "10.0.0.1"),
+            ("203.0.113.9 10.2.2.2", "10.0.0.1"),
+        ] {
+            let header = [("x-forwarded-for", value)];
+            assert_eq!(address("10.0.0.1", &header), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_its_rfc_says() {
+        for (value, expected) in [
+            ("for=203.0.113.9", "203.0.113.9"),
+            (
+                "For=\"203.0.113.9:80\";proto=http;by=10.0.0.1",
+                "203.0.113.9",
+            ),
+            ("for=\"[2001:db8::9]:4711\"", "2001:db8::9"),
+            ("for=6.6.6.6, for=203.0.113.9, for=10.2.2.2", "203.0.113.9"),
+            ("for=203.0.113.9, for=_hidden", "10.0.0.1"),
+            ("for=203.0.113.9, for=unknown", "10.0.0.1"),
+            ("for=203.0.113.9;for=6.6.6.6", "10.0.0.1"),
+            ("by=203.0.113.9", "10.0.0.1"),
+            ("for=\"203.0.113.9", "10.0.0.1"),
+        ] {
+            assert_eq!(
+                address("10.0.0.1", &[("forwarded", value)]),
+                expected,
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_headers_that_disagree_count_as_none() {
+        let one = ("x-forwarded-for", "203.0.113.9");
+        let same = ("forwarded", "for=203.0.113.9");
+        let other = ("forwarded", "for=6.6.6.6");
+        assert_eq!(address("10.0.0.1", &[one, same]), "203.0.113.9");
+        assert_eq!(address("10.0.0.1", &[one, other]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_chain_without_end_is_not_followed() {
+        let chain = vec!["10.1.1.1"; 10_000].join(",");
+        assert_eq!(
+            address("10.0.0.1", &[("x-forwarded-for", &chain)]),
+            "10.1.1.1"
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_whether_the_client_was_encrypted() {
+        for (header, expected) in [
+            (("x-forwarded-proto", "https"), true),
+            (("x-forwarded-proto", "https, http"), false),
+            (("forwarded", "for=203.0.113.9;proto=https"), true),
+            (("forwarded", "proto=https, for=203.0.113.9"), false),
+        ] {
+            assert_eq!(
+                client("10.0.0.1", &[header]).is_secure,
+                expected,
+                "{header:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! How fast one connection may send: packets and bytes per second, counted before anybody looks at
+//! what they say. Time is an argument.
+
+use std::time::{Duration, Instant};
+
+/// The limits of one connection. Over them its input is read later, not dropped.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    packets: Bucket,
+    bytes: Bucket,
+    patience: Duration,
+    /// Since when there has always been more to read than it may send.
+    over_since: Option<Instant>,
+    /// Until when nothing is read.
+    until: Option<Instant>,
+}
+
+/// What a connection may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rates {
+    /// Packets per second; 0 for no limit.
+    pub(crate) packets: u32,
+    /// Bytes per second; 0 for no limit.
+    pub(crate) bytes: u32,
+    /// How long a connection may stay over its limits.
+    pub(crate) patience: Duration,
+}
+
+/// Seconds' worth that may come at once.
+const BURST: Duration = Duration::from_secs(2);
+/// Room that a connection gets at least before it is read again: waking it for every packet would
+/// cost more than the packet.
+const GRAIN: Duration = Duration::from_millis(50);
+
+impl Throttle {
+    /// `None` if nothing is limited.
+    pub(crate) fn new(rates: Rates, now: Instant) -> Option<Box<Self>> {
+        if rates.packets == 0 && rates.bytes == 0 {
+            return None;
+        }
+        Some(Box::new(Self {
+            packets: Bucket::new(rates.packets, now),
+            bytes: Bucket::new(rates.bytes, now),
+            patience: rates.patience,
+            over_since: None,
+            until: None,
+        }))
+    }
+
+    /// A packet has come, whatever it is.
+    pub(crate) fn charge_packet(&mut self, now: Instant) {
+        self.packets.charge(1, now);
+    }
+
+    /// Bytes have come.
+    pub(crate) fn charge_bytes(&mut self, count: usize, now: Instant) {
+        self.bytes.charge(count, now);
+    }
+
+    /// When reading may go on, if it may not now.
+    pub(crate) fn delay(&mut self, now: Instant) -> Option<Instant> {
+        if let Some(until) = self.until.filter(|until| *until > now) {
+            return Some(until);
+        }
+        self.until = None;
+        let ready = self.ready_at()?;
+        if ready <= now {
+            if ready + BURST / 2 <= now {
+                // It has had a rest.
+                self.over_since = None;
+            }
+            return None;
+        }
+        self.over_since.get_or_insert(now);
+        self.until = Some(ready + GRAIN);
+        self.until
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let until = self.until?;
+        let exhausted = self.over_since.map(|since| since + self.patience);
+        Some(exhausted.map_or(until, |exhausted| until.min(exhausted)))
+    }
+
+    /// Whether reading must wait.
+    pub(crate) fn is_delayed(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Time has passed; reading may be tried again.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.until.take_if(|until| *until <= now);
+    }
+
+    /// Everything that had come has been read within the limits.
+    pub(crate) fn drained(&mut self, now: Instant) {
+        if self.ready_at().is_none_or(|ready| ready <= now) {
+            self.over_since = None;
+        }
+    }
+
+    fn ready_at(&self) -> Option<Instant> {
+        self.packets.ready_at().max(self.bytes.ready_at())
+    }
+
+    /// Whether the connection has been over its limits for too long.
+    pub(crate) fn is_exhausted(&self, now: Instant) -> bool {
+        self.over_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.patience)
+    }
+}
+
+/// A token bucket, kept as the time at which it will be full again (GCRA).
+#[derive(Debug)]
+struct Bucket {
+    /// Per second; 0 for no limit.
+    rate: u64,
+    full_at: Instant,
+}
+
+impl Bucket {
+    fn new(rate: u32, now: Instant) -> Self {
+        Self {
+            rate: rate.into(),
+            full_at: now,
+        }
+    }
+
+    fn charge(&mut self, count: usize, now: Instant) {
+        let nanoseconds = (count as u64).saturating_mul(1_000_000_000);
+        if let Some(nanoseconds) = nanoseconds.checked_div(self.rate) {
+            self.full_at = self.full_at.max(now) + Duration::from_nanos(nanoseconds);
+        }
+    }
+
+    /// When there is room for one more.
+    fn ready_at(&self) -> Option<Instant> {
+        if self.rate == 0 {
+            return None;
+        }
+        self.full_at.checked_sub(BURST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn throttle(packets: u32, bytes: u32, now: Instant) -> Box<Throttle> {
+        let rates = Rates {
+            packets,
+            bytes,
+            patience: 10 * SECOND,
+        };
+        Throttle::new(rates, now).unwrap()
+    }
+
+    #[test]
+    fn twice_the_rate_may_come_at_once_and_then_the_rate() {
+        let now = Instant::now();
+        let mut throttle = throttle(1000, 0, now);
+        for _ in 0..2000 {
+            assert_eq!(throttle.delay(now), None);
+            throttle.charge_packet(now);
+        }
+        throttle.charge_packet(now);
+        let later = now + Duration::from_millis(1) + GRAIN;
+        assert_eq!(throttle.delay(now), Some(later));
+        assert!(throttle.delay(later - GRAIN).is_some());
+        for _ in 0..50 {
+            assert_eq!(throttle.delay(later), None);
+            throttle.charge_packet(later);
+        }
+        throttle.charge_packet(later);
+        assert!(throttle.delay(later).is_some());
+    }
+
+    #[test]
+    fn bytes_have_a_limit_of_their_own() {
+        let now = Instant::now();
+        let mut throttle = throttle(0, 1 << 20, now);
+        throttle.charge_bytes(2 << 20, now);
+        assert_eq!(throttle.delay(now), None);
+        throttle.charge_bytes(1 << 20, now);
+        let until = now + SECOND + GRAIN;
+        assert_eq!(throttle.delay(now), Some(until));
+        assert_eq!(throttle.poll_timeout(), Some(until));
+        assert!(throttle.is_delayed());
+        throttle.handle_timeout(until);
+        assert_eq!(throttle.poll_timeout(), None);
+        assert_eq!(throttle.delay(until), None);
+    }
+
+    #[test]
+    fn who_stays_over_the_limit_is_exhausted_and_who_drains_is_not() {
+        let now = Instant::now();
+        let mut throttle = throttle(10, 0, now);
+        assert!(!throttle.is_exhausted(now + 100 * SECOND));
+        for _ in 0..30 {
+            throttle.charge_packet(now);
+        }
+        assert!(throttle.delay(now).is_some());
+        assert!(!throttle.is_exhausted(now + 9 * SECOND));
+        assert!(throttle.is_exhausted(now + 10 * SECOND));
+        throttle.drained(now);
+        assert!(
+            throttle.is_exhausted(now + 10 * SECOND),
+            "it was not within the limits"
+        );
+        throttle.drained(now + 9 * SECOND);
+        assert!(!throttle.is_exhausted(now + 10 * SECOND));
+    }
+
+    #[test]
+    fn who_has_had_a_rest_begins_anew() {
+        let now = Instant::now();
+        let mut throttle = throttle(10, 0, now);
+        for _ in 0..30 {
+            throttle.charge_packet(now);
+        }
+        assert!(throttle.delay(now).is_some());
+        assert_eq!(throttle.delay(now + 5 * SECOND), None);
+        assert!(!throttle.is_exhausted(now + 20 * SECOND));
+    }
+
+    #[test]
+    fn without_limits_there_is_nothing_to_keep() {
+        let rates = Rates {
+            packets: 0,
+            bytes: 0,
+            patience: SECOND,
+        };
+        assert!(Throttle::new(rates, Instant::now()).is_none());
+    }
+}

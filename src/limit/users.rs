@@ -1,0 +1,361 @@
+//! How fast each user may act, by class of event, and how many connections a user has.
+//!
+//! One user is one entry, whatever the class. Entries of users without connections are forgotten
+//! once their buckets are full again, since a new entry says the same; past the given number the
+//! longest unseen ones go first. There are never more others than connections.
+
+use std::{
+    collections::{HashMap, hash_map::Entry as Slot},
+    fmt,
+    hash::{BuildHasher, RandomState},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
+use parking_lot::Mutex;
+
+use crate::{
+    config::Limits,
+    metrics::{Counter, Gauge, Metrics},
+};
+
+/// A class of events that share a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Messages that are sent, edited or deleted.
+    Messages,
+    /// Typing notices.
+    Typing,
+    /// Conversations and subscriptions that are joined, left, made or changed.
+    Changes,
+    /// Everything else.
+    Requests,
+}
+
+impl Class {
+    const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
+
+    fn counter(self) -> Counter {
+        match self {
+            Self::Messages => Counter::LimitedMessages,
+            Self::Typing => Counter::LimitedTyping,
+            Self::Changes => Counter::LimitedChanges,
+            Self::Requests => Counter::LimitedRequests,
+        }
+    }
+}
+
+type Bucket = RateLimiter<
+    NotKeyed,
+    InMemoryState,
+    DefaultClock,
+    NoOpMiddleware<<DefaultClock as Clock>::Instant>,
+>;
+
+/// The limits of all users.
+pub(crate) struct Users {
+    /// By class; none where nothing is limited.
+    quotas: [Option<Quota>; Class::ALL.len()],
+    max_connections: u32,
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+    /// Users without connections that a generation of a shard may have.
+    generation: usize,
+    clock: DefaultClock,
+    metrics: Arc<Metrics>,
+}
+
+/// Users with connections, and two generations of users without.
+#[derive(Default)]
+struct Shard {
+    connected: HashMap<Box<str>, User>,
+    young: HashMap<Box<str>, User>,
+    old: HashMap<Box<str>, User>,
+}
+
+#[derive(Default)]
+struct User {
+    connections: u32,
+    buckets: [Option<Box<Bucket>>; Class::ALL.len()],
+}
+
+const SHARDS: usize = 16;
+/// How often users are forgotten of whom nothing is left to remember.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Users {
+    pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        let limits = limits.in_force();
+        let per_minute = |limit: Option<u32>| Some(Quota::per_minute(NonZeroU32::new(limit?)?));
+        let per_second = |limit: Option<u32>| Some(Quota::per_second(NonZeroU32::new(limit?)?));
+        Self {
+            quotas: Class::ALL.map(|class| match class {
+                Class::Messages => per_minute(limits.messages_per_minute),
+                Class::Typing => per_second(limits.typing_per_second),
+                Class::Changes => per_minute(limits.changes_per_minute),
+                Class::Requests => per_second(limits.requests_per_second),
+            }),
+            max_connections: limits.connections_per_user.unwrap_or_default(),
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            generation: (limits.users / SHARDS / 2).max(1),
+            clock: DefaultClock::default(),
+            metrics,
+        }
+    }
+
+    /// Whether a user may do one more thing of this class.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may.
+    pub(crate) fn check(&self, class: Class, user: &str) -> Result<(), Duration> {
+        let Some(quota) = self.quotas.get(class as usize).copied().flatten() else {
+            return Ok(());
+        };
+        self.shard(user, |shard| {
+            if let Some(entry) = shard.connected.get_mut(user) {
+                return self.take(entry, class, quota);
+            }
+            self.take(self.find(shard, user), class, quota)
+        })
+        .inspect_err(|_| self.metrics.count(class.counter()))
+    }
+
+    /// Whether a user may connect once more.
+    pub(crate) fn may_connect(&self, user: &str) -> bool {
+        let connections = self.shard(user, |shard| {
+            shard.connected.get(user).map_or(0, |user| user.connections)
+        });
+        let may = self.max_connections == 0 || connections < self.max_connections;
+        if !may {
+            self.metrics.count(Counter::RefusedUser);
+        }
+        may
+    }
+
+    /// A user has connected. `false`: that is one too many; it counts all the same, until
+    /// [`leave`](Self::leave).
+    pub(crate) fn enter(&self, user: &str) -> bool {
+        let connections = self.shard(user, |shard| {
+            let known = shard.young.remove(user).or_else(|| shard.old.remove(user));
+            let entry = shard.connected.entry(user.into());
+            let user = match entry {
+                Slot::Occupied(slot) => slot.into_mut(),
+                Slot::Vacant(slot) => slot.insert(known.unwrap_or_default()),
+            };
+            user.connections += 1;
+            user.connections
+        });
+        self.max_connections == 0 || connections <= self.max_connections
+    }
+
+    /// A connection of a user has ended.
+    pub(crate) fn leave(&self, user: &str) {
+        self.shard(user, |shard| {
+            let Some(entry) = shard.connected.get_mut(user) else {
+                return;
+            };
+            entry.connections = entry.connections.saturating_sub(1);
+            if entry.connections == 0
+                && let Some((name, entry)) = shard.connected.remove_entry(user)
+            {
+                self.remember(shard, name, entry);
+            }
+        });
+    }
+
+    /// Forgets users again and again.
+    pub(crate) async fn sweep(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(SWEEP);
+        loop {
+            interval.tick().await;
+            self.sweep_once();
+        }
+    }
+
+    fn sweep_once(&self) {
+        let mut left = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let Shard {
+                connected,
+                young,
+                old,
+            } = &mut *shard;
+            for generation in [&mut *young, &mut *old] {
+                generation.retain(|_, user| !user.rest(&self.quotas));
+                if generation.is_empty() && generation.capacity() > KEPT {
+                    *generation = HashMap::new();
+                }
+            }
+            if connected.is_empty() && connected.capacity() > KEPT {
+                *connected = HashMap::new();
+            }
+            left += connected.len() + young.len() + old.len();
+        }
+        let left = i64::try_from(left).unwrap_or(i64::MAX);
+        let gauge = self.metrics.gauge(Gauge::LimitedUsers);
+        self.metrics.shift(Gauge::LimitedUsers, left - gauge);
+    }
+
+    fn take(&self, user: &mut User, class: Class, quota: Quota) -> Result<(), Duration> {
+        let Some(bucket) = user.buckets.get_mut(class as usize) else {
+            return Ok(());
+        };
+        let bucket = bucket.get_or_insert_with(|| Box::new(Bucket::direct(quota)));
+        bucket
+            .check()
+            .map_err(|late| late.wait_time_from(self.clock.now()))
+    }
+
+    /// The entry of a user who is not connected, a new one if there is none.
+    fn find<'a>(&self, shard: &'a mut Shard, user: &str) -> &'a mut User {
+        if !shard.young.contains_key(user) {
+            let entry = shard.old.remove(user).unwrap_or_default();
+            self.remember(shard, user.into(), entry);
+        }
+        shard.young.entry(user.into()).or_default()
+    }
+
+    fn remember(&self, shard: &mut Shard, name: Box<str>, user: User) {
+        if shard.young.len() >= self.generation {
+            let forgotten = std::mem::replace(&mut shard.old, std::mem::take(&mut shard.young));
+            let count = forgotten.len() as u64;
+            self.metrics.add(Counter::UsersEvicted, count);
+        }
+        shard.young.insert(name, user);
+    }
+
+    fn shard<T>(&self, user: &str, act: impl FnOnce(&mut Shard) -> T) -> T {
+        let at = self.hasher.hash_one(user) as usize % self.shards.len().max(1);
+        match self.shards.get(at) {
+            Some(shard) => act(&mut shard.lock()),
+            None => act(&mut Shard::default()),
+        }
+    }
+}
+
+impl User {
+    /// Drops the buckets that are full, since new ones are as well. `true`: none is left.
+    fn rest(&mut self, quotas: &[Option<Quota>]) -> bool {
+        for (bucket, quota) in self.buckets.iter_mut().zip(quotas) {
+            let burst = quota.map_or(NonZeroU32::MIN, |quota| quota.burst_size());
+            // A full bucket gives all that it has, and is of no more use.
+            bucket.take_if(|bucket| matches!(bucket.check_n(burst), Ok(Ok(()))));
+        }
+        self.buckets.iter().all(Option::is_none)
+    }
+}
+
+/// Entries of room that an empty map keeps.
+const KEPT: usize = 256;
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(limits: &Limits) -> Users {
+        Users::new(limits, Arc::default())
+    }
+
+    #[test]
+    fn a_user_has_thirty_messages_a_minute_and_five_typing_notices_a_second() {
+        let users = users(&Limits::default());
+        for (class, burst, wait) in [(Class::Messages, 30, 2000), (Class::Typing, 5, 200)] {
+            for _ in 0..burst {
+                assert_eq!(users.check(class, "ann"), Ok(()));
+            }
+            let retry_after = users.check(class, "ann").unwrap_err();
+            assert!(
+                retry_after <= Duration::from_millis(wait),
+                "{retry_after:?}"
+            );
+            assert_eq!(users.check(class, "bob"), Ok(()));
+        }
+        assert_eq!(users.check(Class::Requests, "ann"), Ok(()));
+        assert_eq!(users.metrics.counter(Counter::LimitedMessages), 1);
+        assert_eq!(users.metrics.counter(Counter::LimitedTyping), 1);
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        let limits = Limits {
+            messages_per_minute: Some(0),
+            ..Limits::default()
+        };
+        let users = users(&limits);
+        for _ in 0..1000 {
+            assert_eq!(users.check(Class::Messages, "ann"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_user_does_not_get_new_buckets_by_connecting_again() {
+        let users = users(&Limits::default());
+        assert!(users.enter("ann"));
+        while users.check(Class::Messages, "ann").is_ok() {}
+        users.leave("ann");
+        assert!(users.enter("ann"));
+        assert!(users.check(Class::Messages, "ann").is_err());
+    }
+
+    #[test]
+    fn a_user_has_as_many_connections_as_the_limit_says() {
+        let users = users(&Limits {
+            connections_per_user: Some(2),
+            ..Limits::default()
+        });
+        assert!(users.may_connect("ann"));
+        assert!(users.enter("ann"));
+        assert!(users.enter("ann"));
+        assert!(!users.may_connect("ann"));
+        assert!(!users.enter("ann"));
+        users.leave("ann");
+        assert!(!users.may_connect("ann"));
+        users.leave("ann");
+        assert!(users.may_connect("ann"));
+        assert!(users.may_connect("bob"));
+        assert_eq!(users.metrics.counter(Counter::RefusedUser), 2);
+    }
+
+    #[test]
+    fn users_who_are_gone_are_forgotten_once_there_is_nothing_to_remember() {
+        let users = users(&Limits::default());
+        users.enter("ann");
+        users.leave("ann");
+        users.enter("bob");
+        assert_eq!(users.check(Class::Messages, "carl"), Ok(()));
+        users.sweep_once();
+        // Of carl it is known that he has one message less.
+        assert_eq!(users.metrics.gauge(Gauge::LimitedUsers), 2);
+    }
+
+    #[test]
+    fn a_hundred_thousand_users_take_no_more_room_than_was_given() {
+        let users = users(&Limits {
+            users: 320,
+            ..Limits::default()
+        });
+        for n in 0..100_000 {
+            assert_eq!(users.check(Class::Messages, &n.to_string()), Ok(()));
+        }
+        users.sweep_once();
+        let remembered = users.metrics.gauge(Gauge::LimitedUsers);
+        assert!(remembered <= 320, "{remembered}");
+        assert!(users.metrics.counter(Counter::UsersEvicted) > 99_000);
+    }
+}

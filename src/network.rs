@@ -1,0 +1,396 @@
+//! IP networks, and those of them that are shut out. A leaf: it knows no other module.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+/// An IP network in CIDR notation (RFC 4632, RFC 4291 §2.3): `192.0.2.0/24`, `2001:db8::/32`, or a
+/// single address.
+///
+/// An IPv4 address inside of an IPv6 one (`::ffff:192.0.2.1`) is that IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network {
+    /// The first address of the network; IPv4 as `::ffff:a.b.c.d`.
+    bits: u128,
+    /// Bits of `bits` that count, 96 more than written for IPv4.
+    prefix: u8,
+}
+
+/// Bits before the address in an IPv4 address that is mapped into IPv6 (RFC 4291 §2.5.5.2).
+const MAPPED: u8 = 96;
+const MAPPED_BITS: u128 = 0xffff_0000_0000;
+
+impl Network {
+    /// The network of a single address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        Self {
+            bits: bits_of(address),
+            prefix: 128,
+        }
+    }
+
+    /// The network that stands for one client: an IPv4 address, or the 64 leading bits of an IPv6
+    /// one, since a subscriber has all the rest to choose from (RFC 6177).
+    #[must_use]
+    pub fn of_client(address: IpAddr) -> Self {
+        let bits = bits_of(address);
+        match address.to_canonical() {
+            IpAddr::V4(_) => Self { bits, prefix: 128 },
+            IpAddr::V6(_) => Self {
+                bits: masked(bits, 64),
+                prefix: 64,
+            },
+        }
+    }
+
+    /// Whether an address is in it. No IPv6 network contains an IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.is_ipv4() == address.to_canonical().is_ipv4()
+            && masked(bits_of(address), self.prefix) == self.bits
+    }
+
+    fn is_ipv4(&self) -> bool {
+        self.prefix >= MAPPED && masked(self.bits, MAPPED) == MAPPED_BITS
+    }
+
+    /// How many bits count, on the scale on which IPv4 begins at 96.
+    pub(crate) fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// The network of this prefix that an address is in.
+    pub(crate) fn at(address: IpAddr, prefix: u8) -> Self {
+        Self {
+            bits: masked(bits_of(address), prefix),
+            prefix,
+        }
+    }
+
+    /// The prefixes that networks of an address's family can have.
+    pub(crate) fn prefixes(address: IpAddr) -> std::ops::RangeInclusive<u8> {
+        match address.to_canonical() {
+            IpAddr::V4(_) => MAPPED..=128,
+            IpAddr::V6(_) => 0..=128,
+        }
+    }
+}
+
+fn bits_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn masked(bits: u128, prefix: u8) -> u128 {
+    let host = 128 - u32::from(prefix.min(128));
+    bits & u128::MAX.checked_shl(host).unwrap_or(0)
+}
+
+/// Text that is no network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidNetwork;
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    /// Reads `ADDRESS` or `ADDRESS/PREFIX`. Bits behind the prefix are ignored.
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| InvalidNetwork)?;
+        let (max, base) = match address {
+            IpAddr::V4(_) => (32, MAPPED),
+            IpAddr::V6(_) => (128, 0),
+        };
+        let prefix = match prefix {
+            None => max,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
+                .parse()
+                .ok()
+                .filter(|prefix| *prefix <= max)
+                .ok_or(InvalidNetwork)?,
+            Some(_) => return Err(InvalidNetwork),
+        };
+        let prefix = base + prefix;
+        Ok(Self {
+            bits: masked(bits_of(address), prefix),
+            prefix,
+        })
+    }
+}
+
+impl fmt::Display for InvalidNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected an IP address or a network like 192.0.2.0/24")
+    }
+}
+
+impl std::error::Error for InvalidNetwork {}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_ipv4() {
+            let address = Ipv4Addr::from_bits((self.bits & 0xffff_ffff) as u32);
+            write!(f, "{address}/{}", self.prefix - MAPPED)
+        } else {
+            write!(f, "{}/{}", Ipv6Addr::from_bits(self.bits), self.prefix)
+        }
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A network whose clients are not let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Block {
+    /// Its name in the API.
+    pub id: Uuid,
+    /// Who is shut out.
+    pub cidr: Network,
+    /// Why, for people.
+    pub reason: String,
+    /// Who says so.
+    pub source: BlockSource,
+    /// Since when.
+    #[serde(serialize_with = "milliseconds")]
+    pub created_at: Timestamp,
+    /// Until when; for good if absent.
+    #[serde(
+        serialize_with = "optional_milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Who shut a network out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum BlockSource {
+    /// The configuration.
+    Configuration,
+    /// An administrator, over HTTP.
+    Admin,
+    /// The server, after repeated violations of its limits.
+    Automatic,
+}
+
+impl BlockSource {
+    /// Its name in the API and in stores.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Admin => "admin",
+            Self::Automatic => "automatic",
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Configuration, Self::Admin, Self::Automatic]
+            .into_iter()
+            .find(|source| source.name() == name)
+    }
+}
+
+impl Block {
+    /// A block from now on, for `duration` or for good. Its reason is cut after 200 characters.
+    #[must_use]
+    pub fn new(
+        cidr: Network,
+        duration: Option<std::time::Duration>,
+        reason: &str,
+        source: BlockSource,
+    ) -> Self {
+        let created_at = Timestamp::now();
+        let end = |duration| created_at.checked_add(duration).unwrap_or(Timestamp::MAX);
+        Self {
+            id: Uuid::now_v7(),
+            cidr,
+            reason: reason.chars().take(MAX_REASON).collect(),
+            source,
+            created_at,
+            expires_at: duration.map(end),
+        }
+    }
+
+    /// A block that was made before.
+    #[must_use]
+    pub fn restored(
+        id: Uuid,
+        cidr: Network,
+        reason: String,
+        source: BlockSource,
+        created_at: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            id,
+            cidr,
+            reason,
+            source,
+            created_at,
+            expires_at,
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+/// Characters a reason may have.
+const MAX_REASON: usize = 200;
+
+fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn optional_milliseconds<S: Serializer>(
+    time: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => milliseconds(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        text.parse().unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_network_is_written_as_it_is_read_without_the_bits_that_do_not_count() {
+        for (text, written) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+            ("::1", "::1/128"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ] {
+            assert_eq!(network(text).to_string(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_network_is_refused() {
+        for text in [
+            "",
+            "/",
+            "192.0.2.0/33",
+            "192.0.2.0/-1",
+            "192.0.2.0/+8",
+            "192.0.2.0/",
+            "192.0.2.0/8/8",
+            "192.0.2",
+            "::/129",
+            "::/999",
+            "example.org",
+            " 192.0.2.1",
+            "*",
+        ] {
+            assert_eq!(text.parse::<Network>(), Err(InvalidNetwork), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_contains_its_addresses_and_no_others() {
+        for (inside, address) in [
+            ("192.0.2.0/24", "192.0.2.255"),
+            ("192.0.2.0/24", "::ffff:192.0.2.9"),
+            ("0.0.0.0/0", "203.0.113.1"),
+            ("2001:db8::/32", "2001:db8:ffff::1"),
+            ("::/0", "2001:db8::1"),
+        ] {
+            assert!(network(inside).contains(ip(address)), "{inside} {address}");
+        }
+        for (outside, address) in [
+            ("192.0.2.0/24", "192.0.3.0"),
+            ("0.0.0.0/0", "::1"),
+            ("::/0", "192.0.2.1"),
+            ("::/0", "::ffff:192.0.2.1"),
+            ("2001:db8::/32", "2001:db9::"),
+        ] {
+            assert!(
+                !network(outside).contains(ip(address)),
+                "{outside} {address}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_is_an_ipv4_address_or_an_ipv6_subnet() {
+        let client = |address| Network::of_client(ip(address)).to_string();
+        assert_eq!(client("192.0.2.7"), "192.0.2.7/32");
+        assert_eq!(client("::ffff:192.0.2.7"), "192.0.2.7/32");
+        assert_eq!(client("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+    }
+
+    #[test]
+    fn a_block_is_told_in_the_api_by_these_names() {
+        let lasting = std::time::Duration::from_secs(60);
+        let mut block = Block::new(
+            network("192.0.2.0/24"),
+            Some(lasting),
+            "spam",
+            BlockSource::Admin,
+        );
+        block.id = Uuid::nil();
+        block.created_at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        block.expires_at = Some("2026-01-02T03:05:05.678Z".parse().unwrap());
+        assert_eq!(
+            serde_json::to_value(&block).unwrap(),
+            serde_json::json!({
+                "id": "00000000-0000-0000-0000-000000000000",
+                "cidr": "192.0.2.0/24",
+                "reason": "spam",
+                "source": "admin",
+                "createdAt": "2026-01-02T03:04:05.678Z",
+                "expiresAt": "2026-01-02T03:05:05.678Z",
+            })
+        );
+        assert!(!block.is_over(block.created_at));
+        assert!(block.is_over("2026-01-02T03:05:05.678Z".parse().unwrap()));
+        assert_eq!(BlockSource::parse("admin"), Some(BlockSource::Admin));
+        assert_eq!(BlockSource::parse("other"), None);
+    }
+}

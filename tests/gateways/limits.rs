@@ -1,0 +1,135 @@
+//! How often a user may do something, and what happens to who does it more often.
+
+use serde_json::{Value, json};
+
+use crate::server::{LOBBY, Server};
+
+/// Sends messages until one is refused: how many were taken, and the error.
+async fn flood(client: &mut crate::client::Client) -> (usize, Value) {
+    for taken in 0..1000 {
+        let message = json!({"conversationId": LOBBY, "content": "hi"});
+        let answer = client.ask("message", message).await;
+        if answer["success"] != true {
+            return (taken, answer);
+        }
+    }
+    panic!("a thousand messages were taken");
+}
+
+#[tokio::test]
+async fn a_user_sends_thirty_messages_a_minute_and_is_told_when_to_go_on() {
+    let server = Server::limited(&[]);
+    let mut ann = server.in_lobby("Ann").await;
+    let (taken, answer) = flood(&mut ann).await;
+    // One more every two seconds.
+    assert!((30..35).contains(&taken), "{taken}");
+    assert_eq!(answer["success"], false);
+    let error = &answer["error"];
+    assert_eq!(error["code"], "RATE_LIMITED");
+    assert!(error["message"].is_string());
+    let retry_after = error["retryAfter"].as_u64().unwrap();
+    assert!((1..=2000).contains(&retry_after), "{error}");
+
+    let history = json!({"conversationId": LOBBY, "limit": 200});
+    let history = ann.must("message_history", history).await;
+    assert_eq!(history["messages"].as_array().unwrap().len(), taken);
+
+    let mut bob = server.in_lobby("Bob").await;
+    let message = json!({"conversationId": LOBBY, "content": "hi"});
+    bob.must("message", message).await;
+}
+
+#[tokio::test]
+async fn connecting_again_gives_a_user_nothing_more_to_send() {
+    let server = Server::limited(&[]);
+    let mut ann = server.in_lobby("Ann").await;
+    flood(&mut ann).await;
+    ann.disconnect().await;
+    let mut again = server.in_lobby("Ann").await;
+    let (taken, _) = flood(&mut again).await;
+    assert!(taken < 5, "{taken}");
+}
+
+#[tokio::test]
+async fn typing_too_often_without_asking_for_an_answer_is_told_by_an_event() {
+    let server = Server::limited(&[]);
+    let mut ann = server.in_lobby("Ann").await;
+    for _ in 0..20 {
+        let typing = json!({"conversationId": LOBBY, "isTyping": true});
+        ann.emit("typing", typing).await;
+    }
+    let error = ann.event("error").await;
+    let retry_after = error["retryAfter"].as_u64().unwrap();
+    assert!((1..=200).contains(&retry_after), "{error}");
+    assert_eq!(
+        error,
+        json!({
+            "type": "rateLimit",
+            "code": "RATE_LIMITED",
+            "message": "too many events of this kind, try again later",
+            "event": "typing",
+            "retryAfter": retry_after,
+            "status": 429,
+        })
+    );
+    // Each class has a bucket of its own.
+    let message = json!({"conversationId": LOBBY, "content": "hi"});
+    ann.must("message", message).await;
+}
+
+#[tokio::test]
+async fn the_strict_preset_takes_ten_messages_a_minute_of_five_thousand_characters() {
+    let server = Server::limited(&[("ROOMCAST_LIMITS__PRESET", "strict")]);
+    let mut ann = server.in_lobby("Ann").await;
+    let long = json!({"conversationId": LOBBY, "content": "x".repeat(5001)});
+    ann.refused("message", long, "INVALID_PAYLOAD").await;
+    let fits = json!({"conversationId": LOBBY, "content": "ä".repeat(5000)});
+    ann.must("message", fits).await;
+    let (taken, _) = flood(&mut ann).await;
+    assert!((8..12).contains(&taken), "{taken}");
+}
+
+#[tokio::test]
+async fn limits_are_configured_by_class_and_zero_is_none() {
+    let server = Server::limited(&[
+        ("ROOMCAST_LIMITS__MESSAGES_PER_MINUTE", "0"),
+        ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "1"),
+    ]);
+    let mut ann = server.in_lobby("Ann").await;
+    let message = json!({"conversationId": LOBBY, "content": "hi"});
+    for _ in 0..60 {
+        ann.must("message", message.clone()).await;
+    }
+    let presence = json!({"conversationId": LOBBY});
+    let mut answers = Vec::new();
+    for _ in 0..5 {
+        answers.push(ann.ask("presence", presence.clone()).await);
+    }
+    let limited = |answer: &Value| answer["error"]["code"] == "RATE_LIMITED";
+    assert!(!limited(&answers[0]), "{answers:?}");
+    assert!(answers.iter().any(limited), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_user_has_no_more_connections_than_allowed() {
+    let server = Server::limited(&[("ROOMCAST_LIMITS__CONNECTIONS_PER_USER", "2")]);
+    let first = server.guest("Ann").await;
+    let _second = server.guest("Ann").await;
+    let _other = server.guest("Bob").await;
+    let auth = json!({"name": "Ann", "guestKey": format!("the key of {:>8}", "Ann")});
+    let Err(error) = server.connect(&auth).await else {
+        panic!("a third connection was let in")
+    };
+    assert_eq!(
+        error,
+        json!({
+            "message": "too many connections",
+            "data": {"code": "RATE_LIMITED", "retryAfter": 10_000},
+        })
+    );
+    first.disconnect().await;
+    let start = std::time::Instant::now();
+    while server.connect(&auth).await.is_err() {
+        assert!(start.elapsed().as_secs() < 20, "never let in again");
+    }
+}
