@@ -98,6 +98,9 @@ table! {
         AuthRevoked => "roomcast_auth_refused_total"["reason" = "revoked"],
         AuthUnknownSession => "roomcast_auth_refused_total"["reason" = "unknown session"],
         AuthUnavailable => "roomcast_auth_refused_total"["reason" = "unavailable"],
+        SessionsRecovered => "roomcast_recoveries_total"["result" = "recovered"],
+        SessionsNotRecovered => "roomcast_recoveries_total"["result" = "fresh"],
+        SessionsExpired => "roomcast_recovery_sessions_expired_total",
         StoreErrors => "roomcast_store_errors_total",
         StoreCommits => "roomcast_store_commits_total",
         MessagesStored => "roomcast_messages_stored_total",
@@ -117,6 +120,8 @@ table! {
         Blocks => "roomcast_blocks",
         LimitedAddresses => "roomcast_limited_addresses",
         LimitedUsers => "roomcast_limited_users",
+        RecoverySessions => "roomcast_recovery_sessions",
+        RecoveryBytes => "roomcast_recovery_bytes",
     }
 }
 

@@ -25,6 +25,16 @@ struct Encoded {
     binary: Box<[Range<usize>]>,
     polling: OnceLock<Bytes>,
     compress: bool,
+    stamp: Option<Stamp>,
+}
+
+/// What a frame is known by that may be asked for again: its place in the order of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Whose order it is.
+    pub channel: u64,
+    /// No other frame of the channel has it.
+    pub number: u64,
 }
 
 impl Frame {
@@ -74,6 +84,7 @@ impl Frame {
             binary: Box::default(),
             polling: OnceLock::new(),
             compress: false,
+            stamp: None,
         }))
     }
 
@@ -131,6 +142,21 @@ impl Frame {
         if self.0.compress != compress {
             Arc::make_mut(&mut self.0).compress = compress;
         }
+        self
+    }
+}
+
+impl Frame {
+    /// What it is known by, if it may be asked for again.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.0.stamp
+    }
+
+    /// Says what it is known by. A frame that nobody shares yet is not copied.
+    #[must_use]
+    pub fn with_stamp(mut self, stamp: Stamp) -> Self {
+        Arc::make_mut(&mut self.0).stamp = Some(stamp);
         self
     }
 }
@@ -214,6 +240,7 @@ impl Builder {
                 .collect(),
             polling: OnceLock::new(),
             compress: true,
+            stamp: None,
         }))
     }
 }

@@ -40,5 +40,5 @@ pub mod socket;
 pub mod websocket;
 
 pub use error::DecodeError;
-pub use frame::Frame;
+pub use frame::{Frame, Stamp};
 pub use sid::Sid;

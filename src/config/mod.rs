@@ -7,13 +7,17 @@
 mod auth;
 mod http;
 mod limits;
+mod recovery;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use roomcast_protocol::engine::Transport;
 use serde::{Deserialize, Serialize};
 
-pub use self::http::{Cookie, Cors, HttpCompression, SameSite};
+pub use self::{
+    http::{Cookie, Cors, HttpCompression, SameSite},
+    recovery::Recovery,
+};
 pub use auth::{Auth, Jwt, Role, Secret};
 pub use limits::{Limits, Preset};
 
@@ -146,6 +150,11 @@ pub struct Config {
     /// 10 s.
     #[serde(with = "humantime_serde")]
     pub throttle_timeout: Duration,
+    /// Whether clients whose connection broke may go on as the same socket, and within which
+    /// bounds. Default `None`: as in the official server they may not. In the binary's file this
+    /// is the section `[recovery]`.
+    #[serde(skip)]
+    pub recovery: Option<Recovery>,
 }
 
 impl Default for Config {
@@ -189,6 +198,7 @@ impl Default for Config {
             packets_per_second: 0,
             bytes_per_second: 0,
             throttle_timeout: Duration::from_secs(10),
+            recovery: None,
         }
     }
 }

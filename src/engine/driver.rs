@@ -264,6 +264,9 @@ impl<A: Application> Driver<A> {
 
     pub(super) fn on_packet(&mut self, packet: Packet, now: Instant) {
         let is_pong = matches!(packet, Packet::Pong(_));
+        if is_pong {
+            self.outbox.confirm();
+        }
         match self.session.handle_packet(now, Source::Current, packet) {
             Action::None if is_pong => {
                 if let Some(connection) = &mut self.connection {
@@ -317,7 +320,7 @@ impl<A: Application> Driver<A> {
         while self.ending.is_none() && self.session.poll_timeout().is_some_and(|at| at <= now) {
             match self.session.handle_timeout(now) {
                 Action::None => break,
-                Action::Reply(packet) => self.outbox.push_control(Frame::packet(&packet)),
+                Action::Reply(packet) => self.outbox.push_ping(Frame::packet(&packet)),
                 Action::DropCandidate => {
                     if let Some(candidate) = self.candidate.take() {
                         self.drop_candidate(&candidate);

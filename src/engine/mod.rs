@@ -22,7 +22,9 @@ mod outgoing;
 mod polling;
 mod proxied;
 mod raw;
+mod recent;
 mod refusal;
+mod replay;
 mod reply;
 mod request;
 mod sessions;
@@ -69,6 +71,7 @@ pub(crate) use listener::{Endpoints, bind, serve};
 pub(crate) use outbox::{Mode, Outbox, Push};
 pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};
+pub(crate) use recent::Limits;
 pub use refusal::{ConnectionError, ErrorContext};
 pub(crate) use unattended::Unattended;
 

@@ -4,7 +4,7 @@
 //! mutex guards the queue, the sink and the control messages to the driver; it is never
 //! held across a system call and nothing called under it may call back.
 
-use std::{collections::VecDeque, fmt, io, sync::Arc, task::Waker};
+use std::{collections::VecDeque, fmt, io, sync::Arc, task::Waker, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -18,6 +18,7 @@ use super::{
     flusher::{Batch, Flusher},
     frames::Frames,
     outgoing::Outgoing,
+    recent::Recent,
     stream::Stream,
 };
 use crate::metrics::{Counter, Metrics};
@@ -26,7 +27,7 @@ use crate::metrics::{Counter, Metrics};
 #[derive(Clone)]
 pub(crate) struct Outbox(Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     sid: Sid,
     budget: usize,
     flusher: Arc<Flusher>,
@@ -61,6 +62,8 @@ pub(super) struct Queue {
     posting: bool,
     /// WebSockets on their way to take the session over; see [`Attaching`].
     attaching: u32,
+    /// What may be asked for again; `None` if nothing may.
+    pub(super) recent: Option<Box<Recent<Inner>>>,
     pub(super) sink: Sink,
     pub(super) control: VecDeque<Control>,
     pub(super) waker: Option<Waker>,
@@ -153,6 +156,7 @@ impl Outbox {
                 drain: Drain::Unwatched,
                 posting: false,
                 attaching: 0,
+                recent: None,
                 sink,
                 control: VecDeque::new(),
                 waker: None,
@@ -178,11 +182,7 @@ impl Outbox {
         let mut queue = self.0.queue.lock();
         let (push, wake) = self.append(&mut queue, frame, mode);
         drop(queue);
-        match wake {
-            Wake::Nobody => {}
-            Wake::Flusher => self.0.flusher.enqueue(self.clone()),
-            Wake::Driver(waker) => waker.wake(),
-        }
+        self.call(wake);
         push
     }
 
@@ -203,6 +203,7 @@ impl Outbox {
         match wake {
             Wake::Nobody => {}
             Wake::Flusher => batch.add(&self.0.flusher, self.clone()),
+            Wake::FlusherOf(heir) => batch.add(&heir.0.flusher, heir.clone()),
             Wake::Driver(waker) => waker.wake(),
         }
         push
@@ -216,15 +217,39 @@ impl Outbox {
             queue.frames.push_back(frame);
             let wake = queue.schedule();
             drop(queue);
-            match wake {
-                Wake::Nobody => {}
-                Wake::Flusher => self.0.flusher.enqueue(self.clone()),
-                Wake::Driver(waker) => waker.wake(),
-            }
+            self.call(wake);
         }
     }
 
-    fn append(&self, queue: &mut Queue, frame: &Frame, mode: Mode) -> (Push, Wake) {
+    /// Wakes whoever writes, without any lock held.
+    pub(super) fn call(&self, wake: Wake) {
+        match wake {
+            Wake::Nobody => {}
+            Wake::Flusher => self.0.flusher.enqueue(self.clone()),
+            Wake::FlusherOf(heir) => heir.0.flusher.enqueue(heir.clone()),
+            Wake::Driver(waker) => waker.wake(),
+        }
+    }
+
+    pub(super) fn append(&self, queue: &mut Queue, frame: &Frame, mode: Mode) -> (Push, Wake) {
+        if let Some(recent) = &mut queue.recent
+            && let Some(heir) = recent.keep(frame)
+        {
+            let append = |heir| Self::append_for(heir, frame, mode);
+            return (Push::Closed, heir.upgrade().map_or(Wake::Nobody, append));
+        }
+        self.append_kept(queue, frame, mode)
+    }
+
+    /// Queues a frame that another outbox has passed on, which is not passed on any further.
+    pub(super) fn append_own(&self, queue: &mut Queue, frame: &Frame, mode: Mode) -> (Push, Wake) {
+        if let Some(recent) = &mut queue.recent {
+            let _ = recent.keep(frame);
+        }
+        self.append_kept(queue, frame, mode)
+    }
+
+    fn append_kept(&self, queue: &mut Queue, frame: &Frame, mode: Mode) -> (Push, Wake) {
         if queue.closed.is_some() {
             return (Push::Closed, Wake::Nobody);
         }
@@ -247,6 +272,8 @@ impl Outbox {
         let len = frame.len();
         if queue.bytes > 0 && queue.bytes + len > self.0.budget {
             queue.closed = Some(CloseReason::Overflow);
+            // A client that does not keep up has lost its place.
+            queue.recent = None;
             return (Push::Overflow, Wake::driver(queue.waker.take()));
         }
         queue.bytes += len;
@@ -312,6 +339,33 @@ impl Outbox {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock()
+    }
+
+    pub(super) fn try_lock_for(&self, patience: Duration) -> Option<MutexGuard<'_, Queue>> {
+        self.0.queue.try_lock_for(patience)
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    /// Queues a ping; its pong proves that everything before it was received.
+    pub(super) fn push_ping(&self, frame: Frame) {
+        if let Some(recent) = &mut self.0.queue.lock().recent {
+            recent.ping();
+        }
+        self.push_control(frame);
+    }
+
+    /// The pong has come.
+    pub(super) fn confirm(&self) {
+        if let Some(recent) = &mut self.0.queue.lock().recent {
+            recent.pong();
+        }
     }
 
     pub(super) fn begin_turn(&self) -> TurnState {
@@ -479,15 +533,25 @@ pub(super) struct TurnState {
     pub(super) drained: bool,
 }
 
-enum Wake {
+pub(super) enum Wake {
     Nobody,
     Flusher,
+    /// The flusher of another outbox, to which the frame was passed on.
+    FlusherOf(Outbox),
     Driver(Waker),
 }
 
 impl Wake {
     fn driver(waker: Option<Waker>) -> Self {
         waker.map_or(Self::Nobody, Self::Driver)
+    }
+
+    /// Both of two wakes for one outbox are as good as either.
+    pub(super) fn or(self, other: Self) -> Self {
+        match self {
+            Self::Nobody => other,
+            wake @ (Self::Flusher | Self::FlusherOf(_) | Self::Driver(_)) => wake,
+        }
     }
 
     /// Wakes a driver. Waking only schedules, so it may be done under the lock.
@@ -633,6 +697,12 @@ impl Queue {
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
         self.frames.prepend(batch.frames);
+    }
+}
+
+impl From<Arc<Inner>> for Outbox {
+    fn from(inner: Arc<Inner>) -> Self {
+        Self(inner)
     }
 }
 

@@ -7,11 +7,25 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{connect::Connect, handlers::Handlers, io::Door, refusal::Refusal};
+use super::{
+    connect::Connect,
+    handlers::Handlers,
+    io::Door,
+    recovery::{Claim, Offer},
+    refusal::Refusal,
+};
 use crate::{auth::Principal, metrics::Counter};
 
 /// Where a client comes in and who it is, or why it may not.
-pub(crate) type Entrance = Result<(Arc<Handlers>, Arc<Principal>), Refusal>;
+pub(crate) type Entrance = Result<Entering, Refusal>;
+
+/// A client that may come in.
+pub(crate) struct Entering {
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) principal: Arc<Principal>,
+    /// The session that it goes on with.
+    pub(crate) claim: Option<Claim>,
+}
 
 /// A client that waits to be let in.
 pub(crate) struct Admission {
@@ -56,17 +70,47 @@ async fn decide(door: Door, connect: Connect) -> Entrance {
         let Some(handlers) = handlers else {
             return Err(Refusal::new("", "Invalid namespace"));
         };
+        let mut claim = claim(&connect).await;
         if let Some(authenticate) = &handlers.authenticate {
-            let principal = authenticate.authenticate(connect.clone()).await?;
+            let previous = claim.as_ref().and_then(Claim::principal);
+            let principal = match &previous {
+                Some(previous) => {
+                    let previous = Arc::clone(previous);
+                    authenticate.recover(connect.clone(), previous).await?
+                }
+                None => authenticate.authenticate(connect.clone()).await?,
+            };
+            if previous.is_some_and(|previous| previous.subject != principal.subject) {
+                // Somebody else's session stays where it is.
+                claim = None;
+            }
             connect = connect.with_principal(Arc::new(principal));
         }
-        for gate in &handlers.gates {
-            gate(connect.clone()).await?;
+        let config = connect.io().config();
+        let skips = config
+            .recovery
+            .as_ref()
+            .is_some_and(|on| on.skip_middlewares);
+        if claim.is_none() || !skips {
+            for gate in &handlers.gates {
+                gate(connect.clone()).await?;
+            }
         }
-        Ok((handlers, connect.shared_principal()))
+        Ok(Entering {
+            principal: connect.shared_principal(),
+            handlers,
+            claim,
+        })
     };
     let late = || Refusal::new("CONNECT_TIMEOUT", "connecting took too long");
     tokio::time::timeout(limit, asking)
         .await
         .unwrap_or_else(|_| Err(late()))
+}
+
+/// The session that a client offers to go on with, if it may.
+async fn claim(connect: &Connect) -> Option<Claim> {
+    let sessions = connect.io().sessions()?;
+    let offer = Offer::of(connect.payload())?;
+    sessions.claim(offer, connect.nsp()).await
 }

@@ -165,7 +165,6 @@ impl Authenticator {
         self.renewal
     }
 
-    #[expect(dead_code, reason = "no session is recovered yet")]
     pub(crate) fn recover(
         &self,
         connect: Connect,

@@ -10,10 +10,11 @@ use super::{
     io::{Built, Io, OnDemand},
     lifecycle::{Lifecycle, Watchers},
     namespace,
+    recovery::Sessions,
     state::States,
 };
 use crate::{
-    Config, Cors,
+    Config, Cors, Recovery,
     config::Limits,
     engine::Hooks,
     limit::{Guard, Proxies},
@@ -76,6 +77,39 @@ impl Builder {
     pub fn guard(mut self, limits: &Limits, proxies: Proxies) -> Self {
         let metrics = Arc::clone(self.io.metrics_arc());
         self.guard = Some(Arc::new(Guard::new(limits, proxies, metrics)));
+        self
+    }
+
+    /// Lets clients whose connection broke go on as the same socket: with its id, rooms and data,
+    /// and with the events that they have missed. Off unless this is called, after
+    /// [`config`](Self::config).
+    ///
+    /// Stock clients need nothing for it. Every event that is emitted without asking for an
+    /// acknowledgement, and is not volatile, then carries one more argument: a text that says which
+    /// it was. The client offers the last one when it comes back; [`Socket::recovered`] says
+    /// whether it was accepted. What is promised is in `docs/delivery.md`.
+    ///
+    /// Whoever [authenticates](crate::NamespaceBuilder::authenticate) clients is asked again first.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use roomcast::{Event, Io, Recovery};
+    ///
+    /// let mut io = Io::builder().recovery(Recovery {
+    ///     window: Duration::from_secs(60),
+    ///     ..Recovery::default()
+    /// });
+    /// io.namespace("/").on_connect(async |event: Event| {
+    ///     if !event.socket.recovered() {
+    ///         event.socket.join("lobby").ok();
+    ///     }
+    /// });
+    /// # io.build().unwrap();
+    /// ```
+    ///
+    /// [`Socket::recovered`]: crate::Socket::recovered
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.config.recovery = Some(recovery);
         self
     }
 
@@ -210,7 +244,10 @@ impl Builder {
                 handlers: builder.build(has_state)?,
             });
         }
+        let on = config.recovery.as_ref();
+        let sessions = on.map(|on| Arc::new(Sessions::new(on, Arc::clone(metrics))));
         self.io.complete(Built {
+            sessions,
             config,
             hooks: Arc::new(self.hooks),
             guard: self.guard,
@@ -310,6 +347,11 @@ fn check(config: &Config) -> Result<(), BuildError> {
     }
     if config.transports.is_empty() {
         return Err(BuildError::InvalidOption("transports is empty"));
+    }
+    if let Some(recovery) = &config.recovery {
+        recovery
+            .check(config.outbox_bytes)
+            .map_err(BuildError::InvalidOption)?;
     }
     if let Some(fault) = config.cors.as_ref().and_then(Cors::fault) {
         return Err(BuildError::InvalidOption(fault));

@@ -24,7 +24,7 @@ use roomcast_protocol::{
 
 use super::{
     Io,
-    admission::{Admission, Entrance},
+    admission::{Admission, Entering, Entrance},
     conn::{ConnEvent, ConnWatchers},
     connect::Connect,
     dispatch::{Checked, Held, Parked},
@@ -34,6 +34,7 @@ use super::{
     io::Door,
     lifecycle::Lifecycle,
     reason::DisconnectReason,
+    recovery::{Claim, Offer},
     refusal::Refusal,
     running::{Call, Running},
     socket::{self, Socket},
@@ -116,6 +117,11 @@ impl Shared {
             .iter()
             .filter_map(Socket::upgrade)
             .collect()
+    }
+
+    fn forget_gone(&self) {
+        let is_there = |known: &Weak<socket::Inner>| known.strong_count() > 0;
+        self.sockets.lock().retain(is_there);
     }
 
     pub(crate) fn forget(&self, socket: &Socket) {
@@ -380,8 +386,14 @@ impl Connection {
         });
         if let Door::Open(handlers) = &door
             && handlers.is_open()
+            && (self.io.sessions().is_none() || Offer::of(connect.payload()).is_none())
         {
-            self.admit(&connect, handlers, &connect.shared_principal(), now);
+            let entering = Entering {
+                handlers: Arc::clone(handlers),
+                principal: connect.shared_principal(),
+                claim: None,
+            };
+            self.admit(&connect, entering, now);
             return Ok(());
         }
         let mut admission = Admission::new(door, connect);
@@ -394,7 +406,7 @@ impl Connection {
 
     fn decided(&mut self, connect: &Connect, entrance: Entrance, now: Instant) {
         match entrance {
-            Ok((handlers, principal)) => self.admit(connect, &handlers, &principal, now),
+            Ok(entering) => self.admit(connect, entering, now),
             Err(refusal) => {
                 self.seats.retain(|seat| seat.nsp != *connect.nsp());
                 self.refuse(connect.nsp(), &refusal);
@@ -402,47 +414,32 @@ impl Connection {
         }
     }
 
-    fn admit(
-        &mut self,
-        connect: &Connect,
-        handlers: &Arc<Handlers>,
-        principal: &Arc<Principal>,
-        now: Instant,
-    ) {
-        let socket = loop {
-            let namespace = match self.io.namespace_to_enter(connect.nsp(), handlers) {
-                Ok(namespace) => namespace,
+    fn admit(&mut self, connect: &Connect, entering: Entering, now: Instant) {
+        let Entering {
+            handlers,
+            principal,
+            claim,
+        } = entering;
+        let socket = match claim.and_then(|claim| self.resume(connect, claim, &principal)) {
+            Some(socket) => socket,
+            None => match self.enter(connect, &handlers, &principal) {
+                Ok(socket) => socket,
                 Err(refusal) => {
                     self.seats.retain(|seat| seat.nsp != *connect.nsp());
                     self.refuse(connect.nsp(), &refusal);
                     return;
                 }
-            };
-            let socket = Socket::new(
-                self.io.clone(),
-                Arc::clone(&namespace),
-                Arc::clone(&self.shared),
-                Arc::clone(principal),
-                connect.payload().clone(),
-            );
-            // Known to its connection first, so that whoever finds it can close all of it.
-            self.shared.sockets.lock().push(socket.downgrade());
-            if namespace.admit(&socket) {
-                break socket;
-            }
-            // Its last socket has just left; the next look-up makes a new one.
-            self.shared.forget(&socket);
-            self.io.take_down(&namespace);
+            },
         };
         if self.shared.watchers().is_some() {
             socket.become_curious();
         }
         if !socket.is_connected() {
             // Somebody has disconnected the whole client meanwhile, and did not find it.
-            let namespace = socket.namespace_inner();
-            if namespace.dismiss(socket.id()) {
-                self.io.take_down(namespace);
+            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
+                sessions.forget(known.pid);
             }
+            socket.end_session();
             self.seats.retain(|seat| seat.nsp != *connect.nsp());
             return;
         }
@@ -453,6 +450,7 @@ impl Connection {
             user = principal.subject,
             address = %self.shared.handshake.address(),
             transport = %self.shared.outbox.transport(),
+            recovered = socket.recovered(),
             "connected"
         );
         self.connect_by = None;
@@ -477,6 +475,58 @@ impl Connection {
         }
         // It may have been revoked after it was looked at and before anybody found the socket.
         socket.revalidate();
+    }
+
+    /// A new socket, which is in its namespace.
+    fn enter(
+        &self,
+        connect: &Connect,
+        handlers: &Arc<Handlers>,
+        principal: &Arc<Principal>,
+    ) -> Result<Socket, Refusal> {
+        loop {
+            let namespace = self.io.namespace_to_enter(connect.nsp(), handlers)?;
+            let socket = Socket::new(
+                self.io.clone(),
+                Arc::clone(&namespace),
+                Arc::clone(&self.shared),
+                Arc::clone(principal),
+                connect.payload().clone(),
+            );
+            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
+                sessions.enter(known.pid, &socket);
+            }
+            // Known to its connection first, so that whoever finds it can close all of it.
+            self.shared.sockets.lock().push(socket.downgrade());
+            if namespace.admit(&socket) {
+                return Ok(socket);
+            }
+            // Its last socket has just left; the next look-up makes a new one.
+            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
+                sessions.forget(known.pid);
+            }
+            self.shared.forget(&socket);
+            self.io.take_down(&namespace);
+        }
+    }
+
+    /// The socket that a client has been before, if it can still be that.
+    fn resume(
+        &self,
+        connect: &Connect,
+        claim: Claim,
+        principal: &Arc<Principal>,
+    ) -> Option<Socket> {
+        let resumed = claim.resume(|old| {
+            let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
+            let socket = Socket::recover(old, shared, principal, connect.payload().clone());
+            self.shared.sockets.lock().push(socket.downgrade());
+            socket
+        });
+        if resumed.is_none() {
+            self.shared.forget_gone();
+        }
+        resumed
     }
 
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {

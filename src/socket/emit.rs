@@ -18,6 +18,7 @@ use super::{
     contract::Contract,
     id::{IdSet, SocketId},
     namespace,
+    recovery::Numbered,
     room::{IntoRooms, RoomName},
     rooms::{Except, Tally},
     running,
@@ -129,12 +130,21 @@ impl Default for Flags {
 impl Flags {
     fn encode(
         self,
-        nsp: &str,
+        namespace: &namespace::Inner,
         id: Option<u64>,
         event: &str,
         args: &impl Arguments,
     ) -> Result<Frame, EncodeError> {
-        let frame = encode::event(nsp, id, event, args)?;
+        let nsp = namespace.name.as_str();
+        let is_kept = id.is_none() && self.mode == Mode::Reliable;
+        let stamp = is_kept.then(|| namespace.stamp()).flatten();
+        let frame = match stamp {
+            Some(stamp) => {
+                let args = Numbered::new(args, stamp);
+                encode::event(nsp, id, event, &args)?.with_stamp(stamp)
+            }
+            None => encode::event(nsp, id, event, args)?,
+        };
         Ok(if self.compress {
             frame
         } else {
@@ -276,10 +286,7 @@ impl<'a> Broadcast<'a> {
         let Some(namespace) = &self.namespace else {
             return Emitted::default();
         };
-        match self
-            .flags
-            .encode(namespace.name.as_str(), None, event, &args)
-        {
+        match self.flags.encode(namespace, None, event, &args) {
             Ok(frame) => {
                 let except = self.excepted(namespace);
                 let mode = self.flags.mode;
@@ -318,10 +325,7 @@ impl<'a> Broadcast<'a> {
         let config = namespace.config();
         let timeout = self.flags.timeout.unwrap_or(config.ack_timeout);
         let id = namespace.next_ack_id();
-        let frame = match self
-            .flags
-            .encode(namespace.name.as_str(), Some(id), event, &args)
-        {
+        let frame = match self.flags.encode(namespace, Some(id), event, &args) {
             Ok(frame) => frame,
             Err(error) => return Acks::failed(Emitted::failed(event, error).ok().err()),
         };
@@ -375,21 +379,32 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// Lets all of them leave rooms.
+    /// Lets all of them leave rooms, those too whose clients are away and may come back.
     pub fn leave<'r>(&self, rooms: impl IntoRooms<'r>) {
         let mut names = Vec::new();
         rooms.each(|room| names.push(room.into_room()));
-        for socket in self.local_sockets() {
+        for socket in self.local_sockets().iter().chain(&self.sockets_away()) {
             socket.leave(&names);
         }
     }
 
     /// Disconnects all of them from the namespace, or closes their connections with all namespaces
-    /// on them. See [`Socket::disconnect`](crate::Socket::disconnect).
+    /// on them. See [`Socket::disconnect`](crate::Socket::disconnect). Those whose clients are away
+    /// do not come back as the same socket.
     pub fn disconnect(&self, close: bool) {
         for socket in self.local_sockets() {
             socket.disconnect(close);
         }
+        for socket in self.sockets_away() {
+            socket.expel_away();
+        }
+    }
+
+    /// Those whose clients are away and may come back.
+    fn sockets_away(&self) -> Vec<Socket> {
+        let away =
+            |namespace: &Arc<namespace::Inner>| namespace.away(&self.to, &self.excepted(namespace));
+        self.namespace.as_ref().map_or_else(Vec::new, away)
     }
 
     fn local_sockets(&self) -> Vec<Socket> {
@@ -413,7 +428,7 @@ impl<'a> Broadcast<'a> {
         let others = (!self.except.is_empty()).then(|| {
             let mut ids = IdSet::default();
             for room in &self.except {
-                namespace.collect(room, &mut ids);
+                namespace.collect_with_away(room, &mut ids);
             }
             ids
         });
@@ -465,7 +480,10 @@ impl<'a> Direct<'a> {
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        match self.flags.encode(self.socket.nsp(), None, event, &args) {
+        match self
+            .flags
+            .encode(self.socket.namespace_inner(), None, event, &args)
+        {
             Ok(frame) => {
                 let push = self.socket.push(&frame, self.flags.mode);
                 self.socket.tell_outgoing(push, event, &args);
@@ -492,7 +510,9 @@ impl<'a> Direct<'a> {
 
     fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
         let id = self.socket.namespace_inner().next_ack_id();
-        let frame = self.flags.encode(self.socket.nsp(), Some(id), event, args);
+        let frame = self
+            .flags
+            .encode(self.socket.namespace_inner(), Some(id), event, args);
         let frame = frame.map_err(AckError::Encode)?;
         let timeout = self
             .flags

@@ -26,6 +26,7 @@ use super::{
     handlers::Handlers,
     lifecycle::{Lifecycle, Watchers},
     namespace::{self, Namespace},
+    recovery::Sessions,
     refusal::Refusal,
     running::Running,
     state::States,
@@ -71,6 +72,8 @@ pub(crate) struct Built {
     /// Those that exist by now of the ones made on demand.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
     pub(crate) watchers: Watchers,
+    /// `None` if no session can be recovered.
+    pub(crate) sessions: Option<Arc<Sessions>>,
 }
 
 /// Whether clients may ask for a namespace.
@@ -207,6 +210,9 @@ impl Io {
         if let Some(engine) = engine {
             engine.shutdown(grace).await;
         }
+        if let Some(sessions) = self.sessions() {
+            sessions.close();
+        }
         let settled = async {
             loop {
                 let settled = self.0.settled.notified();
@@ -220,6 +226,18 @@ impl Io {
             let handlers = self.0.detached.load(Ordering::Acquire);
             tracing::warn!(handlers, "handlers have not ended in time");
         }
+    }
+
+    /// The sessions that can be recovered, if any can.
+    #[inline]
+    pub(crate) fn sessions(&self) -> Option<&Arc<Sessions>> {
+        self.0.built.get()?.sessions.as_ref()
+    }
+
+    /// Starts a task. `false`: no connection has ever been driven, so there is no runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        let runtime = self.0.runtime.get();
+        runtime.map(|runtime| runtime.spawn(task)).is_some()
     }
 
     /// The engine below, made for the first who serves.

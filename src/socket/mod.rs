@@ -29,6 +29,7 @@ mod listeners;
 mod listening;
 mod namespace;
 mod reason;
+mod recovery;
 mod refusal;
 mod room;
 mod rooms;

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use roomcast_protocol::{
-    Frame,
+    Frame, Stamp,
     socket::{Nsp, encode},
 };
 
@@ -18,6 +18,7 @@ use super::{
     emit::{Broadcast, Target},
     handlers::Handlers,
     id::{IdMap, IdSet, SocketId},
+    recovery::{Channel, Offset, Pid},
     room::{Room, RoomName},
     rooms::{Except, Members, Pushing, Rooms, Tally},
     socket::Socket,
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     Config,
-    engine::{Mode, Outbox},
+    engine::{Limits, Mode, Outbox, Push},
     metrics::{Gauge, Metrics},
 };
 
@@ -126,6 +127,8 @@ pub(crate) struct Inner {
     curious: Mutex<IdMap<Socket>>,
     /// How many those are, so that most broadcasts need not look.
     curious_count: AtomicUsize,
+    /// Numbers its events if clients may recover.
+    channel: Option<Box<Channel>>,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
 }
@@ -149,6 +152,10 @@ impl Inner {
             goes_when_empty,
             curious: Mutex::default(),
             curious_count: AtomicUsize::new(0),
+            channel: config
+                .recovery
+                .as_ref()
+                .map(|on| Box::new(Channel::new(on))),
             config,
             metrics,
         }
@@ -201,16 +208,82 @@ impl Inner {
         self.sockets.read().get(&id).cloned()
     }
 
-    /// Lets a socket in: it is told its id and gets everything that is sent from then on.
-    /// `false`: the namespace has just been taken down.
-    pub(crate) fn admit(&self, socket: &Socket) -> bool {
-        let frame = match encode::connect(self.name.as_str(), &Admitted { sid: socket.id() }) {
-            Ok(frame) => frame,
+    /// The stamp of the next event that may be asked for again, if any may.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.channel.as_ref().map(|channel| channel.next())
+    }
+
+    /// The stamp of an event that a client has.
+    pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
+        self.channel.as_ref().map(|channel| channel.known(last))
+    }
+
+    /// Forgets what was kept for a client.
+    pub(crate) fn forget_recent(&self, socket: &Socket) {
+        if let Some(channel) = &self.channel {
+            socket.outbox().forget_recent(channel.id());
+        }
+    }
+
+    /// Keeps a place for a client that is away.
+    pub(crate) fn park(&self, socket: &Socket) {
+        let id = socket.id();
+        if let Some(channel) = &self.channel {
+            channel.add_away(socket);
+        }
+        // Whoever looks for it finds it in one place or the other.
+        let mut everybody = self.everybody.lock();
+        let was_there = everybody.contains(id);
+        everybody.park(id, socket.outbox());
+        drop(everybody);
+        if was_there {
+            self.metrics.shift(Gauge::Sockets, -1);
+        }
+        self.forget_socket(id);
+    }
+
+    /// Lets a client in that comes back: it gets what it has missed, and then is told so. The
+    /// number of events it had missed; `None` if it cannot be let in any more.
+    pub(crate) fn readmit(
+        &self,
+        old: &Socket,
+        socket: &Socket,
+        known: Stamp,
+        limits: Limits,
+    ) -> Option<usize> {
+        let hello = self.hello(socket)?;
+        let (id, outbox) = (socket.id(), socket.outbox());
+        let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
+        self.sockets.write().insert(id, socket.clone());
+        self.everybody.lock().resume(id, outbox);
+        self.forget_away(id);
+        self.metrics.shift(Gauge::Sockets, 1);
+        socket.rejoin(old);
+        Some(missed)
+    }
+
+    /// What a client is told that has been let in.
+    fn hello(&self, socket: &Socket) -> Option<Frame> {
+        let admitted = Admitted {
+            sid: socket.id(),
+            pid: socket.recoverable().map(|recoverable| recoverable.pid),
+        };
+        match encode::connect(self.name.as_str(), &admitted) {
+            Ok(frame) => Some(frame),
             Err(error) => {
                 // The name came from a packet, or was checked by the builder.
                 tracing::error!(%error, "a connect packet cannot be encoded");
-                return true;
+                None
             }
+        }
+    }
+
+    /// Lets a socket in: it is told its id and gets everything that is sent from then on.
+    /// `false`: the namespace has just been taken down.
+    pub(crate) fn admit(&self, socket: &Socket) -> bool {
+        let Some(frame) = self.hello(socket) else {
+            return true;
         };
         self.sockets.write().insert(socket.id(), socket.clone());
         let mut everybody = self.everybody.lock();
@@ -218,6 +291,11 @@ impl Inner {
             drop(everybody);
             self.sockets.write().remove(&socket.id());
             return false;
+        }
+        if let Some(channel) = &self.channel
+            && socket.recoverable().is_some()
+        {
+            socket.outbox().keep_recent(channel.id(), channel.limits());
         }
         let _ = socket.outbox().push(&frame, Mode::Reliable);
         everybody.insert(socket.id(), socket.outbox().clone());
@@ -231,18 +309,49 @@ impl Inner {
 
     /// Takes a socket out. `true`: it was the last one of a namespace that goes with it.
     pub(crate) fn dismiss(&self, id: SocketId) -> bool {
+        self.forget_socket(id);
+        let mut everybody = self.everybody.lock();
+        if everybody.remove(id) {
+            self.metrics.shift(Gauge::Sockets, -1);
+        }
+        everybody.forget_away(id);
+        let is_over = self.goes_when_empty && everybody.close_if_empty();
+        drop(everybody);
+        self.forget_away(id);
+        is_over
+    }
+
+    fn forget_away(&self, id: SocketId) {
+        if let Some(channel) = &self.channel {
+            channel.forget_away(id);
+        }
+    }
+
+    /// The members of a target whose clients are away.
+    pub(crate) fn away(&self, to: &Target<'_>, except: &Except) -> Vec<Socket> {
+        let Some(channel) = &self.channel else {
+            return Vec::new();
+        };
+        let mut ids = IdSet::default();
+        let mut add = |name: &RoomName<'_>| self.collect_with_away(name, &mut ids);
+        match to {
+            Target::All => ids.extend(self.everybody.lock().ids_away()),
+            Target::One(name) => add(name),
+            Target::Many(names) => names.iter().for_each(add),
+        }
+        ids.retain(|id| !except.has(*id));
+        channel.away_of(&ids)
+    }
+
+    fn forget_socket(&self, id: SocketId) {
         let mut sockets = self.sockets.write();
-        sockets.remove(&id);
+        let gone = sockets.remove(&id);
         if sockets.len() < sockets.capacity() / 4 {
             let kept = sockets.len() * 2;
             sockets.shrink_to(kept);
         }
         drop(sockets);
-        let mut everybody = self.everybody.lock();
-        if everybody.remove(id) {
-            self.metrics.shift(Gauge::Sockets, -1);
-        }
-        self.goes_when_empty && everybody.close_if_empty()
+        drop(gone);
     }
 
     /// Pushes a frame to the members of a target, and calls `each` for everyone it is queued for.
@@ -298,7 +407,27 @@ impl Inner {
         if let Some(room) = self.rooms.find(name.as_str()) {
             ids.extend(room.lock().ids());
         }
-        ids.extend(self.own_room(name).map(|(id, _)| id));
+        let own = name.id().filter(|id| self.sockets.read().contains_key(id));
+        ids.extend(own);
+    }
+
+    /// As [`collect`](Self::collect), with those whose clients are away.
+    pub(crate) fn collect_with_away(&self, name: &RoomName<'_>, ids: &mut IdSet) {
+        self.collect(name, ids);
+        if self.channel.is_some() {
+            if let Some(room) = self.rooms.find(name.as_str()) {
+                ids.extend(room.lock().ids_away());
+            }
+            ids.extend(name.id());
+        }
+    }
+
+    /// Keeps an event for a client that is away, or brings it to where it is now.
+    pub(crate) fn push_to(&self, id: SocketId, frame: &Frame, mode: Mode) -> Push {
+        match self.outbox_of(id) {
+            Some(outbox) => outbox.push(frame, mode),
+            None => Push::Closed,
+        }
     }
 
     pub(crate) fn all_sockets(&self) -> Vec<Socket> {
@@ -315,7 +444,15 @@ impl Inner {
     /// Every socket is in the room of its own id, without anybody keeping a list.
     fn own_room(&self, name: &RoomName<'_>) -> Option<(SocketId, Outbox)> {
         let id = name.id()?;
-        Some((id, self.sockets.read().get(&id)?.outbox().clone()))
+        Some((id, self.outbox_of(id)?))
+    }
+
+    fn outbox_of(&self, id: SocketId) -> Option<Outbox> {
+        if let Some(socket) = self.sockets.read().get(&id) {
+            return Some(socket.outbox().clone());
+        }
+        self.channel.as_ref()?;
+        self.everybody.lock().away(id)
     }
 }
 
@@ -323,6 +460,8 @@ impl Inner {
 #[derive(serde::Serialize)]
 struct Admitted {
     sid: SocketId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<Pid>,
 }
 
 impl fmt::Debug for Inner {

@@ -62,6 +62,27 @@ impl DisconnectReason {
         }
     }
 
+    /// Whether the client may come back as the same socket, if the server lets it; see
+    /// [`Builder::recovery`](crate::Builder::recovery).
+    ///
+    /// The official server has `server shutting down` among these reasons. Here nothing is left to
+    /// come back to when the server has stopped.
+    #[must_use]
+    pub const fn is_recoverable(self) -> bool {
+        match self {
+            Self::ForcedServerClose
+            | Self::TransportClose
+            | Self::TransportError
+            | Self::PingTimeout
+            | Self::ForcedClose => true,
+            Self::ClientNamespaceDisconnect
+            | Self::ServerNamespaceDisconnect
+            | Self::ParseError
+            | Self::ServerShuttingDown
+            | Self::Overflow => false,
+        }
+    }
+
     /// Whether one side meant it: nothing was lost, and a client does not come back by itself.
     #[must_use]
     pub const fn is_deliberate(self) -> bool {

@@ -66,14 +66,14 @@ impl Rooms {
     /// Takes a member out, and the room with its last one. `true`: it was that.
     pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) -> bool {
         let mut members = cell.lock();
-        members.remove(id);
-        let empty = members.slots.is_empty();
-        members.gone = empty;
+        let was_last = members.remove(id) && members.slots.is_empty();
+        members.forget_away(id);
+        let empty = members.close_if_empty();
         drop(members);
         if empty {
             self.forget(room, cell);
         }
-        empty
+        was_last
     }
 
     /// Names and sizes of all rooms, in no order.
@@ -151,6 +151,8 @@ pub(crate) struct Members {
     slots: Vec<Slot>,
     /// Position by id; kept from [`INDEXED`] members on.
     index: Option<IdMap<u32>>,
+    /// Members whose clients are away: they count for nobody, and get what may be asked for again.
+    away: Option<Box<IdMap<Outbox>>>,
     /// The last member has left and the name is being taken out: nobody may join any more.
     gone: bool,
 }
@@ -180,8 +182,47 @@ impl Members {
 
     /// Closes an empty list to newcomers.
     pub(crate) fn close_if_empty(&mut self) -> bool {
-        self.gone = self.slots.is_empty();
+        self.gone = self.slots.is_empty() && self.away.is_none();
         self.gone
+    }
+
+    /// The client of a member is away. `true`: nobody else is there.
+    pub(crate) fn park(&mut self, id: SocketId, outbox: &Outbox) -> bool {
+        let was_last = self.remove(id) && self.slots.is_empty();
+        let away = self.away.get_or_insert_default();
+        away.insert(id, outbox.clone());
+        was_last
+    }
+
+    /// The client of a member is back. `true`: nobody else is there.
+    pub(crate) fn resume(&mut self, id: SocketId, outbox: &Outbox) -> bool {
+        self.forget_away(id);
+        self.insert(id, outbox.clone());
+        self.slots.len() == 1
+    }
+
+    /// A client that is away will not come back.
+    pub(crate) fn forget_away(&mut self, id: SocketId) {
+        let Some(away) = &mut self.away else {
+            return;
+        };
+        away.remove(&id);
+        if away.is_empty() {
+            self.away = None;
+        } else if away.len() < away.capacity() / 4 {
+            let kept = away.len() * 2;
+            away.shrink_to(kept);
+        }
+    }
+
+    /// The outbox of a member whose client is away.
+    pub(crate) fn away(&self, id: SocketId) -> Option<Outbox> {
+        self.away.as_ref()?.get(&id).cloned()
+    }
+
+    /// Those whose clients are away.
+    pub(crate) fn ids_away(&self) -> impl Iterator<Item = SocketId> {
+        self.away.iter().flat_map(|away| away.keys().copied())
     }
 
     /// Adds a member; one that is there already stays where it is.
@@ -242,6 +283,15 @@ impl Members {
             for slot in slots {
                 if !push.except.has(slot.id) {
                     push.one(slot.id, &slot.outbox);
+                }
+            }
+        }
+        if let Some(away) = &self.away
+            && push.frame.stamp().is_some()
+        {
+            for (&id, outbox) in &**away {
+                if !push.except.has(id) {
+                    push.one_away(outbox);
                 }
             }
         }
@@ -320,6 +370,11 @@ impl<'a, F: FnMut(SocketId)> Pushing<'a, F> {
         self.tally.count(push);
     }
 
+    /// One recipient that will get it when it comes back. It has not been reached.
+    fn one_away(&mut self, outbox: &Outbox) {
+        let _ = outbox.push_batched(self.frame, self.mode, &mut self.batch);
+    }
+
     /// The members of one room.
     pub(crate) fn room(&mut self, cell: &RoomCell) {
         cell.lock().push(self);
@@ -345,6 +400,14 @@ impl<'a, F: FnMut(SocketId)> Pushing<'a, F> {
         for (id, outbox) in singles {
             if !self.except.has(id) && seen.insert(id) {
                 self.one(id, &outbox);
+            }
+        }
+        if self.frame.stamp().is_some() {
+            let away = rooms.iter().filter_map(|members| members.away.as_deref());
+            for (&id, outbox) in away.flatten() {
+                if !self.except.has(id) && seen.insert(id) {
+                    self.one_away(outbox);
+                }
             }
         }
     }

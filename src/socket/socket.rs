@@ -30,6 +30,7 @@ use super::{
     listeners::Listeners,
     namespace::{self, Namespace},
     reason::DisconnectReason,
+    recovery::Recoverable,
     refusal::Refusal,
     room::{IntoRooms, Room},
     rooms::RoomCell,
@@ -64,6 +65,8 @@ pub(crate) struct Inner {
     data: Mutex<States>,
     /// What is registered on this socket alone: nothing on most.
     listeners: OnceLock<Box<Listeners>>,
+    /// What is needed to go on with its session on another connection.
+    recoverable: Option<Box<Recoverable>>,
     /// Why it was disconnected; unset while it is connected.
     reason: OnceLock<DisconnectReason>,
 }
@@ -84,6 +87,7 @@ impl Socket {
         principal: Arc<Principal>,
         payload: Args,
     ) -> Self {
+        let recoverable = io.sessions().map(|_| Box::new(Recoverable::new()));
         Self(Arc::new(Inner {
             id: SocketId::random(),
             io,
@@ -96,6 +100,32 @@ impl Socket {
             acks: AckTable::default(),
             data: Mutex::default(),
             listeners: OnceLock::new(),
+            recoverable,
+            reason: OnceLock::new(),
+        }))
+    }
+
+    /// The same socket on another connection; in no room yet.
+    pub(crate) fn recover(
+        old: &Self,
+        shared: Arc<Shared>,
+        principal: Arc<Principal>,
+        payload: Args,
+    ) -> Self {
+        let recoverable = old.recoverable().map(|known| Box::new(known.again()));
+        Self(Arc::new(Inner {
+            id: old.0.id,
+            io: old.0.io.clone(),
+            namespace: Arc::clone(&old.0.namespace),
+            shared,
+            principal: Mutex::new(principal),
+            renewals: AtomicU32::new(0),
+            payload,
+            rooms: Mutex::default(),
+            acks: AckTable::default(),
+            data: Mutex::new(old.0.data.lock().clone()),
+            listeners: OnceLock::new(),
+            recoverable,
             reason: OnceLock::new(),
         }))
     }
@@ -274,15 +304,7 @@ impl Socket {
             }
         });
         drop(joined);
-        for (room, is_first) in &news {
-            if *is_first {
-                let namespace = self.nsp();
-                self.0.io.tell(&Lifecycle::RoomCreated { namespace, room });
-            }
-            self.0
-                .io
-                .tell(&Lifecycle::RoomJoined { socket: self, room });
-        }
+        self.tell_joined(&news);
         outcome
     }
 
@@ -327,16 +349,6 @@ impl Socket {
         });
         drop(joined);
         self.tell_left(&news);
-    }
-
-    fn tell_left(&self, news: &[(Room, bool)]) {
-        for (room, was_last) in news {
-            self.0.io.tell(&Lifecycle::RoomLeft { socket: self, room });
-            if *was_last {
-                let namespace = self.nsp();
-                self.0.io.tell(&Lifecycle::RoomDeleted { namespace, room });
-            }
-        }
     }
 
     /// The rooms it has joined, in no order. The room of its own id, which it cannot leave, is not
@@ -419,10 +431,11 @@ impl Socket {
         let handlers = &self.0.namespace.handlers;
         let args = reason_arguments(reason, description);
         let _runtime = self.0.io.enter_runtime();
+        let recoverable = self.leave_session(reason);
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
-        self.leave_all();
-        if self.0.namespace.dismiss(self.0.id) {
-            self.0.io.take_down(&self.0.namespace);
+        match recoverable {
+            Some(recoverable) => self.park(recoverable),
+            None => self.end_session(),
         }
         self.0.acks.close(self.metrics());
         self.0.namespace.questions.leave(self.0.id);
@@ -457,7 +470,7 @@ impl Socket {
         waiting
     }
 
-    fn leave_all(&self) {
+    pub(crate) fn leave_all(&self) {
         let mut joined = self.0.rooms.lock();
         joined.closed = true;
         let rooms = std::mem::take(&mut joined.rooms);
@@ -474,6 +487,9 @@ impl Socket {
     /// Queues a frame for the client, unless it has left.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         if !self.is_connected() {
+            if frame.stamp().is_some() {
+                return self.0.namespace.push_to(self.0.id, frame, mode);
+            }
             return Push::Closed;
         }
         self.0.shared.push(frame, mode, self.metrics())
@@ -487,6 +503,64 @@ impl Socket {
 
     pub(crate) fn conn_watchers(&self) -> Option<&ConnWatchers> {
         self.0.shared.watchers()
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    pub(crate) fn recoverable(&self) -> Option<&Recoverable> {
+        self.0.recoverable.as_deref()
+    }
+
+    /// Joins no more rooms; calls `each` for those it is in, which it stays in.
+    pub(crate) fn stay(&self, mut each: impl FnMut(&Room, &RoomCell)) {
+        let mut joined = self.0.rooms.lock();
+        joined.closed = true;
+        for (room, cell) in &joined.rooms {
+            each(room, cell);
+        }
+    }
+
+    /// Joins the rooms of another socket that is in them no more; calls `each` for every one.
+    /// `false`: it has been disconnected, and those rooms are left.
+    pub(crate) fn inherit(&self, old: &Self, mut each: impl FnMut(&Room, &RoomCell)) -> bool {
+        let rooms = std::mem::take(&mut old.0.rooms.lock().rooms);
+        let mut joined = self.0.rooms.lock();
+        if joined.closed {
+            drop(joined);
+            for (room, cell) in &rooms {
+                self.0.namespace.rooms.leave(room, cell, self.0.id);
+            }
+            return false;
+        }
+        for (room, cell) in &rooms {
+            each(room, cell);
+        }
+        joined.rooms = rooms;
+        true
+    }
+
+    pub(crate) fn tell_left(&self, news: &[(Room, bool)]) {
+        for (room, was_last) in news {
+            self.0.io.tell(&Lifecycle::RoomLeft { socket: self, room });
+            if *was_last {
+                let namespace = self.nsp();
+                self.0.io.tell(&Lifecycle::RoomDeleted { namespace, room });
+            }
+        }
+    }
+
+    pub(crate) fn tell_joined(&self, news: &[(Room, bool)]) {
+        for (room, is_first) in news {
+            if *is_first {
+                let namespace = self.nsp();
+                self.0.io.tell(&Lifecycle::RoomCreated { namespace, room });
+            }
+            self.0
+                .io
+                .tell(&Lifecycle::RoomJoined { socket: self, room });
+        }
     }
 
     /// What is registered on this socket alone, if anything ever was.

@@ -6,7 +6,7 @@ use std::{
 use super::handler::StateKind;
 
 /// Values by their type; few of them, so a list.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct States(Vec<(TypeId, Arc<dyn Any + Send + Sync>)>);
 
 impl States {

@@ -24,6 +24,7 @@ mod namespaces;
 mod options;
 mod ordering;
 mod packets;
+mod recovery;
 mod rooms;
 mod stop;
 mod testing;

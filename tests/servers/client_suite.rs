@@ -1,6 +1,4 @@
 //! The server that the test-suite of the official client expects.
-//!
-//! Not there yet, and left out: connection state recovery.
 
 mod support;
 
@@ -9,8 +7,8 @@ use std::{sync::Mutex, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use roomcast::{
-    Ack, Args, Config, Connect, EngineRequest, Event, Io, NamespaceBuilder, NoAck, Refusal, Server,
-    Socket, SocketId,
+    Ack, Args, Config, Connect, EngineRequest, Event, Io, NamespaceBuilder, NoAck, Recovery,
+    Refusal, Server, Socket, SocketId,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -22,6 +20,7 @@ async fn main() -> Result<(), roomcast::Error> {
             ping_interval: Duration::from_millis(2000),
             ..Config::default()
         })
+        .recovery(Recovery::default())
         .allow_request(async |_: EngineRequest| {
             // Clients with a time-out of 0 ms must not be connected in time.
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -229,7 +229,7 @@ async fn who_am_i(event: Event) -> Ack<Value> {
         "auth": auth.unwrap_or_else(|| json!({})),
         "query": query,
         "transport": socket.transport().to_string(),
-        "recovered": false,
+        "recovered": socket.recovered(),
         "eio": 4,
     }))
 }

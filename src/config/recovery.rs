@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds of connection state recovery, `connectionStateRecovery` of the official server.
+///
+/// A session keeps what was sent to its client since the last heartbeat that was answered, and
+/// while the client is away, what would have been sent. It lives in memory and does not outlive the
+/// server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recovery {
+    /// How long a client may be away. `maxDisconnectionDuration` of the official server. Default
+    /// 2 min.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// Events kept for one connection; when there are more, the oldest go, and a client that has
+    /// missed one of those starts afresh. Default 2,048.
+    pub max_messages: usize,
+    /// Bytes of events kept for one connection, at most [`Config::outbox_bytes`](crate::Config::outbox_bytes). Default 256 KiB.
+    pub max_bytes: usize,
+    /// Sessions whose client is away; when there are more, the oldest end. Default 100,000.
+    pub max_sessions: usize,
+    /// Bytes of events kept for all connections together, each counted for every connection that
+    /// keeps it (in memory it is there once). A connection that would exceed it forgets its own.
+    /// Default 256 MiB.
+    pub max_total_bytes: usize,
+    /// Whether clients that recover pass by the [gates](crate::NamespaceBuilder::gate). Default
+    /// `true`, as in the official server. Authentication is never skipped.
+    pub skip_middlewares: bool,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(120),
+            max_messages: 2048,
+            max_bytes: 256 << 10,
+            max_sessions: 100_000,
+            max_total_bytes: 256 << 20,
+            skip_middlewares: true,
+        }
+    }
+}
+
+impl Recovery {
+    /// Whether the values make sense, for outboxes of this size.
+    pub(crate) fn check(&self, outbox_bytes: usize) -> Result<(), &'static str> {
+        if self.window.is_zero() {
+            return Err("recovery.window is zero");
+        }
+        if self.window > Duration::from_secs(24 * 60 * 60) {
+            return Err("recovery.window is longer than a day");
+        }
+        let sizes = [
+            (self.max_messages, "recovery.max_messages is zero"),
+            (self.max_bytes, "recovery.max_bytes is zero"),
+            (self.max_sessions, "recovery.max_sessions is zero"),
+        ];
+        if let Some((_, fault)) = sizes.into_iter().find(|(size, _)| *size == 0) {
+            return Err(fault);
+        }
+        if self.max_bytes > outbox_bytes {
+            return Err("recovery.max_bytes is larger than outbox_bytes");
+        }
+        if self.max_total_bytes < self.max_bytes {
+            return Err("recovery.max_total_bytes is smaller than recovery.max_bytes");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use roomcast_protocol::{
+    Stamp,
+    socket::{Arguments, EncodeError, Encoder},
+};
+
+use super::{Offset, limits};
+use crate::{
+    config::Recovery,
+    engine::Limits,
+    socket::{
+        Socket, SocketId,
+        id::{IdMap, IdSet},
+    },
+};
+
+/// The events of a namespace that may be asked for again: every one has a number.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    id: u64,
+    next: AtomicU64,
+    limits: Limits,
+    /// Sockets whose clients are away.
+    away: Mutex<IdMap<Socket>>,
+}
+
+impl Channel {
+    pub(crate) fn new(recovery: &Recovery) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // So that a server that starts anew does not repeat the numbers of the one before.
+        let start = jiff::Timestamp::now().as_second().max(1) as u64;
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            next: AtomicU64::new(start << 16),
+            limits: limits(recovery),
+            away: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(crate) fn add_away(&self, socket: &Socket) {
+        self.away.lock().insert(socket.id(), socket.clone());
+    }
+
+    pub(crate) fn forget_away(&self, id: SocketId) {
+        let mut away = self.away.lock();
+        let gone = away.remove(&id);
+        if away.len() < away.capacity() / 4 {
+            let kept = away.len() * 2;
+            away.shrink_to(kept);
+        }
+        drop(away);
+        drop(gone);
+    }
+
+    pub(crate) fn away_of(&self, ids: &IdSet) -> Vec<Socket> {
+        let away = self.away.lock();
+        ids.iter().filter_map(|id| away.get(id).cloned()).collect()
+    }
+
+    /// The stamp of a new event.
+    pub(crate) fn next(&self) -> Stamp {
+        Stamp {
+            channel: self.id,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// The stamp of an event that a client has.
+    pub(crate) fn known(&self, last: Offset) -> Stamp {
+        Stamp {
+            channel: self.id,
+            number: last.0,
+        }
+    }
+}
+
+/// Arguments of an event with its number behind them.
+#[derive(Debug)]
+pub(crate) struct Numbered<'a, A> {
+    args: &'a A,
+    number: Offset,
+}
+
+impl<'a, A: Arguments> Numbered<'a, A> {
+    pub(crate) fn new(args: &'a A, stamp: Stamp) -> Self {
+        Self {
+            args,
+            number: Offset(stamp.number),
+        }
+    }
+}
+
+impl<A: Arguments> Arguments for Numbered<'_, A> {
+    fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
+        self.args.encode(encoder)?;
+        encoder.value(&self.number)
+    }
+}

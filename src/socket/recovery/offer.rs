@@ -1,0 +1,258 @@
+//! What goes over the wire: the secret of a session, the place in what was sent, and the offer that
+//! a client makes with both.
+
+use std::fmt;
+
+use roomcast_protocol::{Sid, socket::Args};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::socket::SocketId;
+
+/// The secret by which a client proves that a session was its own. It is never logged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Pid(Sid);
+
+impl Pid {
+    /// Draws one that nobody can guess.
+    pub(crate) fn random() -> Self {
+        Self(SocketId::random().sid())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Sid::parse(text).map(Self)
+    }
+}
+
+impl fmt::Debug for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pid(secret)")
+    }
+}
+
+impl Serialize for Pid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+/// The number of an event among those of its namespace, as clients see it: base 64, without leading
+/// zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offset(pub(crate) u64);
+
+impl Offset {
+    fn parse(text: &str) -> Option<Self> {
+        if text.len() > MAX_DIGITS || text.starts_with('A') {
+            return None;
+        }
+        let digit = |byte| DIGITS.iter().position(|digit| *digit == byte);
+        let number = text.bytes().try_fold(0_u64, |number, byte| {
+            number.checked_mul(64)?.checked_add(digit(byte)? as u64)
+        });
+        number.filter(|number| *number > 0).map(Self)
+    }
+
+    fn digits(self) -> impl Iterator<Item = char> {
+        let digit = move |place: usize| {
+            let digit = self.0.checked_shr(place as u32 * 6).unwrap_or(0) & 63;
+            DIGITS
+                .get(digit as usize)
+                .map_or('A', |digit| char::from(*digit))
+        };
+        let leading = |digit: &char| *digit == 'A';
+        (0..MAX_DIGITS).rev().map(digit).skip_while(leading)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.digits().try_for_each(|digit| write!(f, "{digit}"))
+    }
+}
+
+impl Serialize for Offset {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a client offers that wants to go on: a session, and the last event of it that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) pid: Pid,
+    pub(crate) last: Offset,
+}
+
+impl Offer {
+    /// The offer in the payload of a `CONNECT` packet. Everything that is none is as good as no
+    /// offer.
+    pub(crate) fn of(payload: &Args) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Payload {
+            #[serde(default)]
+            pid: Text,
+            #[serde(default)]
+            offset: Text,
+        }
+        if payload.is_empty() {
+            return None;
+        }
+        let Payload { pid, offset } = payload.get(0).ok()?;
+        Some(Self {
+            pid: Pid::parse(&pid.0?)?,
+            last: Offset::parse(&offset.0?)?,
+        })
+    }
+}
+
+/// A short text, or something else.
+#[derive(Default)]
+struct Text(Option<Box<str>>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text((text.len() <= MAX_TEXT).then(|| text.into())))
+            }
+
+            fn visit_bytes<E>(self, _: &[u8]) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Text, A::Error> {
+                while seq.next_element::<de::IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
+                while map
+                    .next_entry::<de::IgnoredAny, de::IgnoredAny>()?
+                    .is_some()
+                {}
+                Ok(Text(None))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Digits of base 64 as in ids.
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Digits of the largest number.
+const MAX_DIGITS: usize = 11;
+/// Longer than any id or number.
+const MAX_TEXT: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::socket::{Decoder, Limits};
+
+    use super::*;
+
+    fn offer(payload: &str) -> Option<Offer> {
+        let text = format!("0{payload}");
+        let packet = Decoder::new(Limits::default()).text(text.into()).unwrap();
+        Offer::of(&packet.unwrap().args)
+    }
+
+    #[test]
+    fn a_number_is_read_back_from_its_text() {
+        for number in [1, 63, 64, 4095, 1 << 40, u64::MAX] {
+            let text = Offset(number).to_string();
+            assert_eq!(Offset::parse(&text), Some(Offset(number)), "{text}");
+        }
+        assert_eq!(Offset(64 * 25 + 63).to_string(), "Z_");
+    }
+
+    #[test]
+    fn a_text_that_is_no_number_is_none() {
+        for text in [
+            "",
+            "A",
+            "AB",
+            " B",
+            "B ",
+            "é",
+            "B=",
+            "__________________",
+            "P__________",
+        ] {
+            let parsed = Offset::parse(text);
+            assert!(
+                parsed.is_none_or(|offset| offset.to_string() == text),
+                "{text}"
+            );
+        }
+        assert_eq!(Offset::parse("Q__________"), None, "more than 64 bits");
+        assert_eq!(Offset::parse("AB"), None);
+    }
+
+    #[test]
+    fn an_offer_is_two_texts_of_the_right_form() {
+        let pid = Pid::random();
+        let secret = pid.0.as_str();
+        let good = offer(&format!(r#"{{"pid":"{secret}","offset":"B","token":[1]}}"#));
+        assert_eq!(
+            good,
+            Some(Offer {
+                pid,
+                last: Offset(1)
+            })
+        );
+        for payload in [
+            String::new(),
+            "{}".into(),
+            r#"{"pid":"x","offset":"B"}"#.into(),
+            format!(r#"{{"pid":"{secret}"}}"#),
+            format!(r#"{{"pid":"{secret}","offset":null}}"#),
+            format!(r#"{{"pid":"{secret}","offset":7}}"#),
+            format!(r#"{{"pid":["{secret}"],"offset":"B"}}"#),
+            format!(r#"{{"pid":{{"pid":"{secret}"}},"offset":"B"}}"#),
+            format!(r#"{{"pid":"{secret}","offset":"{}"}}"#, "B".repeat(1000)),
+            format!(r#"{{"pid":"{secret}","pid":"{secret}","offset":"B"}}"#),
+        ] {
+            assert_eq!(offer(&payload), None, "{payload}");
+        }
+    }
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        let pid = Pid::random();
+        let shown = format!(
+            "{:?}",
+            Offer {
+                pid,
+                last: Offset(1)
+            }
+        );
+        assert!(!shown.contains(pid.0.as_str()), "{shown}");
+    }
+}

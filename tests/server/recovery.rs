@@ -1,0 +1,814 @@
+//! Clients whose connection broke go on as the same socket.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use roomcast::{
+    Ack, Authenticate, Builder, Config, Connect, Event, Io, Recovery, Refusal, Room, State,
+    auth::Principal, metrics::Gauge,
+};
+use serde_json::Value;
+
+use crate::{
+    local::{Local, text, until},
+    support::{Polling, RawClient},
+};
+
+/// What a client knows of its session.
+struct Session {
+    sid: String,
+    pid: String,
+    /// The last argument of the last event.
+    offset: Option<String>,
+}
+
+/// What a client is told when it enters: the events before the answer, and the answer.
+fn entered(mut next: impl FnMut() -> String, nsp: &str) -> (Vec<String>, Session) {
+    let mut events = Vec::new();
+    loop {
+        let packet = next();
+        let Some(answer) = packet.strip_prefix(&format!("40{nsp}")) else {
+            events.push(packet);
+            continue;
+        };
+        let answer: Value = serde_json::from_str(answer).unwrap();
+        let field = |name: &str| answer[name].as_str().unwrap().to_owned();
+        let session = Session {
+            sid: field("sid"),
+            pid: field("pid"),
+            offset: events.last().map(|event| offset(event)),
+        };
+        return (events, session);
+    }
+}
+
+fn enter(client: &mut RawClient, nsp: &str, auth: &str) -> (Vec<String>, Session) {
+    client.send_text(format!("40{nsp}{auth}"));
+    entered(|| text(client), nsp)
+}
+
+/// The last argument of an event, which must be a text.
+fn offset(event: &str) -> String {
+    let array = event.trim_start_matches(|c| c != '[');
+    let args: Vec<Value> = serde_json::from_str(array).unwrap();
+    args.last().unwrap().as_str().unwrap().to_owned()
+}
+
+/// An event without its offset.
+fn bare(event: &str) -> String {
+    event.replace(&format!(",\"{}\"]", offset(event)), "]")
+}
+
+impl Session {
+    fn offer(&self) -> String {
+        let offset = self.offset.as_deref().unwrap();
+        format!("{{\"pid\":\"{}\",\"offset\":\"{offset}\"}}", self.pid)
+    }
+
+    /// Takes the next event, which must be this one.
+    fn expect(&mut self, client: &mut RawClient, expected: &str) {
+        let event = text(client);
+        assert_eq!(bare(&event), expected);
+        self.offset = Some(offset(&event));
+    }
+}
+
+fn on(recovery: Recovery) -> Builder {
+    let mut io = Io::builder().recovery(recovery);
+    io.namespace("/")
+        .on("join", async |event: Event, room: String| {
+            event.socket.join(room)
+        })
+        .on("mark", async |event: Event, mark: String| {
+            event.socket.set_data(mark);
+        })
+        .on("who", async |event: Event| {
+            let mark = event.socket.data::<String>();
+            let rooms: Vec<String> = event.socket.rooms().iter().map(Room::to_string).collect();
+            Ack((event.socket.recovered(), mark, rooms))
+        })
+        .on("drop", async |event: Event| event.socket.drop_connection())
+        .on("kick", async |event: Event| event.socket.disconnect(true));
+    io
+}
+
+fn serve() -> Local {
+    Local::serve(on(Recovery::default()))
+}
+
+/// A client in `/` and in a room, which has got one event.
+fn member(server: &Local) -> (RawClient, Session) {
+    let mut client = server.open();
+    let (events, mut session) = enter(&mut client, "", "");
+    assert!(events.is_empty());
+    client.send_text("421[\"join\",\"room\"]");
+    client.expect_text("431[]");
+    server.io.to(&*session.sid).emit("hello", ());
+    session.expect(&mut client, "42[\"hello\"]");
+    (client, session)
+}
+
+/// Breaks a connection; the session is parked when it returns.
+fn lose(server: &Local, client: RawClient) {
+    let before = parked(server);
+    drop(client);
+    until(|| parked(server) == before + 1);
+}
+
+fn parked(server: &Local) -> i64 {
+    server.io.metrics().gauge(Gauge::RecoverySessions)
+}
+
+fn kept_bytes(server: &Local) -> i64 {
+    server.io.metrics().gauge(Gauge::RecoveryBytes)
+}
+
+/// Comes back; the events before the answer, without their offsets.
+fn come_back(server: &Local, session: &mut Session) -> (RawClient, Vec<String>, bool) {
+    let mut client = server.open();
+    let (events, new) = enter(&mut client, "", &session.offer());
+    let is_same = new.pid == session.pid && new.sid == session.sid;
+    assert_eq!(new.sid == session.sid, is_same);
+    let old = std::mem::replace(session, new);
+    session.offset = session
+        .offset
+        .take()
+        .or_else(|| old.offset.filter(|_| is_same));
+    let events = events.iter().map(|event| bare(event)).collect();
+    (client, events, is_same)
+}
+
+#[test]
+fn without_the_option_there_is_neither_a_second_id_nor_an_offset() {
+    let mut io = Io::builder();
+    io.namespace("/");
+    let server = Local::serve(io);
+    let (mut client, id) = server.connect();
+    server.io.emit("hi", 1);
+    client.expect_text("42[\"hi\",1]");
+    let mut second = server.open();
+    second.send_text(format!("40{{\"pid\":\"{id}\",\"offset\":\"B\"}}"));
+    assert!(!text(&mut second).contains("pid"));
+}
+
+#[test]
+fn an_event_carries_the_same_offset_to_all_unless_it_may_be_lost_or_is_acknowledged() {
+    let server = serve();
+    let (mut a, _) = member(&server);
+    let (mut b, session) = member(&server);
+    let room = server.io.to("room");
+    room.emit("all", 1);
+    let event = text(&mut a);
+    assert_eq!(event, text(&mut b));
+    assert_eq!(bare(&event), "42[\"all\",1]");
+    assert_ne!(offset(&event), session.offset.unwrap());
+    room.clone().volatile().emit("volatile", 2);
+    b.expect_text("42[\"volatile\",2]");
+    let asking = server.io.to(&*session.sid);
+    let ask = async move { asking.emit_with_acks::<u8>("ask", 3).await };
+    let _acks = server.runtime.block_on(ask);
+    b.expect_text("420[\"ask\",3]");
+}
+
+#[test]
+fn a_client_that_comes_back_gets_what_it_missed_and_is_who_it_was() {
+    let server = serve();
+    let (mut client, mut session) = member(&server);
+    client.send_text("421[\"mark\",\"x\"]");
+    client.expect_text("431[]");
+    server.io.to("room").emit("n", 1);
+    server.io.to("room").emit("n", 2);
+    session.expect(&mut client, "42[\"n\",1]");
+    lose(&server, client);
+    server.io.to("room").emit("n", 3);
+    server.io.to("elsewhere").emit("n", "not mine");
+    server.io.to(["room", &session.sid]).emit("n", "once");
+    server
+        .io
+        .to("room")
+        .except(&*session.sid)
+        .emit("n", "not me");
+    server.io.except("room").emit("n", "not us");
+    server.io.to("room").volatile().emit("n", "volatile");
+    server.io.emit("n", 4);
+    let (mut client, missed, is_same) = come_back(&server, &mut session);
+    assert!(is_same);
+    let expected = [
+        "42[\"n\",2]",
+        "42[\"n\",3]",
+        "42[\"n\",\"once\"]",
+        "42[\"n\",4]",
+    ];
+    assert_eq!(missed, expected);
+    client.send_text("422[\"who\"]");
+    client.expect_text("432[true,\"x\",[\"room\"]]");
+    server.io.to("room").emit("n", 5);
+    session.expect(&mut client, "42[\"n\",5]");
+    assert_eq!(parked(&server), 0);
+    // And once more, having missed nothing.
+    lose(&server, client);
+    let (_client, missed, is_same) = come_back(&server, &mut session);
+    assert!(is_same && missed.is_empty());
+}
+
+#[test]
+fn a_client_that_is_away_is_nobody() {
+    let server = serve();
+    let (client, session) = member(&server);
+    let (mut other, _) = member(&server);
+    let id = roomcast::SocketId::parse(&session.sid).unwrap();
+    let socket = server.io.of("/").socket(id).unwrap();
+    lose(&server, client);
+    assert_eq!(server.io.count(), 1);
+    assert_eq!(server.io.to("room").count(), 1);
+    assert_eq!(server.io.to(id).count(), 0);
+    assert!(server.io.of("/").socket(id).is_none());
+    assert!(!socket.is_connected());
+    assert_eq!(server.io.to("room").emit("n", 1).queued, 1);
+    assert_eq!(bare(&text(&mut other)), "42[\"n\",1]");
+    assert_eq!(server.io.metrics().gauge(Gauge::Sockets), 1);
+    lose(&server, other);
+    assert!(server.io.of("/").rooms().is_empty());
+}
+
+#[test]
+fn the_old_handle_of_a_socket_reaches_the_client_when_it_comes_back() {
+    let server = serve();
+    let (client, mut session) = member(&server);
+    let id = roomcast::SocketId::parse(&session.sid).unwrap();
+    let old = server.io.of("/").socket(id).unwrap();
+    lose(&server, client);
+    old.emit("n", 1);
+    let (mut client, missed, _) = come_back(&server, &mut session);
+    assert_eq!(missed, ["42[\"n\",1]"]);
+    old.emit("n", 2);
+    session.expect(&mut client, "42[\"n\",2]");
+}
+
+#[test]
+fn offers_that_are_none_start_a_fresh_session_without_an_error() {
+    let server = serve();
+    let (other, foreign) = member(&server);
+    let (client, session) = member(&server);
+    lose(&server, client);
+    let (pid, last) = (&session.pid, session.offset.as_deref().unwrap());
+    let other_last = foreign.offset.as_deref().unwrap();
+    for offer in [
+        String::new(),
+        "{}".into(),
+        format!("{{\"pid\":\"{pid}\"}}"),
+        format!("{{\"offset\":\"{last}\"}}"),
+        format!("{{\"pid\":\"{pid}\",\"offset\":\"\"}}"),
+        format!("{{\"pid\":\"{pid}\",\"offset\":\"{last}A\"}}"),
+        format!("{{\"pid\":\"{pid}\",\"offset\":\"no text\"}}"),
+        format!("{{\"pid\":\"{pid}\",\"offset\":7}}"),
+        format!("{{\"pid\":\"{pid}\",\"offset\":[\"{last}\"]}}"),
+        format!("{{\"pid\":\"{pid}\",\"offset\":\"{other_last}\"}}"),
+        format!("{{\"pid\":\"{}\",\"offset\":\"{last}\"}}", foreign.pid),
+        format!("{{\"pid\":\"{}\",\"offset\":\"{last}\"}}", session.sid),
+        format!("{{\"pid\":\"x\",\"offset\":\"{last}\"}}"),
+        format!("{{\"pid\":null,\"offset\":\"{last}\"}}"),
+    ] {
+        let (events, new) = enter(&mut server.open(), "", &offer);
+        assert!(events.is_empty(), "{offer}");
+        assert_ne!(new.sid, session.sid, "{offer}");
+        assert_ne!(new.pid, session.pid, "{offer}");
+    }
+    // None of them has harmed anybody.
+    let mut session = session;
+    assert!(come_back(&server, &mut session).2);
+    assert!(server.io.of("/").count() >= 2);
+    drop(other);
+}
+
+#[test]
+fn a_namespace_does_not_take_sessions_of_another_one() {
+    let mut io = on(Recovery::default());
+    io.namespace("/other");
+    let server = Local::serve(io);
+    let (client, mut session) = member(&server);
+    lose(&server, client);
+    let (events, new) = enter(&mut server.open(), "/other,", &session.offer());
+    assert!(events.is_empty() && new.pid != session.pid);
+    assert!(come_back(&server, &mut session).2);
+}
+
+#[test]
+fn a_session_is_recovered_once() {
+    let server = serve();
+    let (client, session) = member(&server);
+    lose(&server, client);
+    let offers: Vec<_> = (0..8).map(|_| session.offer()).collect();
+    let mut clients: Vec<RawClient> = offers.iter().map(|_| server.open()).collect();
+    // All at once, and only one of them has the id in the end.
+    for (client, offer) in clients.iter_mut().zip(&offers) {
+        client.send_text(format!("40{offer}"));
+    }
+    let same = clients.iter_mut().filter_map(|client| {
+        let (_, new) = entered(|| text(client), "");
+        (new.pid == session.pid).then_some(())
+    });
+    assert!(same.count() >= 1);
+    let id = roomcast::SocketId::parse(&session.sid).unwrap();
+    until(|| server.io.of("/").socket(id).is_some());
+    assert_eq!(server.io.to(id).count(), 1);
+    assert_eq!(server.io.to(id).emit("only", ()).queued, 1);
+}
+
+#[test]
+fn a_client_that_seems_to_be_there_can_come_back_and_its_old_connection_is_cut() {
+    let server = serve();
+    let (mut old, mut session) = member(&server);
+    server.io.to("room").emit("n", 1);
+    let (mut client, missed, is_same) = come_back(&server, &mut session);
+    assert!(is_same);
+    assert_eq!(missed, ["42[\"n\",1]"]);
+    old.expect_close();
+    // What was on its way on the old one harms nobody.
+    server.io.to("room").emit("n", 2);
+    session.expect(&mut client, "42[\"n\",2]");
+    until(|| server.io.metrics().gauge(Gauge::SessionsWebSocket) == 1);
+    client.send_text("422[\"who\"]");
+    client.expect_text("432[true,null,[\"room\"]]");
+    assert_eq!(server.io.count(), 1);
+}
+
+#[test]
+fn whoever_leaves_or_is_sent_away_does_not_come_back_as_the_same() {
+    for packet in ["41", "42[\"kick\"]", "9", "4x"] {
+        let server = serve();
+        let (mut client, mut session) = member(&server);
+        client.send_text(packet);
+        if matches!(packet, "9" | "4x") {
+            client.expect_close();
+        }
+        until(|| server.io.count() == 0);
+        let (_client, missed, is_same) = come_back(&server, &mut session);
+        // A bad Socket.IO packet ends in `forced close`, as in the official server; a bad Engine.IO
+        // packet in `parse error`.
+        assert_eq!(is_same, packet == "4x", "{packet}");
+        assert!(missed.is_empty());
+    }
+}
+
+#[test]
+fn a_session_that_the_server_drops_goes_on() {
+    let server = serve();
+    let (mut client, mut session) = member(&server);
+    client.send_text("42[\"drop\"]");
+    client.expect_close();
+    until(|| parked(&server) == 1);
+    assert!(come_back(&server, &mut session).2);
+}
+
+#[test]
+fn a_client_that_answers_no_ping_can_come_back() {
+    let mut io = on(Recovery::default()).config(Config {
+        ping_interval: Duration::from_millis(50),
+        ping_timeout: Duration::from_millis(50),
+        recovery: Some(Recovery::default()),
+        ..Config::default()
+    });
+    io.namespace("/").on_connect(async |event: Event| {
+        event.socket.emit("welcome", ());
+    });
+    let server = Local::serve(io);
+    let mut client = server.open();
+    let (_, mut session) = enter(&mut client, "", "");
+    session.expect(&mut client, "42[\"welcome\"]");
+    client.expect_unanswered_close();
+    until(|| parked(&server) == 1);
+    assert!(come_back(&server, &mut session).2);
+}
+
+#[test]
+fn memory_is_returned_when_the_time_is_over() {
+    let server = Local::serve(on(Recovery {
+        window: Duration::from_millis(200),
+        ..Recovery::default()
+    }));
+    let (client, mut session) = member(&server);
+    lose(&server, client);
+    server.io.to("room").emit("n", "x".repeat(1000));
+    assert!(kept_bytes(&server) > 1000);
+    until(|| parked(&server) == 0);
+    until(|| kept_bytes(&server) == 0);
+    assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
+    assert!(!come_back(&server, &mut session).2);
+}
+
+#[test]
+fn the_oldest_session_ends_when_there_are_too_many() {
+    let server = Local::serve(on(Recovery {
+        max_sessions: 2,
+        ..Recovery::default()
+    }));
+    let mut sessions = Vec::new();
+    for n in 1..=3 {
+        let (client, session) = member(&server);
+        drop(client);
+        until(|| server.io.count() == 0 && parked(&server) == i64::from(n.min(2)));
+        sessions.push(session);
+    }
+    let back: Vec<_> = sessions
+        .iter_mut()
+        .map(|session| come_back(&server, session))
+        .collect();
+    let recovered: Vec<bool> = back.iter().map(|(_, _, is_same)| *is_same).collect();
+    assert_eq!(recovered, [false, true, true]);
+}
+
+#[test]
+fn who_has_missed_more_than_is_kept_starts_afresh() {
+    for (recovery, size) in [
+        (
+            Recovery {
+                max_messages: 3,
+                ..Recovery::default()
+            },
+            1,
+        ),
+        (
+            Recovery {
+                max_bytes: 1500,
+                ..Recovery::default()
+            },
+            400,
+        ),
+    ] {
+        for (missed, recovers) in [(2, true), (4, false)] {
+            let server = Local::serve(on(recovery.clone()));
+            let (client, mut session) = member(&server);
+            lose(&server, client);
+            for _ in 0..missed {
+                server.io.to("room").emit("n", "x".repeat(size));
+            }
+            let (_client, got, is_same) = come_back(&server, &mut session);
+            assert_eq!(is_same, recovers);
+            assert_eq!(got.len(), if recovers { missed } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn a_pong_frees_what_its_client_has() {
+    let server = Local::serve(on(Recovery::default()).config(Config {
+        ping_interval: Duration::from_millis(50),
+        recovery: Some(Recovery::default()),
+        ..Config::default()
+    }));
+    let (mut client, mut session) = member(&server);
+    server.io.to("room").emit("n", 1);
+    session.expect(&mut client, "42[\"n\",1]");
+    // Answers a ping.
+    client.send_text("421[\"who\"]");
+    while kept_bytes(&server) > 0 {
+        if client.wait() == Some(true) && text_or_ping(&mut client) == "2" {
+            client.send_text("3");
+        }
+    }
+    lose(&server, client);
+    server.io.to("room").emit("n", 2);
+    let (_client, missed, is_same) = come_back(&server, &mut session);
+    assert!(is_same);
+    assert_eq!(missed, ["42[\"n\",2]"]);
+}
+
+fn text_or_ping(client: &mut RawClient) -> String {
+    match client.frame() {
+        crate::support::Frame::Text(text) => text,
+        frame => panic!("{frame:?}"),
+    }
+}
+
+#[test]
+fn a_session_goes_on_over_another_transport_and_after_a_switch() {
+    let server = serve();
+    // Begins by polling, goes over to WebSocket, breaks.
+    let polling = Polling::open(server.address(), "/socket.io/");
+    assert_eq!(polling.post("40").parts(), (200, "ok"));
+    let mut packets: Vec<String> = Vec::new();
+    let mut next = || {
+        while packets.is_empty() {
+            let answer = polling.poll();
+            packets = answer.parts().1.split('\x1e').map(Into::into).collect();
+        }
+        packets.remove(0)
+    };
+    let (_, mut session) = entered(&mut next, "");
+    server.io.emit("n", 1);
+    session.offset = Some(offset(&next()));
+    let client = polling.upgraded();
+    server.io.emit("n", 2);
+    lose(&server, client);
+    server.io.emit("n", 3);
+    // Comes back by polling.
+    let polling = Polling::open(server.address(), "/socket.io/");
+    polling.post(format!("40{}", session.offer()));
+    let answer = polling.poll();
+    let body = answer.parts().1.to_owned();
+    let mut packets = body.split('\x1e').map(ToOwned::to_owned);
+    let (missed, new) = entered(|| packets.next().unwrap(), "");
+    let missed: Vec<String> = missed.iter().map(|event| bare(event)).collect();
+    assert_eq!(missed, ["42[\"n\",2]", "42[\"n\",3]"]);
+    assert_eq!(new.sid, session.sid);
+    // Goes over, and everything that comes now comes there.
+    let mut client = polling.upgraded();
+    server.io.emit("n", 4);
+    assert_eq!(bare(&text(&mut client)), "42[\"n\",4]");
+}
+
+#[test]
+fn every_namespace_of_a_connection_is_recovered_by_itself() {
+    let mut io = on(Recovery::default());
+    io.namespaces(|name| name.starts_with("/made-"));
+    let server = Local::serve(io);
+    let (mut client, mut main) = member(&server);
+    let (_, mut made) = enter(&mut client, "/made-1,", "");
+    let room = server.io.of("/made-1");
+    room.emit("m", 1);
+    let event = text(&mut client);
+    made.offset = Some(offset(&event));
+    drop(client);
+    until(|| parked(&server) == 2);
+    server.io.emit("n", 1);
+    room.emit("m", 2);
+    let (mut client, missed, is_same) = come_back(&server, &mut main);
+    assert!(is_same);
+    assert_eq!(missed, ["42[\"n\",1]"]);
+    let (missed, new) = enter(&mut client, "/made-1,", &made.offer());
+    assert_eq!(new.sid, made.sid);
+    assert_eq!(missed.len(), 1);
+    assert_eq!(bare(&missed[0]), "42/made-1,[\"m\",2]");
+}
+
+#[test]
+fn a_namespace_made_on_demand_waits_for_clients_that_are_away() {
+    let mut io = Io::builder().recovery(Recovery {
+        window: Duration::from_millis(200),
+        ..Recovery::default()
+    });
+    io.namespaces(|_| true);
+    let server = Local::serve(io);
+    let mut client = server.open();
+    let (_, _) = enter(&mut client, "/made,", "");
+    lose(&server, client);
+    // Its rooms and handlers are still there for a newcomer.
+    let mut second = server.open();
+    let (_, _) = enter(&mut second, "/made,", "");
+    assert_eq!(server.io.of("/made").count(), 1);
+    drop(second);
+    until(|| parked(&server) == 0 && server.io.of("/made").count() == 0);
+    assert_eq!(kept_bytes(&server), 0);
+}
+
+#[test]
+fn clients_that_are_away_can_be_taken_out_of_rooms_and_sent_away() {
+    let server = serve();
+    let (client, mut session) = member(&server);
+    lose(&server, client);
+    server.io.to("room").leave("room");
+    server.io.to("room").emit("n", "secret");
+    let (client, missed, is_same) = come_back(&server, &mut session);
+    assert!(is_same && missed.is_empty());
+    lose(&server, client);
+    server.io.to(&*session.sid).disconnect(false);
+    assert_eq!(parked(&server), 0);
+    assert_eq!(kept_bytes(&server), 0);
+    assert!(!come_back(&server, &mut session).2);
+}
+
+/// Knows who is banned, and believes everybody else.
+struct Names(Arc<Mutex<HashSet<String>>>);
+
+impl Authenticate for Names {
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        #[derive(serde::Deserialize)]
+        struct Auth {
+            name: String,
+        }
+        let Auth { name } = connect.auth().map_err(|_| Refusal::new("E_AUTH", "who?"))?;
+        Ok(Principal::new(name))
+    }
+
+    async fn recover(&self, connect: Connect, old: Arc<Principal>) -> Result<Principal, Refusal> {
+        tokio::task::yield_now().await;
+        if self.0.lock().unwrap().contains(&old.subject) {
+            return Err(Refusal::new("E_BANNED", "banned"));
+        }
+        self.authenticate(connect).await
+    }
+}
+
+fn with_names() -> (Local, Arc<Mutex<HashSet<String>>>) {
+    let banned = Arc::new(Mutex::new(HashSet::new()));
+    let mut io = on(Recovery::default());
+    let names = Names(Arc::clone(&banned));
+    io.namespace("/")
+        .authenticate(names)
+        .on("name", async |event: Event| {
+            Ack(event.principal().subject.clone())
+        });
+    (Local::serve(io), banned)
+}
+
+/// A client of this name, which has got one event.
+fn named(server: &Local, name: &str) -> (RawClient, Session) {
+    let mut client = server.open();
+    let (_, mut session) = enter(&mut client, "", &format!("{{\"name\":\"{name}\"}}"));
+    server.io.to(&*session.sid).emit("hello", ());
+    session.expect(&mut client, "42[\"hello\"]");
+    (client, session)
+}
+
+fn offer_of(session: &Session, name: &str) -> String {
+    session
+        .offer()
+        .replace('}', &format!(",\"name\":\"{name}\"}}"))
+}
+
+#[test]
+fn a_user_who_was_banned_meanwhile_does_not_recover() {
+    let (server, banned) = with_names();
+    let (client, session) = named(&server, "ann");
+    lose(&server, client);
+    server.io.emit("secret", ());
+    banned.lock().unwrap().insert("ann".into());
+    let mut client = server.open();
+    client.send_text(format!("40{}", offer_of(&session, "ann")));
+    client.expect_text("44{\"message\":\"banned\",\"data\":{\"code\":\"E_BANNED\"}}");
+    // Who is let in again finds the session where it was.
+    banned.lock().unwrap().clear();
+    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    assert_eq!(new.sid, session.sid);
+    assert_eq!(missed.len(), 1);
+}
+
+#[test]
+fn another_user_gets_nothing_of_a_session() {
+    let (server, _) = with_names();
+    let (client, session) = named(&server, "ann");
+    lose(&server, client);
+    server.io.emit("secret", ());
+    let mut client = server.open();
+    let (missed, new) = enter(&mut client, "", &offer_of(&session, "bob"));
+    assert!(missed.is_empty());
+    assert!(new.sid != session.sid && new.pid != session.pid);
+    client.send_text("421[\"name\"]");
+    client.expect_text("431[\"bob\"]");
+}
+
+#[test]
+fn gates_are_passed_by_only_if_the_option_says_so() {
+    for skip_middlewares in [true, false] {
+        let asked = Arc::new(Mutex::new(0_u32));
+        let mut io = on(Recovery {
+            skip_middlewares,
+            ..Recovery::default()
+        });
+        io.shared_state(Arc::clone(&asked));
+        io.namespace("/").gate(async |connect: Connect| {
+            let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
+            *asked += 1;
+            if *asked > 1 {
+                return Err(Refusal::new("", "no"));
+            }
+            Ok(())
+        });
+        let server = Local::serve(io);
+        let (client, session) = member(&server);
+        lose(&server, client);
+        let mut client = server.open();
+        client.send_text(format!("40{}", session.offer()));
+        let answer = text(&mut client);
+        assert_eq!(answer.starts_with("40{"), skip_middlewares, "{answer}");
+        assert_eq!(
+            answer == "44{\"message\":\"no\"}",
+            !skip_middlewares,
+            "{answer}"
+        );
+        // Who was refused has lost nothing.
+        assert_eq!(parked(&server), i64::from(!skip_middlewares));
+    }
+}
+
+#[test]
+fn the_handlers_of_a_namespace_see_a_client_leave_and_come_back() {
+    let (sender, said) = std::sync::mpsc::channel();
+    struct Said(Mutex<std::sync::mpsc::Sender<String>>);
+    let say = |event: &Event| {
+        let said: &Said = event.state();
+        let rooms = event.socket.rooms().len();
+        let recovered = event.socket.recovered();
+        let name = event.name().to_owned();
+        let told = format!("{name} {recovered} {rooms}");
+        said.0.lock().unwrap().send(told).unwrap();
+    };
+    let mut io = on(Recovery::default()).state(Said(Mutex::new(sender)));
+    io.namespace("/")
+        .on_connect(move |event: Event| async move { say(&event) })
+        .on(
+            "disconnecting",
+            move |event: Event| async move { say(&event) },
+        )
+        .on("disconnect", async |_: Event, _: State<Said>| {});
+    let server = Local::serve(io);
+    let (client, mut session) = member(&server);
+    lose(&server, client);
+    let (client, ..) = come_back(&server, &mut session);
+    lose(&server, client);
+    let said: Vec<String> = said.try_iter().collect();
+    let expected = [
+        "connect false 0",
+        "disconnecting false 1",
+        "connect true 1",
+        "disconnecting true 1",
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_server_that_stops_keeps_nothing() {
+    let server = serve();
+    let (client, _) = member(&server);
+    let (_second, _) = member(&server);
+    lose(&server, client);
+    let grace = Duration::from_secs(20);
+    server.runtime.block_on(server.io.close(grace));
+    assert_eq!(parked(&server), 0);
+    assert_eq!(kept_bytes(&server), 0);
+    assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
+}
+
+/// Reads numbered events and keeps the offset of the last one.
+fn read_numbers(session: &mut Session, numbers: &mut Vec<u64>, events: &[String]) {
+    for event in events {
+        let array = event.trim_start_matches(|c| c != '[');
+        let args: Vec<Value> = serde_json::from_str(array).unwrap();
+        numbers.push(args[1].as_u64().unwrap());
+        session.offset = Some(offset(event));
+    }
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_out_of_order_while_a_client_comes_and_goes() {
+    const EVENTS: u64 = 20_000;
+    let server = Local::serve(on(Recovery {
+        max_messages: 100_000,
+        max_bytes: 1 << 20,
+        ..Recovery::default()
+    }));
+    let (mut client, mut session) = member(&server);
+    let io = server.io.clone();
+    // One sender, by turns to the room, to all, to the socket's own room, and to a union.
+    let own = session.sid.clone();
+    let sender = thread::spawn(move || {
+        for n in 0..EVENTS {
+            match n % 4 {
+                0 => io.to("room").emit("n", n),
+                1 => io.emit("n", n),
+                2 => io.to(&*own).emit("n", n),
+                _ => io.to(["room", "other"]).emit("n", n),
+            };
+            if n % 64 == 0 {
+                thread::yield_now();
+            }
+        }
+    });
+    let mut numbers = Vec::new();
+    let mut turns = 0;
+    while numbers.last() != Some(&(EVENTS - 1)) {
+        for _ in 0..200 {
+            let event = text(&mut client);
+            read_numbers(&mut session, &mut numbers, &[event]);
+            if numbers.last() == Some(&(EVENTS - 1)) {
+                break;
+            }
+        }
+        turns += 1;
+        // Sometimes the server has noticed, sometimes it has not.
+        let old = client;
+        if turns % 2 == 0 {
+            drop(old);
+            client = server.open();
+        } else {
+            client = server.open();
+            drop(old);
+        }
+        let (missed, new) = enter(&mut client, "", &session.offer());
+        assert_eq!(new.sid, session.sid, "turn {turns}");
+        read_numbers(&mut session, &mut numbers, &missed);
+    }
+    sender.join().unwrap();
+    assert!(turns > 10);
+    let expected: Vec<u64> = (0..EVENTS).collect();
+    assert!(
+        numbers == expected,
+        "{} of {EVENTS} in {turns} turns",
+        numbers.len()
+    );
+}
