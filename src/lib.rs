@@ -27,7 +27,7 @@ pub use engine::{
 };
 pub use roomcast_protocol::{
     engine::Transport,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError},
+    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},
 };
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder, Conn,

@@ -28,9 +28,15 @@ pub enum DecodeError {
     TooManyAttachments,
     /// A payload that is not JSON.
     InvalidJson,
-    /// JSON nested deeper than [`max_depth`](crate::socket::Limits::max_depth).
+    /// A message that is not MessagePack, or ends too early.
+    InvalidMessagePack,
+    /// A MessagePack extension that the official parser does not write.
+    UnknownExtension,
+    /// More bytes behind a MessagePack packet.
+    TrailingBytes,
+    /// Values nested deeper than [`max_depth`](crate::socket::Limits::max_depth).
     TooDeep,
-    /// JSON of the wrong shape for the kind of packet.
+    /// A payload, or a whole MessagePack packet, of the wrong shape.
     InvalidPayload,
     /// An event name that only the library itself may use.
     ReservedEvent,
@@ -38,7 +44,7 @@ pub enum DecodeError {
     /// [`max_connect_payload`](crate::socket::Limits::max_connect_payload), or a packet whose
     /// attachments exceed [`max_bytes`](crate::socket::Limits::max_bytes).
     TooLarge,
-    /// Text where an attachment was due.
+    /// Text where an attachment or a MessagePack packet was due.
     UnexpectedText,
     /// Binary data that no packet announced.
     UnexpectedBinary,
@@ -57,6 +63,9 @@ impl DecodeError {
         Self::IllegalAttachments,
         Self::TooManyAttachments,
         Self::InvalidJson,
+        Self::InvalidMessagePack,
+        Self::UnknownExtension,
+        Self::TrailingBytes,
         Self::TooDeep,
         Self::InvalidPayload,
         Self::ReservedEvent,
@@ -79,6 +88,9 @@ impl DecodeError {
             Self::IllegalAttachments => "illegal_attachments",
             Self::TooManyAttachments => "too_many_attachments",
             Self::InvalidJson => "invalid_json",
+            Self::InvalidMessagePack => "invalid_messagepack",
+            Self::UnknownExtension => "unknown_extension",
+            Self::TrailingBytes => "trailing_bytes",
             Self::TooDeep => "too_deep",
             Self::InvalidPayload => "invalid_payload",
             Self::ReservedEvent => "reserved_event",
@@ -102,11 +114,14 @@ impl fmt::Display for DecodeError {
             Self::IllegalAttachments => "illegal attachments",
             Self::TooManyAttachments => "too many attachments",
             Self::InvalidJson => "invalid json",
-            Self::TooDeep => "json nested too deep",
+            Self::InvalidMessagePack => "invalid messagepack",
+            Self::UnknownExtension => "unknown messagepack extension",
+            Self::TrailingBytes => "bytes behind a packet",
+            Self::TooDeep => "values nested too deep",
             Self::InvalidPayload => "invalid payload",
             Self::ReservedEvent => "reserved event name",
             Self::TooLarge => "packet too large",
-            Self::UnexpectedText => "text while attachments are due",
+            Self::UnexpectedText => "text where binary is due",
             Self::UnexpectedBinary => "binary data without a packet",
         })
     }

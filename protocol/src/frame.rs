@@ -22,7 +22,7 @@ struct Encoded {
     /// The text message in `websocket` without its header; empty if there is none.
     text: Range<usize>,
     /// The binary messages in `websocket` without their headers.
-    binary: Box<[Range<usize>]>,
+    binary: Ranges,
     polling: OnceLock<Bytes>,
     compress: bool,
     stamp: Option<Stamp>,
@@ -35,6 +35,33 @@ pub struct Stamp {
     pub channel: u64,
     /// No other frame of the channel has it.
     pub number: u64,
+}
+
+/// Most frames have no binary message, and most others have one: neither is worth an allocation.
+#[derive(Clone, Debug, Default)]
+struct Ranges {
+    first: Option<Range<usize>>,
+    more: Box<[Range<usize>]>,
+}
+
+impl Ranges {
+    fn iter(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.first.iter().chain(&self.more)
+    }
+
+    const fn len(&self) -> usize {
+        self.first.is_some() as usize + self.more.len()
+    }
+}
+
+impl FromIterator<Range<usize>> for Ranges {
+    fn from_iter<I: IntoIterator<Item = Range<usize>>>(ranges: I) -> Self {
+        let mut ranges = ranges.into_iter();
+        Self {
+            first: ranges.next(),
+            more: ranges.collect(),
+        }
+    }
 }
 
 impl Frame {
@@ -81,7 +108,7 @@ impl Frame {
         Self(Arc::new(Encoded {
             websocket: frame.into(),
             text: 0..0,
-            binary: Box::default(),
+            binary: Ranges::default(),
             polling: OnceLock::new(),
             compress: false,
             stamp: None,
@@ -100,7 +127,7 @@ impl Frame {
     #[must_use]
     pub fn polling(&self) -> Bytes {
         let encoded = &*self.0;
-        if encoded.binary.is_empty() {
+        if encoded.binary.len() == 0 {
             return encoded.websocket.slice(encoded.text.clone());
         }
         encoded.polling.get_or_init(|| encoded.to_polling()).clone()
@@ -171,7 +198,7 @@ impl Encoded {
             .sum();
         let mut out = Vec::with_capacity(text.len() + base64);
         out.extend_from_slice(text);
-        for range in &self.binary {
+        for range in self.binary.iter() {
             if !out.is_empty() {
                 out.push(payload::SEPARATOR);
             }
@@ -206,6 +233,27 @@ impl Builder {
         (&mut self.text, &mut self.attachments)
     }
 
+    /// Makes a frame of one binary message: what was written as text.
+    pub(crate) fn finish_binary(self) -> Frame {
+        let length = self.text.len();
+        let header = header_len(length as u64, false);
+        let mut websocket = Vec::with_capacity(header + length);
+        encode_frame(&mut websocket, true, Opcode::Binary, &self.text, None);
+        keep(self.text);
+        let message = header..websocket.len();
+        Frame(Arc::new(Encoded {
+            websocket: websocket.into(),
+            text: 0..0,
+            binary: Ranges {
+                first: Some(message),
+                more: Box::default(),
+            },
+            polling: OnceLock::new(),
+            compress: true,
+            stamp: None,
+        }))
+    }
+
     /// Makes the frame; `prefix` stands before the text.
     pub(crate) fn finish(self, prefix: &[u8]) -> Frame {
         let Self {
@@ -227,9 +275,7 @@ impl Builder {
         websocket.extend_from_slice(&scratch);
         let end = websocket.len();
         websocket.extend_from_slice(&attachments.frames);
-        if scratch.capacity() <= KEPT_SCRATCH {
-            SCRATCH.set(scratch);
-        }
+        keep(scratch);
         Frame(Arc::new(Encoded {
             websocket: websocket.into(),
             text: start..end,
@@ -270,6 +316,13 @@ impl Attachments {
     /// How many there are.
     pub(crate) const fn len(&self) -> usize {
         self.ranges.len()
+    }
+}
+
+/// Lets the next frame use the buffer.
+fn keep(scratch: Vec<u8>) {
+    if scratch.capacity() <= KEPT_SCRATCH {
+        SCRATCH.set(scratch);
     }
 }
 

@@ -11,7 +11,7 @@ mod recovery;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use roomcast_protocol::engine::Transport;
+use roomcast_protocol::{engine::Transport, socket::Parser};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -41,6 +41,9 @@ pub struct Config {
     /// Whether a polling session may go on over WebSocket. Default `true`.
     #[serde(alias = "allowUpgrades")]
     pub allow_upgrades: bool,
+    /// How packets are written, `json` or `messagepack`; every client must be set up for the same.
+    /// Default `json`.
+    pub parser: Parser,
     /// Time between a pong and the next ping. Default 25 s.
     #[serde(alias = "pingInterval", with = "humantime_serde")]
     pub ping_interval: Duration,
@@ -111,7 +114,7 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// Bytes of request headers kept for `Socket::handshake`. Default 2,048.
     pub handshake_header_bytes: usize,
-    /// Binary attachments an incoming packet may have. Default 10.
+    /// Binary attachments an incoming packet may have; packets of MessagePack have none. Default 10.
     pub max_attachments: usize,
     /// Handlers of one connection that may wait at the same time; further events are
     /// parked. Default 64.
@@ -164,6 +167,7 @@ impl Default for Config {
             add_trailing_slash: true,
             transports: vec![Transport::Polling, Transport::WebSocket],
             allow_upgrades: true,
+            parser: Parser::Json,
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),

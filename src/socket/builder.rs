@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
-use roomcast_protocol::socket::Nsp;
+use roomcast_protocol::socket::{Nsp, Parser};
 
 use super::{
     connect::Connect,
@@ -110,6 +110,22 @@ impl Builder {
     /// [`Socket::recovered`]: crate::Socket::recovered
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.config.recovery = Some(recovery);
+        self
+    }
+
+    /// Sets how packets are written, [`Config::parser`]; after [`config`](Self::config).
+    ///
+    /// ```
+    /// use roomcast::{Io, Parser};
+    ///
+    /// let io = Io::builder().parser(Parser::MessagePack).build()?;
+    /// assert_eq!(io.config().parser, Parser::MessagePack);
+    /// # Ok::<(), roomcast::BuildError>(())
+    /// ```
+    ///
+    /// Clients say the same: `io({ parser: require("socket.io-msgpack-parser") })`.
+    pub fn parser(mut self, parser: Parser) -> Self {
+        self.config.parser = parser;
         self
     }
 

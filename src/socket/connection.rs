@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::{
     DecodeError, Frame,
     engine::{CloseReason, Message},
-    socket::{Decoder, Kind, Limits, Nsp, Packet, encode},
+    socket::{Decoder, Kind, Limits, Nsp, Packet, Parser},
 };
 
 use super::{
@@ -229,13 +229,16 @@ impl Application for Io {
         Connection {
             io: Self::clone(self),
             shared: Arc::new(Shared::new(session, handshake)),
-            decoder: Decoder::new(Limits {
-                max_attachments: config.max_attachments,
-                max_bytes: config
-                    .max_payload
-                    .saturating_mul(config.max_attachments.max(1)),
-                ..Limits::default()
-            }),
+            decoder: Decoder::with_parser(
+                config.parser,
+                Limits {
+                    max_attachments: config.max_attachments,
+                    max_bytes: config
+                        .max_payload
+                        .saturating_mul(config.max_attachments.max(1)),
+                    ..Limits::default()
+                },
+            ),
             seats: Vec::new(),
             jobs: None,
             running: 0,
@@ -545,7 +548,8 @@ impl Connection {
         let data = refusal
             .connect_data()
             .and_then(|data| serde_json::value::to_raw_value(&data).ok());
-        match encode::connect_error(nsp.as_str(), refusal.message(), data.as_deref()) {
+        let parser = self.io.config().parser;
+        match parser.connect_error(nsp.as_str(), refusal.message(), data.as_deref()) {
             Ok(frame) => {
                 let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
             }
@@ -700,7 +704,11 @@ impl Connection {
     fn undecodable(&self, error: DecodeError) -> CloseReason {
         self.io.metrics().count(Counter::SocketPacketErrors);
         tracing::debug!(session = ?self.shared.outbox.sid(), %error, "a packet cannot be decoded");
-        CloseReason::ForcedClose
+        match self.io.config().parser {
+            Parser::MessagePack => CloseReason::ParseError,
+            // What the original says of it.
+            Parser::Json | _ => CloseReason::ForcedClose,
+        }
     }
 }
 

@@ -40,13 +40,7 @@ pub(super) struct Parked {
 
 impl Parked {
     fn bytes(&self) -> usize {
-        let args = &self.packet.args;
-        args.iter().map(<[u8]>::len).sum::<usize>()
-            + args
-                .attachments()
-                .iter()
-                .map(bytes::Bytes::len)
-                .sum::<usize>()
+        self.packet.args.size()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use roomcast_protocol::{
     Frame,
-    socket::{Argument, Arguments, EncodeError, encode},
+    socket::{Argument, Arguments, EncodeError},
 };
 
 use super::{
@@ -136,14 +136,15 @@ impl Flags {
         args: &impl Arguments,
     ) -> Result<Frame, EncodeError> {
         let nsp = namespace.name.as_str();
+        let parser = namespace.config().parser;
         let is_kept = id.is_none() && self.mode == Mode::Reliable;
         let stamp = is_kept.then(|| namespace.stamp()).flatten();
         let frame = match stamp {
             Some(stamp) => {
                 let args = Numbered::new(args, stamp);
-                encode::event(nsp, id, event, &args)?.with_stamp(stamp)
+                parser.event(nsp, id, event, &args)?.with_stamp(stamp)
             }
-            None => encode::event(nsp, id, event, args)?,
+            None => parser.event(nsp, id, event, args)?,
         };
         Ok(if self.compress {
             frame
@@ -541,7 +542,7 @@ fn tell_curious(
     if curious.is_empty() {
         return;
     }
-    if let Ok(args) = running::arguments(args) {
+    if let Ok(args) = running::arguments(namespace.config().parser, args) {
         for socket in &curious {
             socket.tell_broadcast(event, &args, frame);
         }

@@ -4,7 +4,7 @@ use std::{any::TypeId, fmt, ops::Deref, pin::Pin, sync::Arc};
 
 use roomcast_protocol::{
     Frame,
-    socket::{Argument, ArgumentError, Arguments, Nsp, encode},
+    socket::{Argument, ArgumentError, Arguments, Nsp, Parser},
 };
 
 use super::{event::Event, refusal::Refusal};
@@ -259,6 +259,7 @@ impl<T: IntoAck, E: Into<Refusal>> IntoAck for Result<T, E> {
 /// Where an answer goes: to whoever asked, if anybody did.
 #[derive(Clone, Debug)]
 pub struct Reply {
+    pub(crate) parser: Parser,
     pub(crate) nsp: Nsp,
     pub(crate) id: Option<u64>,
 }
@@ -271,7 +272,7 @@ impl Reply {
         let Some(id) = self.id else {
             return Answer(Outcome::Nothing);
         };
-        match encode::ack(self.nsp.as_str(), id, &args) {
+        match self.parser.ack(self.nsp.as_str(), id, &args) {
             Ok(frame) => Answer(Outcome::Frame(frame)),
             Err(error) => {
                 tracing::error!(%error, "an acknowledgement cannot be encoded");

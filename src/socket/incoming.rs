@@ -76,7 +76,7 @@ impl Incoming {
     /// When they cannot be serialised; then it keeps those it has.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn set_args(&mut self, args: impl Arguments) -> Result<(), EncodeError> {
-        self.args = running::arguments(&args)?;
+        self.args = running::arguments(self.socket.io().config().parser, &args)?;
         Ok(())
     }
 

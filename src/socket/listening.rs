@@ -197,7 +197,7 @@ impl Socket {
         };
         if push == Push::Queued
             && listeners.has_outgoing()
-            && let Ok(args) = running::arguments(args)
+            && let Ok(args) = running::arguments(self.io().config().parser, args)
         {
             self.tell(event, &args);
         }

@@ -7,10 +7,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use roomcast_protocol::{
-    Frame, Stamp,
-    socket::{Nsp, encode},
-};
+use roomcast_protocol::{Frame, Stamp, socket::Nsp};
 
 use super::{
     Io,
@@ -269,7 +266,7 @@ impl Inner {
             sid: socket.id(),
             pid: socket.recoverable().map(|recoverable| recoverable.pid),
         };
-        match encode::connect(self.name.as_str(), &admitted) {
+        match self.config.parser.connect(self.name.as_str(), &admitted) {
             Ok(frame) => Some(frame),
             Err(error) => {
                 // The name came from a packet, or was checked by the builder.

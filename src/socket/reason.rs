@@ -29,10 +29,10 @@ pub enum DisconnectReason {
     /// The client answered no ping.
     #[serde(rename = "ping timeout")]
     PingTimeout,
-    /// The client sent an invalid Engine.IO packet.
+    /// The client sent an invalid Engine.IO packet, or an invalid one of MessagePack.
     #[serde(rename = "parse error")]
     ParseError,
-    /// The server cut the connection: an invalid Socket.IO packet, or
+    /// The server cut the connection: an invalid Socket.IO packet in JSON, or
     /// [`Socket::drop_connection`](crate::Socket::drop_connection).
     #[serde(rename = "forced close")]
     ForcedClose,

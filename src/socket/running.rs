@@ -11,8 +11,8 @@ use roomcast_protocol::{
     Frame,
     engine::{self, Message, payload},
     socket::{
-        Args, ArgumentError, Arguments, Decoder, EncodeError, Limits,
-        encode::{self, MAX_ATTACHMENTS},
+        Args, ArgumentError, Arguments, Decoder, EncodeError, Limits, Parser,
+        encode::MAX_ATTACHMENTS,
     },
 };
 
@@ -53,6 +53,7 @@ impl Call {
             wants_ack: self.id.is_some(),
         };
         let reply = Reply {
+            parser: self.socket.io().config().parser,
             nsp: self.socket.namespace_inner().name.clone(),
             id: self.id,
         };
@@ -114,7 +115,8 @@ impl Call {
             self.fail(refusal);
             return;
         };
-        match encode::ack(self.socket.nsp(), id, &refusal.as_ack()) {
+        let parser = self.socket.io().config().parser;
+        match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
             Ok(frame) => self.acknowledge(&frame),
             Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
         }
@@ -197,9 +199,9 @@ pub(crate) fn args(json: &str) -> Args {
 }
 
 /// Arguments of ours in the form in which those of clients are.
-pub(crate) fn arguments(args: &impl Arguments) -> Result<Args, EncodeError> {
-    let frame = encode::ack("/", 0, args)?;
-    let mut decoder = Decoder::new(LIMITS);
+pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, EncodeError> {
+    let frame = parser.ack("/", 0, args)?;
+    let mut decoder = Decoder::with_parser(parser, LIMITS);
     let mut packet = None;
     for message in payload::decode(frame.polling()) {
         packet = match message {

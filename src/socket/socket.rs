@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::{
     Frame,
     engine::{CloseReason, Transport},
-    socket::{Args, Argument, ArgumentError, Arguments, encode},
+    socket::{Args, Argument, ArgumentError, Arguments, Parser},
 };
 use serde::de::DeserializeOwned;
 
@@ -410,7 +410,7 @@ impl Socket {
         if !self.is_connected() {
             return;
         }
-        if let Ok(frame) = encode::disconnect(self.nsp()) {
+        if let Ok(frame) = self.0.io.config().parser.disconnect(self.nsp()) {
             let _ = self.0.shared.push(&frame, Mode::Reliable, self.metrics());
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
@@ -673,7 +673,9 @@ impl From<JoinError> for Refusal {
 /// The arguments of `disconnecting` and `disconnect`.
 fn reason_arguments(reason: DisconnectReason, description: Option<&str>) -> Args {
     match description {
-        Some(description) => running::arguments(&(reason, description)).unwrap_or_default(),
+        Some(description) => {
+            running::arguments(Parser::Json, &(reason, description)).unwrap_or_default()
+        }
         None => running::args(&format!("[\"{reason}\"]")),
     }
 }

@@ -1,7 +1,7 @@
 //! The server that official clients of several languages and majors expect.
 //!
-//! Not there yet, and left out: the listeners for MessagePack (`$PORT` + 1) and for connection
-//! state recovery (`$PORT` + 2), and clients of Engine.IO v3.
+//! Not there yet, and left out: the listener for connection state recovery (`$PORT` + 2), and clients
+//! of Engine.IO v3.
 
 mod support;
 
@@ -10,13 +10,27 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use bytes::Bytes;
 use roomcast::{
     Ack, AckError, Args, Config, Connect, Cors, DisconnectReason, Event, Io, JoinError,
-    NamespaceBuilder, Refusal, Server, SocketId, State,
+    NamespaceBuilder, Parser, Refusal, Server, SocketId, State,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
+    let json = build(Config::default())?;
+    let messagepack = build(Config {
+        parser: Parser::MessagePack,
+        ..Config::default()
+    })?;
+    support::run_all([
+        ("", Server::new(json)),
+        ("messagepack", Server::new(messagepack)),
+    ])
+    .await
+}
+
+/// A server with the options that all listeners have in common.
+fn build(config: Config) -> Result<Io, roomcast::BuildError> {
     let mut io = Io::builder().state(Reasons::default()).config(Config {
         ping_interval: Duration::from_millis(1000),
         ping_timeout: Duration::from_millis(2000),
@@ -29,7 +43,7 @@ async fn main() -> Result<(), roomcast::Error> {
         }),
         // As in the Node server, a handler may queue what it likes.
         outbox_bytes: 256 << 20,
-        ..Config::default()
+        ..config
     });
     handle(io.namespace("/"));
     handle(io.namespace("/chat"));
@@ -42,7 +56,7 @@ async fn main() -> Result<(), roomcast::Error> {
         let digits = name.strip_prefix("/dyn-").unwrap_or_default();
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     }));
-    support::run(Server::new(io.build()?)).await
+    io.build()
 }
 
 async fn only_good_tokens(connect: Connect) -> Result<(), Refusal> {

@@ -5,16 +5,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
+    Parser,
     attachment::{self, Attached},
     json::{Elements, Span},
+    msgpack,
 };
 
-/// The arguments of a packet: JSON as it came, and the attachments it refers to.
+/// The arguments of a packet as they came: JSON and the attachments it refers to, or MessagePack.
 ///
-/// Cloning copies no bytes. Nothing is parsed before [`get`](Self::get) asks for it.
+/// Cloning copies no bytes. Nothing is parsed before [`get`](Self::get) asks for it, and what it
+/// finds does not depend on the [`Parser`].
 #[derive(Clone, Default)]
 pub struct Args {
-    /// Valid JSON, maybe with other things before it.
+    /// Valid JSON or MessagePack, maybe with other things around it.
     text: Bytes,
     elements: Elements,
     /// The element that is the first argument; at most `elements.len()`.
@@ -22,12 +25,26 @@ pub struct Args {
     attachments: Option<Arc<[Bytes]>>,
     /// Whether arguments that may refer to attachments were skipped.
     is_partial: bool,
+    parser: Parser,
+    /// Whether MessagePack has values that JavaScript calls `undefined`.
+    has_undefined: bool,
 }
 
 impl Args {
     /// The arguments are the elements from the one of index `from`.
     #[inline]
     pub(super) fn new(text: Bytes, elements: Elements, from: usize) -> Self {
+        Self::with_parser(text, elements, from, Parser::Json, false)
+    }
+
+    #[inline]
+    pub(super) fn with_parser(
+        text: Bytes,
+        elements: Elements,
+        from: usize,
+        parser: Parser,
+        has_undefined: bool,
+    ) -> Self {
         let from = from.min(elements.len());
         Self {
             text,
@@ -35,6 +52,8 @@ impl Args {
             from,
             attachments: None,
             is_partial: false,
+            parser,
+            has_undefined,
         }
     }
 
@@ -63,13 +82,23 @@ impl Args {
         self.len() == 0
     }
 
-    /// The JSON of the argument at `i`.
+    /// How the arguments are written.
     #[must_use]
-    pub fn raw(&self, i: usize) -> Option<&[u8]> {
-        Some(self.elements.get(self.from.checked_add(i)?)?.of(&self.text))
+    pub const fn parser(&self) -> Parser {
+        self.parser
     }
 
-    /// The JSON of every argument.
+    /// The argument at `i` as it came.
+    #[must_use]
+    pub fn raw(&self, i: usize) -> Option<&[u8]> {
+        Some(self.span(i)?.of(&self.text))
+    }
+
+    fn span(&self, i: usize) -> Option<Span> {
+        self.elements.get(self.from.checked_add(i)?)
+    }
+
+    /// Every argument as it came.
     #[must_use]
     pub const fn iter(&self) -> Iter<'_> {
         Iter {
@@ -78,7 +107,7 @@ impl Args {
         }
     }
 
-    /// All arguments as they stand in JSON, commas between them; `None` if there are none.
+    /// All arguments as they came, in JSON with commas between them; `None` if there are none.
     pub(super) fn joined(&self) -> Option<&[u8]> {
         let first = self.elements.get(self.from)?;
         let last = self.elements.get(self.elements.len().checked_sub(1)?)?;
@@ -91,10 +120,17 @@ impl Args {
         )
     }
 
-    /// The attachments of the packet.
+    /// The attachments of a packet of JSON; binary values of MessagePack stand where they belong.
     #[must_use]
     pub fn attachments(&self) -> &[Bytes] {
         self.attachments.as_deref().unwrap_or_default()
+    }
+
+    /// The bytes of the arguments, with all attachments of the packet.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let attached = self.attachments().iter().map(Bytes::len);
+        self.joined().map_or(0, <[u8]>::len) + attached.sum::<usize>()
     }
 
     pub(super) const fn is_partial(&self) -> bool {
@@ -103,31 +139,46 @@ impl Args {
 
     /// Parses the argument at `i`.
     ///
-    /// Types that ask for bytes, like [`Bytes`], get an attachment, at any depth but not through
-    /// `#[serde(flatten)]` or untagged enums; [`Value`] shows a placeholder object there. A missing
-    /// argument is read as `null`, so that it can be an [`Option`].
+    /// Types that ask for bytes, like [`Bytes`], get an attachment or a binary value, at any depth
+    /// but not through `#[serde(flatten)]` or untagged enums; [`Value`] shows a placeholder object
+    /// there. A missing argument is read as `null`, so that it can be an [`Option`]. What JSON does
+    /// not know is read from MessagePack as JavaScript writes it to JSON: dates as strings,
+    /// `undefined` as nothing.
     ///
     /// # Errors
     /// If the argument is missing or is not a `T`.
     pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
-        let Some(json) = self.raw(i) else {
+        let Some(span) = self.span(i) else {
             return serde_json::from_slice(b"null").map_err(|_| ArgumentError {
                 index: i,
                 path: String::new(),
                 message: MISSING,
             });
         };
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let result = T::deserialize(Attached::new(&mut deserializer, self.attachments()));
-        // The path costs allocations, so only an error is looked at again for it.
-        result.map_err(|error| {
-            let mut deserializer = serde_json::Deserializer::from_slice(json);
-            let attached = Attached::new(&mut deserializer, self.attachments());
-            match serde_path_to_error::deserialize::<_, T>(attached) {
-                Ok(_) => ArgumentError::new(i, "", &error),
-                Err(error) => ArgumentError::new(i, &error.path().to_string(), error.inner()),
+        match self.parser {
+            Parser::Json => {
+                let json = span.of(&self.text);
+                let attachments = self.attachments();
+                let mut deserializer = serde_json::Deserializer::from_slice(json);
+                parse(
+                    i,
+                    T::deserialize(Attached::new(&mut deserializer, attachments)),
+                    || {
+                        let mut deserializer = serde_json::Deserializer::from_slice(json);
+                        serde_path_to_error::deserialize(Attached::new(
+                            &mut deserializer,
+                            attachments,
+                        ))
+                    },
+                )
             }
-        })
+            Parser::MessagePack => {
+                let open = || msgpack::Deserializer::new(&self.text, span, self.has_undefined);
+                parse(i, T::deserialize(&mut open()), || {
+                    serde_path_to_error::deserialize(&mut open())
+                })
+            }
+        }
     }
 
     /// The arguments without the first `n`.
@@ -148,22 +199,38 @@ impl Args {
         (0..self.len()).map(|i| self.get(i)).collect()
     }
 
-    /// The attachment that a placeholder object stands for.
+    /// The attachment, or the binary value, that a placeholder object stands for.
     #[must_use]
-    pub fn attachment_of(&self, value: &Value) -> Option<&Bytes> {
-        attachment::number(value).and_then(|number| self.attachments().get(number))
+    pub fn attachment_of(&self, value: &Value) -> Option<Bytes> {
+        let number = attachment::number(value)?;
+        match self.parser {
+            Parser::Json => self.attachments().get(number).cloned(),
+            Parser::MessagePack => msgpack::binary_at(&self.text, number),
+        }
     }
+}
+
+/// The value, or where it is wrong. The path costs allocations, so only an error is looked at again.
+fn parse<T>(
+    i: usize,
+    result: Result<T, serde_json::Error>,
+    again: impl FnOnce() -> Result<T, serde_path_to_error::Error<serde_json::Error>>,
+) -> Result<T, ArgumentError> {
+    result.map_err(|error| match again() {
+        Ok(_) => ArgumentError::new(i, "", &error),
+        Err(error) => ArgumentError::new(i, &error.path().to_string(), error.inner()),
+    })
 }
 
 impl fmt::Debug for Args {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Args")
-            .field(
-                "json",
-                &String::from_utf8_lossy(self.joined().unwrap_or_default()),
-            )
-            .field("attachments", &self.attachments())
-            .finish()
+        let raw = self.joined().unwrap_or_default();
+        let mut debug = f.debug_struct("Args");
+        match self.parser {
+            Parser::Json => debug.field("json", &String::from_utf8_lossy(raw)),
+            Parser::MessagePack => debug.field("messagepack", &Bytes::copy_from_slice(raw)),
+        };
+        debug.field("attachments", &self.attachments()).finish()
     }
 }
 
@@ -176,7 +243,7 @@ impl<'a> IntoIterator for &'a Args {
     }
 }
 
-/// The JSON of each argument; see [`Args::iter`].
+/// Each argument as it came; see [`Args::iter`].
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
     args: &'a Args,

@@ -410,7 +410,7 @@ impl Serialize for Resolved<'_> {
         match self.value {
             Value::Array(values) => serializer.collect_seq(values.iter().map(inside)),
             Value::Object(object) => match self.args.attachment_of(self.value) {
-                Some(data) => serializer.serialize_bytes(data),
+                Some(data) => serializer.serialize_bytes(&data),
                 None => serializer.collect_map(object.iter().map(|(k, v)| (k, inside(v)))),
             },
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {

@@ -1,9 +1,10 @@
 use bytes::Bytes;
 
 use super::{
-    Args, Kind, Nsp, Packet, RESERVED_EVENTS, attachment,
+    Args, Kind, Nsp, Packet, Parser, RESERVED_EVENTS, attachment,
     encode::MAX_ATTACHMENTS,
     json::{self, Elements, Span},
+    msgpack,
     packet::Name,
 };
 use crate::DecodeError;
@@ -11,12 +12,12 @@ use crate::DecodeError;
 /// What a peer may send in one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Attachments of one packet; 10, as in the original.
+    /// Attachments of one packet; 10, as in the original. MessagePack has none.
     pub max_attachments: usize,
     /// Bytes of a packet that has attachments, its text included; 10,000,000. One that waits for
     /// attachments holds at most this much memory. Text alone is limited by the transport.
     pub max_bytes: usize,
-    /// Nested brackets in JSON, the array of arguments included; 128, which is also the maximum.
+    /// Nested arrays and objects, the array of arguments included; 128, which is also the maximum.
     pub max_depth: usize,
     /// Bytes of a namespace's name; 256.
     pub max_nsp: usize,
@@ -42,6 +43,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
+    parser: Parser,
     partial: Option<Box<Partial>>,
 }
 
@@ -56,11 +58,18 @@ struct Partial {
 }
 
 impl Decoder {
-    /// A decoder that waits for the first packet.
+    /// A decoder that waits for the first packet, of [`Parser::Json`].
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
+        Self::with_parser(Parser::Json, limits)
+    }
+
+    /// A decoder that waits for the first packet.
+    #[must_use]
+    pub const fn with_parser(parser: Parser, limits: Limits) -> Self {
         Self {
             limits,
+            parser,
             partial: None,
         }
     }
@@ -74,9 +83,9 @@ impl Decoder {
     /// Takes a text message, which must be UTF-8. `None`: attachments must follow.
     ///
     /// # Errors
-    /// If attachments are due, or the text is no packet within the limits.
+    /// If attachments or packets of MessagePack are due, or the text is no packet within the limits.
     pub fn text(&mut self, text: Bytes) -> Result<Option<Packet>, DecodeError> {
-        if self.partial.take().is_some() {
+        if self.partial.take().is_some() || self.parser == Parser::MessagePack {
             return Err(DecodeError::UnexpectedText);
         }
         let bytes = text.len();
@@ -119,11 +128,14 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes an attachment. `None`: more must follow.
+    /// Takes an attachment, or a packet of MessagePack. `None`: more must follow.
     ///
     /// # Errors
-    /// If no attachment is due, or the packet becomes too large.
+    /// If no attachment is due, the packet becomes too large, or it is no packet within the limits.
     pub fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, DecodeError> {
+        if self.parser == Parser::MessagePack {
+            return msgpack::decode(data, &self.limits).map(Some);
+        }
         let mut partial = self.partial.take().ok_or(DecodeError::UnexpectedBinary)?;
         partial.bytes = partial.bytes.saturating_add(data.len());
         if partial.bytes > self.limits.max_bytes {
@@ -296,7 +308,7 @@ fn read_name(args: &Args) -> Result<Name, DecodeError> {
     }
 }
 
-fn refuse_reserved(name: &[u8]) -> Result<(), DecodeError> {
+pub(super) fn refuse_reserved(name: &[u8]) -> Result<(), DecodeError> {
     if RESERVED_EVENTS
         .iter()
         .any(|reserved| reserved.as_bytes() == name)

@@ -5,10 +5,15 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Args, RESERVED_EVENTS, attachment::Resolved, serializer};
+use super::{
+    Args, Kind, Parser,
+    attachment::Resolved,
+    msgpack::{self, Header},
+    serializer::{self, Json, Root},
+};
 use crate::{Frame, frame::Builder};
 
-/// An event with its arguments; `id` asks for an acknowledgement.
+/// [`Parser::event`] in JSON.
 ///
 /// # Errors
 /// If the name is reserved, the namespace cannot be written, or an argument cannot be serialised.
@@ -18,41 +23,26 @@ pub fn event(
     name: &str,
     args: &(impl Arguments + ?Sized),
 ) -> Result<Frame, EncodeError> {
-    if RESERVED_EVENTS.contains(&name) {
-        return Err(EncodeError::ReservedEvent);
-    }
-    let mut encoder = Encoder::new(nsp, id)?;
-    encoder.value(name)?;
-    args.encode(&mut encoder)?;
-    encoder.finish(b'2', b'5')
+    Parser::Json.event(nsp, id, name, args)
 }
 
-/// The answer to the event with this `id`.
+/// [`Parser::ack`] in JSON.
 ///
 /// # Errors
 /// If the namespace cannot be written or an argument cannot be serialised.
 pub fn ack(nsp: &str, id: u64, args: &(impl Arguments + ?Sized)) -> Result<Frame, EncodeError> {
-    let mut encoder = Encoder::new(nsp, Some(id))?;
-    args.encode(&mut encoder)?;
-    encoder.finish(b'3', b'6')
+    Parser::Json.ack(nsp, id, args)
 }
 
-/// Enters a namespace, or admits to it. The payload must be an object; `&()` is none at all.
+/// [`Parser::connect`] in JSON.
 ///
 /// # Errors
 /// If the namespace cannot be written or the payload cannot be serialised.
 pub fn connect(nsp: &str, payload: &(impl Serialize + ?Sized)) -> Result<Frame, EncodeError> {
-    let mut builder = header(nsp, None)?;
-    let (text, _) = builder.parts();
-    let start = text.len();
-    serde_json::to_writer(&mut *text, payload).map_err(EncodeError::Serialize)?;
-    if text.get(start..) == Some(b"null") {
-        text.truncate(start);
-    }
-    Ok(builder.finish(b"40"))
+    Parser::Json.connect(nsp, payload)
 }
 
-/// Refuses a namespace, with a message and maybe more for the program on the other side.
+/// [`Parser::connect_error`] in JSON.
 ///
 /// # Errors
 /// If the namespace cannot be written.
@@ -61,31 +51,30 @@ pub fn connect_error(
     message: &str,
     data: Option<&RawValue>,
 ) -> Result<Frame, EncodeError> {
-    #[derive(Serialize)]
-    struct Refusal<'a> {
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<&'a RawValue>,
-    }
-    let mut builder = header(nsp, None)?;
-    serde_json::to_writer(builder.parts().0, &Refusal { message, data })
-        .map_err(EncodeError::Serialize)?;
-    Ok(builder.finish(b"44"))
+    Parser::Json.connect_error(nsp, message, data)
 }
 
-/// Leaves a namespace.
+/// [`Parser::disconnect`] in JSON.
 ///
 /// # Errors
 /// If the namespace cannot be written.
 pub fn disconnect(nsp: &str) -> Result<Frame, EncodeError> {
-    Ok(header(nsp, None)?.finish(b"41"))
+    Parser::Json.disconnect(nsp)
+}
+
+/// The payload of a packet that refuses a namespace.
+#[derive(Serialize)]
+pub(super) struct Refusal<'a> {
+    pub(super) message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data: Option<&'a RawValue>,
 }
 
 /// What can be sent as the arguments of an event or an ack.
 ///
 /// Everything that can be serialised: a tuple is several arguments, `()` is none, everything else
 /// is one. Fixed-size arrays are tuples to serde, so `[1, 2]` is two arguments; send a slice or a
-/// [`Vec`] for one. Bytes (`bytes::Bytes`, not `Vec<u8>`) become attachments at any depth. [`Args`]
+/// [`Vec`] for one. Bytes (`bytes::Bytes`, not `Vec<u8>`) become binary at any depth. [`Args`]
 /// are passed on as they came.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent as the arguments of an event",
@@ -101,19 +90,28 @@ pub trait Arguments {
 
 impl<T: Serialize + ?Sized> Arguments for T {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
-        let root = serializer::Root {
-            is_empty: size_of_val(self) == 0,
-            encoder,
-            slot: &mut None,
+        let is_empty = size_of_val(self) == 0;
+        let result = match encoder.parser {
+            Parser::Json => self.serialize(Root {
+                encoder,
+                is_empty,
+                slot: &mut None::<Json<'_>>,
+            }),
+            Parser::MessagePack => self.serialize(Root {
+                encoder,
+                is_empty,
+                slot: &mut None::<msgpack::Serializer<'_>>,
+            }),
         };
-        self.serialize(root).map_err(EncodeError::Serialize)
+        result.map_err(EncodeError::Serialize)
     }
 }
 
 impl Arguments for Args {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
-        if self.is_partial() && !self.attachments().is_empty() {
-            // Attachments that nothing refers to any more must not be sent: number them anew.
+        // Attachments that nothing refers to any more must not be sent: number them anew.
+        let is_renumbered = self.is_partial() && !self.attachments().is_empty();
+        if is_renumbered || self.parser() != encoder.parser {
             for i in 0..self.len() {
                 let value = self.get(i).map_err(|_| EncodeError::InvalidArguments)?;
                 encoder.value(&Resolved {
@@ -123,10 +121,11 @@ impl Arguments for Args {
             }
             return Ok(());
         }
-        if let Some(json) = self.joined() {
+        if let Some(raw) = self.joined() {
             encoder.separate();
+            encoder.count += self.len() - 1;
             let (text, attachments) = encoder.builder.parts();
-            text.extend_from_slice(json);
+            text.extend_from_slice(raw);
             for data in self.attachments() {
                 attachments.push(data);
             }
@@ -143,18 +142,49 @@ impl Arguments for &Args {
 
 /// Where [`Arguments`] are written.
 pub struct Encoder {
+    parser: Parser,
+    kind: Kind,
     builder: Builder,
-    is_empty: bool,
+    /// The arguments so far.
+    count: usize,
+    /// What is in front of them in MessagePack.
+    list: Option<Header>,
 }
 
 impl Encoder {
-    fn new(nsp: &str, id: Option<u64>) -> Result<Self, EncodeError> {
-        let mut builder = header(nsp, id)?;
-        builder.parts().0.push(b'[');
-        Ok(Self {
-            builder,
-            is_empty: true,
-        })
+    pub(super) fn new(
+        parser: Parser,
+        kind: Kind,
+        nsp: &str,
+        id: Option<u64>,
+    ) -> Result<Self, EncodeError> {
+        let mut encoder = Self {
+            parser,
+            kind,
+            builder: Builder::new(),
+            count: 0,
+            list: None,
+        };
+        let has_list = match kind {
+            Kind::Event | Kind::Ack => true,
+            Kind::Connect | Kind::Disconnect | Kind::ConnectError => false,
+        };
+        let (text, _) = encoder.builder.parts();
+        match parser {
+            Parser::Json => {
+                begin_json(text, nsp, id)?;
+                if has_list {
+                    text.push(b'[');
+                }
+            }
+            Parser::MessagePack => {
+                msgpack::begin(text, kind, nsp, id)?;
+                if has_list {
+                    encoder.list = Some(msgpack::begin_list(text));
+                }
+            }
+        }
+        Ok(encoder)
     }
 
     /// Writes one argument.
@@ -162,34 +192,81 @@ impl Encoder {
     /// # Errors
     /// If it cannot be serialised.
     pub fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
+        self.one(value).map_err(EncodeError::Serialize)
+    }
+
+    pub(super) fn one(
+        &mut self,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), serde_json::Error> {
         self.separate();
-        value
-            .serialize(&mut self.json())
-            .map_err(EncodeError::Serialize)
+        match self.parser {
+            Parser::Json => value.serialize(&mut self.json()),
+            Parser::MessagePack => value.serialize(&mut self.messagepack()),
+        }
+    }
+
+    /// Writes the payload of a packet that has no arguments, if it has one.
+    pub(super) fn payload(
+        &mut self,
+        payload: &(impl Serialize + ?Sized),
+    ) -> Result<(), EncodeError> {
+        let (text, _) = self.builder.parts();
+        let start = text.len();
+        match self.parser {
+            Parser::Json => {
+                serde_json::to_writer(&mut *text, payload).map_err(EncodeError::Serialize)?;
+                if text.get(start..) == Some(b"null") {
+                    text.truncate(start);
+                }
+                Ok(())
+            }
+            Parser::MessagePack => msgpack::payload(text, payload).map_err(EncodeError::Serialize),
+        }
     }
 
     pub(super) fn separate(&mut self) {
-        if !self.is_empty {
+        if self.parser == Parser::Json && self.count > 0 {
             self.builder.parts().0.push(b',');
         }
-        self.is_empty = false;
+        self.count += 1;
     }
 
-    pub(super) fn json(&mut self) -> serializer::Json<'_> {
+    pub(super) fn json(&mut self) -> Json<'_> {
         let (text, attachments) = self.builder.parts();
         serializer::json(text, attachments)
     }
 
-    fn finish(mut self, plain: u8, binary: u8) -> Result<Frame, EncodeError> {
+    pub(super) fn messagepack(&mut self) -> msgpack::Serializer<'_> {
+        msgpack::Serializer(self.builder.parts().0)
+    }
+
+    pub(super) fn finish(mut self) -> Result<Frame, EncodeError> {
         let (text, attachments) = self.builder.parts();
-        text.push(b']');
-        match attachments.len() {
-            0 => Ok(self.builder.finish(&[b'4', plain])),
-            count @ ..=MAX_ATTACHMENTS => {
-                let prefix = format!("4{}{count}-", char::from(binary));
+        if self.parser == Parser::MessagePack {
+            if let Some(list) = self.list {
+                list.end(text, self.count);
+            }
+            u32::try_from(text.len()).map_err(|_| EncodeError::TooLarge)?;
+            return Ok(self.builder.finish_binary());
+        }
+        let (plain, binary): (&[u8], _) = match self.kind {
+            Kind::Connect => (b"40", None),
+            Kind::Disconnect => (b"41", None),
+            Kind::Event => (b"42", Some(5)),
+            Kind::Ack => (b"43", Some(6)),
+            Kind::ConnectError => (b"44", None),
+        };
+        if binary.is_some() {
+            text.push(b']');
+        }
+        match (attachments.len(), binary) {
+            (1..=MAX_ATTACHMENTS, Some(kind)) => {
+                let prefix = format!("4{kind}{}-", attachments.len());
                 Ok(self.builder.finish(prefix.as_bytes()))
             }
-            _ => Err(EncodeError::TooManyAttachments),
+            (0, _) | (_, None) => Ok(self.builder.finish(plain)),
+            (_, Some(_)) => Err(EncodeError::TooManyAttachments),
         }
     }
 }
@@ -201,9 +278,7 @@ impl fmt::Debug for Encoder {
 }
 
 /// Namespace and id, the way they stand behind the kind and the number of attachments.
-fn header(nsp: &str, id: Option<u64>) -> Result<Builder, EncodeError> {
-    let mut builder = Builder::new();
-    let (text, _) = builder.parts();
+fn begin_json(text: &mut Vec<u8>, nsp: &str, id: Option<u64>) -> Result<(), EncodeError> {
     if nsp != "/" {
         // A comma ends the name on the wire.
         if !nsp.starts_with('/') || nsp.contains(',') {
@@ -215,7 +290,7 @@ fn header(nsp: &str, id: Option<u64>) -> Result<Builder, EncodeError> {
     if let Some(id) = id {
         serde_json::to_writer(text, &id).map_err(EncodeError::Serialize)?;
     }
-    Ok(builder)
+    Ok(())
 }
 
 /// Why something cannot be sent.
@@ -224,10 +299,12 @@ fn header(nsp: &str, id: Option<u64>) -> Result<Builder, EncodeError> {
 pub enum EncodeError {
     /// The event name is one of [`RESERVED_EVENTS`].
     ReservedEvent,
-    /// The namespace lacks the leading slash or has a comma.
+    /// The namespace lacks the leading slash or, in JSON, has a comma.
     InvalidNamespace,
-    /// More binary values than [`MAX_ATTACHMENTS`].
+    /// More binary values than [`MAX_ATTACHMENTS`], in JSON.
     TooManyAttachments,
+    /// A packet of 4 GiB or more, in MessagePack.
+    TooLarge,
     /// Arguments that were passed on hold something that cannot be written again.
     InvalidArguments,
     /// A value's own serialisation failed.
@@ -240,6 +317,7 @@ impl fmt::Display for EncodeError {
             Self::ReservedEvent => "reserved event name",
             Self::InvalidNamespace => "invalid namespace",
             Self::TooManyAttachments => "too many attachments",
+            Self::TooLarge => "packet too large",
             Self::InvalidArguments => "invalid arguments",
             Self::Serialize(_) => "serialisation failed",
         })
@@ -253,6 +331,7 @@ impl std::error::Error for EncodeError {
             Self::ReservedEvent
             | Self::InvalidNamespace
             | Self::TooManyAttachments
+            | Self::TooLarge
             | Self::InvalidArguments => None,
         }
     }

@@ -19,6 +19,10 @@ impl Span {
         }
     }
 
+    pub(crate) const fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
     pub(crate) fn of(self, text: &[u8]) -> &[u8] {
         text.get(self.start as usize..self.end as usize)
             .unwrap_or_default()
@@ -35,7 +39,13 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
-    fn push(&mut self, span: Span) {
+    pub(crate) fn one(span: Span) -> Self {
+        let mut elements = Self::default();
+        elements.push(span);
+        elements
+    }
+
+    pub(crate) fn push(&mut self, span: Span) {
         match self.first.get_mut(self.length as usize) {
             Some(slot) => *slot = span,
             None => Arc::make_mut(self.more.get_or_insert_default()).push(span),

@@ -5,8 +5,10 @@ mod attachment;
 mod decoder;
 pub mod encode;
 mod json;
+mod msgpack;
 mod nsp;
 mod packet;
+mod parser;
 mod serializer;
 
 pub use args::{Args, Argument, ArgumentError, Iter};
@@ -14,3 +16,4 @@ pub use decoder::{Decoder, Limits};
 pub use encode::{Arguments, EncodeError, Encoder};
 pub use nsp::Nsp;
 pub use packet::{Kind, Packet, RESERVED_EVENTS};
+pub use parser::Parser;

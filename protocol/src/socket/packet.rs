@@ -37,7 +37,7 @@ pub(super) enum Name {
     None,
     /// Stands in the text of the arguments as it is.
     Plain(Span),
-    /// Was written with escapes.
+    /// Was written in another way.
     Unescaped(Box<str>),
 }
 

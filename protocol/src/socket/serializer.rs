@@ -8,6 +8,7 @@ use serde_json::{Error, ser::Formatter};
 use super::{
     attachment::{NUM, PLACEHOLDER},
     encode::Encoder,
+    msgpack,
 };
 use crate::frame::Attachments;
 
@@ -32,19 +33,36 @@ impl Formatter for Placeholders<'_> {
     }
 }
 
+/// A serialiser for one argument.
+pub(super) trait Open<'a> {
+    fn open(encoder: &'a mut Encoder) -> Self;
+}
+
+impl<'a> Open<'a> for Json<'a> {
+    fn open(encoder: &'a mut Encoder) -> Self {
+        encoder.json()
+    }
+}
+
+impl<'a> Open<'a> for msgpack::Serializer<'a> {
+    fn open(encoder: &'a mut Encoder) -> Self {
+        encoder.messagepack()
+    }
+}
+
 /// The serialiser of all arguments: a tuple is several, `()` is none, anything else is one.
-pub(super) struct Root<'a, 'b> {
+pub(super) struct Root<'a, 'b, S> {
     pub(super) encoder: &'a mut Encoder,
     /// Whether the value takes no space. A JSON null calls itself a unit as well; it takes some.
     pub(super) is_empty: bool,
-    /// Where the JSON serialiser of a single argument lives while it is written.
-    pub(super) slot: &'b mut Option<Json<'a>>,
+    /// Where the serialiser of a single argument lives while it is written.
+    pub(super) slot: &'b mut Option<S>,
 }
 
-impl<'a, 'b> Root<'a, 'b> {
-    fn one(self) -> &'b mut Json<'a> {
+impl<'a, 'b, S: Open<'a>> Root<'a, 'b, S> {
+    fn one(self) -> &'b mut S {
         self.encoder.separate();
-        self.slot.insert(self.encoder.json())
+        self.slot.insert(S::open(self.encoder))
     }
 }
 
@@ -56,18 +74,19 @@ macro_rules! scalars {
     };
 }
 
-type Inner<'a, 'b> = &'b mut Json<'a>;
-
-impl<'a, 'b> Serializer for Root<'a, 'b> {
+impl<'a, 'b, S: Open<'a>> Serializer for Root<'a, 'b, S>
+where
+    &'b mut S: Serializer<Ok = (), Error = Error>,
+{
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = <Inner<'a, 'b> as Serializer>::SerializeSeq;
+    type SerializeSeq = <&'b mut S as Serializer>::SerializeSeq;
     type SerializeTuple = Several<'a>;
-    type SerializeTupleStruct = <Inner<'a, 'b> as Serializer>::SerializeTupleStruct;
-    type SerializeTupleVariant = <Inner<'a, 'b> as Serializer>::SerializeTupleVariant;
-    type SerializeMap = <Inner<'a, 'b> as Serializer>::SerializeMap;
-    type SerializeStruct = <Inner<'a, 'b> as Serializer>::SerializeStruct;
-    type SerializeStructVariant = <Inner<'a, 'b> as Serializer>::SerializeStructVariant;
+    type SerializeTupleStruct = <&'b mut S as Serializer>::SerializeTupleStruct;
+    type SerializeTupleVariant = <&'b mut S as Serializer>::SerializeTupleVariant;
+    type SerializeMap = <&'b mut S as Serializer>::SerializeMap;
+    type SerializeStruct = <&'b mut S as Serializer>::SerializeStruct;
+    type SerializeStructVariant = <&'b mut S as Serializer>::SerializeStructVariant;
 
     fn serialize_unit(self) -> Result<(), Error> {
         if self.is_empty {
@@ -191,8 +210,7 @@ impl ser::SerializeTuple for Several<'_> {
     type Error = Error;
 
     fn serialize_element<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Error> {
-        self.0.separate();
-        value.serialize(&mut self.0.json())
+        self.0.one(value)
     }
 
     fn end(self) -> Result<(), Error> {

@@ -254,7 +254,7 @@ fn values_show_placeholders_and_find_their_attachments() {
     assert_eq!(values[1], json!({"a": {"_placeholder": true, "num": 0}}));
     assert_eq!(
         args.attachment_of(&values[1]["a"]),
-        Some(&Bytes::from_static(&[5]))
+        Some(Bytes::from_static(&[5]))
     );
     for other in [
         json!(1),

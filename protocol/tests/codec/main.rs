@@ -9,6 +9,12 @@ mod frame;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod msgpack;
+#[cfg(test)]
+mod msgpack_hostile;
+#[cfg(test)]
+mod msgpack_values;
+#[cfg(test)]
 mod roundtrip;
 #[cfg(test)]
 mod session;

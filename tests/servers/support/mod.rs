@@ -1,30 +1,84 @@
 //! What the contract servers share: where they listen, and when they stop.
 
-use std::{env, net::Ipv6Addr, time::Duration};
+use std::{
+    env,
+    net::{Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use roomcast::Server;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 /// Serves on `$PORT` of 127.0.0.1, and of ::1 where `localhost` is that too, until SIGTERM.
+#[allow(dead_code, reason = "one of the servers has several ports")]
 pub(crate) async fn run(server: Server) -> Result<(), roomcast::Error> {
+    run_all([("", server)]).await
+}
+
+/// Serves each server on a port of its own, `$PORT` and those that follow it, until SIGTERM. The
+/// first one is nameless and says last that it listens, when all others do.
+pub(crate) async fn run_all<const N: usize>(
+    servers: [(&str, Server); N],
+) -> Result<(), roomcast::Error> {
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be received");
-    let port: u16 = number("PORT").unwrap_or_default();
-    let mut server = server.bind(&format!("127.0.0.1:{port}")).await?;
-    let port = server
-        .local_addrs()
-        .first()
-        .map_or(port, |address| address.port());
-    if localhost_is_ipv6().await {
-        server = server.bind(&format!("[::1]:{port}")).await?;
-    }
-    for address in server.local_addrs().iter().rev() {
-        println!("listening on {address}");
-    }
-    let stop = async {
-        terminate.recv().await;
+    let first: u16 = match number("PORT") {
+        Some(0) | None if N > 1 => free_ports(N),
+        port => port.unwrap_or_default(),
     };
-    server.grace(Duration::from_secs(5)).run_until(stop).await;
+    let is_dual = localhost_is_ipv6().await;
+    let mut bound = Vec::new();
+    for ((name, server), offset) in servers.into_iter().zip(0..) {
+        let mut server = server
+            .bind(&format!("127.0.0.1:{}", first + offset))
+            .await?;
+        let port = server.local_addrs().first().map_or(0, SocketAddr::port);
+        if is_dual {
+            server = server.bind(&format!("[::1]:{port}")).await?;
+        }
+        bound.push((name, server));
+    }
+    for (name, server) in bound.iter().rev() {
+        for address in server.local_addrs().iter().rev() {
+            match *name {
+                "" => println!("listening on {address}"),
+                name => println!("{name} on {address}"),
+            }
+        }
+    }
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let mut running = JoinSet::new();
+    for (_, server) in bound {
+        let mut stopped = stopped.clone();
+        running.spawn(server.grace(Duration::from_secs(5)).run_until(async move {
+            // An error is a sender that is gone, which means the same.
+            let _ = stopped.changed().await;
+        }));
+    }
+    terminate.recv().await;
+    drop(stop);
+    while running.join_next().await.is_some() {}
     Ok(())
+}
+
+/// The first of so many ports in a row that nobody listens on.
+fn free_ports(count: usize) -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    loop {
+        let any = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
+        let first = any.expect("there is a free port").port();
+        if (first..=u16::MAX)
+            .skip(1)
+            .take(count - 1)
+            .filter(|&port| is_free(port))
+            .count()
+            == count - 1
+        {
+            return first;
+        }
+    }
 }
 
 /// A number in the environment.

@@ -1,0 +1,463 @@
+//! MessagePack to values, the way JSON becomes values: what a handler asks for means the same with
+//! both parsers.
+//!
+//! The message was checked when it arrived, so neither depth nor lengths can surprise here. Errors
+//! are those of `serde_json`, because only serde's own words are ever looked at.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else a value is, it is not what is due"
+)]
+
+use std::fmt;
+
+use serde::{
+    Deserialize as _,
+    de::{
+        self, DeserializeSeed, Deserializer as _, EnumAccess, IntoDeserializer as _, MapAccess,
+        SeqAccess, Unexpected, VariantAccess, Visitor,
+        value::{BorrowedStrDeserializer, StrDeserializer, StringDeserializer, U64Deserializer},
+    },
+    forward_to_deserialize_any,
+};
+use serde_json::{Error, Value};
+
+use super::{
+    date,
+    token::{Reader, Token},
+};
+use crate::{
+    DecodeError,
+    socket::{
+        attachment::{NUM, PLACEHOLDER},
+        json::Span,
+    },
+};
+
+/// Deserialises the value at one place of a message.
+///
+/// - Binary is bytes for types that ask for bytes, and a placeholder object for those that take
+///   anything: its number is the place in the message.
+/// - `undefined` and `nil` are a unit, or no [`Option`]; an entry of a map that is `undefined` is
+///   not there.
+/// - Dates are the strings that JSON has for them.
+/// - Keys that are integers are their decimal text, and the other way round.
+pub(in crate::socket) struct Deserializer<'de> {
+    reader: Reader<'de>,
+    has_undefined: bool,
+}
+
+impl<'de> Deserializer<'de> {
+    /// `has_undefined`: whether `undefined` may occur.
+    pub(in crate::socket) const fn new(
+        message: &'de [u8],
+        span: Span,
+        has_undefined: bool,
+    ) -> Self {
+        Self {
+            reader: Reader::new(message, span.start as usize),
+            has_undefined,
+        }
+    }
+
+    #[inline]
+    fn token(&mut self) -> Result<Token<'de>, Error> {
+        self.reader.token().map_err(fault)
+    }
+
+    fn list<V: Visitor<'de>>(&mut self, count: usize, visitor: V) -> Result<V::Value, Error> {
+        let mut elements = Elements {
+            de: self,
+            left: count,
+        };
+        let value = visitor.visit_seq(&mut elements)?;
+        elements.end()?;
+        Ok(value)
+    }
+
+    fn map<V: Visitor<'de>>(&mut self, count: usize, visitor: V) -> Result<V::Value, Error> {
+        let mut entries = Elements {
+            de: self,
+            left: count,
+        };
+        let value = visitor.visit_map(&mut entries)?;
+        entries.end()?;
+        Ok(value)
+    }
+}
+
+impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
+    type Error = Error;
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let at = self.reader.at();
+        match self.token()? {
+            Token::Nil | Token::Undefined => visitor.visit_unit(),
+            Token::Bool(value) => visitor.visit_bool(value),
+            Token::Unsigned(value) => visitor.visit_u64(value),
+            Token::Negative(value) => visitor.visit_i64(value),
+            Token::Float(value) => visitor.visit_f64(value),
+            Token::Str(value) => visitor.visit_borrowed_str(text(value)?),
+            Token::Binary(_) => visitor.visit_map(Placeholder { at, next: 0 }),
+            Token::Date(millis) => visitor.visit_string(date::to_json(millis)),
+            Token::Array(count) => self.list(count, visitor),
+            Token::Map(count) => self.map(count, visitor),
+        }
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Binary(data) => visitor.visit_borrowed_bytes(data),
+            other => Err(de::Error::invalid_type(
+                unexpected(&other),
+                &"an attachment",
+            )),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.reader.take_nil() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        if name == RAW_VALUE {
+            let value = Value::deserialize(self)?;
+            return visitor.visit_map(Raw(Some(value.to_string())));
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Str(name) => {
+                let name: StrDeserializer<'_, Error> = text(name)?.into_deserializer();
+                visitor.visit_enum(name)
+            }
+            Token::Map(1) => visitor.visit_enum(Variant(self)),
+            other => Err(de::Error::invalid_type(
+                unexpected(&other),
+                &"a string or a map with one key",
+            )),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.reader.skip().map_err(fault)?;
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+        unit unit_struct seq tuple tuple_struct map struct identifier
+    }
+}
+
+/// What is left of an array, or of a map.
+struct Elements<'a, 'de> {
+    de: &'a mut Deserializer<'de>,
+    left: usize,
+}
+
+impl Elements<'_, '_> {
+    /// Checks that the visitor has taken everything.
+    fn end(&self) -> Result<(), Error> {
+        if self.left == 0 {
+            Ok(())
+        } else {
+            Err(de::Error::custom("more elements than asked for"))
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        seed.deserialize(&mut *self.de).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_key_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        while self.de.has_undefined && self.left > 0 {
+            let mut ahead = self.de.reader.clone();
+            ahead.token().map_err(fault)?;
+            if !ahead.is_undefined() {
+                break;
+            }
+            ahead.token().map_err(fault)?;
+            self.de.reader = ahead;
+            self.left -= 1;
+        }
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        seed.deserialize(Key(self.de)).map(Some)
+    }
+
+    #[inline]
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(&mut *self.de)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+/// The key of a map: a string or an integer.
+struct Key<'a, 'de>(&'a mut Deserializer<'de>);
+
+macro_rules! numbers {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            self.number(visitor)
+        })*
+    };
+}
+
+impl<'de> Key<'_, 'de> {
+    /// A number, which may be written as text.
+    fn number<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.token()? {
+            Token::Unsigned(value) => visitor.visit_u64(value),
+            Token::Negative(value) => visitor.visit_i64(value),
+            Token::Str(value) => {
+                let text = text(value)?;
+                // As in JSON, where a key is quoted as a whole.
+                if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+                    let mut number = serde_json::Deserializer::from_str(text);
+                    let value = number.deserialize_any(visitor)?;
+                    number.end()?;
+                    Ok(value)
+                } else {
+                    visitor.visit_borrowed_str(text)
+                }
+            }
+            other => Err(de::Error::invalid_type(unexpected(&other), &"a key")),
+        }
+    }
+}
+
+impl<'de> de::Deserializer<'de> for Key<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.token()? {
+            Token::Str(value) => visitor.visit_borrowed_str(text(value)?),
+            Token::Unsigned(value) => visitor.visit_string(value.to_string()),
+            Token::Negative(value) => visitor.visit_string(value.to_string()),
+            other => Err(de::Error::invalid_type(unexpected(&other), &"a key")),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.token()? {
+            Token::Str(b"true") => visitor.visit_bool(true),
+            Token::Str(b"false") => visitor.visit_bool(false),
+            other => Err(de::Error::invalid_type(unexpected(&other), &visitor)),
+        }
+    }
+
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.0.token()? {
+            Token::Str(name) => {
+                let name: StrDeserializer<'_, Error> = text(name)?.into_deserializer();
+                visitor.visit_enum(name)
+            }
+            other => Err(de::Error::invalid_type(unexpected(&other), &visitor)),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct
+        identifier ignored_any
+    }
+}
+
+/// A variant with content: a map whose only key is its name.
+struct Variant<'a, 'de>(&'a mut Deserializer<'de>);
+
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self), Error> {
+        let name = seed.deserialize(Key(self.0))?;
+        Ok((name, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        de::Deserialize::deserialize(self.0)
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(self.0)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.0.deserialize_seq(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.0.deserialize_map(visitor)
+    }
+}
+
+/// What stands for binary where no bytes were asked for.
+struct Placeholder {
+    at: usize,
+    next: usize,
+}
+
+impl<'de> MapAccess<'de> for Placeholder {
+    type Error = Error;
+
+    fn next_key_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        let Some(key) = [PLACEHOLDER, NUM].get(self.next) else {
+            return Ok(None);
+        };
+        self.next += 1;
+        let key: BorrowedStrDeserializer<'de, Error> = BorrowedStrDeserializer::new(key);
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        if self.next == 1 {
+            return seed.deserialize(true.into_deserializer());
+        }
+        let at: U64Deserializer<Error> = (self.at as u64).into_deserializer();
+        seed.deserialize(at)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(2 - self.next)
+    }
+}
+
+/// A value as the text that `serde_json::value::RawValue` keeps, handed over in its own way.
+struct Raw(Option<String>);
+
+impl<'de> MapAccess<'de> for Raw {
+    type Error = Error;
+
+    fn next_key_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        if self.0.is_none() {
+            return Ok(None);
+        }
+        let key: BorrowedStrDeserializer<'de, Error> = BorrowedStrDeserializer::new(RAW_VALUE);
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        let text: StringDeserializer<Error> = self.0.take().unwrap_or_default().into_deserializer();
+        seed.deserialize(text)
+    }
+}
+
+impl fmt::Debug for Deserializer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deserializer").finish_non_exhaustive()
+    }
+}
+
+#[inline]
+fn text(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(de::Error::custom)
+}
+
+fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {
+    match token {
+        Token::Nil | Token::Undefined => Unexpected::Unit,
+        Token::Bool(value) => Unexpected::Bool(*value),
+        Token::Unsigned(value) => Unexpected::Unsigned(*value),
+        Token::Negative(value) => Unexpected::Signed(*value),
+        Token::Float(value) => Unexpected::Float(*value),
+        Token::Str(_) | Token::Date(_) => Unexpected::Other("string"),
+        Token::Binary(_) => Unexpected::Other("byte array"),
+        Token::Array(_) => Unexpected::Seq,
+        Token::Map(_) => Unexpected::Map,
+    }
+}
+
+fn fault(error: DecodeError) -> Error {
+    de::Error::custom(error)
+}
+
+/// How `serde_json` calls its `RawValue` towards (de)serialisers.
+pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";

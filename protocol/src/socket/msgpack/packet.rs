@@ -1,0 +1,256 @@
+//! A message to a packet: the one pass that checks everything.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else a value is, it is not what is due"
+)]
+
+use bytes::Bytes;
+
+use super::{
+    token::{Reader, Token},
+    write,
+};
+use crate::{
+    DecodeError,
+    socket::{
+        Args, Kind, Limits, Nsp, Packet,
+        decoder::refuse_reserved,
+        json::{Elements, Span},
+        packet::Name,
+        parser::Parser,
+    },
+};
+
+/// Reads a packet of a whole binary message.
+pub(in crate::socket) fn decode(message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
+    u32::try_from(message.len()).map_err(|_| DecodeError::TooLarge)?;
+    let fields = Fields::read(&message, limits.max_depth.min(MAX_DEPTH))?;
+    if fields.has_invalid_text {
+        // As the original reads it. Lone surrogates can be written like that.
+        return decode(repaired(&message)?, limits);
+    }
+    fields.packet(message, limits)
+}
+
+/// The entries of the map that a packet is. Of two with one key the last one counts.
+#[derive(Default)]
+struct Fields {
+    kind: Option<Kind>,
+    nsp: Option<Span>,
+    id: Option<u64>,
+    data: Data,
+    has_undefined: bool,
+    has_invalid_text: bool,
+}
+
+/// The payload.
+#[derive(Default)]
+enum Data {
+    #[default]
+    None,
+    /// The elements of an array.
+    Array(Elements),
+    Map(Span),
+    Str(Span),
+    Other,
+}
+
+impl Fields {
+    fn read(message: &[u8], max_depth: usize) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message, 0);
+        let mut fields = Self::default();
+        let Token::Map(count) = reader.token()? else {
+            return Err(DecodeError::InvalidPayload);
+        };
+        for _ in 0..count {
+            match fields.key(&mut reader)? {
+                b"type" => fields.kind = Some(kind(reader.token()?)?),
+                b"nsp" => match reader.token()? {
+                    Token::Str(name) => fields.nsp = Some(behind(&reader, name)),
+                    _ => return Err(DecodeError::InvalidPayload),
+                },
+                b"id" => match reader.token()? {
+                    Token::Unsigned(id) => fields.id = Some(id),
+                    Token::Nil | Token::Undefined => fields.id = None,
+                    _ => return Err(DecodeError::InvalidAckId),
+                },
+                b"data" => fields.data(&mut reader, max_depth)?,
+                _ => fields.value(&mut reader, max_depth)?,
+            }
+        }
+        if reader.is_at_end() {
+            Ok(fields)
+        } else {
+            Err(DecodeError::TrailingBytes)
+        }
+    }
+
+    fn packet(self, message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
+        let kind = self.kind.ok_or(DecodeError::UnknownKind)?;
+        let nsp = namespace(&message, self.nsp, limits.max_nsp)?;
+        let elements = match (kind, self.data) {
+            (Kind::Connect | Kind::Disconnect, Data::None) => Elements::default(),
+            (Kind::Connect, Data::Map(span)) if span.len() > limits.max_connect_payload => {
+                return Err(DecodeError::TooLarge);
+            }
+            (Kind::Connect, Data::Map(span)) => Elements::one(span),
+            (Kind::ConnectError, Data::Map(span) | Data::Str(span)) => Elements::one(span),
+            (Kind::Event | Kind::Ack, Data::Array(elements)) => elements,
+            (
+                Kind::Connect | Kind::Disconnect | Kind::Event | Kind::Ack | Kind::ConnectError,
+                Data::None | Data::Array(_) | Data::Map(_) | Data::Str(_) | Data::Other,
+            ) => return Err(DecodeError::InvalidPayload),
+        };
+        let mut name = Name::None;
+        if kind == Kind::Event {
+            let first = elements.get(0).ok_or(DecodeError::InvalidPayload)?;
+            name = event_name(&message, first)?;
+        }
+        let args = Args::with_parser(
+            message,
+            elements,
+            usize::from(kind == Kind::Event),
+            Parser::MessagePack,
+            self.has_undefined,
+        );
+        Ok(Packet {
+            kind,
+            nsp,
+            id: self.id,
+            args,
+            name,
+        })
+    }
+
+    fn key<'a>(&mut self, reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+        match reader.token()? {
+            Token::Str(key) => {
+                self.text(key);
+                Ok(key)
+            }
+            // Not one of ours, whatever it is called.
+            Token::Unsigned(_) | Token::Negative(_) => Ok(b""),
+            _ => Err(DecodeError::InvalidPayload),
+        }
+    }
+
+    fn data(&mut self, reader: &mut Reader<'_>, max_depth: usize) -> Result<(), DecodeError> {
+        let start = reader.at();
+        let head = reader.clone().token()?;
+        if let Token::Array(count) = head {
+            let inside = max_depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
+            reader.token()?;
+            let mut elements = Elements::default();
+            for _ in 0..count {
+                let start = reader.at();
+                self.value(reader, inside)?;
+                elements.push(Span::new(start, reader.at()));
+            }
+            self.data = Data::Array(elements);
+            return Ok(());
+        }
+        self.value(reader, max_depth)?;
+        let span = Span::new(start, reader.at());
+        self.data = match head {
+            Token::Nil | Token::Undefined => Data::None,
+            Token::Map(_) => Data::Map(span),
+            Token::Str(_) => Data::Str(span),
+            _ => Data::Other,
+        };
+        Ok(())
+    }
+
+    /// Checks a value. The recursion ends with `depth`, which is at most [`MAX_DEPTH`].
+    fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
+        match reader.token()? {
+            Token::Array(count) => {
+                let inside = depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
+                for _ in 0..count {
+                    self.value(reader, inside)?;
+                }
+            }
+            Token::Map(count) => {
+                let inside = depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
+                for _ in 0..count {
+                    self.key(reader)?;
+                    self.value(reader, inside)?;
+                }
+            }
+            Token::Str(text) => self.text(text),
+            Token::Undefined => self.has_undefined = true,
+            Token::Nil
+            | Token::Bool(_)
+            | Token::Unsigned(_)
+            | Token::Negative(_)
+            | Token::Float(_)
+            | Token::Binary(_)
+            | Token::Date(_) => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn text(&mut self, text: &[u8]) {
+        self.has_invalid_text |= std::str::from_utf8(text).is_err();
+    }
+}
+
+fn kind(token: Token<'_>) -> Result<Kind, DecodeError> {
+    match token {
+        Token::Unsigned(0) => Ok(Kind::Connect),
+        Token::Unsigned(1) => Ok(Kind::Disconnect),
+        Token::Unsigned(2) => Ok(Kind::Event),
+        Token::Unsigned(3) => Ok(Kind::Ack),
+        Token::Unsigned(4) => Ok(Kind::ConnectError),
+        _ => Err(DecodeError::UnknownKind),
+    }
+}
+
+fn namespace(message: &Bytes, span: Option<Span>, max: usize) -> Result<Nsp, DecodeError> {
+    let name = span.ok_or(DecodeError::InvalidPayload)?.of(message);
+    match name {
+        b"/" => Ok(Nsp::ROOT),
+        [b'/', ..] if name.len() > max => Err(DecodeError::NamespaceTooLong),
+        [b'/', ..] if std::str::from_utf8(name).is_ok() => {
+            Ok(Nsp::from_wire(message.slice_ref(name)))
+        }
+        _ => Err(DecodeError::InvalidPayload),
+    }
+}
+
+/// The first element of an event's array: a string, or an integer.
+fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
+    let mut reader = Reader::new(message, first.start as usize);
+    match reader.token()? {
+        Token::Str(name) => {
+            refuse_reserved(name)?;
+            Ok(Name::Plain(behind(&reader, name)))
+        }
+        Token::Unsigned(number) => Ok(Name::Unescaped(number.to_string().into())),
+        Token::Negative(number) => Ok(Name::Unescaped(number.to_string().into())),
+        _ => Err(DecodeError::InvalidPayload),
+    }
+}
+
+/// Where the text lies that was just read.
+fn behind(reader: &Reader<'_>, text: &[u8]) -> Span {
+    Span::new(reader.at() - text.len(), reader.at())
+}
+
+/// The same message with U+FFFD where text is not UTF-8, at most three times as long.
+fn repaired(message: &[u8]) -> Result<Bytes, DecodeError> {
+    let mut out = Vec::with_capacity(message.len());
+    let mut reader = Reader::new(message, 0);
+    while !reader.is_at_end() {
+        let start = reader.at();
+        match reader.token()? {
+            Token::Str(text) => write::text(&mut out, String::from_utf8_lossy(text).as_bytes()),
+            _ => out.extend_from_slice(message.get(start..reader.at()).unwrap_or_default()),
+        }
+    }
+    Ok(out.into())
+}
+
+/// As in JSON.
+const MAX_DEPTH: usize = 128;
