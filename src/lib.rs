@@ -1,4 +1,4 @@
-//! Roomcast: a Socket.IO server.
+#![doc = include_str!("../docs/guide.md")]
 
 pub mod auth;
 #[cfg(feature = "server")]
@@ -34,7 +34,7 @@ pub use socket::{
     ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted, Error, Event,
     Failure, Handler, Incoming, IntoAck, IntoRooms, Io, JoinError, Lifecycle, ListenError,
     ListenerId, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply,
-    Room, RoomName, Server, Socket, SocketId, State, Verdict,
+    Room, RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict,
 };
 
 /// Entry points of fuzz targets and benches; not part of the API.

@@ -44,7 +44,7 @@ pub(super) struct Queue {
     bytes: usize,
     /// The newest WebSocket pong, ready to send. Older ones need no answer (RFC 6455, 5.5.3).
     pong: Option<Frame>,
-    /// What waits for a poll and may be replaced, by key.
+    /// What waits for a poll or for a slow client and may be replaced, by key.
     latest: Vec<(u64, Frame)>,
     /// Waits in a flusher's list, or (polling) the driver was woken.
     listed: bool,
@@ -101,7 +101,7 @@ pub(crate) enum Mode {
     Reliable,
     /// It is dropped when the sink is blocked or much is queued.
     Volatile,
-    /// As volatile, and while it waits for a poll it gives way to a newer one with this key.
+    /// As volatile, but for a slow client, or until a poll comes, the newest with this key waits.
     Latest(u64),
 }
 
@@ -125,7 +125,7 @@ const HIGH_WATER: usize = 64 * 1024;
 const MAX_BATCHES: usize = 4;
 /// Control messages that may wait for a driver; each is a request in flight.
 const MAX_CONTROL: usize = 64;
-/// Frames that may wait for a poll to be replaced by newer ones.
+/// Frames that may wait to be replaced by newer ones.
 const MAX_LATEST: usize = 256;
 
 impl Outbox {
@@ -257,17 +257,20 @@ impl Outbox {
             Mode::Reliable => false,
             Mode::Volatile | Mode::Latest(_) => true,
         };
-        if may_drop && (queue.blocked || queue.bytes > HIGH_WATER) {
-            self.0.metrics.count(Counter::VolatileDropped);
-            return (Push::Dropped, Wake::Nobody);
-        }
-        if let (Mode::Latest(key), Sink::Poll { .. }) = (mode, &queue.sink) {
-            return if queue.replace(key, frame) {
+        let is_slow = queue.blocked || queue.bytes > HIGH_WATER;
+        if let Mode::Latest(key) = mode
+            && (is_slow || matches!(queue.sink, Sink::Poll { .. }))
+        {
+            return if queue.replace(key, frame, self.0.budget) {
                 (Push::Queued, queue.schedule())
             } else {
                 self.0.metrics.count(Counter::VolatileDropped);
                 (Push::Dropped, Wake::Nobody)
             };
+        }
+        if may_drop && is_slow {
+            self.0.metrics.count(Counter::VolatileDropped);
+            return (Push::Dropped, Wake::Nobody);
         }
         let len = frame.len();
         if queue.bytes > 0 && queue.bytes + len > self.0.budget {
@@ -388,6 +391,10 @@ impl Outbox {
         let mut queue = self.0.queue.lock();
         queue.listed = false;
         for _ in 0..MAX_BATCHES {
+            if !queue.blocked && !queue.flushing && queue.frames.is_empty() {
+                // What came while the client was slow.
+                queue.settle_latest();
+            }
             if queue.flushing || queue.blocked || !queue.has_unsent() {
                 return;
             }
@@ -584,8 +591,13 @@ impl Queue {
         self.frames.is_empty() && self.latest.is_empty()
     }
 
-    /// Keeps the newest frame of this key. `false`: too many keys wait.
-    fn replace(&mut self, key: u64, frame: &Frame) -> bool {
+    /// Keeps the newest frame of this key. `false`: too much of this kind waits.
+    fn replace(&mut self, key: u64, frame: &Frame, budget: usize) -> bool {
+        let others = self.latest.iter().filter(|(known, _)| *known != key);
+        let bytes: usize = others.map(|(_, frame)| frame.len()).sum();
+        if bytes > 0 && bytes + frame.len() > budget {
+            return false;
+        }
         if let Some((_, kept)) = self.latest.iter_mut().find(|(known, _)| *known == key) {
             *kept = frame.clone();
             return true;
@@ -626,7 +638,7 @@ impl Queue {
     }
 
     fn has_unsent(&self) -> bool {
-        !self.frames.is_empty() || self.pong.is_some()
+        !self.is_empty() || self.pong.is_some()
     }
 
     pub(super) fn is_drained(&self) -> bool {

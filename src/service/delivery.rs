@@ -110,7 +110,7 @@ impl Live {
             timestamp: Time::now(),
         };
         self.audience(namespace, except)
-            .latest(&user.user_id)
+            .conflate(&user.user_id)
             .emit("typing", &typing);
     }
 

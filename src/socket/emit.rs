@@ -247,13 +247,13 @@ impl<'a> Broadcast<'a> {
         self
     }
 
-    /// As [`volatile`](Self::volatile), and of what waits for a client's next poll only the newest
-    /// with this key is kept.
-    #[cfg_attr(
-        not(feature = "server"),
-        expect(dead_code, reason = "only the chat uses it so far")
-    )]
-    pub(crate) fn latest(mut self, key: &str) -> Self {
+    /// Lets only the newest event of this key wait for a client that is too slow: one that is
+    /// waiting gives way to it. For what replaces itself, such as a price or a position.
+    ///
+    /// Until a client is slow, or between two polls, it gets them all. It is
+    /// [volatile](Self::volatile) too: past 256 keys, or as many bytes as
+    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes), events of further keys are dropped.
+    pub fn conflate(mut self, key: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         self.flags.mode = Mode::Latest(hasher.finish());

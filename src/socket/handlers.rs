@@ -1,4 +1,4 @@
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
@@ -12,6 +12,7 @@ use super::{
     incoming::{self, Check, Incoming, Verdict},
     refusal::Refusal,
     running::Failure,
+    server_side::{self, ServerSide, ServerSideHandler},
     validity,
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Handlers {
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
     pub(crate) checks: Vec<Check>,
+    pub(crate) server_side: BTreeMap<Box<str>, ServerSideHandler>,
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) gates: Vec<Gate>,
@@ -142,6 +144,39 @@ impl NamespaceBuilder {
         R: Future<Output: Verdict> + Send + 'static,
     {
         self.handlers.checks.push(incoming::erase(check));
+        self
+    }
+
+    /// Says what happens when another server of the cluster sends an event with
+    /// [`server_side_emit`](crate::Namespace::server_side_emit); what is returned is the
+    /// acknowledgement.
+    ///
+    /// ```
+    /// use roomcast::{Ack, Io, ServerSide};
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on_server_side("count", async |event: ServerSide| {
+    ///     Ack(event.namespace().count())
+    /// });
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.on("count", (reply) => reply(io.sockets.sockets.size));
+    /// ```
+    pub fn on_server_side<F, R>(&mut self, event: &str, handler: F) -> &mut Self
+    where
+        F: Fn(ServerSide) -> R + Send + Sync + 'static,
+        R: Future<Output: IntoAck> + Send + 'static,
+    {
+        if server_side::RESERVED.contains(&event) {
+            self.fail(BuildError::ReservedEvent(event.into()));
+        }
+        let handler = server_side::erase(handler);
+        let handlers = &mut self.handlers.server_side;
+        if handlers.insert(event.into(), handler).is_some() {
+            self.fail(BuildError::DuplicateHandler(event.into()));
+        }
         self
     }
 

@@ -280,6 +280,12 @@ impl Listeners {
             .count()
     }
 
+    /// How many watch all that comes in, and all that goes out.
+    pub(crate) fn watcher_counts(&self) -> (usize, usize) {
+        let table = self.0.lock();
+        (table.any.len(), table.outgoing.len())
+    }
+
     /// Tells of an event that is on its way to the client.
     pub(crate) fn outgoing(&self, outgoing: &Outgoing<'_>) {
         let hooks: Vec<_> = {

@@ -165,6 +165,12 @@ impl Socket {
             .map_or(0, |listeners| listeners.count(event))
     }
 
+    /// How many watch all events of this socket alone: those that come in, and those that go out.
+    #[must_use]
+    pub fn watcher_counts(&self) -> (usize, usize) {
+        self.listeners().map_or((0, 0), Listeners::watcher_counts)
+    }
+
     fn listen(&self) -> (&Listeners, usize) {
         let limit = self.io().config().max_listeners_per_socket;
         (self.make_listeners(), limit)

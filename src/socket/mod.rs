@@ -35,6 +35,7 @@ mod room;
 mod rooms;
 mod running;
 mod serve;
+mod server_side;
 #[expect(clippy::module_inception, reason = "the two words of the protocol")]
 mod socket;
 mod state;
@@ -63,4 +64,5 @@ pub use refusal::Refusal;
 pub use room::{IntoRooms, Room, RoomName};
 pub use running::Failure;
 pub use serve::{Error, Server};
+pub use server_side::{ServerSide, ServerSideError};
 pub use socket::{JoinError, Socket};

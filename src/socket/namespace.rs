@@ -93,7 +93,7 @@ impl Namespace {
         Broadcast::new(self.inner())
     }
 
-    fn inner(&self) -> Option<Arc<Inner>> {
+    pub(crate) fn inner(&self) -> Option<Arc<Inner>> {
         match &self.fixed {
             Some(inner) => Some(Arc::clone(inner)),
             None => self.io.made_namespace(&self.name),

@@ -200,7 +200,11 @@ pub(crate) fn args(json: &str) -> Args {
 
 /// Arguments of ours in the form in which those of clients are.
 pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, EncodeError> {
-    let frame = parser.ack("/", 0, args)?;
+    read(parser, &parser.ack("/", 0, args)?)
+}
+
+/// The arguments in a frame that is one packet of ours.
+pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
     let mut decoder = Decoder::with_parser(parser, LIMITS);
     let mut packet = None;
     for message in payload::decode(frame.polling()) {

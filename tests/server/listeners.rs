@@ -179,6 +179,7 @@ fn watchers_of_all_events_come_before_checks_and_listeners() {
     assert_eq!(lines("42[\"x\"]"), order);
     // What is stopped has been seen by those who watch all.
     assert_eq!(lines("42[\"x\",1,2]"), order[..5]);
+    assert_eq!(it.socket.watcher_counts(), (2, 0));
     assert!(it.socket.off(check));
     assert!(it.socket.off(any));
     assert_eq!(
@@ -241,6 +242,7 @@ fn what_is_sent_to_a_client_is_seen_by_its_watchers_however_it_is_sent() {
     other.expect_text("42[\"all\"]");
     other.expect_text("42[\"others\"]");
     it.socket.prepend_any_outgoing(noting("b")).unwrap();
+    assert_eq!(it.socket.watcher_counts(), (0, 2));
     log.lock().unwrap().clear();
     it.server.io.emit("again", ());
     assert_eq!(*log.lock().unwrap(), ["b again []", "a again []"]);

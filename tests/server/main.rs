@@ -26,6 +26,7 @@ mod ordering;
 mod packets;
 mod recovery;
 mod rooms;
+mod sockets;
 mod stop;
 mod testing;
 mod volatile;
