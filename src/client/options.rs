@@ -258,7 +258,7 @@ mod tests {
         let target = target("example.org").unwrap();
         assert_eq!((target.host.as_str(), target.port), ("example.org", 80));
         assert_eq!(target.namespace, "/");
-        assert_eq!(super::tests::target("[::1]:3000").unwrap().host, "::1");
+        assert_eq!(target("[::1]:3000").unwrap().host, "::1");
     }
 
     #[test]

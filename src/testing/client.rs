@@ -2,7 +2,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use roomcast_protocol::{
     Frame,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Kind, Nsp, Packet, encode},
+    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Kind, Nsp, Packet, Parser},
     websocket::handshake::AnswerError,
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use crate::SocketId;
 pub struct ClientBuilder {
     address: SocketAddr,
     path: String,
+    parser: Parser,
     nsp: Nsp,
     query: String,
     headers: Vec<(String, String)>,
@@ -30,10 +31,12 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    pub(super) fn new(address: SocketAddr, path: String) -> Self {
+    /// It speaks what its server speaks.
+    pub(super) fn new(address: SocketAddr, path: String, parser: Parser) -> Self {
         Self {
             address,
             path,
+            parser,
             nsp: Nsp::ROOT,
             query: String::new(),
             headers: Vec::new(),
@@ -91,8 +94,11 @@ impl ClientBuilder {
             "{}?EIO=4&transport=websocket{separator}{}",
             self.path, self.query
         );
-        let mut link = Link::open(self.address, &target, &self.headers).await?;
-        let hello = encode::connect(self.nsp.as_str(), &self.auth).map_err(ClientError::Encode)?;
+        let mut link = Link::open(self.address, self.parser, &target, &self.headers).await?;
+        let hello = self
+            .parser
+            .connect(self.nsp.as_str(), &self.auth)
+            .map_err(ClientError::Encode)?;
         link.write(&bytes(&hello)).await?;
         let packet = loop {
             match link.read().await? {
@@ -121,6 +127,7 @@ impl ClientBuilder {
         let running = link.run(self.nsp.clone(), Arc::clone(&shared), writes, taken);
         Ok(Client {
             id,
+            parser: self.parser,
             nsp: self.nsp,
             shared,
             writes: sender,
@@ -137,6 +144,7 @@ impl ClientBuilder {
 /// Events that nobody has asked for wait, at most 1,024; more end the connection.
 pub struct Client {
     id: SocketId,
+    parser: Parser,
     nsp: Nsp,
     shared: Arc<Shared>,
     writes: mpsc::Sender<Vec<u8>>,
@@ -159,7 +167,7 @@ impl Client {
     ///
     /// When it is disconnected, or the arguments cannot be sent.
     pub async fn emit(&mut self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
-        let frame = encode::event(self.nsp.as_str(), None, event, &args);
+        let frame = self.parser.event(self.nsp.as_str(), None, event, &args);
         self.write(&frame.map_err(ClientError::Encode)?).await
     }
 
@@ -175,7 +183,7 @@ impl Client {
     ) -> Result<R, ClientError> {
         self.last_ack += 1;
         let id = self.last_ack;
-        let frame = encode::event(self.nsp.as_str(), Some(id), event, &args);
+        let frame = self.parser.event(self.nsp.as_str(), Some(id), event, &args);
         let frame = frame.map_err(ClientError::Encode)?;
         let (sender, answer) = oneshot::channel();
         self.shared.acks.lock().insert(id, sender);
@@ -236,13 +244,16 @@ impl Client {
         let Some(id) = event.0.id else {
             return Ok(());
         };
-        let frame = encode::ack(self.nsp.as_str(), id, &args).map_err(ClientError::Encode)?;
+        let frame = self
+            .parser
+            .ack(self.nsp.as_str(), id, &args)
+            .map_err(ClientError::Encode)?;
         self.write(&frame).await
     }
 
     /// Leaves the namespace and closes the connection.
     pub async fn disconnect(self) {
-        if let Ok(goodbye) = encode::disconnect(self.nsp.as_str()) {
+        if let Ok(goodbye) = self.parser.disconnect(self.nsp.as_str()) {
             let _ = self.write(&goodbye).await;
         }
         let mut this = self;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::{
     Frame,
     engine::{self, Message, payload},
-    socket::{self, Args, Decoder, Kind, Nsp, Packet},
+    socket::{self, Args, Decoder, Kind, Nsp, Packet, Parser},
     websocket::{
         self, Event, Opcode, Role, encode_frame,
         handshake::{Request, key, read_answer},
@@ -55,6 +55,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) async fn open(
         address: SocketAddr,
+        parser: Parser,
         target: &str,
         headers: &[(String, String)],
     ) -> Result<Self, ClientError> {
@@ -89,7 +90,7 @@ impl Link {
         Ok(Self {
             stream,
             decoder: websocket::Decoder::new(Role::Client, limits),
-            packets: Decoder::new(socket::Limits::default()),
+            packets: Decoder::with_parser(parser, socket::Limits::default()),
             unread,
         })
     }

@@ -108,6 +108,6 @@ impl TestServer {
 
     /// A client that is not connected yet.
     pub fn client(&self) -> ClientBuilder {
-        ClientBuilder::new(self.address, self.path.clone())
+        ClientBuilder::new(self.address, self.path.clone(), self.io.config().parser)
     }
 }

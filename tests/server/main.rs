@@ -24,6 +24,7 @@ mod namespaces;
 mod options;
 mod ordering;
 mod packets;
+mod parsers;
 mod recovery;
 mod rooms;
 mod sockets;

@@ -1,0 +1,211 @@
+//! What a handler sees and sends is the same with both parsers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use roomcast::{
+    Ack, Args, Config, Connect, Event, Io, Parser, Recovery, Refusal,
+    testing::{ClientError, TestServer, serve},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+const PARSERS: [Parser; 2] = [Parser::Json, Parser::MessagePack];
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Upload {
+    file_name: String,
+    size: u64,
+    ratio: f64,
+    parts: Vec<Part>,
+    comment: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Part {
+    data: Bytes,
+    tags: std::collections::BTreeMap<u8, String>,
+}
+
+fn upload() -> Upload {
+    let part = |data: &'static [u8]| Part {
+        data: Bytes::from_static(data),
+        tags: [(1, "a".to_owned()), (200, "é".to_owned())].into(),
+    };
+    Upload {
+        file_name: "x.png".into(),
+        size: u64::from(u32::MAX) + 1,
+        ratio: -0.25,
+        parts: vec![part(&[1, 2, 3]), part(&[])],
+        comment: None,
+    }
+}
+
+async fn server(parser: Parser) -> TestServer {
+    let mut io = Io::builder()
+        .config(Config {
+            parser,
+            ..Config::default()
+        })
+        .recovery(Recovery::default());
+    io.namespace("/auth").gate(async |connect: Connect| {
+        let token: Result<Bytes, _> = connect.auth::<Part>().map(|auth| auth.data);
+        match token {
+            Ok(token) if token == b"secret"[..] => Ok(()),
+            _ => Err(Refusal::new("E", "no").data(json!({"retry": [1, null]}))),
+        }
+    });
+    io.namespace("/")
+        .on(
+            "typed",
+            async |_: Event, mut upload: Upload, last: Option<u8>| {
+                upload.parts.reverse();
+                upload.comment = last.map(|last| last.to_string());
+                Ack(upload)
+            },
+        )
+        .on("values", async |event: Event, values: Vec<Value>| {
+            Ack((values, event.args().len()))
+        })
+        .on("echo", async |event: Event, rest: Args| {
+            event.socket.emit("echo", rest.clone());
+            Ack(rest)
+        })
+        .on("second", async |_: Event, _: Value, rest: Args| Ack(rest))
+        .on("ask", async |event: Event| {
+            let asked = event.socket.emit_with_ack::<Upload>("question", upload());
+            asked
+                .await
+                .map(Ack)
+                .map_err(|error| Refusal::new("ASK", error.to_string()))
+        })
+        .on("tell", async |event: Event, room: String| {
+            event.socket.join(&room)?;
+            event.io().to(&room).emit("told", (upload(), 1));
+            Ok::<_, roomcast::JoinError>(())
+        });
+    serve(io).await
+}
+
+#[tokio::test]
+async fn typed_arguments_mean_the_same() {
+    for parser in PARSERS {
+        let server = server(parser).await;
+        let mut client = server.client().connect().await.unwrap();
+        let mut expected = upload();
+        expected.parts.reverse();
+        let answer: Upload = client.emit_with_ack("typed", upload()).await.unwrap();
+        assert_eq!(answer, expected, "{parser:?}");
+        expected.comment = Some("7".into());
+        let answer: Upload = client.emit_with_ack("typed", (upload(), 7)).await.unwrap();
+        assert_eq!(answer, expected, "{parser:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_argument_is_refused_in_the_same_words() {
+    let wrong = [
+        json!({"fileName": 1}),
+        json!({"fileName": "x", "size": -1}),
+        json!({"fileName": "x", "size": 1, "ratio": 1, "parts": [{"data": [1], "tags": {}}]}),
+        json!({"fileName": "x", "other": 1}),
+        json!("text"),
+        json!(null),
+    ];
+    for value in wrong {
+        let mut answers = Vec::new();
+        for parser in PARSERS {
+            let server = server(parser).await;
+            let mut client = server.client().connect().await.unwrap();
+            let answer: Value = client.emit_with_ack("typed", (&value,)).await.unwrap();
+            assert_eq!(answer["error"]["code"], "INVALID_PAYLOAD", "{parser:?}");
+            answers.push(answer);
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+}
+
+#[tokio::test]
+async fn values_and_raw_arguments_mean_the_same() {
+    let list =
+        json!([1, -1, 0.5, "é", null, true, {"a": [{"b": {}}]}, 18_446_744_073_709_551_615_u64]);
+    for parser in PARSERS {
+        let server = server(parser).await;
+        let mut client = server.client().connect().await.unwrap();
+        let (values, count): (Value, usize) = {
+            let answer: Args = client.emit_with_ack("values", (&list,)).await.unwrap();
+            (answer.get(0).unwrap(), answer.get(1).unwrap())
+        };
+        assert_eq!((&values, count), (&list, 1), "{parser:?}");
+
+        let sent = (upload(), &list, Bytes::from_static(&[9; 300]));
+        let echoed: Args = client.emit_with_ack("echo", &sent).await.unwrap();
+        // Recovery adds the number of the event to what is emitted, and to nothing else.
+        let event = client.event::<Args>("echo").await.unwrap();
+        for args in [&echoed, &event] {
+            assert_eq!(args.parser(), parser);
+            assert_eq!(args.get(0), Ok(upload()));
+            assert_eq!(args.get(1), Ok(list.clone()));
+            assert_eq!(args.get(2), Ok(sent.2.clone()));
+            let value: Value = args.get(2).unwrap();
+            assert_eq!(args.attachment_of(&value), Some(sent.2.clone()));
+        }
+        assert_eq!((echoed.len(), event.len()), (3, 4));
+
+        let rest: Args = client.emit_with_ack("second", &sent).await.unwrap();
+        assert_eq!(rest.len(), 2);
+        assert_eq!(rest.get(1), Ok(sent.2.clone()));
+    }
+}
+
+#[tokio::test]
+async fn questions_and_broadcasts_reach_both() {
+    for parser in PARSERS {
+        let server = server(parser).await;
+        let mut ann = server.client().connect().await.unwrap();
+        let mut bob = server.client().connect().await.unwrap();
+        for client in [&mut ann, &mut bob] {
+            client.emit("ask", ()).await.unwrap();
+            let question = client.next().await.unwrap();
+            assert_eq!(question.args().get(0), Ok(upload()));
+            client.answer(&question, upload()).await.unwrap();
+        }
+        let _: Args = bob.emit_with_ack("tell", "room").await.unwrap();
+        assert_eq!(bob.event::<Upload>("told").await.unwrap(), upload());
+        let _: Args = ann.emit_with_ack("tell", "room").await.unwrap();
+        for client in [&mut ann, &mut bob] {
+            assert_eq!(client.event::<Upload>("told").await.unwrap(), upload());
+        }
+        let server_asks = server.io().timeout(Duration::from_secs(10));
+        let mut answers = server_asks.emit_with_acks::<u8>("number?", ()).await;
+        for client in [&mut ann, &mut bob] {
+            let question = client.next().await.unwrap();
+            client.answer(&question, 5).await.unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(answers.next().await.unwrap().1.unwrap(), 5);
+        }
+        assert!(answers.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_door_has_its_data() {
+    for parser in PARSERS {
+        let server = server(parser).await;
+        let client = server.client().namespace("/auth").auth(json!({"data": 1}));
+        match client.connect().await {
+            Err(ClientError::Refused { message, data }) => {
+                assert_eq!(message, "no");
+                assert_eq!(data, Some(json!({"code": "E", "retry": [1, null]})));
+            }
+            other => panic!("{other:?}"),
+        }
+        let client = server.client().namespace("/nowhere").connect().await;
+        assert!(
+            matches!(client, Err(ClientError::Refused { .. })),
+            "{parser:?}"
+        );
+    }
+}
