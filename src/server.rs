@@ -18,7 +18,7 @@ use crate::{
     http::{self, Readiness, api::Turned},
     limit::{Proxies, Users},
     metrics::Metrics,
-    service::Chat,
+    service::{Blocks, Chat},
     store::{NewConversation, OpenError, Store, StoreError},
 };
 
@@ -65,6 +65,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     let mut background = JoinSet::new();
     background.spawn(users.sweep());
+    let mut routes = axum::Router::new();
+    if let Some(guard) = io.guard() {
+        let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
+        blocks.restore().await.map_err(RunError::Store)?;
+        background.spawn(blocks.clone().keep());
+        routes = routes.merge(http::blocks::routes(blocks));
+    }
     let gate = tokio::spawn(chat.run(io.clone(), commits));
     if profile == Profile::Development {
         store
@@ -77,7 +84,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let store = store.clone();
         move || store.is_healthy()
     });
-    let api = http::api::nest(axum::Router::new(), callers(authenticator));
+    let api = http::api::nest(routes, callers(authenticator));
     let router = http::router(metrics, readiness.clone(), &settings.engine.path).merge(api);
     let server = Server::new(io)
         .router(router)

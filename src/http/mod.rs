@@ -4,6 +4,8 @@
 
 #[cfg(feature = "server")]
 pub(crate) mod api;
+#[cfg(feature = "server")]
+pub(crate) mod blocks;
 mod health;
 #[cfg(feature = "ui")]
 mod page;

@@ -46,7 +46,6 @@ pub struct Guard {
     quiet: [Quiet; Reason::COUNT],
     /// The automatic blocks, for whoever keeps them.
     made: mpsc::Sender<Block>,
-    #[allow(dead_code, reason = "blocks are not stored yet")]
     kept: Mutex<Option<mpsc::Receiver<Block>>>,
 }
 
@@ -290,7 +289,6 @@ impl Guard {
     }
 
     /// The automatic blocks as they are made, for whoever keeps them. `None` after the first time.
-    #[allow(dead_code, reason = "blocks are not stored yet")]
     pub(crate) fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
         self.kept.lock().take()
     }

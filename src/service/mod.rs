@@ -4,6 +4,7 @@
 //! [`Principal`](crate::auth::Principal), never a token, and answers with a value or a
 //! [`ServiceError`]; which words that becomes for a client is the gateway's business.
 
+mod blocks;
 mod chat;
 mod commands;
 mod content;
@@ -17,6 +18,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+pub(crate) use blocks::Blocks;
 pub(crate) use chat::Chat;
 pub(crate) use commands::{AskPresence, Join, Leave, Object, ReadHistory, SendMessage, SetTyping};
 

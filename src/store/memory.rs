@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::blocks::{BlockChange, Blocks};
 use super::lane::{self, Commit, Commits, Outcome, Reply};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
@@ -17,6 +18,7 @@ use super::rows::{
 use super::{StoreError, Time};
 use crate::config;
 use crate::metrics::{Counter, Metrics};
+use crate::network::Block;
 
 /// A handle to a store in memory.
 #[derive(Clone, Debug)]
@@ -36,6 +38,7 @@ struct State {
     /// User and client's id of every message that has one.
     sent: HashMap<(String, String), Arc<Message>>,
     logins: Logins,
+    blocks: Blocks,
     /// Roughly what all but the logins takes; with them at most `max_bytes`.
     bytes: u64,
     max_bytes: u64,
@@ -70,6 +73,7 @@ impl Memory {
             rooms: HashMap::new(),
             sent: HashMap::new(),
             logins: Logins::default(),
+            blocks: Blocks::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
             commits: Some(sender),
@@ -136,6 +140,25 @@ impl Memory {
         let outcome = self.record(state.logins.apply(change, room))?;
         reply.send(Ok(outcome));
         Ok(())
+    }
+
+    pub(super) fn submit_blocks(
+        &self,
+        change: BlockChange,
+        reply: Reply<()>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        state.blocks.apply(change);
+        self.record(Ok(()))?;
+        reply.send(Ok(()));
+        Ok(())
+    }
+
+    pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        Ok(self.0.state.lock().blocks.list())
     }
 
     pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {

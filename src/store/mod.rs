@@ -8,6 +8,7 @@
 //! Permissions are the services' business, but membership is decided here, in the same transaction
 //! as what depends on it: a conversation that is unknown and one that is foreign look alike.
 
+mod blocks;
 mod error;
 mod lane;
 mod logins;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use self::blocks::BlockChange;
 use self::logins::{LoginChange, LoginOutcome};
 
 pub use error::{OpenError, StoreError};
@@ -37,6 +39,7 @@ pub use time::Time;
 
 use crate::config;
 use crate::metrics::Metrics;
+use crate::network::Block;
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
 #[derive(Clone, Debug)]
@@ -261,6 +264,39 @@ impl Store {
     pub async fn sweep_logins(&self, now: Time) -> Result<usize, StoreError> {
         let outcome = self.change_logins(LoginChange::Sweep { now }).await?;
         Ok(outcome.changed)
+    }
+
+    /// Stores a block; one of the same network is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_block(&self, block: Block) -> Result<(), StoreError> {
+        self.change_blocks(BlockChange::Insert(block)).await
+    }
+
+    /// Takes blocks away; those that are not there are none.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_blocks(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
+        self.change_blocks(BlockChange::Delete(ids)).await
+    }
+
+    /// All blocks, the oldest first, those that have ended included.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        each!(self, backend => backend.blocks().await)
+    }
+
+    async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
+        let (reply, answer) = lane::request();
+        each!(self, backend => backend.submit_blocks(change, reply)?);
+        answer.wait().await
     }
 
     async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {

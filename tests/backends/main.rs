@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod blocks;
 mod harness;
 mod logins;
 #[cfg(feature = "sqlite")]

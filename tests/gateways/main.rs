@@ -10,7 +10,10 @@
 mod chat;
 mod client;
 mod durability;
+mod guard;
 mod guests;
 mod limits;
 mod presence;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;

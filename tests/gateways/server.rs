@@ -4,7 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use roomcast::config;
 use roomcast::store::{Commits, NewConversation, Store};
@@ -30,6 +31,7 @@ pub(crate) const UNLIMITED: [(&str, &str); 5] = [
 pub(crate) struct Binary {
     process: Child,
     address: SocketAddr,
+    log: Arc<Mutex<String>>,
 }
 
 impl Binary {
@@ -40,6 +42,7 @@ impl Binary {
             .env("ROOMCAST_LISTEN", "127.0.0.1:0")
             .env("ROOMCAST_STORE", "sqlite:chat.db")
             .env("ROOMCAST_PROFILE", "development")
+            .env("NO_COLOR", "1")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -52,10 +55,40 @@ impl Binary {
             address[..end.unwrap_or(address.len())].parse().ok()
         });
         // A pipe that nobody reads would stop the server sooner or later.
-        std::thread::spawn(move || log.for_each(drop));
+        let kept = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&kept);
+        std::thread::spawn(move || {
+            for line in log.map_while(Result::ok) {
+                let mut sink = sink.lock().unwrap();
+                sink.push_str(&line);
+                sink.push('\n');
+            }
+        });
         Self {
             process,
+            log: kept,
             address: address.expect("the server says where it listens"),
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has logged a line with all of these.
+    pub(crate) fn expect_log(&self, parts: &[&str]) {
+        let start = Instant::now();
+        loop {
+            let log = self.log.lock().unwrap().clone();
+            if log
+                .lines()
+                .any(|line| parts.iter().all(|part| line.contains(part)))
+            {
+                return;
+            }
+            assert!(start.elapsed().as_secs() < 20, "no {parts:?} in {log}");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

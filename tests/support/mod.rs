@@ -1,7 +1,7 @@
 //! What the test binaries share: a server in a process of its own, and clients that write literal
 //! requests and literal frames and read with a deadline.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(unreachable_pub, reason = "a module of several binaries")]
 #![allow(
     clippy::unwrap_used,

@@ -2,6 +2,7 @@
 //!
 //! The database is in WAL mode, so readers and the writer do not wait for each other.
 
+mod blocks;
 mod logins;
 mod reader;
 mod sql;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use self::reader::Readers;
 use self::writer::{Write, Writer};
+use super::blocks::BlockChange;
 use super::lane::{self, Commits, Reply};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{
@@ -27,6 +29,7 @@ use super::rows::{
 use super::{OpenError, StoreError, migrate};
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
+use crate::network::Block;
 
 /// A handle to a store in an SQLite database.
 #[derive(Clone, Debug)]
@@ -111,6 +114,18 @@ impl Sqlite {
         reply: Reply<LoginOutcome>,
     ) -> Result<(), StoreError> {
         self.submit(Write::Logins { change, reply })
+    }
+
+    pub(super) fn submit_blocks(
+        &self,
+        change: BlockChange,
+        reply: Reply<()>,
+    ) -> Result<(), StoreError> {
+        self.submit(Write::Blocks { change, reply })
+    }
+
+    pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        self.0.readers.read(blocks::list).await
     }
 
     pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::{logins, sql};
+use super::{blocks, logins, sql};
 use crate::metrics::{Counter, Metrics};
+use crate::store::blocks::BlockChange;
 use crate::store::lane::{Commit, Outcome, Reply};
 use crate::store::logins::{LoginChange, LoginOutcome};
 use crate::store::rows::{Conversation, Insert, NewConversation, NewMessage, Origin};
@@ -29,6 +30,10 @@ pub(super) enum Write {
         change: LoginChange,
         reply: Reply<LoginOutcome>,
     },
+    Blocks {
+        change: BlockChange,
+        reply: Reply<()>,
+    },
     /// Store what waits, take nothing more, answer when the database is closed.
     Close { reply: Reply<()> },
 }
@@ -38,6 +43,7 @@ enum Change {
     Message(Outcome),
     Conversation(Conversation),
     Logins(LoginOutcome),
+    Blocks,
     None,
 }
 
@@ -131,6 +137,10 @@ impl Writer {
                     Write::Logins { change, .. } => {
                         Change::Logins(logins::apply(&transaction, change)?)
                     }
+                    Write::Blocks { change, .. } => {
+                        blocks::apply(&transaction, change)?;
+                        Change::Blocks
+                    }
                     Write::Close { .. } => Change::None,
                 })
             })
@@ -159,6 +169,10 @@ impl Writer {
             }
             (Write::Logins { reply, .. }, Change::Logins(outcome)) => {
                 reply.send(Ok(outcome));
+                None
+            }
+            (Write::Blocks { reply, .. }, Change::Blocks) => {
+                reply.send(Ok(()));
                 None
             }
             (write, _) => refuse(write),
@@ -201,6 +215,7 @@ fn refuse(write: Write) -> Option<Reply<()>> {
         Write::Message { reply, .. } => reply.send(Err(StoreError::Failed)),
         Write::Conversation { reply, .. } => reply.send(Err(StoreError::Failed)),
         Write::Logins { reply, .. } => reply.send(Err(StoreError::Failed)),
+        Write::Blocks { reply, .. } => reply.send(Err(StoreError::Failed)),
         Write::Close { reply } => return Some(reply),
     }
     None

@@ -1,0 +1,67 @@
+//! Networks that are shut out, on every store.
+
+use std::time::Duration;
+
+use roomcast::config;
+use roomcast::network::{Block, BlockSource};
+use tempfile::TempDir;
+
+use crate::harness::Harness;
+
+type Backend = (config::Store, Option<TempDir>);
+
+/// Runs each test on each backend.
+macro_rules! on_every_backend {
+    ($($test:ident,)+) => {
+        mod memory {
+            $(#[tokio::test] async fn $test() { super::$test(crate::harness::memory()).await; })+
+        }
+        #[cfg(feature = "sqlite")]
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(crate::harness::sqlite()).await; })+
+        }
+    };
+}
+
+on_every_backend! {
+    blocks_come_back_as_they_were_stored,
+    a_network_has_one_block,
+}
+
+fn block(cidr: &str, seconds: Option<u64>, source: BlockSource) -> Block {
+    let duration = seconds.map(Duration::from_secs);
+    let mut block = Block::new(cidr.parse().unwrap(), duration, "spam; \"why\"", source);
+    // Stores keep milliseconds.
+    let cut = |time: jiff::Timestamp| jiff::Timestamp::from_millisecond(time.as_millisecond());
+    block.created_at = cut(block.created_at).unwrap();
+    block.expires_at = block.expires_at.map(|end| cut(end).unwrap());
+    block
+}
+
+async fn blocks_come_back_as_they_were_stored(backend: Backend) {
+    let harness = Harness::new(backend);
+    let store = &harness.store;
+    let mut expected = vec![
+        block("192.0.2.0/24", None, BlockSource::Admin),
+        block("2001:db8:1:2::/64", Some(60), BlockSource::Automatic),
+    ];
+    expected.sort_by_key(|block| (block.created_at, block.id));
+    for block in &expected {
+        store.insert_block(block.clone()).await.unwrap();
+    }
+    assert_eq!(store.blocks().await.unwrap(), expected);
+    let unknown = uuid::Uuid::nil();
+    let first = expected.remove(0);
+    store.delete_blocks(vec![first.id, unknown]).await.unwrap();
+    assert_eq!(store.blocks().await.unwrap(), expected);
+}
+
+async fn a_network_has_one_block(backend: Backend) {
+    let harness = Harness::new(backend);
+    let store = &harness.store;
+    let first = block("192.0.2.0/24", Some(60), BlockSource::Automatic);
+    let second = block("192.0.2.0/24", None, BlockSource::Admin);
+    store.insert_block(first).await.unwrap();
+    store.insert_block(second.clone()).await.unwrap();
+    assert_eq!(store.blocks().await.unwrap(), [second]);
+}
