@@ -1,4 +1,5 @@
-//! Builds the chat page of `web/` with npm, for `src/http/page.rs` to embed.
+//! Builds the chat page of `web/` with npm, for `src/http/page.rs` to embed, and takes the builds of
+//! the JavaScript client from the same packages, for `src/socket/client_files.rs`.
 //!
 //! Everything happens below `OUT_DIR`: the source tree stays clean, and builds with other target
 //! directories or profiles do not meet. The build of the server never fails because of the page:
@@ -34,8 +35,14 @@ fn main() {
         println!("cargo:rerun-if-changed=web/{source}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let page = out.join("page");
-    let Err(fault) = build(&out.join("web"), &page) else {
+    let (work, page, client) = (out.join("web"), out.join("page"), out.join("client"));
+    let installed = prepare(&work);
+    let taken = installed.as_ref().map_or_else(
+        |fault| leave_out(fault, &client),
+        |()| take_client(&work, &client).or_else(|fault| leave_out(&fault.into(), &client)),
+    );
+    taken.expect("OUT_DIR can be written");
+    let Err(fault) = installed.and_then(|()| build(&work, &page)) else {
         return;
     };
     fault.watch();
@@ -63,6 +70,17 @@ enum Fault {
 }
 
 impl Fault {
+    fn reason(&self) -> String {
+        match self {
+            Self::Documentation => "documentation is built without network".to_owned(),
+            Self::NoNpm => {
+                "npm was not found (it comes with Node.js 20.19, 22.12 or newer)".to_owned()
+            }
+            Self::Failed { command, .. } => format!("`{command}` failed"),
+            Self::Io(error) => error.to_string(),
+        }
+    }
+
     /// Makes cargo come back when the fault may be mended.
     fn watch(&self) {
         match self {
@@ -84,14 +102,9 @@ impl Display for Fault {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Documentation => write!(f, "the chat page is not part of the documentation"),
-            Self::NoNpm => write!(
-                f,
-                "the chat page is left out: npm was not found (it comes with Node.js 20.19, 22.12 or newer)"
-            ),
-            Self::Failed { command, .. } => {
-                write!(f, "the chat page is left out: `{command}` failed")
+            Self::NoNpm | Self::Failed { .. } | Self::Io(_) => {
+                write!(f, "the chat page is left out: {}", self.reason())
             }
-            Self::Io(error) => write!(f, "the chat page is left out: {error}"),
         }
     }
 }
@@ -102,8 +115,8 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Copies the sources to `work`, installs what they need there, and builds them into `page`.
-fn build(work: &Path, page: &Path) -> Result<(), Fault> {
+/// Copies the sources to `work` and installs what they need there.
+fn prepare(work: &Path) -> Result<(), Fault> {
     if env::var_os("DOCS_RS").is_some() {
         return Err(Fault::Documentation);
     }
@@ -115,7 +128,11 @@ fn build(work: &Path, page: &Path) -> Result<(), Fault> {
         }
         copy_all(&Path::new("web").join(source), &copy)?;
     }
-    install(work)?;
+    install(work)
+}
+
+/// Builds the sources in `work` into `page`.
+fn build(work: &Path, page: &Path) -> Result<(), Fault> {
     let out = page.to_string_lossy();
     run(
         work,
@@ -173,6 +190,57 @@ fn run(work: &Path, arguments: &[&str]) -> Result<(), Fault> {
     })
 }
 
+/// Copies the builds of the client and compresses them.
+fn take_client(work: &Path, client: &Path) -> io::Result<()> {
+    let package = work.join("node_modules/socket.io-client");
+    renew(client)?;
+    copy_all(&package.join("dist"), client)?;
+    let manifest = fs::read_to_string(package.join("package.json"))?;
+    let version = manifest.split_once("\"version\": \"");
+    let version = version.and_then(|(_, rest)| rest.split_once('"'));
+    let version = version.map_or("unknown", |(version, _)| version);
+    fs::write(client.join("version"), version)?;
+    // Node knows the formats, so that nothing has to be compressed at run time. Where it fails, the
+    // files are served as they are.
+    let compressed = Command::new("node")
+        .args(["-e", COMPRESS])
+        .arg(client)
+        .status();
+    if !compressed.is_ok_and(|status| status.success()) {
+        println!("cargo:warning=the served client is not compressed: node failed");
+    }
+    Ok(())
+}
+
+const COMPRESS: &str = r#"
+const fs = require("node:fs"), path = require("node:path"), zlib = require("node:zlib");
+const folder = process.argv[1];
+for (const name of fs.readdirSync(folder).filter((name) => name.startsWith("socket.io"))) {
+  const file = path.join(folder, name), bytes = fs.readFileSync(file);
+  fs.writeFileSync(file + ".br", zlib.brotliCompressSync(bytes));
+  fs.writeFileSync(file + ".gz", zlib.gzipSync(bytes, { level: 9 }));
+  fs.writeFileSync(file + ".zz", zlib.deflateSync(bytes, { level: 9 }));
+}
+"#;
+
+/// Leaves word of why there is no client.
+fn leave_out(fault: &Fault, client: &Path) -> io::Result<()> {
+    renew(client)?;
+    let reason = format!(
+        "The Socket.IO client is not part of this server: {}.\n",
+        fault.reason()
+    );
+    fs::write(client.join("missing.txt"), reason)
+}
+
+/// An empty folder.
+fn renew(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)
+}
+
 fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     if from.is_file() {
         return fs::copy(from, to).map(drop);
@@ -187,10 +255,7 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Writes the page that says what is missing.
 fn explain(fault: &Fault, page: &Path) -> io::Result<()> {
-    if page.is_dir() {
-        fs::remove_dir_all(page)?;
-    }
-    fs::create_dir_all(page)?;
+    renew(page)?;
     let reason = fault.to_string().replace('&', "&amp;").replace('<', "&lt;");
     fs::write(page.join("missing.css"), MISSING_STYLE)?;
     fs::write(

@@ -1,13 +1,23 @@
-//! Socket.IO beside a REST API: an order that is posted is told to everybody who watches.
+//! Socket.IO inside of someone's axum, next to a REST API: an order that is posted is told to everybody
+//! who watches.
 //!
 //! ```sh
 //! cargo run --example beside_axum
 //! curl -X POST -H 'content-type: application/json' -d '{"item":"tea"}' localhost:3000/orders
 //! ```
+//!
+//! ```js
+//! const socket = io("http://localhost:3000");
+//! socket.on("order", (order) => console.log(order.item));
+//! socket.emit("watch", (answer) => console.log(answer));   // "watching"
+//! ```
+
+use std::net::SocketAddr;
 
 use axum::{Json, Router, extract::State, routing::post};
-use roomcast::{Ack, Event, Io, Server};
+use roomcast::{Ack, Event, Io};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 
 #[derive(Deserialize, Serialize)]
 struct Order {
@@ -21,19 +31,18 @@ async fn create_order(State(io): State<Io>, Json(order): Json<Order>) -> &'stati
 }
 
 #[tokio::main]
-async fn main() -> Result<(), roomcast::Error> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut io = Io::builder();
     io.namespace("/").on("watch", async |event: Event| {
         event.socket.join("orders").map(|()| Ack("watching"))
     });
     let io = io.build()?;
-    let router = Router::new()
+    let app = Router::new()
         .route("/orders", post(create_order))
-        .with_state(io.clone());
-    let server = Server::new(io)
-        .router(router)
-        .bind("127.0.0.1:3000")
-        .await?;
-    server.run().await;
+        .with_state(io.clone())
+        .layer(io.layer()) // or .nest_service("/socket.io", io.service())
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    axum::serve(listener, app).await?;
     Ok(())
 }

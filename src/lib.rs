@@ -32,9 +32,10 @@ pub use roomcast_protocol::{
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder, Conn,
     ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted, Error, Event,
-    Failure, Handler, Incoming, IntoAck, IntoRooms, Io, JoinError, Lifecycle, ListenError,
-    ListenerId, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply,
-    Room, RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict,
+    Failure, Handler, Incoming, IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService, JoinError,
+    Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace, NamespaceBuilder, NoAck,
+    Outgoing, Parameter, Refusal, Renewal, Reply, Room, RoomName, Server, ServerSide,
+    ServerSideError, Socket, SocketId, State, Verdict,
 };
 
 /// Entry points of fuzz targets and benches; not part of the API.

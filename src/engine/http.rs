@@ -74,7 +74,7 @@ impl<A: Application> Engine<A> {
                 verdict
             }
         };
-        let view = self.hooks.view(&parts, peer);
+        let view = self.view(&parts, peer);
         let is_upgrade = request::is_upgrade(&parts.headers);
         let is_foreign = verdict == Verdict::Foreign;
         let outcome = match &self.config.cors {
@@ -97,6 +97,11 @@ impl<A: Application> Engine<A> {
             cors.mark(&mut reply, &verdict);
         }
         reply
+    }
+
+    /// The request, if there is a hook that may want it.
+    pub(super) fn view(&self, parts: &Parts, peer: Peer) -> Option<EngineRequest> {
+        self.hooks.view(parts, peer)
     }
 
     pub(super) fn refuse(

@@ -17,6 +17,7 @@ mod handshake;
 mod hooks;
 mod http;
 mod listener;
+mod mount;
 mod outbox;
 mod outgoing;
 mod polling;

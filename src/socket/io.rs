@@ -262,6 +262,12 @@ impl Io {
         self.0.built.get()?.guard.as_ref()
     }
 
+    /// The functions given to the builder.
+    pub(crate) fn hooks(&self) -> &Hooks {
+        static NONE: LazyLock<Hooks> = LazyLock::new(Hooks::default);
+        self.0.built.get().map_or(&NONE, |built| &built.hooks)
+    }
+
     pub(crate) fn complete(&self, built: Built) {
         // Only a builder does this, and building takes it.
         let _ = self.0.built.set(built);

@@ -4,7 +4,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{BuildError, Io};
+use super::{BuildError, Io, client_files};
 use crate::engine::{self, Endpoints, RawEngine};
 
 /// An [`Io`] with listeners: what answers clients.
@@ -109,7 +109,7 @@ impl Server {
         let endpoints = Arc::new(Endpoints {
             engine: self.io.engine(),
             raw: self.raw.map(|raw| raw.0),
-            router: self.router,
+            router: client_files::before(self.router, &self.io),
         });
         let mut sweeping = JoinSet::new();
         if let Some(guard) = endpoints.engine.guard() {

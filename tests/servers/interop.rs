@@ -3,6 +3,8 @@
 //! Not there yet, and left out: the listener for connection state recovery (`$PORT` + 2), and clients
 //! of Engine.IO v3.
 
+#[path = "support/mounted.rs"]
+mod mounted;
 mod support;
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
@@ -18,6 +20,9 @@ use serde_json::{Map, Value, json};
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
     let json = build(Config::default())?;
+    if let Ok(how) = std::env::var("MOUNT") {
+        return mounted::run(json, &how).await;
+    }
     let messagepack = build(Config {
         parser: Parser::MessagePack,
         ..Config::default()

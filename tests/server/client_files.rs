@@ -1,0 +1,145 @@
+//! The JavaScript client as the server hands it out.
+
+use std::io::Read as _;
+
+use roomcast::{Config, Io};
+
+use crate::{
+    local::Local,
+    options::{POLLING, ask, get},
+    support::RawClient,
+};
+
+const FILES: [(&str, &str); 8] = [
+    ("socket.io.js", "application/javascript; charset=utf-8"),
+    ("socket.io.js.map", "application/json; charset=utf-8"),
+    ("socket.io.min.js", "application/javascript; charset=utf-8"),
+    ("socket.io.min.js.map", "application/json; charset=utf-8"),
+    (
+        "socket.io.esm.min.js",
+        "application/javascript; charset=utf-8",
+    ),
+    (
+        "socket.io.esm.min.js.map",
+        "application/json; charset=utf-8",
+    ),
+    (
+        "socket.io.msgpack.min.js",
+        "application/javascript; charset=utf-8",
+    ),
+    (
+        "socket.io.msgpack.min.js.map",
+        "application/json; charset=utf-8",
+    ),
+];
+
+fn serve(config: Config) -> Local {
+    Local::serve(Io::builder().config(config))
+}
+
+#[test]
+fn every_file_is_there_with_its_type() {
+    let server = serve(Config::default());
+    for (name, kind) in FILES {
+        let file = get(&server, &format!("/socket.io/{name}"), "");
+        assert_eq!(file.status, 200, "{name}: {}", file.body);
+        assert_eq!(file.header("content-type"), Some(kind), "{name}");
+        assert_eq!(file.header("cache-control"), Some("public, max-age=0"));
+        assert!(!file.body.is_empty());
+    }
+    let head = {
+        let mut client = RawClient::connect(server.address());
+        client
+            .send("HEAD /socket.io/socket.io.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        String::from_utf8(client.take_all()).unwrap()
+    };
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+}
+
+#[test]
+fn a_known_version_is_not_sent_again() {
+    let server = serve(Config::default());
+    let file = get(&server, "/socket.io/socket.io.js", "");
+    let etag = file.header("etag").unwrap();
+    let version = etag.trim_matches('"');
+    assert!(
+        file.body.contains(&format!("Socket.IO v{version}")),
+        "{etag}"
+    );
+    for known in [etag.to_owned(), format!("W/{etag}")] {
+        let known = format!("If-None-Match: {known}\r\n");
+        let answer = get(&server, "/socket.io/socket.io.js", &known);
+        assert_eq!(answer.parts(), (304, ""));
+        assert_eq!(answer.header("etag"), Some(etag));
+    }
+    let other = get(
+        &server,
+        "/socket.io/socket.io.js",
+        "If-None-Match: \"1.0.0\"\r\n",
+    );
+    assert_eq!(other.status, 200);
+}
+
+#[test]
+fn files_are_sent_in_the_encoding_a_browser_takes() {
+    let server = serve(Config::default());
+    let whole = get(&server, "/socket.io/socket.io.js", "").body;
+    for (accepted, expected) in [
+        ("gzip, deflate, br", "br"),
+        ("gzip, deflate", "gzip"),
+        ("deflate", "deflate"),
+    ] {
+        let mut client = RawClient::connect(server.address());
+        client.send(format!(
+            "GET /socket.io/socket.io.js HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {accepted}\r\n\r\n"
+        ));
+        let head = String::from_utf8(client.take_until(b"\r\n\r\n")).unwrap();
+        let encoding = format!("content-encoding: {expected}\r\n");
+        assert!(head.contains(&encoding), "{accepted}: {head}");
+        let (_, length) = head.split_once("content-length: ").unwrap();
+        let length = length.split_once("\r\n").unwrap().0.parse().unwrap();
+        let body = client.take(length);
+        assert!(body.len() < whole.len() / 2);
+        let mut text = String::new();
+        match expected {
+            "gzip" => flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text),
+            "deflate" => flate2::read::ZlibDecoder::new(&body[..]).read_to_string(&mut text),
+            _ => continue,
+        }
+        .unwrap();
+        assert_eq!(text, whole);
+    }
+}
+
+#[test]
+fn nothing_else_is_handed_out() {
+    let server = serve(Config::default());
+    for path in [
+        "/socket.io/",
+        "/socket.io/socket.io.msgpack.js",
+        "/socket.io/version",
+        "/socket.io/socket.io.js.br",
+        "/socket.io/../socket.io.js",
+        "/socket.io/%2e%2e/Cargo.toml",
+        "/socket.io.js",
+    ] {
+        let answer = get(&server, path, "");
+        assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
+    }
+    let posted = ask(
+        &server,
+        "POST",
+        "/socket.io/socket.io.js",
+        "Content-Length: 0\r\n",
+    );
+    assert_eq!(posted.status, 405);
+    assert_eq!(get(&server, POLLING, "").status, 200);
+    let off = serve(Config {
+        serve_client: false,
+        ..Config::default()
+    });
+    assert_eq!(get(&off, "/socket.io/socket.io.js", "").status, 404);
+}
