@@ -297,7 +297,7 @@ fn begin_json(text: &mut Vec<u8>, nsp: &str, id: Option<u64>) -> Result<(), Enco
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The event name is one of [`RESERVED_EVENTS`].
+    /// The event name is one of [`RESERVED_EVENTS`](super::RESERVED_EVENTS).
     ReservedEvent,
     /// The namespace lacks the leading slash or, in JSON, has a comma.
     InvalidNamespace,
