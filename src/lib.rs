@@ -21,7 +21,7 @@ mod socket;
 pub mod store;
 pub mod testing;
 
-pub use config::{Config, Cookie, Cors, HttpCompression, Recovery, SameSite};
+pub use config::{Config, Cookie, Cors, HttpCompression, Priority, Recovery, SameSite};
 pub use engine::{
     ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine, RawSession,
 };

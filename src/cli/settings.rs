@@ -130,6 +130,8 @@ impl Layers {
             "engine.cookie.domain",
             "engine.cookie.secure",
             "engine.cookie.partitioned",
+            "engine.cookie.priority",
+            "engine.cookie.expires",
             "store.max_bytes",
             "limits.connects",
             "limits.connections_per_address",

@@ -81,12 +81,17 @@ pub struct Cookie {
     /// How long it lives; whole seconds are sent. Default: as long as the browser runs.
     #[serde(alias = "maxAge", with = "humantime_serde")]
     pub max_age: Option<Duration>,
+    /// When it ends, as a point in time. Default: not said; `max_age` is meant for servers that run
+    /// for long.
+    pub expires: Option<jiff::Timestamp>,
     /// Hosts it is sent to. Default: only the server's own.
     pub domain: Option<String>,
     /// Whether it is sent over HTTPS only. Default `false`.
     pub secure: bool,
     /// Whether it is kept apart for each site that embeds the page (CHIPS). Default `false`.
     pub partitioned: bool,
+    /// Which cookies a browser drops first when it has too many. Default: not said.
+    pub priority: Option<Priority>,
 }
 
 impl Default for Cookie {
@@ -97,9 +102,11 @@ impl Default for Cookie {
             http_only: true,
             same_site: Some(SameSite::Lax),
             max_age: None,
+            expires: None,
             domain: None,
             secure: false,
             partitioned: false,
+            priority: None,
         }
     }
 }
@@ -115,6 +122,19 @@ pub enum SameSite {
     Lax,
     /// All; browsers want `secure` with it.
     None,
+}
+
+/// Which cookies a browser drops first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "the values browsers know")]
+pub enum Priority {
+    /// Before all others.
+    Low,
+    /// As those that do not say.
+    Medium,
+    /// After all others.
+    High,
 }
 
 /// Compression of polling answers. It costs CPU time for every answer and helps on slow lines.

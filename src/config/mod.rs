@@ -15,7 +15,7 @@ use roomcast_protocol::{engine::Transport, socket::Parser};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    http::{Cookie, Cors, HttpCompression, SameSite},
+    http::{Cookie, Cors, HttpCompression, Priority, SameSite},
     recovery::Recovery,
 };
 pub use auth::{Auth, Jwt, Role, Secret};

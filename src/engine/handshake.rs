@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, time::SystemTime};
 
 use http::{HeaderMap, Uri, header};
-
 use parking_lot::Mutex;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use serde_json::{Map, Value};
 
 use super::accepted::Peer;
 use crate::limit::Permit;
@@ -15,6 +16,11 @@ use crate::limit::Permit;
 /// Headers are copied into one allocation, up to
 /// [`handshake_header_bytes`](crate::Config::handshake_header_bytes): keeping the parsed
 /// ones costs several KiB per connection.
+///
+/// Serialized it is the official object without `auth`, which belongs to a namespace
+/// ([`Socket::auth`](crate::Socket::auth)): `headers`, `time`, `address`, `xdomain`, `secure`,
+/// `issued`, `url`, `query`. A header that came more than once is joined with commas, such a query
+/// parameter is a list.
 #[derive(Debug)]
 pub struct Handshake {
     /// `name\0value\0` of every header kept.
@@ -118,6 +124,13 @@ impl Handshake {
         self.time
     }
 
+    /// The same in milliseconds since 1970.
+    #[must_use]
+    pub fn issued(&self) -> u64 {
+        let since = self.time.duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as u64)
+    }
+
     /// Whether the request carried an `Origin`, as browsers send for other sites.
     #[must_use]
     pub fn is_cross_origin(&self) -> bool {
@@ -128,6 +141,41 @@ impl Handshake {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+}
+
+impl Serialize for Handshake {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut headers = Map::new();
+        for (name, value) in self.headers() {
+            match headers.get_mut(name) {
+                Some(Value::String(known)) => {
+                    known.push_str(", ");
+                    known.push_str(value);
+                }
+                Some(_) | None => drop(headers.insert(name.to_owned(), value.into())),
+            }
+        }
+        let mut query = Map::new();
+        for (name, value) in self.query() {
+            match query.get_mut(&name) {
+                None => drop(query.insert(name, value.into())),
+                Some(Value::Array(known)) => known.push(value.into()),
+                Some(known) => *known = Value::Array(vec![known.take(), value.into()]),
+            }
+        }
+        let time = jiff::Timestamp::try_from(self.time).unwrap_or_default();
+        let time = time.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)");
+        let mut handshake = serializer.serialize_struct("Handshake", 8)?;
+        handshake.serialize_field("headers", &headers)?;
+        handshake.serialize_field("time", &time.to_string())?;
+        handshake.serialize_field("address", &self.address.ip().to_string())?;
+        handshake.serialize_field("xdomain", &self.is_cross_origin())?;
+        handshake.serialize_field("secure", &self.secure)?;
+        handshake.serialize_field("issued", &self.issued())?;
+        handshake.serialize_field("url", &self.url)?;
+        handshake.serialize_field("query", &query)?;
+        handshake.end()
     }
 }
 
@@ -163,6 +211,35 @@ mod tests {
         let handshake = handshake(50);
         assert_eq!(handshake.header("x-big"), None);
         assert_eq!(handshake.header("origin"), Some("http://a.example"));
+    }
+
+    #[test]
+    fn serialized_it_is_the_official_object() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", "1".parse().unwrap());
+        headers.append("x-a", "2".parse().unwrap());
+        let uri = "/socket.io/?EIO=4&k=a&k=b&k=c".parse().unwrap();
+        let peer = Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            secure: true,
+        };
+        let handshake = Handshake {
+            time: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_123),
+            ..Handshake::new(&headers, &uri, peer, 100)
+        };
+        assert_eq!(
+            serde_json::to_value(&handshake).unwrap(),
+            serde_json::json!({
+                "headers": {"x-a": "1, 2"},
+                "time": "Tue Nov 14 2023 22:13:20 GMT+0000 (Coordinated Universal Time)",
+                "address": "127.0.0.1",
+                "xdomain": false,
+                "secure": true,
+                "issued": 1_700_000_000_123_u64,
+                "url": "/socket.io/?EIO=4&k=a&k=b&k=c",
+                "query": {"EIO": "4", "k": ["a", "b", "c"]},
+            })
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use roomcast_protocol::Sid;
 
 use super::{compression::Encoding, refusal::RequestError};
-use crate::config::{Cookie, HttpCompression, SameSite};
+use crate::config::{Cookie, HttpCompression, Priority, SameSite};
 
 /// An answer of the engine.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -159,6 +159,11 @@ impl Cookie {
             cookie.push_str("; Path=");
             cookie.push_str(&self.path);
         }
+        if let Some(end) = self.expires {
+            // RFC 9110, 5.6.7.
+            let end = end.strftime("%a, %d %b %Y %H:%M:%S GMT");
+            cookie.push_str(&format!("; Expires={end}"));
+        }
         for (is_set, attribute) in [
             (self.http_only, "; HttpOnly"),
             (self.secure, "; Secure"),
@@ -168,6 +173,12 @@ impl Cookie {
                 cookie.push_str(attribute);
             }
         }
+        cookie.push_str(match self.priority {
+            None => "",
+            Some(Priority::Low) => "; Priority=Low",
+            Some(Priority::Medium) => "; Priority=Medium",
+            Some(Priority::High) => "; Priority=High",
+        });
         match self.same_site {
             None => {}
             Some(SameSite::Strict) => cookie.push_str("; SameSite=Strict"),
@@ -213,13 +224,15 @@ mod tests {
             http_only: false,
             same_site: Some(SameSite::Strict),
             max_age: Some(Duration::from_secs(60)),
+            expires: Some(jiff::Timestamp::from_second(1_700_000_000).unwrap()),
             domain: Some("example.com".into()),
             secure: true,
             partitioned: true,
+            priority: Some(Priority::High),
         };
         assert_eq!(
             cookie.header(sid).unwrap(),
-            "node=AAAAAAAAAAAAAAAAAAAA; Max-Age=60; Domain=example.com; Secure; Partitioned; SameSite=Strict"
+            "node=AAAAAAAAAAAAAAAAAAAA; Max-Age=60; Domain=example.com; Expires=Tue, 14 Nov 2023 22:13:20 GMT; Secure; Partitioned; Priority=High; SameSite=Strict"
         );
     }
 

@@ -210,6 +210,7 @@ fn a_cookie_has_the_attributes_it_was_given() {
             domain: Some("example.com".into()),
             secure: true,
             partitioned: true,
+            ..Cookie::default()
         }),
         ..Config::default()
     });

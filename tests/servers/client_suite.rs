@@ -11,7 +11,7 @@ use roomcast::{
     Refusal, Server, Socket, SocketId,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
@@ -180,29 +180,10 @@ async fn get_id(event: Event) -> Ack<SocketId> {
 }
 
 fn handshake(socket: &Socket) -> Value {
-    let handshake = socket.handshake();
-    let strings = |pairs: Vec<(String, String)>| -> Map<String, Value> {
-        pairs
-            .into_iter()
-            .map(|(name, value)| (name, value.into()))
-            .collect()
-    };
-    let headers = handshake
-        .headers()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let time = Timestamp::try_from(handshake.time()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut handshake = serde_json::to_value(socket.handshake()).unwrap_or_default();
     let auth: Option<Value> = socket.auth().ok().flatten();
-    json!({
-        "headers": strings(headers.collect()),
-        "time": time.to_string(),
-        "address": handshake.address().ip().to_string(),
-        "xdomain": handshake.is_cross_origin(),
-        "secure": handshake.is_secure(),
-        "issued": time.as_millisecond(),
-        "url": handshake.url(),
-        "query": strings(handshake.query().collect()),
-        "auth": auth.unwrap_or_else(|| json!({})),
-    })
+    handshake["auth"] = auth.unwrap_or_else(|| json!({}));
+    handshake
 }
 
 fn now() -> String {
