@@ -255,9 +255,9 @@ mod tests {
 
     #[test]
     fn scheme_and_port_may_be_left_out() {
-        let target = target("example.org").unwrap();
-        assert_eq!((target.host.as_str(), target.port), ("example.org", 80));
-        assert_eq!(target.namespace, "/");
+        let plain = target("example.org").unwrap();
+        assert_eq!((plain.host.as_str(), plain.port), ("example.org", 80));
+        assert_eq!(plain.namespace, "/");
         assert_eq!(target("[::1]:3000").unwrap().host, "::1");
     }
 
