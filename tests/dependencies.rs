@@ -14,6 +14,11 @@ fn every_dependency_of_the_codec_has_a_reason() {
     compare("protocol/Cargo.toml");
 }
 
+#[test]
+fn every_dependency_of_the_compile_tests_has_a_reason() {
+    compare("tests/compile/Cargo.toml");
+}
+
 fn compare(manifest: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let declaration = fs::read_to_string(root.join(manifest)).unwrap();

@@ -1,0 +1,9 @@
+use roomcast::{Event, Io};
+
+async fn count(_: Event) -> usize {
+    1
+}
+
+fn main() {
+    Io::builder().namespace("/").on("count", count);
+}

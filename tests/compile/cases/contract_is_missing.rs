@@ -1,0 +1,7 @@
+use roomcast::Io;
+
+fn tell(io: &Io) {
+    io.send("hello");
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use roomcast::Io;
+
+async fn say(_: String) {}
+
+fn main() {
+    Io::builder().namespace("/").on("say", say);
+}
