@@ -1,7 +1,7 @@
 // Clients that lose their connection come back by themselves.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, clients, connect, next, startExample } from "./support.mjs";
+import { ask, clients, connect, lastingPort, next, startExample } from "./support.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -58,8 +58,8 @@ for (const [client, io] of clients) {
   }
 
   test(`${client}: finds the server again after it stopped`, async (t) => {
-    const first = await startExample("interop");
-    const { port } = new URL(first.url);
+    const port = await lastingPort();
+    const first = await startExample("interop", { PORT: port });
     const socket = await connect(t, io, first.url, again);
     const lost = next(socket, "disconnect");
     const back = next(socket, "connect");

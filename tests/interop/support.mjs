@@ -1,5 +1,6 @@
 // Starts our servers for tests of stock clients, and waits for events with a deadline.
 import { spawn } from "node:child_process";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -55,6 +56,19 @@ export function startExample(name, env = {}) {
   const line = process.env[`TEST_SERVER_${name.toUpperCase()}`] ?? join(built, "examples", name);
   const [command, ...args] = line.split(" ");
   return start(command, args, { PORT: "0", ...env }, /^listening on (127\.0\.0\.1:\d+)$/);
+}
+
+/** A free port that stays free while a server restarts: below those that others are given who ask for any. */
+export async function lastingPort() {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const server = createServer();
+    const free = await new Promise((done) => {
+      server.once("error", () => done(false));
+      server.listen(port, "127.0.0.1", () => server.close(() => done(true)));
+    });
+    if (free) return port;
+  }
 }
 
 /** Tests act faster than people do. */
