@@ -38,6 +38,11 @@ pub use socket::{
     ServerSideError, Socket, SocketId, State, Verdict,
 };
 
+/// Compiles the blocks of the page for users of the official server.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migrating-from-node.md")]
+pub struct MigratingFromNode;
+
 /// Entry points of fuzz targets and benches; not part of the API.
 #[doc(hidden)]
 pub mod fuzzing {

@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, connect, next, startExample, within } from "./support.mjs";
 
+const [[, v4]] = clients;
+
 let server;
 before(async () => (server = await startExample("interop")));
 after(() => server.stop());
@@ -84,3 +86,15 @@ for (const [client, io] of clients) {
     });
   });
 }
+
+test("a client that sends again until it is answered gets on with one that never is", async (t) => {
+  const socket = await connect(t, v4, server.url, { retries: 2, ackTimeout: 100 });
+  const sent = [];
+  socket.onAnyOutgoing((name) => sent.push(name));
+  const outcome = (name) => within(new Promise((done) => socket.emit(name, 1, (...all) => done(all))), name);
+  const outcomes = await Promise.all([outcome("echo"), outcome("no such event"), outcome("echo")]);
+  assert.deepEqual(outcomes[0], [null, 1]);
+  assert.match(outcomes[1][0].message, /timed out/);
+  assert.deepEqual(outcomes[2], [null, 1]);
+  assert.deepEqual(sent, ["echo", "no such event", "no such event", "no such event", "echo"]);
+});

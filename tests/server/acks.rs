@@ -225,6 +225,24 @@ fn late_double_and_foreign_answers_are_ignored_and_counted() {
 }
 
 #[test]
+fn an_answer_has_a_time_limit_without_being_given_one() {
+    let mut io = Io::builder().config(Config {
+        ack_timeout: Duration::from_millis(50),
+        ..Config::default()
+    });
+    io.namespace("/").on("ask", async |event: Event| {
+        let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
+        Ack(answer.unwrap_err().to_string())
+    });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("421[\"ask\"]");
+    client.expect_text("420[\"question\"]");
+    client.expect_text("431[\"operation has timed out\"]");
+    assert_eq!(server.io.metrics().gauge(Gauge::AcksPending), 0);
+}
+
+#[test]
 fn only_so_many_answers_may_be_outstanding() {
     let server = asking(Config {
         max_pending_acks: 1,

@@ -1,0 +1,253 @@
+//! `docs/parity.md` names a test for every row, and every test it names exists.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// What the official server's documentation lists: none of it may be missing from the table.
+const REQUIRED: &[&str] = &[
+    "path",
+    "addTrailingSlash",
+    "pingInterval",
+    "pingTimeout",
+    "upgradeTimeout",
+    "maxHttpBufferSize",
+    "transports",
+    "allowUpgrades",
+    "allowRequest",
+    "cors",
+    "cookie",
+    "httpCompression",
+    "perMessageDeflate",
+    "allowEIO3",
+    "destroyUpgrade",
+    "connectTimeout",
+    "serveClient",
+    "cleanupEmptyChildNamespaces",
+    "connectionStateRecovery",
+    "parser",
+    "adapter",
+    "connection_error",
+    "initial_headers",
+    "headers",
+    "generateId",
+    "engine.use",
+    "engine.clientsCount",
+    "io.of(name)",
+    "dynamic namespaces",
+    "nsp.use",
+    "connect_error",
+    "socket.on",
+    "once",
+    "off",
+    "order of handlers",
+    "socket.use",
+    "onAny",
+    "prependAny",
+    "onAnyOutgoing",
+    "socket.timeout().emitWithAck",
+    "broadcast with acknowledgements",
+    "join",
+    "leave",
+    "events of rooms",
+    "to",
+    "in",
+    "except",
+    "broadcast",
+    "local",
+    "volatile",
+    "compress",
+    "send",
+    "fetchSockets",
+    "socketsJoin",
+    "socketsLeave",
+    "disconnectSockets",
+    "serverSideEmit",
+    "socket.data",
+    "socket.handshake",
+    "socket.conn",
+    "disconnect(close)",
+    "disconnecting",
+    "io.close",
+    "parsers",
+    "binary anywhere in the arguments",
+    "retries",
+    "JSONP",
+    "WebTransport",
+];
+
+/// A line of the table.
+#[derive(Debug, PartialEq)]
+struct Row<'a> {
+    feature: &'a str,
+    proof: Proof<'a>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Proof<'a> {
+    /// The tests, each as its file and its name or title.
+    Tests(Vec<(&'a str, &'a str)>),
+    /// Why there is none.
+    Excluded(&'a str),
+    /// Something else, which is nothing.
+    Open(&'a str),
+}
+
+#[test]
+fn every_row_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/parity.md")).unwrap();
+    let reasons = reasons(&document);
+    let rows = rows(&document);
+    assert!(rows.len() > 100, "{} rows", rows.len());
+    let mut wrong = Vec::new();
+    for row in &rows {
+        match &row.proof {
+            Proof::Open(what) => wrong.push(format!("{}: open ({what})", row.feature)),
+            Proof::Excluded(reason) if reasons.contains(reason) => {}
+            Proof::Excluded(reason) => {
+                wrong.push(format!("{}: `{reason}` is no reason", row.feature));
+            }
+            Proof::Tests(tests) => {
+                let missing = tests.iter().filter(|(file, name)| {
+                    let source = fs::read_to_string(root.join(file)).unwrap_or_default();
+                    !has_test(file, &source, name)
+                });
+                wrong.extend(missing.map(|(file, name)| {
+                    format!("{}: there is no test `{name}` in {file}", row.feature)
+                }));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_that_is_required_is_missing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/parity.md")).unwrap();
+    let rows = rows(&document);
+    let features: BTreeSet<&str> = rows
+        .iter()
+        .flat_map(|row| row.feature.split(", "))
+        .flat_map(|name| name.split(" and "))
+        .map(|name| name.trim_matches('`').split("` ").next().unwrap())
+        .collect();
+    let missing: Vec<_> = REQUIRED
+        .iter()
+        .filter(|name| !features.contains(*name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} not in {features:?}");
+    let unique: BTreeSet<_> = rows.iter().map(|row| row.feature).collect();
+    assert_eq!(unique.len(), rows.len(), "a row is there twice");
+}
+
+#[test]
+fn rows_are_read_as_they_are_meant() {
+    let document = "| Node | here | proof |\n|---|---|---|\n\
+        | `a`, b | x | `tests/a.rs::works` `tests/b.test.mjs::says \"hi\", twice` |\n\
+        | c | – | excluded: later |\n| d | x | soon |\n| e | x | |\n\
+        \n## Reasons\n\n- later: because.\n- never: because.\n";
+    let tests = vec![
+        ("tests/a.rs", "works"),
+        ("tests/b.test.mjs", "says \"hi\", twice"),
+    ];
+    let expected = [
+        ("`a`, b", Proof::Tests(tests)),
+        ("c", Proof::Excluded("later")),
+        ("d", Proof::Open("soon")),
+        ("e", Proof::Open("")),
+    ];
+    let expected = expected.map(|(feature, proof)| Row { feature, proof });
+    assert_eq!(rows(document), expected);
+    assert_eq!(reasons(document), ["later", "never"].into());
+}
+
+#[test]
+fn tests_are_told_from_what_only_looks_like_one() {
+    let rust = "#[test]\nfn works() {}\n\n#[tokio::test]\n#[cfg(unix)]\nasync fn waits() {}\n\n\
+        fn helps() {}\nproptest! {\n    #[test]\n    fn holds(a in any::<u8>()) {}\n}\n";
+    for name in ["works", "waits", "holds"] {
+        assert!(has_test("a.rs", rust, name), "{name}");
+    }
+    for name in ["helps", "work", "orks", ""] {
+        assert!(!has_test("a.rs", rust, name), "{name}");
+    }
+    let script =
+        "// says nothing\ntest(`says ${word}`, async () => {});\ntest(\"ends\", () => {});\n";
+    assert!(has_test("a.mjs", script, "says "));
+    assert!(has_test("a.mjs", script, "ends"));
+    assert!(!has_test("a.mjs", script, "nothing"));
+    assert!(!has_test("a.mjs", script, ""));
+    let python =
+        "def helper(self): pass\n    def test_x(self): pass\n    async def test_y(self): pass\n";
+    assert!(has_test("a.py", python, "test_x"));
+    assert!(has_test("a.py", python, "test_y"));
+    assert!(!has_test("a.py", python, "helper"));
+}
+
+/// Whether a test of this name, or with this beginning of a title, is in a source file.
+fn has_test(file: &str, source: &str, name: &str) -> bool {
+    if name.is_empty() {
+        return false;
+    }
+    match Path::new(file)
+        .extension()
+        .and_then(|extension| extension.to_str())
+    {
+        Some("rs") => source.match_indices(&format!("fn {name}(")).any(|(at, _)| {
+            let before = source[..at].trim_end_matches("async ").trim_end();
+            let attributes = before.lines().rev();
+            attributes
+                .map(str::trim)
+                .take_while(|line| line.starts_with("#[") || line.ends_with(")]"))
+                .any(|line| line == "#[test]" || line.starts_with("#[tokio::test"))
+        }),
+        Some("mjs") => source.lines().map(str::trim_start).any(|line| {
+            let title = line.strip_prefix("test(");
+            title.is_some_and(|title| title.get(1..).unwrap_or_default().contains(name))
+        }),
+        Some("py") => name.starts_with("test_") && source.contains(&format!("def {name}(")),
+        _ => false,
+    }
+}
+
+fn rows(document: &str) -> Vec<Row<'_>> {
+    let lines = document.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix('|')?.strip_suffix('|')?.split('|');
+        let (feature, _, proof) = (cells.next()?.trim(), cells.next()?, cells.next()?.trim());
+        assert_eq!(cells.next(), None, "more than three cells: {line}");
+        let is_head = feature == "Node" || feature.starts_with("---");
+        (!is_head).then(|| Row {
+            feature,
+            proof: read_proof(proof),
+        })
+    });
+    lines.collect()
+}
+
+fn read_proof(cell: &str) -> Proof<'_> {
+    if let Some(reason) = cell.strip_prefix("excluded: ") {
+        return Proof::Excluded(reason);
+    }
+    let named = |item: &'_ &str| !item.trim().is_empty();
+    let tests: Option<Vec<_>> = cell
+        .split('`')
+        .filter(named)
+        .map(|item| item.split_once("::"))
+        .collect();
+    match tests {
+        Some(tests) if !tests.is_empty() => Proof::Tests(tests),
+        Some(_) | None => Proof::Open(cell),
+    }
+}
+
+/// The words that a row may be excluded with.
+fn reasons(document: &str) -> BTreeSet<&str> {
+    let section = document.lines().skip_while(|line| *line != "## Reasons");
+    section
+        .filter_map(|line| line.strip_prefix("- ")?.split_once(": "))
+        .filter(|(_, why)| !why.trim().is_empty())
+        .map(|(word, _)| word)
+        .collect()
+}
