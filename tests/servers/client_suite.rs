@@ -182,7 +182,9 @@ async fn get_id(event: Event) -> Ack<SocketId> {
 fn handshake(socket: &Socket) -> Value {
     let mut handshake = serde_json::to_value(socket.handshake()).unwrap_or_default();
     let auth: Option<Value> = socket.auth().ok().flatten();
-    handshake["auth"] = auth.unwrap_or_else(|| json!({}));
+    if let Some(fields) = handshake.as_object_mut() {
+        fields.insert("auth".into(), auth.unwrap_or_else(|| json!({})));
+    }
     handshake
 }
 
