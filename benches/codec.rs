@@ -210,8 +210,8 @@ fn compare<T: Serialize + DeserializeOwned>(c: &mut Criterion, name: &str, value
     });
     group.bench_function(BenchmarkId::new("decode_by_rmp_serde", name), |b| {
         b.iter(|| {
-            let mut deserializer =
-                rmp_serde::Deserializer::new(&black_box(packet)[..]).with_human_readable();
+            let mut deserializer = rmp_serde::Deserializer::from_read_ref(&black_box(packet)[..])
+                .with_human_readable();
             Whole::<T>::deserialize(&mut deserializer)
                 .expect("the packet")
                 .data

@@ -72,11 +72,15 @@ class Cases:
     """The same cases for each transport; `self.client()` is connected."""
 
     transports = []
+    settings = {"reconnection": False}
     start = staticmethod(interop)
 
     @classmethod
     def setUpClass(cls):
         cls.server = cls.start()
+        if "serializer" in cls.settings:
+            host, port = cls.server.url.rsplit(":", 1)
+            cls.server.url = f"{host}:{int(port) + 1}"
 
     @classmethod
     def tearDownClass(cls):
@@ -85,7 +89,7 @@ class Cases:
 
 class Blocking(Cases):
     def client(self, **options):
-        client = socketio.Client(reconnection=False)
+        client = socketio.Client(**self.settings)
         self.addCleanup(client.disconnect)
         client.connect(self.server.url, transports=self.transports, wait_timeout=DEADLINE, **options)
         return client
@@ -131,7 +135,7 @@ class Blocking(Cases):
         self.assertEqual(sorted(items), [(i, 50) for i in range(500)])
 
     def test_namespaces_and_refusal(self):
-        client = socketio.Client(reconnection=False)
+        client = socketio.Client(**self.settings)
         self.addCleanup(client.disconnect)
         refused = queue.Queue()
         client.on("connect_error", refused.put, namespace="/auth")
@@ -167,6 +171,14 @@ class BlockingPolling(Blocking, unittest.TestCase):
 
 class BlockingWebSocket(Blocking, unittest.TestCase):
     transports = ["websocket"]
+
+
+class MessagePackPolling(BlockingPolling):
+    settings = {"reconnection": False, "serializer": "msgpack"}
+
+
+class MessagePackWebSocket(BlockingWebSocket):
+    settings = {"reconnection": False, "serializer": "msgpack"}
 
 
 class Upgrade(Cases, unittest.TestCase):
