@@ -2,6 +2,8 @@
 
 pub mod auth;
 #[cfg(feature = "server")]
+mod bench;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;

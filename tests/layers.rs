@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("metrics", ""),
     ("network", ""),
     ("client", ""),
+    ("bench", "client"),
     ("limit", "config metrics network"),
     ("engine", "config metrics limit"),
     ("auth", "config metrics"),
@@ -36,7 +37,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "cli",
-        "config metrics limit auth adapter socket store service gateway http server client",
+        "config metrics limit auth adapter socket store service gateway http server client bench",
     ),
     ("main", "config cli server"),
 ];

@@ -1,5 +1,6 @@
 //! The command line: flags, and what each command does with them.
 
+mod bench;
 mod log;
 mod settings;
 
@@ -38,7 +39,7 @@ struct Arguments {
     log: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Run the server (the default).
     Serve,
@@ -46,12 +47,17 @@ enum Command {
     CheckConfig,
     /// Print the configuration in force, as TOML.
     PrintConfig,
+    /// Measure a Socket.IO server, ours or any other.
+    Bench(Box<bench::BenchArguments>),
 }
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Bench(arguments)) = &arguments.command {
+        return bench::run(arguments); // The configuration of a server is none of its business.
+    }
     let overrides = Overrides {
         listen: arguments.listen,
         store: arguments.store,
@@ -66,6 +72,7 @@ pub fn run() -> ExitCode {
         }
     };
     match arguments.command.unwrap_or(Command::Serve) {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Serve => serve(&loaded.settings, &loaded.warnings),
         Command::CheckConfig => {
             warn(&loaded.warnings);

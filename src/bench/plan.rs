@@ -1,0 +1,279 @@
+use std::time::Duration;
+
+use super::{Vocabulary, schedule::Schedule, stamp::MIN_PAYLOAD};
+use crate::client::{Options, Transports};
+
+/// What a run does. Checked by [`check`](Self::check) before it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) scenario: Scenario,
+    /// How each client connects; its `auth` comes from the vocabulary.
+    pub(crate) client: Options,
+    pub(crate) vocabulary: Vocabulary,
+    /// Name of the vocabulary, for the report.
+    pub(crate) preset: String,
+    /// Connections; with `connect` how many may be open or opening at once.
+    pub(crate) clients: usize,
+    pub(crate) rooms: usize,
+    /// Clients of each room that send.
+    pub(crate) senders: usize,
+    /// Messages, requests or connections per second, all clients together.
+    pub(crate) rate: f64,
+    /// Bytes of text in a message.
+    pub(crate) payload: usize,
+    /// Time that is measured.
+    pub(crate) duration: Duration,
+    /// Time before it in which the load is the same.
+    pub(crate) warmup: Duration,
+    /// Time after it in which what is under way may arrive.
+    pub(crate) drain: Duration,
+    /// Connections per second while clients gather.
+    pub(crate) connect_rate: f64,
+    /// Threads with clients of their own.
+    pub(crate) threads: usize,
+    /// Share of the clients that stop reading in `slow`.
+    pub(crate) slow_share: f64,
+    /// Process of the server on this machine, to measure its processor time and memory.
+    pub(crate) server_pid: Option<u32>,
+}
+
+/// What is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// One room, everyone gets every message.
+    Fanout,
+    /// Many small rooms.
+    Rooms,
+    /// Requests with acknowledgement.
+    Echo,
+    /// Clients come and go.
+    Connect,
+    /// Clients stay and say nothing.
+    Idle,
+    /// As `fanout`, but some stop reading.
+    Slow,
+}
+
+impl Scenario {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Fanout => "fanout",
+            Self::Rooms => "rooms",
+            Self::Echo => "echo",
+            Self::Connect => "connect",
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+        }
+    }
+
+    /// Whether messages go to rooms.
+    pub(super) const fn is_cast(self) -> bool {
+        matches!(self, Self::Fanout | Self::Rooms | Self::Slow)
+    }
+
+    /// Whether clients stay and say nothing, or come and go.
+    pub(super) const fn is_silent(self) -> bool {
+        matches!(self, Self::Connect | Self::Idle)
+    }
+
+    /// Clients, rooms and rate that make sense on any machine.
+    pub(crate) const fn defaults(self) -> (usize, usize, f64) {
+        match self {
+            Self::Fanout => (100, 1, 10.0),
+            Self::Rooms => (1000, 100, 100.0),
+            Self::Echo => (100, 1, 1000.0),
+            Self::Connect => (100, 1, 100.0),
+            Self::Idle => (1000, 1, 1.0),
+            Self::Slow => (100, 1, 20.0),
+        }
+    }
+}
+
+impl Plan {
+    /// Whether it can be played.
+    ///
+    /// # Errors
+    /// What cannot work, in words for the command line.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let cast = self.scenario.is_cast();
+        if self.clients == 0 || self.threads == 0 || self.rooms == 0 || self.senders == 0 {
+            return Err("clients, rooms, senders and threads must be at least 1".into());
+        }
+        if self.threads > self.clients.min(256) {
+            return Err("there cannot be more threads than clients, nor more than 256".into());
+        }
+        for (name, rate) in [("rate", self.rate), ("connect-rate", self.connect_rate)] {
+            if !(rate.is_finite() && (0.001..=10_000_000.0).contains(&rate)) {
+                return Err(format!(
+                    "{name} must be between 0.001 and 10,000,000 per second"
+                ));
+            }
+        }
+        if self.payload < MIN_PAYLOAD {
+            return Err(format!(
+                "payload must have {MIN_PAYLOAD} bytes or more: it says who sent it"
+            ));
+        }
+        if self.payload > self.client.max_queued / 2 {
+            return Err("payload is too large".into());
+        }
+        if self.duration.is_zero() || self.duration > MAX_DURATION || self.warmup > MAX_DURATION {
+            return Err("duration must be more than 0 and at most 24 h".into());
+        }
+        if cast && self.clients < 2 * self.rooms {
+            return Err(format!(
+                "{} clients in {} rooms: a room needs two",
+                self.clients, self.rooms
+            ));
+        }
+        if self.scenario == Scenario::Slow {
+            if !(0.0..1.0).contains(&self.slow_share) || self.rooms > 1 {
+                return Err("slow needs one room and a slow share between 0 and 1".into());
+            }
+            if self.slow_clients() == 0 || self.clients - self.slow_clients() < 2 {
+                return Err("slow needs a slow client and two others".into());
+            }
+        }
+        if cast && self.vocabulary.room(self.rooms - 1).is_none() {
+            return Err(format!(
+                "preset {} has {} room: name more with --room, or use --preset rooms or events of \
+                 your own",
+                self.preset,
+                self.vocabulary.rooms.len()
+            ));
+        }
+        if self.scenario == Scenario::Echo && !self.vocabulary.echo.ack {
+            return Err("echo needs an event that is acknowledged".into());
+        }
+        Ok(())
+    }
+
+    /// How many clients stop reading; the last ones.
+    pub(super) fn slow_clients(&self) -> usize {
+        match self.scenario {
+            Scenario::Slow => (self.clients as f64 * self.slow_share).ceil() as usize,
+            Scenario::Fanout
+            | Scenario::Rooms
+            | Scenario::Echo
+            | Scenario::Connect
+            | Scenario::Idle => 0,
+        }
+    }
+
+    /// How many clients send; the first ones.
+    pub(super) fn all_senders(&self) -> usize {
+        match self.scenario {
+            Scenario::Fanout | Scenario::Rooms | Scenario::Slow => {
+                let healthy = self.clients - self.slow_clients();
+                self.senders.saturating_mul(self.rooms).min(healthy)
+            }
+            Scenario::Echo => self.clients,
+            Scenario::Connect => self.threads,
+            Scenario::Idle => 1,
+        }
+    }
+
+    /// The room of a client.
+    pub(super) fn room_of(&self, client: usize) -> usize {
+        client % self.rooms.max(1)
+    }
+
+    /// When messages are due.
+    pub(super) fn schedule(&self) -> Schedule {
+        Schedule {
+            rate: self.rate,
+            senders: self.all_senders().max(1),
+            length: self.warmup + self.duration,
+        }
+    }
+
+    /// Open files that the run needs.
+    pub(super) fn open_files(&self) -> u64 {
+        let each = match self.client.transports {
+            Transports::WebSocket => 1,
+            Transports::Polling => 2,
+            Transports::Upgrade => 3,
+        };
+        self.clients as u64 * each + 64
+    }
+}
+
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::bench::Preset;
+
+    /// A small plan for the contract server.
+    pub(in crate::bench) fn plan(scenario: Scenario) -> Plan {
+        let (clients, rooms, rate) = scenario.defaults();
+        Plan {
+            scenario,
+            client: Options::default(),
+            vocabulary: Preset::Rooms.vocabulary(),
+            preset: "rooms".into(),
+            clients,
+            rooms,
+            senders: 1,
+            rate,
+            payload: 64,
+            duration: Duration::from_secs(1),
+            warmup: Duration::ZERO,
+            drain: Duration::from_secs(1),
+            connect_rate: 1000.0,
+            threads: 1,
+            slow_share: 0.2,
+            server_pid: None,
+        }
+    }
+
+    #[test]
+    fn the_defaults_can_be_played() {
+        for scenario in [
+            Scenario::Fanout,
+            Scenario::Rooms,
+            Scenario::Echo,
+            Scenario::Connect,
+            Scenario::Idle,
+            Scenario::Slow,
+        ] {
+            assert_eq!(plan(scenario).check(), Ok(()), "{scenario:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_reason() {
+        let refused = |scenario, change: fn(&mut Plan), reason: &str| {
+            let mut plan = plan(scenario);
+            change(&mut plan);
+            let error = plan.check().unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        };
+        refused(Scenario::Fanout, |p| p.clients = 0, "at least 1");
+        refused(Scenario::Fanout, |p| p.rate = f64::NAN, "rate");
+        refused(Scenario::Fanout, |p| p.rate = 0.0, "rate");
+        refused(Scenario::Fanout, |p| p.payload = 10, "32 bytes");
+        refused(
+            Scenario::Fanout,
+            |p| p.duration = Duration::ZERO,
+            "duration",
+        );
+        refused(Scenario::Fanout, |p| p.threads = 200, "threads");
+        refused(Scenario::Rooms, |p| p.clients = 150, "a room needs two");
+        refused(Scenario::Slow, |p| p.slow_share = 1.0, "slow");
+        refused(Scenario::Slow, |p| p.clients = 2, "slow needs");
+        refused(
+            Scenario::Rooms,
+            |p| p.vocabulary = Preset::Chat.vocabulary(),
+            "has 1 room",
+        );
+    }
+
+    #[test]
+    fn slow_clients_do_not_send() {
+        let mut plan = plan(Scenario::Slow);
+        plan.senders = 100;
+        assert_eq!((plan.slow_clients(), plan.all_senders()), (20, 80));
+    }
+}

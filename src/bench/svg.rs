@@ -1,0 +1,176 @@
+//! Plots as inline SVG, coloured by the page's style sheet.
+
+use std::fmt::Write as _;
+
+use super::text::number;
+
+/// One line of a plot.
+#[derive(Debug)]
+pub(super) struct Series<'a> {
+    /// Shown beside it; escaped by whoever makes it.
+    pub(super) name: &'a str,
+    /// Class of the line: `a`, `b`, …
+    pub(super) class: &'a str,
+    pub(super) points: Vec<[f64; 2]>,
+}
+
+/// How a plot is scaled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Scale {
+    /// Seconds along the x axis.
+    Time,
+    /// Shares from 0 to 1, each nine as wide as the one before it.
+    Nines,
+}
+
+/// A plot of milliseconds, from zero.
+pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>]) -> String {
+    let all = || series.iter().flat_map(|series| &series.points);
+    let top = ceiling(all().map(|point| point[1]).fold(0.0, f64::max));
+    let (first, last) = all()
+        .map(|point| scale.place(point[0]))
+        .fold((f64::MAX, f64::MIN), |(first, last), x| {
+            (first.min(x), last.max(x))
+        });
+    let width = if last > first { last - first } else { 1.0 };
+    let x = |value: f64| LEFT + (scale.place(value) - first) / width * (WIDTH - LEFT - RIGHT);
+    let y = |value: f64| TOP + (1.0 - value / top) * (HEIGHT - TOP - BOTTOM);
+
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\
+         <title>{title}</title>"
+    );
+    // Writing to a string cannot fail.
+    for step in 0..=4 {
+        let value = top * f64::from(step) / 4.0;
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+             <text class=\"y\" x=\"{}\" y=\"{:.1}\">{}</text>",
+            WIDTH - RIGHT,
+            LEFT - 6.0,
+            y(value) + 4.0,
+            number(value),
+            y = y(value),
+        );
+    }
+    let _ = write!(
+        svg,
+        "<text class=\"unit\" x=\"{LEFT}\" y=\"12\">{unit}</text>"
+    );
+    if all().next().is_some() {
+        for (value, label) in scale.labels(all().map(|point| point[0]).fold(0.0, f64::max)) {
+            let _ = write!(
+                svg,
+                "<text class=\"x\" x=\"{:.1}\" y=\"{}\">{label}</text>",
+                x(value),
+                HEIGHT - 6.0
+            );
+        }
+    }
+    for (i, series) in series.iter().enumerate() {
+        let mut path = String::new();
+        for [at, value] in &series.points {
+            let command = if path.is_empty() { 'M' } else { 'L' };
+            let _ = write!(path, "{command}{:.1} {:.1}", x(*at), y(*value));
+        }
+        let place = WIDTH - RIGHT - 10.0 - 110.0 * i as f64;
+        let _ = write!(
+            svg,
+            "<path class=\"line {class}\" d=\"{path}\"/>\
+             <text class=\"legend {class}\" x=\"{place}\" y=\"12\">{name}</text>",
+            class = series.class,
+            name = series.name,
+        );
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+impl Scale {
+    /// Where a value lies.
+    fn place(self, value: f64) -> f64 {
+        match self {
+            Self::Time => value,
+            // The last percentile, 1, stands one nine behind the finest one.
+            Self::Nines => -(1.0 - value).max(1e-6).log10(),
+        }
+    }
+
+    fn labels(self, last: f64) -> Vec<(f64, String)> {
+        match self {
+            Self::Time => (0..=4)
+                .map(|step| last * f64::from(step) / 4.0)
+                .map(|at| (at, format!("{} s", number(at))))
+                .collect(),
+            Self::Nines => [(0.0, "0"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %")]
+                .into_iter()
+                .filter(|(share, _)| *share <= last)
+                .map(|(share, label)| (share, label.to_owned()))
+                .collect(),
+        }
+    }
+}
+
+/// The next 1, 2 or 5 with zeros that is not less.
+fn ceiling(value: f64) -> f64 {
+    if !value.is_finite() || value <= 0.0 {
+        return 1.0;
+    }
+    let base = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|step| step * base)
+        .find(|&step| step >= value)
+        .unwrap_or(value)
+}
+
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 240.0;
+const LEFT: f64 = 60.0;
+const RIGHT: f64 = 20.0;
+const TOP: f64 = 24.0;
+const BOTTOM: f64 = 28.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_of_a_plot_is_a_round_number() {
+        for (value, top) in [
+            (0.0, 1.0),
+            (0.03, 0.05),
+            (1.0, 1.0),
+            (7.0, 10.0),
+            (120.0, 200.0),
+        ] {
+            assert!(
+                (ceiling(value) - top).abs() < 1e-9,
+                "{value}: {}",
+                ceiling(value)
+            );
+        }
+        assert_eq!(ceiling(f64::NAN), 1.0);
+    }
+
+    #[test]
+    fn a_plot_keeps_its_lines_inside() {
+        let series = |points: Vec<[f64; 2]>| Series {
+            name: "p99",
+            class: "a",
+            points,
+        };
+        for scale in [Scale::Time, Scale::Nines] {
+            for points in [
+                vec![],
+                vec![[0.5, 3.0]],
+                vec![[0.0, 1.0], [0.99, 5.0], [1.0, 9.0]],
+            ] {
+                let svg = plot("t", "ms", scale, &[series(points)]);
+                assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+                assert!(svg.ends_with("</svg>"));
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What to say to a server that knows nothing of us: events, and the shape of their arguments.
+
+use roomcast_protocol::socket::{Args, Arguments, EncodeError, Encoder};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::stamp::position;
+
+/// The events of a server under test.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Vocabulary {
+    /// Enters a room; `None` if nothing is needed to receive.
+    pub(crate) join: Option<Call>,
+    /// Sends a message to a room.
+    pub(crate) send: Call,
+    /// Is acknowledged.
+    pub(crate) echo: Call,
+    /// The `auth` of every client, with `{client}` for its number.
+    pub(crate) auth: Option<Value>,
+    /// Whether a sender gets its own messages.
+    pub(crate) own: Own,
+    /// Names of rooms; others are called `bench-0`, `bench-1`, … if `any_room`.
+    pub(crate) rooms: Vec<String>,
+    /// Whether the server lets clients join rooms of any name.
+    pub(crate) any_room: bool,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) event: String,
+    /// Its arguments. In their strings `{room}`, `{payload}` and `{client}` are filled in.
+    pub(crate) args: Vec<Value>,
+    /// Whether the server acknowledges it.
+    pub(crate) ack: bool,
+}
+
+/// Whether a sender gets its own messages back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    Yes,
+    No,
+    /// What the first own message shows.
+    Auto,
+}
+
+/// Vocabularies that have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preset {
+    /// The chat of `roomcast serve`: one room, the Lobby.
+    Chat,
+    /// The server of `docs/bench.md`: `join`, `bcast`, `echo`.
+    Rooms,
+}
+
+impl Preset {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Rooms => "rooms",
+        }
+    }
+
+    pub(crate) fn vocabulary(self) -> Vocabulary {
+        let call = |event: &str, args: Value, ack| Call {
+            event: event.into(),
+            args: args.as_array().cloned().unwrap_or_default(),
+            ack,
+        };
+        match self {
+            Self::Chat => {
+                let message = call(
+                    "message",
+                    json!([{"conversationId": "{room}", "content": "{payload}"}]),
+                    true,
+                );
+                Vocabulary {
+                    join: Some(call("join_conversation", json!(["{room}"]), true)),
+                    echo: message.clone(),
+                    send: message,
+                    auth: Some(json!({"name": "bench {client}"})),
+                    own: Own::No,
+                    rooms: vec!["00000000-0000-4000-8000-000000000001".into()],
+                    any_room: false,
+                }
+            }
+            Self::Rooms => Vocabulary {
+                join: Some(call("join", json!(["{room}"]), true)),
+                send: call("bcast", json!(["{room}", "{payload}"]), false),
+                echo: call("echo", json!(["{payload}"]), true),
+                auth: None,
+                own: Own::Yes,
+                rooms: Vec::new(),
+                any_room: true,
+            },
+        }
+    }
+}
+
+impl Vocabulary {
+    /// The name of a room; `None` if there are not so many.
+    pub(crate) fn room(&self, index: usize) -> Option<String> {
+        match self.rooms.get(index) {
+            Some(name) => Some(name.clone()),
+            None => self.any_room.then(|| format!("bench-{index}")),
+        }
+    }
+}
+
+/// What is filled in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Blanks<'a> {
+    pub(super) room: &'a str,
+    pub(super) payload: &'a str,
+    pub(super) client: usize,
+}
+
+impl<'a> Blanks<'a> {
+    /// A value with its blanks filled in.
+    pub(super) const fn fill(self, value: &'a Value) -> Filled<'a> {
+        Filled {
+            value,
+            blanks: self,
+        }
+    }
+}
+
+/// A value that is serialised with its blanks filled in.
+pub(super) struct Filled<'a> {
+    value: &'a Value,
+    blanks: Blanks<'a>,
+}
+
+impl Serialize for Filled<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let blanks = self.blanks;
+        match self.value {
+            Value::String(text) => match text.as_str() {
+                "{payload}" => serializer.serialize_str(blanks.payload),
+                "{room}" => serializer.serialize_str(blanks.room),
+                text if text.contains('{') => serializer.serialize_str(
+                    &text
+                        .replace("{room}", blanks.room)
+                        .replace("{client}", &blanks.client.to_string())
+                        .replace("{payload}", blanks.payload),
+                ),
+                text => serializer.serialize_str(text),
+            },
+            Value::Array(values) => serializer.collect_seq(values.iter().map(|v| blanks.fill(v))),
+            Value::Object(object) => {
+                serializer.collect_map(object.iter().map(|(k, v)| (k, blanks.fill(v))))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.value.serialize(serializer),
+        }
+    }
+}
+
+/// The arguments of a call with their blanks filled in.
+pub(super) struct Spoken<'a> {
+    pub(super) call: &'a Call,
+    pub(super) blanks: Blanks<'a>,
+}
+
+impl Arguments for Spoken<'_> {
+    fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
+        for value in &self.call.args {
+            encoder.value(&self.blanks.fill(value))?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a server did not accept something, if its answer says so: `{success: false, error}`.
+pub(super) fn refusal(args: &Args) -> Option<String> {
+    let json = args.raw(0)?;
+    position(json, b"\"success\":false")?;
+    #[derive(Deserialize)]
+    struct Answer {
+        success: bool,
+        error: Option<Value>,
+    }
+    let answer: Answer = serde_json::from_slice(json).ok()?;
+    (!answer.success).then(|| reason(answer.error.as_ref()))
+}
+
+/// The short name of an error that a server sent.
+pub(super) fn reason(error: Option<&Value>) -> String {
+    let text = match error {
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(error) => ["code", "message", "error"]
+            .iter()
+            .find_map(|&key| error.get(key)?.as_str()),
+        None => None,
+    };
+    text.unwrap_or("no reason given").chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::socket::encode;
+
+    use super::*;
+
+    fn spoken(args: Value) -> String {
+        let call = Call {
+            event: "say".into(),
+            args: args.as_array().unwrap().clone(),
+            ack: false,
+        };
+        let blanks = Blanks {
+            room: "r\"1",
+            payload: "hello",
+            client: 7,
+        };
+        let spoken = Spoken {
+            call: &call,
+            blanks,
+        };
+        let frame = encode::event("/", None, "say", &spoken).unwrap();
+        String::from_utf8(frame.polling().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn blanks_are_filled_in_at_any_depth() {
+        assert_eq!(
+            spoken(json!(["{room}", {"a": ["{payload}", 1, null]}, "{client}: {payload}!"])),
+            "42[\"say\",\"r\\\"1\",{\"a\":[\"hello\",1,null]},\"7: hello!\"]"
+        );
+        assert_eq!(spoken(json!([])), "42[\"say\"]");
+        assert_eq!(
+            spoken(json!(["{other}", [["x"]]])),
+            "42[\"say\",\"{other}\",[[\"x\"]]]"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_its_success() {
+        use bytes::Bytes;
+        use roomcast_protocol::socket::{Decoder, Limits};
+        let refused = |json: &str| {
+            let text = Bytes::from(format!("31[{json}]"));
+            let packet = Decoder::new(Limits::default()).text(text).unwrap().unwrap();
+            refusal(&packet.args)
+        };
+        let error = r#"{"success":false,"error":{"code":"RATE_LIMITED","message":"slow"}}"#;
+        assert_eq!(refused(error).as_deref(), Some("RATE_LIMITED"));
+        assert_eq!(
+            refused(r#"{"success":false}"#).as_deref(),
+            Some("no reason given")
+        );
+        for fine in [r#"{"success":true}"#, "", "1", r#""\"success\":false""#] {
+            assert_eq!(refused(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_room_has_its_given_name_or_one_of_ours() {
+        let chat = Preset::Chat.vocabulary();
+        assert!(chat.room(0).is_some());
+        assert_eq!(chat.room(1), None);
+        assert_eq!(
+            Preset::Rooms.vocabulary().room(3).as_deref(),
+            Some("bench-3")
+        );
+    }
+}

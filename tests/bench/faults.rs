@@ -1,0 +1,172 @@
+//! A server that makes mistakes on purpose is told each of them, and what it refuses is no loss.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use roomcast::{Ack, Event, Io, Server};
+use serde_json::json;
+
+use crate::{Outcome, bench, count};
+
+/// What to do with a message: by its number among all messages.
+#[derive(Clone, Copy)]
+enum Mistake {
+    Drop,
+    Double,
+    Swap,
+    Change,
+    WrongRoom,
+}
+
+/// A contract server in this process that makes the mistake with every tenth message.
+struct Faulty {
+    _runtime: tokio::runtime::Runtime,
+    address: SocketAddr,
+}
+
+impl Faulty {
+    fn serve(mistake: Mistake) -> Self {
+        let mut io = Io::builder();
+        let seen = AtomicU64::new(0);
+        let held = Arc::new(parking_lot_free::Slot::default());
+        io.namespace("/")
+            .on("join", async |event: Event, room: String| {
+                event.socket.join(room)
+            })
+            .on_serial(
+                "bcast",
+                move |event: Event, room: String, payload: String| {
+                    let number = seen.fetch_add(1, Ordering::Relaxed);
+                    let held = Arc::clone(&held);
+                    async move {
+                        let io = event.io();
+                        // The first comes from the trial before the run.
+                        if number % 10 != 5 {
+                            io.to(&room).emit("msg", &payload);
+                            if let Some(late) = held.take() {
+                                io.to(&room).emit("msg", late);
+                            }
+                            return;
+                        }
+                        match mistake {
+                            Mistake::Drop => {}
+                            Mistake::Double => {
+                                io.to(&room).emit("msg", &payload);
+                                io.to(&room).emit("msg", &payload);
+                            }
+                            Mistake::Swap => held.put(payload),
+                            Mistake::Change => {
+                                io.to(&room).emit("msg", payload.replace("abc", "xyz"));
+                            }
+                            Mistake::WrongRoom => {
+                                let wrong = if room == "bench-0" {
+                                    "bench-1"
+                                } else {
+                                    "bench-0"
+                                };
+                                io.to(wrong).emit("msg", payload);
+                            }
+                        }
+                    }
+                },
+            )
+            .on("refuse", async |_: Event| {
+                Ack(json!({"success": false, "error": {"code": "NO", "message": "never"}}))
+            });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let server = Server::new(io.build().unwrap()).bind("127.0.0.1:0");
+        let server = runtime.block_on(server).unwrap();
+        let address = server.local_addrs()[0];
+        runtime.spawn(server.run());
+        Self {
+            _runtime: runtime,
+            address,
+        }
+    }
+
+    fn measure(&self, options: &str) -> Outcome {
+        bench(&format!(
+            "{options} http://{} --preset rooms --json --drain 1",
+            self.address
+        ))
+    }
+}
+
+/// One message that is held back.
+mod parking_lot_free {
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    pub(super) struct Slot(Mutex<Option<String>>);
+
+    impl Slot {
+        pub(super) fn put(&self, text: String) {
+            *self.0.lock().unwrap() = Some(text);
+        }
+
+        pub(super) fn take(&self) -> Option<String> {
+            self.0.lock().unwrap().take()
+        }
+    }
+}
+
+/// 30 messages of one sender to 3 clients; the trial's is the first, so numbers 5, 15 and 25 of all
+/// are faulty.
+fn fault(mistake: Mistake, name: &str) -> u64 {
+    let server = Faulty::serve(mistake);
+    let outcome = server.measure("fanout --clients 3 --senders 1 --rate 50");
+    let report = outcome.report();
+    assert_eq!(outcome.code, 1, "mistakes are no success");
+    assert_eq!(count(&report, "/messages/sent"), 30);
+    count(&report, &format!("/messages/{name}"))
+}
+
+#[test]
+fn dropped_messages_are_lost() {
+    assert_eq!(fault(Mistake::Drop, "lost"), 3 * 3);
+}
+
+#[test]
+fn doubled_messages_are_told() {
+    assert_eq!(fault(Mistake::Double, "duplicate"), 3 * 3);
+}
+
+#[test]
+fn messages_that_overtake_are_told() {
+    assert_eq!(fault(Mistake::Swap, "outOfOrder"), 3 * 3);
+}
+
+#[test]
+fn changed_messages_are_corrupt() {
+    assert_eq!(fault(Mistake::Change, "corrupt"), 3 * 3);
+}
+
+#[test]
+fn messages_in_a_wrong_room_are_told() {
+    let server = Faulty::serve(Mistake::WrongRoom);
+    let outcome = server.measure("rooms --clients 4 --rooms 2 --senders 1 --rate 50");
+    let report = outcome.report();
+    assert_eq!(outcome.code, 1);
+    assert_eq!(count(&report, "/messages/misrouted"), 3 * 2);
+    assert_eq!(count(&report, "/messages/lost"), 3 * 2);
+}
+
+#[test]
+fn what_the_server_refuses_is_its_error_and_no_loss() {
+    let server = Faulty::serve(Mistake::Drop);
+    let outcome = server.measure("echo --event refuse");
+    assert!(
+        outcome.error().contains("refuses \"refuse\": NO"),
+        "{}",
+        outcome.err
+    );
+}

@@ -1,0 +1,101 @@
+//! `roomcast bench` as a process of its own, against servers of ours and against what is none. What
+//! it says is checked, never how fast anything is.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chat;
+mod faults;
+mod figures;
+mod trouble;
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// What a bench said, and how it ended.
+struct Outcome {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Outcome {
+    /// The report, which must be JSON.
+    fn report(&self) -> Value {
+        serde_json::from_str(&self.out)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
+    }
+
+    /// The error, which must be one line and all there is, with exit code 2.
+    fn error(&self) -> &str {
+        assert_eq!(self.code, 2, "{} {}", self.out, self.err);
+        assert_eq!(self.out, "");
+        assert_eq!(self.err.lines().count(), 1, "{}", self.err);
+        self.err.trim_end()
+    }
+}
+
+/// Runs it with these words, and few and short things where they say nothing.
+fn bench(words: &str) -> Outcome {
+    finish(command(words).output().unwrap())
+}
+
+/// The command, to be started.
+fn command(words: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
+    command.arg("bench").args(words.split_whitespace());
+    for (option, value) in [
+        ("--warmup", "0.1"),
+        ("--duration", "0.5"),
+        ("--drain", "20"),
+    ] {
+        if !words.contains(option) {
+            command.args([option, value]);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn finish(output: Output) -> Outcome {
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The number at a path of a report.
+fn count(report: &Value, path: &str) -> u64 {
+    let value = report.pointer(path);
+    let value = value.and_then(Value::as_u64);
+    value.unwrap_or_else(|| panic!("no number at {path}: {report:#}"))
+}
+
+/// That a run was complete and the server made no mistake.
+fn assert_clean(outcome: &Outcome) -> Value {
+    let report = outcome.report();
+    assert_eq!(outcome.code, 0, "{report:#}");
+    assert_eq!(report["complete"], true, "{report:#}");
+    assert_eq!(report["problems"], serde_json::json!([]));
+    for fault in [
+        "lost",
+        "duplicate",
+        "outOfOrder",
+        "corrupt",
+        "misrouted",
+        "unanswered",
+    ] {
+        let found = report["messages"].get(fault);
+        assert!(found.is_none_or(|found| found == 0), "{fault}: {report:#}");
+    }
+    report
+}

@@ -1,0 +1,191 @@
+//! What cannot work is said in one line; what ends early is marked.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    process::Stdio,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    bench, command, count, finish,
+    support::{DEADLINE, TestServer},
+};
+
+/// Listens and answers every connection with these bytes.
+fn other_server(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn what_is_no_socketio_server_is_told_in_one_line() {
+    for answer in [
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "",
+    ] {
+        for transport in ["websocket", "polling"] {
+            let url = other_server(answer);
+            let outcome = bench(&format!("idle {url} --transport {transport}"));
+            let error = outcome.error();
+            assert!(error.starts_with(&format!("roomcast: {url}: ")), "{error}");
+            assert!(
+                error.contains("not a Socket.IO server"),
+                "{answer:?}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nobody_there_is_told_in_one_line() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let outcome = bench(&format!("idle http://{address}"));
+    assert!(
+        outcome.error().contains("cannot connect"),
+        "{}",
+        outcome.err
+    );
+}
+
+#[test]
+fn a_namespace_that_does_not_exist_is_told() {
+    let server = TestServer::start("fanout");
+    let outcome = bench(&format!("idle http://{}/nowhere", server.address()));
+    let error = outcome.error();
+    assert!(
+        error.contains("refuses the namespace: Invalid namespace"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_event_that_the_server_does_not_know_is_found_before_the_run() {
+    let server = TestServer::start("fanout");
+    let url = format!(
+        "http://{} --preset rooms --connect-timeout 2",
+        server.address()
+    );
+    let outcome = bench(&format!("echo {url} --event unheard-of"));
+    let error = outcome.error();
+    assert!(
+        error.contains("does not acknowledge \"unheard-of\""),
+        "{error}"
+    );
+    let outcome = bench(&format!("fanout {url} --event unheard-of"));
+    let error = outcome.error();
+    assert!(
+        error.contains("\"unheard-of\" of one client did not reach another"),
+        "{error}"
+    );
+    let outcome = bench(&format!("fanout {url} --join unheard-of"));
+    let error = outcome.error();
+    assert!(
+        error.contains("does not acknowledge \"unheard-of\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn options_that_cannot_work_are_refused_with_their_reason() {
+    for (words, reason) in [
+        ("fanout http://localhost --clients 0", "at least 1"),
+        ("fanout http://localhost --rate 0", "rate must be"),
+        ("fanout http://localhost --duration=-1", "duration"),
+        ("fanout http://localhost --payload 8", "32 bytes"),
+        ("idle https://localhost", "TLS"),
+        ("idle http://localhost --auth []", "JSON object"),
+        ("idle http://localhost --header nonsense", "Name: value"),
+        (
+            "echo http://localhost --event connect",
+            "cannot be the name",
+        ),
+        ("idle http://localhost --clients 10000000", "open files"),
+        ("idle http://localhost --server-pid 4194305", ""),
+    ] {
+        let outcome = bench(words);
+        assert_eq!(outcome.code, 2, "{words}: {}", outcome.err);
+        assert!(outcome.err.contains(reason), "{words}: {}", outcome.err);
+    }
+}
+
+#[test]
+fn a_server_that_dies_leaves_an_incomplete_report() {
+    let server = TestServer::start("fanout");
+    let url = format!("http://{} --preset rooms --json", server.address());
+    let words = format!("fanout {url} --clients 10 --rate 50 --duration 3 --drain 1");
+    let bench = command(&words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its clients are there when the server says so; a second later they send.
+    let open = |server: &TestServer| server.open_files();
+    let empty = open(&server);
+    while open(&server) < empty + 10 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread::sleep(Duration::from_millis(500));
+    drop(server);
+    let outcome = finish(bench.wait_with_output().unwrap());
+    let report = outcome.report();
+    assert_eq!(
+        (outcome.code, &report["complete"]),
+        (1, &false.into()),
+        "{report:#}"
+    );
+    let dropped = report["connections"]["dropped"].as_object().unwrap();
+    let dropped: u64 = dropped.values().filter_map(serde_json::Value::as_u64).sum();
+    assert_eq!(dropped, 10, "{report:#}");
+    assert!(count(&report, "/messages/unsent") > 0, "{report:#}");
+    assert_eq!(
+        count(&report, "/messages/lost"),
+        0,
+        "nobody is left to lose any"
+    );
+}
+
+#[test]
+fn a_run_that_is_interrupted_tells_what_it_has() {
+    let server = TestServer::start("fanout");
+    let url = format!("http://{} --preset rooms --json", server.address());
+    let bench = command(&format!(
+        "fanout {url} --clients 10 --rate 50 --duration 600"
+    ))
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let empty = server.open_files();
+    while server.open_files() < empty + 10 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread::sleep(Duration::from_millis(500));
+    let id = i32::try_from(bench.id()).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::INT).unwrap();
+    let outcome = finish(bench.wait_with_output().unwrap());
+    let report = outcome.report();
+    assert_eq!(outcome.code, 1);
+    assert_eq!(
+        report["problems"][0], "stopped before its end",
+        "{report:#}"
+    );
+    assert_eq!(count(&report, "/messages/lost"), 0, "{report:#}");
+}
