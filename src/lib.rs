@@ -27,6 +27,8 @@ pub use config::{Config, Cookie, Cors, HttpCompression, Priority, Recovery, Same
 pub use engine::{
     ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine, RawSession,
 };
+#[cfg(feature = "tls")]
+pub use engine::{Tls, TlsError};
 pub use roomcast_protocol::{
     engine::Transport,
     socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},

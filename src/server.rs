@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    Config, Io, Server,
+    Config, Io, Server, Tls, TlsError,
     auth::{
         JwtAuthenticator, Keys, KeysError, Revocations,
         authenticator::{Authenticator, UseSession},
@@ -33,6 +33,8 @@ pub(crate) enum RunError {
     Open(OpenError),
     /// The store cannot be prepared.
     Store(StoreError),
+    /// The certificate cannot be used.
+    Tls(TlsError),
     /// Options contradict each other, or the address is taken.
     Server(crate::Error),
     /// Signals cannot be received.
@@ -86,8 +88,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     });
     let api = http::api::nest(routes, callers(authenticator));
     let router = http::router(metrics, readiness.clone(), &settings.engine.path).merge(api);
-    let server = Server::new(io)
-        .router(router)
+    let mut server = Server::new(io).router(http::security::harden(router));
+    if let Some(tls) = tls(settings)? {
+        server = server.tls(tls);
+    }
+    let server = server
         .grace(settings.server.grace)
         .bind(&settings.server.listen.to_string())
         .await
@@ -119,9 +124,19 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
 pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
+    tls(settings)?;
     let io = Io::builder().config(engine_config(settings)).build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
+}
+
+fn tls(settings: &Settings) -> Result<Option<Tls>, RunError> {
+    let files = &settings.server.tls;
+    let (Some(cert), Some(key)) = (&files.cert_file, &files.key_file) else {
+        return Ok(None);
+    };
+    let tls = Tls::from_files(cert, key).map_err(RunError::Tls)?;
+    Ok(Some(tls))
 }
 
 fn chat_settings(settings: &Settings) -> config::Chat {
@@ -137,6 +152,10 @@ fn proxies(settings: &Settings) -> Proxies {
 }
 
 fn engine_config(settings: &Settings) -> Config {
+    let mut cookie = settings.engine.cookie.clone();
+    if let Some(cookie) = &mut cookie {
+        cookie.secure |= settings.server.tls.cert_file.is_some();
+    }
     Config {
         cors: Some(Cors {
             origins: settings.server.allowed_origins.clone(),
@@ -144,6 +163,7 @@ fn engine_config(settings: &Settings) -> Config {
             enforce: true,
             ..Cors::default()
         }),
+        cookie,
         ..settings.engine.clone()
     }
 }
@@ -201,11 +221,16 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
     if settings.guests() {
         tracing::warn!("guests may enter without credentials (auth.guests)");
     }
+    let scheme = if settings.server.tls.cert_file.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     for address in server.local_addrs() {
         tracing::info!(
             profile = profile.name(),
             store = settings.store.url,
-            "listening on http://{address}"
+            "listening on {scheme}://{address}"
         );
     }
 }
@@ -217,6 +242,7 @@ impl fmt::Display for RunError {
             Self::Keys(_) => f.write_str("auth.jwt"),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Store(_) => f.write_str("cannot prepare the store"),
+            Self::Tls(_) => f.write_str("cannot encrypt connections"),
             Self::Server(_) => f.write_str("cannot start the server"),
             Self::Signals(_) => f.write_str("cannot receive signals"),
         }
@@ -230,6 +256,7 @@ impl std::error::Error for RunError {
             Self::Keys(error) => Some(error),
             Self::Open(error) => Some(error),
             Self::Store(error) => Some(error),
+            Self::Tls(error) => Some(error),
             Self::Server(error) => Some(error),
             Self::Signals(error) => Some(error),
         }

@@ -115,6 +115,9 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// The `Cookie` header of the handshake request.
     pub cookie: Option<&'a str>,
+    /// Whether the page that sent the request may use its reader's cookies. A cookie proves nothing
+    /// otherwise.
+    pub trusted_origin: bool,
     /// The query of the handshake request.
     pub query: Option<&'a str>,
     /// Where the client connects from.
@@ -129,6 +132,7 @@ impl<'a> Credentials<'a> {
             payload,
             authorization: None,
             cookie: None,
+            trusted_origin: true,
             query: None,
             address,
         }
@@ -140,6 +144,15 @@ impl<'a> Credentials<'a> {
         Self {
             authorization,
             cookie,
+            ..self
+        }
+    }
+
+    /// Sets whether the page that sent the request may use its reader's cookies. Default `true`.
+    #[must_use]
+    pub fn with_trusted_origin(self, trusted_origin: bool) -> Self {
+        Self {
+            trusted_origin,
             ..self
         }
     }

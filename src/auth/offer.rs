@@ -79,7 +79,7 @@ impl Offer<'_> {
         if let Some(token) = credentials.authorization.and_then(bearer) {
             return Ok(Some(Offered::Token(token.into())));
         }
-        if let Some(token) = cookie(credentials.cookie, self.token_cookie)? {
+        if let Some(token) = cookie(credentials, self.token_cookie)? {
             return Ok(Some(Offered::Token(token.into())));
         }
         let Some(session_cookie) = self.session_cookie else {
@@ -88,7 +88,7 @@ impl Offer<'_> {
         if let Some(id) = text(session_id.flatten())? {
             return Ok(Some(Offered::Session(id)));
         }
-        let id = cookie(credentials.cookie, session_cookie)?;
+        let id = cookie(credentials, session_cookie)?;
         Ok(id.map(|id| Offered::Session(id.into())))
     }
 }
@@ -112,9 +112,10 @@ pub(crate) fn bearer(authorization: &str) -> Option<&str> {
 }
 
 /// The value of a cookie (RFC 6265, 5.4). Two of one name are none: somebody else may have set one
-/// of them.
-fn cookie<'a>(header: Option<&'a str>, name: &str) -> Result<Option<&'a str>, AuthFault> {
-    let mut values = header
+/// of them. One that any page can have made the browser send is none either.
+fn cookie<'a>(credentials: &Credentials<'a>, name: &str) -> Result<Option<&'a str>, AuthFault> {
+    let mut values = credentials
+        .cookie
         .into_iter()
         .flat_map(|header| header.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
@@ -126,6 +127,7 @@ fn cookie<'a>(header: Option<&'a str>, name: &str) -> Result<Option<&'a str>, Au
                 .unwrap_or(value)
         });
     match (values.next(), values.next()) {
+        (Some(_), None) if !credentials.trusted_origin => Err(AuthFault::Origin),
         (Some(value), None) => Ok(Some(value)),
         (Some(_), Some(_)) => Err(AuthFault::Malformed),
         (None, _) => Ok(None),

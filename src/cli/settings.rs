@@ -121,6 +121,8 @@ impl Layers {
         // Keys that are unset by default do not appear in a serialised tree.
         for key in [
             "server.profile",
+            "server.tls.cert_file",
+            "server.tls.key_file",
             "auth.guests",
             "engine.cookie.name",
             "engine.cookie.path",

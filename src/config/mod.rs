@@ -284,6 +284,10 @@ impl Settings {
         }
         self.auth.check()?;
         self.limits.check()?;
+        let tls = &self.server.tls;
+        if tls.cert_file.is_some() != tls.key_file.is_some() {
+            return Err("server.tls needs both cert_file and key_file");
+        }
         if !self.server.listen.ip().is_loopback() {
             if self.profile() == Profile::Development {
                 return Err(NOT_LOOPBACK);
@@ -342,6 +346,8 @@ pub struct Server {
     /// Whether connections of trusted proxies begin with a header of the PROXY protocol, version 1
     /// or 2. Default `false`.
     pub proxy_protocol: bool,
+    /// TLS, if connections are to be encrypted here and not by a proxy.
+    pub tls: Tls,
     /// How long a stop may take before connections are cut. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
@@ -355,9 +361,20 @@ impl Default for Server {
             allowed_origins: vec!["http://localhost:5173".into()],
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            tls: Tls::default(),
             grace: Duration::from_secs(10),
         }
     }
+}
+
+/// Section `[server.tls]`: both files or none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and those that vouch for it, PEM. Read again when it changes.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key_file: Option<PathBuf>,
 }
 
 /// What the server may assume about its surroundings.

@@ -60,7 +60,6 @@ impl Accepted {
     }
 
     /// A connection that is not plain TCP, as TLS.
-    #[allow(dead_code, reason = "for listeners that decrypt")]
     pub(crate) fn other(stream: Box<dyn Duplex>, patience: Duration) -> Self {
         Self {
             io: Io::Other(stream),

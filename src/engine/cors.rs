@@ -42,6 +42,25 @@ impl Cors {
         }
     }
 
+    /// Whether a page that may use the cookies of its reader has sent a request: one of an allowed
+    /// origin, or of the server's own. A request that says nothing of its origin is none, unless the
+    /// browser says that a page of the server has sent it; no page can make it say so.
+    pub(crate) fn trusts(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> bool {
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &HeaderValue| value.to_str().ok())
+        };
+        let Some(origin) = text(header::ORIGIN) else {
+            let site = HeaderName::from_static("sec-fetch-site");
+            return !headers.contains_key(header::ORIGIN) && text(site) == Some("same-origin");
+        };
+        let mut listed = self.origins.iter().filter(|known| *known != ANY);
+        text(header::HOST).is_some_and(|host| is_same_host(origin, host))
+            || listed.any(|known| matches(known, origin))
+            || also.is_some_and(|also| also(origin))
+    }
+
     /// The answer to a preflight, which asks before a request that is not simple.
     pub(crate) fn preflight<T: Default>(
         &self,
@@ -108,7 +127,13 @@ impl Cors {
         let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
         let allowed = self.allowed_headers.iter().flatten();
         let mut lists = allowed.chain(&self.exposed_headers).chain(&self.methods);
-        if self.credentials && self.is_open() {
+        let is_nobodys = |origin: &String| {
+            let host = origin.split_once("://").map_or(&**origin, |(_, host)| host);
+            // A sandboxed page of anybody has the origin `null`.
+            let (host, _) = split_port(host.trim_end_matches('/'), "");
+            origin == "null" || host.trim_matches('*').is_empty()
+        };
+        if self.credentials && self.origins.iter().any(is_nobodys) {
             Some("cors allows credentials to any origin")
         } else if !(200..300).contains(&self.options_success_status) {
             Some("cors.options_success_status is no success")
@@ -220,6 +245,63 @@ mod tests {
         headers.insert(header::ORIGIN, origin.parse().unwrap());
         headers.insert(header::HOST, host.parse().unwrap());
         cors().judge(&headers, None)
+    }
+
+    #[test]
+    fn only_pages_that_are_allowed_may_use_the_cookies_of_their_readers() {
+        let trusts = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            map.insert(header::HOST, "chat.example".parse().unwrap());
+            for (name, value) in headers {
+                map.insert(*name, value.parse().unwrap());
+            }
+            let cors = Cors {
+                origins: vec!["http://allowed.example".into(), "*".into()],
+                ..Cors::default()
+            };
+            cors.trusts(&map, None)
+        };
+        for headers in [
+            &[("origin", "https://chat.example")][..],
+            &[("origin", "http://allowed.example")],
+            &[("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(trusts(headers), "{headers:?}");
+        }
+        for headers in [
+            &[][..],
+            &[("origin", "http://evil.example")],
+            &[("origin", "null")],
+            &[("origin", "")],
+            &[("origin", "*")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "none")],
+            &[("origin", "null"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(!trusts(headers), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn origins_that_anybody_can_have_do_not_go_with_credentials() {
+        for origin in ["*", "null", "https://*", "http://*:80", "*://*/", "**"] {
+            let mut cors = Cors {
+                origins: vec!["http://good.example".into(), origin.into()],
+                credentials: true,
+                ..Cors::default()
+            };
+            let fault = Some("cors allows credentials to any origin");
+            assert_eq!(cors.fault(), fault, "{origin}");
+            cors.credentials = false;
+            assert_eq!(cors.fault(), None, "{origin}");
+        }
+        let cors = Cors {
+            origins: vec!["https://*.example".into(), "http://localhost:5173".into()],
+            credentials: true,
+            ..Cors::default()
+        };
+        assert_eq!(cors.fault(), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub struct Handshake {
     address: SocketAddr,
     time: SystemTime,
     secure: bool,
+    trusted: bool,
     /// The leave to open the session, until the session takes it.
     permit: Mutex<Option<Box<Permit>>>,
 }
@@ -66,8 +67,14 @@ impl Handshake {
             address: peer.address,
             time: SystemTime::now(),
             secure: peer.secure,
+            trusted: false,
             permit: Mutex::default(),
         }
+    }
+
+    /// The same, sent by a page that may use the cookies of its reader, or not.
+    pub(super) fn with_trust(self, trusted: bool) -> Self {
+        Self { trusted, ..self }
     }
 
     /// The same with the leave to open a session.
@@ -135,6 +142,15 @@ impl Handshake {
     #[must_use]
     pub fn is_cross_origin(&self) -> bool {
         self.header("origin").is_some()
+    }
+
+    /// Whether a page that may use the cookies of its reader has sent the request: one of the server's
+    /// own host, or of an origin that [`Config::cors`](crate::Config::cors) lists. `false` for
+    /// clients that are no browsers. Cookies of other requests prove nothing: any page can have
+    /// made the browser send them.
+    #[must_use]
+    pub fn is_trusted_origin(&self) -> bool {
+        self.trusted
     }
 
     /// Whether the connection was encrypted.

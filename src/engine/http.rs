@@ -22,7 +22,7 @@ use super::{
     reply::{self, Reply},
     request::{self, Ask},
 };
-use crate::{limit::Permit, metrics::Counter};
+use crate::{config::Cors, limit::Permit, metrics::Counter};
 
 /// What becomes of the connection after a `101`.
 #[derive(Debug)]
@@ -270,6 +270,12 @@ impl<A: Application> Engine<A> {
             peer,
             self.config.handshake_header_bytes,
         );
+        let also = self.hooks.cors_origin.as_deref();
+        let trusted = match &self.config.cors {
+            Some(cors) => cors.trusts(&parts.headers, also),
+            None => Cors::default().trusts(&parts.headers, also),
+        };
+        let handshake = handshake.with_trust(trusted);
         Arc::new(match permit {
             Some(permit) => handshake.with_permit(permit),
             None => handshake,

@@ -28,6 +28,7 @@ use super::{
     http::{Handoff, HandoffCell},
     proxied, reply,
     stream::Stream,
+    tls::Tls,
 };
 use crate::{
     limit::Client,
@@ -53,6 +54,8 @@ pub(crate) struct Endpoints<A: Application> {
     pub(crate) raw: Option<Arc<Engine<Raw>>>,
     /// Everything else.
     pub(crate) router: axum::Router,
+    /// What connections are encrypted with, if they are.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// Serves connections until the engine stops.
@@ -71,6 +74,8 @@ pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: T
                 let server = Arc::clone(&server);
                 if server.engine.expects_proxy_protocol(address) {
                     tokio::spawn(server.proxied(stream, address));
+                } else if server.tls.is_some() {
+                    tokio::spawn(server.secured(stream, address));
                 } else {
                     tokio::spawn(server.direct(stream, address));
                 }
@@ -96,12 +101,28 @@ impl<A: Application> Endpoints<A> {
     async fn proxied(self: Arc<Self>, mut stream: TcpStream, balancer: SocketAddr) {
         let patience = self.engine.config.header_timeout;
         match proxied::client(&mut stream, balancer, patience).await {
+            Ok(client) if self.tls.is_some() => self.secured(stream, client).await,
             Ok(client) => self.direct(stream, client).await,
             Err(error) => {
                 self.engine.metrics.count(Counter::ProxyHeadersRejected);
                 tracing::debug!(%balancer, %error, "connection refused");
             }
         }
+    }
+
+    /// Serves an encrypted connection of this client.
+    async fn secured(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let Some(tls) = &self.tls else { return };
+        // Boxed, so that the task of a WebSocket does not keep the room the handshake needed.
+        let Some(stream) = Box::pin(tls.accept(stream, &self.engine.metrics)).await else {
+            return;
+        };
+        let stream = Accepted::other(Box::new(stream), self.engine.config.write_timeout);
+        let peer = Peer {
+            address,
+            secure: true,
+        };
+        self.connection(stream, peer).await;
     }
 
     /// Serves a connection of this client.

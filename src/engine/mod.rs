@@ -32,6 +32,11 @@ mod sessions;
 mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod unattended;
 mod upgrade;
 mod wire;
@@ -74,6 +79,9 @@ pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};
 pub(crate) use recent::Limits;
 pub use refusal::{ConnectionError, ErrorContext};
+pub(crate) use tls::Tls as MaybeTls;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 pub(crate) use unattended::Unattended;
 
 /// What runs on top of Engine.IO sessions. All but `open` is called from the session's

@@ -130,7 +130,12 @@ impl Wire {
             let mut buffer = BUFFER.take();
             buffer.resize(READ_BUFFER, 0);
             let outcome = match self.stream.poll_read(cx, &mut buffer) {
-                Poll::Pending => Some(Outcome::Pending),
+                Poll::Pending => {
+                    if let Some(throttle) = &mut throttle {
+                        throttle.drained(now);
+                    }
+                    Some(Outcome::Pending)
+                }
                 Poll::Ready(Ok(0)) => Some(Outcome::Gone),
                 Poll::Ready(Ok(n)) => {
                     if let Some(throttle) = &mut throttle {

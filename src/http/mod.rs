@@ -9,6 +9,8 @@ pub(crate) mod blocks;
 mod health;
 #[cfg(feature = "ui")]
 mod page;
+#[cfg(feature = "server")]
+pub(crate) mod security;
 
 use std::sync::Arc;
 

@@ -289,7 +289,7 @@ impl Guard {
     }
 
     /// The automatic blocks as they are made, for whoever keeps them. `None` after the first time.
-    pub(crate) fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
+    pub fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
         self.kept.lock().take()
     }
 

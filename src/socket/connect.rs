@@ -71,6 +71,7 @@ impl Connect {
                 handshake.header("authorization"),
                 handshake.header("cookie"),
             )
+            .with_trusted_origin(handshake.is_trusted_origin())
             .with_query(handshake.url().split_once('?').map(|(_, query)| query))
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{BuildError, Io, client_files};
-use crate::engine::{self, Endpoints, RawEngine};
+use crate::engine::{self, Endpoints, MaybeTls, RawEngine};
 
 /// An [`Io`] with listeners: what answers clients.
 ///
@@ -28,6 +28,7 @@ pub struct Server {
     io: Io,
     raw: Option<RawEngine>,
     router: axum::Router,
+    tls: Option<MaybeTls>,
     listeners: Vec<TcpListener>,
     grace: Duration,
 }
@@ -40,6 +41,7 @@ impl Server {
             io,
             raw: None,
             router: axum::Router::new(),
+            tls: None,
             listeners: Vec::new(),
             grace: Duration::from_secs(10),
         }
@@ -57,6 +59,14 @@ impl Server {
     #[must_use]
     pub fn raw(mut self, raw: RawEngine) -> Self {
         self.raw = Some(raw);
+        self
+    }
+
+    /// Encrypts all connections.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: engine::Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -110,10 +120,16 @@ impl Server {
             engine: self.io.engine(),
             raw: self.raw.map(|raw| raw.0),
             router: client_files::before(self.router, &self.io),
+            tls: self.tls,
         });
         let mut sweeping = JoinSet::new();
         if let Some(guard) = endpoints.engine.guard() {
             sweeping.spawn(Arc::clone(guard).sweep());
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &endpoints.tls {
+            let metrics = Arc::clone(self.io.metrics_arc());
+            sweeping.spawn(tls.clone().watch(metrics));
         }
         let mut serving = JoinSet::new();
         for listener in self.listeners {

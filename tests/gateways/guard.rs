@@ -15,9 +15,20 @@ const SECRET: &str = "a secret of at least thirty-two bytes";
 /// Loopback is like any other address.
 const NOT_EXEMPT: (&str, &str) = ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "false");
 const STRICT: (&str, &str) = ("ROOMCAST_LIMITS__PRESET", "strict");
-const KEY: (&str, &str) = ("ROOMCAST_AUTH__JWT__SECRET", SECRET);
+pub(crate) const KEY: (&str, &str) = ("ROOMCAST_AUTH__JWT__SECRET", SECRET);
 /// Who connects from here is a proxy.
 const PROXIED: (&str, &str) = ("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.0/8,::1");
+
+/// A token of somebody with this role.
+pub(crate) fn token(role: &str) -> String {
+    let header = json!({"alg": "HS256", "typ": "JWT"});
+    let claims = json!({"sub": "operator", "roles": [role], "exp": 4_000_000_000_u64});
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(&header), part(&claims));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = ring::hmac::sign(&key, message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
 
 struct Server {
     binary: Binary,
@@ -62,18 +73,10 @@ impl Server {
 
     /// Calls the API as somebody with this role.
     fn call(&self, method: &str, path: &str, role: &str, body: &str) -> (u16, Value) {
-        let (header, claims) = (
-            json!({"alg": "HS256", "typ": "JWT"}),
-            json!({"sub": "operator", "roles": [role], "exp": 4_000_000_000_u64}),
-        );
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", part(&header), part(&claims));
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
-        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
         self.call_with(
             method,
             path,
-            &format!("Authorization: Bearer {message}.{signature}\r\n"),
+            &format!("Authorization: Bearer {}\r\n", token(role)),
             body,
         )
     }

@@ -14,6 +14,9 @@ mod guard;
 mod guests;
 mod limits;
 mod presence;
+mod security;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

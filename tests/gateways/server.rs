@@ -50,7 +50,8 @@ impl Binary {
             .unwrap();
         let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = log.by_ref().map(Result::unwrap).find_map(|line| {
-            let (_, address) = line.split_once("listening on http://")?;
+            let (_, address) = line.split_once("listening on http")?;
+            let (_, address) = address.split_once("://")?;
             let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
             address[..end.unwrap_or(address.len())].parse().ok()
         });
@@ -74,6 +75,11 @@ impl Binary {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Waits until it has logged a line with all of these.

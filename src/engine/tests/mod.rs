@@ -45,6 +45,7 @@ fn endpoints(engine: &Arc<Engine<Raw>>) -> Arc<Endpoints<Raw>> {
         engine: Arc::clone(engine),
         raw: None,
         router: axum::Router::new(),
+        tls: None,
     })
 }
 

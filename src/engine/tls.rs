@@ -1,0 +1,218 @@
+//! TLS in front of HTTP: certificates from files, read again when they change.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::RwLock;
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio::{net::TcpStream, sync::Semaphore};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::metrics::{Counter, Gauge, Metrics};
+
+/// What encrypts the connections of a [`Server`](crate::Server): TLS 1.2 and 1.3 with the suites
+/// that `rustls` holds for safe, and HTTP/1.1 (ALPN). Cloning gives another handle.
+#[derive(Clone)]
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
+    cert_file: PathBuf,
+    key_file: PathBuf,
+    handshakes: Semaphore,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Of the files that it was made of.
+    stamp: Option<Stamp>,
+    /// Of the files that could not be used, so that this is said once.
+    refused: Option<Stamp>,
+}
+
+/// What changes when a file does.
+type Stamp = [(Option<SystemTime>, u64); 2];
+
+/// How long a handshake may take, its turn included.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Handshakes at the same time; others wait for their turn.
+const HANDSHAKES: usize = 1024;
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// What is spoken inside of TLS.
+const ALPN: &[u8] = b"http/1.1";
+
+impl Tls {
+    /// Reads a certificate with those that vouch for it, and its key, both PEM. The files are
+    /// looked at every two seconds while a server uses them; changed ones hold for the
+    /// connections that come after.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read, or do not belong together.
+    pub fn from_files(
+        cert_file: impl Into<PathBuf>,
+        key_file: impl Into<PathBuf>,
+    ) -> Result<Self, TlsError> {
+        let (cert_file, key_file) = (cert_file.into(), key_file.into());
+        let stamp = stamp(&cert_file, &key_file);
+        let current = Current {
+            config: read(&cert_file, &key_file)?,
+            stamp,
+            refused: None,
+        };
+        Ok(Self(Arc::new(Inner {
+            cert_file,
+            key_file,
+            handshakes: Semaphore::new(HANDSHAKES),
+            current: RwLock::new(current),
+        })))
+    }
+
+    /// Reads the files again if they have changed. Bad ones change nothing but a log line.
+    fn reload(&self, metrics: &Metrics) {
+        let inner = &self.0;
+        let found = stamp(&inner.cert_file, &inner.key_file);
+        {
+            let current = inner.current.read();
+            if found == current.stamp || (found.is_some() && found == current.refused) {
+                return;
+            }
+        }
+        let outcome = read(&inner.cert_file, &inner.key_file);
+        let mut current = inner.current.write();
+        match outcome {
+            Ok(config) => {
+                current.config = config;
+                current.stamp = found;
+                current.refused = None;
+                drop(current);
+                metrics.count(Counter::TlsReloads);
+                tracing::info!("the certificate has been read again");
+            }
+            Err(error) => {
+                current.refused = found;
+                drop(current);
+                metrics.count(Counter::TlsReloadsFailed);
+                tracing::error!(%error, "the changed certificate is not used");
+            }
+        }
+    }
+
+    /// Looks at the files again and again.
+    pub(crate) async fn watch(self, metrics: Arc<Metrics>) {
+        let mut interval = tokio::time::interval(LOOK);
+        loop {
+            interval.tick().await;
+            let (tls, metrics) = (self.clone(), Arc::clone(&metrics));
+            // Files block.
+            let _ = tokio::task::spawn_blocking(move || tls.reload(&metrics)).await;
+        }
+    }
+
+    /// Shakes hands with a client. `None`: it failed, which has been counted.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        metrics: &Metrics,
+    ) -> Option<TlsStream<TcpStream>> {
+        let handshake = async {
+            let _turn = self.0.handshakes.acquire().await;
+            let _counted = Counted::new(metrics);
+            let config = Arc::clone(&self.0.current.read().config);
+            TlsAcceptor::from(config).accept(stream).await
+        };
+        match tokio::time::timeout(PATIENCE, handshake).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                metrics.count(Counter::TlsFailed);
+                tracing::debug!(%error, "tls handshake failed");
+                None
+            }
+            Err(_) => {
+                metrics.count(Counter::TlsTimeouts);
+                None
+            }
+        }
+    }
+}
+
+struct Counted<'a>(&'a Metrics);
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.shift(Gauge::TlsHandshakes, 1);
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.shift(Gauge::TlsHandshakes, -1);
+    }
+}
+
+/// `None`: one of them is not there.
+fn stamp(cert_file: &Path, key_file: &Path) -> Option<Stamp> {
+    let of = |path| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.modified().ok(), metadata.len()))
+    };
+    Some([of(cert_file)?, of(key_file)?])
+}
+
+fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let fault = |path: &Path, reason: String| TlsError {
+        path: path.to_owned(),
+        reason,
+    };
+    let open = |path: &Path| fs::read(path).map_err(|error| fault(path, error.to_string()));
+    let certificates = CertificateDer::pem_slice_iter(&open(cert_file)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| fault(cert_file, error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(fault(cert_file, "there is no certificate in it".into()));
+    }
+    // What a parser says of a key could be part of the key.
+    let key = PrivateKeyDer::from_pem_slice(&open(key_file)?)
+        .map_err(|_| fault(key_file, "there is no private key in it".into()))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fault(cert_file, error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .map_err(|error| fault(cert_file, error.to_string()))?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("cert_file", &self.0.cert_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate or key that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for TlsError {}

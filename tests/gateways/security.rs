@@ -1,0 +1,186 @@
+//! Origins, cookies and the headers that browsers obey, on the real server.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::guard::{KEY, token};
+use crate::server::Binary;
+use crate::support::{Frame, RawClient, Response};
+
+const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
+
+fn start(variables: &[(&str, &str)]) -> (Binary, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let binary = Binary::start(folder.path(), variables);
+    (binary, folder)
+}
+
+fn ask(server: &Binary, method: &str, target: &str, headers: &str) -> Response {
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: chat.example\r\nContent-Length: 0\r\n{headers}\r\n"
+    ));
+    client.response()
+}
+
+#[test]
+fn every_page_and_every_answer_of_the_api_has_security_headers() {
+    let (server, _folder) = start(&[]);
+    for target in ["/", "/health/live", "/metrics", "/api/v1/blocks", "/none"] {
+        let answer = ask(&server, "GET", target, "");
+        let policy = answer.header("content-security-policy").unwrap();
+        for part in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(policy.contains(part), "{target}: {policy}");
+        }
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{target}");
+        }
+        assert_eq!(answer.header("strict-transport-security"), None);
+    }
+}
+
+#[test]
+fn a_trusted_proxy_that_ends_tls_has_browsers_told_to_come_back_over_tls() {
+    let proxied = ("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.1");
+    let (server, _folder) = start(&[proxied]);
+    let over_tls = "X-Forwarded-For: 203.0.113.1\r\nX-Forwarded-Proto: https\r\n";
+    let answer = ask(&server, "GET", "/", over_tls);
+    assert!(answer.header("strict-transport-security").is_some());
+    let (server, _folder) = start(&[]);
+    let answer = ask(&server, "GET", "/", over_tls);
+    assert_eq!(answer.header("strict-transport-security"), None);
+}
+
+#[test]
+fn f9_pages_of_other_origins_are_refused_on_both_transports() {
+    let (server, _folder) = start(&[("ALLOWED_ORIGINS", "https://app.example")]);
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let websocket = OPEN.replace("polling", "websocket");
+    for (origin, is_allowed) in [
+        ("https://app.example", true),
+        ("http://chat.example", true),
+        ("http://app.example", false),
+        ("https://app.example.evil.example", false),
+        ("https://evil.example", false),
+        ("http://localhost:5173", false),
+        ("null", false),
+        ("*", false),
+        ("file://", false),
+        ("https://*", false),
+    ] {
+        let header = format!("Origin: {origin}\r\n");
+        let answer = ask(&server, "GET", OPEN, &header);
+        let status = if is_allowed { 200 } else { 403 };
+        assert_eq!(answer.status, status, "{origin}");
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, is_allowed.then_some(origin), "{origin}");
+        let answer = ask(&server, "GET", &websocket, &format!("{header}{upgrade}"));
+        let status = if is_allowed { 101 } else { 403 };
+        assert_eq!(answer.status, status, "{origin}");
+        let preflight = format!("{header}Access-Control-Request-Method: POST\r\n");
+        let answer = ask(&server, "OPTIONS", OPEN, &preflight);
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, is_allowed.then_some(origin), "{origin}");
+    }
+}
+
+#[test]
+fn f8_what_an_origin_says_does_not_reach_the_log_as_it_is() {
+    let (server, _folder) = start(&[("ROOMCAST_LOG__LEVEL", "debug")]);
+    for origin in ["http://a\x1b[31m", "http://a\x01b", "http://a\rb"] {
+        let answer = ask(&server, "GET", OPEN, &format!("Origin: {origin}\r\n"));
+        assert_eq!(answer.status, 400, "{origin:?}");
+    }
+    let answer = ask(
+        &server,
+        "GET",
+        OPEN,
+        "Origin: http://evil.example\\n2026 INFO forged\r\n",
+    );
+    assert_eq!(answer.status, 403);
+    server.expect_log(&["request refused"]);
+    assert!(!server.log().contains('\x1b'), "{}", server.log());
+    assert!(!server.log().contains("forged"), "{}", server.log());
+}
+
+#[test]
+fn origins_that_anybody_can_have_refuse_to_start() {
+    for origins in ["*", "null", "https://app.example,*", "https://*"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+            .env("ALLOWED_ORIGINS", origins)
+            .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+            .env("ROOMCAST_STORE", "memory:")
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{origins}");
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(
+            said.contains("credentials to any origin"),
+            "{origins}: {said}"
+        );
+    }
+}
+
+/// What the server answers to a CONNECT over a WebSocket whose request had these headers.
+fn connect(server: &Binary, headers: &str) -> String {
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: chat.example\r\n{headers}\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    assert_eq!(client.response().status, 101);
+    let Frame::Text(open) = client.message() else {
+        panic!("no open packet")
+    };
+    assert!(open.starts_with("0{"), "{open}");
+    client.send_text("40");
+    let Frame::Text(answer) = client.message() else {
+        panic!("no answer")
+    };
+    answer
+}
+
+#[test]
+fn a_cookie_counts_only_on_requests_of_pages_that_may_use_it() {
+    let guests = ("ROOMCAST_AUTH__GUESTS", "true");
+    let origins = ("ALLOWED_ORIGINS", "https://app.example");
+    let (server, _folder) = start(&[KEY, guests, origins]);
+    let token = token("user");
+    let cookie = format!("Cookie: roomcast_token={token}\r\n");
+    for sender in [
+        "Origin: https://app.example\r\n",
+        "Origin: http://chat.example\r\n",
+        "Sec-Fetch-Site: same-origin\r\n",
+    ] {
+        let answer = connect(&server, &format!("{cookie}{sender}"));
+        assert!(answer.starts_with("40{"), "{sender}: {answer}");
+    }
+    // Nobody becomes a guest by a cookie that does not count.
+    for sender in [
+        "",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: none\r\n",
+    ] {
+        let answer = connect(&server, &format!("{cookie}{sender}"));
+        let refused = r#"44{"message":"unauthorized","data":{"code":"UNAUTHENTICATED"}}"#;
+        assert_eq!(answer, refused, "{sender}");
+    }
+    server.expect_log(&["cookie of an origin that is not allowed"]);
+    // What no browser sends by itself needs no origin.
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    assert!(connect(&server, &bearer).starts_with("40{"));
+    assert!(!server.log().contains(&token[..40]), "{}", server.log());
+}

@@ -1,0 +1,281 @@
+//! TLS in front of the real server.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::server::Binary;
+use crate::support::{DEADLINE, RawClient};
+
+const VARIABLES: [(&str, &str); 2] = [
+    ("ROOMCAST_SERVER__TLS__CERT_FILE", "cert.pem"),
+    ("ROOMCAST_SERVER__TLS__KEY_FILE", "key.pem"),
+];
+
+/// A new certificate and key in a folder: what a client must trust.
+fn issue(folder: &TempDir) -> CertificateDer<'static> {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let issued = rcgen::generate_simple_self_signed(names).unwrap();
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    write("key.pem", issued.signing_key.serialize_pem());
+    write("cert.pem", issued.cert.pem());
+    issued.cert.der().clone()
+}
+
+fn start() -> (Binary, TempDir, CertificateDer<'static>) {
+    let folder = TempDir::new().unwrap();
+    let trusted = issue(&folder);
+    let binary = Binary::start(folder.path(), &VARIABLES);
+    (binary, folder, trusted)
+}
+
+async fn connect(
+    address: SocketAddr,
+    trusted: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    tokio::time::timeout(DEADLINE, connecting).await.unwrap()
+}
+
+const BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+
+async fn get(stream: &mut TlsStream<TcpStream>, target: &str) -> String {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    tokio::time::timeout(DEADLINE, reading)
+        .await
+        .unwrap()
+        .unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_carry_http_1_and_say_to_come_back_so() {
+    let (binary, _folder, trusted) = start();
+    for version in BOTH {
+        let alpn = ["h2", "http/1.1"];
+        let mut stream = connect(binary.address(), &trusted, &[version], &alpn)
+            .await
+            .unwrap();
+        let spoken = stream.get_ref().1.alpn_protocol();
+        assert_eq!(spoken, Some(&b"http/1.1"[..]));
+        let answer = get(&mut stream, "/health/live").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(
+            answer.contains("strict-transport-security: max-age="),
+            "{answer}"
+        );
+    }
+    // A client that speaks nothing that the server does is not let in.
+    let refused = connect(binary.address(), &trusted, &BOTH, &["h2"]).await;
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_websocket_over_tls_carries_what_one_over_tcp_does() {
+    let (binary, _folder, trusted) = start();
+    let stream = connect(binary.address(), &trusted, &BOTH, &[])
+        .await
+        .unwrap();
+    let url = "wss://localhost/socket.io/?EIO=4&transport=websocket";
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let mut next = async || {
+        let next = tokio::time::timeout(DEADLINE, socket.next()).await;
+        next.unwrap()
+            .unwrap()
+            .unwrap()
+            .into_text()
+            .unwrap()
+            .to_string()
+    };
+    assert!(next().await.starts_with("0{"));
+    drop(next);
+    socket.send(Message::text("40{}")).await.unwrap();
+    let lobby = crate::server::LOBBY;
+    let join = format!(r#"421["join_conversation","{lobby}"]"#);
+    socket.send(Message::text(join)).await.unwrap();
+    let content = "x".repeat(10_000);
+    for id in 2..12 {
+        let message =
+            format!(r#"42{id}["message",{{"conversationId":"{lobby}","content":"{content}"}}]"#);
+        socket.send(Message::text(message)).await.unwrap();
+    }
+    let history = format!(r#"4220["message_history",{{"conversationId":"{lobby}"}}]"#);
+    let mut answered = 0;
+    while answered < 10 {
+        let message = tokio::time::timeout(DEADLINE, socket.next()).await;
+        let text = message.unwrap().unwrap().unwrap().into_text().unwrap();
+        answered += usize::from(text.starts_with("43") && text.contains(&content));
+    }
+    socket.send(Message::text(history)).await.unwrap();
+    loop {
+        let message = tokio::time::timeout(DEADLINE, socket.next()).await;
+        let text = message.unwrap().unwrap().unwrap().into_text().unwrap();
+        if text.starts_with("4320[") {
+            assert!(text.len() > 100_000, "{}", text.len());
+            break;
+        }
+    }
+    socket.close(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_certificate_holds_without_a_restart_and_a_bad_one_never() {
+    let (binary, folder, first) = start();
+    let mut old = connect(binary.address(), &first, &BOTH, &[]).await.unwrap();
+
+    fs::write(folder.path().join("cert.pem"), "this is no certificate").unwrap();
+    binary.expect_log(&["the changed certificate is not used", "cert.pem"]);
+    assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_ok());
+
+    let second = issue(&folder);
+    let start = Instant::now();
+    while connect(binary.address(), &second, &BOTH, &[])
+        .await
+        .is_err()
+    {
+        assert!(start.elapsed() < DEADLINE, "never used");
+        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
+    }
+    assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_err());
+    // Who was there stays.
+    let answer = get(&mut old, "/health/live").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn b14_a_handshake_that_never_ends_is_ended() {
+    let (binary, _folder, trusted) = start();
+    let address = binary.address();
+    let attacks: Vec<_> = [
+        &b""[..],
+        b"\x16\x03\x01",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\xff\xff",
+    ]
+    .map(|begin| {
+        std::thread::spawn(move || {
+            let mut client = RawClient::connect(address);
+            client.send(begin);
+            // An alert at most.
+            assert!(client.take_all().len() < 100);
+        })
+    })
+    .into();
+    // Others are served meanwhile.
+    let mut stream = connect(address, &trusted, &BOTH, &[]).await.unwrap();
+    assert!(
+        get(&mut stream, "/health/live")
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    tokio::task::spawn_blocking(move || {
+        for attack in attacks {
+            attack.join().unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    let mut stream = connect(address, &trusted, &BOTH, &[]).await.unwrap();
+    let metrics = get(&mut stream, "/metrics").await;
+    assert!(metrics.contains("roomcast_tls_handshakes 0\n"), "{metrics}");
+    assert!(metrics.contains("roomcast_connections 1\n"), "{metrics}");
+    let failed = "roomcast_tls_handshakes_failed_total{reason=\"timeout\"}";
+    assert!(metrics.contains(&format!("{failed} 3\n")), "{metrics}");
+}
+
+#[tokio::test]
+async fn b14_a_handshake_in_records_of_one_byte_is_a_handshake() {
+    let (binary, _folder, trusted) = start();
+    // A relay that passes on byte by byte.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = listener.local_addr().unwrap();
+    let address = binary.address();
+    let relaying = tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let server = TcpStream::connect(address).await.unwrap();
+        server.set_nodelay(true).unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        let back = async { tokio::io::copy(&mut from_server, &mut to_client).await };
+        let forth = async {
+            while let Ok(byte) = from_client.read_u8().await {
+                if to_server.write_u8(byte).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::join!(back, forth)
+    });
+    let mut stream = connect(relay, &trusted, &BOTH, &[]).await.unwrap();
+    let answer = get(&mut stream, "/health/live").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(stream);
+    let _ = relaying.await;
+}
+
+#[test]
+fn a_server_does_not_start_with_a_certificate_that_it_cannot_use() {
+    let folder = TempDir::new().unwrap();
+    issue(&folder);
+    let foreign = TempDir::new().unwrap();
+    issue(&foreign);
+    let key = foreign.path().join("key.pem").display().to_string();
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_roomcast"));
+        let command = command.arg("check-config").current_dir(folder.path());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    assert!(check(&VARIABLES).0);
+    for (variables, part) in [
+        (&VARIABLES[..1], "cert_file and key_file"),
+        (
+            &[VARIABLES[0], ("ROOMCAST_SERVER__TLS__KEY_FILE", "none.pem")],
+            "none.pem",
+        ),
+        (
+            &[VARIABLES[0], ("ROOMCAST_SERVER__TLS__KEY_FILE", "cert.pem")],
+            "private key",
+        ),
+        (
+            &[("ROOMCAST_SERVER__TLS__CERT_FILE", "key.pem"), VARIABLES[1]],
+            "certificate",
+        ),
+        (
+            &[VARIABLES[0], ("ROOMCAST_SERVER__TLS__KEY_FILE", &key)],
+            "cert.pem",
+        ),
+    ] {
+        let (works, said) = check(variables);
+        assert!(!works && said.contains(part), "{part}: {said}");
+        assert!(!said.contains("BEGIN"), "{said}");
+    }
+}
