@@ -50,6 +50,8 @@ pub struct MigratingFromNode;
 /// Entry points of fuzz targets and benches; not part of the API.
 #[doc(hidden)]
 pub mod fuzzing {
+    #[cfg(feature = "server")]
+    pub use crate::limit::bench::{Connection as LimitedConnection, Limited};
     pub use crate::{
         engine::fuzzing::request,
         socket::fuzzing::{Crowd, rooms_ops},

@@ -4,6 +4,8 @@
 //! Every table in here is bounded and forgets what is over.
 
 mod addresses;
+#[cfg(feature = "server")]
+pub(crate) mod bench;
 mod blocks;
 mod guard;
 mod proxy;
