@@ -3,6 +3,8 @@
 pub mod auth;
 #[cfg(feature = "server")]
 mod bench;
+#[cfg(feature = "postgres")]
+mod breaker;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]

@@ -108,6 +108,8 @@ table! {
         SessionsExpired => "roomcast_recovery_sessions_expired_total",
         StoreErrors => "roomcast_store_errors_total",
         StoreCommits => "roomcast_store_commits_total",
+        StoreRetries => "roomcast_store_retries_total",
+        StoreDoubts => "roomcast_store_doubtful_commits_total",
         MessagesStored => "roomcast_messages_stored_total",
     }
 }

@@ -56,8 +56,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .config(engine_config(settings))
         .guard(&settings.limits, proxies(settings));
     let metrics = Arc::clone(io.handle().metrics_arc());
-    let (store, commits) =
-        Store::open(&settings.store, Arc::clone(&metrics)).map_err(RunError::Open)?;
+    let (store, commits) = Store::open(&settings.store, Arc::clone(&metrics))
+        .await
+        .map_err(RunError::Open)?;
     let chat = Chat::new(store.clone(), &chat_settings(settings), &settings.presence);
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
     let mut io = io.state(chat.clone());
@@ -229,7 +230,7 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
     for address in server.local_addrs() {
         tracing::info!(
             profile = profile.name(),
-            store = settings.store.url,
+            store = settings.store.shown_url(),
             "listening on {scheme}://{address}"
         );
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod log;
+mod migrate;
 mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -26,7 +27,7 @@ struct Arguments {
     #[arg(long, global = true)]
     listen: Option<SocketAddr>,
 
-    /// Where messages are kept: `sqlite:PATH` or `memory:`; `store.url`.
+    /// Where messages are kept: `postgres://…`, `sqlite:PATH` or `memory:`; `store.url`.
     #[arg(long, global = true)]
     store: Option<String>,
 
@@ -43,6 +44,8 @@ struct Arguments {
 enum Command {
     /// Run the server (the default).
     Serve,
+    /// Bring the database to the tables of this version; many processes may do so at once.
+    Migrate,
     /// Say whether the configuration is valid.
     CheckConfig,
     /// Print the configuration in force, as TOML.
@@ -74,6 +77,10 @@ pub fn run() -> ExitCode {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Serve => serve(&loaded.settings, &loaded.warnings),
+        Command::Migrate => {
+            warn(&loaded.warnings);
+            migrate::run(&loaded.settings)
+        }
         Command::CheckConfig => {
             warn(&loaded.warnings);
             let checked = log::check(&loaded.settings.log)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::changes;
 use super::limits::{count_connections, take};
 use super::{done, tell};
 use crate::auth::{Principal, authenticator::Authenticator};
@@ -17,7 +18,7 @@ use crate::store::{Message, Time};
 /// Registers the chat, for those whom the authenticator lets in. The builder must be given the
 /// [`Chat`] as a state.
 pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
-    count_connections(io.namespace("/"))
+    changes::register(count_connections(io.namespace("/")))
         .authenticate(authenticator)
         .on_connect(async |event: Event, chat: State<Chat>| {
             chat.connected(&event.socket);

@@ -1,5 +1,6 @@
 //! Events to service calls and back: tables without state and without rules.
 
+mod changes;
 mod chat;
 mod limits;
 

@@ -1,7 +1,7 @@
 //! The chat: messages, and who is where.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use roomcast_protocol::Sid;
 use serde::Serialize;
@@ -13,24 +13,25 @@ use super::commands::{AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyp
 use super::content;
 use super::conversations::{Conversations, Live};
 use super::delivery;
+use super::gate::Gap;
 use super::presence::{Here, Present, Tempo, User};
 use crate::auth::Principal;
 use crate::config;
 use crate::socket::{DisconnectReason, Io, Namespace, Socket, SocketId};
 use crate::store::{
-    Commit, Commits, Conversation, Insert, Message, MessageKind, Messages, NewMessage, Origin,
-    Page, Store, Time,
+    Commit, Commits, Committed, Conversation, Insert, Message, MessageKind, Messages, NewMessage,
+    Origin, Page, Store, Time,
 };
 
 /// The chat of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Chat(Arc<Inner>);
+pub(crate) struct Chat(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    store: Store,
+pub(super) struct Inner {
+    pub(super) store: Store,
     conversations: Conversations,
-    limits: config::Chat,
+    pub(super) limits: config::Chat,
 }
 
 /// What a client gets when it has joined a conversation.
@@ -201,22 +202,27 @@ impl Chat {
                 return Err(ServiceError::invalid("afterSeq", "excludes beforeSeq"));
             }
         };
-        let limits = &self.0.limits;
-        let limit = match command.limit {
-            None => limits.page_default.min(limits.page),
-            Some(limit) => usize::try_from(limit)
-                .ok()
-                .filter(|limit| (1..=limits.page).contains(limit))
-                .ok_or_else(|| {
-                    ServiceError::invalid("limit", format!("must be from 1 to {}", limits.page))
-                })?,
-        };
+        let limit = self.page_limit(command.limit)?;
         let id = command.conversation_id;
         self.0
             .store
             .messages(id, &by.subject, page, limit)
             .await?
             .ok_or(NO_CONVERSATION)
+    }
+
+    /// How many messages a page may have.
+    pub(super) fn page_limit(&self, asked: Option<u64>) -> Result<usize, ServiceError> {
+        let limits = &self.0.limits;
+        match asked {
+            None => Ok(limits.page_default.min(limits.page)),
+            Some(limit) => usize::try_from(limit)
+                .ok()
+                .filter(|limit| (1..=limits.page).contains(limit))
+                .ok_or_else(|| {
+                    ServiceError::invalid("limit", format!("must be from 1 to {}", limits.page))
+                }),
+        }
     }
 
     /// Shows to the others that somebody types, or has stopped.
@@ -307,25 +313,82 @@ impl Chat {
         }
     }
 
-    /// Shows a stored message to those who are in its conversation, then answers its sender. This is
-    /// the only place from which messages go out.
+    /// Shows what was stored to those who are in its conversation, then answers who asked for it.
+    /// This is the only place from which messages go out.
     fn emit(&self, namespace: &Namespace, commit: Commit) {
-        let (message, origin) = (Arc::clone(commit.message()), commit.origin());
-        if commit.is_repeated() {
-            commit.resolve();
-            return;
-        }
-        let from = origin.socket.and_then(|sid| SocketId::parse(sid.as_str()));
-        let timeout = origin.confirm.then_some(self.0.limits.confirm_timeout);
-        let asked = self.0.conversations.with(message.conversation_id, |live| {
-            live.emit_message(namespace, &message, from, timeout)
+        let id = commit.event().conversation_id();
+        let removed = match commit.event() {
+            Committed::Members {
+                user_id,
+                removed: true,
+                ..
+            } => Some(user_id.clone()),
+            Committed::Members { .. }
+            | Committed::Message(_)
+            | Committed::Repeated(_)
+            | Committed::Edited(_)
+            | Committed::Deleted { .. } => None,
+        };
+        let mut commit = Some(commit);
+        let gap = self.0.conversations.with(id, |live| {
+            commit
+                .take()
+                .and_then(|commit| live.pass(namespace, commit, self.0.limits.confirm_timeout))
         });
-        commit.resolve();
-        if origin.confirm
-            && let Some(socket) = from.and_then(|id| namespace.socket(id))
-        {
-            delivery::report(socket, &message, asked.flatten());
+        if let Some(commit) = commit {
+            delivery::unseen(namespace, commit);
         }
+        if let Some(Some(gap)) = gap {
+            self.fill(namespace.clone(), id, gap);
+        }
+        if let Some(user) = removed {
+            self.expel(namespace, id, &user);
+        }
+    }
+
+    /// Takes the sockets of somebody who is no longer a member out of a conversation. They have
+    /// just been told of it.
+    fn expel(&self, namespace: &Namespace, id: Uuid, user_id: &str) {
+        self.0.conversations.with(id, |live| {
+            let Some((user, sockets)) = live.presence.sockets(user_id) else {
+                return;
+            };
+            for socket in sockets {
+                if let Some(socket) = namespace.socket(socket) {
+                    socket.leave(&live.room);
+                }
+                self.0.conversations.exit(socket, id);
+                live.depart(namespace, now(), socket, &user, true);
+            }
+        });
+    }
+
+    /// Reads what was stored but has not come by: another server stored it, or this one before its
+    /// connection was lost. What came by meanwhile waits in its conversation, for a limited time.
+    fn fill(&self, namespace: Namespace, id: Uuid, mut gap: Gap) {
+        let chat = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let page = Page::Between {
+                    after: gap.after,
+                    through: gap.through,
+                };
+                let read = chat.0.store.history(id, page, chat.0.limits.page);
+                let missing = match tokio::time::timeout(GAP_PATIENCE, read).await {
+                    Ok(Ok(Some(messages))) => messages.messages,
+                    Ok(Ok(None) | Err(_)) | Err(_) => Vec::new(),
+                };
+                let timeout = chat.0.limits.confirm_timeout;
+                let next = chat
+                    .0
+                    .conversations
+                    .with(id, |live| live.fill(&namespace, gap, &missing, timeout));
+                match next.flatten() {
+                    Some(next) => gap = next,
+                    None => return,
+                }
+            }
+        });
     }
 
     fn is_here(&self, socket: &Socket, by: &Principal, id: Uuid) -> bool {
@@ -375,5 +438,8 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// How long messages of a conversation may wait for one that is stored before them.
+const GAP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The same for one that is unknown and for one that is foreign.
-const NO_CONVERSATION: ServiceError = ServiceError::NotFound("no such conversation");
+pub(super) const NO_CONVERSATION: ServiceError = ServiceError::NotFound("no such conversation");

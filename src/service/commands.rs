@@ -38,6 +38,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SendMessage {
+    #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
     pub(crate) content: String,
     #[serde(rename = "type")]
@@ -64,6 +65,7 @@ pub(crate) struct Leave {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SetTyping {
+    #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
     pub(crate) is_typing: bool,
 }
@@ -72,6 +74,7 @@ pub(crate) struct SetTyping {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadHistory {
+    #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
     pub(crate) before_seq: Option<u64>,
     pub(crate) after_seq: Option<u64>,
@@ -82,8 +85,108 @@ pub(crate) struct ReadHistory {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AskPresence {
+    #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
 }
+
+/// `edit_message`: a new text for a message.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EditMessage {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) message_id: Uuid,
+    pub(crate) content: String,
+    /// The version that the editor has seen; another one is a conflict.
+    pub(crate) version: Option<u32>,
+}
+
+/// `delete_message`: take the text out of a message.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeleteMessage {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) message_id: Uuid,
+}
+
+/// `create_conversation`: a new one, of which the sender is the owner.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateConversation {
+    pub(crate) title: Option<String>,
+    pub(crate) member_ids: Vec<String>,
+}
+
+/// `add_member` and `remove_member`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChangeMember {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    pub(crate) user_id: String,
+}
+
+/// `mark_read`: the sender has read up to a message.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MarkAsRead {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    pub(crate) seq: u64,
+}
+
+/// `conversations`: those of the sender.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ListConversations {}
+
+/// `message_search`: messages that have all the words.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SearchMessages {
+    pub(crate) query: String,
+    /// None: all conversations of the sender.
+    #[serde(default, deserialize_with = "hyphenated_or_none")]
+    pub(crate) conversation_id: Option<Uuid>,
+    /// Only messages that are older than this one.
+    #[serde(default, deserialize_with = "hyphenated_or_none")]
+    pub(crate) before_id: Option<Uuid>,
+    pub(crate) limit: Option<u64>,
+}
+
+/// An id in the one form that is also sent: groups of hexadecimal digits with hyphens between them.
+/// Capital digits are taken, as RFC 9562 has it.
+fn hyphenated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+    struct Id;
+    impl Visitor<'_> for Id {
+        type Value = Uuid;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a UUID with hyphens")
+        }
+
+        fn visit_str<E: de::Error>(self, id: &str) -> Result<Uuid, E> {
+            parse(id).ok_or_else(|| E::custom(NOT_AN_ID))
+        }
+    }
+    deserializer.deserialize_str(Id)
+}
+
+fn hyphenated_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Uuid>, D::Error> {
+    #[derive(Deserialize)]
+    struct Id(#[serde(deserialize_with = "hyphenated")] Uuid);
+    Ok(Option::<Id>::deserialize(deserializer)?.map(|id| id.0))
+}
+
+fn parse(id: &str) -> Option<Uuid> {
+    // Forms without hyphens, in braces and as a URN have other lengths.
+    const LEN: usize = uuid::fmt::Hyphenated::LENGTH;
+    (id.len() == LEN)
+        .then(|| Uuid::try_parse(id).ok())
+        .flatten()
+}
+
+const NOT_AN_ID: &str = "not a UUID with hyphens";
 
 impl<'de> Deserialize<'de> for Join {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -107,6 +210,7 @@ impl<'de> Deserialize<'de> for Leave {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Target {
+    #[serde(deserialize_with = "hyphenated")]
     conversation_id: Uuid,
     last_seq: Option<u64>,
 }
@@ -121,7 +225,7 @@ impl<'de> Visitor<'de> for IdOrObject {
     }
 
     fn visit_str<E: de::Error>(self, id: &str) -> Result<Target, E> {
-        let conversation_id = Uuid::try_parse(id).map_err(|_| E::custom("not a UUID"))?;
+        let conversation_id = parse(id).ok_or_else(|| E::custom(NOT_AN_ID))?;
         Ok(Target {
             conversation_id,
             last_seq: None,
@@ -168,6 +272,25 @@ mod tests {
     }
 
     #[test]
+    fn capital_digits_are_taken_and_written_small() {
+        let join: Join = serde_json::from_str(&format!("\"{}\"", ID.to_uppercase())).unwrap();
+        assert_eq!(join.conversation_id.to_string(), ID);
+    }
+
+    #[test]
+    fn a_search_may_leave_out_where() {
+        let search: SearchMessages = serde_json::from_str(r#"{"query":"x"}"#).unwrap();
+        assert!(search.conversation_id.is_none() && search.before_id.is_none());
+        let search = format!(r#"{{"query":"x","conversationId":"{ID}","beforeId":null}}"#);
+        let search: SearchMessages = serde_json::from_str(&search).unwrap();
+        assert_eq!(
+            search.conversation_id.map(|id| id.to_string()).as_deref(),
+            Some(ID)
+        );
+        assert!(serde_json::from_str::<SearchMessages>(r#"{"query":"x","beforeId":"y"}"#).is_err());
+    }
+
+    #[test]
     fn what_names_no_conversation_is_refused() {
         for json in [
             "null",
@@ -176,6 +299,11 @@ mod tests {
             "{}",
             "\"\"",
             "\"lobby\"",
+            "\"0f8fad5bd9cb469fa16570867728950e\"",
+            "\"{0f8fad5b-d9cb-469f-a165-70867728950e}\"",
+            "\"urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e\"",
+            r#"{"conversationId":"0f8fad5bd9cb469fa16570867728950e"}"#,
+            r#"{"conversationId":"{0f8fad5b-d9cb-469f-a165-70867728950e}"}"#,
             r#"{"conversationId":7}"#,
             r#"{"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":-1}"#,
             r#"{"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":1.5}"#,

@@ -30,6 +30,37 @@ pub(super) fn check_content(content: &str, max_chars: usize) -> Result<(), Servi
     Ok(())
 }
 
+/// Checks the title of a conversation.
+pub(super) fn check_title(title: &str) -> Result<(), ServiceError> {
+    if title.is_empty() || title.chars().nth(MAX_TITLE).is_some() {
+        return Err(ServiceError::invalid(
+            "title",
+            format!("must have 1 to {MAX_TITLE} characters"),
+        ));
+    }
+    if title.chars().any(char::is_control) {
+        return Err(ServiceError::invalid("title", "has control characters"));
+    }
+    Ok(())
+}
+
+/// Checks the id of a user that somebody names.
+pub(super) fn check_user_id(field: &'static str, id: &str) -> Result<(), ServiceError> {
+    if id.is_empty() || id.chars().nth(MAX_USER_ID).is_some() || id.chars().any(char::is_control) {
+        return Err(ServiceError::invalid(
+            field,
+            format!("must be of 1 to {MAX_USER_ID} characters without control characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// Characters of a conversation's title.
+const MAX_TITLE: usize = 200;
+
+/// Characters of a user's id.
+const MAX_USER_ID: usize = 128;
+
 /// Checks the id a client gave to its message.
 pub(super) fn check_client_message_id(id: &str) -> Result<(), ServiceError> {
     if id.is_empty() || id.chars().nth(MAX_CLIENT_MESSAGE_ID).is_some() {

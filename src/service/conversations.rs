@@ -6,7 +6,7 @@
 //! the table of conversations is never held together with another.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use super::gate::Gate;
 use super::presence::{Presence, Tempo};
 use super::typing::Typing;
 use crate::socket::{Room, SocketId};
+use crate::store::Commit;
 
 /// All conversations in which somebody is. One that is left by everybody is forgotten.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Live {
     pub(super) gate: Gate,
     pub(super) presence: Presence,
     pub(super) typing: Typing,
+    /// What was stored and waits for something stored before it; none if nothing is missing.
+    pub(super) parked: Option<VecDeque<Commit>>,
     /// How many are just about to join and need the gate.
     pins: usize,
     scheduled: Option<Instant>,
@@ -55,6 +58,7 @@ impl Live {
             gate: Gate::new(),
             presence: Presence::new(tempo),
             typing: Typing::default(),
+            parked: None,
             pins: 0,
             scheduled: None,
             is_gone: false,
@@ -62,7 +66,10 @@ impl Live {
     }
 
     fn is_empty(&self) -> bool {
-        self.pins == 0 && self.presence.is_empty() && self.typing.is_empty()
+        self.pins == 0
+            && self.presence.is_empty()
+            && self.typing.is_empty()
+            && self.parked.is_none()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

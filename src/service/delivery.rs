@@ -1,5 +1,7 @@
 //! What goes out to those who are in a conversation.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roomcast_protocol::socket::Args;
@@ -7,23 +9,164 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::conversations::Live;
+use super::gate::{Gap, Passage};
 use super::presence::{Notice, User};
 use crate::socket::{AckError, Acks, Broadcast, Namespace, Socket, SocketId};
-use crate::store::{Message, Time};
+use crate::store::{Commit, Committed, Conversation, Message, Time};
 
 impl Live {
-    /// Emits a message to all but the socket it came from, if it is the next one. With a `timeout`
-    /// each of them is asked to confirm it.
-    pub(super) fn emit_message(
+    /// Lets out what was stored, in the order of the gate, and answers who asked for it. If others are
+    /// stored before it that have not come by, it waits, and all after it.
+    pub(super) fn pass(
         &mut self,
+        namespace: &Namespace,
+        commit: Commit,
+        timeout: Duration,
+    ) -> Option<Gap> {
+        if let Some(parked) = &mut self.parked {
+            if parked.len() < PARKED {
+                parked.push_back(commit);
+                return None;
+            }
+            // Too many: go on without what is missing.
+            let parked = self.parked.take().unwrap_or_default();
+            for waiting in parked {
+                self.skip_to(&waiting);
+                self.let_out(namespace, waiting, timeout);
+            }
+            self.skip_to(&commit);
+        }
+        match self.passage(commit.event()) {
+            Passage::Gap(gap) => {
+                self.parked = Some(VecDeque::from([commit]));
+                Some(gap)
+            }
+            Passage::Next | Passage::Past | Passage::Unseen => {
+                self.let_out(namespace, commit, timeout);
+                None
+            }
+        }
+    }
+
+    /// Lets out what was missing, and then what waited for it.
+    pub(super) fn fill(
+        &mut self,
+        namespace: &Namespace,
+        gap: Gap,
+        missing: &[Arc<Message>],
+        timeout: Duration,
+    ) -> Option<Gap> {
+        let mut found = false;
+        for message in missing {
+            if self.gate.pass(message.seq) == Passage::Next {
+                found = true;
+                self.audience(namespace, None).emit("message", message);
+            }
+        }
+        if !found {
+            // Not there, or not to be had: those who are here find the gap in the numbers.
+            self.gate.skip(gap.through);
+        }
+        let mut waiting = self.parked.take().unwrap_or_default();
+        while let Some(commit) = waiting.pop_front() {
+            if let Some(gap) = self.pass(namespace, commit, timeout) {
+                self.parked.get_or_insert_default().append(&mut waiting);
+                return Some(gap);
+            }
+        }
+        None
+    }
+
+    fn skip_to(&mut self, commit: &Commit) {
+        if let Passage::Gap(gap) = self.passage(commit.event()) {
+            self.gate.skip(gap.through);
+        }
+    }
+
+    /// Where the gate stands for something; nothing is let out by asking.
+    fn passage(&self, event: &Committed) -> Passage {
+        match event {
+            Committed::Message(message) | Committed::Repeated(message) => {
+                match self.gate.look(message.seq) {
+                    Passage::Gap(gap) if gap.after + 1 == message.seq => Passage::Next,
+                    Passage::Gap(gap) => Passage::Gap(Gap {
+                        through: message.seq - 1,
+                        ..gap
+                    }),
+                    other @ (Passage::Next | Passage::Past | Passage::Unseen) => other,
+                }
+            }
+            Committed::Edited(message) | Committed::Deleted { message, .. } => {
+                self.gate.look(message.seq)
+            }
+            Committed::Members { .. } => Passage::Next,
+        }
+    }
+
+    /// Shows something to those who are here, if they have not seen it, and answers who asked for it.
+    fn let_out(&mut self, namespace: &Namespace, commit: Commit, timeout: Duration) {
+        let origin = commit.origin();
+        let from = sender(&commit);
+        let event = commit.event().clone();
+        let mut asked = None;
+        match &event {
+            Committed::Message(message) => {
+                if self.gate.pass(message.seq) == Passage::Next {
+                    let timeout = origin.confirm.then_some(timeout);
+                    asked = self.emit_message(namespace, message, from, timeout);
+                }
+            }
+            Committed::Repeated(message) => {
+                if self.gate.pass(message.seq) == Passage::Next {
+                    self.emit_message(namespace, message, from, None);
+                }
+            }
+            Committed::Edited(message) => {
+                if self.gate.look(message.seq) == Passage::Next {
+                    self.audience(namespace, from)
+                        .emit("message_edited", message);
+                }
+            }
+            Committed::Deleted { message, by } => {
+                if self.gate.look(message.seq) == Passage::Next {
+                    let deleted = Deleted {
+                        conversation_id: message.conversation_id,
+                        message_id: message.id,
+                        seq: message.seq,
+                        deleted_at: message.deleted_at,
+                        deleted_by: by,
+                    };
+                    self.audience(namespace, from)
+                        .emit("message_deleted", &deleted);
+                }
+            }
+            Committed::Members { conversation, .. } => {
+                let updated = Updated {
+                    conversation,
+                    timestamp: Time::now(),
+                };
+                self.audience(namespace, from)
+                    .emit("conversation_updated", &updated);
+            }
+        }
+        commit.resolve();
+        if let Committed::Message(message) = &event
+            && origin.confirm
+            && let Some(socket) = from.and_then(|id| namespace.socket(id))
+        {
+            report(socket, message, asked);
+        }
+    }
+
+    /// Emits a message to all but the socket it came from. With a `timeout` each of them is asked to
+    /// confirm it.
+    fn emit_message(
+        &self,
         namespace: &Namespace,
         message: &Message,
         from: Option<SocketId>,
         timeout: Option<Duration>,
     ) -> Option<Asked> {
-        if !self.gate.lets_out(message.seq) {
-            return None;
-        }
         let to = self.audience(namespace, from);
         let Some(timeout) = timeout else {
             to.emit("message", message);
@@ -123,8 +266,26 @@ impl Live {
     }
 }
 
+/// Answers who asked for something that nobody is there to see.
+pub(super) fn unseen(namespace: &Namespace, commit: Commit) {
+    let (from, confirm) = (sender(&commit), commit.origin().confirm);
+    let event = commit.event().clone();
+    commit.resolve();
+    if let Committed::Message(message) = &event
+        && confirm
+        && let Some(socket) = from.and_then(|id| namespace.socket(id))
+    {
+        report(socket, message, None);
+    }
+}
+
+fn sender(commit: &Commit) -> Option<SocketId> {
+    let sid = commit.origin().socket?;
+    SocketId::parse(sid.as_str())
+}
+
 /// A message that its receivers are asked to confirm.
-pub(super) struct Asked {
+struct Asked {
     expected: usize,
     acks: Acks<Args>,
 }
@@ -132,7 +293,7 @@ pub(super) struct Asked {
 /// Counts who confirms a message, and tells its sender when all have or the time is over.
 ///
 /// Without `asked` nobody was there to confirm it.
-pub(super) fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
+fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
     let mut report = Delivered {
         conversation_id: message.conversation_id,
         message_id: message.id,
@@ -160,6 +321,27 @@ pub(super) fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
         }
         socket.emit("message_delivered", &report);
     });
+}
+
+/// What may wait in one conversation for something that is stored before it.
+const PARKED: usize = 1024;
+
+/// `message_deleted`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deleted<'a> {
+    conversation_id: Uuid,
+    message_id: Uuid,
+    seq: u64,
+    deleted_at: Option<Time>,
+    deleted_by: &'a str,
+}
+
+/// `conversation_updated`.
+#[derive(Serialize)]
+struct Updated<'a> {
+    conversation: &'a Conversation,
+    timestamp: Time,
 }
 
 /// `user_joined`, `user_left` and `user_disconnected`.

@@ -35,22 +35,65 @@ impl Gate {
         emitted
     }
 
-    /// Whether a message that comes by is to be emitted. Each `seq` is let out once, in order.
-    pub(super) fn lets_out(&mut self, seq: u64) -> bool {
+    /// What to do with a message that comes by. Each `seq` is let out once, in order.
+    pub(super) fn pass(&mut self, seq: u64) -> Passage {
         match self {
             Self::Shut { passed } => {
                 *passed = seq.max(*passed);
-                false
+                Passage::Unseen
             }
-            Self::Open { emitted } => {
-                let next = seq > *emitted;
-                if next {
-                    *emitted = seq;
-                }
-                next
+            Self::Open { emitted } if seq <= *emitted => Passage::Past,
+            Self::Open { emitted } if seq == *emitted + 1 => {
+                *emitted = seq;
+                Passage::Next
             }
+            Self::Open { emitted } => Passage::Gap(Gap {
+                after: *emitted,
+                through: seq - 1,
+            }),
         }
     }
+
+    /// What to do with the news that a message has changed.
+    pub(super) fn look(&self, seq: u64) -> Passage {
+        match *self {
+            Self::Shut { .. } => Passage::Unseen,
+            Self::Open { emitted } if seq <= emitted => Passage::Next,
+            Self::Open { emitted } => Passage::Gap(Gap {
+                after: emitted,
+                through: seq,
+            }),
+        }
+    }
+
+    /// Gives up what is missing up to a `seq`: those who are here find the gap in the numbers, and
+    /// catch up.
+    pub(super) fn skip(&mut self, through: u64) {
+        match self {
+            Self::Shut { passed } => *passed = through.max(*passed),
+            Self::Open { emitted } => *emitted = through.max(*emitted),
+        }
+    }
+}
+
+/// What the gate says to one that comes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It is its turn.
+    Next,
+    /// It was let out before.
+    Past,
+    /// Nobody is here to see it.
+    Unseen,
+    /// Others are stored before it that have not come by.
+    Gap(Gap),
+}
+
+/// Messages that are stored and have not come by: after one `seq`, up to and with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) after: u64,
+    pub(super) through: u64,
 }
 
 #[cfg(test)]
@@ -61,29 +104,29 @@ mod tests {
     fn an_open_gate_lets_each_message_out_once() {
         let mut gate = Gate::new();
         assert_eq!(gate.open(3), 3);
-        assert!(!gate.lets_out(3));
-        assert!(gate.lets_out(4));
-        assert!(!gate.lets_out(4));
-        assert!(gate.lets_out(5));
+        assert_eq!(gate.pass(3), Passage::Past);
+        assert_eq!(gate.pass(4), Passage::Next);
+        assert_eq!(gate.pass(4), Passage::Past);
+        assert_eq!(gate.pass(5), Passage::Next);
     }
 
     #[test]
     fn what_is_stored_but_has_not_come_by_is_read_and_not_seen_live() {
         // 4 and 5 are committed, 5 has not reached the gate when the first one joins.
         let mut gate = Gate::new();
-        assert!(!gate.lets_out(4));
+        assert_eq!(gate.pass(4), Passage::Unseen);
         assert_eq!(gate.open(5), 5);
-        assert!(!gate.lets_out(5));
-        assert!(gate.lets_out(6));
+        assert_eq!(gate.pass(5), Passage::Past);
+        assert_eq!(gate.pass(6), Passage::Next);
     }
 
     #[test]
     fn what_came_by_after_reading_is_read_again() {
         // 5 was stored when it was asked, and 6 was stored and came by before the gate opened.
         let mut gate = Gate::new();
-        assert!(!gate.lets_out(6));
+        assert_eq!(gate.pass(6), Passage::Unseen);
         assert_eq!(gate.open(5), 6);
-        assert!(gate.lets_out(7));
+        assert_eq!(gate.pass(7), Passage::Next);
     }
 
     #[test]
@@ -92,6 +135,38 @@ mod tests {
         assert_eq!(gate.open(3), 3);
         // 4 is stored, on its way to the first, and not emitted yet.
         assert_eq!(gate.open(4), 3);
-        assert!(gate.lets_out(4));
+        assert_eq!(gate.pass(4), Passage::Next);
+    }
+
+    #[test]
+    fn one_that_comes_too_early_waits_for_those_before_it() {
+        let mut gate = Gate::new();
+        gate.open(3);
+        let gap = Gap {
+            after: 3,
+            through: 5,
+        };
+        assert_eq!(gate.pass(6), Passage::Gap(gap));
+        assert_eq!(gate.pass(4), Passage::Next);
+        assert_eq!(gate.pass(5), Passage::Next);
+        assert_eq!(gate.pass(6), Passage::Next);
+        gate.skip(8);
+        assert_eq!(gate.pass(8), Passage::Past);
+        assert_eq!(gate.pass(9), Passage::Next);
+    }
+
+    #[test]
+    fn a_change_is_told_to_those_who_have_seen_the_message() {
+        let mut gate = Gate::new();
+        assert_eq!(gate.look(1), Passage::Unseen);
+        gate.open(3);
+        assert_eq!(gate.look(3), Passage::Next);
+        let gap = Gap {
+            after: 3,
+            through: 4,
+        };
+        assert_eq!(gate.look(4), Passage::Gap(gap));
+        assert_eq!(gate.pass(4), Passage::Next);
+        assert_eq!(gate.look(4), Passage::Next);
     }
 }

@@ -5,6 +5,7 @@
 //! [`ServiceError`]; which words that becomes for a client is the gateway's business.
 
 mod blocks;
+mod changes;
 mod chat;
 mod commands;
 mod content;
@@ -21,6 +22,10 @@ use std::time::Duration;
 pub(crate) use blocks::Blocks;
 pub(crate) use chat::Chat;
 pub(crate) use commands::{AskPresence, Join, Leave, Object, ReadHistory, SendMessage, SetTyping};
+pub(crate) use commands::{
+    ChangeMember, CreateConversation, DeleteMessage, EditMessage, ListConversations, MarkAsRead,
+    SearchMessages,
+};
 
 use crate::store::StoreError;
 

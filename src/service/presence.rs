@@ -120,6 +120,16 @@ impl Presence {
         }
     }
 
+    /// A user who is here, with its sockets.
+    pub(super) fn sockets(&self, user: &str) -> Option<(User, Vec<SocketId>)> {
+        let (user_id, tabs) = self.users.get_key_value(user)?;
+        let user = User {
+            user_id: Arc::clone(user_id),
+            name: Arc::clone(&tabs.name),
+        };
+        Some((user, tabs.sockets.clone()))
+    }
+
     /// Whether nobody is here and nothing is left to be announced to anybody.
     pub(super) fn is_empty(&self) -> bool {
         self.users.is_empty()

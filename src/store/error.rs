@@ -1,13 +1,12 @@
 //! What can go wrong with a store, at start and later.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why the store did not do what it was asked to; details are logged and never leave the server.
 ///
-/// Whatever the variant, nothing of the request was stored, and a caller may try again after
-/// [`StoreError::retry_after`].
+/// Whatever the variant but [`StoreError::Unknown`], nothing of the request was stored. A caller may
+/// try again after [`StoreError::retry_after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -15,6 +14,12 @@ pub enum StoreError {
     Overloaded,
     /// The database refused: locked, full, read-only, broken, gone.
     Failed,
+    /// The database did not answer lately and is not asked before this has passed.
+    Suspended(Duration),
+    /// The connection was lost while the change was committed, and the database did not come back
+    /// in time to say whether it was. If it was, it will be emitted. Sent again with the same
+    /// `client_message_id`, a message is stored once in any case.
+    Unknown,
     /// The store was closed: the server is stopping.
     Closed,
 }
@@ -25,7 +30,8 @@ impl StoreError {
     pub fn retry_after(self) -> Duration {
         match self {
             Self::Overloaded => Duration::from_millis(500),
-            Self::Failed => Duration::from_secs(2),
+            Self::Failed | Self::Unknown => Duration::from_secs(2),
+            Self::Suspended(wait) => wait.max(Duration::from_millis(1)),
             Self::Closed => Duration::from_secs(5),
         }
     }
@@ -36,6 +42,8 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::Overloaded => "too many requests wait for the store",
             Self::Failed => "the store cannot be used at the moment",
+            Self::Suspended(_) => "the store is not asked for the moment",
+            Self::Unknown => "the store was lost while it stored",
             Self::Closed => "the store is closed",
         })
     }
@@ -58,15 +66,15 @@ pub enum OpenError {
     },
     /// The database could not be opened or set up.
     Database {
-        /// The database file.
-        path: PathBuf,
+        /// The database file, or the server and database; without credentials.
+        database: String,
         /// What the database said.
         reason: String,
     },
     /// A migration failed, or the database was written by another version.
     Migration {
-        /// The database file.
-        path: PathBuf,
+        /// The database file, or the server and database; without credentials.
+        database: String,
         /// What failed.
         reason: String,
     },
@@ -81,15 +89,11 @@ impl fmt::Display for OpenError {
             Self::Absent { backend, remedy } => {
                 write!(f, "this build has no {backend} store: {remedy}")
             }
-            Self::Database { path, reason } => {
-                write!(f, "cannot open the database {}: {reason}", path.display())
+            Self::Database { database, reason } => {
+                write!(f, "cannot open the database {database}: {reason}")
             }
-            Self::Migration { path, reason } => {
-                write!(
-                    f,
-                    "cannot migrate the database {}: {reason}",
-                    path.display()
-                )
+            Self::Migration { database, reason } => {
+                write!(f, "cannot migrate the database {database}: {reason}")
             }
             Self::Thread(reason) => write!(f, "cannot start the store's thread: {reason}"),
         }

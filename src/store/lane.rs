@@ -1,67 +1,66 @@
 //! The lane: from a message that is to be stored to the one place that emits it.
 //!
-//! A lane stores one change after another and hands each stored message, in the order of the
-//! commits, to [`Commits`]. Whoever drains that emits the message first and acknowledges it
+//! A lane stores one [`Write`] after another and hands each that others must hear of, in the order
+//! of the commits, to [`Commits`]. Whoever drains that emits it first and acknowledges it
 //! afterwards with [`Commit::resolve`]. The sender only waits for the acknowledgement: if it goes
 //! away after the commit, the message is emitted all the same.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::StoreError;
-use super::rows::{Insert, Message, Origin};
+use super::change::{Change, Committed, Delete, Edit, MarkRead, MemberChange, ReadMark};
+use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin};
 
-/// The stored messages in the order of their commits. There is one per store.
+/// What was stored, in the order of the commits. There is one per store.
 #[derive(Debug)]
 pub struct Commits(mpsc::Receiver<Commit>);
 
 impl Commits {
-    /// The next stored message; none after the store was closed and everything was drained.
+    /// The next change that was stored; none after the store was closed and everything was drained.
     pub async fn next(&mut self) -> Option<Commit> {
         self.0.recv().await
     }
 }
 
-/// A message that is stored and waits to be emitted and acknowledged.
+/// A change that is stored and waits to be emitted and acknowledged.
 ///
-/// Dropping it acknowledges nothing; the sender is then told that the store failed.
-#[derive(Debug)]
+/// Dropping it acknowledges nothing; the sender is then told that nobody knows.
 #[must_use = "the sender waits until the commit is resolved"]
 pub struct Commit {
-    message: Arc<Message>,
-    repeated: bool,
+    event: Committed,
     origin: Origin,
-    reply: Reply<Insert>,
+    answer: Box<dyn FnOnce() + Send>,
 }
 
 impl Commit {
-    /// The row.
+    /// What was stored.
     #[must_use]
-    pub fn message(&self) -> &Arc<Message> {
-        &self.message
+    pub fn event(&self) -> &Committed {
+        &self.event
     }
 
-    /// Whether this row was stored, and emitted, by an earlier request.
-    #[must_use]
-    pub fn is_repeated(&self) -> bool {
-        self.repeated
-    }
-
-    /// Where the message came from.
+    /// Where the change came from.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// Tells the sender that its message is stored.
+    /// Tells the sender that its change is stored.
     pub fn resolve(self) {
-        let insert = if self.repeated {
-            Insert::Repeated(self.message)
-        } else {
-            Insert::Stored(self.message)
-        };
-        self.reply.send(Ok(insert));
+        (self.answer)();
+    }
+}
+
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commit")
+            .field("event", &self.event)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +81,7 @@ pub(super) struct Answer<T>(oneshot::Receiver<Result<T, StoreError>>);
 impl<T> Answer<T> {
     /// Waits for the answer.
     pub(super) async fn wait(self) -> Result<T, StoreError> {
-        self.0.await.unwrap_or(Err(StoreError::Failed))
+        self.0.await.unwrap_or(Err(StoreError::Unknown))
     }
 }
 
@@ -92,7 +91,54 @@ pub(super) fn request<T>() -> (Reply<T>, Answer<T>) {
     (Reply(reply), Answer(answer))
 }
 
-/// What a lane found out about a message.
+/// One change that waits to be stored, and whoever waits for the answer.
+#[derive(Debug)]
+pub(super) enum Write {
+    Message {
+        message: NewMessage,
+        origin: Origin,
+        reply: Reply<Insert>,
+    },
+    Edit {
+        edit: Edit,
+        /// The conversation that the message belongs to, as it was looked up.
+        conversation_id: Uuid,
+        origin: Origin,
+        reply: Reply<Change<Arc<Message>>>,
+    },
+    Delete {
+        delete: Delete,
+        conversation_id: Uuid,
+        origin: Origin,
+        reply: Reply<Change<Arc<Message>>>,
+    },
+    Conversation {
+        conversation: NewConversation,
+        reply: Reply<Conversation>,
+    },
+    Member {
+        change: MemberChange,
+        origin: Origin,
+        reply: Reply<Change<Conversation>>,
+    },
+    Read {
+        read: MarkRead,
+        reply: Reply<Option<ReadMark>>,
+    },
+}
+
+/// What a lane found out about a change.
+#[derive(Debug)]
+pub(super) enum Done {
+    Message(Outcome),
+    Changed(Change<Arc<Message>>),
+    Conversation(Conversation),
+    Member(Change<Conversation>),
+    Read(Option<ReadMark>),
+}
+
+/// What a lane found out about a new message.
+#[derive(Debug)]
 pub(super) enum Outcome {
     /// The row is stored, by this request or by an earlier one.
     Row {
@@ -105,25 +151,155 @@ pub(super) enum Outcome {
     Conflict,
 }
 
-impl Outcome {
-    /// The commit to emit, or an answer at once where there is nothing to emit.
-    pub(super) fn commit(self, origin: Origin, reply: Reply<Insert>) -> Option<Commit> {
+impl Done {
+    /// Whether it is a new message.
+    pub(super) fn is_new_message(&self) -> bool {
+        matches!(
+            self,
+            Self::Message(Outcome::Row {
+                repeated: false,
+                ..
+            })
+        )
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Done {
+    /// The id of the new message, if it is one.
+    pub(super) fn new_message_id(&self) -> Option<Uuid> {
         match self {
-            Self::Row { message, repeated } => Some(Commit {
+            Self::Message(Outcome::Row {
                 message,
-                repeated,
-                origin,
-                reply,
-            }),
-            Self::Absent => {
-                reply.send(Ok(Insert::Absent));
-                None
-            }
-            Self::Conflict => {
-                reply.send(Ok(Insert::Conflict));
-                None
-            }
+                repeated: false,
+            }) => Some(message.id),
+            Self::Message(_)
+            | Self::Changed(_)
+            | Self::Conversation(_)
+            | Self::Member(_)
+            | Self::Read(_) => None,
         }
+    }
+}
+
+impl Write {
+    /// The conversation that it changes: changes of one go through one lane.
+    #[cfg(feature = "postgres")]
+    pub(super) fn conversation_id(&self) -> Uuid {
+        match self {
+            Self::Message { message, .. } => message.conversation_id,
+            Self::Edit {
+                conversation_id, ..
+            }
+            | Self::Delete {
+                conversation_id, ..
+            } => *conversation_id,
+            Self::Conversation { conversation, .. } => conversation.id,
+            Self::Member { change, .. } => change.conversation_id,
+            Self::Read { read, .. } => read.conversation_id,
+        }
+    }
+
+    /// Tells whoever waits that it is not stored.
+    pub(super) fn refuse(self, error: StoreError) {
+        match self {
+            Self::Message { reply, .. } => reply.send(Err(error)),
+            Self::Edit { reply, .. } | Self::Delete { reply, .. } => reply.send(Err(error)),
+            Self::Conversation { reply, .. } => reply.send(Err(error)),
+            Self::Member { reply, .. } => reply.send(Err(error)),
+            Self::Read { reply, .. } => reply.send(Err(error)),
+        }
+    }
+
+    /// The commit to emit, or an answer at once where there is nothing to emit.
+    pub(super) fn settle(self, done: Done) -> Option<Commit> {
+        match (self, done) {
+            (Self::Message { origin, reply, .. }, Done::Message(outcome)) => match outcome {
+                Outcome::Row { message, repeated } => {
+                    let row = Arc::clone(&message);
+                    let (event, insert) = if repeated {
+                        (Committed::Repeated(row), Insert::Repeated(message))
+                    } else {
+                        (Committed::Message(row), Insert::Stored(message))
+                    };
+                    return Some(commit(event, origin, reply, insert));
+                }
+                Outcome::Absent => reply.send(Ok(Insert::Absent)),
+                Outcome::Conflict => reply.send(Ok(Insert::Conflict)),
+            },
+            (Self::Edit { origin, reply, .. }, Done::Changed(change)) => match change {
+                Change::Done(message) => {
+                    let event = Committed::Edited(Arc::clone(&message));
+                    return Some(commit(event, origin, reply, Change::Done(message)));
+                }
+                refused @ (Change::Unchanged(_)
+                | Change::Absent
+                | Change::Denied
+                | Change::Conflict) => reply.send(Ok(refused)),
+            },
+            (
+                Self::Delete {
+                    delete,
+                    origin,
+                    reply,
+                    ..
+                },
+                Done::Changed(change),
+            ) => match change {
+                Change::Done(message) => {
+                    let event = Committed::Deleted {
+                        message: Arc::clone(&message),
+                        by: delete.by.user_id,
+                    };
+                    return Some(commit(event, origin, reply, Change::Done(message)));
+                }
+                refused @ (Change::Unchanged(_)
+                | Change::Absent
+                | Change::Denied
+                | Change::Conflict) => reply.send(Ok(refused)),
+            },
+            (
+                Self::Member {
+                    change: asked,
+                    origin,
+                    reply,
+                },
+                Done::Member(change),
+            ) => match change {
+                Change::Done(conversation) => {
+                    let event = Committed::Members {
+                        conversation: Arc::new(conversation.clone()),
+                        user_id: asked.user_id,
+                        removed: asked.removes,
+                    };
+                    return Some(commit(event, origin, reply, Change::Done(conversation)));
+                }
+                refused @ (Change::Unchanged(_)
+                | Change::Absent
+                | Change::Denied
+                | Change::Conflict) => reply.send(Ok(refused)),
+            },
+            (Self::Conversation { reply, .. }, Done::Conversation(conversation)) => {
+                reply.send(Ok(conversation));
+            }
+            (Self::Read { reply, .. }, Done::Read(mark)) => reply.send(Ok(mark)),
+            // A lane answers each kind with its own.
+            (write, _) => write.refuse(StoreError::Failed),
+        }
+        None
+    }
+}
+
+fn commit<T: Send + 'static>(
+    event: Committed,
+    origin: Origin,
+    reply: Reply<T>,
+    answer: T,
+) -> Commit {
+    Commit {
+        event,
+        origin,
+        answer: Box::new(move || reply.send(Ok(answer))),
     }
 }
 

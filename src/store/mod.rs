@@ -9,12 +9,15 @@
 //! as what depends on it: a conversation that is unknown and one that is foreign look alike.
 
 mod blocks;
+mod change;
 mod error;
 mod lane;
 mod logins;
 mod memory;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -25,18 +28,22 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use self::blocks::BlockChange;
-use self::logins::{LoginChange, LoginOutcome};
-
+pub use change::{
+    Actor, Change, Committed, Delete, Edit, List, Listed, MarkRead, MemberChange, ReadMark, Search,
+    UNREAD_MAX, words,
+};
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
-pub use logins::{Login, Revocation};
+use lane::{Reply, Write};
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
-    Origin, PAGE_BYTES, Page,
+    Origin, PAGE_BYTES, Page, Version,
 };
 pub use time::Time;
 
+use self::blocks::BlockChange;
+pub use self::logins::{Login, Revocation};
+use self::logins::{LoginChange, LoginOutcome};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::network::Block;
@@ -48,6 +55,8 @@ pub struct Store(Backend);
 #[derive(Clone, Debug)]
 enum Backend {
     Memory(memory::Memory),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Postgres),
     #[cfg(feature = "sqlite")]
     Sqlite(sqlite::Sqlite),
 }
@@ -57,6 +66,8 @@ macro_rules! each {
     ($store:expr, $backend:ident => $call:expr) => {
         match &$store.0 {
             Backend::Memory($backend) => $call,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres($backend) => $call,
             #[cfg(feature = "sqlite")]
             Backend::Sqlite($backend) => $call,
         }
@@ -70,7 +81,7 @@ impl Store {
     /// # Errors
     ///
     /// If the URL is not usable, or the database cannot be opened, migrated or written.
-    pub fn open(
+    pub async fn open(
         config: &config::Store,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Commits), OpenError> {
@@ -79,18 +90,18 @@ impl Store {
                 let (memory, commits) = memory::Memory::new(config, metrics);
                 (Backend::Memory(memory), commits)
             }
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => {
+                let (postgres, commits) = postgres::Postgres::open(&url, config, metrics).await?;
+                (Backend::Postgres(postgres), commits)
+            }
             #[cfg(feature = "sqlite")]
             Location::Sqlite(path) => {
                 let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics)?;
                 (Backend::Sqlite(sqlite), commits)
             }
-            #[cfg(not(feature = "sqlite"))]
-            Location::Sqlite(_) => {
-                return Err(OpenError::Absent {
-                    backend: "SQLite",
-                    remedy: "build with the feature `sqlite`",
-                });
-            }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => return Err(absent.absent()),
         };
         Ok((Self(backend), commits))
     }
@@ -101,7 +112,35 @@ impl Store {
     ///
     /// If the URL is not usable.
     pub fn check(config: &config::Store) -> Result<(), OpenError> {
-        Location::parse(&config.url).map(|_| ())
+        match Location::parse(&config.url)? {
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::check(&url, config),
+            #[cfg(not(feature = "postgres"))]
+            absent @ Location::Postgres(_) => Err(absent.absent()),
+            #[cfg(not(feature = "sqlite"))]
+            absent @ Location::Sqlite(_) => Err(absent.absent()),
+            Location::Memory => Ok(()),
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Brings the database to the tables of this version and says which migrations that took. Many
+    /// processes may do so at once: one does, the others wait.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened or migrated.
+    pub async fn migrate(config: &config::Store) -> Result<Vec<String>, OpenError> {
+        match Location::parse(&config.url)? {
+            Location::Memory => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::migrate(&url, config).await,
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => sqlite::migrate(&path, config),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => Err(absent.absent()),
+        }
     }
 
     /// Stores a message and waits until it is emitted.
@@ -111,15 +150,65 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If it could not be stored; then it is not, and will not be.
+    /// If it could not be stored; then it is not, and will not be, unless the error says that
+    /// nobody knows.
     pub async fn insert_message(
         &self,
         message: NewMessage,
         origin: Origin,
     ) -> Result<Insert, StoreError> {
-        let (reply, answer) = lane::request();
-        each!(self, backend => backend.submit_message(message, origin, reply)?);
-        answer.wait().await
+        self.submit(|reply| Write::Message {
+            message,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Gives a message a new text, keeps the old one as a previous version, and waits until that is
+    /// emitted. A message that is deleted is absent.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn edit_message(
+        &self,
+        edit: Edit,
+        origin: Origin,
+    ) -> Result<Change<Arc<Message>>, StoreError> {
+        let Some(conversation_id) = self.conversation_of(edit.message_id).await? else {
+            return Ok(Change::Absent);
+        };
+        self.submit(|reply| Write::Edit {
+            edit,
+            conversation_id,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Takes text and metadata out of a message, keeps them as a previous version, and waits until
+    /// that is emitted. The row stays, so that `seq` has no gap.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn delete_message(
+        &self,
+        delete: Delete,
+        origin: Origin,
+    ) -> Result<Change<Arc<Message>>, StoreError> {
+        let Some(conversation_id) = self.conversation_of(delete.message_id).await? else {
+            return Ok(Change::Absent);
+        };
+        self.submit(|reply| Write::Delete {
+            delete,
+            conversation_id,
+            origin,
+            reply,
+        })
+        .await
     }
 
     /// Stores a conversation, if there is none of that id, and returns the one that there is.
@@ -131,8 +220,46 @@ impl Store {
         &self,
         conversation: NewConversation,
     ) -> Result<Conversation, StoreError> {
+        self.submit(|reply| Write::Conversation {
+            conversation,
+            reply,
+        })
+        .await
+    }
+
+    /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may; the
+    /// owner cannot be removed.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn change_member(
+        &self,
+        change: MemberChange,
+        origin: Origin,
+    ) -> Result<Change<Conversation>, StoreError> {
+        self.submit(|reply| Write::Member {
+            change,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Notes how far a user has read; never further back than before. None if the conversation is
+    /// unknown or foreign.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn mark_read(&self, read: MarkRead) -> Result<Option<ReadMark>, StoreError> {
+        self.submit(|reply| Write::Read { read, reply }).await
+    }
+
+    async fn submit<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
         let (reply, answer) = lane::request();
-        each!(self, backend => backend.submit_conversation(conversation, reply)?);
+        let write = write(reply);
+        each!(self, backend => backend.submit(write)?);
         answer.wait().await
     }
 
@@ -146,7 +273,16 @@ impl Store {
         conversation: Uuid,
         user: &str,
     ) -> Result<Option<Membership>, StoreError> {
-        each!(self, backend => backend.membership(conversation, user).await)
+        each!(self, backend => backend.membership(conversation, Some(user)).await)
+    }
+
+    /// A conversation, whoever is a member of it; none if it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn conversation(&self, conversation: Uuid) -> Result<Option<Membership>, StoreError> {
+        each!(self, backend => backend.membership(conversation, None).await)
     }
 
     /// Whether `user` is a member of a conversation.
@@ -156,6 +292,15 @@ impl Store {
     /// If it could not be read.
     pub async fn is_member(&self, conversation: Uuid, user: &str) -> Result<bool, StoreError> {
         each!(self, backend => backend.is_member(conversation, user).await)
+    }
+
+    /// At most `limit` of the conversations that `user` is a member of, with what is unread.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+        each!(self, backend => backend.conversations(user, limit).await)
     }
 
     /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.
@@ -170,7 +315,64 @@ impl Store {
         page: Page,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
-        each!(self, backend => backend.messages(conversation, user, page, limit).await)
+        each!(self, backend => backend.messages(conversation, Some(user), page, limit).await)
+    }
+
+    /// A page of at most `limit` messages, whoever is a member: for exports and for the server
+    /// itself. None if the conversation is unknown.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn history(
+        &self,
+        conversation: Uuid,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        each!(self, backend => backend.messages(conversation, None, page, limit).await)
+    }
+
+    /// At most `limit` messages that have all the words, the newest of them, ascending. Only in
+    /// conversations that `user` is a member of; none if one is named that is unknown or foreign.
+    /// Without words nothing is found.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn search(
+        &self,
+        user: &str,
+        search: Search,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        each!(self, backend => backend.search(user, search, limit).await)
+    }
+
+    /// What a message was before it was edited or deleted, oldest first. For admins: the member rule
+    /// is not applied.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
+        each!(self, backend => backend.versions(message).await)
+    }
+
+    /// The conversation that a message belongs to; that never changes.
+    async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
+        each!(self, backend => backend.conversation_of(message).await)
+    }
+
+    /// Removes messages that were stored before `time`, with their versions: about `limit` of the
+    /// oldest, and of each conversation a beginning, so that what is left has no gap. Returns how
+    /// many; 0 says that nothing so old is left.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be removed.
+    pub async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        each!(self, backend => backend.expire(time, limit).await)
     }
 
     /// Stores a login session; one of the same hash is replaced.
@@ -294,15 +496,11 @@ impl Store {
     }
 
     async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
-        let (reply, answer) = lane::request();
-        each!(self, backend => backend.submit_blocks(change, reply)?);
-        answer.wait().await
+        each!(self, backend => backend.change_blocks(change).await)
     }
 
     async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {
-        let (reply, answer) = lane::request();
-        each!(self, backend => backend.submit_logins(change, reply)?);
-        answer.wait().await
+        each!(self, backend => backend.change_logins(change).await)
     }
 
     /// Whether the last change could be stored.
@@ -323,26 +521,41 @@ impl Store {
 #[derive(Debug, PartialEq, Eq)]
 enum Location {
     Memory,
+    /// With credentials: not to be shown.
+    Postgres(String),
     Sqlite(PathBuf),
 }
 
 impl Location {
     fn parse(url: &str) -> Result<Self, OpenError> {
-        const EXPECTED: OpenError = OpenError::Url("expected `memory:` or `sqlite:PATH`");
-        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Err(OpenError::Absent {
-                backend: "PostgreSQL",
-                remedy: "use `sqlite:PATH` or `memory:`",
-            });
-        }
+        const EXPECTED: OpenError = OpenError::Url(
+            "expected `postgres://USER:PASSWORD@HOST/DATABASE`, `sqlite:PATH` or `memory:`",
+        );
         match url.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(url.into()))
+            }
             Some(("sqlite", path)) => match path.strip_prefix("//").unwrap_or(path) {
                 "" => Err(EXPECTED),
                 ":memory:" => Err(OpenError::Url("for a store in memory use `memory:`")),
                 path => Ok(Self::Sqlite(path.into())),
             },
             Some(_) | None => Err(EXPECTED),
+        }
+    }
+
+    #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+    fn absent(&self) -> OpenError {
+        match self {
+            Self::Memory | Self::Sqlite(_) => OpenError::Absent {
+                backend: "SQLite",
+                remedy: "build with the feature `sqlite`",
+            },
+            Self::Postgres(_) => OpenError::Absent {
+                backend: "PostgreSQL",
+                remedy: "build with the feature `postgres`",
+            },
         }
     }
 }
@@ -355,6 +568,14 @@ mod tests {
     fn a_url_names_a_backend() {
         for (url, expected) in [
             ("memory:", Location::Memory),
+            (
+                "postgres://u:secret@h/d",
+                Location::Postgres("postgres://u:secret@h/d".into()),
+            ),
+            (
+                "postgresql:///d?host=/run/postgresql",
+                Location::Postgres("postgresql:///d?host=/run/postgresql".into()),
+            ),
             ("sqlite:roomcast.db", Location::Sqlite("roomcast.db".into())),
             (
                 "sqlite:/var/lib/chat.db",
@@ -379,17 +600,12 @@ mod tests {
             "sqlite://",
             "sqlite::memory:",
             "mysql://u:secret@h",
+            "postgres:",
+            "postgres:u:secret@h",
         ] {
             let error = Location::parse(url).unwrap_err();
             assert!(matches!(error, OpenError::Url(_)), "{url}: {error}");
             assert!(!error.to_string().contains("secret"));
         }
-        assert!(matches!(
-            Location::parse("postgres://u:secret@h/d"),
-            Err(OpenError::Absent {
-                backend: "PostgreSQL",
-                ..
-            })
-        ));
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Time;
+use super::change::{Actor, Change, List, Listed};
 
 /// One stored message: its row, and its JSON on the wire.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +42,60 @@ pub struct Message {
     /// When it was deleted; the row stays, so that `seq` has no gap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Time>,
+}
+
+impl Message {
+    /// The row with another text, as `edit` wants it; it must not be deleted.
+    pub(super) fn edited(&self, content: String, now: Time) -> Self {
+        Self {
+            content,
+            version: self.version.saturating_add(1),
+            edited_at: Some(now),
+            ..self.clone()
+        }
+    }
+
+    /// The row without text and metadata.
+    pub(super) fn deleted(&self, now: Time) -> Self {
+        Self {
+            content: String::new(),
+            metadata: empty_object(),
+            deleted_at: Some(now),
+            ..self.clone()
+        }
+    }
+
+    /// What an edit or deletion of this row is refused for, if anything. `is_member` is about the
+    /// one who asks.
+    pub(super) fn refuses<T>(&self, by: &Actor, is_member: bool) -> Option<Change<T>> {
+        if !by.is_admin && !is_member {
+            Some(Change::Absent)
+        } else if !by.is_admin && by.user_id != self.user_id {
+            Some(Change::Denied)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a message was before an edit or its deletion.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// 1 for the text as it was first sent.
+    pub version: u32,
+    /// The text.
+    pub content: String,
+    /// The metadata.
+    pub metadata: Box<RawValue>,
+    /// When it was replaced.
+    pub replaced_at: Time,
+    /// By whom.
+    pub replaced_by: String,
+}
+
+fn empty_object() -> Box<RawValue> {
+    RawValue::from_string("{}".into()).expect("an empty object is JSON")
 }
 
 /// Who wrote a message: `"user"` or `"ai"`.
@@ -223,47 +278,64 @@ pub struct Messages {
 }
 
 /// Collects a page in the order of reading and ends it at the limit or at [`PAGE_BYTES`].
-pub(super) struct PageBuilder {
-    page: Messages,
+pub(super) struct PageBuilder<T> {
+    items: Vec<T>,
+    has_more: bool,
     limit: usize,
     bytes: usize,
 }
 
-impl PageBuilder {
-    /// A page of at most `limit` messages.
+impl<T: Serialize> PageBuilder<T> {
+    /// A page of at most `limit` items.
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            page: Messages::default(),
+            items: Vec::new(),
+            has_more: false,
             limit,
             bytes: 0,
         }
     }
 
     /// Adds one; false says that the page had no room, and that no further one is wanted.
-    pub(super) fn push(&mut self, message: Arc<Message>) -> bool {
-        let bytes = json_len(&message);
-        let full = self.page.messages.len() >= self.limit
-            || (!self.page.messages.is_empty() && self.bytes + bytes > PAGE_BYTES);
+    pub(super) fn push(&mut self, item: T) -> bool {
+        let bytes = json_len(&item);
+        let full = self.items.len() >= self.limit
+            || (!self.items.is_empty() && self.bytes + bytes > PAGE_BYTES);
         if full {
-            self.page.has_more = true;
+            self.has_more = true;
             return false;
         }
         self.bytes += bytes;
-        self.page.messages.push(message);
+        self.items.push(item);
         true
-    }
-
-    /// The page; `descending` says that the newest was pushed first.
-    pub(super) fn finish(mut self, descending: bool) -> Messages {
-        if descending {
-            self.page.messages.reverse();
-        }
-        self.page
     }
 }
 
-/// How many bytes a message takes in a JSON array.
-fn json_len(message: &Message) -> usize {
+impl PageBuilder<Arc<Message>> {
+    /// The page; `descending` says that the newest was pushed first.
+    pub(super) fn finish(mut self, descending: bool) -> Messages {
+        if descending {
+            self.items.reverse();
+        }
+        Messages {
+            messages: self.items,
+            has_more: self.has_more,
+        }
+    }
+}
+
+impl PageBuilder<Listed> {
+    /// The list, in the order of pushing.
+    pub(super) fn finish(self) -> List {
+        List {
+            conversations: self.items,
+            has_more: self.has_more,
+        }
+    }
+}
+
+/// How many bytes something takes in a JSON array.
+fn json_len(item: &impl Serialize) -> usize {
     struct Counter(usize);
     impl io::Write for Counter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -275,7 +347,7 @@ fn json_len(message: &Message) -> usize {
         }
     }
     let mut counter = Counter(1);
-    serde_json::to_writer(&mut counter, message).expect("a message is JSON, and counting succeeds");
+    serde_json::to_writer(&mut counter, item).expect("a row is JSON, and counting succeeds");
     counter.0
 }
 

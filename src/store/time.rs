@@ -18,6 +18,19 @@ impl Time {
     pub fn now() -> Self {
         Timestamp::now().into()
     }
+
+    /// The same in the calendar's own type.
+    #[cfg(feature = "postgres")]
+    pub(super) fn timestamp(self) -> Timestamp {
+        self.0
+    }
+
+    /// An id that is not greater than any of version 7 made at this time or later.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn first_id(self) -> uuid::Uuid {
+        let millis = u64::try_from(self.0.as_millisecond()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+    }
 }
 
 impl From<Timestamp> for Time {

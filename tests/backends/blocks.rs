@@ -2,26 +2,9 @@
 
 use std::time::Duration;
 
-use roomcast::config;
 use roomcast::network::{Block, BlockSource};
-use tempfile::TempDir;
 
-use crate::harness::Harness;
-
-type Backend = (config::Store, Option<TempDir>);
-
-/// Runs each test on each backend.
-macro_rules! on_every_backend {
-    ($($test:ident,)+) => {
-        mod memory {
-            $(#[tokio::test] async fn $test() { super::$test(crate::harness::memory()).await; })+
-        }
-        #[cfg(feature = "sqlite")]
-        mod sqlite {
-            $(#[tokio::test] async fn $test() { super::$test(crate::harness::sqlite()).await; })+
-        }
-    };
-}
+use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
     blocks_come_back_as_they_were_stored,
@@ -39,7 +22,7 @@ fn block(cidr: &str, seconds: Option<u64>, source: BlockSource) -> Block {
 }
 
 async fn blocks_come_back_as_they_were_stored(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     let mut expected = vec![
         block("192.0.2.0/24", None, BlockSource::Admin),
@@ -57,7 +40,7 @@ async fn blocks_come_back_as_they_were_stored(backend: Backend) {
 }
 
 async fn a_network_has_one_block(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     let first = block("192.0.2.0/24", Some(60), BlockSource::Automatic);
     let second = block("192.0.2.0/24", None, BlockSource::Admin);

@@ -5,11 +5,34 @@ use std::sync::{Arc, Mutex};
 use roomcast::config;
 use roomcast::metrics::Metrics;
 use roomcast::store::{
-    Commits, Conversation, Insert, Message, MessageKind, NewConversation, NewMessage, Origin, Store,
+    Commits, Committed, Conversation, Insert, Message, MessageKind, NewConversation, NewMessage,
+    Origin, Store,
 };
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+/// What a test runs on: the configuration, and a folder that lives as long.
+pub(crate) type Backend = (config::Store, Option<TempDir>);
+
+/// Runs each test on each backend.
+macro_rules! on_every_backend {
+    ($($test:ident,)+) => {
+        mod memory {
+            $(#[tokio::test] async fn $test() { super::$test(crate::harness::memory()).await; })+
+        }
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(crate::harness::postgres()).await; })+
+        }
+        #[cfg(feature = "sqlite")]
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(crate::harness::sqlite()).await; })+
+        }
+    };
+}
+
+pub(crate) use on_every_backend;
 
 /// An open store whose commits are recorded and resolved by a task.
 pub(crate) struct Harness {
@@ -22,16 +45,16 @@ pub(crate) struct Harness {
 }
 
 impl Harness {
-    pub(crate) fn new((config, folder): (config::Store, Option<TempDir>)) -> Self {
-        let (mut harness, commits) = Self::undrained((config, folder));
+    pub(crate) async fn new((config, folder): Backend) -> Self {
+        let (mut harness, commits) = Self::undrained((config, folder)).await;
         harness.emitted = drain(commits);
         harness
     }
 
     /// A store whose commits nobody takes yet.
-    pub(crate) fn undrained((config, folder): (config::Store, Option<TempDir>)) -> (Self, Commits) {
+    pub(crate) async fn undrained((config, folder): Backend) -> (Self, Commits) {
         let metrics = Arc::new(Metrics::new());
-        let (store, commits) = Store::open(&config, Arc::clone(&metrics)).unwrap();
+        let (store, commits) = Store::open(&config, Arc::clone(&metrics)).await.unwrap();
         let harness = Self {
             store,
             metrics,
@@ -94,8 +117,8 @@ pub(crate) fn drain(mut commits: Commits) -> Arc<Mutex<Vec<Arc<Message>>>> {
     let recorded = Arc::clone(&emitted);
     tokio::spawn(async move {
         while let Some(commit) = commits.next().await {
-            if !commit.is_repeated() {
-                recorded.lock().unwrap().push(Arc::clone(commit.message()));
+            if let Committed::Message(message) = commit.event() {
+                recorded.lock().unwrap().push(Arc::clone(message));
             }
             commit.resolve();
         }
@@ -125,7 +148,7 @@ pub(crate) fn retriable(conversation: Uuid, user: &str, client_message_id: &str)
 }
 
 /// A store in memory.
-pub(crate) fn memory() -> (config::Store, Option<TempDir>) {
+pub(crate) fn memory() -> Backend {
     let config = config::Store {
         url: "memory:".into(),
         ..config::Store::default()
@@ -133,9 +156,19 @@ pub(crate) fn memory() -> (config::Store, Option<TempDir>) {
     (config, None)
 }
 
+/// A store in a new database of the server that all tests share.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres() -> Backend {
+    let config = config::Store {
+        url: crate::server::shared().lock().unwrap().database(),
+        ..config::Store::default()
+    };
+    (config, None)
+}
+
 /// A store in a new database.
 #[cfg(feature = "sqlite")]
-pub(crate) fn sqlite() -> (config::Store, Option<TempDir>) {
+pub(crate) fn sqlite() -> Backend {
     let folder = TempDir::new().unwrap();
     let config = config::Store {
         url: format!("sqlite:{}", folder.path().join("chat.db").display()),

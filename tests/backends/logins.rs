@@ -1,25 +1,8 @@
 //! Login sessions and revocations, on every store.
 
-use roomcast::config;
 use roomcast::store::{Login, Revocation, Time};
-use tempfile::TempDir;
 
-use crate::harness::Harness;
-
-type Backend = (config::Store, Option<TempDir>);
-
-/// Runs each test on each backend.
-macro_rules! on_every_backend {
-    ($($test:ident,)+) => {
-        mod memory {
-            $(#[tokio::test] async fn $test() { super::$test(crate::harness::memory()).await; })+
-        }
-        #[cfg(feature = "sqlite")]
-        mod sqlite {
-            $(#[tokio::test] async fn $test() { super::$test(crate::harness::sqlite()).await; })+
-        }
-    };
-}
+use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
     a_login_comes_back_as_it_was_stored,
@@ -55,7 +38,7 @@ fn revocation(kind: &str, value: &str, until: &str) -> Revocation {
 }
 
 async fn a_login_comes_back_as_it_was_stored(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     let mut ann = login("h1", "ann", "2030-01-01T00:00:00.123Z");
     store.insert_login(ann.clone()).await.unwrap();
@@ -68,7 +51,7 @@ async fn a_login_comes_back_as_it_was_stored(backend: Backend) {
 }
 
 async fn a_login_is_prolonged_while_it_is_there(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     let ann = login("h1", "ann", "2030-01-01T00:00:00Z");
     store.insert_login(ann).await.unwrap();
@@ -80,7 +63,7 @@ async fn a_login_is_prolonged_while_it_is_there(backend: Backend) {
 }
 
 async fn a_deleted_login_is_returned_once(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     let ann = login("h1", "ann", "2030-01-01T00:00:00Z");
     store.insert_login(ann.clone()).await.unwrap();
@@ -90,7 +73,7 @@ async fn a_deleted_login_is_returned_once(backend: Backend) {
 }
 
 async fn the_logins_of_a_user_are_listed_the_oldest_first(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     for (hash, user, at) in [
         ("h2", "ann", "2030-01-02T00:00:00Z"),
@@ -106,7 +89,7 @@ async fn the_logins_of_a_user_are_listed_the_oldest_first(backend: Backend) {
 }
 
 async fn revocations_are_kept_one_of_each(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     for (kind, value, until) in [
         ("user", "ann", "2030-01-01T00:00:00Z"),
@@ -131,7 +114,7 @@ async fn revocations_are_kept_one_of_each(backend: Backend) {
 }
 
 async fn what_has_ended_is_swept(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let store = &harness.store;
     store
         .insert_login(login("h1", "ann", "2030-01-01T00:00:00Z"))

@@ -3,12 +3,19 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "a test fails by panicking"
 )]
 
 mod blocks;
+mod changes;
 mod harness;
 mod logins;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;

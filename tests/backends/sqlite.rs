@@ -15,13 +15,13 @@ use crate::harness::{Harness, sqlite, text};
 #[tokio::test]
 async fn what_was_stored_is_there_after_opening_again() {
     let (config, folder) = sqlite();
-    let harness = Harness::new((config.clone(), None));
+    let harness = Harness::new((config.clone(), None)).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", "one").await;
     harness.send(id, "ann", "two").await;
     harness.store.close().await;
 
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     assert_eq!(harness.send(id, "ann", "three").await.seq, 3);
     let page = harness
         .store
@@ -41,7 +41,7 @@ async fn what_waits_while_the_database_is_locked_is_stored_in_one_transaction() 
         ..config
     };
     let other = Connection::open(file(&config)).unwrap();
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     let before = harness.metrics.counter(Counter::StoreCommits);
 
@@ -74,7 +74,7 @@ async fn a_locked_database_refuses_and_works_again_once_it_is_free() {
         ..config
     };
     let other = Connection::open(file(&config)).unwrap();
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", "before").await;
 
@@ -113,7 +113,7 @@ async fn one_bad_message_does_not_fail_the_others_of_its_group() {
         ..config
     };
     let other = Connection::open(file(&config)).unwrap();
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     other
         .execute_batch(
@@ -160,7 +160,7 @@ async fn one_bad_message_does_not_fail_the_others_of_its_group() {
 async fn a_query_that_fails_is_an_error_and_the_next_one_works() {
     let (config, folder) = sqlite();
     let other = Connection::open(file(&config)).unwrap();
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", "x").await;
     other
@@ -188,7 +188,7 @@ async fn more_readers_than_may_wait_are_refused() {
         waiting_reads: 2,
         ..config
     };
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     let reads = (0..10).map(|_| harness.store.is_member(id, "ann"));
     let answers = futures_util::future::join_all(reads).await;
@@ -214,7 +214,7 @@ async fn a_file_that_is_no_database_is_refused() {
         "this is not a database, and long enough to be looked at".repeat(20),
     )
     .unwrap();
-    let error = open(&config).unwrap_err();
+    let error = open(&config).await.unwrap_err();
     assert!(matches!(error, OpenError::Database { .. }), "{error}");
 }
 
@@ -226,14 +226,14 @@ async fn a_folder_that_does_not_exist_is_refused() {
         url: format!("sqlite:{}", path.display()),
         ..config
     };
-    let error = open(&config).unwrap_err();
+    let error = open(&config).await.unwrap_err();
     assert!(error.to_string().contains("missing/chat.db"), "{error}");
 }
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused() {
     let (config, _folder) = sqlite();
-    let harness = Harness::new((config.clone(), None));
+    let harness = Harness::new((config.clone(), None)).await;
     harness.store.close().await;
     let other = Connection::open(file(&config)).unwrap();
     other
@@ -243,7 +243,7 @@ async fn a_database_of_a_newer_version_is_refused() {
             [],
         )
         .unwrap();
-    let error = open(&config).unwrap_err();
+    let error = open(&config).await.unwrap_err();
     assert!(matches!(error, OpenError::Migration { .. }), "{error}");
 }
 
@@ -254,7 +254,7 @@ async fn full_durability_stores_as_well() {
         durability: config::Durability::Full,
         ..config
     };
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     assert_eq!(harness.send(id, "ann", "x").await.seq, 1);
 }
@@ -263,7 +263,7 @@ async fn full_durability_stores_as_well() {
 async fn closing_leaves_one_file_behind() {
     let (config, folder) = sqlite();
     let folder = folder.unwrap();
-    let harness = Harness::new((config, None));
+    let harness = Harness::new((config, None)).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", "x").await;
     assert!(harness.store.is_member(id, "ann").await.unwrap());
@@ -279,8 +279,10 @@ async fn closing_leaves_one_file_behind() {
     );
 }
 
-fn open(config: &config::Store) -> Result<Store, OpenError> {
-    Store::open(config, Default::default()).map(|(store, _)| store)
+async fn open(config: &config::Store) -> Result<Store, OpenError> {
+    Store::open(config, Default::default())
+        .await
+        .map(|(store, _)| store)
 }
 
 fn file(config: &config::Store) -> PathBuf {

@@ -10,25 +10,9 @@ use roomcast::store::{
 };
 use serde_json::json;
 use serde_json::value::RawValue;
-use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::harness::{Harness, drain, retriable, text};
-
-type Backend = (config::Store, Option<TempDir>);
-
-/// Runs each test on each backend.
-macro_rules! on_every_backend {
-    ($($test:ident,)+) => {
-        mod memory {
-            $(#[tokio::test] async fn $test() { super::$test(crate::harness::memory()).await; })+
-        }
-        #[cfg(feature = "sqlite")]
-        mod sqlite {
-            $(#[tokio::test] async fn $test() { super::$test(crate::harness::sqlite()).await; })+
-        }
-    };
-}
+use crate::harness::{Backend, Harness, drain, on_every_backend, retriable, text};
 
 on_every_backend! {
     seq_counts_from_one_in_each_conversation,
@@ -54,12 +38,11 @@ on_every_backend! {
     a_page_ends_before_it_grows_too_large,
     a_message_larger_than_a_page_still_comes,
     a_full_queue_refuses_at_once,
-    a_full_store_refuses_and_keeps_what_it_acknowledged,
     closing_stores_what_waits_and_takes_nothing_more,
 }
 
 async fn seq_counts_from_one_in_each_conversation(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let (first, second) = (
         harness.conversation(&["ann"]).await,
         harness.conversation(&["ann"]).await,
@@ -71,7 +54,7 @@ async fn seq_counts_from_one_in_each_conversation(backend: Backend) {
 }
 
 async fn a_message_comes_back_as_it_was_sent(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let content = " <b>\u{200b}e\u{301}\u{1f600}\\\"'\n\t; DROP TABLE messages; -- ";
     let metadata = r#"{ "b":1.50, "a":["\u00e4"],"imageUrl":"https://x.org/a.png" }"#;
@@ -121,7 +104,7 @@ async fn a_message_comes_back_as_it_was_sent(backend: Backend) {
 async fn many_senders_at_once_leave_no_gap(backend: Backend) {
     const SENDERS: u64 = 60;
     const EACH: u64 = 10;
-    let harness = Arc::new(Harness::new(backend));
+    let harness = Arc::new(Harness::new(backend).await);
     let rooms = [
         harness.open_conversation().await,
         harness.open_conversation().await,
@@ -164,7 +147,7 @@ async fn many_senders_at_once_leave_no_gap(backend: Backend) {
 }
 
 async fn a_message_is_emitted_before_its_sender_is_answered(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     for seq in 1..=20 {
         harness.send(id, "ann", "x").await;
@@ -173,7 +156,7 @@ async fn a_message_is_emitted_before_its_sender_is_answered(backend: Backend) {
 }
 
 async fn a_sender_that_goes_away_is_stored_and_emitted_all_the_same(backend: Backend) {
-    let (harness, commits) = Harness::undrained(backend);
+    let (harness, commits) = Harness::undrained(backend).await;
     let id = harness.conversation(&["ann"]).await;
     {
         let insert = harness
@@ -194,7 +177,7 @@ async fn a_sender_that_goes_away_is_stored_and_emitted_all_the_same(backend: Bac
 }
 
 async fn a_client_message_id_is_stored_once(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let first = harness
         .store
@@ -227,7 +210,7 @@ async fn a_client_message_id_is_stored_once(backend: Backend) {
 }
 
 async fn a_client_message_id_sent_many_times_at_once_is_stored_once(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -258,7 +241,7 @@ async fn a_client_message_id_sent_many_times_at_once_is_stored_once(backend: Bac
 }
 
 async fn a_client_message_id_belongs_to_one_user(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     for (user, seq) in [("ann", 1), ("bob", 2)] {
         let insert = harness
@@ -272,7 +255,7 @@ async fn a_client_message_id_belongs_to_one_user(backend: Backend) {
 }
 
 async fn a_client_message_id_used_in_another_conversation_is_a_conflict(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let (first, second) = (
         harness.conversation(&["ann"]).await,
         harness.conversation(&["ann"]).await,
@@ -290,7 +273,7 @@ async fn a_client_message_id_used_in_another_conversation_is_a_conflict(backend:
 }
 
 async fn a_conversation_that_is_unknown_or_foreign_takes_nothing(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let foreign = harness.conversation(&["ann"]).await;
     for id in [foreign, Uuid::new_v4()] {
         let insert = harness
@@ -313,7 +296,7 @@ async fn a_conversation_that_is_unknown_or_foreign_takes_nothing(backend: Backen
 }
 
 async fn an_open_conversation_admits_everyone(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.open_conversation().await;
     assert_eq!(harness.send(id, "anyone", "x").await.seq, 1);
     assert!(harness.store.is_member(id, "someone").await.unwrap());
@@ -328,7 +311,7 @@ async fn an_open_conversation_admits_everyone(backend: Backend) {
 }
 
 async fn the_owner_is_a_member(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = Uuid::new_v4();
     let new = roomcast::store::NewConversation {
         id,
@@ -346,7 +329,7 @@ async fn the_owner_is_a_member(backend: Backend) {
 }
 
 async fn a_conversation_is_inserted_once(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let new = |title: &str| roomcast::store::NewConversation {
         id: Uuid::from_u128(7),
         title: Some(title.into()),
@@ -370,7 +353,7 @@ async fn a_conversation_is_inserted_once(backend: Backend) {
 }
 
 async fn a_membership_has_the_conversation_and_its_newest_seq(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["bob", "ann"]).await;
     let membership = harness.store.membership(id, "ann").await.unwrap().unwrap();
     assert_eq!(membership.last_seq, 0);
@@ -462,7 +445,7 @@ async fn a_conversation_without_messages_has_an_empty_page(backend: Backend) {
 }
 
 async fn a_page_ends_before_it_grows_too_large(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     // Each takes 60 kB: a quote is two bytes as JSON.
     let content = "\"".repeat(30_000);
@@ -493,7 +476,7 @@ async fn a_page_ends_before_it_grows_too_large(backend: Backend) {
 }
 
 async fn a_message_larger_than_a_page_still_comes(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", &"x".repeat(PAGE_BYTES)).await;
     harness.send(id, "ann", "y").await;
@@ -507,7 +490,7 @@ async fn a_full_queue_refuses_at_once((config, folder): Backend) {
         group: 2,
         ..config
     };
-    let (harness, commits) = Harness::undrained((config, folder));
+    let (harness, commits) = Harness::undrained((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     let mut accepted = Vec::new();
     let refused = loop {
@@ -535,12 +518,23 @@ async fn a_full_queue_refuses_at_once((config, folder): Backend) {
     );
 }
 
+#[tokio::test]
+async fn a_full_memory_refuses_and_keeps_what_it_acknowledged() {
+    a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::memory()).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_full_file_refuses_and_keeps_what_it_acknowledged() {
+    a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::sqlite()).await;
+}
+
 async fn a_full_store_refuses_and_keeps_what_it_acknowledged((config, folder): Backend) {
     let config = config::Store {
         max_bytes: Some(400_000),
         ..config
     };
-    let harness = Harness::new((config, folder));
+    let harness = Harness::new((config, folder)).await;
     let id = harness.conversation(&["ann"]).await;
     let content = "x".repeat(5_000);
     let mut stored = 0;
@@ -566,7 +560,7 @@ async fn a_full_store_refuses_and_keeps_what_it_acknowledged((config, folder): B
 }
 
 async fn closing_stores_what_waits_and_takes_nothing_more(backend: Backend) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let waiting: Vec<_> = (0..50)
         .map(|_| {
@@ -596,7 +590,7 @@ async fn closing_stores_what_waits_and_takes_nothing_more(backend: Backend) {
 
 /// A store with a conversation of ann's that has `count` messages.
 async fn with_messages(backend: Backend, count: u64) -> (Harness, Uuid) {
-    let harness = Harness::new(backend);
+    let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     for _ in 0..count {
         harness.send(id, "ann", "x").await;

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod changes;
 mod chat;
 mod client;
 mod durability;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use roomcast::config;
 use roomcast::store::{Commits, NewConversation, Store};
 use serde_json::{Value, json};
@@ -144,7 +145,9 @@ impl Server {
             url: format!("sqlite:{}", folder.path().join("chat.db").display()),
             ..config::Store::default()
         };
-        let (store, commits) = Store::open(&config, Arc::default()).unwrap();
+        // SQLite opens at once.
+        let opened = Store::open(&config, Arc::default()).now_or_never();
+        let (store, commits) = opened.unwrap().unwrap();
         Self {
             binary,
             store,

@@ -3,7 +3,9 @@
 //! The database is in WAL mode, so readers and the writer do not wait for each other.
 
 mod blocks;
+mod changes;
 mod logins;
+mod queries;
 mod reader;
 mod sql;
 mod writer;
@@ -19,14 +21,13 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use self::reader::Readers;
-use self::writer::{Write, Writer};
+use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
-use super::lane::{self, Commits, Reply};
+use super::change::{List, Search};
+use super::lane::{self, Commits, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
-use super::rows::{
-    Conversation, Insert, Membership, Messages, NewConversation, NewMessage, Origin, Page,
-};
-use super::{OpenError, StoreError, migrate};
+use super::rows::{Membership, Messages, Page, Version};
+use super::{OpenError, StoreError, Time, migrate};
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
 use crate::network::Block;
@@ -38,7 +39,7 @@ pub(super) struct Sqlite(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// What waits for the writer.
-    writes: mpsc::Sender<Write>,
+    orders: mpsc::Sender<Order>,
     readers: Readers,
     healthy: Arc<AtomicBool>,
 }
@@ -50,15 +51,10 @@ impl Sqlite {
         config: &config::Store,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Commits), OpenError> {
-        let refused = |error: rusqlite::Error| OpenError::Database {
-            path: path.clone(),
-            reason: error.to_string(),
-        };
-        let mut connection = connect(&path, config.busy_timeout).map_err(refused)?;
-        set_up(&connection, config).map_err(refused)?;
-        migrate::sqlite(&mut connection, &path)?;
+        let mut connection = prepare(&path, config)?;
+        migrate::sqlite(&mut connection, &path, config.migrate)?;
 
-        let (writes, waiting) = mpsc::channel(config.queue.max(1));
+        let (orders, waiting) = mpsc::channel(config.queue.max(1));
         let (sender, commits) = lane::commits(config.queue);
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer::new(
@@ -76,7 +72,7 @@ impl Sqlite {
         let readers = Readers::new(path, config, metrics);
         Ok((
             Self(Arc::new(Inner {
-                writes,
+                orders,
                 readers,
                 healthy,
             })),
@@ -84,44 +80,39 @@ impl Sqlite {
         ))
     }
 
-    pub(super) fn submit_message(
+    pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
+        self.order(Order::Write(write))
+    }
+
+    /// Runs SQL on the connection that writes, within the transaction of its group. It may run twice:
+    /// if the group fails, each of it is tried by itself.
+    pub(super) async fn write<T: Send + 'static>(
         &self,
-        message: NewMessage,
-        origin: Origin,
-        reply: Reply<Insert>,
-    ) -> Result<(), StoreError> {
-        self.submit(Write::Message {
-            message,
-            origin,
-            reply,
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = Job::new(query);
+        self.order(Order::Job(job))?;
+        answer.wait().await
+    }
+
+    fn order(&self, order: Order) -> Result<(), StoreError> {
+        self.0.orders.try_send(order).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
         })
     }
 
-    pub(super) fn submit_conversation(
-        &self,
-        conversation: NewConversation,
-        reply: Reply<Conversation>,
-    ) -> Result<(), StoreError> {
-        self.submit(Write::Conversation {
-            conversation,
-            reply,
-        })
-    }
-
-    pub(super) fn submit_logins(
+    pub(super) async fn change_logins(
         &self,
         change: LoginChange,
-        reply: Reply<LoginOutcome>,
-    ) -> Result<(), StoreError> {
-        self.submit(Write::Logins { change, reply })
+    ) -> Result<LoginOutcome, StoreError> {
+        self.write(move |connection| logins::apply(connection, &change))
+            .await
     }
 
-    pub(super) fn submit_blocks(
-        &self,
-        change: BlockChange,
-        reply: Reply<()>,
-    ) -> Result<(), StoreError> {
-        self.submit(Write::Blocks { change, reply })
+    pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
+        self.write(move |connection| blocks::apply(connection, &change))
+            .await
     }
 
     pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
@@ -130,16 +121,16 @@ impl Sqlite {
 
     pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
         let id_hash = id_hash.to_owned();
-        let readers = &self.0.readers;
-        readers
+        self.0
+            .readers
             .read(move |connection| logins::login(connection, &id_hash))
             .await
     }
 
     pub(super) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
         let user = user.to_owned();
-        let readers = &self.0.readers;
-        readers
+        self.0
+            .readers
             .read(move |connection| logins::of_user(connection, &user))
             .await
     }
@@ -148,22 +139,15 @@ impl Sqlite {
         self.0.readers.read(logins::revocations).await
     }
 
-    fn submit(&self, write: Write) -> Result<(), StoreError> {
-        self.0.writes.try_send(write).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-        })
-    }
-
     pub(super) async fn membership(
         &self,
         conversation: Uuid,
-        user: &str,
+        user: Option<&str>,
     ) -> Result<Option<Membership>, StoreError> {
-        let user = user.to_owned();
+        let user = user.map(str::to_owned);
         self.0
             .readers
-            .read(move |connection| sql::membership(connection, conversation, &user))
+            .read(move |connection| sql::membership(connection, conversation, user.as_deref()))
             .await
     }
 
@@ -179,22 +163,62 @@ impl Sqlite {
             .await
     }
 
+    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| queries::conversations(connection, &user, limit))
+            .await
+    }
+
     pub(super) async fn messages(
         &self,
         conversation: Uuid,
-        user: &str,
+        user: Option<&str>,
         page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        let user = user.map(str::to_owned);
+        self.0
+            .readers
+            .read(move |connection| {
+                if sql::last_seq(connection, conversation, user.as_deref())?.is_none() {
+                    return Ok(None);
+                }
+                queries::messages(connection, conversation, page, limit).map(Some)
+            })
+            .await
+    }
+
+    pub(super) async fn search(
+        &self,
+        user: &str,
+        search: Search,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
         let user = user.to_owned();
         self.0
             .readers
-            .read(move |connection| {
-                if !sql::is_member(connection, conversation, &user)? {
-                    return Ok(None);
-                }
-                sql::messages(connection, conversation, page, limit).map(Some)
-            })
+            .read(move |connection| queries::search(connection, &user, &search, limit))
+            .await
+    }
+
+    pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
+        self.0
+            .readers
+            .read(move |connection| queries::versions(connection, message))
+            .await
+    }
+
+    pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
+        self.0
+            .readers
+            .read(move |connection| queries::conversation_of(connection, message))
+            .await
+    }
+
+    pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        self.write(move |connection| changes::expire(connection, time, limit))
             .await
     }
 
@@ -205,11 +229,29 @@ impl Sqlite {
     pub(super) async fn close(&self) {
         let (reply, answer) = lane::request();
         // An error says that it is closed already.
-        if self.0.writes.send(Write::Close { reply }).await.is_ok() {
+        if self.0.orders.send(Order::Close(reply)).await.is_ok() {
             let _ = answer.wait().await;
         }
         self.0.readers.close();
     }
+}
+
+/// Brings a database to the tables of this version.
+pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>, OpenError> {
+    let mut connection = prepare(path, config)?;
+    migrate::sqlite(&mut connection, path, true)
+}
+
+/// The connection that writes.
+fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError> {
+    let connection = connect(path, config.busy_timeout).and_then(|connection| {
+        set_up(&connection, config)?;
+        Ok(connection)
+    });
+    connection.map_err(|error| OpenError::Database {
+        database: path.display().to_string(),
+        reason: error.to_string(),
+    })
 }
 
 /// A connection with what all connections need.

@@ -1,4 +1,4 @@
-//! All SQL of the store, as functions of a connection.
+//! Conversations and new messages, and how rows become values.
 
 use std::sync::Arc;
 
@@ -10,8 +10,7 @@ use uuid::Uuid;
 use crate::store::Time;
 use crate::store::lane::Outcome;
 use crate::store::rows::{
-    Conversation, Membership, Message, MessageKind, Messages, NewConversation, NewMessage, Page,
-    PageBuilder,
+    Conversation, Membership, Message, MessageKind, NewConversation, NewMessage,
 };
 
 /// Whether a user is a member; everyone is one of an open conversation.
@@ -20,19 +19,19 @@ pub(super) fn is_member(
     conversation: Uuid,
     user: &str,
 ) -> rusqlite::Result<bool> {
-    Ok(last_seq(connection, conversation, user)?.is_some())
+    Ok(last_seq(connection, conversation, Some(user))?.is_some())
 }
 
-/// The newest `seq` of a conversation; none if it is unknown or foreign to the user.
-fn last_seq(
+/// The newest `seq` of a conversation; none if it is unknown or foreign to the user, if there is one.
+pub(super) fn last_seq(
     connection: &Connection,
     conversation: Uuid,
-    user: &str,
+    user: Option<&str>,
 ) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached(
             "SELECT last_seq FROM conversations
-             WHERE id = ?1 AND (is_open OR EXISTS (
+             WHERE id = ?1 AND (?2 IS NULL OR is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = ?2))",
         )?
         .query_row(params![Id(conversation), user], |row| row.get(0))
@@ -43,7 +42,7 @@ fn last_seq(
 pub(super) fn membership(
     connection: &Connection,
     conversation: Uuid,
-    user: &str,
+    user: Option<&str>,
 ) -> rusqlite::Result<Option<Membership>> {
     // One transaction, so that `last_seq` and the members belong together.
     let transaction = connection.unchecked_transaction()?;
@@ -57,7 +56,10 @@ pub(super) fn membership(
     }))
 }
 
-fn read_conversation(connection: &Connection, id: Uuid) -> rusqlite::Result<Conversation> {
+pub(super) fn read_conversation(
+    connection: &Connection,
+    id: Uuid,
+) -> rusqlite::Result<Conversation> {
     let member_ids = connection
         .prepare_cached("SELECT user_id FROM members WHERE conversation_id = ?1 ORDER BY user_id")?
         .query_map([Id(id)], |row| row.get(0))?
@@ -114,7 +116,7 @@ pub(super) fn insert_message(
     new: &NewMessage,
     now: Time,
 ) -> rusqlite::Result<Outcome> {
-    let Some(last_seq) = last_seq(connection, new.conversation_id, &new.user_id)? else {
+    let Some(last_seq) = last_seq(connection, new.conversation_id, Some(&new.user_id))? else {
         return Ok(Outcome::Absent);
     };
     if let Some(client_message_id) = &new.client_message_id
@@ -167,40 +169,7 @@ fn sent(connection: &Connection, user: &str, id: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// A page of messages.
-pub(super) fn messages(
-    connection: &Connection,
-    conversation: Uuid,
-    page: Page,
-    limit: usize,
-) -> rusqlite::Result<Messages> {
-    const ASCENDING: &str = "SELECT * FROM messages
-        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4";
-    const DESCENDING: &str = "SELECT * FROM messages
-        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
-    let (after, before, descending) = match page {
-        Page::Newest => (0, i64::MAX, true),
-        Page::Before(seq) => (0, signed(seq), true),
-        Page::After(seq) => (signed(seq), i64::MAX, false),
-        Page::Between { after, through } => {
-            (signed(after), signed(through.saturating_add(1)), false)
-        }
-    };
-    let mut statement =
-        connection.prepare_cached(if descending { DESCENDING } else { ASCENDING })?;
-    // One more than asked for tells whether there are more.
-    let rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let mut rows = statement.query(params![Id(conversation), after, before, rows])?;
-    let mut builder = PageBuilder::new(limit);
-    while let Some(row) = rows.next()? {
-        if !builder.push(Arc::new(message(row)?)) {
-            break;
-        }
-    }
-    Ok(builder.finish(descending))
-}
-
-fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
         id: row.get::<_, Id>("id")?.0,
         conversation_id: row.get::<_, Id>("conversation_id")?.0,
@@ -209,9 +178,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         user_name: row.get("user_name")?,
         content: row.get("content")?,
         kind: row.get("type")?,
-        metadata: RawValue::from_string(row.get("metadata")?).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
-        })?,
+        metadata: metadata(row)?,
         version: row.get("version")?,
         created_at: row.get("created_at")?,
         edited_at: row.get("edited_at")?,
@@ -219,8 +186,14 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     })
 }
 
+/// The column `metadata`.
+pub(super) fn metadata(row: &Row<'_>) -> rusqlite::Result<Box<RawValue>> {
+    RawValue::from_string(row.get("metadata")?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
 /// A UUID as lower-case text.
-struct Id(Uuid);
+pub(super) struct Id(pub(super) Uuid);
 
 impl ToSql for Id {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -260,11 +233,11 @@ impl FromSql for MessageKind {
 }
 
 /// SQLite's integers are signed; a `seq` never reaches the border.
-fn unsigned(seq: i64) -> u64 {
+pub(super) fn unsigned(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or(0)
 }
 
 /// A bound may be anything a client sends; past the border it means "the end".
-fn signed(seq: u64) -> i64 {
+pub(super) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }

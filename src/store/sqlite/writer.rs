@@ -1,50 +1,60 @@
 //! The thread that writes: it groups what waits into one transaction.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::{blocks, logins, sql};
+use super::{changes, sql};
 use crate::metrics::{Counter, Metrics};
-use crate::store::blocks::BlockChange;
-use crate::store::lane::{Commit, Outcome, Reply};
-use crate::store::logins::{LoginChange, LoginOutcome};
-use crate::store::rows::{Conversation, Insert, NewConversation, NewMessage, Origin};
+use crate::store::lane::{self, Answer, Commit, Done, Reply, Write};
 use crate::store::{StoreError, Time};
 
-/// One change that waits to be stored.
+/// What waits for the writer.
 #[derive(Debug)]
-pub(super) enum Write {
-    Message {
-        message: NewMessage,
-        origin: Origin,
-        reply: Reply<Insert>,
-    },
-    Conversation {
-        conversation: NewConversation,
-        reply: Reply<Conversation>,
-    },
-    Logins {
-        change: LoginChange,
-        reply: Reply<LoginOutcome>,
-    },
-    Blocks {
-        change: BlockChange,
-        reply: Reply<()>,
-    },
+pub(super) enum Order {
+    Write(Write),
+    Job(Job),
     /// Store what waits, take nothing more, answer when the database is closed.
-    Close { reply: Reply<()> },
+    Close(Reply<()>),
 }
 
-/// What a change came to within a transaction.
-enum Change {
-    Message(Outcome),
-    Conversation(Conversation),
-    Logins(LoginOutcome),
-    Blocks,
-    None,
+/// SQL that nobody hears of but the one who waits for its answer.
+pub(super) struct Job {
+    run: Box<Query>,
+    answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+}
+
+type Query = dyn Fn(&Connection) -> rusqlite::Result<()> + Send;
+
+impl Job {
+    pub(super) fn new<T: Send + 'static>(
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> (Self, Answer<T>) {
+        let (reply, answer) = lane::request();
+        let value = Arc::new(Mutex::new(None));
+        let found = Arc::clone(&value);
+        let job = Self {
+            run: Box::new(move |connection| {
+                *value.lock() = Some(query(connection)?);
+                Ok(())
+            }),
+            answer: Box::new(move |result| {
+                let value = found.lock().take();
+                reply.send(result.and_then(|()| value.ok_or(StoreError::Failed)));
+            }),
+        };
+        (job, answer)
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").finish_non_exhaustive()
+    }
 }
 
 /// The only connection that writes, and the way out for what it stored.
@@ -72,14 +82,11 @@ impl Writer {
 
     /// Stores what comes, up to `limit` changes a transaction, until every sender is gone or one
     /// asks to close.
-    pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Write>, limit: usize) {
+    pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Order>, limit: usize) {
         let mut group = Vec::new();
         let mut closing = None;
         while waiting.blocking_recv_many(&mut group, limit) > 0 {
-            if group
-                .iter()
-                .any(|write| matches!(write, Write::Close { .. }))
-            {
+            if group.iter().any(|order| matches!(order, Order::Close(_))) {
                 waiting.close();
             }
             closing = self.store(std::mem::take(&mut group)).or(closing);
@@ -95,67 +102,61 @@ impl Writer {
 
     /// Stores a group in one transaction. If that fails, each change is tried by itself, so that
     /// one bad change does not fail the others, and a nearly full disk takes what still fits.
-    fn store(&mut self, group: Vec<Write>) -> Option<Reply<()>> {
+    fn store(&mut self, group: Vec<Order>) -> Option<Reply<()>> {
         let mut closing = None;
         match self.transact(&group) {
             Ok(changes) => {
-                for (write, change) in group.into_iter().zip(changes) {
-                    closing = self.hand_on(write, change).or(closing);
+                for (order, done) in group.into_iter().zip(changes) {
+                    closing = self.hand_on(order, done).or(closing);
                 }
             }
             Err(error) if group.len() == 1 || is_locked(&error) => {
                 self.failed(&error);
-                for write in group {
-                    closing = refuse(write).or(closing);
+                for order in group {
+                    closing = refuse(order).or(closing);
                 }
             }
             Err(_) => {
-                for write in group {
-                    closing = self.store(vec![write]).or(closing);
+                for order in group {
+                    closing = self.store(vec![order]).or(closing);
                 }
             }
         }
         closing
     }
 
-    /// One transaction; on an error nothing of it remains.
-    fn transact(&mut self, group: &[Write]) -> rusqlite::Result<Vec<Change>> {
+    /// One transaction; on an error nothing of it remains. What was done is none for what is no
+    /// [`Write`].
+    fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<Done>>> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = Time::now();
-        let changes = group
+        let done = group
             .iter()
-            .map(|write| {
-                Ok(match write {
-                    Write::Message { message, .. } => {
-                        Change::Message(sql::insert_message(&transaction, message, now)?)
+            .map(|order| {
+                Ok(match order {
+                    Order::Write(write) => Some(apply(&transaction, write, now)?),
+                    Order::Job(job) => {
+                        (job.run)(&transaction)?;
+                        None
                     }
-                    Write::Conversation { conversation, .. } => Change::Conversation(
-                        sql::insert_conversation(&transaction, conversation, now)?,
-                    ),
-                    Write::Logins { change, .. } => {
-                        Change::Logins(logins::apply(&transaction, change)?)
-                    }
-                    Write::Blocks { change, .. } => {
-                        blocks::apply(&transaction, change)?;
-                        Change::Blocks
-                    }
-                    Write::Close { .. } => Change::None,
+                    Order::Close(_) => None,
                 })
             })
             .collect::<rusqlite::Result<Vec<_>>>()?;
         transaction.commit()?;
-        self.committed(&changes);
-        Ok(changes)
+        let stored = done.iter().flatten().filter(|done| done.is_new_message());
+        self.committed(stored.count());
+        Ok(done)
     }
 
     /// Hands a stored change to who emits it, or answers at once where nothing is emitted.
-    fn hand_on(&self, write: Write, change: Change) -> Option<Reply<()>> {
-        match (write, change) {
-            (Write::Message { origin, reply, .. }, Change::Message(outcome)) => {
-                if let Some(commit) = outcome.commit(origin, reply) {
-                    // With nobody left to emit, the message is stored all the same.
+    fn hand_on(&self, order: Order, done: Option<Done>) -> Option<Reply<()>> {
+        match (order, done) {
+            (Order::Write(write), Some(done)) => {
+                if let Some(commit) = write.settle(done) {
+                    // With nobody left to emit, it is stored all the same.
                     if let Err(mpsc::error::SendError(commit)) = self.commits.blocking_send(commit)
                     {
                         commit.resolve();
@@ -163,35 +164,15 @@ impl Writer {
                 }
                 None
             }
-            (Write::Conversation { reply, .. }, Change::Conversation(conversation)) => {
-                reply.send(Ok(conversation));
+            (Order::Job(job), _) => {
+                (job.answer)(Ok(()));
                 None
             }
-            (Write::Logins { reply, .. }, Change::Logins(outcome)) => {
-                reply.send(Ok(outcome));
-                None
-            }
-            (Write::Blocks { reply, .. }, Change::Blocks) => {
-                reply.send(Ok(()));
-                None
-            }
-            (write, _) => refuse(write),
+            (order, _) => refuse(order),
         }
     }
 
-    fn committed(&self, changes: &[Change]) {
-        let stored = changes
-            .iter()
-            .filter(|c| {
-                matches!(
-                    c,
-                    Change::Message(Outcome::Row {
-                        repeated: false,
-                        ..
-                    })
-                )
-            })
-            .count();
+    fn committed(&self, stored: usize) {
         self.metrics.add(Counter::MessagesStored, stored as u64);
         self.metrics.count(Counter::StoreCommits);
         if !self.healthy.swap(true, Ordering::Relaxed) {
@@ -209,14 +190,29 @@ impl Writer {
     }
 }
 
+fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<Done> {
+    Ok(match write {
+        Write::Message { message, .. } => {
+            Done::Message(sql::insert_message(connection, message, now)?)
+        }
+        Write::Conversation { conversation, .. } => {
+            Done::Conversation(sql::insert_conversation(connection, conversation, now)?)
+        }
+        Write::Edit { edit, .. } => Done::Changed(changes::edit(connection, edit, now)?),
+        Write::Delete { delete, .. } => Done::Changed(changes::delete(connection, delete, now)?),
+        Write::Member { change, .. } => {
+            Done::Member(changes::change_member(connection, change, now)?)
+        }
+        Write::Read { read, .. } => Done::Read(changes::mark_read(connection, read)?),
+    })
+}
+
 /// Tells who waits that the change is not stored; closing is never refused.
-fn refuse(write: Write) -> Option<Reply<()>> {
-    match write {
-        Write::Message { reply, .. } => reply.send(Err(StoreError::Failed)),
-        Write::Conversation { reply, .. } => reply.send(Err(StoreError::Failed)),
-        Write::Logins { reply, .. } => reply.send(Err(StoreError::Failed)),
-        Write::Blocks { reply, .. } => reply.send(Err(StoreError::Failed)),
-        Write::Close { reply } => return Some(reply),
+fn refuse(order: Order) -> Option<Reply<()>> {
+    match order {
+        Order::Write(write) => write.refuse(StoreError::Failed),
+        Order::Job(job) => (job.answer)(Err(StoreError::Failed)),
+        Order::Close(reply) => return Some(reply),
     }
     None
 }

@@ -1,19 +1,23 @@
 //! The store that keeps everything in memory and loses it at the end of the process.
 
-use std::collections::{BTreeSet, HashMap};
+mod changes;
+mod queries;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
-use super::lane::{self, Commit, Commits, Outcome, Reply};
+use super::change::{List, Search};
+use super::lane::{self, Commit, Commits, Done, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
-    Conversation, Insert, Membership, Message, Messages, NewConversation, NewMessage, Origin, Page,
-    PageBuilder,
+    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Version,
 };
 use super::{StoreError, Time};
 use crate::config;
@@ -35,8 +39,12 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     rooms: HashMap<Uuid, Room>,
-    /// User and client's id of every message that has one.
-    sent: HashMap<(String, String), Arc<Message>>,
+    /// Where each message is: conversation and `seq`.
+    places: HashMap<Uuid, (Uuid, u64)>,
+    /// User and client's id of every message that has one, and where it is.
+    sent: HashMap<(String, String), (Uuid, u64)>,
+    /// What messages were before.
+    versions: HashMap<Uuid, Vec<Version>>,
     logins: Logins,
     blocks: Blocks,
     /// Roughly what all but the logins takes; with them at most `max_bytes`.
@@ -51,8 +59,17 @@ struct Room {
     conversation: Conversation,
     members: BTreeSet<String>,
     is_open: bool,
-    /// The message with `seq` n is at n - 1.
-    messages: Vec<Arc<Message>>,
+    /// How many messages have expired: the message with `seq` n is at n - 1 - expired.
+    expired: u64,
+    messages: VecDeque<Stored>,
+    /// Up to where each user has read.
+    reads: HashMap<String, u64>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    message: Arc<Message>,
+    client_message_id: Option<String>,
 }
 
 impl Room {
@@ -61,7 +78,20 @@ impl Room {
     }
 
     fn last_seq(&self) -> u64 {
-        self.messages.len() as u64
+        self.expired + self.messages.len() as u64
+    }
+
+    /// The index of a `seq`, or of the first one after it.
+    fn index(&self, seq: u64) -> usize {
+        usize::try_from(seq.saturating_sub(self.expired).saturating_sub(1))
+            .unwrap_or(usize::MAX)
+            .min(self.messages.len())
+    }
+
+    fn message(&self, seq: u64) -> Option<&Arc<Message>> {
+        let index = seq.checked_sub(self.expired)?.checked_sub(1)?;
+        let stored = self.messages.get(usize::try_from(index).ok()?)?;
+        Some(&stored.message)
     }
 }
 
@@ -71,7 +101,9 @@ impl Memory {
         let (sender, commits) = lane::commits(config.queue);
         let state = State {
             rooms: HashMap::new(),
+            places: HashMap::new(),
             sent: HashMap::new(),
+            versions: HashMap::new(),
             logins: Logins::default(),
             blocks: Blocks::default(),
             bytes: 0,
@@ -86,12 +118,7 @@ impl Memory {
         (Self(Arc::new(inner)), commits)
     }
 
-    pub(super) fn submit_message(
-        &self,
-        message: NewMessage,
-        origin: Origin,
-        reply: Reply<Insert>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
         let mut state = self.0.state.lock();
         let commits = state.commits.clone().ok_or(StoreError::Closed)?;
         // A place is reserved first, since what is stored must also be emitted.
@@ -99,62 +126,35 @@ impl Memory {
             mpsc::error::TrySendError::Full(()) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
         })?;
-        let outcome = self.record(state.insert_message(message))?;
-        if let Outcome::Row {
-            repeated: false, ..
-        } = outcome
-        {
+        let done = self.record(state.apply(&write))?;
+        if done.is_new_message() {
             self.0.metrics.count(Counter::MessagesStored);
         }
-        if let Some(commit) = outcome.commit(origin, reply) {
+        if let Some(commit) = write.settle(done) {
             place.send(commit);
         }
         Ok(())
     }
 
-    pub(super) fn submit_conversation(
-        &self,
-        conversation: NewConversation,
-        reply: Reply<Conversation>,
-    ) -> Result<(), StoreError> {
-        let mut state = self.0.state.lock();
-        if state.commits.is_none() {
-            return Err(StoreError::Closed);
-        }
-        let conversation = self.record(state.insert_conversation(conversation))?;
-        reply.send(Ok(conversation));
-        Ok(())
-    }
-
-    pub(super) fn submit_logins(
+    pub(super) async fn change_logins(
         &self,
         change: LoginChange,
-        reply: Reply<LoginOutcome>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<LoginOutcome, StoreError> {
         let mut state = self.0.state.lock();
         if state.commits.is_none() {
             return Err(StoreError::Closed);
         }
-        let taken = state.bytes.saturating_add(state.logins.bytes());
-        let room = state.max_bytes.saturating_sub(taken);
-        let outcome = self.record(state.logins.apply(change, room))?;
-        reply.send(Ok(outcome));
-        Ok(())
+        let room = state.room_for_logins();
+        self.record(state.logins.apply(change, room))
     }
 
-    pub(super) fn submit_blocks(
-        &self,
-        change: BlockChange,
-        reply: Reply<()>,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
         let mut state = self.0.state.lock();
         if state.commits.is_none() {
             return Err(StoreError::Closed);
         }
         state.blocks.apply(change);
-        self.record(Ok(()))?;
-        reply.send(Ok(()));
-        Ok(())
+        self.record(Ok(()))
     }
 
     pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
@@ -176,7 +176,7 @@ impl Memory {
     pub(super) async fn membership(
         &self,
         conversation: Uuid,
-        user: &str,
+        user: Option<&str>,
     ) -> Result<Option<Membership>, StoreError> {
         let state = self.0.state.lock();
         Ok(state.room(conversation, user).map(|room| Membership {
@@ -190,13 +190,17 @@ impl Memory {
         conversation: Uuid,
         user: &str,
     ) -> Result<bool, StoreError> {
-        Ok(self.0.state.lock().room(conversation, user).is_some())
+        Ok(self.0.state.lock().room(conversation, Some(user)).is_some())
+    }
+
+    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+        Ok(self.0.state.lock().conversations(user, limit))
     }
 
     pub(super) async fn messages(
         &self,
         conversation: Uuid,
-        user: &str,
+        user: Option<&str>,
         page: Page,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
@@ -204,6 +208,32 @@ impl Memory {
         Ok(state
             .room(conversation, user)
             .map(|room| room.page(page, limit)))
+    }
+
+    pub(super) async fn search(
+        &self,
+        user: &str,
+        search: Search,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        Ok(self.0.state.lock().search(user, &search, limit))
+    }
+
+    pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
+        let state = self.0.state.lock();
+        Ok(state.versions.get(&message).cloned().unwrap_or_default())
+    }
+
+    pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let state = self.0.state.lock();
+        Ok(state
+            .places
+            .get(&message)
+            .map(|(conversation, _)| *conversation))
+    }
+
+    pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.0.state.lock().expire(time, limit))
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -226,13 +256,41 @@ impl Memory {
 }
 
 impl State {
-    fn room(&self, conversation: Uuid, user: &str) -> Option<&Room> {
+    /// A conversation as a user sees it, or whoever is a member.
+    fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
         self.rooms
             .get(&conversation)
-            .filter(|room| room.admits(user))
+            .filter(|room| user.is_none_or(|user| room.admits(user)))
     }
 
-    fn insert_message(&mut self, new: NewMessage) -> Result<Outcome, StoreError> {
+    fn room_for_logins(&self) -> u64 {
+        self.max_bytes
+            .saturating_sub(self.bytes.saturating_add(self.logins.bytes()))
+    }
+
+    /// What all but the logins may take.
+    fn max(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.logins.bytes())
+    }
+
+    fn apply(&mut self, write: &Write) -> Result<Done, StoreError> {
+        let now = Time::now();
+        Ok(match write {
+            Write::Message { message, .. } => {
+                Done::Message(self.insert_message(message.clone(), now)?)
+            }
+            Write::Conversation { conversation, .. } => {
+                Done::Conversation(self.insert_conversation(conversation.clone(), now)?)
+            }
+            Write::Edit { edit, .. } => Done::Changed(self.edit(edit, now)?),
+            Write::Delete { delete, .. } => Done::Changed(self.delete(delete, now)?),
+            Write::Member { change, .. } => Done::Member(self.change_member(change, now)?),
+            Write::Read { read, .. } => Done::Read(self.mark_read(read)?),
+        })
+    }
+
+    fn insert_message(&mut self, new: NewMessage, now: Time) -> Result<Outcome, StoreError> {
+        let max = self.max();
         let Some(room) = self.rooms.get_mut(&new.conversation_id) else {
             return Ok(Outcome::Absent);
         };
@@ -243,22 +301,28 @@ impl State {
             .client_message_id
             .clone()
             .map(|id| (new.user_id.clone(), id));
-        if let Some(message) = key.as_ref().and_then(|key| self.sent.get(key)) {
-            return Ok(if message.conversation_id == new.conversation_id {
-                Outcome::Row {
+        if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.sent.get(key)) {
+            return Ok(match room.message(seq) {
+                Some(message) if conversation == new.conversation_id => Outcome::Row {
                     message: Arc::clone(message),
                     repeated: true,
-                }
-            } else {
-                Outcome::Conflict
+                },
+                Some(_) | None => Outcome::Conflict,
             });
         }
-        let max = self.max_bytes.saturating_sub(self.logins.bytes());
-        self.bytes = add(self.bytes, size_of_message(&new), max)?;
-        let message = Arc::new(new.stored(room.last_seq() + 1, Time::now()));
-        room.messages.push(Arc::clone(&message));
+        let bytes = size(&new.content, &new.metadata, &new.user_id, &new.user_name)
+            + new.client_message_id.as_ref().map_or(0, |id| 3 * id.len());
+        self.bytes = add(self.bytes, bytes, max)?;
+        let client_message_id = new.client_message_id.clone();
+        let message = Arc::new(new.stored(room.last_seq() + 1, now));
+        let place = (message.conversation_id, message.seq);
+        room.messages.push_back(Stored {
+            message: Arc::clone(&message),
+            client_message_id,
+        });
+        self.places.insert(message.id, place);
         if let Some(key) = key {
-            self.sent.insert(key, Arc::clone(&message));
+            self.sent.insert(key, place);
         }
         Ok(Outcome::Row {
             message,
@@ -266,7 +330,11 @@ impl State {
         })
     }
 
-    fn insert_conversation(&mut self, new: NewConversation) -> Result<Conversation, StoreError> {
+    fn insert_conversation(
+        &mut self,
+        new: NewConversation,
+        now: Time,
+    ) -> Result<Conversation, StoreError> {
         if let Some(room) = self.rooms.get(&new.id) {
             return Ok(room.conversation.clone());
         }
@@ -279,9 +347,7 @@ impl State {
             .iter()
             .map(|member| 2 * member.len() + ENTRY_BYTES)
             .sum::<usize>();
-        let max = self.max_bytes.saturating_sub(self.logins.bytes());
-        self.bytes = add(self.bytes, bytes + ENTRY_BYTES, max)?;
-        let now = Time::now();
+        self.bytes = add(self.bytes, bytes + ENTRY_BYTES, self.max())?;
         let conversation = Conversation {
             id: new.id,
             title: new.title,
@@ -294,49 +360,22 @@ impl State {
             conversation: conversation.clone(),
             members,
             is_open: new.is_open,
-            messages: Vec::new(),
+            expired: 0,
+            messages: VecDeque::new(),
+            reads: HashMap::new(),
         };
         self.rooms.insert(new.id, room);
         Ok(conversation)
     }
 }
 
-impl Room {
-    fn page(&self, page: Page, limit: usize) -> Messages {
-        let index = |seq: u64| {
-            usize::try_from(seq)
-                .unwrap_or(usize::MAX)
-                .min(self.messages.len())
-        };
-        let (from, to, descending) = match page {
-            Page::Newest => (0, self.messages.len(), true),
-            Page::Before(seq) => (0, index(seq.saturating_sub(1)), true),
-            Page::After(seq) => (index(seq), self.messages.len(), false),
-            Page::Between { after, through } => (index(after), index(through), false),
-        };
-        let range = self
-            .messages
-            .get(from..to)
-            .unwrap_or_default()
-            .iter()
-            .cloned();
-        let mut builder = PageBuilder::new(limit);
-        if descending {
-            let _ = range.rev().all(|message| builder.push(message));
-        } else {
-            let _ = { range }.all(|message| builder.push(message));
-        }
-        builder.finish(descending)
-    }
-}
-
 /// What a message takes, roughly.
-fn size_of_message(new: &NewMessage) -> usize {
-    new.content.len()
-        + new.metadata.get().len()
-        + 2 * new.user_id.len()
-        + new.user_name.len()
-        + new.client_message_id.as_ref().map_or(0, String::len)
+fn size(content: &str, metadata: &RawValue, user_id: &str, user_name: &str) -> usize {
+    content.len()
+        + metadata.get().len()
+        + 2 * user_id.len()
+        + user_name.len()
+        + size_of::<Stored>()
         + size_of::<Message>()
         + ENTRY_BYTES
 }

@@ -1,0 +1,224 @@
+//! A circuit breaker for what is behind the network. A leaf: it knows no other module.
+//!
+//! After a number of failures in a row it opens: nobody asks any more, which spares the askers the
+//! wait and the asked the crowd. After a while it lets one through; if that works it closes, else it
+//! stays open twice as long. Whoever owns it should see to it that somebody does try.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// A circuit breaker. Transitions are logged.
+pub(crate) struct Breaker {
+    /// What is behind it, for the log.
+    name: &'static str,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// All are admitted.
+    Closed {
+        /// Failures since the last success.
+        failures: u32,
+    },
+    /// Nobody is admitted before `until`.
+    Open { until: Instant, wait: Duration },
+    /// One is admitted, and the others wait for what it finds.
+    Trying { wait: Duration },
+}
+
+/// The right to try. Dropped without a result it counts as if it had not been given.
+#[derive(Debug)]
+#[must_use = "the breaker has to learn the result"]
+pub(crate) struct Admission<'a>(Option<&'a Breaker>);
+
+impl Breaker {
+    /// A closed breaker.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            state: Mutex::new(State::Closed { failures: 0 }),
+        }
+    }
+
+    /// Admission, or how long to wait before asking again.
+    pub(crate) fn admit(&self) -> Result<Admission<'_>, Duration> {
+        let mut state = self.state.lock();
+        *state = state.admit(Instant::now())?;
+        Ok(Admission(Some(self)))
+    }
+
+    /// How long nobody will be admitted; none if somebody may be.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        match *self.state.lock() {
+            State::Closed { .. } => None,
+            State::Open { until, .. } => Some(until.saturating_duration_since(Instant::now())),
+            State::Trying { wait } => Some(wait),
+        }
+    }
+
+    /// Whether all are admitted.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.state.lock(), State::Closed { .. })
+    }
+
+    fn change(&self, next: impl FnOnce(State) -> State) {
+        let mut state = self.state.lock();
+        let before = *state;
+        *state = next(before);
+        match (before, *state) {
+            (State::Closed { .. }, State::Open { wait, .. }) => {
+                tracing::error!(name = self.name, ?wait, "does not work, not asked any more");
+            }
+            (State::Trying { .. } | State::Open { .. }, State::Closed { .. }) => {
+                tracing::info!(name = self.name, "works again");
+            }
+            (State::Trying { .. }, State::Open { wait, .. }) => {
+                tracing::warn!(name = self.name, ?wait, "still does not work");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    fn admit(self, now: Instant) -> Result<Self, Duration> {
+        match self {
+            Self::Closed { .. } => Ok(self),
+            Self::Open { until, wait } if until <= now => Ok(Self::Trying { wait }),
+            Self::Open { until, .. } => Err(until.saturating_duration_since(now)),
+            Self::Trying { wait } => Err(wait),
+        }
+    }
+
+    fn succeeded(self) -> Self {
+        Self::Closed { failures: 0 }
+    }
+
+    fn failed(self, now: Instant) -> Self {
+        let open = |wait| Self::Open {
+            until: now + wait,
+            wait,
+        };
+        match self {
+            Self::Closed { failures } if failures + 1 >= FAILURES => open(FIRST_WAIT),
+            Self::Closed { failures } => Self::Closed {
+                failures: failures + 1,
+            },
+            Self::Trying { wait } => open((wait * 2).min(LONGEST_WAIT)),
+            // One that was admitted before it opened.
+            Self::Open { .. } => self,
+        }
+    }
+
+    fn forgone(self, now: Instant) -> Self {
+        match self {
+            Self::Trying { wait } => Self::Open { until: now, wait },
+            Self::Closed { .. } | Self::Open { .. } => self,
+        }
+    }
+}
+
+impl Admission<'_> {
+    /// It worked.
+    pub(crate) fn succeeded(mut self) {
+        if let Some(breaker) = self.0.take() {
+            breaker.change(State::succeeded);
+        }
+    }
+
+    /// It did not answer, or not in time.
+    pub(crate) fn failed(mut self) {
+        if let Some(breaker) = self.0.take() {
+            breaker.change(|state| state.failed(Instant::now()));
+        }
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if let Some(breaker) = self.0.take() {
+            breaker.change(|state| state.forgone(Instant::now()));
+        }
+    }
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("name", &self.name)
+            .field("state", &*self.state.lock())
+            .finish()
+    }
+}
+
+/// Failures in a row that open it.
+const FAILURES: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(now: Instant) -> State {
+        (0..FAILURES).fold(State::Closed { failures: 0 }, |state, _| state.failed(now))
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
+        let now = Instant::now();
+        let mut state = State::Closed { failures: 0 };
+        for _ in 1..FAILURES {
+            state = state.failed(now);
+            assert!(state.admit(now).is_ok());
+        }
+        state = state.succeeded();
+        for _ in 1..FAILURES {
+            state = state.failed(now);
+        }
+        assert!(state.admit(now).is_ok());
+        assert_eq!(state.failed(now).admit(now), Err(FIRST_WAIT));
+    }
+
+    #[test]
+    fn after_the_wait_one_is_let_through_and_decides_for_all() {
+        let now = Instant::now();
+        let state = opened(now);
+        let later = now + FIRST_WAIT;
+        let trying = state.admit(later).unwrap();
+        assert!(trying.admit(later).is_err(), "only one");
+        assert!(trying.succeeded().admit(later).is_ok());
+        let again = trying.failed(later);
+        assert_eq!(again.admit(later), Err(FIRST_WAIT * 2));
+    }
+
+    #[test]
+    fn the_wait_has_a_limit() {
+        let mut now = Instant::now();
+        let mut state = opened(now);
+        for _ in 0..20 {
+            now += LONGEST_WAIT;
+            state = state.admit(now).unwrap().failed(now);
+        }
+        assert_eq!(state.admit(now), Err(LONGEST_WAIT));
+    }
+
+    #[test]
+    fn one_that_gives_up_leaves_the_try_to_the_next() {
+        let breaker = Breaker::new("test");
+        for _ in 0..FAILURES {
+            breaker.admit().unwrap().failed();
+        }
+        assert!(breaker.admit().is_err() && !breaker.is_closed() && breaker.wait().is_some());
+        breaker.change(|_| State::Open {
+            until: Instant::now(),
+            wait: FIRST_WAIT,
+        });
+        drop(breaker.admit().unwrap());
+        breaker.admit().unwrap().succeeded();
+        assert!(breaker.is_closed() && breaker.wait().is_none());
+    }
+}

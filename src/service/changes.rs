@@ -1,0 +1,205 @@
+//! What users do with messages and conversations beside sending: edits, deletions, members, read
+//! marks, lists, searches.
+
+use std::sync::Arc;
+
+use roomcast_protocol::Sid;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::chat::{Chat, NO_CONVERSATION};
+use super::commands::{
+    ChangeMember, CreateConversation, DeleteMessage, EditMessage, ListConversations, MarkAsRead,
+    SearchMessages,
+};
+use super::{ServiceError, content};
+use crate::auth::Principal;
+use crate::socket::SocketId;
+use crate::store::{
+    Actor, Change, Conversation, Delete, Edit, List, MarkRead, MemberChange, Message, Messages,
+    NewConversation, Origin, ReadMark, Search, words,
+};
+
+/// The acknowledgement of whatever makes or changes a conversation.
+#[derive(Debug, Serialize)]
+pub(crate) struct Changed {
+    conversation: Conversation,
+}
+
+impl Chat {
+    /// Gives a message a new text: its author may, and admins.
+    pub(crate) async fn edit(
+        &self,
+        by: &Principal,
+        from: SocketId,
+        command: EditMessage,
+    ) -> Result<Arc<Message>, ServiceError> {
+        content::check_content(&command.content, self.0.limits.content_chars)?;
+        let edit = Edit {
+            message_id: command.message_id,
+            by: actor(by),
+            content: command.content,
+            version: command.version,
+        };
+        match self.0.store.edit_message(edit, origin(from)).await? {
+            Change::Done(message) | Change::Unchanged(message) => Ok(message),
+            Change::Absent => Err(NO_MESSAGE),
+            Change::Denied => Err(ServiceError::Denied("only its author edits a message")),
+            Change::Conflict => Err(ServiceError::Conflict(
+                "the message has another version by now",
+            )),
+        }
+    }
+
+    /// Takes the text out of a message: its author may, and admins. Doing so twice changes nothing.
+    pub(crate) async fn delete(
+        &self,
+        by: &Principal,
+        from: SocketId,
+        command: DeleteMessage,
+    ) -> Result<Arc<Message>, ServiceError> {
+        let delete = Delete {
+            message_id: command.message_id,
+            by: actor(by),
+        };
+        match self.0.store.delete_message(delete, origin(from)).await? {
+            Change::Done(message) | Change::Unchanged(message) => Ok(message),
+            Change::Absent => Err(NO_MESSAGE),
+            Change::Denied | Change::Conflict => {
+                Err(ServiceError::Denied("only its author deletes a message"))
+            }
+        }
+    }
+
+    /// Makes a conversation, of which `by` is the owner.
+    pub(crate) async fn create_conversation(
+        &self,
+        by: &Principal,
+        command: CreateConversation,
+    ) -> Result<Changed, ServiceError> {
+        if let Some(title) = &command.title {
+            content::check_title(title)?;
+        }
+        if command.member_ids.len() > MEMBERS {
+            return Err(ServiceError::invalid(
+                "memberIds",
+                format!("has more than {MEMBERS} members"),
+            ));
+        }
+        for user in &command.member_ids {
+            content::check_user_id("memberIds", user)?;
+        }
+        let new = NewConversation {
+            id: Uuid::new_v4(),
+            title: command.title,
+            owner_id: Some(by.subject.clone()),
+            member_ids: command.member_ids,
+            is_open: false,
+        };
+        let conversation = self.0.store.insert_conversation(new).await?;
+        Ok(Changed { conversation })
+    }
+
+    /// Adds or removes a member: the owner may, and admins. Doing so twice changes nothing.
+    pub(crate) async fn change_member(
+        &self,
+        by: &Principal,
+        from: SocketId,
+        command: ChangeMember,
+        removes: bool,
+    ) -> Result<Changed, ServiceError> {
+        content::check_user_id("userId", &command.user_id)?;
+        let change = MemberChange {
+            conversation_id: command.conversation_id,
+            user_id: command.user_id,
+            by: actor(by),
+            removes,
+        };
+        match self.0.store.change_member(change, origin(from)).await? {
+            Change::Done(conversation) | Change::Unchanged(conversation) => {
+                Ok(Changed { conversation })
+            }
+            Change::Absent => Err(NO_CONVERSATION),
+            Change::Denied => Err(ServiceError::Denied(
+                "only its owner changes the members of a conversation",
+            )),
+            Change::Conflict => Err(ServiceError::Conflict("the owner cannot be removed")),
+        }
+    }
+
+    /// Notes how far `by` has read.
+    pub(crate) async fn mark_read(
+        &self,
+        by: &Principal,
+        command: MarkAsRead,
+    ) -> Result<ReadMark, ServiceError> {
+        let read = MarkRead {
+            conversation_id: command.conversation_id,
+            user_id: by.subject.clone(),
+            seq: command.seq,
+        };
+        self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)
+    }
+
+    /// The conversations of `by`, with what is unread.
+    pub(crate) async fn conversations(
+        &self,
+        by: &Principal,
+        _command: ListConversations,
+    ) -> Result<List, ServiceError> {
+        Ok(self.0.store.conversations(&by.subject, LISTED).await?)
+    }
+
+    /// The newest messages that have all the words, in one conversation or in all of `by`.
+    pub(crate) async fn search(
+        &self,
+        by: &Principal,
+        command: SearchMessages,
+    ) -> Result<Messages, ServiceError> {
+        let words = words(&command.query);
+        if words.is_empty() || words.len() > WORDS || command.query.chars().nth(QUERY).is_some() {
+            return Err(ServiceError::invalid(
+                "query",
+                format!("must have 1 to {WORDS} words and at most {QUERY} characters"),
+            ));
+        }
+        let limit = self.page_limit(command.limit)?;
+        let search = Search {
+            words,
+            conversation: command.conversation_id,
+            before: command.before_id,
+        };
+        self.0
+            .store
+            .search(&by.subject, search, limit)
+            .await?
+            .ok_or(NO_CONVERSATION)
+    }
+}
+
+fn actor(by: &Principal) -> Actor {
+    Actor {
+        user_id: by.subject.clone(),
+        is_admin: by.has("admin"),
+    }
+}
+
+fn origin(from: SocketId) -> Origin {
+    Origin {
+        socket: Sid::parse(from.as_str()),
+        confirm: false,
+    }
+}
+
+/// The same for one that is unknown, deleted and foreign.
+const NO_MESSAGE: ServiceError = ServiceError::NotFound("no such message");
+
+/// Members that a conversation may have from the start.
+const MEMBERS: usize = 1000;
+
+/// Conversations of a user that are listed.
+const LISTED: usize = 1000;
+
+/// Words and characters that may be looked for.
+const WORDS: usize = 16;
+const QUERY: usize = 200;

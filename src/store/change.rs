@@ -1,0 +1,214 @@
+//! Changes of what is stored already, and what becomes of them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::rows::{Conversation, Message};
+
+/// Who asks for a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The user.
+    pub user_id: String,
+    /// Whether this user may change what belongs to others, and where it is not a member.
+    pub is_admin: bool,
+}
+
+/// A new text for a message.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    /// The message.
+    pub message_id: Uuid,
+    /// Who edits it: its author or an admin.
+    pub by: Actor,
+    /// The new text.
+    pub content: String,
+    /// The version that the editor has seen; the edit is refused if there is a newer one.
+    pub version: Option<u32>,
+}
+
+/// A message that is to be deleted: its row stays, without its text.
+#[derive(Clone, Debug)]
+pub struct Delete {
+    /// The message.
+    pub message_id: Uuid,
+    /// Who deletes it: its author or an admin.
+    pub by: Actor,
+}
+
+/// A member that is to be added or removed.
+#[derive(Clone, Debug)]
+pub struct MemberChange {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// Who is added or removed.
+    pub user_id: String,
+    /// Who asks for it: the owner or an admin.
+    pub by: Actor,
+    /// True removes.
+    pub removes: bool,
+}
+
+impl MemberChange {
+    /// What the change is refused for, if anything. `is_member` is about the one who asks.
+    pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        if !self.by.is_admin && !is_member {
+            Some(Change::Absent)
+        } else if !self.by.is_admin && owner != Some(self.by.user_id.as_str()) {
+            Some(Change::Denied)
+        } else if self.removes && owner == Some(self.user_id.as_str()) {
+            Some(Change::Conflict)
+        } else {
+            None
+        }
+    }
+}
+
+/// How far a user has read.
+#[derive(Clone, Debug)]
+pub struct MarkRead {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The user.
+    pub user_id: String,
+    /// The last `seq` that was read; past the newest message it means that one.
+    pub seq: u64,
+}
+
+/// How far a user has read, and what is left; its JSON is part of the acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadMark {
+    /// The last `seq` that was read.
+    pub seq: u64,
+    /// Messages of others after that which are not deleted; counted up to [`UNREAD_MAX`].
+    pub unread: u64,
+}
+
+/// One of a user's conversations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// The conversation.
+    #[serde(flatten)]
+    pub conversation: Conversation,
+    /// The `seq` of its newest message; 0 if it has none.
+    pub last_seq: u64,
+    /// The last `seq` that the user has read.
+    pub read_seq: u64,
+    /// Messages of others after that which are not deleted; counted up to [`UNREAD_MAX`].
+    pub unread: u64,
+}
+
+/// A page of a user's conversations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List {
+    /// Those with the newest changes of title or members first.
+    pub conversations: Vec<Listed>,
+    /// Whether the user has more.
+    pub has_more: bool,
+}
+
+/// What is looked for in messages.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// The words that a message must all have; see [`words`].
+    pub words: Vec<String>,
+    /// Only in this conversation; none looks into all that the user is a member of.
+    pub conversation: Option<Uuid>,
+    /// Only messages that are older than this one.
+    pub before: Option<Uuid>,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a caller must say what each outcome means"
+)]
+pub enum Change<T> {
+    /// It is stored.
+    Done(T),
+    /// It was so already: nothing is stored or emitted.
+    Unchanged(T),
+    /// There is no such thing, or not for whoever asked.
+    Absent,
+    /// Whoever asked may see it but not change it.
+    Denied,
+    /// It does not fit to what is stored: another version, or the owner who cannot be removed.
+    Conflict,
+}
+
+/// What was stored, for whoever emits it.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever emits must say what each is for the members"
+)]
+pub enum Committed {
+    /// A new message.
+    Message(Arc<Message>),
+    /// A message that an earlier request stored. It was emitted then, unless that was cut off.
+    Repeated(Arc<Message>),
+    /// A message with a new text.
+    Edited(Arc<Message>),
+    /// A message without its text.
+    Deleted {
+        /// The row as it is now.
+        message: Arc<Message>,
+        /// Who deleted it.
+        by: String,
+    },
+    /// Somebody is, or is no longer, a member.
+    Members {
+        /// The conversation as it is now.
+        conversation: Arc<Conversation>,
+        /// Who.
+        user_id: String,
+        /// Whether that one was removed.
+        removed: bool,
+    },
+}
+
+impl Committed {
+    /// The conversation in which it happened.
+    #[must_use]
+    pub fn conversation_id(&self) -> Uuid {
+        match self {
+            Self::Message(message)
+            | Self::Repeated(message)
+            | Self::Edited(message)
+            | Self::Deleted { message, .. } => message.conversation_id,
+            Self::Members { conversation, .. } => conversation.id,
+        }
+    }
+}
+
+/// The words of a text, as all stores look for them: runs of letters and digits, in lower case.
+#[must_use]
+pub fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// Past this many, unread messages are no longer counted.
+pub const UNREAD_MAX: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_letters_and_digits_in_lower_case() {
+        assert_eq!(
+            words("Hello, WORLD-2! \"quoted\" a.b_c"),
+            ["hello", "world", "2", "quoted", "a", "b", "c"]
+        );
+        assert_eq!(words("Ärger Ελλάδα"), ["ärger", "ελλάδα"]);
+        assert!(words(" \n\t*:'\"()-^ ").is_empty());
+    }
+}

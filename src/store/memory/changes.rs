@@ -1,0 +1,174 @@
+//! Changes of what is stored: edits, deletions, members, read marks, expiry.
+
+use std::sync::Arc;
+
+use super::{ENTRY_BYTES, State, Stored, add, size};
+use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark};
+use crate::store::rows::{Conversation, Message, Version};
+use crate::store::{StoreError, Time};
+
+impl State {
+    pub(super) fn edit(
+        &mut self,
+        edit: &Edit,
+        now: Time,
+    ) -> Result<Change<Arc<Message>>, StoreError> {
+        let old = match self.changeable(edit.message_id, &edit.by) {
+            Ok(message) if message.deleted_at.is_none() => message,
+            Ok(_) => return Ok(Change::Absent),
+            Err(refused) => return Ok(refused),
+        };
+        if edit.version.is_some_and(|version| version != old.version) {
+            return Ok(Change::Conflict);
+        }
+        let new = old.edited(edit.content.clone(), now);
+        self.replace(&old, new, &edit.by, now).map(Change::Done)
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        delete: &Delete,
+        now: Time,
+    ) -> Result<Change<Arc<Message>>, StoreError> {
+        let old = match self.changeable(delete.message_id, &delete.by) {
+            Ok(message) if message.deleted_at.is_none() => message,
+            Ok(message) => return Ok(Change::Unchanged(message)),
+            Err(refused) => return Ok(refused),
+        };
+        let new = old.deleted(now);
+        self.replace(&old, new, &delete.by, now).map(Change::Done)
+    }
+
+    /// A message that `by` may change, or what to say instead.
+    fn changeable(&self, id: uuid::Uuid, by: &Actor) -> Result<Arc<Message>, Change<Arc<Message>>> {
+        let place = self.places.get(&id);
+        let Some((room, message)) = place.and_then(|(conversation, seq)| {
+            let room = self.rooms.get(conversation)?;
+            Some((room, room.message(*seq)?))
+        }) else {
+            return Err(Change::Absent);
+        };
+        match message.refuses(by, room.admits(&by.user_id)) {
+            Some(refused) => Err(refused),
+            None => Ok(Arc::clone(message)),
+        }
+    }
+
+    fn replace(
+        &mut self,
+        old: &Arc<Message>,
+        new: Message,
+        by: &Actor,
+        now: Time,
+    ) -> Result<Arc<Message>, StoreError> {
+        let max = self.max();
+        let bytes = new.content.len() + old.metadata.get().len() + ENTRY_BYTES;
+        self.bytes = add(self.bytes, bytes, max)?;
+        self.versions.entry(old.id).or_default().push(Version {
+            version: old.version,
+            content: old.content.clone(),
+            metadata: old.metadata.clone(),
+            replaced_at: now,
+            replaced_by: by.user_id.clone(),
+        });
+        let new = Arc::new(new);
+        if let Some(room) = self.rooms.get_mut(&old.conversation_id) {
+            let index = room.index(old.seq);
+            if let Some(stored) = room.messages.get_mut(index) {
+                stored.message = Arc::clone(&new);
+            }
+        }
+        Ok(new)
+    }
+
+    pub(super) fn change_member(
+        &mut self,
+        change: &MemberChange,
+        now: Time,
+    ) -> Result<Change<Conversation>, StoreError> {
+        let max = self.max();
+        let Some(room) = self.rooms.get_mut(&change.conversation_id) else {
+            return Ok(Change::Absent);
+        };
+        let is_member = room.admits(&change.by.user_id);
+        let owner = room.conversation.owner_id.as_deref();
+        if let Some(refused) = change.refused(owner, is_member) {
+            return Ok(refused);
+        }
+        if change.removes != room.members.contains(&change.user_id) {
+            return Ok(Change::Unchanged(room.conversation.clone()));
+        }
+        if change.removes {
+            room.members.remove(&change.user_id);
+        } else {
+            let bytes = 2 * change.user_id.len() + ENTRY_BYTES;
+            self.bytes = add(self.bytes, bytes, max)?;
+            room.members.insert(change.user_id.clone());
+        }
+        room.conversation.member_ids = room.members.iter().cloned().collect();
+        room.conversation.updated_at = now;
+        Ok(Change::Done(room.conversation.clone()))
+    }
+
+    pub(super) fn mark_read(&mut self, read: &MarkRead) -> Result<Option<ReadMark>, StoreError> {
+        let max = self.max();
+        let Some(room) = self
+            .rooms
+            .get_mut(&read.conversation_id)
+            .filter(|room| room.admits(&read.user_id))
+        else {
+            return Ok(None);
+        };
+        let seq = read.seq.min(room.last_seq());
+        let seq = match room.reads.get_mut(&read.user_id) {
+            Some(known) => {
+                *known = seq.max(*known);
+                *known
+            }
+            None => {
+                let bytes = read.user_id.len() + ENTRY_BYTES;
+                self.bytes = add(self.bytes, bytes, max)?;
+                room.reads.insert(read.user_id.clone(), seq);
+                seq
+            }
+        };
+        Ok(Some(ReadMark {
+            seq,
+            unread: room.unread(&read.user_id),
+        }))
+    }
+
+    pub(super) fn expire(&mut self, time: Time, limit: usize) -> u64 {
+        let mut removed = 0;
+        let (mut bytes, limit) = (0, limit as u64);
+        for room in self.rooms.values_mut() {
+            while removed < limit
+                && let Some(Stored { message, .. }) = room.messages.front()
+                && message.created_at < time
+                && let Some(Stored {
+                    message,
+                    client_message_id,
+                }) = room.messages.pop_front()
+            {
+                room.expired += 1;
+                removed += 1;
+                bytes += size(
+                    &message.content,
+                    &message.metadata,
+                    &message.user_id,
+                    &message.user_name,
+                );
+                self.places.remove(&message.id);
+                for version in self.versions.remove(&message.id).unwrap_or_default() {
+                    bytes += version.content.len() + ENTRY_BYTES;
+                }
+                if let Some(id) = client_message_id {
+                    bytes += 3 * id.len();
+                    self.sent.remove(&(message.user_id.clone(), id));
+                }
+            }
+        }
+        self.bytes = self.bytes.saturating_sub(bytes as u64);
+        removed
+    }
+}

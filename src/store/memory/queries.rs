@@ -1,0 +1,105 @@
+//! What is read: pages, lists, searches.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Room, State};
+use crate::store::change::{List, Listed, Search, UNREAD_MAX, words};
+use crate::store::rows::{Message, Messages, Page, PageBuilder};
+
+impl Room {
+    pub(super) fn page(&self, page: Page, limit: usize) -> Messages {
+        let after = |seq: u64| self.index(seq.saturating_add(1));
+        let all = self.messages.len();
+        let (from, to, descending) = match page {
+            Page::Newest => (0, all, true),
+            Page::Before(seq) => (0, self.index(seq), true),
+            Page::After(seq) => (after(seq), all, false),
+            Page::Between {
+                after: seq,
+                through,
+            } => (after(seq), after(through), false),
+        };
+        let range = self
+            .messages
+            .range(from.min(to)..to)
+            .map(|stored| Arc::clone(&stored.message));
+        let mut builder = PageBuilder::new(limit);
+        if descending {
+            let _ = range.rev().all(|message| builder.push(message));
+        } else {
+            let _ = { range }.all(|message| builder.push(message));
+        }
+        builder.finish(descending)
+    }
+
+    /// Messages of others that a user has not read, up to [`UNREAD_MAX`].
+    pub(super) fn unread(&self, user: &str) -> u64 {
+        let read = self.reads.get(user).copied().unwrap_or(0);
+        self.messages
+            .range(self.index(read.saturating_add(1))..)
+            .map(|stored| &stored.message)
+            .filter(|message| message.user_id != user && message.deleted_at.is_none())
+            .take(usize::try_from(UNREAD_MAX).unwrap_or(usize::MAX))
+            .count() as u64
+    }
+}
+
+impl State {
+    pub(super) fn conversations(&self, user: &str, limit: usize) -> List {
+        let mut rooms: Vec<&Room> = self
+            .rooms
+            .values()
+            .filter(|room| room.admits(user))
+            .collect();
+        rooms.sort_by_key(|room| {
+            std::cmp::Reverse((room.conversation.updated_at, room.conversation.id))
+        });
+        let mut builder = PageBuilder::new(limit);
+        for room in rooms {
+            let listed = Listed {
+                conversation: room.conversation.clone(),
+                last_seq: room.last_seq(),
+                read_seq: room.reads.get(user).copied().unwrap_or(0),
+                unread: room.unread(user),
+            };
+            if !builder.push(listed) {
+                break;
+            }
+        }
+        builder.finish()
+    }
+
+    pub(super) fn search(&self, user: &str, search: &Search, limit: usize) -> Option<Messages> {
+        let rooms: Vec<&Room> = match search.conversation {
+            Some(id) => vec![self.room(id, Some(user))?],
+            None => self
+                .rooms
+                .values()
+                .filter(|room| room.admits(user))
+                .collect(),
+        };
+        let mut found: Vec<&Arc<Message>> = rooms
+            .into_iter()
+            .flat_map(|room| &room.messages)
+            .map(|stored| &stored.message)
+            .filter(|message| search.before.is_none_or(|before| message.id < before))
+            .filter(|message| has_words(&message.content, &search.words))
+            .collect();
+        found.sort_by_key(|message| std::cmp::Reverse(message.id));
+        let mut builder = PageBuilder::new(limit);
+        let _ = found
+            .into_iter()
+            .all(|message| builder.push(Arc::clone(message)));
+        Some(builder.finish(true))
+    }
+}
+
+/// Whether a text has all the words, of which there must be one.
+fn has_words(content: &str, wanted: &[String]) -> bool {
+    if wanted.is_empty() {
+        return false;
+    }
+    let words: HashSet<String> = words(content).into_iter().collect();
+    wanted.iter().all(|word| words.contains(word))
+}

@@ -1,0 +1,276 @@
+//! A lane: stores groups one after another, and finds out what became of one that was cut off.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{ClientWrapper, Object, Pool};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::failure::{Failure, Fault};
+use super::group::{Aborted, Doubt, transact};
+use super::health::Health;
+use crate::metrics::{Counter, Metrics};
+use crate::store::StoreError;
+use crate::store::lane::{Commit, Done, Write};
+
+/// A change in a lane's queue, with its place in the queue of all.
+pub(super) type Queued = (Write, OwnedSemaphorePermit);
+
+/// Stores the changes of some of the conversations.
+pub(super) struct Lane {
+    pub(super) pool: Pool,
+    pub(super) commits: mpsc::Sender<Commit>,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Changes of one transaction at most.
+    pub(super) group: usize,
+    /// How long one step of a transaction may take.
+    pub(super) patience: Duration,
+    /// How long a group is tried again.
+    pub(super) retry: Duration,
+    /// Becomes true when the store closes.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+impl Lane {
+    /// Stores what comes until every sender is gone.
+    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        let mut taken = Vec::new();
+        while waiting.recv_many(&mut taken, self.group.max(1)).await > 0 {
+            let group = taken.drain(..).map(|(write, _)| write).collect();
+            if let Some((group, doubt)) = self.store(group).await {
+                self.resolve(group, doubt, &mut waiting).await;
+            }
+        }
+    }
+
+    /// Stores a group, or tells everybody in it that it is not stored. Comes back with it if nobody
+    /// knows.
+    async fn store(&self, group: Vec<Write>) -> Option<(Vec<Write>, Doubt)> {
+        let deadline = Instant::now() + self.retry;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match self.attempt(&group).await {
+                Ok(done) => {
+                    self.hand_on(group, done).await;
+                    return None;
+                }
+                Err(Attempt::Suspended(wait)) => {
+                    refuse(group, StoreError::Suspended(wait));
+                    return None;
+                }
+                Err(Attempt::Doubt(doubt)) => return Some((group, doubt)),
+                Err(Attempt::Failed(failure)) => failure,
+            };
+            self.metrics.count(Counter::StoreErrors);
+            tracing::debug!(reason = failure.reason, fault = ?failure.fault, "could not store");
+            match failure.fault {
+                Fault::Lost | Fault::Again if Instant::now() + pause < deadline => {
+                    self.metrics.count(Counter::StoreRetries);
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Fault::Full => {
+                    self.health.writes(false, &failure.reason);
+                    refuse(group, StoreError::Failed);
+                    return None;
+                }
+                Fault::Bad if group.len() > 1 => {
+                    // One bad change must not fail the others.
+                    let mut rest = group.into_iter();
+                    while let Some(write) = rest.next() {
+                        let single = Box::pin(self.store(vec![write]));
+                        if let Some(doubt) = single.await {
+                            refuse(rest.collect(), StoreError::Failed);
+                            return Some(doubt);
+                        }
+                    }
+                    return None;
+                }
+                Fault::Lost | Fault::Again | Fault::Bad => {
+                    tracing::warn!(reason = failure.reason, "could not store");
+                    refuse(group, StoreError::Failed);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// One transaction on one connection. A connection that it broke is thrown away.
+    async fn attempt(&self, group: &[Write]) -> Result<Vec<Done>, Attempt> {
+        let admission = self.health.breaker.admit().map_err(Attempt::Suspended)?;
+        let client = match self.pool.get().await {
+            Ok(client) => client,
+            Err(error) => {
+                admission.failed();
+                return Err(Attempt::Failed(error.into()));
+            }
+        };
+        match transact(&client, group, self.patience).await {
+            Ok(done) => {
+                admission.succeeded();
+                self.health.writes(true, "");
+                Ok(done)
+            }
+            Err(Aborted::Committing(doubt)) => {
+                admission.failed();
+                throw_away(client);
+                Err(Attempt::Doubt(doubt))
+            }
+            Err(Aborted::Before(failure)) if failure.fault == Fault::Lost => {
+                admission.failed();
+                throw_away(client);
+                Err(Attempt::Failed(failure))
+            }
+            Err(Aborted::Before(failure)) => {
+                admission.succeeded();
+                let undone = timeout(self.patience, client.batch_execute("ROLLBACK")).await;
+                if !matches!(undone, Ok(Ok(()))) {
+                    throw_away(client);
+                }
+                Err(Attempt::Failed(failure))
+            }
+        }
+    }
+
+    /// Asks until the database says whether it committed: then what it stored is emitted, or everybody
+    /// learns that it is not stored. The senders do not wait for longer than [`Store`] lets them, but
+    /// what is stored must be emitted, however late.
+    ///
+    /// [`Store`]: crate::store::Store
+    async fn resolve(&self, group: Vec<Write>, doubt: Doubt, waiting: &mut mpsc::Receiver<Queued>) {
+        tracing::warn!(
+            reason = doubt.reason,
+            changes = group.len(),
+            "the connection was lost during a commit, looking whether it was stored"
+        );
+        self.metrics.count(Counter::StoreDoubts);
+        let mut pause = FIRST_PAUSE;
+        let mut closing = self.closing.clone();
+        let given_up = loop {
+            match self.was_committed(&doubt).await {
+                Ok(Some(true)) => {
+                    tracing::info!("it was stored");
+                    self.hand_on(group, doubt.done).await;
+                    return;
+                }
+                Ok(Some(false)) => {
+                    tracing::info!("it was not stored");
+                    refuse(group, StoreError::Failed);
+                    return;
+                }
+                Ok(None) => {}
+                Err(failure) => tracing::debug!(reason = failure.reason, "cannot look"),
+            }
+            // Those who came meanwhile would wait for nobody knows how long.
+            while let Ok((write, _)) = waiting.try_recv() {
+                write.refuse(StoreError::Suspended(LONGEST_PAUSE));
+            }
+            if *closing.borrow() {
+                break group;
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = closing.changed() => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        tracing::error!("closing without knowing whether the last changes were stored");
+        refuse(given_up, StoreError::Unknown);
+    }
+
+    /// Whether a transaction was committed; none if it is still under way.
+    async fn was_committed(&self, doubt: &Doubt) -> Result<Option<bool>, Failure> {
+        let client = self.pool.get().await?;
+        let answer = timeout(self.patience, outcome(&client, doubt)).await;
+        let failure = match answer {
+            Ok(Ok(known)) => return Ok(known),
+            Ok(Err(error)) => error.into(),
+            Err(_) => Failure::timed_out(),
+        };
+        throw_away(client);
+        Err(failure)
+    }
+
+    async fn hand_on(&self, group: Vec<Write>, done: Vec<Done>) {
+        let stored = done.iter().filter(|done| done.is_new_message()).count();
+        self.metrics.add(Counter::MessagesStored, stored as u64);
+        self.metrics.count(Counter::StoreCommits);
+        for (write, done) in group.into_iter().zip(done) {
+            if let Some(commit) = write.settle(done)
+                && let Err(mpsc::error::SendError(commit)) = self.commits.send(commit).await
+            {
+                // With nobody left to emit, it is stored all the same.
+                commit.resolve();
+            }
+        }
+    }
+}
+
+/// What came of an attempt that stored nothing, as far as is known.
+enum Attempt {
+    /// The breaker is open.
+    Suspended(Duration),
+    Failed(Failure),
+    Doubt(Doubt),
+}
+
+/// Asks the database for a transaction of its own, and for the messages that it would have stored
+/// (after a failover the new server may not know the transaction).
+async fn outcome(
+    client: &ClientWrapper,
+    doubt: &Doubt,
+) -> Result<Option<bool>, tokio_postgres::Error> {
+    // Until its server process is gone the transaction may still come to its end.
+    let running = client
+        .query_opt(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE pid = $1 AND backend_xid = $2::text::xid",
+            &[&doubt.process, &low_half(&doubt.transaction)],
+        )
+        .await?;
+    if running.is_some() {
+        return Ok(None);
+    }
+    let ids: Vec<uuid::Uuid> = doubt.done.iter().filter_map(Done::new_message_id).collect();
+    if !ids.is_empty() {
+        let row = client
+            .query_one("SELECT count(*) FROM messages WHERE id = ANY($1)", &[&ids])
+            .await?;
+        let found: i64 = row.try_get(0)?;
+        return Ok(Some(found > 0));
+    }
+    let row = client
+        .query_one(
+            "SELECT pg_xact_status($1::text::xid8)",
+            &[&doubt.transaction],
+        )
+        .await?;
+    Ok(match row.try_get::<_, Option<&str>>(0)? {
+        Some("committed") => Some(true),
+        Some("in progress") => None,
+        _ => Some(false),
+    })
+}
+
+/// A transaction's id as the activity view has it, without the epoch.
+fn low_half(transaction: &str) -> String {
+    let id: u64 = transaction.parse().unwrap_or(0);
+    (id & u64::from(u32::MAX)).to_string()
+}
+
+fn refuse(group: Vec<Write>, error: StoreError) {
+    for write in group {
+        write.refuse(error);
+    }
+}
+
+/// Closes a connection that cannot be used again.
+pub(super) fn throw_away(client: Object) {
+    drop(Object::take(client));
+}
+
+/// Between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);

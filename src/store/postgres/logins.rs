@@ -1,0 +1,148 @@
+//! The SQL of login sessions and revocations, as functions of a connection. Each change bears being
+//! repeated, but for what a deletion returns.
+
+use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+
+use crate::store::Time;
+use crate::store::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
+
+/// Applies a change.
+pub(super) async fn apply(
+    client: &ClientWrapper,
+    change: &LoginChange,
+) -> Result<LoginOutcome, Error> {
+    let mut outcome = LoginOutcome::default();
+    let changed = match change {
+        LoginChange::Insert(login) => {
+            let statement = client
+                .prepare_cached(
+                    "INSERT INTO sessions
+                         (id_hash, user_id, roles, data, ttl_s, created_at, expires_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7)
+                     ON CONFLICT (id_hash) DO UPDATE SET user_id = $2, roles = $3, data = $4,
+                         ttl_s = $5, created_at = $6, expires_at = $7",
+                )
+                .await?;
+            client
+                .execute(
+                    &statement,
+                    &[
+                        &login.id_hash,
+                        &login.user_id,
+                        &login.roles,
+                        &login.data,
+                        &i64::try_from(login.ttl_s).unwrap_or(i64::MAX),
+                        &login.created_at.timestamp(),
+                        &login.expires_at.timestamp(),
+                    ],
+                )
+                .await?
+        }
+        LoginChange::Touch {
+            id_hash,
+            expires_at,
+        } => {
+            let statement = client
+                .prepare_cached("UPDATE sessions SET expires_at = $2 WHERE id_hash = $1")
+                .await?;
+            client
+                .execute(&statement, &[id_hash, &expires_at.timestamp()])
+                .await?
+        }
+        LoginChange::Delete { id_hash } => {
+            let statement = client
+                .prepare_cached("DELETE FROM sessions WHERE id_hash = $1 RETURNING *")
+                .await?;
+            let deleted = client.query_opt(&statement, &[id_hash]).await?;
+            outcome.deleted = deleted.as_ref().map(row).transpose()?;
+            u64::from(outcome.deleted.is_some())
+        }
+        LoginChange::Revoke(new) => {
+            let statement = client
+                .prepare_cached(
+                    "INSERT INTO revocations (kind, value, until, created_at)
+                     VALUES ($1, $2, $3, $4) ON CONFLICT (kind, value) DO UPDATE SET until = $3",
+                )
+                .await?;
+            let now = Time::now().timestamp();
+            client
+                .execute(
+                    &statement,
+                    &[&new.kind, &new.value, &new.until.timestamp(), &now],
+                )
+                .await?
+        }
+        LoginChange::Restore { kind, value } => {
+            let statement = client
+                .prepare_cached("DELETE FROM revocations WHERE kind = $1 AND value = $2")
+                .await?;
+            client.execute(&statement, &[kind, value]).await?
+        }
+        LoginChange::Sweep { now } => {
+            let statement = client
+                .prepare_cached(
+                    "WITH logins AS (DELETE FROM sessions WHERE expires_at <= $1 RETURNING 1),
+                         revoked AS (DELETE FROM revocations WHERE until <= $1 RETURNING 1)
+                     SELECT (SELECT count(*) FROM logins) + (SELECT count(*) FROM revoked)",
+                )
+                .await?;
+            let swept: i64 = client
+                .query_one(&statement, &[&now.timestamp()])
+                .await?
+                .try_get(0)?;
+            u64::try_from(swept).unwrap_or(0)
+        }
+    };
+    outcome.changed = usize::try_from(changed).unwrap_or(usize::MAX);
+    Ok(outcome)
+}
+
+/// A login session by the hash of its id.
+pub(super) async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, Error> {
+    let statement = client
+        .prepare_cached("SELECT * FROM sessions WHERE id_hash = $1")
+        .await?;
+    let found = client.query_opt(&statement, &[&id_hash]).await?;
+    found.as_ref().map(row).transpose()
+}
+
+/// The login sessions of a user, the oldest first.
+pub(super) async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error> {
+    let statement = client
+        .prepare_cached("SELECT * FROM sessions WHERE user_id = $1 ORDER BY created_at LIMIT $2")
+        .await?;
+    let limit = i64::try_from(MAX_OF_USER).unwrap_or(i64::MAX);
+    let rows = client.query(&statement, &[&user, &limit]).await?;
+    rows.iter().map(row).collect()
+}
+
+/// All revocations.
+pub(super) async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation>, Error> {
+    let statement = client
+        .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")
+        .await?;
+    let rows = client.query(&statement, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Revocation {
+                kind: row.try_get("kind")?,
+                value: row.try_get("value")?,
+                until: row.try_get::<_, Timestamp>("until")?.into(),
+            })
+        })
+        .collect()
+}
+
+fn row(row: &Row) -> Result<Login, Error> {
+    Ok(Login {
+        id_hash: row.try_get("id_hash")?,
+        user_id: row.try_get("user_id")?,
+        roles: row.try_get("roles")?,
+        data: row.try_get("data")?,
+        ttl_s: u64::try_from(row.try_get::<_, i64>("ttl_s")?).unwrap_or(0),
+        created_at: row.try_get::<_, Timestamp>("created_at")?.into(),
+        expires_at: row.try_get::<_, Timestamp>("expires_at")?.into(),
+    })
+}

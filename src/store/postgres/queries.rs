@@ -1,0 +1,314 @@
+//! What is read, as functions of a connection, and how rows become values.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use deadpool_postgres::ClientWrapper;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row, RowStream};
+use uuid::Uuid;
+
+use crate::store::Time;
+use crate::store::change::{List, Listed, Search, UNREAD_MAX};
+use crate::store::rows::{
+    Conversation, Membership, Message, MessageKind, Messages, Page, PageBuilder, Version,
+};
+
+pub(super) async fn membership(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    user: Option<&str>,
+) -> Result<Option<Membership>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT id, title, owner_id, last_seq, created_at, updated_at,
+                 ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY user_id)
+                     AS member_ids
+             FROM conversations
+             WHERE id = $1 AND ($2::text IS NULL OR is_open OR EXISTS (
+                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))",
+        )
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&conversation, &user])
+        .await?;
+    row.map(|row| {
+        Ok(Membership {
+            conversation: read_conversation(&row)?,
+            last_seq: unsigned(row.try_get("last_seq")?),
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn is_member(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    user: Option<&str>,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT 1 FROM conversations
+             WHERE id = $1 AND ($2::text IS NULL OR is_open OR EXISTS (
+                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))",
+        )
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&conversation, &user])
+        .await?;
+    Ok(row.is_some())
+}
+
+/// A page of messages; none if the conversation is unknown or foreign.
+pub(super) async fn messages(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    user: Option<&str>,
+    page: Page,
+    limit: usize,
+) -> Result<Option<Messages>, Error> {
+    const ASCENDING: &str = "SELECT * FROM messages
+        WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq LIMIT $4";
+    const DESCENDING: &str = "SELECT * FROM messages
+        WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq DESC LIMIT $4";
+    if !is_member(client, conversation, user).await? {
+        return Ok(None);
+    }
+    let (after, before, descending) = match page {
+        Page::Newest => (0, i64::MAX, true),
+        Page::Before(seq) => (0, signed(seq), true),
+        Page::After(seq) => (signed(seq), i64::MAX, false),
+        Page::Between { after, through } => {
+            (signed(after), signed(through.saturating_add(1)), false)
+        }
+    };
+    let statement = client
+        .prepare_cached(if descending { DESCENDING } else { ASCENDING })
+        .await?;
+    let limits = one_more(limit);
+    let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &before, &limits];
+    let rows = client.query_raw(&statement, parameters).await?;
+    collect(rows, limit, descending).await.map(Some)
+}
+
+pub(super) async fn conversations(
+    client: &ClientWrapper,
+    user: &str,
+    limit: usize,
+) -> Result<List, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT c.*, coalesce(r.seq, 0) AS read_seq,
+                 ARRAY(SELECT m.user_id FROM members m WHERE m.conversation_id = c.id
+                     ORDER BY m.user_id) AS member_ids,
+                 (SELECT count(*) FROM (SELECT 1 FROM messages m
+                     WHERE m.conversation_id = c.id AND m.seq > coalesce(r.seq, 0)
+                         AND m.user_id <> $1 AND m.deleted_at IS NULL LIMIT $3) u) AS unread
+             FROM conversations c
+                 LEFT JOIN reads r ON r.conversation_id = c.id AND r.user_id = $1
+             WHERE c.id IN (SELECT conversation_id FROM members WHERE user_id = $1
+                 UNION SELECT id FROM conversations WHERE is_open)
+             ORDER BY c.updated_at DESC, c.id DESC LIMIT $2",
+        )
+        .await?;
+    let (limits, most) = (one_more(limit), signed(UNREAD_MAX));
+    let parameters: [&(dyn ToSql + Sync); 3] = [&user, &limits, &most];
+    let mut rows = pin!(client.query_raw(&statement, parameters).await?);
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.try_next().await? {
+        let listed = Listed {
+            conversation: read_conversation(&row)?,
+            last_seq: unsigned(row.try_get("last_seq")?),
+            read_seq: unsigned(row.try_get("read_seq")?),
+            unread: unsigned(row.try_get("unread")?),
+        };
+        if !builder.push(listed) {
+            break;
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// The newest messages that have all the words.
+pub(super) async fn search(
+    client: &ClientWrapper,
+    user: &str,
+    search: &Search,
+    limit: usize,
+) -> Result<Option<Messages>, Error> {
+    if let Some(conversation) = search.conversation
+        && !is_member(client, conversation, Some(user)).await?
+    {
+        return Ok(None);
+    }
+    if search.words.is_empty() {
+        return Ok(Some(Messages::default()));
+    }
+    let statement = client
+        .prepare_cached(
+            "SELECT m.* FROM messages m
+             WHERE roomcast_words(m.content) @@ plainto_tsquery('pg_catalog.simple', $1)
+                 AND ($2::uuid IS NULL OR m.id < $2)
+                 AND ($3::uuid IS NULL OR m.conversation_id = $3)
+                 AND m.conversation_id IN (SELECT conversation_id FROM members WHERE user_id = $4
+                     UNION SELECT id FROM conversations WHERE is_open)
+             ORDER BY m.id DESC LIMIT $5",
+        )
+        .await?;
+    let (words, limits) = (search.words.join(" "), one_more(limit));
+    let parameters: [&(dyn ToSql + Sync); 5] =
+        [&words, &search.before, &search.conversation, &user, &limits];
+    let rows = client.query_raw(&statement, parameters).await?;
+    collect(rows, limit, true).await.map(Some)
+}
+
+pub(super) async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Vec<Version>, Error> {
+    let statement = client
+        .prepare_cached("SELECT * FROM message_versions WHERE message_id = $1 ORDER BY version")
+        .await?;
+    let rows = client.query(&statement, &[&message]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Version {
+                version: version(row)?,
+                content: row.try_get("content")?,
+                metadata: metadata(row)?,
+                replaced_at: time(row, "replaced_at")?,
+                replaced_by: row.try_get("replaced_by")?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn conversation_of(
+    client: &ClientWrapper,
+    message: Uuid,
+) -> Result<Option<Uuid>, Error> {
+    let statement = client
+        .prepare_cached("SELECT conversation_id FROM messages WHERE id = $1")
+        .await?;
+    let row = client.query_opt(&statement, &[&message]).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+/// Removes a beginning of each conversation that has some of the oldest messages, unless another
+/// server is doing that.
+pub(super) async fn expire(
+    client: &ClientWrapper,
+    before: Time,
+    limit: usize,
+) -> Result<u64, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+             old AS MATERIALIZED (
+                 SELECT conversation_id, max(seq) AS seq FROM (
+                     SELECT conversation_id, seq FROM messages
+                     WHERE id < $2 AND created_at < $3 ORDER BY id LIMIT $4) oldest
+                 GROUP BY conversation_id)
+             DELETE FROM messages USING old, mine
+             WHERE mine.locked AND messages.conversation_id = old.conversation_id
+                 AND messages.seq <= old.seq",
+        )
+        .await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &EXPIRE_LOCK,
+                &before.first_id(),
+                &before.timestamp(),
+                &i64::try_from(limit).unwrap_or(i64::MAX),
+            ],
+        )
+        .await
+}
+
+/// Reads rows one by one until the page is full: what does not fit is never kept.
+async fn collect(rows: RowStream, limit: usize, descending: bool) -> Result<Messages, Error> {
+    let mut rows = pin!(rows);
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.try_next().await? {
+        if !builder.push(Arc::new(message(&row)?)) {
+            break;
+        }
+    }
+    Ok(builder.finish(descending))
+}
+
+pub(super) fn message(row: &Row) -> Result<Message, Error> {
+    Ok(Message {
+        id: row.try_get("id")?,
+        conversation_id: row.try_get("conversation_id")?,
+        seq: unsigned(row.try_get("seq")?),
+        user_id: row.try_get("user_id")?,
+        user_name: row.try_get("user_name")?,
+        content: row.try_get("content")?,
+        // A check on the column closes the set.
+        kind: match row.try_get("type")? {
+            "ai" => MessageKind::Ai,
+            _ => MessageKind::User,
+        },
+        metadata: metadata(row)?,
+        version: version(row)?,
+        created_at: time(row, "created_at")?,
+        edited_at: optional_time(row, "edited_at")?,
+        deleted_at: optional_time(row, "deleted_at")?,
+    })
+}
+
+/// A conversation with the column `member_ids`.
+pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
+    Ok(Conversation {
+        id: row.try_get("id")?,
+        title: row.try_get("title")?,
+        owner_id: row.try_get("owner_id")?,
+        member_ids: row.try_get("member_ids")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+/// The column `metadata`; what is no JSON, which only other programs can have written, is empty.
+fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
+    let text: String = row.try_get("metadata")?;
+    Ok(RawValue::from_string(text).unwrap_or_else(|error| {
+        tracing::warn!(%error, "a message's metadata is not JSON");
+        RawValue::from_string("{}".into()).expect("an empty object is JSON")
+    }))
+}
+
+fn version(row: &Row) -> Result<u32, Error> {
+    let version: i32 = row.try_get("version")?;
+    Ok(u32::try_from(version).unwrap_or(0))
+}
+
+fn time(row: &Row, column: &str) -> Result<Time, Error> {
+    row.try_get::<_, Timestamp>(column).map(Time::from)
+}
+
+fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Error> {
+    let time: Option<Timestamp> = row.try_get(column)?;
+    Ok(time.map(Time::from))
+}
+
+/// PostgreSQL's integers are signed; a `seq` never reaches the border.
+pub(super) fn unsigned(seq: i64) -> u64 {
+    u64::try_from(seq).unwrap_or(0)
+}
+
+/// A bound may be anything a client sends; past the border it means "the end".
+pub(super) fn signed(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// One more than asked for tells whether there are more.
+fn one_more(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// Held by the server that removes what has expired.
+const EXPIRE_LOCK: i64 = 0x726f_6f6d_0002;

@@ -1,0 +1,187 @@
+//! Changes of what is stored: edits, deletions, members, read marks, expiry.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::queries::unread;
+use super::sql::{self, Id, last_seq, read_conversation, signed, unsigned};
+use crate::store::Time;
+use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark};
+use crate::store::rows::{Conversation, Message};
+
+pub(super) fn edit(
+    connection: &Connection,
+    edit: &Edit,
+    now: Time,
+) -> rusqlite::Result<Change<Arc<Message>>> {
+    let old = match changeable(connection, edit.message_id, &edit.by)? {
+        Ok(message) if message.deleted_at.is_none() => message,
+        Ok(_) => return Ok(Change::Absent),
+        Err(refused) => return Ok(refused),
+    };
+    if edit.version.is_some_and(|version| version != old.version) {
+        return Ok(Change::Conflict);
+    }
+    let new = old.edited(edit.content.clone(), now);
+    replace(connection, &old, &new, &edit.by, now)?;
+    Ok(Change::Done(Arc::new(new)))
+}
+
+pub(super) fn delete(
+    connection: &Connection,
+    delete: &Delete,
+    now: Time,
+) -> rusqlite::Result<Change<Arc<Message>>> {
+    let old = match changeable(connection, delete.message_id, &delete.by)? {
+        Ok(message) if message.deleted_at.is_none() => message,
+        Ok(message) => return Ok(Change::Unchanged(Arc::new(message))),
+        Err(refused) => return Ok(refused),
+    };
+    let new = old.deleted(now);
+    replace(connection, &old, &new, &delete.by, now)?;
+    Ok(Change::Done(Arc::new(new)))
+}
+
+/// A message that `by` may change, or what to say instead.
+fn changeable(
+    connection: &Connection,
+    id: Uuid,
+    by: &Actor,
+) -> rusqlite::Result<Result<Message, Change<Arc<Message>>>> {
+    let message = connection
+        .prepare_cached("SELECT * FROM messages WHERE id = ?1")?
+        .query_row([Id(id)], sql::message)
+        .optional()?;
+    let Some(message) = message else {
+        return Ok(Err(Change::Absent));
+    };
+    let is_member = sql::is_member(connection, message.conversation_id, &by.user_id)?;
+    Ok(match message.refuses(by, is_member) {
+        Some(refused) => Err(refused),
+        None => Ok(message),
+    })
+}
+
+fn replace(
+    connection: &Connection,
+    old: &Message,
+    new: &Message,
+    by: &Actor,
+    now: Time,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO message_versions
+                 (message_id, version, content, metadata, replaced_at, replaced_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            Id(old.id),
+            old.version,
+            old.content,
+            old.metadata.get(),
+            now,
+            by.user_id
+        ])?;
+    connection
+        .prepare_cached(
+            "UPDATE messages SET content = ?2, metadata = ?3, version = ?4, edited_at = ?5,
+                 deleted_at = ?6 WHERE id = ?1",
+        )?
+        .execute(params![
+            Id(new.id),
+            new.content,
+            new.metadata.get(),
+            new.version,
+            new.edited_at,
+            new.deleted_at
+        ])?;
+    Ok(())
+}
+
+pub(super) fn change_member(
+    connection: &Connection,
+    change: &MemberChange,
+    now: Time,
+) -> rusqlite::Result<Change<Conversation>> {
+    let id = Id(change.conversation_id);
+    let owner = connection
+        .prepare_cached("SELECT owner_id FROM conversations WHERE id = ?1")?
+        .query_row([&id], |row| row.get::<_, Option<String>>(0))
+        .optional()?;
+    let Some(owner) = owner else {
+        return Ok(Change::Absent);
+    };
+    let is_member = sql::is_member(connection, change.conversation_id, &change.by.user_id)?;
+    if let Some(refused) = change.refused(owner.as_deref(), is_member) {
+        return Ok(refused);
+    }
+    let changed = if change.removes {
+        connection
+            .prepare_cached("DELETE FROM members WHERE conversation_id = ?1 AND user_id = ?2")?
+            .execute(params![id, change.user_id])?
+    } else {
+        connection
+            .prepare_cached(
+                "INSERT INTO members (conversation_id, user_id, joined_at)
+                 VALUES (?1, ?2, ?3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
+            )?
+            .execute(params![id, change.user_id, now])?
+    };
+    if changed == 0 {
+        return read_conversation(connection, change.conversation_id).map(Change::Unchanged);
+    }
+    connection
+        .prepare_cached("UPDATE conversations SET updated_at = ?2 WHERE id = ?1")?
+        .execute(params![id, now])?;
+    read_conversation(connection, change.conversation_id).map(Change::Done)
+}
+
+pub(super) fn mark_read(
+    connection: &Connection,
+    read: &MarkRead,
+) -> rusqlite::Result<Option<ReadMark>> {
+    let Some(last) = last_seq(connection, read.conversation_id, Some(&read.user_id))? else {
+        return Ok(None);
+    };
+    let seq: i64 = connection
+        .prepare_cached(
+            "INSERT INTO reads (conversation_id, user_id, seq) VALUES (?1, ?2, ?3)
+             ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = max(seq, excluded.seq)
+             RETURNING seq",
+        )?
+        .query_row(
+            params![
+                Id(read.conversation_id),
+                read.user_id,
+                signed(read.seq).min(last)
+            ],
+            |row| row.get(0),
+        )?;
+    Ok(Some(ReadMark {
+        seq: unsigned(seq),
+        unread: unread(connection, read.conversation_id, &read.user_id, seq)?,
+    }))
+}
+
+/// Removes a beginning of each conversation that has some of the oldest messages.
+pub(super) fn expire(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
+    let removed = connection
+        .prepare_cached(
+            "DELETE FROM messages WHERE number IN (
+                 SELECT messages.number FROM messages JOIN (
+                     SELECT conversation_id, max(seq) AS seq FROM (
+                         SELECT conversation_id, seq FROM messages
+                         WHERE id < ?1 AND created_at < ?2 ORDER BY id LIMIT ?3)
+                     GROUP BY conversation_id) AS old
+                 ON messages.conversation_id = old.conversation_id AND messages.seq <= old.seq)",
+        )?
+        .execute(params![
+            Id(time.first_id()),
+            time,
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        ])?;
+    Ok(removed as u64)
+}

@@ -1,0 +1,178 @@
+//! What is read: pages, lists, searches.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::sql::{Id, last_seq, message, metadata, read_conversation, signed, unsigned};
+use crate::store::change::{List, Listed, Search, UNREAD_MAX};
+use crate::store::rows::{Messages, Page, PageBuilder, Version};
+
+/// A page of messages.
+pub(super) fn messages(
+    connection: &Connection,
+    conversation: Uuid,
+    page: Page,
+    limit: usize,
+) -> rusqlite::Result<Messages> {
+    const ASCENDING: &str = "SELECT * FROM messages
+        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4";
+    const DESCENDING: &str = "SELECT * FROM messages
+        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
+    let (after, before, descending) = match page {
+        Page::Newest => (0, i64::MAX, true),
+        Page::Before(seq) => (0, signed(seq), true),
+        Page::After(seq) => (signed(seq), i64::MAX, false),
+        Page::Between { after, through } => {
+            (signed(after), signed(through.saturating_add(1)), false)
+        }
+    };
+    let mut statement =
+        connection.prepare_cached(if descending { DESCENDING } else { ASCENDING })?;
+    let mut rows = statement.query(params![Id(conversation), after, before, one_more(limit)])?;
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.next()? {
+        if !builder.push(Arc::new(message(row)?)) {
+            break;
+        }
+    }
+    Ok(builder.finish(descending))
+}
+
+/// A user's conversations, those that changed last first.
+pub(super) fn conversations(
+    connection: &Connection,
+    user: &str,
+    limit: usize,
+) -> rusqlite::Result<List> {
+    // One transaction, so that what is read belongs together.
+    let transaction = connection.unchecked_transaction()?;
+    let mut statement = transaction.prepare_cached(
+        "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq
+         FROM conversations LEFT JOIN reads
+             ON reads.conversation_id = conversations.id AND reads.user_id = ?1
+         WHERE id IN (SELECT conversation_id FROM members WHERE user_id = ?1)
+             OR id IN (SELECT id FROM conversations WHERE is_open)
+         ORDER BY updated_at DESC, id DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![user, one_more(limit)])?;
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.next()? {
+        let id = row.get::<_, Id>("id")?.0;
+        let read_seq = row.get("read_seq")?;
+        let listed = Listed {
+            conversation: read_conversation(&transaction, id)?,
+            last_seq: unsigned(row.get("last_seq")?),
+            read_seq: unsigned(read_seq),
+            unread: unread(&transaction, id, user, read_seq)?,
+        };
+        if !builder.push(listed) {
+            break;
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// Messages of others after `read`, up to [`UNREAD_MAX`].
+pub(super) fn unread(
+    connection: &Connection,
+    conversation: Uuid,
+    user: &str,
+    read: i64,
+) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM messages
+                 WHERE conversation_id = ?1 AND seq > ?2 AND user_id <> ?3 AND deleted_at IS NULL
+                 LIMIT ?4)",
+        )?
+        .query_row(
+            params![Id(conversation), read, user, signed(UNREAD_MAX)],
+            |row| row.get(0).map(unsigned),
+        )
+}
+
+/// The newest messages that have all the words.
+pub(super) fn search(
+    connection: &Connection,
+    user: &str,
+    search: &Search,
+    limit: usize,
+) -> rusqlite::Result<Option<Messages>> {
+    if let Some(conversation) = search.conversation
+        && last_seq(connection, conversation, Some(user))?.is_none()
+    {
+        return Ok(None);
+    }
+    if search.words.is_empty() {
+        return Ok(Some(Messages::default()));
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT messages.* FROM messages_by_word JOIN messages
+             ON messages.number = messages_by_word.rowid
+         WHERE messages_by_word MATCH ?1
+             AND (?2 IS NULL OR messages.id < ?2)
+             AND (?3 IS NULL OR messages.conversation_id = ?3)
+             AND EXISTS (SELECT 1 FROM conversations
+                 WHERE conversations.id = messages.conversation_id AND (is_open OR EXISTS (
+                     SELECT 1 FROM members WHERE members.user_id = ?4
+                         AND members.conversation_id = messages.conversation_id)))
+         ORDER BY messages.id DESC LIMIT ?5",
+    )?;
+    let mut rows = statement.query(params![
+        all_of(&search.words),
+        search.before.map(Id),
+        search.conversation.map(Id),
+        user,
+        one_more(limit)
+    ])?;
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.next()? {
+        if !builder.push(Arc::new(message(row)?)) {
+            break;
+        }
+    }
+    Ok(Some(builder.finish(true)))
+}
+
+/// The words as a query of FTS5: each quoted, so that none is an operator.
+fn all_of(words: &[String]) -> String {
+    let mut query = String::new();
+    for word in words {
+        let _ = write!(query, "\"{}\" ", word.replace('"', ""));
+    }
+    query
+}
+
+pub(super) fn versions(connection: &Connection, message: Uuid) -> rusqlite::Result<Vec<Version>> {
+    connection
+        .prepare_cached("SELECT * FROM message_versions WHERE message_id = ?1 ORDER BY version")?
+        .query_map([Id(message)], |row| {
+            Ok(Version {
+                version: row.get("version")?,
+                content: row.get("content")?,
+                metadata: metadata(row)?,
+                replaced_at: row.get("replaced_at")?,
+                replaced_by: row.get("replaced_by")?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn conversation_of(
+    connection: &Connection,
+    message: Uuid,
+) -> rusqlite::Result<Option<Uuid>> {
+    connection
+        .prepare_cached("SELECT conversation_id FROM messages WHERE id = ?1")?
+        .query_row([Id(message)], |row| row.get::<_, Id>(0))
+        .optional()
+        .map(|id| id.map(|id| id.0))
+}
+
+/// One more than asked for tells whether there are more.
+fn one_more(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+}

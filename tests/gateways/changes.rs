@@ -1,0 +1,246 @@
+//! Edits, deletions, members, read marks, lists and searches, by clients.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::server::{LOBBY, Server};
+
+#[tokio::test]
+async fn an_edit_is_acknowledged_and_shown_to_the_others() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("Ann").await;
+    let mut bob = server.in_lobby("Bob").await;
+    let sent = ann
+        .must(
+            "message",
+            json!({"conversationId": LOBBY, "content": "first"}),
+        )
+        .await;
+    let id = &sent["message"]["id"];
+    let edit = json!({"messageId": id, "content": "second", "version": 1});
+    let edited = ann.must("edit_message", edit.clone()).await;
+    assert_eq!(edited["message"]["content"], "second");
+    assert_eq!(edited["message"]["version"], 2);
+    let seen = bob.event("message_edited").await;
+    assert_eq!(seen, edited["message"]);
+
+    let again = ann.ask("edit_message", edit).await;
+    assert_eq!(again["error"]["code"], "CONFLICT");
+    let foreign = json!({"messageId": id, "content": "mine"});
+    let foreign = bob.ask("edit_message", foreign).await;
+    assert_eq!(foreign["error"]["code"], "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn a_deletion_is_acknowledged_and_shown_to_the_others_once() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("Ann").await;
+    let mut bob = server.in_lobby("Bob").await;
+    let sent = ann
+        .must("message", json!({"conversationId": LOBBY, "content": "x"}))
+        .await;
+    let id = &sent["message"]["id"];
+    let deleted = ann.must("delete_message", json!({"messageId": id})).await;
+    assert_eq!(deleted["message"]["content"], "");
+    let seen = bob.event("message_deleted").await;
+    assert_eq!(seen["messageId"], *id);
+    assert_eq!(seen["conversationId"], LOBBY);
+    assert_eq!(seen["seq"], 1);
+    assert_eq!(seen["deletedAt"], deleted["message"]["deletedAt"]);
+    assert_eq!(seen["deletedBy"], sent["message"]["userId"]);
+    let again = ann.must("delete_message", json!({"messageId": id})).await;
+    assert_eq!(
+        again["message"]["deletedAt"],
+        deleted["message"]["deletedAt"]
+    );
+    let late = json!({"messageId": id, "content": "y"});
+    let late = ann.ask("edit_message", late).await;
+    assert_eq!(late["error"]["code"], "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn an_owner_makes_a_conversation_and_changes_its_members() {
+    let server = Server::start();
+    let mut ann = server.guest("Ann").await;
+    let mut bob = server.guest("Bob").await;
+    let bob_id = bob.session["userId"].clone();
+    let made = ann
+        .must(
+            "create_conversation",
+            json!({"title": "Two", "memberIds": []}),
+        )
+        .await;
+    let conversation = made["conversation"].clone();
+    assert_eq!(conversation["title"], "Two");
+    assert_eq!(conversation["ownerId"], ann.session["userId"]);
+    let id = &conversation["id"];
+    let join = bob.ask("join_conversation", id.clone()).await;
+    assert_eq!(join["error"]["code"], "NOT_FOUND");
+
+    ann.must("join_conversation", id.clone()).await;
+    let member = json!({"conversationId": id, "userId": bob_id});
+    let added = ann.must("add_member", member.clone()).await;
+    assert!(
+        added["conversation"]["memberIds"]
+            .as_array()
+            .unwrap()
+            .contains(&bob_id)
+    );
+    bob.must("join_conversation", id.clone()).await;
+    let refused = bob.ask("remove_member", member.clone()).await;
+    assert_eq!(refused["error"]["code"], "FORBIDDEN");
+
+    ann.must("remove_member", member).await;
+    let told = bob.event("conversation_updated").await;
+    assert!(
+        !told["conversation"]["memberIds"]
+            .as_array()
+            .unwrap()
+            .contains(&bob_id)
+    );
+    let sent = json!({"conversationId": id, "content": "still?"});
+    let sent = bob.ask("message", sent).await;
+    assert_eq!(sent["error"]["code"], "NOT_FOUND");
+    let left = ann.event("user_left").await;
+    assert_eq!(left["userId"], bob_id);
+    let owner = json!({"conversationId": id, "userId": ann.session["userId"]});
+    let owner = ann.ask("remove_member", owner).await;
+    assert_eq!(owner["error"]["code"], "CONFLICT");
+}
+
+#[tokio::test]
+async fn reading_is_counted_and_listed() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("Ann").await;
+    let mut bob = server.guest("Bob").await;
+    for n in 0..3 {
+        let message = json!({"conversationId": LOBBY, "content": format!("word{n} apple")});
+        ann.must("message", message).await;
+    }
+    let read = json!({"conversationId": LOBBY, "seq": 2});
+    let mark = bob.must("mark_read", read).await;
+    assert_eq!((&mark["seq"], &mark["unread"]), (&json!(2), &json!(1)));
+    let list = bob.must("conversations", json!({})).await;
+    let lobby = &list["conversations"][0];
+    assert_eq!(lobby["id"], LOBBY);
+    assert_eq!(
+        (&lobby["lastSeq"], &lobby["readSeq"]),
+        (&json!(3), &json!(2))
+    );
+    assert_eq!(lobby["unread"], 1);
+
+    let found = bob
+        .must("message_search", json!({"query": "apple WORD1"}))
+        .await;
+    assert_eq!(found["messages"].as_array().unwrap().len(), 1);
+    assert_eq!(found["messages"][0]["seq"], 2);
+    let empty = bob.ask("message_search", json!({"query": " ! "})).await;
+    assert_eq!(empty["error"]["code"], "INVALID_PAYLOAD");
+}
+
+#[tokio::test]
+async fn what_is_not_well_formed_is_refused() {
+    let server = Server::start();
+    let mut ann = server.guest("Ann").await;
+    let unknown = Uuid::new_v4();
+    for (event, payload, code) in [
+        (
+            "edit_message",
+            json!({"messageId": "x", "content": "y"}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "edit_message",
+            json!({"messageId": unknown, "content": ""}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "edit_message",
+            json!({"messageId": unknown, "content": "a\u{0}"}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "edit_message",
+            json!({"messageId": unknown, "content": "y", "version": -1}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "edit_message",
+            json!({"messageId": unknown, "content": "y"}),
+            "NOT_FOUND",
+        ),
+        ("edit_message", json!([unknown, "y"]), "INVALID_PAYLOAD"),
+        (
+            "delete_message",
+            json!({"messageId": unknown.simple().to_string()}),
+            "INVALID_PAYLOAD",
+        ),
+        ("delete_message", json!({"messageId": unknown}), "NOT_FOUND"),
+        ("create_conversation", json!({}), "INVALID_PAYLOAD"),
+        (
+            "create_conversation",
+            json!({"memberIds": [""]}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "create_conversation",
+            json!({"memberIds": ["x".repeat(129)]}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "create_conversation",
+            json!({"memberIds": vec!["x"; 1001]}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "create_conversation",
+            json!({"title": "t".repeat(201), "memberIds": []}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "add_member",
+            json!({"conversationId": unknown, "userId": 7}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "add_member",
+            json!({"conversationId": unknown, "userId": "x"}),
+            "NOT_FOUND",
+        ),
+        (
+            "add_member",
+            json!({"conversationId": LOBBY, "userId": "x"}),
+            "FORBIDDEN",
+        ),
+        (
+            "mark_read",
+            json!({"conversationId": LOBBY, "seq": -1}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "mark_read",
+            json!({"conversationId": LOBBY, "seq": 1.5}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "mark_read",
+            json!({"conversationId": unknown, "seq": 1}),
+            "NOT_FOUND",
+        ),
+        ("conversations", json!("all"), "INVALID_PAYLOAD"),
+        (
+            "message_search",
+            json!({"query": "x", "limit": 201}),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "message_search",
+            json!({"query": "x", "conversationId": unknown}),
+            "NOT_FOUND",
+        ),
+    ] {
+        let answer = ann.ask(event, payload.clone()).await;
+        assert_eq!(answer["success"], false, "{event} {payload}");
+        assert_eq!(answer["error"]["code"], code, "{event} {payload}: {answer}");
+    }
+}

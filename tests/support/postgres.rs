@@ -1,0 +1,159 @@
+//! A private PostgreSQL server, and databases in it.
+
+#![allow(dead_code, unreachable_pub, reason = "a module of several binaries")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A server of its own. It is gone when this is dropped, and when the process of the test ends.
+pub struct Postgres {
+    port: u16,
+    supervisor: Child,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    pid: i32,
+}
+
+impl Postgres {
+    /// Makes and starts one.
+    #[must_use]
+    pub fn start() -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres.sh");
+        let mut supervisor = Command::new(script)
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let commands = supervisor.stdin.take();
+        let answers = BufReader::new(supervisor.stdout.take().unwrap());
+        let mut postgres = Self {
+            port,
+            supervisor,
+            commands,
+            answers,
+            pid: 0,
+        };
+        postgres.restart();
+        postgres
+    }
+
+    /// Starts the server again after it was killed.
+    pub fn restart(&mut self) {
+        let answer = self.tell("start");
+        let pid = answer.strip_prefix("ready ");
+        self.pid = pid
+            .and_then(|pid| pid.parse().ok())
+            .unwrap_or_else(|| panic!("PostgreSQL does not start: {answer}"));
+    }
+
+    /// Kills the server and all its processes, as a crash of the machine would.
+    pub fn kill(&mut self) {
+        assert_eq!(self.tell("kill"), "killed");
+    }
+
+    /// Stops all processes of the server where they are: connections stay, nothing answers.
+    pub fn pause(&self) {
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::STOP);
+        }
+    }
+
+    /// Lets them go on.
+    pub fn go_on(&self) {
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::CONT);
+        }
+    }
+
+    /// The URL of a new database.
+    #[must_use]
+    pub fn database(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        format!("postgres://roomcast@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs SQL in a database with `psql`.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let output = Command::new("psql")
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
+            .args(["-h", "127.0.0.1", "-U", "roomcast", "-d", database, "-p"])
+            .arg(self.port.to_string())
+            .args(["-c", sql])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).trim().into()
+    }
+
+    fn tell(&mut self, command: &str) -> String {
+        let mut commands = self.commands.as_ref().unwrap();
+        writeln!(commands, "{command}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        answer.trim().into()
+    }
+
+    /// The server's first process and its children.
+    fn processes(&self) -> Vec<Pid> {
+        let mut processes = vec![self.pid];
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|n| n.parse::<i32>().ok())
+            else {
+                continue;
+            };
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // The name, in parentheses, may have anything in it.
+            let parent = stat
+                .rsplit(") ")
+                .next()
+                .and_then(|rest| rest.split(' ').nth(1));
+            if parent.is_some_and(|parent| parent == self.pid.to_string()) {
+                processes.push(pid);
+            }
+        }
+        processes.into_iter().filter_map(Pid::from_raw).collect()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.go_on();
+        drop(self.commands.take());
+        let _ = self.supervisor.wait();
+    }
+}
+
+/// The server that all tests of one process share, started by the first.
+pub fn shared() -> &'static Mutex<Postgres> {
+    static SHARED: OnceLock<Mutex<Postgres>> = OnceLock::new();
+    SHARED.get_or_init(|| Mutex::new(Postgres::start()))
+}

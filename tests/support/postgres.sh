@@ -1,0 +1,79 @@
+#!/bin/sh
+# A private PostgreSQL on a free port of the loopback address: postgres.sh PORT
+#
+# Reads commands, one a line: `start` starts the server and prints `ready PID`, `kill` kills it as a
+# power failure would, `stop` stops it at once. When standard input ends, however that comes about,
+# the server is stopped and its folder removed, so that nothing outlives a test that was killed.
+set -u
+port=$1
+found=$(command -v postgres || true)
+for candidate in /usr/lib/postgresql/*/bin/postgres; do
+  if [ -x "$candidate" ]; then found=$candidate; fi
+done
+if [ -z "$found" ]; then
+  echo "no PostgreSQL: install the Debian package postgresql" >&2
+  exit 1
+fi
+bin=$(dirname "$(readlink -f "$found")")
+# It refuses to run as root.
+as() { "$@"; }
+if [ "$(id -u)" = 0 ]; then
+  as() { runuser -u postgres -- "$@"; }
+fi
+folder=$(cd / && as mktemp -d "${TMPDIR:-/tmp}/roomcast-postgres.XXXXXX") || exit 1
+cd "$folder" || exit 1
+pid=
+
+server_pid() { head -n 1 "$folder/data/postmaster.pid" 2>/dev/null; }
+
+gone() {
+  if [ -z "$pid" ]; then return; fi
+  kill "-$1" "$pid" 2>/dev/null
+  kill -CONT "$pid" 2>/dev/null
+  for _ in $(seq 1 200); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.05
+  done
+  pid=
+}
+
+start() {
+  as "$bin/postgres" -D "$folder/data" -p "$port" >>"$folder/log" 2>&1 &
+  for _ in $(seq 1 400); do
+    if "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; then
+      pid=$(server_pid)
+      echo "ready $pid"
+      return
+    fi
+    sleep 0.05
+  done
+  echo "PostgreSQL does not start" >&2
+  tail -n 20 "$folder/log" >&2
+  return 1
+}
+
+clean_up() {
+  gone QUIT
+  rm -rf "$folder"
+}
+trap clean_up EXIT
+
+as "$bin/initdb" -D "$folder/data" -U roomcast --auth=trust --encoding=UTF8 --locale=C.UTF-8 \
+  --no-sync >"$folder/initdb.log" 2>&1 || { cat "$folder/initdb.log" >&2; exit 1; }
+# A killed server loses nothing without fsync as long as the machine lives.
+as tee -a "$folder/data/postgresql.conf" >/dev/null <<CONF
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '$folder'
+fsync = off
+max_connections = 300
+shared_buffers = 32MB
+log_min_messages = warning
+restart_after_crash = on
+CONF
+while read -r command; do
+  case $command in
+    start) start || exit 1 ;;
+    kill) gone KILL && echo killed ;;
+    stop) gone QUIT && echo stopped ;;
+  esac
+done
