@@ -456,6 +456,7 @@ mod tests {
         let settings = from_env(&[
             ("ROOMCAST_AUTH__GUESTS", "false"),
             ("ROOMCAST_ENGINE__MAX_PAYLOAD", "2000"),
+            ("ROOMCAST_ENGINE__PARSER", "messagepack"),
             ("ROOMCAST_ENGINE__PING_INTERVAL", "250ms"),
             ("ROOMCAST_STORE__DURABILITY", "full"),
             ("ROOMCAST_LOG__LEVEL", "7"),
@@ -464,6 +465,10 @@ mod tests {
         .settings;
         assert!(!settings.guests());
         assert_eq!(settings.engine.max_payload, 2000);
+        assert_eq!(
+            settings.engine.parser,
+            roomcast_protocol::socket::Parser::MessagePack
+        );
         assert_eq!(settings.engine.ping_interval.as_millis(), 250);
         assert_eq!(settings.store.durability, Durability::Full);
         assert_eq!(settings.log.level, "7");

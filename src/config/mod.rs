@@ -41,8 +41,8 @@ pub struct Config {
     /// Whether a polling session may go on over WebSocket. Default `true`.
     #[serde(alias = "allowUpgrades")]
     pub allow_upgrades: bool,
-    /// How packets are written, `json` or `messagepack`; every client must be set up for the same.
-    /// Default `json`.
+    /// How packets are written, `json` or `messagepack`; every client must be set up for the same,
+    /// and the page of the binary is not: it speaks `json`. Default `json`.
     pub parser: Parser,
     /// Time between a pong and the next ping. Default 25 s.
     #[serde(alias = "pingInterval", with = "humantime_serde")]
