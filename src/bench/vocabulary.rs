@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    fn spoken(args: Value) -> String {
+    fn spoken(args: &Value) -> String {
         let call = Call {
             event: "say".into(),
             args: args.as_array().unwrap().clone(),
@@ -223,12 +223,12 @@ mod tests {
     #[test]
     fn blanks_are_filled_in_at_any_depth() {
         assert_eq!(
-            spoken(json!(["{room}", {"a": ["{payload}", 1, null]}, "{client}: {payload}!"])),
+            spoken(&json!(["{room}", {"a": ["{payload}", 1, null]}, "{client}: {payload}!"])),
             "42[\"say\",\"r\\\"1\",{\"a\":[\"hello\",1,null]},\"7: hello!\"]"
         );
-        assert_eq!(spoken(json!([])), "42[\"say\"]");
+        assert_eq!(spoken(&json!([])), "42[\"say\"]");
         assert_eq!(
-            spoken(json!(["{other}", [["x"]]])),
+            spoken(&json!(["{other}", [["x"]]])),
             "42[\"say\",\"{other}\",[[\"x\"]]]"
         );
     }

@@ -304,7 +304,8 @@ async fn while_the_database_is_away_what_waits_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
     let (config, _) = postgres();
-    let proxy = Proxy::start(shared().lock().unwrap().port()).await;
+    let port = shared().lock().unwrap().port();
+    let proxy = Proxy::start(port).await;
     let config = config::Store {
         url: proxy.url(&config.url),
         ..config
