@@ -38,10 +38,10 @@ pub use roomcast_protocol::{
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder, Conn,
     ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted, Error, Event,
-    Failure, Handler, Incoming, IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService, JoinError,
-    Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace, NamespaceBuilder, NoAck,
-    Outgoing, Parameter, Refusal, Renewal, Reply, Room, RoomName, Server, ServerSide,
-    ServerSideError, Socket, SocketId, State, Verdict,
+    Failure, Handler, Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService,
+    JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace,
+    NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Room, RoomName, Server,
+    ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument, field, idempotent,
 };
 
 /// Compiles the blocks of the page for users of the official server.

@@ -106,6 +106,7 @@ table! {
         SessionsRecovered => "roomcast_recoveries_total"["result" = "recovered"],
         SessionsNotRecovered => "roomcast_recoveries_total"["result" = "fresh"],
         SessionsExpired => "roomcast_recovery_sessions_expired_total",
+        EventsRepeated => "roomcast_events_repeated_total",
         StoreErrors => "roomcast_store_errors_total",
         StoreCommits => "roomcast_store_commits_total",
         StoreRetries => "roomcast_store_retries_total",
@@ -130,6 +131,7 @@ table! {
         LimitedUsers => "roomcast_limited_users",
         RecoverySessions => "roomcast_recovery_sessions",
         RecoveryBytes => "roomcast_recovery_bytes",
+        IdempotentAnswers => "roomcast_idempotent_answers",
     }
 }
 

@@ -23,6 +23,7 @@ mod listeners;
 mod local;
 mod mount;
 mod namespaces;
+mod once;
 mod options;
 mod ordering;
 mod packets;
