@@ -190,9 +190,19 @@ impl Ending {
             }
             (End::Flush(_), Some(parked)) => {
                 let mut frames = driver.outbox.take_for_poll(usize::MAX);
-                frames.push(Frame::packet(&Packet::Close));
-                let _ = parked.answer(&frames);
-                Poll::Ready(())
+                // Stock clients look at packets one after the other and at the events in them a
+                // moment later: behind a close packet in the same answer they come too late. Only
+                // of a server that stops no other answer can be had.
+                let is_last = frames.is_empty() || self.reason == CloseReason::ServerShutdown;
+                if is_last {
+                    frames.push(Frame::packet(&Packet::Close));
+                }
+                let has_gone = !parked.answer(&frames);
+                if is_last || has_gone {
+                    return Poll::Ready(());
+                }
+                self.deadline = self.deadline.min(super::now() + LINGER);
+                Poll::Pending
             }
             // The next poll of the client is told.
             (End::Flush(_) | End::Answered(_), None) => Poll::Pending,
