@@ -39,6 +39,33 @@ fn broadcast(c: &mut Criterion) {
     group.finish();
 }
 
+/// What recovery adds to a delivery: the same room with and without it, by turns.
+fn recovery(c: &mut Criterion) {
+    const MEMBERS: usize = 1000;
+    let mut group = c.benchmark_group("recovery");
+    group.throughput(Throughput::Elements(MEMBERS as u64));
+    let message = format!("42[\"bcast\",\"room\",\"{}\"]", "x".repeat(128));
+    for (name, io) in [("off", support::io()), ("on", support::io_with_recovery())] {
+        let address = support::serve(io, 1);
+        let mut clients: Vec<Client> = (0..MEMBERS)
+            .map(|_| {
+                let mut client = Client::connect(address);
+                client.join("room");
+                client
+            })
+            .collect();
+        group.bench_function(BenchmarkId::new("whole_room", name), |b| {
+            b.iter(|| {
+                clients[0].send(&message);
+                for client in &mut clients {
+                    client.receive();
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 fn echo(c: &mut Criterion) {
     let address = support::serve(support::io(), 1);
     let mut client = Client::connect(address);
@@ -53,6 +80,6 @@ fn echo(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30);
-    targets = broadcast, echo
+    targets = broadcast, recovery, echo
 }
 criterion_main!(benches);

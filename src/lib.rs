@@ -56,6 +56,9 @@ pub mod fuzzing {
     pub use crate::limit::bench::{Connection as LimitedConnection, Limited};
     pub use crate::{
         engine::fuzzing::request,
-        socket::fuzzing::{Crowd, rooms_ops},
+        socket::{
+            fuzzing::{Crowd, rooms_ops},
+            recovery::fuzzing::recovery_offers,
+        },
     };
 }

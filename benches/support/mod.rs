@@ -8,12 +8,20 @@ use std::{
     sync::Arc,
 };
 
-use roomcast::{Ack, Args, Config, Event, Io, Server};
+use roomcast::{Ack, Args, Builder, Config, Event, Io, Recovery, Server};
 use roomcast_protocol::websocket::{self, Decoder, Limits, Opcode, Role};
 
 /// The events of the load generators' contract: join a room, broadcast to it, echo.
 pub fn io() -> Io {
-    let mut io = Io::builder();
+    events(Io::builder())
+}
+
+/// The same with connection state recovery.
+pub fn io_with_recovery() -> Io {
+    events(Io::builder().recovery(Recovery::default()))
+}
+
+fn events(mut io: Builder) -> Io {
     io.namespace("/")
         .on("join", async |event: Event, room: String| {
             event.socket.join(room)

@@ -32,7 +32,7 @@ mod mount;
 mod namespace;
 mod once;
 mod reason;
-mod recovery;
+pub(crate) mod recovery;
 mod refusal;
 mod room;
 mod rooms;

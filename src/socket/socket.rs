@@ -509,6 +509,10 @@ impl Socket {
         &self.0.shared
     }
 
+    pub(crate) fn shared_arc(&self) -> Arc<Shared> {
+        Arc::clone(&self.0.shared)
+    }
+
     pub(crate) fn recoverable(&self) -> Option<&Recoverable> {
         self.0.recoverable.as_deref()
     }

@@ -5,6 +5,7 @@
 //! session, lets each be claimed once, and forgets them in time. It must not know what frames are.
 
 mod channel;
+pub(crate) mod fuzzing;
 mod offer;
 mod parked;
 mod sessions;
