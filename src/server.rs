@@ -165,6 +165,7 @@ fn engine_config(settings: &Settings) -> Config {
             ..Cors::default()
         }),
         cookie,
+        recovery: Some(settings.recovery.clone()).filter(|on| on.enabled),
         ..settings.engine.clone()
     }
 }

@@ -65,8 +65,8 @@ const ALIASES: [(&str, &str); 4] = [
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
 const PREFIX: &str = "ROOMCAST_";
-const SECTIONS: [&str; 8] = [
-    "auth", "chat", "engine", "limits", "log", "presence", "server", "store",
+const SECTIONS: [&str; 9] = [
+    "auth", "chat", "engine", "limits", "log", "presence", "recovery", "server", "store",
 ];
 /// Variables with the prefix that are no keys.
 const OTHERS: [&str; 1] = ["ROOMCAST_CONFIG"];

@@ -220,6 +220,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Who may connect, how often, and how fast users may act.
     pub limits: Limits,
+    /// Whether clients may go on with their session after a broken connection.
+    pub recovery: Recovery,
     /// Limits of the chat.
     pub chat: Chat,
     /// Presence of users in conversations.
@@ -242,6 +244,7 @@ impl Default for Settings {
             },
             auth: Auth::default(),
             limits: Limits::default(),
+            recovery: Recovery::disabled(),
             chat: Chat::default(),
             presence: Presence::default(),
             store: Store::default(),
@@ -304,6 +307,7 @@ impl Settings {
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
         }
+        self.recovery.check(self.engine.outbox_bytes)?;
         if !self.server.listen.ip().is_loopback() {
             if self.profile() == Profile::Development {
                 return Err(NOT_LOOPBACK);

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recovery {
+    /// Whether clients may recover at all. Default `true` (the binary: `false`, because a chat
+    /// client catches up by the sequence numbers of messages, also after a restart of the server).
+    pub enabled: bool,
     /// How long a client may be away. `maxDisconnectionDuration` of the official server. Default
     /// 2 min.
     #[serde(with = "humantime_serde")]
@@ -33,6 +36,7 @@ pub struct Recovery {
 impl Default for Recovery {
     fn default() -> Self {
         Self {
+            enabled: true,
             window: Duration::from_secs(120),
             max_messages: 2048,
             max_bytes: 256 << 10,
@@ -44,6 +48,15 @@ impl Default for Recovery {
 }
 
 impl Recovery {
+    /// None of it.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
+    }
+
     /// Whether the values make sense, for outboxes of this size.
     pub(crate) fn check(&self, outbox_bytes: usize) -> Result<(), &'static str> {
         if self.window.is_zero() {

@@ -11,13 +11,13 @@ use uuid::Uuid;
 use super::ServiceError;
 use super::commands::{AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping};
 use super::content;
-use super::conversations::{Conversations, Live};
+use super::conversations::{Conversations, Live, is_conversation};
 use super::delivery;
 use super::gate::Gap;
 use super::presence::{Here, Present, Tempo, User};
 use crate::auth::Principal;
 use crate::config;
-use crate::socket::{DisconnectReason, Io, Namespace, Socket, SocketId};
+use crate::socket::{DisconnectReason, Io, Namespace, Room, Socket, SocketId};
 use crate::store::{
     Commit, Commits, Committed, Conversation, Insert, Message, MessageKind, Messages, NewMessage,
     Origin, Page, Store, Time,
@@ -265,7 +265,15 @@ impl Chat {
     }
 
     /// A socket has connected and may join from now on.
+    ///
+    /// One that has been recovered joins its conversations again as a new one does: nothing is
+    /// emitted to a conversation in which nobody has been for a while.
     pub(crate) fn connected(&self, socket: &Socket) {
+        if socket.recovered() {
+            let rooms = socket.rooms().into_iter();
+            let left: Vec<Room> = rooms.filter(is_conversation).collect();
+            socket.leave(&left);
+        }
         self.0.conversations.connect(socket.id());
         // It may have gone before it was noted; then nobody will say so again.
         if !socket.is_connected() {

@@ -54,7 +54,7 @@ impl Live {
     fn new(id: Uuid, tempo: Tempo) -> Self {
         Self {
             id,
-            room: Room::from(format!("conversation:{id}")),
+            room: Room::from(format!("{ROOM}{id}")),
             gate: Gate::new(),
             presence: Presence::new(tempo),
             typing: Typing::default(),
@@ -232,6 +232,14 @@ impl Drop for Pin<'_> {
         self.conversations.with(self.id, |live| live.pins -= 1);
     }
 }
+
+/// Whether a room is that of a conversation.
+pub(super) fn is_conversation(room: &Room) -> bool {
+    room.as_str().starts_with(ROOM)
+}
+
+/// What the names of these rooms begin with.
+const ROOM: &str = "conversation:";
 
 #[cfg(test)]
 mod tests {

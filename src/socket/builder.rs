@@ -109,7 +109,7 @@ impl Builder {
     ///
     /// [`Socket::recovered`]: crate::Socket::recovered
     pub fn recovery(mut self, recovery: Recovery) -> Self {
-        self.config.recovery = Some(recovery);
+        self.config.recovery = Some(recovery).filter(|recovery| recovery.enabled);
         self
     }
 

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast::{Ack, Config, Event, Io, State, metrics::Gauge};
+use bytes::Bytes;
+use roomcast::{Ack, Args, Config, Event, Io, State, metrics::Gauge};
 use tokio::sync::Semaphore;
 
-use crate::local::{Local, until};
+use crate::{
+    local::{Local, until},
+    support::{Frame, Polling},
+};
 
 /// Lets one waiting handler go on at a time.
 struct Door(Semaphore);
@@ -179,4 +183,54 @@ fn handlers_that_outlive_their_client_are_waited_for() {
         .runtime
         .block_on(server.io.close(Duration::from_secs(20)));
     assert_eq!(detached(), 0);
+}
+
+/// The number of an event named `n`; `None` for attachments.
+fn number(packet: &str) -> Option<u64> {
+    let (_, rest) = packet.split_once("[\"n\",")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap();
+    Some(rest[..digits].parse().unwrap())
+}
+
+#[test]
+fn what_is_emitted_arrives_in_order_across_the_upgrade() {
+    const EVENTS: u64 = 4000;
+    let mut io = Io::builder();
+    io.namespace("/");
+    let server = Local::serve(io);
+    let polling = Polling::open(server.address(), "/socket.io/");
+    polling.post("40");
+    assert!(polling.poll().body.starts_with("40{"));
+    let socket = server.runtime.block_on(server.io.sockets()).remove(0);
+    let runtime = server.runtime.handle().clone();
+    let sender = std::thread::spawn(move || {
+        let _runtime = runtime.enter();
+        let io = socket.io();
+        for n in 0..EVENTS {
+            match n % 4 {
+                0 => drop(io.emit("n", n)),
+                1 => drop(socket.emit("n", (n, Bytes::from_static(b"binary")))),
+                2 => drop(socket.volatile().emit("n", n)),
+                _ => drop(socket.emit_with_ack::<Args>("n", n)),
+            }
+            if n % 32 == 0 {
+                std::thread::sleep(Duration::from_micros(200)); // The pace of a sender.
+            }
+        }
+    });
+    let mut numbers = Vec::new();
+    while numbers.len() < 200 {
+        let payload = polling.poll().body;
+        numbers.extend(payload.split('\x1e').filter_map(number));
+    }
+    let mut client = polling.upgraded();
+    while numbers.last() != Some(&(EVENTS - 1)) {
+        if let Frame::Text(text) = client.message() {
+            numbers.extend(number(&text));
+        }
+    }
+    sender.join().unwrap();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "out of order");
+    let reliable = numbers.iter().filter(|n| **n % 4 != 2);
+    assert!(reliable.copied().eq((0..EVENTS).filter(|n| n % 4 != 2)));
 }

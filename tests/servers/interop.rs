@@ -1,7 +1,6 @@
 //! The server that official clients of several languages and majors expect.
 //!
-//! Not there yet, and left out: the listener for connection state recovery (`$PORT` + 2), and clients
-//! of Engine.IO v3.
+//! Not there yet, and left out: clients of Engine.IO v3.
 
 #[path = "support/mounted.rs"]
 mod mounted;
@@ -12,7 +11,7 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use bytes::Bytes;
 use roomcast::{
     Ack, AckError, Args, Config, Connect, Cors, DisconnectReason, Event, Io, JoinError,
-    NamespaceBuilder, Parser, Refusal, Server, SocketId, State,
+    NamespaceBuilder, Parser, Recovery, Refusal, Server, SocketId, State,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,9 +26,17 @@ async fn main() -> Result<(), roomcast::Error> {
         parser: Parser::MessagePack,
         ..Config::default()
     })?;
+    let recovery = build(Config {
+        recovery: Some(Recovery {
+            window: Duration::from_secs(10),
+            ..Recovery::default()
+        }),
+        ..Config::default()
+    })?;
     support::run_all([
         ("", Server::new(json)),
         ("messagepack", Server::new(messagepack)),
+        ("recovery", Server::new(recovery)),
     ])
     .await
 }

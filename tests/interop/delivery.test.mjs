@@ -1,0 +1,108 @@
+// What docs/delivery.md promises, with stock clients and networks that lose what is on its way.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { io } from "socket.io-client";
+import { ask, connect, startExample, within } from "./support.mjs";
+import { startLink } from "./link.mjs";
+
+let server;
+before(async () => (server = await startExample("delivery")));
+after(() => server.stop());
+
+const repeating = { retries: 10, ackTimeout: 150, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
+
+async function connectBehindLink(t, options = {}) {
+  const link = await startLink(server.url);
+  t.after(() => link.close());
+  const socket = await connect(t, io, link.url, { ...repeating, auth: { user: "ann" }, ...options });
+  const watcher = await connect(t, io, server.url, { auth: { user: "watcher" } });
+  return { link, socket, runs: (id) => ask(watcher, "runs", id) };
+}
+
+/** Emits with retries; the answer. */
+function order(socket, name, order) {
+  const answered = new Promise((done, fail) =>
+    socket.emit(name, order, (error, ...answer) => (error ? fail(error) : done(answer))),
+  );
+  return within(answered, `the answer to ${name}`);
+}
+
+/** Packets that the client has sent for an event. */
+function countSent(socket, name) {
+  const sent = [];
+  socket.onAnyOutgoing((event) => event === name && sent.push(event));
+  return sent;
+}
+
+for (const transports of [["polling"], ["websocket"]]) {
+  test(`a lost acknowledgement is given again over ${transports}`, async (t) => {
+    const { link, socket, runs } = await connectBehindLink(t, { transports });
+    const sent = countSent(socket, "order");
+    const id = `lost-${transports}`;
+    link.holdAnswers();
+    const answer = order(socket, "order", { orderId: id, ms: 0 });
+    while (sent.length < 3 && transports[0] === "websocket") await new Promise((done) => setTimeout(done, 10));
+    if (transports[0] === "polling") while ((await runs(id)) === 0) await new Promise((done) => setTimeout(done, 10));
+    link.cut();
+    link.releaseAnswers();
+    link.restore();
+    assert.deepEqual(await answer, [id, 1]);
+    assert.ok(sent.length >= 2, `${sent.length} sent`);
+    assert.equal(await runs(id), 1);
+  });
+
+  test(`a repeat waits for an order that is still being carried out over ${transports}`, async (t) => {
+    const { socket, runs } = await connectBehindLink(t, { transports });
+    const sent = countSent(socket, "order");
+    const id = `slow-${transports}`;
+    assert.deepEqual(await order(socket, "order", { orderId: id, ms: 500 }), [id, 1]);
+    assert.ok(sent.length >= 2, `${sent.length} sent`);
+    assert.equal(await runs(id), 1);
+  });
+
+  test(`an order goes on while its client is away over ${transports}`, async (t) => {
+    const { link, socket, runs } = await connectBehindLink(t, { transports });
+    const id = `away-${transports}`;
+    const answer = order(socket, "order", { orderId: id, ms: 400 });
+    while ((await runs(id)) === 0) await new Promise((done) => setTimeout(done, 5));
+    link.cut();
+    link.restore();
+    assert.deepEqual(await answer, [id, 1]);
+    assert.equal(await runs(id), 1);
+  });
+}
+
+test("a client that gave up and asks again as the same user gets the same answer", async (t) => {
+  const { socket, runs } = await connectBehindLink(t);
+  assert.deepEqual(await order(socket, "order", { orderId: "later", ms: 0 }), ["later", 1]);
+  const second = await connect(t, io, server.url, { auth: { user: "ann" } });
+  assert.deepEqual(await ask(second, "order", { orderId: "later", ms: 0 }), ["later", 1]);
+  const other = await connect(t, io, server.url, { auth: { user: "bob" } });
+  assert.deepEqual(await ask(other, "order", { orderId: "later", ms: 0 }), ["later", 2]);
+  assert.equal(await runs("later"), 2);
+});
+
+test("without idempotent a repeat runs again", async (t) => {
+  const { socket, runs } = await connectBehindLink(t);
+  const [id] = await order(socket, "plain", { orderId: "plain", ms: 100 });
+  assert.equal(id, "plain");
+  const slow = connect(t, io, server.url, { ...repeating, ackTimeout: 50, retries: 2, auth: { user: "ann" } });
+  const answer = order(await slow, "plain", { orderId: "twice", ms: 200 });
+  await assert.rejects(answer, /timed out/);
+  assert.equal(await runs("twice"), 3);
+});
+
+test("a hundred orders over a network that breaks all the time are carried out once each", async (t) => {
+  const { link, socket, runs } = await connectBehindLink(t, { retries: 10_000, transports: ["websocket"] });
+  const breaking = setInterval(() => {
+    link.cut();
+    link.restore();
+  }, 250);
+  t.after(() => clearInterval(breaking));
+  const answers = [];
+  for (let i = 0; i < 100; i++) answers.push(order(socket, "order", { orderId: `many-${i}`, ms: i % 7 }));
+  const got = await Promise.all(answers);
+  clearInterval(breaking);
+  assert.deepEqual(got, Array.from({ length: 100 }, (_, i) => [`many-${i}`, 1]));
+  for (let i = 0; i < 100; i++) assert.equal(await runs(`many-${i}`), 1);
+});

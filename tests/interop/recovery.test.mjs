@@ -1,0 +1,160 @@
+// Clients whose connection broke go on as the same socket.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { io as v4 } from "socket.io-client";
+import v3 from "socket.io-client-v3";
+import { ask, connect, next, startExample, within } from "./support.mjs";
+import { startLink } from "./link.mjs";
+
+let server, url;
+before(async () => {
+  server = await startExample("interop");
+  url = server.url.replace(/\d+$/, (port) => Number(port) + 2);
+});
+after(() => server.stop());
+
+const again = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
+
+/** A client behind a network that can be cut, which has got its first event. */
+async function connectBehindLink(t, options = {}) {
+  const link = await startLink(url);
+  t.after(() => link.close());
+  const socket = await connect(t, v4, link.url, { ...again, ...options });
+  const numbers = [];
+  socket.on("n", (n, offset) => {
+    assert.equal(typeof offset, "string");
+    numbers.push(Buffer.isBuffer(n) ? n.readUInt8() : n);
+  });
+  await ask(socket, "join", "room");
+  const first = next(socket, "n");
+  socket.emit("in", "room", "n", 0);
+  await first;
+  return { link, socket, numbers };
+}
+
+async function until(what, name) {
+  const wait = async () => {
+    while (!what()) await new Promise((done) => setTimeout(done, 5));
+  };
+  await within(wait(), name);
+}
+
+for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
+  describe(`over ${transports.join(" and ")}`, () => {
+    test("a client goes on after its network broke", async (t) => {
+      const { link, socket, numbers } = await connectBehindLink(t, { transports });
+      const other = await connect(t, v4, url);
+      const { id } = socket;
+      const lost = next(socket, "disconnect");
+      link.cut();
+      for (let n = 1; n < 10; n++) other.emit("in", "room", "n", n % 3 ? n : Buffer.of(n));
+      other.emit("volatile", "n", 99);
+      await ask(other, "echo");
+      await lost;
+      const back = next(socket, "connect");
+      link.restore();
+      await back;
+      assert.equal(socket.recovered, true);
+      assert.equal(socket.id, id);
+      assert.equal((await ask(socket, "whoami")).recovered, true);
+      other.emit("in", "room", "n", 10);
+      await until(() => numbers.includes(10), "the last event");
+      assert.deepEqual(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    });
+
+    test("a client goes on after the server dropped it, again and again", async (t) => {
+      const { socket, numbers } = await connectBehindLink(t, { transports });
+      const { id } = socket;
+      for (let n = 1; n < 5; n++) {
+        const back = next(socket, "connect");
+        socket.emit("in", "room", "n", n);
+        socket.emit("drop");
+        await back;
+        assert.equal(socket.recovered, true);
+        assert.equal(socket.id, id);
+      }
+      await until(() => numbers.length === 5, "all events");
+      assert.deepEqual(numbers, [0, 1, 2, 3, 4]);
+    });
+  });
+}
+
+test("every namespace of a connection goes on", async (t) => {
+  const { link, socket } = await connectBehindLink(t);
+  const chat = socket.io.socket("/chat");
+  await next(chat, "connect");
+  await ask(chat, "join", "room");
+  const first = next(chat, "n");
+  chat.emit("in", "room", "n", 1);
+  await first;
+  const ids = [socket.id, chat.id];
+  const back = Promise.all([next(socket, "connect"), next(chat, "connect")]);
+  link.cut();
+  link.restore();
+  await back;
+  assert.deepEqual([socket.id, chat.id], ids);
+  assert.deepEqual([socket.recovered, chat.recovered], [true, true]);
+});
+
+test("a client that never got an event starts afresh", async (t) => {
+  const socket = await connect(t, v4, url, again);
+  const { id } = socket;
+  const back = next(socket, "connect");
+  socket.emit("drop");
+  await back;
+  assert.equal(socket.recovered, false);
+  assert.notEqual(socket.id, id);
+});
+
+test("a client that left on purpose starts afresh", async (t) => {
+  const { socket } = await connectBehindLink(t);
+  const { id } = socket;
+  socket.disconnect().connect();
+  await next(socket, "connect");
+  assert.equal(socket.recovered, false);
+  assert.notEqual(socket.id, id);
+});
+
+test("a client that was sent away starts afresh", async (t) => {
+  const { socket } = await connectBehindLink(t);
+  const lost = next(socket, "disconnect");
+  socket.emit("kick", false);
+  await lost;
+  socket.connect();
+  await next(socket, "connect");
+  assert.equal(socket.recovered, false);
+});
+
+test("a client that was away for longer than sessions are kept starts afresh", async (t) => {
+  const { link, socket } = await connectBehindLink(t);
+  const { id } = socket;
+  const lost = next(socket, "disconnect");
+  link.cut();
+  await lost;
+  await new Promise((done) => setTimeout(done, 11_000)); // Sessions are kept for 10 s.
+  const back = next(socket, "connect");
+  link.restore();
+  await back;
+  assert.equal(socket.recovered, false);
+  assert.notEqual(socket.id, id);
+});
+
+test("a client that knows nothing of it comes back as a new one", async (t) => {
+  const socket = await connect(t, v3.io, url, again);
+  const echoed = next(socket, "echo");
+  socket.emit("echo", 1);
+  assert.equal((await echoed)[0], 1);
+  const { id } = socket;
+  const back = next(socket, "connect");
+  socket.emit("drop");
+  await back;
+  assert.notEqual(socket.id, id);
+  assert.equal((await ask(socket, "whoami")).recovered, false);
+});
+
+test("acknowledgements carry no offset", async (t) => {
+  const { socket } = await connectBehindLink(t);
+  assert.deepEqual(await ask(socket, "echo", "a", "b"), ["a", "b"]);
+  socket.on("sum", (...args) => args.pop()(args));
+  assert.deepEqual(await ask(socket, "ask", "sum", 2, 3), [2, 3]);
+});
