@@ -1,6 +1,6 @@
 //! The composition root of the binary: builds everything, top to bottom, and runs it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -8,17 +8,17 @@ use tokio::{
 };
 
 use crate::{
-    Config, Io, Server, Tls, TlsError,
+    Args, Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError,
     auth::{
-        JwtAuthenticator, Keys, KeysError, Revocations,
-        authenticator::{Authenticator, UseSession},
+        Credentials, Revocations, Roles, RolesError,
+        authenticator::Authenticator,
+        configured::{self, ConfiguredError},
     },
     config::{self, Cors, Profile, Settings},
     gateway,
     http::{self, Readiness, api::Turned},
     limit::{Proxies, Users},
-    metrics::Metrics,
-    service::{Blocks, Chat},
+    service::{Access, Blocks, Chat},
     store::{NewConversation, OpenError, Store, StoreError},
 };
 
@@ -28,7 +28,9 @@ pub(crate) enum RunError {
     /// A value of the configuration makes no sense.
     Settings(&'static str),
     /// The keys that tokens are signed with cannot be used.
-    Keys(KeysError),
+    Keys(ConfiguredError),
+    /// The roles make no sense.
+    Roles(RolesError),
     /// The store cannot be opened.
     Open(OpenError),
     /// The store cannot be prepared.
@@ -59,23 +61,55 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let (store, commits) = Store::open(&settings.store, Arc::clone(&metrics))
         .await
         .map_err(RunError::Open)?;
-    let chat = Chat::new(store.clone(), &chat_settings(settings), &settings.presence);
+    let auth = &settings.auth;
+    let revocations = Arc::new(Revocations::new());
+    let roles = Roles::new(&auth.roles, auth.permission_cache, Arc::clone(&metrics));
+    let access = Access::open(
+        store.clone(),
+        roles.map_err(RunError::Roles)?,
+        Arc::clone(&revocations),
+        Arc::clone(&metrics),
+        auth,
+    );
+    let access = access.await.map_err(RunError::Store)?;
+    let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
+    let authenticator = Authenticator::new(
+        configured::tokens(auth, &keys, &revocations),
+        Access::sessions(store.clone()),
+        settings.guests(),
+        revocations,
+        Arc::clone(&metrics),
+    );
+    let chat = Chat::new(
+        store.clone(),
+        access.clone(),
+        &chat_settings(settings),
+        &settings.presence,
+    );
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
     let mut io = io.state(chat.clone());
-    let authenticator = authenticator(settings, &metrics)?;
     io.shared_state(Arc::clone(&users));
     gateway::register(&mut io, authenticator.clone());
+    if auth.at_handshake {
+        let authenticator = authenticator.clone();
+        io = io.allow_request(move |request: EngineRequest| {
+            let authenticator = authenticator.clone();
+            async move { at_handshake(&authenticator, &request).await }
+        });
+    }
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     let mut background = JoinSet::new();
     background.spawn(users.sweep());
     let mut routes = axum::Router::new();
     if let Some(guard) = io.guard() {
-        let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
+        let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
         background.spawn(blocks.clone().keep());
         routes = routes.merge(http::blocks::routes(blocks));
     }
     let gate = tokio::spawn(chat.run(io.clone(), commits));
+    background.spawn(keys.run());
+    background.spawn(access.clone().sweep());
     if profile == Profile::Development {
         store
             .insert_conversation(NewConversation::lobby())
@@ -87,7 +121,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let store = store.clone();
         move || store.is_healthy()
     });
-    let api = http::api::nest(routes, callers(authenticator));
+    let routes = routes.merge(http::identity::routes(access.clone(), io.clone()));
+    let api = http::api::nest(routes, callers(authenticator, access));
     let router = http::router(metrics, readiness.clone(), &settings.engine.path).merge(api);
     let mut server = Server::new(io).router(http::security::harden(router));
     if let Some(tls) = tls(settings)? {
@@ -126,6 +161,9 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
     tls(settings)?;
+    let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
+    roles.map_err(RunError::Roles)?;
+    configured::check(&settings.auth.jwt).map_err(RunError::Keys)?;
     let io = Io::builder().config(engine_config(settings)).build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
@@ -170,47 +208,34 @@ fn engine_config(settings: &Settings) -> Config {
     }
 }
 
-/// Who may come in, by the settings.
-fn authenticator(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Authenticator, RunError> {
-    let auth = &settings.auth;
-    let revocations = Arc::new(Revocations::new());
-    let keys = match &auth.jwt.secret {
-        Some(secret) => Keys::from_secret_for(secret.expose().as_bytes(), &auth.jwt.algorithm)
-            .map_err(RunError::Keys)?,
-        None => Keys::default(),
-    };
-    let mut tokens = JwtAuthenticator::from_keys(keys)
-        .leeway(Duration::from_secs(auth.jwt.leeway_s))
-        .max_bytes(auth.jwt.max_bytes)
-        .query(auth.query_token)
-        .expiring_lead(auth.expiring_lead())
-        .grace(auth.grace())
-        .revocations(Arc::clone(&revocations));
-    if let Some(issuer) = &auth.jwt.issuer {
-        tokens = tokens.issuer(issuer);
+/// Whether a request that opens a connection carries a header or a cookie that is good.
+async fn at_handshake(
+    authenticator: &Authenticator,
+    request: &EngineRequest,
+) -> Result<(), Forbidden> {
+    let nothing = Args::default();
+    let query = request.url().split_once('?').map(|(_, query)| query);
+    let credentials = Credentials::new(&nothing, request.address().ip())
+        .with_headers(request.header("authorization"), request.header("cookie"))
+        .with_query(query);
+    match authenticator.proven(&credentials).await {
+        Ok(_) => Ok(()),
+        Err(reason) => {
+            tracing::info!(address = %request.address(), %reason, "handshake refused");
+            authenticator.count(reason);
+            Err(Forbidden::default())
+        }
     }
-    if let Some(audience) = &auth.jwt.audience {
-        tokens = tokens.audience(audience);
-    }
-    let sessions: UseSession = Arc::new(|_| Box::pin(async { Ok(None) }));
-    let guests = settings.guests();
-    Ok(Authenticator::new(
-        tokens,
-        sessions,
-        guests,
-        revocations,
-        Arc::clone(metrics),
-    ))
 }
 
 /// Who may call the HTTP API.
-fn callers(authenticator: Authenticator) -> http::api::Callers {
+fn callers(authenticator: Authenticator, access: Access) -> http::api::Callers {
     Arc::new(move |authorization| {
-        let authenticator = authenticator.clone();
+        let (authenticator, access) = (authenticator.clone(), access.clone());
         Box::pin(async move {
             let caller = authenticator.caller(authorization.as_deref()).await;
             let caller = caller.map_err(Turned::Unauthenticated)?;
-            if caller.has("service") || caller.has("admin") {
+            if access.may_call(&caller) {
                 Ok(Arc::new(caller))
             } else {
                 Err(Turned::Forbidden(caller.subject))
@@ -241,7 +266,8 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settings(fault) => f.write_str(fault),
-            Self::Keys(_) => f.write_str("auth.jwt"),
+            Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
+            Self::Roles(_) => f.write_str("the roles make no sense"),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
@@ -256,6 +282,7 @@ impl std::error::Error for RunError {
         match self {
             Self::Settings(_) => None,
             Self::Keys(error) => Some(error),
+            Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::Tls(error) => Some(error),

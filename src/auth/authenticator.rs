@@ -84,7 +84,7 @@ impl Authenticator {
             Err(AuthFault::Missing) if self.guests => self.guest(credentials),
             other => other.map_err(Denied::Fault),
         };
-        self.count(&admitted);
+        self.note(&admitted);
         admitted
     }
 
@@ -113,7 +113,7 @@ impl Authenticator {
             Some(None) => Err(AuthFault::Malformed),
             None => Err(AuthFault::Missing),
         };
-        self.count(&caller.clone().map_err(Denied::Fault));
+        self.note(&caller.clone().map_err(Denied::Fault));
         caller
     }
 
@@ -174,7 +174,12 @@ impl Authenticator {
         self.tokens.grace
     }
 
-    fn count(&self, admitted: &Result<Principal, Denied>) {
+    /// Counts somebody who was refused elsewhere.
+    pub(crate) fn count(&self, fault: AuthFault) {
+        self.metrics.count(fault.counter());
+    }
+
+    fn note(&self, admitted: &Result<Principal, Denied>) {
         self.metrics.count(match admitted {
             Ok(_) => Counter::AuthAccepted,
             Err(Denied::Fault(fault)) => fault.counter(),

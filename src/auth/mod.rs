@@ -4,6 +4,8 @@
 
 #[cfg(feature = "server")]
 pub(crate) mod authenticator;
+#[cfg(feature = "server")]
+pub(crate) mod configured;
 mod fault;
 #[cfg(feature = "server")]
 pub(crate) mod guest;
@@ -11,6 +13,7 @@ pub(crate) mod guest;
 pub(crate) mod jwt;
 #[cfg(feature = "jwt")]
 pub(crate) mod offer;
+pub(crate) mod rbac;
 mod revocation;
 
 use std::net::IpAddr;
@@ -21,6 +24,7 @@ use serde::de::DeserializeOwned;
 pub use fault::AuthFault;
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAuthenticator, Keys, KeysError};
+pub use rbac::{Permission, Permissions, Roles, RolesError};
 pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, session_hash};
 
 /// The identity of a connected socket: what services decide by.

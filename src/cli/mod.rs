@@ -1,6 +1,7 @@
 //! The command line: flags, and what each command does with them.
 
 mod bench;
+mod identity;
 mod log;
 mod migrate;
 mod settings;
@@ -52,6 +53,10 @@ enum Command {
     PrintConfig,
     /// Measure a Socket.IO server, ours or any other.
     Bench(Box<bench::BenchArguments>),
+    /// Print a token for a user, signed with the configured key.
+    Token(identity::Token),
+    /// Say why a user may or may not send an event, and by which rule.
+    Explain(identity::Explain),
 }
 
 /// Runs the command that the process was started with.
@@ -98,6 +103,14 @@ pub fn run() -> ExitCode {
                     ExitCode::from(2)
                 }
             }
+        }
+        Command::Token(token) => {
+            warn(&loaded.warnings);
+            identity::token(&loaded.settings, &token)
+        }
+        Command::Explain(explain) => {
+            warn(&loaded.warnings);
+            identity::explain(&loaded.settings, explain)
         }
         Command::PrintConfig => match toml::to_string(&loaded.settings.in_force()) {
             Ok(text) => {

@@ -115,7 +115,11 @@ pub struct Role {
 /// The roles that there are without configuration.
 fn roles() -> BTreeMap<String, Role> {
     let table: [(&str, &[&str], &[&str]); 6] = [
-        ("user", &["chat:read", "chat:send", "chat:type"], &[]),
+        (
+            "user",
+            &["chat:read", "chat:send", "chat:manage", "chat:type"],
+            &[],
+        ),
         ("guest", &[], &["user"]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),

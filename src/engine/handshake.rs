@@ -47,19 +47,35 @@ const TRANSIENT: [header::HeaderName; 9] = [
     header::CACHE_CONTROL,
 ];
 
+/// Headers that prove who a client is; they have a limit of their own.
+const CREDENTIALS: [header::HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+/// Bytes of those that are kept: a token and the cookies of a site.
+const MAX_CREDENTIAL_BYTES: usize = 16 << 10;
+
 impl Handshake {
     pub(crate) fn new(headers: &HeaderMap, uri: &Uri, peer: Peer, max_header_bytes: usize) -> Self {
         let mut kept = String::new();
-        for (name, value) in headers {
-            let Ok(value) = value.to_str() else { continue };
-            let len = name.as_str().len() + value.len() + 2;
-            if TRANSIENT.contains(name) || kept.len() + len > max_header_bytes {
-                continue;
+        // A long list of others must not push out what proves who it is.
+        let (credentials, others): (Vec<_>, Vec<_>) = headers
+            .iter()
+            .filter(|(name, _)| !TRANSIENT.contains(name))
+            .partition(|(name, _)| CREDENTIALS.contains(name));
+        for (headers, limit) in [
+            (credentials, MAX_CREDENTIAL_BYTES),
+            (others, max_header_bytes),
+        ] {
+            let start = kept.len();
+            for (name, value) in headers {
+                let Ok(value) = value.to_str() else { continue };
+                let len = name.as_str().len() + value.len() + 2;
+                if kept.len() - start + len > limit {
+                    continue;
+                }
+                kept.push_str(name.as_str());
+                kept.push('\0');
+                kept.push_str(value);
+                kept.push('\0');
             }
-            kept.push_str(name.as_str());
-            kept.push('\0');
-            kept.push_str(value);
-            kept.push('\0');
         }
         Self {
             headers: kept.into(),
@@ -220,6 +236,23 @@ mod tests {
         assert_eq!(handshake.header("sec-websocket-key"), None);
         assert_eq!(handshake.headers().count(), 3);
         assert!(handshake.is_cross_origin());
+    }
+
+    #[test]
+    fn credentials_are_kept_whatever_else_there_is() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-big", "y".repeat(64).parse().unwrap());
+        headers.insert("authorization", "z".repeat(8192).parse().unwrap());
+        headers.insert("cookie", "a=b".parse().unwrap());
+        let uri = "/socket.io/".parse().unwrap();
+        let peer = Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            secure: false,
+        };
+        let handshake = Handshake::new(&headers, &uri, peer, 10);
+        assert_eq!(handshake.header("authorization").map(str::len), Some(8192));
+        assert_eq!(handshake.header("cookie"), Some("a=b"));
+        assert_eq!(handshake.header("x-big"), None);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::done;
 use super::limits::take;
-use crate::limit::{Class, Users};
+use crate::limit::Users;
 use crate::service::{
     ChangeMember, Chat, CreateConversation, DeleteMessage, EditMessage, ListConversations,
-    MarkAsRead, Object, SearchMessages, ServiceError,
+    MarkAsRead, Object, SearchMessages, ServiceError, policy,
 };
 use crate::socket::{Event, NamespaceBuilder, State};
 use crate::store::Message;
@@ -18,47 +18,47 @@ use crate::store::Message;
 pub(super) fn register(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
     namespace
         .on(
-            "edit_message",
+            policy::EDIT.event,
             async |event: Event,
                    Object(command): Object<EditMessage>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Messages, &event)?;
+                take(&users, &policy::EDIT, &event)?;
                 let by = event.principal();
                 let message = chat.edit(&by, event.socket.id(), command).await?;
                 Ok::<_, ServiceError>(done(Changed { message }))
             },
         )
         .on(
-            "delete_message",
+            policy::DELETE.event,
             async |event: Event,
                    Object(command): Object<DeleteMessage>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Messages, &event)?;
+                take(&users, &policy::DELETE, &event)?;
                 let by = event.principal();
                 let message = chat.delete(&by, event.socket.id(), command).await?;
                 Ok::<_, ServiceError>(done(Changed { message }))
             },
         )
         .on(
-            "create_conversation",
+            policy::CREATE.event,
             async |event: Event,
                    Object(command): Object<CreateConversation>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Changes, &event)?;
+                take(&users, &policy::CREATE, &event)?;
                 let by = event.principal();
                 chat.create_conversation(&by, command).await.map(done)
             },
         )
         .on(
-            "add_member",
+            policy::ADD_MEMBER.event,
             async |event: Event,
                    Object(command): Object<ChangeMember>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Changes, &event)?;
+                take(&users, &policy::ADD_MEMBER, &event)?;
                 let (by, from) = (event.principal(), event.socket.id());
                 chat.change_member(&by, from, command, false)
                     .await
@@ -66,45 +66,45 @@ pub(super) fn register(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilde
             },
         )
         .on(
-            "remove_member",
+            policy::REMOVE_MEMBER.event,
             async |event: Event,
                    Object(command): Object<ChangeMember>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Changes, &event)?;
+                take(&users, &policy::REMOVE_MEMBER, &event)?;
                 let (by, from) = (event.principal(), event.socket.id());
                 chat.change_member(&by, from, command, true).await.map(done)
             },
         )
         .on(
-            "mark_read",
+            policy::MARK_READ.event,
             async |event: Event,
                    Object(command): Object<MarkAsRead>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Requests, &event)?;
+                take(&users, &policy::MARK_READ, &event)?;
                 chat.mark_read(&event.principal(), command).await.map(done)
             },
         )
         .on(
-            "conversations",
+            policy::CONVERSATIONS.event,
             async |event: Event,
                    Object(command): Object<ListConversations>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Requests, &event)?;
+                take(&users, &policy::CONVERSATIONS, &event)?;
                 chat.conversations(&event.principal(), command)
                     .await
                     .map(done)
             },
         )
         .on(
-            "message_search",
+            policy::SEARCH.event,
             async |event: Event,
                    Object(command): Object<SearchMessages>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Requests, &event)?;
+                take(&users, &policy::SEARCH, &event)?;
                 chat.search(&event.principal(), command).await.map(done)
             },
         )

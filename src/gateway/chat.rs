@@ -8,9 +8,10 @@ use super::changes;
 use super::limits::{count_connections, take};
 use super::{done, tell};
 use crate::auth::{Principal, authenticator::Authenticator};
-use crate::limit::{Class, Users};
+use crate::limit::Users;
 use crate::service::{
     AskPresence, Chat, Join, Leave, Object, ReadHistory, SendMessage, ServiceError, SetTyping,
+    policy,
 };
 use crate::socket::{Builder, DisconnectReason, Event, State};
 use crate::store::{Message, Time};
@@ -33,12 +34,12 @@ pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
             },
         )
         .on(
-            "message",
+            policy::MESSAGE.event,
             async |event: Event,
                    Object(command): Object<SendMessage>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Messages, &event)?;
+                take(&users, &policy::MESSAGE, &event)?;
                 let message = chat
                     .send(&event.principal(), event.socket.id(), command)
                     .await?;
@@ -46,46 +47,46 @@ pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
             },
         )
         .on_serial(
-            "join_conversation",
+            policy::JOIN.event,
             async |event: Event, command: Join, chat: State<Chat>, users: State<Users>| {
-                take(&users, Class::Changes, &event)?;
+                take(&users, &policy::JOIN, &event)?;
                 chat.join(&event.socket, command).await.map(done)
             },
         )
         .on_serial(
-            "leave_conversation",
+            policy::LEAVE.event,
             async |event: Event, command: Leave, chat: State<Chat>, users: State<Users>| {
-                take(&users, Class::Changes, &event)?;
+                take(&users, &policy::LEAVE, &event)?;
                 chat.leave(&event.socket, command).await.map(done)
             },
         )
         .on_serial(
-            "typing",
+            policy::TYPING.event,
             async |event: Event,
                    Object(command): Object<SetTyping>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Typing, &event)?;
+                take(&users, &policy::TYPING, &event)?;
                 chat.set_typing(&event.socket, command).await.map(done)
             },
         )
         .on(
-            "message_history",
+            policy::HISTORY.event,
             async |event: Event,
                    Object(command): Object<ReadHistory>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Requests, &event)?;
+                take(&users, &policy::HISTORY, &event)?;
                 chat.history(&event.principal(), command).await.map(done)
             },
         )
         .on(
-            "presence",
+            policy::PRESENCE.event,
             async |event: Event,
                    Object(command): Object<AskPresence>,
                    chat: State<Chat>,
                    users: State<Users>| {
-                take(&users, Class::Requests, &event)?;
+                take(&users, &policy::PRESENCE, &event)?;
                 chat.presence(&event.socket, command).await.map(done)
             },
         )

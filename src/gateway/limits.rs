@@ -4,7 +4,10 @@ use serde_json::json;
 
 use crate::{
     limit::{Class, Users},
-    service::ServiceError,
+    service::{
+        ServiceError,
+        policy::{EventPolicy, LimitClass},
+    },
     socket::{Connect, Event, NamespaceBuilder, Refusal, State},
 };
 
@@ -36,11 +39,22 @@ pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut Namesp
         })
 }
 
-/// Takes one of the events of this class from whoever sent it.
-pub(super) fn take(users: &Users, class: Class, event: &Event) -> Result<(), ServiceError> {
+/// Takes one of the events of its class from whoever sent it.
+pub(super) fn take(users: &Users, policy: &EventPolicy, event: &Event) -> Result<(), ServiceError> {
     users
-        .check(class, &event.principal().subject)
+        .check(policy.class.into(), &event.principal().subject)
         .map_err(|retry_after| ServiceError::Limited { retry_after })
+}
+
+impl From<LimitClass> for Class {
+    fn from(class: LimitClass) -> Self {
+        match class {
+            LimitClass::Messages => Self::Messages,
+            LimitClass::Typing => Self::Typing,
+            LimitClass::Changes => Self::Changes,
+            LimitClass::Requests => Self::Requests,
+        }
+    }
 }
 
 fn too_many() -> Refusal {

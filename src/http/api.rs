@@ -3,14 +3,14 @@
 //! It knows none of the routes. Whoever adds one finds the caller as `Extension<Arc<Principal>>`
 //! and asks a service, which asks what the caller may do.
 
-#![allow(dead_code, reason = "the routes that use it follow")]
-
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRequest, Query, Request, State, rejection::JsonRejection},
+    extract::{
+        DefaultBodyLimit, FromRequest, MatchedPath, Query, Request, State, rejection::JsonRejection,
+    },
     extract::{FromRequestParts, rejection::BytesRejection},
     http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
@@ -57,7 +57,9 @@ async fn admit(State(callers): State<Callers>, mut request: Request, next: Next)
     let authorization = request.headers().get(header::AUTHORIZATION);
     // What is no text is no token either.
     let authorization = authorization.map(|value| value.to_str().unwrap_or("Bearer").to_owned());
-    let path = request.uri().path();
+    // The route, not the address: that may hold the id of a session.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let caller = match callers(authorization).await {
         Ok(caller) => caller,
         Err(Turned::Unauthenticated(reason)) => {

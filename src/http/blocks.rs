@@ -12,11 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::api::{ApiError, JsonBody};
-use crate::{
-    auth::Principal,
-    network::Block,
-    service::{Blocks, ServiceError},
-};
+use crate::{auth::Principal, network::Block, service::Blocks};
 
 /// The routes, below `/api/v1`.
 pub(crate) fn routes(blocks: Blocks) -> Router {
@@ -41,7 +37,7 @@ struct New {
 type By = Extension<Arc<Principal>>;
 
 async fn list(State(blocks): State<Blocks>, Extension(by): By) -> Result<Json<List>, ApiError> {
-    let blocks = blocks.list(&by).map_err(told)?;
+    let blocks = blocks.list(&by)?;
     Ok(Json(List { blocks }))
 }
 
@@ -51,7 +47,7 @@ async fn add(
     JsonBody(new): JsonBody<New>,
 ) -> Result<(StatusCode, Json<Block>), ApiError> {
     let added = blocks.add(&by, &new.cidr, new.seconds, &new.reason).await;
-    Ok((StatusCode::CREATED, Json(added.map_err(told)?)))
+    Ok((StatusCode::CREATED, Json(added?)))
 }
 
 async fn remove(
@@ -61,25 +57,6 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     // What is no id is no block either.
     let id = id.parse().unwrap_or(Uuid::nil());
-    blocks.remove(&by, id).await.map_err(told)?;
+    blocks.remove(&by, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// What a caller learns of a fault.
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn told(error: ServiceError) -> ApiError {
-    let message = error.to_string();
-    let answer = |status, code| ApiError::new(status, code, message.clone());
-    match error {
-        ServiceError::Denied(_) => answer(StatusCode::FORBIDDEN, "FORBIDDEN"),
-        ServiceError::Invalid { .. } => ApiError::invalid(message),
-        ServiceError::NotFound(_) => answer(StatusCode::NOT_FOUND, "NOT_FOUND"),
-        ServiceError::Conflict(_) => answer(StatusCode::CONFLICT, "CONFLICT"),
-        ServiceError::Limited { retry_after } => {
-            answer(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED").retry_after(retry_after)
-        }
-        ServiceError::Unavailable { retry_after } => {
-            answer(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE").retry_after(retry_after)
-        }
-    }
 }

@@ -7,6 +7,8 @@ pub(crate) mod api;
 #[cfg(feature = "server")]
 pub(crate) mod blocks;
 mod health;
+#[cfg(feature = "server")]
+pub(crate) mod identity;
 #[cfg(feature = "ui")]
 mod page;
 #[cfg(feature = "server")]

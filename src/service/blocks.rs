@@ -5,9 +5,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::ServiceError;
+use super::{Access, ServiceError};
 use crate::{
-    auth::Principal,
+    auth::{Permission, Principal},
     limit::Guard,
     network::{Block, BlockSource, Network},
     socket::Io,
@@ -19,6 +19,7 @@ use crate::{
 pub(crate) struct Blocks {
     guard: Arc<Guard>,
     store: Store,
+    access: Access,
     io: Io,
 }
 
@@ -28,8 +29,13 @@ const SWEEP: Duration = Duration::from_secs(600);
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 impl Blocks {
-    pub(crate) fn new(guard: Arc<Guard>, store: Store, io: Io) -> Self {
-        Self { guard, store, io }
+    pub(crate) fn new(guard: Arc<Guard>, store: Store, access: Access, io: Io) -> Self {
+        Self {
+            guard,
+            store,
+            access,
+            io,
+        }
     }
 
     /// Puts the stored blocks in force again.
@@ -55,7 +61,7 @@ impl Blocks {
 
     /// The block list, newest first.
     pub(crate) fn list(&self, by: &Principal) -> Result<Vec<Block>, ServiceError> {
-        require(by)?;
+        self.access.require_permission(by, Permission::ApiBlocks)?;
         Ok(self.guard.blocks())
     }
 
@@ -67,7 +73,7 @@ impl Blocks {
         seconds: Option<u64>,
         reason: &str,
     ) -> Result<Block, ServiceError> {
-        require(by)?;
+        self.access.require_permission(by, Permission::ApiBlocks)?;
         let network: Network = cidr
             .parse()
             .map_err(|_| ServiceError::invalid("cidr", "is no IP address and no network"))?;
@@ -100,7 +106,7 @@ impl Blocks {
 
     /// Lets a network in again.
     pub(crate) async fn remove(&self, by: &Principal, id: Uuid) -> Result<(), ServiceError> {
-        require(by)?;
+        self.access.require_permission(by, Permission::ApiBlocks)?;
         let blocks = self.guard.blocks();
         let block = blocks.iter().find(|block| block.id == id);
         let Some(block) = block else {
@@ -176,13 +182,5 @@ impl Blocks {
                 }
             }
         }
-    }
-}
-
-fn require(by: &Principal) -> Result<(), ServiceError> {
-    if by.has("service") || by.has("admin") {
-        Ok(())
-    } else {
-        Err(ServiceError::Denied("needs the role service or admin"))
     }
 }

@@ -12,8 +12,8 @@ use super::commands::{
     ChangeMember, CreateConversation, DeleteMessage, EditMessage, ListConversations, MarkAsRead,
     SearchMessages,
 };
-use super::{ServiceError, content};
-use crate::auth::Principal;
+use super::{ServiceError, content, policy};
+use crate::auth::{Permission, Principal};
 use crate::socket::SocketId;
 use crate::store::{
     Actor, Change, Conversation, Delete, Edit, List, MarkRead, MemberChange, Message, Messages,
@@ -27,6 +27,13 @@ pub(crate) struct Changed {
 }
 
 impl Chat {
+    fn actor(&self, by: &Principal) -> Actor {
+        Actor {
+            user_id: by.subject.clone(),
+            is_admin: self.0.access.allows(by, Permission::ChatModerate),
+        }
+    }
+
     /// Gives a message a new text: its author may, and admins.
     pub(crate) async fn edit(
         &self,
@@ -34,10 +41,11 @@ impl Chat {
         from: SocketId,
         command: EditMessage,
     ) -> Result<Arc<Message>, ServiceError> {
+        self.0.access.require(by, &policy::EDIT)?;
         content::check_content(&command.content, self.0.limits.content_chars)?;
         let edit = Edit {
             message_id: command.message_id,
-            by: actor(by),
+            by: self.actor(by),
             content: command.content,
             version: command.version,
         };
@@ -58,9 +66,10 @@ impl Chat {
         from: SocketId,
         command: DeleteMessage,
     ) -> Result<Arc<Message>, ServiceError> {
+        self.0.access.require(by, &policy::DELETE)?;
         let delete = Delete {
             message_id: command.message_id,
-            by: actor(by),
+            by: self.actor(by),
         };
         match self.0.store.delete_message(delete, origin(from)).await? {
             Change::Done(message) | Change::Unchanged(message) => Ok(message),
@@ -77,6 +86,7 @@ impl Chat {
         by: &Principal,
         command: CreateConversation,
     ) -> Result<Changed, ServiceError> {
+        self.0.access.require(by, &policy::CREATE)?;
         if let Some(title) = &command.title {
             content::check_title(title)?;
         }
@@ -108,11 +118,17 @@ impl Chat {
         command: ChangeMember,
         removes: bool,
     ) -> Result<Changed, ServiceError> {
+        let policy = if removes {
+            &policy::REMOVE_MEMBER
+        } else {
+            &policy::ADD_MEMBER
+        };
+        self.0.access.require(by, policy)?;
         content::check_user_id("userId", &command.user_id)?;
         let change = MemberChange {
             conversation_id: command.conversation_id,
             user_id: command.user_id,
-            by: actor(by),
+            by: self.actor(by),
             removes,
         };
         match self.0.store.change_member(change, origin(from)).await? {
@@ -133,6 +149,7 @@ impl Chat {
         by: &Principal,
         command: MarkAsRead,
     ) -> Result<ReadMark, ServiceError> {
+        self.0.access.require(by, &policy::MARK_READ)?;
         let read = MarkRead {
             conversation_id: command.conversation_id,
             user_id: by.subject.clone(),
@@ -147,6 +164,7 @@ impl Chat {
         by: &Principal,
         _command: ListConversations,
     ) -> Result<List, ServiceError> {
+        self.0.access.require(by, &policy::CONVERSATIONS)?;
         Ok(self.0.store.conversations(&by.subject, LISTED).await?)
     }
 
@@ -156,6 +174,7 @@ impl Chat {
         by: &Principal,
         command: SearchMessages,
     ) -> Result<Messages, ServiceError> {
+        self.0.access.require(by, &policy::SEARCH)?;
         let words = words(&command.query);
         if words.is_empty() || words.len() > WORDS || command.query.chars().nth(QUERY).is_some() {
             return Err(ServiceError::invalid(
@@ -174,13 +193,6 @@ impl Chat {
             .search(&by.subject, search, limit)
             .await?
             .ok_or(NO_CONVERSATION)
-    }
-}
-
-fn actor(by: &Principal) -> Actor {
-    Actor {
-        user_id: by.subject.clone(),
-        is_admin: by.has("admin"),
     }
 }
 

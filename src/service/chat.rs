@@ -8,14 +8,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::ServiceError;
 use super::commands::{AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping};
 use super::content;
 use super::conversations::{Conversations, Live, is_conversation};
 use super::delivery;
 use super::gate::Gap;
 use super::presence::{Here, Present, Tempo, User};
-use crate::auth::Principal;
+use super::{Access, ServiceError, policy};
+use crate::auth::{Permission, Principal};
 use crate::config;
 use crate::socket::{DisconnectReason, Io, Namespace, Room, Socket, SocketId};
 use crate::store::{
@@ -30,6 +30,7 @@ pub(crate) struct Chat(pub(super) Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) store: Store,
+    pub(super) access: Access,
     conversations: Conversations,
     pub(super) limits: config::Chat,
 }
@@ -45,13 +46,19 @@ pub(crate) struct Joined {
 
 impl Chat {
     /// A chat that keeps its messages in `store`. [`Chat::run`] must run beside it.
-    pub(crate) fn new(store: Store, chat: &config::Chat, presence: &config::Presence) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        access: Access,
+        chat: &config::Chat,
+        presence: &config::Presence,
+    ) -> Self {
         let tempo = Tempo {
             grace: presence.grace,
             interval: presence.interval,
         };
         Self(Arc::new(Inner {
             store,
+            access,
             conversations: Conversations::new(tempo),
             limits: chat.clone(),
         }))
@@ -64,6 +71,7 @@ impl Chat {
         from: SocketId,
         command: SendMessage,
     ) -> Result<Arc<Message>, ServiceError> {
+        self.0.access.require(by, &policy::MESSAGE)?;
         let limits = &self.0.limits;
         content::check_content(&command.content, limits.content_chars)?;
         if let Some(id) = &command.client_message_id {
@@ -75,7 +83,10 @@ impl Chat {
         let kind = command.kind.unwrap_or_default();
         match kind {
             MessageKind::User => {}
-            MessageKind::Ai => speaks_as_machine(by)?,
+            MessageKind::Ai => {
+                let access = &self.0.access;
+                access.require_permission(by, Permission::ChatSendAi)?;
+            }
         }
         let message = NewMessage {
             conversation_id: command.conversation_id,
@@ -106,6 +117,7 @@ impl Chat {
         socket: &Socket,
         command: Join,
     ) -> Result<Joined, ServiceError> {
+        self.0.access.require(&socket.principal(), &policy::JOIN)?;
         let (by, id) = (&socket.principal(), command.conversation_id);
         let conversations = &self.0.conversations;
         let pin = conversations.pin(id);
@@ -175,6 +187,7 @@ impl Chat {
 
     /// Lets a socket out of a conversation.
     pub(crate) async fn leave(&self, socket: &Socket, command: Leave) -> Result<(), ServiceError> {
+        self.0.access.require(&socket.principal(), &policy::LEAVE)?;
         let id = command.conversation_id;
         let by = &socket.principal();
         if !self.is_here(socket, by, id) {
@@ -194,6 +207,7 @@ impl Chat {
         by: &Principal,
         command: ReadHistory,
     ) -> Result<Messages, ServiceError> {
+        self.0.access.require(by, &policy::HISTORY)?;
         let page = match (command.before_seq, command.after_seq) {
             (None, None) => Page::Newest,
             (Some(before), None) => Page::Before(before),
@@ -231,6 +245,9 @@ impl Chat {
         socket: &Socket,
         command: SetTyping,
     ) -> Result<(), ServiceError> {
+        self.0
+            .access
+            .require(&socket.principal(), &policy::TYPING)?;
         let (by, id) = (&socket.principal(), command.conversation_id);
         if !self.is_here(socket, by, id) {
             self.require_member(by, id).await?;
@@ -256,6 +273,9 @@ impl Chat {
         socket: &Socket,
         command: AskPresence,
     ) -> Result<Here, ServiceError> {
+        self.0
+            .access
+            .require(&socket.principal(), &policy::PRESENCE)?;
         let (by, id) = (&socket.principal(), command.conversation_id);
         if !self.is_here(socket, by, id) {
             self.require_member(by, id).await?;
@@ -413,20 +433,6 @@ impl Chat {
         } else {
             Err(NO_CONVERSATION)
         }
-    }
-}
-
-/// Only machines, and those who answer for them, write as one.
-fn speaks_as_machine(by: &Principal) -> Result<(), ServiceError> {
-    if ["ai", "service", "admin"]
-        .into_iter()
-        .any(|role| by.has(role))
-    {
-        Ok(())
-    } else {
-        Err(ServiceError::Denied(
-            "messages of type \"ai\" need the role ai, service or admin",
-        ))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -35,16 +36,23 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 }
 
 /// `message`: store a message and show it to the conversation.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SendMessage {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
+    /// 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends.
     pub(crate) content: String,
     #[serde(rename = "type")]
+    /// `ai` needs the permission `chat:send_ai`. Default `user`.
+    #[schemars(with = "Option<String>", extend("enum" = ["user", "ai"]))]
     pub(crate) kind: Option<MessageKind>,
+    /// Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`).
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub(crate) metadata: Option<Box<RawValue>>,
+    /// Sent again under the same id it is stored once.
     pub(crate) client_message_id: Option<String>,
+    /// Whether the sender wants the event `message_delivered`.
     pub(crate) confirm_delivery: Option<bool>,
 }
 
@@ -62,7 +70,7 @@ pub(crate) struct Leave {
 }
 
 /// `typing`: a sign of typing, or its end.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SetTyping {
     #[serde(deserialize_with = "hyphenated")]
@@ -71,18 +79,21 @@ pub(crate) struct SetTyping {
 }
 
 /// `message_history`: a page of messages.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadHistory {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
+    /// Only messages before this one, the newest of them; not together with `afterSeq`.
     pub(crate) before_seq: Option<u64>,
+    /// Only messages after this one, the oldest of them.
     pub(crate) after_seq: Option<u64>,
+    /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
     pub(crate) limit: Option<u64>,
 }
 
 /// `presence`: who is here.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AskPresence {
     #[serde(deserialize_with = "hyphenated")]
@@ -90,7 +101,7 @@ pub(crate) struct AskPresence {
 }
 
 /// `edit_message`: a new text for a message.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EditMessage {
     #[serde(deserialize_with = "hyphenated")]
@@ -101,7 +112,7 @@ pub(crate) struct EditMessage {
 }
 
 /// `delete_message`: take the text out of a message.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeleteMessage {
     #[serde(deserialize_with = "hyphenated")]
@@ -109,7 +120,7 @@ pub(crate) struct DeleteMessage {
 }
 
 /// `create_conversation`: a new one, of which the sender is the owner.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateConversation {
     pub(crate) title: Option<String>,
@@ -117,7 +128,7 @@ pub(crate) struct CreateConversation {
 }
 
 /// `add_member` and `remove_member`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ChangeMember {
     #[serde(deserialize_with = "hyphenated")]
@@ -126,7 +137,7 @@ pub(crate) struct ChangeMember {
 }
 
 /// `mark_read`: the sender has read up to a message.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MarkAsRead {
     #[serde(deserialize_with = "hyphenated")]
@@ -135,11 +146,11 @@ pub(crate) struct MarkAsRead {
 }
 
 /// `conversations`: those of the sender.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct ListConversations {}
 
 /// `message_search`: messages that have all the words.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SearchMessages {
     pub(crate) query: String,
@@ -204,6 +215,23 @@ impl<'de> Deserialize<'de> for Leave {
             conversation_id: target.conversation_id,
         })
     }
+}
+
+/// The object form of [`Join`].
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "read by its schema alone")]
+pub(crate) struct JoinTarget {
+    conversation_id: Uuid,
+    last_seq: Option<u64>,
+}
+
+/// The object form of [`Leave`].
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "read by its schema alone")]
+pub(crate) struct ConversationTarget {
+    conversation_id: Uuid,
 }
 
 /// A conversation that is named by its id alone or by an object.

@@ -4,6 +4,7 @@
 //! [`Principal`](crate::auth::Principal), never a token, and answers with a value or a
 //! [`ServiceError`]; which words that becomes for a client is the gateway's business.
 
+mod access;
 mod blocks;
 mod changes;
 mod chat;
@@ -12,6 +13,7 @@ mod content;
 mod conversations;
 mod delivery;
 mod gate;
+pub(crate) mod policy;
 mod presence;
 mod typing;
 
@@ -19,6 +21,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+pub(crate) use access::{Access, Explanation, NewRevocation, NewSession, Question};
 pub(crate) use blocks::Blocks;
 pub(crate) use chat::Chat;
 pub(crate) use commands::{AskPresence, Join, Leave, Object, ReadHistory, SendMessage, SetTyping};

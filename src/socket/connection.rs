@@ -236,6 +236,8 @@ impl Application for Io {
                     max_bytes: config
                         .max_payload
                         .saturating_mul(config.max_attachments.max(1)),
+                    // Judged when it is known who is asked.
+                    max_connect_payload: config.max_payload,
                     ..Limits::default()
                 },
             ),
@@ -364,6 +366,19 @@ impl Connection {
         if matches!(door, Door::Closed) {
             self.refuse(&packet.nsp, &Refusal::new("", "Invalid namespace"));
             return Ok(());
+        }
+        let payload: usize = packet.args.iter().map(<[u8]>::len).sum();
+        if payload > Limits::default().max_connect_payload {
+            // It is kept as long as the socket, so only a short one is taken.
+            return match &door {
+                Door::Open(handlers) if handlers.authenticate.is_some() => {
+                    self.refuse(&packet.nsp, &Refusal::unauthenticated("token too long"));
+                    Ok(())
+                }
+                Door::Open(_) | Door::Ask(_) | Door::Closed => {
+                    Err(self.undecodable(DecodeError::TooLarge))
+                }
+            };
         }
         if self.seats.len() >= self.io.config().max_namespaces_per_connection {
             self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));

@@ -79,6 +79,21 @@ impl Authenticate for crate::auth::authenticator::Authenticator {
         })
     }
 
+    /// Asks for the credentials again. A guest has none that say who it is, but it had the id of its
+    /// session, which is a secret.
+    async fn recover(
+        &self,
+        connect: Connect,
+        previous: Arc<Principal>,
+    ) -> Result<Principal, Refusal> {
+        let admitted = Authenticate::authenticate(self, connect).await?;
+        if !(admitted.guest && previous.guest) {
+            return Ok(admitted);
+        }
+        self.revalidate(&previous).map_err(refused)?;
+        Ok(Principal::clone(&previous))
+    }
+
     fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
         self.revalidate(principal).map_err(ended)
     }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     Config,
+    auth::Principal,
     engine::{Limits, Mode, Outbox, Push},
     metrics::{Gauge, Metrics},
 };
@@ -80,6 +81,14 @@ impl Namespace {
     #[must_use]
     pub fn socket(&self, id: SocketId) -> Option<Socket> {
         self.inner()?.socket(id)
+    }
+
+    /// Who a user is now, by one of its sockets.
+    #[cfg(feature = "server")]
+    pub(crate) fn principal_of(&self, subject: &str) -> Option<Arc<Principal>> {
+        let sockets = self.inner()?.all_sockets();
+        let mut principals = sockets.iter().map(Socket::principal);
+        principals.find(|principal| principal.subject == subject)
     }
 
     /// The rooms and how many members each has, in no order; without the sockets' own rooms.

@@ -43,6 +43,12 @@ impl From<Timestamp> for Time {
     }
 }
 
+impl From<Time> for Timestamp {
+    fn from(time: Time) -> Self {
+        time.0
+    }
+}
+
 impl FromStr for Time {
     type Err = jiff::Error;
 

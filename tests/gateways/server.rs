@@ -44,6 +44,7 @@ impl Binary {
             .env("ROOMCAST_STORE", "sqlite:chat.db")
             .env("ROOMCAST_PROFILE", "development")
             .env("NO_COLOR", "1")
+            .env("XDG_STATE_HOME", folder)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,5 +1,7 @@
 // Starts our servers for tests of stock clients, and waits for events with a deadline.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { dirname, join, resolve } from "node:path";
@@ -79,11 +81,22 @@ const unlimited = {
   ROOMCAST_LIMITS__REQUESTS_PER_SECOND: "0",
 };
 
+/** Where the development key of the servers under test is, and nothing else's. */
+const state = mkdtempSync(join(tmpdir(), "roomcast-state-"));
+process.on("exit", () => rmSync(state, { recursive: true, force: true }));
+
 /** The server itself, as a user starts it, in development profile, without limits on events. */
 export function startServer(env = {}) {
   const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
-  const variables = { ...listening, ...unlimited, ...env };
+  const variables = { ...listening, XDG_STATE_HOME: state, ...unlimited, ...env };
   return start(join(built, "roomcast"), [], variables, /listening.*?(127\.0\.0\.1:\d+)/);
+}
+
+/** Runs a command of the server's program to its end. */
+export function command(args, env = {}) {
+  const variables = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: "1", ...env };
+  const options = { env: variables, encoding: "utf8", timeout: DEADLINE };
+  return spawnSync(join(built, "roomcast"), args, options);
 }
 
 /** Fails when `promise` takes longer than anything takes that is going to happen. */

@@ -1,7 +1,5 @@
 //! Keys that tokens are signed with, each for one algorithm.
 
-#![allow(dead_code, reason = "their sources follow")]
-
 use std::{collections::HashMap, fmt};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

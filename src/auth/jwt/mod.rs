@@ -5,6 +5,7 @@
 //! looked at.
 
 mod claims;
+mod jwks;
 mod keys;
 mod provider;
 mod source;
@@ -15,8 +16,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use jwks::{JwksUrl, UrlFault};
 pub use keys::{Keys, KeysError};
-pub(crate) use source::KeyRing;
+pub(crate) use source::{FileError, KeyRing};
 
 use self::claims::Claims;
 use super::{
@@ -273,7 +275,6 @@ impl fmt::Debug for JwtAuthenticator {
 }
 
 /// What a new token says.
-#[allow(dead_code, reason = "the command follows")]
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Minting<'a> {
     pub(crate) sub: &'a str,
@@ -290,7 +291,6 @@ pub(crate) struct Minting<'a> {
 }
 
 /// A token, signed with the first secret among the keys; none if they are all public.
-#[allow(dead_code, reason = "the command follows")]
 pub(crate) fn mint(keys: &Keys, claims: &Minting<'_>) -> Option<String> {
     provider::install();
     let (id, algorithm, key) = keys.signing()?;

@@ -1,0 +1,232 @@
+//! Keys and tokens as the configuration has them.
+
+use std::{
+    env, fmt,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    JwtAuthenticator, Keys, KeysError, Revocations,
+    jwt::{FileError, JwksUrl, KeyRing, UrlFault},
+};
+use crate::config::{self, Jwt, Profile, Settings};
+
+/// The keys that tokens are verified with: the configured ones, in development without any the
+/// one of this machine's user.
+pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
+    let jwt = &settings.auth.jwt;
+    let mut ring = KeyRing::new(fixed(settings)?);
+    if let Some(path) = &jwt.keys_file {
+        ring = ring.with_file(path).map_err(ConfiguredError::File)?;
+    }
+    if let Some(url) = &jwt.jwks_url {
+        let url = JwksUrl::parse(url).map_err(ConfiguredError::Url)?;
+        let refresh = Duration::from_secs(jwt.jwks_refresh_s);
+        let timeout = Duration::from_secs(jwt.jwks_timeout_s);
+        ring = ring.with_url(url, refresh, timeout);
+    }
+    Ok(ring)
+}
+
+/// Whether [`ring`] could be made, without making a key.
+pub(crate) fn check(jwt: &Jwt) -> Result<(), ConfiguredError> {
+    secret(jwt)?;
+    if let Some(path) = &jwt.keys_file {
+        let ring = KeyRing::new(Keys::default()).with_file(path);
+        ring.map_err(ConfiguredError::File)?;
+    }
+    if let Some(url) = &jwt.jwks_url {
+        JwksUrl::parse(url).map_err(ConfiguredError::Url)?;
+    }
+    Ok(())
+}
+
+/// The keys that tokens can be signed with.
+pub(crate) fn signing(settings: &Settings) -> Result<Keys, ConfiguredError> {
+    let jwt = &settings.auth.jwt;
+    if !jwt.has_keys() && settings.profile() == Profile::Production {
+        return Err(ConfiguredError::NoKey);
+    }
+    let mut keys = fixed(settings)?;
+    if let Some(path) = &jwt.keys_file {
+        let file = KeyRing::new(Keys::default()).with_file(path);
+        let file = file.map_err(ConfiguredError::File)?;
+        keys = keys.and(Keys::clone(&file.now()));
+    }
+    Ok(keys)
+}
+
+/// Tokens that are signed with these keys, by the rules of the configuration.
+pub(crate) fn tokens(
+    auth: &config::Auth,
+    keys: &Arc<KeyRing>,
+    revocations: &Arc<Revocations>,
+) -> JwtAuthenticator {
+    let mut tokens = JwtAuthenticator::from_ring(Arc::clone(keys))
+        .leeway(Duration::from_secs(auth.jwt.leeway_s))
+        .max_bytes(auth.jwt.max_bytes)
+        .query(auth.query_token)
+        .expiring_lead(auth.expiring_lead())
+        .grace(auth.grace())
+        .revocations(Arc::clone(revocations));
+    if let Some(issuer) = &auth.jwt.issuer {
+        tokens = tokens.issuer(issuer);
+    }
+    if let Some(audience) = &auth.jwt.audience {
+        tokens = tokens.audience(audience);
+    }
+    tokens
+}
+
+fn fixed(settings: &Settings) -> Result<Keys, ConfiguredError> {
+    let jwt = &settings.auth.jwt;
+    if jwt.has_keys() || settings.profile() == Profile::Production {
+        return secret(jwt);
+    }
+    let Some(path) = development_key_path() else {
+        tracing::warn!("there is no home folder for a development key: set {SECRET_VARIABLE}");
+        return Ok(Keys::default());
+    };
+    match development_key(&path) {
+        Ok(key) => Ok(Keys::from_secret(&key)),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "no development key: set {SECRET_VARIABLE}");
+            Ok(Keys::default())
+        }
+    }
+}
+
+fn secret(jwt: &Jwt) -> Result<Keys, ConfiguredError> {
+    let Some(secret) = &jwt.secret else {
+        return Ok(Keys::default());
+    };
+    let bytes = secret.expose().as_bytes();
+    if bytes.len() < SHORT {
+        tracing::warn!("auth.jwt.secret has less than {SHORT} bytes: it can be guessed");
+    }
+    Keys::from_secret_for(bytes, &jwt.algorithm).map_err(ConfiguredError::Secret)
+}
+
+/// Where the key of this machine's user is, for servers in development and `roomcast token`.
+fn development_key_path() -> Option<PathBuf> {
+    let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.filter(|path| path.is_absolute()).or_else(|| {
+        let home = PathBuf::from(env::var_os("HOME")?);
+        home.is_absolute().then(|| home.join(".local/state"))
+    })?;
+    Some(state.join("roomcast/development.key"))
+}
+
+/// Reads the key, or makes it. It is random, so that a development server that is reached from
+/// elsewhere after all knows nobody; and only its user can read it.
+fn development_key(path: &Path) -> io::Result<Vec<u8>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let new = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path.with_extension("new"));
+    if !path.exists()
+        && let Ok(mut file) = new
+    {
+        let mut key = [0; 48];
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        file.write_all(&key)?;
+        file.sync_all()?;
+        // Whole or not at all; who comes second takes the first one's.
+        let _ = fs::hard_link(path.with_extension("new"), path);
+    }
+    let _ = fs::remove_file(path.with_extension("new"));
+    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::other("others can read it"));
+    }
+    let key = fs::read(path)?;
+    if key.len() < SHORT {
+        return Err(io::Error::other("it is too short"));
+    }
+    Ok(key)
+}
+
+/// Why there are no keys.
+#[derive(Debug)]
+pub(crate) enum ConfiguredError {
+    /// A key is to sign and none is configured.
+    NoKey,
+    /// `auth.jwt.secret` and `auth.jwt.algorithm`.
+    Secret(KeysError),
+    /// `auth.jwt.keys_file`
+    File(FileError),
+    /// `auth.jwt.jwks_url`
+    Url(UrlFault),
+}
+
+impl fmt::Display for ConfiguredError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKey => write!(
+                f,
+                "the production profile signs with a configured key only: set {SECRET_VARIABLE}"
+            ),
+            Self::Secret(error) => write!(f, "auth.jwt.secret: {error}"),
+            Self::File(error) => write!(f, "auth.jwt.keys_file: {error}"),
+            Self::Url(error) => write!(f, "auth.jwt.jwks_url: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfiguredError {}
+
+const SECRET_VARIABLE: &str = "ROOMCAST_AUTH__JWT__SECRET";
+/// Bytes that a secret should have (RFC 7518, 3.2).
+const SHORT: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_development_key_is_made_once_and_is_its_users_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/development.key");
+        let key = development_key(&path).unwrap();
+        assert_eq!((key.len(), development_key(&path).unwrap()), (48, key));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(development_key(&path).is_err());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "short").unwrap();
+        assert!(development_key(&path).is_err());
+    }
+
+    #[test]
+    fn addresses_of_key_sets_are_secure_or_of_this_machine() {
+        for (url, fault) in [
+            ("http://id.example/jwks", Some(UrlFault::NotSecure)),
+            ("http://127.0.0.1.example/jwks", Some(UrlFault::NotSecure)),
+            ("ftp://id.example/jwks", Some(UrlFault::NotAUrl)),
+            ("jwks.json", Some(UrlFault::NotAUrl)),
+            (
+                "http://user:pass@127.0.0.1/jwks",
+                Some(UrlFault::Credentials),
+            ),
+            ("http://127.0.0.1:1/jwks?key=hidden", None),
+            ("http://[::1]/jwks", None),
+            ("http://localhost:8080/jwks", None),
+        ] {
+            assert_eq!(JwksUrl::parse(url).err(), fault, "{url}");
+        }
+        let shown = JwksUrl::parse("http://127.0.0.1:1/jwks?key=hidden").unwrap();
+        assert_eq!(shown.to_string(), "http://127.0.0.1:1/jwks");
+    }
+}

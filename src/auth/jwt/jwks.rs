@@ -1,0 +1,204 @@
+//! Fetches a key set: one request to one configured address, with a limit for everything.
+
+use std::{fmt, io, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+/// The address of a key set: `https`, or `http` on this machine.
+#[derive(Clone)]
+pub(crate) struct JwksUrl {
+    uri: Uri,
+    host: String,
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl JwksUrl {
+    pub(crate) fn parse(text: &str) -> Result<Self, UrlFault> {
+        let uri: Uri = text.parse().map_err(|_| UrlFault::NotAUrl)?;
+        let host = uri.host().ok_or(UrlFault::NotAUrl)?;
+        let host = host.trim_matches(['[', ']']).to_owned();
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err(UrlFault::Credentials);
+        }
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") if is_loopback(&host) => false,
+            Some("http") => return Err(UrlFault::NotSecure),
+            Some(_) | None => return Err(UrlFault::NotAUrl),
+        };
+        Ok(Self {
+            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            tls: if secure { Some(tls()?) } else { None },
+            host,
+            uri,
+        })
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// What the machine trusts.
+fn tls() -> Result<Arc<ClientConfig>, UrlFault> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(UrlFault::NoRoots);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| UrlFault::NoRoots)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Without the query, which may hold a secret.
+impl fmt::Display for JwksUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        write!(
+            f,
+            "{scheme}://{}:{}{}",
+            self.host,
+            self.port,
+            self.uri.path()
+        )
+    }
+}
+
+/// Why an address is none that keys are fetched from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UrlFault {
+    NotAUrl,
+    NotSecure,
+    Credentials,
+    NoRoots,
+}
+
+impl fmt::Display for UrlFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAUrl => "not an address that begins with https://",
+            Self::NotSecure => "http is for loopback addresses; use https",
+            Self::Credentials => "an address with a user name",
+            Self::NoRoots => "this machine trusts no certificate authority",
+        })
+    }
+}
+
+impl std::error::Error for UrlFault {}
+
+/// Why there is no key set.
+#[derive(Debug)]
+pub(super) enum FetchError {
+    Connect(io::Error),
+    Http(hyper::Error),
+    Status(StatusCode),
+    TooLarge,
+    Broken,
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Http(error) => write!(f, "no answer: {error}"),
+            Self::Status(status) => write!(f, "answered {status}"),
+            Self::TooLarge => write!(f, "more than {MAX_BYTES} bytes"),
+            Self::Broken => f.write_str("the answer is broken"),
+        }
+    }
+}
+
+/// The text at an address. Redirects are not followed.
+pub(super) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> {
+    let stream = TcpStream::connect((url.host.as_str(), url.port))
+        .await
+        .map_err(FetchError::Connect)?;
+    let Some(tls) = &url.tls else {
+        return ask(url, stream).await;
+    };
+    let name = ServerName::try_from(url.host.clone())
+        .map_err(|error| FetchError::Connect(io::Error::other(error)))?;
+    let connector = TlsConnector::from(Arc::clone(tls));
+    let stream = connector.connect(name, stream).await;
+    ask(url, stream.map_err(FetchError::Connect)?).await
+}
+
+async fn ask(
+    url: &JwksUrl,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<String, FetchError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(FetchError::Http)?;
+    let asking = async {
+        let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
+        let authority = url
+            .uri
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        let request = Request::get(path)
+            .header(header::HOST, authority)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONNECTION, "close")
+            .header(
+                header::USER_AGENT,
+                concat!("roomcast/", env!("CARGO_PKG_VERSION")),
+            )
+            .body(Empty::<Bytes>::new())
+            .map_err(|_| FetchError::Broken)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(FetchError::Http)?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_BYTES)
+            .collect()
+            .await;
+        let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                FetchError::TooLarge
+            } else {
+                FetchError::Broken
+            }
+        })?;
+        String::from_utf8(body.to_bytes().into()).map_err(|_| FetchError::Broken)
+    };
+    // The connection is driven here and ends with the request, whoever gives up first.
+    let mut connection = std::pin::pin!(connection);
+    let mut asking = std::pin::pin!(asking);
+    tokio::select! {
+        biased;
+        answer = &mut asking => answer,
+        ended = &mut connection => match ended {
+            Ok(()) => asking.await,
+            Err(error) => Err(FetchError::Http(error)),
+        },
+    }
+}
+
+/// Bytes of a key set.
+const MAX_BYTES: usize = 256 << 10;
