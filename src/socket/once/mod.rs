@@ -71,9 +71,11 @@ where
 
 /// The key is this field of the first argument: a text, or a whole number.
 pub fn field(name: &'static str) -> impl Fn(&Event) -> Option<String> + Send + Sync + 'static {
-    move |event| match event.args().get::<Value>(0).ok()? {
-        Value::Object(mut fields) => text(fields.remove(name)?),
-        _ => None,
+    move |event| {
+        let Value::Object(mut fields) = event.args().get(0).ok()? else {
+            return None;
+        };
+        text(fields.remove(name)?)
     }
 }
 
