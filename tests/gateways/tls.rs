@@ -114,7 +114,6 @@ async fn a_websocket_over_tls_carries_what_one_over_tcp_does() {
             .to_string()
     };
     assert!(next().await.starts_with("0{"));
-    drop(next);
     socket.send(Message::text("40{}")).await.unwrap();
     let lobby = crate::server::LOBBY;
     let join = format!(r#"421["join_conversation","{lobby}"]"#);
