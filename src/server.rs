@@ -2,13 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+use roomcast_protocol::socket::Args;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
 
 use crate::{
-    Args, Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError,
+    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError,
     auth::{
         Credentials, Revocations, Roles, RolesError,
         authenticator::Authenticator,
