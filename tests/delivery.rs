@@ -47,7 +47,7 @@ fn every_function_that_is_named_as_a_test_is_one() {
 #[test]
 fn every_title_that_is_quoted_belongs_to_a_test() {
     let (page, tests) = (page(), tests());
-    let page = page.replace('\n', " ");
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut quoted = 0;
     for line in page.split(['|', '(']).map(str::trim) {
         let cites = ["JR ", "JD ", "JO "]
