@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     Config,
-    auth::Principal,
     engine::{Limits, Mode, Outbox, Push},
     metrics::{Gauge, Metrics},
 };
@@ -85,7 +84,7 @@ impl Namespace {
 
     /// Who a user is now, by one of its sockets.
     #[cfg(feature = "server")]
-    pub(crate) fn principal_of(&self, subject: &str) -> Option<Arc<Principal>> {
+    pub(crate) fn principal_of(&self, subject: &str) -> Option<Arc<crate::auth::Principal>> {
         let sockets = self.inner()?.all_sockets();
         let mut principals = sockets.iter().map(Socket::principal);
         principals.find(|principal| principal.subject == subject)

@@ -164,6 +164,7 @@ impl<K, H> fmt::Debug for Idempotent<K, H> {
 #[derive(Debug)]
 pub struct ByKey<M>(std::marker::PhantomData<M>);
 
+#[diagnostic::do_not_recommend]
 impl<M, K, H> Handler<ByKey<M>> for Idempotent<K, H>
 where
     H: Handler<M>,
