@@ -17,31 +17,35 @@ fi
 bin=$(dirname "$(readlink -f "$found")")
 # It refuses to run as root.
 as() { "$@"; }
+user=
 if [ "$(id -u)" = 0 ]; then
   as() { runuser -u postgres -- "$@"; }
+  user='setpriv --reuid=postgres --regid=postgres --init-groups'
 fi
 folder=$(cd / && as mktemp -d "${TMPDIR:-/tmp}/roomcast-postgres.XXXXXX") || exit 1
 cd "$folder" || exit 1
 pid=
 
-server_pid() { head -n 1 "$folder/data/postmaster.pid" 2>/dev/null; }
-
 gone() {
   if [ -z "$pid" ]; then return; fi
   kill "-$1" "$pid" 2>/dev/null
   kill -CONT "$pid" 2>/dev/null
-  for _ in $(seq 1 200); do
-    kill -0 "$pid" 2>/dev/null || break
-    sleep 0.05
-  done
+  wait "$pid" 2>/dev/null
   pid=
 }
 
+# Nothing in between: what is stopped and killed is the server itself, and none of our input.
+launch() {
+  $user "$bin/postgres" -D "$folder/data" -p "$port" </dev/null >>"$folder/log" 2>&1 &
+  pid=$!
+}
+
 start() {
-  as "$bin/postgres" -D "$folder/data" -p "$port" >>"$folder/log" 2>&1 &
+  launch
   for _ in $(seq 1 400); do
+    # After a kill the last processes of the old server may still be on their way out.
+    kill -0 "$pid" 2>/dev/null || launch
     if "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; then
-      pid=$(server_pid)
       echo "ready $pid"
       return
     fi
@@ -57,6 +61,7 @@ clean_up() {
   rm -rf "$folder"
 }
 trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
 
 as "$bin/initdb" -D "$folder/data" -U roomcast --auth=trust --encoding=UTF8 --locale=C.UTF-8 \
   --no-sync >"$folder/initdb.log" 2>&1 || { cat "$folder/initdb.log" >&2; exit 1; }
