@@ -9,8 +9,8 @@ after(() => server.stop());
 
 const numbers = (count) => Array.from({ length: count }, (_, i) => i);
 
-/** Resolves when the connection has gone over to WebSocket. */
-const upgraded = (socket) => next(socket.io.engine, "upgrade");
+/** Resolves when the connection has gone over to WebSocket, which may be before the namespace answers. */
+const upgraded = ({ io: { engine } }) => engine.transport.name === "websocket" || next(engine, "upgrade");
 
 for (const [client, io] of clients) {
   describe(client, () => {
