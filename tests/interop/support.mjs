@@ -133,6 +133,10 @@ export async function connect(test, io, url, options = {}) {
 /** Starts to connect. */
 export function open(test, io, url, options = {}) {
   const socket = io(url, { forceNew: true, reconnection: false, ...options });
-  test.after(() => socket.disconnect());
+  test.after(() => {
+    socket.disconnect();
+    // Other namespaces of the connection would bring it back for ever.
+    socket.io.reconnection(false);
+  });
   return socket;
 }
