@@ -71,7 +71,8 @@ impl Asset {
             (CACHE_CONTROL, self.cache_control.clone()),
         ];
         if is_known(request, &self.etag) {
-            return (StatusCode::NOT_MODIFIED, caching).into_response();
+            // Its headers replace those that the browser keeps (RFC 9111, 3.2), the policy included.
+            return (StatusCode::NOT_MODIFIED, caching, SECURITY).into_response();
         }
         let content_type = [(CONTENT_TYPE, self.content_type.clone())];
         (caching, content_type, SECURITY, self.body.clone()).into_response()
@@ -199,7 +200,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_known_page_is_not_sent_again() {
-        let etag = fetch("/").await.headers()[ETAG].clone();
+        let page = fetch("/").await;
+        let etag = page.headers()[ETAG].clone();
+        let policy = page.headers()[CONTENT_SECURITY_POLICY].clone();
         for known in [
             etag.clone(),
             HeaderValue::from_static("*"),
@@ -209,6 +212,7 @@ mod tests {
             let response = ask(request.body(Body::empty()).unwrap()).await;
             assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
             assert_eq!(response.headers()[ETAG], etag);
+            assert_eq!(response.headers()[CONTENT_SECURITY_POLICY], policy);
             assert_eq!(text(response).await, "");
         }
     }
