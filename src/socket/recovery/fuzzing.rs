@@ -72,6 +72,11 @@ pub fn recovery_offers(data: &[u8]) {
     if let Some(sessions) = io.sessions() {
         sessions.close();
     }
+    // Connected sockets keep their server, as it keeps them.
+    let root = io.of("/").inner();
+    for socket in root.iter().flat_map(|root| root.all_sockets()) {
+        socket.close(DisconnectReason::ServerNamespaceDisconnect);
+    }
     assert_eq!(io.metrics().gauge(Gauge::RecoverySessions), 0);
 }
 
