@@ -205,12 +205,21 @@ fn play(server: &TestServer, ending: Ending, cycles: usize) {
             live(server, ending, &mut kept);
         }
         // The clients stay until the server itself has let go of every one of them.
-        settle(server, ending);
+        settle(server, &format!("{ending:?}"));
     }
 }
 
+/// Plays all endings at the same time, each a few times.
+fn play_mixed(server: &TestServer) {
+    let mut kept = Kept::default();
+    for ending in ENDINGS.iter().cycle().take(4 * ENDINGS.len()) {
+        live(server, *ending, &mut kept);
+    }
+    settle(server, "a mixture");
+}
+
 /// Waits until every gauge is that of a server with one client, who asks.
-fn settle(server: &TestServer, ending: Ending) {
+fn settle(server: &TestServer, what: &str) {
     let start = Instant::now();
     loop {
         let metrics = metrics(server);
@@ -222,7 +231,7 @@ fn settle(server: &TestServer, ending: Ending) {
         if left.is_empty() {
             return;
         }
-        assert!(start.elapsed() < 3 * DEADLINE, "{ending:?} leaves {left:?}");
+        assert!(start.elapsed() < 3 * DEADLINE, "{what} leaves {left:?}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -285,21 +294,16 @@ fn matrix(variables: &[(&str, &str)]) {
     let mut server = TestServer::start_with("leaks", &variables);
     let files = server.open_files();
     // What the first clients make is there for all that follow.
-    for ending in ENDINGS {
-        play(&server, ending, 1);
+    for _ in 0..3 {
+        play_mixed(&server);
     }
     thread::sleep(Duration::from_secs(1)); // The allocator gives back what the warm-up freed.
     let memory = server.resident_bytes();
     for ending in ENDINGS {
         play(&server, ending, cycles());
     }
-    // Mixed: all endings at the same time.
     for _ in 0..cycles().div_ceil(100) {
-        let mut kept = Kept::default();
-        for ending in ENDINGS.iter().cycle().take(4 * ENDINGS.len()) {
-            live(&server, *ending, &mut kept);
-        }
-        settle(&server, Ending::CloseFrame);
+        play_mixed(&server);
     }
     back(&server, files, memory);
     assert!(server.is_running(), "{}", server.errors());

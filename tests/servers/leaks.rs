@@ -17,10 +17,10 @@ async fn main() -> Result<(), roomcast::Error> {
     const SHORT: Duration = Duration::from_millis(500);
     let mut io = Io::builder().config(Config {
         // A client that answers has time enough; one that does not ends within seconds.
-        ping_interval: 3 * SHORT,
-        ping_timeout: 3 * SHORT,
-        upgrade_timeout: 3 * SHORT,
-        connect_timeout: 3 * SHORT,
+        ping_interval: 6 * SHORT,
+        ping_timeout: 6 * SHORT,
+        upgrade_timeout: 6 * SHORT,
+        connect_timeout: 6 * SHORT,
         message_timeout: SHORT,
         close_timeout: SHORT,
         outbox_bytes: 256 * 1024,
