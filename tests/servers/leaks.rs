@@ -1,40 +1,92 @@
 //! The server whose clients end in every way that there is: `tests/leaks` counts what is left of
 //! them. Every time-out is short, so that many endings fit into a test.
+//!
+//! With `MOUNT` it stands inside of axum. Without, it also listens with TLS, one port further, and
+//! behind a load balancer that speaks the PROXY protocol, two ports further; that one is a server of
+//! its own, whose metrics are told as `proxied_…`.
 
+#[path = "support/mounted.rs"]
+mod mounted;
 mod support;
 
-use std::time::Duration;
+use std::{env, net::Ipv4Addr, sync::Arc, time::Duration};
 
-use roomcast::{Ack, Args, Config, Event, Io, Recovery, Refusal, Server};
+use roomcast::{
+    Ack, Args, Builder, Config, Event, Io, Recovery, Refusal, Server, State, Tls,
+    auth::{JwtAuthenticator, Keys, Revocations, Revoked},
+    config::Limits,
+    limit::Proxies,
+    network::Network,
+};
 
 /// The binary's allocator, so that memory comes back as it does there.
-#[cfg(feature = "server")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+const SHORT: Duration = Duration::from_millis(500);
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<(), roomcast::Error> {
-    const SHORT: Duration = Duration::from_millis(500);
-    let mut io = Io::builder().config(Config {
+    let limits = Limits::default();
+    let balancer = Network::of(Ipv4Addr::LOCALHOST.into());
+    let balancers = Proxies::new([balancer]).with_proxy_protocol(true);
+    let proxied = build(
+        Io::builder().config(config()).guard(&limits, balancers),
+        None,
+    )?;
+    let io = build(Io::builder().config(config()), Some(&proxied))?;
+    if let Ok(how) = env::var("MOUNT") {
+        return mounted::run(io, &how).await;
+    }
+    let file = |variable| env::var(variable).unwrap_or_default();
+    let tls = Tls::from_files(file("TLS_CERT"), file("TLS_KEY")).expect("a certificate");
+    support::run_all([
+        ("", Server::new(io.clone())),
+        ("tls", Server::new(io).tls(tls)),
+        ("proxied", Server::new(proxied)),
+    ])
+    .await
+}
+
+fn config() -> Config {
+    Config {
         // A client that answers has time enough; one that does not ends within seconds.
         ping_interval: 6 * SHORT,
         ping_timeout: 6 * SHORT,
         upgrade_timeout: 6 * SHORT,
         connect_timeout: 6 * SHORT,
+        header_timeout: 6 * SHORT,
+        body_timeout: 6 * SHORT,
         message_timeout: SHORT,
         close_timeout: SHORT,
         outbox_bytes: 256 * 1024,
+        // Far more than an honest client of the test sends.
+        packets_per_second: 50,
+        throttle_timeout: SHORT,
         ..Config::default()
-    });
-    if std::env::var("RECOVERY").is_ok() {
+    }
+}
+
+/// The server behind the load balancer.
+struct Beside(Option<Io>);
+
+/// The namespaces; `proxied` is another server whose metrics are told with this one's.
+fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
+    if env::var("RECOVERY").is_ok() {
         io = io.recovery(Recovery {
-            window: SHORT,
+            window: 2 * SHORT,
             ..Recovery::default()
         });
     }
+    let revocations = Arc::new(Revocations::new());
+    io.shared_state(Arc::clone(&revocations));
+    io = io.state(Beside(proxied.cloned()));
     io.namespace("/")
         .on("join", async |event: Event, room: String| {
             Ack(event.socket.join(&room).is_ok())
+        })
+        .on("greet", async |event: Event| {
+            event.socket.emit("greeting", ());
         })
         .on("bye", async |event: Event, everything: bool| {
             event.socket.disconnect(everything);
@@ -64,13 +116,36 @@ async fn main() -> Result<(), roomcast::Error> {
         .on("panic", async |event: Event| {
             assert!(event.name().is_empty(), "asked to");
         })
-        .on("metrics", async |event: Event| {
-            Ack(event.io().metrics().render())
+        .on(
+            "revoke",
+            async |event: Event, user: String, revocations: State<Revocations>| {
+                let user = Revoked::User(user);
+                let until = jiff::Timestamp::now() + Duration::from_secs(60);
+                let inserted = revocations.insert(&user, until);
+                let expelled = event.io().revalidate();
+                // It would be there for longer than the test.
+                revocations.remove(&user);
+                Ack(inserted.is_ok() && expelled > 0)
+            },
+        )
+        .on("metrics", async |event: Event, beside: State<Beside>| {
+            let own = event.io().metrics().render();
+            let proxied = beside.0.as_ref().map(|io| io.metrics().render());
+            let proxied = proxied.unwrap_or_default();
+            Ack(own + &proxied.replace("roomcast_", "proxied_"))
         });
     io.namespace("/refused")
         .gate(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "nobody")));
     io.namespace("/panics").on_connect(async |event: Event| {
         assert!(event.socket.is_in("never"), "as it should");
     });
-    support::run(Server::new(io.build()?)).await
+    let keys = Keys::from_secret(b"of clients that end in every way");
+    io.namespace("/members").authenticate(
+        JwtAuthenticator::from_keys(keys)
+            .revocations(revocations)
+            .leeway(Duration::ZERO)
+            .expiring_lead(SHORT)
+            .grace(SHORT),
+    );
+    Ok(io.build()?)
 }

@@ -1,0 +1,324 @@
+//! The ways in which a client ends.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{
+    credentials::token,
+    halfway::Way,
+    house::{House, Kept, Kind, message},
+    support::{RawClient, websocket::masked},
+};
+
+macro_rules! endings {
+    ($($ending:ident),+ $(,)?) => {
+        /// How a client ends.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Ending { $($ending),+ }
+
+        /// All of them; those that take longest come first.
+        pub(crate) const ENDINGS: &[Ending] = &[$(Ending::$ending),+];
+    };
+}
+
+endings! {
+    // In front of HTTP.
+    TlsNotFinished, TlsGone, TlsBroken, TlsLost, ProxySilent, ProxyHalfHeader, ProxyGone, ProxyBroken,
+    ProxyThenGone,
+    // HTTP.
+    HeadersMissing, BodyMissing, PollingAbandoned, PollGone, PollingGoodbye, UpgradeNotProbed,
+    UpgradeNotFinished, UpgradedThenGone,
+    // The connection.
+    Silence, HalfOpen, DeafServer, DeafClient, CloseFrame, EndOfStream, Reset,
+    // Who it is.
+    NoNamespace, Refused, ForgedToken, Revoked, TokenExpires,
+    // Handlers.
+    ConnectHandlerPanics, EventHandlerPanics, DisconnectedByHandler, LeavesNamespace, AckTimesOut,
+    GoneBeforeAck, RoomAckOfAbsentees,
+    // What it says, or does not read.
+    AttachmentsMissing, BrokenPacket, TooSlow, TooFast,
+    // It comes back.
+    Recovered, RecoversNothing,
+}
+
+impl Ending {
+    /// Whether there is such an ending with such a server.
+    pub(crate) fn applies(self, kind: Kind) -> bool {
+        match self {
+            Self::TlsNotFinished
+            | Self::TlsGone
+            | Self::TlsBroken
+            | Self::TlsLost
+            | Self::ProxySilent
+            | Self::ProxyHalfHeader
+            | Self::ProxyGone
+            | Self::ProxyBroken
+            | Self::ProxyThenGone => kind != Kind::Mounted,
+            // The server outside has, or has not, a deadline for headers.
+            Self::HeadersMissing => kind != Kind::Mounted,
+            Self::Recovered | Self::RecoversNothing => kind == Kind::Recovery,
+            _ => true,
+        }
+    }
+
+    /// Whether the server finds out by a time-out.
+    pub(crate) fn is_awaited(self, kind: Kind) -> bool {
+        kind == Kind::Recovery
+            || !matches!(
+                self,
+                Self::TlsGone
+                    | Self::TlsBroken
+                    | Self::TlsLost
+                    | Self::ProxyGone
+                    | Self::ProxyBroken
+                    | Self::ProxyThenGone
+                    | Self::PollingGoodbye
+                    | Self::UpgradedThenGone
+                    | Self::CloseFrame
+                    | Self::EndOfStream
+                    | Self::Reset
+                    | Self::Refused
+                    | Self::DisconnectedByHandler
+                    | Self::GoneBeforeAck
+                    | Self::AttachmentsMissing
+                    | Self::BrokenPacket
+                    | Self::TooSlow
+                    | Self::TooFast
+            )
+    }
+
+    /// How many clients end at the same time, if only this is played.
+    pub(crate) fn batch(self) -> usize {
+        match self {
+            // Two threads for each.
+            Self::HalfOpen | Self::DeafServer | Self::DeafClient => 250,
+            // The kernel keeps much for each.
+            Self::TooSlow => 100,
+            _ => 1000,
+        }
+    }
+
+    /// What the server counts when a client ends like this.
+    pub(crate) fn evidence(self) -> Option<&'static str> {
+        Some(match self {
+            Self::TlsNotFinished => "roomcast_tls_handshakes_failed_total{reason=\"timeout\"}",
+            Self::TlsGone | Self::TlsBroken => {
+                "roomcast_tls_handshakes_failed_total{reason=\"error\"}"
+            }
+            Self::ProxySilent | Self::ProxyHalfHeader | Self::ProxyGone | Self::ProxyBroken => {
+                "proxied_proxy_headers_rejected_total"
+            }
+            Self::ProxyThenGone => "proxied_sessions_closed_total{reason=\"transport close\"}",
+            Self::Silence
+            | Self::HalfOpen
+            | Self::DeafServer
+            | Self::DeafClient
+            | Self::PollingAbandoned => "roomcast_sessions_closed_total{reason=\"ping timeout\"}",
+            Self::UpgradeNotProbed | Self::UpgradeNotFinished => {
+                "roomcast_upgrades_total{result=\"failed\"}"
+            }
+            Self::CloseFrame | Self::EndOfStream | Self::Reset => {
+                "roomcast_sessions_closed_total{reason=\"transport close\"}"
+            }
+            Self::Refused | Self::ForgedToken => "roomcast_sockets_refused_total",
+            Self::ConnectHandlerPanics | Self::EventHandlerPanics => {
+                "roomcast_handler_panics_total"
+            }
+            Self::AckTimesOut => "roomcast_acks_timed_out_total",
+            Self::BrokenPacket => "roomcast_decode_errors_total{layer=\"socket.io\"}",
+            Self::TooSlow => "roomcast_sessions_closed_total{reason=\"overflow\"}",
+            Self::TooFast => "roomcast_violations_total{limit=\"flood\"}",
+            Self::Recovered => "roomcast_recoveries_total{result=\"recovered\"}",
+            Self::RecoversNothing => "roomcast_recovery_sessions_expired_total",
+            _ => return None,
+        })
+    }
+
+    /// One client's life up to its end, or to where the server has to end it.
+    pub(crate) fn live(self, house: &House, kept: &mut Kept) {
+        let server = &house.server;
+        match self {
+            Self::TlsNotFinished => kept.keep(house.knock_at_tls()).send(HALF_HELLO),
+            Self::TlsGone => house.knock_at_tls().send(HALF_HELLO),
+            Self::TlsBroken => kept
+                .keep(house.knock_at_tls())
+                .send("GET / HTTP/1.1\r\n\r\n"),
+            // Without the alert that says goodbye.
+            Self::TlsLost => drop(house.enter_with_tls()),
+            Self::ProxySilent => {
+                kept.keep(house.knock_behind_balancer());
+            }
+            Self::ProxyHalfHeader => {
+                kept.keep(house.knock_behind_balancer()).send("PROXY TCP4 ");
+            }
+            Self::ProxyGone => house.knock_behind_balancer().send("PROXY TCP4 127"),
+            Self::ProxyBroken => {
+                let client = kept.keep(house.knock_behind_balancer());
+                client.send("GET /socket.io/ HTTP/1.1\r\n\r\n");
+            }
+            Self::ProxyThenGone => {
+                let mut client = house.knock_behind_balancer();
+                client.send("PROXY TCP4 127.0.0.1 127.0.0.1 50000 3000\r\n");
+                kept.enter_by(client);
+                kept.sockets.pop();
+            }
+            Self::HeadersMissing => {
+                let client = kept.keep(server.connect());
+                client.send("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: ");
+            }
+            Self::BodyMissing => {
+                let request = format!(
+                    "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n42[",
+                    kept.poll(house).target
+                );
+                kept.keep(server.connect()).send(request);
+            }
+            Self::PollingAbandoned => {
+                kept.poll(house);
+            }
+            Self::PollGone => drop(kept.poll(house).start_poll()),
+            Self::PollingGoodbye => {
+                kept.poll(house);
+                kept.sessions.pop().unwrap().leave();
+            }
+            Self::UpgradeNotProbed => {
+                let socket = kept.poll(house).attach();
+                kept.keep(socket);
+            }
+            Self::UpgradeNotFinished => {
+                let socket = kept.poll(house).attach();
+                let socket = kept.keep(socket);
+                socket.send_text("2probe");
+                socket.expect_text("3probe");
+            }
+            Self::UpgradedThenGone => drop(kept.poll(house).upgraded()),
+            Self::Silence => {
+                kept.enter(house);
+            }
+            Self::HalfOpen => {
+                let (client, way) = Way::connect(server.address());
+                kept.enter_by(client);
+                way.silence_client();
+                way.silence_server();
+                kept.sockets.pop();
+            }
+            Self::DeafServer => {
+                let (client, way) = Way::connect(server.address());
+                let client = kept.enter_by(client);
+                way.silence_client();
+                client.send_text("3");
+            }
+            Self::DeafClient => {
+                let (client, way) = Way::connect(server.address());
+                let client = kept.enter_by(client);
+                way.silence_server();
+                client.send_text(r#"42["greet"]"#);
+            }
+            Self::CloseFrame => kept.enter(house).send(masked(0x88, [0x03, 0xe8])),
+            Self::EndOfStream => kept.enter(house).shutdown_write(),
+            Self::Reset => {
+                // Unread input makes the kernel reset the connection.
+                let client = kept.enter(house);
+                client.send_text(r#"421["join","room"]"#);
+                assert!(client.has_unread_input());
+                kept.sockets.pop();
+            }
+            Self::NoNamespace => {
+                kept.keep(server.connect()).open_websocket("/socket.io/");
+            }
+            Self::Refused => drop(ask_for(house, "40/refused,", "44/refused,")),
+            Self::ForgedToken => {
+                let forged = format!("40/members,{{\"token\":\"{}A\"}}", token("eve", 60));
+                kept.keep(ask_for(house, &forged, "44/members,"));
+            }
+            Self::Revoked => {
+                static USERS: AtomicUsize = AtomicUsize::new(0);
+                let user = format!("user {}", USERS.fetch_add(1, Ordering::Relaxed));
+                let member = format!("40/members,{{\"token\":\"{}\"}}", token(&user, 600));
+                let mut client = ask_for(house, &member, "40/members,");
+                client.send_text("40");
+                assert!(message(&mut client).starts_with("40{"));
+                client.send_text(format!("420[\"revoke\",\"{user}\"]"));
+                let told = [(); 3].map(|()| message(&mut client));
+                assert!(told.contains(&"430[true]".to_owned()), "{told:?}");
+                assert!(told.contains(&"41/members,".to_owned()), "{told:?}");
+                kept.keep(client);
+            }
+            Self::TokenExpires => {
+                // On a slow machine it may have before it arrives.
+                let member = format!("40/members,{{\"token\":\"{}\"}}", token("ann", 2));
+                kept.keep(ask_for(house, &member, "4"));
+            }
+            Self::ConnectHandlerPanics => {
+                let client = kept.keep(server.connect());
+                client.open_websocket("/socket.io/");
+                client.send_text("40/panics,");
+            }
+            Self::EventHandlerPanics => kept.enter(house).send_text(r#"42["panic"]"#),
+            Self::DisconnectedByHandler => kept.enter(house).send_text(r#"42["bye",true]"#),
+            Self::LeavesNamespace => kept.enter(house).send_text("41"),
+            Self::AckTimesOut => kept.enter(house).send_text(r#"42["ask",50]"#),
+            Self::GoneBeforeAck => {
+                let client = kept.enter(house);
+                client.send_text(r#"42["ask",60000]"#);
+                let question = message(client);
+                assert!(question.ends_with(r#"["question"]"#), "{question}");
+                kept.sockets.pop();
+            }
+            Self::RoomAckOfAbsentees => kept.enter(house).send_text(r#"42["ask_room","room"]"#),
+            Self::AttachmentsMissing => {
+                let client = kept.enter(house);
+                client.send_text(r#"451-["x",{"_placeholder":true,"num":0}]"#);
+            }
+            Self::BrokenPacket => kept.enter(house).send_text("42[nonsense"),
+            Self::TooSlow => {
+                let client = RawClient::connect_with_buffer(server.address(), 4096);
+                kept.enter_by(client).send_text(r#"42["flood"]"#);
+            }
+            Self::TooFast => {
+                let packet = masked(0x81, r#"42["x"]"#);
+                kept.enter(house).send(packet.repeat(400));
+            }
+            Self::Recovered => {
+                let (pid, offset) = lost(house);
+                let offer = format!("40{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
+                drop(ask_for(house, &offer, "40{"));
+            }
+            Self::RecoversNothing => {
+                let (_, offset) = lost(house);
+                let offer = format!("40{{\"pid\":\"nobody\",\"offset\":\"{offset}\"}}");
+                drop(ask_for(house, &offer, "40{"));
+            }
+        }
+    }
+}
+
+/// A client that has asked for a namespace, and got an answer that begins like this.
+fn ask_for(house: &House, packet: &str, answer: &str) -> RawClient {
+    let mut client = house.server.connect();
+    client.open_websocket("/socket.io/");
+    client.send_text(packet);
+    let said = message(&mut client);
+    assert!(said.starts_with(answer), "{said}");
+    client
+}
+
+/// A client whose connection is lost: the id of its session, and of the last event that it got.
+fn lost(house: &House) -> (String, String) {
+    let mut client = house.server.connect();
+    client.open_websocket("/socket.io/");
+    client.send_text("40");
+    let connected = message(&mut client);
+    let connected: serde_json::Value =
+        serde_json::from_str(connected.strip_prefix("40").unwrap()).unwrap();
+    client.send_text(r#"42["greet"]"#);
+    let greeting = message(&mut client);
+    let greeting: serde_json::Value =
+        serde_json::from_str(greeting.strip_prefix("42").unwrap()).unwrap();
+    client.send(masked(0x88, [0x03, 0xe8]));
+    client.expect_close();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    (text(&connected["pid"]), text(&greeting[1]))
+}
+
+/// The beginning of a TLS record that says how a handshake begins.
+const HALF_HELLO: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00];
