@@ -1,11 +1,12 @@
-//! Counters and gauges, rendered as Prometheus text. A leaf: it knows no other module.
+//! Counters, gauges and times, rendered as Prometheus text. A leaf: it knows no other module.
 //!
-//! Every row of the table below is one atomic. Names that come from a peer never become
+//! Every row of the tables below is one atomic, or a fixed number of them. Names that come from a peer never become
 //! labels, so the table cannot grow.
 
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
 };
 
 macro_rules! table {
@@ -139,11 +140,33 @@ table! {
     }
 }
 
-/// The metrics of one server. Shared by reference; counting is one relaxed addition.
+table! {
+    /// What takes time.
+    pub enum Timing {
+        MessageProcessing => "roomcast_message_processing_seconds",
+    }
+}
+
+/// The metrics of one server. Shared by reference; counting is one relaxed addition, a time takes
+/// two.
 pub struct Metrics {
     counters: [AtomicU64; Counter::ROWS.len()],
     gauges: [AtomicI64; Gauge::ROWS.len()],
+    timings: [Histogram; Timing::ROWS.len()],
 }
+
+/// How often something took how long.
+struct Histogram {
+    /// One for each of [`BOUNDS`], and one for what took longer.
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    /// All together.
+    microseconds: AtomicU64,
+}
+
+/// Milliseconds up to which a bucket goes.
+const BOUNDS: [u64; 18] = [
+    1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 200, 500, 1_000, 2_000, 5_000,
+];
 
 impl Metrics {
     /// All rows at zero.
@@ -152,6 +175,7 @@ impl Metrics {
         Self {
             counters: [const { AtomicU64::new(0) }; Counter::ROWS.len()],
             gauges: [const { AtomicI64::new(0) }; Gauge::ROWS.len()],
+            timings: [const { Histogram::new() }; Timing::ROWS.len()],
         }
     }
 
@@ -190,6 +214,21 @@ impl Metrics {
             .map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
+    /// Notes how long something took.
+    pub fn time(&self, timing: Timing, took: Duration) {
+        if let Some(histogram) = self.timings.get(timing as usize) {
+            histogram.note(took);
+        }
+    }
+
+    /// How often a time was noted.
+    #[must_use]
+    pub fn timed(&self, timing: Timing) -> u64 {
+        self.timings
+            .get(timing as usize)
+            .map_or(0, |histogram| histogram.counts().sum())
+    }
+
     /// All rows in the Prometheus text format (version 0.0.4).
     #[must_use]
     pub fn render(&self) -> String {
@@ -206,7 +245,45 @@ impl Metrics {
             "gauge",
             gauges.map(|(row, cell)| (row, i128::from(cell.load(Ordering::Relaxed)))),
         );
+        for ((family, _), histogram) in Timing::ROWS.iter().zip(&self.timings) {
+            histogram.render(&mut out, family);
+        }
         out
+    }
+}
+
+impl Histogram {
+    const fn new() -> Self {
+        Self {
+            buckets: [const { AtomicU64::new(0) }; BOUNDS.len() + 1],
+            microseconds: AtomicU64::new(0),
+        }
+    }
+
+    fn note(&self, took: Duration) {
+        let bucket = BOUNDS.partition_point(|&bound| Duration::from_millis(bound) < took);
+        if let Some(cell) = self.buckets.get(bucket) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().map(|cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Each row of a bucket counts what the ones before it do.
+    fn render(&self, out: &mut String, family: &str) {
+        let _ = writeln!(out, "# TYPE {family} histogram");
+        let bounds = BOUNDS.iter().map(|&bound| (bound as f64 / 1e3).to_string());
+        let mut count = 0;
+        for (bound, here) in bounds.chain(["+Inf".to_owned()]).zip(self.counts()) {
+            count += here;
+            let _ = writeln!(out, "{family}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let seconds = self.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
+        let _ = writeln!(out, "{family}_sum {seconds}\n{family}_count {count}");
     }
 }
 
@@ -255,5 +332,31 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn a_time_counts_in_its_bucket_and_all_that_follow() {
+        let metrics = Metrics::new();
+        for microseconds in [200, 1_000, 1_001, 9_000_000] {
+            metrics.time(
+                Timing::MessageProcessing,
+                Duration::from_micros(microseconds),
+            );
+        }
+        assert_eq!(metrics.timed(Timing::MessageProcessing), 4);
+        let text = metrics.render();
+        let (_, rows) = text
+            .split_once("# TYPE roomcast_message_processing_seconds histogram\n")
+            .unwrap();
+        for row in [
+            "_bucket{le=\"0.001\"} 2\n",
+            "_bucket{le=\"0.002\"} 3\n",
+            "_bucket{le=\"5\"} 3\n",
+            "_bucket{le=\"+Inf\"} 4\n",
+            "_sum 9.002201\n",
+            "_count 4\n",
+        ] {
+            assert!(rows.contains(row), "{row}: {rows}");
+        }
     }
 }

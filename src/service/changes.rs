@@ -199,7 +199,7 @@ impl Chat {
 fn origin(from: SocketId) -> Origin {
     Origin {
         socket: Sid::parse(from.as_str()),
-        confirm: false,
+        ..Origin::default()
     }
 }
 

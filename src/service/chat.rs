@@ -71,6 +71,7 @@ impl Chat {
         from: SocketId,
         command: SendMessage,
     ) -> Result<Arc<Message>, ServiceError> {
+        let received = Some(Instant::now());
         self.0.access.require(by, &policy::MESSAGE)?;
         let limits = &self.0.limits;
         content::check_content(&command.content, limits.content_chars)?;
@@ -100,6 +101,7 @@ impl Chat {
         let origin = Origin {
             socket: Sid::parse(from.as_str()),
             confirm: command.confirm_delivery.unwrap_or(false),
+            received,
         };
         match self.0.store.insert_message(message, origin).await? {
             Insert::Stored(message) | Insert::Repeated(message) => Ok(message),

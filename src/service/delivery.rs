@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::conversations::Live;
 use super::gate::{Gap, Passage};
 use super::presence::{Notice, User};
+use crate::metrics::Timing;
 use crate::socket::{AckError, Acks, Broadcast, Namespace, Socket, SocketId};
 use crate::store::{Commit, Committed, Conversation, Message, Time};
 
@@ -149,6 +150,7 @@ impl Live {
                     .emit("conversation_updated", &updated);
             }
         }
+        note_time(namespace, &commit);
         commit.resolve();
         if let Committed::Message(message) = &event
             && origin.confirm
@@ -270,12 +272,22 @@ impl Live {
 pub(super) fn unseen(namespace: &Namespace, commit: Commit) {
     let (from, confirm) = (sender(&commit), commit.origin().confirm);
     let event = commit.event().clone();
+    note_time(namespace, &commit);
     commit.resolve();
     if let Committed::Message(message) = &event
         && confirm
         && let Some(socket) = from.and_then(|id| namespace.socket(id))
     {
         report(socket, message, None);
+    }
+}
+
+/// Notes how long a new message took from when it was received until now, when it is stored and queued
+/// for all who are there.
+fn note_time(namespace: &Namespace, commit: &Commit) {
+    if let (Committed::Message(_), Some(received)) = (commit.event(), commit.origin().received) {
+        let metrics = namespace.io().metrics();
+        metrics.time(Timing::MessageProcessing, received.elapsed());
     }
 }
 

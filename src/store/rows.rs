@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use roomcast_protocol::Sid;
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,8 @@ pub struct Origin {
     pub socket: Option<Sid>,
     /// Whether that socket wants to know who received it.
     pub confirm: bool,
+    /// When the server began to work on it.
+    pub received: Option<Instant>,
 }
 
 /// What became of a message that was to be stored.
