@@ -78,6 +78,7 @@ fn fire(shard: &Shard, tick: Tick, start: Instant) {
             room: &member.room_name,
             payload: &payload,
             client: member.id,
+            ..Blanks::default()
         },
     };
     let mut state = member.state.borrow_mut();
@@ -197,6 +198,14 @@ fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
         shard.shared.own_seen.store(true, Ordering::Relaxed);
     }
     let mut state = member.state.borrow_mut();
+    if plan.scenario == Scenario::Chat
+        && let Some(seq) = super::chat::seq(&packet.args)
+    {
+        if seq <= state.last_seq {
+            stats.faults.out_of_order += 1;
+        }
+        state.last_seq = seq.max(state.last_seq);
+    }
     let place = stamp.sender / plan.rooms;
     if state.tracks.len() <= place {
         state.tracks.resize_with(place + 1, Default::default);
@@ -220,6 +229,8 @@ fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
         && !member.is_slow
     {
         let time = now.saturating_duration_since(start + due);
+        let turn = stamp.number * schedule.senders as u64 + stamp.sender as u64;
+        stats.completion.note(turn, time);
         stats.latency.record(time);
         stats.timeline.record(due - plan.warmup, time);
     }
@@ -234,8 +245,10 @@ fn publish(shard: &Shard) {
     let mut totals = shard.shared.totals.lock();
     for member in shard.members() {
         if let Some(total) = totals.get_mut(member.id) {
-            *total = member.state.borrow().total.clone();
+            let state = member.state.borrow();
+            *total = state.total.clone();
             total.excused.sort_unstable();
+            total.unanswered = state.pending.values().copied().collect();
         }
     }
 }
@@ -285,6 +298,8 @@ fn account(shard: &Shard) {
     let includes_own = includes_own(shard);
     let mut stats = shard.stats.borrow_mut();
     let stats = &mut *stats;
+    stats.completion.includes_own = includes_own;
+    stats.completion.receivers = vec![0; plan.rooms];
     if plan.scenario == Scenario::Echo {
         stats.expected = stats.sent - stats.refused.total().min(stats.sent);
     }
@@ -333,6 +348,9 @@ fn account(shard: &Shard) {
             stats.expected += expected;
             stats.delivered += received;
             stats.faults.lost += holes + tails;
+            if let Some(receivers) = stats.completion.receivers.get_mut(member.room) {
+                *receivers += 1;
+            }
         }
     }
 }

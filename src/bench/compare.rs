@@ -136,7 +136,7 @@ fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
     Some((median, *sorted.first()?, *sorted.last()?))
 }
 
-const METRICS: [Metric; 9] = [
+const METRICS: [Metric; 11] = [
     Metric {
         name: "p50",
         unit: "ms",
@@ -171,6 +171,20 @@ const METRICS: [Metric; 9] = [
         less_is_better: false,
         applies: |scenario| scenario != Scenario::Idle,
         of: |report| Some(report.latency.count as f64 / report.options.duration_seconds),
+    },
+    Metric {
+        name: "to all p99",
+        unit: "ms",
+        less_is_better: true,
+        applies: |_| true,
+        of: |report| report.to_all.as_ref().map(|to_all| to_all.p99),
+    },
+    Metric {
+        name: "acks p99",
+        unit: "ms",
+        less_is_better: true,
+        applies: |_| true,
+        of: |report| report.acks.as_ref().map(|acks| acks.p99),
     },
     Metric {
         name: "connect p99",

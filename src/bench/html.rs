@@ -105,6 +105,9 @@ fn body(report: &Report) -> String {
     if let Some(acks) = &report.acks {
         row(&mut html, "acknowledgements", acks);
     }
+    if let Some(to_all) = &report.to_all {
+        row(&mut html, "to the last receiver", to_all);
+    }
     if report.messages.is_some() {
         row(&mut html, "connecting", &report.connections.connect);
     }
@@ -185,6 +188,18 @@ fn counts(report: &Report) -> String {
             ("in a wrong room", m.misrouted),
             ("unanswered", m.unanswered),
             ("missed by lost clients", m.missed_by_dropped),
+        ] {
+            rows.push((name, number(count as f64)));
+        }
+    }
+    if let Some(stored) = &report.stored {
+        for (name, count) in [
+            ("stored", stored.found),
+            ("missing in the store", stored.missing),
+            ("stored twice", stored.doubled),
+            ("stored out of order", stored.out_of_order),
+            ("refused and stored", stored.refused),
+            ("gaps in the store", stored.gaps),
         ] {
             rows.push((name, number(count as f64)));
         }

@@ -9,7 +9,9 @@
 //! between two. Each thread has its own clients and its own figures, merged at the end.
 
 mod cast;
+mod chat;
 mod compare;
+mod completion;
 mod connect;
 mod host;
 mod html;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Vocabulary, schedule::Schedule, stamp::MIN_PAYLOAD};
 use crate::client::{Options, Transports};
@@ -33,6 +33,9 @@ pub(crate) struct Plan {
     pub(crate) threads: usize,
     /// Share of the clients that stop reading in `slow`.
     pub(crate) slow_share: f64,
+    /// A token for each client, where `{token}` stands in the `auth` of the vocabulary; who it is of is
+    /// said by [`subject`](Self::subject).
+    pub(crate) tokens: Arc<[String]>,
     /// Process of the server on this machine, to measure its processor time and memory.
     pub(crate) server_pid: Option<u32>,
 }
@@ -52,6 +55,8 @@ pub(crate) enum Scenario {
     Idle,
     /// As `fanout`, but some stop reading.
     Slow,
+    /// Conversations of our own chat, and whether what it acknowledges is stored.
+    Chat,
 }
 
 impl Scenario {
@@ -63,12 +68,13 @@ impl Scenario {
             Self::Connect => "connect",
             Self::Idle => "idle",
             Self::Slow => "slow",
+            Self::Chat => "chat",
         }
     }
 
     /// Whether messages go to rooms.
     pub(super) const fn is_cast(self) -> bool {
-        matches!(self, Self::Fanout | Self::Rooms | Self::Slow)
+        matches!(self, Self::Fanout | Self::Rooms | Self::Slow | Self::Chat)
     }
 
     /// Whether clients stay and say nothing, or come and go.
@@ -85,6 +91,7 @@ impl Scenario {
             Self::Connect => (100, 1, 100.0),
             Self::Idle => (1000, 1, 1.0),
             Self::Slow => (100, 1, 20.0),
+            Self::Chat => (100, 20, 40.0),
         }
     }
 }
@@ -134,7 +141,14 @@ impl Plan {
                 return Err("slow needs a slow client and two others".into());
             }
         }
-        if cast && self.vocabulary.room(self.rooms - 1).is_none() {
+        if self.scenario == Scenario::Chat {
+            if self.tokens.len() < self.clients {
+                return Err("chat needs a token for each client".into());
+            }
+            if self.vocabulary.join.is_none() || !self.vocabulary.send.ack {
+                return Err("chat needs the events of our own chat: --preset chat".into());
+            }
+        } else if cast && self.vocabulary.room(self.rooms - 1).is_none() {
             return Err(format!(
                 "preset {} has {} room: name more with --room, or use --preset rooms or events of \
                  your own",
@@ -156,14 +170,15 @@ impl Plan {
             | Scenario::Rooms
             | Scenario::Echo
             | Scenario::Connect
-            | Scenario::Idle => 0,
+            | Scenario::Idle
+            | Scenario::Chat => 0,
         }
     }
 
     /// How many clients send; the first ones.
     pub(super) fn all_senders(&self) -> usize {
         match self.scenario {
-            Scenario::Fanout | Scenario::Rooms | Scenario::Slow => {
+            Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Chat => {
                 let healthy = self.clients - self.slow_clients();
                 self.senders.saturating_mul(self.rooms).min(healthy)
             }
@@ -171,6 +186,11 @@ impl Plan {
             Scenario::Connect => self.threads,
             Scenario::Idle => 1,
         }
+    }
+
+    /// The user that a client's token is of.
+    pub(crate) fn subject(client: usize) -> String {
+        format!("bench-{client}")
     }
 
     /// The room of a client.
@@ -224,6 +244,7 @@ pub(super) mod tests {
             connect_rate: 1000.0,
             threads: 1,
             slow_share: 0.2,
+            tokens: Arc::default(),
             server_pid: None,
         }
     }
@@ -268,6 +289,9 @@ pub(super) mod tests {
             |p| p.vocabulary = Preset::Chat.vocabulary(),
             "has 1 room",
         );
+        refused(Scenario::Chat, |_| (), "a token for each client");
+        let signed = |p: &mut Plan| p.tokens = vec![String::new(); p.clients].into();
+        refused(Scenario::Chat, signed, "--preset chat");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::client::{ClientError, Connection, Options};
 pub(super) fn options(plan: &Plan, client: usize) -> Options {
     let blanks = Blanks {
         client,
+        token: plan.tokens.get(client).map_or("", |token| token),
         ..Blanks::default()
     };
     let auth = plan.vocabulary.auth.as_ref();
@@ -44,8 +45,8 @@ pub(super) async fn join(
         call,
         blanks: Blanks {
             room,
-            payload: "",
             client,
+            ..Blanks::default()
         },
     };
     let failed = |error: ClientError| format!("joining a room: {error}");
@@ -86,8 +87,8 @@ pub(super) async fn check(plan: &Plan, stamps: &Stamps) -> Result<(), String> {
     let result = match plan.scenario {
         Scenario::Connect | Scenario::Idle => Ok(()),
         Scenario::Echo => check_echo(plan, stamps, &mut first).await,
-        Scenario::Fanout | Scenario::Rooms | Scenario::Slow => {
-            let mut second = open(1).await?;
+        Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Chat => {
+            let mut second = open(neighbour(plan)).await?;
             let result = check_cast(plan, stamps, &mut first, &mut second).await;
             let _ = second.close().await;
             result
@@ -95,6 +96,11 @@ pub(super) async fn check(plan: &Plan, stamps: &Stamps) -> Result<(), String> {
     };
     let _ = first.close().await;
     result
+}
+
+/// A client that is in the room of the first one.
+fn neighbour(plan: &Plan) -> usize {
+    plan.rooms
 }
 
 async fn check_echo(
@@ -110,7 +116,7 @@ async fn check_echo(
         blanks: Blanks {
             room: &room,
             payload: &payload,
-            client: 0,
+            ..Blanks::default()
         },
     };
     let id = connection
@@ -138,7 +144,7 @@ async fn check_cast(
 ) -> Result<(), String> {
     let room = plan.vocabulary.room(0).unwrap_or_default();
     join(plan, sender, &room, 0).await?;
-    join(plan, receiver, &room, 1).await?;
+    join(plan, receiver, &room, neighbour(plan)).await?;
     let call = &plan.vocabulary.send;
     let payload = stamps.write(FIRST);
     let spoken = Spoken {
@@ -146,7 +152,7 @@ async fn check_cast(
         blanks: Blanks {
             room: &room,
             payload: &payload,
-            client: 0,
+            ..Blanks::default()
         },
     };
     let sent = match call.ack {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
+    chat::Stored,
     plan::{Plan, Scenario},
     run::Samples,
     shard::transport_name,
@@ -32,6 +33,10 @@ pub(crate) struct Report {
     pub(super) latency: Latency,
     /// Of acknowledgements, where messages ask for them.
     pub(super) acks: Option<Latency>,
+    /// Until a message had come to the last of its receivers; null without messages to rooms.
+    pub(super) to_all: Option<Latency>,
+    /// What is stored; only with `chat`.
+    pub(super) stored: Option<Stored>,
     pub(super) slow: Option<SlowClients>,
     pub(super) generator: Generator,
     /// With `--server-pid`.
@@ -176,7 +181,7 @@ impl Report {
         stopped: bool,
     ) -> Self {
         let latency = match plan.scenario {
-            Scenario::Fanout | Scenario::Rooms | Scenario::Slow => &stats.latency,
+            Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Chat => &stats.latency,
             Scenario::Echo => &stats.acks,
             Scenario::Connect | Scenario::Idle => &stats.connect,
         };
@@ -186,7 +191,7 @@ impl Report {
         let problems = problems(plan, stats, stopped);
         let faults = &stats.faults;
         Self {
-            format: 1,
+            format: 2,
             tool: concat!("roomcast bench ", env!("CARGO_PKG_VERSION")).into(),
             started_at: format!("{started:.3}"),
             url: plan.client.url.clone(),
@@ -234,6 +239,12 @@ impl Report {
             }),
             latency: Latency::of(latency),
             acks: has_acks.then(|| Latency::of(&stats.acks)),
+            to_all: (plan.scenario.is_cast() && plan.scenario != Scenario::Slow)
+                .then(|| Latency::of(&stats.completion.times(plan))),
+            stored: stats
+                .stored
+                .as_ref()
+                .and_then(|stored| stored.as_ref().ok().copied()),
             slow: (plan.scenario == Scenario::Slow).then_some(SlowClients {
                 clients: stats.slow.clients,
                 cut: stats.slow.cut,
@@ -294,7 +305,10 @@ impl Report {
                 + messages.misrouted
                 + messages.unanswered
         });
-        self.complete && faults == 0 && self.slow.as_ref().is_none_or(|slow| slow.holes == 0)
+        self.complete
+            && faults == 0
+            && self.slow.as_ref().is_none_or(|slow| slow.holes == 0)
+            && self.stored.is_none_or(|stored| stored.faults() == 0)
     }
 }
 
@@ -336,6 +350,9 @@ fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
             "messages could not be sent"
         };
         problems.push(format!("{} {what}", stats.unsent));
+    }
+    if let Some(Err(reason)) = &stats.stored {
+        problems.push(format!("what is stored could not be read: {reason}"));
     }
     if plan.scenario == Scenario::Connect && stats.faults.unanswered > 0 {
         let count = stats.faults.unanswered;
@@ -414,6 +431,19 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_a_chat_has_not_stored_is_not_clean_and_what_cannot_be_read_not_complete() {
+        let missing = Stored {
+            missing: 1,
+            ..Stored::default()
+        };
+        let report_of = |stored| report(|stats| stats.stored = Some(stored));
+        assert!(report_of(Ok(Stored::default())).is_clean());
+        let unclean = report_of(Ok(missing));
+        assert!(unclean.complete && !unclean.is_clean());
+        assert!(!report_of(Err("gone".into())).complete);
+    }
+
+    #[test]
     fn percentiles_are_not_finer_than_the_number_of_samples() {
         let report = report(|_| {});
         let shares: Vec<_> = report.latency.percentiles.iter().map(|p| p[0]).collect();
@@ -427,7 +457,7 @@ pub(super) mod tests {
     #[test]
     fn the_format_has_its_documented_fields() {
         let json = serde_json::to_value(report(|_| {})).unwrap();
-        assert_eq!(json["format"], 1);
+        assert_eq!(json["format"], 2);
         assert_eq!(json["startedAt"], "1970-01-01T00:00:00.000Z");
         for field in [
             "sent",

@@ -8,8 +8,9 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
+    chat,
     host::{self, Process},
-    plan::Plan,
+    plan::{Plan, Scenario},
     preflight,
     progress::Display,
     report::Report,
@@ -104,6 +105,9 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
     })?;
     let run = getrandom::u32().map_err(|error| BenchError::Internal(error.to_string()))?;
     let trial = Stamps::new(!run, plan.payload);
+    if plan.scenario == Scenario::Chat {
+        plan.vocabulary.rooms = chat::prepare(&plan).await.map_err(failed)?;
+    }
     preflight::check(&plan, &trial).await.map_err(failed)?;
 
     let started = jiff::Timestamp::now();
@@ -171,6 +175,10 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
         )));
     }
     let stopped = shared.is_stopped();
+    if plan.scenario == Scenario::Chat && !stopped {
+        let totals = std::mem::take(&mut *shared.totals.lock());
+        stats.stored = Some(chat::verify(&plan, &shared.stamps, &totals).await);
+    }
     Ok(Report::new(&plan, &stats, &samples, started, stopped))
 }
 

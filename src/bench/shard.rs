@@ -65,6 +65,8 @@ pub(super) struct Total {
     pub(super) sent: u64,
     /// Numbers that nobody can expect: not sent, or refused by the server. Ascending.
     pub(super) excused: Vec<u64>,
+    /// Numbers whose acknowledgement has not come.
+    pub(super) unanswered: Vec<u64>,
     /// Whether its connection ended, so that nobody knows what of its last messages left.
     pub(super) ended: bool,
 }
@@ -144,6 +146,8 @@ pub(super) struct State {
     pub(super) tracks: Vec<Track>,
     /// Messages whose acknowledgement has not come, by its id.
     pub(super) pending: HashMap<u64, u64>,
+    /// Of the last message in a conversation.
+    pub(super) last_seq: u64,
     pub(super) total: Total,
 }
 

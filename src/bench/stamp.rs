@@ -68,6 +68,15 @@ impl Stamps {
         Found::Nothing
     }
 
+    /// Looks at a whole text that may be a payload of this run.
+    pub(super) fn look(&self, text: &str) -> Found {
+        let Some(rest) = text.strip_prefix(&self.mark) else {
+            return Found::Nothing;
+        };
+        let quoted = [rest.as_bytes(), b"\""].concat();
+        self.read(&quoted).map_or(Found::Corrupt, Found::Intact)
+    }
+
     /// Reads what stands behind the mark. The payload must end where its JSON string ends.
     fn read(&self, rest: &[u8]) -> Option<Stamp> {
         let (sender, behind) = number(rest, b':')?;
@@ -148,6 +157,9 @@ mod tests {
         ] {
             assert_eq!(stamps().find(&args(&json)), Found::Intact(STAMP), "{json}");
         }
+        assert_eq!(stamps().look(&text), Found::Intact(STAMP));
+        assert_eq!(stamps().look(&text.replace("345;", "346;")), Found::Corrupt);
+        assert_eq!(stamps().look("hello"), Found::Nothing);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
+use super::{chat::Stored, completion::Completion};
+
 /// Times in nanoseconds, with three digits, up to ten minutes.
 #[derive(Clone, Debug)]
 pub(super) struct Times(Histogram<u64>);
@@ -184,6 +186,10 @@ pub(super) struct Stats {
     pub(super) dropped: Tally,
     pub(super) pings: u64,
     pub(super) slow: Slow,
+    /// When messages had come to everyone.
+    pub(super) completion: Completion,
+    /// What a chat has stored, or why that is not known. Found out when all threads have ended.
+    pub(super) stored: Option<Result<Stored, String>>,
 }
 
 /// Clients that stop reading.
@@ -218,6 +224,8 @@ impl Stats {
             dropped: Tally::default(),
             pings: 0,
             slow: Slow::default(),
+            completion: Completion::default(),
+            stored: None,
         }
     }
 
@@ -231,6 +239,7 @@ impl Stats {
         self.refused.add(&other.refused);
         self.failed.add(&other.failed);
         self.dropped.add(&other.dropped);
+        self.completion.merge(&other.completion);
         let (mine, theirs) = (&mut self.faults, &other.faults);
         let (slow, their_slow) = (&mut self.slow, &other.slow);
         for (mine, theirs) in [

@@ -67,6 +67,21 @@ pub(crate) fn summary(report: &Report) -> String {
     if let Some(acks) = &report.acks {
         line(format!("  acks         {}", latency(acks)));
     }
+    if let Some(to_all) = &report.to_all {
+        line(format!("  to everyone  {}", latency(to_all)));
+    }
+    if let Some(s) = &report.stored {
+        line(format!(
+            "  stored       {} found, {} missing, {} doubled, {} out of order, {} refused and \
+             stored, {} gaps",
+            number(s.found as f64),
+            s.missing,
+            s.doubled,
+            s.out_of_order,
+            s.refused,
+            s.gaps
+        ));
+    }
     if report.messages.is_some() {
         line(format!("  connecting   {}", latency(&c.connect)));
     }

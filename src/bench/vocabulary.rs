@@ -29,7 +29,8 @@ pub(crate) struct Vocabulary {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Call {
     pub(crate) event: String,
-    /// Its arguments. In their strings `{room}`, `{payload}` and `{client}` are filled in.
+    /// Its arguments. In their strings `{room}`, `{payload}`, `{id}` (of the payload, another one in
+    /// each), `{client}` and `{token}` are filled in.
     pub(crate) args: Vec<Value>,
     /// Whether the server acknowledges it.
     pub(crate) ack: bool,
@@ -71,7 +72,11 @@ impl Preset {
             Self::Chat => {
                 let message = call(
                     "message",
-                    json!([{"conversationId": "{room}", "content": "{payload}"}]),
+                    json!([{
+                        "conversationId": "{room}",
+                        "content": "{payload}",
+                        "clientMessageId": "{id}",
+                    }]),
                     true,
                 );
                 Vocabulary {
@@ -113,6 +118,7 @@ pub(super) struct Blanks<'a> {
     pub(super) room: &'a str,
     pub(super) payload: &'a str,
     pub(super) client: usize,
+    pub(super) token: &'a str,
 }
 
 impl<'a> Blanks<'a> {
@@ -138,6 +144,8 @@ impl Serialize for Filled<'_> {
             Value::String(text) => match text.as_str() {
                 "{payload}" => serializer.serialize_str(blanks.payload),
                 "{room}" => serializer.serialize_str(blanks.room),
+                "{id}" => serializer.serialize_str(id_of(blanks.payload)),
+                "{token}" => serializer.serialize_str(blanks.token),
                 text if text.contains('{') => serializer.serialize_str(
                     &text
                         .replace("{room}", blanks.room)
@@ -153,6 +161,11 @@ impl Serialize for Filled<'_> {
             Value::Null | Value::Bool(_) | Value::Number(_) => self.value.serialize(serializer),
         }
     }
+}
+
+/// What is different in each payload: its stamp.
+fn id_of(payload: &str) -> &str {
+    payload.split_once(';').map_or(payload, |(id, _)| id)
 }
 
 /// The arguments of a call with their blanks filled in.
@@ -209,8 +222,9 @@ mod tests {
         };
         let blanks = Blanks {
             room: "r\"1",
-            payload: "hello",
+            payload: "hello;abc",
             client: 7,
+            token: "t",
         };
         let spoken = Spoken {
             call: &call,
@@ -224,7 +238,11 @@ mod tests {
     fn blanks_are_filled_in_at_any_depth() {
         assert_eq!(
             spoken(&json!(["{room}", {"a": ["{payload}", 1, null]}, "{client}: {payload}!"])),
-            "42[\"say\",\"r\\\"1\",{\"a\":[\"hello\",1,null]},\"7: hello!\"]"
+            "42[\"say\",\"r\\\"1\",{\"a\":[\"hello;abc\",1,null]},\"7: hello;abc!\"]"
+        );
+        assert_eq!(
+            spoken(&json!(["{id}", "{token}"])),
+            "42[\"say\",\"hello\",\"t\"]"
         );
         assert_eq!(spoken(&json!([])), "42[\"say\"]");
         assert_eq!(

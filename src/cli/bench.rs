@@ -1,20 +1,23 @@
 //! `roomcast bench`: its flags, and where its reports go.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::identity::Minter;
 use crate::{
     bench::{self, BenchError, Call, Own, Plan, Preset, Scenario},
     client::{Options, Transports},
+    config::Settings,
 };
 
 /// Load for any Socket.IO server.
 #[derive(Clone, Debug, Args)]
 pub(super) struct BenchArguments {
     /// What to play: fanout (one room), rooms (many), echo (acknowledgements), connect (clients come
-    /// and go), idle (they stay), slow (some stop reading).
+    /// and go), idle (they stay), slow (some stop reading), chat (conversations of our own chat, and
+    /// whether what it acknowledges is stored; makes tokens as `roomcast token` does).
     scenario: ScenarioName,
 
     /// The server, such as `http://localhost:3000`; its path is the namespace.
@@ -88,6 +91,11 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "JSON")]
     auth: Option<String>,
 
+    /// Make a token for each client, of user bench-0, bench-1, … with the role `user`, as
+    /// `roomcast token` does; it stands in for `{token}` in --auth. `chat` always does.
+    #[arg(long)]
+    tokens: bool,
+
     /// Further request header, `Name: value`; may be repeated.
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
@@ -152,6 +160,7 @@ enum ScenarioName {
     Connect,
     Idle,
     Slow,
+    Chat,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -167,6 +176,13 @@ enum PresetName {
     Rooms,
 }
 
+impl BenchArguments {
+    /// Whether the configuration of a server is needed to make tokens.
+    pub(super) fn makes_tokens(&self) -> bool {
+        self.tokens || matches!(self.scenario, ScenarioName::Chat)
+    }
+}
+
 impl From<PresetName> for Preset {
     fn from(name: PresetName) -> Self {
         match name {
@@ -178,8 +194,10 @@ impl From<PresetName> for Preset {
 
 /// Measures, and tells. 0: everything went as it should; 1: a run was incomplete, or the server
 /// made mistakes; 2: there is nothing to tell.
-pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
-    match measure(arguments) {
+///
+/// `settings` are those of the server, which make tokens; they are only looked at for those.
+pub(super) fn run(arguments: &BenchArguments, settings: Option<&Settings>) -> ExitCode {
+    match measure(arguments, settings) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -189,9 +207,18 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
     }
 }
 
-fn measure(arguments: &BenchArguments) -> Result<bool, BenchError> {
+fn measure(arguments: &BenchArguments, settings: Option<&Settings>) -> Result<bool, BenchError> {
     let plan = |url: &str, preset: PresetName, pid| {
-        plan(arguments, url, preset.into(), pid).map_err(BenchError::Plan)
+        let plan = plan(arguments, url, preset.into(), pid).and_then(|plan| {
+            let tokens = settings
+                .map(|settings| tokens(settings, &plan))
+                .transpose()?;
+            Ok(Plan {
+                tokens: tokens.unwrap_or_default(),
+                ..plan
+            })
+        });
+        plan.map_err(BenchError::Plan)
     };
     let first = plan(&arguments.url, arguments.preset, arguments.server_pid)?;
     let (text, json, html, is_clean) = if let Some(url) = &arguments.compare {
@@ -228,6 +255,16 @@ fn measure(arguments: &BenchArguments) -> Result<bool, BenchError> {
     Ok(is_clean)
 }
 
+/// A token for each client, that outlives the run.
+fn tokens(settings: &Settings, plan: &Plan) -> Result<Arc<[String]>, String> {
+    let minter = Minter::new(settings)?;
+    let run = plan.warmup + plan.duration + plan.drain;
+    let ttl = run + Duration::from_secs(60 * 60);
+    (0..plan.clients)
+        .map(|client| minter.mint(&Plan::subject(client), None, &["user".to_owned()], ttl))
+        .collect()
+}
+
 fn plan(
     arguments: &BenchArguments,
     url: &str,
@@ -241,6 +278,7 @@ fn plan(
         ScenarioName::Connect => Scenario::Connect,
         ScenarioName::Idle => Scenario::Idle,
         ScenarioName::Slow => Scenario::Slow,
+        ScenarioName::Chat => Scenario::Chat,
     };
     let (clients, rooms, rate) = scenario.defaults();
     let clients = arguments.clients.unwrap_or(clients);
@@ -274,6 +312,9 @@ fn plan(
     if !arguments.room.is_empty() {
         vocabulary.rooms.clone_from(&arguments.room);
     }
+    if arguments.makes_tokens() {
+        vocabulary.auth = Some(json!({"token": "{token}"}));
+    }
     if let Some(auth) = &arguments.auth {
         let auth: Value = serde_json::from_str(auth).map_err(|e| format!("--auth: {e}"))?;
         if !auth.is_object() {
@@ -287,7 +328,9 @@ fn plan(
     // A chat lets nobody send more than a message every two seconds.
     let rate = match (preset, arguments.rate) {
         (_, Some(rate)) => rate,
-        (Preset::Chat, None) if scenario == Scenario::Echo => rate.min(clients as f64 * 0.4),
+        (Preset::Chat, None) if matches!(scenario, Scenario::Echo | Scenario::Chat) => {
+            rate.min(clients as f64 * 0.4)
+        }
         (_, None) => rate,
     };
     let seconds = |name: &str, seconds: f64| {
@@ -323,6 +366,7 @@ fn plan(
         connect_rate: arguments.connect_rate,
         threads: arguments.threads,
         slow_share: arguments.slow_share,
+        tokens: Arc::default(),
         server_pid,
     })
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::{
-        Revocations, Roles, configured,
+        Keys, Revocations, Roles, configured,
         jwt::{self, Minting},
     },
     config::Settings,
@@ -77,28 +77,56 @@ pub(super) fn token(settings: &Settings, token: &Token) -> ExitCode {
 }
 
 fn mint(settings: &Settings, token: &Token) -> Result<String, String> {
-    let keys = configured::signing(settings).map_err(|error| error.to_string())?;
-    let now = Timestamp::now().as_second();
-    let ttl = i64::try_from(token.ttl.as_secs()).unwrap_or(i64::MAX);
-    let jti = Uuid::new_v4().to_string();
     let default = ["user".to_owned()];
-    let claims = Minting {
-        sub: &token.sub,
-        name: token.name.as_deref(),
-        roles: if token.roles.is_empty() {
-            &default
-        } else {
-            &token.roles
-        },
-        jti: &jti,
-        iss: settings.auth.jwt.issuer.as_deref(),
-        aud: settings.auth.jwt.audience.as_deref(),
-        iat: now,
-        exp: now.saturating_add(ttl),
+    let roles = if token.roles.is_empty() {
+        &default[..]
+    } else {
+        &token.roles
     };
-    jwt::mint(&keys, &claims).ok_or_else(|| {
-        "no key that signs: set ROOMCAST_AUTH__JWT__SECRET, the other keys only verify".to_owned()
-    })
+    let minter = Minter::new(settings)?;
+    minter.mint(&token.sub, token.name.as_deref(), roles, token.ttl)
+}
+
+/// Makes tokens by the rules of a configuration.
+pub(super) struct Minter<'a> {
+    settings: &'a Settings,
+    keys: Keys,
+}
+
+impl<'a> Minter<'a> {
+    /// With the keys of the configuration.
+    pub(super) fn new(settings: &'a Settings) -> Result<Self, String> {
+        let keys = configured::signing(settings).map_err(|error| error.to_string())?;
+        Ok(Self { settings, keys })
+    }
+
+    /// A token.
+    pub(super) fn mint(
+        &self,
+        sub: &str,
+        name: Option<&str>,
+        roles: &[String],
+        ttl: Duration,
+    ) -> Result<String, String> {
+        let now = Timestamp::now().as_second();
+        let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        let jti = Uuid::new_v4().to_string();
+        let jwt = &self.settings.auth.jwt;
+        let claims = Minting {
+            sub,
+            name,
+            roles,
+            jti: &jti,
+            iss: jwt.issuer.as_deref(),
+            aud: jwt.audience.as_deref(),
+            iat: now,
+            exp: now.saturating_add(ttl),
+        };
+        jwt::mint(&self.keys, &claims).ok_or_else(|| {
+            "no key that signs: set ROOMCAST_AUTH__JWT__SECRET, the other keys only verify"
+                .to_owned()
+        })
+    }
 }
 
 /// Prints why a user may or may not send an event.

@@ -63,8 +63,11 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Bench(arguments)) = &arguments.command {
-        return bench::run(arguments); // The configuration of a server is none of its business.
+    if let Some(Command::Bench(arguments)) = &arguments.command
+        && !arguments.makes_tokens()
+    {
+        // The configuration of a server is none of its business.
+        return bench::run(arguments, None);
     }
     let overrides = Overrides {
         listen: arguments.listen,
@@ -80,7 +83,7 @@ pub fn run() -> ExitCode {
         }
     };
     match arguments.command.unwrap_or(Command::Serve) {
-        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments, Some(&loaded.settings)),
         Command::Serve => serve(&loaded.settings, &loaded.warnings),
         Command::Migrate => {
             warn(&loaded.warnings);

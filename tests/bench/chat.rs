@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{assert_clean, bench, count};
+use crate::{assert_clean, bench, command, count, finish, support::RawClient};
 
 /// `roomcast serve`, killed with this value.
 pub(crate) struct Chat {
@@ -77,6 +77,47 @@ fn the_defaults_fit_our_own_chat() {
     assert_clean(&bench(&format!("slow {url} --clients 10 --rate 20")));
     assert_clean(&bench(&format!("connect {url} --clients 10 --rate 20")));
     assert_clean(&bench(&format!("idle {url} --clients 10")));
+}
+
+const SECRET: (&str, &str) = (
+    "ROOMCAST_AUTH__JWT__SECRET",
+    "a secret of at least thirty-two bytes",
+);
+
+#[test]
+fn a_chat_stores_what_it_acknowledges_once_and_in_order() {
+    for store in ["memory:", "sqlite:chat.db"] {
+        let chat = Chat::start(&[SECRET, ("ROOMCAST_STORE", store)]);
+        let words = format!(
+            "chat http://{} --json --clients 12 --rooms 3 --rate 60 --threads 2",
+            chat.address
+        );
+        let output = command(&words).env(SECRET.0, SECRET.1).output();
+        let report = assert_clean(&finish(output.unwrap()));
+        assert_eq!(count(&report, "/messages/sent"), 36);
+        assert_eq!(count(&report, "/messages/delivered"), 36 * 3);
+        assert_eq!(count(&report, "/stored/found"), 36, "{store}");
+        assert_eq!(count(&report, "/acks/count"), 30, "0.1 s is not measured");
+        assert_eq!(count(&report, "/toAll/count"), 30);
+        let metrics = RawClient::connect(chat.address).get("/metrics").body;
+        let processed = "roomcast_message_processing_seconds_count 37\n";
+        assert!(metrics.contains(processed), "with the one before the run");
+    }
+}
+
+#[test]
+fn a_chat_that_does_not_know_the_secret_refuses_its_tokens() {
+    let chat = Chat::start(&[SECRET]);
+    let words = format!("chat http://{} --clients 4 --rooms 2", chat.address);
+    let output = command(&words)
+        .env(SECRET.0, "another secret of thirty-two bytes")
+        .output();
+    let outcome = finish(output.unwrap());
+    let error = outcome.error();
+    assert!(
+        error.contains("refuses the namespace: unauthorized"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Every scenario against the contract server: complete, without faults, with the figures due.
 
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::{assert_clean, bench, count, support::TestServer};
@@ -30,6 +32,7 @@ fn a_fanout_reaches_everyone_over_every_transport() {
             500,
             "0.1 s is not measured"
         );
+        assert_eq!(count(&report, "/toAll/count"), 25, "each once to everyone");
         assert_eq!(count(&report, "/connections/opened"), 20);
         assert_eq!(report["options"]["transport"], transport);
     }
@@ -110,7 +113,7 @@ fn a_report_has_the_documented_shape() {
         (
             "",
             "acks complete connections format generator latency messages options problems \
-              scenario server slow startedAt timeline tool url",
+              scenario server slow startedAt stored timeline toAll tool url",
         ),
         ("/connections", "asked connect dropped failed opened pings"),
         ("/generator", "cores lateMax lateP99"),
@@ -159,6 +162,28 @@ fn a_page_with_plots_and_a_text_are_written() {
     let html = std::fs::read_to_string(file).unwrap();
     assert_eq!(html.matches("<svg").count(), 3);
     assert!(!html.contains("<script"));
+}
+
+#[test]
+fn a_terminal_shows_how_far_a_run_is() {
+    let server = TestServer::start("fanout");
+    let line = format!(
+        "{} bench fanout http://{} --preset rooms --clients 4 --rate 40 --duration 2",
+        env!("CARGO_BIN_EXE_roomcast"),
+        server.address()
+    );
+    // Runs it as if at a terminal.
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    for part in ["/s arrive", "\r", "0 lost"] {
+        assert!(shown.contains(part), "{shown}");
+    }
 }
 
 #[test]
