@@ -1,4 +1,4 @@
-//! Opening a session and joining `/`, over WebSocket at once and by polling.
+//! Opening a session and joining `/`, over WebSocket at once and by polling; and not being let in.
 
 #![allow(
     clippy::indexing_slicing,
@@ -32,6 +32,26 @@ fn polling(c: &mut Criterion) {
             assert_eq!(http.request("POST", &sid, "40"), "ok");
             assert!(http.request("GET", &sid, "").starts_with("40{"));
             assert_eq!(http.request("POST", &sid, "1"), "ok");
+        });
+    });
+}
+
+/// A server that is full says so, and when to come back.
+fn refused(c: &mut Criterion) {
+    let address = support::serve(support::io_for(1), 1);
+    let _held = Client::connect(address);
+    c.bench_function("connect/refused", |b| {
+        b.iter(|| {
+            let mut stream = TcpStream::connect(address).expect("the server listens");
+            let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+                Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            stream
+                .write_all(request.as_bytes())
+                .expect("the server reads");
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).expect("the server answers");
+            assert_eq!(&status, b"HTTP/1.1 503");
         });
     });
 }
@@ -78,6 +98,6 @@ impl Http {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(50);
-    targets = websocket, polling
+    targets = websocket, polling, refused
 }
 criterion_main!(benches);

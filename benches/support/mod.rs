@@ -8,8 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use roomcast::{Ack, Args, Builder, Config, Event, Io, Recovery, Server};
-use roomcast_protocol::websocket::{self, Decoder, Limits, Opcode, Role};
+use roomcast::{
+    Ack, Args, Builder, Config, Event, Io, Recovery, Server, config::Limits, limit::Proxies,
+};
+use roomcast_protocol::websocket::{self, Decoder, Opcode, Role};
+use socket2::{Domain, Socket, Type};
 
 /// The events of the load generators' contract: join a room, broadcast to it, echo.
 pub fn io() -> Io {
@@ -19,6 +22,20 @@ pub fn io() -> Io {
 /// The same with connection state recovery.
 pub fn io_with_recovery() -> Io {
     events(Io::builder().recovery(Recovery::default()))
+}
+
+/// The same with these options.
+pub fn io_with(config: Config) -> Io {
+    events(Io::builder().config(config))
+}
+
+/// The same behind a door that lets in so many.
+pub fn io_for(connections: usize) -> Io {
+    let limits = Limits {
+        connections,
+        ..Limits::default()
+    };
+    events(Io::builder().guard(&limits, Proxies::default()))
 }
 
 fn events(mut io: Builder) -> Io {
@@ -32,6 +49,14 @@ fn events(mut io: Builder) -> Io {
                 event.socket.io().to(room).emit("msg", payload);
             },
         )
+        .on("stall", async |event: Event| {
+            let text = "x".repeat(64 * 1024);
+            // As much as the kernel takes for a client that does not read; the rest is dropped.
+            for _ in 0..256 {
+                event.socket.volatile().emit("fill", &text);
+                tokio::task::yield_now().await;
+            }
+        })
         .on("echo", async |_: Event, payload: Args| Ack(payload));
     io.build().expect("the options are valid")
 }
@@ -69,7 +94,25 @@ impl Client {
 
     /// A WebSocket session that has joined no namespace.
     pub fn open(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).expect("the server listens");
+        Self::over(TcpStream::connect(address).expect("the server listens"))
+    }
+
+    /// A client that has joined `/` and a room, and stops reading when the kernel has no room for
+    /// more.
+    pub fn stalled(address: SocketAddr, room: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let small = socket.set_recv_buffer_size(4096);
+        small.expect("a TCP option");
+        socket.connect(&address.into()).expect("the server listens");
+        let mut client = Self::over(socket.into());
+        client.send("40");
+        assert!(client.receive().starts_with(b"40{"));
+        client.join(room);
+        client.send("42[\"stall\"]");
+        client
+    }
+
+    fn over(mut stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP option");
         let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -88,7 +131,7 @@ impl Client {
             }
         };
         input.drain(..end);
-        let limits = Limits {
+        let limits = websocket::Limits {
             max_message: 1 << 20,
             max_fragments: 1,
         };
@@ -114,14 +157,30 @@ impl Client {
         self.stream.write_all(&frame).expect("the server reads");
     }
 
+    /// Waits for a ping and answers it.
+    pub fn answer_ping(&mut self) {
+        let text = self.message();
+        assert_eq!(text, "2");
+        self.send("3");
+    }
+
     /// The next text message. Heartbeats are answered on the way.
     pub fn receive(&mut self) -> bytes::Bytes {
+        loop {
+            let text = self.message();
+            if text != "2" {
+                return text;
+            }
+            self.send("3");
+        }
+    }
+
+    fn message(&mut self) -> bytes::Bytes {
         loop {
             let mut input = &self.input[self.start..];
             let event = self.decoder.decode(&mut input).expect("valid frames");
             self.start = self.input.len() - input.len();
             match event {
-                Some(websocket::Event::Text(text)) if text == "2" => self.send("3"),
                 Some(websocket::Event::Text(text)) => return text,
                 Some(other) => panic!("{other:?}"),
                 None => {

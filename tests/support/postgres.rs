@@ -25,15 +25,25 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes and starts one.
+    /// Makes and starts one. What it commits survives everything but the end of the machine.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("off")
+    }
+
+    /// The same, and every commit waits for the disk, as in production.
+    #[must_use]
+    pub fn start_durable() -> Self {
+        Self::start_with("on")
+    }
+
+    fn start_with(fsync: &str) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres.sh");
         let mut supervisor = Command::new(script)
-            .arg(port.to_string())
+            .args([&port.to_string(), fsync])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -120,7 +130,7 @@ impl Postgres {
     }
 
     /// The server's first process and its children.
-    fn processes(&self) -> Vec<Pid> {
+    pub fn processes(&self) -> Vec<Pid> {
         let mut processes = vec![self.pid];
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry

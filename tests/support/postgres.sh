@@ -1,11 +1,12 @@
 #!/bin/sh
-# A private PostgreSQL on a free port of the loopback address: postgres.sh PORT
+# A private PostgreSQL on a free port of the loopback address: postgres.sh PORT [FSYNC]
 #
 # Reads commands, one a line: `start` starts the server and prints `ready PID`, `kill` kills it as a
 # power failure would, `stop` stops it at once. When standard input ends, however that comes about,
 # the server is stopped and its folder removed, so that nothing outlives a test that was killed.
 set -u
 port=$1
+fsync=${2:-off}
 found=$(command -v postgres || true)
 for candidate in /usr/lib/postgresql/*/bin/postgres; do
   if [ -x "$candidate" ]; then found=$candidate; fi
@@ -69,7 +70,7 @@ as "$bin/initdb" -D "$folder/data" -U roomcast --auth=trust --encoding=UTF8 --lo
 as tee -a "$folder/data/postgresql.conf" >/dev/null <<CONF
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$folder'
-fsync = off
+fsync = $fsync
 max_connections = 300
 shared_buffers = 32MB
 log_min_messages = warning

@@ -1,0 +1,61 @@
+//! What clients that do not read cost those that do: one broadcast to a room, until the last member
+//! that reads has it, with more and more members whose buffers are full. Their outboxes are so large
+//! that none is cut off.
+
+#![allow(
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs,
+    reason = "a bench"
+)]
+
+mod support;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use roomcast::Config;
+use support::Client;
+
+const READERS: usize = 100;
+
+fn patient() -> Config {
+    Config {
+        outbox_bytes: 1 << 30,
+        ..support::quiet()
+    }
+}
+
+fn stalled(c: &mut Criterion) {
+    let mut group = c.benchmark_group("backpressure");
+    group.throughput(Throughput::Elements(READERS as u64));
+    let message = format!("42[\"bcast\",\"room\",\"{}\"]", "x".repeat(128));
+    for stalled in [0, 10, 100] {
+        let address = support::serve(support::io_with(patient()), 1);
+        let idle: Vec<Client> = (0..stalled)
+            .map(|_| Client::stalled(address, "room"))
+            .collect();
+        let mut clients: Vec<Client> = (0..READERS)
+            .map(|_| {
+                let mut client = Client::connect(address);
+                client.join("room");
+                client
+            })
+            .collect();
+        group.bench_function(BenchmarkId::new("readers_beside_stalled", stalled), |b| {
+            b.iter(|| {
+                clients[0].send(&message);
+                for client in &mut clients {
+                    client.receive();
+                }
+            });
+        });
+        drop(idle);
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30);
+    targets = stalled
+}
+criterion_main!(benches);

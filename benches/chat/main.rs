@@ -1,0 +1,187 @@
+//! The chat as a whole: the binary on one core, `roomcast bench chat` on another, and a private
+//! PostgreSQL that waits for the disk, or SQLite. It prints the table of `benches/README.md`, and a
+//! line of JSON for each run to the error output.
+//!
+//! `cargo bench --bench chat` plays everything in about ten minutes, `cargo bench --bench chat --
+//! postgres` or `sqlite` only that store. The databases lie in `TMPDIR`, which must be on a disk.
+//! Not a criterion bench: a run is as long as a run has to be.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "a bench"
+)]
+
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
+mod processor;
+mod server;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use postgres::Postgres;
+use server::Server;
+
+/// One figure that is asked for.
+struct Case {
+    name: &'static str,
+    /// What the generator is told beside the rate.
+    words: &'static str,
+    rates: &'static [u32],
+    goal: &'static str,
+}
+
+const PROCESSING: Case = Case {
+    name: "processing, 500/s in 20 conversations of 5",
+    words: "--clients 100 --rooms 20 --warmup 5 --duration 30",
+    rates: &[500],
+    goal: "p99 < 50 ms",
+};
+/// Goes up until a rate cannot be kept.
+const SUSTAINED: Case = Case {
+    name: "sustained, 50 conversations of 4",
+    words: "--clients 200 --rooms 50 --warmup 5 --duration 20",
+    rates: &[2000, 3000, 4000, 6000, 8000, 12_000],
+    goal: "≥ 2,000/s",
+};
+const LAST: Case = Case {
+    name: "last of 1,000 members, 10/s",
+    // Those who come are told of; that is over when measuring begins.
+    words: "--clients 1000 --rooms 1 --senders 10 --warmup 15 --duration 60",
+    rates: &[10],
+    goal: "p99 < 100 ms",
+};
+
+/// Longer than this, and messages pile up.
+const PATIENCE_MS: f64 = 1000.0;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if !words.iter().any(|word| word == "--bench") {
+        println!("chat: measured by `cargo bench --bench chat` only");
+        return;
+    }
+    let is_asked = |store: &str| {
+        let mut named = words
+            .iter()
+            .filter(|word| !word.starts_with('-'))
+            .peekable();
+        named.peek().is_none() || named.any(|word| word == store)
+    };
+    let cores = processor::cores();
+    println!(
+        "server on core {}, generator on {}, PostgreSQL on {}",
+        cores.server, cores.generator, cores.database
+    );
+    println!("{HEAD}");
+    if is_asked("postgres") {
+        let database = Postgres::start_durable();
+        for process in database.processes() {
+            processor::pin(process.as_raw_nonzero().get(), &cores.database);
+        }
+        measure("PostgreSQL", || database.database());
+    }
+    if is_asked("sqlite") {
+        measure("SQLite", || "sqlite:chat.db".to_owned());
+    }
+}
+
+const HEAD: &str = "\
+| figure | store | messages/s | stored and queued p99 ms | acknowledged p50, p99 ms | at the last member p99 ms | server cores | faults | goal |
+|---|---|---|---|---|---|---|---|---|";
+
+/// Plays all cases on a store, each on a new database.
+fn measure(store: &str, url: impl Fn() -> String) {
+    for case in [PROCESSING, SUSTAINED, LAST] {
+        for &rate in case.rates {
+            let outcome = play(&case, rate, &url());
+            println!("{}", outcome.row(&case, store, rate));
+            if !outcome.is_kept(rate) {
+                break;
+            }
+        }
+    }
+}
+
+fn play(case: &Case, rate: u32, url: &str) -> Outcome {
+    let cores = processor::cores();
+    let server = Server::start(url, &cores.server);
+    let words = format!("{} --rate {rate}", case.words);
+    let before = server.processing();
+    let report = server.load(&words, &cores.generator);
+    let processing = server.processing().since(&before);
+    eprintln!("{report}");
+    Outcome {
+        report,
+        p99: processing.quantile(0.99),
+    }
+}
+
+/// What came of a run.
+struct Outcome {
+    report: Value,
+    /// From receiving a message to its being stored and queued, as the server counts it: the upper
+    /// end of the bucket.
+    p99: Option<Duration>,
+}
+
+impl Outcome {
+    fn number(&self, path: &str) -> f64 {
+        let value = self.report.pointer(path).and_then(Value::as_f64);
+        value.unwrap_or(f64::NAN)
+    }
+
+    /// How much was lost, doubled, out of order, not stored and so on.
+    fn faults(&self) -> f64 {
+        let messages = [
+            "lost",
+            "duplicate",
+            "outOfOrder",
+            "corrupt",
+            "misrouted",
+            "unanswered",
+        ];
+        let stored = ["missing", "doubled", "outOfOrder", "refused", "gaps"];
+        let messages = messages.map(|fault| self.number(&format!("/messages/{fault}")));
+        let stored = stored.map(|fault| self.number(&format!("/stored/{fault}")));
+        messages.iter().chain(&stored).sum()
+    }
+
+    /// Whether the server did everything at this rate without falling behind.
+    fn is_kept(&self, rate: u32) -> bool {
+        let seconds = self.number("/options/durationSeconds");
+        let acknowledged = self.number("/acks/count") / seconds;
+        self.report["complete"] == true
+            && self.faults() == 0.0
+            && acknowledged >= 0.99 * f64::from(rate)
+            && self.number("/acks/p99") < PATIENCE_MS
+            && self.number("/generator/lateP99") < PATIENCE_MS / 10.0
+    }
+
+    fn row(&self, case: &Case, store: &str, rate: u32) -> String {
+        let processed = match self.p99 {
+            Some(Duration::MAX) => "more than all buckets".to_owned(),
+            Some(p99) => format!("≤ {}", p99.as_millis()),
+            None => "none".to_owned(),
+        };
+        let trouble = match (self.is_kept(rate), self.report["problems"].get(0)) {
+            (true, _) => String::new(),
+            (false, Some(problem)) => format!(" (not kept: {problem})"),
+            (false, None) => " (not kept)".to_owned(),
+        };
+        format!(
+            "| {} | {store} | {rate}{trouble} | {processed} | {:.1}, {:.1} | {:.1} | {:.2} | {} | {} |",
+            case.name,
+            self.number("/acks/p50"),
+            self.number("/acks/p99"),
+            self.number("/toAll/p99"),
+            self.number("/server/cores"),
+            self.faults(),
+            case.goal,
+        )
+    }
+}
