@@ -1,0 +1,360 @@
+//! What a storm of bad tokens does to those who are in. Goal: their p99 stays within 25 % or 1 ms.
+//!
+//! `cargo bench --bench storm`: the real server in a process of its own, established clients that ask
+//! at fixed times whether or not they were answered, and a second process that connects from many
+//! addresses with forged tokens. Phases with and without the storm take turns.
+
+#![allow(missing_docs, reason = "a bench")]
+
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use roomcast::client::Client;
+use roomcast_protocol::websocket::{self, Opcode};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
+    sync::{Semaphore, mpsc},
+};
+
+/// How it is measured; each field is a variable of the environment, as `STORM_CLIENTS`.
+struct Plan {
+    /// Established clients.
+    clients: u64,
+    /// What they ask per second, all together.
+    asks: u64,
+    /// How long a phase lasts, in seconds.
+    seconds: u64,
+    /// Phases of each kind for every rate.
+    rounds: u64,
+    /// Bad tokens per second, one rate after the other.
+    rates: Vec<u64>,
+    /// Addresses that they come from.
+    addresses: u64,
+}
+
+impl Plan {
+    fn read() -> Self {
+        Self {
+            clients: number("STORM_CLIENTS", 200),
+            asks: number("STORM_ASKS", 1000),
+            seconds: number("STORM_SECONDS", 10),
+            rounds: number("STORM_ROUNDS", 3),
+            rates: env::var("STORM_RATES")
+                .unwrap_or_else(|_| "100,500,2000".into())
+                .split(',')
+                .map(|rate| rate.parse().expect("a number of tokens per second"))
+                .collect(),
+            addresses: number("STORM_ADDRESSES", 32),
+        }
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn main() {
+    if let Ok(target) = env::var("STORM_TARGET") {
+        runtime().block_on(storm(target.parse().expect("an address"), &Plan::read()));
+    } else if env::args().any(|argument| argument == "--bench") {
+        runtime().block_on(measure(&Plan::read()));
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime starts")
+}
+
+async fn measure(plan: &Plan) {
+    println!(
+        "{} clients, {} asks/s, {} phases of {} s each; times in µs; tokens from {} addresses",
+        plan.clients, plan.asks, plan.rounds, plan.seconds, plan.addresses
+    );
+    println!(
+        "guard    tokens/s  refused/s  turned away/s  log lines/s    p50 quiet  storm    p99 quiet  storm    p99 ratio"
+    );
+    // The guard looks away; then it blocks addresses whose credentials are refused again and again.
+    for (name, exempt) in [("off", "true"), ("on", "false")] {
+        let server = Server::start(exempt);
+        let clients = establish(server.address, plan).await;
+        for &rate in &plan.rates {
+            let (mut quiet, mut stormy) = (Vec::new(), Vec::new());
+            let mut told = Told::default();
+            for _ in 0..plan.rounds {
+                quiet.extend(ask(&clients, plan).await);
+                let before = server.lines.load(Ordering::Relaxed);
+                let child = Storm::start(server.address, rate);
+                // It needs a moment to get going.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stormy.extend(ask(&clients, plan).await);
+                told.add(&child.end());
+                told.lines += server.lines.load(Ordering::Relaxed) - before;
+            }
+            told.print(name, rate, plan, &mut quiet, &mut stormy);
+        }
+    }
+}
+
+/// The clients whose times are taken, each with a conversation of its own to ask for.
+async fn establish(address: SocketAddr, plan: &Plan) -> Vec<Arc<(Client, Value)>> {
+    let mut clients = Vec::new();
+    for n in 0..plan.clients {
+        let auth = json!({"name": format!("client {n}"), "guestKey": format!("client-{n:016}")});
+        let client = Client::builder(format!("http://{address}")).auth(auth);
+        let client = client.connect().await.expect("guests may enter");
+        let new = json!({"title": "bench", "memberIds": []});
+        let made: Value = client
+            .emit_with_ack("create_conversation", (new,))
+            .await
+            .expect("an answer");
+        let id = made.pointer("/conversation/id").expect("a conversation");
+        clients.push(Arc::new((client, json!({"conversationId": id}))));
+    }
+    clients
+}
+
+/// Asks for one phase; how long each answer took, in microseconds.
+async fn ask(clients: &[Arc<(Client, Value)>], plan: &Plan) -> Vec<u64> {
+    let (sender, mut times) = mpsc::unbounded_channel();
+    let start = Instant::now();
+    let pause = Duration::from_nanos(1_000_000_000 / plan.asks.max(1));
+    let mut turn = clients.iter().cycle();
+    for n in 0..plan.asks * plan.seconds {
+        tokio::time::sleep_until((start + pause * n as u32).into()).await;
+        let client = Arc::clone(turn.next().expect("there are clients"));
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let asked = Instant::now();
+            let (client, conversation) = &*client;
+            let answer: Value = client
+                .emit_with_ack("presence", (conversation,))
+                .await
+                .expect("established clients stay");
+            assert_eq!(answer["success"], true, "{answer}");
+            let _ = sender.send(asked.elapsed().as_micros() as u64);
+        });
+    }
+    drop(sender);
+    let mut all = Vec::new();
+    while let Some(time) = times.recv().await {
+        all.push(time);
+    }
+    all
+}
+
+/// What became of the tokens.
+#[derive(Default)]
+struct Told {
+    refused: u64,
+    turned_away: u64,
+    lines: u64,
+}
+
+impl Told {
+    fn add(&mut self, line: &str) {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>());
+        let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
+        self.refused += next();
+        self.turned_away += next();
+    }
+
+    fn print(&self, guard: &str, rate: u64, plan: &Plan, quiet: &mut [u64], stormy: &mut [u64]) {
+        let seconds = plan.rounds * (plan.seconds + 1);
+        let at = |times: &mut [u64], part: f64| {
+            times.sort_unstable();
+            let last = times.len().saturating_sub(1);
+            times
+                .get((last as f64 * part) as usize)
+                .copied()
+                .unwrap_or_default()
+        };
+        let (before, during) = (at(quiet, 0.99), at(stormy, 0.99));
+        let ratio = during as f64 / before.max(1) as f64;
+        let verdict = if ratio <= 1.25 || during <= before + 1000 {
+            "within"
+        } else {
+            "BEYOND"
+        };
+        println!(
+            "{guard:<8} {rate:>8} {:>10} {:>14} {:>12} {:>12} {:>6} {before:>12} {during:>6} {ratio:>12.2}  {verdict}",
+            self.refused / seconds,
+            self.turned_away / seconds,
+            self.lines / seconds,
+            at(quiet, 0.5),
+            at(stormy, 0.5),
+        );
+    }
+}
+
+/// The real server, killed with this value.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    /// Lines that it has logged.
+    lines: Arc<AtomicU64>,
+}
+
+impl Server {
+    fn start(exempts_loopback: &str) -> Self {
+        let mut process = command("STORM_SERVER", env!("CARGO_BIN_EXE_roomcast"))
+            .envs([
+                ("ROOMCAST_LISTEN", "127.0.0.1:0"),
+                ("ROOMCAST_STORE", "memory:"),
+                ("ROOMCAST_PROFILE", "development"),
+                ("ROOMCAST_AUTH__JWT__SECRET", SECRET),
+                ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", exempts_loopback),
+                // Established clients come from one address, and ask faster than people do.
+                ("ROOMCAST_LIMITS__CONNECTS", "0"),
+                ("ROOMCAST_LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
+                ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "0"),
+                ("NO_COLOR", "1"),
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let output = process.stdout.take().expect("it is a pipe");
+        let mut log = BufReader::new(output).lines().map_while(Result::ok);
+        let address = log.find_map(|line| {
+            let (_, address) = line.split_once("listening on http://")?;
+            address.split_whitespace().next()?.parse().ok()
+        });
+        let lines = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for _ in log {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self {
+            process,
+            address: address.expect("it says where it listens"),
+            lines,
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A command, behind what `variable` says, as `taskset -c 0`.
+fn command(variable: &str, program: &str) -> Command {
+    let before = env::var(variable).unwrap_or_default();
+    let mut words = before.split_whitespace();
+    match words.next() {
+        None => Command::new(program),
+        Some(first) => {
+            let mut command = Command::new(first);
+            command.args(words).arg(program);
+            command
+        }
+    }
+}
+
+/// The process that offers bad tokens.
+struct Storm(Child);
+
+impl Storm {
+    fn start(target: SocketAddr, rate: u64) -> Self {
+        let program = env::current_exe().expect("this program has a path");
+        let program = program.to_str().expect("its path is text");
+        let process = command("STORM_CHILD", program)
+            .env("STORM_TARGET", target.to_string())
+            .env("STORM_RATE", rate.to_string())
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(process.expect("the storm starts"))
+    }
+
+    /// Waits for its end: what it says of its tokens.
+    fn end(self) -> String {
+        let output = self.0.wait_with_output().expect("the storm ends");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// Offers bad tokens for one phase and says how many were refused, and how many not even heard.
+async fn storm(target: SocketAddr, plan: &Plan) {
+    let rate = number("STORM_RATE", 100);
+    let told: Arc<[AtomicU64; 2]> = Arc::default();
+    let in_flight = Arc::new(Semaphore::new(512));
+    let start = Instant::now();
+    let duration = Duration::from_secs(plan.seconds + 1);
+    let mut offered = 0;
+    while start.elapsed() < duration {
+        let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
+        for n in offered..due {
+            // What the server does not keep up with is not offered.
+            let Ok(permit) = Arc::clone(&in_flight).try_acquire_owned() else {
+                continue;
+            };
+            let (told, from) = (Arc::clone(&told), n % plan.addresses.max(1));
+            tokio::spawn(async move {
+                if let Ok(was_heard) = offer(target, from, n).await {
+                    told[usize::from(!was_heard)].fetch_add(1, Ordering::Relaxed);
+                }
+                drop(permit);
+            });
+        }
+        offered = due;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let [refused, turned_away] = [0, 1].map(|n: usize| told[n].load(Ordering::Relaxed));
+    println!("{refused} {turned_away}");
+}
+
+/// Offers one token on a connection of its own. `false`: the server did not want to hear it.
+async fn offer(target: SocketAddr, from: u64, n: u64) -> std::io::Result<bool> {
+    let socket = TcpSocket::new_v4()?;
+    let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 1).to_bits() + from as u32);
+    socket.bind(SocketAddr::new(IpAddr::V4(address), 0))?;
+    let mut stream = socket.connect(target).await?;
+    stream.set_nodelay(true)?;
+    let mut request = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+        Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .to_vec();
+    let connect = format!(r#"40{{"token":"{}"}}"#, forged(n));
+    let key = Some([1, 2, 3, 4]);
+    websocket::encode_frame(&mut request, true, Opcode::Text, connect.as_bytes(), key);
+    stream.write_all(&request).await?;
+    let mut answer = Vec::new();
+    loop {
+        if answer.windows(3).any(|part| part == b"44{") {
+            return Ok(true);
+        }
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Ok(false);
+        }
+    }
+}
+
+/// A token whose signature is wrong: everything else of it must be looked at first.
+fn forged(n: u64) -> String {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = part(json!({"alg": "HS256", "typ": "JWT"}));
+    let claims = part(json!({"sub": format!("mallory {n}"), "exp": 4_000_000_000_u64}));
+    let signature = URL_SAFE_NO_PAD.encode([n as u8; 32]);
+    format!("{header}.{claims}.{signature}")
+}
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
