@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/named.rs"]
+mod named;
+
 use std::{collections::BTreeSet, fs, path::Path};
+
+use named::has_test;
 
 /// What the official server's documentation lists: none of it may be missing from the table.
 const REQUIRED: &[&str] = &[
@@ -161,55 +166,6 @@ fn rows_are_read_as_they_are_meant() {
     let expected = expected.map(|(feature, proof)| Row { feature, proof });
     assert_eq!(rows(document), expected);
     assert_eq!(reasons(document), ["later", "never"].into());
-}
-
-#[test]
-fn tests_are_told_from_what_only_looks_like_one() {
-    let rust = "#[test]\nfn works() {}\n\n#[tokio::test]\n#[cfg(unix)]\nasync fn waits() {}\n\n\
-        fn helps() {}\nproptest! {\n    #[test]\n    fn holds(a in any::<u8>()) {}\n}\n";
-    for name in ["works", "waits", "holds"] {
-        assert!(has_test("a.rs", rust, name), "{name}");
-    }
-    for name in ["helps", "work", "orks", ""] {
-        assert!(!has_test("a.rs", rust, name), "{name}");
-    }
-    let script =
-        "// says nothing\ntest(`says ${word}`, async () => {});\ntest(\"ends\", () => {});\n";
-    assert!(has_test("a.mjs", script, "says "));
-    assert!(has_test("a.mjs", script, "ends"));
-    assert!(!has_test("a.mjs", script, "nothing"));
-    assert!(!has_test("a.mjs", script, ""));
-    let python =
-        "def helper(self): pass\n    def test_x(self): pass\n    async def test_y(self): pass\n";
-    assert!(has_test("a.py", python, "test_x"));
-    assert!(has_test("a.py", python, "test_y"));
-    assert!(!has_test("a.py", python, "helper"));
-}
-
-/// Whether a test of this name, or with this beginning of a title, is in a source file.
-fn has_test(file: &str, source: &str, name: &str) -> bool {
-    if name.is_empty() {
-        return false;
-    }
-    match Path::new(file)
-        .extension()
-        .and_then(|extension| extension.to_str())
-    {
-        Some("rs") => source.match_indices(&format!("fn {name}(")).any(|(at, _)| {
-            let before = source[..at].trim_end_matches("async ").trim_end();
-            let attributes = before.lines().rev();
-            attributes
-                .map(str::trim)
-                .take_while(|line| line.starts_with("#[") || line.ends_with(")]"))
-                .any(|line| line == "#[test]" || line.starts_with("#[tokio::test"))
-        }),
-        Some("mjs") => source.lines().map(str::trim_start).any(|line| {
-            let title = line.strip_prefix("test(");
-            title.is_some_and(|title| title.get(1..).unwrap_or_default().contains(name))
-        }),
-        Some("py") => name.starts_with("test_") && source.contains(&format!("def {name}(")),
-        _ => false,
-    }
 }
 
 fn rows(document: &str) -> Vec<Row<'_>> {

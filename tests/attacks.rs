@@ -1,0 +1,90 @@
+//! The tables of attacks in `docs` name a test for every row, and every test they name exists.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/named.rs"]
+mod named;
+
+use std::{fs, path::Path};
+
+use named::has_test;
+
+/// The documents with such tables, and the rows that each must have.
+const TABLES: &[(&str, &[(&str, u32)])] = &[("docs/limits.md", &[("B", 14)])];
+
+/// A line of a table: its row, and the tests that it names by file and name.
+#[derive(Debug, PartialEq)]
+struct Row<'a> {
+    id: &'a str,
+    tests: Vec<(&'a str, &'a str)>,
+}
+
+#[test]
+fn every_row_of_a_table_of_attacks_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    for (path, required) in TABLES {
+        let document = fs::read_to_string(root.join(path)).unwrap();
+        let rows = rows(&document);
+        for row in &rows {
+            for (file, name) in &row.tests {
+                let source = fs::read_to_string(root.join(file)).unwrap_or_default();
+                if !has_test(file, &source, name) {
+                    wrong.push(format!(
+                        "{path} {}: there is no test `{name}` in {file}",
+                        row.id
+                    ));
+                }
+            }
+        }
+        for (letter, count) in *required {
+            for number in 1..=*count {
+                let id = format!("{letter}{number}");
+                let named = rows.iter().filter(|row| row.id == id);
+                if !named.clone().any(|row| !row.tests.is_empty()) {
+                    wrong.push(format!("{path}: no test for {id}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn rows_are_those_of_tables_with_a_row_an_attack_and_a_test() {
+    let document = "| row | attack | test |\n|---|---|---|\n\
+        | B1 | x `a` | `t/a.rs::x`, `t/b.mjs::B1: y` |\n| B2 | x | elsewhere |\n\n\
+        | a | b | c |\n|---|---|---|\n| B3 | x | `t/a.rs::z` |\n";
+    let expected = [
+        Row {
+            id: "B1",
+            tests: vec![("t/a.rs", "x"), ("t/b.mjs", "B1: y")],
+        },
+        Row {
+            id: "B2",
+            tests: vec![],
+        },
+    ];
+    assert_eq!(rows(document), expected);
+}
+
+fn rows(document: &str) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
+    let mut is_table = false;
+    for line in document.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        match cells.as_slice() {
+            ["row", "attack", "test"] => is_table = true,
+            [id, _, tests] if is_table && !id.starts_with("---") => rows.push(Row {
+                id,
+                tests: tests
+                    .split('`')
+                    .filter_map(|item| item.split_once("::"))
+                    .collect(),
+            }),
+            [_, _, _] => {}
+            _ => is_table = false,
+        }
+    }
+    rows
+}

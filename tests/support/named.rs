@@ -1,0 +1,62 @@
+//! Whether a document that names a test names one that exists.
+
+#![allow(unreachable_pub, reason = "a module of several binaries")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+
+/// Whether a test of this name, or with this beginning of a title, is in a source file.
+pub fn has_test(file: &str, source: &str, name: &str) -> bool {
+    if name.is_empty() {
+        return false;
+    }
+    match Path::new(file)
+        .extension()
+        .and_then(|extension| extension.to_str())
+    {
+        Some("rs") => source.match_indices(&format!("fn {name}(")).any(|(at, _)| {
+            let before = source[..at].trim_end_matches("async ").trim_end();
+            let attributes = before.lines().rev();
+            attributes
+                .map(str::trim)
+                .take_while(|line| line.starts_with("#[") || line.ends_with(")]"))
+                .any(|line| line == "#[test]" || line.starts_with("#[tokio::test"))
+        }),
+        Some("mjs") => source.lines().map(str::trim_start).any(|line| {
+            // `attack` is a test with bystanders.
+            let title = line
+                .strip_prefix("test(")
+                .or_else(|| line.strip_prefix("attack("));
+            title.is_some_and(|title| title.get(1..).unwrap_or_default().contains(name))
+        }),
+        Some("py") => name.starts_with("test_") && source.contains(&format!("def {name}(")),
+        _ => false,
+    }
+}
+
+#[test]
+fn tests_are_told_from_what_only_looks_like_one() {
+    let rust = "#[test]\nfn works() {}\n\n#[tokio::test]\n#[cfg(unix)]\nasync fn waits() {}\n\n\
+        fn helps() {}\nproptest! {\n    #[test]\n    fn holds(a in any::<u8>()) {}\n}\n";
+    for name in ["works", "waits", "holds"] {
+        assert!(has_test("a.rs", rust, name), "{name}");
+    }
+    for name in ["helps", "work", "orks", ""] {
+        assert!(!has_test("a.rs", rust, name), "{name}");
+    }
+    let script =
+        "// says nothing\ntest(`says ${word}`, async () => {});\nattack(\"ends\", () => {});\n";
+    assert!(has_test("a.mjs", script, "says "));
+    assert!(has_test("a.mjs", script, "ends"));
+    assert!(!has_test("a.mjs", script, "nothing"));
+    assert!(!has_test("a.mjs", script, ""));
+    let python =
+        "def helper(self): pass\n    def test_x(self): pass\n    async def test_y(self): pass\n";
+    assert!(has_test("a.py", python, "test_x"));
+    assert!(has_test("a.py", python, "test_y"));
+    assert!(!has_test("a.py", python, "helper"));
+}
