@@ -18,7 +18,7 @@ use crate::{
     config::{self, Cors, Profile, Settings},
     gateway,
     http::{self, Readiness, api::Turned},
-    limit::{Proxies, Users},
+    limit::{Proxies, Quiet, Users},
     service::{Access, Blocks, Chat},
     store::{NewConversation, OpenError, Store, StoreError},
 };
@@ -92,10 +92,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     io.shared_state(Arc::clone(&users));
     gateway::register(&mut io, authenticator.clone());
     if auth.at_handshake {
-        let authenticator = authenticator.clone();
+        let (authenticator, quiet) = (authenticator.clone(), Arc::new(Quiet::new(REFUSALS)));
         io = io.allow_request(move |request: EngineRequest| {
-            let authenticator = authenticator.clone();
-            async move { at_handshake(&authenticator, &request).await }
+            let (authenticator, quiet) = (authenticator.clone(), Arc::clone(&quiet));
+            async move { at_handshake(&authenticator, &quiet, &request).await }
         });
     }
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
@@ -212,6 +212,7 @@ fn engine_config(settings: &Settings) -> Config {
 /// Whether a request that opens a connection carries a header or a cookie that is good.
 async fn at_handshake(
     authenticator: &Authenticator,
+    quiet: &Quiet,
     request: &EngineRequest,
 ) -> Result<(), Forbidden> {
     let nothing = Args::default();
@@ -222,12 +223,21 @@ async fn at_handshake(
     match authenticator.proven(&credentials).await {
         Ok(_) => Ok(()),
         Err(reason) => {
-            tracing::info!(address = %request.address(), %reason, "handshake refused");
+            if let Some(more) = quiet.speak() {
+                tracing::info!(address = %request.address(), %reason, more, "handshake refused");
+            }
             authenticator.count(reason);
-            Err(Forbidden::default())
+            Err(if reason.is_blamed() {
+                Forbidden::unauthenticated()
+            } else {
+                Forbidden::default()
+            })
         }
     }
 }
+
+/// Lines about refused handshakes at once, before it is one a second.
+const REFUSALS: u32 = 100;
 
 /// Who may call the HTTP API.
 fn callers(authenticator: Authenticator, access: Access) -> http::api::Callers {

@@ -89,6 +89,20 @@ faults! {
     Unavailable => "the store is not available", AuthUnavailable;
 }
 
+impl AuthFault {
+    /// Whether it tells against whoever offered the credentials. Nobody is blamed who offers none,
+    /// whose browser sent a cookie for a page of somebody else's, or who comes while it is the
+    /// server that cannot tell.
+    #[cfg(any(feature = "jwt", test))]
+    #[must_use]
+    pub(crate) const fn is_blamed(self) -> bool {
+        !matches!(
+            self,
+            Self::Missing | Self::Origin | Self::NoKeys | Self::Unavailable
+        )
+    }
+}
+
 impl fmt::Display for AuthFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -96,3 +110,25 @@ impl fmt::Display for AuthFault {
 }
 
 impl std::error::Error for AuthFault {}
+
+#[cfg(test)]
+mod tests {
+    use super::AuthFault;
+
+    #[test]
+    fn nobody_is_blamed_for_what_is_not_in_the_credentials() {
+        let excused: Vec<_> = AuthFault::ALL
+            .iter()
+            .filter(|fault| !fault.is_blamed())
+            .collect();
+        assert_eq!(
+            excused,
+            [
+                &AuthFault::Missing,
+                &AuthFault::Origin,
+                &AuthFault::NoKeys,
+                &AuthFault::Unavailable
+            ]
+        );
+    }
+}

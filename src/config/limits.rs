@@ -33,6 +33,11 @@ pub struct Limits {
     /// Violations of limits within `block_window` after which an address is shut out for
     /// `block_time`. Default 100.
     pub block_after: u32,
+    /// Credentials of an address that are refused within `block_window` after which it is shut out
+    /// for `block_time`. Default 300, one a second: a client whose token has ended does not get
+    /// there by coming back. Credentials that are missing, or a cookie that a page of another site
+    /// had sent, do not count.
+    pub block_after_credentials: u32,
     /// See `block_after`. Default 5 min.
     #[serde(with = "humantime_serde")]
     pub block_window: Duration,
@@ -69,6 +74,7 @@ impl Default for Limits {
             connections: 100_000,
             blocked: Vec::new(),
             block_after: 100,
+            block_after_credentials: 300,
             block_window: Duration::from_secs(5 * MINUTE),
             block_time: Duration::from_secs(15 * MINUTE),
             messages_per_minute: None,
@@ -120,7 +126,12 @@ impl Limits {
         if self.connects_window.is_zero() {
             return Err("limits.connects_window is zero");
         }
-        if self.block_after > 0 && (self.block_window.is_zero() || self.block_time.is_zero()) {
+        let connects = self.in_force().connects.unwrap_or_default();
+        if connects > 0 && self.connects_window / connects < Duration::from_micros(1) {
+            return Err("limits.connects_window is too short for that many limits.connects");
+        }
+        let blocks = self.block_after > 0 || self.block_after_credentials > 0;
+        if blocks && (self.block_window.is_zero() || self.block_time.is_zero()) {
             return Err("limits.block_window or limits.block_time is zero");
         }
         if self.addresses == 0 || self.users == 0 {
@@ -175,6 +186,20 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(limits.check(), Err("limits.connects_window is zero"));
+        let limits = Limits {
+            connects: Some(u32::MAX),
+            connects_window: Duration::from_secs(1),
+            ..Limits::default()
+        };
+        let fault = "limits.connects_window is too short for that many limits.connects";
+        assert_eq!(limits.check(), Err(fault));
+        let limits = Limits {
+            block_after: 0,
+            block_time: Duration::ZERO,
+            ..Limits::default()
+        };
+        let fault = "limits.block_window or limits.block_time is zero";
+        assert_eq!(limits.check(), Err(fault));
         assert_eq!(Limits::default().check(), Ok(()));
     }
 }

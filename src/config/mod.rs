@@ -5,6 +5,7 @@
 //! binary, of which `[engine]` is a [`Config`].
 
 mod auth;
+mod check;
 mod http;
 mod limits;
 mod recovery;
@@ -308,6 +309,7 @@ impl Settings {
             return Err("server.tls needs both cert_file and key_file");
         }
         self.recovery.check(self.engine.outbox_bytes)?;
+        check::check(self)?;
         if !self.server.listen.ip().is_loopback() {
             if self.profile() == Profile::Development {
                 return Err(NOT_LOOPBACK);

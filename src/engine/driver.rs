@@ -378,8 +378,7 @@ impl<A: Application> Driver<A> {
         }
         let now = now();
         let deadline = now + self.engine.config.close_timeout;
-        let polls = self.wire.is_none() && !is_switching;
-        self.ending = Some(Box::new(Ending::new(reason, end, polls, now, deadline)));
+        self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
         if let Some(connection) = self.connection.take() {
             self.engine.metrics.count(super::closed_counter(reason));
             self.engine.application.close(connection, reason);

@@ -44,18 +44,10 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(
-        reason: CloseReason,
-        end: End,
-        polls: bool,
-        now: Instant,
-        deadline: Instant,
-    ) -> Self {
-        // A polling client cannot come back to a server that stops, but on a connection it has.
-        let is_last_call = reason == CloseReason::ServerShutdown && polls;
+    pub(super) fn new(reason: CloseReason, end: End, now: Instant, deadline: Instant) -> Self {
         let deadline = match end {
-            End::Flush(_) if !is_last_call => deadline,
-            End::Gone | End::Flush(_) | End::Answered(_) => deadline.min(now + LINGER),
+            End::Flush(_) => deadline,
+            End::Gone | End::Answered(_) => deadline.min(now + LINGER),
         };
         Self {
             reason,
@@ -95,10 +87,14 @@ impl Ending {
         // Only a client that has stopped polling for it still has one.
         driver.read_candidate(cx, now);
         if driver.wire.is_some() {
-            self.poll_websocket(driver, cx, now)
-        } else {
-            self.poll_polling(driver)
+            return self.poll_websocket(driver, cx, now);
         }
+        if self.reason == CloseReason::ServerShutdown {
+            // A polling client cannot come back to a server that stops, but on a connection it has.
+            // Neither can one that was about to go over to a WebSocket.
+            self.deadline = self.deadline.min(now + LINGER);
+        }
+        self.poll_polling(driver)
     }
 
     fn poll_websocket<A: Application>(
@@ -153,7 +149,7 @@ impl Ending {
     }
 
     /// Ready: the session is to be cut off.
-    fn take_control<A: Application>(&self, driver: &mut Driver<A>) -> Poll<()> {
+    fn take_control<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
             match control {
@@ -166,6 +162,10 @@ impl Ending {
                     driver.forget_poll(id);
                 }
                 Control::Attach { stream, .. } => goodbye(&stream, CloseCode::NORMAL),
+                // Whoever stops the server does not wait for a client that may come back in a while.
+                Control::Close(CloseReason::ServerShutdown) => {
+                    self.reason = CloseReason::ServerShutdown;
+                }
                 Control::Close(_) => {}
                 Control::Abort(_) => return Poll::Ready(()),
             }

@@ -118,17 +118,35 @@ pub(super) fn original_uri(request: &Parts) -> &Uri {
 /// The answer of [`Builder::allow_request`](crate::Builder::allow_request) to somebody who may not:
 /// its message, by default `Forbidden`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forbidden(Box<str>);
+pub struct Forbidden {
+    message: Box<str>,
+    is_blamed: bool,
+}
 
 impl Forbidden {
+    /// The default, to somebody whose credentials are no good. With a
+    /// [guard](crate::Builder::guard) it counts towards an automatic block of the client's address
+    /// ([`Limits::block_after_credentials`](crate::config::Limits)).
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self {
+            is_blamed: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_blamed(&self) -> bool {
+        self.is_blamed
+    }
+
     pub(super) fn into_message(self) -> Box<str> {
-        self.0
+        self.message
     }
 }
 
 impl Default for Forbidden {
     fn default() -> Self {
-        Self("Forbidden".into())
+        "Forbidden".into()
     }
 }
 
@@ -140,13 +158,16 @@ impl From<()> for Forbidden {
 
 impl From<&str> for Forbidden {
     fn from(message: &str) -> Self {
-        Self(message.into())
+        Self {
+            message: message.into(),
+            is_blamed: false,
+        }
     }
 }
 
 impl From<String> for Forbidden {
     fn from(message: String) -> Self {
-        Self(message.into())
+        message.as_str().into()
     }
 }
 

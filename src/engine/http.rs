@@ -16,13 +16,17 @@ use super::{
     accepted::Peer,
     cors::Verdict,
     handshake::Handshake,
-    hooks::EngineRequest,
+    hooks::{EngineRequest, Forbidden},
     outbox::{Attaching, Outbox, Sink},
     refusal::RequestError,
     reply::{self, Reply},
     request::{self, Ask},
 };
-use crate::{config::Cors, limit::Permit, metrics::Counter};
+use crate::{
+    config::Cors,
+    limit::{Permit, Violation},
+    metrics::Counter,
+};
 
 /// What becomes of the connection after a `101`.
 #[derive(Debug)]
@@ -68,7 +72,8 @@ impl<A: Application> Engine<A> {
             Some(cors) => {
                 let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
                 let preflight = cors.preflight(&parts.method, &parts.headers, &verdict);
-                if let Some(preflight) = preflight {
+                if let Some(mut preflight) = preflight {
+                    reply::harden(&mut preflight);
                     return preflight;
                 }
                 verdict
@@ -224,7 +229,7 @@ impl<A: Application> Engine<A> {
         let asking = async {
             if let Some(allow) = &hooks.allow_request {
                 let allowed = allow(view.clone()).await;
-                allowed.map_err(|forbidden| RequestError::Denied(forbidden.into_message()))?;
+                allowed.map_err(|forbidden| self.denied(forbidden, view))?;
             }
             let Some(generate) = &hooks.generate_id else {
                 return Ok(None);
@@ -252,6 +257,14 @@ impl<A: Application> Engine<A> {
                 Err(RequestError::Denied("Forbidden".into()))
             }
         }
+    }
+
+    /// The application does not want a client.
+    fn denied(&self, forbidden: Forbidden, request: &EngineRequest) -> RequestError {
+        if let Some(guard) = self.guard.as_ref().filter(|_| forbidden.is_blamed()) {
+            let _ = guard.violation(request.address().ip(), Violation::Credentials);
+        }
+        RequestError::Denied(forbidden.into_message())
     }
 
     /// The leave of a client to open a session; none is needed where nothing is limited.

@@ -31,7 +31,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    limit::Client,
+    limit::{Client, Quiet},
     metrics::{Counter, Gauge, Metrics},
 };
 use roomcast_protocol::websocket::CloseCode;
@@ -62,6 +62,7 @@ pub(crate) struct Endpoints<A: Application> {
 pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: TcpListener) {
     let mut stopped = server.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+    let quiet = Quiet::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -82,7 +83,9 @@ pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: T
             }
             Err(error) => {
                 server.engine.metrics.count(Counter::AcceptErrors);
-                tracing::warn!(%error, "cannot accept connections");
+                if let Some(more) = quiet.speak() {
+                    tracing::warn!(%error, more, "cannot accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -113,8 +116,9 @@ impl<A: Application> Endpoints<A> {
     /// Serves an encrypted connection of this client.
     async fn secured(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
         let Some(tls) = &self.tls else { return };
+        let client = self.engine.limited(address);
         // Boxed, so that the task of a WebSocket does not keep the room the handshake needed.
-        let Some(stream) = Box::pin(tls.accept(stream, &self.engine.metrics)).await else {
+        let Some(stream) = Box::pin(tls.accept(stream, client, &self.engine.metrics)).await else {
             return;
         };
         let stream = Accepted::other(Box::new(stream), self.engine.config.write_timeout);

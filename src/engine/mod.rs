@@ -42,7 +42,7 @@ mod upgrade;
 mod wire;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -199,7 +199,13 @@ impl<A: Application> Engine<A> {
                 ended.await;
             }
         };
-        let _ = tokio::time::timeout(grace, drained).await;
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(
+                sessions = self.sessions.len(),
+                connections = self.metrics.gauge(Gauge::Connections),
+                "the grace is over: what is left is cut off"
+            );
+        }
         for outbox in self.sessions.all() {
             outbox.abort(CloseReason::ServerShutdown);
         }
@@ -223,6 +229,12 @@ impl<A: Application> Engine<A> {
     fn expects_proxy_protocol(&self, peer: SocketAddr) -> bool {
         let guard = self.guard.as_ref();
         guard.is_some_and(|guard| guard.expects_proxy_protocol(peer.ip()))
+    }
+
+    /// The address of a peer, if the limits of addresses are for it.
+    fn limited(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let guard = self.guard.as_ref()?;
+        guard.limits(peer.ip()).then_some(peer.ip())
     }
 
     pub(crate) fn guard(&self) -> Option<&Arc<Guard>> {

@@ -1,5 +1,7 @@
 //! Stands in for `tls` in builds without the feature: there is no value of it.
 
+use std::net::IpAddr;
+
 use tokio::net::TcpStream;
 
 use crate::metrics::Metrics;
@@ -9,7 +11,12 @@ use crate::metrics::Metrics;
 pub(crate) enum Tls {}
 
 impl Tls {
-    pub(super) async fn accept(&self, _: TcpStream, _: &Metrics) -> Option<TcpStream> {
+    pub(super) async fn accept(
+        &self,
+        _: TcpStream,
+        _: Option<IpAddr>,
+        _: &Metrics,
+    ) -> Option<TcpStream> {
         match *self {}
     }
 }

@@ -14,7 +14,18 @@ pub(super) type Reply = Response<Full<Bytes>>;
 pub(super) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::default();
     *reply.status_mut() = status;
+    harden(&mut reply);
     reply
+}
+
+/// No browser is to take an answer for another type than it says, as a script (WHATWG Fetch,
+/// "nosniff"). Other headers of that kind are for documents and for what pages load: an answer of
+/// the engine is neither.
+pub(super) fn harden(reply: &mut Reply) {
+    let nosniff = HeaderValue::from_static("nosniff");
+    reply
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
 }
 
 pub(super) fn closing(status: StatusCode) -> Reply {
@@ -45,6 +56,7 @@ fn session(body: Bytes, kind: &'static str) -> Reply {
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    harden(&mut reply);
     reply
 }
 
@@ -133,7 +145,8 @@ pub(super) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
 }
 
 pub(super) fn switching_protocols(accept: &str) -> Reply {
-    let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let mut reply = Reply::default();
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = reply.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,10 +14,13 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::metrics::{Counter, Gauge, Metrics};
+use crate::{
+    limit::Turns,
+    metrics::{Counter, Gauge, Metrics},
+};
 
 /// What encrypts the connections of a [`Server`](crate::Server): TLS 1.2 and 1.3 with the suites
 /// that `rustls` holds for safe, and HTTP/1.1 (ALPN). Cloning gives another handle.
@@ -26,7 +30,7 @@ pub struct Tls(Arc<Inner>);
 struct Inner {
     cert_file: PathBuf,
     key_file: PathBuf,
-    handshakes: Semaphore,
+    handshakes: Turns,
     current: RwLock<Current>,
 }
 
@@ -45,6 +49,8 @@ type Stamp = [(Option<SystemTime>, u64); 2];
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Handshakes at the same time; others wait for their turn.
 const HANDSHAKES: usize = 1024;
+/// The same of one client address.
+const HANDSHAKES_EACH: usize = 64;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// What is spoken inside of TLS.
@@ -72,7 +78,7 @@ impl Tls {
         Ok(Self(Arc::new(Inner {
             cert_file,
             key_file,
-            handshakes: Semaphore::new(HANDSHAKES),
+            handshakes: Turns::new(HANDSHAKES, HANDSHAKES_EACH),
             current: RwLock::new(current),
         })))
     }
@@ -118,14 +124,16 @@ impl Tls {
         }
     }
 
-    /// Shakes hands with a client. `None`: it failed, which has been counted.
+    /// Shakes hands with a client at this address, which is none if it stands for many. `None`: it
+    /// failed, which has been counted.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
+        client: Option<IpAddr>,
         metrics: &Metrics,
     ) -> Option<TlsStream<TcpStream>> {
         let handshake = async {
-            let _turn = self.0.handshakes.acquire().await;
+            let _turn = self.0.handshakes.take(client).await;
             let _counted = Counted::new(metrics);
             let config = Arc::clone(&self.0.current.read().config);
             TlsAcceptor::from(config).accept(stream).await

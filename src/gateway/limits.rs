@@ -15,17 +15,11 @@ use crate::{
 pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
     namespace
         .gate(async |connect: Connect| {
-            if connect
-                .state::<Users>()
-                .may_connect(&connect.principal().subject)
-            {
+            let user = &connect.principal().subject;
+            if connect.state::<Users>().may_connect(user) {
                 return Ok(());
             }
-            tracing::info!(
-                user = connect.principal().subject,
-                "has too many connections"
-            );
-            Err(too_many())
+            Err(too_many().because(format!("{user} has too many connections")))
         })
         .on_connect(async |event: Event, users: State<Users>| {
             if !users.enter(&event.principal().subject) {

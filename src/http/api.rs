@@ -18,7 +18,10 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::auth::{AuthFault, Principal};
+use crate::{
+    auth::{AuthFault, Principal},
+    limit::Quiet,
+};
 
 /// Who a caller is, by its `Authorization` header.
 pub(crate) type Callers =
@@ -48,12 +51,19 @@ pub(crate) fn nest(routes: Router, callers: Callers) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(callers, admit));
+        .layer(middleware::from_fn_with_state(
+            (callers, Arc::new(Quiet::new(REFUSALS))),
+            admit,
+        ));
     Router::new().nest("/api/v1", routes)
 }
 
 /// Lets a caller in, or says why not. What it waits for, it waits for a limited time.
-async fn admit(State(callers): State<Callers>, mut request: Request, next: Next) -> Response {
+async fn admit(
+    State((callers, quiet)): State<(Callers, Arc<Quiet>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let authorization = request.headers().get(header::AUTHORIZATION);
     // What is no text is no token either.
     let authorization = authorization.map(|value| value.to_str().unwrap_or("Bearer").to_owned());
@@ -63,16 +73,16 @@ async fn admit(State(callers): State<Callers>, mut request: Request, next: Next)
     let caller = match callers(authorization).await {
         Ok(caller) => caller,
         Err(Turned::Unauthenticated(reason)) => {
-            tracing::info!(path, %reason, "api call refused");
+            if let Some(more) = quiet.speak() {
+                tracing::info!(path, %reason, more, "api call refused");
+            }
             return ApiError::unauthenticated().into_response();
         }
         Err(Turned::Forbidden(user)) => {
-            tracing::info!(
-                path,
-                user,
-                reason = "needs another role",
-                "api call refused"
-            );
+            if let Some(more) = quiet.speak() {
+                let reason = "needs another role";
+                tracing::info!(path, user, reason, more, "api call refused");
+            }
             let message = "needs the role service or admin";
             return ApiError::new(StatusCode::FORBIDDEN, "FORBIDDEN", message).into_response();
         }
@@ -210,6 +220,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     }
 }
 
+/// Lines about refused calls at once, before it is one a second.
+const REFUSALS: u32 = 100;
 /// Bytes of a request's body.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// How long a call may take, its body included.

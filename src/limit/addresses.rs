@@ -45,9 +45,50 @@ struct Shard {
 struct Record {
     /// When all connects of the quota are there again (GCRA).
     rested_at: Duration,
-    violations: u32,
-    /// When the first of them was.
-    violations_since: Duration,
+    /// By what is counted apart.
+    strikes: [Strikes; Account::COUNT],
+}
+
+/// What is counted apart of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Account {
+    /// Limits of rates that it has broken.
+    Limits,
+    /// Credentials that were refused: people mistype, and tokens end.
+    Credentials,
+}
+
+impl Account {
+    const COUNT: usize = 2;
+}
+
+/// How often something has happened since the first time that counts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Strikes {
+    count: u32,
+    since: Duration,
+}
+
+impl Strikes {
+    /// One more. `true`: once too often; it starts again from none.
+    fn add(&mut self, quota: Quota, now: Duration) -> bool {
+        if !self.is_within(quota.window, now) {
+            *self = Self {
+                count: 0,
+                since: now,
+            };
+        }
+        self.count += 1;
+        let is_over = self.count >= quota.count;
+        if is_over {
+            self.count = 0;
+        }
+        is_over
+    }
+
+    fn is_within(&self, window: Duration, now: Duration) -> bool {
+        self.count > 0 && now.saturating_sub(self.since) <= window
+    }
 }
 
 /// Why an address may not connect.
@@ -114,25 +155,21 @@ impl Addresses {
         });
     }
 
-    /// An address has broken a limit. `true`: once too often; it starts again from none.
-    pub(super) fn violate(&self, client: Network, quota: Quota, now: Duration) -> bool {
+    /// An address has done what it should not. `true`: once too often; it starts again from none.
+    pub(super) fn violate(
+        &self,
+        client: Network,
+        account: Account,
+        quota: Quota,
+        now: Duration,
+    ) -> bool {
         if quota.count == 0 {
             return false;
         }
         self.shard(&client, |shard| {
             let record = shard.record(client, self.generation);
-            if now.saturating_sub(record.violations_since) > quota.window {
-                record.violations = 0;
-            }
-            if record.violations == 0 {
-                record.violations_since = now;
-            }
-            record.violations += 1;
-            if record.violations < quota.count {
-                return false;
-            }
-            record.violations = 0;
-            true
+            let strikes = record.strikes.get_mut(account as usize);
+            strikes.is_some_and(|strikes| strikes.add(quota, now))
         })
     }
 
@@ -152,9 +189,8 @@ impl Addresses {
             let Shard { young, old, .. } = &mut *shard;
             for generation in [young, old] {
                 generation.retain(|_, record| {
-                    let violates = record.violations > 0
-                        && now.saturating_sub(record.violations_since) <= window;
-                    record.rested_at > now || violates
+                    let has_struck = |strikes: &Strikes| strikes.is_within(window, now);
+                    record.rested_at > now || record.strikes.iter().any(has_struck)
                 });
                 if generation.is_empty() && generation.capacity() > KEPT {
                     *generation = HashMap::new();
@@ -254,13 +290,36 @@ mod tests {
             count: 3,
             window: MINUTE,
         };
-        let violate = |now| addresses.violate(client, quota, now);
+        let violate = |now| addresses.violate(client, Account::Limits, quota, now);
         assert!(!violate(NOW));
         assert!(!violate(NOW + MINUTE));
         assert!(!violate(NOW + 3 * MINUTE));
         assert!(!violate(NOW + 3 * MINUTE));
         assert!(violate(NOW + 3 * MINUTE));
         assert!(!violate(NOW + 3 * MINUTE));
+    }
+
+    #[test]
+    fn refused_credentials_are_counted_apart_from_broken_limits() {
+        let addresses = Addresses::new(1000);
+        let client = client("192.0.2.1");
+        let quota = Quota {
+            count: 3,
+            window: MINUTE,
+        };
+        let violate = |account| addresses.violate(client, account, quota, NOW);
+        for account in [Account::Limits, Account::Credentials] {
+            assert!(!violate(account));
+            assert!(!violate(account));
+        }
+        assert!(violate(Account::Credentials));
+        assert!(violate(Account::Limits));
+        // Both are remembered until they are over.
+        assert!(!violate(Account::Credentials));
+        addresses.sweep(MINUTE, NOW + MINUTE);
+        assert_eq!(addresses.len(), 1);
+        addresses.sweep(MINUTE, NOW + 2 * MINUTE);
+        assert_eq!(addresses.len(), 0);
     }
 
     #[test]

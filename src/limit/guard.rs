@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    addresses::{Addresses, Full, Quota},
+    addresses::{Account, Addresses, Full, Quota},
     blocks::{Blocks, TooManyBlocks},
     proxy::{Client, Proxies},
     quiet::Quiet,
@@ -36,6 +36,8 @@ pub struct Guard {
     max_sessions: usize,
     exempts_loopback: bool,
     violations: Quota,
+    /// The same for credentials that are refused.
+    refusals: Quota,
     block_time: Duration,
     proxies: Proxies,
     addresses: Addresses,
@@ -119,6 +121,14 @@ impl Violation {
         }
     }
 
+    /// How often it may happen, and what it is counted among.
+    fn account(self, guard: &Guard) -> (Account, Quota) {
+        match self {
+            Self::Connects | Self::Flood => (Account::Limits, guard.violations),
+            Self::Credentials => (Account::Credentials, guard.refusals),
+        }
+    }
+
     fn counter(self) -> Counter {
         match self {
             Self::Connects => Counter::ViolationsConnects,
@@ -152,6 +162,10 @@ impl Guard {
             exempts_loopback: limits.exempt_loopback,
             violations: Quota {
                 count: limits.block_after,
+                window: limits.block_window,
+            },
+            refusals: Quota {
+                count: limits.block_after_credentials,
                 window: limits.block_window,
             },
             block_time: limits.block_time,
@@ -202,7 +216,7 @@ impl Guard {
             entered.map_err(|full| match full {
                 Full::Rate(after) => {
                     let refused = self.refuse(Reason::Rate, address, after);
-                    self.violation(address, Violation::Connects);
+                    let _ = self.violation(address, Violation::Connects);
                     refused
                 }
                 Full::Live => self.refuse(Reason::Address, address, RETRY_AFTER),
@@ -232,30 +246,43 @@ impl Guard {
         Err(self.refuse(Reason::Blocked, address, left.unwrap_or(MAX_RETRY_AFTER)))
     }
 
-    /// An address has broken a limit. Who does so repeatedly is shut out for a time.
-    pub fn violation(&self, address: IpAddr, violation: Violation) {
+    /// An address has broken a limit, or has offered credentials that are none. Who does so
+    /// repeatedly is shut out for a time; `true`: it is, so its connection should end.
+    ///
+    /// Loopback, while it is exempt, and trusted proxies are never shut out by this.
+    pub fn violation(&self, address: IpAddr, violation: Violation) -> bool {
         self.metrics.count(violation.counter());
-        if self.is_exempt(address) || self.proxies.trusts(address) {
-            return;
+        if !self.limits(address) {
+            return false;
         }
         let client = Network::of_client(address);
+        let (account, quota) = violation.account(self);
         let now = now() - self.started;
-        if !self.addresses.violate(client, self.violations, now) {
-            return;
+        if !self.addresses.violate(client, account, quota, now) {
+            let blocks = self.blocks.read();
+            return blocks.find(address, Timestamp::now).is_some();
         }
         let time = Some(self.block_time);
         let block = Block::new(client, time, violation.name(), BlockSource::Automatic);
-        tracing::warn!(
-            network = %client,
-            reason = violation.name(),
-            seconds = self.block_time.as_secs(),
-            "blocked"
-        );
-        if self.block(block.clone()).is_ok() {
+        let is_made = self.block(block.clone()).is_ok();
+        if is_made {
+            tracing::warn!(
+                network = %client,
+                reason = violation.name(),
+                seconds = self.block_time.as_secs(),
+                "blocked"
+            );
             self.metrics.count(Counter::BlocksAutomatic);
             // One that is not kept only does not survive a restart.
             let _ = self.made.try_send(block);
         }
+        is_made
+    }
+
+    /// Whether the limits of addresses are for this one: it is neither exempt nor that of a trusted
+    /// proxy, which stands for many.
+    pub(crate) fn limits(&self, address: IpAddr) -> bool {
+        !self.is_exempt(address) && !self.proxies.trusts(address)
     }
 
     /// Shuts a network out from now on; connections that are open stay. Returns the ids of the
@@ -321,7 +348,7 @@ impl Guard {
         self.metrics.count(reason.counter());
         let retry_after = after.clamp(Duration::from_secs(1), MAX_RETRY_AFTER);
         let quiet = self.quiet.get(reason as usize);
-        if let Some(more) = quiet.and_then(|quiet| quiet.speak(now() - self.started)) {
+        if let Some(more) = quiet.and_then(Quiet::speak) {
             tracing::warn!(
                 %address,
                 reason = reason.name(),
@@ -359,7 +386,7 @@ pub(crate) struct Permit {
 impl Permit {
     /// The connection has broken a limit.
     pub(crate) fn violation(&self, violation: Violation) {
-        self.session.0.violation(self.address, violation);
+        let _ = self.session.0.violation(self.address, violation);
     }
 }
 
@@ -510,10 +537,52 @@ mod tests {
         };
         let proxies = Proxies::new([Network::of(ADDRESS)]);
         let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
-        guard.violation(ADDRESS, Violation::Flood);
+        assert!(!guard.violation(ADDRESS, Violation::Flood));
         assert!(guard.admit(ADDRESS).is_ok());
-        guard.violation(OTHER, Violation::Flood);
+        assert!(guard.violation(OTHER, Violation::Flood));
         assert_eq!(reason(guard.admit(OTHER)), Reason::Blocked);
+    }
+
+    #[test]
+    fn refused_credentials_block_at_a_number_of_their_own() {
+        let limits = Limits {
+            block_after: 2,
+            block_after_credentials: 5,
+            ..Limits::default()
+        };
+        let proxy: IpAddr = "198.51.100.1".parse().unwrap();
+        let proxies = Proxies::new([Network::of(proxy)]);
+        let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
+        for _ in 0..100 {
+            assert!(!guard.violation(LOOPBACK, Violation::Credentials));
+            assert!(!guard.violation(proxy, Violation::Credentials));
+        }
+        for _ in 0..4 {
+            assert!(!guard.violation(ADDRESS, Violation::Credentials));
+        }
+        assert!(!guard.violation(ADDRESS, Violation::Flood));
+        assert!(guard.violation(ADDRESS, Violation::Credentials));
+        // Those who are still there are told again.
+        assert!(guard.violation(ADDRESS, Violation::Credentials));
+        assert_eq!(reason(guard.admit(ADDRESS)), Reason::Blocked);
+        assert_eq!(guard.blocks().len(), 1);
+        assert!(guard.admit(OTHER).is_ok());
+        assert!(guard.admit(LOOPBACK).is_ok());
+        assert_eq!(guard.metrics.counter(Counter::ViolationsCredentials), 206);
+        assert_eq!(guard.metrics.counter(Counter::BlocksAutomatic), 1);
+    }
+
+    #[test]
+    fn an_automatic_block_ends_by_itself() {
+        let guard = guard(&Limits {
+            block_after_credentials: 1,
+            block_time: Duration::ZERO,
+            ..Limits::default()
+        });
+        assert!(guard.violation(ADDRESS, Violation::Credentials));
+        assert!(guard.admit(ADDRESS).is_ok());
+        guard.sweep_once();
+        assert_eq!(guard.metrics.gauge(Gauge::Blocks), 0);
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod proxy;
 pub(crate) mod proxy_protocol;
 mod quiet;
 mod throttle;
+#[cfg(feature = "tls")]
+mod turns;
 #[cfg(feature = "server")]
 mod users;
 
@@ -20,6 +22,9 @@ pub use guard::{Guard, Reason, Refused, Violation};
 pub use proxy::{Client, Proxies};
 
 pub(crate) use guard::Permit;
+pub(crate) use quiet::Quiet;
 pub(crate) use throttle::{Rates, Throttle};
+#[cfg(feature = "tls")]
+pub(crate) use turns::Turns;
 #[cfg(feature = "server")]
 pub(crate) use users::{Class, Users};

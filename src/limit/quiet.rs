@@ -1,31 +1,50 @@
-//! Log lines that an attacker could ask for as often as it likes, at most one a second.
+//! Log lines that an attacker could ask for as often as it likes: some at once, then one a second.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// One kind of line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Quiet {
-    /// The second from which the next line may be written.
-    next: AtomicU64,
+    since: Instant,
+    burst: u64,
+    /// The millisecond at which all of the burst is there again (GCRA).
+    rested_at: AtomicU64,
     /// Lines left out since the last one.
     left_out: AtomicU64,
 }
 
+/// Milliseconds between two lines when the burst is used up.
+const PACE: u64 = 1000;
+
 impl Quiet {
-    /// Whether to write a line now, and how many were left out since the last one. `now` is the
-    /// time since any moment, always the same.
-    pub(crate) fn speak(&self, now: Duration) -> Option<u64> {
-        let second = now.as_secs();
-        let next = self.next.load(Ordering::Relaxed);
-        let mine = second >= next
-            && self
-                .next
-                .compare_exchange(next, second + 1, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if mine {
+    /// So many lines at once, and one a second.
+    pub(crate) fn new(burst: u32) -> Self {
+        Self {
+            since: now(),
+            burst: u64::from(burst.max(1)),
+            rested_at: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether to write a line now, and how many were left out since the last one.
+    pub(crate) fn speak(&self) -> Option<u64> {
+        self.speak_at(now().saturating_duration_since(self.since))
+    }
+
+    fn speak_at(&self, now: Duration) -> Option<u64> {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX / 2);
+        let rested = |rested_at: u64| {
+            let next = rested_at.max(now) + PACE;
+            (next <= now + self.burst * PACE).then_some(next)
+        };
+        let mine = self
+            .rested_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rested);
+        if mine.is_ok() {
             Some(self.left_out.swap(0, Ordering::Relaxed))
         } else {
             self.left_out.fetch_add(1, Ordering::Relaxed);
@@ -34,18 +53,46 @@ impl Quiet {
     }
 }
 
+/// One line a second.
+impl Default for Quiet {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+/// The time of tokio's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(quiet: &Quiet, milliseconds: u64) -> Option<u64> {
+        quiet.speak_at(Duration::from_millis(milliseconds))
+    }
+
     #[test]
     fn a_line_is_written_once_a_second_and_says_how_many_were_not() {
         let quiet = Quiet::default();
-        let at = Duration::from_millis;
-        assert_eq!(quiet.speak(at(0)), Some(0));
-        assert_eq!(quiet.speak(at(10)), None);
-        assert_eq!(quiet.speak(at(999)), None);
-        assert_eq!(quiet.speak(at(1000)), Some(2));
-        assert_eq!(quiet.speak(at(5000)), Some(0));
+        assert_eq!(at(&quiet, 0), Some(0));
+        assert_eq!(at(&quiet, 10), None);
+        assert_eq!(at(&quiet, 999), None);
+        assert_eq!(at(&quiet, 1000), Some(2));
+        assert_eq!(at(&quiet, 5000), Some(0));
+    }
+
+    #[test]
+    fn a_storm_writes_its_burst_and_then_a_line_a_second() {
+        let quiet = Quiet::new(100);
+        let written = |second: u64| {
+            let all = (0..1000).map(|n| at(&quiet, second * 1000 + n));
+            all.flatten().count()
+        };
+        assert_eq!(written(0), 100);
+        assert_eq!((1..=60).map(written).sum::<usize>(), 60);
+        // After a rest there is a burst again.
+        assert_eq!(written(1000), 100);
     }
 }

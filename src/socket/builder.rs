@@ -361,6 +361,9 @@ fn check(config: &Config) -> Result<(), BuildError> {
     if let Some(what) = wrong {
         return Err(BuildError::InvalidOption(what));
     }
+    if let Some(what) = config.endless() {
+        return Err(BuildError::InvalidOption(what));
+    }
     if config.transports.is_empty() {
         return Err(BuildError::InvalidOption("transports is empty"));
     }

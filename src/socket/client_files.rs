@@ -6,7 +6,7 @@ use axum::{
     middleware::{self, Next},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::Io;
@@ -33,16 +33,31 @@ pub(super) fn answer<B>(io: &Io, request: &Request<B>) -> Option<Response<Full<B
     let path = request.uri().path();
     let nested = || path.strip_prefix('/').filter(|name| NAMES.contains(name));
     let name = name(io, path).or_else(nested)?;
-    let Some(cors) = &config.cors else {
-        return Some(file(name, request));
+    let mut response = match &config.cors {
+        None => file(name, request),
+        Some(cors) => {
+            let verdict = cors.judge(request.headers(), io.hooks().cors_origin.as_deref());
+            let preflight = cors.preflight(request.method(), request.headers(), &verdict);
+            preflight.unwrap_or_else(|| {
+                let mut response = file(name, request);
+                cors.mark(&mut response, &verdict);
+                response
+            })
+        }
     };
-    let verdict = cors.judge(request.headers(), io.hooks().cors_origin.as_deref());
-    let preflight = cors.preflight(request.method(), request.headers(), &verdict);
-    Some(preflight.unwrap_or_else(|| {
-        let mut response = file(name, request);
-        cors.mark(&mut response, &verdict);
-        response
-    }))
+    harden(&mut response);
+    Some(response)
+}
+
+/// Browsers are to take the files for what they are, and pages of all sites may load them, also
+/// those that are isolated (`Cross-Origin-Embedder-Policy`). There is no policy of content: a worker
+/// made of a file would have to obey it.
+fn harden<T>(response: &mut Response<T>) {
+    let headers = response.headers_mut();
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(policy, HeaderValue::from_static("cross-origin"));
 }
 
 /// A router that hands out the client as well.

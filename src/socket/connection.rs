@@ -18,7 +18,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use roomcast_protocol::{
     DecodeError, Frame,
-    engine::{CloseReason, Message},
+    engine::{CloseReason, Message, Transport},
     socket::{Decoder, Kind, Limits, Nsp, Packet, Parser},
 };
 
@@ -549,12 +549,16 @@ impl Connection {
 
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
         self.io.metrics().count(Counter::SocketsRefused);
-        tracing::info!(
-            namespace = nsp.as_str(),
-            address = %self.shared.handshake.address(),
-            reason = refusal.reason(),
-            "refused"
-        );
+        let address = self.shared.handshake.address();
+        if let Some(more) = self.io.speak_of_refusal() {
+            tracing::info!(
+                namespace = nsp.as_str(),
+                %address,
+                reason = refusal.reason(),
+                more,
+                "refused"
+            );
+        }
         self.io.tell(&Lifecycle::Refused {
             namespace: nsp.as_str(),
             handshake: self.shared.handshake(),
@@ -569,6 +573,14 @@ impl Connection {
                 let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
             }
             Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
+        }
+        if self.io.blame(refusal, address.ip()) {
+            let outbox = &self.shared.outbox;
+            match outbox.transport() {
+                Transport::WebSocket => outbox.close(CloseReason::ForcedClose),
+                // Its polls are not answered any more.
+                Transport::Polling => outbox.abort(CloseReason::ForcedClose),
+            }
         }
     }
 

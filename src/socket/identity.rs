@@ -31,7 +31,12 @@ impl Offer {
 
 /// The one answer to credentials that are no good.
 fn refused(fault: AuthFault) -> Refusal {
-    Refusal::unauthenticated(fault.as_str())
+    let refusal = Refusal::unauthenticated(fault.as_str());
+    if fault.is_blamed() {
+        refusal
+    } else {
+        refusal.excused()
+    }
 }
 
 /// What a socket is told whose credentials are not good any more.

@@ -1,6 +1,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, LazyLock, OnceLock, Weak,
@@ -36,7 +37,7 @@ use crate::{
     Config,
     auth::Principal,
     engine::{Engine, Hooks},
-    limit::Guard,
+    limit::{Guard, Quiet, Violation},
     metrics::{Gauge, Metrics},
 };
 
@@ -56,6 +57,8 @@ struct Inner {
     detached: AtomicUsize,
     /// Notified when the last detached handler has ended.
     settled: Notify,
+    /// Lines about clients that are refused.
+    refusals: Quiet,
     /// Kept alive by whoever serves.
     engine: Mutex<Weak<Engine<Io>>>,
 }
@@ -75,6 +78,9 @@ pub(crate) struct Built {
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
+
+/// Lines about refused clients at once, before it is one a second.
+const REFUSALS: u32 = 100;
 
 /// Whether clients may ask for a namespace.
 pub(crate) enum Door {
@@ -107,6 +113,7 @@ impl Io {
             runtime: OnceLock::new(),
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
+            refusals: Quiet::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
         })))
     }
@@ -254,6 +261,18 @@ impl Io {
             *engine = Arc::downgrade(&new);
             new
         })
+    }
+
+    /// Whether to write a line about a client that is refused, and how many were left out since
+    /// the last one.
+    pub(crate) fn speak_of_refusal(&self) -> Option<u64> {
+        self.0.refusals.speak()
+    }
+
+    /// Whether a refusal is one too many of its client's address, which is shut out then.
+    pub(crate) fn blame(&self, refusal: &Refusal, address: IpAddr) -> bool {
+        let guard = self.guard().filter(|_| refusal.is_blamed());
+        guard.is_some_and(|guard| guard.violation(address, Violation::Credentials))
     }
 
     /// Who may connect, if [`Builder::guard`](crate::Builder::guard) limits it.

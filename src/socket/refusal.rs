@@ -30,6 +30,8 @@ struct Inner {
     message: Cow<'static, str>,
     data: Value,
     reason: Option<Cow<'static, str>>,
+    /// Whether it tells against the client's address.
+    is_blamed: bool,
 }
 
 impl Refusal {
@@ -40,13 +42,32 @@ impl Refusal {
             message: message.into(),
             data: Value::Null,
             reason: None,
+            is_blamed: false,
         }))
     }
 
     /// The one answer to all credentials that are no good: `UNAUTHENTICATED`, and no word why. The
     /// log says the reason.
+    ///
+    /// With a [guard](crate::Builder::guard) it counts towards an automatic block of the client's
+    /// address ([`Limits::block_after_credentials`](crate::config::Limits)), unless it is
+    /// [`excused`](Self::excused).
     pub fn unauthenticated(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(UNAUTHENTICATED, "unauthorized").because(reason)
+        let mut refusal = Self::new(UNAUTHENTICATED, "unauthorized").because(reason);
+        refusal.0.is_blamed = true;
+        refusal
+    }
+
+    /// Does not count it against the client's address: it has offered nothing, say.
+    #[must_use]
+    pub fn excused(mut self) -> Self {
+        self.0.is_blamed = false;
+        self
+    }
+
+    /// Whether it tells against the client's address.
+    pub(crate) fn is_blamed(&self) -> bool {
+        self.0.is_blamed
     }
 
     /// Sets what the log says instead of the message. Clients never see it.
@@ -205,6 +226,8 @@ mod tests {
             r#"{"success":false,"error":{"code":"UNAUTHENTICATED","message":"unauthorized"}}"#
         );
         assert_eq!(Refusal::new("X", "no").reason(), "no");
+        assert!(refusal.is_blamed() && !refusal.excused().is_blamed());
+        assert!(!Refusal::new("UNAUTHENTICATED", "no").is_blamed());
     }
 
     #[test]

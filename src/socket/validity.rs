@@ -110,8 +110,14 @@ pub(crate) fn refresher<A: Authenticate>(authenticate: Arc<A>) -> impl Handler<(
                     }))
                 }
                 Err(refusal) => {
-                    let reason = refusal.reason();
-                    tracing::info!(socket = %event.socket.id(), reason, "refresh refused");
+                    let (socket, io) = (&event.socket, event.io());
+                    if let Some(more) = io.speak_of_refusal() {
+                        let reason = refusal.reason();
+                        tracing::info!(socket = %socket.id(), reason, more, "refresh refused");
+                    }
+                    if io.blame(&refusal, socket.handshake().address().ip()) {
+                        socket.disconnect(true);
+                    }
                     Err(refusal)
                 }
             }

@@ -13,30 +13,34 @@ const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const UPGRADE: &str = "/socket.io/?EIO=4&transport=websocket";
 const SECRET: &str = "a secret of at least thirty-two bytes";
 /// Loopback is like any other address.
-const NOT_EXEMPT: (&str, &str) = ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "false");
+pub(crate) const NOT_EXEMPT: (&str, &str) = ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "false");
 const STRICT: (&str, &str) = ("ROOMCAST_LIMITS__PRESET", "strict");
 pub(crate) const KEY: (&str, &str) = ("ROOMCAST_AUTH__JWT__SECRET", SECRET);
 /// Who connects from here is a proxy.
-const PROXIED: (&str, &str) = ("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.0/8,::1");
+pub(crate) const PROXIED: (&str, &str) = ("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.0/8,::1");
 
 /// A token of somebody with this role.
 pub(crate) fn token(role: &str) -> String {
+    signed(&json!({"sub": "operator", "roles": [role], "exp": 4_000_000_000_u64}))
+}
+
+/// A token with these claims.
+pub(crate) fn signed(claims: &Value) -> String {
     let header = json!({"alg": "HS256", "typ": "JWT"});
-    let claims = json!({"sub": "operator", "roles": [role], "exp": 4_000_000_000_u64});
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(&header), part(&claims));
+    let message = format!("{}.{}", part(&header), part(claims));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
     let signature = ring::hmac::sign(&key, message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-struct Server {
-    binary: Binary,
+pub(crate) struct Server {
+    pub(crate) binary: Binary,
     folder: TempDir,
 }
 
 impl Server {
-    fn start(variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let binary = Binary::start(folder.path(), variables);
         Self { binary, folder }
@@ -72,7 +76,7 @@ impl Server {
     }
 
     /// Calls the API as somebody with this role.
-    fn call(&self, method: &str, path: &str, role: &str, body: &str) -> (u16, Value) {
+    pub(crate) fn call(&self, method: &str, path: &str, role: &str, body: &str) -> (u16, Value) {
         self.call_with(
             method,
             path,
@@ -93,7 +97,7 @@ impl Server {
         (answer.status, body)
     }
 
-    fn metric(&self, row: &str) -> u64 {
+    pub(crate) fn metric(&self, row: &str) -> u64 {
         let metrics = self.get("/metrics", "").body;
         let value = metrics
             .lines()
@@ -112,14 +116,14 @@ fn assert_limited(answer: &Response) {
     assert!((1..=300).contains(&seconds), "{seconds}");
 }
 
-fn assert_blocked(answer: &Response) {
+pub(crate) fn assert_blocked(answer: &Response) {
     let body = r#"{"code":4,"message":"Forbidden"}"#;
     assert_eq!(answer.parts(), (403, body));
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
 }
 
 /// Waits until `what` holds.
-fn until(mut what: impl FnMut() -> bool) {
+pub(crate) fn until(mut what: impl FnMut() -> bool) {
     let start = Instant::now();
     while !what() {
         assert!(start.elapsed() < DEADLINE, "it never happens");

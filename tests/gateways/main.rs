@@ -10,6 +10,8 @@
 mod changes;
 mod chat;
 mod client;
+mod config;
+mod credentials;
 mod durability;
 mod guard;
 mod guests;

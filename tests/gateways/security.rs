@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::guard::{KEY, token};
 use crate::server::Binary;
-use crate::support::{Frame, RawClient, Response};
+use crate::support::{Frame, Polling, RawClient, Response};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 
@@ -47,6 +47,49 @@ fn every_page_and_every_answer_of_the_api_has_security_headers() {
             assert_eq!(answer.header(name), Some(value), "{target}");
         }
         assert_eq!(answer.header("strict-transport-security"), None);
+    }
+}
+
+#[test]
+fn answers_of_the_engine_and_files_of_the_client_are_taken_for_what_they_are() {
+    let (server, _folder) = start(&[]);
+    let session = Polling::open(server.address(), "/socket.io/");
+    let own = "Origin: http://chat.example\r\n";
+    let unknown = "/socket.io/?EIO=4&transport=__proto__";
+    let preflight = format!("{own}Access-Control-Request-Method: POST\r\n");
+    let foreign = "Origin: https://evil.example\r\n";
+    for (method, target, headers, status) in [
+        ("GET", OPEN, "", 200),
+        ("GET", OPEN, own, 200),
+        ("GET", OPEN, foreign, 403),
+        ("GET", unknown, "", 400),
+        ("PUT", OPEN, "", 400),
+        ("OPTIONS", OPEN, &preflight, 204),
+    ] {
+        let answer = ask(&server, method, target, headers);
+        assert_eq!(answer.status, status, "{method} {target}");
+        let nosniff = answer.header("x-content-type-options");
+        assert_eq!(nosniff, Some("nosniff"), "{method} {target}");
+    }
+    assert_eq!(
+        session
+            .post("40{\"name\":\"Ann\"}")
+            .header("x-content-type-options"),
+        Some("nosniff")
+    );
+    assert_eq!(
+        session.poll().header("x-content-type-options"),
+        Some("nosniff")
+    );
+    for file in ["socket.io.js", "socket.io.min.js.map"] {
+        for (method, headers) in [("GET", ""), ("GET", own), ("POST", "")] {
+            let answer = ask(&server, method, &format!("/socket.io/{file}"), headers);
+            let nosniff = answer.header("x-content-type-options");
+            assert_eq!(nosniff, Some("nosniff"), "{method} {file}");
+            // Pages of all sites may load it.
+            let policy = answer.header("cross-origin-resource-policy");
+            assert_eq!(policy, Some("cross-origin"), "{method} {file}");
+        }
     }
 }
 

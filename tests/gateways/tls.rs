@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -45,6 +45,24 @@ async fn connect(
     versions: &[&'static SupportedProtocolVersion],
     alpn: &[&str],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    encrypt(stream, trusted, versions, alpn).await
+}
+
+/// A TCP connection from this address of the machine.
+async fn connect_from(local: &str, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    let local = local.parse().unwrap();
+    socket.bind(SocketAddr::new(local, 0)).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
+async fn encrypt(
+    stream: TcpStream,
+    trusted: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -54,7 +72,6 @@ async fn connect(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     tokio::time::timeout(DEADLINE, connecting).await.unwrap()
@@ -164,6 +181,102 @@ async fn a_new_certificate_holds_without_a_restart_and_a_bad_one_never() {
     assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_err());
     // Who was there stays.
     let answer = get(&mut old, "/health/live").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_new_key_without_its_certificate_is_not_used() {
+    let (binary, folder, first) = start();
+    let foreign = TempDir::new().unwrap();
+    issue(&foreign);
+    let key = folder.path().join("key.pem");
+    fs::copy(foreign.path().join("key.pem"), &key).unwrap();
+    binary.expect_log(&["the changed certificate is not used", "cert.pem"]);
+    assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_ok());
+
+    fs::remove_file(&key).unwrap();
+    binary.expect_log(&["the changed certificate is not used", "key.pem"]);
+    assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_ok());
+    assert!(!binary.log().contains("PRIVATE"), "{}", binary.log());
+}
+
+/// A ClientHello (RFC 5246, 7.4.1.2) that asks for this version, and says nothing of others.
+fn hello(version: u8) -> Vec<u8> {
+    let mut body = vec![3, version];
+    body.extend([7; 32]); // Random.
+    body.push(0); // No session.
+    // ECDHE_ECDSA with AES_128_GCM_SHA256, ECDHE_RSA and RSA with AES_128_CBC_SHA.
+    body.extend([0, 6, 0xc0, 0x2b, 0xc0, 0x13, 0x00, 0x2f]);
+    body.extend([1, 0]); // No compression.
+    let extensions = [
+        &[0, 10, 0, 4, 0, 2, 0, 23][..],  // secp256r1
+        &[0, 11, 0, 2, 1, 0],             // Uncompressed points.
+        &[0, 13, 0, 6, 0, 4, 4, 3, 4, 1], // ECDSA and RSA with SHA-256.
+    ]
+    .concat();
+    body.extend((extensions.len() as u16).to_be_bytes());
+    body.extend(extensions);
+    let mut message = vec![1, 0];
+    message.extend((body.len() as u16).to_be_bytes());
+    message.extend(body);
+    let mut record = vec![0x16, 3, 1];
+    record.extend((message.len() as u16).to_be_bytes());
+    record.extend(message);
+    record
+}
+
+#[test]
+fn versions_before_1_2_are_refused() {
+    let (binary, _folder, _) = start();
+    for (version, name) in [(0, "SSL 3.0"), (1, "TLS 1.0"), (2, "TLS 1.1")] {
+        let mut client = RawClient::connect(binary.address());
+        client.send(hello(version));
+        let answer = client.take_all();
+        // A fatal alert: protocol_version (RFC 8446, 6.2).
+        assert_eq!(answer.first(), Some(&0x15), "{name}: {answer:?}");
+        assert!(answer.ends_with(&[2, 70]), "{name}: {answer:?}");
+    }
+    // The same bytes with the version that is spoken are answered by a ServerHello.
+    let mut client = RawClient::connect(binary.address());
+    client.send(hello(3));
+    assert_eq!(client.take(6)[..2], [0x16, 3]);
+}
+
+#[tokio::test]
+async fn b14_slow_handshakes_of_one_address_keep_no_other_waiting() {
+    let folder = TempDir::new().unwrap();
+    let trusted = issue(&folder);
+    let mut variables = VARIABLES.to_vec();
+    variables.extend([
+        ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "false"),
+        ("ROOMCAST_LIMITS__CONNECTS", "0"),
+    ]);
+    let binary = Binary::start(folder.path(), &variables);
+    let address = binary.address();
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        slow.push(connect_from("127.0.0.2", address).await);
+    }
+    // All that one address may have are under way, and the others of it wait.
+    let start = Instant::now();
+    loop {
+        let stream = connect_from("127.0.0.3", address).await;
+        let mut stream = encrypt(stream, &trusted, &BOTH, &[]).await.unwrap();
+        let metrics = get(&mut stream, "/metrics").await;
+        let running = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("roomcast_tls_handshakes "));
+        if running == Some("64") {
+            break;
+        }
+        assert!(start.elapsed() < DEADLINE, "{running:?} handshakes");
+        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+    }
+    // As soon as they are gone it is the turn of those behind them.
+    let own = connect_from("127.0.0.2", address).await;
+    drop(slow);
+    let mut own = encrypt(own, &trusted, &BOTH, &[]).await.unwrap();
+    let answer = get(&mut own, "/health/live").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 

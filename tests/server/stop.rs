@@ -99,3 +99,58 @@ fn connections_without_a_request_do_not_keep_it() {
         assert!(idle.is_at_end());
     });
 }
+
+#[test]
+fn a_client_that_gives_up_its_upgrade_does_not_keep_it() {
+    let prepare = |server: &TestServer| {
+        let mut candidate = joined(server).attach();
+        candidate.send_text("2probe");
+        candidate.expect_text("3probe");
+        candidate
+    };
+    // As a stock client that was refused by its namespace while it went over to a WebSocket.
+    stop_with(prepare, |candidate| {
+        thread::sleep(PARKED); // The stop comes first.
+        drop(candidate);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_go_on_with_its_upgrade_does_not_keep_it() {
+    let prepare = |server: &TestServer| {
+        let mut candidate = joined(server).attach();
+        candidate.send_text("2probe");
+        candidate.expect_text("3probe");
+        candidate
+    };
+    stop_with(prepare, |mut candidate| candidate.expect_unanswered_close());
+}
+
+#[test]
+fn a_session_that_was_closed_and_never_asked_why_does_not_keep_it() {
+    let config = r#"{"connect_timeout":"200ms"}"#;
+    let mut server = TestServer::start_with("hostile", &[("CONFIG", config)]);
+    let mut witness = server.connect();
+    witness.open_socket();
+    let session = Polling::open(server.address(), "/socket.io/");
+    // Closed by the server, which waits for a poll to say so.
+    let closed = r#"roomcast_sessions_closed_total{reason=\"forced close\"} 1\n"#;
+    let start = Instant::now();
+    loop {
+        witness.send_text(r#"420["metrics"]"#);
+        let Frame::Text(metrics) = witness.message() else {
+            panic!("no metrics")
+        };
+        if metrics.contains(closed) {
+            break;
+        }
+        assert!(start.elapsed() < crate::support::DEADLINE, "{metrics}");
+        thread::sleep(Duration::from_millis(20)); // The pace of asking.
+    }
+    drop(witness);
+    let start = Instant::now();
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(0));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    drop(session);
+}

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     thread,
     time::Duration,
 };
@@ -39,6 +39,15 @@ impl RawClient {
             stream,
             received: Vec::new(),
         }
+    }
+
+    /// Connects from this address of the machine, which may be any of `127.0.0.0/8`.
+    pub fn connect_from(local: &str, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let local: IpAddr = local.parse().unwrap();
+        socket.bind(&SocketAddr::new(local, 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into())
     }
 
     /// Writes all of `bytes`.

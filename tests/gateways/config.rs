@@ -1,0 +1,227 @@
+//! What cannot work is refused when the real server starts, with the reason.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::DEADLINE;
+
+/// Variables, and a part of what is said of them.
+const REFUSED: &[(&[(&str, &str)], &str)] = &[
+    (
+        &[("ROOMCAST_LISTEN", "localhost")],
+        "ROOMCAST_LISTEN: `server.listen`",
+    ),
+    (
+        &[("ROOMCAST_LISTEN", "0.0.0.0:0")],
+        "nobody could prove who they are",
+    ),
+    (
+        &[
+            ("ROOMCAST_LISTEN", "0.0.0.0:0"),
+            ("ROOMCAST_PROFILE", "development"),
+        ],
+        "the development profile",
+    ),
+    (&[("ROOMCAST_PROFILE", "test")], "server.profile"),
+    (&[("ALLOWED_ORIGINS", "*")], "credentials to any origin"),
+    (&[("ALLOWED_ORIGINS", "app.example")], "ALLOWED_ORIGINS"),
+    (
+        &[("ALLOWED_ORIGINS", "https://app.example/chat")],
+        "ALLOWED_ORIGINS",
+    ),
+    (
+        &[("ROOMCAST_SERVER__TRUSTED_PROXIES", "10.0.0.0/33")],
+        "server.trusted_proxies",
+    ),
+    (
+        &[("ROOMCAST_SERVER__TRUSTED_PROXIES", "proxy.example")],
+        "server.trusted_proxies",
+    ),
+    (
+        &[("ROOMCAST_SERVER__PROXY_PROTOCOL", "true")],
+        "set server.trusted_proxies",
+    ),
+    (
+        &[("ROOMCAST_SERVER__TLS__CERT_FILE", "cert.pem")],
+        "cert_file and key_file",
+    ),
+    (
+        &[
+            ("ROOMCAST_SERVER__TLS__CERT_FILE", "none.pem"),
+            ("ROOMCAST_SERVER__TLS__KEY_FILE", "none.pem"),
+        ],
+        "none.pem",
+    ),
+    (&[("ROOMCAST_LIMITS__PRESET", "lax")], "limits.preset"),
+    (&[("ROOMCAST_LIMITS__CONNECTS", "-1")], "limits.connects"),
+    (
+        &[("ROOMCAST_LIMITS__CONNECTS_WINDOW", "0s")],
+        "limits.connects_window is zero",
+    ),
+    (
+        &[("ROOMCAST_LIMITS__CONNECTS_WINDOW", "5")],
+        "limits.connects_window",
+    ),
+    (
+        &[
+            ("ROOMCAST_LIMITS__CONNECTS_WINDOW", "1ms"),
+            ("ROOMCAST_LIMITS__CONNECTS", "100000"),
+        ],
+        "limits.connects_window is too short",
+    ),
+    (
+        &[("ROOMCAST_LIMITS__BLOCK_TIME", "0s")],
+        "limits.block_window or limits.block_time is zero",
+    ),
+    (
+        &[("ROOMCAST_LIMITS__BLOCK_TIME", "2000years")],
+        "limits.block_time is over a year",
+    ),
+    (
+        &[("ROOMCAST_LIMITS__ADDRESSES", "0")],
+        "limits.addresses or limits.users is zero",
+    ),
+    (
+        &[("ROOMCAST_LIMITS__BLOCKED", "everybody")],
+        "limits.blocked",
+    ),
+    (
+        &[("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "maybe")],
+        "limits.exempt_loopback",
+    ),
+    (&[("ROOMCAST_ENGINE__PATH", "socket.io")], "slash"),
+    (
+        &[("ROOMCAST_ENGINE__PING_INTERVAL", "0s")],
+        "ping_interval is zero",
+    ),
+    (
+        &[("ROOMCAST_ENGINE__PING_TIMEOUT", "500years")],
+        "ping_timeout is over a year",
+    ),
+    (
+        &[("ROOMCAST_ENGINE__MAX_PAYLOAD", "0")],
+        "max_payload is zero",
+    ),
+    (
+        &[("ROOMCAST_ENGINE__TRANSPORTS", "webtransport")],
+        "engine.transports",
+    ),
+    (
+        &[("ROOMCAST_ENGINE__PACKETS_PER_SECOND", "-5")],
+        "engine.packets_per_second",
+    ),
+    (
+        &[
+            ("ROOMCAST_ENGINE__COOKIE__NAME", "io"),
+            ("ROOMCAST_ENGINE__COOKIE__SAME_SITE", "none"),
+        ],
+        "browsers drop engine.cookie",
+    ),
+    (
+        &[("ROOMCAST_ENGINE__COOKIE__NAME", "a b")],
+        "a cookie cannot have",
+    ),
+    (
+        &[("ROOMCAST_CHAT__PAGE_DEFAULT", "1000")],
+        "chat.page_default is larger than chat.page",
+    ),
+    (&[("ROOMCAST_CHAT__PAGE", "0")], "chat.page is zero"),
+    (
+        &[("ROOMCAST_PRESENCE__GRACE", "9999years")],
+        "presence.grace is over a year",
+    ),
+    (&[("ROOMCAST_AUTH__JWT__SECRET", "")], "auth.jwt.secret"),
+    (
+        &[
+            ("ROOMCAST_AUTH__JWT__SECRET", "x"),
+            ("ROOMCAST_AUTH__JWT__ALGORITHM", "none"),
+        ],
+        "auth.jwt.secret",
+    ),
+    (
+        &[("ROOMCAST_AUTH__JWT__JWKS_URL", "http://id.example/keys")],
+        "auth.jwt.jwks_url",
+    ),
+    (
+        &[("ROOMCAST_AUTH__JWT__KEYS_FILE", "none.json")],
+        "none.json",
+    ),
+    (
+        &[
+            ("ROOMCAST_AUTH__AT_HANDSHAKE", "true"),
+            ("ROOMCAST_AUTH__GUESTS", "true"),
+        ],
+        "auth.at_handshake lets no guests in",
+    ),
+    (&[("ROOMCAST_STORE", "redis://x")], "store"),
+    (&[("ROOMCAST_LOG__LEVEL", "=x=")], "log.level"),
+];
+
+/// Runs a command of the server to its end: whether it worked, and what it said.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
+    command
+        .args(arguments)
+        .current_dir(folder.path())
+        .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+        .env("ROOMCAST_STORE", "memory:")
+        .env("NO_COLOR", "1")
+        .env("XDG_STATE_HOME", folder.path())
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let start = Instant::now();
+    while process.try_wait().unwrap().is_none() {
+        if start.elapsed() > DEADLINE {
+            process.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2)); // The pace of asking.
+    }
+    let output = process.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_the_reason() {
+    assert!(run(&["check-config"], &[]).0);
+    for (variables, reason) in REFUSED {
+        let (works, said) = run(&["check-config"], variables);
+        assert!(!works && said.contains(reason), "{variables:?}: {said}");
+        assert!(!said.contains("panicked"), "{variables:?}: {said}");
+    }
+}
+
+#[test]
+fn the_server_itself_does_not_start_with_it_either() {
+    for (variables, reason) in REFUSED {
+        // One that does start is killed at the deadline, and told apart by its words.
+        let (works, said) = run(&[], variables);
+        assert!(!works && said.contains(reason), "{variables:?}: {said}");
+        assert!(!said.contains("listening on"), "{variables:?}: {said}");
+    }
+}
+
+#[test]
+fn a_file_with_a_key_that_nobody_knows_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    for (text, reason) in [
+        ("[limits]\nconnect = 5", "did you mean `limits.connects`"),
+        (
+            "[limits]\nblock_after_credential = 5",
+            "limits.block_after_credentials",
+        ),
+        ("[limits", "roomcast.toml"),
+        ("[limits]\nconnects = \"many\"", "limits.connects"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let file = path.display().to_string();
+        let (works, said) = run(&["--config", &file, "check-config"], &[]);
+        assert!(!works && said.contains(reason), "{text}: {said}");
+    }
+}
