@@ -50,7 +50,7 @@ async function start(command, args, env, address) {
     await within(ended, `${command} to stop`);
     return child.exitCode ?? child.signalCode;
   };
-  return { url, stop, output: () => output };
+  return { url, stop, output: () => output, pid: child.pid };
 }
 
 /** One of the contract servers; `TEST_SERVER_<NAME>` in the environment names another to compare with. */
