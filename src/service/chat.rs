@@ -20,7 +20,7 @@ use crate::config;
 use crate::socket::{DisconnectReason, Io, Namespace, Room, Socket, SocketId};
 use crate::store::{
     Commit, Commits, Committed, Conversation, Insert, Message, MessageKind, Messages, NewMessage,
-    Origin, Page, Store, Time,
+    Origin, Page, Store, StoreError, Time,
 };
 
 /// The chat of one server. Cloning gives another handle.
@@ -399,15 +399,7 @@ impl Chat {
         let chat = self.clone();
         tokio::spawn(async move {
             loop {
-                let page = Page::Between {
-                    after: gap.after,
-                    through: gap.through,
-                };
-                let read = chat.0.store.history(id, page, chat.0.limits.page);
-                let missing = match tokio::time::timeout(GAP_PATIENCE, read).await {
-                    Ok(Ok(Some(messages))) => messages.messages,
-                    Ok(Ok(None) | Err(_)) | Err(_) => Vec::new(),
-                };
+                let missing = chat.missing(id, gap).await;
                 let timeout = chat.0.limits.confirm_timeout;
                 let next = chat
                     .0
@@ -419,6 +411,26 @@ impl Chat {
                 }
             }
         });
+    }
+
+    /// The first messages of a gap. While the store does not answer it is asked again: until it does there
+    /// is nothing new either.
+    async fn missing(&self, id: Uuid, gap: Gap) -> Vec<Arc<Message>> {
+        let deadline = tokio::time::Instant::now() + GAP_PATIENCE;
+        let page = Page::Between {
+            after: gap.after,
+            through: gap.through,
+        };
+        loop {
+            let read = self.0.store.history(id, page, self.0.limits.page);
+            match tokio::time::timeout_at(deadline, read).await {
+                Ok(Ok(Some(messages))) => return messages.messages,
+                Ok(Ok(None) | Err(StoreError::Closed)) | Err(_) => return Vec::new(),
+                Ok(Err(error)) => {
+                    tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await;
+                }
+            }
+        }
     }
 
     fn is_here(&self, socket: &Socket, by: &Principal, id: Uuid) -> bool {
@@ -455,7 +467,10 @@ fn now() -> Instant {
 }
 
 /// How long messages of a conversation may wait for one that is stored before them.
-const GAP_PATIENCE: Duration = Duration::from_secs(5);
+const GAP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two tries to read it.
+const GAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// The same for one that is unknown and for one that is foreign.
 pub(super) const NO_CONVERSATION: ServiceError = ServiceError::NotFound("no such conversation");

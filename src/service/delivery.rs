@@ -59,6 +59,8 @@ impl Live {
     ) -> Option<Gap> {
         let mut found = false;
         for message in missing {
+            // What should be before it and is not in the same answer is not there any more.
+            self.gate.skip(message.seq.saturating_sub(1));
             if self.gate.pass(message.seq) == Passage::Next {
                 found = true;
                 self.audience(namespace, None).emit("message", message);

@@ -12,6 +12,7 @@ mod blocks;
 mod change;
 mod error;
 mod lane;
+mod leases;
 mod logins;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -35,6 +36,7 @@ pub use change::{
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
 use lane::{Reply, Write};
+pub use leases::{Here, Leases};
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page, Version,
@@ -373,6 +375,18 @@ impl Store {
     /// If they could not be removed.
     pub async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         each!(self, backend => backend.expire(time, limit).await)
+    }
+
+    /// The leases of the servers that share this store; none if it belongs to one server.
+    #[must_use]
+    pub fn leases(&self) -> Option<Leases> {
+        match &self.0 {
+            Backend::Memory(_) => None,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => Some(Leases::new(postgres.clone())),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => None,
+        }
     }
 
     /// Stores a login session; one of the same hash is replaced.

@@ -10,6 +10,8 @@
 mod blocks;
 mod changes;
 mod harness;
+#[cfg(feature = "postgres")]
+mod leases;
 mod logins;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -19,3 +21,5 @@ mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+#[cfg(feature = "postgres")]
+mod tls;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use roomcast::config;
 use roomcast::metrics::Counter;
-use roomcast::store::{Insert, OpenError, Origin, Page, Store, StoreError};
+use roomcast::store::{
+    Actor, Change, Delete, Edit, Insert, MarkRead, MemberChange, OpenError, Origin, Page, Search,
+    Store, StoreError, words,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -151,6 +154,124 @@ async fn tables_of_a_newer_version_are_taken_unless_they_refuse() {
     let error = open(&config).await.unwrap_err();
     assert!(matches!(error, OpenError::Migration { .. }), "{error}");
     assert!(error.to_string().contains("999"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_goes_on_while_a_newer_one_adds_to_the_tables() {
+    let (config, _) = postgres();
+    let old = Harness::new((config.clone(), None)).await;
+    let id = old.conversation(&["ann", "bob"]).await;
+    // All that is asked is asked before: statements are prepared once.
+    use_everything(&old, id, 1).await;
+    sql(
+        &config,
+        "DO $$ DECLARE name text; BEGIN
+             FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public'
+                 AND tablename NOT LIKE 'refinery%' LOOP
+                 EXECUTE format('ALTER TABLE %I ADD COLUMN later text', name);
+                 EXECUTE format('ALTER TABLE %I ADD COLUMN sooner integer NOT NULL DEFAULT 7', name);
+             END LOOP; END $$;
+         INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+         SELECT 999, 'later', applied_on, checksum FROM refinery_schema_history WHERE version = 1",
+    );
+    use_everything(&old, id, 2).await;
+    // One of this version that starts only now works beside it.
+    let new = Harness::new((config, None)).await;
+    use_everything(&new, id, 3).await;
+    use_everything(&old, id, 4).await;
+    assert_eq!(old.metrics.counter(Counter::StoreErrors), 0);
+}
+
+/// Every kind of statement on tables that grow.
+async fn use_everything(harness: &Harness, id: Uuid, turn: u32) {
+    let store = &harness.store;
+    let ann = || Actor {
+        user_id: "ann".into(),
+        is_admin: false,
+    };
+    for n in 0..8 {
+        let key = format!("{turn}.{n}");
+        let first = store.insert_message(retriable(id, "ann", &key), Origin::default());
+        let Insert::Stored(message) = first.await.unwrap() else {
+            panic!("stored before");
+        };
+        let again = store.insert_message(retriable(id, "ann", &key), Origin::default());
+        assert!(matches!(again.await.unwrap(), Insert::Repeated(_)));
+        let edit = Edit {
+            message_id: message.id,
+            by: ann(),
+            content: format!("edited {turn}"),
+            version: None,
+        };
+        let edited = store.edit_message(edit, Origin::default()).await.unwrap();
+        assert!(matches!(edited, Change::Done(_)), "{edited:?}");
+        let delete = Delete {
+            message_id: message.id,
+            by: ann(),
+        };
+        let deleted = store.delete_message(delete, Origin::default()).await;
+        assert!(matches!(deleted.unwrap(), Change::Done(_)));
+        assert_eq!(store.versions(message.id).await.unwrap().len(), 2);
+        for removes in [true, false] {
+            let change = MemberChange {
+                conversation_id: id,
+                user_id: "bob".into(),
+                by: ann(),
+                removes,
+            };
+            let changed = store.change_member(change, Origin::default()).await;
+            assert!(matches!(changed.unwrap(), Change::Done(_)));
+        }
+        let read = MarkRead {
+            conversation_id: id,
+            user_id: "bob".into(),
+            seq: message.seq,
+        };
+        assert_eq!(
+            store.mark_read(read).await.unwrap().unwrap().seq,
+            message.seq
+        );
+        assert!(store.membership(id, "bob").await.unwrap().is_some());
+        assert_eq!(
+            store
+                .conversations("bob", 9)
+                .await
+                .unwrap()
+                .conversations
+                .len(),
+            1
+        );
+        for page in [Page::Newest, Page::After(0), Page::Before(u64::MAX)] {
+            let read = store.messages(id, "ann", page, 5).await.unwrap().unwrap();
+            assert!(!read.messages.is_empty());
+        }
+        let search = Search {
+            words: words("edited"),
+            ..Search::default()
+        };
+        assert!(store.search("ann", search, 5).await.unwrap().is_some());
+        store.blocks().await.unwrap();
+        store.revocations().await.unwrap();
+        store.logins_of("ann").await.unwrap();
+        store.login("none").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    let (config, _) = postgres();
+    sql(
+        &config,
+        "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+    );
+    let (server, _) = config.url.rsplit_once('/').unwrap();
+    let config = config::Store {
+        url: format!("{server}/latin"),
+        ..config.clone()
+    };
+    let error = open(&config).await.unwrap_err();
+    assert!(matches!(error, OpenError::Database { .. }), "{error}");
+    assert!(error.to_string().contains("LATIN1"), "{error}");
 }
 
 #[tokio::test]
@@ -302,6 +423,48 @@ async fn while_the_database_is_away_what_waits_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readers_that_wait_in_vain_for_a_connection_do_not_keep_others_away() {
+    let (config, _) = postgres();
+    let config = config::Store {
+        readers: 1,
+        pool_timeout: Duration::from_millis(100),
+        health_interval: Duration::from_secs(3600),
+        ..config
+    };
+    let harness = Harness::new((config.clone(), None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    harness.send(id, "ann", "x").await;
+    // Another program holds what is read, so that every connection waits.
+    let hold = std::thread::spawn(move || {
+        sql(
+            &config,
+            "BEGIN; LOCK TABLE members IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT",
+        )
+    });
+    let hold = Arc::new(hold);
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (store, hold) = (harness.store.clone(), Arc::clone(&hold));
+        readers.spawn(async move {
+            let mut overloaded = 0;
+            while !hold.is_finished() {
+                match store.messages(id, "ann", Page::Newest, 9).await {
+                    Ok(_) => {}
+                    Err(StoreError::Overloaded) => overloaded += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                assert!(store.is_healthy(), "the database answers");
+            }
+            overloaded
+        });
+    }
+    let overloaded: u32 = readers.join_all().await.into_iter().sum();
+    assert!(overloaded > 0);
+    let read = harness.store.messages(id, "ann", Page::Newest, 9).await;
+    assert_eq!(read.unwrap().unwrap().messages.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
     let (config, _) = postgres();
     let port = shared().lock().unwrap().port();
@@ -321,6 +484,147 @@ async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
     assert_eq!(harness.metrics.counter(Counter::StoreDoubts), 5);
     let emitted: Vec<u64> = harness.emitted_to(id).iter().map(|(seq, _)| *seq).collect();
     assert_eq!(emitted, [1, 2, 3, 4, 5], "each is emitted once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
+    let (config, _) = postgres();
+    let port = shared().lock().unwrap().port();
+    let proxy = Proxy::start(port).await;
+    let config = config::Store {
+        url: proxy.url(&config.url),
+        ..config
+    };
+    let harness = Harness::new((config, None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    let ann = || Actor {
+        user_id: "ann".into(),
+        is_admin: false,
+    };
+    let message = harness.send(id, "ann", "text").await;
+    // First the commit does not arrive, then its answer does not.
+    for (cut, stored) in [(&proxy.eat, false), (&proxy.swallow, true)] {
+        let doubts = harness.metrics.counter(Counter::StoreDoubts);
+        let edit = Edit {
+            message_id: message.id,
+            by: ann(),
+            content: "edited".into(),
+            version: None,
+        };
+        let delete = Delete {
+            message_id: message.id,
+            by: ann(),
+        };
+        let member = |removes| MemberChange {
+            conversation_id: id,
+            user_id: "bob".into(),
+            by: ann(),
+            removes,
+        };
+        let store = &harness.store;
+        let cut_off = || cut.store(true, Ordering::Relaxed);
+        let expect = |what: &str, done: bool| assert_eq!(done, stored, "{what}");
+
+        cut_off();
+        let edited = store.edit_message(edit, Origin::default()).await;
+        expect("edit", matches!(edited, Ok(Change::Done(_))));
+        cut_off();
+        let added = store.change_member(member(false), Origin::default()).await;
+        expect("add", matches!(added, Ok(Change::Done(_))));
+        assert_eq!(store.is_member(id, "bob").await.unwrap(), stored);
+        if !stored {
+            let added = store.change_member(member(false), Origin::default()).await;
+            assert!(matches!(added, Ok(Change::Done(_))));
+        }
+        cut_off();
+        let removed = store.change_member(member(true), Origin::default()).await;
+        expect("remove", matches!(removed, Ok(Change::Done(_))));
+        assert_eq!(store.is_member(id, "bob").await.unwrap(), !stored);
+        if !stored {
+            let removed = store.change_member(member(true), Origin::default()).await;
+            assert!(matches!(removed, Ok(Change::Done(_))));
+        }
+        cut_off();
+        let new = roomcast::store::NewConversation {
+            id: Uuid::new_v4(),
+            title: None,
+            owner_id: Some("ann".into()),
+            member_ids: Vec::new(),
+            is_open: false,
+        };
+        let made = store.insert_conversation(new.clone()).await;
+        expect("conversation", made.is_ok());
+        let is_there = store.conversation(new.id).await.unwrap().is_some();
+        assert_eq!(is_there, stored);
+        cut_off();
+        let read = MarkRead {
+            conversation_id: id,
+            user_id: "ann".into(),
+            seq: 1,
+        };
+        expect("read", store.mark_read(read).await.is_ok());
+        cut_off();
+        let deleted = store.delete_message(delete, Origin::default()).await;
+        expect("delete", matches!(deleted, Ok(Change::Done(_))));
+        let versions = store.versions(message.id).await.unwrap().len();
+        assert_eq!(versions, if stored { 2 } else { 0 });
+        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since() {
+    let mut server = Postgres::start();
+    let proxy = Proxy::start(server.port()).await;
+    let direct = impatient(&server);
+    let config = config::Store {
+        url: proxy.url(&direct.url),
+        // Everything goes one way, and only what is asked for.
+        lanes: 1,
+        health_interval: Duration::from_secs(3600),
+        ..direct.clone()
+    };
+    let other = Harness::new((direct, None)).await;
+    let harness = Harness::new((config, None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    let message = harness.send(id, "ann", "text").await;
+    let busy = other.conversation(&["bob"]).await;
+    proxy.shut.store(true, Ordering::Relaxed);
+    proxy.eat.store(true, Ordering::Relaxed);
+    let edit = Edit {
+        message_id: message.id,
+        by: Actor {
+            user_id: "ann".into(),
+            is_admin: false,
+        },
+        content: "never".into(),
+        version: None,
+    };
+    let store = harness.store.clone();
+    let editing = tokio::spawn(async move { store.edit_message(edit, Origin::default()).await });
+    let eaten = async {
+        while proxy.eat.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, eaten)
+        .await
+        .expect("the edit is under way");
+    server.kill();
+    server.restart();
+    healthy(&other).await;
+    // Whatever number the edit had, another transaction has it now.
+    for n in 0..20 {
+        let send = other
+            .store
+            .insert_message(text(busy, "bob", &n.to_string()), Origin::default());
+        assert!(send.await.is_ok());
+    }
+    proxy.is_shut.store(false, Ordering::Relaxed);
+    let answer = timeout(DEADLINE, editing).await.unwrap().unwrap();
+    assert_eq!(answer.unwrap_err(), StoreError::Failed);
+    let read = other.store.history(id, Page::Newest, 1).await.unwrap();
+    assert_eq!(read.unwrap().messages[0].content, "text");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -479,25 +783,42 @@ fn sql(config: &config::Store, sql: &str) -> String {
     shared().lock().unwrap().sql(database, sql)
 }
 
-/// Passes everything on, but can lose the answer to a commit together with the connection.
+/// Passes everything on, but can lose a commit, or the answer to one, together with the connection.
+#[derive(Clone)]
 struct Proxy {
     port: u16,
+    /// The answer to the next commit is lost.
     swallow: Arc<AtomicBool>,
+    /// The next commit itself is lost.
+    eat: Arc<AtomicBool>,
+    /// When a commit was lost, nobody comes through any more.
+    shut: Arc<AtomicBool>,
+    is_shut: Arc<AtomicBool>,
 }
 
 impl Proxy {
     async fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let swallow = Arc::new(AtomicBool::new(false));
-        let lose = Arc::clone(&swallow);
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            swallow: Arc::default(),
+            eat: Arc::default(),
+            shut: Arc::default(),
+            is_shut: Arc::default(),
+        };
+        let own = proxy.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                tokio::spawn(pass_on(client, server, Arc::clone(&lose)));
+                if own.is_shut.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
+                    continue;
+                };
+                tokio::spawn(pass_on(client, server, own.clone()));
             }
         });
-        Self { port, swallow }
+        proxy
     }
 
     fn url(&self, url: &str) -> String {
@@ -507,7 +828,7 @@ impl Proxy {
     }
 }
 
-async fn pass_on(mut client: TcpStream, mut server: TcpStream, lose: Arc<AtomicBool>) {
+async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
     let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut committing = false;
     loop {
@@ -515,7 +836,14 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, lose: Arc<AtomicB
             read = client.read(&mut from_client) => {
                 let Ok(read @ 1..) = read else { return };
                 let sent = &from_client[..read];
-                committing |= sent.windows(7).any(|window| window == b"COMMIT\0");
+                let commits = sent.windows(7).any(|window| window == b"COMMIT\0");
+                if commits && proxy.eat.load(Ordering::Relaxed) {
+                    let shut = proxy.shut.load(Ordering::Relaxed);
+                    proxy.is_shut.store(shut, Ordering::Relaxed);
+                    proxy.eat.store(false, Ordering::Relaxed);
+                    return;
+                }
+                committing |= commits;
                 if server.write_all(sent).await.is_err() {
                     return;
                 }
@@ -525,7 +853,7 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, lose: Arc<AtomicB
                 let answer = &from_server[..read];
                 let done = answer.windows(7).any(|window| window == b"COMMIT\0");
                 // The server has committed, and nobody will hear of it here.
-                if committing && done && lose.swap(false, Ordering::Relaxed) {
+                if committing && done && proxy.swallow.swap(false, Ordering::Relaxed) {
                     return;
                 }
                 committing &= !done;

@@ -16,6 +16,13 @@ mod durability;
 mod guard;
 mod guests;
 mod limits;
+#[cfg(feature = "postgres")]
+mod nodes;
+#[cfg(feature = "postgres")]
+mod outage;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod presence;
 mod security;
 mod server;

@@ -32,6 +32,8 @@ pub(crate) const UNLIMITED: [(&str, &str); 5] = [
 pub(crate) struct Binary {
     process: Child,
     address: SocketAddr,
+    /// What it logged until it listened.
+    early: String,
     log: Arc<Mutex<String>>,
 }
 
@@ -51,7 +53,10 @@ impl Binary {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut early = String::new();
         let address = log.by_ref().map(Result::unwrap).find_map(|line| {
+            early.push_str(&line);
+            early.push('\n');
             let (_, address) = line.split_once("listening on http")?;
             let (_, address) = address.split_once("://")?;
             let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
@@ -69,6 +74,7 @@ impl Binary {
         });
         Self {
             process,
+            early,
             log: kept,
             address: address.expect("the server says where it listens"),
         }
@@ -79,7 +85,17 @@ impl Binary {
         self.address
     }
 
-    /// What it has logged.
+    /// What it logged until it listened.
+    pub(crate) fn early_log(&self) -> &str {
+        &self.early
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has logged since it listens.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -9,6 +9,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -28,22 +29,30 @@ impl Postgres {
     /// Makes and starts one. What it commits survives everything but the end of the machine.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with("off")
+        Self::start_as("off", None)
     }
 
     /// The same, and every commit waits for the disk, as in production.
     #[must_use]
     pub fn start_durable() -> Self {
-        Self::start_with("on")
+        Self::start_as("on", None)
     }
 
-    fn start_with(fsync: &str) -> Self {
+    /// The same as [`Postgres::start`] with files of a folder: `server.crt`, `server.key`, `pg_hba.conf`, and
+    /// `extra.conf` with more settings.
+    #[must_use]
+    pub fn start_with(files: &Path) -> Self {
+        Self::start_as("off", Some(files))
+    }
+
+    fn start_as(fsync: &str, files: Option<&Path>) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres.sh");
         let mut supervisor = Command::new(script)
             .args([&port.to_string(), fsync])
+            .args(files)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

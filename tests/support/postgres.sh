@@ -1,5 +1,8 @@
 #!/bin/sh
-# A private PostgreSQL on a free port of the loopback address: postgres.sh PORT [FSYNC]
+# A private PostgreSQL on a free port of the loopback address: postgres.sh PORT [FSYNC [FILES]]
+#
+# FSYNC is `on` or `off`. FILES is a folder that may have server.crt, server.key, pg_hba.conf, and extra.conf
+# with more settings.
 #
 # Reads commands, one a line: `start` starts the server and prints `ready PID`, `kill` kills it as a
 # power failure would, `stop` stops it at once. When standard input ends, however that comes about,
@@ -76,6 +79,12 @@ shared_buffers = 32MB
 log_min_messages = warning
 restart_after_crash = on
 CONF
+if [ -n "${3:-}" ]; then
+  for name in server.crt server.key pg_hba.conf; do
+    if [ -f "$3/$name" ]; then as sh -c "umask 077; cat >'$folder/data/$name'" <"$3/$name"; fi
+  done
+  if [ -f "$3/extra.conf" ]; then as tee -a "$folder/data/postgresql.conf" <"$3/extra.conf" >/dev/null; fi
+fi
 while read -r command; do
   case $command in
     start) start || exit 1 ;;

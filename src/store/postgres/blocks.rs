@@ -50,7 +50,10 @@ pub(super) async fn apply(client: &ClientWrapper, change: &BlockChange) -> Resul
 /// written, is left out.
 pub(super) async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
     let statement = client
-        .prepare_cached("SELECT * FROM blocks ORDER BY created_at, id")
+        .prepare_cached(
+            "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
+             ORDER BY created_at, id",
+        )
         .await?;
     let rows = client.query(&statement, &[]).await?;
     rows.iter()

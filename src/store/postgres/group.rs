@@ -14,12 +14,15 @@ use deadpool_postgres::ClientWrapper;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio::time::timeout;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::doubt::{Doubt, Witness};
 use super::failure::Failure;
-use super::queries::{message, read_conversation, signed, unsigned};
+use super::insert::Rows;
+use super::queries::{message, message_columns, read_conversation, signed, unsigned};
 use crate::store::Time;
 use crate::store::change::{
     Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, UNREAD_MAX,
@@ -34,18 +37,6 @@ pub(super) enum Aborted {
     Before(Failure),
     /// The connection was lost after the commit was sent: it may or may not be stored.
     Committing(Doubt),
-}
-
-/// What is needed to find out whether a transaction was committed.
-#[derive(Debug)]
-pub(super) struct Doubt {
-    /// The transaction's id.
-    pub(super) transaction: String,
-    /// The server process that ran it.
-    pub(super) process: i32,
-    /// What it came to, if it was committed.
-    pub(super) done: Vec<Done>,
-    pub(super) reason: String,
 }
 
 /// Stores a group in one transaction. Each step may take `patience`.
@@ -114,13 +105,15 @@ pub(super) async fn transact(
         .await
         .map_err(before)?;
     let done: Vec<Done> = done.into_iter().flatten().collect();
-    commit(client, held, done, patience).await
+    let witness = Witness::of(group, &done, now);
+    commit(client, held, done, witness, patience).await
 }
 
 async fn commit(
     client: &ClientWrapper,
     held: Held,
     done: Vec<Done>,
+    witness: Witness,
     patience: Duration,
 ) -> Result<Vec<Done>, Aborted> {
     let count = held.count(client);
@@ -129,7 +122,7 @@ async fn commit(
     let answer = timeout(patience, async { tokio::join!(biased; count, commit) }).await;
     let reason = match answer {
         Ok((Ok(()), Ok(()))) => return Ok(done),
-        Ok((Err(error), _) | (Ok(()), Err(error))) if error.code().is_some() => {
+        Ok((Err(error), _) | (Ok(()), Err(error))) if is_refusal(&error) => {
             // The database says itself that it did not.
             return Err(Aborted::Before(error.into()));
         }
@@ -140,8 +133,26 @@ async fn commit(
         transaction: held.transaction,
         process: held.process,
         done,
+        witness,
         reason,
     }))
+}
+
+/// Whether an error says that a statement was not carried out. What ends the whole connection may have come
+/// after the commit.
+fn is_refusal(error: &Error) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    match severity {
+        Some(Severity::Panic | Severity::Fatal) | None => false,
+        Some(
+            Severity::Error
+            | Severity::Warning
+            | Severity::Notice
+            | Severity::Debug
+            | Severity::Info
+            | Severity::Log,
+        ) => true,
+    }
 }
 
 async fn within<T>(
@@ -207,11 +218,13 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<Held, Error> {
         )
         .await?;
     let sent = client
-        .prepare_cached(
-            "SELECT m.* FROM messages m JOIN unnest($1::text[], $2::text[]) AS w (user_id, id)
-                 ON m.user_id = w.user_id AND m.client_message_id = w.id
-             WHERE m.client_message_id IS NOT NULL",
-        )
+        .prepare_cached(concat!(
+            "SELECT client_message_id, ",
+            message_columns!(),
+            " FROM messages JOIN unnest($1::text[], $2::text[]) AS sent (sender, as_id)
+                 ON user_id = sent.sender AND client_message_id = sent.as_id
+             WHERE client_message_id IS NOT NULL",
+        ))
         .await?;
     type Parameters<'a, const N: usize> = [&'a (dyn ToSql + Sync); N];
     let (locks, asked, repeats): (Parameters<'_, 1>, Parameters<'_, 2>, Parameters<'_, 2>) =
@@ -356,66 +369,6 @@ impl Held {
     }
 }
 
-/// The columns of the messages that a group inserts.
-#[derive(Default)]
-struct Rows {
-    ids: Vec<Uuid>,
-    conversation_ids: Vec<Uuid>,
-    seqs: Vec<i64>,
-    user_ids: Vec<String>,
-    user_names: Vec<String>,
-    contents: Vec<String>,
-    kinds: Vec<&'static str>,
-    metadata: Vec<String>,
-    client_message_ids: Vec<Option<String>>,
-}
-
-impl Rows {
-    fn push(&mut self, message: &Message, client_message_id: Option<String>) {
-        self.ids.push(message.id);
-        self.conversation_ids.push(message.conversation_id);
-        self.seqs.push(signed(message.seq));
-        self.user_ids.push(message.user_id.clone());
-        self.user_names.push(message.user_name.clone());
-        self.contents.push(message.content.clone());
-        self.kinds.push(message.kind.as_str());
-        self.metadata.push(message.metadata.get().to_owned());
-        self.client_message_ids.push(client_message_id);
-    }
-
-    async fn insert(&self, client: &ClientWrapper, now: Time) -> Result<(), Error> {
-        if self.ids.is_empty() {
-            return Ok(());
-        }
-        let statement = client
-            .prepare_cached(
-                "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
-                     metadata, client_message_id, created_at)
-                 SELECT *, $10::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::int8[],
-                     $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])",
-            )
-            .await?;
-        client
-            .execute(
-                &statement,
-                &[
-                    &self.ids,
-                    &self.conversation_ids,
-                    &self.seqs,
-                    &self.user_ids,
-                    &self.user_names,
-                    &self.contents,
-                    &self.kinds,
-                    &self.metadata,
-                    &self.client_message_ids,
-                    &now.timestamp(),
-                ],
-            )
-            .await
-            .map(|_| ())
-    }
-}
-
 /// Stores a conversation unless there is one of that id, and reads it; says whether it is new.
 async fn insert_conversation(
     client: &ClientWrapper,
@@ -459,8 +412,9 @@ async fn insert_conversation(
 async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conversation, Error> {
     let read = client
         .prepare_cached(
-            "SELECT *, ARRAY(SELECT user_id FROM members WHERE conversation_id = $1
-                 ORDER BY user_id) AS member_ids FROM conversations WHERE id = $1",
+            "SELECT id, title, owner_id, created_at, updated_at,
+                 ARRAY(SELECT user_id FROM members WHERE conversation_id = $1
+                     ORDER BY user_id) AS member_ids FROM conversations WHERE id = $1",
         )
         .await?;
     let row = client.query_one(&read, &[&id]).await?;
@@ -510,7 +464,11 @@ async fn changeable(
     by: &Actor,
 ) -> Result<Result<Message, Change<Arc<Message>>>, Error> {
     let statement = client
-        .prepare_cached("SELECT * FROM messages WHERE id = $1")
+        .prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE id = $1"
+        ))
         .await?;
     let Some(row) = client.query_opt(&statement, &[&id]).await? else {
         return Ok(Err(Change::Absent));

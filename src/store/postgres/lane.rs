@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{ClientWrapper, Object, Pool};
+use deadpool_postgres::{Object, Pool};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::doubt::Doubt;
 use super::failure::{Failure, Fault};
-use super::group::{Aborted, Doubt, transact};
+use super::group::{Aborted, transact};
 use super::health::Health;
 use crate::metrics::{Counter, Metrics};
 use crate::store::StoreError;
@@ -183,7 +184,7 @@ impl Lane {
     /// Whether a transaction was committed; none if it is still under way.
     async fn was_committed(&self, doubt: &Doubt) -> Result<Option<bool>, Failure> {
         let client = self.pool.get().await?;
-        let answer = timeout(self.patience, outcome(&client, doubt)).await;
+        let answer = timeout(self.patience, doubt.outcome(&client)).await;
         let failure = match answer {
             Ok(Ok(known)) => return Ok(known),
             Ok(Err(error)) => error.into(),
@@ -214,50 +215,6 @@ enum Attempt {
     Suspended(Duration),
     Failed(Failure),
     Doubt(Doubt),
-}
-
-/// Asks the database for a transaction of its own, and for the messages that it would have stored
-/// (after a failover the new server may not know the transaction).
-async fn outcome(
-    client: &ClientWrapper,
-    doubt: &Doubt,
-) -> Result<Option<bool>, tokio_postgres::Error> {
-    // Until its server process is gone the transaction may still come to its end.
-    let running = client
-        .query_opt(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE pid = $1 AND backend_xid = $2::text::xid",
-            &[&doubt.process, &low_half(&doubt.transaction)],
-        )
-        .await?;
-    if running.is_some() {
-        return Ok(None);
-    }
-    let ids: Vec<uuid::Uuid> = doubt.done.iter().filter_map(Done::new_message_id).collect();
-    if !ids.is_empty() {
-        let row = client
-            .query_one("SELECT count(*) FROM messages WHERE id = ANY($1)", &[&ids])
-            .await?;
-        let found: i64 = row.try_get(0)?;
-        return Ok(Some(found > 0));
-    }
-    let row = client
-        .query_one(
-            "SELECT pg_xact_status($1::text::xid8)",
-            &[&doubt.transaction],
-        )
-        .await?;
-    Ok(match row.try_get::<_, Option<&str>>(0)? {
-        Some("committed") => Some(true),
-        Some("in progress") => None,
-        _ => Some(false),
-    })
-}
-
-/// A transaction's id as the activity view has it, without the epoch.
-fn low_half(transaction: &str) -> String {
-    let id: u64 = transaction.parse().unwrap_or(0);
-    (id & u64::from(u32::MAX)).to_string()
 }
 
 fn refuse(group: Vec<Write>, error: StoreError) {

@@ -102,7 +102,10 @@ pub(super) async fn apply(
 /// A login session by the hash of its id.
 pub(super) async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, Error> {
     let statement = client
-        .prepare_cached("SELECT * FROM sessions WHERE id_hash = $1")
+        .prepare_cached(
+            "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
+             WHERE id_hash = $1",
+        )
         .await?;
     let found = client.query_opt(&statement, &[&id_hash]).await?;
     found.as_ref().map(row).transpose()
@@ -111,7 +114,10 @@ pub(super) async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Optio
 /// The login sessions of a user, the oldest first.
 pub(super) async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error> {
     let statement = client
-        .prepare_cached("SELECT * FROM sessions WHERE user_id = $1 ORDER BY created_at LIMIT $2")
+        .prepare_cached(
+            "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
+             WHERE user_id = $1 ORDER BY created_at LIMIT $2",
+        )
         .await?;
     let limit = i64::try_from(MAX_OF_USER).unwrap_or(i64::MAX);
     let rows = client.query(&statement, &[&user, &limit]).await?;

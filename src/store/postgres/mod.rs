@@ -7,24 +7,29 @@
 
 mod address;
 mod blocks;
+mod doubt;
 mod failure;
 mod group;
 mod health;
+mod insert;
 mod lane;
+mod leases;
 mod logins;
 mod queries;
+mod texts;
 mod tls;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError};
+use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, TryAcquireError, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
+use tokio_postgres::Error;
 use uuid::Uuid;
 
 use self::address::{Address, ConnectError};
@@ -34,6 +39,7 @@ use self::lane::{Lane, Queued, throw_away};
 use super::blocks::BlockChange;
 use super::change::{List, Search};
 use super::lane::{self as lanes, Commits, Write};
+use super::leases::Here;
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
 use super::{OpenError, StoreError, Time, migrate as migrations};
@@ -179,6 +185,42 @@ impl Postgres {
         read!(self, client => blocks::list(client))
     }
 
+    pub(super) async fn take_lease(&self, node: Uuid, lease: Duration) -> Result<(), StoreError> {
+        read!(self, client => leases::take(client, node, lease))
+    }
+
+    pub(super) async fn renew_lease(
+        &self,
+        node: Uuid,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => leases::renew(client, node, lease))
+    }
+
+    pub(super) async fn end_lease(&self, node: Uuid) -> Result<(), StoreError> {
+        read!(self, client => leases::end(client, node))
+    }
+
+    pub(super) async fn bury_nodes(&self) -> Result<u64, StoreError> {
+        read!(self, client => leases::bury(client))
+    }
+
+    pub(super) async fn tell_presence(
+        &self,
+        node: Uuid,
+        here: &[Here],
+    ) -> Result<bool, StoreError> {
+        read!(self, client => leases::tell(client, node, here))
+    }
+
+    pub(super) async fn elsewhere(
+        &self,
+        node: Uuid,
+        conversations: &[Uuid],
+    ) -> Result<Vec<Here>, StoreError> {
+        read!(self, client => leases::elsewhere(client, node, conversations))
+    }
+
     pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
         read!(self, client => logins::login(client, id_hash))
     }
@@ -270,6 +312,11 @@ impl Postgres {
             let failure = match self.0.readers.get().await {
                 Ok(client) => return Ok(Lent { admission, client }),
                 Err(PoolError::Closed) => return Err(StoreError::Closed),
+                // Others are faster: that says nothing about the database.
+                Err(PoolError::Timeout(TimeoutType::Wait)) => {
+                    self.0.metrics.count(Counter::StoreErrors);
+                    return Err(StoreError::Overloaded);
+                }
                 Err(error) => Failure::from(error),
             };
             admission.failed();
@@ -281,7 +328,7 @@ impl Postgres {
     fn take_back<T>(
         &self,
         lent: Lent<'_>,
-        answer: Result<Result<T, tokio_postgres::Error>, Elapsed>,
+        answer: Result<Result<T, Error>, Elapsed>,
         tries: &mut u32,
     ) -> Result<Option<T>, StoreError> {
         let failure = match answer {
@@ -341,7 +388,13 @@ async fn set_up(
     loop {
         match address.connect().await {
             Ok(mut client) => {
-                return migrations::postgres(&mut client, &address.name(), apply).await;
+                let refused = |error: Error| address.refused(&error);
+                texts::check_encoding(&client, &address.name())
+                    .await
+                    .map_err(refused)??;
+                let applied = migrations::postgres(&mut client, &address.name(), apply).await?;
+                texts::check_search(&client).await.map_err(refused)?;
+                return Ok(applied);
             }
             Err(ConnectError::Refused(error)) => {
                 let transient = failure::fault(&error) == Fault::Lost

@@ -17,6 +17,17 @@ use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, Messages, Page, PageBuilder, Version,
 };
 
+/// The columns of a message. They are named, here and everywhere: a statement that was prepared with `*`
+/// fails from the moment at which a newer server adds a column.
+macro_rules! message_columns {
+    () => {
+        "id, conversation_id, seq, user_id, user_name, content, type, metadata, version, created_at, \
+         edited_at, deleted_at"
+    };
+}
+
+pub(super) use message_columns;
+
 pub(super) async fn membership(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -70,10 +81,17 @@ pub(super) async fn messages(
     page: Page,
     limit: usize,
 ) -> Result<Option<Messages>, Error> {
-    const ASCENDING: &str = "SELECT * FROM messages
-        WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq LIMIT $4";
-    const DESCENDING: &str = "SELECT * FROM messages
-        WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq DESC LIMIT $4";
+    const ASCENDING: &str = concat!(
+        "SELECT ",
+        message_columns!(),
+        " FROM messages WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq LIMIT $4"
+    );
+    const DESCENDING: &str = concat!(
+        "SELECT ",
+        message_columns!(),
+        " FROM messages WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+          ORDER BY seq DESC LIMIT $4"
+    );
     if !is_member(client, conversation, user).await? {
         return Ok(None);
     }
@@ -101,7 +119,8 @@ pub(super) async fn conversations(
 ) -> Result<List, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT c.*, coalesce(r.seq, 0) AS read_seq,
+            "SELECT c.id, c.title, c.owner_id, c.last_seq, c.created_at, c.updated_at,
+                 coalesce(r.seq, 0) AS read_seq,
                  ARRAY(SELECT m.user_id FROM members m WHERE m.conversation_id = c.id
                      ORDER BY m.user_id) AS member_ids,
                  (SELECT count(*) FROM (SELECT 1 FROM messages m
@@ -148,15 +167,18 @@ pub(super) async fn search(
         return Ok(Some(Messages::default()));
     }
     let statement = client
-        .prepare_cached(
-            "SELECT m.* FROM messages m
-             WHERE roomcast_words(m.content) @@ plainto_tsquery('pg_catalog.simple', $1)
-                 AND ($2::uuid IS NULL OR m.id < $2)
-                 AND ($3::uuid IS NULL OR m.conversation_id = $3)
-                 AND m.conversation_id IN (SELECT conversation_id FROM members WHERE user_id = $4
-                     UNION SELECT id FROM conversations WHERE is_open)
-             ORDER BY m.id DESC LIMIT $5",
-        )
+        .prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages
+             WHERE roomcast_words(content) @@ plainto_tsquery('pg_catalog.simple', $1)
+                 AND ($2::uuid IS NULL OR id < $2)
+                 AND ($3::uuid IS NULL OR conversation_id = $3)
+                 AND conversation_id IN (
+                     SELECT o.conversation_id FROM members o WHERE o.user_id = $4
+                     UNION SELECT c.id FROM conversations c WHERE c.is_open)
+             ORDER BY id DESC LIMIT $5",
+        ))
         .await?;
     let (words, limits) = (search.words.join(" "), one_more(limit));
     let parameters: [&(dyn ToSql + Sync); 5] =
@@ -167,7 +189,10 @@ pub(super) async fn search(
 
 pub(super) async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Vec<Version>, Error> {
     let statement = client
-        .prepare_cached("SELECT * FROM message_versions WHERE message_id = $1 ORDER BY version")
+        .prepare_cached(
+            "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
+             WHERE message_id = $1 ORDER BY version",
+        )
         .await?;
     let rows = client.query(&statement, &[&message]).await?;
     rows.iter()
@@ -286,7 +311,7 @@ fn version(row: &Row) -> Result<u32, Error> {
     Ok(u32::try_from(version).unwrap_or(0))
 }
 
-fn time(row: &Row, column: &str) -> Result<Time, Error> {
+pub(super) fn time(row: &Row, column: &str) -> Result<Time, Error> {
     row.try_get::<_, Timestamp>(column).map(Time::from)
 }
 

@@ -1,0 +1,69 @@
+//! The new messages of a group, inserted by one statement.
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use super::queries::signed;
+use crate::store::Time;
+use crate::store::rows::Message;
+
+/// The columns of the messages that a group inserts.
+#[derive(Default)]
+pub(super) struct Rows {
+    ids: Vec<Uuid>,
+    conversation_ids: Vec<Uuid>,
+    seqs: Vec<i64>,
+    user_ids: Vec<String>,
+    user_names: Vec<String>,
+    contents: Vec<String>,
+    kinds: Vec<&'static str>,
+    metadata: Vec<String>,
+    client_message_ids: Vec<Option<String>>,
+}
+
+impl Rows {
+    pub(super) fn push(&mut self, message: &Message, client_message_id: Option<String>) {
+        self.ids.push(message.id);
+        self.conversation_ids.push(message.conversation_id);
+        self.seqs.push(signed(message.seq));
+        self.user_ids.push(message.user_id.clone());
+        self.user_names.push(message.user_name.clone());
+        self.contents.push(message.content.clone());
+        self.kinds.push(message.kind.as_str());
+        self.metadata.push(message.metadata.get().to_owned());
+        self.client_message_ids.push(client_message_id);
+    }
+
+    pub(super) async fn insert(&self, client: &ClientWrapper, now: Time) -> Result<(), Error> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let statement = client
+            .prepare_cached(
+                "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
+                     metadata, client_message_id, created_at)
+                 SELECT *, $10::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::int8[],
+                     $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])",
+            )
+            .await?;
+        client
+            .execute(
+                &statement,
+                &[
+                    &self.ids,
+                    &self.conversation_ids,
+                    &self.seqs,
+                    &self.user_ids,
+                    &self.user_names,
+                    &self.contents,
+                    &self.kinds,
+                    &self.metadata,
+                    &self.client_message_ids,
+                    &now.timestamp(),
+                ],
+            )
+            .await
+            .map(|_| ())
+    }
+}

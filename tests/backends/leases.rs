@@ -1,0 +1,172 @@
+//! Leases of servers on one PostgreSQL, and who is where.
+
+use std::time::Duration;
+
+use roomcast::store::{Here, Leases, Time};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use crate::harness::{Harness, postgres};
+
+/// One that does not run out while a test runs.
+const LONG: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn what_a_server_tells_the_others_see_and_it_itself_does_not() {
+    let (_harness, leases) = open().await;
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    leases.take(first, LONG).await.unwrap();
+    leases.take(second, LONG).await.unwrap();
+    let rows = [
+        row(here, "ann", 2),
+        row(here, "Ærø's \"bob\"", 1),
+        row(there, "ann", 1),
+    ];
+    assert!(leases.tell(first, &rows).await.unwrap());
+    let seen = leases.elsewhere(second, &[here, there]).await.unwrap();
+    assert_eq!(sorted(seen), sorted(rows.to_vec()));
+    assert_eq!(
+        leases.elsewhere(second, &[there]).await.unwrap(),
+        [row(there, "ann", 1)]
+    );
+    assert_eq!(leases.elsewhere(first, &[here, there]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_has_changed_is_told_again_and_who_has_gone_is_removed() {
+    let (_harness, leases) = open().await;
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let room = Uuid::from_u128(1);
+    leases.take(first, LONG).await.unwrap();
+    let rows = [row(room, "ann", 1), row(room, "bob", 1)];
+    assert!(leases.tell(first, &rows).await.unwrap());
+    let rows = [
+        row(room, "ann", 0),
+        row(room, "bob", 3),
+        row(room, "nobody", 0),
+        row(room, "cid", 1),
+    ];
+    for _ in 0..2 {
+        assert!(leases.tell(first, &rows).await.unwrap());
+        let seen = leases.elsewhere(second, &[room]).await.unwrap();
+        assert_eq!(seen, [row(room, "bob", 3), row(room, "cid", 1)]);
+    }
+    assert!(leases.tell(first, &[]).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_user_at_two_servers_is_one_with_all_connections() {
+    let (_harness, leases) = open().await;
+    let room = Uuid::from_u128(1);
+    let nodes = [Uuid::new_v4(), Uuid::new_v4()];
+    for (node, since) in nodes
+        .iter()
+        .zip(["2030-01-01T00:00:02Z", "2030-01-01T00:00:01Z"])
+    {
+        leases.take(*node, LONG).await.unwrap();
+        let told = Here {
+            since: since.parse().unwrap(),
+            ..row(room, "ann", 2)
+        };
+        assert!(leases.tell(*node, &[told]).await.unwrap());
+    }
+    let seen = leases.elsewhere(Uuid::new_v4(), &[room]).await.unwrap();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].connections, 4);
+    assert_eq!(seen[0].since, "2030-01-01T00:00:01Z".parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_counts_no_more_and_cannot_be_renewed() {
+    let (_harness, leases) = open().await;
+    let (dead, alive) = (Uuid::new_v4(), Uuid::new_v4());
+    let room = Uuid::from_u128(1);
+    leases.take(dead, Duration::from_millis(600)).await.unwrap();
+    leases.take(alive, LONG).await.unwrap();
+    // Within its time it is renewed.
+    assert!(leases.tell(dead, &[row(room, "ann", 1)]).await.unwrap());
+    assert!(leases.renew(dead, Duration::from_millis(1)).await.unwrap());
+    until_gone(&leases, alive, room).await;
+    // Nothing was removed yet, and still it is over.
+    assert!(!leases.renew(dead, LONG).await.unwrap());
+    assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
+    assert_eq!(leases.bury().await.unwrap(), 1);
+    assert_eq!(leases.bury().await.unwrap(), 0);
+    assert!(!leases.renew(dead, LONG).await.unwrap());
+    assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
+    assert_eq!(leases.elsewhere(alive, &[room]).await.unwrap(), []);
+    assert!(leases.renew(alive, LONG).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_server_that_stops_takes_what_it_told_with_it() {
+    let (_harness, leases) = open().await;
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let room = Uuid::from_u128(1);
+    leases.take(first, LONG).await.unwrap();
+    assert!(leases.tell(first, &[row(room, "ann", 1)]).await.unwrap());
+    leases.end(first).await.unwrap();
+    assert_eq!(leases.elsewhere(second, &[room]).await.unwrap(), []);
+    assert!(!leases.renew(first, LONG).await.unwrap());
+    leases.end(first).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_renew_tell_and_bury_at_once_do_not_wait_for_one_another_for_ever() {
+    let (_harness, leases) = open().await;
+    let room = Uuid::from_u128(1);
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let leases = leases.clone();
+        tasks.spawn(async move {
+            let node = Uuid::new_v4();
+            leases.take(node, LONG).await.unwrap();
+            for turn in 0..20 {
+                let user = format!("u{n}");
+                let told = leases.tell(node, &[row(room, &user, turn % 2)]).await;
+                assert!(told.unwrap());
+                assert!(leases.renew(node, LONG).await.unwrap());
+                leases.take(Uuid::new_v4(), Duration::ZERO).await.unwrap();
+                leases.bury().await.unwrap();
+            }
+        });
+    }
+    let all = timeout(Duration::from_secs(60), tasks.join_all());
+    all.await.expect("nobody waits for ever");
+    let seen = leases.elsewhere(Uuid::new_v4(), &[room]).await.unwrap();
+    assert_eq!(seen.len(), 8);
+    assert_eq!(leases.bury().await.unwrap(), 0);
+}
+
+async fn open() -> (Harness, Leases) {
+    let harness = Harness::new(postgres()).await;
+    let leases = harness.store.leases().expect("PostgreSQL is shared");
+    (harness, leases)
+}
+
+/// Waits until nobody is seen any more at other servers.
+async fn until_gone(leases: &Leases, node: Uuid, room: Uuid) {
+    let gone = async {
+        while !leases.elsewhere(node, &[room]).await.unwrap().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), gone).await.unwrap();
+}
+
+fn row(conversation_id: Uuid, user: &str, connections: u32) -> Here {
+    let since: Time = "2030-01-01T00:00:00.123Z".parse().unwrap();
+    Here {
+        conversation_id,
+        user_id: user.into(),
+        name: format!("{user}'s name"),
+        connections,
+        since,
+    }
+}
+
+fn sorted(mut rows: Vec<Here>) -> Vec<Here> {
+    rows.sort_by(|a, b| (a.conversation_id, &a.user_id).cmp(&(b.conversation_id, &b.user_id)));
+    rows
+}

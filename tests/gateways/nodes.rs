@@ -1,0 +1,237 @@
+//! Several servers, each a process of its own, on one PostgreSQL.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::client::Client;
+use crate::postgres::shared;
+use crate::server::{Binary, LOBBY, UNLIMITED};
+
+/// How many clients send at each server, and how many messages each.
+const SENDERS: usize = 6;
+const MESSAGES: usize = 25;
+
+/// A database, and what servers on it share.
+pub(crate) struct Database {
+    url: String,
+    folder: TempDir,
+}
+
+impl Database {
+    pub(crate) fn new() -> Self {
+        Self {
+            url: shared().lock().unwrap().database(),
+            folder: TempDir::new().unwrap(),
+        }
+    }
+
+    fn server(&self) -> Binary {
+        self.server_with(&[])
+    }
+
+    pub(crate) fn server_with(&self, variables: &[(&str, &str)]) -> Binary {
+        let mut variables = [UNLIMITED.as_slice(), variables].concat();
+        variables.push(("ROOMCAST_STORE", &self.url));
+        Binary::start(self.folder.path(), &variables)
+    }
+
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        let (_, name) = self.url.rsplit_once('/').unwrap();
+        shared().lock().unwrap().sql(name, sql)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_number_messages_without_a_gap_and_show_them_in_order() {
+    let database = Database::new();
+    let servers = [database.server(), database.server()];
+    let mut watchers = Vec::new();
+    for (server, last) in servers.iter().zip(["last 0", "last 1"]) {
+        let mut watcher = server.guest("watcher").await;
+        watcher.must("join_conversation", json!(LOBBY)).await;
+        watchers.push(watch(watcher, last));
+    }
+    let mut senders = Vec::new();
+    for sender in 0..SENDERS * servers.len() {
+        let mut client = servers[sender % 2].guest(&format!("u{sender}")).await;
+        senders.push(tokio::spawn(async move {
+            let mut seqs = Vec::new();
+            // Some at a time, so that several are in one transaction.
+            for burst in 0..MESSAGES / 5 {
+                for n in 0..5 {
+                    let content = format!("{sender}: {burst}.{n}");
+                    let message = json!({"conversationId": LOBBY, "content": content});
+                    client.request("message", message).await;
+                }
+                for _ in 0..5 {
+                    let (_, answer) = client.any_answer().await.unwrap();
+                    assert_eq!(answer["success"], true, "{answer}");
+                    seqs.push(answer["message"]["seq"].as_u64().unwrap());
+                }
+            }
+            assert!(seqs.is_sorted(), "{seqs:?}");
+            seqs
+        }));
+    }
+    let mut seqs = Vec::new();
+    for sender in senders {
+        seqs.extend(sender.await.unwrap());
+    }
+    seqs.sort_unstable();
+    let sent = (SENDERS * servers.len() * MESSAGES) as u64;
+    assert_eq!(seqs, (1..=sent).collect::<Vec<_>>());
+
+    // Whatever the other server stored comes at the latest with the next message of the own one.
+    for (n, (server, watcher)) in servers.iter().zip(watchers).enumerate() {
+        let mut client = server.guest("closer").await;
+        let message = json!({"conversationId": LOBBY, "content": format!("last {n}")});
+        let answer = client.must("message", message).await;
+        let last = answer["message"]["seq"].as_u64().unwrap();
+        let seen = watcher.await.unwrap();
+        assert_eq!(seen, (1..=last).collect::<Vec<_>>(), "once and in order");
+    }
+}
+
+/// The `seq` of all messages that a member gets up to the one with this content.
+fn watch(mut client: Client, last: &'static str) -> JoinHandle<Vec<u64>> {
+    tokio::spawn(async move {
+        let mut seqs = Vec::new();
+        loop {
+            let message = client.event("message").await;
+            seqs.push(message["seq"].as_u64().unwrap());
+            if message["content"] == last {
+                return seqs;
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_sent_to_two_servers_at_once_is_stored_once_and_answered_alike() {
+    let database = Database::new();
+    let servers = [database.server(), database.server()];
+    // The same user: the key decides.
+    let mut here = servers[0].guest("ann").await;
+    let mut there = servers[1].guest("ann").await;
+    assert_eq!(here.user_id(), there.user_id());
+    for n in 0..30 {
+        let message = json!({"conversationId": LOBBY, "content": n.to_string(),
+            "clientMessageId": format!("message {n}")});
+        let (first, second) = tokio::join!(
+            here.ask("message", message.clone()),
+            there.ask("message", message)
+        );
+        assert_eq!(first["success"], true, "{first}");
+        assert_eq!(first, second);
+    }
+    assert_eq!(database.sql("SELECT count(*) FROM messages"), "30");
+    assert_eq!(
+        database.sql("SELECT sum(last_seq) FROM conversations"),
+        "30"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_processes_that_migrate_or_start_at_once_one_migrates_and_all_work() {
+    let database = Database::new();
+    let (url, folder) = (&database.url, database.folder.path());
+    thread::scope(|scope| {
+        let migrating: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| migrate(folder, url)))
+            .collect();
+        let starting: Vec<_> = (0..2).map(|_| scope.spawn(|| database.server())).collect();
+        let applied = migrating
+            .into_iter()
+            .map(|process| process.join().unwrap())
+            .filter(|output| output.contains("applied"))
+            .count();
+        let logs = starting.into_iter().map(|server| {
+            let server = server.join().unwrap();
+            server.early_log().to_owned()
+        });
+        let busy = logs
+            .filter(|log| log.contains("migrated the database"))
+            .count();
+        assert!(applied + busy <= 1, "{applied} and {busy}");
+    });
+    assert_eq!(migrate(folder, url).trim(), "nothing to migrate");
+}
+
+/// `roomcast migrate`, and what it says.
+fn migrate(folder: &Path, url: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .arg("migrate")
+        .current_dir(folder)
+        .env("ROOMCAST_STORE", url)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_go_on_while_a_newer_one_changes_the_tables() {
+    let database = Database::new();
+    let old = database.server();
+    let mut ann = old.guest("ann").await;
+    let join = json!({"conversationId": LOBBY, "lastSeq": 0});
+    ann.must("join_conversation", join.clone()).await;
+    ann.must("message", content("before")).await;
+    database.sql(
+        "ALTER TABLE messages ADD COLUMN later text;
+         ALTER TABLE conversations ADD COLUMN later text NOT NULL DEFAULT '';
+         INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+         SELECT 999, 'later', applied_on, checksum FROM refinery_schema_history WHERE version = 1",
+    );
+    // As many times as there may be connections that have prepared their statements before.
+    for n in 0..12 {
+        ann.must("message", content(&n.to_string())).await;
+        ann.must("join_conversation", join.clone()).await;
+        ann.must("message_history", json!({"conversationId": LOBBY}))
+            .await;
+        ann.must("conversations", json!({})).await;
+    }
+    let beside = database.server();
+    let mut bob = beside.guest("bob").await;
+    let answer = bob.must("join_conversation", join).await;
+    assert_eq!(answer["messages"].as_array().unwrap().len(), 13);
+    database.sql("UPDATE roomcast_schema SET oldest = 999");
+    ann.must("message", content("still here")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_knows_ascii_letters_only_is_warned_of_at_start() {
+    let name = "ascii_letters";
+    let url = {
+        let server = shared().lock().unwrap();
+        server.sql(
+            "postgres",
+            &format!(
+                "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+            ),
+        );
+        format!("postgres://roomcast@127.0.0.1:{}/{name}", server.port())
+    };
+    let folder = TempDir::new().unwrap();
+    let all = Binary::start(folder.path(), &[("ROOMCAST_STORE", &url)]);
+    assert!(all.early_log().contains("search finds only ASCII words"));
+    // Everything else works.
+    let mut ann = all.guest("ann").await;
+    let answer = ann.must("message", content("Ärger Ελλάδα 🚀")).await;
+    assert_eq!(answer["message"]["content"], "Ärger Ελλάδα 🚀");
+
+    let database = Database::new();
+    assert!(!database.server().early_log().contains("search finds"));
+}
+
+fn content(text: &str) -> Value {
+    json!({"conversationId": LOBBY, "content": text})
+}

@@ -1,0 +1,271 @@
+//! A database that is gone, slow, full, restarted, or fails half-way: the sender is told when to come back,
+//! nobody sees what is not stored, everybody stays connected, and it works again by itself.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::postgres::Postgres;
+use crate::server::{Binary, LOBBY, UNLIMITED};
+
+/// A server with a PostgreSQL of its own, and two members in the Lobby.
+struct Outage {
+    postgres: Postgres,
+    database: String,
+    binary: Binary,
+    ann: Client,
+    bob: Client,
+    _folder: TempDir,
+}
+
+impl Outage {
+    async fn start(variables: &[(&str, &str)]) -> Self {
+        let postgres = Postgres::start();
+        let url = postgres.database();
+        let folder = TempDir::new().unwrap();
+        let mut all = UNLIMITED.to_vec();
+        all.extend([
+            ("ROOMCAST_STORE", url.as_str()),
+            ("ROOMCAST_STORE__CONNECT_TIMEOUT", "500ms"),
+            ("ROOMCAST_STORE__POOL_TIMEOUT", "500ms"),
+            ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "500ms"),
+            ("ROOMCAST_STORE__RETRY_TIMEOUT", "300ms"),
+            ("ROOMCAST_STORE__HEALTH_INTERVAL", "100ms"),
+        ]);
+        all.extend(variables);
+        let binary = Binary::start(folder.path(), &all);
+        let mut ann = binary.guest("ann").await;
+        let mut bob = binary.guest("bob").await;
+        ann.must("join_conversation", json!(LOBBY)).await;
+        bob.must("join_conversation", json!(LOBBY)).await;
+        let (_, database) = url.rsplit_once('/').unwrap();
+        let mut outage = Self {
+            database: database.into(),
+            postgres,
+            binary,
+            ann,
+            bob,
+            _folder: folder,
+        };
+        outage.works("before", 1).await;
+        outage
+    }
+
+    fn sql(&self, sql: &str) {
+        self.postgres.sql(&self.database, sql);
+    }
+
+    /// A message is stored as the next and reaches the other one.
+    async fn works(&mut self, text: &str, seq: u64) {
+        let answer = self.ann.must("message", content(text)).await;
+        assert_eq!(answer["message"]["seq"], seq, "{answer}");
+        let message = self.bob.event("message").await;
+        assert_eq!(message, answer["message"]);
+    }
+
+    /// A message is refused with the time to wait, nobody sees it, and both are still there.
+    async fn refuses(&mut self, text: &str) {
+        let error = self
+            .ann
+            .refused("message", content(text), "STORE_UNAVAILABLE")
+            .await;
+        assert!(error["retryAfter"].as_u64().unwrap() > 0, "{error}");
+        assert_eq!(
+            self.bob.events_until_now("message").await,
+            Vec::<Value>::new()
+        );
+        let typing = json!({"conversationId": LOBBY, "isTyping": true});
+        self.ann.must("typing", typing).await;
+        self.bob.event("typing").await;
+        let done = json!({"conversationId": LOBBY, "isTyping": false});
+        self.ann.must("typing", done).await;
+        self.bob.event("typing").await;
+    }
+
+    /// Waits until messages are stored again, as a client does that is told when to come back.
+    async fn works_again(&mut self, text: &str, seq: u64) {
+        let start = Instant::now();
+        let answer = loop {
+            let answer = self.ann.ask("message", content(text)).await;
+            if answer["success"] == true {
+                break answer;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{answer}");
+            let wait = answer["error"]["retryAfter"].as_u64().unwrap();
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        };
+        assert_eq!(answer["message"]["seq"], seq, "{answer}");
+        assert_eq!(self.bob.event("message").await, answer["message"]);
+    }
+
+    async fn stored(&mut self) -> Vec<String> {
+        let history = json!({"conversationId": LOBBY});
+        let answer = self.bob.must("message_history", history).await;
+        let messages = answer["messages"].as_array().unwrap();
+        messages
+            .iter()
+            .map(|message| message["content"].as_str().unwrap().into())
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone() {
+    let mut outage = Outage::start(&[]).await;
+    outage.postgres.kill();
+    for n in 0..8 {
+        outage.refuses(&n.to_string()).await;
+    }
+    outage
+        .binary
+        .expect_log(&["postgresql", "not asked any more"]);
+    outage.postgres.restart();
+    outage.works_again("after", 2).await;
+    outage.binary.expect_log(&["postgresql", "works again"]);
+    assert_eq!(outage.stored().await, ["before", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer() {
+    let mut outage = Outage::start(&[]).await;
+    outage.postgres.pause();
+    for n in 0..8 {
+        outage.refuses(&n.to_string()).await;
+    }
+    outage.postgres.go_on();
+    outage.works_again("after", 2).await;
+    assert_eq!(outage.stored().await, ["before", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_slow() {
+    let mut outage = Outage::start(&[]).await;
+    outage.sql(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
+    outage.refuses("slow").await;
+    outage.refuses("slower").await;
+    outage.sql("DROP TRIGGER slow ON messages");
+    outage.works_again("after", 2).await;
+    assert_eq!(outage.stored().await, ["before", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_full() {
+    let mut outage = Outage::start(&[]).await;
+    outage.sql(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
+         CREATE TRIGGER full_disk BEFORE INSERT ON messages EXECUTE FUNCTION full_disk();
+         CREATE TRIGGER full_disk BEFORE UPDATE ON roomcast_schema EXECUTE FUNCTION full_disk()",
+    );
+    for n in 0..8 {
+        outage.refuses(&n.to_string()).await;
+    }
+    outage
+        .binary
+        .expect_log(&["the database does not store", "no space left"]);
+    assert_eq!(outage.stored().await, ["before"], "it still reads");
+    outage.sql("DROP TRIGGER full_disk ON messages; DROP TRIGGER full_disk ON roomcast_schema");
+    outage.works_again("after", 2).await;
+    outage.binary.expect_log(&["the database stores again"]);
+    assert_eq!(outage.stored().await, ["before", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_restarted() {
+    let mut outage = Outage::start(&[("ROOMCAST_STORE__RETRY_TIMEOUT", "20s")]).await;
+    for seq in 2..5 {
+        outage.postgres.kill();
+        outage.postgres.restart();
+        // All connections are broken, and the sender does not notice.
+        outage.works("after", seq).await;
+    }
+    assert_eq!(outage.stored().await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_fails_half_way() {
+    let mut outage = Outage::start(&[]).await;
+    outage.sql(
+        "CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'bad'; END $$;
+         -- When everything else of the transaction is done.
+         CREATE CONSTRAINT TRIGGER bad AFTER INSERT ON messages DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW WHEN (NEW.content = 'bad') EXECUTE FUNCTION bad()",
+    );
+    outage.refuses("bad").await;
+    let mut asked = Vec::new();
+    for text in ["a", "bad", "b", "bad", "c"] {
+        asked.push((outage.ann.request("message", content(text)).await, text));
+    }
+    let mut stored = Vec::new();
+    for _ in &asked {
+        let (id, answer) = outage.ann.any_answer().await.unwrap();
+        let (_, text) = asked.iter().find(|(asked, _)| *asked == id).unwrap();
+        assert_eq!(answer["success"], *text != "bad", "{answer}");
+        if answer["success"] == true {
+            stored.push(answer["message"].clone());
+        }
+    }
+    stored.sort_by_key(|message| message["seq"].as_u64());
+    for (message, seq) in stored.iter().zip(2..) {
+        assert_eq!(message["seq"], seq);
+        assert_eq!(outage.bob.event("message").await, *message);
+    }
+    assert_eq!(stored.len(), 3);
+    outage.works("after", 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_lasts_memory_is_bounded_and_everybody_is_answered() {
+    const SENDERS: usize = 20;
+    const MESSAGES: usize = 100;
+    let mut outage = Outage::start(&[("ROOMCAST_STORE__QUEUE", "100")]).await;
+    let mut clients = Vec::new();
+    for n in 0..SENDERS {
+        clients.push(outage.binary.guest(&format!("u{n}")).await);
+    }
+    let before = outage.binary.memory();
+    outage.postgres.pause();
+    let text = "x".repeat(9000);
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut client in clients {
+        let message = content(&text);
+        tasks.spawn(async move {
+            for _ in 0..MESSAGES {
+                client.request("message", message.clone()).await;
+            }
+            for _ in 0..MESSAGES {
+                let (_, answer) = client.any_answer().await.unwrap();
+                assert_eq!(answer["error"]["code"], "STORE_UNAVAILABLE", "{answer}");
+                assert!(answer["error"]["retryAfter"].as_u64().unwrap() > 0);
+            }
+        });
+    }
+    tasks.join_all().await;
+    let grown = outage.binary.memory().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes for what was refused");
+    outage.postgres.go_on();
+    outage.works_again("after", 2).await;
+    assert_eq!(outage.stored().await, ["before", "after"]);
+}
+
+fn content(text: &str) -> Value {
+    json!({"conversationId": LOBBY, "content": text})
+}
+
+impl Binary {
+    /// Bytes of memory that it has in use.
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        kilobytes.unwrap().parse::<u64>().unwrap() << 10
+    }
+}
