@@ -190,6 +190,7 @@ fn messagepack(c: &mut Criterion) {
         &(0..1000_i32).map(|i| i * i).collect::<Vec<_>>(),
     );
     compare(c, "10_kilobytes", &"hello ".repeat(1_700));
+    compare(c, "10_kilobytes_cyrillic", &"привет ".repeat(800));
 }
 
 fn compare<T: Serialize + DeserializeOwned>(c: &mut Criterion, name: &str, value: &T) {

@@ -1,4 +1,4 @@
-use std::str;
+use simdutf8::compat;
 
 use super::FrameError;
 
@@ -11,7 +11,7 @@ use super::FrameError;
 /// A text in `n` pieces costs its length plus at most three bytes again per piece.
 pub(super) fn check(text: &[u8], checked: usize) -> Result<usize, FrameError> {
     let fresh = text.get(checked..).unwrap_or_default();
-    match str::from_utf8(fresh) {
+    match compat::from_utf8(fresh) {
         Ok(_) => Ok(text.len()),
         // No length means that the input ended inside a character which may still become valid.
         Err(error) if error.error_len().is_none() => Ok(checked + error.valid_up_to()),

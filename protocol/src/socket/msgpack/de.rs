@@ -21,6 +21,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::{Error, Value};
+use simdutf8::basic;
 
 use super::{
     date,
@@ -33,6 +34,15 @@ use crate::{
         json::Span,
     },
 };
+
+macro_rules! numbers {
+    ($($method:ident)*) => {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            self.number(visitor)
+        })*
+    };
+}
 
 /// Deserialises the value at one place of a message.
 ///
@@ -49,11 +59,7 @@ pub(in crate::socket) struct Deserializer<'de> {
 
 impl<'de> Deserializer<'de> {
     /// `has_undefined`: whether `undefined` may occur.
-    pub(in crate::socket) const fn new(
-        message: &'de [u8],
-        span: Span,
-        has_undefined: bool,
-    ) -> Self {
+    pub(in crate::socket) fn new(message: &'de [u8], span: Span, has_undefined: bool) -> Self {
         Self {
             reader: Reader::new(message, span.start as usize),
             has_undefined,
@@ -63,6 +69,17 @@ impl<'de> Deserializer<'de> {
     #[inline]
     fn token(&mut self) -> Result<Token<'de>, Error> {
         self.reader.token().map_err(fault)
+    }
+
+    /// A number, without the detour by a token if it is one.
+    #[inline]
+    fn number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.reader.number() {
+            Some(Token::Unsigned(value)) => visitor.visit_u64(value),
+            Some(Token::Negative(value)) => visitor.visit_i64(value),
+            Some(Token::Float(value)) => visitor.visit_f64(value),
+            _ => de::Deserializer::deserialize_any(self, visitor),
+        }
     }
 
     fn list<V: Visitor<'de>>(&mut self, count: usize, visitor: V) -> Result<V::Value, Error> {
@@ -164,8 +181,14 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         visitor.visit_unit()
     }
 
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+        bool char str string
         unit unit_struct seq tuple tuple_struct map struct identifier
     }
 }
@@ -244,14 +267,6 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
 
 /// The key of a map: a string or an integer.
 struct Key<'a, 'de>(&'a mut Deserializer<'de>);
-
-macro_rules! numbers {
-    ($($method:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.number(visitor)
-        })*
-    };
-}
 
 impl<'de> Key<'_, 'de> {
     /// A number, which may be written as text.
@@ -438,7 +453,7 @@ impl fmt::Debug for Deserializer<'_> {
 
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(bytes).map_err(de::Error::custom)
+    basic::from_utf8(bytes).map_err(de::Error::custom)
 }
 
 fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {

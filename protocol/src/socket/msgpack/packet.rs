@@ -6,6 +6,7 @@
 )]
 
 use bytes::Bytes;
+use simdutf8::basic;
 
 use super::{
     token::{Reader, Token},
@@ -123,7 +124,12 @@ impl Fields {
         })
     }
 
+    #[inline]
     fn key<'a>(&mut self, reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+        if let Some(key) = reader.short_text() {
+            self.text(key);
+            return Ok(key);
+        }
         match reader.token()? {
             Token::Str(key) => {
                 self.text(key);
@@ -162,12 +168,30 @@ impl Fields {
     }
 
     /// Checks a value. The recursion ends with `depth`, which is at most [`MAX_DEPTH`].
+    #[inline]
     fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
+        if reader.skip_plain(1) == 1 {
+            return Ok(());
+        }
+        if let Some(text) = reader.short_text() {
+            self.text(text);
+            return Ok(());
+        }
+        self.other(reader, depth)
+    }
+
+    /// Checks a value that is not one of the most frequent.
+    fn other(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
         match reader.token()? {
             Token::Array(count) => {
                 let inside = depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
-                for _ in 0..count {
-                    self.value(reader, inside)?;
+                let mut left = count;
+                while left > 0 {
+                    left -= reader.skip_plain(left);
+                    if left > 0 {
+                        self.value(reader, inside)?;
+                        left -= 1;
+                    }
                 }
             }
             Token::Map(count) => {
@@ -192,7 +216,7 @@ impl Fields {
 
     #[inline]
     fn text(&mut self, text: &[u8]) {
-        self.has_invalid_text |= std::str::from_utf8(text).is_err();
+        self.has_invalid_text |= !text.is_ascii() && basic::from_utf8(text).is_err();
     }
 }
 

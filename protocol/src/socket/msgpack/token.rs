@@ -30,27 +30,77 @@ pub(super) enum Token<'a> {
 /// A place in a message.
 #[derive(Clone, Debug)]
 pub(super) struct Reader<'a> {
-    data: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    /// The length of the whole message.
+    end: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `data` from `at` on; the places it tells are those in `data`.
-    pub(super) const fn new(data: &'a [u8], at: usize) -> Self {
-        Self { data, at }
+    pub(super) fn new(data: &'a [u8], at: usize) -> Self {
+        Self {
+            rest: data.get(at..).unwrap_or_default(),
+            end: data.len(),
+        }
     }
 
+    #[inline]
     pub(super) const fn at(&self) -> usize {
-        self.at
+        self.end - self.rest.len()
     }
 
     pub(super) const fn is_at_end(&self) -> bool {
-        self.at >= self.data.len()
+        self.rest.is_empty()
+    }
+
+    /// The first byte of what comes next.
+    #[inline]
+    pub(super) const fn marker(&self) -> Option<u8> {
+        match self.rest {
+            [marker, ..] => Some(*marker),
+            [] => None,
+        }
+    }
+
+    /// Passes over at most as many values that are nil, a boolean or a number and whole, and
+    /// tells how many they are.
+    #[inline]
+    pub(super) fn skip_plain(&mut self, most: usize) -> usize {
+        let mut rest = self.rest;
+        let mut count = 0;
+        while count < most
+            && let [first, ..] = rest
+            && let length @ 1.. = usize::from(PLAIN[usize::from(*first)])
+            && rest.len() >= length
+        {
+            // Often more of the same kind: then nothing must be looked up.
+            while count < most
+                && let [marker, ..] = rest
+                && marker == first
+                && let Some(behind) = rest.get(length..)
+            {
+                rest = behind;
+                count += 1;
+            }
+        }
+        self.rest = rest;
+        count
+    }
+
+    /// Reads a text of less than 32 bytes, if that comes next.
+    #[inline]
+    pub(super) fn short_text(&mut self) -> Option<&'a [u8]> {
+        let (marker @ 0xa0..=0xbf, rest) = self.rest.split_first()? else {
+            return None;
+        };
+        let (text, rest) = rest.split_at_checked(usize::from(marker & 0x1f))?;
+        self.rest = rest;
+        Some(text)
     }
 
     /// Passes over a nil or `undefined`, if that comes next.
     pub(super) fn take_nil(&mut self) -> bool {
-        if !matches!(self.data.get(self.at), Some(&(0xc0 | FIXEXT_1 | FIXEXT_8))) {
+        if !matches!(self.marker(), Some(0xc0 | FIXEXT_1 | FIXEXT_8)) {
             return false;
         }
         let mut ahead = self.clone();
@@ -63,21 +113,48 @@ impl<'a> Reader<'a> {
 
     /// Whether what comes next is `undefined`.
     pub(super) fn is_undefined(&self) -> bool {
-        let rest = self.data.get(self.at..).unwrap_or_default();
-        matches!(rest, [FIXEXT_1, 0, ..])
+        matches!(self.rest, [FIXEXT_1, 0, ..])
+    }
+
+    /// Reads a number, if that comes next.
+    #[inline]
+    pub(super) fn number(&mut self) -> Option<Token<'a>> {
+        let (marker, rest) = self.rest.split_first()?;
+        let (number, rest) = match *marker {
+            small @ 0x00..=0x7f => (Token::Unsigned(u64::from(small)), rest),
+            0xca => read(rest, |bytes| {
+                Token::Float(f64::from(f32::from_be_bytes(bytes)))
+            })?,
+            0xcb => read(rest, |bytes| Token::Float(f64::from_be_bytes(bytes)))?,
+            0xcc => read(rest, |bytes| unsigned(u8::from_be_bytes(bytes)))?,
+            0xcd => read(rest, |bytes| unsigned(u16::from_be_bytes(bytes)))?,
+            0xce => read(rest, |bytes| unsigned(u32::from_be_bytes(bytes)))?,
+            0xcf => read(rest, |bytes| unsigned(u64::from_be_bytes(bytes)))?,
+            0xd0 => read(rest, |bytes| signed(i8::from_be_bytes(bytes)))?,
+            0xd1 => read(rest, |bytes| signed(i16::from_be_bytes(bytes)))?,
+            0xd2 => read(rest, |bytes| signed(i32::from_be_bytes(bytes)))?,
+            0xd3 => read(rest, |bytes| signed(i64::from_be_bytes(bytes)))?,
+            small @ 0xe0..=0xff => (signed(i8::from_be_bytes([small])), rest),
+            0x80..=0xc9 | 0xd4..=0xdf => return None,
+        };
+        self.rest = rest;
+        Some(number)
     }
 
     /// Reads one token. Nothing is allocated, whatever lengths it tells.
     #[inline]
     pub(super) fn token(&mut self) -> Result<Token<'a>, DecodeError> {
+        if let Some(number) = self.number() {
+            return Ok(number);
+        }
+        if let Some(text) = self.short_text() {
+            return Ok(Token::Str(text));
+        }
         let [marker] = self.array::<1>()?;
         Ok(match marker {
-            0x00..=0x7f => Token::Unsigned(u64::from(marker)),
             0x80..=0x8f => self.map(usize::from(marker & 0x0f))?,
             0x90..=0x9f => self.list(usize::from(marker & 0x0f))?,
-            0xa0..=0xbf => Token::Str(self.take(usize::from(marker & 0x1f))?),
             0xc0 => Token::Nil,
-            0xc1 => return Err(DecodeError::InvalidMessagePack),
             0xc2 => Token::Bool(false),
             0xc3 => Token::Bool(true),
             0xc4 => Token::Binary(self.counted::<1>()?),
@@ -86,16 +163,6 @@ impl<'a> Reader<'a> {
             0xc7 => self.extension::<1>()?,
             0xc8 => self.extension::<2>()?,
             0xc9 => self.extension::<4>()?,
-            0xca => Token::Float(f64::from(f32::from_be_bytes(self.array()?))),
-            0xcb => Token::Float(f64::from_be_bytes(self.array()?)),
-            0xcc => Token::Unsigned(u64::from(u8::from_be_bytes(self.array()?))),
-            0xcd => Token::Unsigned(u64::from(u16::from_be_bytes(self.array()?))),
-            0xce => Token::Unsigned(u64::from(u32::from_be_bytes(self.array()?))),
-            0xcf => Token::Unsigned(u64::from_be_bytes(self.array()?)),
-            0xd0 => signed(i64::from(i8::from_be_bytes(self.array()?))),
-            0xd1 => signed(i64::from(i16::from_be_bytes(self.array()?))),
-            0xd2 => signed(i64::from(i32::from_be_bytes(self.array()?))),
-            0xd3 => signed(i64::from_be_bytes(self.array()?)),
             FIXEXT_1 => match self.array::<2>()? {
                 [0, _] => Token::Undefined,
                 _ => return Err(DecodeError::UnknownExtension),
@@ -128,7 +195,10 @@ impl<'a> Reader<'a> {
                 let count = self.length::<4>()?;
                 self.map(count)?
             }
-            0xe0..=0xff => Token::Negative(i64::from(i8::from_be_bytes([marker]))),
+            // Nothing has this marker, or a number or a text that is cut off.
+            0xc1 | 0x00..=0x7f | 0xa0..=0xbf | 0xca..=0xd3 | 0xe0..=0xff => {
+                return Err(DecodeError::InvalidMessagePack);
+            }
         })
     }
 
@@ -154,19 +224,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    const fn left(&self) -> usize {
-        self.data.len().saturating_sub(self.at)
-    }
-
     const fn list(&self, count: usize) -> Result<Token<'a>, DecodeError> {
-        if count > self.left() {
+        if count > self.rest.len() {
             return Err(DecodeError::InvalidMessagePack);
         }
         Ok(Token::Array(count))
     }
 
     const fn map(&self, count: usize) -> Result<Token<'a>, DecodeError> {
-        if count > self.left() / 2 {
+        if count > self.rest.len() / 2 {
             return Err(DecodeError::InvalidMessagePack);
         }
         Ok(Token::Map(count))
@@ -194,17 +260,17 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let rest = self.data.get(self.at..).unwrap_or_default();
-        let bytes = rest.first_chunk().ok_or(DecodeError::InvalidMessagePack)?;
-        self.at += N;
+        let split = self.rest.split_first_chunk();
+        let (bytes, rest) = split.ok_or(DecodeError::InvalidMessagePack)?;
+        self.rest = rest;
         Ok(*bytes)
     }
 
     #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        let rest = self.data.get(self.at..).unwrap_or_default();
-        let bytes = rest.get(..length).ok_or(DecodeError::InvalidMessagePack)?;
-        self.at += length;
+        let split = self.rest.split_at_checked(length);
+        let (bytes, rest) = split.ok_or(DecodeError::InvalidMessagePack)?;
+        self.rest = rest;
         Ok(bytes)
     }
 }
@@ -218,13 +284,45 @@ pub(in crate::socket) fn binary_at(message: &Bytes, at: usize) -> Option<Bytes> 
     }
 }
 
-const fn signed(value: i64) -> Token<'static> {
-    if value < 0 {
-        Token::Negative(value)
-    } else {
-        Token::Unsigned(value.unsigned_abs())
+/// Reads a value of known length from the front.
+#[inline]
+fn read<'a, T, const N: usize>(
+    bytes: &'a [u8],
+    value: impl FnOnce([u8; N]) -> T,
+) -> Option<(T, &'a [u8])> {
+    let (bytes, rest) = bytes.split_first_chunk()?;
+    Some((value(*bytes), rest))
+}
+
+fn unsigned(value: impl Into<u64>) -> Token<'static> {
+    Token::Unsigned(value.into())
+}
+
+fn signed(value: impl Into<i64>) -> Token<'static> {
+    let value = value.into();
+    match u64::try_from(value) {
+        Ok(value) => Token::Unsigned(value),
+        Err(_) => Token::Negative(value),
     }
 }
+
+/// The length of a value by its first byte, if that says it all; otherwise 0.
+const PLAIN: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let mut marker = 0;
+    while marker < 256 {
+        lengths[marker] = match marker {
+            0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 1,
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 => 3,
+            0xca | 0xce | 0xd2 => 5,
+            0xcb | 0xcf | 0xd3 => 9,
+            _ => 0,
+        };
+        marker += 1;
+    }
+    lengths
+};
 
 const FIXEXT_1: u8 = 0xd4;
 const FIXEXT_8: u8 = 0xd7;
