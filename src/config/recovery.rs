@@ -25,7 +25,8 @@ pub struct Recovery {
     /// Sessions whose client is away; when there are more, the oldest end. Default 100,000.
     pub max_sessions: usize,
     /// Bytes of events kept for all connections together, each counted for every connection that
-    /// keeps it (in memory it is there once). A connection that would exceed it forgets its own.
+    /// keeps it (in memory it is there once), in steps of 1 KiB. A connection that would exceed it
+    /// forgets its own.
     /// Default 256 MiB.
     pub max_total_bytes: usize,
     /// Whether clients that recover pass by the [gates](crate::NamespaceBuilder::gate). Default

@@ -28,13 +28,18 @@ pub(crate) struct Limits {
 pub(super) struct Recent<T> {
     limits: Limits,
     frames: VecDeque<Frame>,
-    /// Of all frames; part of the gauge.
+    /// Of all frames.
     bytes: usize,
+    /// What the gauge has been told of them: a multiple of [`STEP`].
+    told: usize,
     /// How many frames have left at the front since the beginning.
     left: u64,
     /// How many frames had ever been kept when the last ping was queued.
     pinged: Option<u64>,
-    channels: Vec<Channel<T>>,
+    /// Most sessions have one channel, so that one lies in here.
+    first: Option<Channel<T>>,
+    /// Empty if there is no first one.
+    more: Vec<Channel<T>>,
     metrics: Arc<Metrics>,
 }
 
@@ -46,15 +51,21 @@ struct Channel<T> {
     heir: Option<Weak<T>>,
 }
 
+/// The gauge moves in steps of as many bytes: it is one word for all cores, and a broadcast to
+/// thousands must not write it for each of them.
+const STEP: usize = 1024;
+
 impl<T> Recent<T> {
     pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             limits,
             frames: VecDeque::new(),
             bytes: 0,
+            told: 0,
             left: 0,
             pinged: None,
-            channels: Vec::new(),
+            first: None,
+            more: Vec::new(),
             metrics,
         }
     }
@@ -62,19 +73,27 @@ impl<T> Recent<T> {
     /// Keeps the frames of a channel from here on; `floor` is the last one that the client has.
     pub(super) fn open(&mut self, channel: u64, floor: Option<u64>) {
         self.close(channel);
-        self.channels.push(Channel {
+        let channel = Channel {
             id: channel,
             floor,
             heir: None,
-        });
+        };
+        if self.first.is_none() {
+            self.first = Some(channel);
+        } else {
+            self.more.push(channel);
+        }
     }
 
     /// Forgets a channel. `true`: it was the last one.
     pub(super) fn close(&mut self, channel: u64) -> bool {
         self.forget_frames(channel);
-        self.channels.retain(|known| known.id != channel);
-        self.channels.shrink_to_fit();
-        self.channels.is_empty()
+        self.more.retain(|known| known.id != channel);
+        if self.first.take_if(|known| known.id == channel).is_some() {
+            self.first = self.more.pop();
+        }
+        self.more.shrink_to_fit();
+        self.first.is_none()
     }
 
     /// Hands a channel over: its frames are forgotten, and who still brings one is told whose it
@@ -94,9 +113,8 @@ impl<T> Recent<T> {
             // Positions have changed, so the next pong proves less than it could.
             self.pinged = None;
             self.frames.shrink_to_fit();
-            let bytes = self.frames.iter().map(Frame::len).sum();
-            self.count(self.bytes, bytes);
-            self.bytes = bytes;
+            self.bytes = self.frames.iter().map(Frame::len).sum();
+            self.tell();
         }
     }
 
@@ -107,16 +125,16 @@ impl<T> Recent<T> {
         if let Some(heir) = &channel.heir {
             return Some(Weak::clone(heir));
         }
-        let before = self.bytes;
         self.frames.push_back(frame.clone());
         self.bytes += frame.len();
         while self.frames.len() > self.limits.messages || self.bytes > self.limits.bytes {
             self.drop_oldest();
         }
-        self.count(before, self.bytes);
-        let total = self.metrics.gauge(Gauge::RecoveryBytes);
-        if self.bytes > before && usize::try_from(total).is_ok_and(|n| n > self.limits.total) {
-            self.clear();
+        if self.tell() {
+            let total = self.metrics.gauge(Gauge::RecoveryBytes);
+            if usize::try_from(total).is_ok_and(|n| n > self.limits.total) {
+                self.clear();
+            }
         }
         None
     }
@@ -131,19 +149,19 @@ impl<T> Recent<T> {
         let Some(pinged) = self.pinged.take() else {
             return;
         };
-        let before = self.bytes;
         while self.left < pinged && !self.frames.is_empty() {
             self.drop_oldest();
         }
         if self.frames.len() < self.frames.capacity() / 4 {
             self.frames.shrink_to(self.frames.len() * 2);
         }
-        self.count(before, self.bytes);
+        self.tell();
     }
 
     /// What follows a frame in its channel. `None`: that cannot be said, or not all of it is here.
     pub(super) fn after(&self, known: Stamp) -> Option<impl Iterator<Item = &Frame>> {
-        let channel = self.channels.iter().find(|own| own.id == known.channel)?;
+        let mut channels = self.first.iter().chain(&self.more);
+        let channel = channels.find(|own| own.id == known.channel)?;
         if channel.heir.is_some() {
             return None;
         }
@@ -165,7 +183,8 @@ impl<T> Recent<T> {
     }
 
     fn channel(&mut self, id: u64) -> Option<&mut Channel<T>> {
-        self.channels.iter_mut().find(|channel| channel.id == id)
+        let mut channels = self.first.iter_mut().chain(&mut self.more);
+        channels.find(|channel| channel.id == id)
     }
 
     fn drop_oldest(&mut self) {
@@ -182,26 +201,32 @@ impl<T> Recent<T> {
     }
 
     fn clear(&mut self) {
-        let before = self.bytes;
         while !self.frames.is_empty() {
             self.drop_oldest();
         }
         self.frames = VecDeque::new();
-        self.count(before, self.bytes);
+        self.tell();
     }
 
-    /// Moves the gauge; most often as much comes as goes.
-    fn count(&self, before: usize, after: usize) {
-        if before != after {
-            let delta = after as i64 - before as i64;
+    /// Moves the gauge if it is a step away. `true`: up.
+    #[inline]
+    fn tell(&mut self) -> bool {
+        let is_more = self.bytes > self.told;
+        let is_less = self.bytes + 2 * STEP <= self.told || self.bytes == 0 && self.told > 0;
+        if is_more || is_less {
+            let told = self.bytes.next_multiple_of(STEP);
+            let delta = told as i64 - self.told as i64;
             self.metrics.shift(Gauge::RecoveryBytes, delta);
+            self.told = told;
         }
+        is_more
     }
 }
 
 impl<T> Drop for Recent<T> {
     fn drop(&mut self) {
-        self.count(self.bytes, 0);
+        let told = -(self.told as i64);
+        self.metrics.shift(Gauge::RecoveryBytes, told);
     }
 }
 
@@ -264,8 +289,7 @@ mod tests {
         assert_eq!(after(&recent, 2, 1), Some(vec![]));
         assert!(!recent.close(1));
         assert_eq!(after(&recent, 1, 1), None);
-        let one = frame(2, 1).len() as i64;
-        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), one);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), STEP as i64);
         assert!(recent.close(2));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
     }
@@ -286,7 +310,7 @@ mod tests {
             ..LIMITS
         });
         keep(&mut recent, 1, 1..=3);
-        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), one as i64 * 2);
+        assert_eq!(recent.bytes, one * 2);
         let large = Frame::text(&[b' '; 1000]).with_stamp(stamp(1, 4));
         assert!(recent.keep(&large).is_none());
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
@@ -296,17 +320,24 @@ mod tests {
 
     #[test]
     fn all_sessions_together_have_a_limit() {
-        let one = frame(1, 1).len();
+        // As text, two of them are just more than a step.
         let limits = Limits {
-            total: one * 5,
+            total: 4 * STEP,
+            bytes: 10 * STEP,
             ..LIMITS
+        };
+        let keep = |recent: &mut Recent<()>, channel, numbers: std::ops::RangeInclusive<u64>| {
+            for number in numbers {
+                let frame = Frame::text(&[b' '; STEP / 2 + 1]).with_stamp(stamp(channel, number));
+                assert!(recent.keep(&frame).is_none());
+            }
         };
         let (mut first, metrics) = recent(limits);
         let mut second = Recent::<()>::new(limits, Arc::clone(&metrics));
         second.open(1, None);
         keep(&mut first, 1, 1..=3);
         keep(&mut second, 1, 1..=2);
-        keep(&mut first, 1, [4]);
+        keep(&mut first, 1, 4..=4);
         assert_eq!(after(&first, 1, 1), None);
         assert_eq!(after(&first, 1, 4), Some(vec![]));
         assert_eq!(after(&second, 1, 1), Some(vec![2]));
@@ -315,16 +346,39 @@ mod tests {
     }
 
     #[test]
+    fn the_gauge_is_at_least_what_is_kept_and_at_most_two_steps_more() {
+        let (mut recent, metrics) = recent(Limits {
+            messages: 1000,
+            bytes: 100_000,
+            total: 1_000_000,
+        });
+        let check = |recent: &Recent<()>| {
+            let gauge = usize::try_from(metrics.gauge(Gauge::RecoveryBytes)).unwrap();
+            assert!(gauge >= recent.bytes && gauge < recent.bytes + 2 * STEP);
+        };
+        for number in 1..=900 {
+            recent.keep(&frame(1, number));
+            check(&recent);
+            if number % 300 == 0 {
+                recent.ping();
+            }
+            if number % 350 == 0 {
+                recent.pong();
+                check(&recent);
+            }
+        }
+        drop(recent);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
     fn a_pong_proves_receipt_of_what_was_queued_before_its_ping() {
-        let (mut recent, metrics) = recent(LIMITS);
+        let (mut recent, _) = recent(LIMITS);
         keep(&mut recent, 1, 1..=2);
         recent.ping();
         keep(&mut recent, 1, [3]);
         recent.pong();
-        assert_eq!(
-            metrics.gauge(Gauge::RecoveryBytes),
-            frame(1, 3).len() as i64
-        );
+        assert_eq!(recent.bytes, frame(1, 3).len());
         assert_eq!(after(&recent, 1, 1), None);
         assert_eq!(after(&recent, 1, 2), Some(vec![3]));
         recent.pong();

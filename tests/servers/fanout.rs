@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use roomcast::{Ack, Args, Config, Event, Io, JoinError, Server};
+use roomcast::{Ack, Args, Config, Event, Io, JoinError, Recovery, Server};
 
 /// The binary's allocator, so that what is measured here is what it does.
 #[cfg(feature = "server")]
@@ -31,6 +31,7 @@ async fn serve() -> Result<(), roomcast::Error> {
     let mut io = Io::builder().config(Config {
         ping_interval: millis("PING_INTERVAL_MS", 25_000),
         ping_timeout: millis("PING_TIMEOUT_MS", 20_000),
+        recovery: (support::number("RECOVERY") == Some(1)).then(Recovery::default),
         ..Config::default()
     });
     io.namespace("/")
