@@ -123,6 +123,18 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         }
     }
 
+    #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.reader.short_text() {
+            Some(value) => visitor.visit_borrowed_str(text(value)?),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.token()? {
             Token::Binary(data) => visitor.visit_borrowed_bytes(data),
@@ -188,7 +200,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool char str string
+        bool char
         unit unit_struct seq tuple tuple_struct map struct identifier
     }
 }
@@ -296,6 +308,9 @@ impl<'de> de::Deserializer<'de> for Key<'_, 'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(key) = self.0.reader.short_text() {
+            return visitor.visit_borrowed_str(text(key)?);
+        }
         match self.0.token()? {
             Token::Str(value) => visitor.visit_borrowed_str(text(value)?),
             Token::Unsigned(value) => visitor.visit_string(value.to_string()),

@@ -170,11 +170,11 @@ impl Fields {
     /// Checks a value. The recursion ends with `depth`, which is at most [`MAX_DEPTH`].
     #[inline]
     fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
-        if reader.skip_plain(1) == 1 {
-            return Ok(());
-        }
         if let Some(text) = reader.short_text() {
             self.text(text);
+            return Ok(());
+        }
+        if reader.skip_plain(1) == 1 {
             return Ok(());
         }
         self.other(reader, depth)

@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         let mut count = 0;
         while count < most
             && let [first, ..] = rest
-            && let length @ 1.. = usize::from(PLAIN[usize::from(*first)])
+            && let length @ 1.. = plain_length(*first)
             && rest.len() >= length
         {
             // Often more of the same kind: then nothing must be looked up.
@@ -286,10 +286,7 @@ pub(in crate::socket) fn binary_at(message: &Bytes, at: usize) -> Option<Bytes> 
 
 /// Reads a value of known length from the front.
 #[inline]
-fn read<'a, T, const N: usize>(
-    bytes: &'a [u8],
-    value: impl FnOnce([u8; N]) -> T,
-) -> Option<(T, &'a [u8])> {
+fn read<T, const N: usize>(bytes: &[u8], value: impl FnOnce([u8; N]) -> T) -> Option<(T, &[u8])> {
     let (bytes, rest) = bytes.split_first_chunk()?;
     Some((value(*bytes), rest))
 }
@@ -307,22 +304,16 @@ fn signed(value: impl Into<i64>) -> Token<'static> {
 }
 
 /// The length of a value by its first byte, if that says it all; otherwise 0.
-const PLAIN: [u8; 256] = {
-    let mut lengths = [0; 256];
-    let mut marker = 0;
-    while marker < 256 {
-        lengths[marker] = match marker {
-            0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 1,
-            0xcc | 0xd0 => 2,
-            0xcd | 0xd1 => 3,
-            0xca | 0xce | 0xd2 => 5,
-            0xcb | 0xcf | 0xd3 => 9,
-            _ => 0,
-        };
-        marker += 1;
+const fn plain_length(marker: u8) -> usize {
+    match marker {
+        0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 1,
+        0xcc | 0xd0 => 2,
+        0xcd | 0xd1 => 3,
+        0xca | 0xce | 0xd2 => 5,
+        0xcb | 0xcf | 0xd3 => 9,
+        0x80..=0xbf | 0xc1 | 0xc4..=0xc9 | 0xd4..=0xdf => 0,
     }
-    lengths
-};
+}
 
 const FIXEXT_1: u8 = 0xd4;
 const FIXEXT_8: u8 = 0xd7;
