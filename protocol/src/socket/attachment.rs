@@ -14,22 +14,23 @@ use serde_json::Value;
 use super::Args;
 use crate::DecodeError;
 
-/// Checks that every placeholder is the number of an attachment and that there are enough of them.
-pub(super) fn check_placeholders(args: &Args, attachments: usize) -> Result<(), DecodeError> {
-    let mut found = 0;
+/// Checks that every placeholder is the number of an attachment and that there are enough of them;
+/// how many there are of each.
+pub(super) fn count_placeholders(
+    args: &Args,
+    attachments: usize,
+) -> Result<Box<[usize]>, DecodeError> {
+    let mut counts = vec![0; attachments].into_boxed_slice();
     for json in args {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
-        Walk {
-            attachments,
-            found: &mut found,
-        }
-        .deserialize(&mut deserializer)
-        .map_err(|_| DecodeError::IllegalAttachments)?;
+        Walk(&mut counts)
+            .deserialize(&mut deserializer)
+            .map_err(|_| DecodeError::IllegalAttachments)?;
     }
-    if found < attachments {
+    if counts.iter().sum::<usize>() < attachments {
         Err(DecodeError::IllegalAttachments)
     } else {
-        Ok(())
+        Ok(counts)
     }
 }
 
@@ -42,11 +43,8 @@ pub(super) fn number(value: &Value) -> Option<usize> {
     object.get(NUM)?.as_u64()?.try_into().ok()
 }
 
-/// Looks for placeholders in one value.
-struct Walk<'a> {
-    attachments: usize,
-    found: &'a mut usize,
-}
+/// Looks for placeholders in one value, and counts those of every attachment.
+struct Walk<'a>(&'a mut [usize]);
 
 /// What matters of a value that was looked at.
 #[derive(PartialEq)]
@@ -54,15 +52,6 @@ enum Seen {
     True,
     Number(u64),
     Other,
-}
-
-impl Walk<'_> {
-    const fn again(&mut self) -> Walk<'_> {
-        Walk {
-            attachments: self.attachments,
-            found: self.found,
-        }
-    }
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
@@ -104,16 +93,16 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(Seen::Other)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Seen, A::Error> {
-        while seq.next_element_seed(self.again())?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Seen, A::Error> {
+        while seq.next_element_seed(Walk(self.0))?.is_some() {}
         Ok(Seen::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Seen, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
         let mut is_placeholder = false;
         let mut num = Seen::Other;
         while let Some(Key(key)) = map.next_key()? {
-            let value = map.next_value_seed(self.again())?;
+            let value = map.next_value_seed(Walk(self.0))?;
             match &*key {
                 PLACEHOLDER => is_placeholder = value == Seen::True,
                 NUM => num = value,
@@ -121,12 +110,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
             }
         }
         if is_placeholder {
-            match num {
-                Seen::Number(number) if number < self.attachments as u64 => *self.found += 1,
-                Seen::True | Seen::Number(_) | Seen::Other => {
-                    return Err(de::Error::custom("no such attachment"));
-                }
-            }
+            let number = match num {
+                Seen::Number(number) => usize::try_from(number).ok(),
+                Seen::True | Seen::Other => None,
+            };
+            let count = number.and_then(|number| self.0.get_mut(number));
+            *count.ok_or_else(|| de::Error::custom("no such attachment"))? += 1;
         }
         Ok(Seen::Other)
     }

@@ -14,8 +14,9 @@ use crate::DecodeError;
 pub struct Limits {
     /// Attachments of one packet; 10, as in the original. MessagePack has none.
     pub max_attachments: usize,
-    /// Bytes of a packet that has attachments, its text included; 10,000,000. One that waits for
-    /// attachments holds at most this much memory. Text alone is limited by the transport.
+    /// Bytes of a packet that has attachments, its text included, and each attachment as often as it
+    /// is named; 10,000,000. One that waits for attachments holds at most this much memory. Text
+    /// alone is limited by the transport.
     pub max_bytes: usize,
     /// Nested arrays and objects, the array of arguments included; 128, which is also the maximum.
     pub max_depth: usize,
@@ -52,8 +53,10 @@ pub struct Decoder {
 struct Partial {
     packet: Packet,
     attachments: Vec<Bytes>,
-    /// More than `attachments.len()`, at most `Limits::max_attachments`.
-    expected: usize,
+    /// How many placeholders stand for each attachment; there are more of them than `attachments`,
+    /// at most `Limits::max_attachments`.
+    counts: Box<[usize]>,
+    /// With every attachment as often as it is named: so often it is copied when it is read.
     bytes: usize,
 }
 
@@ -111,7 +114,7 @@ impl Decoder {
         let Some(expected) = header.attachments else {
             return Ok(Some(packet));
         };
-        attachment::check_placeholders(&packet.args, expected)?;
+        let counts = attachment::count_placeholders(&packet.args, expected)?;
         if expected == 0 {
             return Ok(Some(packet));
         }
@@ -122,7 +125,7 @@ impl Decoder {
         self.partial = Some(Box::new(Partial {
             packet,
             attachments,
-            expected,
+            counts,
             bytes,
         }));
         Ok(None)
@@ -137,12 +140,14 @@ impl Decoder {
             return msgpack::decode(data, &self.limits).map(Some);
         }
         let mut partial = self.partial.take().ok_or(DecodeError::UnexpectedBinary)?;
-        partial.bytes = partial.bytes.saturating_add(data.len());
+        let times = partial.counts.get(partial.attachments.len());
+        let size = data.len().saturating_mul(times.map_or(1, |n| (*n).max(1)));
+        partial.bytes = partial.bytes.saturating_add(size);
         if partial.bytes > self.limits.max_bytes {
             return Err(DecodeError::TooLarge);
         }
         partial.attachments.push(data);
-        if partial.attachments.len() < partial.expected {
+        if partial.attachments.len() < partial.counts.len() {
             self.partial = Some(partial);
             return Ok(None);
         }

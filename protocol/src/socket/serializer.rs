@@ -7,7 +7,7 @@ use serde_json::{Error, ser::Formatter};
 
 use super::{
     attachment::{NUM, PLACEHOLDER},
-    encode::Encoder,
+    encode::{Encoder, MAX_ATTACHMENTS},
     msgpack,
 };
 use crate::frame::Attachments;
@@ -28,7 +28,9 @@ impl Formatter for Placeholders<'_> {
         writer: &mut W,
         value: &[u8],
     ) -> io::Result<()> {
-        let number = self.0.push(value);
+        // A packet with more is refused when it is finished, so they need not be copied.
+        let is_taken = self.0.len() < MAX_ATTACHMENTS;
+        let number = self.0.push(if is_taken { value } else { &[] });
         write!(writer, "{{\"{PLACEHOLDER}\":true,\"{NUM}\":{number}}}")
     }
 }

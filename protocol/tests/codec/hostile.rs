@@ -267,6 +267,22 @@ fn c3_an_attachment_may_be_used_twice() {
 }
 
 #[test]
+fn c3_an_attachment_counts_as_often_as_it_is_named() {
+    // So often it is copied by who reads it: a megabyte, thirty thousand times.
+    for (named, fits) in [(2, true), (9, true), (11, false), (30_000, false)] {
+        let placeholders = format!(",{PLACEHOLDER}").repeat(named);
+        let mut decoder = Decoder::new(Limits::default());
+        let text = format!("51-[\"x\"{placeholders}]");
+        assert!(decoder.text(text.into()).unwrap().is_none());
+        match decoder.binary(vec![0; 1_000_000].into()) {
+            Ok(packet) => assert!(fits && packet.is_some(), "{named}"),
+            Err(error) => assert_eq!((error, fits), (TooLarge, false), "{named}"),
+        }
+        assert!(!decoder.is_waiting());
+    }
+}
+
+#[test]
 fn c3_placeholders_mean_nothing_without_attachments() {
     let packet = event(format!("2[\"x\",{PLACEHOLDER}]"));
     assert!(packet.args.get::<Bytes>(0).is_err());

@@ -112,6 +112,19 @@ fn c3_placeholders_must_name_an_attachment() {
 }
 
 #[test]
+fn c3_an_attachment_that_is_named_again_and_again_is_not_copied_as_often() {
+    attack(|server| {
+        let before = server.resident_bytes();
+        let names = [r#"{"_placeholder":true,"num":0}"#; 20_000].join(",");
+        let mut client = socket(server);
+        client.send_text(format!(r#"451-["echo",{names}]"#));
+        let _ = client.try_send(masked(0x82, vec![7; 900_000]));
+        assert!(client.is_closed_by_server());
+        assert_growth(server, before, 4_000_000);
+    });
+}
+
+#[test]
 fn c4_the_number_of_attachments_is_limited_and_well_formed() {
     attack(|server| {
         let before = server.resident_bytes();

@@ -13,6 +13,8 @@ mod de;
 mod packet;
 mod ser;
 mod token;
+#[cfg(test)]
+mod work;
 mod write;
 
 pub(super) use de::Deserializer;

@@ -83,6 +83,8 @@ impl<'a> Reader<'a> {
                 count += 1;
             }
         }
+        #[cfg(test)]
+        super::work::count(count);
         self.rest = rest;
         count
     }
@@ -94,6 +96,8 @@ impl<'a> Reader<'a> {
             return None;
         };
         let (text, rest) = rest.split_at_checked(usize::from(marker & 0x1f))?;
+        #[cfg(test)]
+        super::work::count(1);
         self.rest = rest;
         Some(text)
     }
@@ -137,6 +141,8 @@ impl<'a> Reader<'a> {
             small @ 0xe0..=0xff => (signed(i8::from_be_bytes([small])), rest),
             0x80..=0xc9 | 0xd4..=0xdf => return None,
         };
+        #[cfg(test)]
+        super::work::count(1);
         self.rest = rest;
         Some(number)
     }
@@ -144,6 +150,8 @@ impl<'a> Reader<'a> {
     /// Reads one token. Nothing is allocated, whatever lengths it tells.
     #[inline]
     pub(super) fn token(&mut self) -> Result<Token<'a>, DecodeError> {
+        #[cfg(test)]
+        super::work::count(1);
         if let Some(number) = self.number() {
             return Ok(number);
         }
