@@ -23,6 +23,7 @@ mod server;
 mod service;
 mod socket;
 pub mod store;
+#[cfg(feature = "client")]
 pub mod testing;
 
 pub use config::{Config, Cookie, Cors, HttpCompression, Priority, Recovery, SameSite};

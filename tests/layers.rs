@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("auth", "config metrics"),
     ("adapter", "config metrics"),
     ("socket", "config metrics network engine auth adapter limit"),
-    ("testing", "config socket"),
+    ("testing", "client config socket"),
     ("store", "breaker config metrics network"),
     ("service", "config metrics network socket auth limit store"),
     ("gateway", "config metrics service socket auth limit store"),

@@ -8,15 +8,15 @@ use std::{
 };
 
 use roomcast_protocol::{
-    Frame,
+    DecodeError, Frame,
     engine::{self, Action, CloseReason, Message, Session, Source, Transport, payload},
-    socket::{Arguments, Decoder, Kind, Limits, Packet, encode},
+    socket::{Arguments, Decoder, Kind, Limits, Packet, Parser},
 };
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::{
     ClientError, Options, Transports,
-    handshake::{self, Handshake},
+    handshake::{self, Admission, Handshake},
     options::Target,
     polling::{Endpoint, Polling},
     upgrade::Candidate,
@@ -32,16 +32,19 @@ use super::{
 pub struct Connection {
     session: Session,
     wire: Wire,
+    parser: Parser,
     decoder: Decoder,
     /// Packets that were read and not looked at.
     inbox: VecDeque<engine::Packet>,
+    /// Events that came before the namespace's answer.
+    early: VecDeque<Packet>,
     /// Goes off at the session's deadline, or before it: the deadline moves with every ping, this
     /// only when it goes off.
     timer: Pin<Box<Sleep>>,
     /// Of who waits in `next`.
     waker: Option<Waker>,
     namespace: String,
-    id: String,
+    admission: Admission,
     last_ack: u64,
     pings: u64,
     max_queued: usize,
@@ -113,16 +116,21 @@ impl Connection {
         Ok(Self {
             session,
             wire,
-            decoder: Decoder::new(Limits {
-                max_bytes: max_message,
-                max_connect_payload: max_message,
-                ..Limits::default()
-            }),
+            parser: options.parser,
+            decoder: Decoder::with_parser(
+                options.parser,
+                Limits {
+                    max_bytes: max_message,
+                    max_connect_payload: max_message,
+                    ..Limits::default()
+                },
+            ),
             inbox,
+            early: VecDeque::new(),
             timer: Box::pin(sleep_until(deadline.into())),
             waker: None,
             namespace,
-            id: String::new(),
+            admission: Admission::default(),
             last_ack: 0,
             pings: 0,
             max_queued: options.max_queued,
@@ -130,18 +138,27 @@ impl Connection {
     }
 
     async fn enter(&mut self, options: &Options) -> Result<(), ClientError> {
-        let connect = encode::connect(&self.namespace, &options.auth);
+        let connect = self.parser.connect(&self.namespace, &options.auth);
         self.send(&connect.map_err(ClientError::encode)?)?;
+        let mut early = 0;
         loop {
             let packet = poll_fn(|cx| self.poll_any(cx)).await?;
             match packet.kind {
                 Kind::Connect => {
-                    self.id = handshake::socket_id(&packet)?;
+                    self.admission = Admission::read(&packet)?;
                     return Ok(());
                 }
                 Kind::ConnectError => return Err(handshake::refusal(&packet)),
                 Kind::Disconnect => return Err(ClientError::Disconnected),
-                Kind::Event | Kind::Ack => {} // Not ours: we are nobody yet.
+                // What a session that goes on has missed.
+                Kind::Event => {
+                    early += packet.args.size() + size_of::<Packet>();
+                    if early > options.max_message {
+                        return Err(DecodeError::TooLarge.into());
+                    }
+                    self.early.push_back(packet);
+                }
+                Kind::Ack => {} // Not ours: we have asked nothing.
             }
         }
     }
@@ -149,7 +166,16 @@ impl Connection {
     /// The socket's id in its namespace.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.admission.sid
+    }
+
+    /// The secret by which the session can be recovered. `None`: the server keeps none.
+    ///
+    /// A client that offers it in `auth` as `pid`, with the last argument of the last event that it
+    /// has got as `offset`, goes on as the same socket.
+    #[must_use]
+    pub fn pid(&self) -> Option<&str> {
+        self.admission.pid.as_deref()
     }
 
     /// The namespace's name.
@@ -199,7 +225,7 @@ impl Connection {
         name: &str,
         args: &(impl Arguments + ?Sized),
     ) -> Result<(), ClientError> {
-        let frame = encode::event(&self.namespace, None, name, args);
+        let frame = self.parser.event(&self.namespace, None, name, args);
         self.send(&frame.map_err(ClientError::encode)?)
     }
 
@@ -213,7 +239,8 @@ impl Connection {
         args: &(impl Arguments + ?Sized),
     ) -> Result<u64, ClientError> {
         self.last_ack += 1;
-        let frame = encode::event(&self.namespace, Some(self.last_ack), name, args);
+        let id = Some(self.last_ack);
+        let frame = self.parser.event(&self.namespace, id, name, args);
         self.send(&frame.map_err(ClientError::encode)?)?;
         Ok(self.last_ack)
     }
@@ -223,7 +250,7 @@ impl Connection {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub fn ack(&mut self, id: u64, args: &(impl Arguments + ?Sized)) -> Result<(), ClientError> {
-        let frame = encode::ack(&self.namespace, id, args);
+        let frame = self.parser.ack(&self.namespace, id, args);
         self.send(&frame.map_err(ClientError::encode)?)
     }
 
@@ -268,6 +295,9 @@ impl Connection {
 
     /// The same as [`next`](Self::next), for those who write futures.
     pub fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, ClientError>> {
+        if let Some(packet) = self.early.pop_front() {
+            return Poll::Ready(Ok(packet));
+        }
         loop {
             let packet = ready!(self.poll_any(cx))?;
             match packet.kind {
@@ -283,18 +313,33 @@ impl Connection {
     /// # Errors
     /// If the connection breaks meanwhile.
     pub async fn close(mut self) -> Result<(), ClientError> {
-        let leave = encode::disconnect(&self.namespace).map_err(ClientError::encode)?;
-        self.push(&leave)?;
+        let written = timeout(CLOSING, self.say_goodbye()).await;
+        written.unwrap_or(Err(ClientError::Timeout("closing")))
+    }
+
+    /// The same as [`close`](Self::close), but waits until the server has ended the connection, too.
+    pub(super) async fn end(mut self) -> Result<(), ClientError> {
+        let ended = async {
+            self.say_goodbye().await?;
+            while poll_fn(|cx| self.poll_any(cx)).await.is_ok() {}
+            Ok(())
+        };
+        let ended = timeout(CLOSING, ended).await;
+        ended.unwrap_or(Err(ClientError::Timeout("closing")))
+    }
+
+    async fn say_goodbye(&mut self) -> Result<(), ClientError> {
+        let leave = self.parser.disconnect(&self.namespace);
+        self.push(&leave.map_err(ClientError::encode)?)?;
         match &mut self.wire {
             Wire::WebSocket(websocket) => websocket.push_close()?,
             Wire::Polling(polling, _) => polling.push(&Frame::packet(&engine::Packet::Close)),
         }
-        let written = poll_fn(|cx| match &mut self.wire {
+        poll_fn(|cx| match &mut self.wire {
             Wire::WebSocket(websocket) => websocket.poll_write(cx),
             Wire::Polling(polling, _) => polling.poll_write(cx),
-        });
-        let written = timeout(CLOSING, written).await;
-        written.unwrap_or(Err(ClientError::Timeout("closing")))
+        })
+        .await
     }
 
     /// The next packet of our namespace.

@@ -1,6 +1,7 @@
 use std::{fmt, io};
 
 use roomcast_protocol::{DecodeError, engine::CloseReason, socket, websocket::FrameError};
+use serde_json::Value;
 
 /// Why a client could not connect, or why its connection ended.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub enum ClientError {
     Namespace {
         /// The message of its `CONNECT_ERROR`.
         message: String,
-        /// What else it sent, as JSON.
-        data: Option<Box<str>>,
+        /// What else it sent.
+        data: Option<Value>,
     },
     /// The server disconnected the socket from its namespace.
     Disconnected,

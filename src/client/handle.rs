@@ -1,16 +1,18 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use roomcast_protocol::{
     Frame,
-    socket::{Args, Arguments, Kind, Packet, encode},
+    socket::{Args, Argument, Arguments, Kind, Packet, Parser},
 };
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -26,11 +28,14 @@ use super::{ClientError, Connection, Options, Transports};
 #[derive(Debug)]
 pub struct Client {
     id: String,
+    pid: Option<String>,
     namespace: String,
+    parser: Parser,
     last_ack: AtomicU64,
     ack_timeout: Duration,
     commands: mpsc::Sender<Command>,
     events: Mutex<mpsc::Receiver<Incoming>>,
+    end: Arc<OnceLock<ClientError>>,
     driver: AbortHandle,
 }
 
@@ -91,6 +96,12 @@ impl ClientBuilder {
         self
     }
 
+    /// How packets are written, which must be how the server does it. Default is JSON.
+    pub fn parser(mut self, parser: Parser) -> Self {
+        self.options.parser = parser;
+        self
+    }
+
     /// How long connecting may take, the namespace included. Default is 20 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
@@ -117,20 +128,20 @@ impl ClientBuilder {
         let connection = Connection::open(&self.options).await?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let (sink, events) = mpsc::channel(QUEUE);
-        let (id, namespace) = (
-            connection.id().to_owned(),
-            connection.namespace().to_owned(),
-        );
-        let driver = tokio::spawn(drive(connection, queue, sink)).abort_handle();
-        Ok(Client {
-            id,
-            namespace,
+        let end = Arc::default();
+        let client = Client {
+            id: connection.id().to_owned(),
+            pid: connection.pid().map(str::to_owned),
+            namespace: connection.namespace().to_owned(),
+            parser: self.options.parser,
             last_ack: AtomicU64::new(0),
             ack_timeout: self.ack_timeout,
             commands,
             events: Mutex::new(events),
-            driver,
-        })
+            end: Arc::clone(&end),
+            driver: tokio::spawn(drive(connection, queue, sink, end)).abort_handle(),
+        };
+        Ok(client)
     }
 }
 
@@ -149,27 +160,34 @@ impl Client {
         &self.id
     }
 
+    /// The secret by which the session can be recovered; see [`Connection::pid`].
+    #[must_use]
+    pub fn pid(&self) -> Option<&str> {
+        self.pid.as_deref()
+    }
+
     /// Sends an event.
     ///
     /// # Errors
     /// If it cannot be encoded or the connection has ended.
     pub async fn emit(&self, name: &str, args: impl Arguments) -> Result<(), ClientError> {
-        let frame = encode::event(&self.namespace, None, name, &args);
+        let frame = self.parser.event(&self.namespace, None, name, &args);
         self.send(frame.map_err(ClientError::encode)?, None).await
     }
 
-    /// Sends an event and waits for its acknowledgement, of which the first argument is returned.
+    /// Sends an event and waits for its acknowledgement, of which the first argument is returned, or
+    /// all of them as [`Args`].
     ///
     /// # Errors
     /// If it cannot be encoded, the connection has ended or ends, nothing comes in time, or what
     /// comes is no `T`.
-    pub async fn emit_with_ack<T: DeserializeOwned>(
+    pub async fn emit_with_ack<T: Argument>(
         &self,
         name: &str,
         args: impl Arguments,
     ) -> Result<T, ClientError> {
         let answer = self.request(name, args).await?;
-        answer.get(0).map_err(ClientError::Answer)
+        T::take(&answer, &mut 0).map_err(ClientError::Answer)
     }
 
     /// Sends an event and waits for its acknowledgement, of which all arguments are returned.
@@ -178,7 +196,7 @@ impl Client {
     /// As [`emit_with_ack`](Self::emit_with_ack).
     pub async fn request(&self, name: &str, args: impl Arguments) -> Result<Args, ClientError> {
         let id = self.last_ack.fetch_add(1, Ordering::Relaxed) + 1;
-        let frame = encode::event(&self.namespace, Some(id), name, &args);
+        let frame = self.parser.event(&self.namespace, Some(id), name, &args);
         let (sender, answer) = oneshot::channel();
         self.send(frame.map_err(ClientError::encode)?, Some((id, sender)))
             .await?;
@@ -195,7 +213,7 @@ impl Client {
     /// As [`emit`](Self::emit).
     pub async fn ack(&self, event: &Incoming, args: impl Arguments) -> Result<(), ClientError> {
         let Some(id) = event.ack else { return Ok(()) };
-        let frame = encode::ack(&self.namespace, id, &args);
+        let frame = self.parser.ack(&self.namespace, id, &args);
         self.send(frame.map_err(ClientError::encode)?, None).await
     }
 
@@ -204,7 +222,14 @@ impl Client {
         poll_fn(|cx| self.events.lock().poll_recv(cx)).await
     }
 
-    /// Leaves the namespace and ends the session.
+    /// Why the connection has ended; `None` before [`next`](Self::next) is.
+    #[must_use]
+    pub fn end(&self) -> Option<&ClientError> {
+        self.end.get()
+    }
+
+    /// Leaves the namespace, ends the session, and waits until the server has done so as well; at
+    /// most 5 s.
     ///
     /// # Errors
     /// If the connection breaks before that is written.
@@ -237,10 +262,23 @@ enum Command {
 
 /// Drives a connection until it ends or its handle has gone.
 async fn drive(
+    connection: Connection,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Incoming>,
+    end: Arc<OnceLock<ClientError>>,
+) {
+    if let Err(error) = serve(connection, commands, &events).await {
+        // Known before the events end.
+        let _ = end.set(error);
+    }
+    drop(events);
+}
+
+async fn serve(
     mut connection: Connection,
     mut commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<Incoming>,
-) {
+    events: &mpsc::Sender<Incoming>,
+) -> Result<(), ClientError> {
     let mut answers: HashMap<u64, oneshot::Sender<Args>> = HashMap::new();
     let mut waiting = None;
     loop {
@@ -252,20 +290,18 @@ async fn drive(
                         answers.retain(|_, answer| !answer.is_closed());
                     }
                     answers.extend(ack);
-                    if connection.send(&frame).is_err() {
-                        return;
-                    }
+                    connection.send(&frame)?;
                 }
                 Some(Command::Close(done)) => {
-                    let _ = done.send(connection.close().await);
-                    return;
+                    let _ = done.send(connection.end().await);
+                    return Ok(());
                 }
-                None => return,
+                None => return Ok(()),
             },
             permit = events.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
                 (Ok(permit), Some(event)) => permit.send(event),
                 (Ok(_), None) => {}
-                (Err(_), _) => return,
+                (Err(_), _) => return Ok(()),
             },
             packet = connection.next(), if waiting.is_none() => match packet {
                 Ok(Packet { kind: Kind::Ack, id: Some(id), args, .. }) => {
@@ -280,7 +316,7 @@ async fn drive(
                         args: packet.args,
                     });
                 }
-                Err(_) => return,
+                Err(error) => return Err(error),
             },
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast_protocol::{engine::SessionConfig, socket};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{ClientError, answer};
 
@@ -58,17 +59,22 @@ impl Handshake {
     }
 }
 
-/// The socket id that a `CONNECT` brings.
-pub(super) fn socket_id(packet: &socket::Packet) -> Result<String, ClientError> {
-    #[derive(Deserialize)]
-    struct Admission {
-        sid: String,
-    }
-    match packet.args.get::<Admission>(0) {
-        Ok(Admission { sid }) => Ok(sid),
-        Err(_) => Err(ClientError::NotSocketIo(
-            "its answer to CONNECT has no socket id (protocol 5 has one)".into(),
-        )),
+/// What the answer to a `CONNECT` brings.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Admission {
+    /// The id of the socket.
+    pub(super) sid: String,
+    /// The secret of a session that can be recovered.
+    pub(super) pid: Option<String>,
+}
+
+impl Admission {
+    pub(super) fn read(packet: &socket::Packet) -> Result<Self, ClientError> {
+        packet.args.get(0).map_err(|_| {
+            ClientError::NotSocketIo(
+                "its answer to CONNECT has no socket id (protocol 5 has one)".into(),
+            )
+        })
     }
 }
 
@@ -77,18 +83,16 @@ pub(super) fn refusal(packet: &socket::Packet) -> ClientError {
     #[derive(Deserialize)]
     struct Refusal {
         message: String,
-        data: Option<Box<serde_json::value::RawValue>>,
+        data: Option<Value>,
     }
-    let json = packet.args.raw(0).unwrap_or_default();
-    match serde_json::from_slice::<Refusal>(json) {
-        Ok(Refusal { message, data }) => ClientError::Namespace {
-            message: answer::shorten(message.as_bytes()),
-            data: data.map(|data| data.get().into()),
-        },
-        Err(_) => ClientError::Namespace {
-            message: answer::shorten(json),
-            data: None,
-        },
+    let Refusal { message, data } = packet.args.get(0).unwrap_or_else(|_| Refusal {
+        // In protocols before 5 it is a text alone.
+        message: packet.args.get(0).unwrap_or_default(),
+        data: None,
+    });
+    ClientError::Namespace {
+        message: answer::shorten(message.as_bytes()),
+        data,
     }
 }
 

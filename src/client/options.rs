@@ -1,6 +1,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use http::Uri;
+use roomcast_protocol::socket::Parser;
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -22,6 +23,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// Which transports are used; [`Transports::WebSocket`].
     pub transports: Transports,
+    /// How packets are written, which must be how the server does it; [`Parser::Json`].
+    pub parser: Parser,
     /// What the server's authentication gets with `CONNECT`; must be an object. None.
     pub auth: Option<Value>,
     /// Further query parameters. None.
@@ -63,6 +66,7 @@ impl Default for Options {
             path: "/socket.io/".into(),
             namespace: None,
             transports: Transports::default(),
+            parser: Parser::default(),
             auth: None,
             query: Vec::new(),
             headers: Vec::new(),

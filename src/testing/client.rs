@@ -1,73 +1,55 @@
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
-use roomcast_protocol::{
-    Frame,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Kind, Nsp, Packet, Parser},
-    websocket::handshake::AnswerError,
-};
-use serde::{Deserialize, Serialize};
+use roomcast_protocol::socket::{Args, Argument, Arguments, Parser};
 use serde_json::Value;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::AbortHandle,
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use super::link::{Link, Read, Shared, bytes};
-use crate::SocketId;
+use crate::{
+    SocketId, client,
+    client::{ClientError, Incoming, Transports},
+};
 
 /// A client that is not connected yet; from [`TestServer::client`](super::TestServer::client).
 #[derive(Clone, Debug)]
 #[must_use = "it connects when it is told to"]
 pub struct ClientBuilder {
-    address: SocketAddr,
-    path: String,
-    parser: Parser,
-    nsp: Nsp,
-    query: String,
-    headers: Vec<(String, String)>,
-    auth: Value,
+    client: client::ClientBuilder,
     deadline: Duration,
 }
 
 impl ClientBuilder {
     /// It speaks what its server speaks.
-    pub(super) fn new(address: SocketAddr, path: String, parser: Parser) -> Self {
+    pub(super) fn new(address: SocketAddr, path: &str, parser: Parser) -> Self {
+        let client = client::Client::builder(format!("http://{address}"));
         Self {
-            address,
-            path,
-            parser,
-            nsp: Nsp::ROOT,
-            query: String::new(),
-            headers: Vec::new(),
-            auth: Value::Null,
+            client: client.path(path).parser(parser),
             deadline: DEADLINE,
         }
     }
 
     /// What it sends along when it connects: the option `auth` of stock clients, an object.
-    pub fn auth(mut self, auth: Value) -> Self {
-        self.auth = auth;
-        self
+    pub fn auth(self, auth: Value) -> Self {
+        self.with(|client| client.auth(auth))
     }
 
     /// The namespace it connects to. Default `/`.
-    pub fn namespace(mut self, name: &str) -> Self {
-        self.nsp = Nsp::from(name);
-        self
+    pub fn namespace(self, name: &str) -> Self {
+        self.with(|client| client.namespace(name))
     }
 
-    /// Adds a header to its first request.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
+    /// Adds a header to its requests.
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.with(|client| client.header(name, value))
     }
 
-    /// Adds a parameter to the query of its first request.
-    pub fn query(mut self, name: &str, value: &str) -> Self {
-        let mut query = form_urlencoded::Serializer::new(std::mem::take(&mut self.query));
-        self.query = query.append_pair(name, value).finish();
-        self
+    /// Adds a parameter to the query of its requests.
+    pub fn query(self, name: &str, value: &str) -> Self {
+        self.with(|client| client.query(name, value))
+    }
+
+    /// The transports it uses. Default is a WebSocket.
+    pub fn transports(self, transports: Transports) -> Self {
+        self.with(|client| client.transports(transports))
     }
 
     /// How long connecting, an acknowledgement or an awaited event may take. Default 10 s.
@@ -80,78 +62,36 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] is what stock clients call `connect_error`.
+    /// [`ClientError::Namespace`] is what stock clients call `connect_error`.
+    ///
+    /// # Panics
+    ///
+    /// When the server is not ours.
     pub async fn connect(self) -> Result<Client, ClientError> {
-        let deadline = self.deadline;
-        timeout(deadline, self.open())
-            .await
-            .unwrap_or(Err(ClientError::Timeout))
+        let client = self.client.connect_timeout(self.deadline);
+        let client = client.ack_timeout(self.deadline).connect().await?;
+        Ok(Client {
+            id: SocketId::parse(client.id()).expect("the server is ours"),
+            client,
+            deadline: self.deadline,
+        })
     }
 
-    async fn open(self) -> Result<Client, ClientError> {
-        let separator = if self.query.is_empty() { "" } else { "&" };
-        let target = format!(
-            "{}?EIO=4&transport=websocket{separator}{}",
-            self.path, self.query
-        );
-        let mut link = Link::open(self.address, self.parser, &target, &self.headers).await?;
-        let hello = self
-            .parser
-            .connect(self.nsp.as_str(), &self.auth)
-            .map_err(ClientError::Encode)?;
-        link.write(&bytes(&hello)).await?;
-        let packet = loop {
-            match link.read().await? {
-                Read::Packet(packet) if packet.nsp == self.nsp => break packet,
-                Read::Packet(_) | Read::Nothing => {}
-                Read::Reply(reply) => link.write(&reply).await?,
-            }
-        };
-        let id = match packet.kind {
-            Kind::Connect => {
-                let admitted: Admitted = packet.args.get(0).map_err(ClientError::Decode)?;
-                admitted.sid
-            }
-            Kind::ConnectError => {
-                let refused: Refused = packet.args.get(0).map_err(ClientError::Decode)?;
-                return Err(ClientError::Refused {
-                    message: refused.message,
-                    data: refused.data,
-                });
-            }
-            Kind::Disconnect | Kind::Event | Kind::Ack => return Err(ClientError::Disconnected),
-        };
-        let shared = Arc::<Shared>::default();
-        let (sender, writes) = mpsc::channel(MAX_WRITES);
-        let (taken, events) = mpsc::channel(MAX_EVENTS);
-        let running = link.run(self.nsp.clone(), Arc::clone(&shared), writes, taken);
-        Ok(Client {
-            id,
-            parser: self.parser,
-            nsp: self.nsp,
-            shared,
-            writes: sender,
-            events,
-            last_ack: 0,
-            deadline: self.deadline,
-            task: tokio::spawn(running).abort_handle(),
-        })
+    fn with(mut self, change: impl FnOnce(client::ClientBuilder) -> client::ClientBuilder) -> Self {
+        self.client = change(self.client);
+        self
     }
 }
 
 /// A connected client. Dropping it closes the connection.
 ///
-/// Events that nobody has asked for wait, at most 1,024; more end the connection.
+/// Events that nobody has asked for wait; from 1,024 on nothing more is read, acknowledgements
+/// included.
+#[derive(Debug)]
 pub struct Client {
     id: SocketId,
-    parser: Parser,
-    nsp: Nsp,
-    shared: Arc<Shared>,
-    writes: mpsc::Sender<Vec<u8>>,
-    events: mpsc::Receiver<Received>,
-    last_ack: u64,
+    client: client::Client,
     deadline: Duration,
-    task: AbortHandle,
 }
 
 impl Client {
@@ -161,14 +101,22 @@ impl Client {
         self.id
     }
 
+    /// The secret by which its session can be recovered. `None`: the server keeps none.
+    ///
+    /// A client that offers it in [`auth`](ClientBuilder::auth) as `pid`, with the last argument of
+    /// the last event that it has got as `offset`, goes on as the same socket.
+    #[must_use]
+    pub fn pid(&self) -> Option<&str> {
+        self.client.pid()
+    }
+
     /// Sends an event: a tuple is several arguments, `()` is none.
     ///
     /// # Errors
     ///
     /// When it is disconnected, or the arguments cannot be sent.
-    pub async fn emit(&mut self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
-        let frame = self.parser.event(self.nsp.as_str(), None, event, &args);
-        self.write(&frame.map_err(ClientError::Encode)?).await
+    pub async fn emit(&self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
+        self.in_time(self.client.emit(event, args), "sending").await
     }
 
     /// Sends an event and waits for its acknowledgement: one value, or [`Args`] for all of it.
@@ -177,24 +125,11 @@ impl Client {
     ///
     /// When it does not come in time or has another shape, and as [`emit`](Self::emit).
     pub async fn emit_with_ack<R: Argument>(
-        &mut self,
+        &self,
         event: &str,
         args: impl Arguments,
     ) -> Result<R, ClientError> {
-        self.last_ack += 1;
-        let id = self.last_ack;
-        let frame = self.parser.event(self.nsp.as_str(), Some(id), event, &args);
-        let frame = frame.map_err(ClientError::Encode)?;
-        let (sender, answer) = oneshot::channel();
-        self.shared.acks.lock().insert(id, sender);
-        let answered = async {
-            self.write(&frame).await?;
-            answer.await.map_err(|_| ClientError::Disconnected)
-        };
-        let outcome = timeout(self.deadline, answered).await;
-        self.shared.acks.lock().remove(&id);
-        let args: Args = outcome.unwrap_or(Err(ClientError::Timeout))?;
-        R::take(&args, &mut 0).map_err(ClientError::Decode)
+        self.client.emit_with_ack(event, args).await
     }
 
     /// The next event, whatever its name.
@@ -202,12 +137,9 @@ impl Client {
     /// # Errors
     ///
     /// When none comes in time, or the client is disconnected.
-    pub async fn next(&mut self) -> Result<Received, ClientError> {
-        match timeout(self.deadline, self.events.recv()).await {
-            Ok(Some(event)) => Ok(event),
-            Ok(None) => Err(ClientError::Disconnected),
-            Err(_) => Err(ClientError::Timeout),
-        }
+    pub async fn next(&mut self) -> Result<Incoming, ClientError> {
+        let next = async { self.client.next().await.ok_or(ClientError::Disconnected) };
+        self.in_time(next, "an event").await
     }
 
     /// The argument of the next event of this name, or [`Args`] for all of them. Events of other
@@ -217,18 +149,17 @@ impl Client {
     ///
     /// As [`next`](Self::next), and when the argument has another shape.
     pub async fn event<R: Argument>(&mut self, name: &str) -> Result<R, ClientError> {
-        let deadline = self.deadline;
         let named = async {
             loop {
-                let event = self.next().await?;
-                if event.name() == name {
-                    return R::take(event.args(), &mut 0).map_err(ClientError::Decode);
+                match self.client.next().await {
+                    Some(event) if event.name == name => break Ok(event.args),
+                    Some(_) => {}
+                    None => break Err(ClientError::Disconnected),
                 }
             }
         };
-        timeout(deadline, named)
-            .await
-            .unwrap_or(Err(ClientError::Timeout))
+        let args: Args = self.in_time(named, "an event").await?;
+        R::take(&args, &mut 0).map_err(ClientError::Answer)
     }
 
     /// Answers an event that asked for an acknowledgement; nothing happens if it did not.
@@ -236,32 +167,14 @@ impl Client {
     /// # Errors
     ///
     /// As [`emit`](Self::emit).
-    pub async fn answer(
-        &mut self,
-        event: &Received,
-        args: impl Arguments,
-    ) -> Result<(), ClientError> {
-        let Some(id) = event.0.id else {
-            return Ok(());
-        };
-        let frame = self
-            .parser
-            .ack(self.nsp.as_str(), id, &args)
-            .map_err(ClientError::Encode)?;
-        self.write(&frame).await
+    pub async fn ack(&self, event: &Incoming, args: impl Arguments) -> Result<(), ClientError> {
+        self.in_time(self.client.ack(event, args), "sending").await
     }
 
-    /// Leaves the namespace and closes the connection.
+    /// Leaves the namespace and waits until the server has ended the connection.
     pub async fn disconnect(self) {
-        if let Ok(goodbye) = self.parser.disconnect(self.nsp.as_str()) {
-            let _ = self.write(&goodbye).await;
-        }
-        let mut this = self;
-        // The task writes what waits before it notices that nobody writes any more.
-        let (writes, _) = mpsc::channel(1);
-        drop(std::mem::replace(&mut this.writes, writes));
-        let ended = async { while this.events.recv().await.is_some() {} };
-        let _ = timeout(this.deadline, ended).await;
+        // However it ends, it has ended.
+        let _ = self.client.disconnect().await;
     }
 
     /// Waits until the server ends it, passing over events. `true`: it said goodbye, `false`: the
@@ -271,150 +184,23 @@ impl Client {
     ///
     /// When it does not happen in time.
     pub async fn closed(&mut self) -> Result<bool, ClientError> {
-        let ended = async { while self.events.recv().await.is_some() {} };
-        match timeout(self.deadline, ended).await {
-            Ok(()) => Ok(self.shared.goodbye.get().copied().unwrap_or(false)),
-            Err(_) => Err(ClientError::Timeout),
-        }
+        let ended = async {
+            while self.client.next().await.is_some() {}
+            Ok(matches!(self.client.end(), Some(ClientError::Disconnected)))
+        };
+        self.in_time(ended, "the end").await
     }
 
-    async fn write(&self, frame: &Frame) -> Result<(), ClientError> {
-        let sent = self.writes.send(bytes(frame));
-        match timeout(self.deadline, sent).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(ClientError::Disconnected),
-            Err(_) => Err(ClientError::Timeout),
-        }
+    async fn in_time<T>(
+        &self,
+        what: impl Future<Output = Result<T, ClientError>>,
+        name: &'static str,
+    ) -> Result<T, ClientError> {
+        timeout(self.deadline, what)
+            .await
+            .unwrap_or(Err(ClientError::Timeout(name)))
     }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("id", &self.id)
-            .field("namespace", &self.nsp)
-            .finish_non_exhaustive()
-    }
-}
-
-/// An event that a client has received.
-#[derive(Clone, Debug)]
-pub struct Received(Packet);
-
-impl Received {
-    pub(super) fn new(packet: Packet) -> Self {
-        Self(packet)
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.0.event_name()
-    }
-
-    /// Its arguments.
-    #[must_use]
-    pub fn args(&self) -> &Args {
-        &self.0.args
-    }
-
-    /// Whether the server asked for an acknowledgement; see [`Client::answer`].
-    #[must_use]
-    pub fn wants_ack(&self) -> bool {
-        self.0.id.is_some()
-    }
-}
-
-/// Why a client cannot do something.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The connection cannot be made or has broken.
-    Io(io::Error),
-    /// The server does not open a WebSocket.
-    Handshake(AnswerError),
-    /// A header or the query cannot be sent.
-    InvalidRequest,
-    /// The server does not let it in.
-    Refused {
-        /// Why, for people.
-        message: String,
-        /// What else the server says.
-        data: Option<Value>,
-    },
-    /// It took longer than the deadline.
-    Timeout,
-    /// It is disconnected.
-    Disconnected,
-    /// Arguments cannot be sent.
-    Encode(EncodeError),
-    /// What came has another shape.
-    Decode(ArgumentError),
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(_) => f.write_str("the connection has failed"),
-            Self::Handshake(_) => f.write_str("the server does not open a WebSocket"),
-            Self::InvalidRequest => f.write_str("a header or the query cannot be sent"),
-            Self::Refused { message, .. } => write!(f, "refused: {message}"),
-            Self::Timeout => f.write_str("it took too long"),
-            Self::Disconnected => f.write_str("the client is disconnected"),
-            Self::Encode(_) => f.write_str("arguments cannot be sent"),
-            Self::Decode(_) => f.write_str("what came has another shape"),
-        }
-    }
-}
-
-impl std::error::Error for ClientError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Handshake(error) => Some(error),
-            Self::Encode(error) => Some(error),
-            Self::Decode(error) => Some(error),
-            Self::InvalidRequest | Self::Refused { .. } | Self::Timeout | Self::Disconnected => {
-                None
-            }
-        }
-    }
-}
-
-impl From<io::Error> for ClientError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<AnswerError> for ClientError {
-    fn from(error: AnswerError) -> Self {
-        Self::Handshake(error)
-    }
-}
-
-/// What lets a client in.
-#[derive(Deserialize, Serialize)]
-struct Admitted {
-    sid: SocketId,
-}
-
-/// What does not.
-#[derive(Deserialize)]
-struct Refused {
-    message: String,
-    data: Option<Value>,
 }
 
 /// How long anything may take that is awaited.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Packets that may wait to be written.
-const MAX_WRITES: usize = 64;
-/// Events that may wait to be asked for.
-const MAX_EVENTS: usize = 1024;

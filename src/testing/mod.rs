@@ -16,7 +16,7 @@
 //!     });
 //!
 //! let server = roomcast::testing::serve(io).await;
-//! let mut ann = server.client().auth(serde_json::json!({"token": "t"})).connect().await?;
+//! let ann = server.client().auth(serde_json::json!({"token": "t"})).connect().await?;
 //! let mut bob = server.client().connect().await?;
 //! let reply: Reply = ann.emit_with_ack("say", "hi").await?;
 //! assert_eq!(reply, Reply { length: 2 });
@@ -33,18 +33,18 @@
 //! const reply = await socket.emitWithAck("say", "hi");
 //! ```
 //!
-//! It is made for tests: what goes wrong in setting up panics, everything that waits has a deadline,
-//! and the client knows one transport (WebSocket), one namespace per connection and no reconnecting.
-//! It speaks through `roomcast-protocol`, as the server does.
+//! It is made for tests: what goes wrong in setting up panics, and everything that waits has a
+//! deadline. The client is that of [`client`](crate::client), which knows one namespace per connection
+//! and no reconnecting.
 
 mod client;
-mod link;
 
 use std::net::SocketAddr;
 
-pub use client::{Client, ClientBuilder, ClientError, Received};
+pub use client::{Client, ClientBuilder};
 use tokio::sync::oneshot;
 
+pub use crate::client::{ClientError, Incoming, Transports};
 use crate::{Builder, Io, Server};
 
 /// A server on a free port of `127.0.0.1`, in the runtime of the test. It stops when it is dropped.
@@ -108,6 +108,6 @@ impl TestServer {
 
     /// A client that is not connected yet.
     pub fn client(&self) -> ClientBuilder {
-        ClientBuilder::new(self.address, self.path.clone(), self.io.config().parser)
+        ClientBuilder::new(self.address, &self.path, self.io.config().parser)
     }
 }

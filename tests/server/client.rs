@@ -138,10 +138,7 @@ fn a_refused_namespace_is_an_error_with_its_reason() {
             panic!("{error:?}");
         };
         assert_eq!(message, "not you");
-        assert!(
-            data.as_deref().unwrap().contains("\"retry\":false"),
-            "{data:?}"
-        );
+        assert_eq!(data.as_ref().unwrap()["retry"], false);
         let client = Client::builder(&closed).auth(json!({"token": "right"}));
         assert!(client.connect().await.is_ok());
         let error = Client::builder(format!("{}/none", url(&server))).connect();
