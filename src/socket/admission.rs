@@ -84,7 +84,9 @@ async fn decide(door: Door, connect: Connect) -> Entrance {
                 // Somebody else's session stays where it is.
                 claim = None;
             }
-            connect = connect.with_principal(Arc::new(principal));
+            connect = connect.known(Arc::new(principal), claim.is_some());
+        } else if claim.is_some() {
+            connect = connect.known(connect.shared_principal(), true);
         }
         let config = connect.io().config();
         let skips = config

@@ -22,6 +22,7 @@ struct Inner {
     shared: Arc<Shared>,
     payload: Args,
     principal: Arc<Principal>,
+    recovered: bool,
 }
 
 impl Connect {
@@ -33,17 +34,19 @@ impl Connect {
             shared,
             payload,
             principal,
+            recovered: false,
         }))
     }
 
-    /// The same client, known to be this one.
-    pub(crate) fn with_principal(&self, principal: Arc<Principal>) -> Self {
+    /// The same client, known to be this one, and whether it goes on with a session.
+    pub(crate) fn known(&self, principal: Arc<Principal>, recovered: bool) -> Self {
         Self(Arc::new(Inner {
             io: self.0.io.clone(),
             nsp: self.0.nsp.clone(),
             shared: Arc::clone(&self.0.shared),
             payload: self.0.payload.clone(),
             principal,
+            recovered,
         }))
     }
 
@@ -91,6 +94,18 @@ impl Connect {
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.0.principal
+    }
+
+    /// Whether the client is about to go on as the socket that it was before its connection broke:
+    /// `socket.recovered` in a middleware of the official server. Gates see it where they are asked
+    /// at all ([`Recovery::skip_middlewares`](crate::Recovery::skip_middlewares)); while the client
+    /// is being authenticated it is `false`.
+    ///
+    /// What the client has missed can grow too large while a gate waits; then it starts afresh, and
+    /// [`Socket::recovered`](crate::Socket::recovered) is `false`.
+    #[must_use]
+    pub fn recovered(&self) -> bool {
+        self.0.recovered
     }
 
     /// The whole server.

@@ -16,6 +16,7 @@ mod contract;
 mod dispatch;
 mod emit;
 mod event;
+mod expiring;
 pub(crate) mod fuzzing;
 mod handler;
 mod handlers;

@@ -13,6 +13,7 @@ use super::{
     Io,
     acks::Questions,
     emit::{Broadcast, Target},
+    expiring::give_back,
     handlers::Handlers,
     id::{IdMap, IdSet, SocketId},
     recovery::{Channel, Offset, Pid},
@@ -351,10 +352,7 @@ impl Inner {
     fn forget_socket(&self, id: SocketId) {
         let mut sockets = self.sockets.write();
         let gone = sockets.remove(&id);
-        if sockets.len() < sockets.capacity() / 4 {
-            let kept = sockets.len() * 2;
-            sockets.shrink_to(kept);
-        }
+        give_back(&mut sockets);
         drop(sockets);
         drop(gone);
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast::{Ack, Config, Connect, Event, Io, Refusal, auth::Principal};
+use roomcast::{Ack, Config, Connect, Event, Incoming, Io, Refusal, auth::Principal};
 use serde_json::json;
 
 use crate::local::{Local, join, text, until};
@@ -207,6 +207,44 @@ fn a_gate_that_panics_refuses() {
     let mut client = server.open();
     client.send_text("40");
     client.expect_text("44{\"message\":\"internal error\",\"data\":{\"code\":\"INTERNAL\"}}");
+}
+
+#[test]
+fn nothing_but_a_refusal_at_the_door_is_a_connect_error() {
+    let refuse = || Refusal::new("E_LATE", "too late").data(json!({"retry": 5}));
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on_connect(move |_: Event| async move { Err::<(), _>(refuse()) })
+        .on_packet(move |packet: Incoming| {
+            let is_secret = packet.name() == "secret";
+            async move { if is_secret { Err(refuse()) } else { Ok(()) } }
+        })
+        .on("secret", async |_: Event| {})
+        .on(
+            "refuse",
+            move |_: Event| async move { Err::<(), _>(refuse()) },
+        )
+        .on("panic", async |event: Event| {
+            assert!(event.wants_ack(), "a fault")
+        })
+        .on("number", async |_: Event, _: u8| {})
+        .on("echo", async |_: Event| Ack(1))
+        .on("disconnect", move |_: Event| async move {
+            Err::<(), _>(refuse())
+        });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    for event in ["secret", "refuse", "panic", "number", "unknown"] {
+        client.send_text(format!("42[\"{event}\",\"x\"]"));
+    }
+    client.send_text("421[\"refuse\"]");
+    client.send_text("422[\"echo\"]");
+    // Only who asked for an answer gets one, and that is no error of connecting.
+    let refused = text(&mut client);
+    assert!(refused.starts_with("431[{\"success\":false,"), "{refused}");
+    client.expect_text("432[1]");
+    client.send_text("41");
+    join(&mut client, "");
 }
 
 #[test]

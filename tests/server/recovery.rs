@@ -166,7 +166,9 @@ fn an_event_carries_the_same_offset_to_all_unless_it_may_be_lost_or_is_acknowled
     assert_eq!(event, text(&mut b));
     assert_eq!(bare(&event), "42[\"all\",1]");
     assert_ne!(offset(&event), session.offset.unwrap());
-    room.clone().volatile().emit("volatile", 2);
+    // One that leaves at once.
+    let b_alone = server.io.to(&*session.sid).volatile();
+    until(|| b_alone.clone().emit("volatile", 2).queued == 1);
     b.expect_text("42[\"volatile\",2]");
     let asking = server.io.to(&*session.sid);
     let ask = async move { asking.emit_with_acks::<u8>("ask", 3).await };
@@ -399,6 +401,42 @@ fn memory_is_returned_when_the_time_is_over() {
     until(|| kept_bytes(&server) == 0);
     assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
     assert!(!come_back(&server, &mut session).2);
+}
+
+#[test]
+fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have() {
+    let (open, opened) = tokio::sync::watch::channel(false);
+    let mut io = on(Recovery {
+        window: Duration::from_secs(2),
+        skip_middlewares: false,
+        ..Recovery::default()
+    });
+    io.namespace("/").gate(move |connect: Connect| {
+        let mut opened = opened.clone();
+        async move {
+            if connect.recovered() {
+                let _ = opened.wait_for(|is_open| *is_open).await;
+                return Err(Refusal::new("", "no"));
+            }
+            Ok(())
+        }
+    });
+    let server = Local::serve(io);
+    let (first, _) = member(&server);
+    let (second, session) = member(&server);
+    lose(&server, first);
+    // So that it is kept for longer.
+    thread::sleep(Duration::from_secs(1));
+    drop(second);
+    until(|| server.io.count() == 0);
+    let mut client = server.open();
+    client.send_text(format!("40{}", session.offer()));
+    // The second one is in the hands of the gate when the first one's time is over.
+    until(|| parked(&server) == 0);
+    open.send_replace(true);
+    client.expect_text("44{\"message\":\"no\"}");
+    until(|| parked(&server) == 0 && kept_bytes(&server) == 0);
+    assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
 }
 
 #[test]
@@ -693,6 +731,48 @@ fn gates_are_passed_by_only_if_the_option_says_so() {
         );
         // Who was refused has lost nothing.
         assert_eq!(parked(&server), i64::from(!skip_middlewares));
+    }
+}
+
+#[test]
+fn gates_see_whether_a_client_goes_on() {
+    let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
+    for has_authenticator in [false, true] {
+        let mut io = on(Recovery {
+            skip_middlewares: false,
+            ..Recovery::default()
+        });
+        io.shared_state(Arc::clone(&seen));
+        let namespace = io.namespace("/").gate(async |connect: Connect| {
+            let seen = connect.state::<Mutex<Vec<bool>>>();
+            seen.lock().unwrap().push(connect.recovered());
+            Ok::<_, Refusal>(())
+        });
+        if has_authenticator {
+            namespace.authenticate(Names(Arc::default()));
+        }
+        let server = Local::serve(io);
+        let (client, session) = named(&server, "ann");
+        lose(&server, client);
+        // Nobody's session, another user's, and one's own.
+        let mut nobodys = server.open();
+        enter(
+            &mut nobodys,
+            "",
+            "{\"pid\":\"x\",\"offset\":\"B\",\"name\":\"ann\"}",
+        );
+        let mut bob = server.open();
+        if has_authenticator {
+            let (_, new) = enter(&mut bob, "", &offer_of(&session, "bob"));
+            assert_ne!(new.sid, session.sid);
+        }
+        let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+        assert_eq!(new.sid, session.sid);
+        let expected: &[bool] = match has_authenticator {
+            false => &[false, false, true],
+            true => &[false, false, false, true],
+        };
+        assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), expected);
     }
 }
 

@@ -1,53 +1,45 @@
 //! Which events have been handled, and what they were answered with.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
-    sync::{Arc, Weak},
+    collections::{HashMap, VecDeque},
+    sync::Arc,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::Bounds;
 use crate::{
     metrics::{Gauge, Metrics},
-    socket::{Event, Refusal},
+    socket::{
+        Event, Refusal,
+        expiring::{Expiring, give_back, sweep},
+    },
 };
 
 /// The answers of one handler. Its lock is a leaf.
 #[derive(Default)]
 pub(super) struct Table(Mutex<State>);
 
+/// No event is in both `running` and `done`.
 #[derive(Default)]
 struct State {
-    places: HashMap<Print, Place>,
-    /// Those that are answered, the oldest first.
-    order: BTreeMap<Expiry, Print>,
-    /// The same by user.
-    users: HashMap<Print, BTreeSet<Expiry>>,
+    running: HashMap<Print, watch::Receiver<Option<Verdict>>>,
+    done: Expiring<Print, Done>,
+    /// What is done, by user, the oldest first.
+    users: HashMap<Print, VecDeque<Print>>,
     bytes: usize,
-    last: u64,
-    is_swept: bool,
 }
 
 /// A hash of what may be long.
 type Print = [u8; 32];
-/// A time, and a number that makes it unique.
-type Expiry = (Instant, u64);
 
-enum Place {
-    Running(watch::Receiver<Option<Verdict>>),
-    Done {
-        answered: Answered,
-        user: Print,
-        bytes: usize,
-    },
+struct Done {
+    answered: Answered,
+    user: Print,
+    bytes: usize,
 }
 
 /// What a handler answered with.
@@ -55,6 +47,15 @@ enum Place {
 pub(super) enum Answered {
     Nothing,
     With(Args),
+}
+
+impl Answered {
+    fn size(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::With(args) => args.size() + args.len() * size_of::<u64>(),
+        }
+    }
 }
 
 /// How a handler has ended.
@@ -104,42 +105,24 @@ impl Table {
         let user = print(&[kind, who]);
         let print = print(&[namespace, kind, who, key]);
         let mut state = self.0.lock();
-        state.expire(Instant::now(), metrics);
-        match state.places.entry(print) {
-            Entry::Occupied(entry) => match entry.get() {
-                Place::Running(verdict) => Begun::Running(verdict.clone()),
-                Place::Done { answered, .. } => Begun::Done(answered.clone()),
-            },
-            Entry::Vacant(entry) => {
-                let (sender, receiver) = watch::channel(None);
-                entry.insert(Place::Running(receiver));
-                Begun::First(Ticket {
-                    table: Arc::clone(self),
-                    print,
-                    user,
-                    bounds,
-                    verdict: sender,
-                    metrics: Arc::clone(metrics),
-                    is_settled: false,
-                })
-            }
+        state.expire(metrics);
+        if let Some(done) = state.done.get(&print) {
+            return Begun::Done(done.answered.clone());
         }
-    }
-
-    /// Forgets answers in time, as long as there are any.
-    async fn sweep(table: Weak<Self>, metrics: Arc<Metrics>) {
-        while let Some(strong) = table.upgrade() {
-            let next = {
-                let mut state = strong.0.lock();
-                state.expire(Instant::now(), &metrics);
-                let next = state.order.first_key_value().map(|((at, _), _)| *at);
-                state.is_swept = next.is_some();
-                next
-            };
-            drop(strong);
-            let Some(next) = next else { return };
-            sleep_until(next).await;
+        if let Some(verdict) = state.running.get(&print) {
+            return Begun::Running(verdict.clone());
         }
+        let (sender, receiver) = watch::channel(None);
+        state.running.insert(print, receiver);
+        Begun::First(Ticket {
+            table: Arc::clone(self),
+            print,
+            user,
+            bounds,
+            verdict: sender,
+            metrics: Arc::clone(metrics),
+            is_settled: false,
+        })
     }
 }
 
@@ -147,29 +130,34 @@ impl Ticket {
     /// The handler has answered.
     pub(super) fn answer(mut self, answered: Answered) {
         self.is_settled = true;
-        let mut state = self.table.0.lock();
-        state.last += 1;
-        let expiry = (Instant::now() + self.bounds.window, state.last);
-        let bytes = size_of::<Place>() + size_of_answer(&answered);
-        let done = Place::Done {
+        let done = Done {
             answered: answered.clone(),
             user: self.user,
-            bytes,
+            bytes: size_of::<Done>() + answered.size(),
         };
-        state.places.insert(self.print, done);
-        state.order.insert(expiry, self.print);
-        state.users.entry(self.user).or_default().insert(expiry);
-        state.bytes += bytes;
+        let mut state = self.table.0.lock();
+        state.ends(&self.print);
+        state.bytes += done.bytes;
+        let until = Instant::now() + self.bounds.window;
+        state.done.insert(self.print, done, until);
+        state
+            .users
+            .entry(self.user)
+            .or_default()
+            .push_back(self.print);
         self.metrics.shift(Gauge::IdempotentAnswers, 1);
-        state.make_room(self.user, self.bounds, &self.metrics);
-        let must_sweep = !state.order.is_empty() && !state.is_swept;
-        let runtime = tokio::runtime::Handle::try_current();
-        state.is_swept |= must_sweep && runtime.is_ok();
-        drop(state);
-        if must_sweep && let Ok(runtime) = runtime {
-            let table = Arc::downgrade(&self.table);
-            runtime.spawn(Table::sweep(table, Arc::clone(&self.metrics)));
+        state.make_room(&self.user, self.bounds, &self.metrics);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && state.done.must_sweep()
+        {
+            let metrics = Arc::clone(&self.metrics);
+            runtime.spawn(sweep(Arc::downgrade(&self.table), move |table: &Table| {
+                let mut state = table.0.lock();
+                state.expire(&metrics);
+                state.done.look_again()
+            }));
         }
+        drop(state);
         // Those who wait are told last, so that nobody comes in between.
         let _ = self.verdict.send(Some(Verdict::Answered(answered)));
     }
@@ -185,58 +173,53 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.table.0.lock().places.remove(&self.print);
+            self.table.0.lock().ends(&self.print);
         }
     }
 }
 
 impl State {
-    fn expire(&mut self, now: Instant, metrics: &Metrics) {
-        while let Some((first, _)) = self.order.first_key_value()
-            && first.0 <= now
-        {
-            let first = *first;
-            self.forget(first, metrics);
+    /// A handler is at work no more.
+    fn ends(&mut self, print: &Print) {
+        self.running.remove(print);
+        give_back(&mut self.running);
+    }
+
+    fn expire(&mut self, metrics: &Metrics) {
+        let now = Instant::now();
+        while let Some((print, done)) = self.done.pop_due(now) {
+            self.forget(&print, &done, metrics);
         }
     }
 
-    fn make_room(&mut self, user: Print, bounds: Bounds, metrics: &Metrics) {
-        while let Some(own) = self.users.get(&user)
+    fn make_room(&mut self, user: &Print, bounds: Bounds, metrics: &Metrics) {
+        while let Some(own) = self.users.get(user)
             && own.len() > bounds.keys_of_user
-            && let Some(oldest) = own.first().copied()
+            && let Some(print) = own.front().copied()
+            && let Some((_, done)) = self.done.remove(&print)
         {
-            self.forget(oldest, metrics);
+            self.forget(&print, &done, metrics);
         }
-        while (self.order.len() > bounds.keys || self.bytes > bounds.bytes)
-            && let Some((oldest, _)) = self.order.first_key_value()
+        while (self.done.len() > bounds.keys || self.bytes > bounds.bytes)
+            && let Some((print, done)) = self.done.pop()
         {
-            let oldest = *oldest;
-            self.forget(oldest, metrics);
+            self.forget(&print, &done, metrics);
         }
     }
 
-    fn forget(&mut self, expiry: Expiry, metrics: &Metrics) {
-        let Some(print) = self.order.remove(&expiry) else {
-            return;
-        };
+    /// An answer has gone.
+    fn forget(&mut self, print: &Print, done: &Done, metrics: &Metrics) {
         metrics.shift(Gauge::IdempotentAnswers, -1);
-        if let Some(Place::Done { user, bytes, .. }) = self.places.remove(&print) {
-            self.bytes -= bytes;
-            if let Some(own) = self.users.get_mut(&user) {
-                own.remove(&expiry);
-                if own.is_empty() {
-                    self.users.remove(&user);
-                }
+        self.bytes -= done.bytes;
+        if let Some(own) = self.users.get_mut(&done.user) {
+            // All are remembered for the same time, so the oldest of all is its user's, too.
+            let oldest = own.pop_front();
+            debug_assert_eq!(oldest.as_ref(), Some(print));
+            if own.is_empty() {
+                self.users.remove(&done.user);
             }
         }
-        if self.places.len() < self.places.capacity() / 4 {
-            let kept = self.places.len() * 2;
-            self.places.shrink_to(kept);
-        }
-        if self.users.len() < self.users.capacity() / 4 {
-            let kept = self.users.len() * 2;
-            self.users.shrink_to(kept);
-        }
+        give_back(&mut self.users);
     }
 }
 
@@ -247,14 +230,4 @@ fn print(parts: &[&str]) -> Print {
         hash.update(part);
     }
     hash.finalize().into()
-}
-
-fn size_of_answer(answered: &Answered) -> usize {
-    match answered {
-        Answered::Nothing => 0,
-        Answered::With(args) => {
-            let json: usize = args.iter().map(<[u8]>::len).sum();
-            json + args.attachments().iter().map(Bytes::len).sum::<usize>()
-        }
-    }
 }

@@ -12,6 +12,7 @@ use crate::{
     engine::Limits,
     socket::{
         Socket, SocketId,
+        expiring::give_back,
         id::{IdMap, IdSet},
     },
 };
@@ -54,10 +55,7 @@ impl Channel {
     pub(crate) fn forget_away(&self, id: SocketId) {
         let mut away = self.away.lock();
         let gone = away.remove(&id);
-        if away.len() < away.capacity() / 4 {
-            let kept = away.len() * 2;
-            away.shrink_to(kept);
-        }
+        give_back(&mut away);
         drop(away);
         drop(gone);
     }

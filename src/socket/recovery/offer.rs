@@ -4,7 +4,8 @@
 use std::fmt;
 
 use roomcast_protocol::{Sid, socket::Args};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::socket::SocketId;
 
@@ -89,78 +90,20 @@ impl Offer {
     pub(crate) fn of(payload: &Args) -> Option<Self> {
         #[derive(Deserialize)]
         struct Payload {
+            // Whatever it is: only a text can be one.
             #[serde(default)]
-            pid: Text,
+            pid: Value,
             #[serde(default)]
-            offset: Text,
+            offset: Value,
         }
         if payload.is_empty() {
             return None;
         }
         let Payload { pid, offset } = payload.get(0).ok()?;
         Some(Self {
-            pid: Pid::parse(&pid.0?)?,
-            last: Offset::parse(&offset.0?)?,
+            pid: Pid::parse(pid.as_str()?)?,
+            last: Offset::parse(offset.as_str()?)?,
         })
-    }
-}
-
-/// A short text, or something else.
-#[derive(Default)]
-struct Text(Option<Box<str>>);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-                Ok(Text((text.len() <= MAX_TEXT).then(|| text.into())))
-            }
-
-            fn visit_bytes<E>(self, _: &[u8]) -> Result<Text, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_unit<E>(self) -> Result<Text, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Text, A::Error> {
-                while seq.next_element::<de::IgnoredAny>()?.is_some() {}
-                Ok(Text(None))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
-                while map
-                    .next_entry::<de::IgnoredAny, de::IgnoredAny>()?
-                    .is_some()
-                {}
-                Ok(Text(None))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -168,12 +111,11 @@ impl<'de> Deserialize<'de> for Text {
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 /// Digits of the largest number.
 const MAX_DIGITS: usize = 11;
-/// Longer than any id or number.
-const MAX_TEXT: usize = 24;
 
 #[cfg(test)]
 mod tests {
-    use roomcast_protocol::socket::{Decoder, Limits};
+    use bytes::Bytes;
+    use roomcast_protocol::socket::{Decoder, Limits, Parser};
 
     use super::*;
 
@@ -241,6 +183,40 @@ mod tests {
         ] {
             assert_eq!(offer(&payload), None, "{payload}");
         }
+    }
+
+    #[test]
+    fn an_offer_in_messagepack_is_the_same() {
+        fn packed(payload: impl Serialize) -> Option<Offer> {
+            let frame = Parser::MessagePack.connect("/", &payload).unwrap();
+            let (_, message) = frame.messages().next().unwrap();
+            let mut decoder = Decoder::with_parser(Parser::MessagePack, Limits::default());
+            let packet = decoder.binary(Bytes::copy_from_slice(message)).unwrap();
+            Offer::of(&packet.unwrap().args)
+        }
+        #[derive(Serialize)]
+        struct Payload<P, O> {
+            pid: P,
+            offset: O,
+        }
+        let pid = Pid::random();
+        let last = Offset(1);
+        assert_eq!(
+            packed(Payload { pid, offset: "B" }),
+            Some(Offer { pid, last })
+        );
+        let bytes = Bytes::from(pid.0.as_str().to_owned());
+        let offset = Bytes::from_static(b"B");
+        assert_eq!(
+            packed(Payload {
+                pid: bytes,
+                offset: "B"
+            }),
+            None
+        );
+        assert_eq!(packed(Payload { pid, offset }), None);
+        assert_eq!(packed(Payload { pid, offset: [1.5] }), None);
+        assert_eq!(packed(Payload { pid: (), offset: 1 }), None);
     }
 
     #[test]

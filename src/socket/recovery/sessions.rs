@@ -1,6 +1,6 @@
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    fmt,
+    collections::HashMap,
+    fmt, iter,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::{Stamp, socket::Nsp};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{Offer, Pid, limits};
@@ -18,7 +18,11 @@ use crate::{
     config::Recovery,
     engine::Limits,
     metrics::{Counter, Gauge, Metrics},
-    socket::{Socket, socket},
+    socket::{
+        Socket,
+        expiring::{Expiring, give_back, sweep},
+        socket,
+    },
 };
 
 /// The sessions of one server that can be recovered, those that are connected included.
@@ -34,33 +38,21 @@ pub(crate) struct Sessions {
     metrics: Arc<Metrics>,
 }
 
+/// No session is in both of the maps.
 #[derive(Default)]
 struct State {
-    by_pid: HashMap<Pid, Place>,
-    /// Those that are parked, by the time at which they end.
-    expiries: BTreeMap<Expiry, Pid>,
-    last: u64,
-    /// A task waits for the next expiry.
-    is_swept: bool,
+    present: HashMap<Pid, Place>,
+    /// The sockets whose clients are away.
+    parked: Expiring<Pid, Socket>,
     /// The server stops: nothing is kept any more.
     is_closed: bool,
 }
-
-/// A time, and a number that makes it unique.
-type Expiry = (Instant, u64);
 
 enum Place {
     /// The client is there, as far as is known.
     Connected(Weak<socket::Inner>),
     /// The client has just gone, and its handlers are being told.
     Leaving,
-    /// The client is away.
-    Parked(Parked),
-}
-
-struct Parked {
-    socket: Socket,
-    expiry: Expiry,
 }
 
 enum Found {
@@ -85,125 +77,74 @@ impl Sessions {
     /// A client is being let in.
     pub(crate) fn enter(&self, pid: Pid, socket: &Socket) {
         let place = Place::Connected(socket.downgrade());
-        self.state.lock().by_pid.insert(pid, place);
+        self.state.lock().present.insert(pid, place);
     }
 
     /// A client has gone, and may come back once it is parked.
     pub(crate) fn leave(&self, pid: Pid) {
-        self.state.lock().by_pid.insert(pid, Place::Leaving);
+        self.state.lock().present.insert(pid, Place::Leaving);
     }
 
     /// A client has gone for good.
     pub(crate) fn forget(&self, pid: Pid) {
-        let mut state = self.state.lock();
-        let place = state.by_pid.remove(&pid);
-        if let Some(Place::Parked(parked)) = &place {
-            state.expiries.remove(&parked.expiry);
-            self.metrics.shift(Gauge::RecoverySessions, -1);
-        }
-        state.give_back_capacity();
-        drop(state);
-        drop(place);
+        let gone = self.change(|state| {
+            state.present.remove(&pid);
+            state.parked.remove(&pid)
+        });
+        drop(gone);
     }
 
     /// Keeps a session whose client is away.
     pub(crate) fn park(self: &Arc<Self>, pid: Pid, socket: &Socket) {
-        let now = Instant::now();
-        let mut state = self.state.lock();
-        state.last += 1;
-        let expiry = (now + self.window, state.last);
-        let parked = Parked {
-            socket: socket.clone(),
-            expiry,
-        };
-        let mut gone = vec![parked];
-        if !state.is_closed {
-            if let Some(parked) = gone.pop() {
-                state.by_pid.insert(pid, Place::Parked(parked));
-            }
-            state.expiries.insert(expiry, pid);
-            self.metrics.shift(Gauge::RecoverySessions, 1);
-            while state.expiries.len() > self.max {
-                gone.extend(self.take_first(&mut state));
-            }
-        } else {
-            state.by_pid.remove(&pid);
-        }
-        let must_sweep = !state.expiries.is_empty() && !state.is_swept;
-        state.is_swept |= must_sweep;
-        drop(state);
+        self.keep(pid, socket.clone(), Instant::now() + self.window);
         self.parked.notify_waiters();
-        for parked in gone {
-            parked.end(&self.metrics);
-        }
-        if must_sweep {
-            let sessions = Arc::downgrade(self);
-            if !socket.io().spawn(Self::sweep(sessions)) {
-                self.state.lock().is_swept = false;
-                self.expire(now);
-            }
-        }
     }
 
-    /// Ends sessions in time, as long as there are any.
-    async fn sweep(sessions: Weak<Self>) {
-        while let Some(strong) = sessions.upgrade() {
-            let Some(next) = strong.expire(Instant::now()) else {
-                return;
-            };
-            drop(strong);
-            sleep_until(next).await;
+    /// Keeps a session until then, or ends it if it cannot be kept.
+    fn keep(self: &Arc<Self>, pid: Pid, socket: Socket, until: Instant) {
+        let io = socket.io().clone();
+        let (gone, must_sweep) = self.change(|state| {
+            state.present.remove(&pid);
+            if state.is_closed || until <= Instant::now() {
+                return (vec![socket], false);
+            }
+            let mut gone = Vec::from_iter(state.parked.insert(pid, socket, until));
+            while state.parked.len() > self.max {
+                gone.extend(state.parked.pop().map(|(_, socket)| socket));
+            }
+            (gone, state.parked.must_sweep())
+        });
+        self.end(gone);
+        if must_sweep {
+            io.spawn(sweep(Arc::downgrade(self), Self::expire));
         }
     }
 
     /// Ends the sessions whose time has come; when the next one's comes.
-    fn expire(&self, now: Instant) -> Option<Instant> {
-        let mut gone = Vec::new();
-        let mut state = self.state.lock();
-        while let Some(((at, _), _)) = state.expiries.first_key_value()
-            && *at <= now
-        {
-            gone.extend(self.take_first(&mut state));
-        }
-        let next = state.expiries.first_key_value().map(|((at, _), _)| *at);
-        state.is_swept &= next.is_some();
-        drop(state);
-        for parked in gone {
-            parked.end(&self.metrics);
-        }
+    fn expire(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let (gone, next) = self.change(|state| {
+            let due = iter::from_fn(|| state.parked.pop_due(now));
+            let gone: Vec<_> = due.map(|(_, socket)| socket).collect();
+            (gone, state.parked.look_again())
+        });
+        self.end(gone);
         next
-    }
-
-    fn take_first(&self, state: &mut State) -> Option<Parked> {
-        let (_, pid) = state.expiries.pop_first()?;
-        self.metrics.shift(Gauge::RecoverySessions, -1);
-        let place = state.by_pid.remove(&pid);
-        state.give_back_capacity();
-        match place {
-            Some(Place::Parked(parked)) => Some(parked),
-            Some(Place::Connected(_) | Place::Leaving) | None => None,
-        }
     }
 
     /// Ends all sessions; none is parked from here on.
     pub(crate) fn close(&self) {
-        let mut gone = Vec::new();
-        let mut state = self.state.lock();
-        state.is_closed = true;
-        while !state.expiries.is_empty() {
-            gone.extend(self.take_first(&mut state));
-        }
-        drop(state);
-        for parked in gone {
-            parked.end(&self.metrics);
-        }
+        let gone: Vec<_> = self.change(|state| {
+            state.is_closed = true;
+            let all = iter::from_fn(|| state.parked.pop());
+            all.map(|(_, socket)| socket).collect()
+        });
+        self.end(gone);
     }
 
     /// Ends a session whose client is away.
     pub(crate) fn expel(&self, pid: Pid) {
-        if let Some(parked) = self.take(pid) {
-            parked.end(&self.metrics);
-        }
+        self.end(self.take(pid).map(|(_, socket)| socket));
     }
 
     /// Takes the session that a client offers to go on with. It belongs to the claim from then on:
@@ -216,35 +157,29 @@ impl Sessions {
             parked.as_mut().enable();
             match self.look(offer, nsp) {
                 Found::Claim(claim) => return Some(claim),
-                Found::Nothing => {
+                Found::Connected(socket) => socket.break_off(),
+                Found::Leaving if timeout_at(deadline, parked.as_mut()).await.is_ok() => {}
+                Found::Leaving | Found::Nothing => {
                     self.metrics.count(Counter::SessionsNotRecovered);
                     return None;
-                }
-                Found::Connected(socket) => socket.break_off(),
-                Found::Leaving => {
-                    if timeout_at(deadline, parked).await.is_err() {
-                        return None;
-                    }
                 }
             }
         }
     }
 
     fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Found {
-        let mut state = self.state.lock();
-        let Entry::Occupied(entry) = state.by_pid.entry(offer.pid) else {
+        let state = self.state.lock();
+        let parked = state.parked.get(&offer.pid);
+        let (socket, is_parked) = match (parked, state.present.get(&offer.pid)) {
+            (Some(socket), _) => (Some(socket.clone()), true),
+            (None, Some(Place::Connected(socket))) => (Socket::upgrade(socket), false),
+            (None, Some(Place::Leaving)) => return Found::Leaving,
+            (None, None) => return Found::Nothing,
+        };
+        drop(state);
+        let Some(socket) = socket else {
             return Found::Nothing;
         };
-        let socket = match entry.get() {
-            Place::Leaving => return Found::Leaving,
-            Place::Parked(parked) => parked.socket.clone(),
-            Place::Connected(socket) => match Socket::upgrade(socket) {
-                Some(socket) => socket,
-                None => return Found::Nothing,
-            },
-        };
-        let is_parked = matches!(entry.get(), Place::Parked(_));
-        drop(state);
         let inner = socket.namespace_inner();
         let Some(known) = inner.known(offer.last) else {
             return Found::Nothing;
@@ -252,68 +187,44 @@ impl Sessions {
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {
             return Found::Nothing;
         }
-        if !is_parked {
-            return if socket.is_connected() {
-                Found::Connected(socket)
-            } else {
-                Found::Leaving
-            };
-        }
-        match self.take(offer.pid) {
-            Some(parked) => Found::Claim(Claim {
-                sessions: Arc::clone(self),
-                pid: offer.pid,
-                known,
-                parked: Some(parked),
+        match is_parked {
+            // If it is not there any more, somebody else was faster.
+            true => self.take(offer.pid).map_or(Found::Nothing, |parked| {
+                Found::Claim(Claim {
+                    sessions: Arc::clone(self),
+                    pid: offer.pid,
+                    known,
+                    parked: Some(parked),
+                })
             }),
-            // Somebody else was faster.
-            None => Found::Nothing,
+            false if socket.is_connected() => Found::Connected(socket),
+            false => Found::Leaving,
         }
     }
 
-    fn take(&self, pid: Pid) -> Option<Parked> {
+    /// Takes a session whose client is away, with the time until which it was to be kept.
+    fn take(&self, pid: Pid) -> Option<(Instant, Socket)> {
+        self.change(|state| state.parked.remove(&pid))
+    }
+
+    fn end(&self, gone: impl IntoIterator<Item = Socket>) {
+        for socket in gone {
+            self.metrics.count(Counter::SessionsExpired);
+            socket.end_session();
+        }
+    }
+
+    /// Changes what is kept, and the gauge with it. What goes is passed on, to be dropped later.
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
-        let Entry::Occupied(entry) = state.by_pid.entry(pid) else {
-            return None;
-        };
-        if !matches!(entry.get(), Place::Parked(_)) {
-            return None;
+        let before = state.parked.len() as i64;
+        let result = change(&mut state);
+        give_back(&mut state.present);
+        let delta = state.parked.len() as i64 - before;
+        if delta != 0 {
+            self.metrics.shift(Gauge::RecoverySessions, delta);
         }
-        let Place::Parked(parked) = entry.remove() else {
-            return None;
-        };
-        state.expiries.remove(&parked.expiry);
-        state.give_back_capacity();
-        self.metrics.shift(Gauge::RecoverySessions, -1);
-        Some(parked)
-    }
-
-    fn put_back(&self, pid: Pid, parked: Parked) {
-        let mut state = self.state.lock();
-        if state.is_closed || parked.expiry.0 <= Instant::now() {
-            drop(state);
-            parked.end(&self.metrics);
-            return;
-        }
-        state.expiries.insert(parked.expiry, pid);
-        state.by_pid.insert(pid, Place::Parked(parked));
-        self.metrics.shift(Gauge::RecoverySessions, 1);
-    }
-}
-
-impl State {
-    fn give_back_capacity(&mut self) {
-        if self.by_pid.len() < self.by_pid.capacity() / 4 {
-            let kept = self.by_pid.len() * 2;
-            self.by_pid.shrink_to(kept);
-        }
-    }
-}
-
-impl Parked {
-    fn end(self, metrics: &Metrics) {
-        metrics.count(Counter::SessionsExpired);
-        self.socket.end_session();
+        result
     }
 }
 
@@ -328,22 +239,22 @@ pub(crate) struct Claim {
     sessions: Arc<Sessions>,
     pid: Pid,
     known: Stamp,
-    parked: Option<Parked>,
+    /// The socket, and until when it is kept.
+    parked: Option<(Instant, Socket)>,
 }
 
 impl Claim {
     /// Who the client was.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
-        self.parked.as_ref().map(|parked| parked.socket.principal())
+        self.parked.as_ref().map(|(_, socket)| socket.principal())
     }
 
     /// Lets a new socket go on with the session. `None` if that cannot be: it ends then.
     pub(crate) fn resume(mut self, resume: impl FnOnce(&Socket) -> Socket) -> Option<Socket> {
-        let parked = self.parked.take()?;
-        let old = &parked.socket;
-        let socket = resume(old);
+        let (_, old) = self.parked.take()?;
+        let socket = resume(&old);
         let inner = old.namespace_inner();
-        if let Some(sent) = inner.readmit(old, &socket, self.known, self.sessions.limits) {
+        if let Some(sent) = inner.readmit(&old, &socket, self.known, self.sessions.limits) {
             // Only now can somebody else take it over.
             self.sessions.enter(self.pid, &socket);
             self.sessions.metrics.count(Counter::SessionsRecovered);
@@ -351,15 +262,15 @@ impl Claim {
             return Some(socket);
         }
         self.sessions.metrics.count(Counter::SessionsNotRecovered);
-        parked.end(&self.sessions.metrics);
+        self.sessions.end([old]);
         None
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(parked) = self.parked.take() {
-            self.sessions.put_back(self.pid, parked);
+        if let Some((until, socket)) = self.parked.take() {
+            self.sessions.keep(self.pid, socket, until);
         }
     }
 }

@@ -1,0 +1,168 @@
+//! What is kept for a time.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, Hash},
+    sync::Weak,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+/// Values by key, each until a time of its own.
+///
+/// Nothing goes by itself: who keeps them sends a task to [`sweep`] as often as
+/// [`must_sweep`](Self::must_sweep) says.
+pub(crate) struct Expiring<K, V> {
+    values: HashMap<K, (Expiry, V)>,
+    order: BTreeMap<Expiry, K>,
+    last: u64,
+    is_swept: bool,
+}
+
+/// A time, and a number that makes it unique.
+type Expiry = (Instant, u64);
+
+impl<K, V> Default for Expiring<K, V> {
+    fn default() -> Self {
+        Self {
+            values: HashMap::new(),
+            order: BTreeMap::new(),
+            last: 0,
+            is_swept: false,
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
+    /// Keeps a value until then; the one that had the key is returned.
+    pub(crate) fn insert(&mut self, key: K, value: V, until: Instant) -> Option<V> {
+        let before = self.remove(&key);
+        self.last += 1;
+        let expiry = (until, self.last);
+        self.values.insert(key, (expiry, value));
+        self.order.insert(expiry, key);
+        before.map(|(_, value)| value)
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.values.get(key).map(|(_, value)| value)
+    }
+
+    /// Takes a value out, with the time until which it was to be kept.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<(Instant, V)> {
+        let (expiry, value) = self.values.remove(key)?;
+        self.order.remove(&expiry);
+        give_back(&mut self.values);
+        Some((expiry.0, value))
+    }
+
+    /// Takes out what would be the first to go.
+    pub(crate) fn pop(&mut self) -> Option<(K, V)> {
+        let key = *self.order.first_key_value()?.1;
+        let (_, value) = self.remove(&key)?;
+        Some((key, value))
+    }
+
+    /// Takes out something whose time is over.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(K, V)> {
+        let is_due = self.next().is_some_and(|next| next <= now);
+        is_due.then(|| self.pop()).flatten()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether a task must be sent to [`sweep`]. Whoever asks sends it.
+    pub(crate) fn must_sweep(&mut self) -> bool {
+        !self.values.is_empty() && !std::mem::replace(&mut self.is_swept, true)
+    }
+
+    /// When the task that sweeps is to look again; with `None` it ends.
+    pub(crate) fn look_again(&mut self) -> Option<Instant> {
+        let next = self.next();
+        self.is_swept = next.is_some();
+        next
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.order.first_key_value().map(|((at, _), _)| *at)
+    }
+}
+
+/// Calls `expire` at the times that it tells, as long as it tells any.
+pub(crate) async fn sweep<T>(of: Weak<T>, expire: impl Fn(&T) -> Option<Instant>) {
+    while let Some(strong) = of.upgrade() {
+        let Some(next) = expire(&strong) else { return };
+        drop(strong);
+        sleep_until(next).await;
+    }
+}
+
+/// Gives memory back that a map has had for many more entries.
+pub(crate) fn give_back<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
+    if map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn what_ends_first_goes_first_and_equal_times_in_their_order() {
+        let now = Instant::now();
+        let at = |millis| now + Duration::from_millis(millis);
+        let mut kept = Expiring::default();
+        for (key, millis) in [(1, 20), (2, 10), (3, 10), (4, 30)] {
+            assert_eq!(kept.insert(key, key * 10, at(millis)), None);
+        }
+        assert_eq!(kept.insert(1, 11, at(40)), Some(10));
+        assert_eq!(kept.pop_due(at(9)), None);
+        assert_eq!(kept.pop_due(at(10)), Some((2, 20)));
+        assert_eq!(kept.pop_due(at(10)), Some((3, 30)));
+        assert_eq!(kept.pop_due(at(10)), None);
+        assert_eq!(kept.get(&1), Some(&11));
+        assert_eq!(kept.remove(&4), Some((at(30), 40)));
+        assert_eq!(
+            (kept.pop(), kept.pop(), kept.len()),
+            (Some((1, 11)), None, 0)
+        );
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let mut kept = Expiring::default();
+        let now = Instant::now();
+        (0..10_000).for_each(|key| drop(kept.insert(key, (), now)));
+        while kept.pop().is_some() {}
+        assert!(kept.values.capacity() < 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_task_sweeps_as_long_as_there_is_something() {
+        type Kept = Mutex<Expiring<u8, ()>>;
+        let kept = Arc::new(Kept::default());
+        let expire = |kept: &Kept| {
+            let mut kept = kept.lock();
+            while kept.pop_due(Instant::now()).is_some() {}
+            kept.look_again()
+        };
+        assert!(!kept.lock().must_sweep());
+        for round in 0..2 {
+            let end = Instant::now() + Duration::from_secs(10);
+            kept.lock().insert(1, (), end);
+            kept.lock().insert(2, (), end + Duration::from_secs(5));
+            assert!(kept.lock().must_sweep(), "{round}");
+            assert!(!kept.lock().must_sweep(), "{round}");
+            sweep(Arc::downgrade(&kept), expire).await;
+            assert_eq!(kept.lock().len(), 0);
+            assert_eq!(Instant::now(), end + Duration::from_secs(5));
+        }
+    }
+}
