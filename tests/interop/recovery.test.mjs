@@ -3,13 +3,15 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
 import v3 from "socket.io-client-v3";
+import parser from "socket.io-msgpack-parser";
 import { ask, connect, next, startExample, within } from "./support.mjs";
 import { startLink } from "./link.mjs";
 
-let server, url;
+let server, url, packed;
 before(async () => {
   server = await startExample("interop");
   url = server.url.replace(/\d+$/, (port) => Number(port) + 2);
+  packed = server.url.replace(/\d+$/, (port) => Number(port) + 3);
 });
 after(() => server.stop());
 
@@ -17,7 +19,7 @@ const again = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax:
 
 /** A client behind a network that can be cut, which has got its first event. */
 async function connectBehindLink(t, options = {}) {
-  const link = await startLink(url);
+  const link = await startLink(options.parser ? packed : url);
   t.after(() => link.close());
   const socket = await connect(t, v4, link.url, { ...again, ...options });
   const numbers = [];
@@ -39,11 +41,16 @@ async function until(what, name) {
   await within(wait(), name);
 }
 
-for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
-  describe(`over ${transports.join(" and ")}`, () => {
+const cases = [["polling"], ["websocket"], ["polling", "websocket"]].flatMap((transports) => [
+  ["JSON", { transports }],
+  ["MessagePack", { transports, parser }],
+]);
+
+for (const [wire, options] of cases) {
+  describe(`${wire} over ${options.transports.join(" and ")}`, () => {
     test("a client goes on after its network broke", async (t) => {
-      const { link, socket, numbers } = await connectBehindLink(t, { transports });
-      const other = await connect(t, v4, url);
+      const { link, socket, numbers } = await connectBehindLink(t, options);
+      const other = await connect(t, v4, options.parser ? packed : url, { parser: options.parser });
       const { id } = socket;
       const lost = next(socket, "disconnect");
       link.cut();
@@ -63,7 +70,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
     });
 
     test("a client goes on after the server dropped it, again and again", async (t) => {
-      const { socket, numbers } = await connectBehindLink(t, { transports });
+      const { socket, numbers } = await connectBehindLink(t, options);
       const { id } = socket;
       for (let n = 1; n < 5; n++) {
         const back = next(socket, "connect");
@@ -104,6 +111,17 @@ test("a client that never got an event starts afresh", async (t) => {
   await back;
   assert.equal(socket.recovered, false);
   assert.notEqual(socket.id, id);
+});
+
+test("a volatile event that ends in a text makes its client start afresh", async (t) => {
+  const { socket } = await connectBehindLink(t, { transports: ["websocket"] });
+  const heard = next(socket, "blip");
+  socket.emit("volatile", "blip", "no offset");
+  await heard;
+  const back = next(socket, "connect");
+  socket.emit("drop");
+  await back;
+  assert.equal(socket.recovered, false);
 });
 
 test("a client that left on purpose starts afresh", async (t) => {
@@ -150,6 +168,28 @@ test("a client that knows nothing of it comes back as a new one", async (t) => {
   await back;
   assert.notEqual(socket.id, id);
   assert.equal((await ask(socket, "whoami")).recovered, false);
+});
+
+test("whatever the arguments of a packed event are, its offset is behind them", async (t) => {
+  const { link, socket } = await connectBehindLink(t, { parser });
+  const other = await connect(t, v4, packed, { parser });
+  const values = [[], ["text"], [Buffer.of(1, 2)], [new Date(0), null], [{ deep: [Buffer.alloc(300)] }, "text"], Array(20).fill(1)];
+  const heard = [];
+  socket.on("values", (...args) => heard.push(args));
+  for (const args of values) other.emit("in", "room", "values", ...args);
+  await until(() => heard.length === values.length, "the values");
+  const back = next(socket, "connect");
+  link.cut();
+  for (const args of values) other.emit("in", "room", "values", ...args);
+  await ask(other, "echo");
+  link.restore();
+  await back;
+  assert.equal(socket.recovered, true);
+  await until(() => heard.length === 2 * values.length, "the missed values");
+  const offsets = heard.map((args) => args.pop());
+  assert.equal(new Set(offsets).size, offsets.length);
+  assert.ok(offsets.every((offset) => typeof offset === "string"));
+  assert.deepEqual(heard, [...values, ...values]);
 });
 
 test("acknowledgements carry no offset", async (t) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast::{
     Ack, Args, Config, Connect, Event, Io, Parser, Recovery, Refusal,
+    metrics::Gauge,
     testing::{ClientError, TestServer, serve},
 };
 use serde::{Deserialize, Serialize};
@@ -92,7 +93,7 @@ async fn server(parser: Parser) -> TestServer {
 async fn typed_arguments_mean_the_same() {
     for parser in PARSERS {
         let server = server(parser).await;
-        let mut client = server.client().connect().await.unwrap();
+        let client = server.client().connect().await.unwrap();
         let mut expected = upload();
         expected.parts.reverse();
         let answer: Upload = client.emit_with_ack("typed", upload()).await.unwrap();
@@ -117,7 +118,7 @@ async fn a_wrong_argument_is_refused_in_the_same_words() {
         let mut answers = Vec::new();
         for parser in PARSERS {
             let server = server(parser).await;
-            let mut client = server.client().connect().await.unwrap();
+            let client = server.client().connect().await.unwrap();
             let answer: Value = client.emit_with_ack("typed", (&value,)).await.unwrap();
             assert_eq!(answer["error"]["code"], "INVALID_PAYLOAD", "{parser:?}");
             answers.push(answer);
@@ -168,8 +169,8 @@ async fn questions_and_broadcasts_reach_both() {
         for client in [&mut ann, &mut bob] {
             client.emit("ask", ()).await.unwrap();
             let question = client.next().await.unwrap();
-            assert_eq!(question.args().get(0), Ok(upload()));
-            client.answer(&question, upload()).await.unwrap();
+            assert_eq!(question.args.get(0), Ok(upload()));
+            client.ack(&question, upload()).await.unwrap();
         }
         let _: Args = bob.emit_with_ack("tell", "room").await.unwrap();
         assert_eq!(bob.event::<Upload>("told").await.unwrap(), upload());
@@ -181,7 +182,7 @@ async fn questions_and_broadcasts_reach_both() {
         let mut answers = server_asks.emit_with_acks::<u8>("number?", ()).await;
         for client in [&mut ann, &mut bob] {
             let question = client.next().await.unwrap();
-            client.answer(&question, 5).await.unwrap();
+            client.ack(&question, 5).await.unwrap();
         }
         for _ in 0..2 {
             assert_eq!(answers.next().await.unwrap().1.unwrap(), 5);
@@ -196,7 +197,7 @@ async fn a_refusal_at_the_door_has_its_data() {
         let server = server(parser).await;
         let client = server.client().namespace("/auth").auth(json!({"data": 1}));
         match client.connect().await {
-            Err(ClientError::Refused { message, data }) => {
+            Err(ClientError::Namespace { message, data }) => {
                 assert_eq!(message, "no");
                 assert_eq!(data, Some(json!({"code": "E", "retry": [1, null]})));
             }
@@ -204,8 +205,82 @@ async fn a_refusal_at_the_door_has_its_data() {
         }
         let client = server.client().namespace("/nowhere").connect().await;
         assert!(
-            matches!(client, Err(ClientError::Refused { .. })),
+            matches!(client, Err(ClientError::Namespace { .. })),
             "{parser:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_gets_what_it_missed() {
+    for parser in PARSERS {
+        let server = server(parser).await;
+        let mut client = server.client().connect().await.unwrap();
+        let (id, pid) = (client.id(), client.pid().unwrap().to_owned());
+        let _: Args = client.emit_with_ack("tell", "room").await.unwrap();
+        let told: Args = client.event("told").await.unwrap();
+        assert_eq!(told.len(), 3);
+        let offset: String = told.get(2).unwrap();
+        drop(client);
+        let parked = || server.io().metrics().gauge(Gauge::RecoverySessions);
+        let away = async {
+            while parked() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let away = tokio::time::timeout(Duration::from_secs(20), away).await;
+        away.expect("the client is away");
+
+        let room = server.io().to("room");
+        let bytes = Bytes::from_static(&[7; 300]);
+        room.emit("missed", (1, upload(), &bytes));
+        room.clone().volatile().emit("lost", 2);
+        room.emit("missed", ());
+        let back = server.client().auth(json!({"pid": pid, "offset": offset}));
+        let mut client = back.connect().await.unwrap();
+        assert_eq!((client.id(), client.pid()), (id, Some(&*pid)));
+        let missed: Args = client.event("missed").await.unwrap();
+        assert_eq!(missed.get(1), Ok(upload()), "{parser:?}");
+        assert_eq!(missed.get(2), Ok(bytes.clone()), "{parser:?}");
+        let first: String = missed.get(3).unwrap();
+        let last = client.next().await.unwrap();
+        assert_eq!((last.name.as_str(), last.args.len()), ("missed", 1));
+        let last: String = last.args.get(0).unwrap();
+        room.emit("after", &bytes);
+        let after: Args = client.event("after").await.unwrap();
+        assert_eq!(after.get(0), Ok(bytes), "{parser:?}");
+        let offsets = [offset, first, last, after.get(1).unwrap()];
+        let unlike = |i: usize| !offsets[..i].contains(&offsets[i]);
+        assert!((0..4).all(unlike), "{offsets:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_offer_starts_a_fresh_session_with_both() {
+    for parser in PARSERS {
+        let server = server(parser).await;
+        let mut client = server.client().connect().await.unwrap();
+        let (id, pid) = (client.id(), client.pid().unwrap().to_owned());
+        let _: Args = client.emit_with_ack("tell", "room").await.unwrap();
+        let told: Args = client.event("told").await.unwrap();
+        let offset: String = told.get(2).unwrap();
+        for offer in [
+            json!({}),
+            json!({"pid": pid}),
+            json!({"offset": offset}),
+            json!({"pid": pid, "offset": null}),
+            json!({"pid": pid, "offset": 7}),
+            json!({"pid": pid, "offset": -1.5}),
+            json!({"pid": pid, "offset": true}),
+            json!({"pid": pid, "offset": [offset]}),
+            json!({"pid": {"pid": pid}, "offset": offset}),
+            json!({"pid": pid, "offset": "x".repeat(1000)}),
+            json!({"pid": id, "offset": offset}),
+        ] {
+            let other = server.client().auth(offer.clone()).connect().await.unwrap();
+            assert_ne!(other.id(), id, "{parser:?} {offer}");
+            assert_ne!(other.pid(), Some(&*pid), "{parser:?} {offer}");
+        }
+        assert_eq!(client.emit_with_ack::<u8>("echo", 1).await.unwrap(), 1);
     }
 }

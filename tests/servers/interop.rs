@@ -26,17 +26,24 @@ async fn main() -> Result<(), roomcast::Error> {
         parser: Parser::MessagePack,
         ..Config::default()
     })?;
-    let recovery = build(Config {
-        recovery: Some(Recovery {
-            window: Duration::from_secs(10),
-            ..Recovery::default()
-        }),
-        ..Config::default()
-    })?;
+    let recovery = |parser| {
+        build(Config {
+            parser,
+            recovery: Some(Recovery {
+                window: Duration::from_secs(10),
+                ..Recovery::default()
+            }),
+            ..Config::default()
+        })
+    };
     support::run_all([
         ("", Server::new(json)),
         ("messagepack", Server::new(messagepack)),
-        ("recovery", Server::new(recovery)),
+        ("recovery", Server::new(recovery(Parser::Json)?)),
+        (
+            "messagepack with recovery",
+            Server::new(recovery(Parser::MessagePack)?),
+        ),
     ])
     .await
 }
