@@ -139,7 +139,7 @@ mod tests {
     fn memory_is_given_back() {
         let mut kept = Expiring::default();
         let now = Instant::now();
-        (0..10_000).for_each(|key| drop(kept.insert(key, (), now)));
+        (0..10_000).for_each(|key| assert_eq!(kept.insert(key, (), now), None));
         while kept.pop().is_some() {}
         assert!(kept.values.capacity() < 100);
     }
