@@ -33,6 +33,7 @@ fn stalled(c: &mut Criterion) {
         let idle: Vec<Client> = (0..stalled)
             .map(|_| Client::stalled(address, "room"))
             .collect();
+        Client::connect(address).stall();
         let mut clients: Vec<Client> = (0..READERS)
             .map(|_| {
                 let mut client = Client::connect(address);

@@ -3,7 +3,8 @@
 //! line of JSON for each run to the error output.
 //!
 //! `cargo bench --bench chat` plays everything in about ten minutes, `cargo bench --bench chat --
-//! postgres` or `sqlite` only that store. The databases lie in `TMPDIR`, which must be on a disk.
+//! postgres` or `sqlite` only that store, and `quick` little of all, to see that it works. The
+//! databases lie in `TMPDIR`, which must be on a disk.
 //! Not a criterion bench: a run is as long as a run has to be.
 
 #![allow(
@@ -29,29 +30,38 @@ use server::Server;
 /// One figure that is asked for.
 struct Case {
     name: &'static str,
-    /// What the generator is told beside the rate.
+    /// Who is there, as the generator is told.
     words: &'static str,
+    /// Seconds before measuring, and of it.
+    warmup: u32,
+    duration: u32,
     rates: &'static [u32],
     goal: &'static str,
 }
 
 const PROCESSING: Case = Case {
     name: "processing, 500/s in 20 conversations of 5",
-    words: "--clients 100 --rooms 20 --warmup 5 --duration 30",
+    words: "--clients 100 --rooms 20",
+    warmup: 5,
+    duration: 30,
     rates: &[500],
     goal: "p99 < 50 ms",
 };
 /// Goes up until a rate cannot be kept.
 const SUSTAINED: Case = Case {
     name: "sustained, 50 conversations of 4",
-    words: "--clients 200 --rooms 50 --warmup 5 --duration 20",
+    words: "--clients 200 --rooms 50",
+    warmup: 5,
+    duration: 20,
     rates: &[2000, 3000, 4000, 6000, 8000, 12_000],
     goal: "≥ 2,000/s",
 };
 const LAST: Case = Case {
     name: "last of 1,000 members, 10/s",
-    // Those who come are told of; that is over when measuring begins.
-    words: "--clients 1000 --rooms 1 --senders 10 --warmup 15 --duration 60",
+    words: "--clients 1000 --rooms 1 --senders 10",
+    // Everybody is told of those who come; that is over when measuring begins.
+    warmup: 15,
+    duration: 60,
     rates: &[10],
     goal: "p99 < 100 ms",
 };
@@ -65,13 +75,11 @@ fn main() {
         println!("chat: measured by `cargo bench --bench chat` only");
         return;
     }
-    let is_asked = |store: &str| {
-        let mut named = words
-            .iter()
-            .filter(|word| !word.starts_with('-'))
-            .peekable();
-        named.peek().is_none() || named.any(|word| word == store)
-    };
+    let is_quick = words.iter().any(|word| word == "quick");
+    let stores = ["postgres", "sqlite"];
+    let named = words.iter().filter(|word| stores.contains(&word.as_str()));
+    let named: Vec<_> = named.collect();
+    let is_asked = |store: &str| named.is_empty() || named.iter().any(|name| *name == store);
     let cores = processor::cores();
     println!(
         "server on core {}, generator on {}, PostgreSQL on {}",
@@ -83,10 +91,10 @@ fn main() {
         for process in database.processes() {
             processor::pin(process.as_raw_nonzero().get(), &cores.database);
         }
-        measure("PostgreSQL", || database.database());
+        measure("PostgreSQL", is_quick, || database.database());
     }
     if is_asked("sqlite") {
-        measure("SQLite", || "sqlite:chat.db".to_owned());
+        measure("SQLite", is_quick, || "sqlite:chat.db".to_owned());
     }
 }
 
@@ -95,8 +103,12 @@ const HEAD: &str = "\
 |---|---|---|---|---|---|---|---|---|";
 
 /// Plays all cases on a store, each on a new database.
-fn measure(store: &str, url: impl Fn() -> String) {
-    for case in [PROCESSING, SUSTAINED, LAST] {
+fn measure(store: &str, is_quick: bool, url: impl Fn() -> String) {
+    for mut case in [PROCESSING, SUSTAINED, LAST] {
+        if is_quick {
+            (case.warmup, case.duration, case.rates) = (1, 2, &[20]);
+            case.words = "--clients 20 --rooms 2";
+        }
         for &rate in case.rates {
             let outcome = play(&case, rate, &url());
             println!("{}", outcome.row(&case, store, rate));
@@ -110,7 +122,11 @@ fn measure(store: &str, url: impl Fn() -> String) {
 fn play(case: &Case, rate: u32, url: &str) -> Outcome {
     let cores = processor::cores();
     let server = Server::start(url, &cores.server);
-    let words = format!("{} --rate {rate}", case.words);
+    let (warmup, duration) = (case.warmup, case.duration);
+    let words = format!(
+        "{} --warmup {warmup} --duration {duration} --rate {rate}",
+        case.words
+    );
     let before = server.processing();
     let report = server.load(&words, &cores.generator);
     let processing = server.processing().since(&before);

@@ -24,10 +24,10 @@ pub fn cores() -> Cores {
     }
 }
 
-/// A command that runs on these cores.
+/// A command that runs on these cores, and ends with this process, however that ends.
 pub fn command(cores: &str, program: &str) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", cores, program]);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", cores, program]);
     command
 }
 

@@ -49,7 +49,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("taskset and the binary are there");
+            .expect("setpriv, taskset and the binary are there");
         let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = log.by_ref().map_while(Result::ok).find_map(|line| {
             let (_, address) = line.split_once("listening on http://")?;
@@ -78,7 +78,7 @@ impl Server {
             .args(words.split(' '))
             .envs([SECRET])
             .output()
-            .expect("taskset and the binary are there");
+            .expect("setpriv, taskset and the binary are there");
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             let said = String::from_utf8_lossy(&output.stderr);
             panic!("no report: {error}: {said}")

@@ -51,11 +51,12 @@ fn events(mut io: Builder) -> Io {
         )
         .on("stall", async |event: Event| {
             let text = "x".repeat(64 * 1024);
-            // As much as the kernel takes for a client that does not read; the rest is dropped.
-            for _ in 0..256 {
-                event.socket.volatile().emit("fill", &text);
+            // As much as the kernel takes for clients that do not read; the rest is dropped.
+            for _ in 0..32 {
+                event.io().to("stalled").volatile().emit("fill", &text);
                 tokio::task::yield_now().await;
             }
+            Ack(())
         })
         .on("echo", async |_: Event, payload: Args| Ack(payload));
     io.build().expect("the options are valid")
@@ -97,8 +98,7 @@ impl Client {
         Self::over(TcpStream::connect(address).expect("the server listens"))
     }
 
-    /// A client that has joined `/` and a room, and stops reading when the kernel has no room for
-    /// more.
+    /// A client that has joined `/` and a room, and whose buffers [`stall`](Self::stall) fills.
     pub fn stalled(address: SocketAddr, room: &str) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let small = socket.set_recv_buffer_size(4096);
@@ -108,8 +108,14 @@ impl Client {
         client.send("40");
         assert!(client.receive().starts_with(b"40{"));
         client.join(room);
-        client.send("42[\"stall\"]");
+        client.join("stalled");
         client
+    }
+
+    /// Fills the buffers of all that are stalled.
+    pub fn stall(&mut self) {
+        self.send("420[\"stall\"]");
+        assert!(self.receive().starts_with(b"430["));
     }
 
     fn over(mut stream: TcpStream) -> Self {

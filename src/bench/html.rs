@@ -268,12 +268,12 @@ const STYLE: &str = "\
 :root{color-scheme:light dark;--fg:#1b1f24;--dim:#667;--grid:#dde;--a:#0b62c4;--b:#c4560b;--c:#8a1bb0}\
 @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--dim:#99a;--grid:#334;--a:#6ab0ff;--b:#ffab6a;--c:#d59cf0}}\
 body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);max-width:760px;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.3rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem}\
+h1{font-size:1.3rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem}h3{font-size:1rem;margin:1.5rem 0 0}\
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.2rem .8rem .2rem 0;text-align:right;font-weight:400}\
 th:first-child{text-align:left;color:var(--dim)}td{font-variant-numeric:tabular-nums}\
 .warn{border-left:4px solid var(--b);padding-left:1rem}\
 svg{width:100%;height:auto;margin:1rem 0}.grid{stroke:var(--grid)}\
-.line{fill:none;stroke-width:2}.line.a{stroke:var(--a)}.line.b{stroke:var(--b)}.line.c{stroke:var(--c)}\
+.line{fill:none;stroke-width:2;stroke-linecap:round}.line.a{stroke:var(--a)}.line.b{stroke:var(--b)}.line.c{stroke:var(--c)}\
 text{font-size:11px;fill:var(--dim)}text.y,.legend{text-anchor:end}text.x{text-anchor:middle}\
 .legend.a{fill:var(--a)}.legend.b{fill:var(--b)}.legend.c{fill:var(--c)}";
 

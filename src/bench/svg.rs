@@ -27,18 +27,23 @@ pub(super) enum Scale {
 pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>]) -> String {
     let all = || series.iter().flat_map(|series| &series.points);
     let top = ceiling(all().map(|point| point[1]).fold(0.0, f64::max));
+    let finest = all()
+        .map(|point| point[0])
+        .filter(|&at| at < 1.0)
+        .fold(0.0, f64::max);
+    let place = |value| scale.place(value, finest);
     let (first, last) = all()
-        .map(|point| scale.place(point[0]))
+        .map(|point| place(point[0]))
         .fold((f64::MAX, f64::MIN), |(first, last), x| {
             (first.min(x), last.max(x))
         });
     let width = if last > first { last - first } else { 1.0 };
-    let x = |value: f64| LEFT + (scale.place(value) - first) / width * (WIDTH - LEFT - RIGHT);
+    let x = |value: f64| LEFT + (place(value) - first) / width * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| TOP + (1.0 - value / top) * (HEIGHT - TOP - BOTTOM);
 
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\
-         <title>{title}</title>"
+        "<h3>{title}</h3>\
+         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">"
     );
     // Writing to a string cannot fail.
     for step in 0..=4 {
@@ -59,7 +64,8 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
         "<text class=\"unit\" x=\"{LEFT}\" y=\"12\">{unit}</text>"
     );
     if all().next().is_some() {
-        for (value, label) in scale.labels(all().map(|point| point[0]).fold(0.0, f64::max)) {
+        let last = all().map(|point| point[0]).fold(0.0, f64::max);
+        for (value, label) in scale.labels(last, finest) {
             let _ = write!(
                 svg,
                 "<text class=\"x\" x=\"{:.1}\" y=\"{}\">{label}</text>",
@@ -68,13 +74,17 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
             );
         }
     }
+    let series_count = series.len();
     for (i, series) in series.iter().enumerate() {
         let mut path = String::new();
         for [at, value] in &series.points {
             let command = if path.is_empty() { 'M' } else { 'L' };
             let _ = write!(path, "{command}{:.1} {:.1}", x(*at), y(*value));
         }
-        let place = WIDTH - RIGHT - 10.0 - 110.0 * i as f64;
+        if series.points.len() == 1 {
+            path.push_str("h0"); // A dot.
+        }
+        let place = WIDTH - RIGHT - 10.0 - 110.0 * (series_count - 1 - i) as f64;
         let _ = write!(
             svg,
             "<path class=\"line {class}\" d=\"{path}\"/>\
@@ -88,26 +98,36 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
 }
 
 impl Scale {
-    /// Where a value lies.
-    fn place(self, value: f64) -> f64 {
+    /// Where a value lies; of shares, `finest` is the greatest one below 1.
+    fn place(self, value: f64, finest: f64) -> f64 {
+        let nines = |share: f64| -(1.0 - share).max(1e-6).log10();
         match self {
             Self::Time => value,
-            // The last percentile, 1, stands one nine behind the finest one.
-            Self::Nines => -(1.0 - value).max(1e-6).log10(),
+            Self::Nines if value < 1.0 => nines(value),
+            // The maximum stands a little behind it.
+            Self::Nines => nines(finest) + 0.5,
         }
     }
 
-    fn labels(self, last: f64) -> Vec<(f64, String)> {
+    fn labels(self, last: f64, finest: f64) -> Vec<(f64, String)> {
         match self {
             Self::Time => (0..=4)
                 .map(|step| last * f64::from(step) / 4.0)
                 .map(|at| (at, format!("{} s", number(at))))
                 .collect(),
-            Self::Nines => [(0.0, "0"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %")]
-                .into_iter()
-                .filter(|(share, _)| *share <= last)
-                .map(|(share, label)| (share, label.to_owned()))
-                .collect(),
+            Self::Nines => [
+                (0.0, "0"),
+                (0.5, "50 %"),
+                (0.9, "90 %"),
+                (0.99, "99 %"),
+                (0.999, "99.9 %"),
+                (0.9999, "99.99 %"),
+            ]
+            .into_iter()
+            .filter(|(share, _)| *share <= finest)
+            .chain((last >= 1.0).then_some((1.0, "max")))
+            .map(|(share, label)| (share, label.to_owned()))
+            .collect(),
         }
     }
 }
@@ -172,5 +192,28 @@ mod tests {
                 assert!(svg.ends_with("</svg>"));
             }
         }
+    }
+
+    #[test]
+    fn a_plot_says_what_it_shows_and_a_single_point_is_seen() {
+        let points = vec![[1.0, 9.0]];
+        let line = Series {
+            name: "p99",
+            class: "a",
+            points,
+        };
+        let svg = plot("Latency over time", "ms", Scale::Time, &[line]);
+        assert!(svg.starts_with("<h3>Latency over time</h3>"), "{svg}");
+        assert!(svg.contains("h0\""), "{svg}");
+    }
+
+    #[test]
+    fn the_maximum_stands_right_behind_the_finest_percentile() {
+        let place = |share| Scale::Nines.place(share, 0.99);
+        assert!(place(0.9) < place(0.99) && place(0.99) < place(1.0));
+        assert!(place(1.0) < 3.0);
+        let labels = Scale::Nines.labels(1.0, 0.99);
+        let labels: Vec<_> = labels.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(labels, ["0", "50 %", "90 %", "99 %", "max"]);
     }
 }

@@ -16,13 +16,16 @@ pub(crate) fn summary(report: &Report) -> String {
         out.push('\n');
     };
     line(format!(
-        "{} against {} for {} s: {} clients over {}, {}/s{}",
+        "{} against {} for {} s: {} clients over {}{}{}",
         report.scenario,
         printable(&report.url),
         number(o.duration_seconds),
         number(o.clients as f64),
         o.transport,
-        number(o.rate),
+        match report.scenario {
+            "idle" => String::new(),
+            _ => format!(", {}/s", number(o.rate)),
+        },
         match &report.messages {
             Some(_) => format!(
                 " of {} bytes from {} senders",
