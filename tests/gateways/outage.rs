@@ -179,7 +179,12 @@ async fn a_database_that_is_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_restarted() {
-    let mut outage = Outage::start(&[("ROOMCAST_STORE__RETRY_TIMEOUT", "20s")]).await;
+    // Nobody asks between the kill and the restart, so that the breaker stays closed.
+    let mut outage = Outage::start(&[
+        ("ROOMCAST_STORE__RETRY_TIMEOUT", "20s"),
+        ("ROOMCAST_STORE__HEALTH_INTERVAL", "1h"),
+    ])
+    .await;
     for seq in 2..5 {
         outage.postgres.kill();
         outage.postgres.restart();
