@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError,
     auth::{
-        Credentials, Revocations, Roles, RolesError,
+        Credentials, Principal, Revocations, Roles, RolesError,
         authenticator::Authenticator,
         configured::{self, ConfiguredError},
     },
@@ -76,7 +76,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
     let authenticator = Authenticator::new(
         configured::tokens(auth, &keys, &revocations),
-        Access::sessions(store.clone()),
+        access.sessions(),
         settings.guests(),
         revocations,
         Arc::clone(&metrics),
@@ -90,7 +90,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
     let mut io = io.state(chat.clone());
     io.shared_state(Arc::clone(&users));
-    gateway::register(&mut io, authenticator.clone());
+    gateway::register(&mut io, authenticator.clone(), Arc::clone(&users));
     if auth.at_handshake {
         let (authenticator, quiet) = (authenticator.clone(), Arc::new(Quiet::new(REFUSALS)));
         io = io.allow_request(move |request: EngineRequest| {
@@ -123,8 +123,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         move || store.is_healthy()
     });
     let routes = routes.merge(http::identity::routes(access.clone(), io.clone()));
-    let api = http::api::nest(routes, callers(authenticator, access));
-    let router = http::router(metrics, readiness.clone(), &settings.engine.path).merge(api);
+    let scrapers = callers(&authenticator, &access, Access::may_scrape);
+    let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
+    let mut router = http::router(metrics, readiness.clone(), &settings.engine.path);
+    if !settings.server.open_metrics {
+        router = http::scrape::limit(router, scrapers);
+    }
+    let router = router.merge(api);
     let mut server = Server::new(io).router(http::security::harden(router));
     if let Some(tls) = tls(settings)? {
         server = server.tls(tls);
@@ -219,6 +224,7 @@ async fn at_handshake(
     let query = request.url().split_once('?').map(|(_, query)| query);
     let credentials = Credentials::new(&nothing, request.address().ip())
         .with_headers(request.header("authorization"), request.header("cookie"))
+        .with_trusted_origin(request.is_trusted_origin())
         .with_query(query);
     match authenticator.proven(&credentials).await {
         Ok(_) => Ok(()),
@@ -239,14 +245,19 @@ async fn at_handshake(
 /// Lines about refused handshakes at once, before it is one a second.
 const REFUSALS: u32 = 100;
 
-/// Who may call the HTTP API.
-fn callers(authenticator: Authenticator, access: Access) -> http::api::Callers {
+/// Who may call the HTTP API, or a part of it.
+fn callers(
+    authenticator: &Authenticator,
+    access: &Access,
+    may: fn(&Access, &Principal) -> bool,
+) -> http::api::Callers {
+    let (authenticator, access) = (authenticator.clone(), access.clone());
     Arc::new(move |authorization| {
         let (authenticator, access) = (authenticator.clone(), access.clone());
         Box::pin(async move {
             let caller = authenticator.caller(authorization.as_deref()).await;
             let caller = caller.map_err(Turned::Unauthenticated)?;
-            if access.may_call(&caller) {
+            if may(&access, &caller) {
                 Ok(Arc::new(caller))
             } else {
                 Err(Turned::Forbidden(caller.subject))

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    AuthFault, Credentials, JwtAuthenticator, Principal, Revocations,
+    AuthFault, Credentials, JwtAuthenticator, Principal, Revocations, Revoked,
     guest::{self, GuestError},
     jwt,
     offer::{Offer, Offered, bearer},
@@ -132,6 +132,10 @@ impl Authenticator {
 
     /// The same by what is kept of its id.
     pub(crate) async fn session_by_hash(&self, hash: String) -> Result<Principal, AuthFault> {
+        let revoked = Revoked::Session(hash.clone());
+        if self.revocations.has(&revoked) {
+            return Err(AuthFault::Revoked);
+        }
         let session = (self.sessions)(hash.clone()).await;
         let session = session
             .map_err(|()| AuthFault::Unavailable)?

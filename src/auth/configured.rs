@@ -20,12 +20,25 @@ use crate::config::{self, Jwt, Profile, Settings};
 /// one of this machine's user.
 pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
     let jwt = &settings.auth.jwt;
-    let mut ring = KeyRing::new(fixed(settings)?);
+    let fixed = match fixed(settings) {
+        Err(error @ (ConfiguredError::NoHome | ConfiguredError::Development(_, _))) => {
+            tracing::warn!(%error, "no token is accepted");
+            Keys::default()
+        }
+        fixed => fixed?,
+    };
+    if !jwt.has_keys() && settings.profile() == Profile::Production {
+        tracing::warn!("no token is accepted, since no key is configured: set {SECRET_VARIABLE}");
+    }
+    if let Some(advice) = advice(jwt) {
+        tracing::warn!("{advice}");
+    }
+    let mut ring = KeyRing::new(fixed);
     if let Some(path) = &jwt.keys_file {
         ring = ring.with_file(path).map_err(ConfiguredError::File)?;
     }
     if let Some(url) = &jwt.jwks_url {
-        let url = JwksUrl::parse(url).map_err(ConfiguredError::Url)?;
+        let url = JwksUrl::parse(url, jwt.jwks_ca_file.as_deref()).map_err(ConfiguredError::Url)?;
         let refresh = Duration::from_secs(jwt.jwks_refresh_s);
         let timeout = Duration::from_secs(jwt.jwks_timeout_s);
         ring = ring.with_url(url, refresh, timeout);
@@ -41,7 +54,7 @@ pub(crate) fn check(jwt: &Jwt) -> Result<(), ConfiguredError> {
         ring.map_err(ConfiguredError::File)?;
     }
     if let Some(url) = &jwt.jwks_url {
-        JwksUrl::parse(url).map_err(ConfiguredError::Url)?;
+        JwksUrl::parse(url, jwt.jwks_ca_file.as_deref()).map_err(ConfiguredError::Url)?;
     }
     Ok(())
 }
@@ -77,6 +90,9 @@ pub(crate) fn tokens(
     if let Some(issuer) = &auth.jwt.issuer {
         tokens = tokens.issuer(issuer);
     }
+    if let Some(max) = auth.jwt.max_lifetime_s {
+        tokens = tokens.max_lifetime(Duration::from_secs(max));
+    }
     if let Some(audience) = &auth.jwt.audience {
         tokens = tokens.audience(audience);
     }
@@ -88,18 +104,23 @@ fn fixed(settings: &Settings) -> Result<Keys, ConfiguredError> {
     if jwt.has_keys() || settings.profile() == Profile::Production {
         return secret(jwt);
     }
-    let Some(path) = development_key_path() else {
-        tracing::warn!("there is no home folder for a development key: set {SECRET_VARIABLE}");
-        return Ok(Keys::default());
+    let path = development_key_path().ok_or(ConfiguredError::NoHome)?;
+    let key = development_key(&path).map_err(|error| ConfiguredError::Development(path, error))?;
+    Ok(Keys::from_secret(&key))
+}
+
+/// What is allowed and not good: a secret that is shorter than its hash (RFC 7518, 3.2).
+pub(crate) fn advice(jwt: &Jwt) -> Option<String> {
+    let secret = jwt.secret.as_ref()?;
+    let wanted = match jwt.algorithm.as_str() {
+        "HS384" => 48,
+        "HS512" => 64,
+        _ => SHORT,
     };
-    match development_key(&path) {
-        Ok(key) => Ok(Keys::from_secret(&key)),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "no development key: set {SECRET_VARIABLE}");
-            Ok(Keys::default())
-        }
-    }
+    (secret.expose().len() < wanted).then(|| {
+        let algorithm = &jwt.algorithm;
+        format!("auth.jwt.secret can be guessed: {algorithm} wants {wanted} random bytes or more")
+    })
 }
 
 fn secret(jwt: &Jwt) -> Result<Keys, ConfiguredError> {
@@ -107,9 +128,6 @@ fn secret(jwt: &Jwt) -> Result<Keys, ConfiguredError> {
         return Ok(Keys::default());
     };
     let bytes = secret.expose().as_bytes();
-    if bytes.len() < SHORT {
-        tracing::warn!("auth.jwt.secret has less than {SHORT} bytes: it can be guessed");
-    }
     Keys::from_secret_for(bytes, &jwt.algorithm).map_err(ConfiguredError::Secret)
 }
 
@@ -160,6 +178,10 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
 pub(crate) enum ConfiguredError {
     /// A key is to sign and none is configured.
     NoKey,
+    /// There is no place for a development key.
+    NoHome,
+    /// The development key cannot be used.
+    Development(PathBuf, io::Error),
     /// `auth.jwt.secret` and `auth.jwt.algorithm`.
     Secret(KeysError),
     /// `auth.jwt.keys_file`
@@ -175,6 +197,15 @@ impl fmt::Display for ConfiguredError {
                 f,
                 "the production profile signs with a configured key only: set {SECRET_VARIABLE}"
             ),
+            Self::NoHome => write!(
+                f,
+                "there is no home folder for a development key: set {SECRET_VARIABLE}"
+            ),
+            Self::Development(path, error) => write!(
+                f,
+                "the development key {}: {error}; mend it, or set {SECRET_VARIABLE}",
+                path.display()
+            ),
             Self::Secret(error) => write!(f, "auth.jwt.secret: {error}"),
             Self::File(error) => write!(f, "auth.jwt.keys_file: {error}"),
             Self::Url(error) => write!(f, "auth.jwt.jwks_url: {error}"),
@@ -185,7 +216,7 @@ impl fmt::Display for ConfiguredError {
 impl std::error::Error for ConfiguredError {}
 
 const SECRET_VARIABLE: &str = "ROOMCAST_AUTH__JWT__SECRET";
-/// Bytes that a secret should have (RFC 7518, 3.2).
+/// Bytes that a secret for HS256 should have.
 const SHORT: usize = 32;
 
 #[cfg(test)]
@@ -224,9 +255,22 @@ mod tests {
             ("http://[::1]/jwks", None),
             ("http://localhost:8080/jwks", None),
         ] {
-            assert_eq!(JwksUrl::parse(url).err(), fault, "{url}");
+            assert_eq!(JwksUrl::parse(url, None).err(), fault, "{url}");
         }
-        let shown = JwksUrl::parse("http://127.0.0.1:1/jwks?key=hidden").unwrap();
+        let shown = JwksUrl::parse("http://127.0.0.1:1/jwks?key=hidden", None).unwrap();
         assert_eq!(shown.to_string(), "http://127.0.0.1:1/jwks");
+    }
+
+    #[test]
+    fn a_file_of_authorities_has_certificates_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let parse = || JwksUrl::parse("https://id.example/jwks", Some(&path)).map(drop);
+        assert!(matches!(parse(), Err(UrlFault::Authorities(_, _))));
+        fs::write(&path, "no certificate").unwrap();
+        assert!(matches!(parse(), Err(UrlFault::Authorities(_, _))));
+        let key = rcgen::generate_simple_self_signed(["id.example".to_owned()]).unwrap();
+        fs::write(&path, key.cert.pem()).unwrap();
+        assert_eq!(parse(), Ok(()));
     }
 }

@@ -73,6 +73,10 @@ faults! {
     Expired => "expired", AuthExpired;
     /// `nbf` has not come.
     NotYetValid => "not yet valid", AuthClaims;
+    /// There is no numeric `iat`, without which nobody knows how long the token lives.
+    NoIssuedAt => "no iat", AuthClaims;
+    /// From `iat` to `exp` it is longer than tokens may live, or `iat` has not come.
+    TooLongLived => "valid for longer than allowed", AuthClaims;
     /// `iss` is not the configured one.
     Issuer => "wrong issuer", AuthClaims;
     /// `aud` does not have the configured one.

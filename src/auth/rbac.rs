@@ -64,6 +64,8 @@ permissions! {
     ApiRevocations = "api:revocations",
     /// Block addresses over HTTP.
     ApiBlocks = "api:blocks",
+    /// Read the metrics from another machine.
+    ApiMetrics = "api:metrics",
     /// Ask over HTTP why somebody may do something.
     ApiExplain = "api:explain",
 }

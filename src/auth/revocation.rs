@@ -112,6 +112,15 @@ impl Entries {
         [&self.tokens, &self.sessions, &self.users, &self.roles]
     }
 
+    fn kind(&self, revoked: &Revoked) -> &HashMap<String, Timestamp> {
+        match revoked {
+            Revoked::Token(_) => &self.tokens,
+            Revoked::Session(_) => &self.sessions,
+            Revoked::User(_) => &self.users,
+            Revoked::Role(_) => &self.roles,
+        }
+    }
+
     fn of(&mut self, revoked: &Revoked) -> &mut HashMap<String, Timestamp> {
         match revoked {
             Revoked::Token(_) => &mut self.tokens,
@@ -152,6 +161,14 @@ impl Revocations {
     pub fn remove(&self, revoked: &Revoked) -> bool {
         let mut entries = self.entries.write();
         entries.of(revoked).remove(revoked.value()).is_some()
+    }
+
+    /// Whether this is revoked now.
+    #[must_use]
+    pub fn has(&self, revoked: &Revoked) -> bool {
+        let entries = self.entries.read();
+        let until = entries.kind(revoked).get(revoked.value());
+        until.is_some_and(|until| *until > Timestamp::now())
     }
 
     /// Whether something of a principal is revoked now.
@@ -272,6 +289,8 @@ mod tests {
             assert!(revoked.covers(&ann()), "{revoked:?}");
             assert_eq!(revocations.covering(&ann()), Some(revoked.clone()));
             assert!(!revocations.covers(&Principal::new("bob").with_role("user")));
+            assert!(revocations.has(&revoked));
+            assert!(!revocations.has(&Revoked::User("bob".into())));
             assert!(revocations.remove(&revoked) && !revocations.covers(&ann()));
         }
     }

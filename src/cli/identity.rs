@@ -3,13 +3,14 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
     auth::{
-        Keys, Revocations, Roles, configured,
-        jwt::{self, Minting},
+        AuthFault, JwtAuthenticator, Keys, Revocations, Roles, configured,
+        jwt::{self, KeyRing, Minting},
     },
     config::Settings,
     service::{Access, Explanation, Question},
@@ -45,6 +46,9 @@ pub(super) struct Explain {
     /// The room that it is about, as `conversation:ID`.
     #[arg(long)]
     room: Option<String>,
+    /// The id of the message that it is about.
+    #[arg(long)]
+    message: Option<Uuid>,
     /// A role of the user; may be given several times. Default: those of the newest session, else
     /// `user`.
     #[arg(long = "role")]
@@ -77,13 +81,24 @@ pub(super) fn token(settings: &Settings, token: &Token) -> ExitCode {
 }
 
 fn mint(settings: &Settings, token: &Token) -> Result<String, String> {
+    let minter = Minter::new(settings)?;
+    settings.check()?;
+    if let Some(advice) = configured::advice(&settings.auth.jwt) {
+        eprintln!("roomcast: {advice}");
+    }
+    for role in &token.roles {
+        if !settings.auth.roles.contains_key(role) {
+            let known: Vec<_> = settings.auth.roles.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            eprintln!("roomcast: no role `{role}` is configured; there are {known}");
+        }
+    }
     let default = ["user".to_owned()];
     let roles = if token.roles.is_empty() {
         &default[..]
     } else {
         &token.roles
     };
-    let minter = Minter::new(settings)?;
     minter.mint(&token.sub, token.name.as_deref(), roles, token.ttl)
 }
 
@@ -91,16 +106,23 @@ fn mint(settings: &Settings, token: &Token) -> Result<String, String> {
 pub(super) struct Minter<'a> {
     settings: &'a Settings,
     keys: Keys,
+    /// What servers with this configuration take.
+    tokens: JwtAuthenticator,
 }
 
 impl<'a> Minter<'a> {
     /// With the keys of the configuration.
     pub(super) fn new(settings: &'a Settings) -> Result<Self, String> {
         let keys = configured::signing(settings).map_err(|error| error.to_string())?;
-        Ok(Self { settings, keys })
+        let ring = Arc::new(KeyRing::new(keys.clone()));
+        Ok(Self {
+            settings,
+            keys,
+            tokens: configured::tokens(&settings.auth, &ring, &Arc::default()),
+        })
     }
 
-    /// A token.
+    /// A token that opens the door of a server.
     pub(super) fn mint(
         &self,
         sub: &str,
@@ -122,10 +144,23 @@ impl<'a> Minter<'a> {
             iat: now,
             exp: now.saturating_add(ttl),
         };
-        jwt::mint(&self.keys, &claims).ok_or_else(|| {
+        let minted = jwt::mint(&self.keys, &claims).ok_or_else(|| {
             "no key that signs: set ROOMCAST_AUTH__JWT__SECRET, the other keys only verify"
                 .to_owned()
-        })
+        })?;
+        match self.tokens.verify(&minted).now_or_never() {
+            Some(Err(AuthFault::TooLongLived)) => {
+                let max = jwt.max_lifetime_s.unwrap_or_default();
+                Err(format!(
+                    "auth.jwt.max_lifetime_s lets tokens live {max} s: give a shorter --ttl"
+                ))
+            }
+            Some(Err(AuthFault::Subject)) => {
+                Err("--sub must have 1 to 128 characters and no control characters".to_owned())
+            }
+            Some(Err(fault)) => Err(format!("servers would refuse this token: {fault}")),
+            Some(Ok(_)) | None => Ok(minted),
+        }
     }
 }
 
@@ -164,6 +199,7 @@ async fn why(settings: &Settings, explain: Explain) -> Result<Explanation, Strin
         user: explain.user,
         event: explain.event,
         room: explain.room,
+        message: explain.message,
         roles: explain.roles,
     };
     let why = access.why(None, question).await;

@@ -11,7 +11,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use self::settings::Overrides;
-use crate::config::{Profile, Settings};
+use crate::{
+    auth::configured,
+    config::{Profile, Settings},
+};
 
 /// A Socket.IO server with a chat on it.
 #[derive(Debug, Parser)]
@@ -98,6 +101,7 @@ pub fn run() -> ExitCode {
                 });
             match checked {
                 Ok(()) => {
+                    warn(configured::advice(&loaded.settings.auth.jwt).as_slice());
                     println!("the configuration is valid");
                     ExitCode::SUCCESS
                 }

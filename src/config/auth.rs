@@ -22,9 +22,6 @@ pub struct Auth {
     pub grace_s: u64,
     /// Seconds that a session may last without being used, at most. Default 2,592,000 (30 days).
     pub session_max_ttl_s: u64,
-    /// Seconds that a revocation holds which does not say until when, and that no token should
-    /// outlive. Default 2,592,000 (30 days).
-    pub revocation_ttl_s: u64,
     /// Principals whose permissions are remembered. Default 10,000.
     pub permission_cache: usize,
     /// Tokens.
@@ -42,7 +39,6 @@ impl Default for Auth {
             expiring_lead_s: 60,
             grace_s: 10,
             session_max_ttl_s: 30 * 86_400,
-            revocation_ttl_s: 30 * 86_400,
             permission_cache: 10_000,
             jwt: Jwt::default(),
             roles: roles(),
@@ -63,6 +59,9 @@ pub struct Jwt {
     /// Address of a JWK set; fetched again every `jwks_refresh_s`, and when an unknown `kid` turns
     /// up. `https`, or `http` on a loopback address.
     pub jwks_url: Option<String>,
+    /// File with the certificates (PEM) of those who may vouch for the server at that address.
+    /// Default: whom the system trusts.
+    pub jwks_ca_file: Option<PathBuf>,
     /// Seconds between two fetches of the JWK set. Default 300.
     pub jwks_refresh_s: u64,
     /// Seconds that a fetch of the JWK set may take. Default 5.
@@ -75,6 +74,9 @@ pub struct Jwt {
     pub leeway_s: u64,
     /// Bytes that a token may have. Default 8,192.
     pub max_bytes: usize,
+    /// Seconds from a token's `iat` to its `exp`, at most; `iat` is required then. Default: no
+    /// limit, so that a revocation which does not say until when never ends.
+    pub max_lifetime_s: Option<u64>,
 }
 
 impl Default for Jwt {
@@ -84,12 +86,14 @@ impl Default for Jwt {
             algorithm: "HS256".into(),
             keys_file: None,
             jwks_url: None,
+            jwks_ca_file: None,
             jwks_refresh_s: 300,
             jwks_timeout_s: 5,
             issuer: None,
             audience: None,
             leeway_s: 30,
             max_bytes: 8192,
+            max_lifetime_s: None,
         }
     }
 }
@@ -187,7 +191,6 @@ impl Auth {
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let numbers = [
             (self.session_max_ttl_s, "auth.session_max_ttl_s is zero"),
-            (self.revocation_ttl_s, "auth.revocation_ttl_s is zero"),
             (
                 self.permission_cache as u64,
                 "auth.permission_cache is zero",
@@ -219,8 +222,15 @@ impl Auth {
         if let Some((_, fault)) = spans.into_iter().find(|(span, _)| *span > YEAR_S) {
             return Err(fault);
         }
-        if self.revocation_ttl_s > 10 * YEAR_S {
-            return Err("auth.revocation_ttl_s is over ten years");
+        match self.jwt.max_lifetime_s {
+            Some(0) => return Err("auth.jwt.max_lifetime_s is zero"),
+            Some(max) if max > 10 * YEAR_S => {
+                return Err("auth.jwt.max_lifetime_s is over ten years");
+            }
+            Some(_) | None => {}
+        }
+        if self.jwt.jwks_ca_file.is_some() && self.jwt.jwks_url.is_none() {
+            return Err("auth.jwt.jwks_ca_file is of no use without auth.jwt.jwks_url");
         }
         if self.at_handshake && self.guests == Some(true) {
             return Err("auth.at_handshake lets no guests in: auth.guests must be false");

@@ -374,6 +374,9 @@ pub struct Server {
     /// How long a stop may take before connections are cut. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// Whether everybody may read `/metrics`. Default `false`: whoever is on this machine, and
+    /// callers with a token of a role that has `api:metrics` (`service`, `admin`).
+    pub open_metrics: bool,
 }
 
 impl Default for Server {
@@ -386,6 +389,7 @@ impl Default for Server {
             proxy_protocol: false,
             tls: Tls::default(),
             grace: Duration::from_secs(10),
+            open_metrics: false,
         }
     }
 }

@@ -16,15 +16,17 @@ struct View {
     uri: Uri,
     headers: HeaderMap,
     peer: Peer,
+    trusted: bool,
 }
 
 impl EngineRequest {
-    pub(super) fn new(request: &Parts, peer: Peer) -> Self {
+    pub(super) fn new(request: &Parts, peer: Peer, trusted: bool) -> Self {
         Self(Arc::new(View {
             method: request.method.clone(),
             uri: original_uri(request).clone(),
             headers: request.headers.clone(),
             peer,
+            trusted,
         }))
     }
 
@@ -93,6 +95,13 @@ impl EngineRequest {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.0.peer.secure
+    }
+
+    /// Whether a page that may use the cookies of its reader has sent it, as
+    /// [`Handshake::is_trusted_origin`](crate::Handshake::is_trusted_origin) says of the session.
+    #[must_use]
+    pub fn is_trusted_origin(&self) -> bool {
+        self.0.trusted
     }
 }
 
@@ -191,13 +200,18 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// The request, if there is a function that may want it.
-    pub(super) fn view(&self, request: &Parts, peer: Peer) -> Option<EngineRequest> {
+    pub(super) fn view(
+        &self,
+        request: &Parts,
+        peer: Peer,
+        is_trusted: impl FnOnce() -> bool,
+    ) -> Option<EngineRequest> {
         let is_wanted = self.allow_request.is_some()
             || self.generate_id.is_some()
             || self.initial_headers.is_some()
             || self.headers.is_some()
             || self.connection_error.is_some();
-        is_wanted.then(|| EngineRequest::new(request, peer))
+        is_wanted.then(|| EngineRequest::new(request, peer, is_trusted()))
     }
 
     /// Adds what functions want to an answer.

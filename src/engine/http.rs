@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
-use http::{Request, StatusCode, header, request::Parts};
+use http::{HeaderMap, Request, StatusCode, header, request::Parts};
 use hyper::body::Body;
 use parking_lot::Mutex;
 use roomcast_protocol::{
@@ -106,7 +106,7 @@ impl<A: Application> Engine<A> {
 
     /// The request, if there is a hook that may want it.
     pub(super) fn view(&self, parts: &Parts, peer: Peer) -> Option<EngineRequest> {
-        self.hooks.view(parts, peer)
+        self.hooks.view(parts, peer, || self.trusts(&parts.headers))
     }
 
     pub(super) fn refuse(
@@ -283,16 +283,20 @@ impl<A: Application> Engine<A> {
             peer,
             self.config.handshake_header_bytes,
         );
-        let also = self.hooks.cors_origin.as_deref();
-        let trusted = match &self.config.cors {
-            Some(cors) => cors.trusts(&parts.headers, also),
-            None => Cors::default().trusts(&parts.headers, also),
-        };
-        let handshake = handshake.with_trust(trusted);
+        let handshake = handshake.with_trust(self.trusts(&parts.headers));
         Arc::new(match permit {
             Some(permit) => handshake.with_permit(permit),
             None => handshake,
         })
+    }
+
+    /// Whether a page that may use the cookies of its reader has sent a request.
+    fn trusts(&self, headers: &HeaderMap) -> bool {
+        let also = self.hooks.cors_origin.as_deref();
+        match &self.config.cors {
+            Some(cors) => cors.trusts(headers, also),
+            None => Cors::default().trusts(headers, also),
+        }
     }
 
     /// A polling session and the answer that tells the client of it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::changes;
+use super::identity::Limited;
 use super::limits::{count_connections, take};
 use super::{done, tell};
 use crate::auth::{Principal, authenticator::Authenticator};
@@ -18,9 +19,12 @@ use crate::store::{Message, Time};
 
 /// Registers the chat, for those whom the authenticator lets in. The builder must be given the
 /// [`Chat`] as a state.
-pub(crate) fn register(io: &mut Builder, authenticator: Authenticator) {
+pub(crate) fn register(io: &mut Builder, authenticator: Authenticator, users: Arc<Users>) {
     changes::register(count_connections(io.namespace("/")))
-        .authenticate(authenticator)
+        .authenticate(Limited {
+            authenticator,
+            users,
+        })
         .on_connect(async |event: Event, chat: State<Chat>| {
             chat.connected(&event.socket);
             event

@@ -2,6 +2,7 @@
 
 mod changes;
 mod chat;
+mod identity;
 mod limits;
 
 use std::time::Duration;

@@ -64,28 +64,13 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    // What is no text is no token either.
-    let authorization = authorization.map(|value| value.to_str().unwrap_or("Bearer").to_owned());
+    let authorization = bearer_of(&request);
     // The route, not the address: that may hold the id of a session.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let caller = match callers(authorization).await {
         Ok(caller) => caller,
-        Err(Turned::Unauthenticated(reason)) => {
-            if let Some(more) = quiet.speak() {
-                tracing::info!(path, %reason, more, "api call refused");
-            }
-            return ApiError::unauthenticated().into_response();
-        }
-        Err(Turned::Forbidden(user)) => {
-            if let Some(more) = quiet.speak() {
-                let reason = "needs another role";
-                tracing::info!(path, user, reason, more, "api call refused");
-            }
-            let message = "needs the role service or admin";
-            return ApiError::new(StatusCode::FORBIDDEN, "FORBIDDEN", message).into_response();
-        }
+        Err(turned) => return turn_away(path, turned, &quiet),
     };
     request.extensions_mut().insert(caller);
     let late = || {
@@ -99,6 +84,34 @@ async fn admit(
         .headers_mut()
         .insert(header::CACHE_CONTROL, no_store);
     response
+}
+
+/// The `Authorization` header of a request.
+pub(super) fn bearer_of(request: &Request) -> Option<String> {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    // What is no text is no token either.
+    authorization.map(|value| value.to_str().unwrap_or("Bearer").to_owned())
+}
+
+/// The answer to somebody who may not call; the log says why, unless it has said too much already.
+pub(super) fn turn_away(path: &str, turned: Turned, quiet: &Quiet) -> Response {
+    let more = quiet.speak();
+    match turned {
+        Turned::Unauthenticated(reason) => {
+            if let Some(more) = more {
+                tracing::info!(path, %reason, more, "api call refused");
+            }
+            ApiError::unauthenticated().into_response()
+        }
+        Turned::Forbidden(user) => {
+            if let Some(more) = more {
+                let reason = "needs another role";
+                tracing::info!(path, user, reason, more, "api call refused");
+            }
+            let message = "needs the role service or admin";
+            ApiError::new(StatusCode::FORBIDDEN, "FORBIDDEN", message).into_response()
+        }
+    }
 }
 
 /// An answer that says no: `{"error":{"code":…,"message":…}}`.
@@ -221,7 +234,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
 }
 
 /// Lines about refused calls at once, before it is one a second.
-const REFUSALS: u32 = 100;
+pub(super) const REFUSALS: u32 = 100;
 /// Bytes of a request's body.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// How long a call may take, its body included.

@@ -12,6 +12,8 @@ pub(crate) mod identity;
 #[cfg(feature = "ui")]
 mod page;
 #[cfg(feature = "server")]
+pub(crate) mod scrape;
+#[cfg(feature = "server")]
 pub(crate) mod security;
 
 use std::sync::Arc;

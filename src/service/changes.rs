@@ -52,7 +52,7 @@ impl Chat {
         match self.0.store.edit_message(edit, origin(from)).await? {
             Change::Done(message) | Change::Unchanged(message) => Ok(message),
             Change::Absent => Err(NO_MESSAGE),
-            Change::Denied => Err(ServiceError::Denied("only its author edits a message")),
+            Change::Denied => Err(denied(by, "only its author edits a message")),
             Change::Conflict => Err(ServiceError::Conflict(
                 "the message has another version by now",
             )),
@@ -75,7 +75,7 @@ impl Chat {
             Change::Done(message) | Change::Unchanged(message) => Ok(message),
             Change::Absent => Err(NO_MESSAGE),
             Change::Denied | Change::Conflict => {
-                Err(ServiceError::Denied("only its author deletes a message"))
+                Err(denied(by, "only its author deletes a message"))
             }
         }
     }
@@ -136,7 +136,8 @@ impl Chat {
                 Ok(Changed { conversation })
             }
             Change::Absent => Err(NO_CONVERSATION),
-            Change::Denied => Err(ServiceError::Denied(
+            Change::Denied => Err(denied(
+                by,
                 "only its owner changes the members of a conversation",
             )),
             Change::Conflict => Err(ServiceError::Conflict("the owner cannot be removed")),
@@ -194,6 +195,12 @@ impl Chat {
             .await?
             .ok_or(NO_CONVERSATION)
     }
+}
+
+/// What somebody is told who may not change what belongs to others; the log says who tried.
+fn denied(by: &Principal, why: &'static str) -> ServiceError {
+    tracing::info!(user = by.subject, "denied: {why}");
+    ServiceError::Denied(why)
 }
 
 fn origin(from: SocketId) -> Origin {

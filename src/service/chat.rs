@@ -89,8 +89,9 @@ impl Chat {
                 access.require_permission(by, Permission::ChatSendAi)?;
             }
         }
+        let conversation_id = command.conversation_id;
         let message = NewMessage {
-            conversation_id: command.conversation_id,
+            conversation_id,
             user_id: by.subject.clone(),
             user_name: by.name.clone(),
             content: command.content,
@@ -105,7 +106,7 @@ impl Chat {
         };
         match self.0.store.insert_message(message, origin).await? {
             Insert::Stored(message) | Insert::Repeated(message) => Ok(message),
-            Insert::Absent => Err(NO_CONVERSATION),
+            Insert::Absent => Err(stranger(by, conversation_id)),
             Insert::Conflict => Err(ServiceError::Conflict(
                 "clientMessageId belongs to a message in another conversation",
             )),
@@ -128,7 +129,7 @@ impl Chat {
             .store
             .membership(id, &by.subject)
             .await?
-            .ok_or(NO_CONVERSATION)?;
+            .ok_or_else(|| stranger(by, id))?;
         let entered = conversations.with(id, |live| {
             // What is emitted up to here is read from the store, the rest comes live.
             let emitted = live.gate.open(membership.last_seq);
@@ -445,7 +446,7 @@ impl Chat {
         if self.0.store.is_member(id, &by.subject).await? {
             Ok(())
         } else {
-            Err(NO_CONVERSATION)
+            Err(stranger(by, id))
         }
     }
 }
@@ -471,6 +472,16 @@ const GAP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two tries to read it.
 const GAP_PAUSE: Duration = Duration::from_millis(250);
+
+/// What somebody is told of a conversation that is unknown or foreign; the log says who asked.
+pub(super) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {
+    tracing::info!(
+        user = by.subject,
+        %conversation,
+        "denied: there is no such conversation, or the user is no member"
+    );
+    NO_CONVERSATION
+}
 
 /// The same for one that is unknown and for one that is foreign.
 pub(super) const NO_CONVERSATION: ServiceError = ServiceError::NotFound("no such conversation");

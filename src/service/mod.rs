@@ -12,16 +12,18 @@ mod commands;
 mod content;
 mod conversations;
 mod delivery;
+mod explain;
 mod gate;
 pub(crate) mod policy;
 mod presence;
+mod revoking;
 mod typing;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use access::{Access, Explanation, NewRevocation, NewSession, Question};
+pub(crate) use access::{Access, NewSession};
 pub(crate) use blocks::Blocks;
 pub(crate) use chat::Chat;
 pub(crate) use commands::{AskPresence, Join, Leave, Object, ReadHistory, SendMessage, SetTyping};
@@ -29,6 +31,8 @@ pub(crate) use commands::{
     ChangeMember, CreateConversation, DeleteMessage, EditMessage, ListConversations, MarkAsRead,
     SearchMessages,
 };
+pub(crate) use explain::{Explanation, Question};
+pub(crate) use revoking::NewRevocation;
 
 use crate::store::StoreError;
 

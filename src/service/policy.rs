@@ -13,15 +13,15 @@ use super::commands::{
     AskPresence, ChangeMember, ConversationTarget, CreateConversation, DeleteMessage, EditMessage,
     JoinTarget, ListConversations, MarkAsRead, ReadHistory, SearchMessages, SendMessage, SetTyping,
 };
-use crate::auth::Permission;
+use crate::{auth::Permission, socket::RefreshOffer};
 
 /// What is said of one event.
 #[derive(Debug)]
 pub(crate) struct EventPolicy {
     /// Its name.
     pub(crate) event: &'static str,
-    /// What the sender must be allowed to do.
-    pub(crate) permission: Permission,
+    /// What the sender must be allowed to do; none: whoever is connected may.
+    pub(crate) permission: Option<Permission>,
     /// Which events it shares its limit with.
     pub(crate) class: LimitClass,
     /// What else must hold of the room it is about.
@@ -82,13 +82,22 @@ impl RoomRule {
     }
 }
 
+macro_rules! permission {
+    (Nothing) => {
+        None
+    };
+    ($permission:ident) => {
+        Some(Permission::$permission)
+    };
+}
+
 macro_rules! events {
     ($($name:ident = $event:literal, $permission:ident, $class:ident, $room:ident, $payload:ty, $does:literal;)+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: EventPolicy = EventPolicy {
                 event: $event,
-                permission: Permission::$permission,
+                permission: permission!($permission),
                 class: LimitClass::$class,
                 room: RoomRule::$room,
                 payload: || schema_for!($payload),
@@ -129,6 +138,8 @@ events! {
         "lists the sender's conversations with what is unread";
     SEARCH = "message_search", ChatRead, Requests, Member, SearchMessages,
         "finds messages that have all the words";
+    REFRESH = "auth:refresh", Nothing, Requests, Anyone, RefreshOffer,
+        "swaps the credentials of the connection, or prolongs its session";
 }
 
 /// The row of an event.
@@ -150,8 +161,10 @@ pub(crate) fn markdown() -> String {
         } = policy;
         let _ = writeln!(
             text,
-            "| `{event}` | {does} | `{}` | {} | {} |",
-            policy.permission.as_str(),
+            "| `{event}` | {does} | {} | {} | {} |",
+            policy
+                .permission
+                .map_or_else(|| "–".to_owned(), |needed| format!("`{}`", needed.as_str())),
             policy.class.as_str(),
             room.as_str(),
         );
@@ -226,6 +239,7 @@ mod tests {
             "mark_read" => serde_json::from_str::<Object<MarkAsRead>>(&text).is_ok(),
             "conversations" => serde_json::from_str::<Object<ListConversations>>(&text).is_ok(),
             "message_search" => serde_json::from_str::<Object<SearchMessages>>(&text).is_ok(),
+            "auth:refresh" => serde_json::from_str::<RefreshOffer>(&text).is_ok(),
             _ => panic!("{event} is not parsed by this test"),
         }
     }
@@ -241,12 +255,14 @@ mod tests {
                 .into_iter()
                 .flatten()
                 .collect();
-            assert_eq!(
-                required.is_empty(),
-                properties.is_empty(),
-                "{}",
-                policy.event
-            );
+            if policy.event != REFRESH.event {
+                assert_eq!(
+                    required.is_empty(),
+                    properties.is_empty(),
+                    "{}",
+                    policy.event
+                );
+            }
             let resolve = |schema: &Value| match schema["$ref"].as_str() {
                 Some(_) => None,
                 None => Some(schema.clone()),

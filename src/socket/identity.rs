@@ -12,15 +12,18 @@ use super::{
 };
 use crate::auth::{AuthFault, JwtAuthenticator, Principal};
 
-/// What a client sends with `auth:refresh`.
+/// `auth:refresh`: new credentials; neither prolongs the session by which the client came.
 #[derive(Default, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-struct Offer {
+pub(crate) struct RefreshOffer {
+    /// A token of the same user.
     token: Option<String>,
+    /// A session of the same user.
     session_id: Option<String>,
 }
 
-impl Offer {
+impl RefreshOffer {
     fn of(args: &Args) -> Result<Self, Refusal> {
         let offer: Result<Option<Self>, _> = args.get(0);
         // What is wrong with it could repeat what was sent.
@@ -66,7 +69,7 @@ impl Authenticate for JwtAuthenticator {
     }
 
     async fn refresh(&self, _: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
-        let token = Offer::of(&offer)?.token;
+        let token = RefreshOffer::of(&offer)?.token;
         let token = token.ok_or_else(|| refused(AuthFault::Missing))?;
         self.verify(&token).await.map_err(refused)
     }
@@ -113,7 +116,7 @@ impl Authenticate for crate::auth::authenticator::Authenticator {
     /// With a new token, with a session, or with nothing, which prolongs the session that the
     /// socket has.
     async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
-        let offer = Offer::of(&offer)?;
+        let offer = RefreshOffer::of(&offer)?;
         let refreshed = match (offer.token, offer.session_id, &current.session) {
             (Some(token), _, _) => self.token(&token).await,
             (None, Some(id), _) => self.session(&id).await,

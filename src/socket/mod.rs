@@ -58,6 +58,8 @@ pub use event::Event;
 pub use handler::{Ack, Answer, Handler, IntoAck, NoAck, Parameter, Reply, State};
 pub use handlers::NamespaceBuilder;
 pub use id::SocketId;
+#[cfg(feature = "server")]
+pub(crate) use identity::RefreshOffer;
 pub use incoming::{Incoming, Verdict};
 pub use io::Io;
 pub use lifecycle::Lifecycle;

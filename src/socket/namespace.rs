@@ -83,12 +83,15 @@ impl Namespace {
         self.inner()?.socket(id)
     }
 
-    /// Who a user is now, by one of its sockets.
+    /// Somebody who is connected now and is meant.
     #[cfg(feature = "server")]
-    pub(crate) fn principal_of(&self, subject: &str) -> Option<Arc<crate::auth::Principal>> {
+    pub(crate) fn find_principal(
+        &self,
+        is_meant: impl Fn(&crate::auth::Principal) -> bool,
+    ) -> Option<Arc<crate::auth::Principal>> {
         let sockets = self.inner()?.all_sockets();
         let mut principals = sockets.iter().map(Socket::principal);
-        principals.find(|principal| principal.subject == subject)
+        principals.find(|principal| is_meant(principal))
     }
 
     /// The rooms and how many members each has, in no order; without the sockets' own rooms.

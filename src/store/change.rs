@@ -16,6 +16,18 @@ pub struct Actor {
     pub is_admin: bool,
 }
 
+/// Whose a message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Authorship {
+    /// The conversation it belongs to.
+    pub conversation_id: Uuid,
+    /// Who sent it.
+    pub user_id: String,
+    /// Whether it has been deleted.
+    pub is_deleted: bool,
+}
+
 /// A new text for a message.
 #[derive(Clone, Debug)]
 pub struct Edit {

@@ -30,8 +30,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use change::{
-    Actor, Change, Committed, Delete, Edit, List, Listed, MarkRead, MemberChange, ReadMark, Search,
-    UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Delete, Edit, List, Listed, MarkRead, MemberChange,
+    ReadMark, Search, UNREAD_MAX, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
@@ -359,6 +359,15 @@ impl Store {
     /// If it could not be read.
     pub async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
         each!(self, backend => backend.versions(message).await)
+    }
+
+    /// Whose a message is; none if it is unknown. For admins: the member rule is not applied.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        each!(self, backend => backend.authorship(message).await)
     }
 
     /// The conversation that a message belongs to; that never changes.

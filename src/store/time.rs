@@ -34,10 +34,11 @@ impl Time {
 }
 
 impl From<Timestamp> for Time {
-    /// Cuts to whole milliseconds.
+    /// Cuts to whole milliseconds; in the last second that there is, to that second.
     fn from(timestamp: Timestamp) -> Self {
+        let last = Timestamp::MAX.as_second() * 1000;
         Self(
-            Timestamp::from_millisecond(timestamp.as_millisecond())
+            Timestamp::from_millisecond(timestamp.as_millisecond().min(last))
                 .expect("the milliseconds of a timestamp are a timestamp"),
         )
     }
@@ -88,6 +89,18 @@ mod tests {
                 format!("\"{expected}\"")
             );
         }
+    }
+
+    #[test]
+    fn the_ends_of_time_are_times() {
+        for end in [Timestamp::MIN, Timestamp::MAX] {
+            let time = Time::from(end);
+            assert_eq!(time.to_string().parse::<Time>().unwrap(), time);
+        }
+        assert_eq!(
+            Time::from(Timestamp::MAX).to_string(),
+            "9999-12-30T22:00:00.000Z"
+        );
     }
 
     #[test]

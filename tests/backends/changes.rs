@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use roomcast::store::{
-    Actor, Change, Committed, Delete, Edit, Insert, MarkRead, MemberChange, Message, Messages,
-    Origin, Page, Search, Time, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Delete, Edit, Insert, MarkRead, MemberChange, Message,
+    Messages, Origin, Page, Search, Time, UNREAD_MAX, words,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -18,6 +18,7 @@ on_every_backend! {
     only_the_author_and_admins_edit,
     only_the_author_and_admins_delete,
     a_removed_author_changes_nothing,
+    who_wrote_a_message_is_known,
     what_is_unknown_is_neither_edited_nor_deleted,
     a_deleted_message_stays_without_its_text,
     deleting_twice_changes_nothing_more,
@@ -152,6 +153,24 @@ async fn a_removed_author_changes_nothing(backend: Backend) {
         delete(&harness, &sent, user("bob")).await,
         Change::Absent
     ));
+}
+
+async fn who_wrote_a_message_is_known(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let sent = harness.send(id, "ann", "first").await;
+    let mut expected = Authorship {
+        conversation_id: id,
+        user_id: "ann".into(),
+        is_deleted: false,
+    };
+    let authorship = async || harness.store.authorship(sent.id).await.unwrap();
+    assert_eq!(authorship().await, Some(expected.clone()));
+    done(delete(&harness, &sent, user("ann")).await);
+    expected.is_deleted = true;
+    assert_eq!(authorship().await, Some(expected));
+    let unknown = harness.store.authorship(Uuid::new_v4()).await.unwrap();
+    assert_eq!(unknown, None);
 }
 
 async fn what_is_unknown_is_neither_edited_nor_deleted(backend: Backend) {

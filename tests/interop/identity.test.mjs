@@ -1,73 +1,14 @@
 // Who gets in, for how long, and what the log says of those who do not: stock clients against the
 // server itself.
 import assert from "node:assert/strict";
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, clients, command, connect, next, open, startServer, within } from "./support.mjs";
+import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server, temporary } from "./people.mjs";
+import { ask, command, next, open, startServer, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
-
-const LOBBY = "00000000-0000-4000-8000-000000000001";
-const [[, io]] = clients;
-const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
-const UNAUTHORIZED = { message: "unauthorized", data: { code: "UNAUTHENTICATED" } };
-const admin = (claims = {}) => token({ sub: "root", roles: ["admin"], ...claims });
-
-async function server(t, env = {}) {
-  const started = await startServer({ ...keyed, ...env });
-  t.after(() => started.stop());
-  return started;
-}
-
-/** As a page of the server's own: cookies prove nothing without an origin. */
-function ownPage(url, options = {}) {
-  if (!options.extraHeaders?.cookie) return options;
-  return { ...options, extraHeaders: { origin: url, ...options.extraHeaders } };
-}
-
-/** A connected socket that knows who it is. */
-async function enter(t, url, options) {
-  const socket = open(t, io, url, ownPage(url, options));
-  const failed = new Promise((_, fail) => socket.once("connect_error", fail));
-  const [session] = await Promise.race([next(socket, "session"), failed]);
-  return { socket, session };
-}
-
-/** Expects the one answer that nobody learns anything from. */
-async function refused(t, url, options, what = "") {
-  const socket = open(t, io, url, ownPage(url, options));
-  const connected = new Promise((_, fail) => socket.once("connect", () => fail(new Error(`${what} was let in`))));
-  const [error] = await Promise.race([next(socket, "connect_error"), connected]);
-  assert.deepEqual({ message: error.message, data: error.data }, UNAUTHORIZED, what);
-}
-
-/** A line of the log, waited for. */
-async function logged(started, pattern) {
-  const found = async () => {
-    while (!pattern.test(started.output())) await sleep(20);
-  };
-  await within(found(), `${pattern} in\n${started.output()}`);
-}
-
-async function call(url, method, path, body, authorization = `Bearer ${admin()}`) {
-  const headers = { ...(authorization && { authorization }), ...(body && { "content-type": "application/json" }) };
-  const response = await fetch(url + path, { method, headers, body: body && JSON.stringify(body) });
-  const text = await response.text();
-  return { status: response.status, body: text ? JSON.parse(text) : undefined };
-}
-
-/** Everything a socket was told before it went. */
-function farewell(socket) {
-  const told = [];
-  socket.on("error", (error) => told.push(error));
-  return within(
-    new Promise((done) => socket.once("disconnect", (reason) => done({ told, reason }))),
-    "disconnect",
-  );
-}
 
 describe("credentials", () => {
   test("a token is taken from auth, then from the bearer header, then from the cookie", async (t) => {
@@ -94,14 +35,51 @@ describe("credentials", () => {
   });
 
   test("the claims of a token are who the user is", async (t) => {
-    const { url } = await server(t, { ROOMCAST_AUTH__JWT__ISSUER: "id", ROOMCAST_AUTH__JWT__AUDIENCE: "chat" });
+    const started = await server(t, { ROOMCAST_AUTH__JWT__ISSUER: "id", ROOMCAST_AUTH__JWT__AUDIENCE: "chat" });
+    const { url } = started;
     const exp = now() + 3600;
     const claims = { sub: "ann", name: "Ann", roles: ["coach"], iss: "id", aud: ["x", "chat"], exp };
     const { session } = await enter(t, url, { auth: { token: token(claims) } });
     const expiresAt = new Date(exp * 1000).toISOString();
     assert.deepEqual(session, { userId: "ann", name: "Ann", roles: ["coach"], guest: false, expiresAt });
-    await refused(t, url, { auth: { token: token({ iss: "id" }) } }, "no audience");
-    await refused(t, url, { auth: { token: token({ aud: "chat", iss: "other" }) } }, "another issuer");
+    for (const [wrong, reason] of [
+      [{ iss: "id" }, "wrong audience"],
+      [{ iss: "id", aud: ["x"] }, "wrong audience"],
+      [{ iss: "id", aud: "chat.example" }, "wrong audience"],
+      [{ aud: "chat" }, "wrong issuer"],
+      [{ aud: "chat", iss: "other" }, "wrong issuer"],
+      [{ aud: "chat", iss: ["id"] }, "malformed claims"],
+    ]) {
+      const before = started.output().length;
+      await refused(t, url, { auth: { token: token(wrong) } }, JSON.stringify(wrong));
+      await logged({ output: () => started.output().slice(before) }, new RegExp(`refused.*reason="?${reason}`));
+    }
+  });
+
+  test("the settings of tokens have the names they have", async (t) => {
+    const late = (auth) => ({ auth: { token: auth } });
+    const standard = await server(t);
+    await enter(t, standard.url, late(token({ exp: now() - 10 })));
+    await enter(t, standard.url, late(token({ nbf: now() + 10 })));
+    // A time beyond all times is the end of them.
+    const endless = await enter(t, standard.url, late(token({ exp: 1e300 })));
+    assert.match(endless.session.expiresAt, /^9999-12-30T/);
+    const strict = await server(t, {
+      ROOMCAST_AUTH__JWT__LEEWAY_S: "0",
+      ROOMCAST_AUTH__JWT__ALGORITHM: "HS512",
+      ROOMCAST_AUTH__GUESTS: "false",
+    });
+    const sign = (claims) => forge({ alg: "HS512" }, { sub: "ann", exp: now() + 60, ...claims }, SECRET, "sha512");
+    assert.equal((await enter(t, strict.url, late(sign()))).session.userId, "ann");
+    for (const [bad, reason] of [
+      [sign({ exp: now() - 2 }), "expired"],
+      [sign({ nbf: now() + 20 }), "not yet valid"],
+      [token(), "algorithm is not the key's"],
+      [undefined, "no credentials"],
+    ]) {
+      await refused(t, strict.url, late(bad), reason);
+      await logged(strict, new RegExp(`refused.*reason="?${reason}`));
+    }
   });
 
   test("without credentials only guests get in, and a bad token makes nobody a guest", async (t) => {
@@ -140,13 +118,34 @@ describe("credentials", () => {
     const extraHeaders = { authorization: `Bearer ${token()}` };
     assert.equal((await enter(t, url, { extraHeaders })).session.userId, "ann");
   });
+
+  test("at_handshake takes a cookie from pages that may use it, and from no others", async (t) => {
+    const env = { ROOMCAST_AUTH__AT_HANDSHAKE: "true", ALLOWED_ORIGINS: "https://app.example" };
+    const started = await server(t, env);
+    const { url } = started;
+    const cookie = `roomcast_token=${token()}`;
+    const opened = async (headers) => {
+      const socket = open(t, io, url, { transports: ["websocket"], extraHeaders: { cookie, ...headers } });
+      const outcome = new Promise((done) => {
+        socket.once("connect", () => done("connected"));
+        socket.once("connect_error", (error) => done(error.type ?? error.message));
+      });
+      return within(outcome, "an answer");
+    };
+    for (const headers of [{}, { origin: "https://evil.example" }, { "sec-fetch-site": "cross-site" }]) {
+      assert.equal(await opened(headers), "TransportError", JSON.stringify(headers));
+    }
+    await logged(started, /handshake refused.*cookie of an origin that is not allowed/);
+    for (const headers of [{ origin: "https://app.example" }, { origin: url }, { "sec-fetch-site": "same-origin" }]) {
+      assert.equal(await opened(headers), "connected", JSON.stringify(headers));
+    }
+  });
 });
 
 describe("bad input", () => {
   test("F2, F3: bad tokens have one answer for the client and a reason in the log", async (t) => {
     const rsa = pair("RS256", "rsa");
-    const folder = mkdtempSync(join(tmpdir(), "roomcast-keys-"));
-    t.after(() => rmSync(folder, { recursive: true }));
+    const folder = temporary(t);
     const twice = { kty: "oct", kid: "twice", k: "AAAA" };
     writeFileSync(join(folder, "keys.json"), JSON.stringify({ keys: [rsa.jwk, twice, twice] }));
     const started = await server(t, { ROOMCAST_AUTH__JWT__KEYS_FILE: join(folder, "keys.json") });
@@ -200,15 +199,17 @@ describe("bad input", () => {
   });
 
   test("no token and no session id is ever in the log", async (t) => {
-    const env = { ROOMCAST_LOG__LEVEL: "trace", ROOMCAST_AUTH__QUERY_TOKEN: "true", ROOMCAST_AUTH__GUESTS: "false" };
+    const env = { ROOMCAST_LOG__LEVEL: "trace", ROOMCAST_AUTH__QUERY_TOKEN: "true", ROOMCAST_AUTH__GUESTS: "false", ROOMCAST_RECOVERY__ENABLED: "true" };
     const started = await server(t, env);
     const { url } = started;
-    const secrets = [SECRET];
+    const secrets = [SECRET, "canary-jti"];
     const secret = (text) => {
       secrets.push(text);
       return text;
     };
-    const good = secret(token({ jti: "canary-jti" }));
+    // Whoever has the id of a connection could read what comes to it, or go on with it.
+    const seen = ({ socket }) => [socket.io.engine.id, socket._pid].filter(Boolean).forEach(secret);
+    const good = secret(token({ jti: "canary-jti", sid: secret("canary-sid") }));
     const bad = secret(token({}, "another secret"));
     const transports = ["websocket"];
     for (const offered of [good, bad]) {
@@ -219,7 +220,7 @@ describe("bad input", () => {
         { query: { token: offered } },
         { query: { token: offered }, transports },
       ]) {
-        if (offered === good) await enter(t, url, options);
+        if (offered === good) seen(await enter(t, url, options));
         else await refused(t, url, options);
       }
     }
@@ -228,6 +229,7 @@ describe("bad input", () => {
     const made = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 60 }, authorization);
     const sessionId = secret(made.body.sessionId);
     const { socket } = await enter(t, url, { auth: { sessionId } });
+    seen({ socket });
     await ask(socket, "auth:refresh", { token: secret(token({ sub: "eve" })) });
     await ask(socket, "auth:refresh", { token: secret(token({ sub: "mallory" })) });
     await ask(socket, "auth:refresh", { token: secret("canary-of-a-refresh") });
@@ -237,6 +239,11 @@ describe("bad input", () => {
     await call(url, "DELETE", `/api/v1/sessions/${sessionId}`, undefined, authorization);
     await call(url, "DELETE", `/api/v1/sessions/${sessionId}`, undefined, authorization);
     await call(url, "POST", "/api/v1/revocations", { sessionId }, authorization);
+    await call(url, "POST", "/api/v1/revocations", { jti: "canary-jti" }, authorization);
+    await call(url, "GET", `/api/v1/${sessionId}`, undefined, authorization);
+    await fetch(`${url}/${sessionId}`);
+    const poll = `${url}/socket.io/?EIO=4&transport=polling`;
+    for (const place of [`&sid=${secret("canary-of-a-connection")}`, `&token=${bad}`, `&j=${sessionId}`]) await fetch(poll + place);
     await call(url, "POST", "/api/v1/sessions", { sessionId, token: good }, authorization);
     await logged(started, /api call refused/);
     const output = started.output();
@@ -245,136 +252,6 @@ describe("bad input", () => {
       // Nor its signature alone.
       for (const piece of [text, text.split(".").at(-1)]) assert.ok(!output.includes(piece), `${text} is in the log`);
     }
-  });
-});
-
-describe("keys", () => {
-  test("keys of every kind in a file, replaced without a restart", async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), "roomcast-keys-"));
-    t.after(() => rmSync(folder, { recursive: true }));
-    const path = join(folder, "keys.json");
-    const write = (text) => {
-      writeFileSync(`${path}.new`, text);
-      renameSync(`${path}.new`, path);
-    };
-    const pairs = ["RS256", "PS384", "ES256", "EdDSA"].map((algorithm) => pair(algorithm, algorithm));
-    write(JSON.stringify({ keys: pairs.map(({ jwk }) => jwk) }));
-    const started = await server(t, { ROOMCAST_AUTH__JWT__SECRET: SECRET, ROOMCAST_AUTH__JWT__KEYS_FILE: path });
-    const { url } = started;
-    for (const { token } of pairs) await enter(t, url, { auth: { token: token() } });
-    const { socket } = await enter(t, url, { auth: { token: pairs[0].token() } });
-    const fresh = pair("ES256", "fresh");
-    write(JSON.stringify({ keys: [fresh.jwk] }));
-    await logged(started, /the file with keys was read again/);
-    assert.equal((await enter(t, url, { auth: { token: fresh.token() } })).session.userId, "ann");
-    await refused(t, url, { auth: { token: pairs[0].token() } });
-    assert.equal(socket.connected, true, "who is in stays in");
-    write("{");
-    await logged(started, /has changed and cannot be used/);
-    await enter(t, url, { auth: { token: fresh.token() } });
-    await enter(t, url, { auth: { token: token() } });
-  });
-
-  /** A server of key sets whose answer is what `answer` says now. */
-  async function keyServer(t) {
-    const state = { asked: 0, answer: (response) => response.end("{}"), waiting: 0, most: 0 };
-    const web = createServer(async (_, response) => {
-      state.asked += 1;
-      state.waiting += 1;
-      state.most = Math.max(state.most, state.waiting);
-      response.once("close", () => (state.waiting -= 1));
-      await state.answer(response);
-    });
-    await new Promise((done) => web.listen(0, "127.0.0.1", done));
-    t.after(() => {
-      web.closeAllConnections();
-      web.close();
-    });
-    state.url = `http://127.0.0.1:${web.address().port}/jwks`;
-    state.serve = (...pairs) => {
-      state.answer = (response) => response.end(JSON.stringify({ keys: pairs.map(({ jwk }) => jwk) }));
-    };
-    return state;
-  }
-
-  test("a key set is fetched once for many, again for an unknown kid, and secrets in it do not count", async (t) => {
-    const keys = await keyServer(t);
-    const first = pair("ES256", "first");
-    keys.answer = async (response) => {
-      await sleep(300);
-      const secret = { kty: "oct", kid: "oct", k: Buffer.from(SECRET).toString("base64url") };
-      response.end(JSON.stringify({ keys: [first.jwk, secret] }));
-    };
-    const env = { ROOMCAST_AUTH__JWT__SECRET: undefined, ROOMCAST_AUTH__JWT__JWKS_URL: keys.url };
-    const { url } = await server(t, env);
-    const options = { auth: { token: first.token() }, transports: ["websocket"] };
-    await Promise.all(Array.from({ length: 20 }, () => enter(t, url, options)));
-    assert.equal(keys.asked, 1);
-    await refused(t, url, { auth: { token: token({}, SECRET, { kid: "oct" }) } }, "a secret from the network");
-    for (let n = 0; n < 20; n += 1) {
-      await refused(t, url, { auth: { token: first.token({}, { kid: `unknown ${n}` }) } });
-    }
-    assert.ok(keys.asked <= 3, `${keys.asked} fetches`);
-    assert.equal(keys.most, 1);
-  });
-
-  test("a key set that is down, broken, huge or slow leaves the last good one in force", async (t) => {
-    const keys = await keyServer(t);
-    const first = pair("ES256", "first");
-    keys.serve(first);
-    const started = await server(t, {
-      ROOMCAST_AUTH__JWT__SECRET: undefined,
-      ROOMCAST_AUTH__JWT__JWKS_URL: keys.url,
-      ROOMCAST_AUTH__JWT__JWKS_REFRESH_S: "1",
-      ROOMCAST_AUTH__JWT__JWKS_TIMEOUT_S: "1",
-    });
-    const { url } = started;
-    await enter(t, url, { auth: { token: first.token() } });
-    const huge = "x".repeat(1 << 20);
-    for (const [answer, reason] of [
-      [(response) => response.writeHead(500).end(), "answered 500"],
-      [(response) => response.end("<html>"), "not a JWK set"],
-      [(response) => response.end(`{"keys":[],"x":"${huge}"}`), "more than 262144 bytes"],
-      [(response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(), "answered 302"],
-    ].slice(0, 2)) {
-      keys.answer = answer;
-      await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
-      await enter(t, url, { auth: { token: first.token() } });
-    }
-  });
-
-  for (const [what, answer, reason] of [
-    ["huge", (response) => response.end(`{"keys":[],"x":"${"x".repeat(1 << 20)}"}`), "more than 262144 bytes"],
-    ["slow", () => {}, "took too long"],
-    ["elsewhere", (response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(), "answered 302"],
-  ]) {
-    test(`a key set that is ${what} lets nobody in and keeps nobody waiting`, async (t) => {
-      const keys = await keyServer(t);
-      keys.answer = answer;
-      const started = await server(t, {
-        ROOMCAST_AUTH__JWT__JWKS_URL: keys.url,
-        ROOMCAST_AUTH__JWT__JWKS_TIMEOUT_S: "1",
-      });
-      await refused(t, started.url, { auth: { token: pair("ES256", "any").token() } });
-      await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
-      assert.equal((await enter(t, started.url, { auth: { token: token() } })).session.userId, "ann");
-    });
-  }
-
-  test("a key set that is down at start is fetched later", async (t) => {
-    const keys = await keyServer(t);
-    const first = pair("EdDSA", "first");
-    keys.answer = (response) => response.destroy();
-    const started = await server(t, { ROOMCAST_AUTH__JWT__JWKS_URL: keys.url });
-    await logged(started, /could not be fetched/);
-    keys.serve(first);
-    const socket = open(t, io, started.url, { auth: { token: first.token() }, reconnection: false });
-    socket.on("connect_error", async () => {
-      await sleep(500);
-      socket.connect();
-    });
-    const [session] = await next(socket, "session");
-    assert.equal(session.userId, "ann");
   });
 });
 
@@ -424,69 +301,18 @@ describe("live connections", () => {
     assert.equal((await ask(socket, "join_conversation", LOBBY)).error.code, "FORBIDDEN");
   });
 
-  test("what is revoked is told so, does not come back, and stays out after a restart", async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), "roomcast-revoked-"));
-    t.after(() => rmSync(folder, { recursive: true }));
-    const env = { ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}` };
-    const before = await startServer({ ...keyed, ...env });
-    const people = {
-      jti: ["t1", token({ sub: "a", jti: "t1" })],
-      sessionId: ["s1", token({ sub: "b", sid: "s1" })],
-      userId: ["c", token({ sub: "c" })],
-      role: ["tester", token({ sub: "d", roles: ["user", "tester"] })],
-    };
-    try {
-      const bystander = await enter(t, before.url, { auth: { token: token({ sub: "e", jti: "t2" }) } });
-      for (const [kind, [value, own]] of Object.entries(people)) {
-        const { socket } = await enter(t, before.url, { auth: { token: own }, reconnection: true });
-        const gone = farewell(socket);
-        const start = Date.now();
-        const answer = await call(before.url, "POST", "/api/v1/revocations", { [kind]: value });
-        assert.equal(answer.status, 200, JSON.stringify(answer));
-        const { told, reason } = await gone;
-        assert.ok(Date.now() - start < 1000, kind);
-        assert.deepEqual(
-          told.map(({ type, code, status }) => ({ type, code, status })),
-          [{ type: "auth", code: "TOKEN_REVOKED", status: 401 }],
-        );
-        assert.equal(reason, "io server disconnect");
-        assert.equal(socket.active, false);
-        await refused(t, before.url, { auth: { token: own } }, kind);
-      }
-      assert.equal(bystander.socket.connected, true);
-    } finally {
-      assert.equal(await before.stop("SIGKILL"), "SIGKILL");
+  test("a flood of refreshes is limited like any other event", async (t) => {
+    const { url } = await server(t, { ROOMCAST_LIMITS__REQUESTS_PER_SECOND: "1" });
+    const { socket } = await enter(t, url, { auth: { token: token() } });
+    const answers = [];
+    while (answers.at(-1)?.success !== false) {
+      assert.ok(answers.length < 1000, "refreshes are not limited");
+      answers.push(await ask(socket, "auth:refresh", { token: token() }));
     }
-    const after = await server(t, env);
-    for (const [kind, [, own]] of Object.entries(people)) {
-      await refused(t, after.url, { auth: { token: own } }, kind);
-    }
-    await enter(t, after.url, { auth: { token: token({ sub: "e", jti: "t2" }) } });
-  });
-
-  test("a revocation ends at its time", async (t) => {
-    const { url } = await server(t);
-    const until = new Date(Date.now() + 1500).toISOString();
-    await call(url, "POST", "/api/v1/revocations", { userId: "ann", until });
-    await refused(t, url, { auth: { token: token() } });
-    await sleep(1600);
-    await enter(t, url, { auth: { token: token() } });
-  });
-
-  test("a user that is revoked while its connection is broken does not recover", async (t) => {
-    const { url } = await server(t);
-    const options = { auth: { token: token() }, reconnection: true, reconnectionDelay: 200, transports: ["websocket"] };
-    const { socket } = await enter(t, url, options);
-    socket.once("disconnect", () => {});
-    socket.io.engine.close();
-    const answer = await call(url, "POST", "/api/v1/revocations", { userId: "ann" });
-    assert.equal(answer.status, 200);
-    const outcome = new Promise((done) => {
-      socket.once("connect", () => done("connected"));
-      socket.once("connect_error", (error) => done(error.message));
-    });
-    assert.equal(await within(outcome, "an answer"), "unauthorized");
-    assert.notEqual(socket.recovered, true);
+    const { code, retryAfter } = answers.at(-1).error;
+    assert.equal(code, "RATE_LIMITED");
+    assert.ok(retryAfter > 0 && retryAfter <= 1000, `${retryAfter} ms`);
+    assert.equal(socket.connected, true);
   });
 
   test("a shutdown is no farewell: the client comes back by itself", async (t) => {
@@ -528,7 +354,8 @@ describe("sessions", () => {
   });
 
   test("a session that is used goes on, one that is not ends", async (t) => {
-    const { url } = await server(t, { ROOMCAST_AUTH__GRACE_S: "0" });
+    const started = await server(t, { ROOMCAST_AUTH__GRACE_S: "0" });
+    const { url } = started;
     const made = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 2 });
     const { sessionId } = made.body;
     const { socket } = await enter(t, url, { auth: { sessionId } });
@@ -541,15 +368,20 @@ describe("sessions", () => {
     assert.equal(told[0].code, "TOKEN_EXPIRED");
     await sleep(2000);
     await refused(t, url, { auth: { sessionId } });
+    // Swept every minute; until then it is known that there was one.
+    await logged(started, /refused.*reason="?(session expired|unknown session)/);
   });
 
   test("F12: an id that somebody else has chosen opens nothing, and two cookies are none", async (t) => {
-    const { url } = await server(t);
+    const started = await server(t);
+    const { url } = started;
     const { sessionId } = (await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 60 })).body;
     const fixed = "A".repeat(43);
     await refused(t, url, { auth: { sessionId: fixed } });
+    await logged(started, /refused.*reason="?unknown session/);
     await refused(t, url, { extraHeaders: { cookie: `roomcast_session=${fixed}` } });
     await refused(t, url, { extraHeaders: { cookie: `roomcast_session=${sessionId}; roomcast_session=${fixed}` } });
+    await logged(started, /refused.*reason="?malformed credentials/);
     const chosen = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 60, sessionId: fixed });
     assert.notEqual(chosen.body.sessionId, fixed);
     await refused(t, url, { auth: { sessionId: fixed } });
@@ -584,9 +416,7 @@ describe("sessions", () => {
 
 describe("why", () => {
   test("explain names the rule, over HTTP and on the command line", async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), "roomcast-explain-"));
-    t.after(() => rmSync(folder, { recursive: true }));
-    const env = { ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}` };
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
     const { url } = await server(t, env);
     const why = async (user, event, room) => {
       const query = new URLSearchParams({ user, event, ...(room && { room }) });
@@ -615,6 +445,48 @@ describe("why", () => {
     const own = command(asked, { ...keyed, ...env });
     assert.match(own.stdout, /^allowed: auth\.roles\.user\.permissions: chat:send/, own.stderr);
     assert.equal((await call(url, "GET", "/api/v1/explain?user=ann")).status, 400);
+  });
+
+  test("explain looks up who wrote a message, over HTTP and on the command line", async (t) => {
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const { url } = await server(t, env);
+    const { socket } = await enter(t, url, { auth: { token: token() } });
+    const { conversation } = await ask(socket, "create_conversation", { memberIds: ["bob"] });
+    const said = await ask(socket, "message", { conversationId: conversation.id, content: "hi" });
+    const message = said.message.id;
+    await enter(t, url, { auth: { token: token({ sub: "mod", roles: ["admin"] }) } });
+    const why = async (user, event, more = {}) => {
+      const query = new URLSearchParams({ user, event, message, ...more });
+      const answer = await call(url, "GET", `/api/v1/explain?${query}`);
+      assert.equal(answer.status, 200, JSON.stringify(answer));
+      return [answer.body.allowed, answer.body.rule];
+    };
+    const elsewhere = { room: `conversation:${LOBBY}` };
+    for (const [user, event, more, allowed, rule] of [
+      ["ann", "edit_message", {}, true, /^auth\.roles\.user\.permissions: chat:send; and the message's author.*: the user wrote it$/],
+      ["ann", "delete_message", { room: conversation.id }, true, /the user wrote it$/],
+      ["bob", "edit_message", {}, false, /the message's author, and `chat:moderate`: `ann` wrote it$/],
+      ["bob", "delete_message", {}, false, /`ann` wrote it$/],
+      ["carl", "edit_message", {}, false, /the user is none, or there is no such conversation$/],
+      ["mod", "delete_message", {}, true, /`ann` wrote it, and the user has chat:moderate$/],
+      ["ann", "edit_message", elsewhere, false, /the message is in another conversation$/],
+      ["ann", "edit_message", { message: LOBBY }, false, /there is no such message$/],
+      ["bob", "mark_read", {}, true, /members of the conversation: the user is one$/],
+      ["bob", "add_member", {}, false, /the conversation's owner, and `chat:moderate`: the user is not$/],
+      ["mod", "add_member", {}, true, /the user has chat:moderate$/],
+    ]) {
+      const answer = await why(user, event, more);
+      assert.equal(answer[0], allowed, `${user} ${event}: ${answer[1]}`);
+      assert.match(answer[1], rule, `${user} ${event}`);
+    }
+    const asked = (...more) => command(["explain", "--event", "edit_message", ...more], { ...keyed, ...env }).stdout;
+    assert.match(asked("--user", "bob", "--message", message), /^refused: the message's author.*`ann` wrote it\n/);
+    assert.match(asked("--user", "ann", "--message", message), /^allowed: .*the user wrote it\n/);
+    const offered = await ask(socket, "delete_message", { messageId: message });
+    assert.equal(offered.success, true, JSON.stringify(offered));
+    assert.deepEqual((await why("ann", "edit_message"))[0], false, "a deleted message is not edited");
+    assert.match((await why("ann", "edit_message"))[1], /the message is deleted$/);
+    assert.equal((await call(url, "GET", "/api/v1/explain?user=a&event=edit_message&message=7")).status, 400);
   });
 
   test("roles are configuration", async (t) => {
@@ -669,6 +541,62 @@ describe("commands", () => {
     const started = await startServer({ ROOMCAST_PROFILE: "production" });
     t.after(() => started.stop());
     await refused(t, started.url, { auth: { token: minted.stdout.trim() } });
+    await logged(started, /no token is accepted, since no key is configured: set ROOMCAST_AUTH__JWT__SECRET/);
+  });
+
+  test("token refuses what no server would accept, and says what to do", (t) => {
+    const folder = temporary(t);
+    const keys = join(folder, "keys.json");
+    writeFileSync(keys, JSON.stringify({ keys: [pair("RS256", "rsa").jwk] }));
+    const exposed = join(folder, "roomcast");
+    mkdirSync(exposed);
+    writeFileSync(join(exposed, "development.key"), "x".repeat(48));
+    chmodSync(join(exposed, "development.key"), 0o644);
+    const jwt = (name) => `ROOMCAST_AUTH__JWT__${name}`;
+    const production = { ROOMCAST_PROFILE: "production" };
+    const shortLived = { ...keyed, [jwt("MAX_LIFETIME_S")]: "600" };
+    const ann = ["--sub", "ann"];
+    for (const [args, env, message] of [
+      [[], keyed, /--sub/],
+      [["--sub", ""], keyed, /--sub must have 1 to 128 characters/],
+      [["--sub", "a\nb"], keyed, /--sub must have 1 to 128 characters/],
+      [["--sub", "x".repeat(129)], keyed, /--sub must have 1 to 128 characters/],
+      [[...ann, "--name", "a\nb"], keyed, /servers would refuse this token: malformed claims/],
+      [[...ann, "--ttl", "0s"], keyed, /from one second to ten years/],
+      [[...ann, "--ttl", "11years"], keyed, /from one second to ten years/],
+      [[...ann, "--ttl", "1h"], shortLived, /lets tokens live 600 s: give a shorter --ttl/],
+      [ann, production, /set ROOMCAST_AUTH__JWT__SECRET/],
+      [ann, { ROOMCAST_LISTEN: "0.0.0.0:3000" }, /set ROOMCAST_AUTH__JWT__SECRET/],
+      [ann, { ROOMCAST_LISTEN: "0.0.0.0:3000", ROOMCAST_PROFILE: "development" }, /loopback/],
+      [ann, { ...production, [jwt("JWKS_URL")]: "https://id.example/jwks" }, /no key that signs/],
+      [ann, { [jwt("JWKS_URL")]: "https://id.example/jwks" }, /no key that signs/],
+      [ann, { [jwt("KEYS_FILE")]: keys }, /no key that signs/],
+      [ann, { [jwt("KEYS_FILE")]: join(folder, "none.json") }, /keys_file: .*none\.json: /],
+      [ann, { ...keyed, [jwt("ALGORITHM")]: "RS256" }, /a secret is for HS256, HS384 or HS512/],
+      [ann, { ...keyed, [jwt("ALGORITHM")]: "none" }, /a secret is for HS256, HS384 or HS512/],
+      [ann, { XDG_STATE_HOME: folder }, /development\.key: others can read it; mend it, or set/],
+      [ann, { XDG_STATE_HOME: "", HOME: "" }, /no home folder for a development key: set/],
+    ]) {
+      const minted = command(["token", ...args], env);
+      assert.equal(minted.status, 2, `${args} ${JSON.stringify(env)}`);
+      assert.equal(minted.stdout, "");
+      assert.match(minted.stderr, message);
+    }
+    const secret = { kty: "oct", kid: "own", k: Buffer.from(SECRET).toString("base64url") };
+    writeFileSync(keys, JSON.stringify({ keys: [secret] }));
+    const warned = [
+      [{ ...production, [jwt("KEYS_FILE")]: keys }, /^$/],
+      [{ ...production, [jwt("SECRET")]: "short" }, /can be guessed: HS256 wants 32 random bytes/],
+      [{ ...keyed, [jwt("ALGORITHM")]: "HS512" }, /can be guessed: HS512 wants 64 random bytes/],
+      [shortLived, /^$/, "--ttl", "10m"],
+      [keyed, /no role `boss` is configured; there are admin, ai, coach, guest, service, user/, "--role", "boss"],
+    ];
+    for (const [env, message, ...args] of warned) {
+      const minted = command(["token", ...ann, ...args], env);
+      assert.equal(minted.status, 0, minted.stderr);
+      assert.match(minted.stdout, /^[\w-]+\.[\w-]+\.[\w-]+\n$/);
+      assert.match(minted.stderr, message);
+    }
   });
 
   test("on an address that others reach it does not start without keys, and says what to set", () => {

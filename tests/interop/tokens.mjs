@@ -7,10 +7,10 @@ export const now = () => Math.floor(Date.now() / 1000);
 
 const part = (value) => Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
 
-/** A token with exactly this header and these claims, signed with HMAC-SHA-256. */
-export function forge(header, claims, secret = SECRET) {
+/** A token with exactly this header and these claims, signed with HMAC, of SHA-256 unless said. */
+export function forge(header, claims, secret = SECRET, hash = "sha256") {
   const message = `${part(header)}.${part(claims)}`;
-  return `${message}.${createHmac("sha256", secret).update(message).digest("base64url")}`;
+  return `${message}.${createHmac(hash, secret).update(message).digest("base64url")}`;
 }
 
 /** A good token, but for what is said otherwise. */

@@ -17,6 +17,7 @@ pub(super) struct Claims {
     sid: Option<String>,
     exp: Option<Value>,
     nbf: Option<Value>,
+    iat: Option<Value>,
     iss: Option<String>,
     aud: Option<Audience>,
 }
@@ -51,6 +52,15 @@ impl Claims {
             && seconds(nbf)?.saturating_sub(leeway) > now
         {
             return Err(AuthFault::NotYetValid);
+        }
+        if let Some(max) = rules.max_lifetime {
+            let iat = self.iat.as_ref().and_then(|iat| seconds(iat).ok());
+            let iat = iat.ok_or(AuthFault::NoIssuedAt)?;
+            let max = i64::try_from(max.as_secs()).unwrap_or(i64::MAX);
+            // One that says it was made later than now would be good for longer than from now.
+            if exp.saturating_sub(iat) > max || iat.saturating_sub(leeway) > now {
+                return Err(AuthFault::TooLongLived);
+            }
         }
         if rules.issuer.is_some() && self.iss != rules.issuer {
             return Err(AuthFault::Issuer);

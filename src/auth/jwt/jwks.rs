@@ -1,13 +1,20 @@
 //! Fetches a key set: one request to one configured address, with a limit for everything.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -24,7 +31,9 @@ pub(crate) struct JwksUrl {
 }
 
 impl JwksUrl {
-    pub(crate) fn parse(text: &str) -> Result<Self, UrlFault> {
+    /// An address whose server is vouched for by one of the certificates in a file, or by whom this
+    /// machine trusts.
+    pub(crate) fn parse(text: &str, authorities: Option<&Path>) -> Result<Self, UrlFault> {
         let uri: Uri = text.parse().map_err(|_| UrlFault::NotAUrl)?;
         let host = uri.host().ok_or(UrlFault::NotAUrl)?;
         let host = host.trim_matches(['[', ']']).to_owned();
@@ -42,7 +51,11 @@ impl JwksUrl {
         };
         Ok(Self {
             port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-            tls: if secure { Some(tls()?) } else { None },
+            tls: if secure {
+                Some(tls(authorities)?)
+            } else {
+                None
+            },
             host,
             uri,
         })
@@ -56,10 +69,15 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// What the machine trusts.
-fn tls() -> Result<Arc<ClientConfig>, UrlFault> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, UrlFault> {
+    let roots = match authorities {
+        Some(path) => read(path).map_err(|fault| UrlFault::Authorities(path.to_owned(), fault))?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
     if roots.is_empty() {
         return Err(UrlFault::NoRoots);
     }
@@ -70,6 +88,20 @@ fn tls() -> Result<Arc<ClientConfig>, UrlFault> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// The certificates in a PEM file, at least one.
+fn read(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() {
+        return Err("no certificate in it".into());
+    }
+    Ok(roots)
 }
 
 /// Without the query, which may hold a secret.
@@ -87,17 +119,22 @@ impl fmt::Display for JwksUrl {
 }
 
 /// Why an address is none that keys are fetched from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UrlFault {
     NotAUrl,
     NotSecure,
     Credentials,
     NoRoots,
+    /// The file of those who may vouch for the server, and what is wrong with it.
+    Authorities(PathBuf, String),
 }
 
 impl fmt::Display for UrlFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Authorities(path, fault) => {
+                return write!(f, "jwks_ca_file {}: {fault}", path.display());
+            }
             Self::NotAUrl => "not an address that begins with https://",
             Self::NotSecure => "http is for loopback addresses; use https",
             Self::Credentials => "an address with a user name",

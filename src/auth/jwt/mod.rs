@@ -59,6 +59,7 @@ struct Rules {
     audience: Option<String>,
     leeway: Duration,
     max_bytes: usize,
+    max_lifetime: Option<Duration>,
 }
 
 /// What is read of a token's header (RFC 7515, 4.1): what to look for, never where.
@@ -85,6 +86,7 @@ impl JwtAuthenticator {
                 audience: None,
                 leeway: Duration::from_secs(30),
                 max_bytes: 8192,
+                max_lifetime: None,
             },
             cookie: "roomcast_token".into(),
             query: false,
@@ -119,6 +121,15 @@ impl JwtAuthenticator {
     #[must_use]
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.rules.max_bytes = max_bytes;
+        self
+    }
+
+    /// Time from a token's `iat` to its `exp`, at most; a token without `iat` is refused then.
+    /// Default: no limit. What is revoked for as long as this, and twice the leeway, does not come
+    /// back.
+    #[must_use]
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.rules.max_lifetime = Some(max_lifetime);
         self
     }
 

@@ -152,6 +152,30 @@ fn f3_times_must_be_there_and_be_numbers() {
 }
 
 #[test]
+fn tokens_live_no_longer_than_they_may_from_when_they_were_made() {
+    let tokens = tokens().max_lifetime(Duration::from_secs(60));
+    let verify = |iat: Value, exp: i64| {
+        let mut claims = with("iat", iat);
+        claims["exp"] = json!(exp);
+        tokens.verify_now(&token(&claims)).map(|_| ())
+    };
+    let now = now();
+    assert_eq!(verify(json!(now), now + 60), Ok(()));
+    assert_eq!(verify(json!(now - 50), now + 10), Ok(()));
+    assert_eq!(verify(json!(now + 20), now + 80), Ok(()));
+    let long = Err(AuthFault::TooLongLived);
+    assert_eq!(verify(json!(now), now + 61), long);
+    // It was made long ago, and would be good for only a moment more.
+    assert_eq!(verify(json!(now - 3600), now + 10), long);
+    // It says that it was made tomorrow.
+    assert_eq!(verify(json!(now + 86_400), now + 86_460), long);
+    for iat in [Value::Null, json!("now"), json!([now])] {
+        assert_eq!(verify(iat, now + 10), Err(AuthFault::NoIssuedAt));
+    }
+    assert_eq!(verify(json!(i64::MIN), i64::MAX), long);
+}
+
+#[test]
 fn issuer_and_audience_are_required_when_configured() {
     let tokens = tokens().issuer("id").audience("chat");
     let claims = |iss: Value, aud: Value| {

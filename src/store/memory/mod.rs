@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
-use super::change::{List, Search};
+use super::change::{Authorship, List, Search};
 use super::lane::{self, Commit, Commits, Done, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
@@ -230,6 +230,19 @@ impl Memory {
             .places
             .get(&message)
             .map(|(conversation, _)| *conversation))
+    }
+
+    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        let state = self.0.state.lock();
+        let found = state.places.get(&message).and_then(|(id, seq)| {
+            let message = state.rooms.get(id)?.message(*seq)?;
+            Some(Authorship {
+                conversation_id: *id,
+                user_id: message.user_id.clone(),
+                is_deleted: message.deleted_at.is_some(),
+            })
+        });
+        Ok(found)
     }
 
     pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {

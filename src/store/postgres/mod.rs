@@ -37,7 +37,7 @@ use self::failure::{Failure, Fault};
 use self::health::Health;
 use self::lane::{Lane, Queued, throw_away};
 use super::blocks::BlockChange;
-use super::change::{List, Search};
+use super::change::{Authorship, List, Search};
 use super::lane::{self as lanes, Commits, Write};
 use super::leases::Here;
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
@@ -274,6 +274,10 @@ impl Postgres {
 
     pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
         read!(self, client => queries::versions(client, message))
+    }
+
+    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        read!(self, client => queries::authorship(client, message))
     }
 
     pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {

@@ -12,7 +12,7 @@ use tokio_postgres::{Error, Row, RowStream};
 use uuid::Uuid;
 
 use crate::store::Time;
-use crate::store::change::{List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{Authorship, List, Listed, Search, UNREAD_MAX};
 use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, Messages, Page, PageBuilder, Version,
 };
@@ -217,6 +217,26 @@ pub(super) async fn conversation_of(
         .await?;
     let row = client.query_opt(&statement, &[&message]).await?;
     row.map(|row| row.try_get(0)).transpose()
+}
+
+pub(super) async fn authorship(
+    client: &ClientWrapper,
+    message: Uuid,
+) -> Result<Option<Authorship>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT conversation_id, user_id, deleted_at IS NOT NULL FROM messages WHERE id = $1",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&message]).await?;
+    let read = |row: Row| {
+        Ok(Authorship {
+            conversation_id: row.try_get(0)?,
+            user_id: row.try_get(1)?,
+            is_deleted: row.try_get(2)?,
+        })
+    };
+    row.map(read).transpose()
 }
 
 /// Removes a beginning of each conversation that has some of the oldest messages, unless another

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
-use super::change::{List, Search};
+use super::change::{Authorship, List, Search};
 use super::lane::{self, Commits, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
@@ -214,6 +214,13 @@ impl Sqlite {
         self.0
             .readers
             .read(move |connection| queries::conversation_of(connection, message))
+            .await
+    }
+
+    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        self.0
+            .readers
+            .read(move |connection| queries::authorship(connection, message))
             .await
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::sql::{Id, last_seq, message, metadata, read_conversation, signed, unsigned};
-use crate::store::change::{List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{Authorship, List, Listed, Search, UNREAD_MAX};
 use crate::store::rows::{Messages, Page, PageBuilder, Version};
 
 /// A page of messages.
@@ -170,6 +170,24 @@ pub(super) fn conversation_of(
         .query_row([Id(message)], |row| row.get::<_, Id>(0))
         .optional()
         .map(|id| id.map(|id| id.0))
+}
+
+pub(super) fn authorship(
+    connection: &Connection,
+    message: Uuid,
+) -> rusqlite::Result<Option<Authorship>> {
+    connection
+        .prepare_cached(
+            "SELECT conversation_id, user_id, deleted_at IS NOT NULL FROM messages WHERE id = ?1",
+        )?
+        .query_row([Id(message)], |row| {
+            Ok(Authorship {
+                conversation_id: row.get::<_, Id>(0)?.0,
+                user_id: row.get(1)?,
+                is_deleted: row.get(2)?,
+            })
+        })
+        .optional()
 }
 
 /// One more than asked for tells whether there are more.

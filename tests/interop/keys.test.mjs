@@ -1,0 +1,263 @@
+// Where keys come from while the server runs: files that change, and key servers that are down, slow,
+// huge or hostile.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { enter, io, logged, refused, server, temporary } from "./people.mjs";
+import { command, next, open } from "./support.mjs";
+import { SECRET, pair, token } from "./tokens.mjs";
+
+/** An authority of its own, and certificates that it vouches for: by name, `[cert, key]`. */
+function authority(folder) {
+  const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+  const file = (name) => join(folder, name);
+  openssl("req", "-x509", ...key, "-days", "2", "-subj", "/CN=ca", "-keyout", file("ca.key"), "-out", file("ca.pem"));
+  const certify = (name) => {
+    openssl("req", ...key, "-subj", `/CN=${name}`, "-keyout", file(`${name}.key`), "-out", file(`${name}.csr`));
+    writeFileSync(file("ext"), `subjectAltName=DNS:${name}\nbasicConstraints=CA:FALSE\n`);
+    const by = ["-CA", file("ca.pem"), "-CAkey", file("ca.key"), "-CAcreateserial"];
+    const what = ["-req", "-in", file(`${name}.csr`), "-extfile", file("ext"), "-days", "2"];
+    openssl("x509", ...what, ...by, "-out", file(`${name}.pem`));
+    return { cert: readFileSync(file(`${name}.pem`)), key: readFileSync(file(`${name}.key`)) };
+  };
+  return { file: file("ca.pem"), certify };
+}
+
+/** A server of key sets whose answer is what `answer` says now; over TLS with a certificate. */
+async function keyServer(t, certificate) {
+  const state = { asked: [], answer: (response) => response.end("{}"), waiting: 0, most: 0 };
+  const answer = async (_, response) => {
+    state.asked.push(Date.now());
+    state.waiting += 1;
+    state.most = Math.max(state.most, state.waiting);
+    response.once("close", () => (state.waiting -= 1));
+    await state.answer(response);
+  };
+  const web = certificate ? createSecureServer(certificate, answer) : createServer(answer);
+  await new Promise((done) => web.listen(0, "localhost", done));
+  t.after(() => {
+    web.closeAllConnections();
+    web.close();
+  });
+  state.url = `http${certificate ? "s" : ""}://localhost:${web.address().port}/jwks`;
+  state.serve = (...pairs) => {
+    state.answer = (response) => response.end(JSON.stringify({ keys: pairs.map(({ jwk }) => jwk) }));
+  };
+  return state;
+}
+
+/** A server that knows no key but those it fetches. */
+function fetching(t, keys, env = {}) {
+  return server(t, { ROOMCAST_AUTH__JWT__SECRET: undefined, ROOMCAST_AUTH__JWT__JWKS_URL: keys.url, ...env });
+}
+
+const lax = { REFRESH: "ROOMCAST_AUTH__JWT__JWKS_REFRESH_S", TIMEOUT: "ROOMCAST_AUTH__JWT__JWKS_TIMEOUT_S" };
+const HUGE = `{"keys":[],"x":"${"x".repeat(1 << 20)}"}`;
+
+/** Ways to answer badly, and what the log says of each. */
+const BAD = {
+  "down": [(response) => response.destroy(), "no answer"],
+  "failing": [(response) => response.writeHead(500).end(), "answered 500"],
+  "no JSON": [(response) => response.end("<html>"), "not a JWK set"],
+  "no key set": [(response) => response.end('{"keys":{}}'), "not a JWK set"],
+  "a set with a broken key": [
+    (response) => response.end('{"keys":[{"kty":"RSA","n":"!","e":"AQAB"}]}'),
+    "key 0 of the set is broken",
+  ],
+  "a set of too many keys": [
+    (response) => response.end(JSON.stringify({ keys: Array(101).fill({ kty: "x" }) })),
+    "more than 100 keys",
+  ],
+  "huge": [(response) => response.end(HUGE), "more than 262144 bytes"],
+  "huge, and does not say so": [
+    (response) => {
+      response.on("error", () => {});
+      for (let at = 0; at < HUGE.length; at += 1 << 16) response.write(HUGE.slice(at, at + (1 << 16)));
+    },
+    "more than 262144 bytes",
+  ],
+  "silent": [() => {}, "took too long"],
+  "slow": [
+    (response) => {
+      response.write('{"keys":[');
+      const drip = setInterval(() => response.write(" "), 50);
+      response.once("close", () => clearInterval(drip));
+    },
+    "took too long",
+  ],
+};
+
+describe("keys in a file", () => {
+  test("keys of every kind in a file, replaced without a restart", async (t) => {
+    const path = join(temporary(t), "keys.json");
+    const write = (text) => {
+      writeFileSync(`${path}.new`, text);
+      renameSync(`${path}.new`, path);
+    };
+    const pairs = ["RS256", "PS384", "ES256", "EdDSA"].map((algorithm) => pair(algorithm, algorithm));
+    write(JSON.stringify({ keys: pairs.map(({ jwk }) => jwk) }));
+    const started = await server(t, { ROOMCAST_AUTH__JWT__SECRET: SECRET, ROOMCAST_AUTH__JWT__KEYS_FILE: path });
+    const { url } = started;
+    for (const { token } of pairs) await enter(t, url, { auth: { token: token() } });
+    const { socket } = await enter(t, url, { auth: { token: pairs[0].token() } });
+    const fresh = pair("ES256", "fresh");
+    write(JSON.stringify({ keys: [fresh.jwk] }));
+    await logged(started, /the file with keys was read again/);
+    assert.equal((await enter(t, url, { auth: { token: fresh.token() } })).session.userId, "ann");
+    await refused(t, url, { auth: { token: pairs[0].token() } });
+    assert.equal(socket.connected, true, "who is in stays in");
+    write("{");
+    await logged(started, /has changed and cannot be used/);
+    await enter(t, url, { auth: { token: fresh.token() } });
+    await enter(t, url, { auth: { token: token() } });
+  });
+});
+
+describe("a key server", () => {
+  test("is asked once for many, again for an unknown kid, and secrets in its set do not count", async (t) => {
+    const keys = await keyServer(t);
+    const first = pair("ES256", "first");
+    keys.answer = async (response) => {
+      await sleep(300);
+      const secret = { kty: "oct", kid: "oct", k: Buffer.from(SECRET).toString("base64url") };
+      response.end(JSON.stringify({ keys: [first.jwk, secret] }));
+    };
+    const { url } = await fetching(t, keys);
+    const options = { auth: { token: first.token() }, transports: ["websocket"] };
+    await Promise.all(Array.from({ length: 20 }, () => enter(t, url, options)));
+    assert.equal(keys.asked.length, 1);
+    await refused(t, url, { auth: { token: token({}, SECRET, { kid: "oct" }) } }, "a secret from the network");
+    for (let n = 0; n < 20; n += 1) {
+      await refused(t, url, { auth: { token: first.token({}, { kid: `unknown ${n}` }) } });
+    }
+    const gaps = keys.asked.slice(1).map((at, n) => at - keys.asked[n]);
+    assert.ok(gaps.every((gap) => gap >= 4900), `asked again after ${gaps} ms`);
+    assert.equal(keys.most, 1);
+  });
+
+  for (const [what, [answer, reason]] of Object.entries(BAD)) {
+    test(`that is ${what} leaves the last good keys in force, and the log says why`, async (t) => {
+      const keys = await keyServer(t);
+      const first = pair("ES256", "first");
+      keys.serve(first);
+      const started = await fetching(t, keys, { [lax.REFRESH]: "1", [lax.TIMEOUT]: "1" });
+      await enter(t, started.url, { auth: { token: first.token() } });
+      keys.answer = answer;
+      await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
+      await enter(t, started.url, { auth: { token: first.token() } });
+      // One that nobody knows waits for the answer, not for ever, and is refused like any other.
+      await refused(t, started.url, { auth: { token: pair("ES256", "other").token() } });
+    });
+  }
+
+  test("that points elsewhere is not followed", async (t) => {
+    const [keys, elsewhere] = [await keyServer(t), await keyServer(t)];
+    const planted = pair("ES256", "planted");
+    elsewhere.serve(planted);
+    for (const status of [301, 302, 303, 307, 308]) {
+      keys.answer = (response) => response.writeHead(status, { location: elsewhere.url }).end();
+      const started = await fetching(t, keys);
+      await logged(started, new RegExp(`could not be fetched.*reason="?answered ${status}`));
+      await refused(t, started.url, { auth: { token: planted.token() } });
+    }
+    assert.equal(elsewhere.asked.length, 0);
+  });
+
+  test("that stays down is asked less and less often, whoever wants in", async (t) => {
+    const keys = await keyServer(t);
+    keys.answer = (response) => response.destroy();
+    const started = await fetching(t, keys);
+    for (const pause of ["1s", "2s", "4s"]) {
+      await logged(started, new RegExp(`could not be fetched.*again_in=${pause}`));
+      await refused(t, started.url, { auth: { token: pair("EdDSA", "any").token() } });
+    }
+    const gaps = keys.asked.slice(1).map((at, n) => at - keys.asked[n]);
+    gaps.forEach((gap, n) => assert.ok(gap >= 990 * 2 ** n, `${gaps} ms`));
+    assert.equal(keys.most, 1);
+  });
+
+  test("that is down at start is asked again", async (t) => {
+    const keys = await keyServer(t);
+    const first = pair("EdDSA", "first");
+    keys.answer = (response) => response.destroy();
+    const started = await fetching(t, keys);
+    await logged(started, /could not be fetched/);
+    keys.serve(first);
+    const socket = open(t, io, started.url, { auth: { token: first.token() }, reconnection: false });
+    socket.on("connect_error", async () => {
+      await sleep(500);
+      socket.connect();
+    });
+    const [session] = await next(socket, "session");
+    assert.equal(session.userId, "ann");
+  });
+
+  test("over https is believed if an authority that is named vouches for its name", async (t) => {
+    const ca = authority(temporary(t));
+    const keys = await keyServer(t, ca.certify("localhost"));
+    const first = pair("RS256", "first");
+    keys.serve(first);
+    const trusted = { ROOMCAST_AUTH__JWT__JWKS_CA_FILE: ca.file };
+    const { url } = await fetching(t, keys, trusted);
+    assert.equal((await enter(t, url, { auth: { token: first.token() } })).session.userId, "ann");
+
+    const stranger = await fetching(t, keys);
+    await logged(stranger, /could not be fetched.*cannot connect: .*certificate/);
+    await refused(t, stranger.url, { auth: { token: first.token() } }, "by an authority that nobody knows");
+
+    const other = await keyServer(t, ca.certify("other.example"));
+    other.serve(first);
+    const fooled = await fetching(t, other, trusted);
+    await logged(fooled, /could not be fetched.*cannot connect: .*certificate/);
+    await refused(t, fooled.url, { auth: { token: first.token() } }, "by a certificate of another name");
+    assert.equal(other.asked.length, 0);
+
+    const plain = await keyServer(t);
+    const spoken = { url: plain.url.replace("http:", "https:") };
+    await logged(await fetching(t, spoken, trusted), /could not be fetched.*cannot connect/);
+    assert.equal(plain.asked.length, 0, "nothing is asked without TLS");
+  });
+
+  for (const what of ["failing", "no JSON", "huge", "slow"]) {
+    test(`over https that is ${what} leaves the last good keys in force`, async (t) => {
+      const [answer, reason] = BAD[what];
+      const ca = authority(temporary(t));
+      const keys = await keyServer(t, ca.certify("localhost"));
+      const first = pair("ES256", "first");
+      keys.serve(first);
+      const env = { [lax.REFRESH]: "1", [lax.TIMEOUT]: "1", ROOMCAST_AUTH__JWT__JWKS_CA_FILE: ca.file };
+      const started = await fetching(t, keys, env);
+      await enter(t, started.url, { auth: { token: first.token() } });
+      keys.answer = answer;
+      await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
+      await enter(t, started.url, { auth: { token: first.token() } });
+    });
+  }
+
+  test("is named in full or the server does not start, and says what is wrong", (t) => {
+    const folder = temporary(t);
+    writeFileSync(join(folder, "empty.pem"), "");
+    const url = "ROOMCAST_AUTH__JWT__JWKS_URL";
+    const ca = "ROOMCAST_AUTH__JWT__JWKS_CA_FILE";
+    const good = "https://id.example/jwks";
+    for (const [env, message] of [
+      [{ [url]: "http://id.example/jwks" }, /use https/],
+      [{ [url]: "id.example/jwks" }, /begins with https/],
+      [{ [url]: "https://user:canary@id.example/jwks" }, /an address with a user name/],
+      [{ [url]: good, [ca]: join(folder, "none.pem") }, /jwks_ca_file .*none\.pem: /],
+      [{ [url]: good, [ca]: join(folder, "empty.pem") }, /jwks_ca_file .*empty\.pem: no certificate in it/],
+      [{ [ca]: join(folder, "empty.pem") }, /jwks_ca_file is of no use without/],
+    ]) {
+      const checked = command(["check-config"], env);
+      assert.equal(checked.status, 2, JSON.stringify(env));
+      assert.match(checked.stderr, message);
+      assert.ok(!checked.stderr.includes("canary"));
+    }
+  });
+});

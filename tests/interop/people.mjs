@@ -1,0 +1,75 @@
+// People who come to the server, with credentials or without, and what becomes of them.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { clients, next, open, startServer, within } from "./support.mjs";
+import { SECRET, token } from "./tokens.mjs";
+
+export const LOBBY = "00000000-0000-4000-8000-000000000001";
+export const [[, io]] = clients;
+export const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
+const UNAUTHORIZED = { message: "unauthorized", data: { code: "UNAUTHENTICATED" } };
+export const admin = (claims = {}) => token({ sub: "root", roles: ["admin"], ...claims });
+
+export async function server(t, env = {}) {
+  const started = await startServer({ ...keyed, ...env });
+  t.after(() => started.stop());
+  return started;
+}
+
+/** A folder that ends with the test. */
+export function temporary(t) {
+  const folder = mkdtempSync(join(tmpdir(), "roomcast-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+/** As a page of the server's own: cookies prove nothing without an origin. */
+function ownPage(url, options = {}) {
+  if (!options.extraHeaders?.cookie) return options;
+  return { ...options, extraHeaders: { origin: url, ...options.extraHeaders } };
+}
+
+/** A connected socket that knows who it is. */
+export async function enter(t, url, options) {
+  const socket = open(t, io, url, ownPage(url, options));
+  const failed = new Promise((_, fail) => socket.once("connect_error", fail));
+  const [session] = await Promise.race([next(socket, "session"), failed]);
+  return { socket, session };
+}
+
+/** Expects the one answer that nobody learns anything from. */
+export async function refused(t, url, options, what = "") {
+  const socket = open(t, io, url, ownPage(url, options));
+  const connected = new Promise((_, fail) => socket.once("connect", () => fail(new Error(`${what} was let in`))));
+  const [error] = await Promise.race([next(socket, "connect_error"), connected]);
+  assert.deepEqual({ message: error.message, data: error.data }, UNAUTHORIZED, what);
+}
+
+/** A line of the log, waited for. */
+export async function logged(started, pattern) {
+  const found = async () => {
+    while (!pattern.test(started.output())) await sleep(20);
+  };
+  await within(found(), `${pattern} in\n${started.output()}`);
+}
+
+export async function call(url, method, path, body, authorization = `Bearer ${admin()}`) {
+  const headers = { ...(authorization && { authorization }), ...(body && { "content-type": "application/json" }) };
+  const response = await fetch(url + path, { method, headers, body: body && JSON.stringify(body) });
+  const text = await response.text();
+  return { status: response.status, body: text ? JSON.parse(text) : undefined };
+}
+
+/** Everything a socket was told before it went. */
+export function farewell(socket) {
+  const told = [];
+  socket.on("error", (error) => told.push(error));
+  return within(
+    new Promise((done) => socket.once("disconnect", (reason) => done({ told, reason }))),
+    "disconnect",
+  );
+}
+

@@ -1,0 +1,194 @@
+// What is taken back: from live sockets at once, after a restart, and for as long as anything of it could
+// be accepted. Stock clients against the server itself.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { call, enter, farewell, keyed, logged, refused, server, temporary } from "./people.mjs";
+import { ask, startServer, within } from "./support.mjs";
+import { now, token } from "./tokens.mjs";
+
+const YEAR_S = 366 * 86_400;
+const revoke = async (url, body) => {
+  const answer = await call(url, "POST", "/api/v1/revocations", body);
+  assert.equal(answer.status, 200, JSON.stringify(answer));
+  return answer.body;
+};
+
+describe("revocations", () => {
+  test("what is revoked is told so, does not come back, and stays out after a restart", async (t) => {
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const before = await startServer({ ...keyed, ...env });
+    const people = {
+      jti: ["t1", token({ sub: "a", jti: "t1" })],
+      sessionId: ["s1", token({ sub: "b", sid: "s1" })],
+      userId: ["c", token({ sub: "c" })],
+      role: ["tester", token({ sub: "d", roles: ["user", "tester"] })],
+    };
+    try {
+      const bystander = await enter(t, before.url, { auth: { token: token({ sub: "e", jti: "t2" }) } });
+      for (const [n, [kind, [value, own]]] of Object.entries(people).entries()) {
+        const transports = [["polling"], ["websocket"]][n % 2];
+        const { socket } = await enter(t, before.url, { auth: { token: own }, reconnection: true, transports });
+        const gone = farewell(socket);
+        const start = Date.now();
+        const answer = await call(before.url, "POST", "/api/v1/revocations", { [kind]: value });
+        assert.equal(answer.status, 200, JSON.stringify(answer));
+        const { told, reason } = await gone;
+        assert.ok(Date.now() - start < 1000, kind);
+        assert.deepEqual(
+          told.map(({ type, code, status }) => ({ type, code, status })),
+          [{ type: "auth", code: "TOKEN_REVOKED", status: 401 }],
+        );
+        assert.equal(reason, "io server disconnect");
+        assert.equal(socket.active, false);
+        await refused(t, before.url, { auth: { token: own } }, kind);
+      }
+      assert.equal(bystander.socket.connected, true);
+    } finally {
+      assert.equal(await before.stop("SIGKILL"), "SIGKILL");
+    }
+    const after = await server(t, env);
+    for (const [kind, [, own]] of Object.entries(people)) {
+      await refused(t, after.url, { auth: { token: own } }, kind);
+    }
+    await enter(t, after.url, { auth: { token: token({ sub: "e", jti: "t2" }) } });
+  });
+
+  test("a revocation ends at its time", async (t) => {
+    const { url } = await server(t);
+    const until = new Date(Date.now() + 1500).toISOString();
+    await call(url, "POST", "/api/v1/revocations", { userId: "ann", until });
+    await refused(t, url, { auth: { token: token() } });
+    await sleep(1600);
+    await enter(t, url, { auth: { token: token() } });
+  });
+
+  test("a user that is revoked while its connection is broken does not recover", async (t) => {
+    const { url } = await server(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
+    const options = { auth: { token: token() }, reconnection: true, reconnectionDelay: 200, transports: ["websocket"] };
+    const { socket } = await enter(t, url, options);
+    socket.once("disconnect", () => {});
+    socket.io.engine.close();
+    const answer = await call(url, "POST", "/api/v1/revocations", { userId: "ann" });
+    assert.equal(answer.status, 200);
+    const outcome = new Promise((done) => {
+      socket.once("connect", () => done("connected"));
+      socket.once("connect_error", (error) => done(error.message));
+    });
+    assert.equal(await within(outcome, "an answer"), "unauthorized");
+    assert.notEqual(socket.recovered, true);
+  });
+
+  test("one that does not say until when holds for as long as any token could live", async (t) => {
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const before = await startServer({ ...keyed, ...env });
+    const exp = now() + 20 * YEAR_S;
+    const people = {
+      jti: ["t1", token({ sub: "a", jti: "t1", exp })],
+      sessionId: ["s1", token({ sub: "b", sid: "s1", exp })],
+      userId: ["c", token({ sub: "c", exp })],
+      role: ["tester", token({ sub: "d", roles: ["tester"], exp })],
+    };
+    const known = token({ sub: "e", jti: "t2", exp: now() + 3600 });
+    try {
+      for (const [kind, [value, own]] of Object.entries(people)) {
+        const { until } = await revoke(before.url, { [kind]: value });
+        assert.equal(until, null, `${kind} for ever`);
+        await refused(t, before.url, { auth: { token: own } }, kind);
+      }
+      // What a socket has come by is known to end.
+      await enter(t, before.url, { auth: { token: known } });
+      const { until } = await revoke(before.url, { jti: "t2" });
+      const left = Date.parse(until) - Date.now();
+      assert.ok(left > 3600_000 && left < 3 * 3600_000, `${left} ms`);
+    } finally {
+      await before.stop();
+    }
+    const after = await server(t, env);
+    for (const [kind, [, own]] of Object.entries(people)) {
+      await refused(t, after.url, { auth: { token: own } }, kind);
+    }
+    await refused(t, after.url, { auth: { token: known } });
+  });
+
+  test("with a longest life of tokens they end, and no token outlives them", async (t) => {
+    const started = await server(t, {
+      ROOMCAST_AUTH__JWT__MAX_LIFETIME_S: "3",
+      ROOMCAST_AUTH__JWT__LEEWAY_S: "0",
+      ROOMCAST_AUTH__SESSION_MAX_TTL_S: "2",
+      ROOMCAST_AUTH__GRACE_S: "0",
+    });
+    const { url } = started;
+    for (const [claims, reason] of [
+      [{}, "no iat"],
+      [{ iat: "now" }, "no iat"],
+      [{ iat: now(), exp: now() + 60 }, "valid for longer than allowed"],
+      [{ iat: now() + 60, exp: now() + 62 }, "valid for longer than allowed"],
+    ]) {
+      await refused(t, url, { auth: { token: token(claims) } }, reason);
+      await logged(started, new RegExp(`refused.*reason="?${reason}`));
+    }
+    const lasting = (sub) => token({ sub, iat: now(), exp: now() + 3 });
+    // The caller's own credentials are short as well.
+    const root = () => `Bearer ${token({ sub: "root", roles: ["admin"], iat: now(), exp: now() + 3 })}`;
+    const own = lasting("ann");
+    await enter(t, url, { auth: { token: own } });
+    const answer = await call(url, "POST", "/api/v1/revocations", { userId: "ann" }, root());
+    assert.equal(answer.status, 200, JSON.stringify(answer));
+    const until = Date.parse(answer.body.until);
+    assert.ok(until >= Date.now() && until < Date.now() + 60_000, answer.body.until);
+    while (Date.now() < until + 1000) {
+      await refused(t, url, { auth: { token: own } });
+      await sleep(100);
+    }
+    await enter(t, url, { auth: { token: lasting("ann") } });
+  });
+
+  test("a session that is tried again and again meanwhile is not prolonged by that", async (t) => {
+    const { url } = await server(t);
+    const made = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 2 });
+    const { sessionId } = made.body;
+    const until = Date.now() + 3000;
+    await revoke(url, { userId: "eve", until: new Date(until).toISOString() });
+    while (Date.now() < until + 500) {
+      await refused(t, url, { auth: { sessionId } });
+      await sleep(200);
+    }
+  });
+
+  test("a session that is revoked for good is no session any more", async (t) => {
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const before = await startServer({ ...keyed, ...env });
+    let sessionId;
+    try {
+      const made = await call(before.url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 3600 });
+      ({ sessionId } = made.body);
+      const { socket } = await enter(t, before.url, { auth: { sessionId } });
+      const gone = farewell(socket);
+      const { until, disconnected } = await revoke(before.url, { sessionId });
+      assert.ok(Date.parse(until) >= Date.parse(made.body.expiresAt) && disconnected === 1);
+      assert.equal((await gone).told[0].code, "TOKEN_REVOKED");
+      await refused(t, before.url, { auth: { sessionId } });
+      // Made short, it does not bring the session back.
+      const soon = new Date(Date.now() + 1000).toISOString();
+      await revoke(before.url, { sessionId, until: soon });
+      await sleep(1100);
+      await refused(t, before.url, { auth: { sessionId } });
+      assert.equal((await call(before.url, "DELETE", `/api/v1/sessions/${sessionId}`)).status, 404);
+    } finally {
+      await before.stop();
+    }
+    const after = await server(t, env);
+    await refused(t, after.url, { auth: { sessionId } });
+  });
+
+  test("is obeyed by a refresh: what is revoked refreshes nothing", async (t) => {
+    const { url } = await server(t);
+    const { socket } = await enter(t, url, { auth: { token: token({ jti: "first" }) } });
+    await revoke(url, { jti: "second" });
+    const answer = await ask(socket, "auth:refresh", { token: token({ jti: "second" }) });
+    assert.deepEqual([answer.success, answer.error.code], [false, "UNAUTHENTICATED"]);
+    assert.equal(socket.connected, true);
+  });
+});
