@@ -48,9 +48,6 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
     if let Some((_, fault)) = times.into_iter().find(|(time, _)| *time > LONGEST) {
         return Err(fault);
     }
-    if chat.page_default > chat.page {
-        return Err("chat.page_default is larger than chat.page");
-    }
     if server.proxy_protocol && server.trusted_proxies.is_empty() {
         return Err(
             "server.proxy_protocol is for connections of trusted proxies: set server.trusted_proxies",

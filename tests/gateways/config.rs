@@ -123,10 +123,6 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
         &[("ROOMCAST_ENGINE__COOKIE__NAME", "a b")],
         "a cookie cannot have",
     ),
-    (
-        &[("ROOMCAST_CHAT__PAGE_DEFAULT", "1000")],
-        "chat.page_default is larger than chat.page",
-    ),
     (&[("ROOMCAST_CHAT__PAGE", "0")], "chat.page is zero"),
     (
         &[("ROOMCAST_PRESENCE__GRACE", "9999years")],
