@@ -1,4 +1,11 @@
-use std::{cell::Cell, ops::Range, sync::Arc, sync::OnceLock};
+use std::{
+    cell::Cell,
+    ops::Range,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use bytes::Bytes;
 
@@ -25,7 +32,18 @@ struct Encoded {
     binary: Ranges,
     polling: OnceLock<Bytes>,
     compress: bool,
+    held: Held,
     stamp: Option<Stamp>,
+}
+
+/// In how many places a frame is kept waiting. A copy waits nowhere.
+#[derive(Debug, Default)]
+struct Held(AtomicU32);
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// What a frame is known by that may be asked for again: its place in the order of a channel.
@@ -111,6 +129,7 @@ impl Frame {
             binary: Ranges::default(),
             polling: OnceLock::new(),
             compress: false,
+            held: Held::default(),
             stamp: None,
         }))
     }
@@ -170,6 +189,22 @@ impl Frame {
             Arc::make_mut(&mut self.0).compress = compress;
         }
         self
+    }
+}
+
+/// Counting what is kept waiting, each frame once whatever the number of places.
+impl Frame {
+    /// It waits in one more place. `true`: it has waited nowhere else.
+    #[must_use]
+    pub fn hold(&self) -> bool {
+        self.0.held.0.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// It waits in one place less; one call for each of [`hold`](Self::hold). `true`: it waits
+    /// nowhere any more.
+    #[must_use]
+    pub fn release(&self) -> bool {
+        self.0.held.0.fetch_sub(1, Ordering::Relaxed) == 1
     }
 }
 
@@ -250,6 +285,7 @@ impl Builder {
             },
             polling: OnceLock::new(),
             compress: true,
+            held: Held::default(),
             stamp: None,
         }))
     }
@@ -286,6 +322,7 @@ impl Builder {
                 .collect(),
             polling: OnceLock::new(),
             compress: true,
+            held: Held::default(),
             stamp: None,
         }))
     }

@@ -1,6 +1,7 @@
 //! The command line: flags, and what each command does with them.
 
 mod bench;
+mod files;
 mod identity;
 mod log;
 mod migrate;
@@ -150,6 +151,7 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    files::raise_limit(settings);
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {

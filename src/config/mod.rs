@@ -88,6 +88,14 @@ pub struct Config {
     /// Sessions that may wait for these two at the same time; further ones are refused with 503.
     /// Default 1,024.
     pub max_pending_requests: usize,
+    /// Sessions that may be opened in a second, twice as many at once. Further requests for one are
+    /// answered with 503 and `Retry-After`, spread over 5 s, before anything is made for them. 0 for
+    /// no limit. Default 0 (the binary: 2,000).
+    pub handshakes_per_second: u32,
+    /// Connections that may be open without having brought a whole request yet, the time of a TLS
+    /// handshake included; each may cost about 12 KiB. Further ones are answered with 503 and closed
+    /// unheard, over TLS just closed. Counted on the server's own listeners. Default 4,096.
+    pub max_handshakes: usize,
     /// How long a client may take to join a first namespace. Default 45 s.
     #[serde(alias = "connectTimeout", with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -111,8 +119,23 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     pub close_timeout: Duration,
     /// Bytes that may wait for one client; above, the session is closed. A packet is
-    /// always accepted when nothing else waits. Default 1 MiB.
+    /// always accepted when nothing else waits; each counts 256 bytes more than it has. What the
+    /// kernel holds comes on top, see `unsent_bytes`. Default 1 MiB.
     pub outbox_bytes: usize,
+    /// Bytes that may wait for all slow clients together, a packet that waits for several counted
+    /// once. From seven eighths on those for whom most waits are closed, above it all that are sent
+    /// to while they are slow. Up to 16 KiB a client is not slow unless the kernel says so. Default
+    /// 512 MiB.
+    pub total_outbox_bytes: usize,
+    /// Bytes that the kernel takes for one client before the network does (`TCP_NOTSENT_LOWAT`),
+    /// give or take a segment of 64 KiB. More than what a client reads in one round trip gains
+    /// nothing; without it a slow client costs up to 4 MiB that nobody counts. Linux and Android only, on
+    /// the server's own listeners. Default 128 KiB.
+    pub unsent_bytes: Option<u32>,
+    /// Bytes of the kernel's send buffer for one client (`SO_SNDBUF`, which Linux doubles), also for
+    /// what is on its way. It sets a limit to how fast distant clients can be served; without it
+    /// the kernel decides. Default `None`.
+    pub send_buffer_bytes: Option<u32>,
     /// Bytes of request headers kept for `Socket::handshake`. Default 2,048.
     pub handshake_header_bytes: usize,
     /// Binary attachments an incoming packet may have; packets of MessagePack have none. Default 10.
@@ -181,6 +204,8 @@ impl Default for Config {
             destroy_upgrade_timeout: Duration::from_secs(1),
             allow_request_timeout: Duration::from_secs(10),
             max_pending_requests: 1024,
+            handshakes_per_second: 0,
+            max_handshakes: 4096,
             connect_timeout: Duration::from_secs(45),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -188,6 +213,9 @@ impl Default for Config {
             message_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(30),
             outbox_bytes: 1 << 20,
+            total_outbox_bytes: 512 << 20,
+            unsent_bytes: Some(128 << 10),
+            send_buffer_bytes: None,
             handshake_header_bytes: 2048,
             max_attachments: 10,
             max_in_flight: 64,
@@ -239,6 +267,7 @@ impl Default for Settings {
             server: Server::default(),
             engine: Config {
                 ping_timeout: Duration::from_secs(60),
+                handshakes_per_second: 2000,
                 packets_per_second: 1000,
                 bytes_per_second: 1 << 20,
                 ..Config::default()

@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -29,7 +29,8 @@ pub(crate) struct Peer {
 /// clients that do not read their answers.
 ///
 /// A client that takes neither everything nor 16 KiB of it within the patience of the server is
-/// cut off; an answer that waits for the server, as a poll does, has no deadline here.
+/// cut off; an answer that waits for the server, as a poll does, has no deadline here. Until then
+/// nothing more is read from it: answers to requests that it goes on sending would have to wait, too.
 pub(crate) struct Accepted {
     io: Io,
     patience: Duration,
@@ -45,6 +46,8 @@ enum Io {
 struct Stalled {
     until: Pin<Box<Sleep>>,
     written: usize,
+    /// Who wanted to read meanwhile.
+    reader: Option<Waker>,
 }
 
 /// Bytes within one patience that count as reading.
@@ -76,6 +79,14 @@ impl Accepted {
         }
     }
 
+    /// The client reads.
+    fn go_on(&mut self) {
+        let stalled = self.stalled.take();
+        if let Some(reader) = stalled.and_then(|stalled| stalled.reader) {
+            reader.wake();
+        }
+    }
+
     fn pace(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,7 +97,7 @@ impl Accepted {
                 if let Some(stalled) = &mut self.stalled {
                     stalled.written += n;
                     if stalled.written >= PROGRESS {
-                        self.stalled = None;
+                        self.go_on();
                     }
                 }
             }
@@ -97,6 +108,7 @@ impl Accepted {
                     Box::new(Stalled {
                         until: Box::pin(tokio::time::sleep(patience)),
                         written: 0,
+                        reader: None,
                     })
                 });
                 if stalled.until.as_mut().poll(cx).is_ready() {
@@ -114,7 +126,12 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        if let Some(stalled) = &mut this.stalled {
+            stalled.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        match &mut this.io {
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Io::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
@@ -163,7 +180,7 @@ impl AsyncWrite for Accepted {
         };
         if flushed.is_ready() {
             // Everything has been taken.
-            this.stalled = None;
+            this.go_on();
         }
         this.pace(cx, flushed.map_ok(|()| 0)).map_ok(drop)
     }
@@ -179,5 +196,67 @@ impl AsyncWrite for Accepted {
 impl std::fmt::Debug for Accepted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Accepted").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Wake, Waker};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_while_the_client_does_not_read_and_then_it_goes_on() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let mut accepted = Accepted::other(Box::new(near), Duration::from_secs(60));
+        far.write_all(b"another request").await.unwrap();
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(std::sync::Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let answer = [b'x'; 150];
+        let mut write =
+            |accepted: &mut Accepted, bytes: &[u8]| Pin::new(accepted).poll_write(&mut cx, bytes);
+        assert!(matches!(
+            write(&mut accepted, &answer),
+            Poll::Ready(Ok(100))
+        ));
+        assert!(write(&mut accepted, &answer[100..]).is_pending());
+
+        let mut cx = Context::from_waker(&waker);
+        let mut space = [0; 100];
+        let mut buffer = ReadBuf::new(&mut space);
+        assert!(
+            Pin::new(&mut accepted)
+                .poll_read(&mut cx, &mut buffer)
+                .is_pending()
+        );
+
+        far.read_exact(&mut [0; 100]).await.unwrap();
+        let written = Pin::new(&mut accepted).poll_write(&mut cx, &answer[100..]);
+        assert!(matches!(written, Poll::Ready(Ok(50))));
+        let before = woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(Pin::new(&mut accepted).poll_flush(&mut cx).is_ready());
+        assert_eq!(
+            woken.0.load(std::sync::atomic::Ordering::Relaxed),
+            before + 1
+        );
+        assert!(
+            Pin::new(&mut accepted)
+                .poll_read(&mut cx, &mut buffer)
+                .is_ready()
+        );
+        assert_eq!(buffer.filled(), b"another request");
     }
 }

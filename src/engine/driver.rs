@@ -26,6 +26,7 @@ use super::{
     now,
     outbox::{Outbox, Sink},
     polling::{Parked, Post},
+    queue::Budget,
     stream::Stream,
     wire::{Flow, Outcome, Wire},
 };
@@ -147,13 +148,26 @@ impl<A: Application> Driver<A> {
 
     /// The outbox was closed by somebody else: a full queue or a broken pipe.
     fn lost(&mut self, reason: CloseReason) {
-        if reason == CloseReason::Overflow {
-            // What waits is what the client does not take.
-            self.outbox.lock().clear_unsent();
-            self.end(reason, End::Flush(CloseCode::POLICY_VIOLATION));
-        } else {
+        let exceeded = {
+            let mut queue = self.outbox.lock();
+            let exceeded = queue.exceeded;
+            if exceeded.is_some() {
+                // What waits is what the client does not take.
+                queue.forget_unsent(self.outbox.pressure());
+            }
+            exceeded
+        };
+        let Some(budget) = exceeded else {
             self.end(reason, End::Gone);
-        }
+            return;
+        };
+        self.engine.metrics.count(match budget {
+            Budget::Connection => Counter::SlowClientsCut,
+            Budget::Total => Counter::SlowClientsCutForAll,
+        });
+        let description = budget.description();
+        tracing::info!(session = ?self.outbox.sid(), description, "closed: it does not keep up");
+        self.end_because(description, reason, End::Flush(CloseCode::POLICY_VIOLATION));
     }
 
     /// Asks to be woken when the kernel takes bytes again.
@@ -468,7 +482,7 @@ impl<A: Application> Drop for Driver<A> {
     fn drop(&mut self) {
         let mut queue = self.outbox.lock();
         queue.seal(CloseReason::TransportError);
-        queue.clear();
+        queue.clear(self.outbox.pressure());
         queue.sink = Sink::Detached;
         let control = std::mem::take(&mut queue.control);
         queue.waker = None;

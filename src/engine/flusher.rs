@@ -13,15 +13,15 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::outbox::Outbox;
+use super::{outbox::Outbox, pressure::Pressure};
 
 /// Sessions written before other tasks get their turn.
 const BUDGET: usize = 256;
 
 /// The list of sessions that have something to write.
-#[derive(Default)]
 pub(crate) struct Flusher {
     list: Mutex<List>,
+    pressure: Arc<Pressure>,
 }
 
 #[derive(Default)]
@@ -32,6 +32,23 @@ struct List {
 }
 
 impl Flusher {
+    pub(super) fn new(pressure: Arc<Pressure>) -> Self {
+        Self {
+            list: Mutex::default(),
+            pressure,
+        }
+    }
+
+    /// What waits for slow clients in all sessions together.
+    pub(super) fn pressure(&self) -> &Pressure {
+        &self.pressure
+    }
+
+    #[cfg(test)]
+    pub(super) fn pressure_arc(&self) -> Arc<Pressure> {
+        Arc::clone(&self.pressure)
+    }
+
     pub(super) fn enqueue(&self, outbox: Outbox) {
         let mut list = self.list.lock();
         list.dirty.push(outbox);

@@ -267,13 +267,21 @@ impl<A: Application> Engine<A> {
         RequestError::Denied(forbidden.into_message())
     }
 
-    /// The leave of a client to open a session; none is needed where nothing is limited.
+    /// The leave of a client to open a session; none is needed where no addresses are limited.
     fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
-        let Some(guard) = &self.guard else {
-            return Ok(None);
+        // In a storm nobody is charged for being turned away, and nobody whom the guard refuses
+        // takes a place from others.
+        let now = super::now();
+        self.door.check(now).map_err(RequestError::Crowded)?;
+        let permit = match &self.guard {
+            None => None,
+            Some(guard) => {
+                let permit = guard.admit(peer.address.ip());
+                Some(permit.map_err(RequestError::Refused)?)
+            }
         };
-        let permit = guard.admit(peer.address.ip());
-        permit.map(Some).map_err(RequestError::Refused)
+        self.door.enter(now).map_err(RequestError::Crowded)?;
+        Ok(permit)
     }
 
     fn handshake(&self, parts: &Parts, peer: Peer, permit: Option<Permit>) -> Arc<Handshake> {

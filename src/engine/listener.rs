@@ -15,8 +15,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Notify,
 };
 use tower::ServiceExt as _;
@@ -24,6 +26,7 @@ use tower::ServiceExt as _;
 use super::{
     Application, Engine, Raw,
     accepted::{Accepted, Peer},
+    door::{Knock, hang_up},
     driver::goodbye,
     http::{Handoff, HandoffCell},
     proxied, reply,
@@ -31,6 +34,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    Config,
     limit::{Client, Quiet},
     metrics::{Counter, Gauge, Metrics},
 };
@@ -43,6 +47,8 @@ const MAX_HEADERS: usize = 100;
 /// How long to wait after `accept` failed: most often the process is out of descriptors,
 /// and the connection that waits would make it fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections taken in before others have their turn.
+const ACCEPTS_PER_TURN: u32 = 16;
 /// How long a client may take to read the last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -62,25 +68,16 @@ pub(crate) struct Endpoints<A: Application> {
 pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: TcpListener) {
     let mut stopped = server.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
-    let quiet = Quiet::default();
+    let (mut turn, quiet) = (0, Quiet::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = &mut stop => return,
         };
         match accepted {
-            Ok((stream, address)) => {
-                // A frame is written whole; waiting for more would only delay it.
-                let _ = stream.set_nodelay(true);
-                let server = Arc::clone(&server);
-                if server.engine.expects_proxy_protocol(address) {
-                    tokio::spawn(server.proxied(stream, address));
-                } else if server.tls.is_some() {
-                    tokio::spawn(server.secured(stream, address));
-                } else {
-                    tokio::spawn(server.direct(stream, address));
-                }
-            }
+            Ok((stream, address)) => server.take_in(stream, address),
+            // That one has gone already; the next may be there.
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 server.engine.metrics.count(Counter::AcceptErrors);
                 if let Some(more) = quiet.speak() {
@@ -89,7 +86,23 @@ pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: T
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+        turn = (turn + 1) % ACCEPTS_PER_TURN;
+        if turn == 0 {
+            // Those who are in have their turn between newcomers.
+            tokio::task::yield_now().await;
+        }
     }
+}
+
+/// Whether accepting failed for a reason that the next connection does not share (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
 }
 
 /// What is left of a connection after its last HTTP request.
@@ -100,12 +113,33 @@ struct Rest {
 }
 
 impl<A: Application> Endpoints<A> {
+    /// Gives a connection a task of its own, if there is room.
+    fn take_in(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let Some(knock) = self.engine.door.knock() else {
+            self.engine.metrics.count(Counter::RejectedUnheard);
+            if self.tls.is_none() {
+                hang_up(&stream);
+            }
+            return;
+        };
+        // A frame is written whole; waiting for more would only delay it.
+        let _ = stream.set_nodelay(true);
+        let server = Arc::clone(self);
+        if server.engine.expects_proxy_protocol(address) {
+            tokio::spawn(server.proxied(stream, address, knock));
+        } else if server.tls.is_some() {
+            tokio::spawn(server.secured(stream, address, knock));
+        } else {
+            tokio::spawn(server.direct(stream, address, knock));
+        }
+    }
+
     /// Serves a connection that a load balancer has passed on.
-    async fn proxied(self: Arc<Self>, mut stream: TcpStream, balancer: SocketAddr) {
+    async fn proxied(self: Arc<Self>, mut stream: TcpStream, balancer: SocketAddr, knock: Knock) {
         let patience = self.engine.config.header_timeout;
         match proxied::client(&mut stream, balancer, patience).await {
-            Ok(client) if self.tls.is_some() => self.secured(stream, client).await,
-            Ok(client) => self.direct(stream, client).await,
+            Ok(client) if self.tls.is_some() => self.secured(stream, client, knock).await,
+            Ok(client) => self.direct(stream, client, knock).await,
             Err(error) => {
                 self.engine.metrics.count(Counter::ProxyHeadersRejected);
                 tracing::debug!(%balancer, %error, "connection refused");
@@ -114,7 +148,7 @@ impl<A: Application> Endpoints<A> {
     }
 
     /// Serves an encrypted connection of this client.
-    async fn secured(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+    async fn secured(self: Arc<Self>, stream: TcpStream, address: SocketAddr, knock: Knock) {
         let Some(tls) = &self.tls else { return };
         let client = self.engine.limited(address);
         // Boxed, so that the task of a WebSocket does not keep the room the handshake needed.
@@ -126,7 +160,7 @@ impl<A: Application> Endpoints<A> {
             address,
             secure: true,
         };
-        self.connection(stream, peer).await;
+        self.connection(stream, peer, knock).await;
     }
 
     /// Serves a connection of this client.
@@ -134,20 +168,21 @@ impl<A: Application> Endpoints<A> {
         self: Arc<Self>,
         stream: TcpStream,
         address: SocketAddr,
+        knock: Knock,
     ) -> impl Future<Output = ()> + Send {
         let stream = Accepted::tcp(stream, self.engine.config.write_timeout);
         let peer = Peer {
             address,
             secure: false,
         };
-        self.connection(stream, peer)
+        self.connection(stream, peer, knock)
     }
 
     /// Serves one connection until it ends.
-    pub(crate) async fn connection(self: Arc<Self>, stream: Accepted, peer: Peer) {
+    pub(super) async fn connection(self: Arc<Self>, stream: Accepted, peer: Peer, knock: Knock) {
         let _open = self.engine.count_connection();
         // Boxed, so that the task of a WebSocket does not keep the room HTTP needed.
-        let Some(rest) = Box::pin(self.http(stream, peer)).await else {
+        let Some(rest) = Box::pin(self.http(stream, peer, knock)).await else {
             return;
         };
         match rest.handoff {
@@ -175,10 +210,15 @@ impl<A: Application> Endpoints<A> {
     }
 
     /// Serves requests until the connection ends or is handed off.
-    async fn http(self: &Arc<Self>, stream: Accepted, peer: Peer) -> Option<Rest> {
+    async fn http(self: &Arc<Self>, stream: Accepted, peer: Peer, knock: Knock) -> Option<Rest> {
         let handoff = HandoffCell::default();
+        let knock = Mutex::new(Some(knock));
         // Boxed: `poll_without_shutdown` wants a future that can be moved.
-        let service = service_fn(|request| Box::pin(self.answer(request, peer, &handoff)));
+        let service = service_fn(|request| {
+            // It has said what it wants.
+            drop(knock.lock().take());
+            Box::pin(self.answer(request, peer, &handoff))
+        });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.engine.config.header_timeout)
@@ -287,14 +327,32 @@ async fn linger(stream: &Stream) {
     let _ = tokio::time::timeout(LINGER, closed).await;
 }
 
+/// Limits what the kernel holds for a client; connections take the options over from their listener.
+fn limit_kernel(listening: &TcpSocket, config: &Config) {
+    let socket = SockRef::from(listening);
+    let mut outcome = Ok(());
+    if let Some(bytes) = config.send_buffer_bytes {
+        outcome = socket.set_send_buffer_size(bytes as usize);
+    }
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    if let Some(bytes) = config.unsent_bytes {
+        outcome = outcome.and_then(|()| socket.set_tcp_notsent_lowat(bytes));
+    }
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "the kernel's buffers cannot be limited");
+    }
+}
+
 /// A listening socket with room for a burst of clients.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
-        tokio::net::TcpSocket::new_v4()
+        TcpSocket::new_v4()
     } else {
-        tokio::net::TcpSocket::new_v6()
+        TcpSocket::new_v6()
     }?;
     socket.set_reuseaddr(true)?;
+    // Before anybody can connect.
+    limit_kernel(&socket, config);
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

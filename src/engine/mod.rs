@@ -8,6 +8,7 @@ mod accepted;
 pub(crate) mod compression;
 mod control;
 pub(crate) mod cors;
+mod door;
 mod driver;
 mod ending;
 mod exchange;
@@ -17,14 +18,18 @@ mod handshake;
 mod hooks;
 mod http;
 mod listener;
+mod lossy;
 mod mount;
 mod outbox;
 mod outgoing;
 mod polling;
+mod pressure;
 mod proxied;
+mod queue;
 mod raw;
 mod recent;
 mod refusal;
+mod relief;
 mod replay;
 mod reply;
 mod request;
@@ -59,8 +64,8 @@ use roomcast_protocol::{
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::{
-    driver::Driver, flusher::Flusher, http::Opening, outbox::Sink, sessions::Sessions,
-    stream::Stream, wire::Wire,
+    door::Door, driver::Driver, flusher::Flusher, http::Opening, outbox::Sink, pressure::Pressure,
+    sessions::Sessions, stream::Stream, wire::Wire,
 };
 use crate::{
     Config,
@@ -74,11 +79,14 @@ pub use handshake::Handshake;
 pub(crate) use hooks::Hooks;
 pub use hooks::{EngineRequest, Forbidden};
 pub(crate) use listener::{Endpoints, bind, serve};
+pub(crate) use lossy::Yielding;
 pub(crate) use outbox::{Mode, Outbox, Push};
 pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};
 pub(crate) use recent::Limits;
 pub use refusal::{ConnectionError, ErrorContext};
+#[cfg(test)]
+pub(crate) use tests::sizes;
 pub(crate) use tls::Tls as MaybeTls;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
@@ -144,7 +152,9 @@ pub(crate) struct Engine<A: Application> {
     /// Sessions that may wait for hooks to admit them.
     admissions: Semaphore,
     guard: Option<Arc<Guard>>,
-    sessions: Sessions,
+    door: Arc<Door>,
+    sessions: Arc<Sessions>,
+    pressure: Arc<Pressure>,
     flushers: OnceLock<Box<[Arc<Flusher>]>>,
     next_flusher: AtomicUsize,
     next_poll: AtomicU64,
@@ -161,14 +171,18 @@ impl<A: Application> Engine<A> {
         metrics: Arc<Metrics>,
         guard: Option<Arc<Guard>>,
     ) -> Arc<Self> {
+        let pressure = Pressure::new(config.total_outbox_bytes, Arc::clone(&metrics));
+        let door = Door::new(config.handshakes_per_second, config.max_handshakes, now());
         Arc::new(Self {
             application,
+            pressure: Arc::new(pressure),
+            door: Arc::new(door),
             admissions: Semaphore::new(config.max_pending_requests.min(Semaphore::MAX_PERMITS)),
             config,
             hooks,
             metrics,
             guard,
-            sessions: Sessions::new(),
+            sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),
             next_poll: AtomicU64::new(0),
@@ -322,16 +336,19 @@ impl<A: Application> Engine<A> {
     fn flusher(&self) -> Arc<Flusher> {
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
+            let (sessions, pressure) = (Arc::clone(&self.sessions), Arc::clone(&self.pressure));
+            tokio::spawn(relief::relieve(sessions, pressure));
             (0..workers.max(1))
                 .map(|_| {
-                    let flusher = Arc::new(Flusher::default());
+                    let flusher = Arc::new(Flusher::new(Arc::clone(&self.pressure)));
                     tokio::spawn(Arc::clone(&flusher).run());
                     flusher
                 })
                 .collect()
         });
         let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
-        flushers.get(turn).map_or_else(Arc::default, Arc::clone)
+        let spare = || Arc::new(Flusher::new(Arc::clone(&self.pressure)));
+        flushers.get(turn).map_or_else(spare, Arc::clone)
     }
 
     fn next_poll_id(&self) -> u64 {
@@ -361,6 +378,7 @@ impl<A: Application> Drop for Engine<A> {
         for flusher in self.flushers.get().into_iter().flatten() {
             flusher.stop();
         }
+        self.pressure.stop();
     }
 }
 

@@ -1,10 +1,13 @@
 //! What waits to be sent to one session, and how it leaves.
 //!
 //! An [`Outbox`] is the handle of a session that everybody but its driver holds. Its
-//! mutex guards the queue, the sink and the control messages to the driver; it is never
+//! mutex guards the [`Queue`], the sink and the control messages to the driver; it is never
 //! held across a system call and nothing called under it may call back.
+//!
+//! What does not fit into the budget of the session, or of all sessions together, is dropped if it
+//! may be lost. Else the session ends: a hole in what must arrive is never passed over.
 
-use std::{collections::VecDeque, fmt, io, sync::Arc, task::Waker, time::Duration};
+use std::{fmt, io, sync::Arc, task::Waker, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -16,9 +19,9 @@ use roomcast_protocol::{
 use super::{
     control::Control,
     flusher::{Batch, Flusher},
-    frames::Frames,
-    outgoing::Outgoing,
-    recent::Recent,
+    lossy::Yielding,
+    pressure::Pressure,
+    queue::{Budget, Drain, Queue},
     stream::Stream,
 };
 use crate::metrics::{Counter, Metrics};
@@ -35,74 +38,23 @@ pub(super) struct Inner {
     queue: Mutex<Queue>,
 }
 
-/// What is guarded by the mutex of an [`Outbox`].
-pub(super) struct Queue {
-    frames: Frames,
-    /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
-    offset: usize,
-    /// Bytes of all frames, the first one whole.
-    bytes: usize,
-    /// The newest WebSocket pong, ready to send. Older ones need no answer (RFC 6455, 5.5.3).
-    pong: Option<Frame>,
-    /// What waits for a poll or for a slow client and may be replaced, by key.
-    latest: Vec<(u64, Frame)>,
-    /// Waits in a flusher's list, or (polling) the driver was woken.
-    listed: bool,
-    /// A batch is out of the queue and being written.
-    flushing: bool,
-    /// The driver runs and will flush at the end of its turn.
-    in_turn: bool,
-    /// The kernel took no more.
-    blocked: bool,
-    /// The driver has asked to be woken when there is room again.
-    awaited: bool,
-    closed: Option<CloseReason>,
-    drain: Drain,
-    /// A request brings packets.
-    posting: bool,
-    /// WebSockets on their way to take the session over; see [`Attaching`].
-    attaching: u32,
-    /// What may be asked for again; `None` if nothing may.
-    pub(super) recent: Option<Box<Recent<Inner>>>,
-    pub(super) sink: Sink,
-    pub(super) control: VecDeque<Control>,
-    pub(super) waker: Option<Waker>,
-    /// Somebody wants the driver to have another turn.
-    pub(super) woken: bool,
-}
-
-/// Whether the application wants to know when everything has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
-    Unwatched,
-    Watched,
-    /// It has, and the driver is to tell.
-    Due,
-}
-
-/// Where frames go.
-#[derive(Clone)]
-pub(super) enum Sink {
-    /// A WebSocket that anyone may flush.
-    WebSocket(Stream),
-    /// The driver hands frames to a polling request when one waits.
-    Poll {
-        /// Whether a request waits.
-        parked: bool,
-    },
-    /// Nowhere; frames wait.
-    Detached,
-}
+pub(super) use super::queue::Sink;
 
 /// What may happen to a frame that cannot leave at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// It waits, within the budget of the session.
     Reliable,
-    /// It is dropped when the sink is blocked or much is queued.
+    /// It is dropped unless it can leave at once.
     Volatile,
-    /// As volatile, but for a slow client, or until a poll comes, the newest with this key waits.
-    Latest(u64),
+    /// For a slow client, or until a poll comes, it waits where an older one of its stream gives
+    /// way to it.
+    Lossy {
+        /// Which frames give way to one another.
+        stream: u64,
+        /// In which way.
+        yielding: Yielding,
+    },
 }
 
 /// What became of a frame.
@@ -111,7 +63,7 @@ pub(crate) enum Mode {
 pub(crate) enum Push {
     /// It waits to be written.
     Queued,
-    /// It was volatile and the client too slow.
+    /// It may be lost and the client was too slow.
     Dropped,
     /// It did not fit into the budget; the session is being closed.
     Overflow,
@@ -119,14 +71,10 @@ pub(crate) enum Push {
     Closed,
 }
 
-/// Above this many queued bytes a volatile frame is dropped.
-const HIGH_WATER: usize = 64 * 1024;
 /// Batches written for one session before others get their turn.
 const MAX_BATCHES: usize = 4;
 /// Control messages that may wait for a driver; each is a request in flight.
 const MAX_CONTROL: usize = 64;
-/// Frames that may wait to be replaced by newer ones.
-const MAX_LATEST: usize = 256;
 
 impl Outbox {
     pub(super) fn new(
@@ -141,27 +89,7 @@ impl Outbox {
             budget,
             flusher,
             metrics,
-            queue: Mutex::new(Queue {
-                frames: Frames::default(),
-                offset: 0,
-                bytes: 0,
-                pong: None,
-                latest: Vec::new(),
-                listed: false,
-                flushing: false,
-                in_turn: false,
-                blocked: false,
-                awaited: false,
-                closed: None,
-                drain: Drain::Unwatched,
-                posting: false,
-                attaching: 0,
-                recent: None,
-                sink,
-                control: VecDeque::new(),
-                waker: None,
-                woken: false,
-            }),
+            queue: Mutex::new(Queue::new(sink)),
         }))
     }
 
@@ -213,8 +141,7 @@ impl Outbox {
     pub(super) fn push_control(&self, frame: Frame) {
         let mut queue = self.0.queue.lock();
         if queue.closed.is_none() {
-            queue.bytes += frame.len();
-            queue.frames.push_back(frame);
+            queue.push(frame, self.pressure());
             let wake = queue.schedule();
             drop(queue);
             self.call(wake);
@@ -253,35 +180,111 @@ impl Outbox {
         if queue.closed.is_some() {
             return (Push::Closed, Wake::Nobody);
         }
-        let may_drop = match mode {
-            Mode::Reliable => false,
-            Mode::Volatile | Mode::Latest(_) => true,
-        };
-        let is_slow = queue.blocked || queue.bytes > HIGH_WATER;
-        if let Mode::Latest(key) = mode
-            && (is_slow || matches!(queue.sink, Sink::Poll { .. }))
-        {
-            return if queue.replace(key, frame, self.0.budget) {
-                (Push::Queued, queue.schedule())
-            } else {
-                self.0.metrics.count(Counter::VolatileDropped);
-                (Push::Dropped, Wake::Nobody)
-            };
+        match mode {
+            Mode::Reliable => {}
+            Mode::Volatile => {
+                if !queue.is_writable() {
+                    return self.drop_volatile();
+                }
+            }
+            Mode::Lossy { stream, yielding } => {
+                if queue.holds_lossy() {
+                    return self.keep_lossy(queue, frame, stream, yielding);
+                }
+            }
         }
-        if may_drop && is_slow {
-            self.0.metrics.count(Counter::VolatileDropped);
+        let is_backed_up = queue.is_backed_up();
+        if is_backed_up && self.pressure().is_exhausted() {
+            return self.overfill(queue, frame, mode, Budget::Total);
+        }
+        if queue.bytes > 0 && queue.total_cost() + frame.len() > self.0.budget {
+            return self.overfill(queue, frame, mode, Budget::Connection);
+        }
+        queue.push(frame.clone(), self.pressure());
+        if is_backed_up {
+            queue.begin_holding(self.pressure());
+        }
+        (Push::Queued, queue.schedule())
+    }
+
+    #[cold]
+    fn drop_volatile(&self) -> (Push, Wake) {
+        self.0.metrics.count(Counter::VolatileDropped);
+        (Push::Dropped, Wake::Nobody)
+    }
+
+    /// Lets a frame wait where it can give way, or others give way to it.
+    #[cold]
+    fn keep_lossy(
+        &self,
+        queue: &mut Queue,
+        frame: &Frame,
+        stream: u64,
+        yielding: Yielding,
+    ) -> (Push, Wake) {
+        let counter = match yielding {
+            Yielding::Newest => Counter::FramesConflated,
+            Yielding::Last(_) => Counter::OldestDropped,
+        };
+        if self.pressure().is_exhausted() {
+            self.0.metrics.count(counter);
             return (Push::Dropped, Wake::Nobody);
         }
-        let len = frame.len();
-        if queue.bytes > 0 && queue.bytes + len > self.0.budget {
-            queue.closed = Some(CloseReason::Overflow);
-            // A client that does not keep up has lost its place.
-            queue.recent = None;
-            return (Push::Overflow, Wake::driver(queue.waker.take()));
+        let (budget, pressure) = (self.0.budget, self.pressure());
+        let (gone, kept) = queue.keep_lossy(stream, yielding, frame, budget, pressure);
+        self.0.metrics.add(counter, gone);
+        if kept {
+            (Push::Queued, queue.schedule())
+        } else {
+            (Push::Dropped, Wake::Nobody)
         }
-        queue.bytes += len;
-        queue.frames.push_back(frame.clone());
-        (Push::Queued, queue.schedule())
+    }
+
+    /// A frame does not fit. What may be lost is; else the session is over.
+    #[cold]
+    fn overfill(
+        &self,
+        queue: &mut Queue,
+        frame: &Frame,
+        mode: Mode,
+        budget: Budget,
+    ) -> (Push, Wake) {
+        match mode {
+            Mode::Volatile => return self.drop_volatile(),
+            Mode::Lossy { stream, yielding } => {
+                return self.keep_lossy(queue, frame, stream, yielding);
+            }
+            Mode::Reliable => {}
+        }
+        if budget == Budget::Connection && queue.lossy.is_some() {
+            let gone = queue.drop_lossy(self.pressure());
+            self.0.metrics.add(Counter::OldestDropped, gone);
+            return self.append_kept(queue, frame, mode);
+        }
+        (Push::Overflow, queue.cut(budget, self.pressure()))
+    }
+
+    /// Cuts a client off that does not keep up, for the sake of all others.
+    pub(super) fn cut_for_all(&self) {
+        let mut queue = self.0.queue.lock();
+        if queue.closed.is_none() {
+            let wake = queue.cut(Budget::Total, self.pressure());
+            drop(queue);
+            self.call(wake);
+        }
+    }
+
+    /// What waits for a client that does not keep up, in bytes. `None`: it does, or is cut already.
+    pub(super) fn backlog(&self) -> Option<usize> {
+        let queue = self.0.queue.lock();
+        let is_slow = queue.held || queue.lossy.is_some();
+        (is_slow && queue.closed.is_none()).then(|| queue.total_cost())
+    }
+
+    /// Whether an event would leave now, which is what a volatile one asks.
+    #[cfg(test)]
+    pub(super) fn is_writable(&self) -> bool {
+        self.0.queue.lock().is_writable()
     }
 
     /// Sends a message to the driver. `false`: the session is gone or flooded.
@@ -352,6 +355,11 @@ impl Outbox {
         &self.0.metrics
     }
 
+    /// What waits for slow clients, of whom this may be one.
+    pub(super) fn pressure(&self) -> &Pressure {
+        self.0.flusher.pressure()
+    }
+
     pub(super) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }
@@ -393,7 +401,7 @@ impl Outbox {
         for _ in 0..MAX_BATCHES {
             if !queue.blocked && !queue.flushing && queue.frames.is_empty() {
                 // What came while the client was slow.
-                queue.settle_latest();
+                queue.settle_lossy(self.pressure());
             }
             if queue.flushing || queue.blocked || !queue.has_unsent() {
                 return;
@@ -402,40 +410,29 @@ impl Outbox {
                 return;
             };
             let stream = stream.clone();
-            queue.insert_pong();
-            let mut batch = Outgoing {
-                frames: std::mem::take(&mut queue.frames),
-                offset: queue.offset,
-                written: 0,
-            };
-            queue.flushing = true;
+            let mut batch = queue.take_batch(self.pressure());
             drop(queue);
 
-            let outcome = batch.write(&stream, &self.0.metrics);
+            let outcome = batch.write(&stream, &self.0.metrics, self.pressure());
 
             queue = self.0.queue.lock();
-            queue.flushing = false;
-            queue.put_back(batch);
+            queue.put_back(batch, self.pressure());
             match outcome {
                 Ok(()) if stream.is_flushed() => queue.note_drained(),
                 // Taken, but not on its way: the driver pushes.
                 Ok(()) => {
-                    queue.blocked = true;
-                    queue.awaited = false;
+                    queue.block(self.pressure());
                     Wake::driver(queue.waker.take()).call();
                     return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    queue.blocked = true;
-                    queue.awaited = false;
+                    queue.block(self.pressure());
                     Wake::driver(queue.waker.take()).call();
                     return;
                 }
                 Err(_) => {
                     queue.closed.get_or_insert(CloseReason::TransportClose);
-                    queue.frames.clear(false);
-                    queue.bytes = 0;
-                    queue.offset = 0;
+                    queue.clear(self.pressure());
                     Wake::driver(queue.waker.take()).call();
                     return;
                 }
@@ -481,18 +478,18 @@ impl Outbox {
     pub(super) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
         let mut queue = self.0.queue.lock();
         queue.listed = false;
+        if let Sink::Poll { parked } = &mut queue.sink {
+            *parked = false;
+        }
         let mut taken = Vec::new();
         let mut size = 0;
-        queue.settle_latest();
+        queue.settle_lossy(self.pressure());
         while let Some(frame) = queue.frames.front() {
             size += frame.polling().len() + 1;
             if size > limit && !taken.is_empty() {
                 break;
             }
-            queue.bytes -= frame.len();
-            if let Some(frame) = queue.frames.pop_front() {
-                taken.push(frame);
-            }
+            taken.extend(queue.pop(self.pressure()));
         }
         queue.note_drained();
         taken
@@ -549,7 +546,7 @@ pub(super) enum Wake {
 }
 
 impl Wake {
-    fn driver(waker: Option<Waker>) -> Self {
+    pub(super) fn driver(waker: Option<Waker>) -> Self {
         waker.map_or(Self::Nobody, Self::Driver)
     }
 
@@ -562,153 +559,10 @@ impl Wake {
     }
 
     /// Wakes a driver. Waking only schedules, so it may be done under the lock.
-    fn call(self) {
+    pub(super) fn call(self) {
         if let Self::Driver(waker) = self {
             waker.wake();
         }
-    }
-}
-
-impl Queue {
-    fn schedule(&mut self) -> Wake {
-        if self.in_turn || self.listed || self.flushing || self.blocked {
-            return Wake::Nobody;
-        }
-        match self.sink {
-            Sink::WebSocket(_) => {
-                self.listed = true;
-                Wake::Flusher
-            }
-            Sink::Poll { parked: true } => {
-                self.listed = true;
-                Wake::driver(self.waker.take())
-            }
-            Sink::Poll { parked: false } | Sink::Detached => Wake::Nobody,
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.latest.is_empty()
-    }
-
-    /// Keeps the newest frame of this key. `false`: too much of this kind waits.
-    fn replace(&mut self, key: u64, frame: &Frame, budget: usize) -> bool {
-        let others = self.latest.iter().filter(|(known, _)| *known != key);
-        let bytes: usize = others.map(|(_, frame)| frame.len()).sum();
-        if bytes > 0 && bytes + frame.len() > budget {
-            return false;
-        }
-        if let Some((_, kept)) = self.latest.iter_mut().find(|(known, _)| *known == key) {
-            *kept = frame.clone();
-            return true;
-        }
-        if self.latest.len() >= MAX_LATEST {
-            return false;
-        }
-        self.latest.push((key, frame.clone()));
-        true
-    }
-
-    /// What could be replaced until now is on its way.
-    fn settle_latest(&mut self) {
-        for (_, frame) in std::mem::take(&mut self.latest) {
-            self.bytes += frame.len();
-            self.frames.push_back(frame);
-        }
-    }
-
-    /// From here on frames leave on this stream.
-    pub(super) fn switch(&mut self, stream: Stream) {
-        self.settle_latest();
-        self.blocked = !stream.is_flushed();
-        self.awaited = false;
-        self.sink = Sink::WebSocket(stream);
-    }
-
-    /// Everything may have left.
-    fn note_drained(&mut self) {
-        if self.drain == Drain::Watched && !self.has_unsent() {
-            self.drain = Drain::Due;
-            Wake::driver(self.waker.take()).call();
-        }
-    }
-
-    pub(super) fn is_drain_due(&self) -> bool {
-        self.drain == Drain::Due
-    }
-
-    fn has_unsent(&self) -> bool {
-        !self.is_empty() || self.pong.is_some()
-    }
-
-    pub(super) fn is_drained(&self) -> bool {
-        self.frames.is_empty() && !self.flushing
-    }
-
-    /// Whether the driver must ask the kernel for room.
-    pub(super) fn needs_driver(&self) -> bool {
-        self.blocked && !self.awaited
-    }
-
-    pub(super) fn is_blocked(&self) -> bool {
-        self.blocked
-    }
-
-    pub(super) fn is_between_frames(&self) -> bool {
-        self.offset == 0 && !self.flushing
-    }
-
-    pub(super) fn closed(&self) -> Option<CloseReason> {
-        self.closed
-    }
-
-    /// Whether polls must wait for a WebSocket that is about to be attached.
-    pub(super) fn is_attaching(&self) -> bool {
-        self.attaching > 0
-    }
-
-    /// `false`: another request is at it.
-    pub(super) fn begin_post(&mut self) -> bool {
-        !std::mem::replace(&mut self.posting, true)
-    }
-
-    pub(super) fn end_post(&mut self) {
-        self.posting = false;
-    }
-
-    /// No more frames are taken from here on.
-    pub(super) fn seal(&mut self, reason: CloseReason) {
-        self.closed.get_or_insert(reason);
-    }
-
-    /// Forgets what is queued, but for the rest of a frame that has left in part.
-    pub(super) fn clear_unsent(&mut self) {
-        self.frames.clear(self.offset > 0);
-        self.bytes = self.frames.iter().map(Frame::len).sum();
-        self.pong = None;
-    }
-
-    /// Forgets what is queued.
-    pub(super) fn clear(&mut self) {
-        self.frames.clear(false);
-        self.latest = Vec::new();
-        self.bytes = 0;
-        self.offset = 0;
-        self.pong = None;
-    }
-
-    /// A pong goes first, but never into the middle of another frame.
-    fn insert_pong(&mut self) {
-        if let Some(pong) = self.pong.take_if(|_| self.offset == 0) {
-            self.bytes += pong.len();
-            self.frames.push_front(pong);
-        }
-    }
-
-    fn put_back(&mut self, batch: Outgoing) {
-        self.bytes = self.bytes.saturating_sub(batch.written);
-        self.offset = batch.offset;
-        self.frames.prepend(batch.frames);
     }
 }
 

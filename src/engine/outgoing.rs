@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice},
 };
 
-use super::{frames::Frames, stream::Stream};
+use super::{frames::Frames, pressure::Pressure, stream::Stream};
 use crate::metrics::{Counter, Metrics};
 
 /// Frames taken out of a queue to be written.
@@ -17,11 +17,18 @@ pub(super) struct Outgoing {
     pub(super) offset: usize,
     /// Bytes of frames that are written whole.
     pub(super) written: usize,
+    /// The frames count as waiting for a slow client.
+    pub(super) held: bool,
 }
 
 impl Outgoing {
     /// Writes as much as the kernel takes.
-    pub(super) fn write(&mut self, stream: &Stream, metrics: &Metrics) -> io::Result<()> {
+    pub(super) fn write(
+        &mut self,
+        stream: &Stream,
+        metrics: &Metrics,
+        pressure: &Pressure,
+    ) -> io::Result<()> {
         while let Some(first) = self.frames.front() {
             let rest = first.websocket().get(self.offset..).unwrap_or_default();
             let n = if self.frames.len() == 1 {
@@ -38,7 +45,7 @@ impl Outgoing {
             };
             metrics.count(Counter::Writes);
             metrics.add(Counter::BytesSent, n as u64);
-            self.advance(n, metrics);
+            self.advance(n, metrics, pressure);
         }
         Ok(())
     }
@@ -69,7 +76,7 @@ impl Outgoing {
         stream.try_write_vectored(&slices)
     }
 
-    fn advance(&mut self, mut n: usize, metrics: &Metrics) {
+    fn advance(&mut self, mut n: usize, metrics: &Metrics, pressure: &Pressure) {
         while let Some(first) = self.frames.front() {
             let left = first.len() - self.offset;
             if n < left {
@@ -79,6 +86,9 @@ impl Outgoing {
             n -= left;
             self.offset = 0;
             self.written += first.len();
+            if self.held {
+                pressure.release(first);
+            }
             self.frames.pop_front();
             metrics.count(Counter::FramesSent);
         }

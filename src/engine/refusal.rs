@@ -37,6 +37,8 @@ pub(super) enum RequestError {
     Denied(Box<str>),
     /// Too many sessions wait to be allowed.
     Busy,
+    /// Sessions are opened too fast; in so many seconds there may be room.
+    Crowded(u64),
     /// The guard says no.
     Refused(Refused),
     /// `EIO` is not 4.
@@ -66,6 +68,7 @@ impl RequestError {
             Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
             Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Crowded(_) => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
             Self::Refused(refused) => match refused.reason {
                 Reason::Blocked => (4, "Forbidden", StatusCode::FORBIDDEN),
                 Reason::Full => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
@@ -79,10 +82,24 @@ impl RequestError {
 
     /// Seconds after which trying again may make sense.
     pub(super) fn retry_after(&self) -> Option<u64> {
-        let Self::Refused(refused) = self else {
-            return None;
-        };
-        Some(refused.retry_after.as_secs_f64().ceil() as u64)
+        match self {
+            Self::Busy => Some(1),
+            Self::Crowded(seconds) => Some(*seconds),
+            Self::Refused(refused) => Some(refused.retry_after.as_secs_f64().ceil() as u64),
+            Self::UnknownTransport
+            | Self::UnknownSession
+            | Self::BadMethod
+            | Self::BadRequest
+            | Self::InvalidOrigin
+            | Self::TransportMismatch(_)
+            | Self::TransportHandshake
+            | Self::IdGeneration(_)
+            | Self::ForeignOrigin
+            | Self::Denied(_)
+            | Self::UnsupportedVersion
+            | Self::BadHandshake
+            | Self::BadWebSocketVersion => None,
+        }
     }
 
     pub(super) fn counter(&self) -> Counter {
@@ -97,6 +114,7 @@ impl RequestError {
             | Self::IdGeneration(_) => Counter::RejectedRequest,
             Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
             Self::Busy => Counter::RejectedBusy,
+            Self::Crowded(_) => Counter::RejectedCrowded,
             Self::Refused(_) => Counter::RejectedLimited,
             Self::UnsupportedVersion => Counter::RejectedVersion,
             Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
@@ -106,7 +124,10 @@ impl RequestError {
     /// What a hook is told of a request.
     pub(super) fn tell(&self, request: EngineRequest) -> ConnectionError {
         // What the application said is in the context.
-        let is_denied = matches!(self, Self::Denied(_) | Self::Busy | Self::Refused(_));
+        let is_denied = matches!(
+            self,
+            Self::Denied(_) | Self::Busy | Self::Crowded(_) | Self::Refused(_)
+        );
         let official = if is_denied {
             &Self::ForeignOrigin
         } else {
@@ -153,6 +174,9 @@ impl RequestError {
             },
             Self::Busy => ErrorContext::Forbidden {
                 message: "Too many requests".to_owned(),
+            },
+            Self::Crowded(_) => ErrorContext::Forbidden {
+                message: "Too many connections".to_owned(),
             },
             Self::Refused(refused) => ErrorContext::Forbidden {
                 message: refused.reason.name().to_owned(),

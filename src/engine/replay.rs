@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
 
 use super::{
-    outbox::{Inner, Mode, Outbox, Queue, Wake},
+    outbox::{Inner, Mode, Outbox, Wake},
+    queue::Queue,
     recent::{Limits, Recent},
 };
 

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::{
     flusher::Flusher,
     outbox::{Outbox, Sink},
+    pressure::Pressure,
     stream::Stream,
 };
 use crate::metrics::Metrics;
@@ -22,11 +23,23 @@ pub(crate) struct Unattended {
 impl Unattended {
     /// Outboxes of polling sessions, between two polls.
     pub(crate) fn polling(metrics: Arc<Metrics>) -> Self {
+        Self::limited(usize::MAX, metrics)
+    }
+
+    /// The same with so many bytes for slow clients.
+    pub(super) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
+        let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
         Self {
-            flusher: Arc::default(),
+            flusher: Arc::new(Flusher::new(pressure)),
             stream: None,
             metrics,
         }
+    }
+
+    /// What waits in them.
+    #[cfg(test)]
+    pub(super) fn pressure(&self) -> Arc<Pressure> {
+        self.flusher.pressure_arc()
     }
 
     /// Outboxes of WebSocket sessions, all on one stream, in a flusher's list when they are

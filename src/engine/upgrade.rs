@@ -90,7 +90,9 @@ impl<A: Application> Driver<A> {
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
-        self.outbox.lock().switch(wire.stream.clone());
+        let mut queue = self.outbox.lock();
+        queue.switch(wire.stream.clone(), self.outbox.pressure());
+        drop(queue);
         self.wire = Some(wire);
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);

@@ -338,6 +338,7 @@ fn check(config: &Config) -> Result<(), BuildError> {
         (config.outbox_bytes, "outbox_bytes is zero"),
         (config.max_in_flight, "max_in_flight is zero"),
         (config.max_pending_requests, "max_pending_requests is zero"),
+        (config.max_handshakes, "max_handshakes is zero"),
         (
             config.max_listeners_per_socket,
             "max_listeners_per_socket is zero",
@@ -367,6 +368,20 @@ fn check(config: &Config) -> Result<(), BuildError> {
     if config.transports.is_empty() {
         return Err(BuildError::InvalidOption("transports is empty"));
     }
+    let is_tiny = |bytes: Option<u32>| bytes.is_some_and(|bytes| bytes < MIN_KERNEL_BYTES);
+    if is_tiny(config.unsent_bytes) {
+        return Err(BuildError::InvalidOption("unsent_bytes is less than 4,096"));
+    }
+    if is_tiny(config.send_buffer_bytes) {
+        return Err(BuildError::InvalidOption(
+            "send_buffer_bytes is less than 4,096",
+        ));
+    }
+    if config.total_outbox_bytes < config.outbox_bytes {
+        return Err(BuildError::InvalidOption(
+            "total_outbox_bytes is smaller than outbox_bytes",
+        ));
+    }
     if let Some(recovery) = &config.recovery {
         recovery
             .check(config.outbox_bytes)
@@ -393,6 +408,8 @@ fn check(config: &Config) -> Result<(), BuildError> {
 }
 
 const MAX_NAME: usize = 256;
+/// Less than this and the kernel sends hardly anything, or takes more all the same.
+const MIN_KERNEL_BYTES: u32 = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -423,6 +440,32 @@ mod tests {
             "invalid option: path does not begin with a slash"
         );
         assert!(Io::builder().build().is_ok());
+        for (config, fault) in [
+            (
+                Config {
+                    total_outbox_bytes: 1000,
+                    ..Config::default()
+                },
+                "total_outbox_bytes is smaller than outbox_bytes",
+            ),
+            (
+                Config {
+                    unsent_bytes: Some(100),
+                    ..Config::default()
+                },
+                "unsent_bytes is less than 4,096",
+            ),
+            (
+                Config {
+                    send_buffer_bytes: Some(0),
+                    ..Config::default()
+                },
+                "send_buffer_bytes is less than 4,096",
+            ),
+        ] {
+            let error = Io::builder().config(config).build().unwrap_err();
+            assert_eq!(error, BuildError::InvalidOption(fault));
+        }
     }
 
     #[test]

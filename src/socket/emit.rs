@@ -2,8 +2,8 @@
 
 use std::{
     fmt,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use super::{
     running,
     socket::{JoinError, Socket},
 };
-use crate::engine::Mode;
+use crate::engine::{Mode, Yielding};
 
 /// What became of an event, by number of recipients. Nothing waits for the clients themselves.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ use crate::engine::Mode;
 pub struct Emitted {
     /// It waits to be written to these.
     pub queued: usize,
-    /// It was volatile and these were too slow.
+    /// It may be lost and these were too slow.
     pub dropped: usize,
     /// It did not fit into what may wait for these; they are being closed.
     pub overflowed: usize,
@@ -128,6 +128,24 @@ impl Default for Flags {
 }
 
 impl Flags {
+    /// Only the newest event of a key waits.
+    fn conflate(&mut self, namespace: Option<&namespace::Inner>, key: &str) {
+        self.lossy(namespace, key, Yielding::Newest);
+    }
+
+    /// Only the last events of a stream wait.
+    fn drop_oldest(&mut self, namespace: Option<&namespace::Inner>, stream: &str, keep: u16) {
+        self.lossy(namespace, stream, Yielding::Last(keep.max(1)));
+    }
+
+    fn lossy(&mut self, namespace: Option<&namespace::Inner>, name: &str, yielding: Yielding) {
+        // A connection may be in several namespaces, and a name may be that of a key and of a stream.
+        let of = namespace.map(|namespace| namespace.name.as_str());
+        let is_key = yielding == Yielding::Newest;
+        let stream = STREAMS.hash_one((of, is_key, name));
+        self.mode = Mode::Lossy { stream, yielding };
+    }
+
     fn encode(
         self,
         namespace: &namespace::Inner,
@@ -241,22 +259,36 @@ impl<'a> Broadcast<'a> {
         self
     }
 
-    /// Lets the event be lost to a client that is too slow for it, or between two polls.
+    /// Lets the event be lost to a client to which it cannot go at once: something that was sent
+    /// before has not left yet, or it is between two polls.
     pub fn volatile(mut self) -> Self {
         self.flags.mode = Mode::Volatile;
         self
     }
 
-    /// Lets only the newest event of this key wait for a client that is too slow: one that is
-    /// waiting gives way to it. For what replaces itself, such as a price or a position.
+    /// Lets only the newest event of this key wait for a client that is too slow, or for its next
+    /// poll: one that is waiting gives way to it. For what replaces itself, such as a price or a
+    /// position.
     ///
-    /// Until a client is slow, or between two polls, it gets them all. It is
-    /// [volatile](Self::volatile) too: past 256 keys, or as many bytes as
-    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes), events of further keys are dropped.
+    /// What waits so leaves behind everything else that waits. There are at most 256 such events for
+    /// one client, [`drop_oldest`](Self::drop_oldest) included, within
+    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes); past that, those of further keys are
+    /// dropped. No client is closed for want of room for them, and
+    /// [recovery](crate::Builder::recovery) does not send them again.
     pub fn conflate(mut self, key: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        self.flags.mode = Mode::Latest(hasher.finish());
+        self.flags.conflate(self.namespace.as_deref(), key);
+        self
+    }
+
+    /// Lets only the last `keep` events of this stream wait for a client that is too slow, or for
+    /// its next poll: the oldest goes. For what is worth less the older it is, such as trades or lines of
+    /// a log. 0 counts as 1.
+    ///
+    /// The rest is as with [`conflate`](Self::conflate); where there is no room the stream gives up
+    /// more of its own, and then the event itself.
+    pub fn drop_oldest(mut self, stream: &str, keep: u16) -> Self {
+        let namespace = self.namespace.as_deref();
+        self.flags.drop_oldest(namespace, stream, keep);
         self
     }
 
@@ -459,9 +491,25 @@ impl<'a> Direct<'a> {
         }
     }
 
-    /// Lets the event be lost if the client is too slow for it, or between two polls.
+    /// Lets the event be lost if it cannot leave at once; see [`Broadcast::volatile`].
     pub fn volatile(mut self) -> Self {
         self.flags.mode = Mode::Volatile;
+        self
+    }
+
+    /// Lets only the newest event of this key wait if the client is too slow; see
+    /// [`Broadcast::conflate`].
+    pub fn conflate(mut self, key: &str) -> Self {
+        let namespace = self.socket.namespace_inner();
+        self.flags.conflate(Some(namespace), key);
+        self
+    }
+
+    /// Lets only the last `keep` events of this stream wait if the client is too slow; see
+    /// [`Broadcast::drop_oldest`].
+    pub fn drop_oldest(mut self, stream: &str, keep: u16) -> Self {
+        let namespace = self.socket.namespace_inner();
+        self.flags.drop_oldest(Some(namespace), stream, keep);
         self
     }
 
@@ -548,3 +596,7 @@ fn tell_curious(
         }
     }
 }
+
+/// How names of streams become numbers. At random, so that clients who may choose names cannot
+/// choose two that meet.
+static STREAMS: LazyLock<RandomState> = LazyLock::new(RandomState::new);

@@ -40,6 +40,8 @@ mod rooms;
 mod running;
 mod serve;
 mod server_side;
+#[cfg(test)]
+mod sizes;
 #[expect(clippy::module_inception, reason = "the two words of the protocol")]
 mod socket;
 mod state;

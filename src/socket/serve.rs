@@ -88,7 +88,7 @@ impl Server {
         let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for candidate in resolved {
-            match engine::bind(candidate) {
+            match engine::bind(candidate, self.io.config()) {
                 Ok(listener) => {
                     self.listeners.push(listener);
                     return Ok(self);

@@ -253,6 +253,20 @@ impl Socket {
         Direct::new(self).volatile()
     }
 
+    /// This socket, for an event of which the newest is enough; see [`Broadcast::conflate`].
+    ///
+    /// [`Broadcast::conflate`]: crate::Broadcast::conflate
+    pub fn conflate(&self, key: &str) -> Direct<'_> {
+        Direct::new(self).conflate(key)
+    }
+
+    /// This socket, for an event of which the last ones are enough; see [`Broadcast::drop_oldest`].
+    ///
+    /// [`Broadcast::drop_oldest`]: crate::Broadcast::drop_oldest
+    pub fn drop_oldest(&self, stream: &str, keep: u16) -> Direct<'_> {
+        Direct::new(self).drop_oldest(stream, keep)
+    }
+
     /// This socket, with this compression flag; see [`Direct::compress`].
     pub fn compress(&self, compress: bool) -> Direct<'_> {
         Direct::new(self).compress(compress)

@@ -35,6 +35,18 @@ macro_rules! targets {
             self.all().volatile()
         }
 
+        #[doc = concat!("Everybody in ", $who, ", for an event of which the newest is enough;")]
+        /// see [`Broadcast::conflate`](crate::Broadcast::conflate).
+        pub fn conflate<'a>(&self, key: &str) -> crate::socket::Broadcast<'a> {
+            self.all().conflate(key)
+        }
+
+        #[doc = concat!("Everybody in ", $who, ", for an event of which the last ones are enough;")]
+        /// see [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
+        pub fn drop_oldest<'a>(&self, stream: &str, keep: u16) -> crate::socket::Broadcast<'a> {
+            self.all().drop_oldest(stream, keep)
+        }
+
         #[doc = concat!("Everybody in ", $who, " on this node;")]
         /// see [`Broadcast::local`](crate::Broadcast::local).
         pub fn local<'a>(&self) -> crate::socket::Broadcast<'a> {

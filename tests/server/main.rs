@@ -30,6 +30,7 @@ mod packets;
 mod parsers;
 mod recovery;
 mod rooms;
+mod slow;
 mod sockets;
 mod stop;
 mod testing;

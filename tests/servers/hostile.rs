@@ -74,6 +74,16 @@ fn events(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
                 event.socket.emit("item", &text);
             }
         })
+        .on(
+            "publish",
+            async |event: Event, room: String, first: usize, count: usize, size: usize| {
+                let text = "x".repeat(size);
+                for n in first..first + count {
+                    event.io().to(&room).emit("item", (n, &text));
+                }
+                Ack(first + count)
+            },
+        )
         .on("panic", async |event: Event| {
             assert!(event.name().is_empty(), "asked to")
         })

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::{DEADLINE, RawClient, Response};
 
@@ -140,6 +140,15 @@ impl TestServer {
             .unwrap();
         let kibibytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kibibytes * 1024
+    }
+
+    /// Lets it open so many more files than it has open now.
+    pub fn limit_files(&self, more: u64) {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = Some(open.count() as u64 + more);
+        prlimit(id, Resource::Nofile, Rlimit { current, maximum }).unwrap();
     }
 
     /// What it wrote to its error output.

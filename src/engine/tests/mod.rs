@@ -12,6 +12,8 @@ use tokio::{
 
 use super::*;
 
+pub(crate) mod sizes;
+mod slow;
 mod stream;
 
 /// Longer than anything here takes; a test that waits for it has failed.
@@ -34,7 +36,7 @@ async fn echo_with(
     on_message: impl Fn(&RawSession, Message) + Send + Sync + 'static,
 ) -> Echo {
     let RawEngine(engine) = RawEngine::new(config, on_message);
-    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(endpoints(&engine), listener));
     Echo { address, engine }
@@ -385,7 +387,11 @@ async fn of_what_may_be_replaced_a_poll_gets_the_newest_of_each_key() {
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
     for (key, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
-        let push = outbox.push(&Frame::text(text.as_bytes()), Mode::Latest(key));
+        let mode = Mode::Lossy {
+            stream: key,
+            yielding: Yielding::Newest,
+        };
+        let push = outbox.push(&Frame::text(text.as_bytes()), mode);
         assert_eq!(push, Push::Queued);
     }
     let push = outbox.push(&Frame::text(b"kept"), Mode::Reliable);

@@ -32,7 +32,8 @@ async fn over<S: Duplex + 'static>(
                 address,
                 secure: true,
             };
-            tokio::spawn(Arc::clone(&endpoints).connection(stream, peer));
+            let knock = endpoints.engine.door.knock().unwrap();
+            tokio::spawn(Arc::clone(&endpoints).connection(stream, peer, knock));
         }
     });
     Echo { address, engine }

@@ -11,6 +11,7 @@ mod b;
 mod c;
 mod d;
 mod quotas;
+mod storms;
 
 use std::{
     sync::{
@@ -33,12 +34,13 @@ const MANY: usize = 5000;
 const SLACK: usize = 16 << 20;
 
 /// Gauges with nobody there but the bystanders and the one who asks.
-const QUIET: [(&str, usize); 7] = [
+const QUIET: [(&str, usize); 8] = [
     ("roomcast_connections", BYSTANDERS + 1),
     ("roomcast_sessions{transport=\"polling\"}", 0),
     ("roomcast_sessions{transport=\"websocket\"}", BYSTANDERS + 1),
     ("roomcast_sockets", BYSTANDERS + 1),
     ("roomcast_rooms", 0),
+    ("roomcast_outbox_bytes", 0),
     ("roomcast_acks_pending", 0),
     ("roomcast_handlers_detached", 0),
 ];

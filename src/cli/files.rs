@@ -1,0 +1,55 @@
+//! How many files, and so connections, the process may have open.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Settings;
+
+/// Files that are open for other reasons than clients.
+const OTHERS: u64 = 128;
+
+/// Raises the limit of open files as far as the process may, and says how far that takes the
+/// configuration.
+pub(super) fn raise_limit(settings: &Settings) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let Some(files) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let room = connections(files);
+    tracing::info!(files, connections = room, "limit of open files");
+    let wanted = settings.limits.connections as u64;
+    if wanted > room {
+        tracing::warn!(
+            wanted,
+            room,
+            "limits.connections is more than the limit of open files allows: raise the hard limit \
+             (LimitNOFILE= of systemd), or clients will wait to be accepted"
+        );
+    }
+}
+
+/// Connections that so many files allow.
+fn connections(files: u64) -> u64 {
+    files.saturating_sub(OTHERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_as_high_as_it_may_be() {
+        raise_limit(&Settings::default());
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_eq!((connections(1024), connections(100)), (896, 0));
+    }
+}

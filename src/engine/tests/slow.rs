@@ -1,0 +1,255 @@
+//! Clients that do not read: what waits for them, what is dropped, and when they are cut.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::queue::Budget;
+
+fn outboxes(total: usize) -> (Unattended, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new());
+    (Unattended::limited(total, Arc::clone(&metrics)), metrics)
+}
+
+fn outbox(outboxes: &Unattended, budget: usize) -> Outbox {
+    outboxes.outbox(random_sid(), budget)
+}
+
+fn frame(text: impl AsRef<[u8]>) -> Frame {
+    Frame::text(text.as_ref())
+}
+
+fn texts(outbox: &Outbox) -> Vec<String> {
+    let text = |frame: &Frame| String::from_utf8(frame.polling()[1..].to_vec()).unwrap();
+    Unattended::take(outbox).iter().map(text).collect()
+}
+
+const NEWEST: Mode = Mode::Lossy {
+    stream: 1,
+    yielding: Yielding::Newest,
+};
+
+const LAST_TWO: Mode = Mode::Lossy {
+    stream: 2,
+    yielding: Yielding::Last(2),
+};
+
+fn push(outbox: &Outbox, text: &str, mode: Mode) -> Push {
+    outbox.push(&frame(text), mode)
+}
+
+#[test]
+fn between_two_polls_the_last_ones_of_a_stream_and_the_newest_of_a_key_wait() {
+    let (outboxes, metrics) = outboxes(usize::MAX);
+    let outbox = outbox(&outboxes, 100_000);
+    for text in ["a", "b", "c"] {
+        assert_eq!(push(&outbox, text, LAST_TWO), Push::Queued);
+    }
+    for text in ["x", "y"] {
+        assert_eq!(push(&outbox, text, NEWEST), Push::Queued);
+    }
+    assert!(!outbox.is_writable());
+    assert_eq!(push(&outbox, "lost", Mode::Volatile), Push::Dropped);
+    assert_eq!(push(&outbox, "kept", Mode::Reliable), Push::Queued);
+    assert_eq!(texts(&outbox), ["kept", "b", "c", "y"]);
+    assert_eq!(metrics.counter(Counter::VolatileDropped), 1);
+    assert_eq!(metrics.counter(Counter::FramesConflated), 1);
+    assert_eq!(metrics.counter(Counter::OldestDropped), 1);
+    assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+}
+
+#[tokio::test]
+async fn an_older_value_never_follows_a_newer_one() {
+    let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let outboxes = Unattended::websocket(stream, Arc::default());
+    let outbox = outbox(&outboxes, 100_000);
+    outbox.set_writable(false);
+    for (text, mode) in [("kept", Mode::Reliable), ("old", NEWEST)] {
+        assert_eq!(push(&outbox, text, mode), Push::Queued);
+    }
+    // There is room again, and nobody has written yet.
+    outbox.set_writable(true);
+    assert_eq!(push(&outbox, "new", NEWEST), Push::Queued);
+    assert_eq!(texts(&outbox), ["kept", "new"]);
+}
+
+#[test]
+fn what_may_be_lost_gives_way_to_what_must_arrive() {
+    let (outboxes, metrics) = outboxes(usize::MAX);
+    let outbox = outbox(&outboxes, 10_000);
+    let long = "x".repeat(4000);
+    for _ in 0..2 {
+        assert_eq!(push(&outbox, &long, LAST_TWO), Push::Queued);
+    }
+    for _ in 0..2 {
+        assert_eq!(push(&outbox, &long, Mode::Reliable), Push::Queued);
+    }
+    assert_eq!(metrics.counter(Counter::OldestDropped), 2);
+    assert_eq!(texts(&outbox).len(), 2);
+}
+
+#[test]
+fn a_client_is_never_cut_for_what_may_be_lost() {
+    let (outboxes, _) = outboxes(usize::MAX);
+    let outbox = outbox(&outboxes, 10_000);
+    assert_eq!(push(&outbox, "kept", Mode::Reliable), Push::Queued);
+    let long = "x".repeat(20_000);
+    for mode in [NEWEST, LAST_TWO, Mode::Volatile] {
+        assert_eq!(push(&outbox, &long, mode), Push::Dropped);
+    }
+    assert_eq!(texts(&outbox), ["kept"]);
+    // One that is too large for everything is taken where nothing else waits.
+    assert_eq!(push(&outbox, &long, NEWEST), Push::Queued);
+    assert_eq!(texts(&outbox), [long]);
+}
+
+#[test]
+fn many_small_events_cost_what_they_take_in_memory() {
+    let (outboxes, _) = outboxes(usize::MAX);
+    let outbox = outbox(&outboxes, 100_000);
+    let mut queued = 0;
+    while push(&outbox, "x", Mode::Reliable) == Push::Queued {
+        queued += 1;
+    }
+    assert!(queued <= 100_000 / 256, "{queued}");
+    assert_eq!(outbox.lock().exceeded, Some(Budget::Connection));
+    assert_eq!(push(&outbox, "x", Mode::Reliable), Push::Closed);
+}
+
+#[test]
+fn what_the_protocol_sends_itself_is_never_dropped() {
+    let (outboxes, _) = outboxes(1000);
+    let outbox = outbox(&outboxes, 100);
+    assert_eq!(
+        push(&outbox, &"x".repeat(50_000), Mode::Reliable),
+        Push::Queued
+    );
+    outbox.push_control(frame("ping"));
+    assert_eq!(texts(&outbox).last().unwrap(), "ping");
+}
+
+#[test]
+fn when_too_much_waits_for_all_whoever_is_slow_is_cut_and_nobody_else() {
+    let (outboxes, metrics) = outboxes(100_000);
+    let slow = outbox(&outboxes, 1 << 20);
+    let mut queued = 0;
+    let long = "x".repeat(10_000);
+    while push(&slow, &long, Mode::Reliable) == Push::Queued {
+        queued += 1;
+        assert!(metrics.gauge(Gauge::OutboxBytes) < 120_000);
+    }
+    assert!((9..12).contains(&queued), "{queued}");
+    assert_eq!(slow.lock().exceeded, Some(Budget::Total));
+    assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+    let other = outbox(&outboxes, 1 << 20);
+    assert_eq!(push(&other, "fine", Mode::Reliable), Push::Queued);
+}
+
+#[test]
+fn a_broadcast_that_waits_for_many_counts_once() {
+    let (outboxes, metrics) = outboxes(100_000);
+    let slow: Vec<Outbox> = (0..50).map(|_| outbox(&outboxes, 1 << 20)).collect();
+    for _ in 0..5 {
+        let frame = frame("x".repeat(10_000));
+        for outbox in &slow {
+            assert_eq!(outbox.push(&frame, Mode::Reliable), Push::Queued);
+        }
+    }
+    let held = metrics.gauge(Gauge::OutboxBytes);
+    assert!((40_000..60_000).contains(&held), "{held}");
+    for outbox in &slow {
+        assert_eq!(texts(outbox).len(), 5);
+    }
+    assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+}
+
+/// What may happen to an outbox.
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u8, usize),
+    Control,
+    Block(bool),
+    Take(usize),
+    Batch(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..4_u8, 0..6000_usize).prop_map(|(kind, size)| Step::Push(kind, size)),
+        1 => Just(Step::Control),
+        1 => any::<bool>().prop_map(Step::Block),
+        1 => (0..10_000_usize).prop_map(Step::Take),
+        1 => (0..4_usize).prop_map(Step::Batch),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+proptest! {
+    /// Whatever comes, what must arrive leaves in order and without a hole until the session is
+    /// closed; what waits is within its budget; and nothing is counted that does not wait.
+    #[test]
+    fn a_stream_that_must_arrive_has_no_hole(steps in steps()) {
+        const BUDGET: usize = 40_000;
+        let (outboxes, metrics) = outboxes(60_000);
+        let outbox = outbox(&outboxes, BUDGET);
+        let (mut sent, mut left) = (0, Vec::new());
+        for step in steps {
+            match step {
+                Step::Push(kind, size) => {
+                    let mode = [Mode::Reliable, Mode::Volatile, NEWEST, LAST_TWO][usize::from(kind)];
+                    let is_reliable = mode == Mode::Reliable;
+                    let text = match is_reliable {
+                        true => format!("{sent} {}", "x".repeat(size)),
+                        false => format!("- {}", "x".repeat(size)),
+                    };
+                    let was_empty = outbox.lock().is_empty();
+                    match push(&outbox, &text, mode) {
+                        Push::Queued => sent += usize::from(is_reliable),
+                        Push::Dropped => prop_assert!(!is_reliable),
+                        Push::Overflow => prop_assert!(is_reliable && !was_empty),
+                        Push::Closed => prop_assert!(outbox.lock().closed().is_some()),
+                    }
+                }
+                Step::Control => outbox.push_control(frame("- control")),
+                Step::Block(blocked) => outbox.set_writable(!blocked),
+                Step::Take(limit) => left.extend(outbox.take_for_poll(limit)),
+                Step::Batch(write) => {
+                    // As a flusher does that gets so many frames out.
+                    let mut queue = outbox.lock();
+                    let mut batch = queue.take_batch(outbox.pressure());
+                    drop(queue);
+                    let _ = push(&outbox, "- meanwhile", LAST_TWO);
+                    for _ in 0..write {
+                        if let Some(frame) = batch.frames.pop_front() {
+                            batch.written += frame.len();
+                            if batch.held {
+                                outbox.pressure().release(&frame);
+                            }
+                            left.push(frame);
+                        }
+                    }
+                    outbox.lock().put_back(batch, outbox.pressure());
+                }
+            }
+            let queue = outbox.lock();
+            prop_assert!(queue.total_cost() <= BUDGET + 8000);
+            let waits = queue.frames.iter().map(Frame::len).sum::<usize>();
+            prop_assert_eq!(queue.bytes, waits);
+        }
+        let was_cut = outbox.lock().exceeded.is_some();
+        left.extend(Unattended::take(&outbox));
+        let numbers: Vec<usize> = left
+            .iter()
+            .map(|frame| String::from_utf8(frame.polling()[1..].to_vec()).unwrap())
+            .filter(|text| !text.starts_with('-'))
+            .map(|text| text.split(' ').next().unwrap().parse().unwrap())
+            .collect();
+        prop_assert_eq!(&numbers, &(0..numbers.len()).collect::<Vec<_>>());
+        if !was_cut {
+            prop_assert_eq!(numbers.len(), sent);
+        }
+        prop_assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+    }
+}

@@ -1,0 +1,60 @@
+// A stock client whose process stands still, among others that go on.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { dirname, join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { io } from "socket.io-client";
+import { ask, connect, startExample, within } from "./support.mjs";
+
+const program = join(dirname(fileURLToPath(import.meta.url)), "frozen.mjs");
+
+describe("a client that stands still", () => {
+  let server;
+  before(async () => {
+    const config = { outbox_bytes: 300_000, ping_interval: "60s" };
+    server = await startExample("hostile", { CONFIG: JSON.stringify(config) });
+  });
+  after(() => server.stop());
+
+  /** What the server counts under a name. */
+  async function counted(socket, name) {
+    const line = (await ask(socket, "metrics")).split("\n").find((line) => line.startsWith(`${name} `));
+    return Number(line.slice(name.length));
+  }
+
+  test("is cut at its budget, without a hole in what it got, and nobody else notices", async (t) => {
+    const frozen = spawn(process.execPath, [program, server.url, "room"], { stdio: ["ignore", "pipe", "inherit"] });
+    t.after(() => frozen.kill("SIGKILL"));
+    const lines = createInterface({ input: frozen.stdout })[Symbol.asyncIterator]();
+    const line = async () => (await within(lines.next(), "a line of the other process")).value;
+    assert.equal(await line(), "joined");
+
+    const neighbour = await connect(t, io, server.url, { transports: ["websocket"] });
+    await ask(neighbour, "join", "room");
+    const items = [];
+    neighbour.on("item", (n) => items.push(n));
+    frozen.kill("SIGSTOP");
+
+    const cut = 'roomcast_slow_clients_cut_total{budget="connection"}';
+    let sent = 0;
+    while ((await counted(neighbour, cut)) === 0) {
+      assert.ok(sent < 5000, "nobody is cut");
+      // The answer comes behind the events: the neighbour has them all.
+      await ask(neighbour, "publish", "room", sent, 10, 10_000);
+      sent += 10;
+    }
+    assert.deepEqual(items, [...Array(sent).keys()]);
+    assert.equal(await counted(neighbour, 'roomcast_sessions_closed_total{reason="overflow"}'), 1);
+    // Of what waited only the rest of an event is left that is half on its way.
+    assert.ok((await counted(neighbour, "roomcast_outbox_bytes")) < 20_000);
+
+    frozen.kill("SIGCONT");
+    const { reason, got, faults } = JSON.parse(await line());
+    assert.equal(reason, "transport close");
+    assert.equal(faults, 0);
+    assert.ok(got < sent, `${got} of ${sent}`);
+    assert.ok(neighbour.connected);
+  });
+});

@@ -1,0 +1,267 @@
+//! Clients that stop reading: what they cost, whom, and how they learn of it.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use roomcast::{
+    Config, DisconnectReason, Event, Io, SocketId, State,
+    metrics::{Counter, Gauge},
+};
+
+use crate::{
+    local::{Local, text, until},
+    support::{DEADLINE, Frame, RawClient},
+};
+
+/// Whose connection has ended, why, and what more is known of it.
+type Gone = (SocketId, DisconnectReason, Option<String>);
+
+/// Where that is told.
+struct Said(Mutex<mpsc::Sender<Gone>>);
+
+/// A server that tells why clients have gone.
+fn server(config: Config) -> (Local, mpsc::Receiver<Gone>) {
+    let (sender, said) = mpsc::channel();
+    let mut io = Io::builder().config(config).state(Said(Mutex::new(sender)));
+    io.namespace("/").on(
+        "disconnect",
+        async |event: Event, reason: DisconnectReason, why: Option<String>, said: State<Said>| {
+            let gone = (event.socket.id(), reason, why);
+            said.0.lock().unwrap().send(gone).unwrap();
+        },
+    );
+    (Local::serve(io), said)
+}
+
+/// A client in a room, its address and its socket's id.
+fn member(server: &Local, room: &str) -> (RawClient, SocketAddr, SocketId) {
+    let (client, id) = server.connect();
+    let id = SocketId::parse(&id).unwrap();
+    let socket = server.io.of("/").socket(id).unwrap();
+    socket.join(room).unwrap();
+    let address = socket.handshake().address();
+    (client, address, id)
+}
+
+/// Bytes that the server's kernel holds for a client: neither acknowledged nor given back.
+fn kernel_holds(server: &Local, client: SocketAddr) -> usize {
+    let line = |entry: &str| {
+        let fields: Vec<&str> = entry.split_whitespace().collect();
+        let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
+        let (from, to) = (port(fields.get(1)?)?, port(fields.get(2)?)?);
+        let queues = fields.get(4)?.split_once(':')?;
+        let unsent = usize::from_str_radix(queues.0, 16).ok()?;
+        ((from, to) == (server.address().port(), client.port())).then_some(unsent)
+    };
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().find_map(line).unwrap_or(0)
+}
+
+/// Reads numbered events until `last`, none of which may be missing or out of order.
+fn read_in_order(client: &mut RawClient, last: usize) {
+    for expected in 0..=last {
+        let message = text(client);
+        let prefix = format!("42[\"n\",{expected},");
+        assert!(
+            message.starts_with(&prefix),
+            "not {expected}: {:.40}",
+            message
+        );
+    }
+}
+
+#[test]
+fn a_client_that_stops_reading_is_cut_with_a_reason_and_costs_its_neighbours_nothing() {
+    const EVENTS: usize = 1000;
+    let (server, said) = server(Config {
+        outbox_bytes: 300_000,
+        close_timeout: Duration::from_millis(500),
+        ..Config::default()
+    });
+    let (_stalled, _, stalled_id) = member(&server, "room");
+    let mut neighbours: Vec<RawClient> = (0..4).map(|_| member(&server, "room").0).collect();
+    let payload = "x".repeat(10_000);
+    thread::scope(|scope| {
+        let (pace, paced) = mpsc::sync_channel(0);
+        for client in &mut neighbours {
+            let pace = pace.clone();
+            scope.spawn(move || {
+                for n in (0..EVENTS).step_by(10) {
+                    for n in n..n + 10 {
+                        let message = text(client);
+                        assert!(message.starts_with(&format!("42[\"n\",{n},")), "{n}");
+                    }
+                    pace.send(()).unwrap();
+                }
+            });
+        }
+        for n in (0..EVENTS).step_by(10) {
+            for n in n..n + 10 {
+                server.io.to("room").emit("n", (n, &payload));
+            }
+            for _ in 0..4 {
+                paced.recv_timeout(DEADLINE).unwrap();
+            }
+        }
+    });
+    let (id, reason, why) = said.recv_timeout(DEADLINE).unwrap();
+    assert_eq!((id, reason), (stalled_id, DisconnectReason::Overflow));
+    assert_eq!(why.unwrap(), "more than outbox_bytes waited for the client");
+    let metrics = server.io.metrics();
+    assert_eq!(metrics.counter(Counter::SlowClientsCut), 1);
+    assert_eq!(metrics.counter(Counter::ClosedOverflow), 1);
+    until(|| metrics.gauge(Gauge::OutboxBytes) == 0);
+    assert!(said.try_recv().is_err(), "somebody else was cut");
+}
+
+#[test]
+fn what_a_client_has_got_before_it_was_cut_has_no_hole() {
+    let (server, said) = server(Config {
+        outbox_bytes: 300_000,
+        ..Config::default()
+    });
+    let (mut client, _, _) = member(&server, "room");
+    let payload = "x".repeat(10_000);
+    let mut sent = 0;
+    while server.io.to("room").emit("n", (sent, &payload)).queued == 1 {
+        sent += 1;
+    }
+    assert_eq!(server.io.to("room").emit("n", (sent, &payload)).queued, 0);
+    assert_eq!(
+        said.recv_timeout(DEADLINE).unwrap().1,
+        DisconnectReason::Overflow
+    );
+    // Now it reads again: what had left, from the first on, and then why it is over.
+    let mut got = 0;
+    let code = loop {
+        match client.message() {
+            Frame::Text(message) => {
+                assert!(
+                    message.starts_with(&format!("42[\"n\",{got},")),
+                    "{message:.40}"
+                );
+                got += 1;
+            }
+            Frame::Close(code) => break code,
+            frame => panic!("{frame:?}"),
+        }
+    };
+    assert_eq!(code, 1008_u16.to_be_bytes());
+    assert!(0 < got && got < sent, "{got} of {sent}");
+}
+
+#[test]
+fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
+    let held = |config: Config| {
+        let (server, _said) = server(Config {
+            outbox_bytes: 32 << 20,
+            ..config
+        });
+        let (_stalled, address, id) = member(&server, "room");
+        let payload = "x".repeat(10_000);
+        for _ in 0..1500 {
+            assert_eq!(server.io.to(id).emit("n", &payload).queued, 1);
+        }
+        // Until nothing moves any more, for which there is no sign but that.
+        let (mut last, mut rounds) = ((0, 0), 0);
+        while rounds < 10 {
+            thread::sleep(Duration::from_millis(20));
+            let waiting = server.io.metrics().gauge(Gauge::OutboxBytes);
+            let now = (kernel_holds(&server, address), waiting);
+            rounds = if now == last && now.0 > 0 {
+                rounds + 1
+            } else {
+                0
+            };
+            last = now;
+        }
+        last.0
+    };
+    let free = held(Config {
+        unsent_bytes: None,
+        ..Config::default()
+    });
+    let unsent = held(Config {
+        unsent_bytes: Some(32 << 10),
+        ..Config::default()
+    });
+    // What is in one segment already goes with it.
+    assert!(unsent <= (32 << 10) + (128 << 10), "{unsent}, else {free}");
+    let buffer = held(Config {
+        unsent_bytes: None,
+        send_buffer_bytes: Some(64 << 10),
+        ..Config::default()
+    });
+    // The kernel takes twice as much, for its own needs too (socket(7)).
+    assert!(
+        buffer <= 2 * (64 << 10) + (64 << 10),
+        "{buffer}, else {free}"
+    );
+    assert!(free > unsent && free > buffer, "{free}, {unsent}, {buffer}");
+}
+
+#[test]
+fn when_too_much_waits_for_all_those_with_most_are_cut() {
+    let (server, said) = server(Config {
+        outbox_bytes: 4 << 20,
+        total_outbox_bytes: 6 << 20,
+        unsent_bytes: Some(32 << 10),
+        send_buffer_bytes: Some(32 << 10),
+        ..Config::default()
+    });
+    let payload = "x".repeat(10_000);
+    let emit = |id: SocketId, count: usize| {
+        for n in 0..count {
+            assert_eq!(server.io.to(id).emit("n", (n, &payload)).queued, 1);
+        }
+    };
+    let (mut light, _, light_id) = member(&server, "room");
+    emit(light_id, 100);
+    let heavy: Vec<_> = (0..2).map(|_| member(&server, "room")).collect();
+    emit(heavy[0].2, 250);
+    let mut sent = 0;
+    while said.try_recv().is_err() {
+        sent += 1;
+        assert!(sent < 2000, "nobody is cut");
+        let _ = server.io.to(heavy[1].2).emit("n", &payload);
+        thread::sleep(Duration::from_micros(100)); // The pace of one who sends.
+    }
+    let metrics = server.io.metrics();
+    assert!(metrics.counter(Counter::SlowClientsCutForAll) >= 1);
+    assert_eq!(metrics.counter(Counter::SlowClientsCut), 0);
+    assert!(metrics.gauge(Gauge::OutboxBytes) <= 6 << 20);
+    read_in_order(&mut light, 99);
+}
+
+#[test]
+fn a_slow_client_gets_the_last_events_of_a_stream_in_order() {
+    let (server, _said) = server(Config::default());
+    let (mut client, _, id) = member(&server, "room");
+    let payload = "x".repeat(10_000);
+    let mut queued = 0;
+    for n in 0..2000 {
+        queued += server
+            .io
+            .to("room")
+            .drop_oldest("trades", 5)
+            .emit("n", (n, &payload))
+            .queued;
+    }
+    // Nothing is refused: older ones have given way.
+    assert_eq!(queued, 2000);
+    server.io.to(id).emit("end", ());
+    let mut got: Vec<usize> = Vec::new();
+    while got.last() != Some(&1999) {
+        let message = text(&mut client);
+        if let Some(rest) = message.strip_prefix("42[\"n\",") {
+            got.push(rest.split_once(',').unwrap().0.parse().unwrap());
+        }
+    }
+    assert!(got.is_sorted() && got.len() < 2000);
+    assert_eq!(got[got.len() - 5..], [1995, 1996, 1997, 1998, 1999]);
+}
