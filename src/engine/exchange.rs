@@ -14,17 +14,13 @@ use super::{
     control::{Control, PollAnswer, PostAnswer},
     outbox::Outbox,
     refusal::RequestError,
-    reply::{self, Reply},
+    reply::{self, Form, Reply},
 };
 use crate::metrics::Counter;
 
 impl<A: Application> Engine<A> {
     /// Waits for packets.
-    pub(super) async fn poll(
-        &self,
-        outbox: Outbox,
-        client: &HeaderMap,
-    ) -> Result<Reply, RequestError> {
+    pub(super) async fn poll(&self, outbox: Outbox, form: Form) -> Result<Reply, RequestError> {
         let id = self.next_poll_id();
         let (answer, answered) = oneshot::channel();
         if !outbox.control(Control::Poll { id, answer }) {
@@ -40,9 +36,9 @@ impl<A: Application> Engine<A> {
         guard.waiting = false;
         match (answer, &self.config.http_compression) {
             (Ok(PollAnswer::Payload(packets, true)), Some(options)) => {
-                Ok(reply::compressed(packets, options, client).await)
+                Ok(reply::compressed(packets, options, form).await)
             }
-            (Ok(PollAnswer::Payload(packets, _)), _) => Ok(reply::payload(packets, client)),
+            (Ok(PollAnswer::Payload(packets, _)), _) => Ok(reply::payload(packets, form)),
             (Ok(PollAnswer::Refused), _) => Ok(reply::empty(StatusCode::BAD_REQUEST)),
             (Err(_), _) => Err(RequestError::UnknownSession),
         }

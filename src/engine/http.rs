@@ -19,7 +19,7 @@ use super::{
     hooks::{EngineRequest, Forbidden},
     outbox::{Attaching, Outbox, Sink},
     refusal::RequestError,
-    reply::{self, Reply},
+    reply::{self, Form, Reply},
     request::{self, Ask},
 };
 use crate::{
@@ -177,7 +177,10 @@ impl<A: Application> Engine<A> {
             }
             Ask::Poll(sid) => {
                 let outbox = self.find_polling(sid)?;
-                self.poll(outbox, &parts.headers).await?
+                let form = Form::of(&parts.headers);
+                // A poll may wait for long, and its headers keep a read buffer alive.
+                drop(parts);
+                self.poll(outbox, form).await?
             }
             Ask::Post(sid) => {
                 let outbox = self.find_polling(sid)?;
@@ -314,7 +317,7 @@ impl<A: Application> Engine<A> {
         let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
         tokio::spawn(driver.run());
-        let mut reply = reply::payload(open.polling(), &client.headers);
+        let mut reply = reply::payload(open.polling(), Form::of(&client.headers));
         if let Some(cookie) = self
             .config
             .cookie

@@ -35,10 +35,26 @@ pub(super) fn closing(status: StatusCode) -> Reply {
     reply
 }
 
+/// What of a request decides about the form of its answer; its headers need not wait with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    encoding: Option<Encoding>,
+    is_for_old_explorer: bool,
+}
+
+impl Form {
+    pub(super) fn of(client: &HeaderMap) -> Self {
+        Self {
+            encoding: Encoding::choose(client, &[Encoding::Gzip, Encoding::Deflate]),
+            is_for_old_explorer: is_old_explorer(client),
+        }
+    }
+}
+
 /// Packets for a client that polls.
-pub(super) fn payload(packets: Bytes, client: &HeaderMap) -> Reply {
+pub(super) fn payload(packets: Bytes, form: Form) -> Reply {
     let mut reply = session(packets, "text/plain; charset=UTF-8");
-    if is_old_explorer(client) {
+    if form.is_for_old_explorer {
         // It takes what looks like script in an answer for an attack.
         let off = HeaderValue::from_static("0");
         reply.headers_mut().insert(header::X_XSS_PROTECTION, off);
@@ -70,16 +86,12 @@ fn is_old_explorer(client: &HeaderMap) -> bool {
 }
 
 /// The same packets in fewer bytes, if the client takes that and it is worth it.
-pub(super) async fn compressed(
-    packets: Bytes,
-    options: &HttpCompression,
-    client: &HeaderMap,
-) -> Reply {
+pub(super) async fn compressed(packets: Bytes, options: &HttpCompression, form: Form) -> Reply {
     if packets.len() < options.threshold {
-        return payload(packets, client);
+        return payload(packets, form);
     }
-    let Some(encoding) = Encoding::choose(client, &[Encoding::Gzip, Encoding::Deflate]) else {
-        return payload(packets, client);
+    let Some(encoding) = form.encoding else {
+        return payload(packets, form);
     };
     let level = options.level;
     let done = if packets.len() > BLOCKING {
@@ -93,7 +105,7 @@ pub(super) async fn compressed(
     };
     match done {
         Ok(smaller) => {
-            let mut reply = payload(smaller, client);
+            let mut reply = payload(smaller, form);
             let encoding = encoding.header();
             reply
                 .headers_mut()
@@ -102,7 +114,7 @@ pub(super) async fn compressed(
         }
         Err(error) => {
             tracing::warn!(%error, "an answer cannot be compressed");
-            payload(packets, client)
+            payload(packets, form)
         }
     }
 }
