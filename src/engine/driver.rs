@@ -8,14 +8,14 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Instant,
 };
 
 use roomcast_protocol::{
     DecodeError, Frame,
-    engine::{Action, CloseReason, Message, Packet, Session, Source, Transport},
+    engine::{Action, CloseReason, Message, Packet, Probe, Session, Source, Transport},
     websocket::{self, CloseCode, Event},
 };
 use tokio::time::Sleep;
@@ -334,7 +334,7 @@ impl<A: Application> Driver<A> {
         while self.ending.is_none() && self.session.poll_timeout().is_some_and(|at| at <= now) {
             match self.session.handle_timeout(now) {
                 Action::None => break,
-                Action::Reply(packet) => self.outbox.push_ping(Frame::packet(&packet)),
+                Action::Reply(_) => self.outbox.push_ping(PING.clone()),
                 Action::DropCandidate => {
                     if let Some(candidate) = self.candidate.take() {
                         self.drop_candidate(&candidate);
@@ -409,8 +409,8 @@ impl<A: Application> Driver<A> {
         self.end(reason, end);
     }
 
-    /// Sets the timer to the earliest deadline. Moving it to a later time is left until it
-    /// fires: most deadlines are replaced before they come.
+    /// Sets the timer to the earliest deadline. Moving it to a later time takes no lock and wakes
+    /// nobody in between: tokio notes the new time, and looks at it when the old one comes.
     fn sleep(&self, cx: &mut Context<'_>, now: Instant, mut sleep: Pin<&mut Sleep>) {
         let application = || {
             self.engine
@@ -430,11 +430,12 @@ impl<A: Application> Driver<A> {
             .min(),
         };
         let Some(next) = next else { return };
-        if next < sleep.deadline().into_std() || sleep.is_elapsed() {
-            sleep.as_mut().reset(next.max(now).into());
+        let next = tokio::time::Instant::from_std(next.max(now));
+        if next != sleep.deadline() || sleep.is_elapsed() {
+            sleep.as_mut().reset(next);
         }
         if sleep.as_mut().poll(cx).is_ready() {
-            // The timer had been left early, or a deadline has just come: look again.
+            // A deadline has just come: look again.
             cx.waker().wake_by_ref();
         }
     }
@@ -496,6 +497,9 @@ impl<A: Application> Drop for Driver<A> {
         }
     }
 }
+
+/// All that a session says because of the time.
+static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));
 
 pub(super) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
