@@ -95,14 +95,15 @@ async fn revocations_are_kept_one_of_each(backend: Backend) {
         ("user", "ann", "2030-01-01T00:00:00Z"),
         ("token", "ann", "2030-01-01T00:00:00Z"),
         ("user", "ann", "2031-01-01T00:00:00Z"),
-        ("role", "coach", "2030-01-01T00:00:00Z"),
+        // The end of time, for one that never ends.
+        ("role", "coach", "9999-12-30T22:00:00Z"),
         ("session", "h1", "2030-01-01T00:00:00Z"),
     ] {
         let new = revocation(kind, value, until);
         store.insert_revocation(new).await.unwrap();
     }
     let expected = [
-        revocation("role", "coach", "2030-01-01T00:00:00Z"),
+        revocation("role", "coach", "9999-12-30T22:00:00Z"),
         revocation("session", "h1", "2030-01-01T00:00:00Z"),
         revocation("token", "ann", "2030-01-01T00:00:00Z"),
         revocation("user", "ann", "2031-01-01T00:00:00Z"),
