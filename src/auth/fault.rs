@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::metrics::Counter;
-
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident => $reason:literal, $counter:ident;)+) => {
         /// Why credentials are not accepted. For logs and metrics: a client learns no more than
@@ -26,9 +24,10 @@ macro_rules! faults {
                 }
             }
 
-            pub(crate) const fn counter(self) -> Counter {
+            #[cfg(feature = "server")]
+            pub(crate) const fn counter(self) -> crate::metrics::Counter {
                 match self {
-                    $(Self::$name => Counter::$counter,)+
+                    $(Self::$name => crate::metrics::Counter::$counter,)+
                 }
             }
         }

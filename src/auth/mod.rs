@@ -10,6 +10,14 @@ mod fault;
 #[cfg(feature = "server")]
 pub(crate) mod guest;
 #[cfg(feature = "jwt")]
+#[cfg_attr(
+    not(feature = "server"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "only the server reads keys from files and addresses"
+    )
+)]
 pub(crate) mod jwt;
 #[cfg(feature = "jwt")]
 pub(crate) mod offer;

@@ -184,7 +184,10 @@ impl Done {
 
 impl Write {
     /// The conversation that it changes: changes of one go through one lane.
-    #[cfg(feature = "postgres")]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "other stores have one lane")
+    )]
     pub(super) fn conversation_id(&self) -> Uuid {
         match self {
             Self::Message { message, .. } => message.conversation_id,
