@@ -1,8 +1,11 @@
 //! What may be lost, and what may not.
 
-use roomcast::{Config, Io, SocketId, metrics::Counter};
+use roomcast::{Ack, Config, Event, Io, SocketId, metrics::Counter};
 
-use crate::local::{Local, text, until};
+use crate::{
+    local::{Local, text, until},
+    support::Polling,
+};
 
 /// More than the kernel takes for a client that does not read.
 const MANY: usize = 4000;
@@ -22,7 +25,7 @@ fn a_client_that_does_not_read_loses_volatile_events_only() {
         dropped += emitted.dropped;
     }
     assert_eq!(queued + dropped, MANY);
-    assert!(dropped > 0);
+    assert!(queued > 0 && dropped > 0);
     assert_eq!(server.io.to(id).emit("end", ()).queued, 1);
     let (mut got, mut last) = (0, None);
     loop {
@@ -36,6 +39,71 @@ fn a_client_that_does_not_read_loses_volatile_events_only() {
         (got, last) = (got + 1, Some(n));
     }
     assert_eq!(got, queued);
+}
+
+#[test]
+fn a_volatile_event_is_dropped_while_what_was_sent_before_has_not_left() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("first", async |event: Event| {
+            let volatile = event.socket.volatile();
+            // Nothing leaves before the handler has had its turn.
+            let sent = [1, 2, 3].map(|n| volatile.emit("v", n).queued);
+            Ack(sent)
+        })
+        .on("behind", async |event: Event| {
+            event.socket.emit("r", 1);
+            let dropped = event.socket.volatile().emit("v", 2).dropped;
+            let all = event.io().volatile().emit("v", 3).dropped;
+            Ack((dropped, all))
+        });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("421[\"first\"]");
+    client.expect_text("42[\"v\",1]");
+    client.expect_text("431[1,0,0]");
+    client.send_text("422[\"behind\"]");
+    client.expect_text("42[\"r\",1]");
+    client.expect_text("432[1,1]");
+    assert_eq!(server.io.metrics().counter(Counter::VolatileDropped), 4);
+}
+
+#[test]
+fn a_volatile_event_is_dropped_between_two_polls() {
+    let mut io = Io::builder();
+    io.namespace("/");
+    let server = Local::serve(io);
+    let polling = Polling::open(server.address(), "/socket.io/");
+    polling.post("40");
+    assert!(polling.poll().body.starts_with("40"));
+    let emit = |n: u32| server.io.local().volatile().emit("v", n);
+    for n in 0..3 {
+        assert_eq!((emit(n).queued, emit(n).dropped), (0, 1));
+    }
+    let mut poll = polling.start_poll();
+    until(|| emit(3).queued == 1);
+    // It is answered with one event, whatever comes before the next poll.
+    assert_eq!(poll.response().body, "42[\"v\",3]");
+    for n in 4..6 {
+        assert_eq!((emit(n).queued, emit(n).dropped), (0, 1));
+    }
+    server.io.emit("r", ());
+    assert_eq!(emit(6).dropped, 1);
+    assert_eq!(polling.poll().body, "42[\"r\"]");
+}
+
+#[test]
+fn a_volatile_event_for_nobody_is_not_kept() {
+    let mut io = Io::builder();
+    io.namespace("/");
+    let server = Local::serve(io);
+    let (client, id) = server.connect();
+    let id = SocketId::parse(&id).unwrap();
+    let socket = server.io.of("/").socket(id).unwrap();
+    drop(client);
+    until(|| !socket.is_connected());
+    let emitted = socket.volatile().emit("v", 1);
+    assert_eq!((emitted.queued, emitted.overflowed), (0, 0));
 }
 
 #[test]
@@ -106,7 +174,7 @@ fn what_replaces_itself_is_limited_in_bytes_and_keys() {
     });
     io.namespace("/");
     let server = Local::serve(io);
-    let polling = crate::support::Polling::open(server.address(), "/socket.io/");
+    let polling = Polling::open(server.address(), "/socket.io/");
     polling.post("40");
     assert!(polling.poll().body.starts_with("40"));
     let emit = |key: usize, size: usize| {
