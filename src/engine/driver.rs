@@ -28,6 +28,7 @@ use super::{
     polling::{Parked, Post},
     queue::Budget,
     stream::Stream,
+    upgrade::Candidate,
     wire::{Flow, Outcome, Wire},
 };
 use crate::{
@@ -45,7 +46,7 @@ pub(super) struct Driver<A: Application> {
     /// The WebSocket that carries the session; `None` while it polls.
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade that is under way.
-    pub(super) candidate: Option<Box<Wire>>,
+    pub(super) candidate: Option<Box<Candidate>>,
     pub(super) poll: Option<Parked>,
     /// Payloads that are not read to their end. A second one comes only when a session has ended.
     pub(super) posts: VecDeque<Post>,
@@ -344,6 +345,7 @@ impl<A: Application> Driver<A> {
                 Action::Deliver(_) | Action::Switch => {}
             }
         }
+        self.release_late_poll(now);
         let late = |wire: &Wire| wire.poll_timeout().is_some_and(|at| at <= now);
         if self.ending.is_none() && self.wire.as_ref().is_some_and(late) {
             self.end_because(
@@ -423,6 +425,7 @@ impl<A: Application> Driver<A> {
                 self.session.poll_timeout(),
                 self.wire.as_ref().and_then(Wire::poll_timeout),
                 self.throttle.as_deref().and_then(Throttle::poll_timeout),
+                self.release_at(),
                 application(),
             ]
             .into_iter()

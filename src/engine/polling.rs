@@ -16,6 +16,7 @@ use super::{
     control::{Control, PollAnswer, PostAnswer},
     driver::{Driver, goodbye},
     ending::End,
+    upgrade::Candidate,
     wire::{MESSAGES_PER_TURN, Wire},
 };
 use crate::metrics::Counter;
@@ -70,7 +71,7 @@ impl<A: Application> Driver<A> {
         self.look_at_deadlines(now);
         // Polls come last, and wait for a WebSocket that was there before them.
         while !is_attaching && let Some(parked) = self.polls.pop_front() {
-            self.on_poll(parked);
+            self.on_poll(parked, now);
         }
     }
 
@@ -94,7 +95,7 @@ impl<A: Application> Driver<A> {
             Control::Attach { stream, unread } => {
                 if self.ending.is_none() && self.session.handle_attach(now) {
                     let wire = Wire::new(stream, unread, &self.engine.config, now);
-                    self.candidate = Some(Box::new(wire));
+                    self.candidate = Some(Box::new(Candidate::new(wire)));
                 } else {
                     goodbye(&stream, CloseCode::NORMAL);
                 }
@@ -110,7 +111,7 @@ impl<A: Application> Driver<A> {
         self.poll.take_if(|parked| parked.id == id).is_some()
     }
 
-    fn on_poll(&mut self, parked: Parked) {
+    fn on_poll(&mut self, parked: Parked, now: Instant) {
         if self.wire.is_some() {
             let _ = parked.answer.send(PollAnswer::Refused);
         } else if let Some(ending) = &self.ending {
@@ -129,9 +130,7 @@ impl<A: Application> Driver<A> {
             );
         } else {
             self.poll = Some(parked);
-            if self.session.is_probed() {
-                self.release_poll();
-            }
+            self.release_late_poll(now);
         }
     }
 

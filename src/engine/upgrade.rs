@@ -1,7 +1,10 @@
 //! The upgrade of a polling session: a candidate WebSocket is probed while polling goes on, and
 //! becomes the transport or is dropped without a trace.
 
-use std::{task::Context, time::Instant};
+use std::{
+    task::Context,
+    time::{Duration, Instant},
+};
 
 use roomcast_protocol::{
     Frame,
@@ -17,6 +20,26 @@ use super::{
 };
 use crate::metrics::{Counter, Gauge};
 
+/// How long the poll of a client whose probe was answered may go on waiting for a packet. The
+/// client counts the empty one that ends it otherwise, and the official server waits as long.
+const RELEASE_AFTER: Duration = Duration::from_millis(100);
+
+/// The WebSocket of an upgrade that is under way.
+pub(super) struct Candidate {
+    wire: Wire,
+    /// When a poll that waits is ended, so that the client can switch. `None` before the probe.
+    release_at: Option<Instant>,
+}
+
+impl Candidate {
+    pub(super) fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            release_at: None,
+        }
+    }
+}
+
 impl<A: Application> Driver<A> {
     /// Reads the candidate, if there is one.
     pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
@@ -25,20 +48,26 @@ impl<A: Application> Driver<A> {
         };
         let mut action = Action::None;
         let mut throttle = self.throttle.take();
-        let outcome = candidate.read(cx, now, throttle.as_deref_mut(), |wire, event| {
-            action = self.on_candidate(wire, event, now);
-            match action {
-                Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
-                Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
-            }
-        });
+        let outcome = candidate
+            .wire
+            .read(cx, now, throttle.as_deref_mut(), |wire, event| {
+                action = self.on_candidate(wire, event, now);
+                match action {
+                    Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
+                    Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
+                }
+            });
         self.throttle = throttle;
+        if self.session.is_probed() {
+            let patience = RELEASE_AFTER.min(self.engine.config.upgrade_timeout / 4);
+            candidate.release_at.get_or_insert(now + patience);
+        }
         let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
             || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
         if dropped || self.ending.is_some() {
             self.drop_candidate(&candidate);
         } else if matches!(action, Action::Switch) {
-            self.switch(*candidate, cx);
+            self.switch(candidate.wire, cx);
         } else {
             self.candidate = Some(candidate);
             match outcome {
@@ -75,16 +104,28 @@ impl<A: Application> Driver<A> {
         if !write_whole(&wire.stream, Frame::packet(&packet).websocket()) {
             return Action::DropCandidate;
         }
-        // The client waits for its poll to end before it goes on.
-        self.release_poll();
+        // A client waits for its poll to end before it goes on; that has time for an answer.
         Action::None
     }
 
+    /// When a poll that waits is in the way of the upgrade.
+    pub(super) fn release_at(&self) -> Option<Instant> {
+        self.poll.as_ref()?;
+        self.candidate.as_ref()?.release_at
+    }
+
+    /// Ends the poll that the client waits for before it switches.
+    pub(super) fn release_late_poll(&mut self, now: Instant) {
+        if self.ending.is_none() && self.release_at().is_some_and(|at| at <= now) {
+            self.release_poll();
+        }
+    }
+
     /// The candidate failed or was abandoned: the session polls on.
-    pub(super) fn drop_candidate(&mut self, candidate: &Wire) {
+    pub(super) fn drop_candidate(&mut self, candidate: &Candidate) {
         self.session.handle_detach();
         self.engine.metrics.count(Counter::UpgradesFailed);
-        goodbye(&candidate.stream, CloseCode::NORMAL);
+        goodbye(&candidate.wire.stream, CloseCode::NORMAL);
     }
 
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame

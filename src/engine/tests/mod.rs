@@ -226,6 +226,32 @@ async fn an_upgraded_session_goes_on_over_websocket() {
 }
 
 #[tokio::test]
+async fn a_poll_that_waits_during_an_upgrade_has_time_for_a_message() {
+    let echo = echo(Config::default()).await;
+    for _ in 0..20 {
+        let sid = echo.open().await;
+        let mut client = echo.websocket(Some(&sid)).await;
+        let upgrade = async {
+            let waits = |outbox: &Outbox| matches!(outbox.lock().sink, Sink::Poll { parked: true });
+            while !echo.engine.sessions.all().iter().any(waits) {
+                tokio::task::yield_now().await;
+            }
+            client.send("2probe").await;
+            assert_eq!(client.text().await, "3probe");
+            assert_eq!(echo.post(&sid, "4hello").await.0, 200);
+        };
+        let ((status, body), ()) = tokio::join!(echo.poll(&sid), upgrade);
+        assert_eq!(status, 200);
+        if body == "4hello" {
+            return;
+        }
+        // The message took longer than a poll may wait.
+        assert_eq!(body, "6");
+    }
+    panic!("every poll was ended before its message");
+}
+
+#[tokio::test]
 async fn a_failed_upgrade_stays_on_polling() {
     let echo = echo(Config::default()).await;
     let sid = echo.open().await;
