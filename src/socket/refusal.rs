@@ -1,8 +1,10 @@
 use std::{borrow::Cow, fmt};
 
-use roomcast_protocol::socket::ArgumentError;
+use roomcast_protocol::socket::{ArgumentError, EncodeError};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value};
+
+use super::ack::AckError;
 
 /// A "no" to a client: why its connect or its event was refused.
 ///
@@ -191,15 +193,48 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// `INVALID_PAYLOAD`, and where what a client has sent is not what it should be.
+impl From<ArgumentError> for Refusal {
+    fn from(error: ArgumentError) -> Self {
+        Self::invalid(&error)
+    }
+}
+
+/// A fault of the application: the client learns nothing of it.
+impl From<EncodeError> for Refusal {
+    fn from(error: EncodeError) -> Self {
+        Self::internal().because(error.to_string())
+    }
+}
+
+/// `TIMEOUT`, `DISCONNECTED` or `INVALID_PAYLOAD` of a client that was asked; what is a fault of
+/// ours stays here.
+impl From<AckError> for Refusal {
+    fn from(error: AckError) -> Self {
+        let message = error.to_string();
+        match error {
+            AckError::Timeout => Self::new("TIMEOUT", message),
+            AckError::Disconnected => Self::new("DISCONNECTED", message),
+            AckError::Decode(error) => {
+                Self::new(INVALID_PAYLOAD, message).because(error.to_string())
+            }
+            AckError::Encode(error) => error.into(),
+            AckError::TooManyPending => Self::internal().because(message),
+        }
+    }
+}
+
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
 const INTERNAL: &str = "INTERNAL";
 
 #[cfg(test)]
 mod tests {
+    use roomcast_protocol::socket::{Args, Parser};
     use serde_json::json;
 
-    use super::Refusal;
+    use super::{AckError, Refusal};
+    use crate::socket::running;
 
     #[test]
     fn added_fields_stand_beside_code_and_message() {
@@ -228,6 +263,32 @@ mod tests {
         assert_eq!(Refusal::new("X", "no").reason(), "no");
         assert!(refusal.is_blamed() && !refusal.excused().is_blamed());
         assert!(!Refusal::new("UNAUTHENTICATED", "no").is_blamed());
+    }
+
+    #[test]
+    fn what_a_client_has_sent_wrong_is_told_with_the_place() {
+        let args: Args = running::arguments(Parser::Json, &json!({"token": 1})).unwrap();
+        let error = args.get::<String>(0).unwrap_err();
+        let text = error.to_string();
+        let refusal = Refusal::from(error);
+        assert_eq!(refusal.code(), "INVALID_PAYLOAD");
+        assert_eq!(refusal.message(), text);
+        let answer = args.get::<String>(0).unwrap_err();
+        let refusal = Refusal::from(AckError::Decode(answer));
+        assert_eq!(refusal.code(), "INVALID_PAYLOAD");
+        assert_eq!(refusal.reason(), text);
+    }
+
+    #[test]
+    fn a_question_that_failed_says_why_unless_it_was_our_fault() {
+        assert_eq!(Refusal::from(AckError::Timeout).code(), "TIMEOUT");
+        assert_eq!(Refusal::from(AckError::Disconnected).code(), "DISCONNECTED");
+        let ours = Refusal::from(AckError::TooManyPending);
+        assert_eq!(
+            (ours.code(), ours.message()),
+            ("INTERNAL", "internal error")
+        );
+        assert_eq!(ours.reason(), "too many acknowledgements are outstanding");
     }
 
     #[test]
