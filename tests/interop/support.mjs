@@ -21,7 +21,7 @@ export const clients = [
   ["socket.io-client 3", v3.io],
 ];
 
-/** Runs a program until it says where it listens. */
+/** Runs a program until it says where it listens: until `address` finds that in a line. */
 async function start(command, args, env, address) {
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
@@ -34,8 +34,8 @@ async function start(command, args, env, address) {
       for (const stream of [child.stdout, child.stderr]) {
         createInterface({ input: stream }).on("line", (line) => {
           output += `${line}\n`;
-          const found = address.exec(line);
-          if (found) done(`http://${found[1]}`);
+          const found = address(line);
+          if (found) done(`http://${found}`);
         });
       }
     }),
@@ -57,7 +57,14 @@ async function start(command, args, env, address) {
 export function startExample(name, env = {}) {
   const line = process.env[`TEST_SERVER_${name.toUpperCase()}`] ?? join(built, "examples", name);
   const [command, ...args] = line.split(" ");
-  return start(command, args, { PORT: "0", ...env }, /^listening on (127\.0\.0\.1:\d+)$/);
+  const others = new Set();
+  const main = (text) => {
+    const [, name, address] = /^(.+) on (127\.0\.0\.1:\d+)$/.exec(text) ?? [];
+    if (name === "listening") return others.has(address) ? undefined : address;
+    others.add(address);
+    return undefined;
+  };
+  return start(command, args, { PORT: "0", ...env }, main);
 }
 
 /** A free port that stays free while a server restarts: below those that others are given who ask for any. */
@@ -89,7 +96,7 @@ process.on("exit", () => rmSync(state, { recursive: true, force: true }));
 export function startServer(env = {}) {
   const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
   const variables = { ...listening, XDG_STATE_HOME: state, ...unlimited, ...env };
-  return start(join(built, "roomcast"), [], variables, /listening.*?(127\.0\.0\.1:\d+)/);
+  return start(join(built, "roomcast"), [], variables, (line) => /listening.*?(127\.0\.0\.1:\d+)/.exec(line)?.[1]);
 }
 
 /** Runs a command of the server's program to its end. */

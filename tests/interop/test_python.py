@@ -25,7 +25,7 @@ engineio.payload.Payload.max_decode_packets = 10_000
 
 
 class Server:
-    """A process that says where it listens; ends with the block."""
+    """A process that says where it listens, its main listener last; ends with the block."""
 
     def __init__(self, command, pattern, **environment):
         self.process = subprocess.Popen(
@@ -38,9 +38,12 @@ class Server:
         self.lines = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            while not (match := re.search(pattern, line := self.lines.get(timeout=DEADLINE))):
+            others = set()
+            while not (match := re.search(pattern, line := self.lines.get(timeout=DEADLINE))) or match[1] in others:
                 if not line:
                     raise RuntimeError(f"{command} does not listen")
+                if named := re.search(r"^(?!listening).+ on (127\.0\.0\.1:\d+)$", line):
+                    others.add(named[1])
         except BaseException:
             self.process.kill()
             raise

@@ -13,7 +13,7 @@ use roomcast::{
     Ack, AckError, Args, Config, Connect, Cors, DisconnectReason, Event, Io, JoinError,
     NamespaceBuilder, Parser, Recovery, Refusal, Server, SocketId, State,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 #[tokio::main]
@@ -237,15 +237,31 @@ async fn ask_room(
     millis: u64,
     name: String,
     rest: Args,
-) -> Ack<(bool, Vec<Value>)> {
+) -> Ack<(bool, Vec<Anything>)> {
     let namespace = event.namespace();
     let asking = namespace.in_(&room).timeout(Duration::from_millis(millis));
-    let mut answers = asking.emit_with_acks::<Value>(&name, rest).await;
-    let mut first = Vec::new();
+    let mut answers = asking.emit_with_acks::<Args>(&name, rest).await;
+    let mut firsts = Vec::new();
     while let Some((_, answer)) = answers.next().await {
-        first.extend(answer);
+        firsts.extend(answer.map(|args| first(&args)));
     }
-    Ack((first.len() == answers.expected(), first))
+    Ack((firsts.len() == answers.expected(), firsts))
+}
+
+/// Anything that a client can send.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Anything {
+    Binary(Bytes),
+    Value(Value),
+}
+
+fn first(args: &Args) -> Anything {
+    let value: Value = args.get(0).unwrap_or_default();
+    match args.attachment_of(&value) {
+        Some(bytes) => Anything::Binary(bytes),
+        None => Anything::Value(value),
+    }
 }
 
 async fn who_am_i(event: Event) -> Ack<Value> {

@@ -18,8 +18,8 @@ pub(crate) async fn run(server: Server) -> Result<(), roomcast::Error> {
     run_all([("", server)]).await
 }
 
-/// Serves each server on a port of its own, `$PORT` and those that follow it, until SIGTERM. The
-/// first one is nameless and says last that it listens, when all others do.
+/// Serves each server on a port of its own, `$PORT` and those that follow it, until SIGTERM. Each
+/// says where it listens, the first one, which is nameless, last.
 pub(crate) async fn run_all<const N: usize>(
     servers: [(&str, Server); N],
 ) -> Result<(), roomcast::Error> {
@@ -42,10 +42,11 @@ pub(crate) async fn run_all<const N: usize>(
     }
     for (name, server) in bound.iter().rev() {
         for address in server.local_addrs().iter().rev() {
-            match *name {
-                "" => println!("listening on {address}"),
-                name => println!("{name} on {address}"),
+            // Names come first, so that our tests can tell the listeners apart.
+            if !name.is_empty() {
+                println!("{name} on {address}");
             }
+            println!("listening on {address}");
         }
     }
     let (stop, stopped) = tokio::sync::watch::channel(());
