@@ -121,6 +121,10 @@ table! {
         StoreRetries => "roomcast_store_retries_total",
         StoreDoubts => "roomcast_store_doubtful_commits_total",
         MessagesStored => "roomcast_messages_stored_total",
+        MessagesExpired => "roomcast_messages_expired_total",
+        RetentionDone => "roomcast_retention_runs_total"["result" = "done"],
+        RetentionFailed => "roomcast_retention_runs_total"["result" = "failed"],
+        ConfirmationsSkipped => "roomcast_confirmations_skipped_total",
     }
 }
 

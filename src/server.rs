@@ -19,7 +19,7 @@ use crate::{
     gateway,
     http::{self, Readiness, api::Turned},
     limit::{Proxies, Quiet, Users},
-    service::{Access, Blocks, Chat},
+    service::{Access, Blocks, Chat, Retention},
     store::{NewConversation, OpenError, Store, StoreError},
 };
 
@@ -108,9 +108,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         background.spawn(blocks.clone().keep());
         routes = routes.merge(http::blocks::routes(blocks));
     }
-    let gate = tokio::spawn(chat.run(io.clone(), commits));
+    let gate = tokio::spawn(chat.clone().run(io.clone(), commits));
     background.spawn(keys.run());
     background.spawn(access.clone().sweep());
+    let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
+    if let Some(retention) = retention {
+        background.spawn(retention.run());
+    }
     if profile == Profile::Development {
         store
             .insert_conversation(NewConversation::lobby())
@@ -122,7 +126,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let store = store.clone();
         move || store.is_healthy()
     });
-    let routes = routes.merge(http::identity::routes(access.clone(), io.clone()));
+    let routes = routes
+        .merge(http::identity::routes(access.clone(), io.clone()))
+        .merge(http::presence::routes(chat.clone(), io.clone()));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
     let mut router = http::router(metrics, readiness.clone(), &settings.engine.path);

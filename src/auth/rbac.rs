@@ -68,6 +68,8 @@ permissions! {
     ApiMetrics = "api:metrics",
     /// Ask over HTTP why somebody may do something.
     ApiExplain = "api:explain",
+    /// Ask over HTTP who is where.
+    ApiPresence = "api:presence",
 }
 
 /// A set of permissions.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod files;
+mod export;
 mod identity;
 mod log;
 mod migrate;
@@ -51,6 +52,9 @@ enum Command {
     Serve,
     /// Bring the database to the tables of this version; many processes may do so at once.
     Migrate,
+    /// Write a conversation with all its messages to a file or to standard output. The server may
+    /// run meanwhile.
+    Export(export::Export),
     /// Say whether the configuration is valid.
     CheckConfig,
     /// Print the configuration in force, as TOML.
@@ -111,6 +115,10 @@ pub fn run() -> ExitCode {
                     ExitCode::from(2)
                 }
             }
+        }
+        Command::Export(export) => {
+            warn(&loaded.warnings);
+            export::run(&loaded.settings, &export)
         }
         Command::Token(token) => {
             warn(&loaded.warnings);

@@ -154,6 +154,7 @@ impl Layers {
             "auth.jwt.issuer",
             "auth.jwt.audience",
             "log.file",
+            "store.retention",
         ] {
             known.push((key.to_owned(), Some(Value::String(String::new()))));
         }
@@ -400,6 +401,18 @@ mod tests {
         assert_eq!(settings.server.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(settings.engine.ping_timeout.as_secs(), 60);
         assert!(settings.guests());
+    }
+
+    #[test]
+    fn what_is_unset_by_default_can_be_set() {
+        let file = file("[store]\nretention = \"30days\"\n[chat]\ncontent = \"html\"");
+        let settings = load(Some(file.path()), std::iter::empty(), Overrides::default());
+        let settings = settings.unwrap().settings;
+        assert_eq!(settings.store.retention.unwrap().as_secs(), 30 * 86_400);
+        assert_eq!(settings.chat.content, crate::config::Content::Html);
+        let settings = from_env(&[("ROOMCAST_STORE__RETENTION", "1h")]).unwrap();
+        assert_eq!(settings.settings.store.retention.unwrap().as_secs(), 3600);
+        assert!(from_env(&[("ROOMCAST_CHAT__CONTENT", "markdown")]).is_err());
     }
 
     #[test]

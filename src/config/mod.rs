@@ -309,6 +309,7 @@ impl Settings {
             (self.store.readers, "store.readers is zero"),
             (self.store.waiting_reads, "store.waiting_reads is zero"),
             (self.store.lanes, "store.lanes is zero"),
+            (self.store.retention_batch, "store.retention_batch is zero"),
             (self.chat.content_chars, "chat.content_chars is zero"),
             (self.chat.page, "chat.page is zero"),
             (self.chat.page_default, "chat.page_default is zero"),
@@ -324,6 +325,11 @@ impl Settings {
                 "store.statement_timeout is zero",
             ),
             (self.store.health_interval, "store.health_interval is zero"),
+            (self.store.answer_timeout, "store.answer_timeout is zero"),
+            (
+                self.store.retention_interval,
+                "store.retention_interval is zero",
+            ),
         ];
         if let Some((_, fault)) = times.into_iter().find(|(time, _)| time.is_zero()) {
             return Err(fault);
@@ -470,6 +476,25 @@ pub struct Chat {
     /// How long the receivers of a message may take to confirm it. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub confirm_timeout: Duration,
+    /// Confirmations that may be outstanding in all conversations together; past that, messages go
+    /// out without asking for them, and their senders are told so. One takes about 60 bytes. Default
+    /// 100,000.
+    pub confirmations: usize,
+    /// What the text of a message is. Default [`Content::Text`].
+    pub content: Content,
+}
+
+/// What the text of a message is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "two kinds of text are the design")]
+pub enum Content {
+    /// Plain text, delivered as it was sent; clients show it as text.
+    #[default]
+    Text,
+    /// HTML for clients that insert it into a page: only an allow-list of elements and attributes
+    /// is stored and delivered.
+    Html,
 }
 
 impl Default for Chat {
@@ -480,6 +505,8 @@ impl Default for Chat {
             page: 200,
             page_default: 50,
             confirm_timeout: Duration::from_secs(5),
+            confirmations: 100_000,
+            content: Content::Text,
         }
     }
 }
@@ -554,9 +581,19 @@ pub struct Store {
     /// How often PostgreSQL is asked whether it is there. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub health_interval: Duration,
+    /// How long whoever wants something of the store waits, whatever the database does; then clients
+    /// are told `STORE_UNAVAILABLE`. What was to be stored may still be. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub answer_timeout: Duration,
     /// How long messages are kept. Default: for ever.
     #[serde(with = "humantime_serde")]
     pub retention: Option<Duration>,
+    /// How often the server looks for messages that are older. Default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub retention_interval: Duration,
+    /// Messages that are removed at a time, about; between two times others have their turn. Default
+    /// 500.
+    pub retention_batch: usize,
 }
 
 impl Default for Store {
@@ -577,7 +614,10 @@ impl Default for Store {
             statement_timeout: Duration::from_secs(5),
             retry_timeout: Duration::from_secs(2),
             health_interval: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(10),
             retention: None,
+            retention_interval: Duration::from_secs(600),
+            retention_batch: 500,
         }
     }
 }

@@ -48,8 +48,9 @@ pub(super) fn register(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilde
                    chat: State<Chat>,
                    users: State<Users>| {
                 take(&users, &policy::CREATE, &event)?;
-                let by = event.principal();
-                chat.create_conversation(&by, command).await.map(done)
+                chat.create_conversation(&event.socket, command)
+                    .await
+                    .map(done)
             },
         )
         .on(

@@ -6,9 +6,9 @@ use crate::{
     limit::{Class, Users},
     service::{
         ServiceError,
-        policy::{EventPolicy, LimitClass},
+        policy::{self, EventPolicy, LimitClass},
     },
-    socket::{Connect, Event, NamespaceBuilder, Refusal, State},
+    socket::{Connect, Event, Failure, NamespaceBuilder, Refusal, State},
 };
 
 /// Counts every socket as a connection of its user, and refuses those that are too many.
@@ -38,6 +38,15 @@ pub(super) fn take(users: &Users, policy: &EventPolicy, event: &Event) -> Result
     users
         .check(policy.class.into(), &event.principal().subject)
         .map_err(|retry_after| ServiceError::Limited { retry_after })
+}
+
+/// Whether a client is told of an event that was one too many: once a second is enough to slow down.
+pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
+    let Some(policy) = policy::find(failure.event) else {
+        return true;
+    };
+    let users: &Users = failure.socket.io().state();
+    users.may_tell(policy.class.into(), &failure.socket.principal().subject)
 }
 
 impl From<LimitClass> for Class {

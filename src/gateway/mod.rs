@@ -25,9 +25,19 @@ struct Row {
 }
 
 /// All of them but [`INTERNAL`].
-const TABLE: [Row; 7] = [
+const TABLE: [Row; 9] = [
     Row {
         code: "UNAUTHENTICATED",
+        kind: "auth",
+        status: 401,
+    },
+    Row {
+        code: "TOKEN_EXPIRED",
+        kind: "auth",
+        status: 401,
+    },
+    Row {
+        code: "TOKEN_REVOKED",
         kind: "auth",
         status: 401,
     },
@@ -117,6 +127,9 @@ fn tell(failure: &Failure<'_>) {
         status: u16,
     }
     let row = Row::of(failure.refusal.code());
+    if row.code == "RATE_LIMITED" && !limits::may_tell(failure) {
+        return;
+    }
     let told = Told {
         kind: row.kind,
         code: row.code,
@@ -150,6 +163,7 @@ struct Done<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::policy;
 
     #[test]
     fn a_service_error_becomes_the_code_and_the_fields_of_the_table() {
@@ -177,6 +191,52 @@ mod tests {
             }),
             r#"{"code":"STORE_UNAVAILABLE","message":"the store is not available, try again later","retryAfter":1500}"#
         );
+    }
+
+    /// The page that clients are written from.
+    const PAGE: &str = include_str!("../../docs/chat.md");
+
+    #[test]
+    fn the_page_of_the_protocol_has_every_code_with_its_type_and_status() {
+        for Row { code, kind, status } in TABLE.iter().chain([&INTERNAL]) {
+            let row = format!("| {kind} | `{code}` | {status} | ");
+            assert!(PAGE.contains(&row), "docs/chat.md lacks {row}");
+        }
+        let errors = PAGE.split("\n## Errors").nth(1).unwrap();
+        let errors = errors.split("\n## ").next().unwrap();
+        let rows = errors.lines().filter(|line| line.starts_with("| ")).count();
+        assert_eq!(rows - 1, TABLE.len() + 1, "and no other");
+    }
+
+    #[test]
+    fn the_page_of_the_protocol_has_every_event_with_its_fields() {
+        let sent = PAGE.split("\n## What clients send").nth(1).unwrap();
+        let sent = sent.split("\n## ").next().unwrap();
+        let rows: Vec<_> = sent
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        assert_eq!(rows.len(), policy::EVENTS.len());
+        for policy in policy::EVENTS {
+            let start = format!("| `{}` | ", policy.event);
+            let row = rows.iter().find(|row| row.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("docs/chat.md lacks {}", policy.event));
+            let schema = serde_json::to_value((policy.payload)()).unwrap();
+            let required = schema["required"].as_array().cloned().unwrap_or_default();
+            for name in schema["properties"].as_object().into_iter().flatten() {
+                let mark = if required.contains(&json!(name.0)) {
+                    ""
+                } else {
+                    "?"
+                };
+                let field = format!("`{}{mark}`", name.0);
+                assert!(
+                    row.contains(&field),
+                    "{}: no {field} in {row}",
+                    policy.event
+                );
+            }
+        }
     }
 
     #[test]

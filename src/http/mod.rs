@@ -13,6 +13,7 @@ pub(crate) mod identity;
 mod page;
 #[cfg(feature = "server")]
 pub(crate) mod scrape;
+pub(crate) mod presence;
 #[cfg(feature = "server")]
 pub(crate) mod security;
 

@@ -24,6 +24,7 @@ use governor::{
 };
 use parking_lot::Mutex;
 
+use super::quiet::Quiet;
 use crate::{
     config::Limits,
     metrics::{Counter, Gauge, Metrics},
@@ -110,6 +111,8 @@ impl Hasher for Hashed {
 struct User {
     connections: u32,
     buckets: [Option<Box<Bucket>>; Class::ALL.len()],
+    /// By class: how often the user is told of it. Only for those who have been.
+    told: Option<Box<[Quiet; Class::ALL.len()]>>,
 }
 
 const SHARDS: usize = 16;
@@ -153,6 +156,19 @@ impl Users {
             self.take(self.find(shard, user), class, quota)
         })
         .inspect_err(|_| self.metrics.count(class.counter()))
+    }
+
+    /// Whether a user who does too much of this class and asked for no answer is told so: at most
+    /// once a second.
+    pub(crate) fn may_tell(&self, class: Class, user: &str) -> bool {
+        self.shard(user, |shard, user| {
+            let Some(entry) = shard.connected.get_mut(&user) else {
+                return true;
+            };
+            let told = entry.told.get_or_insert_default();
+            let told = told.get(class as usize);
+            told.is_none_or(|told| told.speak().is_some())
+        })
     }
 
     /// Whether a user may connect once more.
@@ -319,6 +335,18 @@ mod tests {
         assert_eq!(users.check(Class::Requests, "ann"), Ok(()));
         assert_eq!(users.metrics.counter(Counter::LimitedMessages), 1);
         assert_eq!(users.metrics.counter(Counter::LimitedTyping), 1);
+    }
+
+    #[test]
+    fn who_does_too_much_is_told_once_a_second_for_each_class() {
+        let users = users(&Limits::default());
+        users.enter("ann");
+        users.enter("bob");
+        let count = |class, user| (0..100).filter(|_| users.may_tell(class, user)).count();
+        // One more if a second ends meanwhile.
+        assert!((1..=2).contains(&count(Class::Typing, "ann")));
+        assert!((1..=2).contains(&count(Class::Messages, "ann")));
+        assert!((1..=2).contains(&count(Class::Typing, "bob")));
     }
 
     #[test]

@@ -124,6 +124,7 @@ impl Access {
             Permission::ApiRevocations,
             Permission::ApiBlocks,
             Permission::ApiExplain,
+            Permission::ApiPresence,
         ]
         .into_iter()
         .any(|permission| permissions.has(permission))

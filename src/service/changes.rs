@@ -12,9 +12,10 @@ use super::commands::{
     ChangeMember, CreateConversation, DeleteMessage, EditMessage, ListConversations, MarkAsRead,
     SearchMessages,
 };
+use super::delivery::{tell_updated, user_room};
 use super::{ServiceError, content, policy};
 use crate::auth::{Permission, Principal};
-use crate::socket::SocketId;
+use crate::socket::{Room, Socket, SocketId};
 use crate::store::{
     Actor, Change, Conversation, Delete, Edit, List, MarkRead, MemberChange, Message, Messages,
     NewConversation, Origin, ReadMark, Search, words,
@@ -42,11 +43,12 @@ impl Chat {
         command: EditMessage,
     ) -> Result<Arc<Message>, ServiceError> {
         self.0.access.require(by, &policy::EDIT)?;
-        content::check_content(&command.content, self.0.limits.content_chars)?;
+        let max_chars = self.0.limits.content_chars;
+        let content = self.0.rules.admit(command.content, max_chars)?;
         let edit = Edit {
             message_id: command.message_id,
             by: self.actor(by),
-            content: command.content,
+            content,
             version: command.version,
         };
         match self.0.store.edit_message(edit, origin(from)).await? {
@@ -80,12 +82,13 @@ impl Chat {
         }
     }
 
-    /// Makes a conversation, of which `by` is the owner.
+    /// Makes a conversation, of which the user is the owner, and tells its members.
     pub(crate) async fn create_conversation(
         &self,
-        by: &Principal,
+        socket: &Socket,
         command: CreateConversation,
     ) -> Result<Changed, ServiceError> {
+        let by = &socket.principal();
         self.0.access.require(by, &policy::CREATE)?;
         if let Some(title) = &command.title {
             content::check_title(title)?;
@@ -107,6 +110,9 @@ impl Chat {
             is_open: false,
         };
         let conversation = self.0.store.insert_conversation(new).await?;
+        let members = conversation.member_ids.iter();
+        let rooms: Vec<Room> = members.map(|user| user_room(user)).collect();
+        tell_updated(socket.to(rooms), &conversation);
         Ok(Changed { conversation })
     }
 
@@ -189,11 +195,9 @@ impl Chat {
             conversation: command.conversation_id,
             before: command.before_id,
         };
-        self.0
-            .store
-            .search(&by.subject, search, limit)
-            .await?
-            .ok_or(NO_CONVERSATION)
+        let found = self.0.store.search(&by.subject, search, limit).await?;
+        let found = found.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(found).await)
     }
 }
 

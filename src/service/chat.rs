@@ -6,21 +6,24 @@ use std::time::{Duration, Instant};
 use roomcast_protocol::Sid;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::commands::{AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping};
 use super::content;
-use super::conversations::{Conversations, Live, is_conversation};
-use super::delivery;
+use super::conversations::{Common, Conversations, Live, is_conversation};
+use super::delivery::{self, user_room};
+use super::elsewhere::Shared;
 use super::gate::Gap;
+use super::html::Rules;
 use super::presence::{Here, Present, Tempo, User};
 use super::{Access, ServiceError, policy};
 use crate::auth::{Permission, Principal};
 use crate::config;
 use crate::socket::{DisconnectReason, Io, Namespace, Room, Socket, SocketId};
 use crate::store::{
-    Commit, Commits, Committed, Conversation, Insert, Message, MessageKind, Messages, NewMessage,
-    Origin, Page, Store, StoreError, Time,
+    Commit, Commits, Conversation, Insert, Message, MessageKind, Messages, NewMessage, Origin,
+    Page, Store, StoreError, Time,
 };
 
 /// The chat of one server. Cloning gives another handle.
@@ -32,7 +35,19 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) access: Access,
     conversations: Conversations,
+    pub(super) rules: Arc<Rules>,
     pub(super) limits: config::Chat,
+}
+
+/// Where a user is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Whereabouts {
+    user_id: String,
+    /// Sockets, in conversations or not.
+    connections: usize,
+    /// The conversations that they are in, in no order.
+    conversations: Vec<Uuid>,
 }
 
 /// What a client gets when it has joined a conversation.
@@ -55,11 +70,19 @@ impl Chat {
         let tempo = Tempo {
             grace: presence.grace,
             interval: presence.interval,
+            is_shared: store.is_shared(),
+        };
+        let rules = Arc::new(Rules::new(chat.content));
+        let places = chat.confirmations.min(Semaphore::MAX_PERMITS);
+        let common = Common {
+            rules: Arc::clone(&rules),
+            confirmations: Arc::new(Semaphore::new(places)),
         };
         Self(Arc::new(Inner {
             store,
             access,
-            conversations: Conversations::new(tempo),
+            conversations: Conversations::new(tempo, common),
+            rules,
             limits: chat.clone(),
         }))
     }
@@ -74,7 +97,7 @@ impl Chat {
         let received = Some(Instant::now());
         self.0.access.require(by, &policy::MESSAGE)?;
         let limits = &self.0.limits;
-        content::check_content(&command.content, limits.content_chars)?;
+        let content = self.0.rules.admit(command.content, limits.content_chars)?;
         if let Some(id) = &command.client_message_id {
             content::check_client_message_id(id)?;
         }
@@ -94,7 +117,7 @@ impl Chat {
             conversation_id,
             user_id: by.subject.clone(),
             user_name: by.name.clone(),
-            content: command.content,
+            content,
             kind,
             metadata: command.metadata.unwrap_or_else(empty_object),
             client_message_id: command.client_message_id,
@@ -105,7 +128,8 @@ impl Chat {
             received,
         };
         match self.0.store.insert_message(message, origin).await? {
-            Insert::Stored(message) | Insert::Repeated(message) => Ok(message),
+            Insert::Stored(message) => Ok(message),
+            Insert::Repeated(message) => Ok(self.0.rules.show(&message)),
             Insert::Absent => Err(stranger(by, conversation_id)),
             Insert::Conflict => Err(ServiceError::Conflict(
                 "clientMessageId belongs to a message in another conversation",
@@ -124,20 +148,36 @@ impl Chat {
         let (by, id) = (&socket.principal(), command.conversation_id);
         let conversations = &self.0.conversations;
         let pin = conversations.pin(id);
-        let membership = self
-            .0
-            .store
-            .membership(id, &by.subject)
-            .await?
-            .ok_or_else(|| stranger(by, id))?;
-        let entered = conversations.with(id, |live| {
-            // What is emitted up to here is read from the store, the rest comes live.
-            let emitted = live.gate.open(membership.last_seq);
-            self.enter(live, socket, by)?;
-            Ok((emitted, live.presence.here(id).users))
-        });
+        let mut tries = 0;
+        let (membership, emitted, users) = loop {
+            let removals = conversations.with(id, |live| live.removals);
+            let membership = self
+                .0
+                .store
+                .membership(id, &by.subject)
+                .await?
+                .ok_or_else(|| stranger(by, id))?;
+            let entered = conversations.with(id, |live| {
+                // Whoever was removed after the store was asked would not be taken out any more.
+                if Some(live.removals) != removals {
+                    return Ok(None);
+                }
+                // What is emitted up to here is read from the store, the rest comes live.
+                let emitted = live.gate.open(membership.last_seq);
+                self.enter(live, socket, by)?;
+                Ok(Some((emitted, live.presence.here(id).users)))
+            });
+            if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
+                break (membership, emitted, users);
+            }
+            tries += 1;
+            if tries >= JOIN_TRIES {
+                return Err(ServiceError::Unavailable {
+                    retry_after: JOIN_PAUSE,
+                });
+            }
+        };
         drop(pin);
-        let (emitted, users) = entered.unwrap_or(Err(NO_CONVERSATION))?;
         let missed = match command.last_seq {
             Some(after) if after < emitted => self.missed(by, id, after, emitted).await,
             Some(_) | None => Messages::default(),
@@ -180,7 +220,7 @@ impl Chat {
             .messages(id, &by.subject, page, self.0.limits.page)
             .await;
         match read {
-            Ok(Some(messages)) => messages,
+            Ok(Some(messages)) => self.0.rules.show_all(messages).await,
             Ok(None) | Err(_) => Messages {
                 messages: Vec::new(),
                 has_more: true,
@@ -221,11 +261,9 @@ impl Chat {
         };
         let limit = self.page_limit(command.limit)?;
         let id = command.conversation_id;
-        self.0
-            .store
-            .messages(id, &by.subject, page, limit)
-            .await?
-            .ok_or(NO_CONVERSATION)
+        let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
+        let messages = messages.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(messages).await)
     }
 
     /// How many messages a page may have.
@@ -260,7 +298,7 @@ impl Chat {
             let tell = if command.is_typing {
                 live.typing.start(now(), &user, socket.id())
             } else {
-                live.typing.stop(&user.user_id)
+                live.typing.stop(&user.user_id).is_some()
             };
             if tell {
                 let namespace = socket.namespace();
@@ -287,6 +325,33 @@ impl Chat {
         Ok(here.unwrap_or_else(|| Here::nobody(id)))
     }
 
+    /// Who is in a conversation on this server, for other services.
+    pub(crate) fn who_is_in(&self, by: &Principal, id: Uuid) -> Result<Here, ServiceError> {
+        let access = &self.0.access;
+        access.require_permission(by, Permission::ApiPresence)?;
+        let here = self.0.conversations.with(id, |live| live.presence.here(id));
+        Ok(here.unwrap_or_else(|| Here::nobody(id)))
+    }
+
+    /// Where a user is on this server, for other services.
+    pub(crate) async fn where_is(
+        &self,
+        io: &Io,
+        by: &Principal,
+        user: String,
+    ) -> Result<Whereabouts, ServiceError> {
+        let access = &self.0.access;
+        access.require_permission(by, Permission::ApiPresence)?;
+        content::check_user_id("userId", &user)?;
+        let sockets = io.of("/").in_(user_room(&user)).sockets().await;
+        let ids = sockets.iter().map(Socket::id);
+        Ok(Whereabouts {
+            user_id: user,
+            connections: sockets.len(),
+            conversations: self.0.conversations.of_sockets(ids).into_iter().collect(),
+        })
+    }
+
     /// A socket has connected and may join from now on.
     ///
     /// One that has been recovered joins its conversations again as a new one does: nothing is
@@ -296,6 +361,10 @@ impl Chat {
             let rooms = socket.rooms().into_iter();
             let left: Vec<Room> = rooms.filter(is_conversation).collect();
             socket.leave(&left);
+        }
+        let own = user_room(&socket.principal().subject);
+        if let Err(error) = socket.join(own) {
+            tracing::warn!(socket = %socket.id(), %error, "will not hear of its conversations");
         }
         self.0.conversations.connect(socket.id());
         // It may have gone before it was noted; then nobody will say so again.
@@ -348,18 +417,6 @@ impl Chat {
     /// This is the only place from which messages go out.
     fn emit(&self, namespace: &Namespace, commit: Commit) {
         let id = commit.event().conversation_id();
-        let removed = match commit.event() {
-            Committed::Members {
-                user_id,
-                removed: true,
-                ..
-            } => Some(user_id.clone()),
-            Committed::Members { .. }
-            | Committed::Message(_)
-            | Committed::Repeated(_)
-            | Committed::Edited(_)
-            | Committed::Deleted { .. } => None,
-        };
         let mut commit = Some(commit);
         let gap = self.0.conversations.with(id, |live| {
             commit
@@ -372,26 +429,6 @@ impl Chat {
         if let Some(Some(gap)) = gap {
             self.fill(namespace.clone(), id, gap);
         }
-        if let Some(user) = removed {
-            self.expel(namespace, id, &user);
-        }
-    }
-
-    /// Takes the sockets of somebody who is no longer a member out of a conversation. They have
-    /// just been told of it.
-    fn expel(&self, namespace: &Namespace, id: Uuid, user_id: &str) {
-        self.0.conversations.with(id, |live| {
-            let Some((user, sockets)) = live.presence.sockets(user_id) else {
-                return;
-            };
-            for socket in sockets {
-                if let Some(socket) = namespace.socket(socket) {
-                    socket.leave(&live.room);
-                }
-                self.0.conversations.exit(socket, id);
-                live.depart(namespace, now(), socket, &user, true);
-            }
-        });
     }
 
     /// Reads what was stored but has not come by: another server stored it, or this one before its
@@ -434,6 +471,48 @@ impl Chat {
         }
     }
 
+    /// What other servers have to be told of who is here: at most `limit` users, each as it is now.
+    #[allow(dead_code, reason = "for the job that shares presence between servers")]
+    pub(crate) fn take_shared(&self, limit: usize) -> Vec<Shared> {
+        self.0.conversations.take_shared(limit)
+    }
+
+    /// Takes back what could not be told.
+    #[allow(dead_code, reason = "for the job that shares presence between servers")]
+    pub(crate) fn restore_shared(&self, rows: Vec<Shared>) {
+        self.0.conversations.restore_shared(rows);
+    }
+
+    /// Whether so much has changed that it could not be kept: what other servers know of this one is
+    /// wrong, and has to be taken away before [`Chat::share_all`].
+    #[allow(dead_code, reason = "for the job that shares presence between servers")]
+    pub(crate) fn shared_is_incomplete(&self) -> bool {
+        self.0.conversations.is_incomplete()
+    }
+
+    /// Other servers know nothing of this one any more: everybody who is here has to be told again.
+    #[allow(dead_code, reason = "for the job that shares presence between servers")]
+    pub(crate) fn share_all(&self) {
+        self.0.conversations.share_all();
+    }
+
+    /// The conversations in which somebody is.
+    #[allow(dead_code, reason = "for the job that shares presence between servers")]
+    pub(crate) fn shared_conversations(&self) -> Vec<Uuid> {
+        self.0.conversations.ids()
+    }
+
+    /// Takes note of all users that other servers have in a conversation now.
+    #[allow(dead_code, reason = "for the job that shares presence between servers")]
+    pub(crate) fn set_elsewhere(&self, namespace: &Namespace, id: Uuid, rows: Vec<Present>) {
+        self.0.conversations.with(id, |live| {
+            for notice in live.presence.set_elsewhere(now(), rows) {
+                live.tell(namespace, notice, None);
+            }
+            live.advance(namespace, now());
+        });
+    }
+
     fn is_here(&self, socket: &Socket, by: &Principal, id: Uuid) -> bool {
         let here = self
             .0
@@ -466,6 +545,10 @@ fn empty_object() -> Box<RawValue> {
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+/// How often a socket that joins asks whether it is a member, if others are being removed meanwhile.
+const JOIN_TRIES: u32 = 8;
+const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long messages of a conversation may wait for one that is stored before them.
 const GAP_PATIENCE: Duration = Duration::from_secs(30);

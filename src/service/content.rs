@@ -97,6 +97,14 @@ pub(super) fn check_metadata(metadata: &RawValue, max_bytes: usize) -> Result<()
             format!("is longer than {max_bytes} bytes"),
         ));
     }
+    // Parsers have limits: what is nested more deeply than all can read, or is no Unicode, would keep
+    // some clients from reading the message at all.
+    if serde_json::from_str::<serde_json::Value>(metadata.get()).is_err() {
+        return Err(ServiceError::invalid(
+            "metadata",
+            "is nested too deeply, or has numbers or characters that not every client can read",
+        ));
+    }
     let known: Known<'_> = serde_json::from_str(metadata.get()).map_err(|_| {
         ServiceError::invalid(
             "metadata",
@@ -120,7 +128,7 @@ pub(super) fn check_metadata(metadata: &RawValue, max_bytes: usize) -> Result<()
 
 /// Whether a text is an absolute `http` or `https` URL: a scheme, a host, perhaps a port, and
 /// nothing that has to be escaped in a URL. International domain names and paths may be plain.
-fn is_http_url(url: &str) -> bool {
+pub(super) fn is_http_url(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
     };
@@ -263,6 +271,19 @@ mod tests {
         ] {
             assert!(!metadata_is_right(metadata), "{metadata}");
         }
+    }
+
+    #[test]
+    fn metadata_that_not_every_client_can_read_is_refused() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(metadata_is_right(&nested(100)));
+        assert!(!metadata_is_right(&nested(1000)));
+        for metadata in [r#"{"a":"\ud800"}"#, r#"{"a":1e999}"#, r#"{"\udc00":1}"#] {
+            assert!(!metadata_is_right(metadata), "{metadata}");
+        }
+        assert!(metadata_is_right(
+            r#"{"a":"\ud83d\ude00","b":1.50,"c":1e99}"#
+        ));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Everything that the members of a conversation see goes out under its own lock, in the order in
 //! which it became true: messages, joining and leaving, typing, lists. Nothing under that lock waits
-//! or calls a user's code. Locks are taken in the order conversation → table of sockets or schedule;
-//! the table of conversations is never held together with another.
+//! or calls a user's code. Locks are taken in the order conversation → table of sockets, schedule or
+//! changes; the table of conversations is never held together with another.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
+use super::elsewhere::Shared;
 use super::gate::Gate;
+use super::html::Rules;
 use super::presence::{Presence, Tempo};
 use super::typing::Typing;
 use crate::socket::{Room, SocketId};
@@ -24,6 +26,7 @@ use crate::store::Commit;
 #[derive(Debug)]
 pub(super) struct Conversations {
     tempo: Tempo,
+    common: Arc<Common>,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>,
     /// The conversations of each connected socket; as bounded as its rooms.
     sockets: Mutex<HashMap<SocketId, Vec<Uuid>>>,
@@ -31,11 +34,41 @@ pub(super) struct Conversations {
     schedule: Mutex<BTreeSet<(Instant, Uuid)>>,
     /// The earliest timeout has become earlier.
     earlier: Notify,
+    /// Whom other servers have to be told of: users who are here, and some who have gone lately.
+    changed: Mutex<Changes>,
+}
+
+/// Users of whom other servers have to be told, each once.
+#[derive(Debug, Default)]
+struct Changes {
+    users: BTreeSet<(Uuid, Arc<str>)>,
+    /// There were more than [`MAX_CHANGES`], and they are forgotten.
+    is_incomplete: bool,
+}
+
+impl Changes {
+    fn extend(&mut self, users: impl Iterator<Item = (Uuid, Arc<str>)>) {
+        self.users.extend(users);
+        if self.users.len() > MAX_CHANGES {
+            self.users = BTreeSet::new();
+            self.is_incomplete = true;
+        }
+    }
+}
+
+/// What all conversations share.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// What is done with the texts of messages.
+    pub(super) rules: Arc<Rules>,
+    /// One permit for each confirmation that may still come.
+    pub(super) confirmations: Arc<Semaphore>,
 }
 
 /// A conversation in which somebody is.
 #[derive(Debug)]
 pub(super) struct Live {
+    pub(super) common: Arc<Common>,
     pub(super) id: Uuid,
     pub(super) room: Room,
     pub(super) gate: Gate,
@@ -45,14 +78,19 @@ pub(super) struct Live {
     pub(super) parked: Option<VecDeque<Commit>>,
     /// How many are just about to join and need the gate.
     pins: usize,
+    /// How often members were removed: who has asked before whether it is a member asks again.
+    pub(super) removals: u64,
+    /// Sockets that were just taken out, to be noted in the table of sockets.
+    pub(super) expelled: Vec<SocketId>,
     scheduled: Option<Instant>,
     /// Taken out of the table; whoever still finds it looks again.
     is_gone: bool,
 }
 
 impl Live {
-    fn new(id: Uuid, tempo: Tempo) -> Self {
+    fn new(id: Uuid, tempo: Tempo, common: Arc<Common>) -> Self {
         Self {
+            common,
             id,
             room: Room::from(format!("{ROOM}{id}")),
             gate: Gate::new(),
@@ -60,6 +98,8 @@ impl Live {
             typing: Typing::default(),
             parked: None,
             pins: 0,
+            removals: 0,
+            expelled: Vec::new(),
             scheduled: None,
             is_gone: false,
         }
@@ -88,14 +128,76 @@ impl Live {
 }
 
 impl Conversations {
-    pub(super) fn new(tempo: Tempo) -> Self {
+    pub(super) fn new(tempo: Tempo, common: Common) -> Self {
         Self {
             tempo,
+            common: Arc::new(common),
             live: Mutex::default(),
             sockets: Mutex::default(),
             schedule: Mutex::default(),
             earlier: Notify::new(),
+            changed: Mutex::default(),
         }
+    }
+
+    /// What other servers have to be told, at most `limit` users, each as it is now.
+    pub(super) fn take_shared(&self, limit: usize) -> Vec<Shared> {
+        let mut taken = Vec::new();
+        let mut changed = self.changed.lock();
+        while taken.len() < limit
+            && let Some(next) = changed.users.pop_first()
+        {
+            taken.push(next);
+        }
+        drop(changed);
+        let as_it_is = |(conversation_id, user_id): (Uuid, Arc<str>)| {
+            let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
+            Shared {
+                conversation_id,
+                user_id,
+                present: present.flatten(),
+            }
+        };
+        taken.into_iter().map(as_it_is).collect()
+    }
+
+    /// Takes back what could not be told.
+    pub(super) fn restore_shared(&self, rows: Vec<Shared>) {
+        let mut changed = self.changed.lock();
+        changed.extend(
+            rows.into_iter()
+                .map(|row| (row.conversation_id, row.user_id)),
+        );
+    }
+
+    /// Whether so much has changed that it could not be kept. What other servers know of this one is
+    /// to be taken away then, and all told anew.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.changed.lock().is_incomplete
+    }
+
+    /// Other servers know nothing of this one: everybody who is here has to be told, and nothing of
+    /// those who have gone.
+    pub(super) fn share_all(&self) {
+        *self.changed.lock() = Changes::default();
+        for id in self.ids() {
+            self.with(id, |live| live.presence.share_all());
+        }
+    }
+
+    /// The conversations in which somebody is.
+    pub(super) fn ids(&self) -> Vec<Uuid> {
+        self.live.lock().keys().copied().collect()
+    }
+
+    /// The conversations in which one of these sockets is.
+    pub(super) fn of_sockets(&self, sockets: impl Iterator<Item = SocketId>) -> BTreeSet<Uuid> {
+        let table = self.sockets.lock();
+        sockets
+            .filter_map(|socket| table.get(&socket))
+            .flatten()
+            .copied()
+            .collect()
     }
 
     /// Does something with a conversation, if somebody is in it.
@@ -117,7 +219,8 @@ impl Conversations {
             let found = match self.live.lock().entry(id) {
                 Entry::Occupied(entry) => Arc::clone(entry.get()),
                 Entry::Vacant(entry) => {
-                    Arc::clone(entry.insert(Arc::new(Mutex::new(Live::new(id, self.tempo)))))
+                    let live = Live::new(id, self.tempo, Arc::clone(&self.common));
+                    Arc::clone(entry.insert(Arc::new(Mutex::new(live))))
                 }
             };
             let mut live = found.lock();
@@ -137,6 +240,14 @@ impl Conversations {
     /// After a change: puts the conversation's next timeout into the schedule, and forgets a
     /// conversation in which nobody is left.
     fn settle(&self, found: &Arc<Mutex<Live>>, mut live: MutexGuard<'_, Live>) {
+        for socket in std::mem::take(&mut live.expelled) {
+            self.exit(socket, live.id);
+        }
+        let changed = live.presence.take_changed();
+        if !changed.is_empty() {
+            let mut all = self.changed.lock();
+            all.extend(changed.into_iter().map(|user| (live.id, user)));
+        }
         let next = live.poll_timeout();
         if next != live.scheduled {
             let mut schedule = self.schedule.lock();
@@ -232,6 +343,10 @@ impl Drop for Pin<'_> {
         self.conversations.with(self.id, |live| live.pins -= 1);
     }
 }
+
+/// How many users are noted that other servers have to be told of: far more than change while these
+/// are told, and a limit to what is kept while they cannot be.
+const MAX_CHANGES: usize = 100_000;
 
 /// Whether a room is that of a conversation.
 pub(super) fn is_conversation(room: &Room) -> bool {
@@ -345,17 +460,54 @@ mod tests {
         assert!(is_empty(&conversations));
     }
 
+    #[test]
+    fn other_servers_are_told_of_who_is_here_and_of_who_has_gone() {
+        let conversations = sharing(true);
+        let id = Uuid::from_u128(1);
+        let pin = conversations.pin(id);
+        join(&conversations, id, socket(1));
+        drop(pin);
+        let told = conversations.take_shared(10);
+        let [row] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert_eq!((row.conversation_id, &*row.user_id), (id, "ann"));
+        assert_eq!(row.present.as_ref().unwrap().connections, 1);
+        assert!(conversations.take_shared(10).is_empty());
+        conversations.restore_shared(told);
+        conversations.with(id, |live| {
+            live.presence.leave(Instant::now(), socket(1), "ann");
+        });
+        let told = conversations.take_shared(10);
+        assert_eq!(told.len(), 1);
+        assert!(told.iter().all(|row| row.present.is_none()), "{told:?}");
+        conversations.share_all();
+        assert!(conversations.take_shared(10).is_empty(), "nobody is here");
+        assert!(is_empty(&conversations));
+    }
+
     fn conversations() -> Conversations {
-        Conversations::new(Tempo {
+        sharing(false)
+    }
+
+    fn sharing(is_shared: bool) -> Conversations {
+        let tempo = Tempo {
             grace: GRACE,
             interval: Duration::from_millis(250),
-        })
+            is_shared,
+        };
+        let common = Common {
+            rules: Arc::new(Rules::Text),
+            confirmations: Arc::new(Semaphore::new(10)),
+        };
+        Conversations::new(tempo, common)
     }
 
     fn is_empty(conversations: &Conversations) -> bool {
         conversations.live.lock().is_empty()
             && conversations.sockets.lock().is_empty()
             && conversations.schedule.lock().is_empty()
+            && conversations.changed.lock().users.is_empty()
     }
 
     fn join(conversations: &Conversations, id: Uuid, socket: SocketId) {

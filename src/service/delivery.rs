@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use roomcast_protocol::socket::Args;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::conversations::Live;
 use super::gate::{Gap, Passage};
 use super::presence::{Notice, User};
-use crate::metrics::Timing;
-use crate::socket::{AckError, Acks, Broadcast, Namespace, Socket, SocketId};
+use crate::metrics::{Counter, Timing};
+use crate::socket::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
 use crate::store::{Commit, Committed, Conversation, Message, Time};
 
 impl Live {
@@ -63,7 +65,8 @@ impl Live {
             self.gate.skip(message.seq.saturating_sub(1));
             if self.gate.pass(message.seq) == Passage::Next {
                 found = true;
-                self.audience(namespace, None).emit("message", message);
+                let shown = self.common.rules.show(message);
+                self.audience(namespace, None).emit("message", &*shown);
             }
         }
         if !found {
@@ -121,7 +124,8 @@ impl Live {
             }
             Committed::Repeated(message) => {
                 if self.gate.pass(message.seq) == Passage::Next {
-                    self.emit_message(namespace, message, from, None);
+                    let shown = self.common.rules.show(message);
+                    self.emit_message(namespace, &shown, from, None);
                 }
             }
             Committed::Edited(message) => {
@@ -143,13 +147,16 @@ impl Live {
                         .emit("message_deleted", &deleted);
                 }
             }
-            Committed::Members { conversation, .. } => {
-                let updated = Updated {
-                    conversation,
-                    timestamp: Time::now(),
-                };
-                self.audience(namespace, from)
-                    .emit("conversation_updated", &updated);
+            Committed::Members {
+                conversation,
+                user_id,
+                removed,
+            } => {
+                let here = self.audience(namespace, from);
+                tell_updated(here.to(user_room(user_id)), conversation);
+                if *removed {
+                    self.expel(namespace, user_id);
+                }
             }
         }
         note_time(namespace, &commit);
@@ -176,14 +183,27 @@ impl Live {
             to.emit("message", message);
             return None;
         };
-        let to = to.timeout(timeout);
-        let acks = to.ask("message", message);
-        let expected = match acks.error() {
-            None => acks.expected(),
-            // Too many wait for confirmations: this one goes out without.
-            Some(_) => to.emit("message", message).queued,
-        };
-        Some(Asked { expected, acks })
+        // What is remembered of a message until all have confirmed it grows with those who are here.
+        let wanted = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
+        let confirmations = Arc::clone(&self.common.confirmations);
+        if let Ok(places) = confirmations.try_acquire_many_owned(wanted) {
+            let acks = to.clone().timeout(timeout).ask("message", message);
+            if acks.error().is_none() {
+                let expected = acks.expected();
+                return Some(Asked::Confirming {
+                    expected,
+                    acks,
+                    _places: places,
+                });
+            }
+        }
+        // Too many are outstanding: this one goes out without.
+        namespace
+            .io()
+            .metrics()
+            .count(Counter::ConfirmationsSkipped);
+        let expected = to.emit("message", message).queued;
+        Some(Asked::Skipped { expected })
     }
 
     /// Takes a socket out, and says so if it was the user's last: at once if it went on purpose,
@@ -202,13 +222,31 @@ impl Live {
             self.presence.lose(now, socket, &user.user_id);
             None
         };
-        if !self.presence.is_connected(&user.user_id) && self.typing.stop(&user.user_id) {
-            self.tell_typing(namespace, user, false, None);
+        if !self.presence.is_connected(&user.user_id)
+            && let Some(typist) = self.typing.stop(&user.user_id)
+        {
+            self.tell_typing(namespace, &typist, false, None);
         }
         if let Some(notice) = notice {
             self.tell(namespace, notice, None);
         }
         self.advance(namespace, now);
+    }
+
+    /// Takes out somebody who is no longer a member, with all sockets, and says so.
+    fn expel(&mut self, namespace: &Namespace, user: &str) {
+        let now = tokio::time::Instant::now().into_std();
+        self.removals += 1;
+        if let Some(typist) = self.typing.stop(user) {
+            self.tell_typing(namespace, &typist, false, None);
+        }
+        // Those too whose clients are away and may come back, or they would get what was missed.
+        namespace.in_(user_room(user)).leave(&self.room);
+        if let Some((sockets, notice)) = self.presence.expel(now, user) {
+            self.expelled.extend(sockets);
+            self.tell(namespace, notice, None);
+            self.advance(namespace, now);
+        }
     }
 
     /// Tells what has become due by now.
@@ -256,8 +294,10 @@ impl Live {
             is_typing,
             timestamp: Time::now(),
         };
+        // One who types here and there is two things to know.
+        let key = format!("typing {} {}", self.id, user.user_id);
         self.audience(namespace, except)
-            .conflate(&user.user_id)
+            .conflate(&key)
             .emit("typing", &typing);
     }
 
@@ -274,6 +314,19 @@ impl Live {
 pub(super) fn unseen(namespace: &Namespace, commit: Commit) {
     let (from, confirm) = (sender(&commit), commit.origin().confirm);
     let event = commit.event().clone();
+    if let Committed::Members {
+        conversation,
+        user_id,
+        ..
+    } = &event
+    {
+        let told = namespace.to(user_room(user_id));
+        let told = match from {
+            Some(socket) => told.except(socket),
+            None => told,
+        };
+        tell_updated(told, conversation);
+    }
     note_time(namespace, &commit);
     commit.resolve();
     if let Committed::Message(message) = &event
@@ -298,10 +351,42 @@ fn sender(commit: &Commit) -> Option<SocketId> {
     SocketId::parse(sid.as_str())
 }
 
-/// A message that its receivers are asked to confirm.
-struct Asked {
-    expected: usize,
-    acks: Acks<Args>,
+/// Tells that a conversation has changed, or that there is one more.
+pub(super) fn tell_updated(to: Broadcast<'_>, conversation: &Conversation) {
+    let updated = Updated {
+        conversation,
+        timestamp: Time::now(),
+    };
+    to.emit("conversation_updated", &updated);
+}
+
+/// The room of all sockets of a user.
+pub(super) fn user_room(user: &str) -> Room {
+    if user.len() <= LONGEST_USER {
+        return Room::from(format!("user:{user}"));
+    }
+    // The names of rooms are limited in bytes, ids in characters.
+    let hash: String = Sha256::digest(user)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Room::from(format!("user#{hash}"))
+}
+
+/// Bytes of the longest id that is part of the name of a room.
+const LONGEST_USER: usize = Room::MAX_BYTES - "user:".len();
+
+/// A message whose sender wants to know who got it.
+enum Asked {
+    /// Its receivers are asked to confirm it.
+    Confirming {
+        expected: usize,
+        acks: Acks<Args>,
+        /// Given back when nothing is waited for any more.
+        _places: OwnedSemaphorePermit,
+    },
+    /// They are not, since too many confirmations are outstanding.
+    Skipped { expected: usize },
 }
 
 /// Counts who confirms a message, and tells its sender when all have or the time is over.
@@ -316,22 +401,30 @@ fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
         timed_out: false,
     };
     tokio::spawn(async move {
-        if let Some(mut asked) = asked {
-            report.expected = asked.expected;
-            report.timed_out = asked.acks.error().is_some();
-            while let Some((_, answer)) = asked.acks.next().await {
-                match answer {
-                    Ok(_) => report.delivered += 1,
-                    Err(AckError::Timeout) => report.timed_out = true,
-                    // Gone: expected, not delivered.
-                    Err(
-                        AckError::Disconnected
-                        | AckError::Decode(_)
-                        | AckError::Encode(_)
-                        | AckError::TooManyPending,
-                    ) => {}
+        match asked {
+            Some(Asked::Confirming {
+                expected, mut acks, ..
+            }) => {
+                report.expected = expected;
+                while let Some((_, answer)) = acks.next().await {
+                    match answer {
+                        Ok(_) => report.delivered += 1,
+                        Err(AckError::Timeout) => report.timed_out = true,
+                        // Gone: expected, not delivered.
+                        Err(
+                            AckError::Disconnected
+                            | AckError::Decode(_)
+                            | AckError::Encode(_)
+                            | AckError::TooManyPending,
+                        ) => {}
+                    }
                 }
             }
+            Some(Asked::Skipped { expected }) => {
+                report.expected = expected;
+                report.timed_out = true;
+            }
+            None => {}
         }
         socket.emit("message_delivered", &report);
     });

@@ -13,10 +13,13 @@ mod content;
 mod conversations;
 mod delivery;
 mod explain;
+mod elsewhere;
 mod gate;
+mod html;
 pub(crate) mod policy;
 mod presence;
 mod revoking;
+mod retention;
 mod typing;
 
 use std::borrow::Cow;
@@ -33,6 +36,7 @@ pub(crate) use commands::{
 };
 pub(crate) use explain::{Explanation, Question};
 pub(crate) use revoking::NewRevocation;
+pub(crate) use retention::Retention;
 
 use crate::store::StoreError;
 

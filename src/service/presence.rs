@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::elsewhere::{Elsewhere, SharedPresent};
 use crate::socket::SocketId;
 use crate::store::Time;
 
@@ -17,6 +18,8 @@ pub(super) struct Tempo {
     pub(super) grace: Duration,
     /// The shortest time between two lists of those present.
     pub(super) interval: Duration,
+    /// Whether other servers are told who is here.
+    pub(super) is_shared: bool,
 }
 
 /// The users of one conversation and their sockets there.
@@ -32,6 +35,9 @@ pub(super) struct Presence {
     /// The users without a socket, by the end of their grace. Each has `lost` set to it.
     lost: BTreeSet<(Instant, Arc<str>)>,
     list: List,
+    elsewhere: Elsewhere,
+    /// Whom other servers have to be told of; always empty if they are not.
+    changed: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -86,14 +92,16 @@ pub(crate) struct Here {
 }
 
 /// One of those present.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Present {
+    /// Who it is.
     #[serde(flatten)]
-    user: User,
+    pub(crate) user: User,
     /// Sockets in this conversation; 0 during the grace after a lost connection.
-    connections: usize,
-    since: Time,
+    pub(crate) connections: usize,
+    /// Since when.
+    pub(crate) since: Time,
 }
 
 impl Here {
@@ -117,17 +125,24 @@ impl Presence {
             sockets: 0,
             lost: BTreeSet::new(),
             list: List::Unchanged { last: None },
+            elsewhere: Elsewhere::default(),
+            changed: BTreeSet::new(),
         }
     }
 
-    /// A user who is here, with its sockets.
-    pub(super) fn sockets(&self, user: &str) -> Option<(User, Vec<SocketId>)> {
-        let (user_id, tabs) = self.users.get_key_value(user)?;
-        let user = User {
-            user_id: Arc::clone(user_id),
-            name: Arc::clone(&tabs.name),
-        };
-        Some((user, tabs.sockets.clone()))
+    /// How many sockets all users have here together.
+    pub(super) fn connections(&self) -> usize {
+        self.sockets
+    }
+
+    /// Takes a user out with all sockets, whether they are here or lost.
+    pub(super) fn expel(&mut self, now: Instant, user: &str) -> Option<(Vec<SocketId>, Notice)> {
+        let tabs = self.users.get_mut(user)?;
+        let sockets = std::mem::take(&mut tabs.sockets);
+        self.sockets -= sockets.len();
+        self.list_changed(now);
+        let user = self.forget(user)?;
+        Some((sockets, Notice::Left(user)))
     }
 
     /// Whether nobody is here and nothing is left to be announced to anybody.
@@ -157,8 +172,9 @@ impl Presence {
         present.name = Arc::clone(&user.name);
         present.sockets.push(socket);
         self.sockets += 1;
-        self.changed(now);
-        first.then(|| Notice::Joined(user.clone()))
+        self.list_changed(now);
+        self.share(&user.user_id);
+        (first && !self.elsewhere.has(&user.user_id)).then(|| Notice::Joined(user.clone()))
     }
 
     fn arrive(&mut self, user: &User, since: Time) {
@@ -180,7 +196,8 @@ impl Presence {
         if !self.remove(now, socket, user)? {
             return None;
         }
-        self.forget(user).map(Notice::Left)
+        let user = self.forget(user)?;
+        (!self.elsewhere.has(&user.user_id)).then_some(Notice::Left(user))
     }
 
     /// A user's socket was lost; if it was the last, the user has the grace to come back.
@@ -204,13 +221,20 @@ impl Presence {
         present.sockets.swap_remove(place);
         let last = present.sockets.is_empty();
         self.sockets -= 1;
-        self.changed(now);
+        self.list_changed(now);
+        self.share(user);
         Some(last)
     }
 
     fn forget(&mut self, user: &str) -> Option<User> {
         let (user_id, present) = self.users.remove_entry(user)?;
         self.arrivals.remove(&present.arrival);
+        if let Some(end) = present.lost {
+            self.lost.remove(&(end, Arc::clone(&user_id)));
+        }
+        if self.tempo.is_shared {
+            self.changed.insert(Arc::clone(&user_id));
+        }
         Some(User {
             user_id,
             name: present.name,
@@ -247,8 +271,12 @@ impl Presence {
             && *end <= now
         {
             let (_, user_id) = self.lost.pop_first()?;
-            self.changed(now);
-            return self.forget(&user_id).map(Notice::Disconnected);
+            self.list_changed(now);
+            let user = self.forget(&user_id)?;
+            if !self.elsewhere.has(&user_id) {
+                return Some(Notice::Disconnected(user));
+            }
+            return self.handle_timeout(now);
         }
         match self.list {
             List::Due(at) if at <= now => {
@@ -259,34 +287,83 @@ impl Presence {
         }
     }
 
-    /// Who is here, those who came first at the front; `users` ends at [`MAX_LISTED`].
+    /// Who is here, those who came first at the front, then those who are on other servers only;
+    /// `users` ends at [`MAX_LISTED`].
     pub(super) fn here(&self, conversation_id: Uuid) -> Here {
         let present = |user_id: &Arc<str>| {
             let tabs = self.users.get(user_id)?;
+            let also = self.elsewhere.get(user_id);
             Some(Present {
                 user: User {
                     user_id: Arc::clone(user_id),
                     name: Arc::clone(&tabs.name),
                 },
-                connections: tabs.sockets.len(),
-                since: tabs.since,
+                connections: tabs.sockets.len() + also.map_or(0, |also| also.connections),
+                since: also.map_or(tabs.since, |also| tabs.since.min(also.since)),
             })
         };
-        let first = self.arrivals.values().take(MAX_LISTED);
+        let here = self.arrivals.values().filter_map(present);
+        let there = self.elsewhere.users();
+        let there = there.filter(|present| !self.users.contains_key(&present.user.user_id));
         Here {
             conversation_id,
-            users: first.filter_map(present).collect(),
-            count: self.users.len(),
+            users: here
+                .chain(there.clone().cloned())
+                .take(MAX_LISTED)
+                .collect(),
+            count: self.users.len() + there.count(),
+        }
+    }
+
+    /// Whether a user is here, or may come back within the grace.
+    pub(super) fn is_here(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
+    pub(super) fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
+    }
+
+    pub(super) fn replace_elsewhere(&mut self, elsewhere: Elsewhere) -> Elsewhere {
+        std::mem::replace(&mut self.elsewhere, elsewhere)
+    }
+
+    /// Those of whom other servers have to be told since this was asked last.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// All who are here have to be told to other servers again.
+    pub(super) fn share_all(&mut self) {
+        if self.tempo.is_shared {
+            self.changed.extend(self.users.keys().map(Arc::clone));
+        }
+    }
+
+    /// What other servers have to know of a user; none says that it is not here.
+    pub(super) fn shared(&self, user: &str) -> Option<SharedPresent> {
+        let tabs = self.users.get(user)?;
+        Some(SharedPresent {
+            name: Arc::clone(&tabs.name),
+            connections: tabs.sockets.len().max(1),
+            since: tabs.since,
+        })
+    }
+
+    /// Notes that other servers have to be told of a user.
+    fn share(&mut self, user: &str) {
+        if self.tempo.is_shared
+            && let Some((user_id, _)) = self.users.get_key_value(user)
+        {
+            self.changed.insert(Arc::clone(user_id));
         }
     }
 
     /// The list has to be sent again, but not too soon after the last one.
-    fn changed(&mut self, now: Instant) {
+    pub(super) fn list_changed(&mut self, now: Instant) {
         if let List::Unchanged { last } = self.list {
             // A list names each user to each socket, so in large conversations it is sent less often.
-            let pairs = self
-                .users
-                .len()
+            let pairs = (self.users.len() + self.elsewhere.len())
                 .min(MAX_LISTED)
                 .saturating_mul(self.sockets);
             let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
@@ -413,6 +490,52 @@ mod tests {
     }
 
     #[test]
+    fn an_expelled_user_is_gone_with_all_sockets_also_in_its_grace() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        presence.join(now, socket(2), &user("ann"), Time::now());
+        let (sockets, notice) = presence.expel(now, "ann").unwrap();
+        assert_eq!(
+            (sockets, Some(notice)),
+            (vec![socket(1), socket(2)], left("ann"))
+        );
+        assert!(presence.is_empty() && presence.expel(now, "ann").is_none());
+        presence.join(now, socket(3), &user("bob"), Time::now());
+        presence.lose(now, socket(3), "bob");
+        let (sockets, notice) = presence.expel(now, "bob").unwrap();
+        assert_eq!((sockets, Some(notice)), (vec![], left("bob")));
+        assert_eq!(drain(&mut presence, now + GRACE), [Notice::List]);
+        assert_eq!(presence.connections(), 0);
+    }
+
+    #[test]
+    fn what_other_servers_have_to_know_is_each_user_once() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        presence.join(now, socket(2), &user("ann"), Time::now());
+        presence.join(now, socket(3), &user("bob"), Time::now());
+        presence.leave(now, socket(3), "bob");
+        let changed = presence.take_changed();
+        let changed: Vec<_> = changed.iter().map(AsRef::as_ref).collect();
+        assert_eq!(changed, ["ann", "bob"]);
+        assert_eq!(presence.shared("ann").unwrap().connections, 2);
+        assert_eq!(presence.shared("bob"), None);
+        assert!(presence.take_changed().is_empty());
+        presence.leave(now, socket(1), "ann");
+        presence.lose(now, socket(2), "ann");
+        assert_eq!(presence.take_changed().len(), 1);
+        let in_grace = presence.shared("ann").unwrap().connections;
+        assert_eq!(in_grace, 1, "as long as the grace lasts");
+        drain(&mut presence, now + GRACE);
+        assert_eq!(presence.take_changed().len(), 1);
+        assert_eq!(presence.shared("ann"), None);
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        presence.take_changed();
+        presence.share_all();
+        assert_eq!(presence.take_changed().len(), 1);
+    }
+
+    #[test]
     fn the_list_is_sent_at_once_and_then_not_too_often() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), Time::now());
@@ -460,6 +583,7 @@ mod tests {
             Presence::new(Tempo {
                 grace: GRACE,
                 interval: INTERVAL,
+                is_shared: true,
             }),
             Instant::now(),
         )

@@ -64,12 +64,14 @@ impl Typing {
         announce
     }
 
-    /// A user has stopped typing; true says that the others have to be told.
-    pub(super) fn stop(&mut self, user: &str) -> bool {
-        let Some((user_id, typist)) = self.users.remove_entry(user) else {
-            return false;
-        };
-        self.ends.remove(&(typist.end, user_id))
+    /// A user has stopped typing, of which the others have to be told; none if it did not type.
+    pub(super) fn stop(&mut self, user: &str) -> Option<User> {
+        let (user_id, typist) = self.users.remove_entry(user)?;
+        self.ends.remove(&(typist.end, Arc::clone(&user_id)));
+        Some(User {
+            user_id,
+            name: typist.name,
+        })
     }
 
     /// When [`Typing::handle_timeout`] has something to do.
@@ -117,10 +119,10 @@ mod tests {
     #[test]
     fn stopping_is_told_once() {
         let (mut typing, now) = (Typing::default(), Instant::now());
-        assert!(!typing.stop("ann"));
+        assert_eq!(typing.stop("ann"), None);
         typing.start(now, &user("ann"), socket(1));
-        assert!(typing.stop("ann"));
-        assert!(!typing.stop("ann"));
+        assert_eq!(typing.stop("ann"), Some(user("ann")));
+        assert_eq!(typing.stop("ann"), None);
         assert!(typing.is_empty());
         assert_eq!(typing.poll_timeout(), None);
         assert!(typing.start(now, &user("ann"), socket(1)));
@@ -153,8 +155,8 @@ mod tests {
             assert!(typing.start(now, &user(&n.to_string()), socket(1)));
         }
         assert!(!typing.start(now, &user("one more"), socket(1)));
-        assert!(!typing.stop("one more"));
-        assert!(typing.stop("0"));
+        assert_eq!(typing.stop("one more"), None);
+        assert_eq!(typing.stop("0"), Some(user("0")));
         assert!(typing.start(now, &user("one more"), socket(1)));
     }
 

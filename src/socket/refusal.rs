@@ -113,7 +113,13 @@ impl Refusal {
 
     /// An event whose arguments are not what its handler takes.
     pub(crate) fn invalid(error: &ArgumentError) -> Self {
-        Self::new(INVALID_PAYLOAD, error.to_string())
+        let mut message = error.to_string();
+        // Parsers quote what they did not expect, however long it is.
+        if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self::new(INVALID_PAYLOAD, message)
     }
 
     /// A fault of ours, of which the client learns nothing else.
@@ -225,6 +231,8 @@ impl From<AckError> for Refusal {
 }
 
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+/// Characters of what is said of an argument that does not fit.
+const LONGEST_MESSAGE: usize = 200;
 const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
 const INTERNAL: &str = "INTERNAL";
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Why the store did not do what it was asked to; details are logged and never leave the server.
 ///
-/// Whatever the variant but [`StoreError::Unknown`], nothing of the request was stored. A caller may
-/// try again after [`StoreError::retry_after`].
+/// Whatever the variant but [`StoreError::Unknown`] and [`StoreError::TimedOut`], nothing of the
+/// request was stored. A caller may try again after [`StoreError::retry_after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -20,6 +20,10 @@ pub enum StoreError {
     /// in time to say whether it was. If it was, it will be emitted. Sent again with the same
     /// `client_message_id`, a message is stored once in any case.
     Unknown,
+    /// The store neither did it nor failed within
+    /// [`answer_timeout`](crate::config::Store::answer_timeout). A change may still be stored, and is
+    /// emitted then. Sent again with the same `client_message_id`, a message is stored once in any case.
+    TimedOut,
     /// The store was closed: the server is stopping.
     Closed,
 }
@@ -30,7 +34,7 @@ impl StoreError {
     pub fn retry_after(self) -> Duration {
         match self {
             Self::Overloaded => Duration::from_millis(500),
-            Self::Failed | Self::Unknown => Duration::from_secs(2),
+            Self::Failed | Self::Unknown | Self::TimedOut => Duration::from_secs(2),
             Self::Suspended(wait) => wait.max(Duration::from_millis(1)),
             Self::Closed => Duration::from_secs(5),
         }
@@ -44,6 +48,7 @@ impl fmt::Display for StoreError {
             Self::Failed => "the store cannot be used at the moment",
             Self::Suspended(_) => "the store is not asked for the moment",
             Self::Unknown => "the store was lost while it stored",
+            Self::TimedOut => "the store did not answer in time",
             Self::Closed => "the store is closed",
         })
     }

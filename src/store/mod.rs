@@ -24,8 +24,10 @@ mod rows;
 mod sqlite;
 mod time;
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -52,7 +54,11 @@ use crate::network::Block;
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
 #[derive(Clone, Debug)]
-pub struct Store(Backend);
+pub struct Store {
+    backend: Backend,
+    /// How long whoever asks waits for an answer.
+    patience: Duration,
+}
 
 #[derive(Clone, Debug)]
 enum Backend {
@@ -66,7 +72,7 @@ enum Backend {
 /// Calls one method on whichever backend it is.
 macro_rules! each {
     ($store:expr, $backend:ident => $call:expr) => {
-        match &$store.0 {
+        match &$store.backend {
             Backend::Memory($backend) => $call,
             #[cfg(feature = "postgres")]
             Backend::Postgres($backend) => $call,
@@ -105,7 +111,11 @@ impl Store {
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             absent => return Err(absent.absent()),
         };
-        Ok((Self(backend), commits))
+        let store = Self {
+            backend,
+            patience: config.answer_timeout,
+        };
+        Ok((store, commits))
     }
 
     /// Whether a store could be opened with this configuration, without touching it.
@@ -153,7 +163,7 @@ impl Store {
     /// # Errors
     ///
     /// If it could not be stored; then it is not, and will not be, unless the error says that
-    /// nobody knows.
+    /// nobody knows ([`StoreError::Unknown`], [`StoreError::TimedOut`]).
     pub async fn insert_message(
         &self,
         message: NewMessage,
@@ -262,7 +272,17 @@ impl Store {
         let (reply, answer) = lane::request();
         let write = write(reply);
         each!(self, backend => backend.submit(write)?);
-        answer.wait().await
+        self.patiently(answer.wait()).await
+    }
+
+    /// An answer, unless it takes longer than anybody should wait: a database that neither works nor
+    /// fails has the changes in it, but not their senders.
+    async fn patiently<T>(
+        &self,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answer = tokio::time::timeout(self.patience, answer).await;
+        answer.unwrap_or(Err(StoreError::TimedOut))
     }
 
     /// A conversation as `user` sees it; none if it is unknown or foreign.
@@ -275,7 +295,7 @@ impl Store {
         conversation: Uuid,
         user: &str,
     ) -> Result<Option<Membership>, StoreError> {
-        each!(self, backend => backend.membership(conversation, Some(user)).await)
+        each!(self, backend => self.patiently(backend.membership(conversation, Some(user))).await)
     }
 
     /// A conversation, whoever is a member of it; none if it is unknown.
@@ -284,7 +304,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn conversation(&self, conversation: Uuid) -> Result<Option<Membership>, StoreError> {
-        each!(self, backend => backend.membership(conversation, None).await)
+        each!(self, backend => self.patiently(backend.membership(conversation, None)).await)
     }
 
     /// Whether `user` is a member of a conversation.
@@ -293,7 +313,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn is_member(&self, conversation: Uuid, user: &str) -> Result<bool, StoreError> {
-        each!(self, backend => backend.is_member(conversation, user).await)
+        each!(self, backend => self.patiently(backend.is_member(conversation, user)).await)
     }
 
     /// At most `limit` of the conversations that `user` is a member of, with what is unread.
@@ -302,7 +322,7 @@ impl Store {
     ///
     /// If they could not be read.
     pub async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
-        each!(self, backend => backend.conversations(user, limit).await)
+        each!(self, backend => self.patiently(backend.conversations(user, limit)).await)
     }
 
     /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.
@@ -317,7 +337,7 @@ impl Store {
         page: Page,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
-        each!(self, backend => backend.messages(conversation, Some(user), page, limit).await)
+        each!(self, backend => self.patiently(backend.messages(conversation, Some(user), page, limit)).await)
     }
 
     /// A page of at most `limit` messages, whoever is a member: for exports and for the server
@@ -332,7 +352,7 @@ impl Store {
         page: Page,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
-        each!(self, backend => backend.messages(conversation, None, page, limit).await)
+        each!(self, backend => self.patiently(backend.messages(conversation, None, page, limit)).await)
     }
 
     /// At most `limit` messages that have all the words, the newest of them, ascending. Only in
@@ -348,7 +368,7 @@ impl Store {
         search: Search,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
-        each!(self, backend => backend.search(user, search, limit).await)
+        each!(self, backend => self.patiently(backend.search(user, search, limit)).await)
     }
 
     /// What a message was before it was edited or deleted, oldest first. For admins: the member rule
@@ -358,7 +378,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
-        each!(self, backend => backend.versions(message).await)
+        each!(self, backend => self.patiently(backend.versions(message)).await)
     }
 
     /// Whose a message is; none if it is unknown. For admins: the member rule is not applied.
@@ -372,7 +392,7 @@ impl Store {
 
     /// The conversation that a message belongs to; that never changes.
     async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
-        each!(self, backend => backend.conversation_of(message).await)
+        each!(self, backend => self.patiently(backend.conversation_of(message)).await)
     }
 
     /// Removes messages that were stored before `time`, with their versions: about `limit` of the
@@ -389,7 +409,7 @@ impl Store {
     /// The leases of the servers that share this store; none if it belongs to one server.
     #[must_use]
     pub fn leases(&self) -> Option<Leases> {
-        match &self.0 {
+        match &self.backend {
             Backend::Memory(_) => None,
             #[cfg(feature = "postgres")]
             Backend::Postgres(postgres) => Some(Leases::new(postgres.clone())),
@@ -524,6 +544,18 @@ impl Store {
 
     async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {
         each!(self, backend => backend.change_logins(change).await)
+    }
+
+    /// Whether several servers may work on the same data.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        match &self.backend {
+            Backend::Memory(_) => false,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(_) => true,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => false,
+        }
     }
 
     /// Whether the last change could be stored.

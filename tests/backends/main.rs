@@ -9,12 +9,16 @@
 
 mod blocks;
 mod changes;
+#[cfg(feature = "server")]
+mod export;
 mod harness;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "server")]
+mod retention;
 #[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
 mod server;

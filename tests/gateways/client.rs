@@ -154,6 +154,21 @@ impl Client {
         these.into_iter().map(|(_, payload, _)| payload).collect()
     }
 
+    /// Who came and went until now, in order: the event and the user.
+    pub(crate) async fn comings_and_goings(&mut self) -> Vec<(String, Value)> {
+        let id = self.request("message_history", Value::Null).await;
+        self.answer(id).await;
+        let (these, others): (VecDeque<_>, _) = self
+            .events
+            .drain(..)
+            .partition(|(event, ..)| event.starts_with("user_"));
+        self.events = others;
+        these
+            .into_iter()
+            .map(|(event, payload, _)| (event, payload["userId"].clone()))
+            .collect()
+    }
+
     /// Leaves the namespace on purpose.
     pub(crate) async fn disconnect(mut self) {
         self.send("41").await;

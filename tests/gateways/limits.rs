@@ -78,6 +78,27 @@ async fn typing_too_often_without_asking_for_an_answer_is_told_by_an_event() {
 }
 
 #[tokio::test]
+async fn a_flood_without_answers_is_told_of_at_most_once_a_second() {
+    let server = Server::limited(&[]);
+    let mut ann = server.in_lobby("Ann").await;
+    let start = std::time::Instant::now();
+    for _ in 0..300 {
+        let typing = json!({"conversationId": LOBBY, "isTyping": true});
+        ann.emit("typing", typing).await;
+    }
+    let told = ann.events_until_now("error").await.len();
+    // Seconds begin at any moment.
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
+    assert!((1..=seconds).contains(&told), "{told} times in {seconds} s");
+    // An answer that was asked for always comes.
+    for _ in 0..20 {
+        let typing = json!({"conversationId": LOBBY, "isTyping": true});
+        let answer = ann.ask("typing", typing).await;
+        assert!(answer["success"] == true || answer["error"]["code"] == "RATE_LIMITED");
+    }
+}
+
+#[tokio::test]
 async fn the_strict_preset_takes_ten_messages_a_minute_of_five_thousand_characters() {
     let server = Server::limited(&[("ROOMCAST_LIMITS__PRESET", "strict")]);
     let mut ann = server.in_lobby("Ann").await;

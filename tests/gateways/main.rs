@@ -9,21 +9,27 @@
 
 mod changes;
 mod chat;
+mod churn;
 mod client;
 mod config;
+mod confirm;
 mod credentials;
 mod durability;
 mod guard;
 mod guests;
+mod html;
+mod input;
 mod limits;
 #[cfg(feature = "postgres")]
 mod nodes;
 #[cfg(feature = "postgres")]
 mod outage;
+mod patience;
 #[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod presence;
+mod retention;
 mod security;
 mod server;
 #[path = "../support/mod.rs"]

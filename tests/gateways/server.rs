@@ -152,9 +152,21 @@ impl Server {
         Self::limited(&all)
     }
 
+    /// The server of the same database with other variables; this one is killed.
+    pub(crate) fn restart(self, variables: &[(&str, &str)]) -> Self {
+        let Self { binary, folder, .. } = self;
+        drop(binary);
+        let mut all = UNLIMITED.to_vec();
+        all.extend(variables);
+        Self::in_folder(folder, &all)
+    }
+
     /// A server with the limits that it has by default.
     pub(crate) fn limited(variables: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::in_folder(TempDir::new().unwrap(), variables)
+    }
+
+    fn in_folder(folder: TempDir, variables: &[(&str, &str)]) -> Self {
         let mut all = vec![("ROOMCAST_PRESENCE__GRACE", "200ms")];
         all.extend(variables);
         let binary = Binary::start(folder.path(), &all);
@@ -182,6 +194,29 @@ impl Server {
         let mut client = self.guest(name).await;
         client.must("join_conversation", json!(LOBBY)).await;
         client
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.binary.address
+    }
+
+    /// What it counts under this name, or would.
+    pub(crate) async fn metric(&self, name: &str) -> i64 {
+        let address = self.binary.address;
+        let text = tokio::task::spawn_blocking(move || {
+            crate::support::RawClient::connect(address)
+                .get("/metrics")
+                .body
+        });
+        let text = text.await.unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .unwrap_or_else(|| panic!("no {name} in {text}"))
+            .parse()
+            .unwrap()
     }
 
     pub(crate) async fn connect(&self, auth: &Value) -> Result<Client, Value> {

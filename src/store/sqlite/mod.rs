@@ -245,13 +245,18 @@ impl Sqlite {
 
 /// Brings a database to the tables of this version.
 pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>, OpenError> {
-    let mut connection = prepare(path, config)?;
+    let config = config::Store {
+        migrate: true,
+        ..config.clone()
+    };
+    let mut connection = prepare(path, &config)?;
     migrate::sqlite(&mut connection, path, true)
 }
 
 /// The connection that writes.
 fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError> {
-    let connection = connect(path, config.busy_timeout).and_then(|connection| {
+    // One that must not be changed must be there.
+    let connection = connect(path, config.busy_timeout, config.migrate).and_then(|connection| {
         set_up(&connection, config)?;
         Ok(connection)
     });
@@ -262,10 +267,9 @@ fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError>
 }
 
 /// A connection with what all connections need.
-fn connect(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+fn connect(path: &Path, busy_timeout: Duration, makes: bool) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, makes);
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
     connection.pragma_update(None, "foreign_keys", true)?;

@@ -97,7 +97,7 @@ impl Pool {
         let connection = match idle {
             Some(connection) => connection,
             None => {
-                let connection = connect(&self.path, self.busy_timeout)?;
+                let connection = connect(&self.path, self.busy_timeout, false)?;
                 connection.pragma_update(None, "query_only", true)?;
                 connection
             }

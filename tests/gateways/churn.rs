@@ -1,0 +1,303 @@
+//! Presence while connections come, go and break: each user comes once and goes once.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::{KEY, token};
+use crate::server::{LOBBY, Server};
+use crate::support::{Polling, RawClient};
+
+/// What happened to a user, as another one saw it.
+async fn seen(ann: &mut Client, user: &str) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    for event in ["user_joined", "user_left", "user_disconnected"] {
+        let events = ann.events_until_now(event).await;
+        let of_user = events.iter().filter(|event| event["userId"] == user);
+        seen.extend(of_user.map(|_| event));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_user_whose_connection_breaks_again_and_again_comes_once() {
+    let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "60s")]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let id = bob.user_id();
+    for _ in 0..30 {
+        bob.vanish();
+        bob = server.in_lobby("bob").await;
+    }
+    // All of that has been noticed: the last connection only is left.
+    loop {
+        let here = ann.must("presence", json!({"conversationId": LOBBY})).await;
+        assert_eq!(here["count"], 2);
+        if here["users"][1]["connections"] == 1 {
+            break;
+        }
+    }
+    assert_eq!(seen(&mut ann, &id).await, ["user_joined"]);
+    bob.disconnect().await;
+    assert_eq!(ann.event("user_left").await["userId"], id);
+    assert_eq!(seen(&mut ann, &id).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_user_with_many_tabs_goes_with_the_last_of_them() {
+    let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "100ms")]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut tabs = Vec::new();
+    for _ in 0..10 {
+        tabs.push(server.in_lobby("bob").await);
+    }
+    let id = tabs[0].user_id();
+    let last = tabs.pop().unwrap();
+    // Some go on purpose, some are lost, some leave and stay connected.
+    for (n, mut tab) in tabs.into_iter().enumerate() {
+        match n % 3 {
+            0 => tab.disconnect().await,
+            1 => tab.vanish(),
+            _ => {
+                tab.must("leave_conversation", json!(LOBBY)).await;
+                tab.vanish();
+            }
+        }
+    }
+    loop {
+        let here = ann.must("presence", json!({"conversationId": LOBBY})).await;
+        if here["users"][1]["connections"] == 1 {
+            break;
+        }
+    }
+    assert_eq!(seen(&mut ann, &id).await, ["user_joined"]);
+    last.vanish();
+    assert_eq!(ann.event("user_disconnected").await["userId"], id);
+    let here = ann.must("presence", json!({"conversationId": LOBBY})).await;
+    assert_eq!(here["count"], 1);
+}
+
+#[tokio::test]
+async fn whoever_comes_and_goes_at_once_leaves_nobody_behind() {
+    const USERS: usize = 8;
+    let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "50ms")]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut churning = tokio::task::JoinSet::new();
+    let mut clients = Vec::new();
+    for n in 0..USERS {
+        for _ in 0..6 {
+            clients.push(server.guest(&format!("u{n}")).await);
+        }
+    }
+    for (round, mut client) in clients.into_iter().enumerate() {
+        churning.spawn(async move {
+            for _ in 0..5 {
+                client.request("join_conversation", json!(LOBBY)).await;
+                client.request("leave_conversation", json!(LOBBY)).await;
+            }
+            // Some are gone before their last request is answered.
+            let joined = client.request("join_conversation", json!(LOBBY)).await;
+            if round % 2 == 0 {
+                client.answer(joined).await;
+            }
+            if round % 3 == 0 {
+                client.disconnect().await;
+            } else {
+                client.vanish();
+            }
+        });
+    }
+    while let Some(done) = churning.join_next().await {
+        done.unwrap();
+    }
+    let mut present = HashSet::new();
+    loop {
+        let here = ann.must("presence", json!({"conversationId": LOBBY})).await;
+        if here["count"] == 1 {
+            break;
+        }
+    }
+    // Whoever came has gone: in the order of the events nobody is left.
+    ann.must("message", json!({"conversationId": LOBBY, "content": "x"}))
+        .await;
+    for (event, user) in ann.comings_and_goings().await {
+        let user = user.as_str().unwrap().to_owned();
+        if event == "user_joined" {
+            assert!(present.insert(user), "came twice");
+        } else {
+            assert!(present.remove(&user), "went without having come");
+        }
+    }
+    assert!(present.is_empty(), "{present:?}");
+}
+
+#[tokio::test]
+async fn typing_is_told_once_however_often_it_is_said_and_from_however_many_tabs() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut tabs = [server.in_lobby("bob").await, server.in_lobby("bob").await];
+    let typing = |is_typing: bool| json!({"conversationId": LOBBY, "isTyping": is_typing});
+    for _ in 0..20 {
+        for tab in &mut tabs {
+            tab.must("typing", typing(true)).await;
+        }
+    }
+    let told = ann.events_until_now("typing").await;
+    // More only if that took longer than two seconds.
+    assert!(!told.is_empty() && told.len() < 10, "{}", told.len());
+    assert!(told.iter().all(|event| event["isTyping"] == true));
+    for _ in 0..5 {
+        tabs[0].must("typing", typing(false)).await;
+    }
+    let told = ann.events_until_now("typing").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["isTyping"], false);
+}
+
+#[tokio::test]
+async fn typing_ends_by_itself() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    bob.must("typing", json!({"conversationId": LOBBY, "isTyping": true}))
+        .await;
+    assert_eq!(ann.event("typing").await["isTyping"], true);
+    let end = ann.event("typing").await;
+    assert_eq!(
+        (&end["isTyping"], &end["userId"]),
+        (&json!(false), &json!(bob.user_id()))
+    );
+    assert!(
+        bob.events_until_now("typing").await.is_empty(),
+        "not to itself"
+    );
+}
+
+#[tokio::test]
+async fn members_are_told_of_a_conversation_that_they_are_put_into() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let mut tab = server.guest("bob").await;
+    let mut eve = server.guest("eve").await;
+    let made = json!({"title": "Two", "memberIds": [bob.user_id()]});
+    let made = ann.must("create_conversation", made).await;
+    for one in [&mut bob, &mut tab] {
+        let told = one.event("conversation_updated").await;
+        assert_eq!(told["conversation"], made["conversation"]);
+        assert!(told["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+    let id = &made["conversation"]["id"];
+    let added = json!({"conversationId": id, "userId": eve.user_id()});
+    let added = ann.must("add_member", added).await;
+    let told = eve.event("conversation_updated").await;
+    assert_eq!(told["conversation"], added["conversation"]);
+    assert!(
+        ann.events_until_now("conversation_updated")
+            .await
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn typing_in_two_conversations_is_kept_for_a_client_between_two_polls() {
+    let server = Server::start();
+    let ann = server.guest("ann").await.user_id();
+    let mut bob = server.in_lobby("bob").await;
+    let made = bob
+        .must("create_conversation", json!({"memberIds": [ann]}))
+        .await;
+    let other = made["conversation"]["id"].as_str().unwrap().to_owned();
+    let address = server.address();
+    let polling = {
+        let other = other.clone();
+        tokio::task::spawn_blocking(move || {
+            let polling = Polling::open(address, "/socket.io/");
+            polling.post(r#"40{"name":"ann","guestKey":"the key of      ann"}"#);
+            poll_until(&polling, &["\"session\""]);
+            polling.post(format!(r#"421["join_conversation","{LOBBY}"]"#));
+            polling.post(format!(r#"422["join_conversation","{other}"]"#));
+            poll_until(&polling, &["431[", "432["]);
+            polling
+        })
+        .await
+        .unwrap()
+    };
+    for id in [LOBBY, &other] {
+        bob.must("typing", json!({"conversationId": id, "isTyping": true}))
+            .await;
+    }
+    let typing = move |id: &str| format!(r#"42["typing",{{"conversationId":"{id}""#);
+    let expected = [typing(LOBBY), typing(&other)];
+    tokio::task::spawn_blocking(move || {
+        poll_until(&polling, &expected.each_ref().map(String::as_str));
+    })
+    .await
+    .unwrap();
+}
+
+/// Polls until all of these have come.
+fn poll_until(polling: &Polling, parts: &[&str]) {
+    let mut all = String::new();
+    while !parts.iter().all(|part| all.contains(part)) {
+        let response = polling.poll();
+        assert_eq!(response.status, 200, "no {parts:?} in {all}");
+        assert_ne!(response.body, "2", "a ping, and no {parts:?} in {all}");
+        all.push_str(&response.body);
+    }
+}
+
+#[tokio::test]
+async fn services_learn_who_is_where() {
+    let server = Server::with(&[KEY]);
+    let mut ann = server.in_lobby("ann").await;
+    let _tab = server.guest("ann").await;
+    let made = ann
+        .must("create_conversation", json!({"memberIds": []}))
+        .await;
+    let own = made["conversation"]["id"].clone();
+    ann.must("join_conversation", own.clone()).await;
+    let address = server.address();
+    let call = async |path: String, role: &'static str| {
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut client = RawClient::connect(address);
+            let bearer = token(role);
+            client.send(format!(
+                "GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\n\r\n"
+            ));
+            client.response()
+        });
+        let answer = answer.await.unwrap();
+        let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        (answer.status, body)
+    };
+    let user = format!("/users/{}/presence", ann.user_id().replace(':', "%3A"));
+    let (status, mut body) = call(user.clone(), "service").await;
+    let mut conversations = vec![json!(LOBBY), own];
+    conversations.sort_by_key(Value::to_string);
+    body["conversations"]
+        .as_array_mut()
+        .unwrap()
+        .sort_by_key(Value::to_string);
+    assert_eq!(
+        (status, body),
+        (
+            200,
+            json!({"userId": ann.user_id(), "connections": 2, "conversations": conversations})
+        )
+    );
+    let (status, body) = call(format!("/conversations/{LOBBY}/presence"), "admin").await;
+    assert_eq!((status, &body["count"]), (200, &json!(1)));
+    assert_eq!(body["users"][0]["connections"], 1);
+    let (_, body) = call("/users/nobody/presence".into(), "service").await;
+    assert_eq!(
+        body,
+        json!({"userId": "nobody", "connections": 0, "conversations": []})
+    );
+    assert_eq!(call(user, "user").await.0, 403);
+    assert_eq!(
+        call("/conversations/x/presence".into(), "admin").await.0,
+        400
+    );
+}

@@ -1,0 +1,53 @@
+//! How long a sender waits for a store that neither works nor fails.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::server::{LOBBY, Server};
+
+#[tokio::test]
+async fn a_sender_does_not_wait_for_a_store_that_hangs_and_a_repeat_gets_the_same_row() {
+    let server = Server::with(&[
+        ("ROOMCAST_STORE__BUSY_TIMEOUT", "60s"),
+        ("ROOMCAST_STORE__ANSWER_TIMEOUT", "300ms"),
+    ]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let message = json!({"conversationId": LOBBY, "content": "late", "clientMessageId": "m1"});
+    let other = server.database();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = ann
+        .refused("message", message.clone(), "STORE_UNAVAILABLE")
+        .await;
+    assert!(error["retryAfter"].as_u64().unwrap() > 0, "{error}");
+    let read = json!({"conversationId": LOBBY, "seq": 1});
+    ann.refused("mark_read", read, "STORE_UNAVAILABLE").await;
+    ann.emit("message", message.clone()).await;
+    let told = ann.event("error").await;
+    assert_eq!(
+        (&told["code"], &told["status"]),
+        (&json!("STORE_UNAVAILABLE"), &json!(503))
+    );
+    assert!(
+        bob.events_until_now("message").await.is_empty(),
+        "nothing is stored yet"
+    );
+
+    // The store goes on: what was in it is stored, and shown once.
+    other.execute_batch("ROLLBACK").unwrap();
+    let seen = bob.event("message").await;
+    assert_eq!(
+        (&seen["content"], &seen["seq"]),
+        (&json!("late"), &json!(1))
+    );
+    let repeated = loop {
+        let answer = ann.ask("message", message.clone()).await;
+        if answer["success"] == true {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(repeated["message"], seen);
+    assert!(bob.events_until_now("message").await.is_empty());
+}

@@ -1,0 +1,295 @@
+// Every event of the chat with every field, as stock clients see them.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { ask, clients, next, open, startServer, within } from "./support.mjs";
+
+const LOBBY = "00000000-0000-4000-8000-000000000001";
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+let server;
+before(async () => {
+  server = await startServer({
+    ROOMCAST_PRESENCE__GRACE: "300ms",
+    ROOMCAST_CHAT__CONFIRM_TIMEOUT: "400ms",
+    ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0",
+  });
+});
+after(async () => assert.equal(await server.stop(), 0));
+
+let users = 0;
+
+/** A connected guest whose id is its own for ever; more tabs by the same key. */
+async function guest(t, io, name, options = {}, key = `key of user ${++users} ${process.pid}`.padEnd(20, ".")) {
+  const socket = open(t, io, server.url, { auth: { name, guestKey: key }, ...options });
+  const events = [];
+  // Everything from the start, in order.
+  for (const event of EVENTS) socket.on(event, (...args) => events.push([event, ...args]));
+  const [session] = await next(socket, "session");
+  /** The next event of a name that fits, also of those that have come. */
+  const event = async (name, fits = () => true) => {
+    for (;;) {
+      const at = events.findIndex(([event, payload]) => event === name && fits(payload));
+      if (at >= 0) return events.splice(at, 1)[0][1];
+      await next(socket, name);
+    }
+  };
+  return { socket, session, userId: session.userId, key, events, event, tab: (more) => guest(t, io, name, more, key) };
+}
+
+const EVENTS = [
+  "message", "message_edited", "message_deleted", "message_delivered", "user_joined", "user_left",
+  "user_disconnected", "typing", "presence", "conversation_updated", "error",
+];
+
+async function must({ socket }, name, ...args) {
+  const answer = await ask(socket, name, ...args);
+  assert.equal(answer.success, true, `${name} ${JSON.stringify(args)}: ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+async function refused({ socket }, code, name, ...args) {
+  const answer = await ask(socket, name, ...args);
+  assert.deepEqual(Object.keys(answer).sort(), ["error", "success"]);
+  assert.equal(answer.success, false, name);
+  assert.equal(answer.error.code, code, `${name} ${JSON.stringify(args)}: ${JSON.stringify(answer)}`);
+  assert.equal(typeof answer.error.message, "string");
+}
+
+const keys = (object, expected) => assert.deepEqual(Object.keys(object).sort(), [...expected].sort());
+
+const MESSAGE = ["id", "conversationId", "seq", "userId", "userName", "content", "type", "metadata", "version", "createdAt"];
+const CONVERSATION = ["id", "title", "ownerId", "memberIds", "createdAt", "updatedAt"];
+const SYSTEM = ["type", "conversationId", "userId", "name", "timestamp"];
+
+for (const [client, io] of clients) {
+  describe(client, () => {
+    for (const transport of ["polling", "websocket"]) {
+      const options = { transports: [transport] };
+
+      test(`the life of a conversation over ${transport}`, async (t) => {
+        const ada = await guest(t, io, "Ada", options);
+        const bob = await guest(t, io, "Bob", options);
+        const eve = await guest(t, io, "Eve", options);
+        const made = await must(ada, "create_conversation", { title: "Plans", memberIds: [bob.userId] });
+        keys(made, ["success", "conversation"]);
+        const { conversation } = made;
+        keys(conversation, CONVERSATION);
+        const conversationId = conversation.id;
+        assert.match(conversationId, UUID);
+        assert.match(conversation.createdAt, TIME);
+        assert.equal(conversation.updatedAt, conversation.createdAt);
+        assert.equal(conversation.title, "Plans");
+        assert.equal(conversation.ownerId, ada.userId);
+        assert.deepEqual(conversation.memberIds, [ada.userId, bob.userId].sort());
+        const news = await bob.event("conversation_updated");
+        keys(news, ["conversation", "timestamp"]);
+        assert.match(news.timestamp, TIME);
+        assert.deepEqual(news.conversation, conversation);
+
+        const joined = await must(ada, "join_conversation", conversationId);
+        keys(joined, ["success", "conversation", "users", "messages", "hasMore"]);
+        assert.deepEqual(joined.conversation, conversation);
+        assert.deepEqual([joined.messages, joined.hasMore], [[], false]);
+        assert.equal(joined.users.length, 1);
+        keys(joined.users[0], ["userId", "name", "connections", "since"]);
+        await must(bob, "join_conversation", { conversationId, lastSeq: 0 });
+        const came = await ada.event("user_joined", ({ userId }) => userId === bob.userId);
+        keys(came, SYSTEM);
+        assert.deepEqual({ ...came, timestamp: "" }, { type: "system", conversationId, userId: bob.userId, name: "Bob", timestamp: "" });
+        assert.match(came.timestamp, TIME);
+
+        for (const [event, payload] of [
+          ["join_conversation", conversationId],
+          ["message", { conversationId, content: "x" }],
+          ["message_history", { conversationId }],
+          ["presence", { conversationId }],
+          ["typing", { conversationId, isTyping: true }],
+          ["mark_read", { conversationId, seq: 1 }],
+          ["leave_conversation", conversationId],
+          ["message_search", { conversationId, query: "x" }],
+          ["add_member", { conversationId, userId: eve.userId }],
+          ["remove_member", { conversationId, userId: bob.userId }],
+        ]) await refused(eve, "NOT_FOUND", event, payload);
+        await refused(bob, "FORBIDDEN", "add_member", { conversationId, userId: eve.userId });
+
+        const metadata = { imageUrl: "https://example.org/a.png", timestamp: "2025-01-31T12:00:00Z", own: [1, null] };
+        const sent = await must(bob, "message", { conversationId, content: "first", metadata, clientMessageId: "c1" });
+        keys(sent, ["success", "message"]);
+        keys(sent.message, MESSAGE);
+        assert.deepEqual(
+          { ...sent.message, id: "", createdAt: "" },
+          { id: "", conversationId, seq: 1, userId: bob.userId, userName: "Bob", content: "first", type: "user", metadata, version: 1, createdAt: "" },
+        );
+        assert.deepEqual(await ada.event("message"), sent.message);
+        const messageId = sent.message.id;
+
+        const edited = await must(bob, "edit_message", { messageId, content: "second", version: 1 });
+        keys(edited, ["success", "message"]);
+        keys(edited.message, [...MESSAGE, "editedAt"]);
+        assert.deepEqual([edited.message.content, edited.message.version], ["second", 2]);
+        assert.match(edited.message.editedAt, TIME);
+        assert.deepEqual(await ada.event("message_edited"), edited.message);
+        await refused(bob, "CONFLICT", "edit_message", { messageId, content: "third", version: 1 });
+        await refused(ada, "FORBIDDEN", "edit_message", { messageId, content: "mine" });
+        await refused(eve, "NOT_FOUND", "edit_message", { messageId, content: "mine" });
+        await refused(ada, "FORBIDDEN", "delete_message", { messageId });
+
+        const read = await must(ada, "mark_read", { conversationId, seq: 0 });
+        assert.deepEqual(read, { success: true, seq: 0, unread: 1 });
+        assert.deepEqual(await must(ada, "mark_read", { conversationId, seq: 9 }), { success: true, seq: 1, unread: 0 });
+        assert.deepEqual(await must(ada, "mark_read", { conversationId, seq: 0 }), { success: true, seq: 1, unread: 0 });
+        const list = await must(bob, "conversations", {});
+        keys(list, ["success", "conversations", "hasMore"]);
+        const listed = list.conversations.find(({ id }) => id === conversationId);
+        keys(listed, [...CONVERSATION, "lastSeq", "readSeq", "unread"]);
+        assert.deepEqual([listed.lastSeq, listed.readSeq, listed.unread], [1, 0, 0], "one's own messages are read");
+
+        const found = await must(ada, "message_search", { query: "SECOND", conversationId });
+        assert.deepEqual(found, { success: true, messages: [edited.message], hasMore: false });
+        const nothing = await must(eve, "message_search", { query: "second" });
+        assert.ok(nothing.messages.every((message) => message.conversationId !== conversationId), "members only");
+
+        const deleted = await must(bob, "delete_message", { messageId });
+        keys(deleted.message, [...MESSAGE, "editedAt", "deletedAt"]);
+        assert.deepEqual([deleted.message.content, deleted.message.metadata], ["", {}]);
+        const gone = await ada.event("message_deleted");
+        assert.deepEqual(gone, { conversationId, messageId, seq: 1, deletedAt: deleted.message.deletedAt, deletedBy: bob.userId });
+        const history = await must(ada, "message_history", { conversationId });
+        assert.deepEqual(history, { success: true, messages: [deleted.message], hasMore: false });
+        await refused(bob, "NOT_FOUND", "edit_message", { messageId, content: "x" });
+
+        const added = await must(ada, "add_member", { conversationId, userId: eve.userId });
+        keys(added, ["success", "conversation"]);
+        assert.deepEqual(added.conversation.memberIds, [ada.userId, bob.userId, eve.userId].sort());
+        assert.ok(added.conversation.updatedAt >= conversation.updatedAt);
+        for (const one of [bob, eve]) {
+          const told = await one.event("conversation_updated", (news) => news.conversation.memberIds.length === 3);
+          assert.deepEqual(told.conversation, added.conversation);
+        }
+        const removed = await must(ada, "remove_member", { conversationId, userId: bob.userId });
+        await bob.event("conversation_updated", (news) => !news.conversation.memberIds.includes(bob.userId));
+        const left = await ada.event("user_left");
+        keys(left, SYSTEM);
+        assert.equal(left.userId, bob.userId);
+        await refused(bob, "NOT_FOUND", "message", { conversationId, content: "x" });
+        await refused(ada, "CONFLICT", "remove_member", { conversationId, userId: ada.userId });
+        assert.deepEqual(await must(ada, "remove_member", { conversationId, userId: bob.userId }), removed, "twice is once");
+        for (const one of [ada, bob, eve]) assert.deepEqual(one.events.filter(([name]) => name === "error"), []);
+      });
+
+      test(`confirmed delivery over ${transport}`, async (t) => {
+        const ada = await guest(t, io, "Ada", options);
+        const bob = await guest(t, io, "Bob", options);
+        const tab = await bob.tab(options);
+        const silent = await guest(t, io, "Eve", options);
+        const members = [bob.userId, silent.userId];
+        const { conversation } = await must(ada, "create_conversation", { memberIds: members });
+        const conversationId = conversation.id;
+        for (const one of [ada, bob, tab]) await must(one, "join_conversation", conversationId);
+        const confirm = (message, done) => done();
+        for (const one of [bob, tab]) one.socket.on("message", confirm);
+        const all = await must(ada, "message", { conversationId, content: "x", confirmDelivery: true });
+        assert.deepEqual(await ada.event("message_delivered"), {
+          conversationId, messageId: all.message.id, expected: 2, delivered: 2, timedOut: false,
+        });
+        await must(silent, "join_conversation", conversationId);
+        const some = await must(ada, "message", { conversationId, content: "y", confirmDelivery: true });
+        assert.deepEqual(await ada.event("message_delivered"), {
+          conversationId, messageId: some.message.id, expected: 3, delivered: 2, timedOut: true,
+        });
+        const plain = next(bob.socket, "message");
+        for (const one of [bob, tab]) one.socket.off("message", confirm);
+        await must(ada, "message", { conversationId, content: "z" });
+        assert.equal((await plain).length, 1, "no acknowledgement is asked for");
+        for (const one of [bob, tab, silent]) assert.ok(one.events.every(([name]) => name !== "message_delivered"));
+      });
+
+      test(`presence does not flap over ${transport}`, async (t) => {
+        const ada = await guest(t, io, "Ada", options);
+        const bob = await guest(t, io, "Bob", options);
+        const { conversation } = await must(ada, "create_conversation", { memberIds: [bob.userId] });
+        const conversationId = conversation.id;
+        for (const one of [ada, bob]) await must(one, "join_conversation", conversationId);
+        const tab = await bob.tab(options);
+        await must(tab, "join_conversation", conversationId);
+        // Both connections break and come back, one after the other, again and again.
+        let tabs = [bob, tab];
+        for (let i = 0; i < 6; i++) {
+          const back = await bob.tab(options);
+          await must(back, "join_conversation", conversationId);
+          tabs[0].socket.io.engine.close();
+          tabs = [tabs[1], back];
+        }
+        const names = () => ada.events.filter(([name]) => /^user_/.test(name)).map(([name]) => name);
+        await ada.event("presence", ({ users }) => users.find(({ userId }) => userId === bob.userId)?.connections === 2);
+        assert.deepEqual(names(), ["user_joined"]);
+        tabs[0].socket.disconnect();
+        await ada.event("presence", ({ users }) => users.find(({ userId }) => userId === bob.userId)?.connections === 1);
+        assert.deepEqual(names(), ["user_joined"]);
+        tabs[1].socket.io.engine.close();
+        const lost = await ada.event("user_disconnected");
+        keys(lost, SYSTEM);
+        assert.equal(lost.userId, bob.userId);
+        const here = await must(ada, "presence", { conversationId });
+        keys(here, ["success", "conversationId", "users", "count"]);
+        assert.deepEqual([here.conversationId, here.count, here.users.length], [conversationId, 1, 1]);
+
+        const again = await bob.tab(options);
+        await must(again, "join_conversation", conversationId);
+        await ada.event("user_joined", ({ userId, timestamp }) => userId === bob.userId && timestamp > lost.timestamp);
+        again.socket.disconnect();
+        assert.equal((await ada.event("user_left")).userId, bob.userId);
+      });
+
+      test(`errors without an acknowledgement over ${transport}`, async (t) => {
+        const ada = await guest(t, io, "Ada", options);
+        for (const [event, payload, expected] of [
+          ["message", { conversationId: LOBBY, content: "" }, { type: "payload", code: "INVALID_PAYLOAD", status: 400 }],
+          ["typing", undefined, { type: "payload", code: "INVALID_PAYLOAD", status: 400 }],
+          ["message", { conversationId: LOBBY, content: "x", type: "ai" }, { type: "auth", code: "FORBIDDEN", status: 403 }],
+          ["presence", { conversationId: crypto.randomUUID() }, { type: "subscription", code: "NOT_FOUND", status: 404 }],
+        ]) {
+          ada.socket.emit(event, ...(payload === undefined ? [] : [payload]));
+          const error = await ada.event("error");
+          keys(error, ["type", "code", "message", "event", "status"]);
+          assert.deepEqual({ ...error, message: "" }, { ...expected, event, message: "" });
+        }
+      });
+    }
+
+    test("typing is told once, ends by itself, and both conversations are known to a client that polls", async (t) => {
+      const ada = await guest(t, io, "Ada", { transports: ["polling"] });
+      const bob = await guest(t, io, "Bob", { transports: ["websocket"] });
+      const { conversation } = await must(ada, "create_conversation", { memberIds: [bob.userId] });
+      const both = [LOBBY, conversation.id];
+      for (const id of both) await must(ada, "join_conversation", id);
+      for (let i = 0; i < 5; i++) {
+        for (const conversationId of both) await must(bob, "typing", { conversationId, isTyping: true });
+      }
+      for (const id of both) {
+        const typing = await ada.event("typing", ({ conversationId }) => conversationId === id);
+        keys(typing, ["conversationId", "userId", "name", "isTyping", "timestamp"]);
+        assert.deepEqual([typing.userId, typing.name, typing.isTyping], [bob.userId, "Bob", true]);
+        assert.match(typing.timestamp, TIME);
+      }
+      for (const id of both) {
+        const end = ({ conversationId, isTyping }) => conversationId === id && !isTyping;
+        assert.equal((await ada.event("typing", end)).userId, bob.userId);
+      }
+    });
+  });
+}
+
+test("html is sanitised for clients that insert it", async (t) => {
+  const html = await startServer({ ROOMCAST_CHAT__CONTENT: "html" });
+  t.after(() => html.stop());
+  const socket = open(t, clients[0][1], html.url);
+  await within(new Promise((done) => socket.once("session", done)), "session");
+  const content = "<b onclick=x>bold</b><script>alert(1)</script> & <a href=https://example.org>link</a>";
+  const { message } = await ask(socket, "message", { conversationId: LOBBY, content });
+  assert.equal(
+    message.content,
+    '<b>bold</b> &amp; <a href="https://example.org" rel="noopener noreferrer nofollow">link</a>',
+  );
+});
