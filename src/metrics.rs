@@ -125,6 +125,8 @@ table! {
         RetentionDone => "roomcast_retention_runs_total"["result" = "done"],
         RetentionFailed => "roomcast_retention_runs_total"["result" = "failed"],
         ConfirmationsSkipped => "roomcast_confirmations_skipped_total",
+        LeasesLost => "roomcast_leases_lost_total",
+        NodesExpired => "roomcast_nodes_expired_total",
     }
 }
 

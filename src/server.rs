@@ -19,7 +19,7 @@ use crate::{
     gateway,
     http::{self, Readiness, api::Turned},
     limit::{Proxies, Quiet, Users},
-    service::{Access, Blocks, Chat, Retention},
+    service::{Access, Blocks, Chat, Leases, Retention},
     store::{NewConversation, OpenError, Store, StoreError},
 };
 
@@ -108,6 +108,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         background.spawn(blocks.clone().keep());
         routes = routes.merge(http::blocks::routes(blocks));
     }
+    let leases = store.leases().map(|leases| {
+        let (lease, metrics) = (settings.presence.lease, Arc::clone(&metrics));
+        Leases::start(chat.clone(), io.of("/"), leases, lease, metrics)
+    });
     let gate = tokio::spawn(chat.clone().run(io.clone(), commits));
     background.spawn(keys.run());
     background.spawn(access.clone().sweep());
@@ -157,6 +161,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             readiness.drain();
         })
         .await;
+    if let Some(leases) = leases {
+        leases.stop().await;
+    }
     store.close().await;
     let _ = gate.await;
     tracing::info!("stopped");

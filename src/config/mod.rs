@@ -330,6 +330,7 @@ impl Settings {
                 self.store.retention_interval,
                 "store.retention_interval is zero",
             ),
+            (self.presence.lease, "presence.lease is zero"),
         ];
         if let Some((_, fault)) = times.into_iter().find(|(time, _)| time.is_zero()) {
             return Err(fault);
@@ -522,6 +523,10 @@ pub struct Presence {
     /// longer. Default 250 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    /// How long others go on seeing the users of a server that is dead or stands still, where several
+    /// servers share one PostgreSQL. It is renewed three times as often. Default 15 s.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
 }
 
 impl Default for Presence {
@@ -529,6 +534,7 @@ impl Default for Presence {
         Self {
             grace: Duration::from_secs(5),
             interval: Duration::from_millis(250),
+            lease: Duration::from_secs(15),
         }
     }
 }

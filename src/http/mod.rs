@@ -11,9 +11,9 @@ mod health;
 pub(crate) mod identity;
 #[cfg(feature = "ui")]
 mod page;
+pub(crate) mod presence;
 #[cfg(feature = "server")]
 pub(crate) mod scrape;
-pub(crate) mod presence;
 #[cfg(feature = "server")]
 pub(crate) mod security;
 

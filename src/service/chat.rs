@@ -472,38 +472,32 @@ impl Chat {
     }
 
     /// What other servers have to be told of who is here: at most `limit` users, each as it is now.
-    #[allow(dead_code, reason = "for the job that shares presence between servers")]
     pub(crate) fn take_shared(&self, limit: usize) -> Vec<Shared> {
         self.0.conversations.take_shared(limit)
     }
 
     /// Takes back what could not be told.
-    #[allow(dead_code, reason = "for the job that shares presence between servers")]
     pub(crate) fn restore_shared(&self, rows: Vec<Shared>) {
         self.0.conversations.restore_shared(rows);
     }
 
     /// Whether so much has changed that it could not be kept: what other servers know of this one is
     /// wrong, and has to be taken away before [`Chat::share_all`].
-    #[allow(dead_code, reason = "for the job that shares presence between servers")]
     pub(crate) fn shared_is_incomplete(&self) -> bool {
         self.0.conversations.is_incomplete()
     }
 
     /// Other servers know nothing of this one any more: everybody who is here has to be told again.
-    #[allow(dead_code, reason = "for the job that shares presence between servers")]
     pub(crate) fn share_all(&self) {
         self.0.conversations.share_all();
     }
 
     /// The conversations in which somebody is.
-    #[allow(dead_code, reason = "for the job that shares presence between servers")]
     pub(crate) fn shared_conversations(&self) -> Vec<Uuid> {
         self.0.conversations.ids()
     }
 
     /// Takes note of all users that other servers have in a conversation now.
-    #[allow(dead_code, reason = "for the job that shares presence between servers")]
     pub(crate) fn set_elsewhere(&self, namespace: &Namespace, id: Uuid, rows: Vec<Present>) {
         self.0.conversations.with(id, |live| {
             for notice in live.presence.set_elsewhere(now(), rows) {

@@ -12,14 +12,15 @@ mod commands;
 mod content;
 mod conversations;
 mod delivery;
-mod explain;
 mod elsewhere;
+mod explain;
 mod gate;
 mod html;
+mod leases;
 pub(crate) mod policy;
 mod presence;
-mod revoking;
 mod retention;
+mod revoking;
 mod typing;
 
 use std::borrow::Cow;
@@ -35,8 +36,9 @@ pub(crate) use commands::{
     SearchMessages,
 };
 pub(crate) use explain::{Explanation, Question};
-pub(crate) use revoking::NewRevocation;
+pub(crate) use leases::Leases;
 pub(crate) use retention::Retention;
+pub(crate) use revoking::NewRevocation;
 
 use crate::store::StoreError;
 

@@ -19,6 +19,8 @@ mod guard;
 mod guests;
 mod html;
 mod input;
+#[cfg(feature = "postgres")]
+mod leases;
 mod limits;
 #[cfg(feature = "postgres")]
 mod nodes;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use roomcast::config;
 use roomcast::store::{Commits, NewConversation, Store};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -93,6 +94,22 @@ impl Binary {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Stops the process where it is: connections stay, nothing answers.
+    pub(crate) fn pause(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::STOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
+    }
+
+    /// Stops it as an operator does, and waits until it has ended.
+    pub(crate) fn terminate(mut self) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        assert!(self.process.wait().unwrap().success());
     }
 
     /// What it has logged since it listens.
