@@ -97,12 +97,12 @@ pub(super) fn check_metadata(metadata: &RawValue, max_bytes: usize) -> Result<()
             format!("is longer than {max_bytes} bytes"),
         ));
     }
-    // Parsers have limits: what is nested more deeply than all can read, or is no Unicode, would keep
-    // some clients from reading the message at all.
+    // Halves of surrogate pairs and numbers that no double holds keep some clients from reading the
+    // message at all.
     if serde_json::from_str::<serde_json::Value>(metadata.get()).is_err() {
         return Err(ServiceError::invalid(
             "metadata",
-            "is nested too deeply, or has numbers or characters that not every client can read",
+            "has numbers or characters that not every client can read",
         ));
     }
     let known: Known<'_> = serde_json::from_str(metadata.get()).map_err(|_| {

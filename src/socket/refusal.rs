@@ -113,13 +113,7 @@ impl Refusal {
 
     /// An event whose arguments are not what its handler takes.
     pub(crate) fn invalid(error: &ArgumentError) -> Self {
-        let mut message = error.to_string();
-        // Parsers quote what they did not expect, however long it is.
-        if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
-            message.truncate(end);
-            message.push('…');
-        }
-        Self::new(INVALID_PAYLOAD, message)
+        Self::new(INVALID_PAYLOAD, error.to_string())
     }
 
     /// A fault of ours, of which the client learns nothing else.
@@ -231,8 +225,6 @@ impl From<AckError> for Refusal {
 }
 
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
-/// Characters of what is said of an argument that does not fit.
-const LONGEST_MESSAGE: usize = 200;
 const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
 const INTERNAL: &str = "INTERNAL";
 
