@@ -1,8 +1,8 @@
 //! The command line: flags, and what each command does with them.
 
 mod bench;
-mod files;
 mod export;
+mod files;
 mod identity;
 mod log;
 mod migrate;

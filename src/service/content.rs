@@ -135,10 +135,9 @@ pub(super) fn is_http_url(url: &str) -> bool {
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return false;
     }
-    if rest
-        .chars()
-        .any(|c| c.is_control() || c.is_whitespace() || "\"<>\\^`{|}".contains(c))
-    {
+    if rest.chars().any(|c| {
+        c.is_control() || c.is_whitespace() || is_invisible(c) || "\"<>\\^`{|}".contains(c)
+    }) {
         return false;
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -162,6 +161,15 @@ pub(super) fn is_http_url(url: &str) -> bool {
     };
     let port_is_right = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
     !host.is_empty() && !host.contains(['[', ']']) && port_is_right
+}
+
+/// Whether a character is not seen but changes how others are: marks of direction, joiners, spaces
+/// without width. In an address they make it look like another one.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 /// Whether a text is a time as RFC 3339 writes it, which is stricter than ISO 8601.
@@ -330,6 +338,8 @@ mod tests {
             "https://example.org:99999/",
             "https://user:secret@example.org/",
             "https://example.org\\a",
+            "https://example.org/\u{202e}gnp.a",
+            "https://exa\u{200b}mple.org/",
             "https://[::1",
             "https://[::1]x/",
         ] {

@@ -90,6 +90,8 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
     let refused = bob.ask("remove_member", member.clone()).await;
     assert_eq!(refused["error"]["code"], "FORBIDDEN");
 
+    let told = bob.event("conversation_updated").await;
+    assert_eq!(told["conversation"], added["conversation"]);
     ann.must("remove_member", member).await;
     let told = bob.event("conversation_updated").await;
     assert!(
