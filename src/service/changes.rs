@@ -112,7 +112,7 @@ impl Chat {
         let conversation = self.0.store.insert_conversation(new).await?;
         let members = conversation.member_ids.iter();
         let rooms: Vec<Room> = members.map(|user| user_room(user)).collect();
-        tell_updated(socket.to(rooms), &conversation);
+        tell_updated(&socket.to(rooms), &conversation);
         Ok(Changed { conversation })
     }
 

@@ -153,7 +153,7 @@ impl Live {
                 removed,
             } => {
                 let here = self.audience(namespace, from);
-                tell_updated(here.to(user_room(user_id)), conversation);
+                tell_updated(&here.to(user_room(user_id)), conversation);
                 if *removed {
                     self.expel(namespace, user_id);
                 }
@@ -325,7 +325,7 @@ pub(super) fn unseen(namespace: &Namespace, commit: Commit) {
             Some(socket) => told.except(socket),
             None => told,
         };
-        tell_updated(told, conversation);
+        tell_updated(&told, conversation);
     }
     note_time(namespace, &commit);
     commit.resolve();
@@ -352,7 +352,7 @@ fn sender(commit: &Commit) -> Option<SocketId> {
 }
 
 /// Tells that a conversation has changed, or that there is one more.
-pub(super) fn tell_updated(to: Broadcast<'_>, conversation: &Conversation) {
+pub(super) fn tell_updated(to: &Broadcast<'_>, conversation: &Conversation) {
     let updated = Updated {
         conversation,
         timestamp: Time::now(),

@@ -73,21 +73,21 @@ impl Rules {
         }
         let bytes = page.messages.iter().map(|message| message.content.len());
         if bytes.sum::<usize>() < LARGE_BYTES {
-            return self.show_page(page);
+            return self.show_page(&page);
         }
         // Parsing that much takes its time: not on a thread on which others wait.
         let rules = Arc::clone(self);
-        let shown = tokio::task::spawn_blocking(move || rules.show_page(page)).await;
+        let shown = tokio::task::spawn_blocking(move || rules.show_page(&page)).await;
         shown.unwrap_or_else(|_| Messages {
             messages: Vec::new(),
             has_more: true,
         })
     }
 
-    fn show_page(&self, page: Messages) -> Messages {
+    fn show_page(&self, page: &Messages) -> Messages {
         Messages {
             messages: page.messages.iter().map(|each| self.show(each)).collect(),
-            ..page
+            has_more: page.has_more,
         }
     }
 }
