@@ -48,6 +48,10 @@ pub(super) struct Driver<A: Application> {
     /// The WebSocket of an upgrade that is under way.
     pub(super) candidate: Option<Box<Candidate>>,
     pub(super) poll: Option<Parked>,
+    /// Whether a message has come, which is CONNECT for most.
+    pub(super) greeted: bool,
+    /// When another one came, as long as the client polls.
+    pub(super) asked_at: Option<Instant>,
     /// Payloads that are not read to their end. A second one comes only when a session has ended.
     pub(super) posts: VecDeque<Post>,
     /// Polling requests that have come in and not been looked at.
@@ -83,6 +87,8 @@ impl<A: Application> Driver<A> {
             wire,
             candidate: None,
             poll: None,
+            greeted: false,
+            asked_at: None,
             posts: VecDeque::new(),
             polls: VecDeque::new(),
             ending: None,
@@ -311,6 +317,9 @@ impl<A: Application> Driver<A> {
         let metrics = &self.engine.metrics;
         metrics.count(Counter::MessagesReceived);
         metrics.add(Counter::BytesReceived, message.len() as u64);
+        if self.wire.is_none() && std::mem::replace(&mut self.greeted, true) {
+            self.asked_at = Some(now);
+        }
         let Some(connection) = &mut self.connection else {
             return;
         };

@@ -20,22 +20,22 @@ use super::{
 };
 use crate::metrics::{Counter, Gauge};
 
-/// How long the poll of a client whose probe was answered may go on waiting for a packet. The
-/// client counts the empty one that ends it otherwise, and the official server waits as long.
-const RELEASE_AFTER: Duration = Duration::from_millis(100);
+/// How long the poll of a client that has asked something may wait for the answer before it is ended
+/// for the upgrade. The client counts the empty packet that ends it, and the official server always
+/// waits as long.
+const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 
 /// The WebSocket of an upgrade that is under way.
 pub(super) struct Candidate {
     wire: Wire,
-    /// When a poll that waits is ended, so that the client can switch. `None` before the probe.
-    release_at: Option<Instant>,
+    probed_at: Option<Instant>,
 }
 
 impl Candidate {
     pub(super) fn new(wire: Wire) -> Self {
         Self {
             wire,
-            release_at: None,
+            probed_at: None,
         }
     }
 }
@@ -59,8 +59,7 @@ impl<A: Application> Driver<A> {
             });
         self.throttle = throttle;
         if self.session.is_probed() {
-            let patience = RELEASE_AFTER.min(self.engine.config.upgrade_timeout / 4);
-            candidate.release_at.get_or_insert(now + patience);
+            candidate.probed_at.get_or_insert(now);
         }
         let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
             || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
@@ -70,6 +69,7 @@ impl<A: Application> Driver<A> {
             self.switch(candidate.wire, cx);
         } else {
             self.candidate = Some(candidate);
+            self.release_late_poll(now);
             match outcome {
                 Outcome::Yield => cx.waker().wake_by_ref(),
                 Outcome::Delayed => self.delayed(now),
@@ -104,14 +104,18 @@ impl<A: Application> Driver<A> {
         if !write_whole(&wire.stream, Frame::packet(&packet).websocket()) {
             return Action::DropCandidate;
         }
-        // A client waits for its poll to end before it goes on; that has time for an answer.
         Action::None
     }
 
-    /// When a poll that waits is in the way of the upgrade.
+    /// When a poll that waits is ended because the client wants to switch: at once, if no answer can
+    /// be on its way.
     pub(super) fn release_at(&self) -> Option<Instant> {
         self.poll.as_ref()?;
-        self.candidate.as_ref()?.release_at
+        let probed_at = self.candidate.as_ref()?.probed_at?;
+        let patience = ANSWER_WITHIN.min(self.engine.config.upgrade_timeout / 4);
+        // However much it asks, it can switch.
+        let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
+        Some(asked_at.map_or(probed_at, |at| at.max(probed_at)))
     }
 
     /// Ends the poll that the client waits for before it switches.

@@ -226,29 +226,40 @@ async fn an_upgraded_session_goes_on_over_websocket() {
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_during_an_upgrade_has_time_for_a_message() {
+async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
     let echo = echo(Config::default()).await;
-    for _ in 0..20 {
+    let waits = |outbox: &Outbox| matches!(outbox.lock().sink, Sink::Poll { parked: true });
+    let ended_by = async |asks: bool| {
         let sid = echo.open().await;
         let mut client = echo.websocket(Some(&sid)).await;
+        for message in ["4first", "4second"].iter().take(1 + usize::from(asks)) {
+            assert_eq!(echo.post(&sid, message).await.0, 200);
+            assert_eq!(echo.poll(&sid).await.1, *message);
+        }
         let upgrade = async {
-            let waits = |outbox: &Outbox| matches!(outbox.lock().sink, Sink::Poll { parked: true });
             while !echo.engine.sessions.all().iter().any(waits) {
                 tokio::task::yield_now().await;
             }
             client.send("2probe").await;
             assert_eq!(client.text().await, "3probe");
-            assert_eq!(echo.post(&sid, "4hello").await.0, 200);
+            if asks {
+                assert_eq!(echo.post(&sid, "4third").await.0, 200);
+            }
         };
         let ((status, body), ()) = tokio::join!(echo.poll(&sid), upgrade);
         assert_eq!(status, 200);
-        if body == "4hello" {
+        body
+    };
+    assert_eq!(ended_by(false).await, "6");
+    for _ in 0..20 {
+        let body = ended_by(true).await;
+        if body == "4third" {
             return;
         }
         // The message took longer than a poll may wait.
         assert_eq!(body, "6");
     }
-    panic!("every poll was ended before its message");
+    panic!("every poll was ended before its answer");
 }
 
 #[tokio::test]
