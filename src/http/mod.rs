@@ -11,6 +11,7 @@ mod health;
 pub(crate) mod identity;
 #[cfg(feature = "ui")]
 mod page;
+#[cfg(feature = "server")]
 pub(crate) mod presence;
 #[cfg(feature = "server")]
 pub(crate) mod scrape;

@@ -3,7 +3,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -59,6 +59,8 @@ pub(crate) struct Inner {
     principal: Mutex<Arc<Principal>>,
     /// Counts how often the principal was replaced.
     renewals: AtomicU32,
+    /// Whether it was told that its credentials are not good any more.
+    expelled: AtomicBool,
     payload: Args,
     rooms: Mutex<Joined>,
     acks: AckTable,
@@ -95,6 +97,7 @@ impl Socket {
             shared,
             principal: Mutex::new(principal),
             renewals: AtomicU32::new(0),
+            expelled: AtomicBool::new(false),
             payload,
             rooms: Mutex::default(),
             acks: AckTable::default(),
@@ -120,6 +123,7 @@ impl Socket {
             shared,
             principal: Mutex::new(principal),
             renewals: AtomicU32::new(0),
+            expelled: AtomicBool::new(false),
             payload,
             rooms: Mutex::default(),
             acks: AckTable::default(),
@@ -168,7 +172,8 @@ impl Socket {
 
     /// Disconnects a client whose credentials are not good any more, after it was told so.
     pub(crate) fn expel(&self, refusal: &Refusal) {
-        if !self.is_connected() {
+        // Several may find out at the same time; it is told once.
+        if !self.is_connected() || self.0.expelled.swap(true, Ordering::AcqRel) {
             return;
         }
         let reason = refusal.reason();

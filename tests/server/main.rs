@@ -29,6 +29,7 @@ mod ordering;
 mod packets;
 mod parsers;
 mod recovery;
+mod revoked;
 mod rooms;
 mod slow;
 mod sockets;

@@ -64,9 +64,18 @@ impl TestServer {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {
             let mut line = String::new();
+            // The main listener is the one that has no name.
+            let mut named = Vec::new();
             while stdout.read_line(&mut line).is_ok_and(|read| read > 0) {
-                if let Some(address) = line.trim_end().strip_prefix("listening on 127.0.0.1:") {
-                    let _ = sender.send(address.parse().unwrap());
+                if let Some((name, port)) = line.trim_end().split_once(" on 127.0.0.1:") {
+                    let port = port.parse().unwrap();
+                    match name {
+                        "listening" if named.contains(&port) => {}
+                        "listening" => {
+                            let _ = sender.send(port);
+                        }
+                        _ => named.push(port),
+                    }
                 }
                 line.clear();
             }

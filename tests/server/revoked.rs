@@ -1,0 +1,57 @@
+//! Clients whose credentials are not good any more.
+
+use std::sync::{
+    Arc, Barrier,
+    atomic::{AtomicBool, Ordering},
+};
+
+use roomcast::{Authenticate, Connect, Io, Refusal, auth::Principal, testing::serve};
+use serde_json::Value;
+
+/// Everybody is welcome until it is set.
+struct Door(Arc<AtomicBool>);
+
+impl Authenticate for Door {
+    async fn authenticate(&self, _: Connect) -> Result<Principal, Refusal> {
+        Ok(Principal::new("ann"))
+    }
+
+    fn revalidate(&self, _: &Principal) -> Result<(), Refusal> {
+        if self.0.load(Ordering::Acquire) {
+            Err(Refusal::new("TOKEN_REVOKED", "gone"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_told_once_however_many_find_out_at_the_same_time() {
+    const FINDERS: usize = 8;
+    const ROUNDS: usize = 50;
+    let is_shut = Arc::new(AtomicBool::new(false));
+    let mut io = Io::builder();
+    io.namespace("/").authenticate(Door(Arc::clone(&is_shut)));
+    let server = serve(io).await;
+    for _ in 0..ROUNDS {
+        is_shut.store(false, Ordering::Release);
+        let mut client = server.client().connect().await.unwrap();
+        is_shut.store(true, Ordering::Release);
+        let start = Arc::new(Barrier::new(FINDERS));
+        let finders: Vec<_> = (0..FINDERS)
+            .map(|_| {
+                let (io, start) = (server.io().clone(), Arc::clone(&start));
+                std::thread::spawn(move || {
+                    start.wait();
+                    io.revalidate();
+                })
+            })
+            .collect();
+        for finder in finders {
+            finder.join().unwrap();
+        }
+        let told: Value = client.event("error").await.unwrap();
+        assert_eq!(told["code"], "TOKEN_REVOKED");
+        assert!(client.next().await.is_err(), "nothing follows but the end");
+    }
+}
