@@ -3,7 +3,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -58,7 +58,7 @@ pub(crate) struct Inner {
     shared: Arc<Shared>,
     principal: Mutex<Arc<Principal>>,
     /// Counts how often the principal was replaced.
-    renewals: AtomicU32,
+    renewals: AtomicU16,
     /// Whether it was told that its credentials are not good any more.
     expelled: AtomicBool,
     payload: Args,
@@ -96,7 +96,7 @@ impl Socket {
             namespace,
             shared,
             principal: Mutex::new(principal),
-            renewals: AtomicU32::new(0),
+            renewals: AtomicU16::new(0),
             expelled: AtomicBool::new(false),
             payload,
             rooms: Mutex::default(),
@@ -122,7 +122,7 @@ impl Socket {
             namespace: Arc::clone(&old.0.namespace),
             shared,
             principal: Mutex::new(principal),
-            renewals: AtomicU32::new(0),
+            renewals: AtomicU16::new(0),
             expelled: AtomicBool::new(false),
             payload,
             rooms: Mutex::default(),
@@ -182,7 +182,7 @@ impl Socket {
         self.disconnect(false);
     }
 
-    pub(crate) fn renewals(&self) -> u32 {
+    pub(crate) fn renewals(&self) -> u16 {
         self.0.renewals.load(Ordering::Acquire)
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Validity {
     /// The client knows that the end is near.
     warned: bool,
     /// Which of the socket's principals this is about.
-    renewals: u32,
+    renewals: u16,
 }
 
 impl Validity {
