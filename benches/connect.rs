@@ -43,11 +43,8 @@ fn refused(c: &mut Criterion) {
     c.bench_function("connect/refused", |b| {
         b.iter(|| {
             let mut stream = TcpStream::connect(address).expect("the server listens");
-            let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
-                Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
             stream
-                .write_all(request.as_bytes())
+                .write_all(support::UPGRADE.as_bytes())
                 .expect("the server reads");
             let mut status = [0; 12];
             stream.read_exact(&mut status).expect("the server answers");

@@ -1,7 +1,7 @@
 //! Processor time of the server for one ping and its pong, with many idle connections.
 //!
 //! Not a criterion bench: it measures once and prints. The clients live in the same process, on
-//! another thread; the kernel says what the server's thread has used.
+//! another thread, whose time is left out.
 
 #![allow(
     clippy::indexing_slicing,
@@ -10,10 +10,14 @@
     reason = "a bench"
 )]
 
+#[path = "support/cpu.rs"]
+mod cpu;
 mod support;
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
+use cpu::OtherThreads;
+use criterion::measurement::Measurement as _;
 use roomcast::Config;
 use support::Client;
 
@@ -34,25 +38,13 @@ fn main() {
     let mut held: Vec<Client> = (0..clients).map(|_| Client::connect(address)).collect();
     let mut round = || held.iter_mut().for_each(Client::answer_ping);
     round();
-    let before = server_nanoseconds();
+    let before = OtherThreads.start();
     for _ in 0..rounds {
         round();
     }
-    let spent = server_nanoseconds() - before;
+    let spent = OtherThreads.end(before);
     println!(
         "heartbeats: {:.2} µs of the server for a ping and its pong, {clients} idle connections",
-        spent as f64 / 1e3 / (clients * rounds) as f64
+        spent.as_secs_f64() * 1e6 / (clients * rounds) as f64
     );
-}
-
-/// What the threads of the runtime have used.
-fn server_nanoseconds() -> u64 {
-    let threads = fs::read_dir("/proc/self/task").expect("Linux").flatten();
-    let used = threads.filter_map(|thread| {
-        let name = fs::read_to_string(thread.path().join("comm")).ok()?;
-        let used = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        let nanoseconds = used.split(' ').next()?.parse::<u64>().ok()?;
-        name.starts_with("tokio").then_some(nanoseconds)
-    });
-    used.sum()
 }

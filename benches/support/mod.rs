@@ -77,6 +77,11 @@ pub fn serve(io: Io, workers: usize) -> SocketAddr {
     address
 }
 
+/// What opens a WebSocket.
+pub const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+    Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 /// A client that has joined `/`.
 pub struct Client {
     stream: TcpStream,
@@ -120,11 +125,8 @@ impl Client {
 
     fn over(mut stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP option");
-        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
-            Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         stream
-            .write_all(request.as_bytes())
+            .write_all(UPGRADE.as_bytes())
             .expect("the server reads");
         let mut input = Vec::new();
         let end = loop {

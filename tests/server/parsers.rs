@@ -6,7 +6,7 @@ use bytes::Bytes;
 use roomcast::{
     Ack, Args, Config, Connect, Event, Io, Parser, Recovery, Refusal,
     metrics::Gauge,
-    testing::{ClientError, TestServer, serve},
+    testing::{Client, ClientError, TestServer, serve},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -211,16 +211,21 @@ async fn a_refusal_at_the_door_has_its_data() {
     }
 }
 
+/// A client in the room that has got one event, with the offset of that.
+async fn told(server: &TestServer) -> (Client, String) {
+    let mut client = server.client().connect().await.unwrap();
+    let _: Args = client.emit_with_ack("tell", "room").await.unwrap();
+    let told: Args = client.event("told").await.unwrap();
+    assert_eq!(told.len(), 3);
+    (client, told.get(2).unwrap())
+}
+
 #[tokio::test]
 async fn a_client_that_comes_back_gets_what_it_missed() {
     for parser in PARSERS {
         let server = server(parser).await;
-        let mut client = server.client().connect().await.unwrap();
+        let (client, offset) = told(&server).await;
         let (id, pid) = (client.id(), client.pid().unwrap().to_owned());
-        let _: Args = client.emit_with_ack("tell", "room").await.unwrap();
-        let told: Args = client.event("told").await.unwrap();
-        assert_eq!(told.len(), 3);
-        let offset: String = told.get(2).unwrap();
         drop(client);
         let parked = || server.io().metrics().gauge(Gauge::RecoverySessions);
         let away = async {
@@ -259,11 +264,8 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
 async fn what_is_no_offer_starts_a_fresh_session_with_both() {
     for parser in PARSERS {
         let server = server(parser).await;
-        let mut client = server.client().connect().await.unwrap();
+        let (client, offset) = told(&server).await;
         let (id, pid) = (client.id(), client.pid().unwrap().to_owned());
-        let _: Args = client.emit_with_ack("tell", "room").await.unwrap();
-        let told: Args = client.event("told").await.unwrap();
-        let offset: String = told.get(2).unwrap();
         for offer in [
             json!({}),
             json!({"pid": pid}),
