@@ -1,5 +1,6 @@
 use std::{
-    fmt,
+    fmt, future,
+    pin::pin,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -190,13 +191,16 @@ async fn observe(
     display: &mut Display,
     look: &impl Fn() -> Option<Process>,
 ) {
+    // One listener for the whole run: what comes between two listeners nobody hears.
+    let mut interrupted = pin!(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            shared.stop.send_replace(true);
+        }
+        future::pending::<()>().await;
+    });
     loop {
         tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => {
-                if interrupted.is_ok() {
-                    shared.stop.send_replace(true);
-                }
-            }
+            () = interrupted.as_mut() => {}
             () = sleep(Duration::from_millis(20)) => {}
         }
         let start = *shared.start.lock();

@@ -3,9 +3,9 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
-    process::Stdio,
+    process::{Child, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -126,23 +126,30 @@ fn options_that_cannot_work_are_refused_with_their_reason() {
     }
 }
 
+/// Starts it and waits until its ten clients have connected and send.
+fn start_with_ten_clients(words: &str, server: &TestServer) -> Child {
+    let empty = server.open_files();
+    let bench = command(words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let waiting = Instant::now();
+    while server.open_files() < empty + 10 {
+        assert!(waiting.elapsed() < DEADLINE, "its clients never came");
+        thread::sleep(Duration::from_millis(5));
+    }
+    // They begin to send right after the last has connected.
+    thread::sleep(Duration::from_millis(500));
+    bench
+}
+
 #[test]
 fn a_server_that_dies_leaves_an_incomplete_report() {
     let server = TestServer::start("fanout");
     let url = format!("http://{} --preset rooms --json", server.address());
     let words = format!("fanout {url} --clients 10 --rate 50 --duration 3 --drain 1");
-    let bench = command(&words)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Its clients are there when the server says so; a second later they send.
-    let open = |server: &TestServer| server.open_files();
-    let empty = open(&server);
-    while open(&server) < empty + 10 {
-        thread::sleep(Duration::from_millis(5));
-    }
-    thread::sleep(Duration::from_millis(500));
+    let bench = start_with_ten_clients(&words, &server);
     drop(server);
     let outcome = finish(bench.wait_with_output().unwrap());
     let report = outcome.report();
@@ -166,18 +173,8 @@ fn a_server_that_dies_leaves_an_incomplete_report() {
 fn a_run_that_is_interrupted_tells_what_it_has() {
     let server = TestServer::start("fanout");
     let url = format!("http://{} --preset rooms --json", server.address());
-    let bench = command(&format!(
-        "fanout {url} --clients 10 --rate 50 --duration 600"
-    ))
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .spawn()
-    .unwrap();
-    let empty = server.open_files();
-    while server.open_files() < empty + 10 {
-        thread::sleep(Duration::from_millis(5));
-    }
-    thread::sleep(Duration::from_millis(500));
+    let words = format!("fanout {url} --clients 10 --rate 50 --duration 600");
+    let bench = start_with_ten_clients(&words, &server);
     let id = i32::try_from(bench.id()).unwrap();
     kill_process(Pid::from_raw(id).unwrap(), Signal::INT).unwrap();
     let outcome = finish(bench.wait_with_output().unwrap());
