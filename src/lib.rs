@@ -56,7 +56,7 @@ pub mod fuzzing {
     #[cfg(feature = "server")]
     pub use crate::limit::bench::{Connection as LimitedConnection, Limited};
     pub use crate::{
-        engine::fuzzing::request,
+        engine::fuzzing::{PlainHead, head, request},
         socket::{
             fuzzing::{Crowd, rooms_ops},
             recovery::fuzzing::recovery_offers,

@@ -90,7 +90,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
     let mut io = io.state(chat.clone());
     io.shared_state(Arc::clone(&users));
-    gateway::register(&mut io, authenticator.clone(), Arc::clone(&users));
+    gateway::register(
+        &mut io,
+        authenticator.clone(),
+        Arc::clone(&users),
+        chat.clone(),
+    );
     if auth.at_handshake {
         let (authenticator, quiet) = (authenticator.clone(), Arc::new(Quiet::new(REFUSALS)));
         io = io.allow_request(move |request: EngineRequest| {
@@ -106,6 +111,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
         background.spawn(blocks.clone().keep());
+        if store.is_shared() {
+            background.spawn(blocks.clone().follow());
+        }
         routes = routes.merge(http::blocks::routes(blocks));
     }
     let leases = store.leases().map(|leases| {
@@ -115,6 +123,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let gate = tokio::spawn(chat.clone().run(io.clone(), commits));
     background.spawn(keys.run());
     background.spawn(access.clone().sweep());
+    if store.is_shared() {
+        background.spawn(access.clone().follow(io.clone()));
+    }
     let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
     if let Some(retention) = retention {
         background.spawn(retention.run());

@@ -35,7 +35,9 @@ fn page() -> String {
 fn every_function_that_is_named_as_a_test_is_one() {
     let (page, tests) = (page(), tests());
     let is_name = |part: &&str| {
-        part.matches('_').count() >= 3
+        // Metrics have names like this too.
+        !part.starts_with("roomcast_")
+            && part.matches('_').count() >= 3
             && part
                 .chars()
                 .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())

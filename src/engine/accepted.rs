@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -33,6 +34,8 @@ pub(crate) struct Peer {
 /// nothing more is read from it: answers to requests that it goes on sending would have to wait, too.
 pub(crate) struct Accepted {
     io: Io,
+    /// Read before, and to be read again.
+    front: Bytes,
     patience: Duration,
     /// Set while the client takes less than it is given.
     stalled: Option<Box<Stalled>>,
@@ -57,6 +60,7 @@ impl Accepted {
     pub(crate) fn tcp(stream: TcpStream, patience: Duration) -> Self {
         Self {
             io: Io::Tcp(stream),
+            front: Bytes::new(),
             patience,
             stalled: None,
         }
@@ -66,17 +70,29 @@ impl Accepted {
     pub(crate) fn other(stream: Box<dyn Duplex>, patience: Duration) -> Self {
         Self {
             io: Io::Other(stream),
+            front: Bytes::new(),
             patience,
             stalled: None,
         }
     }
 
-    /// What carries a WebSocket, or is closed.
-    pub(super) fn into_stream(self) -> Stream {
-        match self.io {
+    /// Puts bytes that were read from it in front of what comes.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.front = bytes;
+    }
+
+    /// Whether bytes lie in front of what comes.
+    pub(super) fn is_put_back(&self) -> bool {
+        !self.front.is_empty()
+    }
+
+    /// What carries a WebSocket, or is closed, and the bytes in front of what comes.
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
+        let stream = match self.io {
             Io::Tcp(stream) => Stream::tcp(stream),
             Io::Other(stream) => Stream::other(stream),
-        }
+        };
+        (stream, self.front)
     }
 
     /// The client reads.
@@ -130,6 +146,11 @@ impl AsyncRead for Accepted {
         if let Some(stalled) = &mut this.stalled {
             stalled.reader = Some(cx.waker().clone());
             return Poll::Pending;
+        }
+        if !this.front.is_empty() {
+            let len = this.front.len().min(buffer.remaining());
+            buffer.put_slice(&this.front.split_to(len));
+            return Poll::Ready(Ok(()));
         }
         match &mut this.io {
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),

@@ -31,6 +31,11 @@ impl Encoding {
     /// the first (RFC 9110, 12.5.3). `None`: as it is.
     pub(crate) fn choose(headers: &HeaderMap, offered: &[Self]) -> Option<Self> {
         let accepted = headers.get(header::ACCEPT_ENCODING)?.to_str().ok()?;
+        Self::best(accepted, offered)
+    }
+
+    /// The same of what such a header says.
+    pub(crate) fn best(accepted: &str, offered: &[Self]) -> Option<Self> {
         let mut best = None;
         for &encoding in offered {
             let quality = quality(accepted, encoding);

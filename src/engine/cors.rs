@@ -134,7 +134,7 @@ impl Cors {
             origin == "null" || host.trim_matches('*').is_empty()
         };
         if self.credentials && self.origins.iter().any(is_nobodys) {
-            Some("cors allows credentials to any origin")
+            Some("cors allows credentials to any origin: name those that may use them")
         } else if !(200..300).contains(&self.options_success_status) {
             Some("cors.options_success_status is no success")
         } else if !lists.all(is_header) {
@@ -291,7 +291,7 @@ mod tests {
                 credentials: true,
                 ..Cors::default()
             };
-            let fault = Some("cors allows credentials to any origin");
+            let fault = Some("cors allows credentials to any origin: name those that may use them");
             assert_eq!(cors.fault(), fault, "{origin}");
             cors.credentials = false;
             assert_eq!(cors.fault(), None, "{origin}");

@@ -7,7 +7,6 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::Pin,
     sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Instant,
@@ -18,10 +17,10 @@ use roomcast_protocol::{
     engine::{Action, CloseReason, Message, Packet, Probe, Session, Source, Transport},
     websocket::{self, CloseCode, Event},
 };
-use tokio::time::Sleep;
 
 use super::{
     Application, Engine,
+    alarm::Alarm,
     ending::{End, Ending, close_frame},
     now,
     outbox::{Outbox, Sink},
@@ -29,6 +28,7 @@ use super::{
     queue::Budget,
     stream::Stream,
     upgrade::Candidate,
+    wheel::Place,
     wire::{Flow, Outcome, Wire},
 };
 use crate::{
@@ -61,6 +61,9 @@ pub(super) struct Driver<A: Application> {
     pub(super) throttle: Option<Box<Throttle>>,
     /// The leave to be here, given back when this driver is dropped.
     permit: Option<Box<Permit>>,
+    /// Where the session lies among those whose pings are sent for them, if it does.
+    heartbeat: Option<Place>,
+    alarm: Alarm,
 }
 
 impl<A: Application> Driver<A> {
@@ -77,9 +80,11 @@ impl<A: Application> Driver<A> {
             bytes: engine.config.bytes_per_second,
             patience: engine.config.throttle_timeout,
         };
-        Self {
+        let mut driver = Self {
             throttle: Throttle::new(rates, now()),
             permit,
+            heartbeat: None,
+            alarm: Alarm::default(),
             engine,
             outbox,
             session,
@@ -92,18 +97,27 @@ impl<A: Application> Driver<A> {
             posts: VecDeque::new(),
             polls: VecDeque::new(),
             ending: None,
+        };
+        driver.hand_heartbeat_over();
+        driver
+    }
+
+    /// From now on the pings of a session with a WebSocket are sent for it. Not while a pong is awaited.
+    pub(super) fn hand_heartbeat_over(&mut self) {
+        if self.heartbeat.is_none()
+            && self.wire.is_some()
+            && let Some(at) = self.session.next_ping()
+        {
+            self.heartbeat = self.outbox.heartbeats().add(&self.outbox, at);
         }
     }
 
     /// Runs until the session is over and its transports are closed.
     pub(super) async fn run(mut self) {
-        let first = self.session.poll_timeout().unwrap_or_else(now);
-        let sleep = tokio::time::sleep_until(first.into());
-        tokio::pin!(sleep);
-        poll_fn(|cx| self.turn(cx, sleep.as_mut())).await;
+        poll_fn(|cx| self.turn(cx)).await;
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<()> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = now();
         if let Some(throttle) = &mut self.throttle {
             throttle.handle_timeout(now);
@@ -119,7 +133,8 @@ impl<A: Application> Driver<A> {
             }
             self.ending = Some(ending);
         }
-        self.sleep(cx, now, sleep);
+        let next = self.next_deadline();
+        self.alarm.set(cx, now, next);
         self.park(cx);
         Poll::Pending
     }
@@ -286,10 +301,15 @@ impl<A: Application> Driver<A> {
     pub(super) fn on_packet(&mut self, packet: Packet, now: Instant) {
         let is_pong = matches!(packet, Packet::Pong(_));
         if is_pong {
-            self.outbox.confirm();
+            let next_ping = now + self.engine.config.ping_interval;
+            if let Some(sent) = self.outbox.confirm(next_ping) {
+                // The session answers that a ping is due, which it was.
+                let _ = self.session.handle_timeout(sent);
+            }
         }
         match self.session.handle_packet(now, Source::Current, packet) {
             Action::None if is_pong => {
+                self.hand_heartbeat_over();
                 if let Some(connection) = &mut self.connection {
                     self.engine.application.heartbeat(connection);
                 }
@@ -341,9 +361,12 @@ impl<A: Application> Driver<A> {
     }
 
     pub(super) fn look_at_deadlines(&mut self, now: Instant) {
-        while self.ending.is_none() && self.session.poll_timeout().is_some_and(|at| at <= now) {
-            match self.session.handle_timeout(now) {
+        while self.ending.is_none()
+            && let Some(at) = self.due(now)
+        {
+            match self.session.handle_timeout(at) {
                 Action::None => break,
+                Action::Reply(_) if self.heartbeat.is_some() => {}
                 Action::Reply(_) => self.outbox.push_ping(PING.clone()),
                 Action::DropCandidate => {
                     if let Some(candidate) = self.candidate.take() {
@@ -374,6 +397,16 @@ impl<A: Application> Driver<A> {
         {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
+    }
+
+    /// The time of something that the session is to be told, if there is something: now, or when a ping
+    /// was sent for it.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        self.session.poll_timeout().filter(|at| *at <= now)?;
+        if self.heartbeat.is_some() && self.session.next_ping().is_some() {
+            return self.outbox.pinged_at();
+        }
+        Some(now)
     }
 
     /// Ends the session: from here on it takes no frames, and the application knows. The
@@ -420,36 +453,26 @@ impl<A: Application> Driver<A> {
         self.end(reason, end);
     }
 
-    /// Sets the timer to the earliest deadline. Moving it to a later time takes no lock and wakes
-    /// nobody in between: tokio notes the new time, and looks at it when the old one comes.
-    fn sleep(&self, cx: &mut Context<'_>, now: Instant, mut sleep: Pin<&mut Sleep>) {
-        let application = || {
-            self.engine
-                .application
-                .poll_timeout(self.connection.as_ref()?)
-        };
-        let next = match &self.ending {
-            Some(ending) => Some(ending.deadline()),
-            None => [
-                self.session.poll_timeout(),
-                self.wire.as_ref().and_then(Wire::poll_timeout),
-                self.throttle.as_deref().and_then(Throttle::poll_timeout),
-                self.release_at(),
-                application(),
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
-        };
-        let Some(next) = next else { return };
-        let next = tokio::time::Instant::from_std(next.max(now));
-        if next != sleep.deadline() || sleep.is_elapsed() {
-            sleep.as_mut().reset(next);
+    /// The earliest deadline. Pings that are sent for the session have none, nor have their pongs.
+    fn next_deadline(&self) -> Option<Instant> {
+        if let Some(ending) = &self.ending {
+            return Some(ending.deadline());
         }
-        if sleep.as_mut().poll(cx).is_ready() {
-            // A deadline has just come: look again.
-            cx.waker().wake_by_ref();
-        }
+        let heartbeat = match self.heartbeat {
+            Some(_) => None,
+            None => self.session.poll_timeout(),
+        };
+        let application = |connection| self.engine.application.poll_timeout(connection);
+        [
+            heartbeat,
+            self.wire.as_ref().and_then(Wire::poll_timeout),
+            self.throttle.as_deref().and_then(Throttle::poll_timeout),
+            self.release_at(),
+            self.connection.as_ref().and_then(application),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Leaves the waker where others find it, unless something has come in meanwhile.
@@ -501,6 +524,9 @@ impl<A: Application> Drop for Driver<A> {
         queue.waker = None;
         drop(queue);
         drop(control);
+        if let Some(place) = self.heartbeat.take() {
+            self.outbox.heartbeats().remove(place);
+        }
         self.engine.forget(&self.outbox, self.transport());
         if let Some(connection) = self.connection.take() {
             let reason = CloseReason::TransportError;
@@ -510,7 +536,7 @@ impl<A: Application> Drop for Driver<A> {
     }
 }
 
-/// All that a session says because of the time.
+/// All that a session says by itself because of the time.
 static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));
 
 pub(super) fn pong(payload: &[u8]) -> Frame {

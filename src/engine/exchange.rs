@@ -14,13 +14,13 @@ use super::{
     control::{Control, PollAnswer, PostAnswer},
     outbox::Outbox,
     refusal::RequestError,
-    reply::{self, Form, Reply},
+    reply::{self, Answer, Form, Reply},
 };
 use crate::metrics::Counter;
 
 impl<A: Application> Engine<A> {
     /// Waits for packets.
-    pub(super) async fn poll(&self, outbox: Outbox, form: Form) -> Result<Reply, RequestError> {
+    pub(super) async fn poll(&self, outbox: Outbox, form: Form) -> Result<Answer, RequestError> {
         let id = self.next_poll_id();
         let (answer, answered) = oneshot::channel();
         if !outbox.control(Control::Poll { id, answer }) {
@@ -36,30 +36,32 @@ impl<A: Application> Engine<A> {
         guard.waiting = false;
         match (answer, &self.config.http_compression) {
             (Ok(PollAnswer::Payload(packets, true)), Some(options)) => {
-                Ok(reply::compressed(packets, options, form).await)
+                // Boxed, so that no poll that waits keeps the room for it.
+                let compressing = Box::pin(reply::compressed(packets, options, form));
+                Ok(Answer::Other(compressing.await))
             }
-            (Ok(PollAnswer::Payload(packets, _)), _) => Ok(reply::payload(packets, form)),
-            (Ok(PollAnswer::Refused), _) => Ok(reply::empty(StatusCode::BAD_REQUEST)),
+            (Ok(PollAnswer::Payload(packets, _)), _) => Ok(Answer::Packets(packets, form)),
+            (Ok(PollAnswer::Refused), _) => Ok(refused()),
             (Err(_), _) => Err(RequestError::UnknownSession),
         }
+    }
+
+    /// Binary bodies are of protocol 3; in 4 nobody would read this one.
+    pub(super) fn refuse_binary(&self, outbox: &Outbox) -> Reply {
+        self.metrics.count(Counter::RejectedRequest);
+        outbox.abort(CloseReason::TransportError);
+        reply::empty(StatusCode::BAD_REQUEST)
     }
 
     /// Brings packets.
     pub(super) async fn post<B: Body>(
         &self,
         outbox: Outbox,
-        headers: &HeaderMap,
         body: B,
-    ) -> Result<Reply, RequestError> {
-        if is_octet_stream(headers) {
-            // Binary bodies are of protocol 3; in 4 nobody would read this one.
-            self.metrics.count(Counter::RejectedRequest);
-            outbox.abort(CloseReason::TransportError);
-            return Ok(reply::empty(StatusCode::BAD_REQUEST));
-        }
+    ) -> Result<Answer, RequestError> {
         let Some(mut guard) = PostGuard::begin(outbox) else {
             self.metrics.count(Counter::RejectedOverlap);
-            return Ok(reply::empty(StatusCode::BAD_REQUEST));
+            return Ok(refused());
         };
         let limit = self.config.max_payload;
         let body = tokio::time::timeout(self.config.body_timeout, collect(body, limit)).await;
@@ -68,12 +70,12 @@ impl<A: Application> Engine<A> {
             Ok(Err(BodyError::TooLarge)) => {
                 self.metrics.count(Counter::RejectedTooLarge);
                 guard.finish();
-                return Ok(reply::closing(StatusCode::PAYLOAD_TOO_LARGE));
+                return Ok(closing(StatusCode::PAYLOAD_TOO_LARGE));
             }
-            Ok(Err(BodyError::Aborted)) => return Ok(reply::closing(StatusCode::BAD_REQUEST)),
+            Ok(Err(BodyError::Aborted)) => return Ok(closing(StatusCode::BAD_REQUEST)),
             Err(_) => {
                 self.metrics.count(Counter::RejectedTimeout);
-                return Ok(reply::closing(StatusCode::REQUEST_TIMEOUT));
+                return Ok(closing(StatusCode::REQUEST_TIMEOUT));
             }
         };
         let (answer, answered) = oneshot::channel();
@@ -81,11 +83,19 @@ impl<A: Application> Engine<A> {
             return Err(RequestError::UnknownSession);
         }
         match answered.await {
-            Ok(PostAnswer::Accepted) => Ok(reply::accepted()),
-            Ok(PostAnswer::Refused) => Ok(reply::empty(StatusCode::BAD_REQUEST)),
+            Ok(PostAnswer::Accepted) => Ok(Answer::Accepted),
+            Ok(PostAnswer::Refused) => Ok(refused()),
             Err(_) => Err(RequestError::UnknownSession),
         }
     }
+}
+
+fn refused() -> Answer {
+    Answer::Other(reply::empty(StatusCode::BAD_REQUEST))
+}
+
+fn closing(status: StatusCode) -> Answer {
+    Answer::Other(reply::closing(status))
 }
 
 /// Tells the driver when a client gave up its poll.
@@ -170,7 +180,7 @@ async fn collect<B: Body>(body: B, limit: usize) -> Result<Bytes, BodyError> {
     Ok(collected.freeze())
 }
 
-fn is_octet_stream(headers: &HeaderMap) -> bool {
+pub(super) fn is_octet_stream(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"))

@@ -9,34 +9,50 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
 
-use super::{outbox::Outbox, pressure::Pressure};
+use super::{heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure};
+use crate::metrics::Timing;
 
-/// Sessions written before other tasks get their turn.
-const BUDGET: usize = 256;
+/// Sessions written before other tasks get their turn. With fewer, clients that are served in between
+/// have their own copies long before others have theirs, and send on.
+const SESSIONS_PER_TURN: usize = 1024;
+/// Bytes written before other tasks get their turn; one session may exceed it.
+const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
 
 /// The list of sessions that have something to write.
 pub(crate) struct Flusher {
     list: Mutex<List>,
     pressure: Arc<Pressure>,
+    heartbeats: Heartbeats,
 }
 
 #[derive(Default)]
 struct List {
     dirty: Vec<Outbox>,
+    /// How often something came into the list when it was empty.
+    rounds: u32,
+    /// When that was last, of one round in [`SAMPLED`].
+    since: Option<Instant>,
     waker: Option<Waker>,
     stopped: bool,
 }
 
 impl Flusher {
-    pub(super) fn new(pressure: Arc<Pressure>) -> Self {
+    pub(super) fn new(pressure: Arc<Pressure>, heartbeats: Heartbeats) -> Self {
         Self {
             list: Mutex::default(),
             pressure,
+            heartbeats,
         }
+    }
+
+    /// The heartbeats of the sessions that this flusher writes for.
+    pub(super) fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
     }
 
     /// What waits for slow clients in all sessions together.
@@ -51,6 +67,7 @@ impl Flusher {
 
     pub(super) fn enqueue(&self, outbox: Outbox) {
         let mut list = self.list.lock();
+        list.begin_round();
         list.dirty.push(outbox);
         let waker = list.waker.take();
         drop(list);
@@ -61,6 +78,7 @@ impl Flusher {
 
     fn enqueue_all(&self, outboxes: &mut Vec<Outbox>) {
         let mut list = self.list.lock();
+        list.begin_round();
         if list.dirty.is_empty() {
             std::mem::swap(&mut list.dirty, outboxes);
         } else {
@@ -85,19 +103,25 @@ impl Flusher {
         if let Some(waker) = list.waker.take() {
             waker.wake();
         }
+        drop(list);
+        self.heartbeats.stop();
     }
 
     /// Writes until stopped.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut work = VecDeque::new();
+        let mut work = Work::default();
         poll_fn(|cx| self.turn(&mut work, cx)).await;
     }
 
-    fn turn(&self, work: &mut VecDeque<Outbox>, cx: &mut Context<'_>) -> Poll<()> {
+    fn turn(&self, work: &mut Work, cx: &mut Context<'_>) -> Poll<()> {
+        let outboxes = &mut work.outboxes;
         {
             let mut list = self.list.lock();
-            work.extend(list.dirty.drain(..));
-            if work.is_empty() {
+            outboxes.extend(list.dirty.drain(..));
+            if work.timed.is_none() {
+                work.timed = list.since.take().map(|since| (since, outboxes.len()));
+            }
+            if outboxes.is_empty() {
                 if list.stopped {
                     return Poll::Ready(());
                 }
@@ -106,14 +130,50 @@ impl Flusher {
                 return Poll::Pending;
             }
         }
-        for outbox in work.drain(..work.len().min(BUDGET)) {
-            outbox.flush();
+        let (mut written, mut bytes) = (0, 0);
+        while written < SESSIONS_PER_TURN
+            && bytes < BYTES_PER_TURN
+            && let Some(outbox) = outboxes.pop_front()
+        {
+            written += 1;
+            bytes += outbox.flush();
         }
-        if work.is_empty() && work.capacity() > KEPT {
-            *work = VecDeque::new();
+        if outboxes.is_empty() && outboxes.capacity() > KEPT {
+            *outboxes = VecDeque::new();
+        }
+        if let Some((since, left)) = work.timed.take() {
+            if left <= written {
+                let took = super::now() - since;
+                self.pressure.metrics().time(Timing::Queue, took);
+            } else {
+                work.timed = Some((since, left - written));
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// What a flusher has taken out of its list.
+#[derive(Default)]
+struct Work {
+    outboxes: VecDeque<Outbox>,
+    /// When a round that is timed began, and how many are left up to its end.
+    timed: Option<(Instant, usize)>,
+}
+
+/// Of so many rounds one is timed.
+const SAMPLED: u32 = 16;
+
+impl List {
+    /// Somebody is about to be put into it.
+    fn begin_round(&mut self) {
+        if self.dirty.is_empty() {
+            self.rounds = self.rounds.wrapping_add(1);
+            if self.rounds % SAMPLED == 1 {
+                self.since = Some(super::now());
+            }
+        }
     }
 }
 

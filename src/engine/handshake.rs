@@ -54,18 +54,14 @@ const MAX_CREDENTIAL_BYTES: usize = 16 << 10;
 
 impl Handshake {
     pub(crate) fn new(headers: &HeaderMap, uri: &Uri, peer: Peer, max_header_bytes: usize) -> Self {
-        let mut kept = String::new();
+        let mut kept = String::with_capacity(max_header_bytes.min(512));
         // A long list of others must not push out what proves who it is.
-        let (credentials, others): (Vec<_>, Vec<_>) = headers
-            .iter()
-            .filter(|(name, _)| !TRANSIENT.contains(name))
-            .partition(|(name, _)| CREDENTIALS.contains(name));
-        for (headers, limit) in [
-            (credentials, MAX_CREDENTIAL_BYTES),
-            (others, max_header_bytes),
-        ] {
+        for (are_credentials, limit) in [(true, MAX_CREDENTIAL_BYTES), (false, max_header_bytes)] {
             let start = kept.len();
             for (name, value) in headers {
+                if CREDENTIALS.contains(name) != are_credentials || TRANSIENT.contains(name) {
+                    continue;
+                }
                 let Ok(value) = value.to_str() else { continue };
                 let len = name.as_str().len() + value.len() + 2;
                 if kept.len() - start + len > limit {

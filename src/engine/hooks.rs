@@ -206,12 +206,17 @@ impl Hooks {
         peer: Peer,
         is_trusted: impl FnOnce() -> bool,
     ) -> Option<EngineRequest> {
-        let is_wanted = self.allow_request.is_some()
+        self.want_requests()
+            .then(|| EngineRequest::new(request, peer, is_trusted()))
+    }
+
+    /// Whether there is a function that may want requests.
+    pub(super) fn want_requests(&self) -> bool {
+        self.allow_request.is_some()
             || self.generate_id.is_some()
             || self.initial_headers.is_some()
             || self.headers.is_some()
-            || self.connection_error.is_some();
-        is_wanted.then(|| EngineRequest::new(request, peer, is_trusted()))
+            || self.connection_error.is_some()
     }
 
     /// Adds what functions want to an answer.

@@ -15,16 +15,18 @@ use super::{
     Application, Engine,
     accepted::Peer,
     cors::Verdict,
+    exchange,
     handshake::Handshake,
     hooks::{EngineRequest, Forbidden},
     outbox::{Attaching, Outbox, Sink},
     refusal::RequestError,
-    reply::{self, Form, Reply},
+    reply::{self, Answer, Form, Reply},
     request::{self, Ask},
+    sessions::Announced,
 };
 use crate::{
     config::Cors,
-    limit::{Permit, Violation},
+    limit::{Guard, Permit, Violation},
     metrics::Counter,
 };
 
@@ -45,6 +47,8 @@ pub(super) struct Opening {
     pub(super) handshake: Arc<Handshake>,
     /// The id it is to have; else a random one.
     pub(super) sid: Option<Sid>,
+    /// Set once the client has been told of it.
+    pub(super) announced: Option<Announced>,
 }
 
 /// Where a request leaves its [`Handoff`] for the connection's task.
@@ -104,6 +108,50 @@ impl<A: Application> Engine<A> {
         reply
     }
 
+    /// Whether nothing of a polling request without an `Origin` matters within a session but the
+    /// session: no function of the application and no proxy has more to say about it.
+    pub(super) fn looks_at_sessions_only(&self, peer: Peer) -> bool {
+        let is_proxy = |guard: &Arc<Guard>| guard.trusts(peer.address.ip());
+        !self.hooks.want_requests() && !self.guard.as_ref().is_some_and(is_proxy)
+    }
+
+    /// Answers such a request: a poll, or packets in a body.
+    pub(super) async fn answer_session<B: Body>(
+        &self,
+        sid: Sid,
+        form: Form,
+        body: Option<B>,
+        peer: Peer,
+    ) -> Answer {
+        let outcome = match (self.find_for(sid, peer), body) {
+            (Ok(outbox), None) => self.poll(outbox, form).await,
+            (Ok(outbox), Some(body)) => self.post(outbox, body).await,
+            (Err(error), _) => Err(error),
+        };
+        let answer = outcome.unwrap_or_else(|error| {
+            let reply = self.refuse(&error, false, peer, None);
+            Answer::Other(reply)
+        });
+        let Some(cors) = &self.config.cors else {
+            return answer;
+        };
+        let mut reply = answer.into_reply();
+        cors.mark(&mut reply, &Verdict::Silent);
+        Answer::Other(reply)
+    }
+
+    fn find_for(&self, sid: Sid, peer: Peer) -> Result<Outbox, RequestError> {
+        self.check(peer)?;
+        self.find_polling(sid)
+    }
+
+    /// Whether somebody at this address may send requests.
+    fn check(&self, peer: Peer) -> Result<(), RequestError> {
+        let guard = self.guard.as_ref();
+        let checked = guard.map_or(Ok(()), |guard| guard.check(peer.address.ip()));
+        checked.map_err(RequestError::Refused)
+    }
+
     /// The request, if there is a hook that may want it.
     pub(super) fn view(&self, parts: &Parts, peer: Peer) -> Option<EngineRequest> {
         self.hooks.view(parts, peer, || self.trusts(&parts.headers))
@@ -117,8 +165,9 @@ impl<A: Application> Engine<A> {
         view: Option<EngineRequest>,
     ) -> Reply {
         self.metrics.count(error.counter());
-        let (code, message, _) = error.answer();
-        tracing::debug!(address = %peer.address, code, message, "request refused");
+        let (code, _, _) = error.answer();
+        let reason = error.reason();
+        tracing::debug!(address = %peer.address, code, reason, "request refused");
         if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
             hook(&error.tell(view));
         }
@@ -133,11 +182,7 @@ impl<A: Application> Engine<A> {
         view: Option<&EngineRequest>,
         handoff: &HandoffCell,
     ) -> Result<Reply, RequestError> {
-        if let Some(guard) = &self.guard {
-            guard
-                .check(peer.address.ip())
-                .map_err(RequestError::Refused)?;
-        }
+        self.check(peer)?;
         let ask = request::parse(&parts, &self.config);
         if ask == Err(RequestError::UnsupportedVersion) {
             // The official server asks first.
@@ -153,6 +198,7 @@ impl<A: Application> Engine<A> {
                     Opening {
                         handshake: self.handshake(&parts, peer, permit),
                         sid,
+                        announced: None,
                     },
                     &parts,
                 )
@@ -163,6 +209,7 @@ impl<A: Application> Engine<A> {
                 *handoff.lock() = Some(Handoff::Open(Opening {
                     handshake: self.handshake(&parts, peer, permit),
                     sid,
+                    announced: None,
                 }));
                 reply::switching_protocols(&accept)
             }
@@ -180,11 +227,15 @@ impl<A: Application> Engine<A> {
                 let form = Form::of(&parts.headers);
                 // A poll may wait for long, and its headers keep a read buffer alive.
                 drop(parts);
-                self.poll(outbox, form).await?
+                self.poll(outbox, form).await?.into_reply()
             }
             Ask::Post(sid) => {
                 let outbox = self.find_polling(sid)?;
-                self.post(outbox, &parts.headers, body).await?
+                if exchange::is_octet_stream(&parts.headers) {
+                    self.refuse_binary(&outbox)
+                } else {
+                    self.post(outbox, body).await?.into_reply()
+                }
             }
             Ask::Upgrade { sid, accept } => {
                 let outbox = self.find(sid)?;

@@ -5,7 +5,9 @@
 //! its outbox. What outboxes have queued is written by one [`flusher`] per worker.
 
 mod accepted;
+mod alarm;
 pub(crate) mod compression;
+mod connection;
 mod control;
 pub(crate) mod cors;
 mod door;
@@ -14,9 +16,13 @@ mod ending;
 mod exchange;
 mod flusher;
 mod frames;
+pub(crate) mod fuzzing;
 mod handshake;
+mod head;
+mod heartbeats;
 mod hooks;
 mod http;
+mod line;
 mod listener;
 mod lossy;
 mod mount;
@@ -26,6 +32,7 @@ mod polling;
 mod pressure;
 mod proxied;
 mod queue;
+mod random;
 mod raw;
 mod recent;
 mod refusal;
@@ -33,6 +40,8 @@ mod relief;
 mod replay;
 mod reply;
 mod request;
+mod requests;
+mod response;
 mod sessions;
 mod stream;
 #[cfg(test)]
@@ -44,6 +53,7 @@ mod tls;
 mod tls;
 mod unattended;
 mod upgrade;
+mod wheel;
 mod wire;
 
 use std::{
@@ -64,8 +74,16 @@ use roomcast_protocol::{
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::{
-    door::Door, driver::Driver, flusher::Flusher, http::Opening, outbox::Sink, pressure::Pressure,
-    sessions::Sessions, stream::Stream, wire::Wire,
+    door::Door,
+    driver::Driver,
+    flusher::Flusher,
+    heartbeats::Heartbeats,
+    http::Opening,
+    outbox::Sink,
+    pressure::Pressure,
+    sessions::{Announced, Sessions},
+    stream::Stream,
+    wire::Wire,
 };
 use crate::{
     Config,
@@ -81,6 +99,7 @@ pub use hooks::{EngineRequest, Forbidden};
 pub(crate) use listener::{Endpoints, bind, serve};
 pub(crate) use lossy::Yielding;
 pub(crate) use outbox::{Mode, Outbox, Push};
+pub(crate) use random::random_sid;
 pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};
 pub(crate) use recent::Limits;
@@ -259,15 +278,35 @@ impl<A: Application> Engine<A> {
         self.stopped.subscribe()
     }
 
+    /// Gives a session that is to be opened its id, so that what the client is told of it can leave
+    /// together with the answer to its request.
+    fn announce(&self, opening: &mut Opening) -> Bytes {
+        let outbox = self.new_outbox(opening.sid, &Sink::Detached);
+        let open = self.open_packet(outbox.sid(), Transport::WebSocket);
+        opening.announced = Some(Announced::new(outbox, &self.sessions));
+        Frame::packet(&Packet::Open(open)).websocket().clone()
+    }
+
     fn open_websocket(
         self: &Arc<Self>,
         stream: Stream,
         unread: Bytes,
         opening: Opening,
     ) -> Driver<A> {
-        let outbox = self.new_outbox(opening.sid, &Sink::WebSocket(stream.clone()));
-        let open = self.open_packet(outbox.sid(), Transport::WebSocket);
-        outbox.push_control(Frame::packet(&Packet::Open(open)));
+        let outbox = match opening.announced.and_then(Announced::into_outbox) {
+            Some(outbox) => {
+                outbox.lock().sink = Sink::WebSocket(stream.clone());
+                outbox
+            }
+            None => {
+                let outbox = self.new_outbox(opening.sid, &Sink::WebSocket(stream.clone()));
+                let open = self.open_packet(outbox.sid(), Transport::WebSocket);
+                // The driver's first turn writes it, and no flusher needs to.
+                let _ = outbox.begin_turn();
+                outbox.push_control(Frame::packet(&Packet::Open(open)));
+                outbox
+            }
+        };
         let wire = Wire::new(stream, unread, &self.config, now());
         self.open(outbox, Transport::WebSocket, opening.handshake, Some(wire))
     }
@@ -288,7 +327,7 @@ impl<A: Application> Engine<A> {
         let session = Session::server(now, transport, config);
         self.metrics.count(Counter::SessionsOpened);
         self.metrics.shift(session_gauge(transport), 1);
-        if *self.stopped.borrow() {
+        if self.is_stopped() {
             // Whoever stops may have told all sessions before this one was there.
             outbox.close(CloseReason::ServerShutdown);
         }
@@ -340,15 +379,28 @@ impl<A: Application> Engine<A> {
             tokio::spawn(relief::relieve(sessions, pressure));
             (0..workers.max(1))
                 .map(|_| {
-                    let flusher = Arc::new(Flusher::new(Arc::clone(&self.pressure)));
+                    let flusher = self.new_flusher();
                     tokio::spawn(Arc::clone(&flusher).run());
+                    tokio::spawn(Heartbeats::run(Arc::clone(&flusher)));
                     flusher
                 })
                 .collect()
         });
         let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
-        let spare = || Arc::new(Flusher::new(Arc::clone(&self.pressure)));
-        flushers.get(turn).map_or_else(spare, Arc::clone)
+        flushers
+            .get(turn)
+            .map_or_else(|| self.new_flusher(), Arc::clone)
+    }
+
+    fn new_flusher(&self) -> Arc<Flusher> {
+        let (interval, timeout) = (self.config.ping_interval, self.config.ping_timeout);
+        let heartbeats = Heartbeats::new(interval, timeout, now());
+        Arc::new(Flusher::new(Arc::clone(&self.pressure), heartbeats))
+    }
+
+    /// Whether it takes no more requests.
+    fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
     }
 
     fn next_poll_id(&self) -> u64 {
@@ -367,7 +419,7 @@ impl<A: Application> Engine<A> {
     fn forget(&self, outbox: &Outbox, transport: Transport) {
         self.sessions.remove(outbox.sid());
         self.metrics.shift(session_gauge(transport), -1);
-        if *self.stopped.borrow() {
+        if self.is_stopped() {
             self.ended.notify_waiters();
         }
     }
@@ -393,12 +445,6 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-fn random_sid() -> Sid {
-    let mut random = [0; 15];
-    getrandom::fill(&mut random).expect("the operating system gives random bytes");
-    Sid::from_random(random)
-}
-
 fn session_gauge(transport: Transport) -> Gauge {
     match transport {
         Transport::Polling => Gauge::SessionsPolling,
@@ -415,26 +461,5 @@ fn closed_counter(reason: CloseReason) -> Counter {
         CloseReason::ServerShutdown => Counter::ClosedShutdown,
         CloseReason::Overflow => Counter::ClosedOverflow,
         CloseReason::TransportError | _ => Counter::ClosedTransportError,
-    }
-}
-
-/// Entry points for fuzzing.
-pub(crate) mod fuzzing {
-    /// Reads a request line's query and headers as the engine does.
-    pub fn request(query: &str, headers: &http::HeaderMap) {
-        let Ok(uri) = http::Uri::try_from(format!("/socket.io/?{query}")) else {
-            return;
-        };
-        for method in [http::Method::GET, http::Method::POST] {
-            let mut request = http::Request::new(());
-            *request.method_mut() = method;
-            *request.uri_mut() = uri.clone();
-            *request.headers_mut() = headers.clone();
-            let (parts, ()) = request.into_parts();
-            if let Err(error) = super::request::parse(&parts, &crate::Config::default()) {
-                let (code, _, status) = error.answer();
-                assert!(code <= 5 && status.is_client_error());
-            }
-        }
     }
 }

@@ -19,6 +19,7 @@ use roomcast_protocol::{
 use super::{
     control::Control,
     flusher::{Batch, Flusher},
+    heartbeats::Heartbeats,
     lossy::Yielding,
     pressure::Pressure,
     queue::{Budget, Drain, Queue},
@@ -364,19 +365,9 @@ impl Outbox {
         &self.0
     }
 
-    /// Queues a ping; its pong proves that everything before it was received.
-    pub(super) fn push_ping(&self, frame: Frame) {
-        if let Some(recent) = &mut self.0.queue.lock().recent {
-            recent.ping();
-        }
-        self.push_control(frame);
-    }
-
-    /// The pong has come.
-    pub(super) fn confirm(&self) {
-        if let Some(recent) = &mut self.0.queue.lock().recent {
-            recent.pong();
-        }
+    /// Who sends the pings of this session, once it was asked to.
+    pub(super) fn heartbeats(&self) -> &Heartbeats {
+        self.0.flusher.heartbeats()
     }
 
     pub(super) fn begin_turn(&self) -> TurnState {
@@ -394,8 +385,10 @@ impl Outbox {
     }
 
     /// Writes what is queued, in as few calls as the sink allows. At most one caller at
-    /// a time writes; another's frames are taken along by it.
-    pub(super) fn flush(&self) {
+    /// a time writes; another's frames are taken along by it. Returns how many bytes of frames have
+    /// left.
+    pub(super) fn flush(&self) -> usize {
+        let mut left = 0;
         let mut queue = self.0.queue.lock();
         queue.listed = false;
         for _ in 0..MAX_BATCHES {
@@ -404,37 +397,41 @@ impl Outbox {
                 queue.settle_lossy(self.pressure());
             }
             if queue.flushing || queue.blocked || !queue.has_unsent() {
-                return;
+                return left;
             }
             let Sink::WebSocket(stream) = &queue.sink else {
-                return;
+                return left;
             };
             let stream = stream.clone();
             let mut batch = queue.take_batch(self.pressure());
             drop(queue);
 
             let outcome = batch.write(&stream, &self.0.metrics, self.pressure());
+            left += batch.written;
 
             queue = self.0.queue.lock();
             queue.put_back(batch, self.pressure());
             match outcome {
-                Ok(()) if stream.is_flushed() => queue.note_drained(),
+                Ok(()) if stream.is_flushed() => {
+                    queue.note_drained();
+                    queue.note_caught_up(&self.0.metrics);
+                }
                 // Taken, but not on its way: the driver pushes.
                 Ok(()) => {
                     queue.block(self.pressure());
                     Wake::driver(queue.waker.take()).call();
-                    return;
+                    return left;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.block(self.pressure());
                     Wake::driver(queue.waker.take()).call();
-                    return;
+                    return left;
                 }
                 Err(_) => {
                     queue.closed.get_or_insert(CloseReason::TransportClose);
                     queue.clear(self.pressure());
                     Wake::driver(queue.waker.take()).call();
-                    return;
+                    return left;
                 }
             }
         }
@@ -444,6 +441,7 @@ impl Outbox {
             drop(queue);
             self.0.flusher.enqueue(self.clone());
         }
+        left
     }
 
     /// What the driver learned by asking whether the kernel takes bytes.
@@ -454,6 +452,7 @@ impl Outbox {
         if writable {
             // What a stream had buffered is on its way, too.
             queue.note_drained();
+            queue.note_caught_up(&self.0.metrics);
         }
     }
 

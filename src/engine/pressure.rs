@@ -89,6 +89,10 @@ impl Pressure {
         self.stopped.load(Ordering::Acquire)
     }
 
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     fn high_mark(&self) -> usize {
         self.limit / 8 * 7
     }

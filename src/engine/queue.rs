@@ -1,12 +1,13 @@
 //! What is guarded by the mutex of an outbox.
 
-use std::{collections::VecDeque, task::Waker};
+use std::{collections::VecDeque, task::Waker, time::Instant};
 
 use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     control::Control,
     frames::Frames,
+    heartbeats::Pulse,
     lossy::{Lossy, Yielding},
     outbox::{Inner, Wake},
     outgoing::Outgoing,
@@ -14,6 +15,7 @@ use super::{
     recent::Recent,
     stream::Stream,
 };
+use crate::metrics::{Metrics, Timing};
 
 /// The frames of one session, where they go, and what its driver is asked.
 ///
@@ -40,6 +42,9 @@ pub(super) struct Queue {
     pub(super) blocked: bool,
     /// The driver has asked to be woken when there is room again.
     pub(super) awaited: bool,
+    /// When the kernel first took no more, as long as something of what was queued has not left.
+    slow_since: Option<Instant>,
+    pub(super) pulse: Pulse,
     pub(super) closed: Option<CloseReason>,
     /// What the session was cut for, if it was.
     pub(super) exceeded: Option<Budget>,
@@ -119,6 +124,8 @@ impl Queue {
             in_turn: false,
             blocked: false,
             awaited: false,
+            slow_since: None,
+            pulse: Pulse::Own,
             closed: None,
             exceeded: None,
             drain: Drain::Unwatched,
@@ -308,6 +315,7 @@ impl Queue {
     pub(super) fn block(&mut self, pressure: &Pressure) {
         self.blocked = true;
         self.awaited = false;
+        self.slow_since.get_or_insert_with(super::now);
         self.begin_holding(pressure);
     }
 
@@ -324,6 +332,17 @@ impl Queue {
         if self.drain == Drain::Watched && !self.has_unsent() {
             self.drain = Drain::Due;
             Wake::driver(self.waker.take()).call();
+        }
+    }
+
+    /// A client that was slow may have taken everything.
+    pub(super) fn note_caught_up(&mut self, metrics: &Metrics) {
+        if self.slow_since.is_some()
+            && !self.has_unsent()
+            && let Some(since) = self.slow_since.take()
+            && self.closed.is_none()
+        {
+            metrics.time(Timing::SlowClient, super::now() - since);
         }
     }
 

@@ -102,6 +102,17 @@ impl RequestError {
         }
     }
 
+    /// Why, for the log: nothing of it is the client's words.
+    pub(super) fn reason(&self) -> &str {
+        if matches!(self, Self::ForeignOrigin) {
+            "origin not allowed"
+        } else if matches!(self, Self::Denied(_)) {
+            "denied by the application"
+        } else {
+            self.answer().1
+        }
+    }
+
     pub(super) fn counter(&self) -> Counter {
         match self {
             Self::UnknownTransport => Counter::RejectedTransport,

@@ -1,7 +1,7 @@
 //! Answers, as HTTP wants them.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body_util::Full;
 use roomcast_protocol::Sid;
 
@@ -10,6 +10,59 @@ use crate::config::{Cookie, HttpCompression, Priority, SameSite};
 
 /// An answer of the engine.
 pub(super) type Reply = Response<Full<Bytes>>;
+
+/// An answer, of which the most frequent kinds have no headers of their own yet.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Packets for a client that polls.
+    Packets(Bytes, Form),
+    /// What a client has posted was read.
+    Accepted,
+    /// Anything else.
+    Other(Reply),
+}
+
+impl Answer {
+    pub(super) fn into_reply(self) -> Reply {
+        match self {
+            Self::Packets(packets, form) => payload(packets, form),
+            Self::Accepted => accepted(),
+            Self::Other(reply) => reply,
+        }
+    }
+
+    /// What goes before the body, and the body.
+    pub(super) fn into_parts(self) -> (Head, Bytes) {
+        match self {
+            Self::Packets(packets, form) if form.is_for_old_explorer => {
+                (Head::Known(OLD_EXPLORER), packets)
+            }
+            Self::Packets(packets, _) => (Head::Known(PACKETS), packets),
+            Self::Accepted => (Head::Known(ACCEPTED), Bytes::from_static(OK)),
+            Self::Other(reply) => {
+                let (parts, body) = reply.into_parts();
+                (Head::Parts(parts), body.into_inner().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// What goes before a body, but for its length and what is said of the connection.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// Written out.
+    Known(&'static str),
+    Parts(Parts),
+}
+
+const PACKETS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=UTF-8\r\n\
+    cache-control: no-store\r\nx-content-type-options: nosniff\r\n";
+const OLD_EXPLORER: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=UTF-8\r\n\
+    cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-xss-protection: 0\r\n";
+const ACCEPTED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\
+    cache-control: no-store\r\nx-content-type-options: nosniff\r\n";
+/// The body of the answer to packets that a client has posted.
+const OK: &[u8] = b"ok";
 
 pub(super) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::default();
@@ -44,9 +97,19 @@ pub(super) struct Form {
 
 impl Form {
     pub(super) fn of(client: &HeaderMap) -> Self {
+        let value = |name| client.get(name).map(HeaderValue::as_bytes);
+        Self::new(value(header::ACCEPT_ENCODING), value(header::USER_AGENT))
+    }
+
+    /// The same of the first such header of each kind.
+    pub(super) fn new(accept_encoding: Option<&[u8]>, user_agent: Option<&[u8]>) -> Self {
+        let offered = [Encoding::Gzip, Encoding::Deflate];
         Self {
-            encoding: Encoding::choose(client, &[Encoding::Gzip, Encoding::Deflate]),
-            is_for_old_explorer: is_old_explorer(client),
+            encoding: accept_encoding
+                .and_then(|accepted| std::str::from_utf8(accepted).ok())
+                .filter(|accepted| accepted.is_ascii())
+                .and_then(|accepted| Encoding::best(accepted, &offered)),
+            is_for_old_explorer: user_agent.is_some_and(is_old_explorer),
         }
     }
 }
@@ -63,8 +126,8 @@ pub(super) fn payload(packets: Bytes, form: Form) -> Reply {
 }
 
 /// The answer to packets that a client has posted.
-pub(super) fn accepted() -> Reply {
-    session(Bytes::from_static(b"ok"), "text/html")
+fn accepted() -> Reply {
+    session(Bytes::from_static(OK), "text/html")
 }
 
 fn session(body: Bytes, kind: &'static str) -> Reply {
@@ -76,13 +139,10 @@ fn session(body: Bytes, kind: &'static str) -> Reply {
     reply
 }
 
-fn is_old_explorer(client: &HeaderMap) -> bool {
-    let agent = client.get(header::USER_AGENT).map(HeaderValue::as_bytes);
-    agent.is_some_and(|agent| {
-        [&b";MSIE"[..], b"Trident/"]
-            .iter()
-            .any(|word| agent.windows(word.len()).any(|part| part == *word))
-    })
+fn is_old_explorer(agent: &[u8]) -> bool {
+    [&b";MSIE"[..], b"Trident/"]
+        .iter()
+        .any(|word| agent.windows(word.len()).any(|part| part == *word))
 }
 
 /// The same packets in fewer bytes, if the client takes that and it is worth it.
@@ -234,6 +294,32 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::response;
+
+    #[test]
+    fn what_is_written_out_is_what_headers_would_be() {
+        for answer in [
+            || Answer::Packets(Bytes::from_static(b"4hello"), Form::new(None, None)),
+            || {
+                let agent = Some(&b"Mozilla/5.0 (Trident/7.0)"[..]);
+                Answer::Packets(Bytes::from_static(b"4hello"), Form::new(None, agent))
+            },
+            || Answer::Accepted,
+        ] {
+            let written = |answer: Answer, close| {
+                let (head, body) = answer.into_parts();
+                let mut out = Vec::new();
+                response::encode(&mut out, &head, body.len(), close);
+                let text = String::from_utf8(out).unwrap();
+                let (text, _date) = text.split_once("date: ").unwrap();
+                (text.to_owned(), body)
+            };
+            for close in [false, true] {
+                let other = Answer::Other(answer().into_reply());
+                assert_eq!(written(answer(), close), written(other, close));
+            }
+        }
+    }
 
     #[test]
     fn a_cookie_has_the_official_defaults_and_order() {

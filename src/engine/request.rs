@@ -3,6 +3,8 @@
 //! The order of the checks is the official server's (`verify` in `engine.io`), so that a
 //! client which looks at the code learns the same from both.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, Method, header, request::Parts};
 use roomcast_protocol::{
     Sid,
@@ -35,24 +37,24 @@ pub(super) enum Ask {
 /// The parameters that Engine.IO looks at. A parameter that is given twice counts as
 /// given wrongly: two readers could take different ones.
 #[derive(Default)]
-struct Query {
-    transport: Parameter,
-    sid: Parameter,
-    version: Parameter,
+struct Query<'a> {
+    transport: Parameter<'a>,
+    sid: Parameter<'a>,
+    version: Parameter<'a>,
 }
 
 #[derive(Default)]
-enum Parameter {
+enum Parameter<'a> {
     #[default]
     Missing,
-    Once(String),
+    Once(Cow<'a, str>),
     Twice,
 }
 
-impl Parameter {
-    fn set(&mut self, value: &str) {
+impl<'a> Parameter<'a> {
+    fn set(&mut self, value: Cow<'a, str>) {
         *self = match self {
-            Self::Missing => Self::Once(value.to_owned()),
+            Self::Missing => Self::Once(value),
             Self::Once(_) | Self::Twice => Self::Twice,
         };
     }
@@ -65,14 +67,14 @@ impl Parameter {
     }
 }
 
-impl Query {
-    fn parse(query: &str) -> Self {
+impl<'a> Query<'a> {
+    fn parse(query: &'a str) -> Self {
         let mut parsed = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "transport" => parsed.transport.set(&value),
-                "sid" => parsed.sid.set(&value),
-                "EIO" => parsed.version.set(&value),
+                "transport" => parsed.transport.set(value),
+                "sid" => parsed.sid.set(value),
+                "EIO" => parsed.version.set(value),
                 _ => {}
             }
         }
@@ -135,6 +137,21 @@ pub(super) fn parse(request: &Parts, config: &Config) -> Result<Ask, RequestErro
                 Ok(Ask::Unserved(sid))
             }
         }
+    }
+}
+
+/// The session to which a polling request says it belongs. `None`: there is more to be said of it.
+pub(super) fn session(query: &str, config: &Config) -> Option<Sid> {
+    if query.len() > MAX_QUERY || !config.transports.contains(&Transport::Polling) {
+        return None;
+    }
+    let query = Query::parse(query);
+    match (
+        query.transport.value().and_then(Transport::parse),
+        query.sid,
+    ) {
+        (Some(Transport::Polling), Parameter::Once(sid)) => Sid::parse(&sid),
+        _ => None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! The sessions that are open, by id.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use roomcast_protocol::Sid;
@@ -70,5 +73,34 @@ impl Sessions {
             .get(index)
             .map(|shard| f(&mut shard.lock()))
             .unwrap_or_default()
+    }
+}
+
+/// A session that its client may know of already and that is not open yet. Dropped, there is none.
+#[derive(Debug)]
+pub(super) struct Announced {
+    outbox: Option<Outbox>,
+    sessions: Arc<Sessions>,
+}
+
+impl Announced {
+    pub(super) fn new(outbox: Outbox, sessions: &Arc<Sessions>) -> Self {
+        Self {
+            outbox: Some(outbox),
+            sessions: Arc::clone(sessions),
+        }
+    }
+
+    /// The session is opened now.
+    pub(super) fn into_outbox(mut self) -> Option<Outbox> {
+        self.outbox.take()
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            self.sessions.remove(outbox.sid());
+        }
     }
 }

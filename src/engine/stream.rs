@@ -98,7 +98,11 @@ impl Stream {
     /// [`io::ErrorKind::WouldBlock`] if nothing is; any other one ends the stream.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) => match send(stream, bytes) {
+                // Tokio learns of it by trying for itself.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write(bytes),
+                sent => sent,
+            },
             Self::Other(other) => other.write(|io, cx| io.poll_write(cx, bytes)),
         }
     }
@@ -271,6 +275,16 @@ impl Locked {
         self.unflushed = false;
         Poll::Ready(Ok(()))
     }
+}
+
+/// Writes what the kernel takes. Tokio's own way asks first whether it would, in memory that nobody
+/// else needs at that time.
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    const FLAGS: i32 = 0x4000; // MSG_NOSIGNAL
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    const FLAGS: i32 = 0;
+    SockRef::from(stream).send_with_flags(bytes, FLAGS)
 }
 
 /// Reads what is there. A read that did not fill the buffer has emptied the socket: it

@@ -1,12 +1,13 @@
 //! Outboxes without sessions, for tests, fuzzing and benches of what fills them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roomcast_protocol::{Frame, Sid};
 use tokio::net::TcpStream;
 
 use super::{
     flusher::Flusher,
+    heartbeats::Heartbeats,
     outbox::{Outbox, Sink},
     pressure::Pressure,
     stream::Stream,
@@ -20,6 +21,10 @@ pub(crate) struct Unattended {
     metrics: Arc<Metrics>,
 }
 
+/// The times of their heartbeats.
+pub(super) const INTERVAL: Duration = Duration::from_secs(25);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
+
 impl Unattended {
     /// Outboxes of polling sessions, between two polls.
     pub(crate) fn polling(metrics: Arc<Metrics>) -> Self {
@@ -29,8 +34,9 @@ impl Unattended {
     /// The same with so many bytes for slow clients.
     pub(super) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
         let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
+        let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, super::now());
         Self {
-            flusher: Arc::new(Flusher::new(pressure)),
+            flusher: Arc::new(Flusher::new(pressure, heartbeats)),
             stream: None,
             metrics,
         }

@@ -139,6 +139,7 @@ impl<A: Application> Driver<A> {
         queue.switch(wire.stream.clone(), self.outbox.pressure());
         drop(queue);
         self.wire = Some(wire);
+        self.hand_heartbeat_over();
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);
         metrics.shift(Gauge::SessionsPolling, -1);

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use roomcast_protocol::socket::Args;
 
-use super::{connect::Connect, handlers::Admission, refusal::Refusal};
+use super::{Socket, connect::Connect, handlers::Admission, refusal::Refusal};
 use crate::auth::Principal;
 
 /// Finds out who a client is.
@@ -98,6 +98,12 @@ pub trait Authenticate: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Principal, Refusal>> + Send {
         let _ = (current, offer);
         async { Err(Refusal::unauthenticated("cannot be refreshed")) }
+    }
+
+    /// A client has brought new credentials, and they are in force: takes it out of the rooms that it
+    /// may not be in any more. It is called before the client is answered. The default does nothing.
+    fn refreshed(&self, socket: &Socket) {
+        let _ = socket;
     }
 }
 

@@ -11,9 +11,9 @@ use roomcast_protocol::{
 };
 
 use super::{
-    connection::Shared,
     listeners::{ListenError, ListenerId},
     reason::DisconnectReason,
+    shared::Shared,
     socket::Socket,
 };
 use crate::{

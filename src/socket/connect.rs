@@ -6,7 +6,7 @@ use roomcast_protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Io, connection::Shared};
+use super::{Io, shared::Shared};
 use crate::{
     auth::{Credentials, Principal},
     engine::Handshake,

@@ -6,133 +6,43 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use parking_lot::Mutex;
 use roomcast_protocol::{
-    DecodeError, Frame,
-    engine::{CloseReason, Message, Transport},
+    DecodeError,
+    engine::{CloseReason, Message},
     socket::{Decoder, Kind, Limits, Nsp, Packet, Parser},
 };
 
 use super::{
     Io,
-    admission::{Admission, Entering, Entrance},
-    conn::{ConnEvent, ConnWatchers},
+    admission::{Admission, Entrance},
+    conn::ConnEvent,
     connect::Connect,
     dispatch::{Checked, Held, Parked},
-    handlers::Handlers,
     id::SocketId,
     incoming::Incoming,
-    io::Door,
     lifecycle::Lifecycle,
     reason::DisconnectReason,
-    recovery::{Claim, Offer},
     refusal::Refusal,
-    running::{Call, Running},
-    socket::{self, Socket},
+    running::Running,
+    shared::Shared,
+    socket::Socket,
     validity::Validity,
 };
 use crate::{
-    auth::Principal,
-    engine::{Application, Handshake, Mode, Outbox, Push},
-    metrics::{Counter, Metrics},
+    engine::{Application, Handshake, Outbox},
+    metrics::Counter,
 };
-
-/// What the sockets of one connection share.
-pub(crate) struct Shared {
-    outbox: Outbox,
-    handshake: Arc<Handshake>,
-    sockets: Mutex<Vec<Weak<socket::Inner>>>,
-    /// Handlers that have outlived their socket and still wait.
-    detached: AtomicUsize,
-    /// Nobody on most connections.
-    watchers: OnceLock<Box<ConnWatchers>>,
-}
-
-impl Shared {
-    pub(crate) fn new(outbox: Outbox, handshake: Arc<Handshake>) -> Self {
-        Self {
-            outbox,
-            handshake,
-            sockets: Mutex::default(),
-            detached: AtomicUsize::new(0),
-            watchers: OnceLock::new(),
-        }
-    }
-
-    /// Queues a frame for the client and tells those who watch the connection.
-    pub(crate) fn push(&self, frame: &Frame, mode: Mode, metrics: &Metrics) -> Push {
-        let push = self.outbox.push(frame, mode);
-        if push == Push::Queued
-            && let Some(watchers) = self.watchers()
-        {
-            watchers.tell_created(metrics, frame);
-        }
-        push
-    }
-
-    /// Those who watch the connection, if anybody ever did.
-    #[inline]
-    pub(crate) fn watchers(&self) -> Option<&ConnWatchers> {
-        self.watchers.get().map(|watchers| &**watchers)
-    }
-
-    pub(crate) fn make_watchers(&self) -> &ConnWatchers {
-        self.watchers.get_or_init(Box::default)
-    }
-
-    /// Handlers that have outlived their socket and still wait.
-    pub(crate) fn detached(&self) -> usize {
-        self.detached.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_detached(&self, handlers: usize) {
-        self.detached.fetch_add(handlers, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_settled(&self, handlers: usize) {
-        self.detached.fetch_sub(handlers, Ordering::Relaxed);
-    }
-
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.outbox
-    }
-
-    pub(crate) fn handshake(&self) -> &Handshake {
-        &self.handshake
-    }
-
-    /// The connected sockets, one for each namespace.
-    pub(crate) fn sockets(&self) -> Vec<Socket> {
-        self.sockets
-            .lock()
-            .iter()
-            .filter_map(Socket::upgrade)
-            .collect()
-    }
-
-    fn forget_gone(&self) {
-        let is_there = |known: &Weak<socket::Inner>| known.strong_count() > 0;
-        self.sockets.lock().retain(is_there);
-    }
-
-    pub(crate) fn forget(&self, socket: &Socket) {
-        self.sockets.lock().retain(|known| !socket.is(known));
-    }
-}
 
 /// The state of one session.
 pub(crate) struct Connection {
     pub(super) io: Io,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     decoder: Decoder,
     pub(super) seats: Vec<Seat>,
     /// Made for the first that waits, dropped with the last.
@@ -147,7 +57,7 @@ pub(crate) struct Connection {
     pub(super) parked_events: usize,
     pub(super) parked_bytes: usize,
     /// By when a first namespace must be joined.
-    connect_by: Option<Instant>,
+    pub(super) connect_by: Option<Instant>,
     /// By when the attachments of a packet must be there.
     attach_by: Option<Instant>,
     /// Why it ends, if that is more than the engine knows.
@@ -348,242 +258,6 @@ impl Connection {
         }
     }
 
-    /// A client asks to be let in.
-    fn connect(&mut self, packet: &Packet, now: Instant) -> Result<(), CloseReason> {
-        match self.seats.iter().position(|seat| seat.nsp == packet.nsp) {
-            Some(position) => match &self.seats.get(position).map(|seat| &seat.place) {
-                Some(Place::Taken { socket, .. }) if !socket.is_connected() => {
-                    self.clear_seat(position);
-                }
-                Some(Place::Taken { .. } | Place::Waiting) | None => return Err(self.misplaced()),
-            },
-            None if self.seats.len() >= self.io.config().max_namespaces_per_connection => {
-                self.clear_disconnected();
-            }
-            None => {}
-        }
-        let door = self.io.door(packet.nsp.as_str());
-        if matches!(door, Door::Closed) {
-            self.refuse(&packet.nsp, &Refusal::new("", "Invalid namespace"));
-            return Ok(());
-        }
-        let payload: usize = packet.args.iter().map(<[u8]>::len).sum();
-        if payload > Limits::default().max_connect_payload {
-            // It is kept as long as the socket, so only a short one is taken.
-            return match &door {
-                Door::Open(handlers) if handlers.authenticate.is_some() => {
-                    self.refuse(&packet.nsp, &Refusal::unauthenticated("token too long"));
-                    Ok(())
-                }
-                Door::Open(_) | Door::Ask(_) | Door::Closed => {
-                    Err(self.undecodable(DecodeError::TooLarge))
-                }
-            };
-        }
-        if self.seats.len() >= self.io.config().max_namespaces_per_connection {
-            self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));
-            return Ok(());
-        }
-        if self.running + self.shared.detached() >= self.io.config().max_in_flight {
-            // Handlers of new and of left namespaces count like those of events.
-            self.refuse(
-                &packet.nsp,
-                &Refusal::new("", "Too many events in progress"),
-            );
-            return Ok(());
-        }
-        // The packet's own name would keep the bytes of the packet.
-        let nsp = Nsp::from(packet.nsp.as_str());
-        let shared = Arc::clone(&self.shared);
-        let connect = Connect::new(self.io.clone(), nsp.clone(), shared, packet.args.clone());
-        // Most clients are in one namespace, and growing by itself makes room for four.
-        self.seats.reserve_exact(1);
-        self.seats.push(Seat {
-            nsp,
-            place: Place::Waiting,
-        });
-        if let Door::Open(handlers) = &door
-            && handlers.is_open()
-            && (self.io.sessions().is_none() || Offer::of(connect.payload()).is_none())
-        {
-            let entering = Entering {
-                handlers: Arc::clone(handlers),
-                principal: connect.shared_principal(),
-                claim: None,
-            };
-            self.admit(&connect, entering, now);
-            return Ok(());
-        }
-        let mut admission = Admission::new(door, connect);
-        match admission.poll_now() {
-            Poll::Ready((connect, entrance)) => self.decided(&connect, entrance, now),
-            Poll::Pending => self.wait_for(Job::Admission(admission)),
-        }
-        Ok(())
-    }
-
-    fn decided(&mut self, connect: &Connect, entrance: Entrance, now: Instant) {
-        match entrance {
-            Ok(entering) => self.admit(connect, entering, now),
-            Err(refusal) => {
-                self.seats.retain(|seat| seat.nsp != *connect.nsp());
-                self.refuse(connect.nsp(), &refusal);
-            }
-        }
-    }
-
-    fn admit(&mut self, connect: &Connect, entering: Entering, now: Instant) {
-        let Entering {
-            handlers,
-            principal,
-            claim,
-        } = entering;
-        let socket = match claim.and_then(|claim| self.resume(connect, claim, &principal)) {
-            Some(socket) => socket,
-            None => match self.enter(connect, &handlers, &principal) {
-                Ok(socket) => socket,
-                Err(refusal) => {
-                    self.seats.retain(|seat| seat.nsp != *connect.nsp());
-                    self.refuse(connect.nsp(), &refusal);
-                    return;
-                }
-            },
-        };
-        if self.shared.watchers().is_some() {
-            socket.become_curious();
-        }
-        if !socket.is_connected() {
-            // Somebody has disconnected the whole client meanwhile, and did not find it.
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.forget(known.pid);
-            }
-            socket.end_session();
-            self.seats.retain(|seat| seat.nsp != *connect.nsp());
-            return;
-        }
-        self.io.metrics().count(Counter::SocketsConnected);
-        tracing::info!(
-            socket = %socket.id(),
-            namespace = connect.nsp().as_str(),
-            user = principal.subject,
-            address = %self.shared.handshake.address(),
-            transport = %self.shared.outbox.transport(),
-            recovered = socket.recovered(),
-            "connected"
-        );
-        self.connect_by = None;
-        if let Some(seat) = self
-            .seats
-            .iter_mut()
-            .find(|seat| seat.nsp == *connect.nsp())
-        {
-            seat.place = Place::Taken {
-                socket: socket.clone(),
-                lane: None,
-                held: None,
-                validity: Validity::of(&socket, now),
-            };
-        }
-        self.io.tell(&Lifecycle::Connected { socket: &socket });
-        for handler in &handlers.connect {
-            let call = Call::own(&socket, "connect");
-            if let Some(running) = call.start(&**handler, connect.payload().clone()) {
-                self.run(running);
-            }
-        }
-        // It may have been revoked after it was looked at and before anybody found the socket.
-        socket.revalidate();
-    }
-
-    /// A new socket, which is in its namespace.
-    fn enter(
-        &self,
-        connect: &Connect,
-        handlers: &Arc<Handlers>,
-        principal: &Arc<Principal>,
-    ) -> Result<Socket, Refusal> {
-        loop {
-            let namespace = self.io.namespace_to_enter(connect.nsp(), handlers)?;
-            let socket = Socket::new(
-                self.io.clone(),
-                Arc::clone(&namespace),
-                Arc::clone(&self.shared),
-                Arc::clone(principal),
-                connect.payload().clone(),
-            );
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.enter(known.pid, &socket);
-            }
-            // Known to its connection first, so that whoever finds it can close all of it.
-            self.shared.sockets.lock().push(socket.downgrade());
-            if namespace.admit(&socket) {
-                return Ok(socket);
-            }
-            // Its last socket has just left; the next look-up makes a new one.
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.forget(known.pid);
-            }
-            self.shared.forget(&socket);
-            self.io.take_down(&namespace);
-        }
-    }
-
-    /// The socket that a client has been before, if it can still be that.
-    fn resume(
-        &self,
-        connect: &Connect,
-        claim: Claim,
-        principal: &Arc<Principal>,
-    ) -> Option<Socket> {
-        let resumed = claim.resume(|old| {
-            let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
-            let socket = Socket::recover(old, shared, principal, connect.payload().clone());
-            self.shared.sockets.lock().push(socket.downgrade());
-            socket
-        });
-        if resumed.is_none() {
-            self.shared.forget_gone();
-        }
-        resumed
-    }
-
-    fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
-        self.io.metrics().count(Counter::SocketsRefused);
-        let address = self.shared.handshake.address();
-        if let Some(more) = self.io.speak_of_refusal() {
-            tracing::info!(
-                namespace = nsp.as_str(),
-                %address,
-                reason = refusal.reason(),
-                more,
-                "refused"
-            );
-        }
-        self.io.tell(&Lifecycle::Refused {
-            namespace: nsp.as_str(),
-            handshake: self.shared.handshake(),
-            refusal,
-        });
-        let data = refusal
-            .connect_data()
-            .and_then(|data| serde_json::value::to_raw_value(&data).ok());
-        let parser = self.io.config().parser;
-        match parser.connect_error(nsp.as_str(), refusal.message(), data.as_deref()) {
-            Ok(frame) => {
-                let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
-            }
-            Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
-        }
-        if self.io.blame(refusal, address.ip()) {
-            let outbox = &self.shared.outbox;
-            match outbox.transport() {
-                Transport::WebSocket => outbox.close(CloseReason::ForcedClose),
-                // Its polls are not answered any more.
-                Transport::Polling => outbox.abort(CloseReason::ForcedClose),
-            }
-        }
-    }
-
     /// A client leaves a namespace.
     fn disconnect(&mut self, nsp: &Nsp) -> Result<(), CloseReason> {
         let position = self.seats.iter().position(|seat| seat.nsp == *nsp);
@@ -654,7 +328,7 @@ impl Connection {
         }
     }
 
-    fn socket(&self, nsp: &Nsp) -> Option<&Socket> {
+    pub(super) fn socket(&self, nsp: &Nsp) -> Option<&Socket> {
         self.seats.iter().find_map(|seat| match &seat.place {
             Place::Taken { socket, .. } if seat.nsp == *nsp => Some(socket),
             Place::Taken { .. } | Place::Waiting => None,
@@ -662,7 +336,7 @@ impl Connection {
     }
 
     /// Forgets a namespace, with the events that wait in its lane or are held.
-    fn clear_seat(&mut self, position: usize) {
+    pub(super) fn clear_seat(&mut self, position: usize) {
         let seat = self.seats.swap_remove(position);
         if let Place::Taken { lane, held, .. } = seat.place {
             let held = held.map(|held| held.events).into_iter().flatten();
@@ -672,7 +346,7 @@ impl Connection {
         }
     }
 
-    fn clear_disconnected(&mut self) {
+    pub(super) fn clear_disconnected(&mut self) {
         let is_over = |seat: &Seat| match &seat.place {
             Place::Taken { socket, .. } => !socket.is_connected(),
             Place::Waiting => false,
@@ -728,7 +402,7 @@ impl Connection {
         CloseReason::ForcedClose
     }
 
-    fn undecodable(&self, error: DecodeError) -> CloseReason {
+    pub(super) fn undecodable(&self, error: DecodeError) -> CloseReason {
         self.io.metrics().count(Counter::SocketPacketErrors);
         tracing::debug!(session = ?self.shared.outbox.sid(), %error, "a packet cannot be decoded");
         match self.io.config().parser {
@@ -768,7 +442,7 @@ mod tests {
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
         let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<Seat>();
         assert!(client <= 416, "{client}");
-        let socket = size_of::<socket::Inner>();
+        let socket = size_of::<super::super::socket::Inner>();
         assert!(socket <= 344, "{socket}");
     }
 }

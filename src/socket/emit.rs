@@ -17,12 +17,13 @@ use super::{
     acks::{Acks, Question},
     contract::Contract,
     id::{IdSet, SocketId},
+    membership::JoinError,
     namespace,
     recovery::Numbered,
     room::{IntoRooms, RoomName},
     rooms::{Except, Tally},
     running,
-    socket::{JoinError, Socket},
+    socket::Socket,
 };
 use crate::engine::{Mode, Yielding};
 

@@ -9,7 +9,7 @@ use std::{
 
 use roomcast_protocol::socket::Args;
 
-use super::{Io, SocketId, connection::Shared, socket::Socket};
+use super::{Io, SocketId, shared::Shared, socket::Socket};
 use crate::{
     engine::{Handshake, Peer, Unattended},
     metrics::Gauge,

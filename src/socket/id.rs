@@ -1,5 +1,4 @@
 use std::{
-    cell::RefCell,
     collections::{HashMap, HashSet},
     fmt,
     hash::{BuildHasherDefault, Hasher},
@@ -7,6 +6,8 @@ use std::{
 
 use roomcast_protocol::Sid;
 use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::engine;
 
 /// Id of a socket: one client in one namespace.
 ///
@@ -18,7 +19,7 @@ pub struct SocketId(Sid);
 impl SocketId {
     /// Draws an id nobody can guess.
     pub(crate) fn random() -> Self {
-        Self(random_sid())
+        Self(engine::random_sid())
     }
 
     pub(crate) fn sid(self) -> Sid {
@@ -105,41 +106,6 @@ impl Hasher for IdHasher {
 }
 
 const ODD: u64 = 0xf135_7aea_2e62_a9c5;
-
-/// Random bytes of this thread, fetched for many ids at a time.
-struct Pool {
-    bytes: [u8; Self::IDS * Self::ID],
-    used: usize,
-}
-
-impl Pool {
-    const ID: usize = 15;
-    const IDS: usize = 32;
-
-    fn next(&mut self) -> [u8; Self::ID] {
-        if self.used == self.bytes.len() {
-            getrandom::fill(&mut self.bytes).expect("the operating system gives random bytes");
-            self.used = 0;
-        }
-        let mut id = [0; Self::ID];
-        if let Some(fresh) = self.bytes.get_mut(self.used..self.used + Self::ID) {
-            id.copy_from_slice(fresh);
-            fresh.fill(0);
-        }
-        self.used += Self::ID;
-        id
-    }
-}
-
-thread_local! {
-    static POOL: RefCell<Pool> = const {
-        RefCell::new(Pool { bytes: [0; Pool::IDS * Pool::ID], used: Pool::IDS * Pool::ID })
-    };
-}
-
-fn random_sid() -> Sid {
-    Sid::from_random(POOL.with_borrow_mut(Pool::next))
-}
 
 #[cfg(test)]
 mod tests {

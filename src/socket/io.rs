@@ -22,7 +22,6 @@ use tokio::{
 use super::{
     builder::{Builder, Predicate},
     connect::Connect,
-    connection::Shared,
     emit::Broadcast,
     handlers::Handlers,
     lifecycle::{Lifecycle, Watchers},
@@ -30,6 +29,7 @@ use super::{
     recovery::Sessions,
     refusal::Refusal,
     running::Running,
+    shared::Shared,
     state::States,
     targets::targets,
 };

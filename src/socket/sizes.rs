@@ -1,6 +1,6 @@
 //! What an idle connection costs.
 
-use super::{Io, connection::Shared, socket};
+use super::{Io, shared::Shared, socket};
 use crate::engine::sizes;
 
 /// A connection that is joined to `/` costs at most 4 KiB resident; of that these parts may be so

@@ -1,5 +1,4 @@
 use std::{
-    collections::{HashMap, hash_map::Entry},
     fmt,
     sync::{
         Arc, OnceLock, Weak,
@@ -20,7 +19,6 @@ use super::{
     Io,
     ack::{AckFuture, AckTable},
     conn::{Conn, ConnWatchers},
-    connection::Shared,
     contract::Contract,
     emit::{Broadcast, Direct, Emitted},
     event::Name,
@@ -28,13 +26,14 @@ use super::{
     id::SocketId,
     lifecycle::Lifecycle,
     listeners::Listeners,
+    membership::Joined,
     namespace::{self, Namespace},
     reason::DisconnectReason,
     recovery::Recoverable,
     refusal::Refusal,
-    room::{IntoRooms, Room},
-    rooms::RoomCell,
+    room::IntoRooms,
     running::{self, Call, Running},
+    shared::Shared,
     state::States,
     validity,
 };
@@ -49,12 +48,12 @@ use crate::{
 /// Methods that send work from any thread and never wait. A socket that is kept after its client
 /// has left does no harm: it sends nothing and joins nothing.
 #[derive(Clone)]
-pub struct Socket(Arc<Inner>);
+pub struct Socket(pub(super) Arc<Inner>);
 
 pub(crate) struct Inner {
-    id: SocketId,
-    io: Io,
-    namespace: Arc<namespace::Inner>,
+    pub(super) id: SocketId,
+    pub(super) io: Io,
+    pub(super) namespace: Arc<namespace::Inner>,
     shared: Arc<Shared>,
     principal: Mutex<Arc<Principal>>,
     /// Counts how often the principal was replaced.
@@ -62,7 +61,7 @@ pub(crate) struct Inner {
     /// Whether it was told that its credentials are not good any more.
     expelled: AtomicBool,
     payload: Args,
-    rooms: Mutex<Joined>,
+    pub(super) rooms: Mutex<Joined>,
     acks: AckTable,
     data: Mutex<States>,
     /// What is registered on this socket alone: nothing on most.
@@ -71,14 +70,6 @@ pub(crate) struct Inner {
     recoverable: Option<Box<Recoverable>>,
     /// Why it was disconnected; unset while it is connected.
     reason: OnceLock<DisconnectReason>,
-}
-
-/// The rooms that a socket is in.
-#[derive(Default)]
-struct Joined {
-    rooms: HashMap<Room, Arc<RoomCell>>,
-    /// It has left all rooms for good.
-    closed: bool,
 }
 
 impl Socket {
@@ -297,92 +288,6 @@ impl Socket {
         self.broadcast().except(rooms)
     }
 
-    /// Joins rooms. Joining one twice is harmless.
-    ///
-    /// # Errors
-    ///
-    /// When a name is longer than [`Room::MAX_BYTES`], when it would be in more rooms than
-    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or when it is
-    /// disconnected. Rooms before the faulty one are joined.
-    pub fn join<'a>(&self, rooms: impl IntoRooms<'a>) -> Result<(), JoinError> {
-        let limit = self.0.io.config().max_rooms_per_socket;
-        let is_watched = self.0.io.is_watched();
-        let mut news = Vec::new();
-        let mut joined = self.0.rooms.lock();
-        let mut outcome = Ok(());
-        rooms.each(|name| {
-            if outcome.is_err() || name.as_str() == self.0.id.as_str() {
-                return;
-            }
-            let room = name.into_room();
-            let known = is_watched.then(|| room.clone());
-            match self.join_one(&mut joined, room, limit) {
-                Ok(Some(is_first)) => news.extend(known.map(|room| (room, is_first))),
-                Ok(None) => {}
-                Err(error) => outcome = Err(error),
-            }
-        });
-        drop(joined);
-        self.tell_joined(&news);
-        outcome
-    }
-
-    /// `Some`: it was not there; whether it is the first one.
-    fn join_one(
-        &self,
-        joined: &mut Joined,
-        room: Room,
-        limit: usize,
-    ) -> Result<Option<bool>, JoinError> {
-        if joined.closed {
-            return Err(JoinError::Disconnected);
-        }
-        if room.as_str().len() > Room::MAX_BYTES {
-            return Err(JoinError::NameTooLong);
-        }
-        let count = joined.rooms.len();
-        let Entry::Vacant(entry) = joined.rooms.entry(room) else {
-            return Ok(None);
-        };
-        if count >= limit {
-            return Err(JoinError::TooManyRooms);
-        }
-        let rooms = &self.0.namespace.rooms;
-        let (cell, is_first) = rooms.join(entry.key(), self.0.id, self.outbox());
-        entry.insert(cell);
-        Ok(Some(is_first))
-    }
-
-    /// Leaves rooms. Leaving one it is not in is harmless.
-    pub fn leave<'a>(&self, rooms: impl IntoRooms<'a>) {
-        let is_watched = self.0.io.is_watched();
-        let mut news = Vec::new();
-        let mut joined = self.0.rooms.lock();
-        rooms.each(|name| {
-            if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
-                let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
-                if is_watched {
-                    news.push((room, was_last));
-                }
-            }
-        });
-        drop(joined);
-        self.tell_left(&news);
-    }
-
-    /// The rooms it has joined, in no order. The room of its own id, which it cannot leave, is not
-    /// among them.
-    #[must_use]
-    pub fn rooms(&self) -> Vec<Room> {
-        self.0.rooms.lock().rooms.keys().cloned().collect()
-    }
-
-    /// Whether it has joined a room.
-    #[must_use]
-    pub fn is_in(&self, room: &str) -> bool {
-        self.0.rooms.lock().rooms.contains_key(room)
-    }
-
     /// Keeps a value with the socket, one for each type; returns the one that it replaces.
     ///
     /// ```
@@ -489,20 +394,6 @@ impl Socket {
         waiting
     }
 
-    pub(crate) fn leave_all(&self) {
-        let mut joined = self.0.rooms.lock();
-        joined.closed = true;
-        let rooms = std::mem::take(&mut joined.rooms);
-        drop(joined);
-        let is_watched = self.0.io.is_watched();
-        for (room, cell) in rooms {
-            let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
-            if is_watched {
-                self.tell_left(&[(room, was_last)]);
-            }
-        }
-    }
-
     /// Queues a frame for the client, unless it has left.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         if !self.is_connected() {
@@ -534,56 +425,6 @@ impl Socket {
 
     pub(crate) fn recoverable(&self) -> Option<&Recoverable> {
         self.0.recoverable.as_deref()
-    }
-
-    /// Joins no more rooms; calls `each` for those it is in, which it stays in.
-    pub(crate) fn stay(&self, mut each: impl FnMut(&Room, &RoomCell)) {
-        let mut joined = self.0.rooms.lock();
-        joined.closed = true;
-        for (room, cell) in &joined.rooms {
-            each(room, cell);
-        }
-    }
-
-    /// Joins the rooms of another socket that is in them no more; calls `each` for every one.
-    /// `false`: it has been disconnected, and those rooms are left.
-    pub(crate) fn inherit(&self, old: &Self, mut each: impl FnMut(&Room, &RoomCell)) -> bool {
-        let rooms = std::mem::take(&mut old.0.rooms.lock().rooms);
-        let mut joined = self.0.rooms.lock();
-        if joined.closed {
-            drop(joined);
-            for (room, cell) in &rooms {
-                self.0.namespace.rooms.leave(room, cell, self.0.id);
-            }
-            return false;
-        }
-        for (room, cell) in &rooms {
-            each(room, cell);
-        }
-        joined.rooms = rooms;
-        true
-    }
-
-    pub(crate) fn tell_left(&self, news: &[(Room, bool)]) {
-        for (room, was_last) in news {
-            self.0.io.tell(&Lifecycle::RoomLeft { socket: self, room });
-            if *was_last {
-                let namespace = self.nsp();
-                self.0.io.tell(&Lifecycle::RoomDeleted { namespace, room });
-            }
-        }
-    }
-
-    pub(crate) fn tell_joined(&self, news: &[(Room, bool)]) {
-        for (room, is_first) in news {
-            if *is_first {
-                let namespace = self.nsp();
-                self.0.io.tell(&Lifecycle::RoomCreated { namespace, room });
-            }
-            self.0
-                .io
-                .tell(&Lifecycle::RoomJoined { socket: self, room });
-        }
     }
 
     /// What is registered on this socket alone, if anything ever was.
@@ -655,41 +496,6 @@ impl fmt::Debug for Socket {
             .field("id", &self.0.id)
             .field("namespace", &self.0.namespace.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a socket cannot join a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// The name is longer than [`Room::MAX_BYTES`].
-    NameTooLong,
-    /// It is in as many rooms as
-    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket) allows.
-    TooManyRooms,
-    /// It is disconnected.
-    Disconnected,
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NameTooLong => "room name too long",
-            Self::TooManyRooms => "too many rooms",
-            Self::Disconnected => "socket has been disconnected",
-        })
-    }
-}
-
-impl std::error::Error for JoinError {}
-
-impl From<JoinError> for Refusal {
-    fn from(error: JoinError) -> Self {
-        match error {
-            JoinError::NameTooLong => Self::new("INVALID_PAYLOAD", "room name too long"),
-            JoinError::TooManyRooms => Self::new("TOO_MANY_ROOMS", "too many rooms"),
-            JoinError::Disconnected => Self::new("DISCONNECTED", "socket has been disconnected"),
-        }
     }
 }
 

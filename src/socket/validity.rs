@@ -103,6 +103,7 @@ pub(crate) fn refresher<A: Authenticate>(authenticate: Arc<A>) -> impl Handler<(
                     event.socket.set_principal(principal);
                     // Revoked while it was looked at: nobody else would notice.
                     event.socket.revalidate();
+                    authenticate.refreshed(&event.socket);
                     tracing::info!(socket = %event.socket.id(), "credentials refreshed");
                     Ok(Ack(Refreshed {
                         success: true,

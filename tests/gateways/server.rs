@@ -75,9 +75,9 @@ impl Binary {
         });
         Self {
             process,
+            address: address.unwrap_or_else(|| panic!("it does not listen: {early}")),
             early,
             log: kept,
-            address: address.expect("the server says where it listens"),
         }
     }
 

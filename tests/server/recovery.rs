@@ -282,9 +282,10 @@ fn offers_that_are_none_start_a_fresh_session_without_an_error() {
     }
     // None of them has harmed anybody.
     let mut session = session;
-    assert!(come_back(&server, &mut session).2);
+    let back = come_back(&server, &mut session);
+    assert!(back.2);
     assert!(server.io.of("/").count() >= 2);
-    drop(other);
+    drop((other, back));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use super::{Message, Packet, Probe, Transport};
 /// It holds no transport and reads no clock. Its methods are of four kinds:
 ///
 /// - questions: [`transport`](Self::transport), [`is_upgrading`](Self::is_upgrading),
-///   [`is_probed`](Self::is_probed), [`close_reason`](Self::close_reason);
+///   [`is_probed`](Self::is_probed), [`close_reason`](Self::close_reason),
+///   [`next_ping`](Self::next_ping);
 /// - `handle_*`: what came from the network or the clock; the [`Action`] is what to do now;
 /// - [`close`](Self::close): a command of the application;
 /// - [`poll_timeout`](Self::poll_timeout): when to call
@@ -153,6 +154,19 @@ impl Session {
         match self.state {
             State::Open { .. } | State::Upgrading { .. } => None,
             State::Closed { reason, .. } => Some(reason),
+        }
+    }
+
+    /// When a server pings next. `None` while it waits for a pong and once closed, and for a client.
+    ///
+    /// Who sends the pings of many sessions at once may do it without this state machine, never before
+    /// this time, and tell it of each before the pong: [`handle_timeout`](Self::handle_timeout) with the
+    /// time at which the ping was sent.
+    #[must_use]
+    pub const fn next_ping(&self) -> Option<Instant> {
+        match (&self.state, self.heartbeat) {
+            (State::Closed { .. }, _) | (_, Heartbeat::Waiting { .. }) => None,
+            (State::Open { .. } | State::Upgrading { .. }, Heartbeat::Due { ping }) => Some(ping),
         }
     }
 

@@ -242,6 +242,33 @@ fn a_late_driver_still_pings_before_it_gives_up() {
 }
 
 #[test]
+fn a_ping_that_somebody_else_has_sent_is_told_before_its_pong() {
+    let (mut session, start) = server(Transport::WebSocket);
+    for round in 1..4 {
+        let due = session.next_ping().unwrap();
+        assert_eq!(Some(due), session.poll_timeout());
+        let sent = due + Duration::from_millis(100);
+        let pong = sent + secs(1);
+        assert_eq!(
+            session.handle_timeout(sent),
+            Action::Reply(Packet::Ping(Probe::None))
+        );
+        assert_eq!(session.next_ping(), None);
+        assert_eq!(session.poll_timeout(), Some(sent + CONFIG.ping_timeout));
+        let action = session.handle_packet(pong, Source::Current, Packet::Pong(Probe::None));
+        assert_eq!(action, Action::None);
+        let expected = start
+            + round * (CONFIG.ping_interval + Duration::from_millis(1100))
+            + CONFIG.ping_interval;
+        assert_eq!(session.next_ping(), Some(expected));
+    }
+    session.close(CloseReason::ForcedClose);
+    assert_eq!(session.next_ping(), None);
+    let client = Session::client(start, Transport::WebSocket, CONFIG);
+    assert_eq!(client.next_ping(), None);
+}
+
+#[test]
 fn messages_do_not_stand_in_for_a_pong() {
     let (mut session, now) = server(Transport::WebSocket);
     session.handle_timeout(now + secs(25));

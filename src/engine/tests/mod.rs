@@ -11,10 +11,14 @@ use tokio::{
 };
 
 use super::*;
+use crate::metrics::Timing;
 
+mod heartbeats;
+mod plain;
 pub(crate) mod sizes;
 mod slow;
 mod stream;
+mod waiting;
 
 /// Longer than anything here takes; a test that waits for it has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -517,6 +521,8 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
     }
     assert!(messages > 0);
     echo.all_gone().await;
+    // It has never caught up.
+    assert_eq!(echo.engine.metrics.timed(Timing::SlowClient), 0);
 }
 
 #[tokio::test]

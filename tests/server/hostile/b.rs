@@ -346,7 +346,12 @@ fn b11_nothing_is_lost_doubled_or_reordered_at_the_switch() {
 #[test]
 fn b12_a_connection_that_joins_nothing_is_closed() {
     let _crowd = crowd();
-    attack_with(r#"{"connect_timeout":"3s"}"#, |server| {
+    // All come before the first of them says anything.
+    let room = format!(
+        r#"{{"connect_timeout":"3s","max_handshakes":{}}}"#,
+        MANY + 1
+    );
+    attack_with(&room, |server| {
         let before = server.resident_bytes();
         let mut clients: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
         for client in &mut clients {

@@ -1,7 +1,9 @@
-//! Counters, gauges and times, rendered as Prometheus text. A leaf: it knows no other module.
+//! Counters, gauges, times and sizes, rendered as Prometheus text. A leaf: it knows no other module.
 //!
 //! Every row of the tables below is one atomic, or a fixed number of them. Names that come from a peer never become
 //! labels, so the table cannot grow.
+
+mod histogram;
 
 use std::{
     fmt::Write as _,
@@ -9,13 +11,15 @@ use std::{
     time::Duration,
 };
 
+use histogram::{Histogram, SIZES, TIMES, microseconds};
+
 macro_rules! table {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($variant:ident => $family:literal $([$label:literal = $value:literal])?),+ $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$more:meta])* $variant:ident => $family:literal $([$label:literal = $value:literal])?),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         $vis enum $name {
-            $(#[doc = concat!("`", $family $(, "{", $label, "=\"", $value, "\"}")?, "`")] $variant),+
+            $(#[doc = concat!("`", $family $(, "{", $label, "=\"", $value, "\"}")?, "`")] $(#[doc = ""] #[$more])* $variant),+
         }
 
         impl $name {
@@ -157,29 +161,31 @@ table! {
     /// What takes time.
     pub enum Timing {
         MessageProcessing => "roomcast_message_processing_seconds",
+        /// From when something is queued for WebSockets until all of them have been written to: of one
+        /// round of a flusher in sixteen.
+        Queue => "roomcast_queue_seconds",
+        /// From when a client takes no more until it has taken all that was queued. Those that are cut
+        /// off are not in here.
+        SlowClient => "roomcast_slow_client_seconds",
     }
 }
 
-/// The metrics of one server. Shared by reference; counting is one relaxed addition, a time takes
-/// two.
+table! {
+    /// What has a size.
+    pub enum Size {
+        /// What waits for a session when it is due for a ping: its frames, and 256 bytes for each.
+        Queued => "roomcast_queued_bytes",
+    }
+}
+
+/// The metrics of one server. Shared by reference; counting is one relaxed addition, a time or a size
+/// takes two.
 pub struct Metrics {
     counters: [AtomicU64; Counter::ROWS.len()],
     gauges: [AtomicI64; Gauge::ROWS.len()],
-    timings: [Histogram; Timing::ROWS.len()],
+    timings: [Histogram<{ TIMES.len() }>; Timing::ROWS.len()],
+    sizes: [Histogram<{ SIZES.len() }>; Size::ROWS.len()],
 }
-
-/// How often something took how long.
-struct Histogram {
-    /// One for each of [`BOUNDS`], and one for what took longer.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    /// All together.
-    microseconds: AtomicU64,
-}
-
-/// Milliseconds up to which a bucket goes.
-const BOUNDS: [u64; 18] = [
-    1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 200, 500, 1_000, 2_000, 5_000,
-];
 
 impl Metrics {
     /// All rows at zero.
@@ -188,7 +194,8 @@ impl Metrics {
         Self {
             counters: [const { AtomicU64::new(0) }; Counter::ROWS.len()],
             gauges: [const { AtomicI64::new(0) }; Gauge::ROWS.len()],
-            timings: [const { Histogram::new() }; Timing::ROWS.len()],
+            timings: [const { Histogram::new(&TIMES) }; Timing::ROWS.len()],
+            sizes: [const { Histogram::new(&SIZES) }; Size::ROWS.len()],
         }
     }
 
@@ -230,7 +237,7 @@ impl Metrics {
     /// Notes how long something took.
     pub fn time(&self, timing: Timing, took: Duration) {
         if let Some(histogram) = self.timings.get(timing as usize) {
-            histogram.note(took);
+            histogram.note(microseconds(took));
         }
     }
 
@@ -239,7 +246,20 @@ impl Metrics {
     pub fn timed(&self, timing: Timing) -> u64 {
         self.timings
             .get(timing as usize)
-            .map_or(0, |histogram| histogram.counts().sum())
+            .map_or(0, Histogram::count)
+    }
+
+    /// Notes how large something was, in bytes.
+    pub fn size(&self, size: Size, bytes: usize) {
+        if let Some(histogram) = self.sizes.get(size as usize) {
+            histogram.note(bytes as u64);
+        }
+    }
+
+    /// How often a size was noted.
+    #[must_use]
+    pub fn sized(&self, size: Size) -> u64 {
+        self.sizes.get(size as usize).map_or(0, Histogram::count)
     }
 
     /// All rows in the Prometheus text format (version 0.0.4).
@@ -259,44 +279,12 @@ impl Metrics {
             gauges.map(|(row, cell)| (row, i128::from(cell.load(Ordering::Relaxed)))),
         );
         for ((family, _), histogram) in Timing::ROWS.iter().zip(&self.timings) {
-            histogram.render(&mut out, family);
+            histogram.render(&mut out, family, 1e6);
+        }
+        for ((family, _), histogram) in Size::ROWS.iter().zip(&self.sizes) {
+            histogram.render(&mut out, family, 1.0);
         }
         out
-    }
-}
-
-impl Histogram {
-    const fn new() -> Self {
-        Self {
-            buckets: [const { AtomicU64::new(0) }; BOUNDS.len() + 1],
-            microseconds: AtomicU64::new(0),
-        }
-    }
-
-    fn note(&self, took: Duration) {
-        let bucket = BOUNDS.partition_point(|&bound| Duration::from_millis(bound) < took);
-        if let Some(cell) = self.buckets.get(bucket) {
-            cell.fetch_add(1, Ordering::Relaxed);
-        }
-        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> impl Iterator<Item = u64> {
-        self.buckets.iter().map(|cell| cell.load(Ordering::Relaxed))
-    }
-
-    /// Each row of a bucket counts what the ones before it do.
-    fn render(&self, out: &mut String, family: &str) {
-        let _ = writeln!(out, "# TYPE {family} histogram");
-        let bounds = BOUNDS.iter().map(|&bound| (bound as f64 / 1e3).to_string());
-        let mut count = 0;
-        for (bound, here) in bounds.chain(["+Inf".to_owned()]).zip(self.counts()) {
-            count += here;
-            let _ = writeln!(out, "{family}_bucket{{le=\"{bound}\"}} {count}");
-        }
-        let seconds = self.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
-        let _ = writeln!(out, "{family}_sum {seconds}\n{family}_count {count}");
     }
 }
 
@@ -362,6 +350,8 @@ mod tests {
             .split_once("# TYPE roomcast_message_processing_seconds histogram\n")
             .unwrap();
         for row in [
+            "_bucket{le=\"0.0001\"} 0\n",
+            "_bucket{le=\"0.00025\"} 1\n",
             "_bucket{le=\"0.001\"} 2\n",
             "_bucket{le=\"0.002\"} 3\n",
             "_bucket{le=\"5\"} 3\n",
@@ -370,6 +360,27 @@ mod tests {
             "_count 4\n",
         ] {
             assert!(rows.contains(row), "{row}: {rows}");
+        }
+    }
+    #[test]
+    fn a_size_of_nothing_is_a_bucket_of_its_own() {
+        let metrics = Metrics::new();
+        for bytes in [0, 0, 1, 1024, 1025, 100 << 20] {
+            metrics.size(Size::Queued, bytes);
+        }
+        assert_eq!(metrics.sized(Size::Queued), 6);
+        let text = metrics.render();
+        for row in [
+            "# TYPE roomcast_queued_bytes histogram\n",
+            "_bytes_bucket{le=\"0\"} 2\n",
+            "_bytes_bucket{le=\"1024\"} 4\n",
+            "_bytes_bucket{le=\"4096\"} 5\n",
+            "_bytes_bucket{le=\"16777216\"} 5\n",
+            "_bytes_bucket{le=\"+Inf\"} 6\n",
+            "_bytes_sum 104859650\n",
+            "_bytes_count 6\n",
+        ] {
+            assert!(text.contains(row), "{row}: {text}");
         }
     }
 }

@@ -1,0 +1,41 @@
+//! Ids that nobody can guess, of sessions and of sockets.
+
+use std::cell::RefCell;
+
+use roomcast_protocol::Sid;
+
+/// Random bytes of this thread, fetched for many ids at a time.
+struct Pool {
+    bytes: [u8; Self::IDS * Self::ID],
+    used: usize,
+}
+
+impl Pool {
+    const ID: usize = 15;
+    const IDS: usize = 32;
+
+    fn next(&mut self) -> [u8; Self::ID] {
+        if self.used == self.bytes.len() {
+            getrandom::fill(&mut self.bytes).expect("the operating system gives random bytes");
+            self.used = 0;
+        }
+        let mut id = [0; Self::ID];
+        if let Some(fresh) = self.bytes.get_mut(self.used..self.used + Self::ID) {
+            id.copy_from_slice(fresh);
+            fresh.fill(0);
+        }
+        self.used += Self::ID;
+        id
+    }
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const {
+        RefCell::new(Pool { bytes: [0; Pool::IDS * Pool::ID], used: Pool::IDS * Pool::ID })
+    };
+}
+
+/// An id nobody can guess.
+pub(crate) fn random_sid() -> Sid {
+    Sid::from_random(POOL.with_borrow_mut(Pool::next))
+}

@@ -1,0 +1,112 @@
+//! Pings and pongs over real connections.
+
+use super::*;
+
+const INTERVAL: Duration = Duration::from_millis(40);
+
+async fn pinging(ping_timeout: Duration) -> Echo {
+    echo(Config {
+        ping_interval: INTERVAL,
+        ping_timeout,
+        ..Config::default()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn pings_follow_pongs_and_are_never_early() {
+    let echo = pinging(10 * DEADLINE).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(echo.websocket(None).await);
+    }
+    for client in &mut clients {
+        client.text().await;
+        let mut answered = None;
+        for _ in 0..5 {
+            assert_eq!(client.text().await, "2");
+            let now = now();
+            assert!(answered.is_none_or(|answered| now - answered >= INTERVAL));
+            answered = Some(now);
+            client.send("3").await;
+        }
+    }
+    drop(clients);
+    echo.all_gone().await;
+    assert_eq!(
+        echo.engine.metrics.counter(Counter::ClosedTransportClose),
+        5
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_answers_no_ping_is_given_its_time_and_no_other_ping() {
+    let timeout = Duration::from_secs(1);
+    let echo = pinging(timeout).await;
+    let start = now();
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    assert_eq!(client.text().await, "2");
+    // Whatever else it says is no pong.
+    client.send("4hello").await;
+    assert_eq!(client.text().await, "4hello");
+    assert!(client.next().await.is_none());
+    assert!(now() - start >= INTERVAL + timeout);
+    echo.all_gone().await;
+    assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
+}
+
+#[tokio::test]
+async fn pings_go_on_after_an_upgrade() {
+    let echo = pinging(DEADLINE).await;
+    for is_answered_first in [true, false] {
+        let sid = echo.open().await;
+        assert_eq!(echo.poll(&sid).await, (200, "2".into()));
+        if is_answered_first {
+            assert_eq!(echo.post(&sid, "3").await.0, 200);
+        }
+        let mut client = echo.websocket(Some(&sid)).await;
+        client.send("2probe").await;
+        assert_eq!(client.text().await, "3probe");
+        client.send("5").await;
+        if !is_answered_first {
+            client.send("3").await;
+        }
+        for _ in 0..3 {
+            assert_eq!(client.text().await, "2");
+            client.send("3").await;
+        }
+    }
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_pong_that_is_owed_when_a_session_goes_over_to_its_websocket_is_waited_for_in_vain() {
+    let echo = pinging(Duration::from_secs(1)).await;
+    let sid = echo.open().await;
+    assert_eq!(echo.poll(&sid).await, (200, "2".into()));
+    let mut client = echo.websocket(Some(&sid)).await;
+    client.send("2probe").await;
+    assert_eq!(client.text().await, "3probe");
+    client.send("5").await;
+    assert!(client.next().await.is_none());
+    echo.all_gone().await;
+    assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
+}
+
+#[tokio::test]
+async fn a_session_is_let_go_of_as_soon_as_it_has_ended() {
+    let echo = echo(Config::default()).await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    let outbox = Arc::downgrade(echo.engine.sessions.all().remove(0).inner());
+    drop(client);
+    echo.all_gone().await;
+    // Its first ping is due in 25 seconds.
+    let gone = async {
+        while outbox.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, gone).await.unwrap();
+}

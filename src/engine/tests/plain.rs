@@ -1,0 +1,606 @@
+//! Plain requests, answered without hyper: byte for byte as hyper answers them.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::{config::Cors, engine::accepted::Accepted};
+
+/// A connection of which at most so many bytes can be read at once.
+struct Pieces(TcpStream, usize);
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let most = self.1;
+        let mut piece = buffer.take(most);
+        let read = Pin::new(&mut self.0).poll_read(cx, &mut piece);
+        let bytes = piece.filled().to_vec();
+        // What was taken has been written to the memory of `buffer`, which does not know yet.
+        buffer.put_slice(&bytes);
+        read
+    }
+}
+
+impl AsyncWrite for Pieces {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// All that is there.
+const WHOLE: usize = usize::MAX;
+
+/// Who reads the requests of a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reader {
+    Own,
+    Hyper,
+}
+
+/// A server that reads `most` bytes at once.
+async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
+    let RawEngine(engine) = RawEngine::new(config, |session, message| {
+        session.send(&message);
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let endpoints = endpoints(&engine);
+    tokio::spawn(async move {
+        while let Ok((mut stream, address)) = listener.accept().await {
+            let endpoints = Arc::clone(&endpoints);
+            tokio::spawn(async move {
+                let mut front = Bytes::new();
+                if reader == Reader::Hyper {
+                    let mut first = vec![0; most.min(100_000)];
+                    let Ok(len @ 1..) = stream.read(&mut first).await else {
+                        return;
+                    };
+                    front = Bytes::copy_from_slice(&first[..len]);
+                }
+                let patience = Duration::from_secs(10);
+                let mut stream = if most == WHOLE {
+                    Accepted::tcp(stream, patience)
+                } else {
+                    Accepted::other(Box::new(Pieces(stream, most)), patience)
+                };
+                // The loop leaves a connection to hyper of which something has been read.
+                stream.put_back(front);
+                let peer = Peer {
+                    address,
+                    secure: false,
+                };
+                let knock = endpoints.engine.door.knock().unwrap();
+                let connection = endpoints.connection(stream, peer, knock);
+                // hyper loses the answer to a malformed request if its turn ends there.
+                tokio::task::unconstrained(connection).await;
+            });
+        }
+    });
+    Echo { address, engine }
+}
+
+impl Echo {
+    /// All that the server says to these bytes until it closes the connection, but for dates, and
+    /// for ids, which it makes up.
+    async fn told(&self, script: &str) -> String {
+        let sid = if script.contains("{sid}") {
+            self.open().await
+        } else {
+            String::new()
+        };
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let script = script.replace("{sid}", &sid);
+        // Every character is a byte. Who has been refused may not take the rest.
+        let bytes: Vec<u8> = script.chars().map(|byte| byte as u8).collect();
+        let _ = stream.write_all(&bytes).await;
+        let mut told = Vec::new();
+        let reading = timeout(DEADLINE, stream.read_to_end(&mut told));
+        let _ = reading
+            .await
+            .unwrap_or_else(|_| panic!("{script:?} is not over"));
+        let told = String::from_utf8_lossy(&told);
+        let mut kept = String::new();
+        for line in told.split_inclusive("\r\n") {
+            if line.starts_with("date: ") {
+                continue;
+            }
+            let (before, after) = line.split_once("\"sid\":\"").unwrap_or((line, ""));
+            kept.push_str(before);
+            kept.push_str(after.get(20..).unwrap_or_default());
+        }
+        kept
+    }
+}
+
+const CLOSE: &str = "Connection: close\r\n";
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// Masked frames, one byte for each character.
+const GOODBYE: &str = "\u{88}\u{82}\0\0\0\0\u{3}\u{e8}";
+const PING: &str = "\u{89}\u{81}\0\0\0\0x";
+const TEXT: &str = "\u{81}\u{82}\0\0\0\x004x";
+
+fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
+    format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}")
+}
+
+fn get(target: &str) -> String {
+    request("GET", target, CLOSE, "")
+}
+
+/// A POST to a session.
+fn post(headers: &str, body: &str) -> String {
+    request("POST", SESSION, headers, body)
+}
+
+const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
+const SESSION: &str = "/socket.io/?EIO=4&transport=polling&sid={sid}";
+const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// Requests that are well-formed, one on each connection.
+fn good() -> Vec<String> {
+    let close_and = |headers: &str| format!("{CLOSE}{headers}");
+    let mut all: Vec<String> = [
+        OPEN,
+        "/socket.io/",
+        "/socket.io/?EIO=3&transport=polling",
+        "/socket.io/?EIO=4&transport=polling&t=abc",
+        "/socket.io/?EIO=4&transport=carrier%20pigeon",
+        "/socket.io/?EIO=4&transport=polling&sid=none",
+        "/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA",
+        "/socket.io/?EIO=4&transport=websocket&sid={sid}",
+        SOCKET,
+        "/socket.io",
+        "//socket.io/",
+        "/elsewhere",
+        "/socket.io/?EIO=4&transport=polling#fragment",
+        "/socket.io/?EIO=4&transport=polling&x=\u{e4}",
+        "http://x/socket.io/?EIO=4&transport=polling",
+        "*",
+        "",
+    ]
+    .map(get)
+    .into();
+    for method in ["HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"] {
+        for target in [OPEN, SESSION] {
+            all.push(request(method, target, CLOSE, ""));
+        }
+    }
+    for headers in [
+        "Origin: http://a.example\r\n",
+        "Origin: http://a.example\r\nOrigin: http://b.example\r\n",
+        "Origin: \u{e4}\r\n",
+        "User-Agent: x;MSIE 8\r\n",
+        "Accept-Encoding: gzip\r\n",
+        "Upgrade: h2c\r\n",
+        "Content-Length: 0\r\n",
+        "X-Empty:\r\nX-Two: 1\r\nX-Two: 2\r\n",
+        "Access-Control-Request-Headers: x-a\r\n",
+    ] {
+        for method in ["GET", "OPTIONS"] {
+            all.push(request(method, OPEN, &close_and(headers), ""));
+        }
+    }
+    for (headers, body) in [
+        ("Content-Length: 6\r\n", "4hello"),
+        ("Content-Length: 0\r\n", ""),
+        ("", ""),
+        ("Content-Length: 1\r\n", "7"),
+        ("Content-Length: 3\r\n", "b4!"),
+        ("Content-Length: 0006\r\n", "4hello"),
+        (
+            "Content-Length: 6\r\nContent-Type: application/octet-stream\r\n",
+            "4hello",
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n",
+            "2\r\n4a\r\n1\r\nb\r\n0\r\n\r\n",
+        ),
+    ] {
+        all.push(post(&close_and(headers), body));
+    }
+    all
+}
+
+/// Requests that are not, and what must not be taken for two.
+fn odd() -> Vec<String> {
+    let mut all = Vec::new();
+    for head in [
+        "GET {open} HTTP/1.0\r\n\r\n",
+        "GET {open} HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
+        "GET {open} HTTP/2.0\r\n\r\n",
+        "GET {open} HTTP/1.2\r\n\r\n",
+        "GET {open}\r\n\r\n",
+        "GET  {open} HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "get {open} HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET {open} HTTP/1.1 \r\nConnection: close\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\n\r\n\r\n",
+        "\r\n\r\nGET {open} HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET {open} HTTP/1.1\nConnection: close\n\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\n\r\n",
+        "GET {open} HTTP/1.1\rConnection: close\r\r",
+        "GET {open} HTTP/1.1\r\n Connection: close\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\nX: a\r\n b\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\nX : a\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\nX: a\0b\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\nX\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\n: a\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET {open} HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab",
+        "CONNECT x:80 HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{0}",
+    ] {
+        all.push(head.replace("{open}", OPEN));
+    }
+    // Smuggling: whoever reads the length in another way finds another request in the body.
+    for headers in [
+        "Content-Length: 2\r\nContent-Length: 2\r\n",
+        "Content-Length: 2\r\nContent-Length: 40\r\n",
+        "Content-Length: 40\r\nContent-Length: 2\r\n",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding: xchunked\r\nContent-Length: 2\r\n",
+        "Content-Length: +2\r\n",
+        "Content-Length: -2\r\n",
+        "Content-Length: 2, 2\r\n",
+        "Content-Length: 0x2\r\n",
+        "Content-Length: 2 \r\n",
+        "Content-Length: \u{b2}\r\n",
+        "Content-Length: 18446744073709551615\r\n",
+        "Content-Length: 18446744073709551618\r\n",
+        "Content-Length:\r\n",
+    ] {
+        let second = request("GET", "/elsewhere", CLOSE, "");
+        all.push(post(&format!("{CLOSE}{headers}"), &format!("4a{second}")));
+    }
+    let padding = "x".repeat(40_000);
+    all.push(get(&format!("{OPEN}&x={}", &padding[..5000])));
+    for lines in [97, 98, 99, 100, 200] {
+        all.push(request(
+            "GET",
+            OPEN,
+            &format!("{CLOSE}{}", "X: y\r\n".repeat(lines)),
+            "",
+        ));
+    }
+    for len in [8000, 20_000, 32_000] {
+        let headers = format!("{CLOSE}X: {}\r\n", &padding[..len]);
+        all.push(request("GET", OPEN, &headers, ""));
+    }
+    all
+}
+
+/// Several requests on one connection, sent without waiting for the answers.
+fn sequences() -> Vec<String> {
+    let six = "Content-Length: 6\r\n";
+    let poll = request("GET", SESSION, "", "");
+    let last = get("/elsewhere");
+    let unknown = request(
+        "GET",
+        "/socket.io/?EIO=4&transport=polling&sid=none",
+        "",
+        "",
+    );
+    vec![
+        [&post(six, "4hello"), &poll, &get(OPEN)[..]].concat(),
+        [&post(six, "4hello"), &post(six, "4world"), &poll, &last[..]].concat(),
+        [&unknown.repeat(40), &last[..]].concat(),
+        [&unknown, &request("HEAD", OPEN, "", ""), &get(OPEN)[..]].concat(),
+        [&last.replace(CLOSE, ""), &post(six, "4hello"), &last[..]].concat(),
+        [&post(six, "4hello"), "\r\n", &poll, &last[..]].concat(),
+        [&post(six, "4hello"), "garbage\r\n\r\n"].concat(),
+        [&post(six, "4hello!"), &last[..]].concat(),
+        [&get(OPEN), &poll[..]].concat(),
+        [
+            &request("OPTIONS", OPEN, "", ""),
+            &post(six, "4hello"),
+            &request("DELETE", SESSION, "", ""),
+            &last[..],
+        ]
+        .concat(),
+    ]
+}
+
+/// Requests for a WebSocket, good and bad ones.
+fn upgrades() -> Vec<String> {
+    let mut all = vec![
+        request("GET", SOCKET, UPGRADE, GOODBYE),
+        request("GET", SOCKET, UPGRADE, &format!("{TEXT}{GOODBYE}")),
+        request(
+            "GET",
+            SOCKET,
+            &UPGRADE.replace("Upgrade\r\n", "Upgrade, close\r\n"),
+            GOODBYE,
+        ),
+    ];
+    for (from, to) in [
+        ("13", "12"),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "short"),
+        ("Connection: Upgrade\r\n", ""),
+        ("Upgrade: websocket\r\n", "Upgrade: h2c\r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade: WebSocket\r\n"),
+    ] {
+        let headers = format!("{}{CLOSE}", UPGRADE.replace(from, to));
+        all.push(request("GET", SOCKET, &headers, GOODBYE));
+        all.push(request("GET", OPEN, &headers, GOODBYE));
+    }
+    let unknown = "/socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA";
+    all.push(request("GET", unknown, UPGRADE, ""));
+    all.push(request("POST", SOCKET, UPGRADE, ""));
+    all
+}
+
+async fn compare(config: &Config, scripts: &[String], most: usize) {
+    let own = serving(config.clone(), Reader::Own, most).await;
+    let hyper = serving(config.clone(), Reader::Hyper, most).await;
+    for script in scripts {
+        let (told, expected) = tokio::join!(own.told(script), hyper.told(script));
+        let shown: String = script.chars().take(300).collect();
+        assert_eq!(told, expected, "{most} bytes at once: {shown:?}");
+        assert!(
+            !told.is_empty() || shown.starts_with("PRI"),
+            "no answer to {shown:?}"
+        );
+    }
+    assert_eq!(own.engine.session_count(), hyper.engine.session_count());
+}
+
+#[tokio::test]
+async fn good_requests_are_answered_as_by_hyper() {
+    for most in [WHOLE, 1, 50] {
+        compare(&Config::default(), &good(), most).await;
+    }
+}
+
+#[tokio::test]
+async fn requests_of_other_sites_are_answered_as_by_hyper() {
+    let cors = Cors {
+        origins: vec!["http://a.example".into()],
+        credentials: true,
+        ..Cors::default()
+    };
+    for enforce in [false, true] {
+        let config = Config {
+            cors: Some(Cors {
+                enforce,
+                ..cors.clone()
+            }),
+            max_payload: 5,
+            ..Config::default()
+        };
+        compare(&config, &good(), WHOLE).await;
+        let config = Config {
+            max_payload: Config::default().max_payload,
+            ..config
+        };
+        compare(&config, &sequences(), WHOLE).await;
+    }
+}
+
+#[tokio::test]
+async fn odd_requests_are_left_to_hyper() {
+    let all = odd();
+    compare(&Config::default(), &all, WHOLE).await;
+    compare(&Config::default(), &all, 1000).await;
+    // Neither looks again at what has no end yet.
+    let has_end = |script: &String| script.contains("\n\r\n") || script.contains("\n\n");
+    let short: Vec<_> = all
+        .into_iter()
+        .filter(|script| script.len() < 1000 && has_end(script))
+        .collect();
+    compare(&Config::default(), &short, 1).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let padding = "x".repeat(40_000);
+    let header = format!("X: {padding}\r\n");
+    for most in [WHOLE, 1000] {
+        let server = serving(Config::default(), Reader::Own, most).await;
+        for script in [
+            get(&format!("{OPEN}&x={padding}")),
+            request("GET", OPEN, &header, ""),
+            request("GET", OPEN, &"X-Y: z\r\n".repeat(10_000), ""),
+        ] {
+            let told = server.told(&script).await;
+            assert!(told.contains("HTTP/1.1 431 Request Header"), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_together_are_answered_in_turn() {
+    for most in [WHOLE, 1, 77] {
+        compare(&Config::default(), &sequences(), most).await;
+    }
+}
+
+#[tokio::test]
+async fn upgrades_are_answered_as_by_hyper() {
+    for most in [WHOLE, 1, 30] {
+        compare(&Config::default(), &upgrades(), most).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_comes_between_an_upgrade_and_the_first_packet() {
+    for most in [WHOLE, 1] {
+        let server = serving(Config::default(), Reader::Own, most).await;
+        let script = request("GET", SOCKET, UPGRADE, &format!("{PING}{GOODBYE}"));
+        let told = server.told(&script).await;
+        let (answer, frames) = told.split_once("\r\n\r\n").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{told}");
+        let (open, pong) = (frames.find("0{").unwrap(), frames.find("\u{1}x").unwrap());
+        assert!(open < pong, "{told}");
+        server.all_gone().await;
+    }
+}
+
+/// Sends a request without waiting for the answer.
+async fn send(echo: &Echo, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(echo.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// What comes until the server closes the connection.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut rest = String::new();
+    let reading = timeout(DEADLINE, stream.read_to_string(&mut rest));
+    reading.await.unwrap().unwrap();
+    rest
+}
+
+/// What comes until it ends so.
+async fn until(stream: &mut TcpStream, end: &str) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(end.as_bytes()) {
+        let byte = timeout(DEADLINE, stream.read_u8()).await.unwrap();
+        read.push(byte.unwrap_or_else(|_| panic!("{:?}", String::from_utf8_lossy(&read))));
+    }
+    String::from_utf8(read).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_poll_waits_is_noticed() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
+    drop(send(&echo, &poll).await);
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_waiting_poll_is_answered_after_it() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
+    let mut stream = send(&echo, &poll).await;
+    for piece in ["GET /socket.io/?EIO=4 HTTP/1.1\r\n", CLOSE, "\r\n"] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(echo.post(&sid, "4hello").await.0, 200);
+    let answers = rest(&mut stream).await;
+    let (first, second) = answers.split_once("4hello").unwrap();
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{answers}");
+    assert!(
+        second.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+        "{answers}"
+    );
+    assert!(second.contains("Transport unknown"), "{answers}");
+}
+
+/// A polling session with its two connections costs at most 16 KiB resident. Of that a connection may
+/// have this for its task and for its requests; the rest is the session, sockets and allocators.
+#[tokio::test]
+async fn a_connection_that_polls_is_small() {
+    let echo = echo(Config::default()).await;
+    let endpoints = endpoints(&echo.engine);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let accepted = async || {
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        Accepted::tcp(stream, Duration::from_secs(10))
+    };
+    let peer = Peer {
+        address: listener.local_addr().unwrap(),
+        secure: false,
+    };
+    let knock = || endpoints.engine.door.knock().unwrap();
+    let requests = size_of_val(&endpoints.requests(accepted().await, peer, knock()));
+    let connection = Arc::clone(&endpoints).connection(accepted().await, peer, knock());
+    let connection = size_of_val(&connection);
+    assert!(
+        requests <= 2048 && connection <= 1536,
+        "{requests} and {connection} bytes"
+    );
+}
+
+#[tokio::test]
+async fn heads_that_take_too_long_end_the_connection() {
+    let config = Config {
+        header_timeout: Duration::from_millis(250),
+        ..Config::default()
+    };
+    let echo = echo(config).await;
+    let timeouts = || echo.engine.metrics.counter(Counter::RejectedTimeout);
+    assert_eq!(rest(&mut send(&echo, "").await).await, "");
+    assert_eq!(rest(&mut send(&echo, "GET /socket.io/").await).await, "");
+    assert_eq!(timeouts(), 2);
+    // The time begins again with each request.
+    let mut stream = send(&echo, "").await;
+    let unknown = request("GET", "/socket.io/?EIO=4", "", "");
+    for _ in 0..3 {
+        stream.write_all(unknown.as_bytes()).await.unwrap();
+        until(&mut stream, "}").await;
+    }
+    assert_eq!(rest(&mut stream).await, "");
+    assert_eq!(timeouts(), 3);
+    assert_eq!(echo.engine.metrics.counter(Counter::RejectedMalformed), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_takes_too_long_ends_its_session() {
+    let config = Config {
+        body_timeout: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let echo = echo(config).await;
+    let sid = echo.open().await;
+    let target = SESSION.replace("{sid}", &sid);
+    let half = request("POST", &target, "Content-Length: 10\r\n", "4hell");
+    let answer = rest(&mut send(&echo, &half).await).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answers_polls_and_closes_what_waits_for_requests() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let mut fresh = send(&echo, "").await;
+    let mut used = send(&echo, &request("GET", "/socket.io/?EIO=4", "", "")).await;
+    until(&mut used, "}").await;
+    let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
+    let mut waiting = send(&echo, &poll).await;
+    // Answered behind the poll, which has been read then.
+    assert_eq!(echo.post(&sid, "3").await.0, 200);
+    let (_, fresh, used, waiting) = tokio::join!(
+        echo.engine.shutdown(DEADLINE),
+        rest(&mut fresh),
+        rest(&mut used),
+        rest(&mut waiting),
+    );
+    assert_eq!((fresh.as_str(), used.as_str()), ("", ""));
+    assert!(waiting.starts_with("HTTP/1.1 200 OK\r\n"), "{waiting}");
+    assert!(waiting.contains("connection: close\r\n"), "{waiting}");
+}
