@@ -1,9 +1,11 @@
 //! How often users may send events and connect: what counts in which class, and how they are told.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::{
-    limit::{Class, Users},
+    limit::{Allowance, Class, Users},
     service::{
         ServiceError,
         policy::{self, EventPolicy, LimitClass},
@@ -22,7 +24,9 @@ pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut Namesp
             Err(too_many().because(format!("{user} has too many connections")))
         })
         .on_connect(async |event: Event, users: State<Users>| {
-            if !users.enter(&event.principal().subject) {
+            let (allowance, may) = users.enter(&event.principal().subject);
+            event.socket.set_data(Allowed(allowance));
+            if !may {
                 // Several came at once.
                 event.socket.emit("error", told());
                 event.socket.disconnect(false);
@@ -33,20 +37,26 @@ pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut Namesp
         })
 }
 
+/// What the user of a socket may do: found once, when it connects.
+struct Allowed(Arc<Allowance>);
+
 /// Takes one of the events of its class from whoever sent it.
 pub(super) fn take(users: &Users, policy: &EventPolicy, event: &Event) -> Result<(), ServiceError> {
-    users
-        .check(policy.class.into(), &event.principal().subject)
-        .map_err(|retry_after| ServiceError::Limited { retry_after })
+    let class = policy.class.into();
+    match event.socket.data::<Allowed>() {
+        Some(allowed) => users.take(class, &allowed.0),
+        None => users.check(class, &event.principal().subject),
+    }
+    .map_err(|retry_after| ServiceError::Limited { retry_after })
 }
 
 /// Whether a client is told of an event that was one too many: once a second is enough to slow down.
 pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
-    let Some(policy) = policy::find(failure.event) else {
-        return true;
-    };
-    let users: &Users = failure.socket.io().state();
-    users.may_tell(policy.class.into(), &failure.socket.principal().subject)
+    let policy = policy::find(failure.event);
+    match (policy, failure.socket.data::<Allowed>()) {
+        (Some(policy), Some(allowed)) => allowed.0.may_tell(policy.class.into()),
+        _ => true,
+    }
 }
 
 impl From<LimitClass> for Class {

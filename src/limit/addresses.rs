@@ -4,15 +4,14 @@
 //! The table is bounded whatever comes: it has two generations, and when the young one is full the
 //! old one is forgotten. An address that is seen again becomes young, so those in use stay. Open
 //! connections are counted beside it, and there are never more counts than connections.
+//!
+//! Addresses are known by their hashes alone.
 
-use std::{
-    collections::{HashMap, hash_map::Entry as Slot},
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::{collections::hash_map::Entry as Slot, time::Duration};
 
 use parking_lot::Mutex;
 
+use super::hashed::{ByHash, SHARDS, Shards};
 use crate::network::Network;
 
 /// How often something may happen: `count` at once, and as many again within `window`.
@@ -26,18 +25,17 @@ pub(super) struct Quota {
 /// The table of addresses.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Shards<Shard>,
     /// Addresses in one generation of a shard.
     generation: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    young: HashMap<Network, Record>,
-    old: HashMap<Network, Record>,
+    young: ByHash<Record>,
+    old: ByHash<Record>,
     /// Open connections; no zeros.
-    live: HashMap<Network, u32>,
+    live: ByHash<u32>,
 }
 
 /// Times are since the start of the server.
@@ -100,14 +98,11 @@ pub(super) enum Full {
     Live,
 }
 
-const SHARDS: usize = 16;
-
 impl Addresses {
     /// A table of about `capacity` addresses at most.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: Shards::new(),
             generation: (capacity / SHARDS / 2).max(1),
         }
     }
@@ -120,7 +115,7 @@ impl Addresses {
         max_live: u32,
         now: Duration,
     ) -> Result<(), Full> {
-        self.shard(&client, |shard| {
+        self.shards.with(client, |shard, client| {
             let live = shard.live.get(&client).copied().unwrap_or_default();
             if max_live > 0 && live >= max_live {
                 return Err(Full::Live);
@@ -142,7 +137,7 @@ impl Addresses {
 
     /// A connection has ended.
     pub(super) fn leave(&self, client: Network) {
-        self.shard(&client, |shard| {
+        self.shards.with(client, |shard, client| {
             if let Slot::Occupied(mut slot) = shard.live.entry(client) {
                 *slot.get_mut() -= 1;
                 if *slot.get() == 0 {
@@ -150,7 +145,7 @@ impl Addresses {
                 }
             }
             if shard.live.is_empty() && shard.live.capacity() > KEPT {
-                shard.live = HashMap::new();
+                shard.live = ByHash::default();
             }
         });
     }
@@ -166,7 +161,7 @@ impl Addresses {
         if quota.count == 0 {
             return false;
         }
-        self.shard(&client, |shard| {
+        self.shards.with(client, |shard, client| {
             let record = shard.record(client, self.generation);
             let strikes = record.strikes.get_mut(account as usize);
             strikes.is_some_and(|strikes| strikes.add(quota, now))
@@ -184,7 +179,7 @@ impl Addresses {
 
     /// Forgets the addresses of which nothing is left to remember.
     pub(super) fn sweep(&self, window: Duration, now: Duration) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let mut shard = shard.lock();
             let Shard { young, old, .. } = &mut *shard;
             for generation in [young, old] {
@@ -193,17 +188,9 @@ impl Addresses {
                     record.rested_at > now || record.strikes.iter().any(has_struck)
                 });
                 if generation.is_empty() && generation.capacity() > KEPT {
-                    *generation = HashMap::new();
+                    *generation = ByHash::default();
                 }
             }
-        }
-    }
-
-    fn shard<T>(&self, client: &Network, act: impl FnOnce(&mut Shard) -> T) -> T {
-        let at = self.hasher.hash_one(client) as usize % self.shards.len().max(1);
-        match self.shards.get(at) {
-            Some(shard) => act(&mut shard.lock()),
-            None => act(&mut Shard::default()),
         }
     }
 }
@@ -212,15 +199,14 @@ impl Addresses {
 const KEPT: usize = 256;
 
 impl Shard {
-    fn record(&mut self, client: Network, generation: usize) -> &mut Record {
-        if !self.young.contains_key(&client) {
-            if self.young.len() >= generation {
-                self.old = std::mem::take(&mut self.young);
-            }
-            let record = self.old.remove(&client).unwrap_or_default();
-            self.young.insert(client, record);
+    fn record(&mut self, client: u64, generation: usize) -> &mut Record {
+        let is_full = self.young.len() >= generation;
+        if is_full && !self.young.contains_key(&client) {
+            self.old = std::mem::take(&mut self.young);
         }
-        self.young.entry(client).or_default()
+        let old = &mut self.old;
+        let known = self.young.entry(client);
+        known.or_insert_with(|| old.remove(&client).unwrap_or_default())
     }
 }
 

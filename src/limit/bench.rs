@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Class, Guard, Proxies, Rates, Throttle, Users};
+use super::{Allowance, Class, Guard, Proxies, Rates, Throttle, Users};
 use crate::{
     config::Limits,
     metrics::Metrics,
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Limited {
     users: Users,
-    names: Vec<String>,
+    allowances: Vec<Arc<Allowance>>,
     guard: Arc<Guard>,
 }
 
@@ -45,22 +45,21 @@ impl Limited {
             let block = Block::new(network, None, "bench", BlockSource::Admin);
             guard.block(block).expect("the list takes a thousand");
         }
-        let limited = Self {
-            users: Users::new(&limits, metrics),
-            names: (0..users).map(|n| format!("user-{n:032}")).collect(),
+        let known = Users::new(&limits, metrics);
+        let enter = |n| known.enter(&format!("user-{n:032}")).0;
+        Self {
+            allowances: (0..users).map(enter).collect(),
+            users: known,
             guard: Arc::new(guard),
-        };
-        for name in &limited.names {
-            limited.users.enter(name);
         }
-        limited
     }
 
-    /// A user sends a message; whether it may.
+    /// A user sends a message on one of its connections; whether it may.
     #[must_use]
     pub fn event(&self, user: usize) -> bool {
-        let name = self.names.get(user).map_or("", String::as_str);
-        self.users.check(Class::Messages, name).is_ok()
+        let allowance = self.allowances.get(user);
+        let take = |allowance: &Arc<_>| self.users.take(Class::Messages, allowance);
+        allowance.map(take).is_some_and(|answer| answer.is_ok())
     }
 
     /// An address connects and goes; whether it may.

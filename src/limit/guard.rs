@@ -198,6 +198,11 @@ impl Guard {
         self.proxies.client(peer, headers)
     }
 
+    /// Whether what this peer says of others in its requests is believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.proxies.trusts(peer)
+    }
+
     /// Lets an address open a connection, or not.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         self.check(address)?;

@@ -8,6 +8,7 @@ mod addresses;
 pub(crate) mod bench;
 mod blocks;
 mod guard;
+mod hashed;
 mod proxy;
 pub(crate) mod proxy_protocol;
 mod quiet;
@@ -27,4 +28,4 @@ pub(crate) use throttle::{Rates, Throttle};
 #[cfg(feature = "tls")]
 pub(crate) use turns::Turns;
 #[cfg(feature = "server")]
-pub(crate) use users::{Class, Users};
+pub(crate) use users::{Allowance, Class, Users};

@@ -4,15 +4,14 @@
 //! once their buckets are full again, since a new entry says the same; past the given number the
 //! longest unseen ones go first. There are never more others than connections.
 //!
-//! An entry is found by a 64-bit hash of the user's id whose key nobody knows, instead of the id:
-//! that is one look into memory less, and no user can choose to be taken for another.
+//! Whoever is connected holds its own [`Allowance`], so that an event looks for nothing and locks
+//! nothing.
 
 use std::{
-    collections::{HashMap, hash_map::Entry as Slot},
+    collections::hash_map::Entry as Slot,
     fmt,
-    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -22,9 +21,11 @@ use governor::{
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
-use parking_lot::Mutex;
 
-use super::quiet::Quiet;
+use super::{
+    hashed::{ByHash, SHARDS, Shards},
+    quiet::Quiet,
+};
 use crate::{
     config::Limits,
     metrics::{Counter, Gauge, Metrics},
@@ -68,8 +69,7 @@ pub(crate) struct Users {
     /// By class; none where nothing is limited.
     quotas: [Option<Quota>; Class::ALL.len()],
     max_connections: u32,
-    hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Shards<Shard>,
     /// Users without connections that a generation of a shard may have.
     generation: usize,
     clock: DefaultClock,
@@ -85,37 +85,23 @@ struct Shard {
 }
 
 /// Users by the hash of their id.
-type Entries = HashMap<u64, User, BuildHasherDefault<Hashed>>;
-
-/// Hashes what is a hash.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+type Entries = ByHash<User>;
 
 #[derive(Default)]
 struct User {
     connections: u32,
-    buckets: [Option<Box<Bucket>>; Class::ALL.len()],
-    /// By class: how often the user is told of it. Only for those who have been.
-    told: Option<Box<[Quiet; Class::ALL.len()]>>,
+    allowance: Arc<Allowance>,
 }
 
-const SHARDS: usize = 16;
+/// What a user may do at this moment, shared by all its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Allowance {
+    /// By class; made when the first event of a class comes.
+    buckets: [OnceLock<Box<Bucket>>; Class::ALL.len()],
+    /// By class: how often the user is told of it. Only for those who have been.
+    told: OnceLock<Box<[Quiet; Class::ALL.len()]>>,
+}
+
 /// How often users are forgotten of whom nothing is left to remember.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -132,8 +118,7 @@ impl Users {
                 Class::Requests => per_second(limits.requests_per_second),
             }),
             max_connections: limits.connections_per_user.unwrap_or_default(),
-            hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: Shards::new(),
             generation: (limits.users / SHARDS / 2).max(1),
             clock: DefaultClock::default(),
             metrics,
@@ -146,34 +131,37 @@ impl Users {
     ///
     /// How long to wait before it may.
     pub(crate) fn check(&self, class: Class, user: &str) -> Result<(), Duration> {
+        let allowance = self
+            .shards
+            .with(user, |shard, user| match shard.connected.get(&user) {
+                Some(entry) => Arc::clone(&entry.allowance),
+                None => Arc::clone(&self.find(shard, user).allowance),
+            });
+        self.take(class, &allowance)
+    }
+
+    /// The same of a user whose allowance is at hand.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may.
+    pub(crate) fn take(&self, class: Class, allowance: &Allowance) -> Result<(), Duration> {
         let Some(quota) = self.quotas.get(class as usize).copied().flatten() else {
             return Ok(());
         };
-        self.shard(user, |shard, user| {
-            if let Some(entry) = shard.connected.get_mut(&user) {
-                return self.take(entry, class, quota);
-            }
-            self.take(self.find(shard, user), class, quota)
-        })
-        .inspect_err(|_| self.metrics.count(class.counter()))
-    }
-
-    /// Whether a user who does too much of this class and asked for no answer is told so: at most
-    /// once a second.
-    pub(crate) fn may_tell(&self, class: Class, user: &str) -> bool {
-        self.shard(user, |shard, user| {
-            let Some(entry) = shard.connected.get_mut(&user) else {
-                return true;
-            };
-            let told = entry.told.get_or_insert_default();
-            let told = told.get(class as usize);
-            told.is_none_or(|told| told.speak().is_some())
-        })
+        let Some(bucket) = allowance.buckets.get(class as usize) else {
+            return Ok(());
+        };
+        bucket
+            .get_or_init(|| Box::new(Bucket::direct(quota)))
+            .check()
+            .map_err(|late| late.wait_time_from(self.clock.now()))
+            .inspect_err(|_| self.metrics.count(class.counter()))
     }
 
     /// Whether a user may connect once more.
     pub(crate) fn may_connect(&self, user: &str) -> bool {
-        let connections = self.shard(user, |shard, user| {
+        let connections = self.shards.with(user, |shard, user| {
             let entry = shard.connected.get(&user);
             entry.map_or(0, |entry| entry.connections)
         });
@@ -184,10 +172,10 @@ impl Users {
         may
     }
 
-    /// A user has connected. `false`: that is one too many; it counts all the same, until
-    /// [`leave`](Self::leave).
-    pub(crate) fn enter(&self, user: &str) -> bool {
-        let connections = self.shard(user, |shard, user| {
+    /// A user has connected: what it may do. `false`: that is one too many; it counts all the same,
+    /// until [`leave`](Self::leave).
+    pub(crate) fn enter(&self, user: &str) -> (Arc<Allowance>, bool) {
+        let (allowance, connections) = self.shards.with(user, |shard, user| {
             let known = shard.young.remove(&user);
             let known = known.or_else(|| shard.old.remove(&user));
             let entry = shard.connected.entry(user);
@@ -196,14 +184,15 @@ impl Users {
                 Slot::Vacant(slot) => slot.insert(known.unwrap_or_default()),
             };
             user.connections += 1;
-            user.connections
+            (Arc::clone(&user.allowance), user.connections)
         });
-        self.max_connections == 0 || connections <= self.max_connections
+        let may = self.max_connections == 0 || connections <= self.max_connections;
+        (allowance, may)
     }
 
     /// A connection of a user has ended.
     pub(crate) fn leave(&self, user: &str) {
-        self.shard(user, |shard, user| {
+        self.shards.with(user, |shard, user| {
             let Some(entry) = shard.connected.get_mut(&user) else {
                 return;
             };
@@ -227,7 +216,7 @@ impl Users {
 
     fn sweep_once(&self) {
         let mut left = 0;
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let mut shard = shard.lock();
             let Shard {
                 connected,
@@ -235,7 +224,7 @@ impl Users {
                 old,
             } = &mut *shard;
             for generation in [&mut *young, &mut *old] {
-                generation.retain(|_, user| !user.rest(&self.quotas));
+                generation.retain(|_, user| !user.rests(&self.quotas));
                 if generation.is_empty() && generation.capacity() > KEPT {
                     *generation = Entries::default();
                 }
@@ -248,16 +237,6 @@ impl Users {
         let left = i64::try_from(left).unwrap_or(i64::MAX);
         let gauge = self.metrics.gauge(Gauge::LimitedUsers);
         self.metrics.shift(Gauge::LimitedUsers, left - gauge);
-    }
-
-    fn take(&self, user: &mut User, class: Class, quota: Quota) -> Result<(), Duration> {
-        let Some(bucket) = user.buckets.get_mut(class as usize) else {
-            return Ok(());
-        };
-        let bucket = bucket.get_or_insert_with(|| Box::new(Bucket::direct(quota)));
-        bucket
-            .check()
-            .map_err(|late| late.wait_time_from(self.clock.now()))
     }
 
     /// The entry of a user who is not connected, a new one if there is none.
@@ -277,27 +256,34 @@ impl Users {
         }
         shard.young.insert(user, entry);
     }
-
-    fn shard<T>(&self, user: &str, act: impl FnOnce(&mut Shard, u64) -> T) -> T {
-        let user = self.hasher.hash_one(user);
-        // Maps look at the lowest and the highest bits.
-        let at = (user >> 32) as usize % self.shards.len().max(1);
-        match self.shards.get(at) {
-            Some(shard) => act(&mut shard.lock(), user),
-            None => act(&mut Shard::default(), user),
-        }
-    }
 }
 
 impl User {
     /// Drops the buckets that are full, since new ones are as well. `true`: none is left.
-    fn rest(&mut self, quotas: &[Option<Quota>]) -> bool {
-        for (bucket, quota) in self.buckets.iter_mut().zip(quotas) {
+    fn rests(&mut self, quotas: &[Option<Quota>]) -> bool {
+        // A socket that is about to go may still hold it; there is another time.
+        let Some(allowance) = Arc::get_mut(&mut self.allowance) else {
+            return false;
+        };
+        for (bucket, quota) in allowance.buckets.iter_mut().zip(quotas) {
             let burst = quota.map_or(NonZeroU32::MIN, |quota| quota.burst_size());
             // A full bucket gives all that it has, and is of no more use.
-            bucket.take_if(|bucket| matches!(bucket.check_n(burst), Ok(Ok(()))));
+            let is_full = |bucket: &Bucket| matches!(bucket.check_n(burst), Ok(Ok(())));
+            if bucket.get().is_some_and(|bucket| is_full(bucket)) {
+                bucket.take();
+            }
         }
-        self.buckets.iter().all(Option::is_none)
+        let mut buckets = allowance.buckets.iter();
+        buckets.all(|bucket| bucket.get().is_none())
+    }
+}
+
+impl Allowance {
+    /// Whether the user who does too much of this class and asked for no answer is told so: at most
+    /// once a second.
+    pub(crate) fn may_tell(&self, class: Class) -> bool {
+        let told = self.told.get_or_init(Box::default).get(class as usize);
+        told.is_none_or(|told| told.speak().is_some())
     }
 }
 
@@ -312,6 +298,8 @@ impl fmt::Debug for Users {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
 
     fn users(limits: &Limits) -> Users {
@@ -340,13 +328,13 @@ mod tests {
     #[test]
     fn who_does_too_much_is_told_once_a_second_for_each_class() {
         let users = users(&Limits::default());
-        users.enter("ann");
-        users.enter("bob");
-        let count = |class, user| (0..100).filter(|_| users.may_tell(class, user)).count();
+        let (ann, _) = users.enter("ann");
+        let (bob, _) = users.enter("bob");
+        let count = |class, user: &Allowance| (0..100).filter(|_| user.may_tell(class)).count();
         // One more if a second ends meanwhile.
-        assert!((1..=2).contains(&count(Class::Typing, "ann")));
-        assert!((1..=2).contains(&count(Class::Messages, "ann")));
-        assert!((1..=2).contains(&count(Class::Typing, "bob")));
+        assert!((1..=2).contains(&count(Class::Typing, &ann)));
+        assert!((1..=2).contains(&count(Class::Messages, &ann)));
+        assert!((1..=2).contains(&count(Class::Typing, &bob)));
     }
 
     #[test]
@@ -364,10 +352,32 @@ mod tests {
     #[test]
     fn a_user_does_not_get_new_buckets_by_connecting_again() {
         let users = users(&Limits::default());
-        assert!(users.enter("ann"));
-        while users.check(Class::Messages, "ann").is_ok() {}
+        let (ann, _) = users.enter("ann");
+        while users.take(Class::Messages, &ann).is_ok() {}
         users.leave("ann");
-        assert!(users.enter("ann"));
+        let (ann, _) = users.enter("ann");
+        assert!(users.take(Class::Messages, &ann).is_err());
+        assert!(users.check(Class::Messages, "ann").is_err());
+    }
+
+    #[test]
+    fn the_connections_of_a_user_share_what_it_may_do() {
+        let users = users(&Limits::default());
+        let (tab, _) = users.enter("ann");
+        let (other, _) = users.enter("ann");
+        while users.take(Class::Messages, &tab).is_ok() {}
+        assert!(users.take(Class::Messages, &other).is_err());
+    }
+
+    #[test]
+    fn what_is_used_up_is_remembered_while_a_connection_that_ends_still_holds_it() {
+        let users = users(&Limits::default());
+        let (ann, _) = users.enter("ann");
+        while users.take(Class::Messages, &ann).is_ok() {}
+        users.leave("ann");
+        users.sweep_once();
+        drop(ann);
+        users.sweep_once();
         assert!(users.check(Class::Messages, "ann").is_err());
     }
 
@@ -378,10 +388,10 @@ mod tests {
             ..Limits::default()
         });
         assert!(users.may_connect("ann"));
-        assert!(users.enter("ann"));
-        assert!(users.enter("ann"));
+        assert!(users.enter("ann").1);
+        assert!(users.enter("ann").1);
         assert!(!users.may_connect("ann"));
-        assert!(!users.enter("ann"));
+        assert!(!users.enter("ann").1);
         users.leave("ann");
         assert!(!users.may_connect("ann"));
         users.leave("ann");
