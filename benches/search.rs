@@ -103,7 +103,9 @@ fn fill_postgres() -> String {
                  '{ROOM}', n, 'ann', 'Ann', {TEXT}, 'user', '{{}}', now()
              FROM generate_series(1, {MESSAGES}) n;
          INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type, metadata, created_at)
-             SELECT gen_random_uuid(), c.id, n, 'bob', 'Bob', {TEXT}, 'user', '{{}}', now()
+             SELECT ('0193' || lpad(to_hex(n * 1000), 8, '0') || '7001'
+                     || lpad(to_hex(row_number() OVER ()), 16, '0'))::uuid,
+                 c.id, n, 'bob', 'Bob', {TEXT}, 'user', '{{}}', now()
              FROM conversations c, generate_series(1, 1000) n WHERE c.id <> '{ROOM}';
          UPDATE conversations SET last_seq = {MESSAGES} WHERE id = '{ROOM}'"
     )

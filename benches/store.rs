@@ -159,6 +159,7 @@ fn history(c: &mut Criterion) {
             ("newest", Page::Newest),
             ("before_the_middle", Page::Before(length / 2)),
             ("after_the_middle", Page::After(length / 2)),
+            ("before_the_51st", Page::Before(51)),
             ("oldest", Page::After(0)),
         ] {
             assert_eq!(runtime.block_on(place.page(page)), 50);

@@ -59,8 +59,8 @@ const SUSTAINED: Case = Case {
 const LAST: Case = Case {
     name: "last of 1,000 members, 10/s",
     words: "--clients 1000 --rooms 1 --senders 10",
-    // Everybody is told of those who come; that is over when measuring begins.
-    warmup: 15,
+    // Everybody is told of those who come, one after another; that is over when measuring begins.
+    warmup: 20,
     duration: 60,
     rates: &[10],
     goal: "p99 < 100 ms",

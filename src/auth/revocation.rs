@@ -163,6 +163,13 @@ impl Revocations {
         entries.of(revoked).remove(revoked.value()).is_some()
     }
 
+    /// Until when this is revoked, be it over or not.
+    #[cfg(feature = "server")]
+    pub(crate) fn until(&self, revoked: &Revoked) -> Option<Timestamp> {
+        let entries = self.entries.read();
+        entries.kind(revoked).get(revoked.value()).copied()
+    }
+
     /// Whether this is revoked now.
     #[must_use]
     pub fn has(&self, revoked: &Revoked) -> bool {

@@ -45,7 +45,8 @@ pub struct Config {
     /// How packets are written, `json` or `messagepack`; every client must be set up for the same,
     /// and the page of the binary is not: it speaks `json`. Default `json`.
     pub parser: Parser,
-    /// Time between a pong and the next ping. Default 25 s.
+    /// Time between a pong and the next ping. On a WebSocket the ping may be later by a twentieth of the
+    /// shorter of this and `ping_timeout`, at most by 100 ms, so that many leave together. Default 25 s.
     #[serde(alias = "pingInterval", with = "humantime_serde")]
     pub ping_interval: Duration,
     /// How long the pong may take. Default 20 s (the binary: 60 s).
@@ -470,6 +471,8 @@ pub struct Chat {
     pub content_chars: usize,
     /// Bytes a message's metadata may have, as it was sent. Default 4,096.
     pub metadata_bytes: usize,
+    /// Members a conversation may have beside its owner. Default 1,000.
+    pub members: usize,
     /// Messages a page of history may have. Default 200.
     pub page: usize,
     /// Messages a page of history has if the client does not say. Default 50.
@@ -503,6 +506,7 @@ impl Default for Chat {
         Self {
             content_chars: 10_000,
             metadata_bytes: 4096,
+            members: 1000,
             page: 200,
             page_default: 50,
             confirm_timeout: Duration::from_secs(5),
@@ -520,9 +524,13 @@ pub struct Presence {
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
     /// The shortest time between two lists of those present; in large conversations it is
-    /// longer. Default 250 ms.
+    /// longer. Within this time the others are told at most twice that the same user has come or
+    /// gone. Default 250 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    /// How many of those present the answer to `join_conversation` and the event `presence` name, at
+    /// most 1,000; who asks for `presence` gets up to 1,000 in any case. Default 100.
+    pub listed: usize,
     /// How long others go on seeing the users of a server that is dead or stands still, where several
     /// servers share one PostgreSQL. It is renewed three times as often. Default 15 s.
     #[serde(with = "humantime_serde")]
@@ -534,6 +542,7 @@ impl Default for Presence {
         Self {
             grace: Duration::from_secs(5),
             interval: Duration::from_millis(250),
+            listed: 100,
             lease: Duration::from_secs(15),
         }
     }

@@ -17,13 +17,19 @@ use crate::service::{
 use crate::socket::{Builder, DisconnectReason, Event, State};
 use crate::store::{Message, Time};
 
-/// Registers the chat, for those whom the authenticator lets in. The builder must be given the
+/// Registers the chat, for those whom the authenticator lets in. The builder must be given the same
 /// [`Chat`] as a state.
-pub(crate) fn register(io: &mut Builder, authenticator: Authenticator, users: Arc<Users>) {
+pub(crate) fn register(
+    io: &mut Builder,
+    authenticator: Authenticator,
+    users: Arc<Users>,
+    chat: Chat,
+) {
     changes::register(count_connections(io.namespace("/")))
         .authenticate(Limited {
             authenticator,
             users,
+            chat,
         })
         .on_connect(async |event: Event, chat: State<Chat>| {
             chat.connected(&event.socket);

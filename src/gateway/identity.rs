@@ -7,8 +7,8 @@ use roomcast_protocol::socket::Args;
 use crate::{
     auth::{Principal, authenticator::Authenticator},
     limit::Users,
-    service::{ServiceError, policy},
-    socket::{Authenticate, Connect, Refusal, Renewal},
+    service::{Chat, ServiceError, policy},
+    socket::{Authenticate, Connect, Refusal, Renewal, Socket},
 };
 
 /// An authenticator whose `auth:refresh` counts like any other event: a signature costs more than
@@ -16,6 +16,7 @@ use crate::{
 pub(super) struct Limited {
     pub(super) authenticator: Authenticator,
     pub(super) users: Arc<Users>,
+    pub(super) chat: Chat,
 }
 
 impl Authenticate for Limited {
@@ -45,5 +46,9 @@ impl Authenticate for Limited {
             .check(class, &current.subject)
             .map_err(|retry_after| ServiceError::Limited { retry_after })?;
         Authenticate::refresh(&self.authenticator, current, offer).await
+    }
+
+    fn refreshed(&self, socket: &Socket) {
+        self.chat.reconsider(socket);
     }
 }

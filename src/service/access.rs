@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{ServiceError, policy::EventPolicy, revoking::Lifetimes};
+use super::{ServiceError, following::Own, policy::EventPolicy, revoking::Lifetimes};
 use crate::{
     auth::{
         Permission, Principal, Revocations, Roles,
@@ -30,6 +30,8 @@ pub(super) struct Inner {
     pub(super) revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
     pub(super) lifetimes: Lifetimes,
+    /// What this server is revoking itself at the moment.
+    pub(super) own: Own,
 }
 
 /// `POST /api/v1/sessions`
@@ -66,6 +68,7 @@ impl Access {
         config: &config::Auth,
     ) -> Result<Self, StoreError> {
         let access = Self(Arc::new(Inner {
+            own: Own::new(store.is_shared()),
             store,
             roles,
             revocations,

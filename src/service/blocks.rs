@@ -1,17 +1,18 @@
 //! The block list: who may change it, and how it outlives the server.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Access, ServiceError};
+use super::{Access, ServiceError, following::Pause};
 use crate::{
     auth::{Permission, Principal},
     limit::Guard,
     network::{Block, BlockSource, Network},
     socket::Io,
-    store::{Store, StoreError},
+    store::{BlocksDigest, Store, StoreError},
 };
 
 /// The block list. Cloning gives another handle.
@@ -21,12 +22,40 @@ pub(crate) struct Blocks {
     store: Store,
     access: Access,
     io: Io,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What is known to have been stored. Not there any more, it was taken away by another server; what is in
+/// force and was never seen there may be on its way.
+#[derive(Debug, Default)]
+struct Seen {
+    ids: HashSet<Uuid>,
+    /// As it was when the stored ones were read; none if they have to be read again.
+    digest: Option<BlocksDigest>,
+    /// What this server has stored since it began to look.
+    added: HashSet<Uuid>,
+    /// What it has taken away since.
+    removed: HashSet<Uuid>,
 }
 
 /// How often what has ended is taken out of the store.
 const SWEEP: Duration = Duration::from_secs(600);
 /// The longest that a block with an end may last, in seconds: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
+
+impl Seen {
+    /// The digest that says that nothing has changed, if there is one: what this server has stored since
+    /// the last look has to be looked for.
+    fn begin(&mut self) -> Option<BlocksDigest> {
+        self.removed = HashSet::new();
+        let added = std::mem::take(&mut self.added);
+        if !added.is_empty() {
+            self.ids.extend(added);
+            self.digest = None;
+        }
+        self.digest.clone()
+    }
+}
 
 impl Blocks {
     pub(crate) fn new(guard: Arc<Guard>, store: Store, access: Access, io: Io) -> Self {
@@ -35,6 +64,7 @@ impl Blocks {
             store,
             access,
             io,
+            seen: Arc::default(),
         }
     }
 
@@ -46,7 +76,9 @@ impl Blocks {
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
         let now = jiff::Timestamp::now();
         let mut gone = Vec::new();
-        for block in self.store.blocks().await? {
+        let stored = self.store.blocks().await?;
+        self.note(stored.iter().map(|block| block.id));
+        for block in stored {
             if block.is_over(now) {
                 gone.push(block.id);
             } else if let Ok(replaced) = self.guard.block(block) {
@@ -101,6 +133,7 @@ impl Blocks {
         }
         tracing::warn!(by = by.subject, %network, reason = block.reason, "blocked");
         self.expel(&[network]).await;
+        self.note([block.id]);
         Ok(block)
     }
 
@@ -116,7 +149,13 @@ impl Blocks {
             return Err(ServiceError::Conflict("the configuration blocks it"));
         }
         self.store.delete_blocks(vec![id]).await?;
+        // What was read before must not come back.
+        let mut seen = self.seen.lock();
+        if self.store.is_shared() {
+            seen.removed.insert(id);
+        }
         self.guard.unblock(id);
+        drop(seen);
         tracing::warn!(by = by.subject, network = %block.cidr, "unblocked");
         Ok(())
     }
@@ -142,6 +181,80 @@ impl Blocks {
         }
     }
 
+    /// Takes over what other servers of the store block and unblock, for as long as it is polled.
+    pub(crate) async fn follow(self) {
+        let mut pause = Pause::new();
+        loop {
+            pause.pass().await;
+            match self.look().await {
+                Ok(()) => pause.answered(),
+                Err(error) => {
+                    tracing::debug!(%error, "what other servers block is not known at the moment");
+                    pause.failed(error);
+                }
+            }
+        }
+    }
+
+    /// These are stored, and may be gone from there before anybody looks.
+    fn note(&self, ids: impl IntoIterator<Item = Uuid>) {
+        if self.store.is_shared() {
+            self.seen.lock().added.extend(ids);
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let seen_before = self.seen.lock().begin();
+        // Before the list: should that have changed in between, it is read again.
+        let digest = self.store.blocks_digest().await?;
+        if seen_before.is_some() && digest == seen_before {
+            return Ok(());
+        }
+        let stored = self.store.blocks().await?;
+        let networks = self.take(stored, digest);
+        if !networks.is_empty() {
+            self.expel(&networks).await;
+        }
+        Ok(())
+    }
+
+    /// Brings what is in force to what is stored; returns what is shut out by that.
+    fn take(&self, stored: Vec<Block>, digest: Option<BlocksDigest>) -> Vec<Network> {
+        let mut seen = self.seen.lock();
+        let now = jiff::Timestamp::now();
+        let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
+        for gone in seen.ids.difference(&ids) {
+            let block = self.guard.unblock(*gone);
+            if let Some(block) = block.filter(|block| !block.is_over(now)) {
+                tracing::warn!(network = %block.cidr, "unblocked by another server");
+            }
+        }
+        let known: HashSet<Uuid> = self.guard.blocks().iter().map(|block| block.id).collect();
+        let mut networks = Vec::new();
+        for block in stored {
+            let (id, network) = (block.id, block.cidr);
+            let is_known = seen.ids.contains(&id) || known.contains(&id);
+            if is_known || seen.removed.contains(&id) || block.is_over(now) {
+                continue;
+            }
+            match self.guard.block(block) {
+                // The configuration of this server blocks it already.
+                Ok(gone) if gone.contains(&id) => {}
+                Ok(_) => {
+                    tracing::warn!(%network, "blocked by another server");
+                    networks.push(network);
+                }
+                Err(_) => {
+                    tracing::warn!("there are more stored blocks than can be in force");
+                    break;
+                }
+            }
+        }
+        seen.ids = ids;
+        seen.digest = digest;
+        networks
+    }
+
     /// Stores a block and what has come behind it, and disconnects those whom they shut out.
     async fn keep_all(
         &self,
@@ -149,12 +262,17 @@ impl Blocks {
         made: &mut mpsc::Receiver<Block>,
     ) -> Result<(), StoreError> {
         let mut networks = vec![first.cidr];
+        let mut ids = vec![first.id];
         let mut stored = self.store.insert_block(first).await;
         while let Ok(block) = made.try_recv() {
             networks.push(block.cidr);
+            ids.push(block.id);
             stored = self.store.insert_block(block).await.and(stored);
         }
         self.expel(&networks).await;
+        if stored.is_ok() {
+            self.note(ids);
+        }
         stored
     }
 

@@ -93,10 +93,11 @@ impl Chat {
         if let Some(title) = &command.title {
             content::check_title(title)?;
         }
-        if command.member_ids.len() > MEMBERS {
+        let most = self.0.limits.members;
+        if command.member_ids.len() > most {
             return Err(ServiceError::invalid(
                 "memberIds",
-                format!("has more than {MEMBERS} members"),
+                format!("has more than {most} members"),
             ));
         }
         for user in &command.member_ids {
@@ -136,6 +137,7 @@ impl Chat {
             user_id: command.user_id,
             by: self.actor(by),
             removes,
+            limit: self.0.limits.members,
         };
         match self.0.store.change_member(change, origin(from)).await? {
             Change::Done(conversation) | Change::Unchanged(conversation) => {
@@ -146,7 +148,12 @@ impl Chat {
                 by,
                 "only its owner changes the members of a conversation",
             )),
-            Change::Conflict => Err(ServiceError::Conflict("the owner cannot be removed")),
+            Change::Conflict if removes => {
+                Err(ServiceError::Conflict("the owner cannot be removed"))
+            }
+            Change::Conflict => Err(ServiceError::Conflict(
+                "the conversation has as many members as it may have",
+            )),
         }
     }
 
@@ -216,9 +223,6 @@ fn origin(from: SocketId) -> Origin {
 
 /// The same for one that is unknown, deleted and foreign.
 const NO_MESSAGE: ServiceError = ServiceError::NotFound("no such message");
-
-/// Members that a conversation may have from the start.
-const MEMBERS: usize = 1000;
 
 /// Conversations of a user that are listed.
 const LISTED: usize = 1000;

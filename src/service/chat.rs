@@ -70,6 +70,7 @@ impl Chat {
         let tempo = Tempo {
             grace: presence.grace,
             interval: presence.interval,
+            listed: presence.listed,
             is_shared: store.is_shared(),
         };
         let rules = Arc::new(Rules::new(chat.content));
@@ -165,7 +166,7 @@ impl Chat {
                 // What is emitted up to here is read from the store, the rest comes live.
                 let emitted = live.gate.open(membership.last_seq);
                 self.enter(live, socket, by)?;
-                Ok(Some((emitted, live.presence.here(id).users)))
+                Ok(Some((emitted, live.presence.list(id).users)))
             });
             if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
                 break (membership, emitted, users);
@@ -178,6 +179,7 @@ impl Chat {
             }
         };
         drop(pin);
+        self.reconsider(socket);
         let missed = match command.last_seq {
             Some(after) if after < emitted => self.missed(by, id, after, emitted).await,
             Some(_) | None => Messages::default(),
@@ -204,7 +206,7 @@ impl Chat {
             .presence
             .join(now(), socket.id(), &user(by), Time::now())
         {
-            live.tell(&namespace, notice, Some(socket.id()));
+            live.tell(&namespace, notice);
         }
         live.advance(&namespace, now());
         Ok(())
@@ -236,12 +238,35 @@ impl Chat {
         if !self.is_here(socket, by, id) {
             return self.require_member(by, id).await;
         }
+        self.depart(socket, by, id);
+        Ok(())
+    }
+
+    /// Takes a socket out of its conversations if its user may not be in any: its claims are those of
+    /// now, whenever it came in.
+    pub(crate) fn reconsider(&self, socket: &Socket) {
+        let by = &socket.principal();
+        let is_allowed = policy::JOIN
+            .permission
+            .is_none_or(|permission| self.0.access.allows(by, permission));
+        if is_allowed {
+            return;
+        }
+        let ids = self
+            .0
+            .conversations
+            .of_sockets(std::iter::once(socket.id()));
+        for id in ids {
+            self.depart(socket, by, id);
+        }
+    }
+
+    fn depart(&self, socket: &Socket, by: &Principal, id: Uuid) {
         self.0.conversations.with(id, |live| {
             socket.leave(&live.room);
             self.0.conversations.exit(socket.id(), id);
             live.depart(&socket.namespace(), now(), socket.id(), &user(by), true);
         });
-        Ok(())
     }
 
     /// A page of the messages of a conversation.
@@ -501,7 +526,7 @@ impl Chat {
     pub(crate) fn set_elsewhere(&self, namespace: &Namespace, id: Uuid, rows: Vec<Present>) {
         self.0.conversations.with(id, |live| {
             for notice in live.presence.set_elsewhere(now(), rows) {
-                live.tell(namespace, notice, None);
+                live.tell(namespace, notice);
             }
             live.advance(namespace, now());
         });

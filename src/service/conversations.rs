@@ -494,6 +494,7 @@ mod tests {
         let tempo = Tempo {
             grace: GRACE,
             interval: Duration::from_millis(250),
+            listed: 100,
             is_shared,
         };
         let common = Common {

@@ -228,7 +228,7 @@ impl Live {
             self.tell_typing(namespace, &typist, false, None);
         }
         if let Some(notice) = notice {
-            self.tell(namespace, notice, None);
+            self.tell(namespace, notice);
         }
         self.advance(namespace, now);
     }
@@ -244,7 +244,9 @@ impl Live {
         namespace.in_(user_room(user)).leave(&self.room);
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
             self.expelled.extend(sockets);
-            self.tell(namespace, notice, None);
+            if let Some(notice) = notice {
+                self.tell(namespace, notice);
+            }
             self.advance(namespace, now);
         }
     }
@@ -252,22 +254,22 @@ impl Live {
     /// Tells what has become due by now.
     pub(super) fn advance(&mut self, namespace: &Namespace, now: Instant) {
         while let Some(notice) = self.presence.handle_timeout(now) {
-            self.tell(namespace, notice, None);
+            self.tell(namespace, notice);
         }
         while let Some((user, socket)) = self.typing.handle_timeout(now) {
             self.tell_typing(namespace, &user, false, Some(socket));
         }
     }
 
-    /// Tells a change of those present.
-    pub(super) fn tell(&self, namespace: &Namespace, notice: Notice, except: Option<SocketId>) {
+    /// Tells a change of those present to all but the user it is about.
+    pub(super) fn tell(&self, namespace: &Namespace, notice: Notice) {
         let (event, user) = match notice {
             Notice::Joined(user) => ("user_joined", user),
             Notice::Left(user) => ("user_left", user),
             Notice::Disconnected(user) => ("user_disconnected", user),
             Notice::List => {
                 self.audience(namespace, None)
-                    .emit("presence", self.presence.here(self.id));
+                    .emit("presence", self.presence.list(self.id));
                 return;
             }
         };
@@ -277,7 +279,10 @@ impl Live {
             user: &user,
             timestamp: Time::now(),
         };
-        self.audience(namespace, except).emit(event, &system);
+        let own = self.presence.sockets_of(&user.user_id);
+        let others = self.audience(namespace, None);
+        let others = own.iter().fold(others, |others, &own| others.except(own));
+        others.emit(event, &system);
     }
 
     /// Tells that somebody types or has stopped; to a client that is too slow it may be lost.

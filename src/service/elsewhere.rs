@@ -62,7 +62,7 @@ impl Elsewhere {
 
 impl Presence {
     /// Takes note of all users that other servers have here now; two servers may have the same one.
-    /// Says who has come and who has gone with that.
+    /// Says who has come and who has gone with that, as far as it is to be told now.
     pub(super) fn set_elsewhere(
         &mut self,
         now: Instant,
@@ -101,7 +101,8 @@ impl Presence {
         if differs {
             self.list_changed(now);
         }
-        notices
+        let now_or_later = |notice| self.announce(now, notice);
+        notices.into_iter().filter_map(now_or_later).collect()
     }
 }
 
@@ -169,6 +170,7 @@ mod tests {
         let tempo = Tempo {
             grace: Duration::from_secs(5),
             interval: Duration::from_millis(250),
+            listed: 100,
             is_shared: true,
         };
         (Presence::new(tempo), Instant::now())

@@ -1,9 +1,10 @@
 //! Texts that clients insert into their pages as HTML (`chat.content = "html"`).
 //!
-//! What is stored has been sanitised, and what goes out is sanitised again by the rules of this
-//! server: the store may have texts of a time before HTML was switched on, or of a server with
-//! other rules. Only what is on the lists below is let through; everything else loses its tags and
-//! stays as text, but for scripts and styles, which go as a whole.
+//! What is sent is sanitised before it is stored. What goes out is looked through, and sanitised
+//! unless it has exactly the form of what this server's rules write ([`markup`](super::markup)): the store may have
+//! texts of a time before HTML was switched on, or of a server with other rules. Only what is on the
+//! lists below is let through; everything else loses its tags and stays as text, but for scripts and
+//! styles, which go as a whole.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use ammonia::{Builder, UrlRelative};
 
 use super::content::is_http_url;
+use super::markup::Form;
 use super::{ServiceError, content};
 use crate::config;
 use crate::store::{Message, Messages};
@@ -61,14 +63,15 @@ impl Rules {
     /// A stored message as it may be sent to clients.
     pub(super) fn show(&self, message: &Arc<Message>) -> Arc<Message> {
         match self {
-            Self::Text => Arc::clone(message),
-            Self::Html(html) => html.show(message),
+            Self::Html(html) if !self.fits(message) => html.show(message),
+            Self::Text | Self::Html(_) => Arc::clone(message),
         }
     }
 
     /// The same for a page.
     pub(super) async fn show_all(self: &Arc<Self>, page: Messages) -> Messages {
-        if matches!(**self, Self::Text) {
+        let is_fit = page.messages.iter().all(|message| self.fits(message));
+        if is_fit {
             return page;
         }
         let bytes = page.messages.iter().map(|message| message.content.len());
@@ -82,6 +85,14 @@ impl Rules {
             messages: Vec::new(),
             has_more: true,
         })
+    }
+
+    /// Whether a stored message may be sent as it is.
+    fn fits(&self, message: &Message) -> bool {
+        match self {
+            Self::Text => true,
+            Self::Html(_) => WRITTEN.fits(&message.content),
+        }
     }
 
     fn show_page(&self, page: &Messages) -> Messages {
@@ -106,7 +117,7 @@ impl Html {
             .generic_attributes(HashSet::new())
             .url_schemes(HashSet::from(["http", "https", "mailto"]))
             .url_relative(UrlRelative::Deny)
-            .link_rel(Some("noopener noreferrer nofollow"))
+            .link_rel(Some(REL))
             .attribute_filter(|_, attribute, value| {
                 let is_good = attribute != "href" || is_link(value);
                 is_good.then_some(Cow::Borrowed(value))
@@ -211,6 +222,17 @@ const TAGS: [&str; 18] = [
     "u",
     "ul",
 ];
+
+/// The `rel` of every link.
+const REL: &str = "noopener noreferrer nofollow";
+
+/// What the sanitiser writes.
+const WRITTEN: Form<'static> = Form {
+    tags: &TAGS,
+    most: MAX_TAGS,
+    rel: REL,
+    is_link,
+};
 
 /// Elements that go with what is in them.
 const WITH_CONTENT: [&str; 2] = ["script", "style"];
@@ -365,8 +387,29 @@ mod tests {
         for text in ATTACKS.iter().chain(MUTATIONS) {
             if let Ok(stored) = rules.admit((*text).into(), 10_000) {
                 assert_eq!(clean(&stored), stored, "{text}");
+                assert!(WRITTEN.fits(&stored), "{text}\n{stored}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_stored_by_other_rules_is_sanitised_when_it_goes_out() {
+        let rules = Rules::new(config::Content::Html);
+        for text in ATTACKS.iter().chain(MUTATIONS) {
+            let stored = Arc::new(message(text));
+            let shown = rules.show(&stored);
+            assert!(is_harmless(&shown.content), "{text}\n{}", shown.content);
+            let twice = rules.show(&shown);
+            assert!(is_harmless(&twice.content), "{text}\n{}", twice.content);
+        }
+    }
+
+    #[test]
+    fn what_has_been_sanitised_goes_out_without_another_copy() {
+        let rules = Rules::new(config::Content::Html);
+        let sent = "<b onclick=x>bold</b> & <a href='https://a/?b&c'>link</a><br>";
+        let stored = Arc::new(message(&rules.admit(sent.into(), 1000).unwrap()));
+        assert!(Arc::ptr_eq(&rules.show(&stored), &stored));
     }
 
     #[test]
@@ -396,7 +439,46 @@ mod tests {
             let again = clean(&html);
             prop_assert!(is_harmless(&again), "{}\n{}", html, again);
         }
+
+        /// What is let through without the sanitiser, the sanitiser would have let through: it takes no
+        /// element and no attribute out of it, and no text.
+        #[test]
+        fn what_goes_out_as_it_is_has_nothing_to_be_taken_out(
+            pieces in prop::collection::vec(prop::sample::select(WRITTEN_PIECES), 1..12)
+        ) {
+            let text = pieces.concat();
+            if WRITTEN.fits(&text) {
+                prop_assert!(is_harmless(&text), "{}", text);
+                let html = clean(&text);
+                for tag in text.split('<').skip(1).filter_map(|tag| tag.split_once('>')) {
+                    prop_assert!(html.contains(&format!("<{}>", tag.0)), "{}\n{}", text, html);
+                }
+                let words = |html: &str| -> String {
+                    let texts = html.split('<').map(|part| part.split_once('>').unwrap_or(("", part)).1);
+                    texts.collect()
+                };
+                prop_assert_eq!(words(&text), words(&html), "{}\n{}", text, html);
+            }
+        }
     }
+
+    const WRITTEN_PIECES: &[&str] = &[
+        "<b>x</b>",
+        "<b>",
+        "</b>",
+        "<p>",
+        "</p>",
+        "<ul><li>",
+        "</li></ul>",
+        "<br>",
+        "<a href=\"https://a/?b=1&amp;c=2\" rel=\"noopener noreferrer nofollow\">",
+        "<a rel=\"noopener noreferrer nofollow\">",
+        "</a>",
+        "&lt;",
+        "&amp;",
+        "&amp;lt;",
+        "x ",
+    ];
 
     const PIECES: &[&str] = &[
         "<b>",
@@ -485,6 +567,23 @@ mod tests {
     fn text_that_was_stored_before_is_escaped_if_it_cannot_be_html() {
         let html = clean(&"<".repeat(MAX_TAGS + 1));
         assert_eq!(html, "&lt;".repeat(MAX_TAGS + 1));
+    }
+
+    fn message(content: &str) -> Message {
+        Message {
+            id: uuid::Uuid::nil(),
+            conversation_id: uuid::Uuid::nil(),
+            seq: 1,
+            user_id: "ann".into(),
+            user_name: "Ann".into(),
+            content: content.into(),
+            kind: crate::store::MessageKind::User,
+            metadata: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
+            version: 1,
+            created_at: crate::store::Time::now(),
+            edited_at: None,
+            deleted_at: None,
+        }
     }
 
     fn clean(text: &str) -> String {

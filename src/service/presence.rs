@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::elsewhere::{Elsewhere, SharedPresent};
+use super::notices::Notices;
 use crate::socket::SocketId;
 use crate::store::Time;
 
@@ -16,8 +17,10 @@ use crate::store::Time;
 pub(super) struct Tempo {
     /// How long a user who lost the last connection still counts as present.
     pub(super) grace: Duration,
-    /// The shortest time between two lists of those present.
+    /// The shortest time between two lists of those present, and in which a user is told of twice.
     pub(super) interval: Duration,
+    /// How many users such a list names, at most [`MAX_LISTED`].
+    pub(super) listed: usize,
     /// Whether other servers are told who is here.
     pub(super) is_shared: bool,
 }
@@ -35,6 +38,7 @@ pub(super) struct Presence {
     /// The users without a socket, by the end of their grace. Each has `lost` set to it.
     lost: BTreeSet<(Instant, Arc<str>)>,
     list: List,
+    notices: Notices,
     elsewhere: Elsewhere,
     /// Whom other servers have to be told of; always empty if they are not.
     changed: BTreeSet<Arc<str>>,
@@ -82,6 +86,21 @@ pub(super) enum Notice {
     List,
 }
 
+impl Notice {
+    /// Who has come or gone.
+    pub(super) fn user(&self) -> Option<&User> {
+        match self {
+            Self::Joined(user) | Self::Left(user) | Self::Disconnected(user) => Some(user),
+            Self::List => None,
+        }
+    }
+
+    /// Whether somebody has come.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(self, Self::Joined(_))
+    }
+}
+
 /// The answer to "who is here", and the list that is sent around.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -125,6 +144,7 @@ impl Presence {
             sockets: 0,
             lost: BTreeSet::new(),
             list: List::Unchanged { last: None },
+            notices: Notices::new(tempo.interval),
             elsewhere: Elsewhere::default(),
             changed: BTreeSet::new(),
         }
@@ -135,14 +155,28 @@ impl Presence {
         self.sockets
     }
 
+    /// The sockets that a user has here.
+    pub(super) fn sockets_of(&self, user: &str) -> &[SocketId] {
+        self.users.get(user).map_or(&[], |tabs| &tabs.sockets)
+    }
+
     /// Takes a user out with all sockets, whether they are here or lost.
-    pub(super) fn expel(&mut self, now: Instant, user: &str) -> Option<(Vec<SocketId>, Notice)> {
+    pub(super) fn expel(
+        &mut self,
+        now: Instant,
+        user: &str,
+    ) -> Option<(Vec<SocketId>, Option<Notice>)> {
         let tabs = self.users.get_mut(user)?;
         let sockets = std::mem::take(&mut tabs.sockets);
         self.sockets -= sockets.len();
         self.list_changed(now);
         let user = self.forget(user)?;
-        Some((sockets, Notice::Left(user)))
+        Some((sockets, self.announce(now, Notice::Left(user))))
+    }
+
+    /// What is to be told of this now; otherwise it will be due later, if it is still true then.
+    pub(super) fn announce(&mut self, now: Instant, notice: Notice) -> Option<Notice> {
+        self.notices.offer(now, notice, self.sockets)
     }
 
     /// Whether nobody is here and nothing is left to be announced to anybody.
@@ -174,7 +208,10 @@ impl Presence {
         self.sockets += 1;
         self.list_changed(now);
         self.share(&user.user_id);
-        (first && !self.elsewhere.has(&user.user_id)).then(|| Notice::Joined(user.clone()))
+        if !first || self.elsewhere.has(&user.user_id) {
+            return None;
+        }
+        self.announce(now, Notice::Joined(user.clone()))
     }
 
     fn arrive(&mut self, user: &User, since: Time) {
@@ -197,7 +234,10 @@ impl Presence {
             return None;
         }
         let user = self.forget(user)?;
-        (!self.elsewhere.has(&user.user_id)).then_some(Notice::Left(user))
+        if self.elsewhere.has(&user.user_id) {
+            return None;
+        }
+        self.announce(now, Notice::Left(user))
     }
 
     /// A user's socket was lost; if it was the last, the user has the grace to come back.
@@ -262,21 +302,26 @@ impl Presence {
             List::Due(at) => Some(at),
             List::Unchanged { .. } => None,
         };
-        lost.into_iter().chain(list).min()
+        let notice = self.notices.poll_timeout();
+        lost.into_iter().chain(notice).chain(list).min()
     }
 
     /// What is due; call it until there is nothing.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Notice> {
-        if let Some((end, _)) = self.lost.first()
+        while let Some((end, _)) = self.lost.first()
             && *end <= now
         {
             let (_, user_id) = self.lost.pop_first()?;
             self.list_changed(now);
             let user = self.forget(&user_id)?;
-            if !self.elsewhere.has(&user_id) {
-                return Some(Notice::Disconnected(user));
+            if !self.elsewhere.has(&user_id)
+                && let Some(notice) = self.announce(now, Notice::Disconnected(user))
+            {
+                return Some(notice);
             }
-            return self.handle_timeout(now);
+        }
+        if let Some(notice) = self.notices.handle_timeout(now, self.sockets) {
+            return Some(notice);
         }
         match self.list {
             List::Due(at) if at <= now => {
@@ -290,6 +335,15 @@ impl Presence {
     /// Who is here, those who came first at the front, then those who are on other servers only;
     /// `users` ends at [`MAX_LISTED`].
     pub(super) fn here(&self, conversation_id: Uuid) -> Here {
+        self.first_here(conversation_id, MAX_LISTED)
+    }
+
+    /// The same for those who did not ask for it; `users` ends earlier.
+    pub(super) fn list(&self, conversation_id: Uuid) -> Here {
+        self.first_here(conversation_id, self.tempo.listed.min(MAX_LISTED))
+    }
+
+    fn first_here(&self, conversation_id: Uuid, most: usize) -> Here {
         let present = |user_id: &Arc<str>| {
             let tabs = self.users.get(user_id)?;
             let also = self.elsewhere.get(user_id);
@@ -307,10 +361,7 @@ impl Presence {
         let there = there.filter(|present| !self.users.contains_key(&present.user.user_id));
         Here {
             conversation_id,
-            users: here
-                .chain(there.clone().cloned())
-                .take(MAX_LISTED)
-                .collect(),
+            users: here.chain(there.clone().cloned()).take(most).collect(),
             count: self.users.len() + there.count(),
         }
     }
@@ -364,7 +415,7 @@ impl Presence {
         if let List::Unchanged { last } = self.list {
             // A list names each user to each socket, so in large conversations it is sent less often.
             let pairs = (self.users.len() + self.elsewhere.len())
-                .min(MAX_LISTED)
+                .min(self.tempo.listed)
                 .saturating_mul(self.sockets);
             let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
             let interval = self.tempo.interval.max(PER_PAIR.saturating_mul(pairs));
@@ -373,11 +424,11 @@ impl Presence {
     }
 }
 
-/// How many users a list names; `count` counts them all.
+/// How many users an answer names; `count` counts them all.
 const MAX_LISTED: usize = 1000;
 
-/// Time between two lists for each user named to each socket: about 20 MB/s of lists.
-const PER_PAIR: Duration = Duration::from_micros(5);
+/// Time between two lists for each user named to each socket: about 10 MB/s of lists.
+const PER_PAIR: Duration = Duration::from_micros(10);
 
 #[cfg(test)]
 mod tests {
@@ -495,15 +546,12 @@ mod tests {
         presence.join(now, socket(1), &user("ann"), Time::now());
         presence.join(now, socket(2), &user("ann"), Time::now());
         let (sockets, notice) = presence.expel(now, "ann").unwrap();
-        assert_eq!(
-            (sockets, Some(notice)),
-            (vec![socket(1), socket(2)], left("ann"))
-        );
+        assert_eq!((sockets, notice), (vec![socket(1), socket(2)], left("ann")));
         assert!(presence.is_empty() && presence.expel(now, "ann").is_none());
         presence.join(now, socket(3), &user("bob"), Time::now());
         presence.lose(now, socket(3), "bob");
         let (sockets, notice) = presence.expel(now, "bob").unwrap();
-        assert_eq!((sockets, Some(notice)), (vec![], left("bob")));
+        assert_eq!((sockets, notice), (vec![], left("bob")));
         assert_eq!(drain(&mut presence, now + GRACE), [Notice::List]);
         assert_eq!(presence.connections(), 0);
     }
@@ -559,10 +607,47 @@ mod tests {
             presence.join(now, socket(n), &user(&format!("u{n}")), Time::now());
         }
         assert_eq!(drain(&mut presence, now), [Notice::List]);
+        let (list, here) = (presence.list(Uuid::nil()), presence.here(Uuid::nil()));
+        assert_eq!((list.users.len(), list.count), (100, 2000));
+        assert_eq!((here.users.len(), here.count), (1000, 2000));
+        let mut lists = Vec::new();
+        let mut told = BTreeSet::new();
         presence.leave(now, socket(0), "u0");
-        assert!(presence.poll_timeout().unwrap() > now + Duration::from_secs(5));
-        let here = presence.here(Uuid::nil());
-        assert_eq!((here.users.len(), here.count), (1000, 1999));
+        let mut time = now;
+        while let Some(next) = presence.poll_timeout() {
+            time = next.max(time);
+            for notice in drain(&mut presence, time) {
+                match notice.user() {
+                    Some(user) => assert!(told.insert(Arc::clone(&user.user_id))),
+                    None => lists.push(time),
+                }
+            }
+        }
+        let [list] = lists.as_slice() else {
+            panic!("{lists:?}");
+        };
+        assert!(
+            list.duration_since(now) > Duration::from_secs(1),
+            "{list:?}"
+        );
+        assert!(told.len() > 1000 && told.contains("u0"), "{}", told.len());
+    }
+
+    #[test]
+    fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), Time::now());
+        let mut told = Vec::new();
+        for n in 0..100 {
+            let time = now + Duration::from_millis(n);
+            told.extend(presence.join(time, socket(2), &user("bob"), Time::now()));
+            told.extend(presence.leave(time, socket(2), "bob"));
+        }
+        told.extend(presence.join(now + INTERVAL / 2, socket(2), &user("bob"), Time::now()));
+        told.extend(drain(&mut presence, now + INTERVAL));
+        told.retain(|notice| *notice != Notice::List);
+        let expected = [joined("bob"), left("bob"), joined("bob")];
+        assert_eq!(told, expected.map(Option::unwrap));
     }
 
     #[test]
@@ -583,6 +668,7 @@ mod tests {
             Presence::new(Tempo {
                 grace: GRACE,
                 interval: INTERVAL,
+                listed: 100,
                 is_shared: true,
             }),
             Instant::now(),

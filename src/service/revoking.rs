@@ -203,6 +203,8 @@ impl Access {
         until: Timestamp,
     ) -> Result<usize, ServiceError> {
         let inner = &self.0;
+        // What is stored of it already is older, and must not come back from there meanwhile.
+        let _own = inner.own.begin(&revoked);
         let inserted = inner.revocations.insert(&revoked, until);
         let is_full = inserted.is_err() || inner.revocations.len() > MAX_REVOCATIONS / 10 * 9;
         if is_full {

@@ -61,6 +61,8 @@ pub struct MemberChange {
     pub by: Actor,
     /// True removes.
     pub removes: bool,
+    /// How many members the conversation may have beside its owner; one more is refused.
+    pub limit: usize,
 }
 
 impl MemberChange {
@@ -75,6 +77,11 @@ impl MemberChange {
         } else {
             None
         }
+    }
+
+    /// How many members the conversation may have, its owner included.
+    pub(super) fn most(&self, owner: Option<&str>) -> usize {
+        self.limit.saturating_add(usize::from(owner.is_some()))
     }
 }
 
@@ -149,7 +156,8 @@ pub enum Change<T> {
     Absent,
     /// Whoever asked may see it but not change it.
     Denied,
-    /// It does not fit to what is stored: another version, or the owner who cannot be removed.
+    /// It does not fit to what is stored: another version, the owner who cannot be removed, or as many
+    /// members as there may be.
     Conflict,
 }
 

@@ -46,7 +46,8 @@ pub use rows::{
 pub use time::Time;
 
 use self::blocks::BlockChange;
-pub use self::logins::{Login, Revocation};
+pub use self::blocks::BlocksDigest;
+pub use self::logins::{Login, Revocation, RevocationMark};
 use self::logins::{LoginChange, LoginOutcome};
 use crate::config;
 use crate::metrics::Metrics;
@@ -501,6 +502,29 @@ impl Store {
         each!(self, backend => backend.revocations().await)
     }
 
+    /// The revocations that were stored or changed since `mark`, by whichever server, and the mark to ask
+    /// with the next time. None is left out, whatever was being stored meanwhile; others may be among
+    /// them. A store of one server gives all.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn revocations_since(
+        &self,
+        mark: RevocationMark,
+    ) -> Result<(Vec<Revocation>, RevocationMark), StoreError> {
+        match &self.backend {
+            Backend::Memory(memory) => Ok((memory.revocations().await?, mark)),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => {
+                let (rows, next) = postgres.revocations_since(mark.0).await?;
+                Ok((rows, RevocationMark(next)))
+            }
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(sqlite) => Ok((sqlite.revocations().await?, mark)),
+        }
+    }
+
     /// Forgets login sessions and revocations that have ended; says how many.
     ///
     /// # Errors
@@ -536,6 +560,22 @@ impl Store {
     /// If they could not be read.
     pub async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
         each!(self, backend => backend.blocks().await)
+    }
+
+    /// What differs when the blocks differ, so that a server need not read them all to see whether
+    /// another one has changed them; none if the store belongs to one server.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn blocks_digest(&self) -> Result<Option<BlocksDigest>, StoreError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => postgres.blocks_digest().await.map(Some),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => Ok(None),
+        }
     }
 
     async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {

@@ -25,6 +25,7 @@ on_every_backend! {
     a_deleted_message_is_not_edited,
     changes_come_out_in_the_order_of_their_commits,
     only_the_owner_and_admins_change_members,
+    a_conversation_has_no_more_members_than_it_may_have,
     a_member_is_added_once,
     a_removed_member_sees_and_sends_nothing,
     the_owner_is_not_removed,
@@ -321,6 +322,7 @@ async fn only_the_owner_and_admins_change_members(backend: Backend) {
         user_id: "cid".into(),
         by: admin(),
         removes: false,
+        limit: 1000,
     };
     let changed = harness
         .store
@@ -328,6 +330,38 @@ async fn only_the_owner_and_admins_change_members(backend: Backend) {
         .await
         .unwrap();
     assert_eq!(done(changed).member_ids, ["ann", "bob", "cid"]);
+}
+
+async fn a_conversation_has_no_more_members_than_it_may_have(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let add = async |user_id: String| {
+        let change = MemberChange {
+            conversation_id: id,
+            user_id,
+            by: user("ann"),
+            removes: false,
+            limit: 5,
+        };
+        let change = harness.store.change_member(change, Origin::default());
+        change.await.unwrap()
+    };
+    // At the same time, so that they are stored in one group or in several.
+    let many = (0..10).map(|n| add(format!("u{n}")));
+    let outcomes = futures_util::future::join_all(many).await;
+    let added = |change: &&Change<_>| matches!(change, Change::Done(_));
+    assert_eq!(outcomes.iter().filter(added).count(), 4, "{outcomes:?}");
+    let refused = |change: &&Change<_>| matches!(change, Change::Conflict);
+    assert_eq!(outcomes.iter().filter(refused).count(), 6, "{outcomes:?}");
+    let Change::Unchanged(full) = add("bob".into()).await else {
+        panic!("a member already");
+    };
+    assert_eq!(full.member_ids.len(), 6, "the owner and five others");
+    let Change::Done(_) = members(&harness, id, "ann", "bob", true).await else {
+        panic!("removed");
+    };
+    assert!(matches!(add("cid".into()).await, Change::Done(_)));
+    assert!(matches!(add("dan".into()).await, Change::Conflict));
 }
 
 async fn a_member_is_added_once(backend: Backend) {
@@ -787,6 +821,7 @@ async fn members(
         user_id: user_id.into(),
         by: user(by),
         removes,
+        limit: 1000,
     };
     harness
         .store

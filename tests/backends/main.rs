@@ -11,10 +11,14 @@ mod blocks;
 mod changes;
 #[cfg(feature = "server")]
 mod export;
+#[cfg(feature = "postgres")]
+mod groups;
 mod harness;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
+#[cfg(feature = "postgres")]
+mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "server")]

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use roomcast::config;
 use roomcast::metrics::Counter;
+use roomcast::network::{Block, BlockSource};
 use roomcast::store::{
-    Actor, Change, Delete, Edit, Insert, MarkRead, MemberChange, OpenError, Origin, Page, Search,
-    Store, StoreError, words,
+    Actor, Change, Delete, Edit, Insert, MarkRead, MemberChange, OpenError, Origin, Page,
+    RevocationMark, Search, Store, StoreError, Time, words,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::harness::{Harness, postgres, retriable, text};
@@ -111,6 +114,24 @@ async fn one_message_sent_to_two_servers_is_stored_once() {
         first.store.conversation(there).await.unwrap().unwrap(),
     );
     assert_eq!(here.last_seq + there.last_seq, 20);
+}
+
+#[tokio::test]
+async fn storing_into_tables_that_were_empty_does_not_read_them_from_end_to_end() {
+    const MESSAGES: u64 = 1500;
+    let (config, _) = postgres();
+    let harness = Harness::new((config.clone(), None)).await;
+    let room = harness.open_conversation().await;
+    for turn in 0..MESSAGES {
+        let message = retriable(room, "ann", &format!("m{turn}"));
+        let sent = harness.store.insert_message(message, Origin::default());
+        assert!(matches!(sent.await, Ok(Insert::Stored(_))));
+    }
+    // What connections have counted is known when they end.
+    harness.store.close().await;
+    let read = "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname = 'messages'";
+    let read: u64 = sql(&config, read).trim().parse().unwrap();
+    assert!(read < 20 * MESSAGES, "{read} rows read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,6 +239,7 @@ async fn use_everything(harness: &Harness, id: Uuid, turn: u32) {
                 user_id: "bob".into(),
                 by: ann(),
                 removes,
+                limit: 1000,
             };
             let changed = store.change_member(change, Origin::default()).await;
             assert!(matches!(changed.unwrap(), Change::Done(_)));
@@ -464,8 +486,8 @@ async fn readers_that_wait_in_vain_for_a_connection_do_not_keep_others_away() {
     assert_eq!(read.unwrap().unwrap().messages.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
+/// A store whose answers may be held back on their way.
+async fn behind_proxy() -> (Proxy, Harness) {
     let (config, _) = postgres();
     let port = shared().lock().unwrap().port();
     let proxy = Proxy::start(port).await;
@@ -474,6 +496,12 @@ async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
         ..config
     };
     let harness = Harness::new((config, None)).await;
+    (proxy, harness)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
+    let (proxy, harness) = behind_proxy().await;
     let id = harness.conversation(&["ann"]).await;
     for seq in 1..=5 {
         proxy.swallow.store(true, Ordering::Relaxed);
@@ -488,14 +516,7 @@ async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
-    let (config, _) = postgres();
-    let port = shared().lock().unwrap().port();
-    let proxy = Proxy::start(port).await;
-    let config = config::Store {
-        url: proxy.url(&config.url),
-        ..config
-    };
-    let harness = Harness::new((config, None)).await;
+    let (proxy, harness) = behind_proxy().await;
     let id = harness.conversation(&["ann"]).await;
     let ann = || Actor {
         user_id: "ann".into(),
@@ -520,6 +541,7 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
             user_id: "bob".into(),
             by: ann(),
             removes,
+            limit: 1000,
         };
         let store = &harness.store;
         let cut_off = || cut.store(true, Ordering::Relaxed);
@@ -863,4 +885,88 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
             }
         }
     }
+}
+
+/// How a server revokes that knows nothing of those who follow.
+const REVOKE: &str = "INSERT INTO revocations (kind, value, until, created_at)
+    VALUES ('user', $1, $2, now()) ON CONFLICT (kind, value) DO UPDATE SET until = $2";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocations_are_followed_in_whatever_order_they_are_committed() {
+    let (config, _) = postgres();
+    let mut late = connect(&config.url).await;
+    let early = connect(&config.url).await;
+    let harness = Harness::new((config, None)).await;
+    let look = async |mark| {
+        let (rows, next) = harness.store.revocations_since(mark).await.unwrap();
+        let mut users: Vec<_> = rows.into_iter().map(|row| (row.value, row.until)).collect();
+        users.sort();
+        (users, next)
+    };
+    let at = |year: &str| {
+        format!("{year}-01-01T00:00:00Z")
+            .parse::<Timestamp>()
+            .unwrap()
+    };
+    let (until, sooner) = (Time::from(at("2030")), Time::from(at("2029")));
+
+    let open = late.transaction().await.unwrap();
+    let row: [&(dyn ToSql + Sync); 2] = [&"ann", &at("2030")];
+    open.execute(REVOKE, &row).await.unwrap();
+    let row: [&(dyn ToSql + Sync); 2] = [&"bob", &at("2030")];
+    early.execute(REVOKE, &row).await.unwrap();
+    let (seen, mark) = look(RevocationMark::default()).await;
+    assert_eq!(seen, [("bob".to_owned(), until)]);
+    // Begun before what was seen, and committed after it.
+    open.commit().await.unwrap();
+    let (seen, mark) = look(mark).await;
+    assert!(seen.contains(&("ann".to_owned(), until)), "{seen:?}");
+
+    let row: [&(dyn ToSql + Sync); 2] = [&"bob", &at("2029")];
+    early.execute(REVOKE, &row).await.unwrap();
+    let (seen, mut mark) = look(mark).await;
+    assert!(seen.contains(&("bob".to_owned(), sooner)), "{seen:?}");
+    // Once nothing older is under way it is not read again.
+    let quiet = async {
+        loop {
+            let (seen, next) = look(mark).await;
+            if seen.is_empty() {
+                break;
+            }
+            mark = next;
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, quiet).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_says_whether_another_server_has_changed_the_blocks() {
+    let (config, _) = postgres();
+    let first = Harness::new((config.clone(), None)).await;
+    let second = Harness::new((config, None)).await;
+    let digest = async || second.store.blocks_digest().await.unwrap().unwrap();
+    let block = |cidr: &str| {
+        let network = cidr.parse().unwrap();
+        Block::new(network, None, "tests", BlockSource::Admin)
+    };
+    let none = digest().await;
+    let one = block("192.0.2.0/24");
+    first.store.insert_block(one.clone()).await.unwrap();
+    let with_one = digest().await;
+    // As many as before.
+    let replaced = block("192.0.2.0/24");
+    first.store.insert_block(replaced.clone()).await.unwrap();
+    let with_another = digest().await;
+    assert!(none != with_one && with_one != with_another && none != with_another);
+    assert_eq!(digest().await, with_another);
+    first.store.delete_blocks(vec![replaced.id]).await.unwrap();
+    assert_eq!(digest().await, none);
+}
+
+async fn connect(url: &str) -> tokio_postgres::Client {
+    let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
+    let (client, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    client
 }

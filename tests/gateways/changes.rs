@@ -111,6 +111,34 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
 }
 
 #[tokio::test]
+async fn a_conversation_has_no_more_members_than_it_may_have() {
+    let server = Server::with(&[("ROOMCAST_CHAT__MEMBERS", "2")]);
+    let mut ann = server.guest("ann").await;
+    let three = json!({"memberIds": ["a", "b", "c"]});
+    let error = ann
+        .refused("create_conversation", three, "INVALID_PAYLOAD")
+        .await;
+    assert_eq!(error["details"]["field"], "memberIds");
+    let made = ann
+        .must("create_conversation", json!({"memberIds": ["a"]}))
+        .await;
+    let id = made["conversation"]["id"].clone();
+    let member = |user: &str| json!({"conversationId": id, "userId": user});
+    ann.must("add_member", member("b")).await;
+    let full = ann.refused("add_member", member("c"), "CONFLICT").await;
+    assert!(full["message"].as_str().unwrap().contains("members"));
+    // Who is a member already takes no place.
+    ann.must("add_member", member("b")).await;
+    ann.must("add_member", member(&ann.user_id())).await;
+    ann.must("remove_member", member("a")).await;
+    let added = ann.must("add_member", member("c")).await;
+    let members = added["conversation"]["memberIds"].as_array().unwrap();
+    assert_eq!(members.len(), 3, "the owner and two others");
+    let owner = member(&ann.user_id());
+    ann.refused("remove_member", owner, "CONFLICT").await;
+}
+
+#[tokio::test]
 async fn reading_is_counted_and_listed() {
     let server = Server::start();
     let mut ann = server.in_lobby("Ann").await;

@@ -1,6 +1,7 @@
 //! Presence while connections come, go and break: each user comes once and goes once.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -8,6 +9,9 @@ use crate::client::Client;
 use crate::guard::{KEY, token};
 use crate::server::{LOBBY, Server};
 use crate::support::{Polling, RawClient};
+
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What happened to a user, as another one saw it.
 async fn seen(ann: &mut Client, user: &str) -> Vec<&'static str> {
@@ -111,7 +115,7 @@ async fn whoever_comes_and_goes_at_once_leaves_nobody_behind() {
     while let Some(done) = churning.join_next().await {
         done.unwrap();
     }
-    let mut present = HashSet::new();
+    let (start, mut present) = (Instant::now(), HashSet::new());
     loop {
         let here = ann.must("presence", json!({"conversationId": LOBBY})).await;
         if here["count"] == 1 {
@@ -121,15 +125,85 @@ async fn whoever_comes_and_goes_at_once_leaves_nobody_behind() {
     // Whoever came has gone: in the order of the events nobody is left.
     ann.must("message", json!({"conversationId": LOBBY, "content": "x"}))
         .await;
-    for (event, user) in ann.comings_and_goings().await {
-        let user = user.as_str().unwrap().to_owned();
-        if event == "user_joined" {
-            assert!(present.insert(user), "came twice");
-        } else {
-            assert!(present.remove(&user), "went without having come");
+    // Who came and went again and again is told of a little later.
+    let mut told = 0;
+    while told == 0 || !present.is_empty() {
+        for (event, user) in ann.comings_and_goings().await {
+            told += 1;
+            let user = user.as_str().unwrap().to_owned();
+            if event == "user_joined" {
+                assert!(present.insert(user), "came twice");
+            } else {
+                assert!(present.remove(&user), "went without having come");
+            }
+        }
+        assert!(start.elapsed() < DEADLINE, "{present:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
+    const TIMES: usize = 40;
+    let server = Server::with(&[("ROOMCAST_PRESENCE__INTERVAL", "2s")]);
+    let mut ann = server.in_lobby("ann").await;
+    let mut bob = server.guest("bob").await;
+    let id = bob.user_id();
+    for _ in 0..TIMES {
+        bob.must("join_conversation", json!(LOBBY)).await;
+        bob.must("leave_conversation", json!(LOBBY)).await;
+    }
+    bob.must("join_conversation", json!(LOBBY)).await;
+    let (start, mut told) = (Instant::now(), Vec::new());
+    let mut present = false;
+    while !present {
+        for (event, user) in ann.comings_and_goings().await {
+            assert_eq!(user, id);
+            assert_ne!(present, event == "user_joined", "{event} after {told:?}");
+            present = event == "user_joined";
+            told.push(event);
+        }
+        assert!(start.elapsed() < DEADLINE, "{told:?}");
+    }
+    // At first both at once; more only if all that took longer than the interval.
+    assert_eq!(told[..2], ["user_joined", "user_left"]);
+    assert!(told.len() < TIMES, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_crowd_that_comes_at_once_is_listed_in_part_and_counted_and_told_of_one_by_one() {
+    const CROWD: usize = 130;
+    let server = Server::start();
+    let mut ann = server.in_lobby("ann").await;
+    let mut crowd = Vec::new();
+    for n in 0..CROWD {
+        crowd.push(server.guest(&format!("u{n}")).await);
+    }
+    let mut joins = Vec::new();
+    for client in &mut crowd {
+        joins.push(client.request("join_conversation", json!(LOBBY)).await);
+    }
+    for (client, join) in crowd.iter_mut().zip(joins) {
+        let joined = client.answer(join).await;
+        let users = joined["users"].as_array().unwrap().len();
+        assert!((1..=100).contains(&users), "{users}");
+    }
+    let mut come = HashSet::new();
+    while come.len() < CROWD {
+        let joined = ann.event("user_joined").await;
+        assert!(come.insert(joined["userId"].as_str().unwrap().to_owned()));
+    }
+    loop {
+        let list = ann.event("presence").await;
+        let users = list["users"].as_array().unwrap().len();
+        let count = usize::try_from(list["count"].as_u64().unwrap()).unwrap();
+        assert_eq!(users, count.min(100));
+        if count == CROWD + 1 {
+            break;
         }
     }
-    assert!(present.is_empty(), "{present:?}");
+    let here = ann.must("presence", json!({"conversationId": LOBBY})).await;
+    assert_eq!(here["users"].as_array().unwrap().len(), CROWD + 1);
+    assert!(ann.events_until_now("user_joined").await.is_empty());
 }
 
 #[tokio::test]

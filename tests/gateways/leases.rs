@@ -17,8 +17,8 @@ fn server(database: &Database) -> Binary {
     database.server_with(&[("ROOMCAST_PRESENCE__LEASE", "1500ms")])
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_at_another_server_is_seen_and_gone_when_that_is_killed() {
+/// Two servers on one database, with Ann at the first and Bob at the second, who sees her.
+async fn apart() -> (Database, Binary, Binary, Client, Client) {
     let database = Database::new();
     let first = server(&database);
     let second = server(&database);
@@ -27,6 +27,12 @@ async fn who_is_at_another_server_is_seen_and_gone_when_that_is_killed() {
     let mut bob = second.guest("bob").await;
     bob.must("join_conversation", json!(LOBBY)).await;
     until_present(&mut bob, &["ann", "bob"]).await;
+    (database, first, second, ann, bob)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_at_another_server_is_seen_and_gone_when_that_is_killed() {
+    let (database, first, _second, mut ann, mut bob) = apart().await;
     until_present(&mut ann, &["ann", "bob"]).await;
     until(|| database.sql("SELECT count(*) FROM nodes") == "2").await;
 
@@ -40,14 +46,7 @@ async fn who_is_at_another_server_is_seen_and_gone_when_that_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stood_still_finds_that_its_lease_ran_out_and_tells_everything_again() {
-    let database = Database::new();
-    let first = server(&database);
-    let second = server(&database);
-    let mut ann = first.guest("ann").await;
-    ann.must("join_conversation", json!(LOBBY)).await;
-    let mut bob = second.guest("bob").await;
-    bob.must("join_conversation", json!(LOBBY)).await;
-    until_present(&mut bob, &["ann", "bob"]).await;
+    let (database, first, _second, mut ann, mut bob) = apart().await;
     let node = "SELECT node_id FROM presences WHERE name = 'ann'";
     let before = database.sql(node);
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::postgres::Postgres;
 use crate::server::{Binary, LOBBY, UNLIMITED};
+use crate::support::RawClient;
 
 /// A server with a PostgreSQL of its own, and two members in the Lobby.
 struct Outage {
@@ -29,7 +30,7 @@ impl Outage {
         let mut all = UNLIMITED.to_vec();
         all.extend([
             ("ROOMCAST_STORE", url.as_str()),
-            ("ROOMCAST_STORE__CONNECT_TIMEOUT", "500ms"),
+            ("ROOMCAST_STORE__CONNECT_TIMEOUT", "2s"),
             ("ROOMCAST_STORE__POOL_TIMEOUT", "500ms"),
             ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "500ms"),
             ("ROOMCAST_STORE__RETRY_TIMEOUT", "300ms"),
@@ -50,7 +51,7 @@ impl Outage {
             bob,
             _folder: folder,
         };
-        outage.works("before", 1).await;
+        outage.works_again("before", 1).await;
         outage
     }
 
@@ -68,9 +69,13 @@ impl Outage {
 
     /// A message is refused with the time to wait, nobody sees it, and both are still there.
     async fn refuses(&mut self, text: &str) {
+        self.refuses_message(content(text)).await;
+    }
+
+    async fn refuses_message(&mut self, message: Value) {
         let error = self
             .ann
-            .refused("message", content(text), "STORE_UNAVAILABLE")
+            .refused("message", message, "STORE_UNAVAILABLE")
             .await;
         assert!(error["retryAfter"].as_u64().unwrap() > 0, "{error}");
         assert_eq!(
@@ -87,18 +92,30 @@ impl Outage {
 
     /// Waits until messages are stored again, as a client does that is told when to come back.
     async fn works_again(&mut self, text: &str, seq: u64) {
+        let message = self.until_stored(retriable(text)).await;
+        assert_eq!(message["seq"], seq, "{message}");
+        assert_eq!(self.bob.event("message").await, message);
+    }
+
+    /// Sends a message until it is acknowledged.
+    async fn until_stored(&mut self, message: Value) -> Value {
         let start = Instant::now();
-        let answer = loop {
-            let answer = self.ann.ask("message", content(text)).await;
+        loop {
+            let mut answer = self.ann.ask("message", message.clone()).await;
             if answer["success"] == true {
-                break answer;
+                return answer["message"].take();
             }
             assert!(start.elapsed() < Duration::from_secs(60), "{answer}");
             let wait = answer["error"]["retryAfter"].as_u64().unwrap();
             tokio::time::sleep(Duration::from_millis(wait)).await;
-        };
-        assert_eq!(answer["message"]["seq"], seq, "{answer}");
-        assert_eq!(self.bob.event("message").await, answer["message"]);
+        }
+    }
+
+    /// What a load balancer is told.
+    async fn readiness(&self) -> u16 {
+        let address = self.binary.address();
+        let asked = move || RawClient::connect(address).get("/health/ready").status;
+        tokio::task::spawn_blocking(asked).await.unwrap()
     }
 
     async fn stored(&mut self) -> Vec<String> {
@@ -138,6 +155,84 @@ async fn a_database_that_does_not_answer() {
     outage.postgres.go_on();
     outage.works_again("after", 2).await;
     assert_eq!(outage.stored().await, ["before", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_are_answered_while_the_database_stands_still_and_what_it_stores_later_is_stored_once()
+ {
+    // The server would wait for an hour; its clients do not.
+    let mut outage = Outage::start(&[
+        ("ROOMCAST_STORE__ANSWER_TIMEOUT", "2s"),
+        ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "1h"),
+        ("ROOMCAST_STORE__CONNECT_TIMEOUT", "1h"),
+        ("ROOMCAST_STORE__HEALTH_INTERVAL", "1h"),
+    ])
+    .await;
+    outage.postgres.pause();
+    for n in 0..5 {
+        let message = retriable(&n.to_string());
+        outage.ann.request("message", message).await;
+    }
+    for _ in 0..5 {
+        let (_, answer) = outage.ann.any_answer().await.unwrap();
+        assert_eq!(answer["error"]["code"], "STORE_UNAVAILABLE", "{answer}");
+        assert!(answer["error"]["retryAfter"].as_u64().unwrap() > 0);
+    }
+    outage.refuses("and one that is not sent again").await;
+    outage.postgres.go_on();
+    // Nobody asks again, and all of it is stored and shown.
+    let mut seen = Vec::new();
+    for seq in 2..8 {
+        let message = outage.bob.event("message").await;
+        assert_eq!(message["seq"], seq, "{message}");
+        seen.push(message);
+    }
+    for (n, message) in seen.iter().take(5).enumerate() {
+        let repeated = outage.until_stored(retriable(&n.to_string())).await;
+        assert_eq!(repeated, *message);
+    }
+    let again = outage.bob.events_until_now("message").await;
+    assert!(again.is_empty(), "{again:?}");
+    let all = [
+        "before",
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "and one that is not sent again",
+    ];
+    assert_eq!(outage.stored().await, all);
+    outage.works_again("after", 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_opens_and_closes_by_itself_while_the_database_stands_still_and_goes_on() {
+    const MESSAGES: u64 = 12;
+    let mut outage = Outage::start(&[]).await;
+    outage.postgres.pause();
+    for n in 0..MESSAGES {
+        outage.refuses_message(retriable(&n.to_string())).await;
+    }
+    let open = ["postgresql", "not asked any more"];
+    outage.binary.expect_log(&open);
+    assert_eq!(outage.readiness().await, 503);
+    outage.postgres.go_on();
+    // Nobody asks meanwhile.
+    outage.binary.expect_log(&["postgresql", "works again"]);
+    assert_eq!(outage.readiness().await, 200);
+    // Of each of these nobody knew whether it was stored; now all are, once, and were shown once.
+    let mut stored = Vec::new();
+    for n in 0..MESSAGES {
+        stored.push(outage.until_stored(retriable(&n.to_string())).await);
+    }
+    stored.sort_by_key(|message| message["seq"].as_u64());
+    for (message, seq) in stored.iter().zip(2..) {
+        assert_eq!(message["seq"], seq);
+        assert_eq!(outage.bob.event("message").await, *message);
+    }
+    assert!(outage.bob.events_until_now("message").await.is_empty());
+    outage.works_again("after", MESSAGES + 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,6 +277,7 @@ async fn a_database_that_is_restarted() {
     // Nobody asks between the kill and the restart, so that the breaker stays closed.
     let mut outage = Outage::start(&[
         ("ROOMCAST_STORE__RETRY_TIMEOUT", "20s"),
+        ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "20s"),
         ("ROOMCAST_STORE__HEALTH_INTERVAL", "1h"),
     ])
     .await;
@@ -263,6 +359,11 @@ async fn while_it_lasts_memory_is_bounded_and_everybody_is_answered() {
 
 fn content(text: &str) -> Value {
     json!({"conversationId": LOBBY, "content": text})
+}
+
+/// A message that may be sent again.
+fn retriable(text: &str) -> Value {
+    json!({"conversationId": LOBBY, "content": text, "clientMessageId": text})
 }
 
 impl Binary {

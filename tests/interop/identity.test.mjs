@@ -34,6 +34,32 @@ describe("credentials", () => {
     }
   });
 
+  test("what comes first decides: a session is no token, and nothing bad is overlooked", async (t) => {
+    const { url } = await server(t);
+    const session = async (userId) =>
+      (await call(url, "POST", "/api/v1/sessions", { userId, ttlSeconds: 60 })).body.sessionId;
+    const [auth, cookie] = [await session("auth"), await session("cookie")];
+    const sessionCookie = `roomcast_session=${cookie}`;
+    const tokenCookie = `roomcast_token=${token({ sub: "token" })}`;
+    const bearer = { authorization: `Bearer ${token({ sub: "bearer" })}` };
+    for (const [expected, options] of [
+      ["cookie", { extraHeaders: { cookie: sessionCookie } }],
+      ["auth", { auth: { sessionId: auth }, extraHeaders: { cookie: sessionCookie } }],
+      ["token", { auth: { sessionId: auth }, extraHeaders: { cookie: `${sessionCookie}; ${tokenCookie}` } }],
+      ["bearer", { auth: { sessionId: auth }, extraHeaders: { cookie: tokenCookie, ...bearer } }],
+    ]) {
+      assert.equal((await enter(t, url, options)).session.userId, expected);
+    }
+    for (const options of [
+      { auth: { token: "bad" }, extraHeaders: bearer },
+      { extraHeaders: { authorization: "Bearer bad", cookie: tokenCookie } },
+      { auth: { sessionId: auth }, extraHeaders: { cookie: "roomcast_token=bad" } },
+      { auth: { sessionId: "bad" }, extraHeaders: { cookie: sessionCookie } },
+    ]) {
+      await refused(t, url, options, JSON.stringify(options));
+    }
+  });
+
   test("the claims of a token are who the user is", async (t) => {
     const started = await server(t, { ROOMCAST_AUTH__JWT__ISSUER: "id", ROOMCAST_AUTH__JWT__AUDIENCE: "chat" });
     const { url } = started;
@@ -299,6 +325,27 @@ describe("live connections", () => {
     await ask(socket, "auth:refresh", { token: token({ roles: [] }) });
     assert.equal((await say("user")).error.code, "FORBIDDEN");
     assert.equal((await ask(socket, "join_conversation", LOBBY)).error.code, "FORBIDDEN");
+  });
+
+  test("who loses the right to read by a refresh is out of its conversations, and hears nothing more", async (t) => {
+    const { url } = await server(t);
+    const ann = (await enter(t, url, { auth: { token: token() } })).socket;
+    const bob = (await enter(t, url, { auth: { token: token({ sub: "bob" }) } })).socket;
+    for (const socket of [ann, bob]) assert.equal((await ask(socket, "join_conversation", LOBBY)).success, true);
+    const heard = [];
+    ann.on("message", ({ content }) => heard.push(content));
+    const say = (content) => ask(bob, "message", { conversationId: LOBBY, content });
+    await say("before");
+    const left = next(bob, "user_left");
+    assert.equal((await ask(ann, "auth:refresh", { token: token({ roles: ["visitor"] }) })).success, true);
+    assert.equal((await within(left, "the news that she has left"))[0].userId, "ann");
+    await say("meanwhile");
+    await ask(ann, "auth:refresh", { token: token() });
+    assert.equal((await ask(ann, "join_conversation", LOBBY)).success, true);
+    const last = new Promise((done) => ann.on("message", ({ content }) => content === "after" && done()));
+    await say("after");
+    await within(last, "the last message");
+    assert.deepEqual(heard, ["before", "after"]);
   });
 
   test("a flood of refreshes is limited like any other event", async (t) => {

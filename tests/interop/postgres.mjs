@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { lastingPort, within } from "./support.mjs";
+import { DEADLINE, lastingPort, within } from "./support.mjs";
 
 const script = fileURLToPath(new URL("../support/postgres.sh", import.meta.url));
 
@@ -17,7 +17,8 @@ export async function startPostgres() {
   const ended = new Promise((done) => supervisor.once("close", done));
   const tell = async (command) => {
     supervisor.stdin.write(`${command}\n`);
-    const { value } = await within(lines.next(), `PostgreSQL to ${command}`);
+    // Making a database is a matter of the disk.
+    const { value } = await within(lines.next(), `PostgreSQL to ${command}`, 6 * DEADLINE);
     return value ?? `nothing\n${errors}`;
   };
 

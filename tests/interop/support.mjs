@@ -107,10 +107,10 @@ export function command(args, env = {}) {
 }
 
 /** Fails when `promise` takes longer than anything takes that is going to happen. */
-export function within(promise, what) {
+export function within(promise, what, deadline = DEADLINE) {
   let timer;
   const late = new Promise((_, fail) => {
-    timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), DEADLINE);
+    timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), deadline);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }

@@ -40,7 +40,10 @@ export class Conversation {
   readonly activity = new Activity();
   readonly typists = new Typists();
   readonly outbox: Outbox;
+  /** Those who came first; in a large conversation not all. */
   users: readonly PresentUser[] = [];
+  /** How many are here. */
+  present = 0;
   stage: Stage = "entering";
   hasOlder = false;
   isLoadingOlder = false;
@@ -152,7 +155,8 @@ export class Conversation {
     // One message more than needed: it proves that this is still the same history.
     const lastSeq = known === undefined ? {} : { lastSeq: known.seq - 1 };
     const { users, messages, hasMore } = await this.#connection.request("join_conversation", { conversationId, ...lastSeq });
-    this.users = users;
+    // If there are more, the next list says how many.
+    this.#setPresent(users, users.length);
     this.typists.clear();
     if (known !== undefined && messages[0]?.id === known.id) {
       this.#arrive(messages);
@@ -230,7 +234,7 @@ export class Conversation {
     });
     connection.on("presence", (presence) => {
       if (!isOurs(presence)) return;
-      this.users = presence.users;
+      this.#setPresent(presence.users, presence.count);
       this.#surroundings.changed();
     });
     connection.on("typing", (typing) => {
@@ -244,6 +248,11 @@ export class Conversation {
     connection.on("user_joined", happened("joined"));
     connection.on("user_left", happened("left"));
     connection.on("user_disconnected", happened("disconnected"));
+  }
+
+  #setPresent(users: readonly PresentUser[], count: number): void {
+    this.users = users;
+    this.present = count;
   }
 
   #receive(message: Message): void {

@@ -278,6 +278,15 @@ test("events of other conversations are not ours", async () => {
   assert.deepEqual([seqs(conversation), conversation.users, conversation.activity.lines], [[], [], []]);
 });
 
+test("a list that names some of those present counts them all", async () => {
+  const server = new FakeServer();
+  const { conversation } = open(server);
+  await conversation.enter();
+  const bob = { userId: "bob", name: "Bob", connections: 1, since: "" };
+  server.emit("presence", { conversationId: "lobby", users: [bob], count: 1000 });
+  assert.deepEqual([conversation.users, conversation.present], [[bob], 1000]);
+});
+
 test("a long visit forgets its oldest messages, which scrolling brings back", async () => {
   const server = new FakeServer();
   const { conversation } = open(server);

@@ -100,6 +100,8 @@ impl State {
         }
         if change.removes {
             room.members.remove(&change.user_id);
+        } else if room.members.len() >= change.most(owner) {
+            return Ok(Change::Conflict);
         } else {
             let bytes = 2 * change.user_id.len() + ENTRY_BYTES;
             self.bytes = add(self.bytes, bytes, max)?;

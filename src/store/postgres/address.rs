@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
@@ -83,6 +83,7 @@ impl Address {
             .create_timeout(Some(self.connect_timeout))
             .recycle_timeout(Some(self.connect_timeout))
             .runtime(Runtime::Tokio1)
+            .post_recycle(plan_again(self.connect_timeout))
             .build()
             .map_err(|error| self.refused(&error))
     }
@@ -117,6 +118,25 @@ impl Address {
             reason: chain(error),
         }
     }
+}
+
+/// Lets a connection forget its plans whenever it has been used twice as often as the last time.
+///
+/// PostgreSQL keeps the plan of a prepared statement until it has gathered statistics about the
+/// tables, which takes minutes. A plan from when the tables were empty reads them from end to end
+/// ever after; this way none is used for longer than the connection had been before.
+fn plan_again(patience: Duration) -> Hook {
+    Hook::async_fn(move |client, uses| {
+        Box::pin(async move {
+            if !uses.recycle_count.is_power_of_two() {
+                return Ok(());
+            }
+            match timeout(patience, client.batch_execute("DISCARD PLANS")).await {
+                Ok(done) => done.map_err(HookError::Backend),
+                Err(_) => Err(HookError::message("no answer in time")),
+            }
+        })
+    })
 }
 
 /// Why there is no connection.

@@ -6,7 +6,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::network::{Block, BlockSource};
 use crate::store::Time;
-use crate::store::blocks::BlockChange;
+use crate::store::blocks::{BlockChange, BlocksDigest};
 
 /// Applies a change.
 pub(super) async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error> {
@@ -59,6 +59,21 @@ pub(super) async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
     rows.iter()
         .filter_map(|row| block(row).transpose())
         .collect()
+}
+
+/// A digest of which blocks there are, in whatever order they came and went.
+pub(super) async fn digest(client: &ClientWrapper) -> Result<BlocksDigest, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT count(*) AS count,
+                 coalesce(sum(hashtextextended(id::text, 0)), 0)::text AS sum FROM blocks",
+        )
+        .await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(BlocksDigest {
+        count: row.try_get("count")?,
+        sum: row.try_get("sum")?,
+    })
 }
 
 fn block(row: &Row) -> Result<Option<Block>, Error> {

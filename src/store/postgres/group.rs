@@ -217,13 +217,16 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<Held, Error> {
              WHERE (conversation_id, user_id) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))",
         )
         .await?;
+    // One look into the index for each, whatever the database believes about the table: there is
+    // one at most, but only a limit lets it plan for that.
     let sent = client
         .prepare_cached(concat!(
             "SELECT client_message_id, ",
             message_columns!(),
-            " FROM messages JOIN unnest($1::text[], $2::text[]) AS sent (sender, as_id)
-                 ON user_id = sent.sender AND client_message_id = sent.as_id
-             WHERE client_message_id IS NOT NULL",
+            " FROM unnest($1::text[], $2::text[]) AS sent (sender, as_id)
+             CROSS JOIN LATERAL (
+                 SELECT * FROM messages
+                 WHERE user_id = sent.sender AND client_message_id = sent.as_id LIMIT 1) AS found",
         ))
         .await?;
     type Parameters<'a, const N: usize> = [&'a (dyn ToSql + Sync); N];
@@ -539,6 +542,8 @@ async fn change_member(
             .prepare_cached("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2")
             .await?;
         client.execute(&statement, &[&id, &change.user_id]).await?
+    } else if is_full(client, change, room.owner.as_deref()).await? {
+        return Ok(Change::Conflict);
     } else {
         let statement = client
             .prepare_cached(
@@ -558,6 +563,29 @@ async fn change_member(
         .await?;
     client.execute(&statement, &[&id, &now.timestamp()]).await?;
     read_back(client, id).await.map(Change::Done)
+}
+
+/// Whether there is no room for one who is not a member yet. The conversation is locked, so nobody else
+/// takes the last place.
+async fn is_full(
+    client: &ClientWrapper,
+    change: &MemberChange,
+    owner: Option<&str>,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT count(*) >= $3 AND count(*) FILTER (WHERE user_id = $2) = 0 AS is_full
+             FROM members WHERE conversation_id = $1",
+        )
+        .await?;
+    let most = i64::try_from(change.most(owner)).unwrap_or(i64::MAX);
+    let row = client
+        .query_one(
+            &statement,
+            &[&change.conversation_id, &change.user_id, &most],
+        )
+        .await?;
+    row.try_get("is_full")
 }
 
 async fn mark_read(

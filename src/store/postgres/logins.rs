@@ -141,6 +141,37 @@ pub(super) async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation
         .collect()
 }
 
+/// What was revoked in transactions from this one on, and the first of those that were not over
+/// then. One snapshot says both: whatever it does not show was written by a transaction from there on,
+/// in whatever order they are committed.
+pub(super) async fn revocations_since(
+    client: &ClientWrapper,
+    since: i64,
+) -> Result<(Vec<Revocation>, i64), Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT s.next, r.kind, r.value, r.until
+             FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS next) s
+             LEFT JOIN revocations r ON r.changed_in >= $1",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&since]).await?;
+    let mut next = since;
+    let mut revocations = Vec::new();
+    for row in &rows {
+        next = row.try_get("next")?;
+        let Some(kind) = row.try_get("kind")? else {
+            continue;
+        };
+        revocations.push(Revocation {
+            kind,
+            value: row.try_get("value")?,
+            until: row.try_get::<_, Timestamp>("until")?.into(),
+        });
+    }
+    Ok((revocations, next))
+}
+
 fn row(row: &Row) -> Result<Login, Error> {
     Ok(Login {
         id_hash: row.try_get("id_hash")?,

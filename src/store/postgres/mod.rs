@@ -36,7 +36,7 @@ use self::address::{Address, ConnectError};
 use self::failure::{Failure, Fault};
 use self::health::Health;
 use self::lane::{Lane, Queued, throw_away};
-use super::blocks::BlockChange;
+use super::blocks::{BlockChange, BlocksDigest};
 use super::change::{Authorship, List, Search};
 use super::lane::{self as lanes, Commits, Write};
 use super::leases::Here;
@@ -231,6 +231,17 @@ impl Postgres {
 
     pub(super) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
         read!(self, client => logins::revocations(client))
+    }
+
+    pub(super) async fn revocations_since(
+        &self,
+        since: i64,
+    ) -> Result<(Vec<Revocation>, i64), StoreError> {
+        read!(self, client => logins::revocations_since(client, since))
+    }
+
+    pub(super) async fn blocks_digest(&self) -> Result<BlocksDigest, StoreError> {
+        read!(self, client => blocks::digest(client))
     }
 
     pub(super) async fn membership(

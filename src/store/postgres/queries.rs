@@ -7,7 +7,7 @@ use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, RowStream};
 use uuid::Uuid;
 
@@ -158,33 +158,46 @@ pub(super) async fn search(
     search: &Search,
     limit: usize,
 ) -> Result<Option<Messages>, Error> {
-    if let Some(conversation) = search.conversation
-        && !is_member(client, conversation, Some(user)).await?
-    {
-        return Ok(None);
-    }
-    if search.words.is_empty() {
+    let conversations = match search.conversation {
+        None => own(client, user).await?,
+        Some(id) if is_member(client, id, Some(user)).await? => vec![id],
+        Some(_) => return Ok(None),
+    };
+    if search.words.is_empty() || conversations.is_empty() {
         return Ok(Some(Messages::default()));
     }
-    let statement = client
-        .prepare_cached(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM messages
-             WHERE roomcast_words(content) @@ plainto_tsquery('pg_catalog.simple', $1)
-                 AND ($2::uuid IS NULL OR id < $2)
-                 AND ($3::uuid IS NULL OR conversation_id = $3)
-                 AND conversation_id IN (
-                     SELECT o.conversation_id FROM members o WHERE o.user_id = $4
-                     UNION SELECT c.id FROM conversations c WHERE c.is_open)
-             ORDER BY id DESC LIMIT $5",
-        ))
-        .await?;
     let (words, limits) = (search.words.join(" "), one_more(limit));
-    let parameters: [&(dyn ToSql + Sync); 5] =
-        [&words, &search.before, &search.conversation, &user, &limits];
-    let rows = client.query_raw(&statement, parameters).await?;
+    // Not prepared: how it is best done depends on how common the words are and on how much there is in
+    // these conversations, so it is planned with them.
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&words, Type::TEXT),
+        (&search.before, Type::UUID),
+        (&conversations, Type::UUID_ARRAY),
+        (&limits, Type::INT8),
+    ];
+    let rows = client.query_typed_raw(SEARCH, parameters).await?;
     collect(rows, limit, true).await.map(Some)
+}
+
+const SEARCH: &str = concat!(
+    "SELECT ",
+    message_columns!(),
+    " FROM messages
+     WHERE roomcast_words(content) @@ plainto_tsquery('pg_catalog.simple', $1)
+         AND ($2::uuid IS NULL OR id < $2) AND conversation_id = ANY($3)
+     ORDER BY id DESC LIMIT $4",
+);
+
+/// The conversations that a user may look into.
+async fn own(client: &ClientWrapper, user: &str) -> Result<Vec<Uuid>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT conversation_id FROM members WHERE user_id = $1
+             UNION SELECT id FROM conversations WHERE is_open",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&user]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 pub(super) async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Vec<Version>, Error> {

@@ -122,6 +122,8 @@ pub(super) fn change_member(
         connection
             .prepare_cached("DELETE FROM members WHERE conversation_id = ?1 AND user_id = ?2")?
             .execute(params![id, change.user_id])?
+    } else if is_full(connection, change, owner.as_deref())? {
+        return Ok(Change::Conflict);
     } else {
         connection
             .prepare_cached(
@@ -137,6 +139,24 @@ pub(super) fn change_member(
         .prepare_cached("UPDATE conversations SET updated_at = ?2 WHERE id = ?1")?
         .execute(params![id, now])?;
     read_conversation(connection, change.conversation_id).map(Change::Done)
+}
+
+/// Whether there is no room for one who is not a member yet.
+fn is_full(
+    connection: &Connection,
+    change: &MemberChange,
+    owner: Option<&str>,
+) -> rusqlite::Result<bool> {
+    let most = i64::try_from(change.most(owner)).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "SELECT count(*) >= ?3 AND count(*) FILTER (WHERE user_id = ?2) = 0
+             FROM members WHERE conversation_id = ?1",
+        )?
+        .query_row(
+            params![Id(change.conversation_id), change.user_id, most],
+            |row| row.get(0),
+        )
 }
 
 pub(super) fn mark_read(

@@ -5,6 +5,8 @@
 mod blocks;
 mod changes;
 mod logins;
+#[cfg(test)]
+mod plans;
 mod queries;
 mod reader;
 mod sql;

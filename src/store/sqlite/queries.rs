@@ -10,6 +10,11 @@ use super::sql::{Id, last_seq, message, metadata, read_conversation, signed, uns
 use crate::store::change::{Authorship, List, Listed, Search, UNREAD_MAX};
 use crate::store::rows::{Messages, Page, PageBuilder, Version};
 
+pub(super) const ASCENDING: &str = "SELECT * FROM messages
+    WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4";
+pub(super) const DESCENDING: &str = "SELECT * FROM messages
+    WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
+
 /// A page of messages.
 pub(super) fn messages(
     connection: &Connection,
@@ -17,10 +22,6 @@ pub(super) fn messages(
     page: Page,
     limit: usize,
 ) -> rusqlite::Result<Messages> {
-    const ASCENDING: &str = "SELECT * FROM messages
-        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4";
-    const DESCENDING: &str = "SELECT * FROM messages
-        WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
     let (after, before, descending) = match page {
         Page::Newest => (0, i64::MAX, true),
         Page::Before(seq) => (0, signed(seq), true),
@@ -75,6 +76,9 @@ pub(super) fn conversations(
     Ok(builder.finish())
 }
 
+pub(super) const UNREAD: &str = "SELECT count(*) FROM (SELECT 1 FROM messages
+    WHERE conversation_id = ?1 AND seq > ?2 AND user_id <> ?3 AND deleted_at IS NULL LIMIT ?4)";
+
 /// Messages of others after `read`, up to [`UNREAD_MAX`].
 pub(super) fn unread(
     connection: &Connection,
@@ -82,17 +86,27 @@ pub(super) fn unread(
     user: &str,
     read: i64,
 ) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM messages
-                 WHERE conversation_id = ?1 AND seq > ?2 AND user_id <> ?3 AND deleted_at IS NULL
-                 LIMIT ?4)",
-        )?
-        .query_row(
-            params![Id(conversation), read, user, signed(UNREAD_MAX)],
-            |row| row.get(0).map(unsigned),
-        )
+    connection.prepare_cached(UNREAD)?.query_row(
+        params![Id(conversation), read, user, signed(UNREAD_MAX)],
+        |row| row.get(0).map(unsigned),
+    )
 }
+
+/// In the order of their numbers, which is that of storing, the index gives the newest first and stops
+/// when there are enough: sorted by anything else, all messages with a common word would have to be read.
+pub(super) const SEARCH: &str = "SELECT messages.* FROM messages_by_word JOIN messages
+        ON messages.number = messages_by_word.rowid
+    WHERE messages_by_word MATCH ?1
+        AND messages_by_word.rowid <= CASE WHEN ?2 IS NULL THEN 9223372036854775807
+            ELSE coalesce((SELECT own.number - 1 FROM messages own WHERE own.id = ?2),
+                (SELECT older.number FROM messages older
+                    WHERE older.id < ?2 ORDER BY older.id DESC LIMIT 1), 0) END
+        AND (?3 IS NULL OR messages.conversation_id = ?3)
+        AND EXISTS (SELECT 1 FROM conversations
+            WHERE conversations.id = messages.conversation_id AND (is_open OR EXISTS (
+                SELECT 1 FROM members WHERE members.user_id = ?4
+                    AND members.conversation_id = messages.conversation_id)))
+    ORDER BY messages_by_word.rowid DESC LIMIT ?5";
 
 /// The newest messages that have all the words.
 pub(super) fn search(
@@ -109,18 +123,7 @@ pub(super) fn search(
     if search.words.is_empty() {
         return Ok(Some(Messages::default()));
     }
-    let mut statement = connection.prepare_cached(
-        "SELECT messages.* FROM messages_by_word JOIN messages
-             ON messages.number = messages_by_word.rowid
-         WHERE messages_by_word MATCH ?1
-             AND (?2 IS NULL OR messages.id < ?2)
-             AND (?3 IS NULL OR messages.conversation_id = ?3)
-             AND EXISTS (SELECT 1 FROM conversations
-                 WHERE conversations.id = messages.conversation_id AND (is_open OR EXISTS (
-                     SELECT 1 FROM members WHERE members.user_id = ?4
-                         AND members.conversation_id = messages.conversation_id)))
-         ORDER BY messages.id DESC LIMIT ?5",
-    )?;
+    let mut statement = connection.prepare_cached(SEARCH)?;
     let mut rows = statement.query(params![
         all_of(&search.words),
         search.before.map(Id),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -28,6 +28,8 @@ pub(super) struct Readers {
 struct Pool {
     path: PathBuf,
     busy_timeout: Duration,
+    /// How long a query may take: nobody waits for it any more after that.
+    patience: Duration,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -38,6 +40,7 @@ impl Readers {
         let pool = Pool {
             path,
             busy_timeout: config.busy_timeout,
+            patience: config.answer_timeout,
             idle: Mutex::new(Vec::new()),
         };
         Self {
@@ -94,7 +97,7 @@ impl Pool {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let idle = self.idle.lock().pop();
-        let connection = match idle {
+        let mut connection = match idle {
             Some(connection) => connection,
             None => {
                 let connection = connect(&self.path, self.busy_timeout, false)?;
@@ -102,8 +105,44 @@ impl Pool {
                 connection
             }
         };
+        let begin = Instant::now();
+        let patience = self.patience;
+        connection.progress_handler(STEPS, Some(move || begin.elapsed() > patience))?;
         let value = query(&connection)?;
         self.idle.lock().push(connection);
         Ok(value)
+    }
+}
+
+/// How many steps of SQLite's machine lie between two looks at the time: about a millisecond.
+const STEPS: i32 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_query_that_takes_too_long_is_stopped_and_gives_its_place_back() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("chat.db");
+        connect(&path, Duration::ZERO, true).unwrap();
+        let config = config::Store {
+            readers: 1,
+            waiting_reads: 0,
+            answer_timeout: Duration::from_millis(50),
+            ..config::Store::default()
+        };
+        let readers = Readers::new(path, &config, Arc::default());
+        let endless = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+        for _ in 0..3 {
+            let read = readers
+                .read(|connection| connection.query_row(endless, [], |row| row.get::<_, i64>(0)));
+            assert_eq!(read.await, Err(StoreError::Failed));
+            let next =
+                readers.read(|connection| connection.query_row("SELECT 1", [], |row| row.get(0)));
+            assert_eq!(next.await, Ok(1));
+        }
     }
 }

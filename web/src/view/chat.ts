@@ -87,9 +87,9 @@ export class Chat {
 
   render(): void {
     this.#isScheduled = false;
-    const { users, ownId, stage } = this.#conversation;
+    const { users, present, ownId, stage } = this.#conversation;
     this.#status.render(this.#connection.status);
-    this.#people.render(users, ownId);
+    this.#people.render(users, present, ownId);
     this.#absent.hidden = stage !== "absent";
     this.#messages.render();
     this.#renderTyping();

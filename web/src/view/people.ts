@@ -15,6 +15,7 @@ export class People {
   readonly #list = element("ul", { class: "people-list", "aria-labelledby": "people-title" });
   readonly #rest = element("p", { class: "people-rest" });
   #shown: readonly PresentUser[] | undefined;
+  #shownCount = 0;
 
   constructor() {
     const close = element("button", { class: "icon-button people-close", type: "button", "aria-label": "Close" }, icon("close"));
@@ -39,19 +40,22 @@ export class People {
     narrow.addEventListener("change", () => this.#open(!narrow.matches, false));
   }
 
-  render(users: readonly PresentUser[], ownId: string): void {
-    if (users === this.#shown) return;
+  /** `users` may be fewer than the `count` who are here. */
+  render(users: readonly PresentUser[], count: number, ownId: string): void {
+    if (users === this.#shown && count === this.#shownCount) return;
     this.#shown = users;
-    setText(this.#title, `Here now · ${users.length}`);
-    setText(this.#count, String(users.length));
-    const people = users.length === 1 ? "1 person" : `${users.length} people`;
+    this.#shownCount = count;
+    setText(this.#title, `Here now · ${count}`);
+    setText(this.#count, String(count));
+    const people = count === 1 ? "1 person" : `${count} people`;
     this.toggle.title = `Who is here: ${people}`;
     this.toggle.setAttribute("aria-label", this.toggle.title);
     const sorted = users.toSorted((one, other) => {
       return Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name);
     });
-    this.#list.replaceChildren(...sorted.slice(0, MAX_SHOWN).map((user) => person(user, user.userId === ownId)));
-    setText(this.#rest, users.length > MAX_SHOWN ? `and ${users.length - MAX_SHOWN} more` : "");
+    const shown = sorted.slice(0, MAX_SHOWN);
+    this.#list.replaceChildren(...shown.map((user) => person(user, user.userId === ownId)));
+    setText(this.#rest, count > shown.length ? `and ${count - shown.length} more` : "");
   }
 
   #open(isOpen: boolean, moveFocus = true): void {

@@ -1,0 +1,308 @@
+//! When the others in one conversation are told that somebody has come or gone, as data: notices and the
+//! time go in, and come out at once, later, or never.
+//!
+//! Most are told at once. Two things make a notice wait. A user who goes on coming and going (a page
+//! that is reloaded, a client in a loop) is told of twice at once, and again when the interval is over. And
+//! each notice goes to everybody, so that n users who come together would cost n² deliveries: beyond
+//! [`PER_DELIVERY`] and [`BURST`] notices wait for their turn. One that waits and is contradicted
+//! meanwhile is never told, and neither is what contradicts it: whoever adds up what is told has the
+//! truth in the end.
+//!
+//! Who is here, and what a list is, this does not know.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::presence::Notice;
+
+/// The notices of one conversation.
+#[derive(Debug)]
+pub(super) struct Notices {
+    interval: Duration,
+    /// When the deliveries until now have been paid for, one each [`PER_DELIVERY`].
+    paid: Option<Instant>,
+    /// Users who were told of lately, and how often.
+    told: HashMap<Arc<str>, Told>,
+    /// The same users, by the end of their interval.
+    ends: VecDeque<(Instant, Arc<str>)>,
+    /// What waits, by the time before which it is not told; each user at most once.
+    waiting: BTreeMap<Place, Notice>,
+    places: HashMap<Arc<str>, Place>,
+    next: u64,
+}
+
+/// A time, and the order in which notices have come.
+type Place = (Instant, u64);
+
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    times: u8,
+    until: Instant,
+}
+
+impl Notices {
+    /// None yet. `interval` is the time in which a user is told of twice at most.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            paid: None,
+            told: HashMap::new(),
+            ends: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            places: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Somebody has come or gone. The notice comes back if `audience` sockets are to be told now.
+    pub(super) fn offer(
+        &mut self,
+        now: Instant,
+        notice: Notice,
+        audience: usize,
+    ) -> Option<Notice> {
+        let Some(user) = notice.user().map(|user| Arc::clone(&user.user_id)) else {
+            return Some(notice);
+        };
+        if let Some(place) = self.places.remove(&user)
+            && let Some(waiting) = self.waiting.remove(&place)
+        {
+            if waiting.is_coming() != notice.is_coming() {
+                return None;
+            }
+            self.wait(place.0, user, notice);
+            return None;
+        }
+        self.forget_told(now);
+        let due = match self.told.get(&user) {
+            Some(told) if told.times >= AT_ONCE => told.until,
+            Some(_) | None => now,
+        };
+        let is_free = self.paid.is_none_or(|paid| paid <= now + BURST);
+        let is_queue = self.waiting.first_key_value();
+        let is_queue = is_queue.is_some_and(|((first, _), _)| *first <= now);
+        if due <= now && is_free && !is_queue {
+            self.note(now, user, audience);
+            return Some(notice);
+        }
+        self.wait(due, user, notice);
+        None
+    }
+
+    /// When [`Notices::handle_timeout`] has something to tell.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let ((due, _), _) = self.waiting.first_key_value()?;
+        let free = self.paid.and_then(|paid| paid.checked_sub(BURST));
+        Some(free.map_or(*due, |free| free.max(*due)))
+    }
+
+    /// A notice that has waited long enough; call it until there is none.
+    pub(super) fn handle_timeout(&mut self, now: Instant, audience: usize) -> Option<Notice> {
+        if self.poll_timeout()? > now {
+            return None;
+        }
+        let (_, notice) = self.waiting.pop_first()?;
+        let user = Arc::clone(&notice.user()?.user_id);
+        self.places.remove(&user);
+        self.forget_told(now);
+        self.note(now, user, audience);
+        Some(notice)
+    }
+
+    fn wait(&mut self, due: Instant, user: Arc<str>, notice: Notice) {
+        if self.waiting.len() >= MAX_WAITING {
+            // The lists will say it.
+            return;
+        }
+        let place = (due, self.next);
+        self.next += 1;
+        self.waiting.insert(place, notice);
+        self.places.insert(user, place);
+    }
+
+    /// Takes note of what is told.
+    fn note(&mut self, now: Instant, user: Arc<str>, audience: usize) {
+        let deliveries = u32::try_from(audience.max(MIN_AUDIENCE)).unwrap_or(u32::MAX);
+        let cost = PER_DELIVERY.saturating_mul(deliveries);
+        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + cost);
+        if let Some(told) = self.told.get_mut(&user) {
+            told.times = told.times.saturating_add(1);
+            return;
+        }
+        let until = now + self.interval;
+        self.told
+            .insert(Arc::clone(&user), Told { times: 1, until });
+        self.ends.push_back((until, user));
+    }
+
+    fn forget_told(&mut self, now: Instant) {
+        while let Some((until, user)) = self.ends.front()
+            && *until <= now
+        {
+            self.told.remove(user);
+            self.ends.pop_front();
+        }
+    }
+}
+
+/// How often a user is told of at once within one interval: when it comes, and when it goes.
+const AT_ONCE: u8 = 2;
+
+/// What the delivery of one notice to one socket costs: 50,000 a second in one conversation.
+const PER_DELIVERY: Duration = Duration::from_micros(20);
+
+/// How much may be told in advance: as much as in this time.
+const BURST: Duration = Duration::from_secs(1);
+
+/// A notice costs at least as much as to so many sockets, so that users who were told of lately are a
+/// limited number.
+const MIN_AUDIENCE: usize = 10;
+
+/// Notices that wait in one conversation.
+const MAX_WAITING: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::presence::User;
+
+    const INTERVAL: Duration = Duration::from_millis(250);
+
+    #[test]
+    fn who_comes_and_goes_is_told_at_once() {
+        let (mut notices, now) = start();
+        for n in 0..100 {
+            let user = n.to_string();
+            assert_eq!(notices.offer(now, came(&user), 10), Some(came(&user)));
+            assert_eq!(notices.offer(now, left(&user), 10), Some(left(&user)));
+        }
+        assert_eq!(notices.poll_timeout(), None);
+    }
+
+    #[test]
+    fn who_comes_again_and_again_is_told_when_the_interval_is_over() {
+        let (mut notices, now) = start();
+        assert_eq!(notices.offer(now, came("ann"), 10), Some(came("ann")));
+        assert_eq!(notices.offer(now, left("ann"), 10), Some(left("ann")));
+        for _ in 0..10 {
+            assert_eq!(notices.offer(now, came("ann"), 10), None);
+            assert_eq!(notices.offer(now, left("ann"), 10), None);
+        }
+        assert_eq!(notices.poll_timeout(), None, "what was told is still true");
+        assert_eq!(notices.offer(now, came("ann"), 10), None);
+        assert_eq!(notices.offer(now, came("bob"), 10), Some(came("bob")));
+        let end = now + INTERVAL;
+        assert_eq!(notices.poll_timeout(), Some(end));
+        let early = end - Duration::from_millis(1);
+        assert_eq!(notices.handle_timeout(early, 10), None);
+        assert_eq!(notices.handle_timeout(end, 10), Some(came("ann")));
+        assert_eq!(notices.handle_timeout(end, 10), None);
+        assert_eq!(notices.offer(end, left("ann"), 10), Some(left("ann")));
+        assert_eq!(notices.offer(end, came("ann"), 10), None, "the third");
+    }
+
+    #[test]
+    fn of_two_that_say_the_same_the_later_one_waits() {
+        let (mut notices, now) = start();
+        for notice in [came("ann"), left("ann")] {
+            notices.offer(now, notice, 10);
+        }
+        assert_eq!(notices.offer(now, left("ann"), 10), None);
+        let lost = Notice::Disconnected(user("ann"));
+        assert_eq!(notices.offer(now, lost.clone(), 10), None);
+        assert_eq!(notices.handle_timeout(now + INTERVAL, 10), Some(lost));
+        assert_eq!(notices.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_thousand_who_come_together_are_told_one_after_another_and_all_of_them() {
+        let (mut notices, now) = start();
+        let mut deliveries = 0;
+        let mut at_once = 0;
+        for audience in 1..=1000 {
+            if notices
+                .offer(now, came(&audience.to_string()), audience)
+                .is_some()
+            {
+                deliveries += audience;
+                at_once += 1;
+            }
+        }
+        assert!((300..400).contains(&at_once), "{at_once}");
+        assert!(deliveries < 60_000, "{deliveries}");
+        let mut told = at_once;
+        let mut time = now;
+        while let Some(next) = notices.poll_timeout() {
+            time = next.max(time);
+            while let Some(notice) = notices.handle_timeout(time, 1000) {
+                told += 1;
+                assert_eq!(notice, came(&told.to_string()), "in the order of coming");
+            }
+        }
+        assert_eq!(told, 1000);
+        let took = time.duration_since(now);
+        let expected = Duration::from_secs(10)..Duration::from_secs(20);
+        assert!(expected.contains(&took), "{took:?}");
+    }
+
+    #[test]
+    fn who_comes_and_goes_while_many_wait_is_never_told() {
+        let (mut notices, now) = start();
+        while notices
+            .offer(now, came(&notices.next_name()), 1000)
+            .is_some()
+        {}
+        let waiting = notices.waiting.len();
+        assert_eq!(notices.offer(now, came("ann"), 1000), None);
+        assert_eq!(notices.offer(now, left("ann"), 1000), None);
+        assert_eq!(notices.waiting.len(), waiting);
+        assert_eq!(notices.places.len(), waiting);
+    }
+
+    #[test]
+    fn what_is_kept_has_an_end() {
+        let (mut notices, now) = start();
+        for n in 0..MAX_WAITING * 3 {
+            notices.offer(now, came(&n.to_string()), 1);
+        }
+        assert_eq!(notices.waiting.len(), MAX_WAITING);
+        assert_eq!(notices.places.len(), MAX_WAITING);
+        assert!(notices.told.len() < MAX_WAITING, "{}", notices.told.len());
+        assert_eq!(notices.told.len(), notices.ends.len());
+        let mut time = now;
+        while let Some(next) = notices.poll_timeout() {
+            time = next.max(time);
+            while notices.handle_timeout(time, 1).is_some() {}
+            assert!(notices.told.len() < MAX_WAITING, "{}", notices.told.len());
+        }
+        assert!(notices.waiting.is_empty() && notices.places.is_empty());
+        notices.forget_told(time + INTERVAL);
+        assert!(notices.told.is_empty() && notices.ends.is_empty());
+    }
+
+    impl Notices {
+        fn next_name(&self) -> String {
+            format!("{} {}", self.told.len(), self.waiting.len())
+        }
+    }
+
+    fn start() -> (Notices, Instant) {
+        (Notices::new(INTERVAL), Instant::now())
+    }
+
+    fn came(id: &str) -> Notice {
+        Notice::Joined(user(id))
+    }
+
+    fn left(id: &str) -> Notice {
+        Notice::Left(user(id))
+    }
+
+    fn user(id: &str) -> User {
+        User {
+            user_id: id.into(),
+            name: id.into(),
+        }
+    }
+}

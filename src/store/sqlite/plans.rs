@@ -1,0 +1,203 @@
+//! How SQLite goes about what is asked most: along an index, and no further than it has to.
+
+use rusqlite::{Connection, StatementStatus, ToSql, params};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::queries::{ASCENDING, DESCENDING, SEARCH, UNREAD, messages, search};
+use super::sql::Id;
+use crate::config;
+use crate::store::change::{Search, words};
+use crate::store::rows::Page;
+
+/// Messages of one conversation; others lie between them.
+const LENGTH: i32 = 20_000;
+const ROOM: Uuid = Uuid::from_u128(1);
+const IN_ORDER: [&str; 1] = ["messages USING INDEX messages_in_order"];
+
+#[test]
+fn a_page_is_read_along_the_index_wherever_it_is() {
+    let place = Place::new();
+    for (name, after, before, sql) in [
+        ("newest", 0, i64::MAX, DESCENDING),
+        ("before the end", 0, 19_990, DESCENDING),
+        ("before the middle", 0, 10_000, DESCENDING),
+        ("before the beginning", 0, 3, DESCENDING),
+        ("after everything", 1_000_000, i64::MAX, ASCENDING),
+        ("after the middle", 10_000, i64::MAX, ASCENDING),
+        ("oldest", 0, i64::MAX, ASCENDING),
+        ("what was missed", 9_000, 11_000, ASCENDING),
+    ] {
+        place.is_direct(name, sql, params![Id(ROOM), after, before, 51], &IN_ORDER);
+    }
+    place.is_direct(
+        "unread",
+        UNREAD,
+        params![Id(ROOM), 10, "bob", 1000],
+        &IN_ORDER,
+    );
+}
+
+#[test]
+fn a_page_takes_the_same_steps_in_a_long_conversation_as_in_a_short_one() {
+    let place = Place::new();
+    let steps = |after: i64| place.steps(ASCENDING, params![Id(ROOM), after, i64::MAX, 51]);
+    let first = steps(0);
+    assert!(first > 50, "{first}");
+    for after in [1, 100, 5_000, 15_000, 19_000] {
+        let more = steps(after);
+        assert!(
+            more <= first + 50,
+            "{more} steps after {after}, {first} at the beginning"
+        );
+    }
+}
+
+#[test]
+fn a_search_reads_the_newest_first_and_stops() {
+    let place = Place::new();
+    let index = [
+        "messages_by_word VIRTUAL TABLE INDEX",
+        "messages USING INTEGER PRIMARY KEY",
+    ];
+    let none: Option<Id> = None;
+    for (name, query) in [
+        ("everything", "\"message\""),
+        ("some", "\"rare7\""),
+        ("two words", "\"message\" \"rare7\""),
+        ("nothing", "\"nowhere\""),
+    ] {
+        place.is_direct(name, SEARCH, params![query, none, none, "ann", 51], &index);
+        let before = Id(id(10_000));
+        place.is_direct(
+            name,
+            SEARCH,
+            params![query, before, none, "ann", 51],
+            &index,
+        );
+    }
+    let all = place.steps(SEARCH, params!["\"message\"", none, none, "ann", 51]);
+    assert!(all < LENGTH, "{all} steps for 51 messages of all");
+}
+
+#[test]
+fn what_is_asked_is_answered_rightly_by_these_statements() {
+    let place = Place::new();
+    let page = messages(&place.connection, ROOM, Page::Before(10_000), 50).unwrap();
+    let seqs: Vec<_> = page.messages.iter().map(|message| message.seq).collect();
+    assert_eq!(seqs, (9950..10_000).collect::<Vec<_>>());
+    let rare = Search {
+        words: words("rare7"),
+        conversation: None,
+        before: Some(id(10_007)),
+    };
+    let found = search(&place.connection, "ann", &rare, 3).unwrap().unwrap();
+    let seqs: Vec<_> = found.messages.iter().map(|message| message.seq).collect();
+    assert_eq!((seqs, found.has_more), (vec![7007, 8007, 9007], true));
+    // Before one that is not there, and before all.
+    let rare = |before| Search {
+        before: Some(before),
+        ..rare.clone()
+    };
+    let later = rare(Uuid::from_u128(id(10_006).as_u128() + 1));
+    let found = search(&place.connection, "ann", &later, 1)
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.messages[0].seq, 9007);
+    let first = search(&place.connection, "ann", &rare(Uuid::nil()), 3).unwrap();
+    assert!(first.unwrap().messages.is_empty());
+    let foreign = search(&place.connection, "eve", &later, 3)
+        .unwrap()
+        .unwrap();
+    assert!(foreign.messages.is_empty());
+}
+
+/// A database with a long conversation.
+struct Place {
+    connection: Connection,
+    _folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("chat.db");
+        let config = config::Store {
+            url: format!("sqlite:{}", path.display()),
+            ..config::Store::default()
+        };
+        super::migrate(&path, &config).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        let at = "'2030-01-01T00:00:00.000Z'";
+        connection
+            .execute_batch(&format!(
+                "BEGIN;
+                 INSERT INTO conversations (id, owner_id, created_at, updated_at)
+                     VALUES ('{ROOM}', 'ann', {at}, {at}), ('{}', 'bob', {at}, {at});
+                 INSERT INTO members (conversation_id, user_id, joined_at) VALUES ('{ROOM}', 'ann', {at});
+                 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {LENGTH})
+                 INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type, metadata, created_at)
+                     SELECT printf('0193%04x-%04x-7000-8000-000000000000', n / 65536, n % 65536), '{ROOM}', n,
+                         'ann', 'Ann', 'message ' || n || CASE WHEN n % 1000 = 7 THEN ' rare7' ELSE '' END,
+                         'user', '{{}}', {at} FROM numbers;
+                 INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type, metadata, created_at)
+                     SELECT replace(id, '-7000-', '-7001-'), '{}', seq, 'bob', 'Bob', 'other', 'user', '{{}}', {at}
+                     FROM messages WHERE seq % 2 = 0 ORDER BY id;
+                 COMMIT",
+                Uuid::from_u128(2),
+                Uuid::from_u128(2),
+            ))
+            .unwrap();
+        Self {
+            connection,
+            _folder: folder,
+        }
+    }
+
+    /// The statement goes along these indexes, and nothing is read through or sorted.
+    fn is_direct(&self, name: &str, sql: &str, parameters: &[&dyn ToSql], along: &[&str]) {
+        let plan = self.plan(sql, parameters);
+        for index in along {
+            let found = plan.iter().any(|step| step.contains(index));
+            assert!(found, "{name}: no {index} in {plan:#?}");
+        }
+        for step in &plan {
+            let reads_through =
+                step.starts_with("SCAN messages") && !step.contains("VIRTUAL TABLE INDEX");
+            assert!(
+                !reads_through && !step.contains("TEMP B-TREE"),
+                "{name}: {plan:#?}"
+            );
+        }
+        let sorts = self.count(StatementStatus::Sort, sql, parameters);
+        assert_eq!(sorts, 0, "{name}");
+    }
+
+    fn plan(&self, sql: &str, parameters: &[&dyn ToSql]) -> Vec<String> {
+        let explain = format!("EXPLAIN QUERY PLAN {sql}");
+        let mut statement = self.connection.prepare(&explain).unwrap();
+        let steps = statement.query_map(parameters, |row| row.get("detail"));
+        steps.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Operations of SQLite's machine that it takes.
+    fn steps(&self, sql: &str, parameters: &[&dyn ToSql]) -> i32 {
+        self.count(StatementStatus::VmStep, sql, parameters)
+    }
+
+    /// Runs a statement to its end, and says how often something happened meanwhile.
+    fn count(&self, what: StatementStatus, sql: &str, parameters: &[&dyn ToSql]) -> i32 {
+        let mut statement = self.connection.prepare(sql).unwrap();
+        let mut rows = statement.query(parameters).unwrap();
+        while rows.next().unwrap().is_some() {}
+        drop(rows);
+        statement.get_status(what)
+    }
+}
+
+/// The id of the message with this `seq`.
+fn id(seq: u128) -> Uuid {
+    let (high, low) = (seq / 65536, seq % 65536);
+    let text = format!("0193{high:04x}-{low:04x}-7000-8000-000000000000");
+    text.parse().unwrap()
+}

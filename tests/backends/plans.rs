@@ -1,0 +1,188 @@
+//! That pages and searches of a long history go along indexes. PostgreSQL counts what it reads, so
+//! this is about the statements as the store sends them, prepared and planned as in use. (SQLite's
+//! are looked at beside them, in `src/store/sqlite/plans.rs`.)
+
+use std::time::{Duration, Instant};
+
+use roomcast::config;
+use roomcast::store::{Page, Search, words};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::harness::{Harness, postgres};
+use crate::server::shared;
+
+/// Messages of one conversation; 100 others have 100 each, of the same time.
+const LENGTH: u64 = 30_000;
+
+/// PostgreSQL takes a statement for a frequent one, and plans it once for all, after the fifth time.
+const TIMES: u64 = 8;
+
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_read_along_the_index_wherever_it_is() {
+    let place = Place::fill().await;
+    let pages = [
+        Page::Newest,
+        Page::Before(3),
+        Page::Before(LENGTH / 2),
+        Page::Before(LENGTH - 3),
+        Page::Before(u64::MAX),
+        Page::After(0),
+        Page::After(LENGTH / 2),
+        Page::After(LENGTH - 3),
+        Page::After(u64::MAX),
+        Page::Between {
+            after: LENGTH / 3,
+            through: LENGTH / 2,
+        },
+    ];
+    let before = place.counted().await;
+    let harness = place.open().await;
+    for _ in 0..TIMES {
+        for page in pages {
+            let read = harness.store.messages(place.room, "ann", page, 50).await;
+            let read = read.unwrap().expect("a member").messages.len();
+            let expected = match page {
+                Page::Before(3) => 2,
+                Page::After(u64::MAX) => 0,
+                Page::After(seq) if seq > LENGTH - 50 => 3,
+                _ => 50,
+            };
+            assert_eq!(read, expected, "{page:?}");
+        }
+    }
+    harness.store.close().await;
+    let read = place.counted().await.since(before);
+    let asked = TIMES * pages.len() as u64;
+    assert_eq!(read.read_through, 0, "{read:?}");
+    assert!(read.along_order >= asked, "{read:?}");
+    assert!(read.rows <= asked * 51, "{read:?} for {asked} pages of 50");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_reads_little_more_than_it_finds() {
+    let place = Place::fill().await;
+    let before = place.counted().await;
+    let harness = place.open().await;
+    let queries = [
+        ("message", 50),
+        ("rare7", 30),
+        ("once999", 1),
+        ("nowhere", 0),
+    ];
+    for _ in 0..TIMES {
+        for (query, found) in queries {
+            let search = Search {
+                words: words(query),
+                ..Search::default()
+            };
+            let read = harness.store.search("ann", search, 50).await;
+            assert_eq!(read.unwrap().unwrap().messages.len(), found, "{query}");
+        }
+    }
+    harness.store.close().await;
+    let read = place.counted().await.since(before);
+    assert_eq!(read.read_through, 0, "{read:?}");
+    assert!(read.along_words >= TIMES * 3, "{read:?}");
+    assert!(read.rows <= TIMES * 400, "{read:?}");
+}
+
+/// A database with a long conversation, of which ann is the only member.
+struct Place {
+    config: config::Store,
+    room: Uuid,
+}
+
+/// What PostgreSQL has counted for the messages.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// How often all of them were read through.
+    read_through: u64,
+    /// How often the index of conversation and `seq` was used.
+    along_order: u64,
+    /// The same of the index of words.
+    along_words: u64,
+    /// Rows fetched along any index.
+    rows: u64,
+}
+
+impl Counted {
+    fn since(self, before: Self) -> Self {
+        Self {
+            read_through: self.read_through - before.read_through,
+            along_order: self.along_order - before.along_order,
+            along_words: self.along_words - before.along_words,
+            rows: self.rows - before.rows,
+        }
+    }
+}
+
+impl Place {
+    async fn fill() -> Self {
+        let (config, _) = postgres();
+        let harness = Harness::new((config.clone(), None)).await;
+        let room = harness.conversation(&["ann"]).await;
+        harness.store.close().await;
+        let place = Self { config, room };
+        let text = "'message ' || n || ' of a conversation' || CASE WHEN n % 1000 = 7 THEN ' rare7' ELSE '' END \
+             || CASE WHEN n = 999 THEN ' once999' ELSE '' END";
+        let columns =
+            "id, conversation_id, seq, user_id, user_name, content, type, metadata, created_at";
+        place.sql(&format!(
+            "INSERT INTO conversations (id, owner_id, created_at, updated_at)
+                 SELECT gen_random_uuid(), 'bob', now(), now() FROM generate_series(1, 100);
+             INSERT INTO messages ({columns})
+                 SELECT ('0193' || lpad(to_hex(n), 8, '0') || '70008000000000000000')::uuid,
+                     '{room}', n, 'ann', 'Ann', {text}, 'user', '{{}}', now()
+                 FROM generate_series(1, {LENGTH}) n;
+             INSERT INTO messages ({columns})
+                 SELECT ('0193' || lpad(to_hex(n * 300), 8, '0') || '7001'
+                         || lpad(to_hex(row_number() OVER ()), 16, '0'))::uuid,
+                     c.id, n, 'bob', 'Bob', {text}, 'user', '{{}}', now()
+                 FROM conversations c, generate_series(1, 100) n WHERE c.id <> '{room}';
+             UPDATE conversations SET last_seq = {LENGTH} WHERE id = '{room}'"
+        ));
+        place.sql("VACUUM ANALYZE");
+        place
+    }
+
+    async fn open(&self) -> Harness {
+        Harness::new((self.config.clone(), None)).await
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        let (_, database) = self.config.url.rsplit_once('/').unwrap();
+        shared().lock().unwrap().sql(database, sql)
+    }
+
+    /// What was counted until now. A connection tells its counts when it ends, at the latest, so all
+    /// must have ended.
+    async fn counted(&self) -> Counted {
+        let start = Instant::now();
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+             AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        while self.sql(others) != "0" {
+            assert!(start.elapsed() < DEADLINE, "connections do not end");
+            sleep(Duration::from_millis(20)).await;
+        }
+        let number = |sql: &str| self.sql(sql).parse().unwrap();
+        let of_index = |index: &str| {
+            number(&format!(
+                "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = '{index}'"
+            ))
+        };
+        Counted {
+            read_through: number(
+                "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'messages'",
+            ),
+            along_order: of_index("messages_in_order"),
+            along_words: of_index("messages_by_word"),
+            rows: number(
+                "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'messages'",
+            ),
+        }
+    }
+}
