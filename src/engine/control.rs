@@ -4,18 +4,17 @@ use bytes::Bytes;
 use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot;
 
-use super::stream::Stream;
+use super::{polling::Parked, stream::Stream};
 
 /// A message to the driver of a session.
 #[derive(Debug)]
 pub(super) enum Control {
     /// A polling request waits for packets.
-    Poll {
-        id: u64,
-        answer: oneshot::Sender<PollAnswer>,
-    },
+    Poll(Parked),
     /// The polling request with this id was given up by its client.
     PollAborted { id: u64 },
+    /// A polling request was answered when its client had given it up.
+    PollLost,
     /// A payload has come in.
     Post {
         body: Bytes,

@@ -47,7 +47,6 @@ pub(super) struct Driver<A: Application> {
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade that is under way.
     pub(super) candidate: Option<Box<Candidate>>,
-    pub(super) poll: Option<Parked>,
     /// Whether a message has come, which is CONNECT for most.
     pub(super) greeted: bool,
     /// When another one came, as long as the client polls.
@@ -91,7 +90,6 @@ impl<A: Application> Driver<A> {
             connection: Some(connection),
             wire,
             candidate: None,
-            poll: None,
             greeted: false,
             asked_at: None,
             posts: VecDeque::new(),
@@ -157,15 +155,10 @@ impl<A: Application> Driver<A> {
         self.read_candidate(cx, now);
         self.take_control(cx, now);
         self.run_handlers(cx);
-        if self.wire.is_some() {
-            while {
-                self.outbox.flush();
-                self.outbox.end_turn()
-            } {}
-        } else {
-            self.answer_poll();
-            self.outbox.end_turn();
-        }
+        while {
+            self.outbox.flush();
+            self.outbox.end_turn()
+        } {}
     }
 
     /// The outbox was closed by somebody else: a full queue or a broken pipe.
@@ -482,14 +475,14 @@ impl<A: Application> Driver<A> {
             || !queue.control.is_empty()
             || (self.ending.is_none()
                 && (queue.closed().is_some()
-                    || (self.poll.is_some() && !queue.is_empty())
                     || (!self.polls.is_empty() && !queue.is_attaching())
                     || (!self.posts.is_empty() && !self.is_delayed())
                     || queue.is_drain_due()
                     || (self.wire.is_some() && queue.needs_driver())));
-        if let Sink::Poll { parked } = &mut queue.sink {
-            *parked = self.poll.is_some();
-        }
+        queue.takes_polls = self.wire.is_none()
+            && self.candidate.is_none()
+            && self.ending.is_none()
+            && self.polls.is_empty();
         match &queue.waker {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             Some(_) | None => queue.waker = Some(cx.waker().clone()),
@@ -520,10 +513,10 @@ impl<A: Application> Drop for Driver<A> {
         queue.seal(CloseReason::TransportError);
         queue.clear(self.outbox.pressure());
         queue.sink = Sink::Detached;
-        let control = std::mem::take(&mut queue.control);
+        let (control, poll) = (std::mem::take(&mut queue.control), queue.poll.take());
         queue.waker = None;
         drop(queue);
-        drop(control);
+        drop((control, poll));
         if let Some(place) = self.heartbeat.take() {
             self.outbox.heartbeats().remove(place);
         }

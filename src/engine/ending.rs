@@ -16,7 +16,6 @@ use super::{
     Application,
     control::Control,
     driver::{Driver, goodbye},
-    polling::Parked,
 };
 
 /// How long a peer may take to close its side after ours, or its last poll may be behind the
@@ -153,11 +152,11 @@ impl Ending {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
             match control {
-                Control::Poll { id, answer } if self.takes_polls() && driver.wire.is_none() => {
-                    driver.poll = Some(Parked::new(id, answer));
+                Control::Poll(parked) if self.takes_polls() && driver.wire.is_none() => {
+                    driver.outbox.lock().poll = Some(parked);
                 }
                 // Dropped, the session is unknown to their senders.
-                Control::Poll { .. } | Control::Post { .. } => {}
+                Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
                 Control::PollAborted { id } => {
                     driver.forget_poll(id);
                 }
@@ -174,10 +173,11 @@ impl Ending {
     }
 
     fn poll_polling<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
-        if driver.poll.is_none() && self.takes_polls() {
-            driver.poll = driver.polls.pop_front();
+        let mut parked = driver.outbox.lock().poll.take();
+        if parked.is_none() && self.takes_polls() {
+            parked = driver.polls.pop_front();
         }
-        match (self.end, driver.poll.take()) {
+        match (self.end, parked) {
             (End::Gone, None) => Poll::Ready(()),
             // Whether anybody reads it makes no difference any more.
             (End::Gone, Some(parked)) => {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     Application, Engine,
     control::{Control, PollAnswer, PostAnswer},
-    outbox::Outbox,
+    outbox::{Outbox, Polled},
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
 };
@@ -22,18 +22,21 @@ impl<A: Application> Engine<A> {
     /// Waits for packets.
     pub(super) async fn poll(&self, outbox: Outbox, form: Form) -> Result<Answer, RequestError> {
         let id = self.next_poll_id();
-        let (answer, answered) = oneshot::channel();
-        if !outbox.control(Control::Poll { id, answer }) {
-            return Err(RequestError::UnknownSession);
-        }
-        // Dropped with this future when the client closes the connection.
-        let mut guard = PollGuard {
-            outbox,
-            id,
-            waiting: true,
+        let answer = match outbox.poll(id) {
+            Polled::Unknown => return Err(RequestError::UnknownSession),
+            Polled::Answered(answer) => Ok(answer),
+            Polled::Waiting(answered) => {
+                // Dropped with this future when the client closes the connection.
+                let mut guard = PollGuard {
+                    outbox,
+                    id,
+                    waiting: true,
+                };
+                let answer = answered.await;
+                guard.waiting = false;
+                answer
+            }
         };
-        let answer = answered.await;
-        guard.waiting = false;
         match (answer, &self.config.http_compression) {
             (Ok(PollAnswer::Payload(packets, true)), Some(options)) => {
                 // Boxed, so that no poll that waits keeps the room for it.

@@ -28,6 +28,7 @@ pub(crate) struct Flusher {
     list: Mutex<List>,
     pressure: Arc<Pressure>,
     heartbeats: Heartbeats,
+    poll_bytes: usize,
 }
 
 #[derive(Default)]
@@ -42,17 +43,23 @@ struct List {
 }
 
 impl Flusher {
-    pub(super) fn new(pressure: Arc<Pressure>, heartbeats: Heartbeats) -> Self {
+    /// `poll_bytes`: how many bytes the answer to one poll may have.
+    pub(super) fn new(pressure: Arc<Pressure>, heartbeats: Heartbeats, poll_bytes: usize) -> Self {
         Self {
             list: Mutex::default(),
             pressure,
             heartbeats,
+            poll_bytes,
         }
     }
 
     /// The heartbeats of the sessions that this flusher writes for.
     pub(super) fn heartbeats(&self) -> &Heartbeats {
         &self.heartbeats
+    }
+
+    pub(super) fn poll_bytes(&self) -> usize {
+        self.poll_bytes
     }
 
     /// What waits for slow clients in all sessions together.

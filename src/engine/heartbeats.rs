@@ -447,6 +447,7 @@ mod tests {
         let flusher = Arc::new(Flusher::new(
             Unattended::polling(Arc::default()).pressure(),
             Heartbeats::new(SECOND, SECOND, now()),
+            usize::MAX,
         ));
         let running = tokio::spawn(Heartbeats::run(Arc::clone(&flusher)));
         tokio::task::yield_now().await;

@@ -395,7 +395,8 @@ impl<A: Application> Engine<A> {
     fn new_flusher(&self) -> Arc<Flusher> {
         let (interval, timeout) = (self.config.ping_interval, self.config.ping_timeout);
         let heartbeats = Heartbeats::new(interval, timeout, now());
-        Arc::new(Flusher::new(Arc::clone(&self.pressure), heartbeats))
+        let pressure = Arc::clone(&self.pressure);
+        Arc::new(Flusher::new(pressure, heartbeats, self.config.max_payload))
     }
 
     /// Whether it takes no more requests.

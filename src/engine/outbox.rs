@@ -15,12 +15,14 @@ use roomcast_protocol::{
     Frame, Sid,
     engine::{CloseReason, Transport},
 };
+use tokio::sync::oneshot;
 
 use super::{
-    control::Control,
+    control::{Control, PollAnswer},
     flusher::{Batch, Flusher},
     heartbeats::Heartbeats,
     lossy::Yielding,
+    polling::Parked,
     pressure::Pressure,
     queue::{Budget, Drain, Queue},
     stream::Stream,
@@ -102,7 +104,7 @@ impl Outbox {
     pub(crate) fn transport(&self) -> Transport {
         match self.0.queue.lock().sink {
             Sink::WebSocket(_) => Transport::WebSocket,
-            Sink::Poll { .. } | Sink::Detached => Transport::Polling,
+            Sink::Poll | Sink::Detached => Transport::Polling,
         }
     }
 
@@ -295,14 +297,15 @@ impl Outbox {
             return false;
         }
         match control {
-            Control::Poll { .. } | Control::Post { .. } | Control::Attach { .. }
+            Control::Poll(_) | Control::Post { .. } | Control::Attach { .. }
                 if queue.control.len() >= MAX_CONTROL =>
             {
                 return false;
             }
             Control::Close(_) if queue.control.iter().any(Control::is_close) => return true,
-            Control::Poll { .. }
+            Control::Poll(_)
             | Control::PollAborted { .. }
+            | Control::PollLost
             | Control::Post { .. }
             | Control::Attach { .. }
             | Control::Close(_)
@@ -373,6 +376,7 @@ impl Outbox {
     pub(super) fn begin_turn(&self) -> TurnState {
         let mut queue = self.0.queue.lock();
         queue.in_turn = true;
+        queue.takes_polls = false;
         let drained = queue.is_drain_due();
         if drained {
             queue.drain = Drain::Watched;
@@ -400,7 +404,7 @@ impl Outbox {
                 return left;
             }
             let Sink::WebSocket(stream) = &queue.sink else {
-                return left;
+                return self.answer_poll(queue);
             };
             let stream = stream.clone();
             let mut batch = queue.take_batch(self.pressure());
@@ -460,11 +464,7 @@ impl Outbox {
     /// to it.
     pub(super) fn end_turn(&self) -> bool {
         let mut queue = self.0.queue.lock();
-        let can_flush = matches!(queue.sink, Sink::WebSocket(_));
-        if !can_flush {
-            queue.listed = false;
-        }
-        queue.in_turn = can_flush
+        queue.in_turn = queue.can_flush()
             && queue.has_unsent()
             && !queue.listed
             && !queue.blocked
@@ -475,23 +475,49 @@ impl Outbox {
 
     /// Takes frames for one polling answer: at most `limit` bytes, at least one frame.
     pub(super) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
+        self.0.queue.lock().take_for_poll(limit, self.pressure())
+    }
+
+    /// A polling request has come. Most of them need no look of the driver.
+    pub(super) fn poll(&self, id: u64) -> Polled {
         let mut queue = self.0.queue.lock();
-        queue.listed = false;
-        if let Sink::Poll { parked } = &mut queue.sink {
-            *parked = false;
+        let may_wait = queue.takes_polls
+            && queue.poll.is_none()
+            && queue.control.is_empty()
+            && queue.closed.is_none()
+            && !queue.is_attaching();
+        if may_wait && !queue.is_empty() {
+            let frames = queue.take_for_poll(self.0.flusher.poll_bytes(), self.pressure());
+            drop(queue);
+            return Polled::Answered(PollAnswer::packets(&frames));
         }
-        let mut taken = Vec::new();
-        let mut size = 0;
-        queue.settle_lossy(self.pressure());
-        while let Some(frame) = queue.frames.front() {
-            size += frame.polling().len() + 1;
-            if size > limit && !taken.is_empty() {
-                break;
+        let (answer, answered) = oneshot::channel();
+        let parked = Parked::new(id, answer);
+        if may_wait {
+            queue.poll = Some(parked);
+        } else {
+            drop(queue);
+            if !self.control(Control::Poll(parked)) {
+                return Polled::Unknown;
             }
-            taken.extend(queue.pop(self.pressure()));
         }
-        queue.note_drained();
-        taken
+        Polled::Waiting(answered)
+    }
+
+    /// Answers the poll that waits.
+    fn answer_poll(&self, mut queue: MutexGuard<'_, Queue>) -> usize {
+        if queue.closed.is_some() || queue.is_empty() {
+            return 0;
+        }
+        let Some(parked) = queue.poll.take() else {
+            return 0;
+        };
+        let frames = queue.take_for_poll(self.0.flusher.poll_bytes(), self.pressure());
+        drop(queue);
+        if !parked.answer(&frames) {
+            self.control(Control::PollLost);
+        }
+        frames.iter().map(Frame::len).sum()
     }
 
     /// From now on the application is told whenever everything queued has left.
@@ -526,6 +552,16 @@ impl Drop for Attaching {
         queue.attaching -= 1;
         Wake::driver(queue.waker.take()).call();
     }
+}
+
+/// What becomes of a polling request.
+pub(super) enum Polled {
+    /// There were packets.
+    Answered(PollAnswer),
+    /// It is answered later.
+    Waiting(oneshot::Receiver<PollAnswer>),
+    /// There is no such session any more.
+    Unknown,
 }
 
 /// What a driver's turn starts from.

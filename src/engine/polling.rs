@@ -28,6 +28,7 @@ pub(super) struct Post {
 }
 
 /// A polling request that waits for packets.
+#[derive(Debug)]
 pub(super) struct Parked {
     id: u64,
     answer: oneshot::Sender<PollAnswer>,
@@ -41,15 +42,20 @@ impl Parked {
     /// Answers with packets. `false`: the client had given up.
     #[must_use]
     pub(super) fn answer(self, frames: &[Frame]) -> bool {
-        let may_compress = frames.iter().any(Frame::is_compressible);
-        let answer = PollAnswer::Payload(payload(frames), may_compress);
-        self.answer.send(answer).is_ok()
+        self.answer.send(PollAnswer::packets(frames)).is_ok()
     }
 
     /// Answers with nothing.
     #[must_use]
     pub(super) fn answer_noop(self) -> bool {
         self.answer(&[Frame::packet(&Packet::Noop)])
+    }
+}
+
+impl PollAnswer {
+    pub(super) fn packets(frames: &[Frame]) -> Self {
+        let may_compress = frames.iter().any(Frame::is_compressible);
+        Self::Payload(payload(frames), may_compress)
     }
 }
 
@@ -77,12 +83,14 @@ impl<A: Application> Driver<A> {
 
     fn on_control(&mut self, control: Control, now: Instant) {
         match control {
-            Control::Poll { id, answer } => self.polls.push_back(Parked::new(id, answer)),
+            Control::Poll(parked) => self.polls.push_back(parked),
             Control::PollAborted { id } => {
                 if self.forget_poll(id) {
                     self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
                 }
             }
+            // The packets are lost with it.
+            Control::PollLost => self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone),
             Control::Post { body, answer } => {
                 if let Some(throttle) = &mut self.throttle {
                     throttle.charge_bytes(body.len(), now);
@@ -108,7 +116,8 @@ impl<A: Application> Driver<A> {
     /// The client gave up its request. `false`: that one had been answered.
     pub(super) fn forget_poll(&mut self, id: u64) -> bool {
         self.polls.retain(|parked| parked.id != id);
-        self.poll.take_if(|parked| parked.id == id).is_some()
+        let mut queue = self.outbox.lock();
+        queue.poll.take_if(|parked| parked.id == id).is_some()
     }
 
     fn on_poll(&mut self, parked: Parked, now: Instant) {
@@ -117,19 +126,18 @@ impl<A: Application> Driver<A> {
         } else if let Some(ending) = &self.ending {
             // Dropped otherwise: the session is unknown from now on.
             if ending.takes_polls() {
-                self.poll = Some(parked);
+                self.outbox.lock().poll = Some(parked);
             }
-        } else if let Some(first) = self.poll.take() {
+        } else if self.has_poll() {
             self.engine.metrics.count(Counter::RejectedOverlap);
             let _ = parked.answer.send(PollAnswer::Refused);
-            self.poll = Some(first);
             self.end_because(
                 "overlap from client",
                 CloseReason::TransportError,
                 End::Gone,
             );
         } else {
-            self.poll = Some(parked);
+            self.outbox.lock().poll = Some(parked);
             self.release_late_poll(now);
         }
     }
@@ -200,23 +208,16 @@ impl<A: Application> Driver<A> {
         None
     }
 
-    pub(super) fn answer_poll(&mut self) {
-        if self.outbox.lock().is_empty() || self.ending.is_some() {
-            return;
-        }
-        if let Some(parked) = self.poll.take() {
-            let frames = self.outbox.take_for_poll(self.engine.config.max_payload);
-            if !parked.answer(&frames) {
-                // The packets are lost with it.
-                self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
-            }
-        }
+    /// Whether a polling request waits.
+    pub(super) fn has_poll(&self) -> bool {
+        self.outbox.lock().poll.is_some()
     }
 
     /// Ends the waiting poll although nothing is to be sent.
     pub(super) fn release_poll(&mut self) {
-        self.answer_poll();
-        if let Some(parked) = self.poll.take() {
+        self.outbox.flush();
+        let parked = self.outbox.lock().poll.take();
+        if let Some(parked) = parked {
             // One that was given up has lost nothing; `PollAborted` follows.
             let _ = parked.answer_noop();
         }

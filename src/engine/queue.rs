@@ -11,6 +11,7 @@ use super::{
     lossy::{Lossy, Yielding},
     outbox::{Inner, Wake},
     outgoing::Outgoing,
+    polling::Parked,
     pressure::{FRAME_OVERHEAD, Pressure},
     recent::Recent,
     stream::Stream,
@@ -32,7 +33,7 @@ pub(super) struct Queue {
     pub(super) lossy: Option<Box<Lossy>>,
     /// All frames count as waiting for a slow client; those in `lossy` always do.
     pub(super) held: bool,
-    /// Waits in a flusher's list, or (polling) the driver was woken.
+    /// Waits in a flusher's list.
     pub(super) listed: bool,
     /// A batch is out of the queue and being written.
     pub(super) flushing: bool,
@@ -57,6 +58,10 @@ pub(super) struct Queue {
     /// What may be asked for again; `None` if nothing may.
     pub(super) recent: Option<Box<Recent<Inner>>>,
     pub(super) sink: Sink,
+    /// The polling request that waits for packets.
+    pub(super) poll: Option<Parked>,
+    /// The next one may wait without the driver having looked at it.
+    pub(super) takes_polls: bool,
     pub(super) control: VecDeque<Control>,
     pub(super) waker: Option<Waker>,
     /// Somebody wants the driver to have another turn.
@@ -96,11 +101,8 @@ impl Budget {
 pub(super) enum Sink {
     /// A WebSocket that anyone may flush.
     WebSocket(Stream),
-    /// The driver hands frames to a polling request when one waits.
-    Poll {
-        /// Whether a request waits.
-        parked: bool,
-    },
+    /// The polling request that waits, or the next one.
+    Poll,
     /// Nowhere; frames wait.
     Detached,
 }
@@ -133,6 +135,8 @@ impl Queue {
             attaching: 0,
             recent: None,
             sink,
+            poll: None,
+            takes_polls: false,
             control: VecDeque::new(),
             waker: None,
             woken: false,
@@ -144,16 +148,20 @@ impl Queue {
         if self.in_turn || self.listed || self.flushing || self.blocked {
             return Wake::Nobody;
         }
+        if self.can_flush() {
+            self.listed = true;
+            Wake::Flusher
+        } else {
+            Wake::Nobody
+        }
+    }
+
+    /// Whether there is anywhere to write to.
+    pub(super) fn can_flush(&self) -> bool {
         match self.sink {
-            Sink::WebSocket(_) => {
-                self.listed = true;
-                Wake::Flusher
-            }
-            Sink::Poll { parked: true } => {
-                self.listed = true;
-                Wake::driver(self.waker.take())
-            }
-            Sink::Poll { parked: false } | Sink::Detached => Wake::Nobody,
+            Sink::WebSocket(_) => true,
+            Sink::Poll => self.poll.is_some(),
+            Sink::Detached => false,
         }
     }
 
@@ -163,7 +171,7 @@ impl Queue {
     pub(super) fn is_writable(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => !self.blocked && !self.flushing && self.is_empty(),
-            Sink::Poll { parked } => parked && self.is_empty(),
+            Sink::Poll => self.poll.is_some() && self.is_empty(),
             Sink::Detached => false,
         }
     }
@@ -172,7 +180,7 @@ impl Queue {
     pub(super) fn holds_lossy(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => self.blocked || self.bytes > HIGH_WATER || self.lossy.is_some(),
-            Sink::Poll { .. } | Sink::Detached => true,
+            Sink::Poll | Sink::Detached => true,
         }
     }
 
@@ -269,6 +277,22 @@ impl Queue {
             self.held = !self.frames.is_empty();
         }
         Some(frame)
+    }
+
+    /// Takes frames out for one polling answer: at most `limit` bytes, at least one frame.
+    pub(super) fn take_for_poll(&mut self, limit: usize, pressure: &Pressure) -> Vec<Frame> {
+        let mut taken = Vec::new();
+        let mut size = 0;
+        self.settle_lossy(pressure);
+        while let Some(frame) = self.frames.front() {
+            size += frame.polling().len() + 1;
+            if size > limit && !taken.is_empty() {
+                break;
+            }
+            taken.extend(self.pop(pressure));
+        }
+        self.note_drained();
+        taken
     }
 
     /// Takes everything out that is to be written.

@@ -36,7 +36,7 @@ impl Unattended {
         let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
         let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, super::now());
         Self {
-            flusher: Arc::new(Flusher::new(pressure, heartbeats)),
+            flusher: Arc::new(Flusher::new(pressure, heartbeats, usize::MAX)),
             stream: None,
             metrics,
         }
@@ -60,7 +60,7 @@ impl Unattended {
     pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
         let sink = match &self.stream {
             Some(stream) => Sink::WebSocket(stream.clone()),
-            None => Sink::Poll { parked: false },
+            None => Sink::Poll,
         };
         let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));
         Outbox::new(sid, budget, sink, flusher, metrics)

@@ -110,8 +110,10 @@ impl<A: Application> Driver<A> {
     /// When a poll that waits is ended because the client wants to switch: at once, if no answer can
     /// be on its way.
     pub(super) fn release_at(&self) -> Option<Instant> {
-        self.poll.as_ref()?;
         let probed_at = self.candidate.as_ref()?.probed_at?;
+        if !self.has_poll() {
+            return None;
+        }
         let patience = ANSWER_WITHIN.min(self.engine.config.upgrade_timeout / 4);
         // However much it asks, it can switch.
         let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
@@ -137,6 +139,7 @@ impl<A: Application> Driver<A> {
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
         let mut queue = self.outbox.lock();
         queue.switch(wire.stream.clone(), self.outbox.pressure());
+        let parked = queue.poll.take();
         drop(queue);
         self.wire = Some(wire);
         self.hand_heartbeat_over();
@@ -144,7 +147,7 @@ impl<A: Application> Driver<A> {
         metrics.count(Counter::Upgrades);
         metrics.shift(Gauge::SessionsPolling, -1);
         metrics.shift(Gauge::SessionsWebSocket, 1);
-        if let Some(parked) = self.poll.take() {
+        if let Some(parked) = parked {
             // The client waits for it or has given it up; either way it polls no more.
             let _ = parked.answer_noop();
         }

@@ -232,7 +232,7 @@ async fn an_upgraded_session_goes_on_over_websocket() {
 #[tokio::test]
 async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
     let echo = echo(Config::default()).await;
-    let waits = |outbox: &Outbox| matches!(outbox.lock().sink, Sink::Poll { parked: true });
+    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
     let ended_by = async |asks: bool| {
         let sid = echo.open().await;
         let mut client = echo.websocket(Some(&sid)).await;
@@ -551,7 +551,7 @@ async fn a_shutdown_flushes_and_closes_every_session() {
     let sid = echo.open().await;
     let poll = echo.poll(&sid);
     let stop = async {
-        let waits = |outbox: &Outbox| matches!(outbox.lock().sink, Sink::Poll { parked: true });
+        let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
         while !echo.engine.sessions.all().iter().any(waits) {
             tokio::task::yield_now().await;
         }
