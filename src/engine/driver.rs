@@ -133,7 +133,9 @@ impl<A: Application> Driver<A> {
         }
         let next = self.next_deadline();
         self.alarm.set(cx, now, next);
-        self.park(cx);
+        while !self.park(cx) {
+            self.outbox.flush();
+        }
         Poll::Pending
     }
 
@@ -153,12 +155,13 @@ impl<A: Application> Driver<A> {
         }
         self.read(cx, now);
         self.read_candidate(cx, now);
-        self.take_control(cx, now);
+        if state.has_control || !self.posts.is_empty() || !self.polls.is_empty() {
+            self.take_control(cx, now);
+        } else {
+            self.look_at_deadlines(now);
+        }
         self.run_handlers(cx);
-        while {
-            self.outbox.flush();
-            self.outbox.end_turn()
-        } {}
+        self.outbox.flush();
     }
 
     /// The outbox was closed by somebody else: a full queue or a broken pipe.
@@ -468,9 +471,14 @@ impl<A: Application> Driver<A> {
         .min()
     }
 
-    /// Leaves the waker where others find it, unless something has come in meanwhile.
-    fn park(&self, cx: &Context<'_>) {
+    /// Ends the turn and leaves the waker where others find it; if something has come in meanwhile
+    /// there is another turn. `false`: there are frames that others have left to this turn.
+    fn park(&self, cx: &Context<'_>) -> bool {
         let mut queue = self.outbox.lock();
+        if self.ending.is_none() && queue.must_flush() {
+            return false;
+        }
+        queue.in_turn = false;
         let waiting = std::mem::take(&mut queue.woken)
             || !queue.control.is_empty()
             || (self.ending.is_none()
@@ -491,6 +499,7 @@ impl<A: Application> Driver<A> {
         if waiting {
             cx.waker().wake_by_ref();
         }
+        true
     }
 
     /// The transport a closing session still has.

@@ -385,6 +385,7 @@ impl Outbox {
             blocked: queue.blocked,
             closed: queue.closed,
             drained,
+            has_control: !queue.control.is_empty(),
         }
     }
 
@@ -458,19 +459,6 @@ impl Outbox {
             queue.note_drained();
             queue.note_caught_up(&self.0.metrics);
         }
-    }
-
-    /// Ends a driver's turn. `true`: frames came in since its last flush, which others left
-    /// to it.
-    pub(super) fn end_turn(&self) -> bool {
-        let mut queue = self.0.queue.lock();
-        queue.in_turn = queue.can_flush()
-            && queue.has_unsent()
-            && !queue.listed
-            && !queue.blocked
-            && !queue.flushing
-            && queue.closed.is_none();
-        queue.in_turn
     }
 
     /// Takes frames for one polling answer: at most `limit` bytes, at least one frame.
@@ -570,6 +558,8 @@ pub(super) struct TurnState {
     pub(super) closed: Option<CloseReason>,
     /// Everything that was queued has left, and somebody wants to know.
     pub(super) drained: bool,
+    /// There are messages to the driver.
+    pub(super) has_control: bool,
 }
 
 pub(super) enum Wake {

@@ -156,13 +156,23 @@ impl Queue {
         }
     }
 
-    /// Whether there is anywhere to write to.
+    /// Whether there is anywhere to write to, and for a poll anything to be written.
     pub(super) fn can_flush(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => true,
-            Sink::Poll => self.poll.is_some(),
+            Sink::Poll => self.poll.is_some() && !self.is_empty(),
             Sink::Detached => false,
         }
+    }
+
+    /// Whether the driver, which has others leave frames to it, must write again.
+    pub(super) fn must_flush(&self) -> bool {
+        self.can_flush()
+            && self.has_unsent()
+            && !self.listed
+            && !self.blocked
+            && !self.flushing
+            && self.closed.is_none()
     }
 
     /// Whether nothing is in the way of an event, which is what a volatile one asks: as in the

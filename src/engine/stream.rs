@@ -145,11 +145,12 @@ impl Stream {
         }
     }
 
-    /// Reads what is there, after [`poll_read_ready`](Self::poll_read_ready).
+    /// Reads what is there.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`]: ask for readiness again. Any other one ends the stream.
+    /// [`io::ErrorKind::WouldBlock`]: ask [`poll_read_ready`](Self::poll_read_ready), which then wakes.
+    /// Any other one ends the stream.
     pub(super) fn poll_read(
         &self,
         cx: &mut Context<'_>,

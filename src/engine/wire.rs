@@ -112,19 +112,23 @@ impl Wire {
                 return outcome;
             }
         }
+        // Most turns are for something to read, so that is tried before anybody is asked.
+        let mut is_drained = false;
         loop {
             if is_delayed(&mut throttle, now) {
                 return Outcome::Delayed;
             }
-            match self.stream.poll_read_ready(cx) {
-                Poll::Pending => {
-                    if let Some(throttle) = throttle {
-                        throttle.drained(now);
+            if is_drained {
+                match self.stream.poll_read_ready(cx) {
+                    Poll::Pending => {
+                        if let Some(throttle) = throttle {
+                            throttle.drained(now);
+                        }
+                        return Outcome::Pending;
                     }
-                    return Outcome::Pending;
+                    Poll::Ready(Err(_)) => return Outcome::Gone,
+                    Poll::Ready(Ok(())) => {}
                 }
-                Poll::Ready(Err(_)) => return Outcome::Gone,
-                Poll::Ready(Ok(())) => {}
             }
             // Taken out while handlers run: user code under it may read other sessions.
             let mut buffer = BUFFER.take();
@@ -144,10 +148,16 @@ impl Wire {
                     let mut input = buffer.get(..n).unwrap_or_default();
                     let outcome =
                         self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
-                    self.unread = Bytes::copy_from_slice(input);
+                    if !input.is_empty() {
+                        self.unread = Bytes::copy_from_slice(input);
+                    }
+                    is_drained = n < READ_BUFFER;
                     outcome
                 }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_drained = true;
+                    None
+                }
                 Poll::Ready(Err(_)) => Some(Outcome::Gone),
             };
             BUFFER.set(buffer);

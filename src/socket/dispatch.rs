@@ -82,19 +82,25 @@ impl Connection {
     /// Something happens at a client.
     pub(super) fn event(&mut self, packet: Packet) -> Result<(), CloseReason> {
         let seat = self.seats.iter().find(|seat| seat.nsp == packet.nsp);
-        let Some(Place::Taken { socket, .. }) = seat.map(|seat| &seat.place) else {
+        let Some(Place::Taken { socket, held, .. }) = seat.map(|seat| &seat.place) else {
             return Err(self.misplaced());
         };
         if !socket.is_connected() {
             return Ok(());
         }
         let handlers = &socket.namespace_inner().handlers;
-        let handler = handlers.find(packet.event_name());
+        let handler = handlers.find(packet.event_name_bytes());
         let is_serial = handler
             .and_then(|position| handlers.event(position))
             .is_some_and(|registered| registered.is_serial);
+        let socket = socket.clone();
+        if !is_serial && held.is_none() && self.running < self.io.config().max_in_flight {
+            // Most have nothing to wait for.
+            self.begin(socket, handler, is_serial, packet);
+            return Ok(());
+        }
         let event = Parked {
-            socket: socket.clone(),
+            socket,
             handler,
             is_serial,
             packet,
@@ -182,6 +188,17 @@ impl Connection {
             is_serial,
             packet,
         } = event;
+        self.begin(socket, handler, is_serial, packet)
+    }
+
+    /// The same for one that nothing holds back.
+    fn begin(
+        &mut self,
+        socket: Socket,
+        handler: Option<u32>,
+        is_serial: bool,
+        packet: Packet,
+    ) -> bool {
         let handlers = Arc::clone(&socket.namespace_inner().handlers);
         let is_watched = !handlers.any.is_empty() || !handlers.checks.is_empty();
         let is_wanted = is_watched || handlers.fallback.is_some() || socket.listeners().is_some();
@@ -338,7 +355,7 @@ impl Connection {
             args,
         } = event;
         let (name, position) = match name {
-            Name::Wire(wire) => match handlers.find(&wire) {
+            Name::Wire(wire) => match handlers.find(wire.as_bytes()) {
                 Some(position) => (Name::Registered(position), Some(position)),
                 None => (Name::Wire(wire), None),
             },
@@ -366,6 +383,18 @@ impl Connection {
             wants_ack = id.is_some(),
             "event"
         );
+        if listeners.is_empty()
+            && let Some(own) = own
+        {
+            let call = Call {
+                socket,
+                name,
+                id,
+                is_serial,
+            };
+            let running = call.start(own, args);
+            return running.map(|running| self.run(running)).is_some();
+        }
         let mut id = id;
         let mut call = |is_serial| Call {
             socket: socket.clone(),
@@ -376,15 +405,6 @@ impl Connection {
         let mut waits = false;
         if let Some(own) = own {
             let call = call(is_serial);
-            if listeners.is_empty() {
-                return match call.start(own, args) {
-                    Some(running) => {
-                        self.run(running);
-                        true
-                    }
-                    None => false,
-                };
-            }
             if let Some(running) = call.start(own, args.clone()) {
                 self.run(running);
                 waits = true;

@@ -328,10 +328,10 @@ impl fmt::Debug for NamespaceBuilder {
 
 impl Handlers {
     /// The position of an event's handler.
-    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+    pub(crate) fn find(&self, name: &[u8]) -> Option<u32> {
         let found = self
             .events
-            .binary_search_by(|known| (*known.name).cmp(name));
+            .binary_search_by(|known| known.name.as_bytes().cmp(name));
         found.ok().map(|position| position as u32)
     }
 

@@ -245,7 +245,14 @@ impl Scanner<'_> {
     #[inline]
     fn next_special(&mut self) -> Option<u8> {
         let mut rest = self.text.get(self.at..)?;
-        // Eight bytes at a time.
+        // Vectors at a time as long as nothing is in them, then eight bytes.
+        while let Some((chunk, behind)) = rest.split_first_chunk::<32>() {
+            let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b < 0x20);
+            if chunk.iter().fold(false, |any, &b| any | is_special(b)) {
+                break;
+            }
+            rest = behind;
+        }
         while let Some((chunk, behind)) = rest.split_first_chunk::<8>() {
             let word = u64::from_le_bytes(*chunk);
             let special = has_zero(word ^ (EACH * u64::from(b'"')))

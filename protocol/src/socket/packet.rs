@@ -54,6 +54,16 @@ impl Packet {
             Name::Unescaped(name) => name,
         }
     }
+
+    /// The bytes of [`event_name`](Self::event_name), which need no check.
+    #[must_use]
+    pub fn event_name_bytes(&self) -> &[u8] {
+        match &self.name {
+            Name::None => b"",
+            Name::Plain(span) => span.of(self.args.text()),
+            Name::Unescaped(name) => name.as_bytes(),
+        }
+    }
 }
 
 /// Event names that only the library may use; as events from a peer or to a peer they are errors.
