@@ -67,10 +67,16 @@ export function startExample(name, env = {}) {
   return start(command, args, { PORT: "0", ...env }, main);
 }
 
-/** A free port that stays free while a server restarts: below those that others are given who ask for any. */
+/** How many lasting ports this process has looked at. */
+let looked = 0;
+
+/**
+ * A free port that stays free while a server restarts: below those that others are given who ask for any. Each
+ * process begins with others, and gives none twice.
+ */
 export async function lastingPort() {
   for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const port = 20_000 + (((process.pid % 500) * 20 + looked++) % 10_000);
     const server = createServer();
     const free = await new Promise((done) => {
       server.once("error", () => done(false));
