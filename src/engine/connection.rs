@@ -29,7 +29,7 @@ use super::{
     Application, Endpoints, Engine, Raw,
     accepted::{Accepted, Peer},
     door::Knock,
-    driver::goodbye,
+    driver::dismiss,
     head::{MAX_HEADER_BYTES, MAX_HEADERS},
     http::{Handoff, HandoffCell},
     reply::{self, Reply},
@@ -78,7 +78,7 @@ impl<A: Application> Endpoints<A> {
             }
             Some(Handoff::Attach(attaching)) => {
                 if !attaching.attach(rest.stream.clone(), rest.unread) {
-                    goodbye(&rest.stream, CloseCode::NORMAL);
+                    dismiss(&rest.stream, CloseCode::NORMAL);
                 }
             }
             None => linger(&rest.stream).await,

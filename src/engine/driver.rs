@@ -279,7 +279,7 @@ impl<A: Application> Driver<A> {
             Event::Pong(_) => {}
             Event::Close(frame) => {
                 let code = frame.map(|frame| frame.code);
-                self.end(CloseReason::TransportClose, End::Answered(code));
+                self.end(CloseReason::TransportClose, End::Closed(code));
             }
         }
         match self.ending {
@@ -314,7 +314,7 @@ impl<A: Application> Driver<A> {
             Action::Deliver(message) => self.deliver(message, now),
             Action::Reply(packet) => self.outbox.push_control(Frame::packet(&packet)),
             Action::Close(CloseReason::TransportClose) => {
-                self.end(CloseReason::TransportClose, End::Answered(None));
+                self.end(CloseReason::TransportClose, End::Answered);
             }
             Action::Close(reason) => self.end(reason, self.fault()),
         }
@@ -545,9 +545,15 @@ pub(super) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
 }
 
-/// Closes a WebSocket that never became the transport, as politely as possible without
-/// waiting for it.
-pub(super) fn goodbye(stream: &Stream, code: CloseCode) {
-    let _ = stream.try_write(&close_frame(code));
+/// Says that a WebSocket is to be closed, if that can be done at once. `false`: it cannot, or not on
+/// its way yet.
+pub(super) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
+    let frame = close_frame(code);
+    stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()
+}
+
+/// Closes a WebSocket that never became the transport, as politely as possible without waiting for it.
+pub(super) fn dismiss(stream: &Stream, code: CloseCode) {
+    goodbye(stream, code);
     stream.shutdown();
 }

@@ -15,7 +15,7 @@ use roomcast_protocol::{
 use super::{
     Application,
     control::Control,
-    driver::{Driver, goodbye},
+    driver::{Driver, dismiss, goodbye},
 };
 
 /// How long a peer may take to close its side after ours, or its last poll may be behind the
@@ -29,8 +29,10 @@ pub(super) enum End {
     Gone,
     /// Flush what is queued, then say goodbye.
     Flush(CloseCode),
-    /// The client said goodbye first.
-    Answered(Option<CloseCode>),
+    /// The client said goodbye first, in a packet.
+    Answered,
+    /// It has closed its WebSocket, maybe with a code, and will send nothing more.
+    Closed(Option<CloseCode>),
 }
 
 /// A session that is over but for its transport.
@@ -46,7 +48,7 @@ impl Ending {
     pub(super) fn new(reason: CloseReason, end: End, now: Instant, deadline: Instant) -> Self {
         let deadline = match end {
             End::Flush(_) => deadline,
-            End::Gone | End::Answered(_) => deadline.min(now + LINGER),
+            End::Gone | End::Answered | End::Closed(_) => deadline.min(now + LINGER),
         };
         Self {
             reason,
@@ -107,6 +109,7 @@ impl Ending {
         };
         let stream = &wire.stream;
         if !self.lingering {
+            let is_between_frames = || driver.outbox.lock().is_between_frames();
             let code = match self.end {
                 End::Gone => None,
                 End::Flush(code) => {
@@ -127,16 +130,20 @@ impl Ending {
                     }
                     Some(code)
                 }
-                End::Answered(code) => driver
-                    .outbox
-                    .lock()
-                    .is_between_frames()
-                    .then_some(code.unwrap_or(CloseCode::NORMAL)),
+                End::Answered => is_between_frames().then_some(CloseCode::NORMAL),
+                End::Closed(code) => is_between_frames().then(|| code.unwrap_or(CloseCode::NORMAL)),
             };
             let Some(code) = code else {
                 return Poll::Ready(());
             };
-            goodbye(stream, code);
+            let has_answered = goodbye(stream, code);
+            let is_over = matches!(self.end, End::Closed(_)) && wire.is_emptied();
+            if has_answered && is_over && stream.is_plain() {
+                // Both have closed it, so the server ends the connection (RFC 6455, 7.1.1). Nothing
+                // lies unread that would turn the answer into a reset.
+                return Poll::Ready(());
+            }
+            stream.shutdown();
             self.lingering = true;
             self.deadline = self.deadline.min(now + LINGER);
         }
@@ -160,7 +167,7 @@ impl Ending {
                 Control::PollAborted { id } => {
                     driver.forget_poll(id);
                 }
-                Control::Attach { stream, .. } => goodbye(&stream, CloseCode::NORMAL),
+                Control::Attach { stream, .. } => dismiss(&stream, CloseCode::NORMAL),
                 // Whoever stops the server does not wait for a client that may come back in a while.
                 Control::Close(CloseReason::ServerShutdown) => {
                     self.reason = CloseReason::ServerShutdown;
@@ -184,7 +191,7 @@ impl Ending {
                 let _ = parked.answer(&[Frame::packet(&Packet::Close)]);
                 Poll::Ready(())
             }
-            (End::Answered(_), Some(parked)) => {
+            (End::Answered | End::Closed(_), Some(parked)) => {
                 let _ = parked.answer_noop();
                 Poll::Ready(())
             }
@@ -205,7 +212,7 @@ impl Ending {
                 Poll::Pending
             }
             // The next poll of the client is told.
-            (End::Flush(_) | End::Answered(_), None) => Poll::Pending,
+            (End::Flush(_) | End::Answered | End::Closed(_), None) => Poll::Pending,
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::{
     Application, Engine,
     accepted::Peer,
-    driver::goodbye,
+    driver::dismiss,
     http::{Handoff, HandoffCell},
     refusal::RequestError,
     reply::Reply,
@@ -77,7 +77,7 @@ impl<A: Application> Engine<A> {
             }
             Handoff::Attach(attaching) => {
                 if !attaching.attach(stream.clone(), unread) {
-                    goodbye(&stream, CloseCode::NORMAL);
+                    dismiss(&stream, CloseCode::NORMAL);
                 }
             }
         }

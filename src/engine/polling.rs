@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     Application,
     control::{Control, PollAnswer, PostAnswer},
-    driver::{Driver, goodbye},
+    driver::{Driver, dismiss},
     ending::End,
     upgrade::Candidate,
     wire::{MESSAGES_PER_TURN, Wire},
@@ -105,7 +105,7 @@ impl<A: Application> Driver<A> {
                     let wire = Wire::new(stream, unread, &self.engine.config, now);
                     self.candidate = Some(Box::new(Candidate::new(wire)));
                 } else {
-                    goodbye(&stream, CloseCode::NORMAL);
+                    dismiss(&stream, CloseCode::NORMAL);
                 }
             }
             Control::Close(reason) => self.end(reason, End::Flush(CloseCode::NORMAL)),

@@ -119,6 +119,11 @@ impl Stream {
         }
     }
 
+    /// Whether it ends well by being dropped: there is no end of its own to be written.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
     /// Whether everything that was written is on its way. One that is not leaves when the driver
     /// asks for room.
     pub(super) fn is_flushed(&self) -> bool {

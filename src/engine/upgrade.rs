@@ -14,7 +14,7 @@ use roomcast_protocol::{
 
 use super::{
     Application,
-    driver::{Driver, goodbye, pong},
+    driver::{Driver, dismiss, pong},
     stream::Stream,
     wire::{Flow, Outcome, Wire},
 };
@@ -131,7 +131,7 @@ impl<A: Application> Driver<A> {
     pub(super) fn drop_candidate(&mut self, candidate: &Candidate) {
         self.session.handle_detach();
         self.engine.metrics.count(Counter::UpgradesFailed);
-        goodbye(&candidate.wire.stream, CloseCode::NORMAL);
+        dismiss(&candidate.wire.stream, CloseCode::NORMAL);
     }
 
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame

@@ -31,6 +31,8 @@ pub(super) struct Wire {
     decoder: Decoder,
     /// Bytes read but not decoded yet.
     unread: Bytes,
+    /// The last read took all there was.
+    is_emptied: bool,
     /// When the first byte of an unfinished message came.
     started: Option<Instant>,
     message_timeout: Duration,
@@ -69,11 +71,17 @@ impl Wire {
             stream,
             decoder: Decoder::new(Role::Server, limits),
             unread,
+            is_emptied: false,
             started: None,
             message_timeout: config.message_timeout,
             pings: 0,
             pings_since: now,
         }
+    }
+
+    /// Whether nothing of what the peer had sent by then was left after the last read.
+    pub(super) fn is_emptied(&self) -> bool {
+        self.is_emptied && self.unread.is_empty()
     }
 
     /// When the message in progress must be complete.
@@ -152,6 +160,7 @@ impl Wire {
                         self.unread = Bytes::copy_from_slice(input);
                     }
                     is_drained = n < READ_BUFFER;
+                    self.is_emptied = is_drained;
                     outcome
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
