@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use super::{
     Application, Engine,
     control::{Control, PollAnswer, PostAnswer},
-    outbox::{Outbox, Polled},
+    outbox::Outbox,
+    parked::Polled,
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
 };

@@ -28,6 +28,7 @@ mod lossy;
 mod mount;
 mod outbox;
 mod outgoing;
+mod parked;
 mod polling;
 mod pressure;
 mod proxied;

@@ -15,14 +15,12 @@ use roomcast_protocol::{
     Frame, Sid,
     engine::{CloseReason, Transport},
 };
-use tokio::sync::oneshot;
 
 use super::{
-    control::{Control, PollAnswer},
+    control::Control,
     flusher::{Batch, Flusher},
     heartbeats::Heartbeats,
     lossy::Yielding,
-    polling::Parked,
     pressure::Pressure,
     queue::{Budget, Drain, Queue},
     stream::Stream,
@@ -359,6 +357,11 @@ impl Outbox {
         &self.0.metrics
     }
 
+    /// How many bytes the answer to one poll may have.
+    pub(super) fn poll_bytes(&self) -> usize {
+        self.0.flusher.poll_bytes()
+    }
+
     /// What waits for slow clients, of whom this may be one.
     pub(super) fn pressure(&self) -> &Pressure {
         self.0.flusher.pressure()
@@ -461,53 +464,6 @@ impl Outbox {
         }
     }
 
-    /// Takes frames for one polling answer: at most `limit` bytes, at least one frame.
-    pub(super) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
-        self.0.queue.lock().take_for_poll(limit, self.pressure())
-    }
-
-    /// A polling request has come. Most of them need no look of the driver.
-    pub(super) fn poll(&self, id: u64) -> Polled {
-        let mut queue = self.0.queue.lock();
-        let may_wait = queue.takes_polls
-            && queue.poll.is_none()
-            && queue.control.is_empty()
-            && queue.closed.is_none()
-            && !queue.is_attaching();
-        if may_wait && !queue.is_empty() {
-            let frames = queue.take_for_poll(self.0.flusher.poll_bytes(), self.pressure());
-            drop(queue);
-            return Polled::Answered(PollAnswer::packets(&frames));
-        }
-        let (answer, answered) = oneshot::channel();
-        let parked = Parked::new(id, answer);
-        if may_wait {
-            queue.poll = Some(parked);
-        } else {
-            drop(queue);
-            if !self.control(Control::Poll(parked)) {
-                return Polled::Unknown;
-            }
-        }
-        Polled::Waiting(answered)
-    }
-
-    /// Answers the poll that waits.
-    fn answer_poll(&self, mut queue: MutexGuard<'_, Queue>) -> usize {
-        if queue.closed.is_some() || queue.is_empty() {
-            return 0;
-        }
-        let Some(parked) = queue.poll.take() else {
-            return 0;
-        };
-        let frames = queue.take_for_poll(self.0.flusher.poll_bytes(), self.pressure());
-        drop(queue);
-        if !parked.answer(&frames) {
-            self.control(Control::PollLost);
-        }
-        frames.iter().map(Frame::len).sum()
-    }
-
     /// From now on the application is told whenever everything queued has left.
     pub(crate) fn watch_drain(&self) {
         let mut queue = self.0.queue.lock();
@@ -540,16 +496,6 @@ impl Drop for Attaching {
         queue.attaching -= 1;
         Wake::driver(queue.waker.take()).call();
     }
-}
-
-/// What becomes of a polling request.
-pub(super) enum Polled {
-    /// There were packets.
-    Answered(PollAnswer),
-    /// It is answered later.
-    Waiting(oneshot::Receiver<PollAnswer>),
-    /// There is no such session any more.
-    Unknown,
 }
 
 /// What a driver's turn starts from.

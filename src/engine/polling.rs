@@ -3,19 +3,18 @@
 
 use std::{task::Context, time::Instant};
 
-use bytes::Bytes;
 use roomcast_protocol::{
-    Frame,
-    engine::{self, CloseReason, Packet},
+    engine::{self, CloseReason},
     websocket::CloseCode,
 };
 use tokio::sync::oneshot;
 
 use super::{
     Application,
-    control::{Control, PollAnswer, PostAnswer},
+    control::{Control, PostAnswer},
     driver::{Driver, dismiss},
     ending::End,
+    parked::Parked,
     upgrade::Candidate,
     wire::{MESSAGES_PER_TURN, Wire},
 };
@@ -25,38 +24,6 @@ use crate::metrics::Counter;
 pub(super) struct Post {
     packets: engine::payload::Packets,
     answer: oneshot::Sender<PostAnswer>,
-}
-
-/// A polling request that waits for packets.
-#[derive(Debug)]
-pub(super) struct Parked {
-    id: u64,
-    answer: oneshot::Sender<PollAnswer>,
-}
-
-impl Parked {
-    pub(super) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
-        Self { id, answer }
-    }
-
-    /// Answers with packets. `false`: the client had given up.
-    #[must_use]
-    pub(super) fn answer(self, frames: &[Frame]) -> bool {
-        self.answer.send(PollAnswer::packets(frames)).is_ok()
-    }
-
-    /// Answers with nothing.
-    #[must_use]
-    pub(super) fn answer_noop(self) -> bool {
-        self.answer(&[Frame::packet(&Packet::Noop)])
-    }
-}
-
-impl PollAnswer {
-    pub(super) fn packets(frames: &[Frame]) -> Self {
-        let may_compress = frames.iter().any(Frame::is_compressible);
-        Self::Payload(payload(frames), may_compress)
-    }
 }
 
 impl<A: Application> Driver<A> {
@@ -122,7 +89,7 @@ impl<A: Application> Driver<A> {
 
     fn on_poll(&mut self, parked: Parked, now: Instant) {
         if self.wire.is_some() {
-            let _ = parked.answer.send(PollAnswer::Refused);
+            parked.refuse();
         } else if let Some(ending) = &self.ending {
             // Dropped otherwise: the session is unknown from now on.
             if ending.takes_polls() {
@@ -130,7 +97,7 @@ impl<A: Application> Driver<A> {
             }
         } else if self.has_poll() {
             self.engine.metrics.count(Counter::RejectedOverlap);
-            let _ = parked.answer.send(PollAnswer::Refused);
+            parked.refuse();
             self.end_because(
                 "overlap from client",
                 CloseReason::TransportError,
@@ -222,21 +189,6 @@ impl<A: Application> Driver<A> {
             let _ = parked.answer_noop();
         }
     }
-}
-
-/// The packets of a polling answer in one payload.
-fn payload(frames: &[Frame]) -> Bytes {
-    if let [frame] = frames {
-        return frame.polling();
-    }
-    let mut payload = Vec::with_capacity(frames.iter().map(|frame| frame.len() + 1).sum());
-    for frame in frames {
-        if !payload.is_empty() {
-            payload.push(engine::payload::SEPARATOR);
-        }
-        payload.extend_from_slice(&frame.polling());
-    }
-    payload.into()
 }
 
 /// In the official server's words.

@@ -11,7 +11,7 @@ use super::{
     lossy::{Lossy, Yielding},
     outbox::{Inner, Wake},
     outgoing::Outgoing,
-    polling::Parked,
+    parked::Parked,
     pressure::{FRAME_OVERHEAD, Pressure},
     recent::Recent,
     stream::Stream,

@@ -14,6 +14,7 @@ use super::*;
 use crate::metrics::Timing;
 
 mod heartbeats;
+mod parked;
 mod plain;
 pub(crate) mod sizes;
 mod slow;

@@ -1,0 +1,89 @@
+//! Polls that wait at an outbox, whose driver is played by the test.
+
+use std::sync::Arc;
+
+use roomcast_protocol::{Frame, Sid};
+
+use crate::engine::{
+    Mode, Outbox, Push, Unattended,
+    control::{Control, PollAnswer},
+    outbox::Attaching,
+    parked::Polled,
+};
+
+/// An outbox whose driver has parked and takes polls, and what it needs.
+fn outbox() -> (Unattended, Outbox) {
+    let unattended = Unattended::polling(Arc::default());
+    let outbox = unattended.outbox(Sid::from_random([1; 15]), 1 << 20);
+    outbox.lock().takes_polls = true;
+    (unattended, outbox)
+}
+
+fn push(outbox: &Outbox, text: &str) {
+    let push = outbox.push(&Frame::text(text.as_bytes()), Mode::Reliable);
+    assert_eq!(push, Push::Queued);
+}
+
+fn payload(text: &'static str) -> PollAnswer {
+    PollAnswer::Payload(text.into(), true)
+}
+
+#[tokio::test]
+async fn a_poll_is_answered_by_whoever_flushes() {
+    let (_unattended, outbox) = outbox();
+    let Polled::Waiting(answered) = outbox.poll(1) else {
+        panic!("there is nothing for it");
+    };
+    push(&outbox, "a");
+    outbox.flush();
+    assert_eq!(answered.await, Ok(payload("4a")));
+    assert!(outbox.lock().is_empty() && outbox.lock().control.is_empty());
+}
+
+#[test]
+fn a_poll_takes_what_is_there_at_once() {
+    let (_unattended, outbox) = outbox();
+    push(&outbox, "a");
+    push(&outbox, "b");
+    let Polled::Answered(answer) = outbox.poll(1) else {
+        panic!("there is something for it");
+    };
+    assert_eq!(answer, payload("4a\x1e4b"));
+    assert!(outbox.lock().is_empty() && outbox.lock().control.is_empty());
+}
+
+#[test]
+fn the_driver_learns_of_a_poll_that_was_answered_too_late() {
+    let (_unattended, outbox) = outbox();
+    drop(outbox.poll(1));
+    push(&outbox, "a");
+    outbox.flush();
+    let control = &outbox.lock().control;
+    assert!(matches!(control.front(), Some(Control::PollLost)));
+}
+
+#[test]
+fn whatever_is_not_plain_is_for_the_driver() {
+    let is_for_driver = |outbox: &Outbox| {
+        let before = outbox.lock().control.len();
+        assert!(matches!(outbox.poll(2), Polled::Waiting(_)));
+        let queue = outbox.lock();
+        queue.control.len() == before + 1 && matches!(queue.control.back(), Some(Control::Poll(_)))
+    };
+    let (_unattended, second) = outbox();
+    let _first = second.poll(1);
+    assert!(is_for_driver(&second), "another one waits");
+
+    let (_unattended, asked) = outbox();
+    assert!(asked.control(Control::PollAborted { id: 1 }));
+    assert!(is_for_driver(&asked), "the driver has been asked something");
+
+    let (_unattended, upgrading) = outbox();
+    let attaching = Attaching::new(upgrading.clone());
+    assert!(is_for_driver(&upgrading), "a WebSocket is on its way");
+    drop(attaching);
+
+    let (_unattended, in_turn) = outbox();
+    let _ = in_turn.begin_turn();
+    assert!(is_for_driver(&in_turn), "the driver is in its turn");
+}
