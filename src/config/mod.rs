@@ -5,10 +5,12 @@
 //! binary, of which `[engine]` is a [`Config`].
 
 mod auth;
+mod chat;
 mod check;
 mod http;
 mod limits;
 mod recovery;
+mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -20,7 +22,9 @@ pub use self::{
     recovery::Recovery,
 };
 pub use auth::{Auth, Jwt, Role, Secret};
+pub use chat::{Chat, Content, Presence};
 pub use limits::{Limits, Preset};
+pub use store::{Durability, Store};
 
 use crate::network::Network;
 
@@ -463,216 +467,6 @@ impl Profile {
     }
 }
 
-/// Section `[chat]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Chat {
-    /// Characters a message may have. Default 10,000.
-    pub content_chars: usize,
-    /// Bytes a message's metadata may have, as it was sent. Default 4,096.
-    pub metadata_bytes: usize,
-    /// Members a conversation may have beside its owner. Default 1,000.
-    pub members: usize,
-    /// Messages a page of history may have. Default 200.
-    pub page: usize,
-    /// Messages a page of history has if the client does not say. Default 50.
-    pub page_default: usize,
-    /// How long the receivers of a message may take to confirm it. Default 5 s.
-    #[serde(with = "humantime_serde")]
-    pub confirm_timeout: Duration,
-    /// Confirmations that may be outstanding in all conversations together; past that, messages go
-    /// out without asking for them, and their senders are told so. One takes about 60 bytes. Default
-    /// 100,000.
-    pub confirmations: usize,
-    /// What the text of a message is. Default [`Content::Text`].
-    pub content: Content,
-}
-
-/// What the text of a message is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(clippy::exhaustive_enums, reason = "two kinds of text are the design")]
-pub enum Content {
-    /// Plain text, delivered as it was sent; clients show it as text.
-    #[default]
-    Text,
-    /// HTML for clients that insert it into a page: only an allow-list of elements and attributes
-    /// is stored and delivered.
-    Html,
-}
-
-impl Default for Chat {
-    fn default() -> Self {
-        Self {
-            content_chars: 10_000,
-            metadata_bytes: 4096,
-            members: 1000,
-            page: 200,
-            page_default: 50,
-            confirm_timeout: Duration::from_secs(5),
-            confirmations: 100_000,
-            content: Content::Text,
-        }
-    }
-}
-
-/// Section `[presence]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Presence {
-    /// How long a user who lost the connection still counts as present. Default 5 s.
-    #[serde(with = "humantime_serde")]
-    pub grace: Duration,
-    /// The shortest time between two lists of those present; in large conversations it is
-    /// longer. Within this time the others are told at most twice that the same user has come or
-    /// gone. Default 250 ms.
-    #[serde(with = "humantime_serde")]
-    pub interval: Duration,
-    /// How many of those present the answer to `join_conversation` and the event `presence` name, at
-    /// most 1,000; who asks for `presence` gets up to 1,000 in any case. Default 100.
-    pub listed: usize,
-    /// How long others go on seeing the users of a server that is dead or stands still, where several
-    /// servers share one PostgreSQL. It is renewed three times as often. Default 15 s.
-    #[serde(with = "humantime_serde")]
-    pub lease: Duration,
-}
-
-impl Default for Presence {
-    fn default() -> Self {
-        Self {
-            grace: Duration::from_secs(5),
-            interval: Duration::from_millis(250),
-            listed: 100,
-            lease: Duration::from_secs(15),
-        }
-    }
-}
-
-/// Section `[store]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Store {
-    /// `postgres://USER:PASSWORD@HOST/DATABASE`, `sqlite:PATH` or `memory:`. Default
-    /// `sqlite:roomcast.db`. Alias `ROOMCAST_STORE`.
-    pub url: String,
-    /// Whether missing migrations are applied at start; if not, a database that lacks some is
-    /// refused until `roomcast migrate` was run. Default `true`.
-    pub migrate: bool,
-    /// What an acknowledged message survives, with SQLite. Default [`Durability::Normal`].
-    /// PostgreSQL always commits with `synchronous_commit = on`.
-    pub durability: Durability,
-    /// Bytes the store may take; past that nothing more is stored and senders are told so.
-    /// Default: 256 MiB for `memory:`, no limit but the disk's for a database. PostgreSQL has
-    /// limits of its own and refuses this one.
-    pub max_bytes: Option<u64>,
-    /// Changes that may wait to be stored; past that senders are told to come back. Default 4,096.
-    pub queue: usize,
-    /// Changes that are stored in one transaction at most. Default 256.
-    pub group: usize,
-    /// Connections of the database that read, each on a thread while it does. Default 4.
-    pub readers: usize,
-    /// Reads that may wait for a connection; past that readers are told to come back.
-    /// Default 1,024.
-    pub waiting_reads: usize,
-    /// How long to wait for an SQLite database that another process has locked. Default 1 s.
-    #[serde(with = "humantime_serde")]
-    pub busy_timeout: Duration,
-    /// Transactions that may be under way in PostgreSQL at the same time, each on a connection of its
-    /// own. Those of one conversation follow one another. Default 4.
-    pub lanes: usize,
-    /// How long PostgreSQL may take to open a connection. Default 3 s.
-    #[serde(with = "humantime_serde")]
-    pub connect_timeout: Duration,
-    /// How long to wait for a connection of the pool that reads. Default 2 s.
-    #[serde(with = "humantime_serde")]
-    pub pool_timeout: Duration,
-    /// How long PostgreSQL may take for one statement, and for its answer to arrive. Default 5 s.
-    #[serde(with = "humantime_serde")]
-    pub statement_timeout: Duration,
-    /// How long a change is tried again when PostgreSQL cannot be reached or asks to try again,
-    /// before its sender is told to come back. Default 2 s.
-    #[serde(with = "humantime_serde")]
-    pub retry_timeout: Duration,
-    /// How often PostgreSQL is asked whether it is there. Default 5 s.
-    #[serde(with = "humantime_serde")]
-    pub health_interval: Duration,
-    /// How long whoever wants something of the store waits, whatever the database does; then clients
-    /// are told `STORE_UNAVAILABLE`. What was to be stored may still be. Default 10 s.
-    #[serde(with = "humantime_serde")]
-    pub answer_timeout: Duration,
-    /// How long messages are kept. Default: for ever.
-    #[serde(with = "humantime_serde")]
-    pub retention: Option<Duration>,
-    /// How often the server looks for messages that are older. Default 10 min.
-    #[serde(with = "humantime_serde")]
-    pub retention_interval: Duration,
-    /// Messages that are removed at a time, about; between two times others have their turn. Default
-    /// 500.
-    pub retention_batch: usize,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self {
-            url: "sqlite:roomcast.db".into(),
-            migrate: true,
-            durability: Durability::Normal,
-            max_bytes: None,
-            queue: 4096,
-            group: 256,
-            readers: 4,
-            waiting_reads: 1024,
-            busy_timeout: Duration::from_secs(1),
-            lanes: 4,
-            connect_timeout: Duration::from_secs(3),
-            pool_timeout: Duration::from_secs(2),
-            statement_timeout: Duration::from_secs(5),
-            retry_timeout: Duration::from_secs(2),
-            health_interval: Duration::from_secs(5),
-            answer_timeout: Duration::from_secs(10),
-            retention: None,
-            retention_interval: Duration::from_secs(600),
-            retention_batch: 500,
-        }
-    }
-}
-
-impl Store {
-    /// The URL without the password that may be in it.
-    #[must_use]
-    pub fn shown_url(&self) -> String {
-        let (url, query) = self.url.split_once('?').unwrap_or((&self.url, ""));
-        let mut shown = match url.split_once("://") {
-            Some((scheme, rest)) => match rest.rsplit_once('@') {
-                Some((user, host)) => {
-                    let (user, password) = user.split_once(':').unwrap_or((user, ""));
-                    let hidden = if password.is_empty() { "" } else { ":***" };
-                    format!("{scheme}://{user}{hidden}@{host}")
-                }
-                None => url.to_owned(),
-            },
-            None => url.to_owned(),
-        };
-        for (index, parameter) in query.split('&').filter(|p| !p.is_empty()).enumerate() {
-            shown.push(if index == 0 { '?' } else { '&' });
-            let secret = parameter.to_ascii_lowercase().starts_with("password=");
-            shown.push_str(if secret { "password=***" } else { parameter });
-        }
-        shown
-    }
-}
-
-/// What an acknowledged message survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Durability {
-    /// A killed process; a power failure may cost the last moments.
-    Normal,
-    /// A power failure too, at one disk flush per transaction.
-    Full,
-}
-
 /// Section `[log]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -704,30 +498,4 @@ pub enum LogFormat {
     Human,
     /// One JSON object per line.
     Json,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_in_the_stores_url_is_not_shown() {
-        for (url, shown) in [
-            ("sqlite:chat.db", "sqlite:chat.db"),
-            ("memory:", "memory:"),
-            ("postgres://u:secret@h:1/d", "postgres://u:***@h:1/d"),
-            ("postgres://u:se@cret@h/d?x=1", "postgres://u:***@h/d?x=1"),
-            ("postgres://u@h/d", "postgres://u@h/d"),
-            (
-                "postgres://h/d?user=u&password=secret&x=1",
-                "postgres://h/d?user=u&password=***&x=1",
-            ),
-        ] {
-            let store = Store {
-                url: url.into(),
-                ..Store::default()
-            };
-            assert_eq!(store.shown_url(), shown);
-        }
-    }
 }

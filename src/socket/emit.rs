@@ -13,7 +13,6 @@ use roomcast_protocol::{
 };
 
 use super::{
-    ack::{AckError, AckFuture, Asked},
     acks::{Acks, Question},
     contract::Contract,
     id::{IdSet, SocketId},
@@ -57,7 +56,7 @@ impl Emitted {
         }
     }
 
-    fn failed(event: &str, error: EncodeError) -> Self {
+    pub(super) fn failed(event: &str, error: EncodeError) -> Self {
         tracing::warn!(event, %error, "an event cannot be encoded");
         Self {
             error: Some(error),
@@ -113,9 +112,9 @@ impl std::error::Error for EmitError {
 /// How an event is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flags {
-    mode: Mode,
-    compress: bool,
-    timeout: Option<Duration>,
+    pub(super) mode: Mode,
+    pub(super) compress: bool,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Default for Flags {
@@ -130,12 +129,17 @@ impl Default for Flags {
 
 impl Flags {
     /// Only the newest event of a key waits.
-    fn conflate(&mut self, namespace: Option<&namespace::Inner>, key: &str) {
+    pub(super) fn conflate(&mut self, namespace: Option<&namespace::Inner>, key: &str) {
         self.lossy(namespace, key, Yielding::Newest);
     }
 
     /// Only the last events of a stream wait.
-    fn drop_oldest(&mut self, namespace: Option<&namespace::Inner>, stream: &str, keep: u16) {
+    pub(super) fn drop_oldest(
+        &mut self,
+        namespace: Option<&namespace::Inner>,
+        stream: &str,
+        keep: u16,
+    ) {
         self.lossy(namespace, stream, Yielding::Last(keep.max(1)));
     }
 
@@ -147,7 +151,7 @@ impl Flags {
         self.mode = Mode::Lossy { stream, yielding };
     }
 
-    fn encode(
+    pub(super) fn encode(
         self,
         namespace: &namespace::Inner,
         id: Option<u64>,
@@ -470,109 +474,6 @@ impl<'a> Broadcast<'a> {
             sender: self.sender.map(Socket::id),
             others,
         }
-    }
-}
-
-/// One socket, and how to send to it.
-///
-/// Made by [`Socket::timeout`](crate::Socket::timeout),
-/// [`Socket::volatile`](crate::Socket::volatile) and [`Socket::compress`](crate::Socket::compress).
-#[derive(Clone, Copy, Debug)]
-#[must_use = "it only sends when something is emitted"]
-pub struct Direct<'a> {
-    socket: &'a Socket,
-    flags: Flags,
-}
-
-impl<'a> Direct<'a> {
-    pub(crate) fn new(socket: &'a Socket) -> Self {
-        Self {
-            socket,
-            flags: Flags::default(),
-        }
-    }
-
-    /// Lets the event be lost if it cannot leave at once; see [`Broadcast::volatile`].
-    pub fn volatile(mut self) -> Self {
-        self.flags.mode = Mode::Volatile;
-        self
-    }
-
-    /// Lets only the newest event of this key wait if the client is too slow; see
-    /// [`Broadcast::conflate`].
-    pub fn conflate(mut self, key: &str) -> Self {
-        let namespace = self.socket.namespace_inner();
-        self.flags.conflate(Some(namespace), key);
-        self
-    }
-
-    /// Lets only the last `keep` events of this stream wait if the client is too slow; see
-    /// [`Broadcast::drop_oldest`].
-    pub fn drop_oldest(mut self, stream: &str, keep: u16) -> Self {
-        let namespace = self.socket.namespace_inner();
-        self.flags.drop_oldest(Some(namespace), stream, keep);
-        self
-    }
-
-    /// Says whether the event may be compressed. Default `true`.
-    pub fn compress(mut self, compress: bool) -> Self {
-        self.flags.compress = compress;
-        self
-    }
-
-    /// Says how long the acknowledgement may take. Default
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.flags.timeout = Some(timeout);
-        self
-    }
-
-    /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
-    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        match self
-            .flags
-            .encode(self.socket.namespace_inner(), None, event, &args)
-        {
-            Ok(frame) => {
-                let push = self.socket.push(&frame, self.flags.mode);
-                self.socket.tell_outgoing(push, event, &args);
-                let mut tally = Tally::default();
-                tally.count(push);
-                tally.into()
-            }
-            Err(error) => Emitted::failed(event, error),
-        }
-    }
-
-    /// Sends a typed event to the client; see [`Contract`].
-    pub fn send<T: Contract>(&self, event: T) -> Emitted {
-        self.emit(T::EVENT, event)
-    }
-
-    /// Sends an event to the client and waits for its acknowledgement.
-    /// See [`Socket::emit_with_ack`](crate::Socket::emit_with_ack).
-    ///
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
-    pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
-        AckFuture::new(self.ask(event, &args))
-    }
-
-    fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
-        let id = self.socket.namespace_inner().next_ack_id();
-        let frame = self
-            .flags
-            .encode(self.socket.namespace_inner(), Some(id), event, args);
-        let frame = frame.map_err(AckError::Encode)?;
-        let timeout = self
-            .flags
-            .timeout
-            .unwrap_or_else(|| self.socket.io().config().ack_timeout);
-        let asked = Asked::new(self.socket, id, timeout)?;
-        // A frame that does not leave is as good as one that is not answered.
-        let push = self.socket.push(&frame, self.flags.mode);
-        self.socket.tell_outgoing(push, event, args);
-        Ok(asked)
     }
 }
 

@@ -13,6 +13,7 @@ mod change;
 mod error;
 mod lane;
 mod leases;
+mod location;
 mod logins;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -25,7 +26,6 @@ mod sqlite;
 mod time;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ pub use time::Time;
 
 use self::blocks::BlockChange;
 pub use self::blocks::BlocksDigest;
+use self::location::Location;
 pub use self::logins::{Login, Revocation, RevocationMark};
 use self::logins::{LoginChange, LoginOutcome};
 use crate::config;
@@ -609,98 +610,5 @@ impl Store {
     /// The commits must be drained meanwhile.
     pub async fn close(&self) {
         each!(self, backend => backend.close().await);
-    }
-}
-
-/// What a store's URL names.
-#[derive(Debug, PartialEq, Eq)]
-enum Location {
-    Memory,
-    /// With credentials: not to be shown.
-    Postgres(String),
-    Sqlite(PathBuf),
-}
-
-impl Location {
-    fn parse(url: &str) -> Result<Self, OpenError> {
-        const EXPECTED: OpenError = OpenError::Url(
-            "expected `postgres://USER:PASSWORD@HOST/DATABASE`, `sqlite:PATH` or `memory:`",
-        );
-        match url.split_once(':') {
-            Some(("memory", "")) => Ok(Self::Memory),
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
-                Ok(Self::Postgres(url.into()))
-            }
-            Some(("sqlite", path)) => match path.strip_prefix("//").unwrap_or(path) {
-                "" => Err(EXPECTED),
-                ":memory:" => Err(OpenError::Url("for a store in memory use `memory:`")),
-                path => Ok(Self::Sqlite(path.into())),
-            },
-            Some(_) | None => Err(EXPECTED),
-        }
-    }
-
-    #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
-    fn absent(&self) -> OpenError {
-        match self {
-            Self::Memory | Self::Sqlite(_) => OpenError::Absent {
-                backend: "SQLite",
-                remedy: "build with the feature `sqlite`",
-            },
-            Self::Postgres(_) => OpenError::Absent {
-                backend: "PostgreSQL",
-                remedy: "build with the feature `postgres`",
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_names_a_backend() {
-        for (url, expected) in [
-            ("memory:", Location::Memory),
-            (
-                "postgres://u:secret@h/d",
-                Location::Postgres("postgres://u:secret@h/d".into()),
-            ),
-            (
-                "postgresql:///d?host=/run/postgresql",
-                Location::Postgres("postgresql:///d?host=/run/postgresql".into()),
-            ),
-            ("sqlite:roomcast.db", Location::Sqlite("roomcast.db".into())),
-            (
-                "sqlite:/var/lib/chat.db",
-                Location::Sqlite("/var/lib/chat.db".into()),
-            ),
-            (
-                "sqlite:///var/lib/chat.db",
-                Location::Sqlite("/var/lib/chat.db".into()),
-            ),
-        ] {
-            assert_eq!(Location::parse(url), Ok(expected), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_url_that_names_nothing_is_refused_without_being_repeated() {
-        for url in [
-            "",
-            "memory",
-            "memory:x",
-            "sqlite:",
-            "sqlite://",
-            "sqlite::memory:",
-            "mysql://u:secret@h",
-            "postgres:",
-            "postgres:u:secret@h",
-        ] {
-            let error = Location::parse(url).unwrap_err();
-            assert!(matches!(error, OpenError::Url(_)), "{url}: {error}");
-            assert!(!error.to_string().contains("secret"));
-        }
     }
 }

@@ -1,0 +1,156 @@
+//! Section `[store]`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Section `[store]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`, `sqlite:PATH` or `memory:`. Default
+    /// `sqlite:roomcast.db`. Alias `ROOMCAST_STORE`.
+    pub url: String,
+    /// Whether missing migrations are applied at start; if not, a database that lacks some is
+    /// refused until `roomcast migrate` was run. Default `true`.
+    pub migrate: bool,
+    /// What an acknowledged message survives, with SQLite. Default [`Durability::Normal`].
+    /// PostgreSQL always commits with `synchronous_commit = on`.
+    pub durability: Durability,
+    /// Bytes the store may take; past that nothing more is stored and senders are told so.
+    /// Default: 256 MiB for `memory:`, no limit but the disk's for a database. PostgreSQL has
+    /// limits of its own and refuses this one.
+    pub max_bytes: Option<u64>,
+    /// Changes that may wait to be stored; past that senders are told to come back. Default 4,096.
+    pub queue: usize,
+    /// Changes that are stored in one transaction at most. Default 256.
+    pub group: usize,
+    /// Connections of the database that read, each on a thread while it does. Default 4.
+    pub readers: usize,
+    /// Reads that may wait for a connection; past that readers are told to come back.
+    /// Default 1,024.
+    pub waiting_reads: usize,
+    /// How long to wait for an SQLite database that another process has locked. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub busy_timeout: Duration,
+    /// Transactions that may be under way in PostgreSQL at the same time, each on a connection of its
+    /// own. Those of one conversation follow one another. Default 4.
+    pub lanes: usize,
+    /// How long PostgreSQL may take to open a connection. Default 3 s.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long to wait for a connection of the pool that reads. Default 2 s.
+    #[serde(with = "humantime_serde")]
+    pub pool_timeout: Duration,
+    /// How long PostgreSQL may take for one statement, and for its answer to arrive. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
+    /// How long a change is tried again when PostgreSQL cannot be reached or asks to try again,
+    /// before its sender is told to come back. Default 2 s.
+    #[serde(with = "humantime_serde")]
+    pub retry_timeout: Duration,
+    /// How often PostgreSQL is asked whether it is there. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub health_interval: Duration,
+    /// How long whoever wants something of the store waits, whatever the database does; then clients
+    /// are told `STORE_UNAVAILABLE`. What was to be stored may still be. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub answer_timeout: Duration,
+    /// How long messages are kept. Default: for ever.
+    #[serde(with = "humantime_serde")]
+    pub retention: Option<Duration>,
+    /// How often the server looks for messages that are older. Default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub retention_interval: Duration,
+    /// Messages that are removed at a time, about; between two times others have their turn. Default
+    /// 500.
+    pub retention_batch: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:roomcast.db".into(),
+            migrate: true,
+            durability: Durability::Normal,
+            max_bytes: None,
+            queue: 4096,
+            group: 256,
+            readers: 4,
+            waiting_reads: 1024,
+            busy_timeout: Duration::from_secs(1),
+            lanes: 4,
+            connect_timeout: Duration::from_secs(3),
+            pool_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(5),
+            retry_timeout: Duration::from_secs(2),
+            health_interval: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(10),
+            retention: None,
+            retention_interval: Duration::from_secs(600),
+            retention_batch: 500,
+        }
+    }
+}
+
+impl Store {
+    /// The URL without the password that may be in it.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        let (url, query) = self.url.split_once('?').unwrap_or((&self.url, ""));
+        let mut shown = match url.split_once("://") {
+            Some((scheme, rest)) => match rest.rsplit_once('@') {
+                Some((user, host)) => {
+                    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+                    let hidden = if password.is_empty() { "" } else { ":***" };
+                    format!("{scheme}://{user}{hidden}@{host}")
+                }
+                None => url.to_owned(),
+            },
+            None => url.to_owned(),
+        };
+        for (index, parameter) in query.split('&').filter(|p| !p.is_empty()).enumerate() {
+            shown.push(if index == 0 { '?' } else { '&' });
+            let secret = parameter.to_ascii_lowercase().starts_with("password=");
+            shown.push_str(if secret { "password=***" } else { parameter });
+        }
+        shown
+    }
+}
+
+/// What an acknowledged message survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Durability {
+    /// A killed process; a power failure may cost the last moments.
+    Normal,
+    /// A power failure too, at one disk flush per transaction.
+    Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_the_stores_url_is_not_shown() {
+        for (url, shown) in [
+            ("sqlite:chat.db", "sqlite:chat.db"),
+            ("memory:", "memory:"),
+            ("postgres://u:secret@h:1/d", "postgres://u:***@h:1/d"),
+            ("postgres://u:se@cret@h/d?x=1", "postgres://u:***@h/d?x=1"),
+            ("postgres://u@h/d", "postgres://u@h/d"),
+            (
+                "postgres://h/d?user=u&password=secret&x=1",
+                "postgres://h/d?user=u&password=***&x=1",
+            ),
+        ] {
+            let store = Store {
+                url: url.into(),
+                ..Store::default()
+            };
+            assert_eq!(store.shown_url(), shown);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+use super::*;
+
+fn guard(limits: &Limits) -> Arc<Guard> {
+    Arc::new(Guard::new(limits, Proxies::default(), Arc::default()))
+}
+
+fn reason(refused: Result<Permit, Refused>) -> Reason {
+    refused.unwrap_err().reason
+}
+
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+#[test]
+fn the_standard_preset_lets_an_address_connect_sixty_times_in_five_minutes() {
+    let guard = guard(&Limits::default());
+    for _ in 0..60 {
+        drop(guard.admit(ADDRESS).unwrap());
+    }
+    let refused = guard.admit(ADDRESS).unwrap_err();
+    assert_eq!(refused.reason, Reason::Rate);
+    assert!(refused.retry_after <= Duration::from_secs(5));
+    assert!(guard.admit(OTHER).is_ok());
+    assert_eq!(guard.metrics.counter(Counter::RefusedRate), 1);
+}
+
+#[test]
+fn loopback_is_exempt_unless_told_otherwise() {
+    let strict = Limits {
+        preset: crate::config::Preset::Strict,
+        ..Limits::default()
+    };
+    let exempting = guard(&strict);
+    for _ in 0..100 {
+        drop(exempting.admit(LOOPBACK).unwrap());
+    }
+    let guard = guard(&Limits {
+        exempt_loopback: false,
+        ..strict
+    });
+    for _ in 0..5 {
+        drop(guard.admit(LOOPBACK).unwrap());
+    }
+    assert_eq!(reason(guard.admit(LOOPBACK)), Reason::Rate);
+}
+
+#[test]
+fn connections_are_limited_by_address_and_in_all() {
+    let guard = guard(&Limits {
+        connections_per_address: Some(1),
+        connections: 2,
+        ..Limits::default()
+    });
+    let first = guard.admit(ADDRESS).unwrap();
+    assert_eq!(reason(guard.admit(ADDRESS)), Reason::Address);
+    let _second = guard.admit(OTHER).unwrap();
+    assert_eq!(reason(guard.admit(LOOPBACK)), Reason::Full);
+    drop(first);
+    assert!(guard.admit(LOOPBACK).is_ok());
+}
+
+#[test]
+fn a_blocked_network_is_refused_until_it_is_let_in_again() {
+    let guard = guard(&Limits {
+        blocked: vec!["198.51.100.0/24".parse().unwrap()],
+        ..Limits::default()
+    });
+    let configured: IpAddr = "198.51.100.9".parse().unwrap();
+    assert_eq!(reason(guard.admit(configured)), Reason::Blocked);
+    let minute = Some(Duration::from_secs(60));
+    let block = Block::new(Network::of(ADDRESS), minute, "why", BlockSource::Admin);
+    let id = block.id;
+    guard.block(block).unwrap();
+    let refused = guard.admit(ADDRESS).unwrap_err();
+    assert_eq!(refused.reason, Reason::Blocked);
+    assert!(refused.retry_after <= Duration::from_secs(60));
+    assert_eq!(guard.blocks().len(), 2);
+    assert_eq!(guard.metrics.gauge(Gauge::Blocks), 2);
+    assert!(guard.unblock(id).is_some());
+    assert!(guard.admit(ADDRESS).is_ok());
+}
+
+#[test]
+fn who_breaks_limits_again_and_again_is_blocked_for_a_time() {
+    let guard = guard(&Limits {
+        connects: Some(1),
+        block_after: 3,
+        block_time: Duration::from_secs(900),
+        ..Limits::default()
+    });
+    let mut kept = guard.automatic_blocks().unwrap();
+    assert!(guard.automatic_blocks().is_none());
+    drop(guard.admit(ADDRESS).unwrap());
+    for _ in 0..3 {
+        assert_eq!(reason(guard.admit(ADDRESS)), Reason::Rate);
+    }
+    let refused = guard.admit(ADDRESS).unwrap_err();
+    assert_eq!(refused.reason, Reason::Blocked);
+    assert!(refused.retry_after > Duration::from_secs(890));
+    let block = kept.try_recv().unwrap();
+    assert_eq!(block.source, BlockSource::Automatic);
+    assert_eq!(block.cidr, Network::of(ADDRESS));
+    assert!(guard.admit(OTHER).is_ok());
+}
+
+#[test]
+fn a_trusted_proxy_is_never_blocked_for_what_its_clients_do() {
+    let limits = Limits {
+        block_after: 1,
+        ..Limits::default()
+    };
+    let proxies = Proxies::new([Network::of(ADDRESS)]);
+    let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
+    assert!(!guard.violation(ADDRESS, Violation::Flood));
+    assert!(guard.admit(ADDRESS).is_ok());
+    assert!(guard.violation(OTHER, Violation::Flood));
+    assert_eq!(reason(guard.admit(OTHER)), Reason::Blocked);
+}
+
+#[test]
+fn refused_credentials_block_at_a_number_of_their_own() {
+    let limits = Limits {
+        block_after: 2,
+        block_after_credentials: 5,
+        ..Limits::default()
+    };
+    let proxy: IpAddr = "198.51.100.1".parse().unwrap();
+    let proxies = Proxies::new([Network::of(proxy)]);
+    let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
+    for _ in 0..100 {
+        assert!(!guard.violation(LOOPBACK, Violation::Credentials));
+        assert!(!guard.violation(proxy, Violation::Credentials));
+    }
+    for _ in 0..4 {
+        assert!(!guard.violation(ADDRESS, Violation::Credentials));
+    }
+    assert!(!guard.violation(ADDRESS, Violation::Flood));
+    assert!(guard.violation(ADDRESS, Violation::Credentials));
+    // Those who are still there are told again.
+    assert!(guard.violation(ADDRESS, Violation::Credentials));
+    assert_eq!(reason(guard.admit(ADDRESS)), Reason::Blocked);
+    assert_eq!(guard.blocks().len(), 1);
+    assert!(guard.admit(OTHER).is_ok());
+    assert!(guard.admit(LOOPBACK).is_ok());
+    assert_eq!(guard.metrics.counter(Counter::ViolationsCredentials), 206);
+    assert_eq!(guard.metrics.counter(Counter::BlocksAutomatic), 1);
+}
+
+#[test]
+fn an_automatic_block_ends_by_itself() {
+    let guard = guard(&Limits {
+        block_after_credentials: 1,
+        block_time: Duration::ZERO,
+        ..Limits::default()
+    });
+    assert!(guard.violation(ADDRESS, Violation::Credentials));
+    assert!(guard.admit(ADDRESS).is_ok());
+    guard.sweep_once();
+    assert_eq!(guard.metrics.gauge(Gauge::Blocks), 0);
+}
+
+#[test]
+fn what_is_over_is_forgotten() {
+    let guard = guard(&Limits {
+        connects: Some(1000),
+        connects_window: Duration::from_nanos(1000),
+        ..Limits::default()
+    });
+    let over = Block::new(
+        Network::of(OTHER),
+        Some(Duration::ZERO),
+        "why",
+        BlockSource::Admin,
+    );
+    guard.block(over).unwrap();
+    drop(guard.admit(ADDRESS).unwrap());
+    guard.sweep_once();
+    assert_eq!(guard.metrics.gauge(Gauge::LimitedAddresses), 0);
+    assert_eq!(guard.metrics.gauge(Gauge::Blocks), 0);
+}

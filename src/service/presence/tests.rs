@@ -1,0 +1,273 @@
+use super::*;
+
+const GRACE: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_millis(250);
+
+#[test]
+fn only_the_first_socket_of_a_user_is_announced() {
+    let (mut presence, now) = start();
+    let [a, b, c] = [socket(1), socket(2), socket(3)];
+    assert_eq!(
+        presence.join(now, a, &user("ann"), Time::now()),
+        joined("ann")
+    );
+    assert_eq!(presence.join(now, b, &user("ann"), Time::now()), None);
+    assert_eq!(
+        presence.join(now, c, &user("bob"), Time::now()),
+        joined("bob")
+    );
+    assert_eq!(
+        connections(&presence),
+        [("ann".into(), 2), ("bob".into(), 1)]
+    );
+}
+
+#[test]
+fn joining_twice_changes_nothing() {
+    let (mut presence, now) = start();
+    assert_eq!(
+        presence.join(now, socket(1), &user("ann"), Time::now()),
+        joined("ann")
+    );
+    assert_eq!(presence.handle_timeout(now), Some(Notice::List));
+    assert_eq!(
+        presence.join(now, socket(1), &user("ann"), Time::now()),
+        None
+    );
+    assert_eq!(presence.poll_timeout(), None);
+    assert_eq!(presence.leave(now, socket(1), "ann"), left("ann"));
+}
+
+#[test]
+fn only_the_last_socket_that_leaves_is_announced_and_at_once() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.join(now, socket(2), &user("ann"), Time::now());
+    assert_eq!(presence.leave(now, socket(1), "ann"), None);
+    assert_eq!(presence.leave(now, socket(1), "ann"), None);
+    assert_eq!(presence.leave(now, socket(2), "ann"), left("ann"));
+    assert!(presence.is_empty());
+}
+
+#[test]
+fn a_lost_user_stays_for_the_grace_and_is_announced_then() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    drain(&mut presence, now);
+    presence.lose(now, socket(1), "ann");
+    assert_eq!(connections(&presence), [("ann".into(), 0)]);
+    assert_eq!(
+        drain(&mut presence, now + GRACE - Duration::from_millis(1)),
+        [Notice::List]
+    );
+    assert_eq!(presence.poll_timeout(), Some(now + GRACE));
+    assert_eq!(
+        presence.handle_timeout(now + GRACE),
+        Some(Notice::Disconnected(user("ann")))
+    );
+    assert!(presence.is_empty());
+}
+
+#[test]
+fn a_comeback_within_the_grace_is_silent() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.lose(now, socket(1), "ann");
+    let back = now + GRACE / 2;
+    assert_eq!(
+        presence.join(back, socket(2), &user("ann"), Time::now()),
+        None
+    );
+    assert_eq!(drain(&mut presence, now + GRACE * 2), [Notice::List]);
+    assert_eq!(connections(&presence), [("ann".into(), 1)]);
+    assert_eq!(presence.leave(back, socket(2), "ann"), left("ann"));
+}
+
+#[test]
+fn each_loss_has_a_grace_of_its_own() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.lose(now, socket(1), "ann");
+    presence.join(now + GRACE / 2, socket(2), &user("ann"), Time::now());
+    presence.lose(now + GRACE / 2, socket(2), "ann");
+    let notices = drain(&mut presence, now + GRACE);
+    assert!(!notices.contains(&Notice::Disconnected(user("ann"))));
+    let notices = drain(&mut presence, now + GRACE / 2 + GRACE);
+    assert!(notices.contains(&Notice::Disconnected(user("ann"))));
+}
+
+#[test]
+fn a_lost_tab_beside_another_is_not_announced() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.join(now, socket(2), &user("ann"), Time::now());
+    presence.lose(now, socket(1), "ann");
+    assert_eq!(drain(&mut presence, now + GRACE * 2), [Notice::List]);
+    assert_eq!(connections(&presence), [("ann".into(), 1)]);
+}
+
+#[test]
+fn an_expelled_user_is_gone_with_all_sockets_also_in_its_grace() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.join(now, socket(2), &user("ann"), Time::now());
+    let (sockets, notice) = presence.expel(now, "ann").unwrap();
+    assert_eq!((sockets, notice), (vec![socket(1), socket(2)], left("ann")));
+    assert!(presence.is_empty() && presence.expel(now, "ann").is_none());
+    presence.join(now, socket(3), &user("bob"), Time::now());
+    presence.lose(now, socket(3), "bob");
+    let (sockets, notice) = presence.expel(now, "bob").unwrap();
+    assert_eq!((sockets, notice), (vec![], left("bob")));
+    assert_eq!(drain(&mut presence, now + GRACE), [Notice::List]);
+    assert_eq!(presence.connections(), 0);
+}
+
+#[test]
+fn what_other_servers_have_to_know_is_each_user_once() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.join(now, socket(2), &user("ann"), Time::now());
+    presence.join(now, socket(3), &user("bob"), Time::now());
+    presence.leave(now, socket(3), "bob");
+    let changed = presence.take_changed();
+    let changed: Vec<_> = changed.iter().map(AsRef::as_ref).collect();
+    assert_eq!(changed, ["ann", "bob"]);
+    assert_eq!(presence.shared("ann").unwrap().connections, 2);
+    assert_eq!(presence.shared("bob"), None);
+    assert!(presence.take_changed().is_empty());
+    presence.leave(now, socket(1), "ann");
+    presence.lose(now, socket(2), "ann");
+    assert_eq!(presence.take_changed().len(), 1);
+    let in_grace = presence.shared("ann").unwrap().connections;
+    assert_eq!(in_grace, 1, "as long as the grace lasts");
+    drain(&mut presence, now + GRACE);
+    assert_eq!(presence.take_changed().len(), 1);
+    assert_eq!(presence.shared("ann"), None);
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.take_changed();
+    presence.share_all();
+    assert_eq!(presence.take_changed().len(), 1);
+}
+
+#[test]
+fn the_list_is_sent_at_once_and_then_not_too_often() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    assert_eq!(drain(&mut presence, now), [Notice::List]);
+    for n in 2..20 {
+        presence.join(now, socket(n), &user(&format!("u{n}")), Time::now());
+    }
+    assert_eq!(presence.poll_timeout(), Some(now + INTERVAL));
+    assert_eq!(
+        drain(&mut presence, now + INTERVAL - Duration::from_millis(1)),
+        []
+    );
+    assert_eq!(drain(&mut presence, now + INTERVAL), [Notice::List]);
+    assert_eq!(presence.poll_timeout(), None);
+}
+
+#[test]
+fn the_list_of_a_large_conversation_is_sent_less_often_and_has_an_end() {
+    let (mut presence, now) = start();
+    for n in 0..2000 {
+        presence.join(now, socket(n), &user(&format!("u{n}")), Time::now());
+    }
+    assert_eq!(drain(&mut presence, now), [Notice::List]);
+    let (list, here) = (presence.list(Uuid::nil()), presence.here(Uuid::nil()));
+    assert_eq!((list.users.len(), list.count), (100, 2000));
+    assert_eq!((here.users.len(), here.count), (1000, 2000));
+    let mut lists = Vec::new();
+    let mut told = BTreeSet::new();
+    presence.leave(now, socket(0), "u0");
+    let mut time = now;
+    while let Some(next) = presence.poll_timeout() {
+        time = next.max(time);
+        for notice in drain(&mut presence, time) {
+            match notice.user() {
+                Some(user) => assert!(told.insert(Arc::clone(&user.user_id))),
+                None => lists.push(time),
+            }
+        }
+    }
+    let [list] = lists.as_slice() else {
+        panic!("{lists:?}");
+    };
+    assert!(
+        list.duration_since(now) > Duration::from_secs(1),
+        "{list:?}"
+    );
+    assert!(told.len() > 1000 && told.contains("u0"), "{}", told.len());
+}
+
+#[test]
+fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    let mut told = Vec::new();
+    for n in 0..100 {
+        let time = now + Duration::from_millis(n);
+        told.extend(presence.join(time, socket(2), &user("bob"), Time::now()));
+        told.extend(presence.leave(time, socket(2), "bob"));
+    }
+    told.extend(presence.join(now + INTERVAL / 2, socket(2), &user("bob"), Time::now()));
+    told.extend(drain(&mut presence, now + INTERVAL));
+    told.retain(|notice| *notice != Notice::List);
+    let expected = [joined("bob"), left("bob"), joined("bob")];
+    assert_eq!(told, expected.map(Option::unwrap));
+}
+
+#[test]
+fn those_present_are_named_in_the_shape_of_the_answer() {
+    let (mut presence, now) = start();
+    let since: Time = "2025-01-31T12:00:00Z".parse().unwrap();
+    let later: Time = "2025-01-31T12:00:01Z".parse().unwrap();
+    presence.join(now, socket(1), &user("zoe"), since);
+    presence.join(now, socket(2), &user("ann"), later);
+    assert_eq!(
+        serde_json::to_string(&presence.here(Uuid::nil())).unwrap(),
+        r#"{"conversationId":"00000000-0000-0000-0000-000000000000","users":[{"userId":"zoe","name":"zoe's name","connections":1,"since":"2025-01-31T12:00:00.000Z"},{"userId":"ann","name":"ann's name","connections":1,"since":"2025-01-31T12:00:01.000Z"}],"count":2}"#
+    );
+}
+
+fn start() -> (Presence, Instant) {
+    (
+        Presence::new(Tempo {
+            grace: GRACE,
+            interval: INTERVAL,
+            listed: 100,
+            is_shared: true,
+        }),
+        Instant::now(),
+    )
+}
+
+fn socket(n: u32) -> SocketId {
+    SocketId::parse(&format!("{n:020}")).unwrap()
+}
+
+fn user(id: &str) -> User {
+    User {
+        user_id: id.into(),
+        name: format!("{id}'s name").into(),
+    }
+}
+
+fn joined(id: &str) -> Option<Notice> {
+    Some(Notice::Joined(user(id)))
+}
+
+fn left(id: &str) -> Option<Notice> {
+    Some(Notice::Left(user(id)))
+}
+
+fn drain(presence: &mut Presence, now: Instant) -> Vec<Notice> {
+    std::iter::from_fn(|| presence.handle_timeout(now)).collect()
+}
+
+fn connections(presence: &Presence) -> Vec<(String, usize)> {
+    let users = presence.here(Uuid::nil()).users;
+    users
+        .iter()
+        .map(|user| (user.user.user_id.to_string(), user.connections))
+        .collect()
+}
