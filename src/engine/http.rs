@@ -167,7 +167,13 @@ impl<A: Application> Engine<A> {
         self.metrics.count(error.counter());
         let (code, _, _) = error.answer();
         let reason = error.reason();
-        tracing::debug!(address = %peer.address, code, reason, "request refused");
+        let address = peer.address;
+        if !matches!(error, RequestError::ForeignOrigin) {
+            tracing::debug!(%address, code, reason, "request refused");
+        } else if let Some(more) = self.foreign_origins.speak() {
+            // Somebody may have forgotten to allow it; and whoever it was may ask again and again.
+            tracing::info!(%address, code, reason, more, "request refused");
+        }
         if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
             hook(&error.tell(view));
         }

@@ -88,7 +88,7 @@ use self::{
 };
 use crate::{
     Config,
-    limit::{Client, Guard},
+    limit::{Client, Guard, Quiet},
     metrics::{Counter, Gauge, Metrics},
 };
 
@@ -172,6 +172,8 @@ pub(crate) struct Engine<A: Application> {
     /// Sessions that may wait for hooks to admit them.
     admissions: Semaphore,
     guard: Option<Arc<Guard>>,
+    /// Log lines about requests of pages that may not use the server.
+    foreign_origins: Quiet,
     door: Arc<Door>,
     sessions: Arc<Sessions>,
     pressure: Arc<Pressure>,
@@ -202,6 +204,7 @@ impl<A: Application> Engine<A> {
             hooks,
             metrics,
             guard,
+            foreign_origins: Quiet::new(10),
             sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),

@@ -137,6 +137,7 @@ fn f9_pages_of_other_origins_are_refused_on_both_transports() {
         let allowed = answer.header("access-control-allow-origin");
         assert_eq!(allowed, is_allowed.then_some(origin), "{origin}");
     }
+    server.expect_log(&["request refused", "origin not allowed", "127.0.0.1"]);
 }
 
 #[test]
