@@ -73,3 +73,12 @@ export function farewell(socket) {
   );
 }
 
+/** That a client was told why, once, and does not come back by itself. */
+export function assertRevoked(socket, { told, reason }) {
+  assert.deepEqual(
+    told.map(({ type, code, status }) => ({ type, code, status })),
+    [{ type: "auth", code: "TOKEN_REVOKED", status: 401 }],
+  );
+  assert.equal(reason, "io server disconnect");
+  assert.equal(socket.active, false);
+}
