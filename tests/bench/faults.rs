@@ -61,7 +61,8 @@ impl Faulty {
                             }
                             Mistake::Swap => held.put(payload),
                             Mistake::Change => {
-                                io.to(&room).emit("msg", payload.replace("abc", "xyz"));
+                                // Letters that are in no run's number.
+                                io.to(&room).emit("msg", payload.replace("mno", "xyz"));
                             }
                             Mistake::WrongRoom => {
                                 let wrong = if room == "bench-0" {
