@@ -13,8 +13,13 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// More than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A server of its own. It is gone when this is dropped, and when the process of the test ends.
 pub struct Postgres {
@@ -81,7 +86,19 @@ impl Postgres {
 
     /// Kills the server and all its processes, as a crash of the machine would.
     pub fn kill(&mut self) {
+        // Stopped first, so that it makes no new ones meanwhile. Those it has would go on for a moment.
+        let first = Pid::from_raw(self.pid).unwrap();
+        kill_process(first, Signal::STOP).unwrap();
+        let all = self.processes();
+        for &pid in all.iter().filter(|pid| **pid != first) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         assert_eq!(self.tell("kill"), "killed");
+        let start = Instant::now();
+        while all.iter().any(|&pid| is_running(pid)) {
+            assert!(start.elapsed() < DEADLINE, "PostgreSQL does not die");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Stops all processes of the server where they are: connections stay, nothing answers.
@@ -149,18 +166,26 @@ impl Postgres {
             else {
                 continue;
             };
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            // The name, in parentheses, may have anything in it.
-            let parent = stat
-                .rsplit(") ")
-                .next()
-                .and_then(|rest| rest.split(' ').nth(1));
-            if parent.is_some_and(|parent| parent == self.pid.to_string()) {
+            if stat(pid).is_some_and(|(_, parent)| parent == self.pid) {
                 processes.push(pid);
             }
         }
         processes.into_iter().filter_map(Pid::from_raw).collect()
     }
+}
+
+/// The state of a process, one letter, and who has started it.
+fn stat(pid: i32) -> Option<(char, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may have anything in it.
+    let mut rest = stat.rsplit(") ").next()?.split(' ');
+    let state = rest.next()?.chars().next()?;
+    Some((state, rest.next()?.parse().ok()?))
+}
+
+/// Whether a process does anything any more; one that has ended may not have been waited for.
+fn is_running(pid: Pid) -> bool {
+    stat(pid.as_raw_nonzero().get()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
 impl Drop for Postgres {
