@@ -9,11 +9,11 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
-use roomcast::auth::{
+use roomcast_protocol::socket::{Args, Decoder, Limits};
+use roomcast_server::auth::{
     Credentials, JwtAuthenticator, Keys, Permission, Principal, Revocations, Revoked, Roles,
 };
-use roomcast::config::Auth;
-use roomcast_protocol::socket::{Args, Decoder, Limits};
+use roomcast_server::config::Auth;
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use roomcast::fuzzing::Limited;
+use roomcast_server::fuzzing::Limited;
 
 fn limits(criterion: &mut Criterion) {
     let limited = Limited::new(10_000);

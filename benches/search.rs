@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use roomcast::config;
-use roomcast::store::{NewConversation, Search, Store, words};
+use roomcast_server::config;
+use roomcast_server::store::{NewConversation, Search, Store, words};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use uuid::Uuid;

@@ -16,7 +16,7 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postgres::Postgres;
-use roomcast::{
+use roomcast_server::{
     config,
     metrics::Metrics,
     store::{Insert, MessageKind, NewConversation, NewMessage, Origin, Page, Store},
@@ -42,7 +42,7 @@ impl Place {
             max_bytes: None,
             ..config::Store::default()
         };
-        let (store, mut commits) = Store::open(&config, Arc::new(Metrics::new()))
+        let (store, mut commits) = Store::open(&config, Arc::new(Metrics::default()))
             .await
             .unwrap();
         tokio::spawn(async move {

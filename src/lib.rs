@@ -1,48 +1,38 @@
 #![doc = include_str!("../docs/guide.md")]
 
-pub mod auth;
-#[cfg(feature = "server")]
-mod bench;
-#[cfg(feature = "postgres")]
-mod breaker;
-#[cfg(feature = "server")]
-pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
-pub mod config;
+mod config;
 mod engine;
-#[cfg(feature = "server")]
-mod gateway;
-pub mod http;
+mod identity;
 pub mod limit;
 pub mod metrics;
 pub mod network;
-#[cfg(feature = "server")]
-mod server;
-#[cfg(feature = "server")]
-mod service;
 mod socket;
-pub mod store;
 #[cfg(feature = "client")]
 pub mod testing;
 
-pub use config::{Config, Cookie, Cors, HttpCompression, Priority, Recovery, SameSite};
+pub use config::{
+    AddressLimits, Config, Cookie, Cors, HttpCompression, Priority, Recovery, SameSite,
+};
 pub use engine::{
     ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine, RawSession,
 };
 #[cfg(feature = "tls")]
 pub use engine::{Tls, TlsError};
+pub use identity::{Credentials, Principal};
 pub use roomcast_protocol::{
     engine::Transport,
     socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},
 };
 pub use socket::{
-    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder, Conn,
-    ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted, Error, Event,
-    Failure, Handler, Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService,
-    JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace,
-    NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Room, RoomName, Server,
-    ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument, field, idempotent,
+    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
+    ClientFiles, Conn, ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted,
+    Error, Event, Failure, Handler, Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture,
+    IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId,
+    Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Room,
+    RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument,
+    field, idempotent,
 };
 
 /// Compiles the blocks of the page for users of the official server.
@@ -50,13 +40,18 @@ pub use socket::{
 #[doc = include_str!("../docs/migrating-from-node.md")]
 pub struct MigratingFromNode;
 
+/// What `roomcast-server` of the same version shares with the library; not part of the API.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::limit::{ByHash, Hashed, Quiet, SHARDS, Shards};
+}
+
 /// Entry points of fuzz targets and benches; not part of the API.
 #[doc(hidden)]
 pub mod fuzzing {
-    #[cfg(feature = "server")]
-    pub use crate::limit::bench::{Connection as LimitedConnection, Limited};
     pub use crate::{
         engine::fuzzing::{PlainHead, head, request},
+        limit::bench::{Connection as LimitedConnection, Guarded},
         socket::{
             fuzzing::{Crowd, rooms_ops},
             recovery::fuzzing::recovery_offers,

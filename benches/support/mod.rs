@@ -9,7 +9,7 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Args, Builder, Config, Event, Io, Recovery, Server, config::Limits, limit::Proxies,
+    Ack, AddressLimits, Args, Builder, Config, Event, Io, Recovery, Server, limit::Proxies,
 };
 use roomcast_protocol::websocket::{self, Decoder, Opcode, Role};
 use socket2::{Domain, Socket, Type};
@@ -31,9 +31,9 @@ pub fn io_with(config: Config) -> Io {
 
 /// The same behind a door that lets in so many.
 pub fn io_for(connections: usize) -> Io {
-    let limits = Limits {
+    let limits = AddressLimits {
         connections,
-        ..Limits::default()
+        ..AddressLimits::default()
     };
     events(Io::builder().guard(&limits, Proxies::default()))
 }

@@ -1,101 +1,11 @@
-//! Values that each make sense and together do not, or not as far as anybody will live to see.
+//! Values that make sense by themselves and cannot be meant.
 
 use std::time::Duration;
 
-use super::{Config, Cookie, SameSite, Settings};
+use super::Config;
 
 /// Longer than anything is meant to take, and short enough to be added to any time.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
-
-/// What cannot work, and why.
-pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
-    let Settings {
-        server,
-        engine,
-        limits,
-        chat,
-        presence,
-        store,
-        ..
-    } = settings;
-    let times = [
-        (server.grace, "server.grace is over a year"),
-        (
-            limits.connects_window,
-            "limits.connects_window is over a year",
-        ),
-        (limits.block_window, "limits.block_window is over a year"),
-        (limits.block_time, "limits.block_time is over a year"),
-        (chat.confirm_timeout, "chat.confirm_timeout is over a year"),
-        (presence.grace, "presence.grace is over a year"),
-        (presence.interval, "presence.interval is over a year"),
-        (store.busy_timeout, "store.busy_timeout is over a year"),
-        (
-            store.connect_timeout,
-            "store.connect_timeout is over a year",
-        ),
-        (store.pool_timeout, "store.pool_timeout is over a year"),
-        (
-            store.statement_timeout,
-            "store.statement_timeout is over a year",
-        ),
-        (store.retry_timeout, "store.retry_timeout is over a year"),
-        (
-            store.health_interval,
-            "store.health_interval is over a year",
-        ),
-    ];
-    if let Some((_, fault)) = times.into_iter().find(|(time, _)| *time > LONGEST) {
-        return Err(fault);
-    }
-    if server.proxy_protocol && server.trusted_proxies.is_empty() {
-        return Err(
-            "server.proxy_protocol is for connections of trusted proxies: set server.trusted_proxies",
-        );
-    }
-    if !server
-        .allowed_origins
-        .iter()
-        .all(|origin| is_origin(origin))
-    {
-        return Err(
-            "server.allowed_origins (ALLOWED_ORIGINS) has something that is no origin; one is \
-             https://app.example, with a port if there is one and without a path",
-        );
-    }
-    let is_encrypted = server.tls.cert_file.is_some();
-    if engine
-        .cookie
-        .as_ref()
-        .is_some_and(|cookie| !is_kept(cookie, is_encrypted))
-    {
-        return Err(
-            "browsers drop engine.cookie: with same_site none or partitioned it must be secure",
-        );
-    }
-    Ok(())
-}
-
-/// Whether an `Origin` can be like this (RFC 6454, 6.2); `*` for any characters is left to others
-/// to judge.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else {
-        // They are refused with a reason of their own.
-        return text == "*" || text == "null";
-    };
-    let host = host.strip_suffix('/').unwrap_or(host);
-    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.*".contains(&byte);
-    let is_host = |byte: u8| byte.is_ascii_graphic() && !b"/?#@\\,\"<>".contains(&byte);
-    // The origin of a file has no host.
-    let has_host = !host.is_empty() || scheme == "file";
-    !scheme.is_empty() && scheme.bytes().all(is_scheme) && has_host && host.bytes().all(is_host)
-}
-
-/// Whether browsers keep a cookie (RFC 6265bis, 5.7).
-fn is_kept(cookie: &Cookie, is_encrypted: bool) -> bool {
-    let must_be_secure = cookie.same_site == Some(SameSite::None) || cookie.partitioned;
-    !must_be_secure || cookie.secure || is_encrypted
-}
 
 impl Config {
     /// The option that takes longer than anything is meant to, if there is one.
@@ -130,74 +40,14 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn fault(change: impl FnOnce(&mut Settings)) -> &'static str {
-        let mut settings = Settings::default();
-        change(&mut settings);
-        settings.check().unwrap_err()
-    }
-
     #[test]
     fn what_takes_longer_than_a_year_is_a_mistake() {
         let long = LONGEST + Duration::from_secs(1);
-        assert_eq!(
-            fault(|settings| settings.limits.block_time = Duration::MAX),
-            "limits.block_time is over a year"
-        );
-        assert_eq!(
-            fault(|settings| settings.presence.grace = long),
-            "presence.grace is over a year"
-        );
-        let engine = Config {
+        let config = Config {
             ping_interval: long,
             ..Config::default()
         };
-        assert_eq!(engine.endless(), Some("ping_interval is over a year"));
+        assert_eq!(config.endless(), Some("ping_interval is over a year"));
         assert_eq!(Config::default().endless(), None);
-    }
-
-    #[test]
-    fn a_proxy_protocol_without_proxies_is_a_mistake() {
-        let fault = fault(|settings| settings.server.proxy_protocol = true);
-        assert!(fault.contains("server.trusted_proxies"), "{fault}");
-    }
-
-    #[test]
-    fn an_origin_has_a_scheme_and_a_host_and_nothing_else() {
-        for origin in [
-            "https://app.example",
-            "http://localhost:5173",
-            "http://127.0.0.1:80/",
-            "http://[::1]:80",
-            "https://*.example",
-            "capacitor://localhost",
-            "chrome-extension://abc",
-            "file://",
-        ] {
-            assert!(is_origin(origin), "{origin}");
-        }
-        for text in [
-            "app.example",
-            "localhost:5173",
-            "https://",
-            "://a",
-            "https://a.example/path",
-            "https://a.example?x",
-            "https://user@a.example",
-            "https://a b",
-            "",
-        ] {
-            assert!(!is_origin(text), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_cookie_that_browsers_drop_is_a_mistake() {
-        let cookie = Cookie {
-            same_site: Some(SameSite::None),
-            ..Cookie::default()
-        };
-        assert!(!is_kept(&cookie, false));
-        assert!(is_kept(&cookie, true));
-        assert!(is_kept(&Cookie::default(), false));
     }
 }

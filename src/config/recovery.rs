@@ -59,7 +59,11 @@ impl Recovery {
     }
 
     /// Whether the values make sense, for outboxes of this size.
-    pub(crate) fn check(&self, outbox_bytes: usize) -> Result<(), &'static str> {
+    ///
+    /// # Errors
+    ///
+    /// Which one does not, and why.
+    pub fn check(&self, outbox_bytes: usize) -> Result<(), &'static str> {
         if self.window.is_zero() {
             return Err("recovery.window is zero");
         }

@@ -135,7 +135,7 @@ pub struct Forbidden {
 impl Forbidden {
     /// The default, to somebody whose credentials are no good. With a
     /// [guard](crate::Builder::guard) it counts towards an automatic block of the client's address
-    /// ([`Limits::block_after_credentials`](crate::config::Limits)).
+    /// ([`AddressLimits::block_after_credentials`](crate::AddressLimits)).
     #[must_use]
     pub fn unauthenticated() -> Self {
         Self {

@@ -6,92 +6,85 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Allowance, Class, Guard, Proxies, Rates, Throttle, Users};
+use super::{Guard, Proxies, Rates, Throttle};
 use crate::{
-    config::Limits,
+    config::AddressLimits,
     metrics::Metrics,
     network::{Block, BlockSource, Network},
 };
 
-/// Users and addresses that a server knows.
+/// A guard that lets addresses in as often as they like, while a thousand networks are blocked.
 #[derive(Debug)]
-pub struct Limited {
-    users: Users,
-    allowances: Vec<Arc<Allowance>>,
-    guard: Arc<Guard>,
-}
+pub struct Guarded(Arc<Guard>);
 
 /// One connection, as fast as it may be.
 #[derive(Debug)]
 pub struct Connection(Box<Throttle>, Instant);
 
-impl Limited {
-    /// This many users, connected from as many addresses, while a thousand networks are blocked.
+impl Guarded {
+    /// With its block list.
     ///
     /// # Panics
     ///
     /// If the block list takes no thousand networks.
     #[must_use]
-    pub fn new(users: usize) -> Self {
-        let limits = Limits {
-            connects: Some(u32::MAX),
-            messages_per_minute: Some(u32::MAX),
-            ..Limits::default()
+    pub fn new() -> Self {
+        let limits = AddressLimits {
+            connects: u32::MAX,
+            ..AddressLimits::default()
         };
         let metrics: Arc<Metrics> = Arc::default();
-        let guard = Guard::new(&limits, Proxies::default(), Arc::clone(&metrics));
+        let guard = Guard::new(&limits, Proxies::default(), metrics);
         for n in 0..1000 {
             let network = Network::of(address(0x0a00_0000 + n));
             let block = Block::new(network, None, "bench", BlockSource::Admin);
             guard.block(block).expect("the list takes a thousand");
         }
-        let known = Users::new(&limits, metrics);
-        let enter = |n| known.enter(&format!("user-{n:032}")).0;
-        Self {
-            allowances: (0..users).map(enter).collect(),
-            users: known,
-            guard: Arc::new(guard),
-        }
-    }
-
-    /// A user sends a message on one of its connections; whether it may.
-    #[must_use]
-    pub fn event(&self, user: usize) -> bool {
-        let allowance = self.allowances.get(user);
-        let take = |allowance: &Arc<_>| self.users.take(Class::Messages, allowance);
-        allowance.map(take).is_some_and(|answer| answer.is_ok())
+        Self(Arc::new(guard))
     }
 
     /// An address connects and goes; whether it may.
     #[must_use]
     pub fn connect(&self, number: u32) -> bool {
-        self.guard.admit(address(0xc000_0000 + number)).is_ok()
+        self.0.admit(address(0xc000_0000 + number)).is_ok()
     }
+}
 
+impl Default for Guarded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Connection {
     /// A connection with limits that are not reached.
     ///
     /// # Panics
     ///
     /// Never.
     #[must_use]
-    pub fn connection(&self) -> Connection {
+    pub fn new() -> Self {
         let rates = Rates {
             packets: u32::MAX,
             bytes: u32::MAX,
             patience: Duration::from_secs(10),
         };
         let now = Instant::now();
-        Connection(Throttle::new(rates, now).expect("it is limited"), now)
+        Self(Throttle::new(rates, now).expect("it is limited"), now)
     }
-}
 
-impl Connection {
     /// A packet of a hundred bytes comes; whether reading goes on.
     pub fn packet(&mut self) -> bool {
         self.1 += Duration::from_micros(1);
         self.0.charge_bytes(100, self.1);
         self.0.charge_packet(self.1);
         self.0.delay(self.1).is_none()
+    }
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

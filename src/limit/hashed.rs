@@ -9,11 +9,11 @@ use std::{
 use parking_lot::Mutex;
 
 /// Values by the hash of their names.
-pub(super) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
+pub type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
 
 /// Hashes what is a hash.
-#[derive(Default)]
-pub(super) struct Hashed(u64);
+#[derive(Debug, Default)]
+pub struct Hashed(u64);
 
 impl Hasher for Hashed {
     fn write(&mut self, bytes: &[u8]) {
@@ -33,28 +33,37 @@ impl Hasher for Hashed {
 
 /// Parts of a table, each behind a lock of its own, found by the same hashes.
 #[derive(Debug)]
-pub(super) struct Shards<S> {
+pub struct Shards<S> {
     hasher: RandomState,
     shards: Box<[Mutex<S>]>,
 }
 
 /// How many parts there are.
-pub(super) const SHARDS: usize = 16;
+pub const SHARDS: usize = 16;
+
+impl<S: Default> Default for Shards<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl<S: Default> Shards<S> {
-    pub(super) fn new() -> Self {
+    /// All parts at their defaults.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
 
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, Mutex<S>> {
+    /// All parts.
+    pub fn iter(&self) -> std::slice::Iter<'_, Mutex<S>> {
         self.shards.iter()
     }
 
     /// Does something with the part of a name, which has this hash.
-    pub(super) fn with<T>(&self, name: impl Hash, act: impl FnOnce(&mut S, u64) -> T) -> T {
+    pub fn with<T>(&self, name: impl Hash, act: impl FnOnce(&mut S, u64) -> T) -> T {
         let hash = self.hasher.hash_one(name);
         // Maps look at the lowest and the highest bits.
         let at = (hash >> 32) as usize % self.shards.len().max(1);

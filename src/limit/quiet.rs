@@ -7,7 +7,7 @@ use std::{
 
 /// One kind of line.
 #[derive(Debug)]
-pub(crate) struct Quiet {
+pub struct Quiet {
     since: Instant,
     burst: u64,
     /// The millisecond at which all of the burst is there again (GCRA).
@@ -21,7 +21,8 @@ const PACE: u64 = 1000;
 
 impl Quiet {
     /// So many lines at once, and one a second.
-    pub(crate) fn new(burst: u32) -> Self {
+    #[must_use]
+    pub fn new(burst: u32) -> Self {
         Self {
             since: now(),
             burst: u64::from(burst.max(1)),
@@ -31,7 +32,7 @@ impl Quiet {
     }
 
     /// Whether to write a line now, and how many were left out since the last one.
-    pub(crate) fn speak(&self) -> Option<u64> {
+    pub fn speak(&self) -> Option<u64> {
         self.speak_at(now().saturating_duration_since(self.since))
     }
 

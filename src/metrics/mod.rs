@@ -1,35 +1,25 @@
-//! Counters, gauges, times and sizes, rendered as Prometheus text. A leaf: it knows no other module.
+//! Counters, gauges, times and sizes of a server, rendered as Prometheus text.
 //!
-//! Every row of the tables below is one atomic, or a fixed number of them. Names that come from a peer never become
-//! labels, so the table cannot grow.
+//! [`Metrics`] holds those of the library. An application that wants its own beside them declares a
+//! table of rows with [`metric_table!`](crate::metric_table), counts in [`Counters`], [`Gauges`] and
+//! [`Histogram`], and writes both into one [`Exposition`].
+//!
+//! Every row is one atomic, or a fixed number of them. Names that come from a peer never become labels,
+//! so a table cannot grow. This module is a leaf: it knows no other module.
 
+mod exposition;
 mod histogram;
+mod table;
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use histogram::{Histogram, SIZES, TIMES, microseconds};
+pub use exposition::Exposition;
+pub use histogram::{Histogram, SIZES, TIMES};
+pub use table::{Counters, Gauges, Row};
 
-macro_rules! table {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$more:meta])* $variant:ident => $family:literal $([$label:literal = $value:literal])?),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[non_exhaustive]
-        $vis enum $name {
-            $(#[doc = concat!("`", $family $(, "{", $label, "=\"", $value, "\"}")?, "`")] $(#[doc = ""] #[$more])* $variant),+
-        }
+use crate::metric_table;
 
-        impl $name {
-            const ROWS: &'static [(&'static str, &'static str)] =
-                &[$(($family, concat!("" $(, "{", $label, "=\"", $value, "\"}")?))),+];
-        }
-    };
-}
-
-table! {
+metric_table! {
     /// What only grows.
     pub enum Counter {
         SessionsOpened => "roomcast_sessions_opened_total",
@@ -76,16 +66,10 @@ table! {
         RefusedRate => "roomcast_connects_refused_total"["reason" = "rate"],
         RefusedAddress => "roomcast_connects_refused_total"["reason" = "address connections"],
         RefusedFull => "roomcast_connects_refused_total"["reason" = "server connections"],
-        RefusedUser => "roomcast_connects_refused_total"["reason" = "user connections"],
         ViolationsConnects => "roomcast_violations_total"["limit" = "connects"],
         ViolationsFlood => "roomcast_violations_total"["limit" = "flood"],
         ViolationsCredentials => "roomcast_violations_total"["limit" = "credentials"],
         BlocksAutomatic => "roomcast_blocks_automatic_total",
-        LimitedMessages => "roomcast_events_limited_total"["class" = "messages"],
-        LimitedTyping => "roomcast_events_limited_total"["class" = "typing"],
-        LimitedChanges => "roomcast_events_limited_total"["class" = "changes"],
-        LimitedRequests => "roomcast_events_limited_total"["class" = "requests"],
-        UsersEvicted => "roomcast_limited_users_evicted_total",
         TlsFailed => "roomcast_tls_handshakes_failed_total"["reason" = "error"],
         TlsTimeouts => "roomcast_tls_handshakes_failed_total"["reason" = "timeout"],
         TlsReloads => "roomcast_tls_reloads_total"["result" = "done"],
@@ -101,40 +85,14 @@ table! {
         HandlersSlow => "roomcast_handlers_slow_total",
         AcksTimedOut => "roomcast_acks_timed_out_total",
         AcksUnknown => "roomcast_acks_unknown_total",
-        PermissionCacheHits => "roomcast_permission_cache_hits_total",
-        PermissionCacheMisses => "roomcast_permission_cache_misses_total",
-        AuthAccepted => "roomcast_auth_accepted_total",
-        AuthMissing => "roomcast_auth_refused_total"["reason" = "missing"],
-        AuthMalformed => "roomcast_auth_refused_total"["reason" = "malformed"],
-        AuthOrigin => "roomcast_auth_refused_total"["reason" = "origin"],
-        AuthTooLong => "roomcast_auth_refused_total"["reason" = "too long"],
-        AuthAlgorithm => "roomcast_auth_refused_total"["reason" = "algorithm"],
-        AuthUnknownKey => "roomcast_auth_refused_total"["reason" = "unknown key"],
-        AuthSignature => "roomcast_auth_refused_total"["reason" = "signature"],
-        AuthClaims => "roomcast_auth_refused_total"["reason" = "claims"],
-        AuthExpired => "roomcast_auth_refused_total"["reason" = "expired"],
-        AuthRevoked => "roomcast_auth_refused_total"["reason" = "revoked"],
-        AuthUnknownSession => "roomcast_auth_refused_total"["reason" = "unknown session"],
-        AuthUnavailable => "roomcast_auth_refused_total"["reason" = "unavailable"],
         SessionsRecovered => "roomcast_recoveries_total"["result" = "recovered"],
         SessionsNotRecovered => "roomcast_recoveries_total"["result" = "fresh"],
         SessionsExpired => "roomcast_recovery_sessions_expired_total",
         EventsRepeated => "roomcast_events_repeated_total",
-        StoreErrors => "roomcast_store_errors_total",
-        StoreCommits => "roomcast_store_commits_total",
-        StoreRetries => "roomcast_store_retries_total",
-        StoreDoubts => "roomcast_store_doubtful_commits_total",
-        MessagesStored => "roomcast_messages_stored_total",
-        MessagesExpired => "roomcast_messages_expired_total",
-        RetentionDone => "roomcast_retention_runs_total"["result" = "done"],
-        RetentionFailed => "roomcast_retention_runs_total"["result" = "failed"],
-        ConfirmationsSkipped => "roomcast_confirmations_skipped_total",
-        LeasesLost => "roomcast_leases_lost_total",
-        NodesExpired => "roomcast_nodes_expired_total",
     }
 }
 
-table! {
+metric_table! {
     /// What goes up and down.
     pub enum Gauge {
         Connections => "roomcast_connections",
@@ -143,24 +101,20 @@ table! {
         OutboxBytes => "roomcast_outbox_bytes",
         Sockets => "roomcast_sockets",
         Rooms => "roomcast_rooms",
-        PermissionCache => "roomcast_permission_cache_size",
-        Revocations => "roomcast_revocations",
         AcksPending => "roomcast_acks_pending",
         HandlersDetached => "roomcast_handlers_detached",
         TlsHandshakes => "roomcast_tls_handshakes",
         Blocks => "roomcast_blocks",
         LimitedAddresses => "roomcast_limited_addresses",
-        LimitedUsers => "roomcast_limited_users",
         RecoverySessions => "roomcast_recovery_sessions",
         RecoveryBytes => "roomcast_recovery_bytes",
         IdempotentAnswers => "roomcast_idempotent_answers",
     }
 }
 
-table! {
+metric_table! {
     /// What takes time.
     pub enum Timing {
-        MessageProcessing => "roomcast_message_processing_seconds",
         /// From when something is queued for WebSockets until all of them have been written to: of one
         /// round of a flusher in sixteen.
         Queue => "roomcast_queue_seconds",
@@ -170,7 +124,7 @@ table! {
     }
 }
 
-table! {
+metric_table! {
     /// What has a size.
     pub enum Size {
         /// What waits for a session when it is due for a ping: its frames, and 256 bytes for each.
@@ -180,9 +134,10 @@ table! {
 
 /// The metrics of one server. Shared by reference; counting is one relaxed addition, a time or a size
 /// takes two.
+#[derive(Debug)]
 pub struct Metrics {
-    counters: [AtomicU64; Counter::ROWS.len()],
-    gauges: [AtomicI64; Gauge::ROWS.len()],
+    counters: Counters<{ Counter::ROWS.len() }>,
+    gauges: Gauges<{ Gauge::ROWS.len() }>,
     timings: [Histogram<{ TIMES.len() }>; Timing::ROWS.len()],
     sizes: [Histogram<{ SIZES.len() }>; Size::ROWS.len()],
 }
@@ -192,8 +147,8 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            counters: [const { AtomicU64::new(0) }; Counter::ROWS.len()],
-            gauges: [const { AtomicI64::new(0) }; Gauge::ROWS.len()],
+            counters: Counters::new(),
+            gauges: Gauges::new(),
             timings: [const { Histogram::new(&TIMES) }; Timing::ROWS.len()],
             sizes: [const { Histogram::new(&SIZES) }; Size::ROWS.len()],
         }
@@ -206,38 +161,30 @@ impl Metrics {
 
     /// Adds `n` to a counter.
     pub fn add(&self, counter: Counter, n: u64) {
-        if let Some(cell) = self.counters.get(counter as usize) {
-            cell.fetch_add(n, Ordering::Relaxed);
-        }
+        self.counters.add(counter as usize, n);
     }
 
     /// The value of a counter.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
-        self.counters
-            .get(counter as usize)
-            .map_or(0, |cell| cell.load(Ordering::Relaxed))
+        self.counters.value(counter as usize)
     }
 
     /// Moves a gauge by `delta`.
     pub fn shift(&self, gauge: Gauge, delta: i64) {
-        if let Some(cell) = self.gauges.get(gauge as usize) {
-            cell.fetch_add(delta, Ordering::Relaxed);
-        }
+        self.gauges.shift(gauge as usize, delta);
     }
 
     /// The value of a gauge.
     #[must_use]
     pub fn gauge(&self, gauge: Gauge) -> i64 {
-        self.gauges
-            .get(gauge as usize)
-            .map_or(0, |cell| cell.load(Ordering::Relaxed))
+        self.gauges.value(gauge as usize)
     }
 
     /// Notes how long something took.
     pub fn time(&self, timing: Timing, took: Duration) {
         if let Some(histogram) = self.timings.get(timing as usize) {
-            histogram.note(microseconds(took));
+            histogram.time(took);
         }
     }
 
@@ -262,56 +209,30 @@ impl Metrics {
         self.sizes.get(size as usize).map_or(0, Histogram::count)
     }
 
+    /// Writes all rows.
+    pub fn expose(&self, out: &mut Exposition) {
+        out.counters(Counter::ROWS, &self.counters);
+        out.gauges(Gauge::ROWS, &self.gauges);
+        for ((family, _), histogram) in Timing::ROWS.iter().zip(&self.timings) {
+            out.seconds(family, histogram);
+        }
+        for ((family, _), histogram) in Size::ROWS.iter().zip(&self.sizes) {
+            out.bytes(family, histogram);
+        }
+    }
+
     /// All rows in the Prometheus text format (version 0.0.4).
     #[must_use]
     pub fn render(&self) -> String {
-        let mut out = String::with_capacity(4096);
-        let counters = Counter::ROWS.iter().zip(&self.counters);
-        render(
-            &mut out,
-            "counter",
-            counters.map(|(row, cell)| (row, cell.load(Ordering::Relaxed) as i128)),
-        );
-        let gauges = Gauge::ROWS.iter().zip(&self.gauges);
-        render(
-            &mut out,
-            "gauge",
-            gauges.map(|(row, cell)| (row, i128::from(cell.load(Ordering::Relaxed)))),
-        );
-        for ((family, _), histogram) in Timing::ROWS.iter().zip(&self.timings) {
-            histogram.render(&mut out, family, 1e6);
-        }
-        for ((family, _), histogram) in Size::ROWS.iter().zip(&self.sizes) {
-            histogram.render(&mut out, family, 1.0);
-        }
-        out
+        let mut out = Exposition::default();
+        self.expose(&mut out);
+        out.to_string()
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl std::fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Metrics").finish_non_exhaustive()
-    }
-}
-
-fn render<'a>(
-    out: &mut String,
-    kind: &str,
-    rows: impl Iterator<Item = (&'a (&'static str, &'static str), i128)>,
-) {
-    let mut last = "";
-    for ((family, labels), value) in rows {
-        if *family != last {
-            let _ = writeln!(out, "# TYPE {family} {kind}");
-            last = family;
-        }
-        let _ = writeln!(out, "{family}{labels} {value}");
     }
 }
 
@@ -339,15 +260,12 @@ mod tests {
     fn a_time_counts_in_its_bucket_and_all_that_follow() {
         let metrics = Metrics::new();
         for microseconds in [200, 1_000, 1_001, 9_000_000] {
-            metrics.time(
-                Timing::MessageProcessing,
-                Duration::from_micros(microseconds),
-            );
+            metrics.time(Timing::SlowClient, Duration::from_micros(microseconds));
         }
-        assert_eq!(metrics.timed(Timing::MessageProcessing), 4);
+        assert_eq!(metrics.timed(Timing::SlowClient), 4);
         let text = metrics.render();
         let (_, rows) = text
-            .split_once("# TYPE roomcast_message_processing_seconds histogram\n")
+            .split_once("# TYPE roomcast_slow_client_seconds histogram\n")
             .unwrap();
         for row in [
             "_bucket{le=\"0.0001\"} 0\n",

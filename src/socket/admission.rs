@@ -14,7 +14,7 @@ use super::{
     recovery::{Claim, Offer},
     refusal::Refusal,
 };
-use crate::{auth::Principal, metrics::Counter};
+use crate::{identity::Principal, metrics::Counter};
 
 /// Where a client comes in and who it is, or why it may not.
 pub(crate) type Entrance = Result<Entering, Refusal>;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use roomcast_protocol::socket::Args;
 
 use super::{Socket, connect::Connect, handlers::Admission, refusal::Refusal};
-use crate::auth::Principal;
+use crate::Principal;
 
 /// Finds out who a client is.
 ///
@@ -15,7 +15,7 @@ use crate::auth::Principal;
 ///
 /// ```
 /// use std::{collections::HashSet, sync::Arc};
-/// use roomcast::{Authenticate, Connect, Io, Refusal, auth::Principal};
+/// use roomcast::{Authenticate, Connect, Io, Refusal, identity::Principal};
 ///
 /// struct Names {
 ///     banned: HashSet<String>,

@@ -5,6 +5,7 @@ use parking_lot::RwLock;
 use roomcast_protocol::socket::{Nsp, Parser};
 
 use super::{
+    client_builds::ClientFiles,
     connect::Connect,
     handlers::NamespaceBuilder,
     io::{Built, Io, OnDemand},
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     Config, Cors, Recovery,
-    config::Limits,
+    config::AddressLimits,
     engine::Hooks,
     limit::{Guard, Proxies},
 };
@@ -44,6 +45,7 @@ pub struct Builder {
     fixed: BTreeMap<Nsp, NamespaceBuilder>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
+    client_files: ClientFiles,
 }
 
 /// Which namespaces are made on demand.
@@ -63,6 +65,7 @@ impl Builder {
             fixed: BTreeMap::new(),
             on_demand: Vec::new(),
             watchers: Watchers::default(),
+            client_files: ClientFiles::default(),
         }
     }
 
@@ -72,10 +75,17 @@ impl Builder {
         self
     }
 
+    /// Sets the builds of the JavaScript client that are handed out below the path, unless
+    /// [`Config::serve_client`](crate::Config::serve_client) is off. Without it there are none.
+    pub fn client_files(mut self, files: ClientFiles) -> Self {
+        self.client_files = files;
+        self
+    }
+
     /// Limits who may connect, and believes these proxies what they say of their clients. Without it
     /// everybody may and nobody is believed.
-    pub fn guard(mut self, limits: &Limits, proxies: Proxies) -> Self {
-        let metrics = Arc::clone(self.io.metrics_arc());
+    pub fn guard(mut self, limits: &AddressLimits, proxies: Proxies) -> Self {
+        let metrics = Arc::clone(self.io.metrics());
         self.guard = Some(Arc::new(Guard::new(limits, proxies, metrics)));
         self
     }
@@ -236,7 +246,7 @@ impl Builder {
     pub fn build(self) -> Result<Io, BuildError> {
         check(&self.config)?;
         let config = Arc::new(self.config);
-        let metrics = self.io.metrics_arc();
+        let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
         let mut fixed = Vec::new();
@@ -272,6 +282,7 @@ impl Builder {
             on_demand,
             made: RwLock::default(),
             watchers: self.watchers,
+            client_files: self.client_files,
         });
         Ok(self.io)
     }

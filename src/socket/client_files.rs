@@ -1,5 +1,4 @@
-//! The JavaScript client that the server hands out: the official builds, taken from npm when this
-//! was compiled.
+//! Hands out the JavaScript client.
 
 use axum::{
     body::Body,
@@ -9,7 +8,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
-use super::Io;
+use super::{
+    Io,
+    client_builds::{ClientFiles, NAMES},
+};
 use crate::engine::compression::Encoding;
 
 /// The file that a path below the server's own names.
@@ -34,12 +36,12 @@ pub(super) fn answer<B>(io: &Io, request: &Request<B>) -> Option<Response<Full<B
     let nested = || path.strip_prefix('/').filter(|name| NAMES.contains(name));
     let name = name(io, path).or_else(nested)?;
     let mut response = match &config.cors {
-        None => file(name, request),
+        None => file(io.client_files(), name, request),
         Some(cors) => {
             let verdict = cors.judge(request.headers(), io.hooks().cors_origin.as_deref());
             let preflight = cors.preflight(request.method(), request.headers(), &verdict);
             preflight.unwrap_or_else(|| {
-                let mut response = file(name, request);
+                let mut response = file(io.client_files(), name, request);
                 cors.mark(&mut response, &verdict);
                 response
             })
@@ -79,7 +81,7 @@ pub(super) fn before(router: axum::Router, io: &Io) -> axum::Router {
     ))
 }
 
-fn file<B>(name: &str, request: &Request<B>) -> Response<Full<Bytes>> {
+fn file<B>(files: &ClientFiles, name: &str, request: &Request<B>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -87,11 +89,11 @@ fn file<B>(name: &str, request: &Request<B>) -> Response<Full<Bytes>> {
         response.headers_mut().insert(header::ALLOW, allowed);
         return response;
     }
-    let Some(plain) = embedded(name) else {
-        return missing();
+    let Some(plain) = files.get(name) else {
+        return missing(files);
     };
     let mut response = Response::new(Full::default());
-    let etag = format!("\"{}\"", version());
+    let etag = format!("\"{}\"", files.version());
     let headers = response.headers_mut();
     let kind = if name.ends_with(".map") {
         "application/json; charset=utf-8"
@@ -114,7 +116,7 @@ fn file<B>(name: &str, request: &Request<B>) -> Response<Full<Bytes>> {
     }
     let offered = [Encoding::Brotli, Encoding::Gzip, Encoding::Deflate];
     let encoding = Encoding::choose(request.headers(), &offered);
-    let smaller = encoding.and_then(|encoding| Some((encoding, encoded(name, encoding)?)));
+    let smaller = encoding.and_then(|encoding| Some((encoding, files.encoded(name, encoding)?)));
     let body = match smaller {
         None => plain,
         Some((encoding, body)) => {
@@ -130,13 +132,8 @@ fn file<B>(name: &str, request: &Request<B>) -> Response<Full<Bytes>> {
 }
 
 /// Says why there is nothing.
-fn missing() -> Response<Full<Bytes>> {
-    let reason = embedded(MISSING);
-    let reason = reason.unwrap_or_else(|| {
-        Bytes::from_static(
-            b"The client is not part of this server: it was built without the feature `ui`.\n",
-        )
-    });
+fn missing(files: &ClientFiles) -> Response<Full<Bytes>> {
+    let reason = files.why_missing().unwrap_or(NOTHING).to_owned();
     let mut response = Response::new(Full::from(reason));
     *response.status_mut() = StatusCode::NOT_FOUND;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -144,50 +141,5 @@ fn missing() -> Response<Full<Bytes>> {
     response
 }
 
-#[cfg(feature = "ui")]
-fn embedded(name: &str) -> Option<Bytes> {
-    #[derive(rust_embed::Embed)]
-    #[folder = "$OUT_DIR/client"]
-    struct Files;
-
-    match Files::get(name)?.data {
-        std::borrow::Cow::Borrowed(bytes) => Some(Bytes::from_static(bytes)),
-        std::borrow::Cow::Owned(bytes) => Some(bytes.into()),
-    }
-}
-
-#[cfg(not(feature = "ui"))]
-fn embedded(_name: &str) -> Option<Bytes> {
-    None
-}
-
-/// A file in fewer bytes, made at compile time.
-fn encoded(name: &str, encoding: Encoding) -> Option<Bytes> {
-    let suffix = match encoding {
-        Encoding::Brotli => "br",
-        Encoding::Gzip => "gz",
-        Encoding::Deflate => "zz",
-    };
-    embedded(&format!("{name}.{suffix}"))
-}
-
-fn version() -> String {
-    let version = embedded("version");
-    version.map_or_else(String::new, |version| {
-        String::from_utf8_lossy(&version).trim().to_owned()
-    })
-}
-
-/// Every file there is.
-const NAMES: [&str; 8] = [
-    "socket.io.esm.min.js",
-    "socket.io.esm.min.js.map",
-    "socket.io.js",
-    "socket.io.js.map",
-    "socket.io.min.js",
-    "socket.io.min.js.map",
-    "socket.io.msgpack.min.js",
-    "socket.io.msgpack.min.js.map",
-];
-/// Takes the place of the files where npm could not bring them.
-const MISSING: &str = "missing.txt";
+const NOTHING: &str =
+    "The client is not part of this server: none was given to `Builder::client_files`.\n";

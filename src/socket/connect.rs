@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Io, shared::Shared};
 use crate::{
-    auth::{Credentials, Principal},
     engine::Handshake,
+    identity::{Credentials, Principal},
 };
 
 /// A client that asks to be let into a namespace. Cloning is cheap.

@@ -354,9 +354,10 @@ impl<'a> Broadcast<'a> {
         self.ask(event, args)
     }
 
-    /// As [`emit_with_acks`](Self::emit_with_acks), for who cannot wait: asks those on this node.
+    /// Asks as [`emit_with_acks`](Self::emit_with_acks) does, without waiting for anything, so that it can be
+    /// called where nothing may wait; it asks the sockets of this server only.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
-    pub(crate) fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
+    pub fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         let Some(namespace) = &self.namespace else {
             return Acks::failed(None);
         };

@@ -21,7 +21,7 @@ use super::{
     socket::Socket,
     validity::Validity,
 };
-use crate::{auth::Principal, engine::Mode, metrics::Counter};
+use crate::{engine::Mode, identity::Principal, metrics::Counter};
 
 impl Connection {
     /// A client asks to be let in.

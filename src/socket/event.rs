@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use roomcast_protocol::socket::Args;
 
 use super::{Io, namespace::Namespace, socket::Socket};
-use crate::auth::Principal;
+use crate::Principal;
 
 /// Something that happened on a socket, as its handler sees it.
 #[derive(Clone)]

@@ -41,7 +41,7 @@ impl Game {
         let io = builder
             .build()
             .expect("nothing is wrong with one namespace");
-        let outboxes = Unattended::polling(Arc::clone(io.metrics_arc()));
+        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
         Self {
             io,
             outboxes,
@@ -214,7 +214,7 @@ impl Crowd {
         let io = builder
             .build()
             .expect("nothing is wrong with one namespace");
-        let outboxes = Unattended::websocket(stream, Arc::clone(io.metrics_arc()));
+        let outboxes = Unattended::websocket(stream, Arc::clone(io.metrics()));
         let members: Vec<Socket> = (0..size).map(|_| admit(&io, &outboxes)).collect();
         for member in &members {
             member.join(ROOM).expect("one room is no limit");

@@ -200,14 +200,14 @@ impl NamespaceBuilder {
     }
 
     /// Finds out who a client is, before all gates. Everything later sees the
-    /// [`Principal`](crate::auth::Principal). Without it everybody is
-    /// [`Principal::anonymous`](crate::auth::Principal::anonymous).
+    /// [`Principal`](crate::Principal). Without it everybody is
+    /// [`Principal::anonymous`](crate::Principal::anonymous).
     ///
     /// A closure asks again when a client recovers its session; what implements [`Authenticate`]
     /// may decide that by itself.
     ///
     /// ```
-    /// use roomcast::{Connect, Io, Refusal, auth::Principal};
+    /// use roomcast::{Connect, Io, Principal, Refusal};
     ///
     /// #[derive(serde::Deserialize)]
     /// struct Auth {

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use roomcast_protocol::socket::{Args, Arguments, EncodeError};
 
 use super::{event::Name, refusal::Refusal, running, socket::Socket};
-use crate::{auth::Principal, metrics::Counter};
+use crate::{identity::Principal, metrics::Counter};
 
 /// An event that has come in and has not been handled, as
 /// [`on_packet`](crate::NamespaceBuilder::on_packet) sees it.

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     builder::{Builder, Predicate},
+    client_builds::ClientFiles,
     connect::Connect,
     emit::Broadcast,
     handlers::Handlers,
@@ -35,8 +36,8 @@ use super::{
 };
 use crate::{
     Config,
-    auth::Principal,
     engine::{Engine, Hooks},
+    identity::Principal,
     limit::{Guard, Quiet, Violation},
     metrics::{Gauge, Metrics},
 };
@@ -75,6 +76,7 @@ pub(crate) struct Built {
     /// Those that exist by now of the ones made on demand.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
     pub(crate) watchers: Watchers,
+    pub(crate) client_files: ClientFiles,
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
@@ -193,7 +195,7 @@ impl Io {
 
     /// The counters of this server.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
 
@@ -281,6 +283,13 @@ impl Io {
         self.0.built.get()?.guard.as_ref()
     }
 
+    /// The builds of the JavaScript client that are handed out.
+    pub(crate) fn client_files(&self) -> &ClientFiles {
+        static NONE: LazyLock<ClientFiles> = LazyLock::new(ClientFiles::default);
+        let built = self.0.built.get();
+        built.map_or(&NONE, |built| &built.client_files)
+    }
+
     /// The functions given to the builder.
     pub(crate) fn hooks(&self) -> &Hooks {
         static NONE: LazyLock<Hooks> = LazyLock::new(Hooks::default);
@@ -295,10 +304,6 @@ impl Io {
                 self.tell_created(namespace);
             }
         }
-    }
-
-    pub(crate) fn metrics_arc(&self) -> &Arc<Metrics> {
-        &self.0.metrics
     }
 
     pub(crate) fn anonymous(&self) -> &Arc<Principal> {

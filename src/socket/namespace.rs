@@ -83,17 +83,6 @@ impl Namespace {
         self.inner()?.socket(id)
     }
 
-    /// Somebody who is connected now and is meant.
-    #[cfg(feature = "server")]
-    pub(crate) fn find_principal(
-        &self,
-        is_meant: impl Fn(&crate::auth::Principal) -> bool,
-    ) -> Option<Arc<crate::auth::Principal>> {
-        let sockets = self.inner()?.all_sockets();
-        let mut principals = sockets.iter().map(Socket::principal);
-        principals.find(|principal| is_meant(principal))
-    }
-
     /// The rooms and how many members each has, in no order; without the sockets' own rooms.
     #[must_use]
     pub fn rooms(&self) -> Vec<(Room, usize)> {

@@ -440,7 +440,7 @@ mod tests {
         let mut builder = Io::builder();
         builder.namespace("/");
         let io = builder.build().unwrap();
-        let outboxes = Unattended::polling(Arc::clone(io.metrics_arc()));
+        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
         let sockets = (0..size).map(|_| fuzzing::admit(&io, &outboxes)).collect();
         for socket in &sockets {
             received(socket);
@@ -514,7 +514,7 @@ mod tests {
         let mut builder = Io::builder().config(config);
         builder.namespace("/");
         let io = builder.build().unwrap();
-        let outboxes = Unattended::polling(Arc::clone(io.metrics_arc()));
+        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
         let socket = fuzzing::admit(&io, &outboxes);
         use crate::JoinError;
         assert_eq!(socket.join("x".repeat(257)), Err(JoinError::NameTooLong));

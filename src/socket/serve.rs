@@ -128,7 +128,7 @@ impl Server {
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &endpoints.tls {
-            let metrics = Arc::clone(self.io.metrics_arc());
+            let metrics = Arc::clone(self.io.metrics());
             sweeping.spawn(tls.clone().watch(metrics));
         }
         let mut serving = JoinSet::new();

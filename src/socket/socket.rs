@@ -39,8 +39,8 @@ use super::{
     validity,
 };
 use crate::{
-    auth::Principal,
     engine::{Handshake, Mode, Outbox, Push},
+    identity::Principal,
     metrics::Metrics,
 };
 

@@ -16,7 +16,7 @@ use super::{
     refusal::Refusal,
     socket::Socket,
 };
-use crate::{Ack, auth::Principal};
+use crate::{Ack, identity::Principal};
 
 /// The event by which a client offers new credentials.
 pub(crate) const REFRESH: &str = "auth:refresh";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast::store::{
+use roomcast_server::store::{
     Actor, Authorship, Change, Committed, Delete, Edit, Insert, MarkRead, MemberChange, Message,
     Messages, Origin, Page, Search, Time, UNREAD_MAX, words,
 };
@@ -815,7 +815,7 @@ async fn members(
     by: &str,
     user_id: &str,
     removes: bool,
-) -> Change<roomcast::store::Conversation> {
+) -> Change<roomcast_server::store::Conversation> {
     let change = MemberChange {
         conversation_id,
         user_id: user_id.into(),

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use roomcast::store::{Actor, Delete, Edit, Origin};
+use roomcast_server::store::{Actor, Delete, Edit, Origin};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -111,7 +111,7 @@ async fn a_conversation_that_has_expired_is_exported_without_its_beginning() {
     for n in 0..5 {
         harness.send(id, "ann", &n.to_string()).await;
     }
-    let soon: roomcast::store::Time = "2100-01-01T00:00:00Z".parse().unwrap();
+    let soon: roomcast_server::store::Time = "2100-01-01T00:00:00Z".parse().unwrap();
     assert_eq!(harness.store.expire(soon, 3).await.unwrap(), 3);
     let lines = lines(&run(&url, id, &[]));
     let seqs: Vec<_> = lines[1..]

@@ -1,7 +1,7 @@
 //! Messages that wait at the same time are stored in one transaction.
 
-use roomcast::metrics::Counter;
-use roomcast::store::{Insert, Origin};
+use roomcast_server::metrics::Counter;
+use roomcast_server::store::{Insert, Origin};
 
 use crate::harness::{Harness, postgres, text};
 use crate::server::shared;

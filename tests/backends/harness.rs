@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use roomcast::config;
-use roomcast::metrics::Metrics;
-use roomcast::store::{
+use roomcast_server::config;
+use roomcast_server::metrics::Metrics;
+use roomcast_server::store::{
     Commits, Committed, Conversation, Insert, Message, MessageKind, NewConversation, NewMessage,
     Origin, Store,
 };
@@ -53,7 +53,7 @@ impl Harness {
 
     /// A store whose commits nobody takes yet.
     pub(crate) async fn undrained((config, folder): Backend) -> (Self, Commits) {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         let (store, commits) = Store::open(&config, Arc::clone(&metrics)).await.unwrap();
         let harness = Self {
             store,

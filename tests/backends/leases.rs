@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::store::{Here, Leases, Time};
+use roomcast_server::store::{Here, Leases, Time};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 

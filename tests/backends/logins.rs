@@ -1,6 +1,6 @@
 //! Login sessions and revocations, on every store.
 
-use roomcast::store::{Login, Revocation, RevocationMark, Time};
+use roomcast_server::store::{Login, Revocation, RevocationMark, Time};
 
 use crate::harness::{Backend, Harness, on_every_backend};
 

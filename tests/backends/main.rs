@@ -9,7 +9,6 @@
 
 mod blocks;
 mod changes;
-#[cfg(feature = "server")]
 mod export;
 #[cfg(feature = "postgres")]
 mod groups;
@@ -21,7 +20,6 @@ mod logins;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "server")]
 mod retention;
 #[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]

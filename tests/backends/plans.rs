@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast::config;
-use roomcast::store::{Page, Search, words};
+use roomcast_server::config;
+use roomcast_server::store::{Page, Search, words};
 use tokio::time::sleep;
 use uuid::Uuid;
 

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use roomcast::config;
-use roomcast::metrics::Counter;
 use roomcast::network::{Block, BlockSource};
-use roomcast::store::{
+use roomcast_server::config;
+use roomcast_server::metrics::Counter;
+use roomcast_server::store::{
     Actor, Change, Delete, Edit, Insert, MarkRead, MemberChange, OpenError, Origin, Page,
     RevocationMark, Search, Store, StoreError, Time, words,
 };
@@ -567,7 +567,7 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
             assert!(matches!(removed, Ok(Change::Done(_))));
         }
         cut_off();
-        let new = roomcast::store::NewConversation {
+        let new = roomcast_server::store::NewConversation {
             id: Uuid::new_v4(),
             title: None,
             owner_id: Some("ann".into()),

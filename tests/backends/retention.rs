@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use roomcast::store::Page;
+use roomcast_server::store::Page;
 use tempfile::TempDir;
 
 use crate::harness::{self, Backend, Harness};

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roomcast::config;
-use roomcast::metrics::Counter;
-use roomcast::store::{Insert, OpenError, Origin, Page, Store, StoreError};
+use roomcast_server::config;
+use roomcast_server::metrics::Counter;
+use roomcast_server::store::{Insert, OpenError, Origin, Page, Store, StoreError};
 use rusqlite::Connection;
 use uuid::Uuid;
 

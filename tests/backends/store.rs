@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use roomcast::config;
-use roomcast::metrics::Counter;
-use roomcast::store::{
+use roomcast_server::config;
+use roomcast_server::metrics::Counter;
+use roomcast_server::store::{
     Insert, MessageKind, Messages, NewMessage, Origin, PAGE_BYTES, Page, StoreError,
 };
 use serde_json::json;
@@ -313,7 +313,7 @@ async fn an_open_conversation_admits_everyone(backend: Backend) {
 async fn the_owner_is_a_member(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = Uuid::new_v4();
-    let new = roomcast::store::NewConversation {
+    let new = roomcast_server::store::NewConversation {
         id,
         title: None,
         owner_id: Some("zoe".into()),
@@ -330,7 +330,7 @@ async fn the_owner_is_a_member(backend: Backend) {
 
 async fn a_conversation_is_inserted_once(backend: Backend) {
     let harness = Harness::new(backend).await;
-    let new = |title: &str| roomcast::store::NewConversation {
+    let new = |title: &str| roomcast_server::store::NewConversation {
         id: Uuid::from_u128(7),
         title: Some(title.into()),
         owner_id: None,

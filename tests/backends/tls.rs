@@ -7,8 +7,8 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
-use roomcast::config;
-use roomcast::store::{OpenError, Store};
+use roomcast_server::config;
+use roomcast_server::store::{OpenError, Store};
 use tempfile::TempDir;
 
 use crate::server::Postgres;

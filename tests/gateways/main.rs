@@ -1,6 +1,6 @@
 //! The events of the product over real connections to the real server.
 
-#![cfg(all(feature = "server", feature = "sqlite"))]
+#![cfg(feature = "sqlite")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -36,5 +36,4 @@ mod security;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
-#[cfg(feature = "tls")]
 mod tls;

@@ -228,3 +228,28 @@ fn a_cookie_counts_only_on_requests_of_pages_that_may_use_it() {
     assert!(connect(&server, &bearer).starts_with("40{"));
     assert!(!server.log().contains(&token[..40]), "{}", server.log());
 }
+
+#[test]
+fn the_official_client_comes_with_the_binary() {
+    let (server, _folder) = start(&[]);
+    for name in [
+        "socket.io",
+        "socket.io.min",
+        "socket.io.esm.min",
+        "socket.io.msgpack.min",
+    ] {
+        let file = ask(&server, "GET", &format!("/socket.io/{name}.js"), "");
+        assert_eq!(file.status, 200, "is there no npm here? {}", file.body);
+        let version = file.header("etag").unwrap().trim_matches('"');
+        assert!(
+            file.body.contains(&format!("Socket.IO v{version}")),
+            "{name}"
+        );
+        let map = ask(&server, "GET", &format!("/socket.io/{name}.js.map"), "");
+        assert_eq!(map.status, 200, "{name}");
+    }
+    let mut client = RawClient::connect(server.address());
+    client.send("GET /socket.io/socket.io.js HTTP/1.1\r\nHost: x\r\nAccept-Encoding: br\r\n\r\n");
+    let head = String::from_utf8(client.take_until(b"\r\n\r\n")).unwrap();
+    assert!(head.contains("content-encoding: br\r\n"), "{head}");
+}

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use roomcast::config;
-use roomcast::store::{Commits, NewConversation, Store};
+use roomcast_server::config;
+use roomcast_server::store::{Commits, NewConversation, Store};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;

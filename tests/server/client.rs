@@ -44,7 +44,7 @@ fn server() -> Local {
     io.namespace("/closed")
         .authenticate(|connect: Connect| async move {
             match connect.auth::<Value>() {
-                Ok(auth) if auth["token"] == "right" => Ok(roomcast::auth::Principal::anonymous()),
+                Ok(auth) if auth["token"] == "right" => Ok(roomcast::Principal::anonymous()),
                 _ => Err(Refusal::new("no", "not you").data(json!({"retry": false}))),
             }
         });

@@ -1,8 +1,8 @@
 //! The JavaScript client as the server hands it out.
 
-use std::io::Read as _;
+use std::{fs, io::Read as _};
 
-use roomcast::{Config, Io};
+use roomcast::{ClientFiles, Config, Io};
 
 use crate::{
     local::Local,
@@ -33,8 +33,49 @@ const FILES: [(&str, &str); 8] = [
     ),
 ];
 
+/// A package as npm installs it, of a version that the official client does not have, and a file that
+/// is compressed by somebody else.
+pub(crate) fn package() -> ClientFiles {
+    let package = tempfile::tempdir().unwrap();
+    let manifest = r#"{"name": "socket.io-client", "version": "0.98.7"}"#;
+    fs::write(package.path().join("package.json"), manifest).unwrap();
+    let dist = package.path().join("dist");
+    fs::create_dir(&dist).unwrap();
+    for (name, _) in FILES {
+        let text = format!("/*!\n * Socket.IO v0.98.7\n */\n{}", name.repeat(400));
+        fs::write(dist.join(name), text).unwrap();
+    }
+    fs::write(dist.join("version"), "not of the client").unwrap();
+    let files = ClientFiles::from_package(package.path()).unwrap();
+    files.file("socket.io.js.br", &b"brotli"[..])
+}
+
 fn serve(config: Config) -> Local {
-    Local::serve(Io::builder().config(config))
+    Local::serve(Io::builder().config(config).client_files(package()))
+}
+
+#[test]
+fn without_files_the_answer_says_how_to_give_some() {
+    let server = Local::serve(Io::builder());
+    let answer = get(&server, "/socket.io/socket.io.js", "");
+    assert_eq!(answer.status, 404);
+    assert!(answer.body.contains("Builder::client_files"), "{answer:?}");
+    let files = ClientFiles::missing("built where there is no npm");
+    let server = Local::serve(Io::builder().client_files(files));
+    let answer = get(&server, "/socket.io/socket.io.js", "");
+    assert_eq!(answer.parts(), (404, "built where there is no npm"));
+}
+
+#[test]
+fn a_folder_without_a_build_is_an_error() {
+    let package = tempfile::tempdir().unwrap();
+    assert!(ClientFiles::from_package(package.path()).is_err());
+    let manifest = package.path().join("package.json");
+    fs::write(&manifest, r#"{"version": "1.0.0"}"#).unwrap();
+    let error = ClientFiles::from_package(package.path()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    fs::write(&manifest, "{}").unwrap();
+    assert!(ClientFiles::from_package(package.path()).is_err());
 }
 
 #[test]
@@ -107,7 +148,10 @@ fn files_are_sent_in_the_encoding_a_browser_takes() {
         match expected {
             "gzip" => flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text),
             "deflate" => flate2::read::ZlibDecoder::new(&body[..]).read_to_string(&mut text),
-            _ => continue,
+            _ => {
+                assert_eq!(body, b"brotli");
+                continue;
+            }
         }
         .unwrap();
         assert_eq!(text, whole);

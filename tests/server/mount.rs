@@ -28,7 +28,8 @@ struct Mounted {
 }
 
 fn io(config: Config) -> Io {
-    let mut io = Io::builder().config(config);
+    let files = crate::client_files::package();
+    let mut io = Io::builder().config(config).client_files(files);
     io.namespace("/")
         .on("echo", async |_: Event, value: Bytes| Ack(value))
         .on("where", async |event: Event| {
@@ -323,7 +324,7 @@ fn the_client_is_handed_out_below_the_path() {
         |io, listener| axum::serve(listener, Router::new().layer(io.layer())).into_future(),
     );
     let file = nested.connect().get("/live/socket.io.min.js");
-    assert_eq!(file.status, 200, "is there no npm here? {}", file.body);
+    assert_eq!(file.status, 200, "{}", file.body);
     assert!(file.body.starts_with("/*!\n * Socket.IO v"));
     let mut client = layered.connect();
     client.send("GET /socket.io/socket.io.js HTTP/1.1\r\nHost: x\r\nOrigin: http://a.b\r\n\r\n");

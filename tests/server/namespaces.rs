@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast::{Ack, Config, Connect, Event, Incoming, Io, Refusal, auth::Principal};
+use roomcast::{Ack, Config, Connect, Event, Incoming, Io, Principal, Refusal};
 use serde_json::json;
 
 use crate::local::{Local, join, text, until};

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, Builder, Connect, Event, Io, NoAck, Refusal, State, argument, auth::Principal, field,
+    Ack, Builder, Connect, Event, Io, NoAck, Principal, Refusal, State, argument, field,
     idempotent, metrics::Gauge,
 };
 use serde_json::{Value, json};

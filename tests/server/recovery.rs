@@ -11,8 +11,8 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Authenticate, Builder, Config, Connect, Event, Io, Recovery, Refusal, Room, State,
-    auth::Principal, metrics::Gauge,
+    Ack, Authenticate, Builder, Config, Connect, Event, Io, Principal, Recovery, Refusal, Room,
+    State, metrics::Gauge,
 };
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use roomcast::{Authenticate, Connect, Io, Refusal, auth::Principal, testing::serve};
+use roomcast::{Authenticate, Connect, Io, Principal, Refusal, testing::serve};
 use serde_json::Value;
 
 /// Everybody is welcome until it is set.

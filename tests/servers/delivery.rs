@@ -6,7 +6,7 @@ mod support;
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use roomcast::{
-    Ack, Connect, Event, Io, Recovery, Refusal, Server, State, auth::Principal, field, idempotent,
+    Ack, Connect, Event, Io, Principal, Recovery, Refusal, Server, State, field, idempotent,
 };
 use serde::Deserialize;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use roomcast::{Ack, Args, Config, Event, Io, JoinError, Recovery, Server};
 
 /// The binary's allocator, so that what is measured here is what it does.
-#[cfg(feature = "server")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -12,12 +12,10 @@ mod support;
 use std::{env, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use roomcast::{
-    Ack, Args, Builder, Config, Event, Io, Recovery, Refusal, Server, State, Tls,
-    auth::{JwtAuthenticator, Keys, Revocations, Revoked},
-    config::Limits,
-    limit::Proxies,
-    network::Network,
+    Ack, AddressLimits, Args, Builder, Config, Event, Io, Recovery, Refusal, Server, State, Tls,
+    limit::Proxies, network::Network,
 };
+use roomcast_server::auth::{JwtAuthenticator, Keys, Revocations, Revoked};
 
 /// The binary's allocator, so that memory comes back as it does there.
 #[global_allocator]
@@ -27,7 +25,7 @@ const SHORT: Duration = Duration::from_millis(500);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<(), roomcast::Error> {
-    let limits = Limits::default();
+    let limits = AddressLimits::default();
     let balancer = Network::of(Ipv4Addr::LOCALHOST.into());
     let balancers = Proxies::new([balancer]).with_proxy_protocol(true);
     let proxied = build(

@@ -23,7 +23,7 @@ use super::{
     quiet::Quiet,
 };
 use crate::{
-    config::Limits,
+    config::AddressLimits,
     metrics::{Counter, Gauge, Metrics},
     network::{Block, BlockSource, Network},
 };
@@ -149,15 +149,14 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 impl Guard {
     /// A guard of these limits. Networks of `limits.blocked` are shut out for good.
-    pub(crate) fn new(limits: &Limits, proxies: Proxies, metrics: Arc<Metrics>) -> Self {
-        let limits = limits.in_force();
+    pub(crate) fn new(limits: &AddressLimits, proxies: Proxies, metrics: Arc<Metrics>) -> Self {
         let (made, kept) = mpsc::channel(MAX_UNKEPT);
         let guard = Self {
             connects: Quota {
-                count: limits.connects.unwrap_or_default(),
+                count: limits.connects,
                 window: limits.connects_window,
             },
-            max_per_address: limits.connections_per_address.unwrap_or_default(),
+            max_per_address: limits.connections_per_address,
             max_sessions: limits.connections,
             exempts_loopback: limits.exempt_loopback,
             violations: Quota {
@@ -181,7 +180,7 @@ impl Guard {
         };
         for network in &limits.blocked {
             let block = Block::new(*network, None, "configured", BlockSource::Configuration);
-            // More than the list can hold are refused by `Limits::check`.
+            // More than the list can hold are refused by `Limits::check` of the server.
             let _ = guard.block(block);
         }
         guard

@@ -1,6 +1,6 @@
 use super::*;
 
-fn guard(limits: &Limits) -> Arc<Guard> {
+fn guard(limits: &AddressLimits) -> Arc<Guard> {
     Arc::new(Guard::new(limits, Proxies::default(), Arc::default()))
 }
 
@@ -14,7 +14,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 #[test]
 fn the_standard_preset_lets_an_address_connect_sixty_times_in_five_minutes() {
-    let guard = guard(&Limits::default());
+    let guard = guard(&AddressLimits::default());
     for _ in 0..60 {
         drop(guard.admit(ADDRESS).unwrap());
     }
@@ -27,15 +27,16 @@ fn the_standard_preset_lets_an_address_connect_sixty_times_in_five_minutes() {
 
 #[test]
 fn loopback_is_exempt_unless_told_otherwise() {
-    let strict = Limits {
-        preset: crate::config::Preset::Strict,
-        ..Limits::default()
+    let strict = AddressLimits {
+        connects: 5,
+        connections_per_address: 20,
+        ..AddressLimits::default()
     };
     let exempting = guard(&strict);
     for _ in 0..100 {
         drop(exempting.admit(LOOPBACK).unwrap());
     }
-    let guard = guard(&Limits {
+    let guard = guard(&AddressLimits {
         exempt_loopback: false,
         ..strict
     });
@@ -47,10 +48,10 @@ fn loopback_is_exempt_unless_told_otherwise() {
 
 #[test]
 fn connections_are_limited_by_address_and_in_all() {
-    let guard = guard(&Limits {
-        connections_per_address: Some(1),
+    let guard = guard(&AddressLimits {
+        connections_per_address: 1,
         connections: 2,
-        ..Limits::default()
+        ..AddressLimits::default()
     });
     let first = guard.admit(ADDRESS).unwrap();
     assert_eq!(reason(guard.admit(ADDRESS)), Reason::Address);
@@ -62,9 +63,9 @@ fn connections_are_limited_by_address_and_in_all() {
 
 #[test]
 fn a_blocked_network_is_refused_until_it_is_let_in_again() {
-    let guard = guard(&Limits {
+    let guard = guard(&AddressLimits {
         blocked: vec!["198.51.100.0/24".parse().unwrap()],
-        ..Limits::default()
+        ..AddressLimits::default()
     });
     let configured: IpAddr = "198.51.100.9".parse().unwrap();
     assert_eq!(reason(guard.admit(configured)), Reason::Blocked);
@@ -83,11 +84,11 @@ fn a_blocked_network_is_refused_until_it_is_let_in_again() {
 
 #[test]
 fn who_breaks_limits_again_and_again_is_blocked_for_a_time() {
-    let guard = guard(&Limits {
-        connects: Some(1),
+    let guard = guard(&AddressLimits {
+        connects: 1,
         block_after: 3,
         block_time: Duration::from_secs(900),
-        ..Limits::default()
+        ..AddressLimits::default()
     });
     let mut kept = guard.automatic_blocks().unwrap();
     assert!(guard.automatic_blocks().is_none());
@@ -106,9 +107,9 @@ fn who_breaks_limits_again_and_again_is_blocked_for_a_time() {
 
 #[test]
 fn a_trusted_proxy_is_never_blocked_for_what_its_clients_do() {
-    let limits = Limits {
+    let limits = AddressLimits {
         block_after: 1,
-        ..Limits::default()
+        ..AddressLimits::default()
     };
     let proxies = Proxies::new([Network::of(ADDRESS)]);
     let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
@@ -120,10 +121,10 @@ fn a_trusted_proxy_is_never_blocked_for_what_its_clients_do() {
 
 #[test]
 fn refused_credentials_block_at_a_number_of_their_own() {
-    let limits = Limits {
+    let limits = AddressLimits {
         block_after: 2,
         block_after_credentials: 5,
-        ..Limits::default()
+        ..AddressLimits::default()
     };
     let proxy: IpAddr = "198.51.100.1".parse().unwrap();
     let proxies = Proxies::new([Network::of(proxy)]);
@@ -149,10 +150,10 @@ fn refused_credentials_block_at_a_number_of_their_own() {
 
 #[test]
 fn an_automatic_block_ends_by_itself() {
-    let guard = guard(&Limits {
+    let guard = guard(&AddressLimits {
         block_after_credentials: 1,
         block_time: Duration::ZERO,
-        ..Limits::default()
+        ..AddressLimits::default()
     });
     assert!(guard.violation(ADDRESS, Violation::Credentials));
     assert!(guard.admit(ADDRESS).is_ok());
@@ -162,10 +163,10 @@ fn an_automatic_block_ends_by_itself() {
 
 #[test]
 fn what_is_over_is_forgotten() {
-    let guard = guard(&Limits {
-        connects: Some(1000),
+    let guard = guard(&AddressLimits {
+        connects: 1000,
         connects_window: Duration::from_nanos(1000),
-        ..Limits::default()
+        ..AddressLimits::default()
     });
     let over = Block::new(
         Network::of(OTHER),

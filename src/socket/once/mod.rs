@@ -49,7 +49,7 @@ use crate::metrics::Counter;
 /// ```
 ///
 /// - Two events are the same if namespace, user and key are: the user is the subject of the
-///   [`Principal`](crate::auth::Principal), on whichever connection; for anonymous clients it is the
+///   [`Principal`](crate::Principal), on whichever connection; for anonymous clients it is the
 ///   socket. The other arguments are not compared.
 /// - A repeat that comes while the first one is still at work waits for it. That one goes on when
 ///   its client leaves.
@@ -178,7 +178,7 @@ where
             let refusal = Refusal::new("INVALID_PAYLOAD", "the key is too long");
             return Ok(Box::pin(async { Answer(Outcome::Refused(refusal)) }));
         }
-        let metrics = Arc::clone(event.io().metrics_arc());
+        let metrics = Arc::clone(event.io().metrics());
         match self.table.begin(&event, &key, self.bounds, &metrics) {
             Begun::First(ticket) => {
                 // Answered in a form that can be sent again under another id.

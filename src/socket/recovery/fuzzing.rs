@@ -27,7 +27,7 @@ pub fn recovery_offers(data: &[u8]) {
     let io = builder
         .build()
         .expect("nothing is wrong with one namespace");
-    let outboxes = Unattended::polling(Arc::clone(io.metrics_arc()));
+    let outboxes = Unattended::polling(Arc::clone(io.metrics()));
     let sockets: Vec<Socket> = (0..SESSIONS).map(|_| admit(&io, &outboxes)).collect();
     let mut text = String::from_utf8_lossy(data).into_owned();
     for (i, socket) in sockets.iter().enumerate() {

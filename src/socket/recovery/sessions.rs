@@ -14,9 +14,9 @@ use tokio::{
 
 use super::{Offer, Pid, limits};
 use crate::{
-    auth::Principal,
     config::Recovery,
     engine::Limits,
+    identity::Principal,
     metrics::{Counter, Gauge, Metrics},
     socket::{
         Socket,

@@ -1,0 +1,119 @@
+//! When messages had come to the last of their receivers.
+
+use std::time::Duration;
+
+use super::times::Times;
+use crate::load::Plan;
+
+/// Arrivals of each message; several threads' add up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Completion {
+    /// By the turn of the message in the whole run; at most [`MAX_TURNS`].
+    messages: Vec<Arrivals>,
+    /// Clients of each room that were there to the end.
+    pub(crate) receivers: Vec<u32>,
+    /// Whether senders are among the receivers of their own messages.
+    pub(crate) includes_own: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrivals {
+    count: u32,
+    /// The longest time of them, in nanoseconds.
+    longest: u64,
+}
+
+impl Completion {
+    /// A message has come to one more receiver.
+    pub(crate) fn note(&mut self, turn: u64, time: Duration) {
+        let Some(turn) = usize::try_from(turn).ok().filter(|&turn| turn < MAX_TURNS) else {
+            return;
+        };
+        if self.messages.len() <= turn {
+            self.messages.resize(turn + 1, Arrivals::default());
+        }
+        if let Some(arrivals) = self.messages.get_mut(turn) {
+            arrivals.count += 1;
+            let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            arrivals.longest = arrivals.longest.max(time);
+        }
+    }
+
+    /// Takes in what another thread has seen.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let length = self.messages.len().max(other.messages.len());
+        self.messages.resize(length, Arrivals::default());
+        for (mine, theirs) in self.messages.iter_mut().zip(&other.messages) {
+            mine.count += theirs.count;
+            mine.longest = mine.longest.max(theirs.longest);
+        }
+        let length = self.receivers.len().max(other.receivers.len());
+        self.receivers.resize(length, 0);
+        for (mine, theirs) in self.receivers.iter_mut().zip(&other.receivers) {
+            *mine += theirs;
+        }
+        self.includes_own |= other.includes_own;
+    }
+
+    /// The time until the last receiver had a message, of every message that all have got.
+    pub(crate) fn times(&self, plan: &Plan) -> Times {
+        let mut times = Times::new();
+        let schedule = plan.schedule();
+        for (turn, arrivals) in self.messages.iter().enumerate() {
+            let (sender, number) = (turn % schedule.senders, turn / schedule.senders);
+            let members = self.receivers.get(plan.room_of(sender));
+            let members = members.copied().unwrap_or_default();
+            let expected = members.saturating_sub(u32::from(!self.includes_own));
+            let is_measured = schedule.due(sender, number as u64) >= plan.warmup;
+            if is_measured && expected > 0 && arrivals.count >= expected {
+                times.record(Duration::from_nanos(arrivals.longest));
+            }
+        }
+        times
+    }
+}
+
+/// Messages whose receivers are counted; more would take too much memory.
+const MAX_TURNS: usize = 4_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{Scenario, small_plan};
+
+    #[test]
+    fn a_message_is_complete_when_the_last_one_of_all_threads_has_it() {
+        const MS: Duration = Duration::from_millis(1);
+        let mut plan = small_plan(Scenario::Fanout);
+        (plan.clients, plan.senders) = (4, 2);
+        let half = |receivers, times: &[(u64, u32)]| {
+            let mut half = Completion {
+                receivers: vec![receivers],
+                ..Completion::default()
+            };
+            for &(turn, time) in times {
+                half.note(turn, MS * time);
+            }
+            half
+        };
+        let mut all = half(2, &[(0, 1), (0, 5), (1, 2)]);
+        all.merge(&half(2, &[(0, 9), (1, 3), (2, 4)]));
+        let times = all.times(&plan);
+        assert_eq!(
+            times.count(),
+            1,
+            "only the first one came to all but its sender"
+        );
+        assert!((times.max() - 9.0).abs() < 0.1, "{}", times.max());
+        all.includes_own = true;
+        assert_eq!(all.times(&plan).count(), 0);
+    }
+
+    #[test]
+    fn what_would_take_too_much_memory_is_not_counted() {
+        let mut completion = Completion::default();
+        completion.note(u64::MAX, Duration::ZERO);
+        completion.note(MAX_TURNS as u64, Duration::ZERO);
+        assert!(completion.messages.is_empty());
+    }
+}

@@ -1,0 +1,19 @@
+//! What was sent and what came of it: numbers of messages, times, faults, what a chat has stored, and
+//! what the processes have used.
+//!
+//! `clients` and `play` fill it in, and `report` reads it. Of the other folders it imports only `load`,
+//! for the plan and the stamps. It must not know how messages travel, nor in which words or shape its
+//! figures are told: figures go in, figures come out, and those of several threads add up.
+
+mod completion;
+mod ledger;
+mod process;
+mod stats;
+mod stored;
+mod times;
+
+pub(crate) use ledger::{Arrival, Total, Track};
+pub(crate) use process::{Process, Samples};
+pub(crate) use stats::Stats;
+pub(crate) use stored::{Book, Stored};
+pub(crate) use times::Times;

@@ -1,0 +1,93 @@
+//! What the operating system says of a process: its time and its memory.
+
+use std::{fs, time::Duration};
+
+/// A process at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Process {
+    /// User and system time of all its threads.
+    pub(crate) cpu: Duration,
+    /// Resident memory in bytes.
+    pub(crate) rss: u64,
+}
+
+impl Process {
+    /// Looks at a process; `None` if there is none or the system does not tell.
+    pub(crate) fn look(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        Self::parse(&stat, &status, rustix::param::clock_ticks_per_second())
+    }
+
+    /// Ourselves.
+    pub(crate) fn own() -> Option<Self> {
+        Self::look(std::process::id())
+    }
+
+    fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Self> {
+        // The second field is a name in brackets, which may hold anything.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let mut fields = fields.split(' ').skip(11);
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        let ticks = ticks()? + ticks()?;
+        let rss = status.lines().find_map(|line| {
+            let kibibytes = line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?;
+            kibibytes.trim().parse::<u64>().ok()
+        })?;
+        Some(Self {
+            cpu: Duration::from_secs_f64(ticks as f64 / ticks_per_second.max(1) as f64),
+            rss: rss * 1024,
+        })
+    }
+}
+
+/// What a process and ourselves had used at the moments that matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Samples {
+    /// Before the first client.
+    pub(crate) empty: Option<Process>,
+    /// When all clients were there.
+    pub(crate) full: Option<Process>,
+    /// The server and ourselves when the measured time began.
+    pub(crate) begin: Option<Processes>,
+    /// The same when it ended.
+    pub(crate) end: Option<Processes>,
+}
+
+type Processes = (Option<Process>, Option<Process>);
+
+impl Samples {
+    /// Processor time of the server over the measured time.
+    pub(crate) fn server_cpu(&self) -> Option<Duration> {
+        let ((from, _), (to, _)) = self.begin.zip(self.end)?;
+        Some(to?.cpu.saturating_sub(from?.cpu))
+    }
+
+    /// Our own processor time over the measured time.
+    pub(crate) fn own_cpu(&self) -> Option<Duration> {
+        let ((_, from), (_, to)) = self.begin.zip(self.end)?;
+        Some(to?.cpu.saturating_sub(from?.cpu))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_and_memory_stand_in_proc() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 5 6 7";
+        let status = "Name:\tx\nVmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nThreads:\t1\n";
+        let process = Process::parse(stat, status, 100).unwrap();
+        assert_eq!(process.cpu, Duration::from_secs(3));
+        assert_eq!(process.rss, 2 << 20);
+        assert_eq!(Process::parse("42 (x) S 1", status, 100), None);
+        assert_eq!(Process::parse(stat, "", 100), None);
+    }
+
+    #[test]
+    fn our_own_process_can_be_looked_at() {
+        let me = Process::own().unwrap();
+        assert!(me.rss > 0);
+    }
+}

@@ -1,0 +1,189 @@
+//! The figures that one thread collects, and how those of several become one.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    completion::Completion,
+    stored::Stored,
+    times::{Timeline, Times},
+};
+
+/// Names and how often each occurred; of more than 32 different ones the rest is put together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(pub(crate) BTreeMap<String, u64>);
+
+impl Tally {
+    pub(crate) fn count(&mut self, name: &str) {
+        self.add_some(name, 1);
+    }
+
+    fn add_some(&mut self, name: &str, count: u64) {
+        if let Some(found) = self.0.get_mut(name) {
+            *found += count;
+        } else if self.0.len() < 32 {
+            self.0.insert(name.to_owned(), count);
+        } else {
+            *self.0.entry("others".to_owned()).or_default() += count;
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (name, count) in &other.0 {
+            self.add_some(name, *count);
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// What went wrong with messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    pub(crate) lost: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) corrupt: u64,
+    pub(crate) misrouted: u64,
+    /// Requests that were never answered.
+    pub(crate) unanswered: u64,
+}
+
+/// Everything that a thread collects.
+#[derive(Clone, Debug)]
+pub(crate) struct Stats {
+    /// From when a message was due to when it was read.
+    pub(crate) latency: Times,
+    /// From when a message was due to when its acknowledgement was read.
+    pub(crate) acks: Times,
+    /// Of connecting, the namespace included.
+    pub(crate) connect: Times,
+    /// From when a message was due to when it was sent: the generator's own part.
+    pub(crate) lag: Times,
+    pub(crate) timeline: Timeline,
+    pub(crate) sent: u64,
+    /// Due, but the client had gone or its queue was full.
+    pub(crate) unsent: u64,
+    /// Messages that each client was to get.
+    pub(crate) expected: u64,
+    pub(crate) delivered: u64,
+    /// Not got by clients whose connection had ended.
+    pub(crate) missed: u64,
+    pub(crate) faults: Faults,
+    /// What the server did not accept, by its reason.
+    pub(crate) refused: Tally,
+    pub(crate) opened: u64,
+    /// Clients that could not connect, by reason.
+    pub(crate) failed: Tally,
+    /// Connections that ended early, by reason.
+    pub(crate) dropped: Tally,
+    pub(crate) pings: u64,
+    pub(crate) slow: Slow,
+    /// When messages had come to everyone.
+    pub(crate) completion: Completion,
+    /// What a chat has stored, or why that is not known. Found out when all threads have ended.
+    pub(crate) stored: Option<Result<Stored, String>>,
+}
+
+/// Clients that stop reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slow {
+    pub(crate) clients: u64,
+    pub(crate) cut: u64,
+    pub(crate) expected: u64,
+    pub(crate) received: u64,
+    /// Messages missing although later ones came.
+    pub(crate) holes: u64,
+}
+
+impl Stats {
+    /// For a measured time of this length.
+    pub(crate) fn new(length: Duration) -> Self {
+        Self {
+            latency: Times::new(),
+            acks: Times::new(),
+            connect: Times::new(),
+            lag: Times::new(),
+            timeline: Timeline::new(length),
+            sent: 0,
+            unsent: 0,
+            expected: 0,
+            delivered: 0,
+            missed: 0,
+            faults: Faults::default(),
+            refused: Tally::default(),
+            opened: 0,
+            failed: Tally::default(),
+            dropped: Tally::default(),
+            pings: 0,
+            slow: Slow::default(),
+            completion: Completion::default(),
+            stored: None,
+        }
+    }
+
+    /// Takes in what another thread has collected.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.latency.add(&other.latency);
+        self.acks.add(&other.acks);
+        self.connect.add(&other.connect);
+        self.lag.add(&other.lag);
+        self.timeline.add(&other.timeline);
+        self.refused.add(&other.refused);
+        self.failed.add(&other.failed);
+        self.dropped.add(&other.dropped);
+        self.completion.merge(&other.completion);
+        let (mine, theirs) = (&mut self.faults, &other.faults);
+        let (slow, their_slow) = (&mut self.slow, &other.slow);
+        for (mine, theirs) in [
+            (&mut self.sent, other.sent),
+            (&mut self.unsent, other.unsent),
+            (&mut self.expected, other.expected),
+            (&mut self.delivered, other.delivered),
+            (&mut self.missed, other.missed),
+            (&mut self.opened, other.opened),
+            (&mut self.pings, other.pings),
+            (&mut mine.lost, theirs.lost),
+            (&mut mine.duplicate, theirs.duplicate),
+            (&mut mine.out_of_order, theirs.out_of_order),
+            (&mut mine.corrupt, theirs.corrupt),
+            (&mut mine.misrouted, theirs.misrouted),
+            (&mut mine.unanswered, theirs.unanswered),
+            (&mut slow.clients, their_slow.clients),
+            (&mut slow.cut, their_slow.cut),
+            (&mut slow.expected, their_slow.expected),
+            (&mut slow.received, their_slow.received),
+            (&mut slow.holes, their_slow.holes),
+        ] {
+            *mine += theirs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_is_merged() {
+        let mut one = Stats::new(Duration::from_secs(1));
+        one.sent = 1;
+        one.faults.lost = 2;
+        one.slow.cut = 3;
+        one.dropped.count("x");
+        let mut both = one.clone();
+        both.merge(&one);
+        assert_eq!((both.sent, both.faults.lost, both.slow.cut), (2, 4, 6));
+        assert_eq!(both.dropped.0["x"], 2);
+    }
+
+    #[test]
+    fn a_tally_has_a_bound() {
+        let mut tally = Tally::default();
+        for i in 0..1000 {
+            tally.count(&i.to_string());
+        }
+        assert_eq!((tally.0.len(), tally.total()), (33, 1000));
+    }
+}

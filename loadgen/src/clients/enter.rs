@@ -1,0 +1,68 @@
+//! How a client connects, and enters its room.
+
+use roomcast::client::{ClientError, Connection, Options};
+use roomcast_protocol::socket::Kind;
+use tokio::time::timeout;
+
+use crate::load::{Blanks, Plan, Spoken, refusal};
+
+/// How a client of this number connects.
+pub(crate) fn options(plan: &Plan, client: usize) -> Options {
+    let blanks = Blanks {
+        client,
+        token: plan.tokens.get(client).map_or("", |token| token),
+        ..Blanks::default()
+    };
+    let auth = plan.vocabulary.auth.as_ref();
+    let auth = auth.and_then(|auth| serde_json::to_value(blanks.fill(auth)).ok());
+    Options {
+        auth,
+        ..plan.client.clone()
+    }
+}
+
+/// Lets a client enter its room, and waits until the server says so.
+///
+/// # Errors
+/// What went wrong, in one line.
+pub(crate) async fn join(
+    plan: &Plan,
+    connection: &mut Connection,
+    room: &str,
+    client: usize,
+) -> Result<(), String> {
+    let Some(call) = &plan.vocabulary.join else {
+        return Ok(());
+    };
+    let spoken = Spoken {
+        call,
+        blanks: Blanks {
+            room,
+            client,
+            ..Blanks::default()
+        },
+    };
+    let failed = |error: ClientError| format!("joining a room: {error}");
+    if !call.ack {
+        return connection.emit(&call.event, &spoken).map_err(failed);
+    }
+    let id = connection.request(&call.event, &spoken).map_err(failed)?;
+    let answer = async {
+        loop {
+            let packet = connection.next().await.map_err(failed)?;
+            if packet.kind == Kind::Ack && packet.id == Some(id) {
+                return match refusal(&packet.args) {
+                    Some(reason) => Err(format!("joining a room: the server says {reason}")),
+                    None => Ok(()),
+                };
+            }
+        }
+    };
+    let answered = timeout(plan.client.connect_timeout, answer).await;
+    answered.unwrap_or_else(|_| {
+        Err(format!(
+            "the server does not acknowledge {:?} (see --join and --preset)",
+            call.event
+        ))
+    })
+}

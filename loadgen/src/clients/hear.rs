@@ -1,0 +1,151 @@
+//! What a client receives: whose message it is, how it came, and when.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use roomcast_protocol::socket::{Kind, Packet};
+use serde_json::Value;
+
+use super::shard::{Member, Shard};
+use crate::{
+    account::Arrival,
+    load::{Found, Scenario, Stamp, reason, refusal, seq},
+};
+
+/// Looks at what a client has received.
+pub(super) fn take(shard: &Shard, member: &Member, packet: &Packet) {
+    let now = Instant::now();
+    match packet.kind {
+        Kind::Ack => take_ack(shard, member, packet, now),
+        Kind::Event => {
+            if let Some(id) = packet.id
+                && let Some(connection) = member.connection.borrow_mut().as_mut()
+            {
+                // The server wants to know whether it has come; if it cannot be told, the
+                // connection is broken, and its reader will see that.
+                let _ = connection.ack(id, &());
+            }
+            take_event(shard, member, packet, now);
+        }
+        Kind::Connect | Kind::Disconnect | Kind::ConnectError => {}
+    }
+}
+
+fn take_ack(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
+    let mut state = member.state.borrow_mut();
+    let mut stats = shard.stats.borrow_mut();
+    let Some(number) = packet.id.and_then(|id| state.pending.remove(&id)) else {
+        stats.faults.duplicate += 1;
+        return;
+    };
+    if let Some(reason) = refusal(&packet.args) {
+        stats.refused.count(&reason);
+        state.total.excused.push(number);
+        return;
+    }
+    let due = shard.plan.schedule().due(member.id, number);
+    let is_echo = shard.plan.scenario == Scenario::Echo;
+    if is_echo {
+        let arrived = &shard.shared.progress.arrived;
+        arrived.fetch_add(1, Ordering::Relaxed);
+        stats.delivered += 1;
+        let expected = Stamp {
+            sender: member.id,
+            number,
+        };
+        match shard.shared.stamps.find(&packet.args) {
+            // A server may acknowledge with something else than the payload.
+            Found::Nothing => {}
+            Found::Intact(stamp) if stamp == expected => {}
+            Found::Intact(_) | Found::Corrupt => stats.faults.corrupt += 1,
+        }
+    }
+    if let Some(start) = shard.start.get()
+        && is_measured(shard, due)
+    {
+        let time = now.saturating_duration_since(start + due);
+        stats.acks.record(time);
+        if is_echo {
+            stats.timeline.record(due - shard.plan.warmup, time);
+        }
+    }
+}
+
+fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
+    let mut stats = shard.stats.borrow_mut();
+    let stamp = match shard.shared.stamps.find(&packet.args) {
+        Found::Intact(stamp) => stamp,
+        Found::Corrupt => {
+            stats.faults.corrupt += 1;
+            return;
+        }
+        Found::Nothing => {
+            if matches!(packet.event_name(), "error" | "exception") {
+                let error = packet.args.get::<Value>(0).ok();
+                stats.refused.count(&reason(error.as_ref()));
+            }
+            return;
+        }
+    };
+    let plan = &shard.plan;
+    let schedule = plan.schedule();
+    // Only the server itself could have made up such a number.
+    if stamp.sender >= schedule.senders || stamp.number > schedule.messages(stamp.sender) {
+        stats.faults.corrupt += 1;
+        return;
+    }
+    if !plan.scenario.is_cast() {
+        return; // The echo event of a chat may be heard by others.
+    }
+    if plan.room_of(stamp.sender) != member.room {
+        stats.faults.misrouted += 1;
+        return;
+    }
+    if stamp.sender == member.id {
+        shard.shared.own_seen.store(true, Ordering::Relaxed);
+    }
+    let mut state = member.state.borrow_mut();
+    if plan.scenario == Scenario::Chat
+        && let Some(seq) = seq(&packet.args)
+    {
+        if seq <= state.last_seq {
+            stats.faults.out_of_order += 1;
+        }
+        state.last_seq = seq.max(state.last_seq);
+    }
+    let place = stamp.sender / plan.rooms;
+    if state.tracks.len() <= place {
+        state.tracks.resize_with(place + 1, Default::default);
+    }
+    let Some(track) = state.tracks.get_mut(place) else {
+        return;
+    };
+    match track.take(stamp.number) {
+        Arrival::InOrder => {}
+        Arrival::Late => stats.faults.out_of_order += 1,
+        Arrival::Duplicate => {
+            stats.faults.duplicate += 1;
+            return;
+        }
+    }
+    let arrived = &shard.shared.progress.arrived;
+    arrived.fetch_add(1, Ordering::Relaxed);
+    let due = schedule.due(stamp.sender, stamp.number);
+    if let Some(start) = shard.start.get()
+        && is_measured(shard, due)
+        && !member.is_slow
+    {
+        let time = now.saturating_duration_since(start + due);
+        let turn = stamp.number * schedule.senders as u64 + stamp.sender as u64;
+        stats.completion.note(turn, time);
+        stats.latency.record(time);
+        stats.timeline.record(due - plan.warmup, time);
+    }
+}
+
+/// Whether what is due then counts: the warm-up is over.
+pub(super) fn is_measured(shard: &Shard, due: Duration) -> bool {
+    due >= shard.plan.warmup
+}

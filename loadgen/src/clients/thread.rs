@@ -1,0 +1,215 @@
+//! One thread of the generator: its clients, from the first connection to the last.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use roomcast::client::{ClientError, Connection};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{JoinSet, LocalSet},
+    time::{sleep, timeout},
+};
+
+use super::{
+    cast, connect, enter, hear,
+    shard::{Member, Shard},
+    shared::Shared,
+};
+use crate::{
+    account::Stats,
+    load::{Plan, Scenario},
+};
+
+/// Plays a thread's part.
+///
+/// # Errors
+/// If the system gives no runtime.
+pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> io::Result<Stats> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let shard = Rc::new(Shard {
+        index,
+        stats: RefCell::new(Stats::new(plan.duration)),
+        plan,
+        shared,
+        start: Cell::new(None),
+        members: RefCell::default(),
+        pause: watch::Sender::new(false),
+        is_closing: Cell::new(false),
+    });
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        if shard.plan.scenario == Scenario::Connect {
+            connect::play(&shard).await;
+            return;
+        }
+        shard.gather().await;
+        let start = shard.shared.meet_to_start().await;
+        shard.start.set(Some(start));
+        if shard.plan.scenario == Scenario::Idle {
+            let end = start + shard.plan.schedule().length;
+            shard.shared.wait_until(end).await;
+        } else {
+            cast::play(&shard, start).await;
+        }
+        shard.part().await;
+    });
+    let stats = shard.stats.borrow().clone();
+    Ok(stats)
+}
+
+impl Shard {
+    /// Lets this thread's clients connect one after the other.
+    async fn gather(self: &Rc<Self>) {
+        let plan = &self.plan;
+        let doors = Arc::new(Semaphore::new(CONNECTING));
+        let mut arrivals = JoinSet::new();
+        let begin = Instant::now();
+        for id in (self.index..plan.clients).step_by(plan.threads) {
+            let due = begin + Duration::from_secs_f64(id as f64 / plan.connect_rate);
+            if !self.shared.wait_until(due).await {
+                break;
+            }
+            let Ok(door) = Arc::clone(&doors).acquire_owned().await else {
+                break;
+            };
+            let shard = Rc::clone(self);
+            arrivals.spawn_local(async move {
+                let member = shard.admit(id).await;
+                shard.members.borrow_mut().push(member);
+                drop(door);
+            });
+            while arrivals.try_join_next().is_some() {}
+        }
+        while arrivals.join_next().await.is_some() {}
+        self.sort_members();
+        let deadline = Instant::now() + UPGRADING;
+        while self.members().any(|member| member.is_upgrading()) && Instant::now() < deadline {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Connects a client and lets it join its room; nothing if that fails.
+    async fn admit(self: &Rc<Self>, id: usize) -> Option<Rc<Member>> {
+        let plan = &self.plan;
+        let is_slow = id >= plan.clients - plan.slow_clients();
+        let mut options = enter::options(plan, id);
+        if is_slow && options.receive_buffer.is_none() {
+            options.receive_buffer = Some(SLOW_BUFFER);
+        }
+        let room = plan.room_of(id);
+        let room_name = plan.vocabulary.room(room).unwrap_or_default();
+        let began = Instant::now();
+        let mut result = Connection::open(&options).await.map_err(|e| e.to_string());
+        if let Ok(connection) = &mut result {
+            self.count_opened(began.elapsed());
+            if plan.scenario.is_cast()
+                && let Err(reason) = enter::join(plan, connection, &room_name, id).await
+            {
+                result = Err(reason);
+            }
+        }
+        let progress = &self.shared.progress;
+        let connection = match result {
+            Ok(connection) => connection,
+            Err(reason) => {
+                self.stats.borrow_mut().failed.count(&reason);
+                progress.failed.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+        };
+        progress.connected.fetch_add(1, Ordering::Relaxed);
+        let member = Rc::new(Member {
+            id,
+            room,
+            room_name,
+            is_slow,
+            connection: RefCell::new(Some(connection)),
+            state: RefCell::default(),
+        });
+        tokio::task::spawn_local(Rc::clone(self).read(Rc::clone(&member)));
+        Some(member)
+    }
+
+    fn count_opened(&self, time: Duration) {
+        let mut stats = self.stats.borrow_mut();
+        stats.connect.record(time);
+        stats.opened += 1;
+    }
+
+    /// Reads for a client until its connection ends.
+    async fn read(self: Rc<Self>, member: Rc<Member>) {
+        let mut pause = self.pause.subscribe();
+        loop {
+            let packet = poll_fn(|cx| member.poll(cx));
+            let packet = if member.is_slow {
+                if pause.wait_for(|paused| !*paused).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    packet = packet => packet,
+                    _ = pause.changed() => continue,
+                }
+            } else {
+                packet.await
+            };
+            match packet {
+                Ok(packet) => hear::take(&self, &member, &packet),
+                Err(error) => return self.end(&member, &error),
+            }
+        }
+    }
+
+    /// A connection has ended by itself.
+    fn end(&self, member: &Member, error: &ClientError) {
+        let mut state = member.state.borrow_mut();
+        if state.has_ended || self.is_closing.get() {
+            return;
+        }
+        state.has_ended = true;
+        state.total.ended = true;
+        let mut stats = self.stats.borrow_mut();
+        stats.dropped.count(&error.to_string());
+        if let Some(connection) = member.connection.borrow_mut().take() {
+            stats.pings += connection.pings();
+        }
+    }
+
+    /// Says goodbye for all clients.
+    async fn part(&self) {
+        self.is_closing.set(true);
+        let doors = Rc::new(Semaphore::new(CONNECTING));
+        let mut partings = JoinSet::new();
+        for member in self.members() {
+            let Some(connection) = member.connection.borrow_mut().take() else {
+                continue;
+            };
+            self.stats.borrow_mut().pings += connection.pings();
+            let doors = Rc::clone(&doors);
+            partings.spawn_local(async move {
+                let door = doors.acquire().await;
+                let _ = connection.close().await;
+                drop(door);
+            });
+        }
+        let all = async { while partings.join_next().await.is_some() {} };
+        // Who cannot part in time is dropped.
+        let _ = timeout(PARTING, all).await;
+    }
+}
+
+/// Clients of a thread that may be connecting, or parting, at once.
+const CONNECTING: usize = 128;
+/// How long upgrades are waited for.
+const UPGRADING: Duration = Duration::from_secs(12);
+/// How long goodbyes are waited for.
+const PARTING: Duration = Duration::from_secs(10);
+/// Receive buffer of slow clients, so that what they are owed stays with the server.
+const SLOW_BUFFER: u32 = 64 * 1024;

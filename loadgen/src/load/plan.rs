@@ -1,0 +1,255 @@
+//! The plan of a run, and whether it can be played.
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast::client::{Options, Transports};
+
+use super::{Scenario, Vocabulary, schedule::Schedule, stamp::MIN_PAYLOAD};
+
+/// What a run does. Checked by [`check`](Self::check) before it starts.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What its clients do.
+    pub scenario: Scenario,
+    /// The server, and how each client connects to it; its `auth` comes from the vocabulary.
+    pub client: Options,
+    /// The events of the server.
+    pub vocabulary: Vocabulary,
+    /// Name of the vocabulary, for the report.
+    pub preset: String,
+    /// Connections, at least 1; with `connect` how many may be open or opening at once.
+    pub clients: usize,
+    /// Rooms, at least 1; client `i` is in room `i % rooms`. Where messages go to rooms, each needs two
+    /// clients.
+    pub rooms: usize,
+    /// Clients of each room that send, at least 1.
+    pub senders: usize,
+    /// Messages, requests or connections per second, all clients together: 0.001 to 10,000,000.
+    pub rate: f64,
+    /// Bytes of text in a message, at least 32 and at most half of [`Options::max_queued`].
+    pub payload: usize,
+    /// Time that is measured: more than none, at most 24 h.
+    pub duration: Duration,
+    /// Time before it in which the load is the same, at most 24 h.
+    pub warmup: Duration,
+    /// Time after it in which what is under way may arrive; the run ends sooner if nothing is.
+    pub drain: Duration,
+    /// Connections per second while clients gather: 0.001 to 10,000,000.
+    pub connect_rate: f64,
+    /// Threads with clients of their own: 1 to 256, and no more than there are clients.
+    pub threads: usize,
+    /// Share of the clients that stop reading in `slow`, from 0 to less than 1.
+    pub slow_share: f64,
+    /// A token for each client, where `{token}` stands in the `auth` of the vocabulary; who it is of is
+    /// said by [`subject`](Self::subject).
+    pub tokens: Arc<[String]>,
+    /// Process of the server on this machine, to measure its processor time and memory.
+    pub server_pid: Option<u32>,
+}
+
+impl Plan {
+    /// Whether it can be played.
+    ///
+    /// # Errors
+    /// What cannot work, in words for the command line.
+    pub fn check(&self) -> Result<(), String> {
+        let cast = self.scenario.is_cast();
+        if self.clients == 0 || self.threads == 0 || self.rooms == 0 || self.senders == 0 {
+            return Err("clients, rooms, senders and threads must be at least 1".into());
+        }
+        if self.threads > self.clients.min(256) {
+            return Err("there cannot be more threads than clients, nor more than 256".into());
+        }
+        for (name, rate) in [("rate", self.rate), ("connect-rate", self.connect_rate)] {
+            if !(rate.is_finite() && (0.001..=10_000_000.0).contains(&rate)) {
+                return Err(format!(
+                    "{name} must be between 0.001 and 10,000,000 per second"
+                ));
+            }
+        }
+        if self.payload < MIN_PAYLOAD {
+            return Err(format!(
+                "payload must have {MIN_PAYLOAD} bytes or more: it says who sent it"
+            ));
+        }
+        if self.payload > self.client.max_queued / 2 {
+            return Err("payload is too large".into());
+        }
+        if self.duration.is_zero() || self.duration > MAX_DURATION || self.warmup > MAX_DURATION {
+            return Err("duration must be more than 0 and at most 24 h".into());
+        }
+        if cast && self.clients < 2 * self.rooms {
+            return Err(format!(
+                "{} clients in {} rooms: a room needs two",
+                self.clients, self.rooms
+            ));
+        }
+        if self.scenario == Scenario::Slow {
+            if !(0.0..1.0).contains(&self.slow_share) || self.rooms > 1 {
+                return Err("slow needs one room and a slow share between 0 and 1".into());
+            }
+            if self.slow_clients() == 0 || self.clients - self.slow_clients() < 2 {
+                return Err("slow needs a slow client and two others".into());
+            }
+        }
+        if self.scenario == Scenario::Chat {
+            if self.tokens.len() < self.clients {
+                return Err("chat needs a token for each client".into());
+            }
+            if self.vocabulary.join.is_none() || !self.vocabulary.send.ack {
+                return Err("chat needs the events of our own chat: --preset chat".into());
+            }
+        } else if cast && self.vocabulary.room(self.rooms - 1).is_none() {
+            return Err(format!(
+                "preset {} has {} room: name more with --room, or use --preset rooms or events of \
+                 your own",
+                self.preset,
+                self.vocabulary.rooms.len()
+            ));
+        }
+        if self.scenario == Scenario::Echo && !self.vocabulary.echo.ack {
+            return Err("echo needs an event that is acknowledged".into());
+        }
+        Ok(())
+    }
+
+    /// How many clients stop reading; the last ones.
+    pub(crate) fn slow_clients(&self) -> usize {
+        match self.scenario {
+            Scenario::Slow => (self.clients as f64 * self.slow_share).ceil() as usize,
+            Scenario::Fanout
+            | Scenario::Rooms
+            | Scenario::Echo
+            | Scenario::Connect
+            | Scenario::Idle
+            | Scenario::Chat => 0,
+        }
+    }
+
+    /// How many clients send; the first ones.
+    pub(crate) fn all_senders(&self) -> usize {
+        match self.scenario {
+            Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Chat => {
+                let healthy = self.clients - self.slow_clients();
+                self.senders.saturating_mul(self.rooms).min(healthy)
+            }
+            Scenario::Echo => self.clients,
+            Scenario::Connect => self.threads,
+            Scenario::Idle => 1,
+        }
+    }
+
+    /// The user that a client's token is of: `bench-` and its number.
+    #[must_use]
+    pub fn subject(client: usize) -> String {
+        format!("bench-{client}")
+    }
+
+    /// The room of a client.
+    pub(crate) fn room_of(&self, client: usize) -> usize {
+        client % self.rooms.max(1)
+    }
+
+    /// When messages are due.
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule {
+            rate: self.rate,
+            senders: self.all_senders().max(1),
+            length: self.warmup + self.duration,
+        }
+    }
+
+    /// Open files that the run needs.
+    pub(crate) fn open_files(&self) -> u64 {
+        let each = match self.client.transports {
+            Transports::WebSocket => 1,
+            Transports::Polling => 2,
+            Transports::Upgrade => 3,
+        };
+        self.clients as u64 * each + 64
+    }
+}
+
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::load::Preset;
+
+    /// A small plan for the contract server.
+    pub(crate) fn small_plan(scenario: Scenario) -> Plan {
+        let (clients, rooms, rate) = scenario.defaults();
+        Plan {
+            scenario,
+            client: Options::default(),
+            vocabulary: Preset::Rooms.vocabulary(),
+            preset: "rooms".into(),
+            clients,
+            rooms,
+            senders: 1,
+            rate,
+            payload: 64,
+            duration: Duration::from_secs(1),
+            warmup: Duration::ZERO,
+            drain: Duration::from_secs(1),
+            connect_rate: 1000.0,
+            threads: 1,
+            slow_share: 0.2,
+            tokens: Arc::default(),
+            server_pid: None,
+        }
+    }
+
+    #[test]
+    fn the_defaults_can_be_played() {
+        for scenario in [
+            Scenario::Fanout,
+            Scenario::Rooms,
+            Scenario::Echo,
+            Scenario::Connect,
+            Scenario::Idle,
+            Scenario::Slow,
+        ] {
+            assert_eq!(small_plan(scenario).check(), Ok(()), "{scenario:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_reason() {
+        let refused = |scenario, change: fn(&mut Plan), reason: &str| {
+            let mut plan = small_plan(scenario);
+            change(&mut plan);
+            let error = plan.check().unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        };
+        refused(Scenario::Fanout, |p| p.clients = 0, "at least 1");
+        refused(Scenario::Fanout, |p| p.rate = f64::NAN, "rate");
+        refused(Scenario::Fanout, |p| p.rate = 0.0, "rate");
+        refused(Scenario::Fanout, |p| p.payload = 10, "32 bytes");
+        refused(
+            Scenario::Fanout,
+            |p| p.duration = Duration::ZERO,
+            "duration",
+        );
+        refused(Scenario::Fanout, |p| p.threads = 200, "threads");
+        refused(Scenario::Rooms, |p| p.clients = 150, "a room needs two");
+        refused(Scenario::Slow, |p| p.slow_share = 1.0, "slow");
+        refused(Scenario::Slow, |p| p.clients = 2, "slow needs");
+        refused(
+            Scenario::Rooms,
+            |p| p.vocabulary = Preset::Chat.vocabulary(),
+            "has 1 room",
+        );
+        refused(Scenario::Chat, |_| (), "a token for each client");
+        let signed = |p: &mut Plan| p.tokens = vec![String::new(); p.clients].into();
+        refused(Scenario::Chat, signed, "--preset chat");
+    }
+
+    #[test]
+    fn slow_clients_do_not_send() {
+        let mut plan = small_plan(Scenario::Slow);
+        plan.senders = 100;
+        assert_eq!((plan.slow_clients(), plan.all_senders()), (20, 80));
+    }
+}

@@ -1,0 +1,192 @@
+//! What makes a payload recognisable: who sent it in which run, and its number.
+
+use std::fmt::Write as _;
+
+use roomcast_protocol::socket::Args;
+
+/// Writes and finds the payloads of one run.
+///
+/// A payload is `rcb:<run>:<sender>:<number>;` and letters up to its size, which depend on the
+/// number, so that a server that mixes or cuts payloads is found out.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamps {
+    /// `rcb:` and eight digits that no other run has, so that what others left on the server is not
+    /// counted.
+    mark: String,
+    size: usize,
+    /// The alphabet again and again, `size` letters and one alphabet more.
+    letters: String,
+}
+
+/// What a payload says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) sender: usize,
+    pub(crate) number: u64,
+}
+
+/// What was found in the arguments of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No payload of this run.
+    Nothing,
+    /// A payload that is as it was sent.
+    Intact(Stamp),
+    /// A payload of this run that is not.
+    Corrupt,
+}
+
+impl Stamps {
+    /// Payloads of `size` bytes, at least [`MIN_PAYLOAD`].
+    pub(crate) fn new(run: u32, size: usize) -> Self {
+        let alphabet = ('a'..='z').cycle();
+        Self {
+            mark: format!("rcb:{run:08x}:"),
+            size: size.max(MIN_PAYLOAD),
+            letters: alphabet.take(size.max(MIN_PAYLOAD) + 26).collect(),
+        }
+    }
+
+    /// The payload of a message.
+    pub(crate) fn write(&self, stamp: Stamp) -> String {
+        let mut text = String::with_capacity(self.size);
+        text.push_str(&self.mark);
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{}:{};", stamp.sender, stamp.number);
+        text.push_str(self.padding(stamp.number, text.len()));
+        text
+    }
+
+    /// Looks for a payload of this run anywhere in the arguments.
+    pub(crate) fn find(&self, args: &Args) -> Found {
+        for json in args {
+            if let Some(at) = position(json, self.mark.as_bytes()) {
+                let rest = json.get(at + self.mark.len()..).unwrap_or_default();
+                return self.read(rest).map_or(Found::Corrupt, Found::Intact);
+            }
+        }
+        Found::Nothing
+    }
+
+    /// Looks at a whole text that may be a payload of this run.
+    pub(crate) fn look(&self, text: &str) -> Found {
+        let Some(rest) = text.strip_prefix(&self.mark) else {
+            return Found::Nothing;
+        };
+        let quoted = [rest.as_bytes(), b"\""].concat();
+        self.read(&quoted).map_or(Found::Corrupt, Found::Intact)
+    }
+
+    /// Reads what stands behind the mark. The payload must end where its JSON string ends.
+    fn read(&self, rest: &[u8]) -> Option<Stamp> {
+        let (sender, behind) = number(rest, b':')?;
+        let (number, padding) = number(behind, b';')?;
+        let header = self.mark.len() + (rest.len() - padding.len());
+        let expected = self.padding(number, header);
+        let found = padding.get(..expected.len())?;
+        let is_end = padding.get(expected.len()) == Some(&b'"');
+        (found == expected.as_bytes() && is_end).then_some(Stamp {
+            sender: sender.try_into().ok()?,
+            number,
+        })
+    }
+
+    /// The letters behind a header of `header` bytes.
+    fn padding(&self, number: u64, header: usize) -> &str {
+        let from = (number % 26) as usize;
+        let length = self.size.saturating_sub(header);
+        self.letters.get(from..from + length).unwrap_or_default()
+    }
+}
+
+/// Digits up to `end`, and what stands behind it.
+fn number(text: &[u8], end: u8) -> Option<(u64, &[u8])> {
+    let length = text.iter().take(21).position(|&byte| byte == end)?;
+    let digits = str::from_utf8(text.get(..length)?).ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = is_number.then(|| digits.parse().ok())??;
+    Some((number, text.get(length + 1..)?))
+}
+
+/// Where `needle` begins; payloads mostly begin their argument.
+pub(super) fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    if haystack
+        .get(1..)
+        .is_some_and(|rest| rest.starts_with(needle))
+    {
+        return Some(1);
+    }
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+/// Bytes of the longest header: mark, seven digits of sender, ten of number, two separators.
+pub(super) const MIN_PAYLOAD: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use roomcast_protocol::socket::{Decoder, Limits};
+
+    use super::*;
+
+    fn args(json: &str) -> Args {
+        let text = Bytes::from(format!("2{json}"));
+        let packet = Decoder::new(Limits::default()).text(text).unwrap().unwrap();
+        packet.args
+    }
+
+    fn stamps() -> Stamps {
+        Stamps::new(0xbe9c, 48)
+    }
+
+    const STAMP: Stamp = Stamp {
+        sender: 12,
+        number: 345,
+    };
+
+    #[test]
+    fn a_payload_has_its_size_and_is_found_anywhere() {
+        let text = stamps().write(STAMP);
+        assert_eq!(text.len(), 48);
+        assert!(text.starts_with("rcb:0000be9c:12:345;"), "{text}");
+        for json in [
+            format!("[\"msg\",\"{text}\"]"),
+            format!("[\"msg\",1,{{\"a\":[{{\"content\":\"{text}\",\"b\":2}}]}}]"),
+        ] {
+            assert_eq!(stamps().find(&args(&json)), Found::Intact(STAMP), "{json}");
+        }
+        assert_eq!(stamps().look(&text), Found::Intact(STAMP));
+        assert_eq!(stamps().look(&text.replace("345;", "346;")), Found::Corrupt);
+        assert_eq!(stamps().look("hello"), Found::Nothing);
+    }
+
+    #[test]
+    fn payloads_of_other_runs_are_nothing() {
+        let text = Stamps::new(0xffff, 48).write(STAMP);
+        assert_eq!(
+            stamps().find(&args(&format!("[\"msg\",\"{text}\"]"))),
+            Found::Nothing
+        );
+        assert_eq!(stamps().find(&args("[\"msg\"]")), Found::Nothing);
+    }
+
+    #[test]
+    fn a_changed_cut_or_lengthened_payload_is_corrupt() {
+        let text = stamps().write(STAMP);
+        let cut = &text[..47];
+        for wrong in [
+            text.replace("345;", "346;"),
+            text.replace("12:345;", "12:345"),
+            text.replace("rcb:0000be9c:12", "rcb:0000be9c:-12"),
+            text.replace("12:345", "99999999999999999999999:345"),
+            format!("{text}x"),
+            cut.to_owned(),
+            "rcb:0000be9c:".to_owned(),
+        ] {
+            let json = format!("[\"msg\",\"{wrong}\"]");
+            assert_eq!(stamps().find(&args(&json)), Found::Corrupt, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What to say to a server that knows nothing of us: events, and the shape of their arguments.
+
+use roomcast_protocol::socket::{Arguments, EncodeError, Encoder};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+/// The events of a server under test.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vocabulary {
+    /// Enters a room; `None` if nothing is needed to receive.
+    pub join: Option<Call>,
+    /// Sends a message to a room.
+    pub send: Call,
+    /// Is acknowledged.
+    pub echo: Call,
+    /// The `auth` of every client, with `{client}` for its number.
+    pub auth: Option<Value>,
+    /// Whether a sender gets its own messages.
+    pub own: Own,
+    /// Names of rooms; others are called `bench-0`, `bench-1`, … if `any_room`.
+    pub rooms: Vec<String>,
+    /// Whether the server lets clients join rooms of any name.
+    pub any_room: bool,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Its name.
+    pub event: String,
+    /// Its arguments. In their strings `{room}`, `{payload}`, `{id}` (of the payload, another one in
+    /// each), `{client}` and `{token}` are filled in.
+    pub args: Vec<Value>,
+    /// Whether the server acknowledges it.
+    pub ack: bool,
+}
+
+/// Whether a sender gets its own messages back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Own {
+    /// As everyone in the room does.
+    Yes,
+    /// Only the others in the room get them.
+    No,
+    /// What the first own message shows.
+    Auto,
+}
+
+/// Vocabularies that have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Preset {
+    /// The chat of `roomcast serve`: one room, the Lobby.
+    Chat,
+    /// The server of `docs/bench.md`: `join`, `bcast`, `echo`.
+    Rooms,
+}
+
+impl Preset {
+    /// What it is called on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Rooms => "rooms",
+        }
+    }
+
+    /// The events that it stands for.
+    #[must_use]
+    pub fn vocabulary(self) -> Vocabulary {
+        let call = |event: &str, args: Value, ack| Call {
+            event: event.into(),
+            args: args.as_array().cloned().unwrap_or_default(),
+            ack,
+        };
+        match self {
+            Self::Chat => {
+                let message = call(
+                    "message",
+                    json!([{
+                        "conversationId": "{room}",
+                        "content": "{payload}",
+                        "clientMessageId": "{id}",
+                    }]),
+                    true,
+                );
+                Vocabulary {
+                    join: Some(call("join_conversation", json!(["{room}"]), true)),
+                    echo: message.clone(),
+                    send: message,
+                    auth: Some(json!({"name": "bench {client}"})),
+                    own: Own::No,
+                    rooms: vec!["00000000-0000-4000-8000-000000000001".into()],
+                    any_room: false,
+                }
+            }
+            Self::Rooms => Vocabulary {
+                join: Some(call("join", json!(["{room}"]), true)),
+                send: call("bcast", json!(["{room}", "{payload}"]), false),
+                echo: call("echo", json!(["{payload}"]), true),
+                auth: None,
+                own: Own::Yes,
+                rooms: Vec::new(),
+                any_room: true,
+            },
+        }
+    }
+}
+
+impl Vocabulary {
+    /// The name of a room; `None` if there are not so many.
+    pub(crate) fn room(&self, index: usize) -> Option<String> {
+        match self.rooms.get(index) {
+            Some(name) => Some(name.clone()),
+            None => self.any_room.then(|| format!("bench-{index}")),
+        }
+    }
+}
+
+/// What is filled in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Blanks<'a> {
+    pub(crate) room: &'a str,
+    pub(crate) payload: &'a str,
+    pub(crate) client: usize,
+    pub(crate) token: &'a str,
+}
+
+impl<'a> Blanks<'a> {
+    /// A value with its blanks filled in.
+    pub(crate) const fn fill(self, value: &'a Value) -> Filled<'a> {
+        Filled {
+            value,
+            blanks: self,
+        }
+    }
+}
+
+/// A value that is serialised with its blanks filled in.
+pub(crate) struct Filled<'a> {
+    value: &'a Value,
+    blanks: Blanks<'a>,
+}
+
+impl Serialize for Filled<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let blanks = self.blanks;
+        match self.value {
+            Value::String(text) => match text.as_str() {
+                "{payload}" => serializer.serialize_str(blanks.payload),
+                "{room}" => serializer.serialize_str(blanks.room),
+                "{id}" => serializer.serialize_str(id_of(blanks.payload)),
+                "{token}" => serializer.serialize_str(blanks.token),
+                text if text.contains('{') => serializer.serialize_str(
+                    &text
+                        .replace("{room}", blanks.room)
+                        .replace("{client}", &blanks.client.to_string())
+                        .replace("{payload}", blanks.payload),
+                ),
+                text => serializer.serialize_str(text),
+            },
+            Value::Array(values) => serializer.collect_seq(values.iter().map(|v| blanks.fill(v))),
+            Value::Object(object) => {
+                serializer.collect_map(object.iter().map(|(k, v)| (k, blanks.fill(v))))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.value.serialize(serializer),
+        }
+    }
+}
+
+/// What is different in each payload: its stamp.
+fn id_of(payload: &str) -> &str {
+    payload.split_once(';').map_or(payload, |(id, _)| id)
+}
+
+/// The arguments of a call with their blanks filled in.
+pub(crate) struct Spoken<'a> {
+    pub(crate) call: &'a Call,
+    pub(crate) blanks: Blanks<'a>,
+}
+
+impl Arguments for Spoken<'_> {
+    fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
+        for value in &self.call.args {
+            encoder.value(&self.blanks.fill(value))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::socket::encode;
+
+    use super::*;
+
+    fn spoken(args: &Value) -> String {
+        let call = Call {
+            event: "say".into(),
+            args: args.as_array().unwrap().clone(),
+            ack: false,
+        };
+        let blanks = Blanks {
+            room: "r\"1",
+            payload: "hello;abc",
+            client: 7,
+            token: "t",
+        };
+        let spoken = Spoken {
+            call: &call,
+            blanks,
+        };
+        let frame = encode::event("/", None, "say", &spoken).unwrap();
+        String::from_utf8(frame.polling().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn blanks_are_filled_in_at_any_depth() {
+        assert_eq!(
+            spoken(&json!(["{room}", {"a": ["{payload}", 1, null]}, "{client}: {payload}!"])),
+            "42[\"say\",\"r\\\"1\",{\"a\":[\"hello;abc\",1,null]},\"7: hello;abc!\"]"
+        );
+        assert_eq!(
+            spoken(&json!(["{id}", "{token}"])),
+            "42[\"say\",\"hello\",\"t\"]"
+        );
+        assert_eq!(spoken(&json!([])), "42[\"say\"]");
+        assert_eq!(
+            spoken(&json!(["{other}", [["x"]]])),
+            "42[\"say\",\"{other}\",[[\"x\"]]]"
+        );
+    }
+
+    #[test]
+    fn a_room_has_its_given_name_or_one_of_ours() {
+        let chat = Preset::Chat.vocabulary();
+        assert!(chat.room(0).is_some());
+        assert_eq!(chat.room(1), None);
+        assert_eq!(
+            Preset::Rooms.vocabulary().room(3).as_deref(),
+            Some("bench-3")
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! The scenario `chat`: conversations for its clients before a run, and afterwards whether what was
+//! acknowledged is stored once, in order and without a gap.
+//!
+//! These events are those of our own chat; no other file of this folder knows them.
+
+use std::time::Duration;
+
+use roomcast::client::Connection;
+use roomcast_protocol::socket::{Args, Kind};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    account::{Book, Stored, Total},
+    clients::options,
+    load::{Blanks, Call, Plan, Spoken, Stamps, refusal},
+};
+
+/// Makes a conversation for each room, of all clients that belong to it: their ids.
+///
+/// # Errors
+/// Why the server has not made one.
+pub(super) async fn prepare(plan: &Plan) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Made {
+        conversation: Conversation,
+    }
+    #[derive(Deserialize)]
+    struct Conversation {
+        id: String,
+    }
+    let mut ids = Vec::new();
+    for room in 0..plan.rooms {
+        let mut owner = enter(plan, room).await?;
+        let mut members: Vec<_> = (room..plan.clients)
+            .step_by(plan.rooms)
+            .map(Plan::subject)
+            .collect();
+        let later = members.split_off(members.len().min(MEMBERS));
+        let new = json!({"title": "roomcast bench", "memberIds": members});
+        let made: Made = ask(plan, &mut owner, "create_conversation", new).await?;
+        let id = made.conversation.id;
+        for user in later {
+            let member = json!({"conversationId": id, "userId": user});
+            let _: Value = ask(plan, &mut owner, "add_member", member).await?;
+        }
+        ids.push(id);
+        let _ = owner.close().await;
+    }
+    Ok(ids)
+}
+
+/// Reads every conversation of the run, and compares it with what was sent.
+///
+/// # Errors
+/// Why it could not be read.
+pub(super) async fn verify(
+    plan: &Plan,
+    stamps: &Stamps,
+    totals: &[Total],
+) -> Result<Stored, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Page {
+        messages: Vec<Row>,
+        has_more: bool,
+    }
+    #[derive(Deserialize)]
+    struct Row {
+        seq: u64,
+        content: String,
+    }
+    let mut stored = Stored::default();
+    for room in 0..plan.rooms {
+        let mut reader = enter(plan, room).await?;
+        let mut book = Book::new(room, plan.rooms, totals);
+        loop {
+            let from = json!({
+                "conversationId": plan.vocabulary.room(room),
+                "afterSeq": book.last_seq,
+                "limit": PAGE,
+            });
+            let page: Page = ask(plan, &mut reader, "message_history", from).await?;
+            let is_last = !page.has_more || page.messages.is_empty();
+            for row in page.messages {
+                book.enter(row.seq, &row.content, stamps, &mut stored);
+            }
+            if is_last {
+                break;
+            }
+        }
+        book.close(&mut stored);
+        let _ = reader.close().await;
+    }
+    Ok(stored)
+}
+
+async fn enter(plan: &Plan, client: usize) -> Result<Connection, String> {
+    let opened = Connection::open(&options(plan, client)).await;
+    opened.map_err(|error| error.to_string())
+}
+
+/// One question. If the server wants it to be asked later, that is done.
+async fn ask<T: DeserializeOwned>(
+    plan: &Plan,
+    connection: &mut Connection,
+    event: &str,
+    question: Value,
+) -> Result<T, String> {
+    let call = Call {
+        event: event.into(),
+        args: vec![question],
+        ack: true,
+    };
+    let spoken = Spoken {
+        call: &call,
+        blanks: Blanks::default(),
+    };
+    let failed = |why: String| format!("{event}: {why}");
+    for _ in 0..TRIES {
+        let id = connection.request(event, &spoken);
+        let id = id.map_err(|error| failed(error.to_string()))?;
+        let answered = timeout(plan.client.connect_timeout, answer(connection, id));
+        let args = answered
+            .await
+            .map_err(|_| failed("the server does not answer".into()))?
+            .map_err(failed)?;
+        match refusal(&args) {
+            None => return args.get(0).map_err(|error| failed(error.to_string())),
+            Some(reason) if reason == "RATE_LIMITED" => sleep(PAUSE).await,
+            Some(reason) => return Err(failed(format!("the server says {reason}"))),
+        }
+    }
+    Err(failed("the server limits how often it may be asked".into()))
+}
+
+async fn answer(connection: &mut Connection, id: u64) -> Result<Args, String> {
+    loop {
+        let packet = connection.next().await.map_err(|error| error.to_string())?;
+        if packet.kind == Kind::Ack && packet.id == Some(id) {
+            return Ok(packet.args);
+        }
+    }
+}
+
+/// Members that a conversation may have from the start.
+const MEMBERS: usize = 1000;
+/// Messages of a page of history, at most.
+const PAGE: u64 = 200;
+/// How often a question is asked again, and after which pause.
+const TRIES: usize = 120;
+const PAUSE: Duration = Duration::from_millis(500);

@@ -1,0 +1,150 @@
+//! Two clients try what the run will do, so that what cannot work is said before it starts.
+
+use std::time::Duration;
+
+use roomcast::client::Connection;
+use roomcast_protocol::socket::{Kind, Packet};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{
+    clients::{join, options},
+    load::{Blanks, Found, Plan, Scenario, Spoken, Stamp, Stamps, reason, refusal},
+};
+
+/// Tries the scenario once.
+///
+/// # Errors
+/// Why the run would come to nothing, in one line.
+pub(super) async fn check(plan: &Plan, stamps: &Stamps) -> Result<(), String> {
+    let open = async |client| {
+        let opened = Connection::open(&options(plan, client)).await;
+        opened.map_err(|error| error.to_string())
+    };
+    let mut first = open(0).await?;
+    let result = match plan.scenario {
+        Scenario::Connect | Scenario::Idle => Ok(()),
+        Scenario::Echo => check_echo(plan, stamps, &mut first).await,
+        Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Chat => {
+            let mut second = open(neighbour(plan)).await?;
+            let result = check_cast(plan, stamps, &mut first, &mut second).await;
+            let _ = second.close().await;
+            result
+        }
+    };
+    let _ = first.close().await;
+    result
+}
+
+/// A client that is in the room of the first one.
+fn neighbour(plan: &Plan) -> usize {
+    plan.rooms
+}
+
+async fn check_echo(
+    plan: &Plan,
+    stamps: &Stamps,
+    connection: &mut Connection,
+) -> Result<(), String> {
+    let call = &plan.vocabulary.echo;
+    let payload = stamps.write(FIRST);
+    let room = plan.vocabulary.room(0).unwrap_or_default();
+    let spoken = Spoken {
+        call,
+        blanks: Blanks {
+            room: &room,
+            payload: &payload,
+            ..Blanks::default()
+        },
+    };
+    let id = connection
+        .request(&call.event, &spoken)
+        .map_err(|e| e.to_string())?;
+    let answered = until(plan, connection, |packet| {
+        (packet.kind == Kind::Ack && packet.id == Some(id))
+            .then(|| refusal(&packet.args).map_or(Ok(()), Err))
+    });
+    match answered.await? {
+        Some(Ok(())) => Ok(()),
+        Some(Err(reason)) => Err(format!("the server refuses {:?}: {reason}", call.event)),
+        None => Err(format!(
+            "the server does not acknowledge {:?} (see --event and --preset)",
+            call.event
+        )),
+    }
+}
+
+async fn check_cast(
+    plan: &Plan,
+    stamps: &Stamps,
+    sender: &mut Connection,
+    receiver: &mut Connection,
+) -> Result<(), String> {
+    let room = plan.vocabulary.room(0).unwrap_or_default();
+    join(plan, sender, &room, 0).await?;
+    join(plan, receiver, &room, neighbour(plan)).await?;
+    let call = &plan.vocabulary.send;
+    let payload = stamps.write(FIRST);
+    let spoken = Spoken {
+        call,
+        blanks: Blanks {
+            room: &room,
+            payload: &payload,
+            ..Blanks::default()
+        },
+    };
+    let sent = match call.ack {
+        true => sender.request(&call.event, &spoken).map(|_| ()),
+        false => sender.emit(&call.event, &spoken),
+    };
+    sent.map_err(|error| error.to_string())?;
+    let heard = until(plan, receiver, |packet| {
+        (stamps.find(&packet.args) != Found::Nothing).then_some(())
+    });
+    let said = until(plan, sender, |packet| match packet.kind {
+        Kind::Ack => refusal(&packet.args),
+        Kind::Event if matches!(packet.event_name(), "error" | "exception") => {
+            let error = packet.args.get::<Value>(0).ok();
+            Some(reason(error.as_ref()))
+        }
+        Kind::Event | Kind::Connect | Kind::Disconnect | Kind::ConnectError => None,
+    });
+    tokio::select! {
+        heard = heard => match heard? {
+            Some(()) => Ok(()),
+            None => Err(format!(
+                "{:?} of one client did not reach another one in its room (see --event, --join and \
+                 --preset)",
+                call.event
+            )),
+        },
+        Some(reason) = async { said.await.ok().flatten() } => {
+            Err(format!("the server refuses {:?}: {reason}", call.event))
+        }
+    }
+}
+
+/// The first packet of which `wanted` makes something; nothing if it does not come in time.
+async fn until<T>(
+    plan: &Plan,
+    connection: &mut Connection,
+    mut wanted: impl FnMut(&Packet) -> Option<T>,
+) -> Result<Option<T>, String> {
+    let found = async {
+        loop {
+            let packet = connection.next().await.map_err(|error| error.to_string())?;
+            if let Some(found) = wanted(&packet) {
+                return Ok(Some(found));
+            }
+        }
+    };
+    let patience = plan.client.connect_timeout.min(PATIENCE);
+    timeout(patience, found).await.unwrap_or(Ok(None))
+}
+
+const FIRST: Stamp = Stamp {
+    sender: 0,
+    number: 0,
+};
+/// How long a server may take to answer or to pass on one message.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,197 @@
+//! One run: from the plan to the report.
+
+use std::{
+    fmt, future,
+    pin::pin,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use roomcast::client::ClientError;
+use tokio::time::sleep;
+
+use super::{chat, open_files::allow_open_files, preflight, progress::Display};
+use crate::{
+    account::{Process, Samples, Stats},
+    clients::{Shared, play_part},
+    load::{Plan, Scenario, Stamps},
+    report::Report,
+};
+
+/// Why there are no figures.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// The plan cannot be played on this machine.
+    Plan(String),
+    /// The server cannot be reached, is none, or refuses: its URL, and what happened.
+    Server(String, String),
+    /// Something of ours is broken.
+    Internal(String),
+}
+
+impl fmt::Display for BenchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan(what) | Self::Internal(what) => f.write_str(what),
+            Self::Server(url, what) => write!(f, "{url}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for BenchError {}
+
+/// Plays a plan against its server. Ctrl-C ends it early, with the figures so far.
+///
+/// It takes this thread until the run is over, and must not be called inside an asynchronous runtime.
+/// If the error output is a terminal, a line there shows how far the run is, behind `title`.
+///
+/// # Errors
+/// If there is nothing to tell: the plan cannot be played, or nobody could connect.
+pub fn run(plan: &Plan, title: &str) -> Result<Report, BenchError> {
+    plan.check().map_err(BenchError::Plan)?;
+    allow_open_files(plan.open_files()).map_err(|limit| {
+        BenchError::Plan(format!(
+            "{} clients need {} open files and this system allows {limit}: raise the hard limit \
+             (ulimit -Hn) or take fewer clients",
+            plan.clients,
+            plan.open_files()
+        ))
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| BenchError::Internal(error.to_string()))?;
+    runtime.block_on(watch(plan, title))
+}
+
+async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
+    let url = plan.client.url.clone();
+    let mut plan = plan.clone();
+    let failed = |error: String| BenchError::Server(url.clone(), error);
+    let resolved = plan.client.clone().resolve().await;
+    plan.client = resolved.map_err(|error| {
+        if let ClientError::Options(what) = error {
+            return BenchError::Plan(what);
+        }
+        failed(error.to_string())
+    })?;
+    let run = getrandom::u32().map_err(|error| BenchError::Internal(error.to_string()))?;
+    let trial = Stamps::new(!run, plan.payload);
+    if plan.scenario == Scenario::Chat {
+        plan.vocabulary.rooms = chat::prepare(&plan).await.map_err(failed)?;
+    }
+    preflight::check(&plan, &trial).await.map_err(failed)?;
+
+    let started = jiff::Timestamp::now();
+    let pid = plan.server_pid;
+    let look = || pid.and_then(Process::look);
+    if pid.is_some() && look().is_none() {
+        return Err(BenchError::Plan(
+            "there is no process of that id to look at".into(),
+        ));
+    }
+    let mut samples = Samples {
+        empty: look(),
+        ..Samples::default()
+    };
+    let plan = Arc::new(plan);
+    let shared = Arc::new(Shared::new(&plan, Stamps::new(run, plan.payload)));
+    let mut display = Display::new(&plan, title);
+    let threads: Vec<_> = (0..plan.threads)
+        .map(|index| {
+            let (plan, shared) = (Arc::clone(&plan), Arc::clone(&shared));
+            thread::spawn(move || play_part(index, plan, shared))
+        })
+        .collect();
+    let observed = observe(&plan, &shared, &mut samples, &mut display, &look);
+    let all_ended = async {
+        // A thread that panicked would let the others wait for it.
+        while !threads.iter().all(thread::JoinHandle::is_finished) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let one_broke = async {
+        while !threads.iter().any(thread::JoinHandle::is_finished) {
+            sleep(Duration::from_millis(20)).await;
+        }
+        sleep(BROKEN).await;
+    };
+    tokio::select! {
+        () = all_ended => {}
+        () = one_broke => {
+            return Err(BenchError::Internal("a thread of the generator broke".into()));
+        }
+        () = observed => {}
+    }
+    drop(display);
+    // Where nothing is waited for, the end comes between two looks.
+    samples.end = samples.end.or_else(|| Some((look(), Process::own())));
+    let mut stats = Stats::new(plan.duration);
+    for thread in threads {
+        let part = match thread.join() {
+            Ok(Ok(part)) => part,
+            Ok(Err(error)) => return Err(BenchError::Internal(error.to_string())),
+            Err(_) => {
+                return Err(BenchError::Internal(
+                    "a thread of the generator broke".into(),
+                ));
+            }
+        };
+        stats.merge(&part);
+    }
+    if stats.opened == 0 {
+        let reason = stats.failed.0.keys().next();
+        return Err(failed(reason.map_or_else(
+            || "stopped before a client had connected".into(),
+            Clone::clone,
+        )));
+    }
+    let stopped = shared.is_stopped();
+    if plan.scenario == Scenario::Chat && !stopped {
+        let totals = std::mem::take(&mut *shared.totals.lock());
+        stats.stored = Some(chat::verify(&plan, &shared.stamps, &totals).await);
+    }
+    Ok(Report::new(&plan, &stats, &samples, started, stopped))
+}
+
+/// Shows progress, takes samples at the right moments, and hears Ctrl-C; never ends.
+async fn observe(
+    plan: &Plan,
+    shared: &Shared,
+    samples: &mut Samples,
+    display: &mut Display,
+    look: &impl Fn() -> Option<Process>,
+) {
+    // One listener for the whole run: what comes between two listeners nobody hears.
+    let mut interrupted = pin!(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            shared.stop.send_replace(true);
+        }
+        future::pending::<()>().await;
+    });
+    loop {
+        tokio::select! {
+            () = interrupted.as_mut() => {}
+            () = sleep(Duration::from_millis(20)) => {}
+        }
+        let start = *shared.start.lock();
+        let elapsed = start.map(|start| Instant::now().saturating_duration_since(start));
+        display.show(shared, elapsed);
+        let Some(elapsed) = elapsed else { continue };
+        if samples.full.is_none() {
+            samples.full = look();
+        }
+        if samples.begin.is_none() && elapsed >= plan.warmup {
+            samples.begin = Some((look(), Process::own()));
+        }
+        let is_over = elapsed >= plan.warmup + plan.duration || shared.is_stopped();
+        if samples.end.is_none() && is_over {
+            samples.end = Some((look(), Process::own()));
+        }
+    }
+}
+
+/// How long the other threads may need when one has ended; more means that one broke.
+const BROKEN: Duration = Duration::from_secs(120);

@@ -1,0 +1,28 @@
+//! Two servers, measured in turns.
+
+use super::run::{BenchError, run};
+use crate::{load::Plan, report::Comparison};
+
+/// Plays two plans in turns, each as often as there are `rounds`, as [`run`] does.
+///
+/// # Errors
+/// If one of the servers cannot be measured at all.
+pub fn compare(first: &Plan, second: &Plan, rounds: usize) -> Result<Comparison, BenchError> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    'rounds: for round in 1..=rounds {
+        let mut turns = [(first, &mut ours), (second, &mut theirs)];
+        // Who goes first changes: a machine that gets slower or faster favours nobody.
+        if round % 2 == 0 {
+            turns.reverse();
+        }
+        for (plan, reports) in turns {
+            let report = run(plan, &format!("{round}/{rounds} {}", plan.client.url))?;
+            let is_stopped = report.is_stopped();
+            reports.push(report);
+            if is_stopped {
+                break 'rounds;
+            }
+        }
+    }
+    Ok(Comparison::new(first.scenario, ours, theirs))
+}

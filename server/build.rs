@@ -1,0 +1,292 @@
+//! Builds the chat page of `web/` with npm, for `server/src/http/page.rs` to embed, and takes the builds of
+//! the JavaScript client from the same packages, for `server/src/http/client_files.rs`.
+//!
+//! Everything happens below `OUT_DIR`: the source tree stays clean, and builds with other target
+//! directories or profiles do not meet. The build of the server never fails because of the page:
+//! where it cannot be built, a page that says why takes its place.
+
+use std::{
+    env,
+    fmt::{self, Display, Formatter},
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Where the sources of the page are.
+const WEB: &str = "../web";
+/// What the page is made of, below them.
+const SOURCES: [&str; 7] = [
+    "index.html",
+    "package.json",
+    "package-lock.json",
+    "public",
+    "src",
+    "tsconfig.json",
+    "vite.config.ts",
+];
+
+const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_UI").is_none() {
+        return;
+    }
+    for source in SOURCES {
+        println!("cargo:rerun-if-changed={WEB}/{source}");
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let (work, page, client) = (out.join("web"), out.join("page"), out.join("client"));
+    let installed = prepare(&work);
+    let taken = installed.as_ref().map_or_else(
+        |fault| leave_out(fault, &client),
+        |()| take_client(&work, &client).or_else(|fault| leave_out(&fault.into(), &client)),
+    );
+    taken.expect("OUT_DIR can be written");
+    let Err(fault) = installed.and_then(|()| build(&work, &page)) else {
+        return;
+    };
+    fault.watch();
+    println!("cargo:warning={fault}");
+    if let Fault::Failed { output, .. } = &fault {
+        for line in output {
+            println!("cargo:warning={line}");
+        }
+    }
+    explain(&fault, &page).expect("OUT_DIR can be written");
+}
+
+/// Why there is no page.
+enum Fault {
+    /// docs.rs has no network, and nobody opens the page there.
+    Documentation,
+    NoNpm,
+    Failed {
+        /// The words of the command, without its options.
+        command: String,
+        /// The end of what it said.
+        output: Vec<String>,
+    },
+    Io(io::Error),
+}
+
+impl Fault {
+    fn reason(&self) -> String {
+        match self {
+            Self::Documentation => "documentation is built without network".to_owned(),
+            Self::NoNpm => {
+                "npm was not found (it comes with Node.js 20.19, 22.12 or newer)".to_owned()
+            }
+            Self::Failed { command, .. } => format!("`{command}` failed"),
+            Self::Io(error) => error.to_string(),
+        }
+    }
+
+    /// Makes cargo come back when the fault may be mended.
+    fn watch(&self) {
+        match self {
+            Self::Documentation => println!("cargo:rerun-if-env-changed=DOCS_RS"),
+            Self::NoNpm => {
+                println!("cargo:rerun-if-env-changed=PATH");
+                let path = env::var_os("PATH").unwrap_or_default();
+                for folder in env::split_paths(&path).filter(|folder| folder.is_dir()) {
+                    println!("cargo:rerun-if-changed={}", folder.display());
+                }
+            }
+            // A file that never exists: try again with every build.
+            Self::Failed { .. } | Self::Io(_) => println!("cargo:rerun-if-changed={WEB}/.failed"),
+        }
+    }
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Documentation => write!(f, "the chat page is not part of the documentation"),
+            Self::NoNpm | Self::Failed { .. } | Self::Io(_) => {
+                write!(f, "the chat page is left out: {}", self.reason())
+            }
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Copies the sources to `work` and installs what they need there.
+fn prepare(work: &Path) -> Result<(), Fault> {
+    if env::var_os("DOCS_RS").is_some() {
+        return Err(Fault::Documentation);
+    }
+    fs::create_dir_all(work)?;
+    for source in SOURCES {
+        let copy = work.join(source);
+        if copy.is_dir() {
+            fs::remove_dir_all(&copy)?;
+        }
+        copy_all(&Path::new(WEB).join(source), &copy)?;
+    }
+    install(work)
+}
+
+/// Builds the sources in `work` into `page`.
+fn build(work: &Path, page: &Path) -> Result<(), Fault> {
+    let out = page.to_string_lossy();
+    run(
+        work,
+        &["run", "build", "--", "--outDir", &out, "--emptyOutDir"],
+    )
+}
+
+/// Installs the packages of the lock file, unless exactly these are there already.
+fn install(work: &Path) -> Result<(), Fault> {
+    let lock = fs::read(work.join("package-lock.json"))?;
+    let installed = work.join("installed-lock.json");
+    if fs::read(&installed).is_ok_and(|known| known == lock) && work.join("node_modules").is_dir() {
+        return Ok(());
+    }
+    // What only the tests of the page need is left out; a firewall is noticed within a minute.
+    let quick = [
+        "--omit=dev",
+        "--ignore-scripts",
+        "--prefer-offline",
+        "--no-audit",
+        "--no-fund",
+    ];
+    let impatient = ["--fetch-retries=1", "--fetch-timeout=30000"];
+    run(work, &[&["ci"][..], &quick, &impatient].concat())?;
+    fs::write(installed, lock)?;
+    Ok(())
+}
+
+fn run(work: &Path, arguments: &[&str]) -> Result<(), Fault> {
+    let output = Command::new(NPM)
+        .args(arguments)
+        .current_dir(work)
+        .output()
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                Fault::NoNpm
+            } else {
+                Fault::Io(error)
+            }
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let lines = said.lines().filter(|line| !line.trim().is_empty());
+    let mut last: Vec<_> = lines.rev().take(12).map(str::to_owned).collect();
+    last.reverse();
+    let words = arguments.iter().take_while(|word| !word.starts_with('-'));
+    Err(Fault::Failed {
+        command: words.fold("npm".to_owned(), |command, word| {
+            format!("{command} {word}")
+        }),
+        output: last,
+    })
+}
+
+/// Copies the builds of the client and compresses them.
+fn take_client(work: &Path, client: &Path) -> io::Result<()> {
+    let package = work.join("node_modules/socket.io-client");
+    renew(client)?;
+    copy_all(&package.join("dist"), client)?;
+    let manifest = fs::read_to_string(package.join("package.json"))?;
+    let version = manifest.split_once("\"version\": \"");
+    let version = version.and_then(|(_, rest)| rest.split_once('"'));
+    let version = version.map_or("unknown", |(version, _)| version);
+    fs::write(client.join("version"), version)?;
+    // Node knows the formats, so that nothing has to be compressed at run time. Where it fails, the
+    // files are served as they are.
+    let compressed = Command::new("node")
+        .args(["-e", COMPRESS])
+        .arg(client)
+        .status();
+    if !compressed.is_ok_and(|status| status.success()) {
+        println!("cargo:warning=the served client is not compressed: node failed");
+    }
+    Ok(())
+}
+
+const COMPRESS: &str = r#"
+const fs = require("node:fs"), path = require("node:path"), zlib = require("node:zlib");
+const folder = process.argv[1];
+for (const name of fs.readdirSync(folder).filter((name) => name.startsWith("socket.io"))) {
+  const file = path.join(folder, name), bytes = fs.readFileSync(file);
+  fs.writeFileSync(file + ".br", zlib.brotliCompressSync(bytes));
+  fs.writeFileSync(file + ".gz", zlib.gzipSync(bytes, { level: 9 }));
+  fs.writeFileSync(file + ".zz", zlib.deflateSync(bytes, { level: 9 }));
+}
+"#;
+
+/// Leaves word of why there is no client.
+fn leave_out(fault: &Fault, client: &Path) -> io::Result<()> {
+    renew(client)?;
+    let reason = format!(
+        "The Socket.IO client is not part of this server: {}.\n",
+        fault.reason()
+    );
+    fs::write(client.join("missing.txt"), reason)
+}
+
+/// An empty folder.
+fn renew(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)
+}
+
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    if from.is_file() {
+        return fs::copy(from, to).map(drop);
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy_all(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Writes the page that says what is missing.
+fn explain(fault: &Fault, page: &Path) -> io::Result<()> {
+    renew(page)?;
+    let reason = fault.to_string().replace('&', "&amp;").replace('<', "&lt;");
+    fs::write(page.join("missing.css"), MISSING_STYLE)?;
+    fs::write(
+        page.join("index.html"),
+        MISSING_PAGE.replace("REASON", &reason),
+    )
+}
+
+const MISSING_PAGE: &str = r#"<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <title>Roomcast</title>
+    <link rel="stylesheet" href="/missing.css">
+  </head>
+  <body>
+    <h1>Roomcast is running, without its chat page</h1>
+    <p>Socket.IO clients can connect to this address. The page that belongs here could not be
+      built together with the server (the build printed the details):</p>
+    <pre>REASON</pre>
+    <p>Install <a href="https://nodejs.org">Node.js</a> 20.19, 22.12 or newer with npm, then build the
+      server again: <code>cargo run --release</code>.</p>
+  </body>
+</html>
+"#;
+
+const MISSING_STYLE: &str = "\
+:root { color-scheme: light dark; }
+body { max-width: 42rem; margin: 12vh auto; padding: 0 1.25rem; font: 1rem/1.5 system-ui, sans-serif; }
+pre { padding: 1rem; overflow: auto; border: 1px solid; border-radius: 8px; white-space: pre-wrap; }
+";

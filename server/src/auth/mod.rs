@@ -1,0 +1,22 @@
+//! Who may come in: tokens, login sessions and guests, roles, and what has been revoked.
+//!
+//! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token. It knows
+//! sockets only as that which asks who somebody is.
+
+pub(crate) mod authenticator;
+pub(crate) mod configured;
+mod fault;
+pub(crate) mod guest;
+pub(crate) mod jwt;
+pub(crate) mod offer;
+pub(crate) mod rbac;
+mod revocation;
+mod sockets;
+
+pub use roomcast::{Credentials, Principal};
+
+pub use fault::AuthFault;
+pub use jwt::{JwtAuthenticator, Keys, KeysError};
+pub use rbac::{Permission, Permissions, Roles, RolesError};
+pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, session_hash};
+pub(crate) use sockets::RefreshOffer;

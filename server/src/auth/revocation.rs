@@ -1,0 +1,347 @@
+//! What is not valid any more although it has not expired.
+
+use std::{collections::HashMap, fmt};
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use sha2::{Digest as _, Sha256};
+
+use super::Principal;
+
+/// What can be revoked.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Revoked {
+    /// The token with this `jti`.
+    Token(String),
+    /// The session with this [hash](session_hash), and every token with its `sid`.
+    Session(String),
+    /// Everything of the user with this id.
+    User(String),
+    /// Everything that gives this role.
+    Role(String),
+}
+
+impl Revoked {
+    /// The session with this id.
+    #[must_use]
+    pub fn session(id: &str) -> Self {
+        Self::Session(session_hash(id))
+    }
+
+    /// What kind it is: `token`, `session`, `user` or `role`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token",
+            Self::Session(_) => "session",
+            Self::User(_) => "user",
+            Self::Role(_) => "role",
+        }
+    }
+
+    /// Which one of its kind.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        match self {
+            Self::Token(value) | Self::Session(value) | Self::User(value) | Self::Role(value) => {
+                value
+            }
+        }
+    }
+
+    /// What [`kind`](Self::kind) and [`value`](Self::value) say; none for an unknown kind.
+    #[must_use]
+    pub fn from_parts(kind: &str, value: String) -> Option<Self> {
+        Some(match kind {
+            "token" => Self::Token(value),
+            "session" => Self::Session(value),
+            "user" => Self::User(value),
+            "role" => Self::Role(value),
+            _ => return None,
+        })
+    }
+
+    /// Whether a principal is what is revoked, or has it.
+    #[must_use]
+    pub fn covers(&self, principal: &Principal) -> bool {
+        match self {
+            Self::Token(id) => principal.token_id.as_ref() == Some(id),
+            Self::Session(hash) => principal.session.as_ref() == Some(hash),
+            Self::User(id) => principal.subject == *id,
+            Self::Role(role) => principal.has(role),
+        }
+    }
+}
+
+/// Users and roles by name; ids of tokens and sessions are nobody's business.
+impl fmt::Debug for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(_) => f.write_str("Token(…)"),
+            Self::Session(_) => f.write_str("Session(…)"),
+            Self::User(id) => f.debug_tuple("User").field(id).finish(),
+            Self::Role(role) => f.debug_tuple("Role").field(role).finish(),
+        }
+    }
+}
+
+/// Everything that is revoked, each until it would have expired anyway.
+///
+/// Adding to it refuses who comes; [`Io::revalidate`](crate::Io::revalidate) then disconnects who
+/// is there.
+#[derive(Debug, Default)]
+pub struct Revocations {
+    entries: RwLock<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    tokens: HashMap<String, Timestamp>,
+    sessions: HashMap<String, Timestamp>,
+    users: HashMap<String, Timestamp>,
+    roles: HashMap<String, Timestamp>,
+}
+
+impl Entries {
+    fn len(&self) -> usize {
+        self.all().iter().map(|map| map.len()).sum()
+    }
+
+    fn all(&self) -> [&HashMap<String, Timestamp>; 4] {
+        [&self.tokens, &self.sessions, &self.users, &self.roles]
+    }
+
+    fn kind(&self, revoked: &Revoked) -> &HashMap<String, Timestamp> {
+        match revoked {
+            Revoked::Token(_) => &self.tokens,
+            Revoked::Session(_) => &self.sessions,
+            Revoked::User(_) => &self.users,
+            Revoked::Role(_) => &self.roles,
+        }
+    }
+
+    fn of(&mut self, revoked: &Revoked) -> &mut HashMap<String, Timestamp> {
+        match revoked {
+            Revoked::Token(_) => &mut self.tokens,
+            Revoked::Session(_) => &mut self.sessions,
+            Revoked::User(_) => &mut self.users,
+            Revoked::Role(_) => &mut self.roles,
+        }
+    }
+}
+
+impl Revocations {
+    /// Nothing is revoked.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on this is refused, until then. A second call for the same replaces the time.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyRevocations`] when there are [`MAX_REVOCATIONS`] others.
+    pub fn insert(&self, revoked: &Revoked, until: Timestamp) -> Result<(), TooManyRevocations> {
+        let mut entries = self.entries.write();
+        let is_full = entries.len() >= MAX_REVOCATIONS;
+        let map = entries.of(revoked);
+        match map.get_mut(revoked.value()) {
+            Some(time) => *time = until,
+            None if is_full => return Err(TooManyRevocations),
+            None => {
+                map.insert(revoked.value().to_owned(), until);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes it back. `false`: it was not revoked.
+    pub fn remove(&self, revoked: &Revoked) -> bool {
+        let mut entries = self.entries.write();
+        entries.of(revoked).remove(revoked.value()).is_some()
+    }
+
+    /// Until when this is revoked, be it over or not.
+    pub(crate) fn until(&self, revoked: &Revoked) -> Option<Timestamp> {
+        let entries = self.entries.read();
+        entries.kind(revoked).get(revoked.value()).copied()
+    }
+
+    /// Whether this is revoked now.
+    #[must_use]
+    pub fn has(&self, revoked: &Revoked) -> bool {
+        let entries = self.entries.read();
+        let until = entries.kind(revoked).get(revoked.value());
+        until.is_some_and(|until| *until > Timestamp::now())
+    }
+
+    /// Whether something of a principal is revoked now.
+    #[must_use]
+    pub fn covers(&self, principal: &Principal) -> bool {
+        self.covering(principal).is_some()
+    }
+
+    /// What of a principal is revoked now.
+    #[must_use]
+    pub fn covering(&self, principal: &Principal) -> Option<Revoked> {
+        let entries = self.entries.read();
+        if entries.len() == 0 {
+            return None;
+        }
+        let now = Timestamp::now();
+        let holds = |map: &HashMap<String, Timestamp>, value: &str| {
+            map.get(value).is_some_and(|until| *until > now)
+        };
+        let token = principal.token_id.as_ref();
+        if let Some(id) = token.filter(|id| holds(&entries.tokens, id)) {
+            return Some(Revoked::Token(id.clone()));
+        }
+        let session = principal.session.as_ref();
+        if let Some(hash) = session.filter(|hash| holds(&entries.sessions, hash)) {
+            return Some(Revoked::Session(hash.clone()));
+        }
+        if holds(&entries.users, &principal.subject) {
+            return Some(Revoked::User(principal.subject.clone()));
+        }
+        let role = principal
+            .roles
+            .iter()
+            .find(|role| holds(&entries.roles, role));
+        role.map(|role| Revoked::Role(role.clone()))
+    }
+
+    /// Forgets what would have expired by now.
+    pub fn sweep(&self) {
+        let now = Timestamp::now();
+        let mut entries = self.entries.write();
+        let Entries {
+            tokens,
+            sessions,
+            users,
+            roles,
+        } = &mut *entries;
+        for map in [tokens, sessions, users, roles] {
+            map.retain(|_, until| *until > now);
+            if map.len() < map.capacity() / 4 {
+                map.shrink_to(map.len() * 2);
+            }
+        }
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.read().len()
+    }
+
+    /// Whether nothing is revoked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How much can be revoked at the same time.
+pub const MAX_REVOCATIONS: usize = 100_000;
+
+/// There are [`MAX_REVOCATIONS`] already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TooManyRevocations;
+
+impl fmt::Display for TooManyRevocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too much is revoked already")
+    }
+}
+
+impl std::error::Error for TooManyRevocations {}
+
+/// What is kept of a session's id: SHA-256 in hexadecimal digits. The id itself is a secret of 256
+/// random bits, so no salt is needed.
+#[must_use]
+pub fn session_hash(id: &str) -> String {
+    let digest = Sha256::digest(id);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn ann() -> Principal {
+        let mut ann = Principal::new("ann").with_role("user").with_role("coach");
+        ann.token_id = Some("t1".into());
+        ann.session = Some(session_hash("s1"));
+        ann
+    }
+
+    #[test]
+    fn token_session_user_and_role_are_each_enough() {
+        for revoked in [
+            Revoked::Token("t1".into()),
+            Revoked::session("s1"),
+            Revoked::User("ann".into()),
+            Revoked::Role("coach".into()),
+        ] {
+            let revocations = Revocations::new();
+            assert!(!revocations.covers(&ann()));
+            let until = Timestamp::now() + Duration::from_secs(60);
+            revocations.insert(&revoked, until).unwrap();
+            assert!(revoked.covers(&ann()), "{revoked:?}");
+            assert_eq!(revocations.covering(&ann()), Some(revoked.clone()));
+            assert!(!revocations.covers(&Principal::new("bob").with_role("user")));
+            assert!(revocations.has(&revoked));
+            assert!(!revocations.has(&Revoked::User("bob".into())));
+            assert!(revocations.remove(&revoked) && !revocations.covers(&ann()));
+        }
+    }
+
+    #[test]
+    fn an_entry_ends_at_its_time_and_is_swept() {
+        let revocations = Revocations::new();
+        let now = Timestamp::now();
+        let past = now - Duration::from_secs(1);
+        revocations
+            .insert(&Revoked::User("ann".into()), past)
+            .unwrap();
+        revocations
+            .insert(&Revoked::User("bob".into()), now + Duration::from_secs(60))
+            .unwrap();
+        assert!(!revocations.covers(&ann()));
+        revocations.sweep();
+        assert_eq!(revocations.len(), 1);
+        assert!(revocations.covers(&Principal::new("bob")));
+    }
+
+    #[test]
+    fn there_is_a_limit_and_what_is_known_can_still_be_prolonged() {
+        let revocations = Revocations::new();
+        let until = Timestamp::now() + Duration::from_secs(60);
+        for n in 0..MAX_REVOCATIONS {
+            let token = Revoked::Token(format!("{n}"));
+            revocations.insert(&token, until).unwrap();
+        }
+        let ann = Revoked::User("ann".into());
+        assert_eq!(revocations.insert(&ann, until), Err(TooManyRevocations));
+        assert_eq!(
+            revocations.insert(&Revoked::Token("7".into()), until),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_revoked_token_or_session_does_not_show_its_id() {
+        let shown = format!(
+            "{:?}{:?}",
+            Revoked::Token("t1".into()),
+            Revoked::session("s1")
+        );
+        assert_eq!(shown, "Token(…)Session(…)");
+        assert!(!session_hash("s1").contains("s1"));
+    }
+}

@@ -1,0 +1,125 @@
+//! The authenticators of `auth` as authenticators of sockets.
+
+use std::sync::Arc;
+
+use roomcast_protocol::socket::Args;
+use serde::Deserialize;
+
+use super::{
+    AuthFault, JwtAuthenticator, Principal,
+    authenticator::{Authenticator, Denied},
+};
+use roomcast::{Authenticate, Connect, Refusal, Renewal};
+
+/// `auth:refresh`: new credentials; neither prolongs the session by which the client came.
+#[derive(Default, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RefreshOffer {
+    /// A token of the same user.
+    token: Option<String>,
+    /// A session of the same user.
+    session_id: Option<String>,
+}
+
+impl RefreshOffer {
+    fn of(args: &Args) -> Result<Self, Refusal> {
+        let offer: Result<Option<Self>, _> = args.get(0);
+        // What is wrong with it could repeat what was sent.
+        let malformed = |_| Refusal::new("INVALID_PAYLOAD", "auth:refresh takes {token}");
+        Ok(offer.map_err(malformed)?.unwrap_or_default())
+    }
+}
+
+/// The one answer to credentials that are no good.
+fn refused(fault: AuthFault) -> Refusal {
+    let refusal = Refusal::unauthenticated(fault.as_str());
+    if fault.is_blamed() {
+        refusal
+    } else {
+        refusal.excused()
+    }
+}
+
+/// What a socket is told whose credentials are not good any more.
+fn ended(fault: AuthFault) -> Refusal {
+    if fault == AuthFault::Revoked {
+        Refusal::new("TOKEN_REVOKED", "the credentials have been revoked")
+    } else {
+        Refusal::new("TOKEN_EXPIRED", "the credentials have expired")
+    }
+}
+
+impl Authenticate for JwtAuthenticator {
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        let principal = self.principal(&connect.credentials()).await;
+        principal.map_err(refused)
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        self.revalidate(principal).map_err(ended)
+    }
+
+    fn renewal(&self) -> Option<Renewal> {
+        Some(Renewal {
+            lead: self.lead,
+            grace: self.grace,
+        })
+    }
+
+    async fn refresh(&self, _: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
+        let token = RefreshOffer::of(&offer)?.token;
+        let token = token.ok_or_else(|| refused(AuthFault::Missing))?;
+        self.verify(&token).await.map_err(refused)
+    }
+}
+
+impl Authenticate for Authenticator {
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        let admitted = self.admit(&connect.credentials()).await;
+        admitted.map_err(|denied| match denied {
+            Denied::Fault(fault) => refused(fault),
+            Denied::Guest(error) => Refusal::new("INVALID_PAYLOAD", error.to_string()),
+        })
+    }
+
+    /// Asks for the credentials again. A guest has none that say who it is, but it had the id of its
+    /// session, which is a secret.
+    async fn recover(
+        &self,
+        connect: Connect,
+        previous: Arc<Principal>,
+    ) -> Result<Principal, Refusal> {
+        let admitted = Authenticate::authenticate(self, connect).await?;
+        if !(admitted.guest && previous.guest) {
+            return Ok(admitted);
+        }
+        self.revalidate(&previous).map_err(refused)?;
+        Ok(Principal::clone(&previous))
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        self.revalidate(principal).map_err(ended)
+    }
+
+    fn renewal(&self) -> Option<Renewal> {
+        Some(Renewal {
+            lead: self.lead(),
+            grace: self.grace(),
+        })
+    }
+
+    /// With a new token, with a session, or with nothing, which prolongs the session that the
+    /// socket has.
+    async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
+        let offer = RefreshOffer::of(&offer)?;
+        let refreshed = match (offer.token, offer.session_id, &current.session) {
+            (Some(token), _, _) => self.token(&token).await,
+            (None, Some(id), _) => self.session(&id).await,
+            (None, None, Some(hash)) if current.token_id.is_none() => {
+                self.session_by_hash(hash.clone()).await
+            }
+            (None, None, _) => Err(AuthFault::Missing),
+        };
+        refreshed.map_err(refused)
+    }
+}

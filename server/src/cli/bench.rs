@@ -1,0 +1,403 @@
+//! `roomcast bench`: its flags, and where its reports go.
+
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::identity::Minter;
+use crate::config::Settings;
+use roomcast::client::{Options, Transports};
+use roomcast_loadgen::{self, BenchError, Call, Own, Plan, Preset, Scenario};
+
+/// Load for any Socket.IO server.
+#[derive(Clone, Debug, Args)]
+pub(super) struct BenchArguments {
+    /// What to play: fanout (one room), rooms (many), echo (acknowledgements), connect (clients come
+    /// and go), idle (they stay), slow (some stop reading), chat (conversations of our own chat, and
+    /// whether what it acknowledges is stored; makes tokens as `roomcast token` does).
+    scenario: ScenarioName,
+
+    /// The server, such as `http://localhost:3000`; its path is the namespace.
+    url: String,
+
+    /// A second server: both are measured in turns, and the figures compared.
+    #[arg(long, value_name = "URL")]
+    compare: Option<String>,
+
+    /// Rounds of a comparison.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+
+    /// Connections; with `connect` how many may be open at once.
+    #[arg(long, short = 'n')]
+    clients: Option<usize>,
+
+    /// Messages, requests or connections per second, all clients together.
+    #[arg(long, short)]
+    rate: Option<f64>,
+
+    /// Seconds that are measured.
+    #[arg(long, short, default_value_t = 10.0)]
+    duration: f64,
+
+    /// Seconds before that with the same load.
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+
+    /// Seconds afterwards in which what is under way may arrive.
+    #[arg(long, default_value_t = 5.0)]
+    drain: f64,
+
+    /// Bytes of text in each message.
+    #[arg(long, default_value_t = 128)]
+    payload: usize,
+
+    /// Number of rooms (`rooms`).
+    #[arg(long)]
+    rooms: Option<usize>,
+
+    /// Clients of each room that send.
+    #[arg(long)]
+    senders: Option<usize>,
+
+    /// Share of the clients that stop reading (`slow`).
+    #[arg(long, default_value_t = 0.2)]
+    slow_share: f64,
+
+    /// Connections per second while the clients gather.
+    #[arg(long, default_value_t = 1000.0)]
+    connect_rate: f64,
+
+    /// Threads of the generator, each with clients of its own.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+
+    /// websocket, polling, or upgrade (polling first).
+    #[arg(long, default_value = "websocket")]
+    transport: TransportName,
+
+    /// Path of the HTTP requests.
+    #[arg(long, default_value = "/socket.io/")]
+    path: String,
+
+    /// Namespace, instead of the URL's path.
+    #[arg(long)]
+    namespace: Option<String>,
+
+    /// JSON object for the server's authentication; `{client}` becomes the client's number.
+    #[arg(long, value_name = "JSON")]
+    auth: Option<String>,
+
+    /// Make a token for each client, of user bench-0, bench-1, … with the role `user`, as
+    /// `roomcast token` does; it stands in for `{token}` in --auth. `chat` always does.
+    #[arg(long)]
+    tokens: bool,
+
+    /// Further request header, `Name: value`; may be repeated.
+    #[arg(long, value_name = "HEADER")]
+    header: Vec<String>,
+
+    /// Seconds that connecting may take.
+    #[arg(long, default_value_t = 20.0)]
+    connect_timeout: f64,
+
+    /// Events of the server: chat (that of `roomcast serve`), or rooms (`join`, `bcast`, `echo`;
+    /// docs/bench.md has such a server in ten lines).
+    #[arg(long, default_value = "chat")]
+    preset: PresetName,
+
+    /// The same for the server of `--compare`, if it differs.
+    #[arg(long)]
+    compare_preset: Option<PresetName>,
+
+    /// Event that sends a message, or that is acknowledged (`echo`), and its arguments as JSON:
+    /// `say ["{room}", "{payload}"]`.
+    #[arg(long, value_name = "NAME [ARGS]")]
+    event: Option<String>,
+
+    /// Whether the server acknowledges `--event`.
+    #[arg(long)]
+    ack: bool,
+
+    /// Event that enters a room, and its arguments as JSON: `join ["{room}"]`; `none` if rooms need
+    /// not be entered.
+    #[arg(long, value_name = "NAME [ARGS]")]
+    join: Option<String>,
+
+    /// Do not wait for the acknowledgement of `--join`.
+    #[arg(long)]
+    join_without_ack: bool,
+
+    /// Name of a room; may be repeated. Others are called bench-0, bench-1, …
+    #[arg(long)]
+    room: Vec<String>,
+
+    /// Process id of the server on this machine, to measure its processor time and memory.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+
+    /// The same for the server of `--compare`.
+    #[arg(long, value_name = "PID")]
+    compare_pid: Option<u32>,
+
+    /// Write the report as JSON to the standard output.
+    #[arg(long)]
+    json: bool,
+
+    /// Write the report as an HTML page with plots to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScenarioName {
+    Fanout,
+    Rooms,
+    Echo,
+    Connect,
+    Idle,
+    Slow,
+    Chat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TransportName {
+    Websocket,
+    Polling,
+    Upgrade,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PresetName {
+    Chat,
+    Rooms,
+}
+
+impl BenchArguments {
+    /// Whether the configuration of a server is needed to make tokens.
+    pub(super) fn makes_tokens(&self) -> bool {
+        self.tokens || matches!(self.scenario, ScenarioName::Chat)
+    }
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Self {
+        match name {
+            PresetName::Chat => Self::Chat,
+            PresetName::Rooms => Self::Rooms,
+        }
+    }
+}
+
+/// Measures, and tells. 0: everything went as it should; 1: a run was incomplete, or the server
+/// made mistakes; 2: there is nothing to tell.
+///
+/// `settings` are those of the server, which make tokens; they are only looked at for those.
+pub(super) fn run(arguments: &BenchArguments, settings: Option<&Settings>) -> ExitCode {
+    match measure(arguments, settings) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("roomcast: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn measure(arguments: &BenchArguments, settings: Option<&Settings>) -> Result<bool, BenchError> {
+    let plan = |url: &str, preset: PresetName, pid| {
+        let plan = plan(arguments, url, preset.into(), pid).and_then(|plan| {
+            let tokens = settings
+                .map(|settings| tokens(settings, &plan))
+                .transpose()?;
+            Ok(Plan {
+                tokens: tokens.unwrap_or_default(),
+                ..plan
+            })
+        });
+        plan.map_err(BenchError::Plan)
+    };
+    let first = plan(&arguments.url, arguments.preset, arguments.server_pid)?;
+    let (text, json, html, is_clean) = if let Some(url) = &arguments.compare {
+        let preset = arguments.compare_preset.unwrap_or(arguments.preset);
+        let second = plan(url, preset, arguments.compare_pid)?;
+        second.check().map_err(BenchError::Plan)?;
+        let compared = roomcast_loadgen::compare(&first, &second, usize::from(arguments.rounds))?;
+        (
+            roomcast_loadgen::comparison_text(&compared),
+            serde_json::to_string_pretty(&compared),
+            roomcast_loadgen::comparison_html(&compared),
+            compared.is_clean(),
+        )
+    } else {
+        let report = roomcast_loadgen::run(&first, &arguments.url)?;
+        (
+            roomcast_loadgen::report_text(&report),
+            serde_json::to_string_pretty(&report),
+            roomcast_loadgen::report_html(&report),
+            report.is_clean(),
+        )
+    };
+    if let Some(file) = &arguments.html {
+        fs::write(file, html).map_err(|error| {
+            BenchError::Internal(format!("cannot write {}: {error}", file.display()))
+        })?;
+    }
+    if arguments.json {
+        let json = json.map_err(|error| BenchError::Internal(error.to_string()))?;
+        println!("{json}");
+    } else {
+        print!("{text}");
+    }
+    Ok(is_clean)
+}
+
+/// A token for each client, that outlives the run.
+fn tokens(settings: &Settings, plan: &Plan) -> Result<Arc<[String]>, String> {
+    let minter = Minter::new(settings)?;
+    let run = plan.warmup + plan.duration + plan.drain;
+    let ttl = run + Duration::from_secs(60 * 60);
+    (0..plan.clients)
+        .map(|client| minter.mint(&Plan::subject(client), None, &["user".to_owned()], ttl))
+        .collect()
+}
+
+fn plan(
+    arguments: &BenchArguments,
+    url: &str,
+    preset: Preset,
+    server_pid: Option<u32>,
+) -> Result<Plan, String> {
+    let scenario = match arguments.scenario {
+        ScenarioName::Fanout => Scenario::Fanout,
+        ScenarioName::Rooms => Scenario::Rooms,
+        ScenarioName::Echo => Scenario::Echo,
+        ScenarioName::Connect => Scenario::Connect,
+        ScenarioName::Idle => Scenario::Idle,
+        ScenarioName::Slow => Scenario::Slow,
+        ScenarioName::Chat => Scenario::Chat,
+    };
+    let (clients, rooms, rate) = scenario.defaults();
+    let clients = arguments.clients.unwrap_or(clients);
+    let mut vocabulary = preset.vocabulary();
+    let mut name = preset.name().to_owned();
+    if let Some(event) = &arguments.event {
+        let default = if scenario == Scenario::Echo {
+            &vocabulary.echo
+        } else {
+            &vocabulary.send
+        };
+        let mut call = call(event, &default.args)?;
+        call.ack = arguments.ack || scenario == Scenario::Echo;
+        vocabulary.own = Own::Auto;
+        vocabulary.echo = call.clone();
+        vocabulary.send = call;
+        "own".clone_into(&mut name);
+    }
+    match arguments.join.as_deref() {
+        None => {}
+        Some("none") => vocabulary.join = None,
+        Some(join) => {
+            vocabulary.join = Some(Call {
+                ack: !arguments.join_without_ack,
+                ..call(join, &[Value::from("{room}")])?
+            });
+            vocabulary.any_room = true;
+            vocabulary.rooms.clear();
+        }
+    }
+    if !arguments.room.is_empty() {
+        vocabulary.rooms.clone_from(&arguments.room);
+    }
+    if arguments.makes_tokens() {
+        vocabulary.auth = Some(json!({"token": "{token}"}));
+    }
+    if let Some(auth) = &arguments.auth {
+        let auth: Value = serde_json::from_str(auth).map_err(|e| format!("--auth: {e}"))?;
+        if !auth.is_object() {
+            return Err("--auth: it must be a JSON object".into());
+        }
+        vocabulary.auth = Some(auth);
+    }
+    let rooms = arguments
+        .rooms
+        .unwrap_or_else(|| rooms.min(clients / 2).max(1));
+    // A chat lets nobody send more than a message every two seconds.
+    let rate = match (preset, arguments.rate) {
+        (_, Some(rate)) => rate,
+        (Preset::Chat, None) if matches!(scenario, Scenario::Echo | Scenario::Chat) => {
+            rate.min(clients as f64 * 0.4)
+        }
+        (_, None) => rate,
+    };
+    let seconds = |name: &str, seconds: f64| {
+        Duration::try_from_secs_f64(seconds).map_err(|error| format!("--{name}: {error}"))
+    };
+    Ok(Plan {
+        scenario,
+        client: Options {
+            url: url.to_owned(),
+            path: arguments.path.clone(),
+            namespace: arguments.namespace.clone(),
+            transports: match arguments.transport {
+                TransportName::Websocket => Transports::WebSocket,
+                TransportName::Polling => Transports::Polling,
+                TransportName::Upgrade => Transports::Upgrade,
+            },
+            headers: headers(&arguments.header)?,
+            connect_timeout: seconds("connect-timeout", arguments.connect_timeout)?,
+            ..Options::default()
+        },
+        vocabulary,
+        preset: name,
+        clients,
+        rooms,
+        senders: arguments
+            .senders
+            .unwrap_or_else(|| (clients / rooms.max(1)).clamp(1, MAX_SENDERS)),
+        rate,
+        payload: arguments.payload,
+        duration: seconds("duration", arguments.duration)?,
+        warmup: seconds("warmup", arguments.warmup)?,
+        drain: seconds("drain", arguments.drain)?,
+        connect_rate: arguments.connect_rate,
+        threads: arguments.threads,
+        slow_share: arguments.slow_share,
+        tokens: Arc::default(),
+        server_pid,
+    })
+}
+
+/// A name, and maybe a JSON array behind it.
+fn call(text: &str, default: &[Value]) -> Result<Call, String> {
+    let (event, args) = match text.split_once(' ') {
+        None => (text, default.to_vec()),
+        Some((event, json)) => {
+            let args = serde_json::from_str(json);
+            let args = args.map_err(|_| format!("{json:?} is no JSON array of arguments"))?;
+            (event, args)
+        }
+    };
+    if event.is_empty() || roomcast_protocol::socket::RESERVED_EVENTS.contains(&event) {
+        return Err(format!("{event:?} cannot be the name of an event"));
+    }
+    Ok(Call {
+        event: event.to_owned(),
+        args,
+        ack: false,
+    })
+}
+
+fn headers(lines: &[String]) -> Result<Vec<(String, String)>, String> {
+    let header = |line: &String| {
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| format!("--header {line:?}: it must be `Name: value`"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    lines.iter().map(header).collect()
+}
+
+/// Every client remembers what it got of every sender.
+const MAX_SENDERS: usize = 100;

@@ -1,0 +1,223 @@
+//! Section `[limits]`: who may connect, how often, and how fast users may act.
+
+use std::time::Duration;
+
+use roomcast::{AddressLimits, network::Network};
+use serde::{Deserialize, Serialize};
+
+/// Section `[limits]`. 0 switches a limit off; what is absent is the preset's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// `standard` or `strict`. Default `standard`. The strict one also caps `chat.content_chars` at
+    /// 5,000.
+    pub preset: Preset,
+    /// Whether clients on this machine are exempt from all limits by address but the block list.
+    /// Default `true`; a proxy on this machine belongs into `server.trusted_proxies`.
+    pub exempt_loopback: bool,
+    /// Connections an address may open at once, and again within `connects_window`. An IPv6 address
+    /// is its /64. Default 60 (`strict`: 5).
+    pub connects: Option<u32>,
+    /// See `connects`. Default 5 min.
+    #[serde(with = "humantime_serde")]
+    pub connects_window: Duration,
+    /// Connections an address may have at the same time. Default 200 (`strict`: 20).
+    pub connections_per_address: Option<u32>,
+    /// Connections a user may have at the same time. Default 20 (`strict`: 10).
+    pub connections_per_user: Option<u32>,
+    /// Connections the server has at the same time. Default 100,000.
+    pub connections: usize,
+    /// Networks that are shut out for good, as `192.0.2.0/24`. Default none.
+    pub blocked: Vec<Network>,
+    /// Violations of limits within `block_window` after which an address is shut out for
+    /// `block_time`. Default 100.
+    pub block_after: u32,
+    /// Credentials of an address that are refused within `block_window` after which it is shut out
+    /// for `block_time`. Default 300, one a second: a client whose token has ended does not get
+    /// there by coming back. Credentials that are missing, or a cookie that a page of another site
+    /// had sent, do not count.
+    pub block_after_credentials: u32,
+    /// See `block_after`. Default 5 min.
+    #[serde(with = "humantime_serde")]
+    pub block_window: Duration,
+    /// See `block_after`. Default 15 min.
+    #[serde(with = "humantime_serde")]
+    pub block_time: Duration,
+    /// Messages a user may send, edit and delete in a minute. Default 30 (`strict`: 10).
+    pub messages_per_minute: Option<u32>,
+    /// Typing notices a user may send in a second. Default 5.
+    pub typing_per_second: Option<u32>,
+    /// Conversations and subscriptions a user may join, leave, make or change in a minute. Default
+    /// 120 (`strict`: 60).
+    pub changes_per_minute: Option<u32>,
+    /// Other events a user may send in a second, most of them questions. Default 20 (`strict`: 10).
+    pub requests_per_second: Option<u32>,
+    /// Addresses that are remembered, about 100 bytes each; past that the longest unseen ones are
+    /// forgotten. Default 100,000.
+    pub addresses: usize,
+    /// Users that are remembered, about 300 bytes each, beside those who are connected; past that
+    /// the longest unseen ones are forgotten. Default 50,000.
+    pub users: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        Self {
+            preset: Preset::Standard,
+            exempt_loopback: true,
+            connects: None,
+            connects_window: Duration::from_secs(5 * MINUTE),
+            connections_per_address: None,
+            connections_per_user: None,
+            connections: 100_000,
+            blocked: Vec::new(),
+            block_after: 100,
+            block_after_credentials: 300,
+            block_window: Duration::from_secs(5 * MINUTE),
+            block_time: Duration::from_secs(15 * MINUTE),
+            messages_per_minute: None,
+            typing_per_second: None,
+            changes_per_minute: None,
+            requests_per_second: None,
+            addresses: 100_000,
+            users: 50_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Networks that `blocked` may list.
+    const MAX_BLOCKED: usize = 5000;
+
+    /// The same with the preset's values where none are given.
+    #[must_use]
+    pub fn in_force(&self) -> Self {
+        let by = |given: Option<u32>, standard, strict| {
+            given.or(Some(match self.preset {
+                Preset::Standard => standard,
+                Preset::Strict => strict,
+            }))
+        };
+        Self {
+            connects: by(self.connects, 60, 5),
+            connections_per_address: by(self.connections_per_address, 200, 20),
+            connections_per_user: by(self.connections_per_user, 20, 10),
+            messages_per_minute: by(self.messages_per_minute, 30, 10),
+            typing_per_second: by(self.typing_per_second, 5, 5),
+            changes_per_minute: by(self.changes_per_minute, 120, 60),
+            requests_per_second: by(self.requests_per_second, 20, 10),
+            ..self.clone()
+        }
+    }
+
+    /// Those of them that look at addresses, with the preset's values where none are given.
+    #[must_use]
+    pub fn addresses(&self) -> AddressLimits {
+        let limits = self.in_force();
+        AddressLimits {
+            exempt_loopback: limits.exempt_loopback,
+            connects: limits.connects.unwrap_or_default(),
+            connects_window: limits.connects_window,
+            connections_per_address: limits.connections_per_address.unwrap_or_default(),
+            connections: limits.connections,
+            blocked: limits.blocked,
+            block_after: limits.block_after,
+            block_after_credentials: limits.block_after_credentials,
+            block_window: limits.block_window,
+            block_time: limits.block_time,
+            addresses: limits.addresses,
+        }
+    }
+
+    /// Characters a message may have if the configuration says `configured`.
+    #[must_use]
+    pub fn content_chars(&self, configured: usize) -> usize {
+        match self.preset {
+            Preset::Standard => configured,
+            Preset::Strict => configured.min(5000),
+        }
+    }
+
+    /// Whether the values make sense.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.connects_window.is_zero() {
+            return Err("limits.connects_window is zero");
+        }
+        let connects = self.in_force().connects.unwrap_or_default();
+        if connects > 0 && self.connects_window / connects < Duration::from_micros(1) {
+            return Err("limits.connects_window is too short for that many limits.connects");
+        }
+        let blocks = self.block_after > 0 || self.block_after_credentials > 0;
+        if blocks && (self.block_window.is_zero() || self.block_time.is_zero()) {
+            return Err("limits.block_window or limits.block_time is zero");
+        }
+        if self.addresses == 0 || self.users == 0 {
+            return Err("limits.addresses or limits.users is zero");
+        }
+        if self.blocked.len() > Self::MAX_BLOCKED {
+            return Err("limits.blocked has more than 5,000 networks");
+        }
+        Ok(())
+    }
+}
+
+/// How narrow the limits are whose value is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Preset {
+    /// For people with several tabs, behind shared addresses.
+    Standard,
+    /// For a server that is under attack, or has few users.
+    Strict,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preset_gives_what_is_not_given() {
+        let standard = Limits::default().in_force();
+        assert_eq!(standard.connects, Some(60));
+        assert_eq!(standard.messages_per_minute, Some(30));
+        assert_eq!(standard.typing_per_second, Some(5));
+        assert_eq!(standard.content_chars(10_000), 10_000);
+        let strict = Limits {
+            preset: Preset::Strict,
+            typing_per_second: Some(0),
+            ..Limits::default()
+        };
+        let in_force = strict.in_force();
+        assert_eq!(in_force.connects, Some(5));
+        assert_eq!(in_force.messages_per_minute, Some(10));
+        assert_eq!(in_force.typing_per_second, Some(0));
+        assert_eq!(strict.content_chars(10_000), 5000);
+        assert_eq!(strict.content_chars(100), 100);
+    }
+
+    #[test]
+    fn limits_without_a_time_make_no_sense() {
+        let limits = Limits {
+            connects_window: Duration::ZERO,
+            ..Limits::default()
+        };
+        assert_eq!(limits.check(), Err("limits.connects_window is zero"));
+        let limits = Limits {
+            connects: Some(u32::MAX),
+            connects_window: Duration::from_secs(1),
+            ..Limits::default()
+        };
+        let fault = "limits.connects_window is too short for that many limits.connects";
+        assert_eq!(limits.check(), Err(fault));
+        let limits = Limits {
+            block_after: 0,
+            block_time: Duration::ZERO,
+            ..Limits::default()
+        };
+        let fault = "limits.block_window or limits.block_time is zero";
+        assert_eq!(limits.check(), Err(fault));
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+}

@@ -1,0 +1,278 @@
+//! The configuration of the server, as plain data. A leaf: every module may read it, it reads nothing.
+//!
+//! [`Settings`] is the whole tree, of which `[engine]` and `[recovery]` are options of the library.
+
+mod auth;
+mod chat;
+mod check;
+mod limits;
+mod store;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use roomcast::{Config, Recovery, network::Network};
+use serde::{Deserialize, Serialize};
+
+pub use auth::{Auth, Jwt, Role, Secret};
+pub use chat::{Chat, Content, Presence};
+pub use limits::{Limits, Preset};
+pub use store::{Durability, Store};
+
+/// The whole configuration of the `roomcast` binary: one TOML file, every key also an
+/// environment variable.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address, profile, shutdown.
+    pub server: Server,
+    /// The Socket.IO server's own options.
+    pub engine: Config,
+    /// Who may come in.
+    pub auth: Auth,
+    /// Who may connect, how often, and how fast users may act.
+    pub limits: Limits,
+    /// Whether clients may go on with their session after a broken connection.
+    pub recovery: Recovery,
+    /// Limits of the chat.
+    pub chat: Chat,
+    /// Presence of users in conversations.
+    pub presence: Presence,
+    /// Where messages are kept.
+    pub store: Store,
+    /// Log output.
+    pub log: Log,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            engine: Config {
+                ping_timeout: Duration::from_secs(60),
+                handshakes_per_second: 2000,
+                packets_per_second: 1000,
+                bytes_per_second: 1 << 20,
+                ..Config::default()
+            },
+            auth: Auth::default(),
+            limits: Limits::default(),
+            recovery: Recovery::disabled(),
+            chat: Chat::default(),
+            presence: Presence::default(),
+            store: Store::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The profile in force: the configured one, else development on a loopback address
+    /// and production on any other.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.server.profile.unwrap_or_else(|| {
+            if self.server.listen.ip().is_loopback() {
+                Profile::Development
+            } else {
+                Profile::Production
+            }
+        })
+    }
+
+    /// Whether the values make sense that no type can judge.
+    ///
+    /// # Errors
+    ///
+    /// Which one does not, and why.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let sizes = [
+            (self.store.queue, "store.queue is zero"),
+            (self.store.group, "store.group is zero"),
+            (self.store.readers, "store.readers is zero"),
+            (self.store.waiting_reads, "store.waiting_reads is zero"),
+            (self.store.lanes, "store.lanes is zero"),
+            (self.store.retention_batch, "store.retention_batch is zero"),
+            (self.chat.content_chars, "chat.content_chars is zero"),
+            (self.chat.page, "chat.page is zero"),
+            (self.chat.page_default, "chat.page_default is zero"),
+        ];
+        if let Some((_, fault)) = sizes.into_iter().find(|(size, _)| *size == 0) {
+            return Err(fault);
+        }
+        let times = [
+            (self.store.connect_timeout, "store.connect_timeout is zero"),
+            (self.store.pool_timeout, "store.pool_timeout is zero"),
+            (
+                self.store.statement_timeout,
+                "store.statement_timeout is zero",
+            ),
+            (self.store.health_interval, "store.health_interval is zero"),
+            (self.store.answer_timeout, "store.answer_timeout is zero"),
+            (
+                self.store.retention_interval,
+                "store.retention_interval is zero",
+            ),
+            (self.presence.lease, "presence.lease is zero"),
+        ];
+        if let Some((_, fault)) = times.into_iter().find(|(time, _)| time.is_zero()) {
+            return Err(fault);
+        }
+        if self.store.retention.is_some_and(|time| time.is_zero()) {
+            return Err("store.retention is zero");
+        }
+        self.auth.check()?;
+        self.limits.check()?;
+        let tls = &self.server.tls;
+        if tls.cert_file.is_some() != tls.key_file.is_some() {
+            return Err("server.tls needs both cert_file and key_file");
+        }
+        self.recovery.check(self.engine.outbox_bytes)?;
+        check::check(self)?;
+        if !self.server.listen.ip().is_loopback() {
+            if self.profile() == Profile::Development {
+                return Err(NOT_LOOPBACK);
+            }
+            if !self.auth.jwt.has_keys() {
+                return Err(NO_KEYS);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with what follows from other values filled in, and without secrets.
+    #[must_use]
+    pub fn in_force(&self) -> Self {
+        let mut settings = self.clone();
+        settings.server.profile = Some(self.profile());
+        settings.auth.guests = Some(self.guests());
+        if settings.auth.jwt.secret.is_some() {
+            settings.auth.jwt.secret = Some(Secret::hidden());
+        }
+        settings.store.url = self.store.shown_url();
+        settings.limits = self.limits.in_force();
+        settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);
+        settings
+    }
+
+    /// Whether guests may enter: the configured value, else only in development.
+    #[must_use]
+    pub fn guests(&self) -> bool {
+        self.auth
+            .guests
+            .unwrap_or_else(|| self.profile() == Profile::Development && !self.auth.at_handshake)
+    }
+}
+
+const NOT_LOOPBACK: &str = "the development profile, in which guests may enter, is for loopback \
+     addresses: set ROOMCAST_PROFILE=production, or listen on 127.0.0.1 (server.profile, server.listen)";
+const NO_KEYS: &str = "nobody could prove who they are: set ROOMCAST_AUTH__JWT__SECRET, \
+     ROOMCAST_AUTH__JWT__KEYS_FILE or ROOMCAST_AUTH__JWT__JWKS_URL, or listen on 127.0.0.1 \
+     (auth.jwt, server.listen)";
+
+/// Section `[server]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address to listen on. Default `127.0.0.1:3000`. Alias `ROOMCAST_LISTEN`.
+    pub listen: SocketAddr,
+    /// `development` or `production`. Default: development on loopback. Alias
+    /// `ROOMCAST_PROFILE`.
+    pub profile: Option<Profile>,
+    /// Origins that browsers may come from besides the server's own; others are refused. Default
+    /// `http://localhost:5173`. Alias `ALLOWED_ORIGINS`. It replaces `engine.cors`.
+    pub allowed_origins: Vec<String>,
+    /// Proxies whose word on who the client is counts, as addresses or networks: what they say in
+    /// `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto`. Default none.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether connections of trusted proxies begin with a header of the PROXY protocol, version 1
+    /// or 2. Default `false`.
+    pub proxy_protocol: bool,
+    /// TLS, if connections are to be encrypted here and not by a proxy.
+    pub tls: Tls,
+    /// How long a stop may take before connections are cut. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    /// Whether everybody may read `/metrics`. Default `false`: whoever is on this machine, and
+    /// callers with a token of a role that has `api:metrics` (`service`, `admin`).
+    pub open_metrics: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            profile: None,
+            allowed_origins: vec!["http://localhost:5173".into()],
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            tls: Tls::default(),
+            grace: Duration::from_secs(10),
+            open_metrics: false,
+        }
+    }
+}
+
+/// Section `[server.tls]`: both files or none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and those that vouch for it, PEM. Read again when it changes.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key_file: Option<PathBuf>,
+}
+
+/// What the server may assume about its surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "two profiles are the design")]
+pub enum Profile {
+    /// Guests may enter and the Lobby exists.
+    Development,
+    /// Nobody enters without credentials.
+    Production,
+}
+
+impl Profile {
+    /// Its name in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// Section `[log]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Filter in the syntax of `tracing`'s `EnvFilter`. Default `info`.
+    pub level: String,
+    /// Human-readable lines or JSON. Default human.
+    pub format: LogFormat,
+    /// File to write to, a new one every day; standard output when absent.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::Human,
+            file: None,
+        }
+    }
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// One readable line per event.
+    Human,
+    /// One JSON object per line.
+    Json,
+}

@@ -1,0 +1,134 @@
+//! The events of the chat, in the namespace `/`.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::changes;
+use super::identity::Limited;
+use super::limits::{count_connections, take};
+use super::{done, tell};
+use crate::auth::{Principal, authenticator::Authenticator};
+use crate::limit::Users;
+use crate::service::{
+    AskPresence, Chat, Join, Leave, Object, ReadHistory, SendMessage, ServiceError, SetTyping,
+    policy,
+};
+use crate::store::{Message, Time};
+use roomcast::{Builder, DisconnectReason, Event, State};
+
+/// Registers the chat, for those whom the authenticator lets in. The builder must be given the same
+/// [`Chat`] as a state.
+pub(crate) fn register(
+    io: &mut Builder,
+    authenticator: Authenticator,
+    users: Arc<Users>,
+    chat: Chat,
+) {
+    changes::register(count_connections(io.namespace("/")))
+        .authenticate(Limited {
+            authenticator,
+            users,
+            chat,
+        })
+        .on_connect(async |event: Event, chat: State<Chat>| {
+            chat.connected(&event.socket);
+            event
+                .socket
+                .emit("session", Session::of(&event.principal()));
+        })
+        .on(
+            "disconnect",
+            async |event: Event, reason: DisconnectReason, chat: State<Chat>| {
+                chat.disconnected(&event.socket, reason);
+            },
+        )
+        .on(
+            policy::MESSAGE.event,
+            async |event: Event,
+                   Object(command): Object<SendMessage>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, &policy::MESSAGE, &event)?;
+                let message = chat
+                    .send(&event.principal(), event.socket.id(), command)
+                    .await?;
+                Ok::<_, ServiceError>(done(Sent { message }))
+            },
+        )
+        .on_serial(
+            policy::JOIN.event,
+            async |event: Event, command: Join, chat: State<Chat>, users: State<Users>| {
+                take(&users, &policy::JOIN, &event)?;
+                chat.join(&event.socket, command).await.map(done)
+            },
+        )
+        .on_serial(
+            policy::LEAVE.event,
+            async |event: Event, command: Leave, chat: State<Chat>, users: State<Users>| {
+                take(&users, &policy::LEAVE, &event)?;
+                chat.leave(&event.socket, command).await.map(done)
+            },
+        )
+        .on_serial(
+            policy::TYPING.event,
+            async |event: Event,
+                   Object(command): Object<SetTyping>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, &policy::TYPING, &event)?;
+                chat.set_typing(&event.socket, command).await.map(done)
+            },
+        )
+        .on(
+            policy::HISTORY.event,
+            async |event: Event,
+                   Object(command): Object<ReadHistory>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, &policy::HISTORY, &event)?;
+                chat.history(&event.principal(), command).await.map(done)
+            },
+        )
+        .on(
+            policy::PRESENCE.event,
+            async |event: Event,
+                   Object(command): Object<AskPresence>,
+                   chat: State<Chat>,
+                   users: State<Users>| {
+                take(&users, &policy::PRESENCE, &event)?;
+                chat.presence(&event.socket, command).await.map(done)
+            },
+        )
+        .on_error(tell);
+}
+
+/// The acknowledgement of `message`.
+#[derive(Serialize)]
+struct Sent {
+    message: Arc<Message>,
+}
+
+/// The event `session`: who the client is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session<'a> {
+    user_id: &'a str,
+    name: &'a str,
+    roles: &'a [String],
+    guest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Time>,
+}
+
+impl<'a> Session<'a> {
+    fn of(principal: &'a Principal) -> Self {
+        Self {
+            user_id: &principal.subject,
+            name: &principal.name,
+            roles: &principal.roles,
+            guest: principal.guest,
+            expires_at: principal.expires_at.map(Time::from),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Who a client is, with a limit on how often it may offer new credentials.
+
+use std::sync::Arc;
+
+use roomcast_protocol::socket::Args;
+
+use crate::{
+    auth::{Principal, authenticator::Authenticator},
+    limit::Users,
+    service::{Chat, ServiceError, policy},
+};
+use roomcast::{Authenticate, Connect, Refusal, Renewal, Socket};
+
+/// An authenticator whose `auth:refresh` counts like any other event: a signature costs more than
+/// most of them.
+pub(super) struct Limited {
+    pub(super) authenticator: Authenticator,
+    pub(super) users: Arc<Users>,
+    pub(super) chat: Chat,
+}
+
+impl Authenticate for Limited {
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        Authenticate::authenticate(&self.authenticator, connect).await
+    }
+
+    async fn recover(
+        &self,
+        connect: Connect,
+        previous: Arc<Principal>,
+    ) -> Result<Principal, Refusal> {
+        Authenticate::recover(&self.authenticator, connect, previous).await
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        Authenticate::revalidate(&self.authenticator, principal)
+    }
+
+    fn renewal(&self) -> Option<Renewal> {
+        Authenticate::renewal(&self.authenticator)
+    }
+
+    async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
+        let class = policy::REFRESH.class.into();
+        self.users
+            .check(class, &current.subject)
+            .map_err(|retry_after| ServiceError::Limited { retry_after })?;
+        Authenticate::refresh(&self.authenticator, current, offer).await
+    }
+
+    fn refreshed(&self, socket: &Socket) {
+        self.chat.reconsider(socket);
+    }
+}

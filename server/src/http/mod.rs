@@ -1,0 +1,49 @@
+//! HTTP beside the Socket.IO path: health, metrics, and the chat page.
+//!
+//! It reads the state of the server and owns no rule.
+
+pub(crate) mod api;
+pub(crate) mod blocks;
+pub(crate) mod client_files;
+mod health;
+pub(crate) mod identity;
+#[cfg(feature = "ui")]
+mod page;
+pub(crate) mod presence;
+pub(crate) mod scrape;
+pub(crate) mod security;
+
+use std::sync::Arc;
+
+use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+
+pub use health::Readiness;
+
+use crate::metrics::Metrics;
+
+/// The routes of the binary. Unknown paths answer 404.
+pub fn router(metrics: Arc<Metrics>, readiness: Readiness, socket_path: &str) -> Router {
+    let router = Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready).with_state(readiness))
+        .route("/metrics", get(metrics_text).with_state(metrics));
+    page(router, socket_path)
+}
+
+#[cfg(feature = "ui")]
+fn page(router: Router, socket_path: &str) -> Router {
+    router.merge(page::routes(socket_path))
+}
+
+#[cfg(not(feature = "ui"))]
+fn page(router: Router, _socket_path: &str) -> Router {
+    router.route(
+        "/",
+        get(|| async { "built without the chat page (feature `ui`)\n" }),
+    )
+}
+
+async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics.render())
+}

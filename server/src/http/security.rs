@@ -1,0 +1,100 @@
+//! Headers that keep browsers from doing more with an answer than it is for (OWASP Secure Headers).
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::Response,
+};
+use http::{
+    HeaderName, HeaderValue,
+    header::{
+        CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+        X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    },
+};
+
+use roomcast::limit::Client;
+
+/// What every answer says that says nothing else of it: it loads nothing, goes into no frame, is no
+/// other type than it says, and is not for other sites.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+/// Half a year, as a first step that can be taken back; the host may have others below it.
+const HSTS: &str = "max-age=15768000";
+
+/// Adds the headers to every answer of these routes, also to those of no route. Over TLS, browsers
+/// are told to come back over TLS only.
+pub(crate) fn harden(router: Router) -> Router {
+    router.layer(middleware::from_fn(add))
+}
+
+async fn add(request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<Client>();
+    let is_secure = client.is_some_and(|client| client.is_secure);
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        let value = HeaderValue::from_static(value);
+        headers.entry(name).or_insert(value);
+    }
+    if is_secure {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(path: &str, is_secure: bool) -> http::HeaderMap {
+        let own = [(CONTENT_SECURITY_POLICY, "default-src 'self'")];
+        let router = Router::new()
+            .route("/api", get(async || "{}"))
+            .route("/page", get(async move || (own, "<!doctype html>")));
+        let client = Client::new(([192, 0, 2, 1], 1).into(), is_secure);
+        let request = Request::get(path).extension(client);
+        let request = request.body(Body::empty()).unwrap();
+        let response = harden(router).oneshot(request).await.unwrap();
+        response.headers().clone()
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_the_headers_and_a_page_keeps_its_own_policy() {
+        for path in ["/api", "/page", "/none"] {
+            let headers = ask(path, false).await;
+            for (name, value) in HEADERS {
+                if name == CONTENT_SECURITY_POLICY && path == "/page" {
+                    assert_eq!(headers[name], "default-src 'self'");
+                } else {
+                    assert_eq!(headers[&name], value, "{path} {name}");
+                }
+            }
+            assert!(!headers.contains_key(STRICT_TRANSPORT_SECURITY), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn over_tls_browsers_are_told_to_come_back_so() {
+        assert_eq!(ask("/none", true).await[STRICT_TRANSPORT_SECURITY], HSTS);
+    }
+}

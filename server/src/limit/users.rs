@@ -1,0 +1,455 @@
+//! How fast each user may act, by class of event, and how many connections a user has.
+//!
+//! One user is one entry, whatever the class. Entries of users without connections are forgotten
+//! once their buckets are full again, since a new entry says the same; past the given number the
+//! longest unseen ones go first. There are never more others than connections.
+//!
+//! Whoever is connected holds its own [`Allowance`], so that an event looks for nothing and locks
+//! nothing.
+
+use std::{
+    collections::hash_map::Entry as Slot,
+    fmt,
+    num::NonZeroU32,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
+
+use roomcast::internal::{ByHash, Quiet, SHARDS, Shards};
+
+use crate::{
+    config::Limits,
+    metrics::{Counter, Gauge, Metrics},
+};
+
+/// A class of events that share a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Messages that are sent, edited or deleted.
+    Messages,
+    /// Typing notices.
+    Typing,
+    /// Conversations and subscriptions that are joined, left, made or changed.
+    Changes,
+    /// Everything else.
+    Requests,
+}
+
+impl Class {
+    const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
+
+    fn counter(self) -> Counter {
+        match self {
+            Self::Messages => Counter::LimitedMessages,
+            Self::Typing => Counter::LimitedTyping,
+            Self::Changes => Counter::LimitedChanges,
+            Self::Requests => Counter::LimitedRequests,
+        }
+    }
+}
+
+type Bucket = RateLimiter<
+    NotKeyed,
+    InMemoryState,
+    DefaultClock,
+    NoOpMiddleware<<DefaultClock as Clock>::Instant>,
+>;
+
+/// The limits of all users.
+pub(crate) struct Users {
+    /// By class; none where nothing is limited.
+    quotas: [Option<Quota>; Class::ALL.len()],
+    max_connections: u32,
+    shards: Shards<Shard>,
+    /// Users without connections that a generation of a shard may have.
+    generation: usize,
+    clock: DefaultClock,
+    metrics: Arc<Metrics>,
+}
+
+/// Users with connections, and two generations of users without.
+#[derive(Default)]
+struct Shard {
+    connected: Entries,
+    young: Entries,
+    old: Entries,
+}
+
+/// Users by the hash of their id.
+type Entries = ByHash<User>;
+
+#[derive(Default)]
+struct User {
+    connections: u32,
+    allowance: Arc<Allowance>,
+}
+
+/// What a user may do at this moment, shared by all its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Allowance {
+    /// By class; made when the first event of a class comes.
+    buckets: [OnceLock<Box<Bucket>>; Class::ALL.len()],
+    /// By class: how often the user is told of it. Only for those who have been.
+    told: OnceLock<Box<[Quiet; Class::ALL.len()]>>,
+}
+
+/// How often users are forgotten of whom nothing is left to remember.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Users {
+    pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        let limits = limits.in_force();
+        let per_minute = |limit: Option<u32>| Some(Quota::per_minute(NonZeroU32::new(limit?)?));
+        let per_second = |limit: Option<u32>| Some(Quota::per_second(NonZeroU32::new(limit?)?));
+        Self {
+            quotas: Class::ALL.map(|class| match class {
+                Class::Messages => per_minute(limits.messages_per_minute),
+                Class::Typing => per_second(limits.typing_per_second),
+                Class::Changes => per_minute(limits.changes_per_minute),
+                Class::Requests => per_second(limits.requests_per_second),
+            }),
+            max_connections: limits.connections_per_user.unwrap_or_default(),
+            shards: Shards::new(),
+            generation: (limits.users / SHARDS / 2).max(1),
+            clock: DefaultClock::default(),
+            metrics,
+        }
+    }
+
+    /// Whether a user may do one more thing of this class.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may.
+    pub(crate) fn check(&self, class: Class, user: &str) -> Result<(), Duration> {
+        let allowance = self
+            .shards
+            .with(user, |shard, user| match shard.connected.get(&user) {
+                Some(entry) => Arc::clone(&entry.allowance),
+                None => Arc::clone(&self.find(shard, user).allowance),
+            });
+        self.take(class, &allowance)
+    }
+
+    /// The same of a user whose allowance is at hand.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may.
+    pub(crate) fn take(&self, class: Class, allowance: &Allowance) -> Result<(), Duration> {
+        let Some(quota) = self.quotas.get(class as usize).copied().flatten() else {
+            return Ok(());
+        };
+        let Some(bucket) = allowance.buckets.get(class as usize) else {
+            return Ok(());
+        };
+        bucket
+            .get_or_init(|| Box::new(Bucket::direct(quota)))
+            .check()
+            .map_err(|late| late.wait_time_from(self.clock.now()))
+            .inspect_err(|_| self.metrics.count(class.counter()))
+    }
+
+    /// Whether a user may connect once more.
+    pub(crate) fn may_connect(&self, user: &str) -> bool {
+        let connections = self.shards.with(user, |shard, user| {
+            let entry = shard.connected.get(&user);
+            entry.map_or(0, |entry| entry.connections)
+        });
+        let may = self.max_connections == 0 || connections < self.max_connections;
+        if !may {
+            self.metrics.count(Counter::RefusedUser);
+        }
+        may
+    }
+
+    /// A user has connected: what it may do. `false`: that is one too many; it counts all the same,
+    /// until [`leave`](Self::leave).
+    pub(crate) fn enter(&self, user: &str) -> (Arc<Allowance>, bool) {
+        let (allowance, connections) = self.shards.with(user, |shard, user| {
+            let known = shard.young.remove(&user);
+            let known = known.or_else(|| shard.old.remove(&user));
+            let entry = shard.connected.entry(user);
+            let user = match entry {
+                Slot::Occupied(slot) => slot.into_mut(),
+                Slot::Vacant(slot) => slot.insert(known.unwrap_or_default()),
+            };
+            user.connections += 1;
+            (Arc::clone(&user.allowance), user.connections)
+        });
+        let may = self.max_connections == 0 || connections <= self.max_connections;
+        (allowance, may)
+    }
+
+    /// A connection of a user has ended.
+    pub(crate) fn leave(&self, user: &str) {
+        self.shards.with(user, |shard, user| {
+            let Some(entry) = shard.connected.get_mut(&user) else {
+                return;
+            };
+            entry.connections = entry.connections.saturating_sub(1);
+            if entry.connections == 0
+                && let Some(entry) = shard.connected.remove(&user)
+            {
+                self.remember(shard, user, entry);
+            }
+        });
+    }
+
+    /// Forgets users again and again.
+    pub(crate) async fn sweep(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(SWEEP);
+        loop {
+            interval.tick().await;
+            self.sweep_once();
+        }
+    }
+
+    fn sweep_once(&self) {
+        let mut left = 0;
+        for shard in self.shards.iter() {
+            let mut shard = shard.lock();
+            let Shard {
+                connected,
+                young,
+                old,
+            } = &mut *shard;
+            for generation in [&mut *young, &mut *old] {
+                generation.retain(|_, user| !user.rests(&self.quotas));
+                if generation.is_empty() && generation.capacity() > KEPT {
+                    *generation = Entries::default();
+                }
+            }
+            if connected.is_empty() && connected.capacity() > KEPT {
+                *connected = Entries::default();
+            }
+            left += connected.len() + young.len() + old.len();
+        }
+        let left = i64::try_from(left).unwrap_or(i64::MAX);
+        let gauge = self.metrics.gauge(Gauge::LimitedUsers);
+        self.metrics.shift(Gauge::LimitedUsers, left - gauge);
+    }
+
+    /// The entry of a user who is not connected, a new one if there is none.
+    fn find<'a>(&self, shard: &'a mut Shard, user: u64) -> &'a mut User {
+        if !shard.young.contains_key(&user) {
+            let entry = shard.old.remove(&user).unwrap_or_default();
+            self.remember(shard, user, entry);
+        }
+        shard.young.entry(user).or_default()
+    }
+
+    fn remember(&self, shard: &mut Shard, user: u64, entry: User) {
+        if shard.young.len() >= self.generation {
+            let forgotten = std::mem::replace(&mut shard.old, std::mem::take(&mut shard.young));
+            let count = forgotten.len() as u64;
+            self.metrics.add(Counter::UsersEvicted, count);
+        }
+        shard.young.insert(user, entry);
+    }
+}
+
+impl User {
+    /// Drops the buckets that are full, since new ones are as well. `true`: none is left.
+    fn rests(&mut self, quotas: &[Option<Quota>]) -> bool {
+        // A socket that is about to go may still hold it; there is another time.
+        let Some(allowance) = Arc::get_mut(&mut self.allowance) else {
+            return false;
+        };
+        for (bucket, quota) in allowance.buckets.iter_mut().zip(quotas) {
+            let burst = quota.map_or(NonZeroU32::MIN, |quota| quota.burst_size());
+            // A full bucket gives all that it has, and is of no more use.
+            let is_full = |bucket: &Bucket| matches!(bucket.check_n(burst), Ok(Ok(())));
+            if bucket.get().is_some_and(|bucket| is_full(bucket)) {
+                bucket.take();
+            }
+        }
+        let mut buckets = allowance.buckets.iter();
+        buckets.all(|bucket| bucket.get().is_none())
+    }
+}
+
+impl Allowance {
+    /// Whether the user who does too much of this class and asked for no answer is told so: at most
+    /// once a second.
+    pub(crate) fn may_tell(&self, class: Class) -> bool {
+        let told = self.told.get_or_init(Box::default).get(class as usize);
+        told.is_none_or(|told| told.speak().is_some())
+    }
+}
+
+/// Entries of room that an empty map keeps.
+const KEPT: usize = 256;
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    fn users(limits: &Limits) -> Users {
+        Users::new(limits, Arc::default())
+    }
+
+    #[test]
+    fn a_user_has_thirty_messages_a_minute_and_five_typing_notices_a_second() {
+        let users = users(&Limits::default());
+        for (class, burst, wait) in [(Class::Messages, 30, 2000), (Class::Typing, 5, 200)] {
+            for _ in 0..burst {
+                assert_eq!(users.check(class, "ann"), Ok(()));
+            }
+            let retry_after = users.check(class, "ann").unwrap_err();
+            assert!(
+                retry_after <= Duration::from_millis(wait),
+                "{retry_after:?}"
+            );
+            assert_eq!(users.check(class, "bob"), Ok(()));
+        }
+        assert_eq!(users.check(Class::Requests, "ann"), Ok(()));
+        assert_eq!(users.metrics.counter(Counter::LimitedMessages), 1);
+        assert_eq!(users.metrics.counter(Counter::LimitedTyping), 1);
+    }
+
+    #[test]
+    fn who_does_too_much_is_told_once_a_second_for_each_class() {
+        let users = users(&Limits::default());
+        let (ann, _) = users.enter("ann");
+        let (bob, _) = users.enter("bob");
+        let count = |class, user: &Allowance| (0..100).filter(|_| user.may_tell(class)).count();
+        // One more if a second ends meanwhile.
+        assert!((1..=2).contains(&count(Class::Typing, &ann)));
+        assert!((1..=2).contains(&count(Class::Messages, &ann)));
+        assert!((1..=2).contains(&count(Class::Typing, &bob)));
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        let limits = Limits {
+            messages_per_minute: Some(0),
+            ..Limits::default()
+        };
+        let users = users(&limits);
+        for _ in 0..1000 {
+            assert_eq!(users.check(Class::Messages, "ann"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_user_does_not_get_new_buckets_by_connecting_again() {
+        let users = users(&Limits::default());
+        let (ann, _) = users.enter("ann");
+        while users.take(Class::Messages, &ann).is_ok() {}
+        users.leave("ann");
+        let (ann, _) = users.enter("ann");
+        assert!(users.take(Class::Messages, &ann).is_err());
+        assert!(users.check(Class::Messages, "ann").is_err());
+    }
+
+    #[test]
+    fn the_connections_of_a_user_share_what_it_may_do() {
+        let users = users(&Limits::default());
+        let (tab, _) = users.enter("ann");
+        let (other, _) = users.enter("ann");
+        while users.take(Class::Messages, &tab).is_ok() {}
+        assert!(users.take(Class::Messages, &other).is_err());
+    }
+
+    #[test]
+    fn what_is_used_up_is_remembered_while_a_connection_that_ends_still_holds_it() {
+        let users = users(&Limits::default());
+        let (ann, _) = users.enter("ann");
+        while users.take(Class::Messages, &ann).is_ok() {}
+        users.leave("ann");
+        users.sweep_once();
+        drop(ann);
+        users.sweep_once();
+        assert!(users.check(Class::Messages, "ann").is_err());
+    }
+
+    #[test]
+    fn a_user_has_as_many_connections_as_the_limit_says() {
+        let users = users(&Limits {
+            connections_per_user: Some(2),
+            ..Limits::default()
+        });
+        assert!(users.may_connect("ann"));
+        assert!(users.enter("ann").1);
+        assert!(users.enter("ann").1);
+        assert!(!users.may_connect("ann"));
+        assert!(!users.enter("ann").1);
+        users.leave("ann");
+        assert!(!users.may_connect("ann"));
+        users.leave("ann");
+        assert!(users.may_connect("ann"));
+        assert!(users.may_connect("bob"));
+        assert_eq!(users.metrics.counter(Counter::RefusedUser), 2);
+    }
+
+    #[test]
+    fn users_who_are_gone_are_forgotten_once_there_is_nothing_to_remember() {
+        let users = users(&Limits::default());
+        users.enter("ann");
+        users.leave("ann");
+        users.enter("bob");
+        assert_eq!(users.check(Class::Messages, "carl"), Ok(()));
+        users.sweep_once();
+        // Of carl it is known that he has one message less.
+        assert_eq!(users.metrics.gauge(Gauge::LimitedUsers), 2);
+    }
+
+    #[test]
+    fn a_hundred_thousand_users_do_not_stay() {
+        let users = users(&Limits {
+            requests_per_second: Some(1000),
+            users: 1_000_000,
+            ..Limits::default()
+        });
+        for n in 0..100_000 {
+            assert_eq!(users.check(Class::Requests, &n.to_string()), Ok(()));
+        }
+        assert_eq!(users.metrics.counter(Counter::UsersEvicted), 0);
+        // A millisecond later their buckets are full again.
+        let start = std::time::Instant::now();
+        loop {
+            users.sweep_once();
+            if users.metrics.gauge(Gauge::LimitedUsers) == 0 {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "they stay");
+        }
+        let room = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.connected.capacity() + shard.young.capacity() + shard.old.capacity()
+        };
+        let room: usize = users.shards.iter().map(room).sum();
+        assert!(room <= 3 * SHARDS * 2 * KEPT, "{room} entries of room");
+    }
+
+    #[test]
+    fn a_hundred_thousand_users_take_no_more_room_than_was_given() {
+        let users = users(&Limits {
+            users: 320,
+            ..Limits::default()
+        });
+        for n in 0..100_000 {
+            assert_eq!(users.check(Class::Messages, &n.to_string()), Ok(()));
+        }
+        users.sweep_once();
+        let remembered = users.metrics.gauge(Gauge::LimitedUsers);
+        assert!(remembered <= 320, "{remembered}");
+        assert!(users.metrics.counter(Counter::UsersEvicted) > 99_000);
+    }
+}

@@ -1,0 +1,8 @@
+//! The `roomcast` server.
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> std::process::ExitCode {
+    roomcast_server::cli::run()
+}

@@ -1,0 +1,139 @@
+//! What the server counts besides what the library does, and both as one Prometheus text. A leaf of
+//! the server: it knows no other module.
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast::{
+    metric_table,
+    metrics::{Counters, Exposition, Gauges, Histogram, TIMES},
+};
+
+metric_table! {
+    /// What only grows.
+    pub enum Counter {
+        RefusedUser => "roomcast_connects_refused_total"["reason" = "user connections"],
+        LimitedMessages => "roomcast_events_limited_total"["class" = "messages"],
+        LimitedTyping => "roomcast_events_limited_total"["class" = "typing"],
+        LimitedChanges => "roomcast_events_limited_total"["class" = "changes"],
+        LimitedRequests => "roomcast_events_limited_total"["class" = "requests"],
+        UsersEvicted => "roomcast_limited_users_evicted_total",
+        PermissionCacheHits => "roomcast_permission_cache_hits_total",
+        PermissionCacheMisses => "roomcast_permission_cache_misses_total",
+        AuthAccepted => "roomcast_auth_accepted_total",
+        AuthMissing => "roomcast_auth_refused_total"["reason" = "missing"],
+        AuthMalformed => "roomcast_auth_refused_total"["reason" = "malformed"],
+        AuthOrigin => "roomcast_auth_refused_total"["reason" = "origin"],
+        AuthTooLong => "roomcast_auth_refused_total"["reason" = "too long"],
+        AuthAlgorithm => "roomcast_auth_refused_total"["reason" = "algorithm"],
+        AuthUnknownKey => "roomcast_auth_refused_total"["reason" = "unknown key"],
+        AuthSignature => "roomcast_auth_refused_total"["reason" = "signature"],
+        AuthClaims => "roomcast_auth_refused_total"["reason" = "claims"],
+        AuthExpired => "roomcast_auth_refused_total"["reason" = "expired"],
+        AuthRevoked => "roomcast_auth_refused_total"["reason" = "revoked"],
+        AuthUnknownSession => "roomcast_auth_refused_total"["reason" = "unknown session"],
+        AuthUnavailable => "roomcast_auth_refused_total"["reason" = "unavailable"],
+        StoreErrors => "roomcast_store_errors_total",
+        StoreCommits => "roomcast_store_commits_total",
+        StoreRetries => "roomcast_store_retries_total",
+        StoreDoubts => "roomcast_store_doubtful_commits_total",
+        MessagesStored => "roomcast_messages_stored_total",
+        MessagesExpired => "roomcast_messages_expired_total",
+        RetentionDone => "roomcast_retention_runs_total"["result" = "done"],
+        RetentionFailed => "roomcast_retention_runs_total"["result" = "failed"],
+        ConfirmationsSkipped => "roomcast_confirmations_skipped_total",
+        LeasesLost => "roomcast_leases_lost_total",
+        NodesExpired => "roomcast_nodes_expired_total",
+    }
+}
+
+metric_table! {
+    /// What goes up and down.
+    pub enum Gauge {
+        PermissionCache => "roomcast_permission_cache_size",
+        Revocations => "roomcast_revocations",
+        LimitedUsers => "roomcast_limited_users",
+    }
+}
+
+metric_table! {
+    /// What takes time.
+    pub enum Timing {
+        MessageProcessing => "roomcast_message_processing_seconds",
+    }
+}
+
+/// The metrics of one server, and with them those of its [`Io`](roomcast::Io).
+#[derive(Debug, Default)]
+pub struct Metrics {
+    library: Arc<roomcast::metrics::Metrics>,
+    counters: Counters<{ Counter::ROWS.len() }>,
+    gauges: Gauges<{ Gauge::ROWS.len() }>,
+    message_processing: Times,
+}
+
+#[derive(Debug)]
+struct Times(Histogram<{ TIMES.len() }>);
+
+impl Default for Times {
+    fn default() -> Self {
+        Self(Histogram::new(&TIMES))
+    }
+}
+
+impl Metrics {
+    /// All rows at zero, beside those of a library.
+    #[must_use]
+    pub fn beside(library: Arc<roomcast::metrics::Metrics>) -> Self {
+        Self {
+            library,
+            ..Self::default()
+        }
+    }
+
+    /// Adds one to a counter.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n` to a counter.
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.counters.add(counter as usize, n);
+    }
+
+    /// The value of a counter.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.value(counter as usize)
+    }
+
+    /// Moves a gauge by `delta`.
+    pub fn shift(&self, gauge: Gauge, delta: i64) {
+        self.gauges.shift(gauge as usize, delta);
+    }
+
+    /// The value of a gauge.
+    #[must_use]
+    pub fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges.value(gauge as usize)
+    }
+
+    /// Notes how long something took.
+    pub fn time(&self, timing: Timing, took: Duration) {
+        match timing {
+            Timing::MessageProcessing => self.message_processing.0.time(took),
+        }
+    }
+
+    /// All rows in the Prometheus text format (version 0.0.4).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = Exposition::default();
+        self.library.expose(&mut out);
+        out.counters(Counter::ROWS, &self.counters);
+        out.gauges(Gauge::ROWS, &self.gauges);
+        for (family, _) in Timing::ROWS {
+            out.seconds(family, &self.message_processing.0);
+        }
+        out.to_string()
+    }
+}

@@ -1,0 +1,345 @@
+//! The composition root of the binary: builds everything, top to bottom, and runs it.
+
+use std::{fmt, sync::Arc};
+
+use roomcast_protocol::socket::Args;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+
+use crate::{
+    auth::{
+        Credentials, Principal, Revocations, Roles, RolesError,
+        authenticator::Authenticator,
+        configured::{self, ConfiguredError},
+    },
+    config::{self, Profile, Settings},
+    gateway,
+    http::{self, Readiness, api::Turned},
+    limit::Users,
+    metrics::Metrics,
+    service::{Access, Blocks, Chat, Leases, Retention},
+    store::{NewConversation, OpenError, Store, StoreError},
+};
+use roomcast::{
+    Config, Cors, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::Quiet,
+    limit::Proxies,
+};
+
+/// Why the server did not start, or stopped.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// A value of the configuration makes no sense.
+    Settings(&'static str),
+    /// The keys that tokens are signed with cannot be used.
+    Keys(ConfiguredError),
+    /// The roles make no sense.
+    Roles(RolesError),
+    /// The store cannot be opened.
+    Open(OpenError),
+    /// The store cannot be prepared.
+    Store(StoreError),
+    /// The certificate cannot be used.
+    Tls(TlsError),
+    /// Options contradict each other, or the address is taken.
+    Server(roomcast::Error),
+    /// Signals cannot be received.
+    Signals(std::io::Error),
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// If it cannot start.
+pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
+    check(settings)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let profile = settings.profile();
+
+    let io = Io::builder()
+        .config(engine_config(settings))
+        .client_files(http::client_files::embedded())
+        .guard(&settings.limits.addresses(), proxies(settings));
+    let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
+    let (store, commits) = Store::open(&settings.store, Arc::clone(&metrics))
+        .await
+        .map_err(RunError::Open)?;
+    let auth = &settings.auth;
+    let revocations = Arc::new(Revocations::new());
+    let roles = Roles::new(&auth.roles, auth.permission_cache, Arc::clone(&metrics));
+    let access = Access::open(
+        store.clone(),
+        roles.map_err(RunError::Roles)?,
+        Arc::clone(&revocations),
+        Arc::clone(&metrics),
+        auth,
+    );
+    let access = access.await.map_err(RunError::Store)?;
+    let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
+    let authenticator = Authenticator::new(
+        configured::tokens(auth, &keys, &revocations),
+        access.sessions(),
+        settings.guests(),
+        revocations,
+        Arc::clone(&metrics),
+    );
+    let chat = Chat::new(
+        store.clone(),
+        access.clone(),
+        &chat_settings(settings),
+        &settings.presence,
+        Arc::clone(&metrics),
+    );
+    let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
+    let mut io = io.state(chat.clone());
+    io.shared_state(Arc::clone(&users));
+    gateway::register(
+        &mut io,
+        authenticator.clone(),
+        Arc::clone(&users),
+        chat.clone(),
+    );
+    if auth.at_handshake {
+        let (authenticator, quiet) = (authenticator.clone(), Arc::new(Quiet::new(REFUSALS)));
+        io = io.allow_request(move |request: EngineRequest| {
+            let (authenticator, quiet) = (authenticator.clone(), Arc::clone(&quiet));
+            async move { at_handshake(&authenticator, &quiet, &request).await }
+        });
+    }
+    let io = io.build().map_err(|error| RunError::Server(error.into()))?;
+    let mut background = JoinSet::new();
+    background.spawn(users.sweep());
+    let mut routes = axum::Router::new();
+    if let Some(guard) = io.guard() {
+        let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
+        blocks.restore().await.map_err(RunError::Store)?;
+        background.spawn(blocks.clone().keep());
+        if store.is_shared() {
+            background.spawn(blocks.clone().follow());
+        }
+        routes = routes.merge(http::blocks::routes(blocks));
+    }
+    let leases = store.leases().map(|leases| {
+        let (lease, metrics) = (settings.presence.lease, Arc::clone(&metrics));
+        Leases::start(chat.clone(), io.of("/"), leases, lease, metrics)
+    });
+    let gate = tokio::spawn(chat.clone().run(io.clone(), commits));
+    background.spawn(keys.run());
+    background.spawn(access.clone().sweep());
+    if store.is_shared() {
+        background.spawn(access.clone().follow(io.clone()));
+    }
+    let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
+    if let Some(retention) = retention {
+        background.spawn(retention.run());
+    }
+    if profile == Profile::Development {
+        store
+            .insert_conversation(NewConversation::lobby())
+            .await
+            .map_err(RunError::Store)?;
+    }
+
+    let readiness = Readiness::new({
+        let store = store.clone();
+        move || store.is_healthy()
+    });
+    let routes = routes
+        .merge(http::identity::routes(access.clone(), io.clone()))
+        .merge(http::presence::routes(chat.clone(), io.clone()));
+    let scrapers = callers(&authenticator, &access, Access::may_scrape);
+    let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
+    let mut router = http::router(metrics, readiness.clone(), &settings.engine.path);
+    if !settings.server.open_metrics {
+        router = http::scrape::limit(router, scrapers);
+    }
+    let router = router.merge(api);
+    let mut server = Server::new(io).router(http::security::harden(router));
+    if let Some(tls) = tls(settings)? {
+        server = server.tls(tls);
+    }
+    let server = server
+        .grace(settings.server.grace)
+        .bind(&settings.server.listen.to_string())
+        .await
+        .map_err(RunError::Server)?;
+
+    announce(settings, profile, &server);
+    server
+        .run_until(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+            readiness.drain();
+        })
+        .await;
+    if let Some(leases) = leases {
+        leases.stop().await;
+    }
+    store.close().await;
+    let _ = gate.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Whether the server could start with these settings, as far as that can be said without
+/// touching anything.
+///
+/// # Errors
+///
+/// What [`run`] would answer.
+pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
+    settings.check().map_err(RunError::Settings)?;
+    Store::check(&settings.store).map_err(RunError::Open)?;
+    tls(settings)?;
+    let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
+    roles.map_err(RunError::Roles)?;
+    configured::check(&settings.auth.jwt).map_err(RunError::Keys)?;
+    let io = Io::builder().config(engine_config(settings)).build();
+    io.map(|_| ())
+        .map_err(|error| RunError::Server(error.into()))
+}
+
+fn tls(settings: &Settings) -> Result<Option<Tls>, RunError> {
+    let files = &settings.server.tls;
+    let (Some(cert), Some(key)) = (&files.cert_file, &files.key_file) else {
+        return Ok(None);
+    };
+    let tls = Tls::from_files(cert, key).map_err(RunError::Tls)?;
+    Ok(Some(tls))
+}
+
+fn chat_settings(settings: &Settings) -> config::Chat {
+    config::Chat {
+        content_chars: settings.limits.content_chars(settings.chat.content_chars),
+        ..settings.chat.clone()
+    }
+}
+
+fn proxies(settings: &Settings) -> Proxies {
+    Proxies::new(settings.server.trusted_proxies.clone())
+        .with_proxy_protocol(settings.server.proxy_protocol)
+}
+
+fn engine_config(settings: &Settings) -> Config {
+    let mut cookie = settings.engine.cookie.clone();
+    if let Some(cookie) = &mut cookie {
+        cookie.secure |= settings.server.tls.cert_file.is_some();
+    }
+    Config {
+        cors: Some(Cors {
+            origins: settings.server.allowed_origins.clone(),
+            credentials: true,
+            enforce: true,
+            ..Cors::default()
+        }),
+        cookie,
+        recovery: Some(settings.recovery.clone()).filter(|on| on.enabled),
+        ..settings.engine.clone()
+    }
+}
+
+/// Whether a request that opens a connection carries a header or a cookie that is good.
+async fn at_handshake(
+    authenticator: &Authenticator,
+    quiet: &Quiet,
+    request: &EngineRequest,
+) -> Result<(), Forbidden> {
+    let nothing = Args::default();
+    let query = request.url().split_once('?').map(|(_, query)| query);
+    let credentials = Credentials::new(&nothing, request.address().ip())
+        .with_headers(request.header("authorization"), request.header("cookie"))
+        .with_trusted_origin(request.is_trusted_origin())
+        .with_query(query);
+    match authenticator.proven(&credentials).await {
+        Ok(_) => Ok(()),
+        Err(reason) => {
+            if let Some(more) = quiet.speak() {
+                tracing::info!(address = %request.address(), %reason, more, "handshake refused");
+            }
+            authenticator.count(reason);
+            Err(if reason.is_blamed() {
+                Forbidden::unauthenticated()
+            } else {
+                Forbidden::default()
+            })
+        }
+    }
+}
+
+/// Lines about refused handshakes at once, before it is one a second.
+const REFUSALS: u32 = 100;
+
+/// Who may call the HTTP API, or a part of it.
+fn callers(
+    authenticator: &Authenticator,
+    access: &Access,
+    may: fn(&Access, &Principal) -> bool,
+) -> http::api::Callers {
+    let (authenticator, access) = (authenticator.clone(), access.clone());
+    Arc::new(move |authorization| {
+        let (authenticator, access) = (authenticator.clone(), access.clone());
+        Box::pin(async move {
+            let caller = authenticator.caller(authorization.as_deref()).await;
+            let caller = caller.map_err(Turned::Unauthenticated)?;
+            if may(&access, &caller) {
+                Ok(Arc::new(caller))
+            } else {
+                Err(Turned::Forbidden(caller.subject))
+            }
+        })
+    })
+}
+
+fn announce(settings: &Settings, profile: Profile, server: &Server) {
+    if settings.guests() {
+        tracing::warn!("guests may enter without credentials (auth.guests)");
+    }
+    let scheme = if settings.server.tls.cert_file.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    for address in server.local_addrs() {
+        tracing::info!(
+            profile = profile.name(),
+            store = settings.store.shown_url(),
+            "listening on {scheme}://{address}"
+        );
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(fault) => f.write_str(fault),
+            Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
+            Self::Roles(_) => f.write_str("the roles make no sense"),
+            Self::Open(_) => f.write_str("cannot open the store"),
+            Self::Store(_) => f.write_str("cannot prepare the store"),
+            Self::Tls(_) => f.write_str("cannot encrypt connections"),
+            Self::Server(_) => f.write_str("cannot start the server"),
+            Self::Signals(_) => f.write_str("cannot receive signals"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Settings(_) => None,
+            Self::Keys(error) => Some(error),
+            Self::Roles(error) => Some(error),
+            Self::Open(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Tls(error) => Some(error),
+            Self::Server(error) => Some(error),
+            Self::Signals(error) => Some(error),
+        }
+    }
+}

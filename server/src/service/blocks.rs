@@ -1,0 +1,306 @@
+//! The block list: who may change it, and how it outlives the server.
+
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{Access, ServiceError, following::Pause};
+use crate::{
+    auth::{Permission, Principal},
+    store::{BlocksDigest, Store, StoreError},
+};
+use roomcast::{
+    Io,
+    limit::Guard,
+    network::{Block, BlockSource, Network},
+};
+
+/// The block list. Cloning gives another handle.
+#[derive(Clone)]
+pub(crate) struct Blocks {
+    guard: Arc<Guard>,
+    store: Store,
+    access: Access,
+    io: Io,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What is known to have been stored. Not there any more, it was taken away by another server; what is in
+/// force and was never seen there may be on its way.
+#[derive(Debug, Default)]
+struct Seen {
+    ids: HashSet<Uuid>,
+    /// As it was when the stored ones were read; none if they have to be read again.
+    digest: Option<BlocksDigest>,
+    /// What this server has stored since it began to look.
+    added: HashSet<Uuid>,
+    /// What it has taken away since.
+    removed: HashSet<Uuid>,
+}
+
+/// How often what has ended is taken out of the store.
+const SWEEP: Duration = Duration::from_secs(600);
+/// The longest that a block with an end may last, in seconds: ten years.
+const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
+
+impl Seen {
+    /// The digest that says that nothing has changed, if there is one: what this server has stored since
+    /// the last look has to be looked for.
+    fn begin(&mut self) -> Option<BlocksDigest> {
+        self.removed = HashSet::new();
+        let added = std::mem::take(&mut self.added);
+        if !added.is_empty() {
+            self.ids.extend(added);
+            self.digest = None;
+        }
+        self.digest.clone()
+    }
+}
+
+impl Blocks {
+    pub(crate) fn new(guard: Arc<Guard>, store: Store, access: Access, io: Io) -> Self {
+        Self {
+            guard,
+            store,
+            access,
+            io,
+            seen: Arc::default(),
+        }
+    }
+
+    /// Puts the stored blocks in force again.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub(crate) async fn restore(&self) -> Result<(), StoreError> {
+        let now = jiff::Timestamp::now();
+        let mut gone = Vec::new();
+        let stored = self.store.blocks().await?;
+        self.note(stored.iter().map(|block| block.id));
+        for block in stored {
+            if block.is_over(now) {
+                gone.push(block.id);
+            } else if let Ok(replaced) = self.guard.block(block) {
+                gone.extend(replaced);
+            } else {
+                tracing::warn!("there are more stored blocks than can be in force");
+                break;
+            }
+        }
+        self.forget(gone).await
+    }
+
+    /// The block list, newest first.
+    pub(crate) fn list(&self, by: &Principal) -> Result<Vec<Block>, ServiceError> {
+        self.access.require_permission(by, Permission::ApiBlocks)?;
+        Ok(self.guard.blocks())
+    }
+
+    /// Shuts a network out, for some seconds or for good, and disconnects those of it who are there.
+    pub(crate) async fn add(
+        &self,
+        by: &Principal,
+        cidr: &str,
+        seconds: Option<u64>,
+        reason: &str,
+    ) -> Result<Block, ServiceError> {
+        self.access.require_permission(by, Permission::ApiBlocks)?;
+        let network: Network = cidr
+            .parse()
+            .map_err(|_| ServiceError::invalid("cidr", "is no IP address and no network"))?;
+        if seconds.is_some_and(|seconds| seconds == 0 || seconds > MAX_SECONDS) {
+            return Err(ServiceError::invalid("seconds", "is zero or too many"));
+        }
+        if reason.trim().is_empty() || reason.chars().any(char::is_control) {
+            let problem = "is empty or has control characters";
+            return Err(ServiceError::invalid("reason", problem));
+        }
+        let duration = seconds.map(Duration::from_secs);
+        let block = Block::new(network, duration, reason, BlockSource::Admin);
+        let gone = self
+            .guard
+            .block(block.clone())
+            .map_err(|_| ServiceError::Conflict("the block list is full"))?;
+        if gone.contains(&block.id) {
+            return Err(ServiceError::Conflict(
+                "the configuration blocks it already",
+            ));
+        }
+        if let Err(error) = self.store.insert_block(block.clone()).await {
+            self.guard.unblock(block.id);
+            return Err(error.into());
+        }
+        tracing::warn!(by = by.subject, %network, reason = block.reason, "blocked");
+        self.expel(&[network]).await;
+        self.note([block.id]);
+        Ok(block)
+    }
+
+    /// Lets a network in again.
+    pub(crate) async fn remove(&self, by: &Principal, id: Uuid) -> Result<(), ServiceError> {
+        self.access.require_permission(by, Permission::ApiBlocks)?;
+        let blocks = self.guard.blocks();
+        let block = blocks.iter().find(|block| block.id == id);
+        let Some(block) = block else {
+            return Err(ServiceError::NotFound("no such block"));
+        };
+        if block.source == BlockSource::Configuration {
+            return Err(ServiceError::Conflict("the configuration blocks it"));
+        }
+        self.store.delete_blocks(vec![id]).await?;
+        // What was read before must not come back.
+        let mut seen = self.seen.lock();
+        if self.store.is_shared() {
+            seen.removed.insert(id);
+        }
+        self.guard.unblock(id);
+        drop(seen);
+        tracing::warn!(by = by.subject, network = %block.cidr, "unblocked");
+        Ok(())
+    }
+
+    /// Stores the automatic blocks as they are made, and forgets those that have ended. Runs until
+    /// it is dropped.
+    pub(crate) async fn keep(self) {
+        let Some(mut made) = self.guard.automatic_blocks() else {
+            return;
+        };
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            let kept = tokio::select! {
+                block = made.recv() => match block {
+                    Some(block) => self.keep_all(block, &mut made).await,
+                    None => return,
+                },
+                _ = sweep.tick() => self.sweep().await,
+            };
+            if let Err(error) = kept {
+                tracing::warn!(%error, "the block list is not stored");
+            }
+        }
+    }
+
+    /// Takes over what other servers of the store block and unblock, for as long as it is polled.
+    pub(crate) async fn follow(self) {
+        let mut pause = Pause::new();
+        loop {
+            pause.pass().await;
+            match self.look().await {
+                Ok(()) => pause.answered(),
+                Err(error) => {
+                    tracing::debug!(%error, "what other servers block is not known at the moment");
+                    pause.failed(error);
+                }
+            }
+        }
+    }
+
+    /// These are stored, and may be gone from there before anybody looks.
+    fn note(&self, ids: impl IntoIterator<Item = Uuid>) {
+        if self.store.is_shared() {
+            self.seen.lock().added.extend(ids);
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let seen_before = self.seen.lock().begin();
+        // Before the list: should that have changed in between, it is read again.
+        let digest = self.store.blocks_digest().await?;
+        if seen_before.is_some() && digest == seen_before {
+            return Ok(());
+        }
+        let stored = self.store.blocks().await?;
+        let networks = self.take(stored, digest);
+        if !networks.is_empty() {
+            self.expel(&networks).await;
+        }
+        Ok(())
+    }
+
+    /// Brings what is in force to what is stored; returns what is shut out by that.
+    fn take(&self, stored: Vec<Block>, digest: Option<BlocksDigest>) -> Vec<Network> {
+        let mut seen = self.seen.lock();
+        let now = jiff::Timestamp::now();
+        let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
+        for gone in seen.ids.difference(&ids) {
+            let block = self.guard.unblock(*gone);
+            if let Some(block) = block.filter(|block| !block.is_over(now)) {
+                tracing::warn!(network = %block.cidr, "unblocked by another server");
+            }
+        }
+        let known: HashSet<Uuid> = self.guard.blocks().iter().map(|block| block.id).collect();
+        let mut networks = Vec::new();
+        for block in stored {
+            let (id, network) = (block.id, block.cidr);
+            let is_known = seen.ids.contains(&id) || known.contains(&id);
+            if is_known || seen.removed.contains(&id) || block.is_over(now) {
+                continue;
+            }
+            match self.guard.block(block) {
+                // The configuration of this server blocks it already.
+                Ok(gone) if gone.contains(&id) => {}
+                Ok(_) => {
+                    tracing::warn!(%network, "blocked by another server");
+                    networks.push(network);
+                }
+                Err(_) => {
+                    tracing::warn!("there are more stored blocks than can be in force");
+                    break;
+                }
+            }
+        }
+        seen.ids = ids;
+        seen.digest = digest;
+        networks
+    }
+
+    /// Stores a block and what has come behind it, and disconnects those whom they shut out.
+    async fn keep_all(
+        &self,
+        first: Block,
+        made: &mut mpsc::Receiver<Block>,
+    ) -> Result<(), StoreError> {
+        let mut networks = vec![first.cidr];
+        let mut ids = vec![first.id];
+        let mut stored = self.store.insert_block(first).await;
+        while let Ok(block) = made.try_recv() {
+            networks.push(block.cidr);
+            ids.push(block.id);
+            stored = self.store.insert_block(block).await.and(stored);
+        }
+        self.expel(&networks).await;
+        if stored.is_ok() {
+            self.note(ids);
+        }
+        stored
+    }
+
+    async fn sweep(&self) -> Result<(), StoreError> {
+        let now = jiff::Timestamp::now();
+        let stored = self.store.blocks().await?;
+        let over = stored.iter().filter(|block| block.is_over(now));
+        self.forget(over.map(|block| block.id).collect()).await
+    }
+
+    async fn forget(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.store.delete_blocks(ids).await
+    }
+
+    /// Disconnects the clients of these networks.
+    async fn expel(&self, networks: &[Network]) {
+        let is_blocked = |address: IpAddr| networks.iter().any(|network| network.contains(address));
+        for namespace in self.io.namespaces() {
+            for socket in namespace.local().sockets().await {
+                if is_blocked(socket.handshake().address().ip()) {
+                    socket.disconnect(true);
+                }
+            }
+        }
+    }
+}

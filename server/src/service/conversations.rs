@@ -1,0 +1,549 @@
+//! The conversations in which somebody is, and the sockets that are in them.
+//!
+//! Everything that the members of a conversation see goes out under its own lock, in the order in
+//! which it became true: messages, joining and leaving, typing, lists. Nothing under that lock waits
+//! or calls a user's code. Locks are taken in the order conversation → table of sockets, schedule or
+//! changes; the table of conversations is never held together with another.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, Semaphore};
+use uuid::Uuid;
+
+use super::elsewhere::Shared;
+use super::gate::Gate;
+use super::html::Rules;
+use super::presence::{Presence, Tempo};
+use super::typing::Typing;
+use crate::metrics::Metrics;
+use crate::store::Commit;
+use roomcast::{Room, SocketId};
+
+/// All conversations in which somebody is. One that is left by everybody is forgotten.
+#[derive(Debug)]
+pub(super) struct Conversations {
+    tempo: Tempo,
+    common: Arc<Common>,
+    live: Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>,
+    /// The conversations of each connected socket; as bounded as its rooms.
+    sockets: Mutex<HashMap<SocketId, Vec<Uuid>>>,
+    /// Each conversation at most once, by its next timeout.
+    schedule: Mutex<BTreeSet<(Instant, Uuid)>>,
+    /// The earliest timeout has become earlier.
+    earlier: Notify,
+    /// Whom other servers have to be told of: users who are here, and some who have gone lately.
+    changed: Mutex<Changes>,
+}
+
+/// Users of whom other servers have to be told, each once.
+#[derive(Debug, Default)]
+struct Changes {
+    users: BTreeSet<(Uuid, Arc<str>)>,
+    /// There were more than [`MAX_CHANGES`], and they are forgotten.
+    is_incomplete: bool,
+}
+
+impl Changes {
+    fn extend(&mut self, users: impl Iterator<Item = (Uuid, Arc<str>)>) {
+        self.users.extend(users);
+        if self.users.len() > MAX_CHANGES {
+            self.users = BTreeSet::new();
+            self.is_incomplete = true;
+        }
+    }
+}
+
+/// What all conversations share.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// What is done with the texts of messages.
+    pub(super) rules: Arc<Rules>,
+    /// One permit for each confirmation that may still come.
+    pub(super) confirmations: Arc<Semaphore>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A conversation in which somebody is.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) common: Arc<Common>,
+    pub(super) id: Uuid,
+    pub(super) room: Room,
+    pub(super) gate: Gate,
+    pub(super) presence: Presence,
+    pub(super) typing: Typing,
+    /// What was stored and waits for something stored before it; none if nothing is missing.
+    pub(super) parked: Option<VecDeque<Commit>>,
+    /// How many are just about to join and need the gate.
+    pins: usize,
+    /// How often members were removed: who has asked before whether it is a member asks again.
+    pub(super) removals: u64,
+    /// Sockets that were just taken out, to be noted in the table of sockets.
+    pub(super) expelled: Vec<SocketId>,
+    scheduled: Option<Instant>,
+    /// Taken out of the table; whoever still finds it looks again.
+    is_gone: bool,
+}
+
+impl Live {
+    fn new(id: Uuid, tempo: Tempo, common: Arc<Common>) -> Self {
+        Self {
+            common,
+            id,
+            room: Room::from(format!("{ROOM}{id}")),
+            gate: Gate::new(),
+            presence: Presence::new(tempo),
+            typing: Typing::default(),
+            parked: None,
+            pins: 0,
+            removals: 0,
+            expelled: Vec::new(),
+            scheduled: None,
+            is_gone: false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pins == 0
+            && self.presence.is_empty()
+            && self.typing.is_empty()
+            && self.parked.is_none()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        // With nobody here there is nobody to tell.
+        let timeouts = self
+            .presence
+            .poll_timeout()
+            .into_iter()
+            .chain(self.typing.poll_timeout());
+        if self.is_empty() {
+            None
+        } else {
+            timeouts.min()
+        }
+    }
+}
+
+impl Conversations {
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.common.metrics
+    }
+
+    pub(super) fn new(tempo: Tempo, common: Common) -> Self {
+        Self {
+            tempo,
+            common: Arc::new(common),
+            live: Mutex::default(),
+            sockets: Mutex::default(),
+            schedule: Mutex::default(),
+            earlier: Notify::new(),
+            changed: Mutex::default(),
+        }
+    }
+
+    /// What other servers have to be told, at most `limit` users, each as it is now.
+    pub(super) fn take_shared(&self, limit: usize) -> Vec<Shared> {
+        let mut taken = Vec::new();
+        let mut changed = self.changed.lock();
+        while taken.len() < limit
+            && let Some(next) = changed.users.pop_first()
+        {
+            taken.push(next);
+        }
+        drop(changed);
+        let as_it_is = |(conversation_id, user_id): (Uuid, Arc<str>)| {
+            let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
+            Shared {
+                conversation_id,
+                user_id,
+                present: present.flatten(),
+            }
+        };
+        taken.into_iter().map(as_it_is).collect()
+    }
+
+    /// Takes back what could not be told.
+    pub(super) fn restore_shared(&self, rows: Vec<Shared>) {
+        let mut changed = self.changed.lock();
+        changed.extend(
+            rows.into_iter()
+                .map(|row| (row.conversation_id, row.user_id)),
+        );
+    }
+
+    /// Whether so much has changed that it could not be kept. What other servers know of this one is
+    /// to be taken away then, and all told anew.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.changed.lock().is_incomplete
+    }
+
+    /// Other servers know nothing of this one: everybody who is here has to be told, and nothing of
+    /// those who have gone.
+    pub(super) fn share_all(&self) {
+        *self.changed.lock() = Changes::default();
+        for id in self.ids() {
+            self.with(id, |live| live.presence.share_all());
+        }
+    }
+
+    /// The conversations in which somebody is.
+    pub(super) fn ids(&self) -> Vec<Uuid> {
+        self.live.lock().keys().copied().collect()
+    }
+
+    /// The conversations in which one of these sockets is.
+    pub(super) fn of_sockets(&self, sockets: impl Iterator<Item = SocketId>) -> BTreeSet<Uuid> {
+        let table = self.sockets.lock();
+        sockets
+            .filter_map(|socket| table.get(&socket))
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    /// Does something with a conversation, if somebody is in it.
+    pub(super) fn with<R>(&self, id: Uuid, act: impl FnOnce(&mut Live) -> R) -> Option<R> {
+        let found = self.live.lock().get(&id).cloned()?;
+        let mut live = found.lock();
+        if live.is_gone {
+            return None;
+        }
+        let result = act(&mut live);
+        self.settle(&found, live);
+        Some(result)
+    }
+
+    /// Keeps a conversation, with nobody in it if need be, as long as the pin lives: from before it
+    /// is read from the store until somebody has joined.
+    pub(super) fn pin(&self, id: Uuid) -> Pin<'_> {
+        loop {
+            let found = match self.live.lock().entry(id) {
+                Entry::Occupied(entry) => Arc::clone(entry.get()),
+                Entry::Vacant(entry) => {
+                    let live = Live::new(id, self.tempo, Arc::clone(&self.common));
+                    Arc::clone(entry.insert(Arc::new(Mutex::new(live))))
+                }
+            };
+            let mut live = found.lock();
+            if live.is_gone {
+                drop(live);
+                self.forget(id, &found);
+                continue;
+            }
+            live.pins += 1;
+            return Pin {
+                conversations: self,
+                id,
+            };
+        }
+    }
+
+    /// After a change: puts the conversation's next timeout into the schedule, and forgets a
+    /// conversation in which nobody is left.
+    fn settle(&self, found: &Arc<Mutex<Live>>, mut live: MutexGuard<'_, Live>) {
+        for socket in std::mem::take(&mut live.expelled) {
+            self.exit(socket, live.id);
+        }
+        let changed = live.presence.take_changed();
+        if !changed.is_empty() {
+            let mut all = self.changed.lock();
+            all.extend(changed.into_iter().map(|user| (live.id, user)));
+        }
+        let next = live.poll_timeout();
+        if next != live.scheduled {
+            let mut schedule = self.schedule.lock();
+            if let Some(at) = live.scheduled {
+                schedule.remove(&(at, live.id));
+            }
+            if let Some(at) = next {
+                schedule.insert((at, live.id));
+                if schedule.first() == Some(&(at, live.id)) {
+                    self.earlier.notify_one();
+                }
+            }
+            live.scheduled = next;
+        }
+        if live.is_empty() {
+            live.is_gone = true;
+            let id = live.id;
+            drop(live);
+            self.forget(id, found);
+        }
+    }
+
+    fn forget(&self, id: Uuid, gone: &Arc<Mutex<Live>>) {
+        if let Entry::Occupied(entry) = self.live.lock().entry(id)
+            && Arc::ptr_eq(entry.get(), gone)
+        {
+            entry.remove();
+        }
+    }
+
+    /// A socket has connected and may join.
+    pub(super) fn connect(&self, socket: SocketId) {
+        self.sockets.lock().insert(socket, Vec::new());
+    }
+
+    /// A socket has gone and joins nothing more. These are the conversations it was in.
+    pub(super) fn disconnect(&self, socket: SocketId) -> Vec<Uuid> {
+        self.sockets.lock().remove(&socket).unwrap_or_default()
+    }
+
+    /// Notes that a socket is in a conversation; false says that it has gone meanwhile. To be
+    /// called under the conversation's lock, so that [`Conversations::disconnect`] either makes this
+    /// fail or finds what it did.
+    pub(super) fn enter(&self, socket: SocketId, conversation: Uuid) -> bool {
+        match self.sockets.lock().get_mut(&socket) {
+            Some(own) => {
+                if !own.contains(&conversation) {
+                    own.push(conversation);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Notes that a socket has left a conversation.
+    pub(super) fn exit(&self, socket: SocketId, conversation: Uuid) {
+        if let Some(own) = self.sockets.lock().get_mut(&socket) {
+            own.retain(|id| *id != conversation);
+        }
+    }
+
+    /// Waits until a conversation has something due. It stays due until that is done by
+    /// [`Conversations::with`].
+    pub(super) async fn next_timeout(&self) -> Uuid {
+        loop {
+            let first = self.schedule.lock().first().copied();
+            let Some((at, _)) = first else {
+                self.earlier.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(at.into()) => {}
+                () = self.earlier.notified() => continue,
+            }
+            if let Some((due, id)) = self.schedule.lock().first().copied()
+                && due <= at
+            {
+                return id;
+            }
+        }
+    }
+}
+
+/// Keeps a conversation in the table.
+pub(super) struct Pin<'a> {
+    conversations: &'a Conversations,
+    id: Uuid,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.conversations.with(self.id, |live| live.pins -= 1);
+    }
+}
+
+/// How many users are noted that other servers have to be told of: far more than change while these
+/// are told, and a limit to what is kept while they cannot be.
+const MAX_CHANGES: usize = 100_000;
+
+/// Whether a room is that of a conversation.
+pub(super) fn is_conversation(room: &Room) -> bool {
+    room.as_str().starts_with(ROOM)
+}
+
+/// What the names of these rooms begin with.
+const ROOM: &str = "conversation:";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::service::presence::User;
+    use crate::store::Time;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn a_conversation_lives_while_somebody_joins_or_is_in_it() {
+        let conversations = conversations();
+        let id = Uuid::from_u128(1);
+        assert_eq!(conversations.with(id, |_| ()), None);
+        let pin = conversations.pin(id);
+        let second = conversations.pin(id);
+        drop(second);
+        assert_eq!(conversations.with(id, |live| live.id), Some(id));
+        join(&conversations, id, socket(1));
+        drop(pin);
+        assert_eq!(conversations.with(id, |live| live.id), Some(id));
+        conversations.with(id, |live| {
+            live.presence.leave(Instant::now(), socket(1), "ann")
+        });
+        assert_eq!(conversations.with(id, |_| ()), None);
+        assert!(is_empty(&conversations));
+    }
+
+    #[test]
+    fn a_pin_without_anybody_leaves_nothing_behind() {
+        let conversations = conversations();
+        drop(conversations.pin(Uuid::from_u128(1)));
+        assert!(is_empty(&conversations));
+    }
+
+    #[test]
+    fn a_socket_that_has_gone_enters_nothing() {
+        let conversations = conversations();
+        let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert!(
+            !conversations.enter(socket(1), first),
+            "before it has connected"
+        );
+        conversations.connect(socket(1));
+        assert!(conversations.enter(socket(1), first));
+        assert!(conversations.enter(socket(1), second));
+        assert!(conversations.enter(socket(1), first));
+        conversations.exit(socket(1), second);
+        assert_eq!(conversations.disconnect(socket(1)), [first]);
+        assert!(!conversations.enter(socket(1), first));
+        assert!(conversations.disconnect(socket(1)).is_empty());
+        assert!(is_empty(&conversations));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_timeout_of_all_conversations_comes_first() {
+        let conversations = conversations();
+        let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let start = now();
+        let later = start + Duration::from_secs(1);
+        let waiting = async {
+            let mut due = Vec::new();
+            while due.len() < 2 {
+                let id = conversations.next_timeout().await;
+                conversations.with(id, |live| live.typing.handle_timeout(now()));
+                due.push((id, now().duration_since(start).as_secs()));
+            }
+            due
+        };
+        let typing = async {
+            // Each is due earlier than what is being waited for until then.
+            start_typing(&conversations, second, later);
+            tokio::task::yield_now().await;
+            start_typing(&conversations, first, start);
+        };
+        let (due, ()) = tokio::join!(waiting, typing);
+        assert_eq!(due, [(first, 6), (second, 7)]);
+        assert!(is_empty(&conversations));
+    }
+
+    #[test]
+    fn threads_that_come_and_go_leave_nothing_behind() {
+        let conversations = conversations();
+        let id = Uuid::from_u128(1);
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let conversations = &conversations;
+                scope.spawn(move || {
+                    for _ in 0..2000 {
+                        let pin = conversations.pin(id);
+                        join(conversations, id, socket(n));
+                        drop(pin);
+                        let left = conversations.with(id, |live| {
+                            live.presence.leave(Instant::now(), socket(n), "ann");
+                        });
+                        assert_eq!(left, Some(()), "nobody else takes it away");
+                    }
+                });
+            }
+        });
+        assert!(is_empty(&conversations));
+    }
+
+    #[test]
+    fn other_servers_are_told_of_who_is_here_and_of_who_has_gone() {
+        let conversations = sharing(true);
+        let id = Uuid::from_u128(1);
+        let pin = conversations.pin(id);
+        join(&conversations, id, socket(1));
+        drop(pin);
+        let told = conversations.take_shared(10);
+        let [row] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert_eq!((row.conversation_id, &*row.user_id), (id, "ann"));
+        assert_eq!(row.present.as_ref().unwrap().connections, 1);
+        assert!(conversations.take_shared(10).is_empty());
+        conversations.restore_shared(told);
+        conversations.with(id, |live| {
+            live.presence.leave(Instant::now(), socket(1), "ann");
+        });
+        let told = conversations.take_shared(10);
+        assert_eq!(told.len(), 1);
+        assert!(told.iter().all(|row| row.present.is_none()), "{told:?}");
+        conversations.share_all();
+        assert!(conversations.take_shared(10).is_empty(), "nobody is here");
+        assert!(is_empty(&conversations));
+    }
+
+    fn conversations() -> Conversations {
+        sharing(false)
+    }
+
+    fn sharing(is_shared: bool) -> Conversations {
+        let tempo = Tempo {
+            grace: GRACE,
+            interval: Duration::from_millis(250),
+            listed: 100,
+            is_shared,
+        };
+        let common = Common {
+            rules: Arc::new(Rules::Text),
+            confirmations: Arc::new(Semaphore::new(10)),
+            metrics: Arc::default(),
+        };
+        Conversations::new(tempo, common)
+    }
+
+    fn is_empty(conversations: &Conversations) -> bool {
+        conversations.live.lock().is_empty()
+            && conversations.sockets.lock().is_empty()
+            && conversations.schedule.lock().is_empty()
+            && conversations.changed.lock().users.is_empty()
+    }
+
+    fn join(conversations: &Conversations, id: Uuid, socket: SocketId) {
+        let user = User {
+            user_id: "ann".into(),
+            name: "Ann".into(),
+        };
+        let joined = conversations.with(id, |live| {
+            live.presence
+                .join(Instant::now(), socket, &user, Time::now());
+        });
+        assert_eq!(joined, Some(()), "pinned before");
+    }
+
+    fn start_typing(conversations: &Conversations, id: Uuid, now: Instant) {
+        let user = User {
+            user_id: "ann".into(),
+            name: "Ann".into(),
+        };
+        let _pin = conversations.pin(id);
+        conversations.with(id, |live| live.typing.start(now, &user, socket(1)));
+    }
+
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn socket(n: u32) -> SocketId {
+        SocketId::parse(&format!("{n:020}")).unwrap()
+    }
+}

@@ -1,0 +1,486 @@
+//! What goes out to those who are in a conversation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roomcast_protocol::socket::Args;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use super::conversations::Live;
+use super::gate::{Gap, Passage};
+use super::presence::{Notice, User};
+use crate::metrics::{Counter, Metrics, Timing};
+use crate::store::{Commit, Committed, Conversation, Message, Time};
+use roomcast::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
+
+impl Live {
+    /// Lets out what was stored, in the order of the gate, and answers who asked for it. If others are
+    /// stored before it that have not come by, it waits, and all after it.
+    pub(super) fn pass(
+        &mut self,
+        namespace: &Namespace,
+        commit: Commit,
+        timeout: Duration,
+    ) -> Option<Gap> {
+        if let Some(parked) = &mut self.parked {
+            if parked.len() < PARKED {
+                parked.push_back(commit);
+                return None;
+            }
+            // Too many: go on without what is missing.
+            let parked = self.parked.take().unwrap_or_default();
+            for waiting in parked {
+                self.skip_to(&waiting);
+                self.let_out(namespace, waiting, timeout);
+            }
+            self.skip_to(&commit);
+        }
+        match self.passage(commit.event()) {
+            Passage::Gap(gap) => {
+                self.parked = Some(VecDeque::from([commit]));
+                Some(gap)
+            }
+            Passage::Next | Passage::Past | Passage::Unseen => {
+                self.let_out(namespace, commit, timeout);
+                None
+            }
+        }
+    }
+
+    /// Lets out what was missing, and then what waited for it.
+    pub(super) fn fill(
+        &mut self,
+        namespace: &Namespace,
+        gap: Gap,
+        missing: &[Arc<Message>],
+        timeout: Duration,
+    ) -> Option<Gap> {
+        let mut found = false;
+        for message in missing {
+            // What should be before it and is not in the same answer is not there any more.
+            self.gate.skip(message.seq.saturating_sub(1));
+            if self.gate.pass(message.seq) == Passage::Next {
+                found = true;
+                let shown = self.common.rules.show(message);
+                self.audience(namespace, None).emit("message", &*shown);
+            }
+        }
+        if !found {
+            // Not there, or not to be had: those who are here find the gap in the numbers.
+            self.gate.skip(gap.through);
+        }
+        let mut waiting = self.parked.take().unwrap_or_default();
+        while let Some(commit) = waiting.pop_front() {
+            if let Some(gap) = self.pass(namespace, commit, timeout) {
+                self.parked.get_or_insert_default().append(&mut waiting);
+                return Some(gap);
+            }
+        }
+        None
+    }
+
+    fn skip_to(&mut self, commit: &Commit) {
+        if let Passage::Gap(gap) = self.passage(commit.event()) {
+            self.gate.skip(gap.through);
+        }
+    }
+
+    /// Where the gate stands for something; nothing is let out by asking.
+    fn passage(&self, event: &Committed) -> Passage {
+        match event {
+            Committed::Message(message) | Committed::Repeated(message) => {
+                match self.gate.look(message.seq) {
+                    Passage::Gap(gap) if gap.after + 1 == message.seq => Passage::Next,
+                    Passage::Gap(gap) => Passage::Gap(Gap {
+                        through: message.seq - 1,
+                        ..gap
+                    }),
+                    other @ (Passage::Next | Passage::Past | Passage::Unseen) => other,
+                }
+            }
+            Committed::Edited(message) | Committed::Deleted { message, .. } => {
+                self.gate.look(message.seq)
+            }
+            Committed::Members { .. } => Passage::Next,
+        }
+    }
+
+    /// Shows something to those who are here, if they have not seen it, and answers who asked for it.
+    fn let_out(&mut self, namespace: &Namespace, commit: Commit, timeout: Duration) {
+        let origin = commit.origin();
+        let from = sender(&commit);
+        let event = commit.event().clone();
+        let mut asked = None;
+        match &event {
+            Committed::Message(message) => {
+                if self.gate.pass(message.seq) == Passage::Next {
+                    let timeout = origin.confirm.then_some(timeout);
+                    asked = self.emit_message(namespace, message, from, timeout);
+                }
+            }
+            Committed::Repeated(message) => {
+                if self.gate.pass(message.seq) == Passage::Next {
+                    let shown = self.common.rules.show(message);
+                    self.emit_message(namespace, &shown, from, None);
+                }
+            }
+            Committed::Edited(message) => {
+                if self.gate.look(message.seq) == Passage::Next {
+                    self.audience(namespace, from)
+                        .emit("message_edited", message);
+                }
+            }
+            Committed::Deleted { message, by } => {
+                if self.gate.look(message.seq) == Passage::Next {
+                    let deleted = Deleted {
+                        conversation_id: message.conversation_id,
+                        message_id: message.id,
+                        seq: message.seq,
+                        deleted_at: message.deleted_at,
+                        deleted_by: by,
+                    };
+                    self.audience(namespace, from)
+                        .emit("message_deleted", &deleted);
+                }
+            }
+            Committed::Members {
+                conversation,
+                user_id,
+                removed,
+            } => {
+                let here = self.audience(namespace, from);
+                tell_updated(&here.to(user_room(user_id)), conversation);
+                if *removed {
+                    self.expel(namespace, user_id);
+                }
+            }
+        }
+        note_time(&self.common.metrics, &commit);
+        commit.resolve();
+        if let Committed::Message(message) = &event
+            && origin.confirm
+            && let Some(socket) = from.and_then(|id| namespace.socket(id))
+        {
+            report(socket, message, asked);
+        }
+    }
+
+    /// Emits a message to all but the socket it came from. With a `timeout` each of them is asked to
+    /// confirm it.
+    fn emit_message(
+        &self,
+        namespace: &Namespace,
+        message: &Message,
+        from: Option<SocketId>,
+        timeout: Option<Duration>,
+    ) -> Option<Asked> {
+        let to = self.audience(namespace, from);
+        let Some(timeout) = timeout else {
+            to.emit("message", message);
+            return None;
+        };
+        // What is remembered of a message until all have confirmed it grows with those who are here.
+        let wanted = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
+        let confirmations = Arc::clone(&self.common.confirmations);
+        if let Ok(places) = confirmations.try_acquire_many_owned(wanted) {
+            let acks = to.clone().timeout(timeout).ask("message", message);
+            if acks.error().is_none() {
+                let expected = acks.expected();
+                return Some(Asked::Confirming {
+                    expected,
+                    acks,
+                    _places: places,
+                });
+            }
+        }
+        // Too many are outstanding: this one goes out without.
+        let metrics = &self.common.metrics;
+        metrics.count(Counter::ConfirmationsSkipped);
+        let expected = to.emit("message", message).queued;
+        Some(Asked::Skipped { expected })
+    }
+
+    /// Takes a socket out, and says so if it was the user's last: at once if it went on purpose,
+    /// after the grace if it was lost.
+    pub(super) fn depart(
+        &mut self,
+        namespace: &Namespace,
+        now: Instant,
+        socket: SocketId,
+        user: &User,
+        deliberate: bool,
+    ) {
+        let notice = if deliberate {
+            self.presence.leave(now, socket, &user.user_id)
+        } else {
+            self.presence.lose(now, socket, &user.user_id);
+            None
+        };
+        if !self.presence.is_connected(&user.user_id)
+            && let Some(typist) = self.typing.stop(&user.user_id)
+        {
+            self.tell_typing(namespace, &typist, false, None);
+        }
+        if let Some(notice) = notice {
+            self.tell(namespace, notice);
+        }
+        self.advance(namespace, now);
+    }
+
+    /// Takes out somebody who is no longer a member, with all sockets, and says so.
+    fn expel(&mut self, namespace: &Namespace, user: &str) {
+        let now = tokio::time::Instant::now().into_std();
+        self.removals += 1;
+        if let Some(typist) = self.typing.stop(user) {
+            self.tell_typing(namespace, &typist, false, None);
+        }
+        // Those too whose clients are away and may come back, or they would get what was missed.
+        namespace.in_(user_room(user)).leave(&self.room);
+        if let Some((sockets, notice)) = self.presence.expel(now, user) {
+            self.expelled.extend(sockets);
+            if let Some(notice) = notice {
+                self.tell(namespace, notice);
+            }
+            self.advance(namespace, now);
+        }
+    }
+
+    /// Tells what has become due by now.
+    pub(super) fn advance(&mut self, namespace: &Namespace, now: Instant) {
+        while let Some(notice) = self.presence.handle_timeout(now) {
+            self.tell(namespace, notice);
+        }
+        while let Some((user, socket)) = self.typing.handle_timeout(now) {
+            self.tell_typing(namespace, &user, false, Some(socket));
+        }
+    }
+
+    /// Tells a change of those present to all but the user it is about.
+    pub(super) fn tell(&self, namespace: &Namespace, notice: Notice) {
+        let (event, user) = match notice {
+            Notice::Joined(user) => ("user_joined", user),
+            Notice::Left(user) => ("user_left", user),
+            Notice::Disconnected(user) => ("user_disconnected", user),
+            Notice::List => {
+                self.audience(namespace, None)
+                    .emit("presence", self.presence.list(self.id));
+                return;
+            }
+        };
+        let system = System {
+            kind: "system",
+            conversation_id: self.id,
+            user: &user,
+            timestamp: Time::now(),
+        };
+        let own = self.presence.sockets_of(&user.user_id);
+        let others = self.audience(namespace, None);
+        let others = own.iter().fold(others, |others, &own| others.except(own));
+        others.emit(event, &system);
+    }
+
+    /// Tells that somebody types or has stopped; to a client that is too slow it may be lost.
+    pub(super) fn tell_typing(
+        &self,
+        namespace: &Namespace,
+        user: &User,
+        is_typing: bool,
+        except: Option<SocketId>,
+    ) {
+        let typing = Typing {
+            conversation_id: self.id,
+            user,
+            is_typing,
+            timestamp: Time::now(),
+        };
+        // One who types here and there is two things to know.
+        let key = format!("typing {} {}", self.id, user.user_id);
+        self.audience(namespace, except)
+            .conflate(&key)
+            .emit("typing", &typing);
+    }
+
+    fn audience(&self, namespace: &Namespace, except: Option<SocketId>) -> Broadcast<'_> {
+        let all = namespace.to(&self.room);
+        match except {
+            Some(socket) => all.except(socket),
+            None => all,
+        }
+    }
+}
+
+/// Answers who asked for something that nobody is there to see.
+pub(super) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
+    let (from, confirm) = (sender(&commit), commit.origin().confirm);
+    let event = commit.event().clone();
+    if let Committed::Members {
+        conversation,
+        user_id,
+        ..
+    } = &event
+    {
+        let told = namespace.to(user_room(user_id));
+        let told = match from {
+            Some(socket) => told.except(socket),
+            None => told,
+        };
+        tell_updated(&told, conversation);
+    }
+    note_time(metrics, &commit);
+    commit.resolve();
+    if let Committed::Message(message) = &event
+        && confirm
+        && let Some(socket) = from.and_then(|id| namespace.socket(id))
+    {
+        report(socket, message, None);
+    }
+}
+
+/// Notes how long a new message took from when it was received until now, when it is stored and queued
+/// for all who are there.
+fn note_time(metrics: &Metrics, commit: &Commit) {
+    if let (Committed::Message(_), Some(received)) = (commit.event(), commit.origin().received) {
+        metrics.time(Timing::MessageProcessing, received.elapsed());
+    }
+}
+
+fn sender(commit: &Commit) -> Option<SocketId> {
+    let sid = commit.origin().socket?;
+    SocketId::parse(sid.as_str())
+}
+
+/// Tells that a conversation has changed, or that there is one more.
+pub(super) fn tell_updated(to: &Broadcast<'_>, conversation: &Conversation) {
+    let updated = Updated {
+        conversation,
+        timestamp: Time::now(),
+    };
+    to.emit("conversation_updated", &updated);
+}
+
+/// The room of all sockets of a user.
+pub(super) fn user_room(user: &str) -> Room {
+    if user.len() <= LONGEST_USER {
+        return Room::from(format!("user:{user}"));
+    }
+    // The names of rooms are limited in bytes, ids in characters.
+    let hash: String = Sha256::digest(user)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Room::from(format!("user#{hash}"))
+}
+
+/// Bytes of the longest id that is part of the name of a room.
+const LONGEST_USER: usize = Room::MAX_BYTES - "user:".len();
+
+/// A message whose sender wants to know who got it.
+enum Asked {
+    /// Its receivers are asked to confirm it.
+    Confirming {
+        expected: usize,
+        acks: Acks<Args>,
+        /// Given back when nothing is waited for any more.
+        _places: OwnedSemaphorePermit,
+    },
+    /// They are not, since too many confirmations are outstanding.
+    Skipped { expected: usize },
+}
+
+/// Counts who confirms a message, and tells its sender when all have or the time is over.
+///
+/// Without `asked` nobody was there to confirm it.
+fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
+    let mut report = Delivered {
+        conversation_id: message.conversation_id,
+        message_id: message.id,
+        expected: 0,
+        delivered: 0,
+        timed_out: false,
+    };
+    tokio::spawn(async move {
+        match asked {
+            Some(Asked::Confirming {
+                expected, mut acks, ..
+            }) => {
+                report.expected = expected;
+                while let Some((_, answer)) = acks.next().await {
+                    match answer {
+                        Ok(_) => report.delivered += 1,
+                        Err(AckError::Timeout) => report.timed_out = true,
+                        // Gone: expected, not delivered.
+                        Err(_) => {}
+                    }
+                }
+            }
+            Some(Asked::Skipped { expected }) => {
+                report.expected = expected;
+                report.timed_out = true;
+            }
+            None => {}
+        }
+        socket.emit("message_delivered", &report);
+    });
+}
+
+/// What may wait in one conversation for something that is stored before it.
+const PARKED: usize = 1024;
+
+/// `message_deleted`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deleted<'a> {
+    conversation_id: Uuid,
+    message_id: Uuid,
+    seq: u64,
+    deleted_at: Option<Time>,
+    deleted_by: &'a str,
+}
+
+/// `conversation_updated`.
+#[derive(Serialize)]
+struct Updated<'a> {
+    conversation: &'a Conversation,
+    timestamp: Time,
+}
+
+/// `user_joined`, `user_left` and `user_disconnected`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct System<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    conversation_id: Uuid,
+    #[serde(flatten)]
+    user: &'a User,
+    timestamp: Time,
+}
+
+/// `typing`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Typing<'a> {
+    conversation_id: Uuid,
+    #[serde(flatten)]
+    user: &'a User,
+    is_typing: bool,
+    timestamp: Time,
+}
+
+/// `message_delivered`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Delivered {
+    conversation_id: Uuid,
+    message_id: Uuid,
+    /// Sockets that were asked: all in the conversation but the sender's.
+    expected: usize,
+    /// Those that confirmed in time.
+    delivered: usize,
+    /// Whether the time was over before all had answered.
+    timed_out: bool,
+}

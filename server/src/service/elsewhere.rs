@@ -1,0 +1,209 @@
+//! Who is in one conversation on other servers, as data: what they have written down goes in, and
+//! how it differs from before comes out.
+//!
+//! It does not know how servers tell one another. A server that is dead has nothing written down any
+//! more, so its users are gone from what goes in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::presence::{Notice, Presence, Present};
+use crate::store::Time;
+
+/// The users that other servers have in a conversation.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere {
+    /// None until it is known for the first time: those have not just come.
+    users: Option<BTreeMap<Arc<str>, Present>>,
+}
+
+/// What other servers have to know of a user in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shared {
+    /// The conversation.
+    pub(crate) conversation_id: Uuid,
+    /// The user's id.
+    pub(crate) user_id: Arc<str>,
+    /// None: the user is not here any more.
+    pub(crate) present: Option<SharedPresent>,
+}
+
+/// A user who is here; during the grace after a lost connection as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedPresent {
+    /// The user's name.
+    pub(crate) name: Arc<str>,
+    /// Sockets, at least one: during the grace the user counts as if it were still there.
+    pub(crate) connections: usize,
+    /// Since when.
+    pub(crate) since: Time,
+}
+
+impl Elsewhere {
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.get(user).is_some()
+    }
+
+    pub(super) fn get(&self, user: &str) -> Option<&Present> {
+        self.users.as_ref()?.get(user)
+    }
+
+    pub(super) fn users(&self) -> impl Iterator<Item = &Present> + Clone {
+        self.users.iter().flat_map(BTreeMap::values)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.users.as_ref().map_or(0, BTreeMap::len)
+    }
+}
+
+impl Presence {
+    /// Takes note of all users that other servers have here now; two servers may have the same one.
+    /// Says who has come and who has gone with that, as far as it is to be told now.
+    pub(super) fn set_elsewhere(
+        &mut self,
+        now: Instant,
+        rows: impl IntoIterator<Item = Present>,
+    ) -> Vec<Notice> {
+        let mut users: BTreeMap<Arc<str>, Present> = BTreeMap::new();
+        for row in rows {
+            match users.get_mut(&row.user.user_id) {
+                Some(known) => {
+                    known.connections += row.connections;
+                    known.since = known.since.min(row.since);
+                }
+                None => {
+                    users.insert(Arc::clone(&row.user.user_id), row);
+                }
+            }
+        }
+        let is_first = self.elsewhere().users.is_none();
+        let before = self.replace_elsewhere(Elsewhere { users: Some(users) });
+        let before = before.users.unwrap_or_default();
+        let after = self.elsewhere();
+        let mut notices = Vec::new();
+        let mut differs = before.len() != after.len();
+        for present in after.users() {
+            let known = before.get(&present.user.user_id);
+            differs |= known != Some(present);
+            if !is_first && known.is_none() && !self.is_here(&present.user.user_id) {
+                notices.push(Notice::Joined(present.user.clone()));
+            }
+        }
+        for (user_id, present) in before {
+            if !after.has(&user_id) && !self.is_here(&user_id) {
+                notices.push(Notice::Disconnected(present.user));
+            }
+        }
+        if differs {
+            self.list_changed(now);
+        }
+        let now_or_later = |notice| self.announce(now, notice);
+        notices.into_iter().filter_map(now_or_later).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::service::presence::{Tempo, User};
+    use roomcast::SocketId;
+
+    #[test]
+    fn those_who_were_elsewhere_before_anybody_came_here_are_listed_and_not_announced() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), since(3));
+        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)]), []);
+        assert_eq!(listed(&presence), [("ann".into(), 1), ("bob".into(), 2)]);
+        assert_eq!(presence.here(Uuid::nil()).users[1].since, since(1));
+    }
+
+    #[test]
+    fn who_comes_or_goes_elsewhere_is_announced_once() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), since(1));
+        presence.set_elsewhere(now, []);
+        let notices = presence.set_elsewhere(now, [row("bob", 1, 1)]);
+        assert_eq!(notices, [Notice::Joined(user("bob"))]);
+        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)]), []);
+        let notices = presence.set_elsewhere(now, []);
+        assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
+        assert_eq!(presence.set_elsewhere(now, []), []);
+    }
+
+    #[test]
+    fn a_user_on_two_servers_is_one_user() {
+        let (mut presence, now) = start();
+        presence.set_elsewhere(now, [row("ann", 1, 1), row("ann", 2, 3)]);
+        assert_eq!(
+            presence.join(now, socket(1), &user("ann"), since(5)),
+            None,
+            "there already"
+        );
+        assert_eq!(listed(&presence), [("ann".into(), 4)]);
+        assert_eq!(presence.here(Uuid::nil()).users[0].since, since(1));
+        assert_eq!(presence.set_elsewhere(now, []), [], "still here");
+        presence.set_elsewhere(now, [row("ann", 1, 1)]);
+        assert_eq!(presence.leave(now, socket(1), "ann"), None, "still there");
+        let gone = presence.set_elsewhere(now, []);
+        assert_eq!(gone, [Notice::Disconnected(user("ann"))]);
+    }
+
+    #[test]
+    fn who_is_lost_here_and_back_on_another_server_is_not_announced() {
+        let (mut presence, now) = start();
+        presence.set_elsewhere(now, []);
+        presence.join(now, socket(1), &user("ann"), since(1));
+        presence.lose(now, socket(1), "ann");
+        assert_eq!(presence.set_elsewhere(now, [row("ann", 1, 2)]), []);
+        let notices: Vec<_> =
+            std::iter::from_fn(|| presence.handle_timeout(now + Duration::from_secs(60))).collect();
+        assert!(notices.iter().all(|notice| *notice == Notice::List));
+    }
+
+    fn start() -> (Presence, Instant) {
+        let tempo = Tempo {
+            grace: Duration::from_secs(5),
+            interval: Duration::from_millis(250),
+            listed: 100,
+            is_shared: true,
+        };
+        (Presence::new(tempo), Instant::now())
+    }
+
+    fn row(id: &str, connections: usize, second: u8) -> Present {
+        Present {
+            user: user(id),
+            connections,
+            since: since(second),
+        }
+    }
+
+    fn since(second: u8) -> Time {
+        format!("2025-01-31T12:00:0{second}Z").parse().unwrap()
+    }
+
+    fn user(id: &str) -> User {
+        User {
+            user_id: id.into(),
+            name: id.into(),
+        }
+    }
+
+    fn socket(n: u32) -> SocketId {
+        SocketId::parse(&format!("{n:020}")).unwrap()
+    }
+
+    fn listed(presence: &Presence) -> Vec<(String, usize)> {
+        let users = presence.here(Uuid::nil()).users;
+        users
+            .iter()
+            .map(|present| (present.user.user_id.to_string(), present.connections))
+            .collect()
+    }
+}

@@ -1,0 +1,335 @@
+//! Why somebody may or may not do something: the same rules as the checks, in words.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    Access, ServiceError,
+    access::default_roles,
+    policy::{self, EventPolicy, RoomRule},
+};
+use crate::{
+    auth::{Permission, Principal, Revoked},
+    store::{Authorship, Time},
+};
+use roomcast::{Io, Socket};
+
+/// `GET /api/v1/explain`, and the command.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Question {
+    pub(crate) user: String,
+    pub(crate) event: String,
+    /// `conversation:ID`, or the id alone.
+    pub(crate) room: Option<String>,
+    /// The message that the event is about, whose author matters.
+    pub(crate) message: Option<Uuid>,
+    /// The user's roles, where they cannot be known; only the command asks so.
+    #[serde(skip)]
+    pub(crate) roles: Vec<String>,
+}
+
+/// Why.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Explanation {
+    pub(crate) allowed: bool,
+    /// The rule that decides.
+    pub(crate) rule: String,
+    user: String,
+    event: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Uuid>,
+    roles: Vec<String>,
+    /// How the roles are known.
+    roles_from: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permission: Option<&'static str>,
+    /// The limit that it counts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
+    /// What the event does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    does: Option<&'static str>,
+    /// The JSON schema of its argument.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<schemars::Schema>,
+}
+
+impl Access {
+    /// Why somebody may or may not send an event, about a room or a message if it is about one.
+    pub(crate) async fn explain(
+        &self,
+        by: &Principal,
+        io: Option<&Io>,
+        question: Question,
+    ) -> Result<Explanation, ServiceError> {
+        self.require_permission(by, Permission::ApiExplain)?;
+        self.why(io, question).await
+    }
+
+    /// The same for whoever has the configuration and the store in hand.
+    pub(crate) async fn why(
+        &self,
+        io: Option<&Io>,
+        question: Question,
+    ) -> Result<Explanation, ServiceError> {
+        let live = match io {
+            Some(io) => live(io, &question.user).await,
+            None => None,
+        };
+        let asked = match live {
+            Some(principal) => (Principal::clone(&principal), "the user's connection"),
+            None => self.offline(&question).await?,
+        };
+        self.judge(&asked.0, asked.1, question).await
+    }
+
+    /// Somebody who is not connected: by the roles that are named, the newest session, or the role
+    /// that tokens have by default.
+    async fn offline(
+        &self,
+        question: &Question,
+    ) -> Result<(Principal, &'static str), ServiceError> {
+        let mut principal = Principal::new(question.user.clone());
+        if question.user.starts_with("guest:") {
+            return Ok((Principal::guest(question.user.clone(), ""), "its id"));
+        }
+        if !question.roles.is_empty() {
+            principal.roles.clone_from(&question.roles);
+            return Ok((principal, "the question"));
+        }
+        let now = Time::now();
+        let logins = self.0.store.logins_of(&question.user).await?;
+        if let Some(login) = logins.into_iter().rfind(|login| login.expires_at > now) {
+            principal.roles = login.roles;
+            principal.session = Some(login.id_hash);
+            return Ok((principal, "the user's newest session"));
+        }
+        principal.roles = default_roles();
+        Ok((principal, "the default of tokens"))
+    }
+
+    async fn judge(
+        &self,
+        asked: &Principal,
+        roles_from: &'static str,
+        question: Question,
+    ) -> Result<Explanation, ServiceError> {
+        let inner = &self.0;
+        let mut roles = asked.roles.clone();
+        if asked.guest {
+            roles.push("guest".into());
+        }
+        let mut explanation = Explanation {
+            allowed: false,
+            rule: String::new(),
+            user: question.user,
+            event: question.event,
+            room: question.room,
+            message: question.message,
+            roles,
+            roles_from,
+            does: None,
+            permission: None,
+            limit: None,
+            payload: None,
+        };
+        if let Some(revoked) = inner.revocations.covering(asked) {
+            explanation.rule = match &revoked {
+                Revoked::User(_) => "the user is revoked".into(),
+                Revoked::Role(role) => format!("the role `{role}` is revoked"),
+                Revoked::Token(_) => "the token is revoked".into(),
+                Revoked::Session(_) => "the session is revoked".into(),
+            };
+            return Ok(explanation);
+        }
+        let Some(policy) = policy::find(&explanation.event) else {
+            let events: Vec<_> = policy::EVENTS.iter().map(|policy| policy.event).collect();
+            explanation.rule = format!("no such event; there are {}", events.join(", "));
+            return Ok(explanation);
+        };
+        explanation.does = Some(policy.does);
+        explanation.payload = Some((policy.payload)());
+        explanation.limit = Some(policy.class.as_str());
+        let rule = match policy.permission {
+            None => "whoever is connected may".into(),
+            Some(permission) => {
+                let needed = permission.as_str();
+                explanation.permission = Some(needed);
+                let granted = explanation.roles.iter().map(String::as_str);
+                let Some(rule) = inner.roles.rule(granted, permission) else {
+                    let granting = inner.roles.granting(permission).join(", ");
+                    explanation.rule =
+                        format!("none of the roles grants {needed}; these do: {granting}");
+                    return Ok(explanation);
+                };
+                rule
+            }
+        };
+        let room = explanation.room.as_deref();
+        let about = About::of(room, explanation.message);
+        let (allowed, why) = self.about(asked, policy, about).await?;
+        explanation.allowed = allowed;
+        explanation.rule = match why {
+            Some(why) if allowed => format!("{rule}; and {why}"),
+            Some(why) => why,
+            None => rule.to_string(),
+        };
+        Ok(explanation)
+    }
+
+    /// Whether the rule of an event holds for what it is about, and why.
+    async fn about(
+        &self,
+        asked: &Principal,
+        policy: &EventPolicy,
+        about: About,
+    ) -> Result<(bool, Option<String>), ServiceError> {
+        let told = policy.room.as_str();
+        let told = |allowed: bool, why: &str| Ok((allowed, Some(format!("{told}: {why}"))));
+        let (room, written) = match about {
+            About::Nothing => return Ok((true, None)),
+            About::Unreadable => return told(false, NO_CONVERSATION),
+            About::Room(room) => (room, None),
+            About::Message(room, id) => {
+                let Some(written) = self.0.store.authorship(id).await? else {
+                    return told(false, "there is no such message");
+                };
+                if room.is_some_and(|room| room != written.conversation_id) {
+                    return told(false, "the message is in another conversation");
+                }
+                (written.conversation_id, Some(written))
+            }
+        };
+        if policy.room == RoomRule::Anyone {
+            return Ok((true, None));
+        }
+        let store = &self.0.store;
+        let is_moderator = matches!(policy.room, RoomRule::Author | RoomRule::Owner)
+            && self.allows(asked, Permission::ChatModerate);
+        let found = if is_moderator {
+            store.conversation(room).await?
+        } else {
+            store.membership(room, &asked.subject).await?
+        };
+        let Some(found) = found else {
+            return told(false, NO_CONVERSATION);
+        };
+        match (policy.room, written) {
+            (RoomRule::Author, Some(written)) => {
+                let (allowed, why) = author(asked, policy, &written, is_moderator);
+                told(allowed, &why)
+            }
+            (RoomRule::Author | RoomRule::Owner, _) if is_moderator => {
+                told(true, "the user has chat:moderate")
+            }
+            (RoomRule::Author, None) => {
+                told(true, "for messages of its own; which one is not said")
+            }
+            (RoomRule::Owner, _) => {
+                let owner = found.conversation.owner_id.as_ref();
+                let is_owner = owner == Some(&asked.subject);
+                told(
+                    is_owner,
+                    if is_owner {
+                        "the user is that"
+                    } else {
+                        "the user is not"
+                    },
+                )
+            }
+            (RoomRule::Member | RoomRule::Anyone, _) => told(true, "the user is one"),
+        }
+    }
+}
+
+/// Whether somebody may change a message, by who wrote it.
+fn author(
+    asked: &Principal,
+    policy: &EventPolicy,
+    written: &Authorship,
+    is_moderator: bool,
+) -> (bool, String) {
+    if written.is_deleted && policy.event == policy::EDIT.event {
+        return (false, "the message is deleted".into());
+    }
+    let author = &written.user_id;
+    if *author == asked.subject {
+        (true, "the user wrote it".into())
+    } else if is_moderator {
+        (
+            true,
+            format!("`{author}` wrote it, and the user has chat:moderate"),
+        )
+    } else {
+        (false, format!("`{author}` wrote it"))
+    }
+}
+
+/// What a question is about.
+enum About {
+    Nothing,
+    /// A room that is none of a conversation.
+    Unreadable,
+    Room(Uuid),
+    /// A message, in this room if one is named.
+    Message(Option<Uuid>, Uuid),
+}
+
+impl About {
+    fn of(room: Option<&str>, message: Option<Uuid>) -> Self {
+        let id = |room: &str| room.strip_prefix("conversation:").unwrap_or(room).parse();
+        match (room.map(id), message) {
+            (Some(Err(_)), _) => Self::Unreadable,
+            (Some(Ok(room)), None) => Self::Room(room),
+            (Some(Ok(room)), Some(message)) => Self::Message(Some(room), message),
+            (None, Some(message)) => Self::Message(None, message),
+            (None, None) => Self::Nothing,
+        }
+    }
+}
+
+/// Somebody who is connected now.
+async fn live(io: &Io, user: &str) -> Option<Arc<Principal>> {
+    let sockets = io.of("/").sockets().await;
+    let mut principals = sockets.iter().map(Socket::principal);
+    principals.find(|principal| principal.subject == user)
+}
+
+/// For people.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answer = if self.allowed { "allowed" } else { "refused" };
+        writeln!(f, "{answer}: {}", self.rule)?;
+        writeln!(f, "user:    {}", self.user)?;
+        writeln!(
+            f,
+            "roles:   {} (from {})",
+            self.roles.join(", "),
+            self.roles_from
+        )?;
+        writeln!(f, "event:   {}", self.event)?;
+        if let Some(does) = self.does {
+            writeln!(f, "does:    {does}")?;
+        }
+        if let Some(room) = &self.room {
+            writeln!(f, "room:    {room}")?;
+        }
+        if let Some(message) = &self.message {
+            writeln!(f, "message: {message}")?;
+        }
+        if let Some(permission) = self.permission {
+            writeln!(f, "needs:   {permission}")?;
+        }
+        if let Some(limit) = self.limit {
+            writeln!(f, "limit:   {limit}")?;
+        }
+        Ok(())
+    }
+}
+
+const NO_CONVERSATION: &str = "the user is none, or there is no such conversation";

@@ -1,0 +1,249 @@
+//! Tells the other servers of a store who is here, and hears who is there.
+//!
+//! A server has a lease and renews it. What it tells counts as long; when it is killed or stands still
+//! for longer, the others remove what it told. One that wakes up finds that out when it renews, takes a new
+//! lease under a new id, and tells everything again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use uuid::Uuid;
+
+use super::Chat;
+use super::elsewhere::Shared;
+use super::presence::{Present, User};
+use crate::metrics::{Counter, Metrics};
+use crate::store::{self, Here, StoreError};
+use roomcast::Namespace;
+
+/// The lease of this server, kept by a task.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Leases {
+    /// Starts to keep a lease that lasts this long without being renewed.
+    pub(crate) fn start(
+        chat: Chat,
+        namespace: Namespace,
+        store: store::Leases,
+        lease: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let keeper = Keeper {
+            chat,
+            namespace,
+            store,
+            lease,
+            metrics,
+            held: None,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(keeper.run(stopped));
+        Self { stop, task }
+    }
+
+    /// Takes back what was told, as far as the store answers.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+struct Keeper {
+    chat: Chat,
+    namespace: Namespace,
+    store: store::Leases,
+    lease: Duration,
+    metrics: Arc<Metrics>,
+    held: Option<Held>,
+}
+
+/// The lease as far as this server knows.
+#[derive(Clone, Copy)]
+struct Held {
+    node: Uuid,
+    /// When it has to be renewed, and others looked at.
+    due: Instant,
+}
+
+/// The lease has run out, or never was.
+struct Lost;
+
+impl Keeper {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        let mut turns = interval(TURN.min(self.lease / 3).max(Duration::from_millis(1)));
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stopped => break,
+                _ = turns.tick() => {}
+            }
+            let turn = self.turn();
+            tokio::select! {
+                biased;
+                _ = &mut stopped => break,
+                done = turn => match done {
+                    Ok(()) => {}
+                    // The store's own log says why; the lease goes on as long as it goes on.
+                    Err(error) => tracing::debug!(%error, "presence is not shared at the moment"),
+                }
+            }
+        }
+        if let Some(held) = self.held {
+            let ended = timeout(LAST_WORD, self.store.end(held.node)).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                tracing::warn!("others will see who was here until the lease has run out");
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), StoreError> {
+        let held = match self.held {
+            Some(held) if self.chat.shared_is_incomplete() => {
+                self.store.end(held.node).await?;
+                self.take().await?
+            }
+            Some(held) if Instant::now() < held.due => held,
+            Some(held) => {
+                // From before it is asked: the database counts from later.
+                let due = Instant::now() + self.lease / 3;
+                if self.store.renew(held.node, self.lease).await? {
+                    let held = Held { due, ..held };
+                    self.held = Some(held);
+                    self.look(held.node).await?;
+                    held
+                } else {
+                    self.lose();
+                    self.take().await?
+                }
+            }
+            None => self.take().await?,
+        };
+        match self.tell(held.node).await? {
+            Ok(()) => Ok(()),
+            Err(Lost) => {
+                self.lose();
+                let held = self.take().await?;
+                // Should it be lost again, the next turn goes on from there.
+                self.tell(held.node).await.map(|_| ())
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.held = None;
+        self.metrics.count(Counter::LeasesLost);
+        tracing::warn!(
+            lease = ?self.lease,
+            "the lease ran out, others have seen nobody here meanwhile: telling everything again"
+        );
+    }
+
+    async fn take(&mut self) -> Result<Held, StoreError> {
+        let held = Held {
+            node: Uuid::new_v4(),
+            due: Instant::now() + self.lease / 3,
+        };
+        // Known before it is stored, so that it is taken back whatever happens; if it is not stored, it
+        // cannot be renewed.
+        self.held = Some(held);
+        self.chat.share_all();
+        if let Err(error) = self.store.take(held.node, self.lease).await {
+            self.held = None;
+            return Err(error);
+        }
+        tracing::debug!(node = %held.node, "has a lease");
+        self.look(held.node).await?;
+        Ok(held)
+    }
+
+    /// Tells what has changed here.
+    async fn tell(&self, node: Uuid) -> Result<Result<(), Lost>, StoreError> {
+        loop {
+            let rows = self.chat.take_shared(BATCH);
+            if rows.is_empty() {
+                return Ok(Ok(()));
+            }
+            let here: Vec<Here> = rows.iter().map(here).collect();
+            match self.store.tell(node, &here).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Err(Lost)),
+                Err(error) => {
+                    self.chat.restore_shared(rows);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Removes what dead servers told, and looks who is at the others in the conversations of this one.
+    async fn look(&self, node: Uuid) -> Result<(), StoreError> {
+        let dead = self.store.bury().await?;
+        if dead > 0 {
+            self.metrics.add(Counter::NodesExpired, dead);
+            tracing::info!(
+                dead,
+                "servers whose leases ran out: nobody is there any more"
+            );
+        }
+        for conversations in self.chat.shared_conversations().chunks(BATCH) {
+            let mut rows = self
+                .store
+                .elsewhere(node, conversations)
+                .await?
+                .into_iter()
+                .peekable();
+            // Both in the order of their ids.
+            let mut conversations = conversations.to_vec();
+            conversations.sort_unstable();
+            for id in conversations {
+                let mut there = Vec::new();
+                while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
+                    there.push(present(&row));
+                }
+                self.chat.set_elsewhere(&self.namespace, id, there);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn here(shared: &Shared) -> Here {
+    let present = shared.present.as_ref();
+    Here {
+        conversation_id: shared.conversation_id,
+        user_id: shared.user_id.to_string(),
+        name: present.map_or_else(String::new, |present| present.name.to_string()),
+        connections: present.map_or(0, |present| {
+            u32::try_from(present.connections).unwrap_or(u32::MAX)
+        }),
+        since: present.map_or_else(store::Time::now, |present| present.since),
+    }
+}
+
+fn present(here: &Here) -> Present {
+    Present {
+        user: User {
+            user_id: here.user_id.as_str().into(),
+            name: here.name.as_str().into(),
+        },
+        connections: usize::try_from(here.connections).unwrap_or(usize::MAX),
+        since: here.since,
+    }
+}
+
+/// The longest time from a change to its being told.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Users told, and conversations asked for, in one statement.
+const BATCH: usize = 500;
+
+/// How long the store may take to forget this server when it stops.
+const LAST_WORD: Duration = Duration::from_secs(2);

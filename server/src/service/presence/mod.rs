@@ -1,0 +1,434 @@
+//! Who is in one conversation, as data: events and the time go in, announcements come out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::elsewhere::{Elsewhere, SharedPresent};
+use super::notices::Notices;
+use crate::store::Time;
+use roomcast::SocketId;
+
+/// How presence behaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tempo {
+    /// How long a user who lost the last connection still counts as present.
+    pub(super) grace: Duration,
+    /// The shortest time between two lists of those present, and in which a user is told of twice.
+    pub(super) interval: Duration,
+    /// How many users such a list names, at most [`MAX_LISTED`].
+    pub(super) listed: usize,
+    /// Whether other servers are told who is here.
+    pub(super) is_shared: bool,
+}
+
+/// The users of one conversation and their sockets there.
+#[derive(Debug)]
+pub(super) struct Presence {
+    tempo: Tempo,
+    users: HashMap<Arc<str>, Tabs>,
+    /// The users in the order in which they came, by their `arrival`.
+    arrivals: BTreeMap<u64, Arc<str>>,
+    next_arrival: u64,
+    /// How many sockets all users have together.
+    sockets: usize,
+    /// The users without a socket, by the end of their grace. Each has `lost` set to it.
+    lost: BTreeSet<(Instant, Arc<str>)>,
+    list: List,
+    notices: Notices,
+    elsewhere: Elsewhere,
+    /// Whom other servers have to be told of; always empty if they are not.
+    changed: BTreeSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Tabs {
+    name: Arc<str>,
+    /// Few: the tabs of one person.
+    sockets: Vec<SocketId>,
+    arrival: u64,
+    since: Time,
+    lost: Option<Instant>,
+}
+
+/// When the list of those present is sent next.
+#[derive(Debug)]
+enum List {
+    /// Nothing has changed since the last one.
+    Unchanged { last: Option<Instant> },
+    /// It has, and the next one is due then.
+    Due(Instant),
+}
+
+/// A user as others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct User {
+    /// The user's id.
+    pub(crate) user_id: Arc<str>,
+    /// The user's name.
+    pub(crate) name: Arc<str>,
+}
+
+/// What the others have to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// The user's first socket came.
+    Joined(User),
+    /// The user's last socket went on purpose.
+    Left(User),
+    /// The user's last socket was lost, and none came back in time.
+    Disconnected(User),
+    /// The list of those present has changed.
+    List,
+}
+
+impl Notice {
+    /// Who has come or gone.
+    pub(super) fn user(&self) -> Option<&User> {
+        match self {
+            Self::Joined(user) | Self::Left(user) | Self::Disconnected(user) => Some(user),
+            Self::List => None,
+        }
+    }
+
+    /// Whether somebody has come.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(self, Self::Joined(_))
+    }
+}
+
+/// The answer to "who is here", and the list that is sent around.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Here {
+    conversation_id: Uuid,
+    pub(crate) users: Vec<Present>,
+    count: usize,
+}
+
+/// One of those present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Present {
+    /// Who it is.
+    #[serde(flatten)]
+    pub(crate) user: User,
+    /// Sockets in this conversation; 0 during the grace after a lost connection.
+    pub(crate) connections: usize,
+    /// Since when.
+    pub(crate) since: Time,
+}
+
+impl Here {
+    /// Nobody is here.
+    pub(super) fn nobody(conversation_id: Uuid) -> Self {
+        Self {
+            conversation_id,
+            users: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl Presence {
+    pub(super) fn new(tempo: Tempo) -> Self {
+        Self {
+            tempo,
+            users: HashMap::new(),
+            arrivals: BTreeMap::new(),
+            next_arrival: 0,
+            sockets: 0,
+            lost: BTreeSet::new(),
+            list: List::Unchanged { last: None },
+            notices: Notices::new(tempo.interval),
+            elsewhere: Elsewhere::default(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// How many sockets all users have here together.
+    pub(super) fn connections(&self) -> usize {
+        self.sockets
+    }
+
+    /// The sockets that a user has here.
+    pub(super) fn sockets_of(&self, user: &str) -> &[SocketId] {
+        self.users.get(user).map_or(&[], |tabs| &tabs.sockets)
+    }
+
+    /// Takes a user out with all sockets, whether they are here or lost.
+    pub(super) fn expel(
+        &mut self,
+        now: Instant,
+        user: &str,
+    ) -> Option<(Vec<SocketId>, Option<Notice>)> {
+        let tabs = self.users.get_mut(user)?;
+        let sockets = std::mem::take(&mut tabs.sockets);
+        self.sockets -= sockets.len();
+        self.list_changed(now);
+        let user = self.forget(user)?;
+        Some((sockets, self.announce(now, Notice::Left(user))))
+    }
+
+    /// What is to be told of this now; otherwise it will be due later, if it is still true then.
+    pub(super) fn announce(&mut self, now: Instant, notice: Notice) -> Option<Notice> {
+        self.notices.offer(now, notice, self.sockets)
+    }
+
+    /// Whether nobody is here and nothing is left to be announced to anybody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// A user's socket came. Doing so twice changes nothing.
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        user: &User,
+        since: Time,
+    ) -> Option<Notice> {
+        let first = !self.users.contains_key(&user.user_id);
+        if first {
+            self.arrive(user, since);
+        }
+        let present = self.users.get_mut(&user.user_id)?;
+        if present.sockets.contains(&socket) {
+            return None;
+        }
+        if let Some(end) = present.lost.take() {
+            self.lost.remove(&(end, Arc::clone(&user.user_id)));
+        }
+        present.name = Arc::clone(&user.name);
+        present.sockets.push(socket);
+        self.sockets += 1;
+        self.list_changed(now);
+        self.share(&user.user_id);
+        if !first || self.elsewhere.has(&user.user_id) {
+            return None;
+        }
+        self.announce(now, Notice::Joined(user.clone()))
+    }
+
+    fn arrive(&mut self, user: &User, since: Time) {
+        let arrival = self.next_arrival;
+        self.next_arrival += 1;
+        self.arrivals.insert(arrival, Arc::clone(&user.user_id));
+        let tabs = Tabs {
+            name: Arc::clone(&user.name),
+            sockets: Vec::new(),
+            arrival,
+            since,
+            lost: None,
+        };
+        self.users.insert(Arc::clone(&user.user_id), tabs);
+    }
+
+    /// A user's socket left, or ended on purpose.
+    pub(super) fn leave(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<Notice> {
+        if !self.remove(now, socket, user)? {
+            return None;
+        }
+        let user = self.forget(user)?;
+        if self.elsewhere.has(&user.user_id) {
+            return None;
+        }
+        self.announce(now, Notice::Left(user))
+    }
+
+    /// A user's socket was lost; if it was the last, the user has the grace to come back.
+    pub(super) fn lose(&mut self, now: Instant, socket: SocketId, user: &str) {
+        if self.remove(now, socket, user) != Some(true) {
+            return;
+        }
+        let end = now + self.tempo.grace;
+        if let Some((user_id, _)) = self.users.get_key_value(user) {
+            self.lost.insert((end, Arc::clone(user_id)));
+        }
+        if let Some(present) = self.users.get_mut(user) {
+            present.lost = Some(end);
+        }
+    }
+
+    /// Removes a socket and says whether it was the user's last; none if it was not here.
+    fn remove(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<bool> {
+        let present = self.users.get_mut(user)?;
+        let place = present.sockets.iter().position(|own| *own == socket)?;
+        present.sockets.swap_remove(place);
+        let last = present.sockets.is_empty();
+        self.sockets -= 1;
+        self.list_changed(now);
+        self.share(user);
+        Some(last)
+    }
+
+    fn forget(&mut self, user: &str) -> Option<User> {
+        let (user_id, present) = self.users.remove_entry(user)?;
+        self.arrivals.remove(&present.arrival);
+        if let Some(end) = present.lost {
+            self.lost.remove(&(end, Arc::clone(&user_id)));
+        }
+        if self.tempo.is_shared {
+            self.changed.insert(Arc::clone(&user_id));
+        }
+        Some(User {
+            user_id,
+            name: present.name,
+        })
+    }
+
+    /// Whether this socket of this user is here.
+    pub(super) fn has(&self, socket: SocketId, user: &str) -> bool {
+        self.users
+            .get(user)
+            .is_some_and(|present| present.sockets.contains(&socket))
+    }
+
+    /// Whether a user has a socket here.
+    pub(super) fn is_connected(&self, user: &str) -> bool {
+        self.users
+            .get(user)
+            .is_some_and(|present| !present.sockets.is_empty())
+    }
+
+    /// When [`Presence::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let lost = self.lost.first().map(|(end, _)| *end);
+        let list = match self.list {
+            List::Due(at) => Some(at),
+            List::Unchanged { .. } => None,
+        };
+        let notice = self.notices.poll_timeout();
+        lost.into_iter().chain(notice).chain(list).min()
+    }
+
+    /// What is due; call it until there is nothing.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Notice> {
+        while let Some((end, _)) = self.lost.first()
+            && *end <= now
+        {
+            let (_, user_id) = self.lost.pop_first()?;
+            self.list_changed(now);
+            let user = self.forget(&user_id)?;
+            if !self.elsewhere.has(&user_id)
+                && let Some(notice) = self.announce(now, Notice::Disconnected(user))
+            {
+                return Some(notice);
+            }
+        }
+        if let Some(notice) = self.notices.handle_timeout(now, self.sockets) {
+            return Some(notice);
+        }
+        match self.list {
+            List::Due(at) if at <= now => {
+                self.list = List::Unchanged { last: Some(now) };
+                Some(Notice::List)
+            }
+            List::Due(_) | List::Unchanged { .. } => None,
+        }
+    }
+
+    /// Who is here, those who came first at the front, then those who are on other servers only;
+    /// `users` ends at [`MAX_LISTED`].
+    pub(super) fn here(&self, conversation_id: Uuid) -> Here {
+        self.first_here(conversation_id, MAX_LISTED)
+    }
+
+    /// The same for those who did not ask for it; `users` ends earlier.
+    pub(super) fn list(&self, conversation_id: Uuid) -> Here {
+        self.first_here(conversation_id, self.tempo.listed.min(MAX_LISTED))
+    }
+
+    fn first_here(&self, conversation_id: Uuid, most: usize) -> Here {
+        let present = |user_id: &Arc<str>| {
+            let tabs = self.users.get(user_id)?;
+            let also = self.elsewhere.get(user_id);
+            Some(Present {
+                user: User {
+                    user_id: Arc::clone(user_id),
+                    name: Arc::clone(&tabs.name),
+                },
+                connections: tabs.sockets.len() + also.map_or(0, |also| also.connections),
+                since: also.map_or(tabs.since, |also| tabs.since.min(also.since)),
+            })
+        };
+        let here = self.arrivals.values().filter_map(present);
+        let there = self.elsewhere.users();
+        let there = there.filter(|present| !self.users.contains_key(&present.user.user_id));
+        Here {
+            conversation_id,
+            users: here.chain(there.clone().cloned()).take(most).collect(),
+            count: self.users.len() + there.count(),
+        }
+    }
+
+    /// Whether a user is here, or may come back within the grace.
+    pub(super) fn is_here(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
+    pub(super) fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
+    }
+
+    pub(super) fn replace_elsewhere(&mut self, elsewhere: Elsewhere) -> Elsewhere {
+        std::mem::replace(&mut self.elsewhere, elsewhere)
+    }
+
+    /// Those of whom other servers have to be told since this was asked last.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// All who are here have to be told to other servers again.
+    pub(super) fn share_all(&mut self) {
+        if self.tempo.is_shared {
+            self.changed.extend(self.users.keys().map(Arc::clone));
+        }
+    }
+
+    /// What other servers have to know of a user; none says that it is not here.
+    pub(super) fn shared(&self, user: &str) -> Option<SharedPresent> {
+        let tabs = self.users.get(user)?;
+        Some(SharedPresent {
+            name: Arc::clone(&tabs.name),
+            connections: tabs.sockets.len().max(1),
+            since: tabs.since,
+        })
+    }
+
+    /// Notes that other servers have to be told of a user.
+    fn share(&mut self, user: &str) {
+        if self.tempo.is_shared
+            && let Some((user_id, _)) = self.users.get_key_value(user)
+        {
+            self.changed.insert(Arc::clone(user_id));
+        }
+    }
+
+    /// The list has to be sent again, but not too soon after the last one.
+    pub(super) fn list_changed(&mut self, now: Instant) {
+        if let List::Unchanged { last } = self.list {
+            // A list names each user to each socket, so in large conversations it is sent less often.
+            let pairs = (self.users.len() + self.elsewhere.len())
+                .min(self.tempo.listed)
+                .saturating_mul(self.sockets);
+            let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
+            let interval = self.tempo.interval.max(PER_PAIR.saturating_mul(pairs));
+            self.list = List::Due(last.map_or(now, |last| now.max(last + interval)));
+        }
+    }
+}
+
+/// How many users an answer names; `count` counts them all.
+const MAX_LISTED: usize = 1000;
+
+/// Time between two lists for each user named to each socket: about 10 MB/s of lists.
+const PER_PAIR: Duration = Duration::from_micros(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The job that removes messages that are older than they are kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::sleep;
+
+use crate::config;
+use crate::metrics::{Counter, Metrics};
+use crate::store::{Store, StoreError, Time};
+
+/// Looks for old messages again and again, and removes them in batches between which others have
+/// their turn.
+#[derive(Debug)]
+pub(crate) struct Retention {
+    store: Store,
+    metrics: Arc<Metrics>,
+    /// How long messages are kept.
+    age: SignedDuration,
+    interval: Duration,
+    batch: usize,
+}
+
+impl Retention {
+    /// The job, if messages are not kept for ever.
+    pub(crate) fn new(store: Store, config: &config::Store, metrics: Arc<Metrics>) -> Option<Self> {
+        Some(Self {
+            store,
+            metrics,
+            age: SignedDuration::try_from(config.retention?).unwrap_or(SignedDuration::MAX),
+            interval: config.retention_interval,
+            batch: config.retention_batch,
+        })
+    }
+
+    /// Runs for ever, the first time at once.
+    pub(crate) async fn run(self) {
+        loop {
+            match self.run_once().await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "messages have expired"),
+                Err(error) => {
+                    tracing::warn!(%error, "could not remove messages that have expired");
+                }
+            }
+            sleep(self.interval).await;
+        }
+    }
+
+    /// Removes what has expired by now, and says how many messages that were.
+    async fn run_once(&self) -> Result<u64, StoreError> {
+        let result = self.remove().await;
+        self.metrics.count(match result {
+            Ok(_) => Counter::RetentionDone,
+            Err(_) => Counter::RetentionFailed,
+        });
+        result
+    }
+
+    async fn remove(&self) -> Result<u64, StoreError> {
+        let mut all = 0;
+        // A time before the calendar begins is older than any message.
+        let Ok(before) = Timestamp::now().checked_sub(self.age) else {
+            return Ok(0);
+        };
+        loop {
+            let removed = self.store.expire(Time::from(before), self.batch).await?;
+            if removed == 0 {
+                return Ok(all);
+            }
+            self.metrics.add(Counter::MessagesExpired, removed);
+            all += removed;
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Between two batches.
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::{Commits, MessageKind, NewConversation, NewMessage, Origin, Page};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_older_is_removed_in_batches_and_again_after_the_interval() {
+        let config = config(Duration::from_millis(1));
+        let metrics = Arc::new(Metrics::default());
+        let (store, commits) = Store::open(&config, Arc::clone(&metrics)).await.unwrap();
+        let emitting = tokio::spawn(drain(commits));
+        let id = conversation(&store).await;
+        for _ in 0..7 {
+            send(&store, id).await;
+        }
+        wait_a_millisecond();
+        let job = Retention::new(store.clone(), &config, Arc::clone(&metrics)).unwrap();
+        assert_eq!(job.run_once().await, Ok(7));
+        assert_eq!(metrics.counter(Counter::MessagesExpired), 7);
+        assert_eq!(metrics.counter(Counter::RetentionDone), 1);
+        assert_eq!(seqs(&store, id).await, [0; 0]);
+        send(&store, id).await;
+        assert_eq!(seqs(&store, id).await, [8], "numbers go on");
+        wait_a_millisecond();
+        let running = tokio::spawn(job.run());
+        while metrics.counter(Counter::MessagesExpired) < 8 {
+            tokio::task::yield_now().await;
+        }
+        send(&store, id).await;
+        wait_a_millisecond();
+        while metrics.counter(Counter::MessagesExpired) < 9 {
+            sleep(config.retention_interval).await;
+        }
+        running.abort();
+        store.close().await;
+        drop(store);
+        emitting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_young_enough_stays_and_for_ever_is_no_job() {
+        let config = config(Duration::from_secs(3600));
+        let (store, commits) = Store::open(&config, Arc::default()).await.unwrap();
+        tokio::spawn(drain(commits));
+        let id = conversation(&store).await;
+        send(&store, id).await;
+        let job = Retention::new(store.clone(), &config, Arc::default()).unwrap();
+        assert_eq!(job.run_once().await, Ok(0));
+        assert_eq!(seqs(&store, id).await, [1]);
+        let for_ever = config::Store {
+            retention: None,
+            ..config.clone()
+        };
+        assert!(Retention::new(store.clone(), &for_ever, Arc::default()).is_none());
+        let longer_than_time = config::Store {
+            retention: Some(Duration::MAX),
+            ..config
+        };
+        let job = Retention::new(store, &longer_than_time, Arc::default()).unwrap();
+        assert_eq!(job.run_once().await, Ok(0));
+    }
+
+    fn config(retention: Duration) -> config::Store {
+        config::Store {
+            url: "memory:".into(),
+            retention: Some(retention),
+            retention_batch: 3,
+            ..config::Store::default()
+        }
+    }
+
+    /// Real time passes, by which messages are dated.
+    fn wait_a_millisecond() {
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(3) {
+            std::thread::yield_now();
+        }
+    }
+
+    async fn drain(mut commits: Commits) {
+        while let Some(commit) = commits.next().await {
+            commit.resolve();
+        }
+    }
+
+    async fn conversation(store: &Store) -> Uuid {
+        let new = NewConversation::lobby();
+        store.insert_conversation(new).await.unwrap().id
+    }
+
+    async fn send(store: &Store, id: Uuid) {
+        let message = NewMessage {
+            conversation_id: id,
+            user_id: "ann".into(),
+            user_name: "Ann".into(),
+            content: "x".into(),
+            kind: MessageKind::User,
+            metadata: RawValue::from_string("{}".into()).unwrap(),
+            client_message_id: None,
+        };
+        store
+            .insert_message(message, Origin::default())
+            .await
+            .unwrap();
+    }
+
+    async fn seqs(store: &Store, id: Uuid) -> Vec<u64> {
+        let page = store.history(id, Page::Newest, 100).await.unwrap().unwrap();
+        page.messages.iter().map(|message| message.seq).collect()
+    }
+}

@@ -1,0 +1,331 @@
+//! Taking back what was granted: what is revoked, from when, and until when.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Access, ServiceError,
+    access::{HOUR_S, after, is_name},
+};
+use crate::{
+    auth::{MAX_REVOCATIONS, Permission, Principal, Revoked, session_hash},
+    store::{Revocation, StoreError, Time},
+};
+use roomcast::{Io, Socket};
+
+/// `POST /api/v1/revocations`: exactly one of the four.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewRevocation {
+    pub(crate) jti: Option<String>,
+    pub(crate) session_id: Option<String>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) until: Option<String>,
+}
+
+/// A revocation that was made.
+#[derive(Debug, Serialize)]
+pub(crate) struct MadeRevocation {
+    kind: &'static str,
+    /// Null: for ever.
+    until: Option<Time>,
+    /// Sockets that were disconnected by it.
+    disconnected: usize,
+}
+
+/// How long what is accepted can go on being accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lifetimes {
+    /// Seconds from a token's making to the end of its acceptance, by clocks that differ; none if
+    /// there is no limit.
+    pub(super) token_s: Option<u64>,
+    /// Seconds that a session lives without being used.
+    pub(super) session_s: u64,
+    /// Seconds that the issuer's clock may be away from ours.
+    pub(super) leeway_s: u64,
+}
+
+impl Lifetimes {
+    /// When the last token ends that could have been made by now.
+    fn tokens(self, now: Timestamp) -> Timestamp {
+        // A token is made at most a leeway ahead of our clock, and accepted a leeway longer.
+        let span = self.token_s.map(|span| span + 2 * self.leeway_s);
+        span.map_or(NEVER, |span| after(now, span))
+    }
+
+    /// When the last token or session ends that there could be by now.
+    fn all(self, now: Timestamp) -> Timestamp {
+        self.tokens(now).max(after(now, self.session_s))
+    }
+}
+
+impl Access {
+    /// Takes into memory what the store says is revoked.
+    pub(super) async fn restore_revocations(&self) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let end = inner.lifetimes.all(Timestamp::now());
+        for mut row in inner.store.revocations().await? {
+            let Some(revoked) = Revoked::from_parts(&row.kind, row.value.clone()) else {
+                continue;
+            };
+            // It was made when tokens had no longest life. They have one now.
+            if is_endless(row.until.into()) && !is_endless(end) {
+                row.until = end.into();
+                inner.store.insert_revocation(row.clone()).await?;
+            }
+            if inner
+                .revocations
+                .insert(&revoked, row.until.into())
+                .is_err()
+            {
+                tracing::error!("the store has more revocations than there may be");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Revokes a token, a session, a user or a role, and disconnects whoever it is about.
+    pub(crate) async fn revoke(
+        &self,
+        io: &Io,
+        by: &Principal,
+        new: NewRevocation,
+    ) -> Result<MadeRevocation, ServiceError> {
+        self.require_permission(by, Permission::ApiRevocations)?;
+        let NewRevocation {
+            jti,
+            session_id,
+            user_id,
+            role,
+            until,
+        } = new;
+        let mut named = [
+            jti.map(Revoked::Token),
+            session_id.map(|id| Revoked::session(&id)),
+            user_id.map(Revoked::User),
+            role.map(Revoked::Role),
+        ]
+        .into_iter()
+        .flatten();
+        let (Some(revoked), None) = (named.next(), named.next()) else {
+            let problem = "must be there alone: one of jti, sessionId, userId and role";
+            return Err(ServiceError::invalid("jti", problem));
+        };
+        if !is_name(revoked.value(), MAX_VALUE) {
+            let problem = "must have 1 to 256 characters";
+            return Err(ServiceError::invalid(revoked.kind(), problem));
+        }
+        let until = until.as_deref().map(to_come).transpose()?;
+        let is_for_good = until.is_none();
+        let until = match until {
+            Some(until) => until,
+            None => self.end_of(io, &revoked).await?,
+        };
+        let kind = revoked.kind();
+        let shown = (!is_endless(until)).then(|| Time::from(until));
+        let told = shown.map_or_else(|| "for ever".to_owned(), |until| until.to_string());
+        tracing::info!(by = by.subject, ?revoked, until = told, "revoked");
+        let disconnected = self.revoke_now(io, revoked.clone(), until).await?;
+        if let Revoked::Session(hash) = &revoked
+            && is_for_good
+        {
+            // Nobody uses it any more, whenever the revocation ends.
+            self.0.store.delete_login(hash).await?;
+        }
+        Ok(MadeRevocation {
+            kind,
+            until: shown,
+            disconnected,
+        })
+    }
+
+    /// Until when something is revoked if nobody says: until nothing of it could be accepted.
+    async fn end_of(&self, io: &Io, revoked: &Revoked) -> Result<Timestamp, ServiceError> {
+        let now = Timestamp::now();
+        let lifetimes = self.0.lifetimes;
+        Ok(match revoked {
+            Revoked::Token(id) => {
+                // A socket that came by it knows when it ends.
+                let sockets = io.of("/").sockets().await;
+                let mut principals = sockets.iter().map(Socket::principal);
+                let holder = principals.find(|principal| principal.token_id.as_ref() == Some(id));
+                let end = holder.and_then(|principal| principal.expires_at);
+                let end = end.map(|end| after(end, lifetimes.leeway_s + HOUR_S));
+                let tokens = lifetimes.tokens(now);
+                end.map_or(tokens, |end| end.min(tokens))
+            }
+            Revoked::Session(hash) => match self.0.store.login(hash).await? {
+                Some(login) => self.end_of_session(login.expires_at.into()),
+                // The `sid` of tokens that somebody else makes.
+                None => lifetimes.tokens(now),
+            },
+            Revoked::User(_) | Revoked::Role(_) => lifetimes.all(now),
+        })
+    }
+
+    /// When nothing of one of our own sessions is left, which is being ended now.
+    fn end_of_session(&self, expires_at: Timestamp) -> Timestamp {
+        let now = Timestamp::now();
+        let tokens = self.0.lifetimes.tokens(now);
+        // Its id is a secret that is in no token, unless an issuer puts it there as a `sid`.
+        let tokens = if is_endless(tokens) { now } else { tokens };
+        expires_at.max(after(now, HOUR_S)).max(tokens)
+    }
+
+    /// Ends a session, and with it the sockets that came by it.
+    pub(crate) async fn end_session(
+        &self,
+        io: &Io,
+        by: &Principal,
+        id: &str,
+    ) -> Result<(), ServiceError> {
+        self.require_permission(by, Permission::ApiSessions)?;
+        let hash = session_hash(id);
+        // Revoked first: who is just being let in by it is found by that.
+        let Some(login) = self.0.store.login(&hash).await? else {
+            return Err(ServiceError::NotFound("no such session"));
+        };
+        let until = self.end_of_session(login.expires_at.into());
+        self.revoke_now(io, Revoked::Session(hash.clone()), until)
+            .await?;
+        self.0.store.delete_login(&hash).await?;
+        tracing::info!(by = by.subject, user = login.user_id, "session ended");
+        Ok(())
+    }
+
+    /// Takes effect at once, and is stored before that is said.
+    async fn revoke_now(
+        &self,
+        io: &Io,
+        revoked: Revoked,
+        until: Timestamp,
+    ) -> Result<usize, ServiceError> {
+        let inner = &self.0;
+        // What is stored of it already is older, and must not come back from there meanwhile.
+        let _own = inner.own.begin(&revoked);
+        let inserted = inner.revocations.insert(&revoked, until);
+        let is_full = inserted.is_err() || inner.revocations.len() > MAX_REVOCATIONS / 10 * 9;
+        if is_full {
+            tracing::warn!(
+                revocations = inner.revocations.len(),
+                "the list of what is revoked is almost full: with auth.jwt.max_lifetime_s its \
+                 entries end"
+            );
+        }
+        inserted.map_err(|_| ServiceError::Conflict("too much is revoked already"))?;
+        self.gauge();
+        match &revoked {
+            Revoked::User(user) => inner.roles.forget(|subject, _| subject == user),
+            Revoked::Role(role) => inner.roles.forget(|_, roles| roles.contains(role)),
+            // Whose it is is not known here.
+            Revoked::Token(_) | Revoked::Session(_) => inner.roles.forget(|_, _| true),
+        }
+        let disconnected = io.revalidate();
+        let row = Revocation {
+            kind: revoked.kind().to_owned(),
+            value: revoked.value().to_owned(),
+            until: until.into(),
+        };
+        inner.store.insert_revocation(row).await?;
+        Ok(disconnected)
+    }
+}
+
+/// A time to come, as a caller says it.
+fn to_come(text: &str) -> Result<Timestamp, ServiceError> {
+    let until = text.parse::<Timestamp>().ok();
+    let until = until.filter(|until| *until > Timestamp::now());
+    until.ok_or_else(|| ServiceError::invalid("until", "must be an RFC 3339 time to come"))
+}
+
+/// Whether a time is [`NEVER`], stored and read again or not.
+fn is_endless(time: Timestamp) -> bool {
+    Time::from(time) >= Time::from(NEVER)
+}
+
+/// The end of what has none.
+const NEVER: Timestamp = Timestamp::MAX;
+/// Characters of what is revoked.
+const MAX_VALUE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        auth::{Revocations, Roles},
+        config,
+        store::Store,
+    };
+
+    const LEEWAY_S: u64 = 30;
+
+    fn lifetimes(token_s: Option<u64>) -> Lifetimes {
+        Lifetimes {
+            token_s,
+            session_s: 100,
+            leeway_s: LEEWAY_S,
+        }
+    }
+
+    #[test]
+    fn a_revocation_outlives_every_token_and_session_there_could_be() {
+        let now = Timestamp::UNIX_EPOCH;
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (token_s, tokens, all) in [
+            (None, NEVER, NEVER),
+            (Some(10), at(70), at(100)),
+            (Some(3600), at(3660), at(3660)),
+        ] {
+            assert_eq!(lifetimes(token_s).tokens(now), tokens);
+            assert_eq!(lifetimes(token_s).all(now), all);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_never_ended_ends_when_tokens_have_a_longest_life() {
+        let store = config::Store {
+            url: "memory:".into(),
+            ..config::Store::default()
+        };
+        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let soon: Time = after(Timestamp::now(), 7).into();
+        for (value, until) in [("ann", NEVER.into()), ("bob", soon)] {
+            let (kind, value) = ("user".to_owned(), value.to_owned());
+            let row = Revocation { kind, value, until };
+            store.insert_revocation(row).await.unwrap();
+        }
+        let mut auth = config::Auth::default();
+        auth.jwt.max_lifetime_s = Some(3600);
+        for _restart in 0..2 {
+            let revocations = Arc::new(Revocations::new());
+            let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
+            let opened = Access::open(
+                store.clone(),
+                roles,
+                Arc::clone(&revocations),
+                Arc::default(),
+                &auth,
+            );
+            opened.await.unwrap();
+            assert!(revocations.covers(&Principal::new("ann")));
+            let rows = store.revocations().await.unwrap();
+            let end = after(Timestamp::now(), auth.session_max_ttl_s + 60);
+            assert!(
+                rows[0].until > soon && rows[0].until <= end.into(),
+                "{rows:?}"
+            );
+            assert_eq!(rows[1].until, soon);
+        }
+    }
+
+    #[test]
+    fn what_never_ends_is_known_after_it_was_stored() {
+        let stored: Time = Time::from(NEVER).to_string().parse().unwrap();
+        assert!(is_endless(stored.into()));
+        assert!(!is_endless(after(Timestamp::now(), 366 * 86_400 * 100)));
+    }
+}

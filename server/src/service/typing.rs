@@ -1,0 +1,173 @@
+//! Who is typing in one conversation, as data: events and the time go in, announcements come out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::presence::User;
+use roomcast::SocketId;
+
+/// The users who are typing.
+#[derive(Debug, Default)]
+pub(super) struct Typing {
+    users: HashMap<Arc<str>, Typist>,
+    /// Every typist once, by the time at which it ends by itself.
+    ends: BTreeSet<(Instant, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Typist {
+    name: Arc<str>,
+    /// Where the last sign came from: it is not told of the end.
+    socket: SocketId,
+    end: Instant,
+    announced: Instant,
+}
+
+impl Typing {
+    /// Whether nobody is typing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// A user types; true says that the others have to be told.
+    ///
+    /// While it goes on it is told again from time to time, for those who came later.
+    pub(super) fn start(&mut self, now: Instant, user: &User, socket: SocketId) -> bool {
+        let end = now + EXPIRY;
+        let announce = match self.users.get_mut(&user.user_id) {
+            Some(typist) => {
+                self.ends.remove(&(typist.end, Arc::clone(&user.user_id)));
+                typist.end = end;
+                typist.socket = socket;
+                let announce = now.duration_since(typist.announced) >= REPEAT;
+                if announce {
+                    typist.announced = now;
+                }
+                announce
+            }
+            None => {
+                if self.users.len() >= MAX_TYPISTS {
+                    return false;
+                }
+                let typist = Typist {
+                    name: Arc::clone(&user.name),
+                    socket,
+                    end,
+                    announced: now,
+                };
+                self.users.insert(Arc::clone(&user.user_id), typist);
+                true
+            }
+        };
+        self.ends.insert((end, Arc::clone(&user.user_id)));
+        announce
+    }
+
+    /// A user has stopped typing, of which the others have to be told; none if it did not type.
+    pub(super) fn stop(&mut self, user: &str) -> Option<User> {
+        let (user_id, typist) = self.users.remove_entry(user)?;
+        self.ends.remove(&(typist.end, Arc::clone(&user_id)));
+        Some(User {
+            user_id,
+            name: typist.name,
+        })
+    }
+
+    /// When [`Typing::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// A user who has not typed for a while and so has stopped, and where; call it until there is
+    /// none.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<(User, SocketId)> {
+        self.ends.first().filter(|(end, _)| *end <= now)?;
+        let (_, user_id) = self.ends.pop_first()?;
+        let typist = self.users.remove(&user_id)?;
+        let user = User {
+            user_id,
+            name: typist.name,
+        };
+        Some((user, typist.socket))
+    }
+}
+
+/// How long typing lasts after its last sign.
+const EXPIRY: Duration = Duration::from_secs(6);
+
+/// How often typing that goes on is told again.
+const REPEAT: Duration = Duration::from_secs(2);
+
+/// How many users of a conversation are seen typing at a time.
+const MAX_TYPISTS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_is_told_once_and_again_after_a_while() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        assert!(typing.start(now, &user("ann"), socket(1)));
+        assert!(!typing.start(now + REPEAT / 2, &user("ann"), socket(1)));
+        assert!(typing.start(now + REPEAT, &user("ann"), socket(1)));
+        assert!(!typing.start(now + REPEAT, &user("ann"), socket(1)));
+        assert!(typing.start(now, &user("bob"), socket(1)));
+    }
+
+    #[test]
+    fn stopping_is_told_once() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        assert_eq!(typing.stop("ann"), None);
+        typing.start(now, &user("ann"), socket(1));
+        assert_eq!(typing.stop("ann"), Some(user("ann")));
+        assert_eq!(typing.stop("ann"), None);
+        assert!(typing.is_empty());
+        assert_eq!(typing.poll_timeout(), None);
+        assert!(typing.start(now, &user("ann"), socket(1)));
+    }
+
+    #[test]
+    fn typing_ends_by_itself_after_its_last_sign() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        typing.start(now, &user("ann"), socket(1));
+        typing.start(now + EXPIRY / 2, &user("ann"), socket(2));
+        typing.start(now, &user("bob"), socket(1));
+        assert_eq!(typing.poll_timeout(), Some(now + EXPIRY));
+        assert_eq!(
+            typing.handle_timeout(now + EXPIRY),
+            Some((user("bob"), socket(1)))
+        );
+        assert_eq!(typing.handle_timeout(now + EXPIRY), None);
+        assert_eq!(
+            typing.handle_timeout(now + EXPIRY / 2 + EXPIRY),
+            Some((user("ann"), socket(2)))
+        );
+        assert!(typing.is_empty());
+        assert_eq!(typing.poll_timeout(), None);
+    }
+
+    #[test]
+    fn typists_beyond_the_limit_are_not_shown() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        for n in 0..MAX_TYPISTS {
+            assert!(typing.start(now, &user(&n.to_string()), socket(1)));
+        }
+        assert!(!typing.start(now, &user("one more"), socket(1)));
+        assert_eq!(typing.stop("one more"), None);
+        assert_eq!(typing.stop("0"), Some(user("0")));
+        assert!(typing.start(now, &user("one more"), socket(1)));
+    }
+
+    fn socket(n: u32) -> SocketId {
+        SocketId::parse(&format!("{n:020}")).unwrap()
+    }
+
+    fn user(id: &str) -> User {
+        User {
+            user_id: id.into(),
+            name: "name".into(),
+        }
+    }
+}

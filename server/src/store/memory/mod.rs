@@ -1,0 +1,410 @@
+//! The store that keeps everything in memory and loses it at the end of the process.
+
+mod changes;
+mod queries;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::blocks::{BlockChange, Blocks};
+use super::change::{Authorship, List, Search};
+use super::lane::{self, Commit, Commits, Done, Outcome, Write};
+use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
+use super::rows::{
+    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Version,
+};
+use super::{StoreError, Time};
+use crate::config;
+use crate::metrics::{Counter, Metrics};
+use roomcast::network::Block;
+
+/// A handle to a store in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Memory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    healthy: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// The lane is this state's lock: whoever holds it stores and hands on, so both happen in one order.
+#[derive(Debug)]
+struct State {
+    rooms: HashMap<Uuid, Room>,
+    /// Where each message is: conversation and `seq`.
+    places: HashMap<Uuid, (Uuid, u64)>,
+    /// User and client's id of every message that has one, and where it is.
+    sent: HashMap<(String, String), (Uuid, u64)>,
+    /// What messages were before.
+    versions: HashMap<Uuid, Vec<Version>>,
+    logins: Logins,
+    blocks: Blocks,
+    /// Roughly what all but the logins takes; with them at most `max_bytes`.
+    bytes: u64,
+    max_bytes: u64,
+    /// None after closing.
+    commits: Option<mpsc::Sender<Commit>>,
+}
+
+#[derive(Debug)]
+struct Room {
+    conversation: Conversation,
+    members: BTreeSet<String>,
+    is_open: bool,
+    /// How many messages have expired: the message with `seq` n is at n - 1 - expired.
+    expired: u64,
+    messages: VecDeque<Stored>,
+    /// Up to where each user has read.
+    reads: HashMap<String, u64>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    message: Arc<Message>,
+    client_message_id: Option<String>,
+}
+
+impl Room {
+    fn admits(&self, user: &str) -> bool {
+        self.is_open || self.members.contains(user)
+    }
+
+    fn last_seq(&self) -> u64 {
+        self.expired + self.messages.len() as u64
+    }
+
+    /// The index of a `seq`, or of the first one after it.
+    fn index(&self, seq: u64) -> usize {
+        usize::try_from(seq.saturating_sub(self.expired).saturating_sub(1))
+            .unwrap_or(usize::MAX)
+            .min(self.messages.len())
+    }
+
+    fn message(&self, seq: u64) -> Option<&Arc<Message>> {
+        let index = seq.checked_sub(self.expired)?.checked_sub(1)?;
+        let stored = self.messages.get(usize::try_from(index).ok()?)?;
+        Some(&stored.message)
+    }
+}
+
+impl Memory {
+    /// An empty store.
+    pub(super) fn new(config: &config::Store, metrics: Arc<Metrics>) -> (Self, Commits) {
+        let (sender, commits) = lane::commits(config.queue);
+        let state = State {
+            rooms: HashMap::new(),
+            places: HashMap::new(),
+            sent: HashMap::new(),
+            versions: HashMap::new(),
+            logins: Logins::default(),
+            blocks: Blocks::default(),
+            bytes: 0,
+            max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
+            commits: Some(sender),
+        };
+        let inner = Inner {
+            state: Mutex::new(state),
+            healthy: AtomicBool::new(true),
+            metrics,
+        };
+        (Self(Arc::new(inner)), commits)
+    }
+
+    pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
+        let mut state = self.0.state.lock();
+        let commits = state.commits.clone().ok_or(StoreError::Closed)?;
+        // A place is reserved first, since what is stored must also be emitted.
+        let place = commits.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
+        })?;
+        let done = self.record(state.apply(&write))?;
+        if done.is_new_message() {
+            self.0.metrics.count(Counter::MessagesStored);
+        }
+        if let Some(commit) = write.settle(done) {
+            place.send(commit);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn change_logins(
+        &self,
+        change: LoginChange,
+    ) -> Result<LoginOutcome, StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        let room = state.room_for_logins();
+        self.record(state.logins.apply(change, room))
+    }
+
+    pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        state.blocks.apply(change);
+        self.record(Ok(()))
+    }
+
+    pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        Ok(self.0.state.lock().blocks.list())
+    }
+
+    pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        Ok(self.0.state.lock().logins.login(id_hash))
+    }
+
+    pub(super) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        Ok(self.0.state.lock().logins.of_user(user))
+    }
+
+    pub(super) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        Ok(self.0.state.lock().logins.revocations())
+    }
+
+    pub(super) async fn membership(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Membership>, StoreError> {
+        let state = self.0.state.lock();
+        Ok(state.room(conversation, user).map(|room| Membership {
+            conversation: room.conversation.clone(),
+            last_seq: room.last_seq(),
+        }))
+    }
+
+    pub(super) async fn is_member(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<bool, StoreError> {
+        Ok(self.0.state.lock().room(conversation, Some(user)).is_some())
+    }
+
+    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+        Ok(self.0.state.lock().conversations(user, limit))
+    }
+
+    pub(super) async fn messages(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        let state = self.0.state.lock();
+        Ok(state
+            .room(conversation, user)
+            .map(|room| room.page(page, limit)))
+    }
+
+    pub(super) async fn search(
+        &self,
+        user: &str,
+        search: Search,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        Ok(self.0.state.lock().search(user, &search, limit))
+    }
+
+    pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
+        let state = self.0.state.lock();
+        Ok(state.versions.get(&message).cloned().unwrap_or_default())
+    }
+
+    pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let state = self.0.state.lock();
+        Ok(state
+            .places
+            .get(&message)
+            .map(|(conversation, _)| *conversation))
+    }
+
+    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        let state = self.0.state.lock();
+        let found = state.places.get(&message).and_then(|(id, seq)| {
+            let message = state.rooms.get(id)?.message(*seq)?;
+            Some(Authorship {
+                conversation_id: *id,
+                user_id: message.user_id.clone(),
+                is_deleted: message.deleted_at.is_some(),
+            })
+        });
+        Ok(found)
+    }
+
+    pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.0.state.lock().expire(time, limit))
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.0.healthy.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn close(&self) {
+        self.0.state.lock().commits = None;
+    }
+
+    /// Notes whether a change could be stored.
+    fn record<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.0.healthy.store(result.is_ok(), Ordering::Relaxed);
+        self.0.metrics.count(match result {
+            Ok(_) => Counter::StoreCommits,
+            Err(_) => Counter::StoreErrors,
+        });
+        result
+    }
+}
+
+impl State {
+    /// A conversation as a user sees it, or whoever is a member.
+    fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
+        self.rooms
+            .get(&conversation)
+            .filter(|room| user.is_none_or(|user| room.admits(user)))
+    }
+
+    fn room_for_logins(&self) -> u64 {
+        self.max_bytes
+            .saturating_sub(self.bytes.saturating_add(self.logins.bytes()))
+    }
+
+    /// What all but the logins may take.
+    fn max(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.logins.bytes())
+    }
+
+    fn apply(&mut self, write: &Write) -> Result<Done, StoreError> {
+        let now = Time::now();
+        Ok(match write {
+            Write::Message { message, .. } => {
+                Done::Message(self.insert_message(message.clone(), now)?)
+            }
+            Write::Conversation { conversation, .. } => {
+                Done::Conversation(self.insert_conversation(conversation.clone(), now)?)
+            }
+            Write::Edit { edit, .. } => Done::Changed(self.edit(edit, now)?),
+            Write::Delete { delete, .. } => Done::Changed(self.delete(delete, now)?),
+            Write::Member { change, .. } => Done::Member(self.change_member(change, now)?),
+            Write::Read { read, .. } => Done::Read(self.mark_read(read)?),
+        })
+    }
+
+    fn insert_message(&mut self, new: NewMessage, now: Time) -> Result<Outcome, StoreError> {
+        let max = self.max();
+        let Some(room) = self.rooms.get_mut(&new.conversation_id) else {
+            return Ok(Outcome::Absent);
+        };
+        if !room.admits(&new.user_id) {
+            return Ok(Outcome::Absent);
+        }
+        let key = new
+            .client_message_id
+            .clone()
+            .map(|id| (new.user_id.clone(), id));
+        if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.sent.get(key)) {
+            return Ok(match room.message(seq) {
+                Some(message) if conversation == new.conversation_id => Outcome::Row {
+                    message: Arc::clone(message),
+                    repeated: true,
+                },
+                Some(_) | None => Outcome::Conflict,
+            });
+        }
+        let bytes = size(&new.content, &new.metadata, &new.user_id, &new.user_name)
+            + new.client_message_id.as_ref().map_or(0, |id| 3 * id.len());
+        self.bytes = add(self.bytes, bytes, max)?;
+        let client_message_id = new.client_message_id.clone();
+        let message = Arc::new(new.stored(room.last_seq() + 1, now));
+        let place = (message.conversation_id, message.seq);
+        room.messages.push_back(Stored {
+            message: Arc::clone(&message),
+            client_message_id,
+        });
+        self.places.insert(message.id, place);
+        if let Some(key) = key {
+            self.sent.insert(key, place);
+        }
+        Ok(Outcome::Row {
+            message,
+            repeated: false,
+        })
+    }
+
+    fn insert_conversation(
+        &mut self,
+        new: NewConversation,
+        now: Time,
+    ) -> Result<Conversation, StoreError> {
+        if let Some(room) = self.rooms.get(&new.id) {
+            return Ok(room.conversation.clone());
+        }
+        let members: BTreeSet<String> = new
+            .member_ids
+            .into_iter()
+            .chain(new.owner_id.clone())
+            .collect();
+        let bytes = members
+            .iter()
+            .map(|member| 2 * member.len() + ENTRY_BYTES)
+            .sum::<usize>();
+        self.bytes = add(self.bytes, bytes + ENTRY_BYTES, self.max())?;
+        let conversation = Conversation {
+            id: new.id,
+            title: new.title,
+            owner_id: new.owner_id,
+            member_ids: members.iter().cloned().collect(),
+            created_at: now,
+            updated_at: now,
+        };
+        let room = Room {
+            conversation: conversation.clone(),
+            members,
+            is_open: new.is_open,
+            expired: 0,
+            messages: VecDeque::new(),
+            reads: HashMap::new(),
+        };
+        self.rooms.insert(new.id, room);
+        Ok(conversation)
+    }
+}
+
+/// What a message takes, roughly.
+fn size(content: &str, metadata: &RawValue, user_id: &str, user_name: &str) -> usize {
+    content.len()
+        + metadata.get().len()
+        + 2 * user_id.len()
+        + user_name.len()
+        + size_of::<Stored>()
+        + size_of::<Message>()
+        + ENTRY_BYTES
+}
+
+/// The new sum, unless it is over the limit.
+fn add(bytes: u64, more: usize, max: u64) -> Result<u64, StoreError> {
+    let sum = bytes.saturating_add(more as u64);
+    if sum > max {
+        Err(StoreError::Failed)
+    } else {
+        Ok(sum)
+    }
+}
+
+/// What an entry of a table takes beside its contents, roughly.
+const ENTRY_BYTES: usize = 64;
+
+/// How much is kept if the configuration does not say.
+const DEFAULT_BYTES: u64 = 256 << 20;

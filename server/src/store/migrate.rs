@@ -1,0 +1,162 @@
+//! Brings a database to the tables that this version uses.
+//!
+//! The two backends have migrations of their own with their own numbers, but the same tables. How a
+//! migration must look so that old and new servers can work side by side is told in
+//! `docs/storage.md`.
+
+use refinery::{Report, Runner};
+
+use super::OpenError;
+
+/// Applies the migrations that an SQLite database does not have yet, or only looks whether there
+/// are any.
+///
+/// A database that has migrations unknown to this version was written by a newer one and is refused.
+#[cfg(feature = "sqlite")]
+pub(super) fn sqlite(
+    connection: &mut rusqlite::Connection,
+    path: &std::path::Path,
+    apply: bool,
+) -> Result<Vec<String>, OpenError> {
+    let refused = |error: refinery::Error| OpenError::Migration {
+        database: path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let runner = in_sqlite::migrations::runner();
+    if !apply {
+        let applied = runner.get_applied_migrations(connection).map_err(refused)?;
+        let last = applied.iter().map(refinery::Migration::version).max();
+        return complete(&runner, last.unwrap_or(0), &path.display().to_string());
+    }
+    runner
+        .run(connection)
+        .map(|report| names(&report))
+        .map_err(refused)
+}
+
+/// Applies the migrations that a PostgreSQL database does not have yet, or only looks whether there
+/// are any.
+///
+/// Of many servers that start at the same time one migrates and the others wait for it. A database
+/// of a newer version is taken unless that version says that this one cannot work with it.
+#[cfg(feature = "postgres")]
+pub(super) async fn postgres(
+    client: &mut tokio_postgres::Client,
+    database: &str,
+    apply: bool,
+) -> Result<Vec<String>, OpenError> {
+    let refused = |reason: String| OpenError::Migration {
+        database: database.into(),
+        reason,
+    };
+    let runner = in_postgres::migrations::runner().set_abort_missing(false);
+    if !apply {
+        let known = client
+            .query_one(
+                "SELECT to_regclass('refinery_schema_history') IS NOT NULL",
+                &[],
+            )
+            .await;
+        let known = known
+            .and_then(|row| row.try_get(0))
+            .map_err(|e| refused(e.to_string()))?;
+        let last = if known {
+            runner
+                .get_last_applied_migration_async(client)
+                .await
+                .map_err(|error| refused(error.to_string()))?
+        } else {
+            None
+        };
+        complete(&runner, last.map_or(0, |last| last.version()), database)?;
+        return compatible(client, &runner).await.map_err(refused);
+    }
+    // A lock of the session: it is gone with the connection, whatever happens.
+    let lock = format!("SET lock_timeout = '{LOCK_PATIENCE}'; SELECT pg_advisory_lock({LOCK})");
+    client
+        .batch_execute(&lock)
+        .await
+        .map_err(|error| refused(error.to_string()))?;
+    let report = runner
+        .run_async(client)
+        .await
+        .map_err(|error| refused(error.to_string()))?;
+    let applied = names(&report);
+    compatible(client, &runner).await.map_err(refused)?;
+    client
+        .batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))
+        .await
+        .map_err(|error| refused(error.to_string()))?;
+    Ok(applied)
+}
+
+/// Whether the tables, if they are newer, are fit for this version.
+#[cfg(feature = "postgres")]
+async fn compatible(
+    client: &tokio_postgres::Client,
+    runner: &Runner,
+) -> Result<Vec<String>, String> {
+    let row = client
+        .query_one("SELECT oldest FROM roomcast_schema", &[])
+        .await;
+    let oldest: i32 = row
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| error.to_string())?;
+    let own = newest(runner);
+    if oldest > own {
+        return Err(format!(
+            "its tables need a server made for version {oldest} or newer, this one is for {own}"
+        ));
+    }
+    Ok(Vec::new())
+}
+
+/// Held by the one that migrates.
+#[cfg(feature = "postgres")]
+const LOCK: i64 = 0x726f_6f6d_0001;
+
+/// How long another one may take to migrate.
+#[cfg(feature = "postgres")]
+const LOCK_PATIENCE: &str = "5min";
+
+/// The migrations of a report, in order; each is logged.
+fn names(report: &Report) -> Vec<String> {
+    let applied = report.applied_migrations().iter().map(|migration| {
+        tracing::info!(%migration, "migrated the database");
+        migration.to_string()
+    });
+    applied.collect()
+}
+
+/// Whether a database is at least at the version that this server was made for.
+fn complete(runner: &Runner, version: i32, database: &str) -> Result<Vec<String>, OpenError> {
+    let wanted = newest(runner);
+    if version < wanted {
+        return Err(OpenError::Migration {
+            database: database.into(),
+            reason: format!(
+                "its tables have version {version}, this server needs {wanted}: run `roomcast migrate`"
+            ),
+        });
+    }
+    Ok(Vec::new())
+}
+
+/// The version of the tables that this server was made for.
+fn newest(runner: &Runner) -> i32 {
+    let versions = runner.get_migrations().iter();
+    versions
+        .map(refinery::Migration::version)
+        .max()
+        .unwrap_or(0)
+}
+
+#[cfg(feature = "sqlite")]
+mod in_sqlite {
+    refinery::embed_migrations!("../migrations/sqlite");
+}
+
+#[cfg(feature = "postgres")]
+mod in_postgres {
+    refinery::embed_migrations!("../migrations/postgres");
+}

@@ -1,0 +1,614 @@
+//! Where conversations and messages are kept.
+//!
+//! [`Store`] is one of a closed set of backends with the same behaviour, proven by one test-suite.
+//! Its methods are named after what the services need. Writing goes through a lane
+//! ([`Commits`]): it stores in order and hands each stored message to whoever emits it. Reading
+//! goes past the lane and sees what is committed.
+//!
+//! Permissions are the services' business, but membership is decided here, in the same transaction
+//! as what depends on it: a conversation that is unknown and one that is foreign look alike.
+
+mod blocks;
+mod change;
+mod error;
+mod lane;
+mod leases;
+mod location;
+mod logins;
+mod memory;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod migrate;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod rows;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod time;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+pub use change::{
+    Actor, Authorship, Change, Committed, Delete, Edit, List, Listed, MarkRead, MemberChange,
+    ReadMark, Search, UNREAD_MAX, words,
+};
+pub use error::{OpenError, StoreError};
+pub use lane::{Commit, Commits};
+use lane::{Reply, Write};
+pub use leases::{Here, Leases};
+pub use rows::{
+    Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
+    Origin, PAGE_BYTES, Page, Version,
+};
+pub use time::Time;
+
+use self::blocks::BlockChange;
+pub use self::blocks::BlocksDigest;
+use self::location::Location;
+pub use self::logins::{Login, Revocation, RevocationMark};
+use self::logins::{LoginChange, LoginOutcome};
+use crate::config;
+use crate::metrics::Metrics;
+use roomcast::network::Block;
+
+/// A store of conversations and messages. Cloning gives another handle to the same store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+    /// How long whoever asks waits for an answer.
+    patience: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Memory(memory::Memory),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Postgres),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlite::Sqlite),
+}
+
+/// Calls one method on whichever backend it is.
+macro_rules! each {
+    ($store:expr, $backend:ident => $call:expr) => {
+        match &$store.backend {
+            Backend::Memory($backend) => $call,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres($backend) => $call,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the store that the configuration names, makes or migrates its tables, and returns it
+    /// with the end at which its commits come out.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened, migrated or written.
+    pub async fn open(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Commits), OpenError> {
+        let (backend, commits) = match Location::parse(&config.url)? {
+            Location::Memory => {
+                let (memory, commits) = memory::Memory::new(config, metrics);
+                (Backend::Memory(memory), commits)
+            }
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => {
+                let (postgres, commits) = postgres::Postgres::open(&url, config, metrics).await?;
+                (Backend::Postgres(postgres), commits)
+            }
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => {
+                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics)?;
+                (Backend::Sqlite(sqlite), commits)
+            }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => return Err(absent.absent()),
+        };
+        let store = Self {
+            backend,
+            patience: config.answer_timeout,
+        };
+        Ok((store, commits))
+    }
+
+    /// Whether a store could be opened with this configuration, without touching it.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable.
+    pub fn check(config: &config::Store) -> Result<(), OpenError> {
+        match Location::parse(&config.url)? {
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::check(&url, config),
+            #[cfg(not(feature = "postgres"))]
+            absent @ Location::Postgres(_) => Err(absent.absent()),
+            #[cfg(not(feature = "sqlite"))]
+            absent @ Location::Sqlite(_) => Err(absent.absent()),
+            Location::Memory => Ok(()),
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Brings the database to the tables of this version and says which migrations that took. Many
+    /// processes may do so at once: one does, the others wait.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened or migrated.
+    pub async fn migrate(config: &config::Store) -> Result<Vec<String>, OpenError> {
+        match Location::parse(&config.url)? {
+            Location::Memory => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::migrate(&url, config).await,
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => sqlite::migrate(&path, config),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => Err(absent.absent()),
+        }
+    }
+
+    /// Stores a message and waits until it is emitted.
+    ///
+    /// The message is on its way when the future is first polled: dropping it later only forgoes the
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored; then it is not, and will not be, unless the error says that
+    /// nobody knows ([`StoreError::Unknown`], [`StoreError::TimedOut`]).
+    pub async fn insert_message(
+        &self,
+        message: NewMessage,
+        origin: Origin,
+    ) -> Result<Insert, StoreError> {
+        self.submit(|reply| Write::Message {
+            message,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Gives a message a new text, keeps the old one as a previous version, and waits until that is
+    /// emitted. A message that is deleted is absent.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn edit_message(
+        &self,
+        edit: Edit,
+        origin: Origin,
+    ) -> Result<Change<Arc<Message>>, StoreError> {
+        let Some(conversation_id) = self.conversation_of(edit.message_id).await? else {
+            return Ok(Change::Absent);
+        };
+        self.submit(|reply| Write::Edit {
+            edit,
+            conversation_id,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Takes text and metadata out of a message, keeps them as a previous version, and waits until
+    /// that is emitted. The row stays, so that `seq` has no gap.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn delete_message(
+        &self,
+        delete: Delete,
+        origin: Origin,
+    ) -> Result<Change<Arc<Message>>, StoreError> {
+        let Some(conversation_id) = self.conversation_of(delete.message_id).await? else {
+            return Ok(Change::Absent);
+        };
+        self.submit(|reply| Write::Delete {
+            delete,
+            conversation_id,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Stores a conversation, if there is none of that id, and returns the one that there is.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_conversation(
+        &self,
+        conversation: NewConversation,
+    ) -> Result<Conversation, StoreError> {
+        self.submit(|reply| Write::Conversation {
+            conversation,
+            reply,
+        })
+        .await
+    }
+
+    /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may; the
+    /// owner cannot be removed.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn change_member(
+        &self,
+        change: MemberChange,
+        origin: Origin,
+    ) -> Result<Change<Conversation>, StoreError> {
+        self.submit(|reply| Write::Member {
+            change,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Notes how far a user has read; never further back than before. None if the conversation is
+    /// unknown or foreign.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn mark_read(&self, read: MarkRead) -> Result<Option<ReadMark>, StoreError> {
+        self.submit(|reply| Write::Read { read, reply }).await
+    }
+
+    async fn submit<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
+        let (reply, answer) = lane::request();
+        let write = write(reply);
+        each!(self, backend => backend.submit(write)?);
+        self.patiently(answer.wait()).await
+    }
+
+    /// An answer, unless it takes longer than anybody should wait: a database that neither works nor
+    /// fails has the changes in it, but not their senders.
+    async fn patiently<T>(
+        &self,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answer = tokio::time::timeout(self.patience, answer).await;
+        answer.unwrap_or(Err(StoreError::TimedOut))
+    }
+
+    /// A conversation as `user` sees it; none if it is unknown or foreign.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn membership(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<Option<Membership>, StoreError> {
+        each!(self, backend => self.patiently(backend.membership(conversation, Some(user))).await)
+    }
+
+    /// A conversation, whoever is a member of it; none if it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn conversation(&self, conversation: Uuid) -> Result<Option<Membership>, StoreError> {
+        each!(self, backend => self.patiently(backend.membership(conversation, None)).await)
+    }
+
+    /// Whether `user` is a member of a conversation.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn is_member(&self, conversation: Uuid, user: &str) -> Result<bool, StoreError> {
+        each!(self, backend => self.patiently(backend.is_member(conversation, user)).await)
+    }
+
+    /// At most `limit` of the conversations that `user` is a member of, with what is unread.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+        each!(self, backend => self.patiently(backend.conversations(user, limit)).await)
+    }
+
+    /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn messages(
+        &self,
+        conversation: Uuid,
+        user: &str,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        each!(self, backend => self.patiently(backend.messages(conversation, Some(user), page, limit)).await)
+    }
+
+    /// A page of at most `limit` messages, whoever is a member: for exports and for the server
+    /// itself. None if the conversation is unknown.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn history(
+        &self,
+        conversation: Uuid,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        each!(self, backend => self.patiently(backend.messages(conversation, None, page, limit)).await)
+    }
+
+    /// At most `limit` messages that have all the words, the newest of them, ascending. Only in
+    /// conversations that `user` is a member of; none if one is named that is unknown or foreign.
+    /// Without words nothing is found.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn search(
+        &self,
+        user: &str,
+        search: Search,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        each!(self, backend => self.patiently(backend.search(user, search, limit)).await)
+    }
+
+    /// What a message was before it was edited or deleted, oldest first. For admins: the member rule
+    /// is not applied.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
+        each!(self, backend => self.patiently(backend.versions(message)).await)
+    }
+
+    /// Whose a message is; none if it is unknown. For admins: the member rule is not applied.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        each!(self, backend => backend.authorship(message).await)
+    }
+
+    /// The conversation that a message belongs to; that never changes.
+    async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
+        each!(self, backend => self.patiently(backend.conversation_of(message)).await)
+    }
+
+    /// Removes messages that were stored before `time`, with their versions: about `limit` of the
+    /// oldest, and of each conversation a beginning, so that what is left has no gap. Returns how
+    /// many; 0 says that nothing so old is left.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be removed.
+    pub async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        each!(self, backend => backend.expire(time, limit).await)
+    }
+
+    /// The leases of the servers that share this store; none if it belongs to one server.
+    #[must_use]
+    pub fn leases(&self) -> Option<Leases> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => Some(Leases::new(postgres.clone())),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => None,
+        }
+    }
+
+    /// Stores a login session; one of the same hash is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_login(&self, login: Login) -> Result<(), StoreError> {
+        self.change_logins(LoginChange::Insert(login)).await?;
+        Ok(())
+    }
+
+    /// A login session, whether it has ended or not.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        each!(self, backend => backend.login(id_hash).await)
+    }
+
+    /// The login sessions of a user, the oldest first, at most a hundred.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        each!(self, backend => backend.logins_of(user).await)
+    }
+
+    /// Moves the end of a login session. `false`: there is none any more.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn touch_login(&self, id_hash: &str, expires_at: Time) -> Result<bool, StoreError> {
+        let id_hash = id_hash.to_owned();
+        let touch = LoginChange::Touch {
+            id_hash,
+            expires_at,
+        };
+        Ok(self.change_logins(touch).await?.changed > 0)
+    }
+
+    /// Takes a login session away and returns it.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        let id_hash = id_hash.to_owned();
+        let outcome = self.change_logins(LoginChange::Delete { id_hash }).await?;
+        Ok(outcome.deleted)
+    }
+
+    /// Stores a revocation; one of the same is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
+        self.change_logins(LoginChange::Revoke(revocation)).await?;
+        Ok(())
+    }
+
+    /// Takes a revocation back. `false`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_revocation(&self, kind: &str, value: &str) -> Result<bool, StoreError> {
+        let (kind, value) = (kind.to_owned(), value.to_owned());
+        let restored = self.change_logins(LoginChange::Restore { kind, value });
+        Ok(restored.await?.changed > 0)
+    }
+
+    /// All revocations, those that have ended included.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        each!(self, backend => backend.revocations().await)
+    }
+
+    /// The revocations that were stored or changed since `mark`, by whichever server, and the mark to ask
+    /// with the next time. None is left out, whatever was being stored meanwhile; others may be among
+    /// them. A store of one server gives all.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn revocations_since(
+        &self,
+        mark: RevocationMark,
+    ) -> Result<(Vec<Revocation>, RevocationMark), StoreError> {
+        match &self.backend {
+            Backend::Memory(memory) => Ok((memory.revocations().await?, mark)),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => {
+                let (rows, next) = postgres.revocations_since(mark.0).await?;
+                Ok((rows, RevocationMark(next)))
+            }
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(sqlite) => Ok((sqlite.revocations().await?, mark)),
+        }
+    }
+
+    /// Forgets login sessions and revocations that have ended; says how many.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn sweep_logins(&self, now: Time) -> Result<usize, StoreError> {
+        let outcome = self.change_logins(LoginChange::Sweep { now }).await?;
+        Ok(outcome.changed)
+    }
+
+    /// Stores a block; one of the same network is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_block(&self, block: Block) -> Result<(), StoreError> {
+        self.change_blocks(BlockChange::Insert(block)).await
+    }
+
+    /// Takes blocks away; those that are not there are none.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_blocks(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
+        self.change_blocks(BlockChange::Delete(ids)).await
+    }
+
+    /// All blocks, the oldest first, those that have ended included.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        each!(self, backend => backend.blocks().await)
+    }
+
+    /// What differs when the blocks differ, so that a server need not read them all to see whether
+    /// another one has changed them; none if the store belongs to one server.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn blocks_digest(&self) -> Result<Option<BlocksDigest>, StoreError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => postgres.blocks_digest().await.map(Some),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => Ok(None),
+        }
+    }
+
+    async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
+        each!(self, backend => backend.change_blocks(change).await)
+    }
+
+    async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {
+        each!(self, backend => backend.change_logins(change).await)
+    }
+
+    /// Whether several servers may work on the same data.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        match &self.backend {
+            Backend::Memory(_) => false,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(_) => true,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => false,
+        }
+    }
+
+    /// Whether the last change could be stored.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        each!(self, backend => backend.is_healthy())
+    }
+
+    /// Stores what is waiting, takes nothing more, and returns when the store is closed.
+    ///
+    /// The commits must be drained meanwhile.
+    pub async fn close(&self) {
+        each!(self, backend => backend.close().await);
+    }
+}

@@ -1,0 +1,94 @@
+//! The SQL of blocked networks, as functions of a connection. Changes bear being repeated.
+
+use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+
+use crate::store::Time;
+use crate::store::blocks::{BlockChange, BlocksDigest};
+use roomcast::network::{Block, BlockSource};
+
+/// Applies a change.
+pub(super) async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error> {
+    match change {
+        BlockChange::Insert(block) => {
+            let statement = client
+                .prepare_cached(
+                    "INSERT INTO blocks (id, cidr, reason, source, created_at, expires_at)
+                     VALUES ($1, $2, $3, $4, $5, $6)
+                     ON CONFLICT (cidr) DO UPDATE SET id = $1, reason = $3, source = $4,
+                         created_at = $5, expires_at = $6",
+                )
+                .await?;
+            let created_at = Time::from(block.created_at).timestamp();
+            let expires_at = block.expires_at.map(|time| Time::from(time).timestamp());
+            client
+                .execute(
+                    &statement,
+                    &[
+                        &block.id,
+                        &block.cidr.to_string(),
+                        &block.reason,
+                        &block.source.name(),
+                        &created_at,
+                        &expires_at,
+                    ],
+                )
+                .await?;
+        }
+        BlockChange::Delete(ids) => {
+            let statement = client
+                .prepare_cached("DELETE FROM blocks WHERE id = ANY($1)")
+                .await?;
+            client.execute(&statement, &[ids]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// All blocks, the oldest first. One that cannot be read, which only other programs can have
+/// written, is left out.
+pub(super) async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
+             ORDER BY created_at, id",
+        )
+        .await?;
+    let rows = client.query(&statement, &[]).await?;
+    rows.iter()
+        .filter_map(|row| block(row).transpose())
+        .collect()
+}
+
+/// A digest of which blocks there are, in whatever order they came and went.
+pub(super) async fn digest(client: &ClientWrapper) -> Result<BlocksDigest, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT count(*) AS count,
+                 coalesce(sum(hashtextextended(id::text, 0)), 0)::text AS sum FROM blocks",
+        )
+        .await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(BlocksDigest {
+        count: row.try_get("count")?,
+        sum: row.try_get("sum")?,
+    })
+}
+
+fn block(row: &Row) -> Result<Option<Block>, Error> {
+    let cidr: &str = row.try_get("cidr")?;
+    let source: &str = row.try_get("source")?;
+    let Ok(cidr) = cidr.parse() else {
+        tracing::warn!(cidr, "a block is of no network");
+        return Ok(None);
+    };
+    Ok(Some(Block::restored(
+        row.try_get("id")?,
+        cidr,
+        row.try_get("reason")?,
+        BlockSource::parse(source).unwrap_or(BlockSource::Admin),
+        row.try_get::<_, Timestamp>("created_at")?,
+        row.try_get("expires_at")?,
+    )))
+}

@@ -1,0 +1,444 @@
+//! The store in a PostgreSQL database: some lanes write, a pool reads.
+//!
+//! Several servers may work on one database: the row of a conversation is locked while one hands
+//! out its next `seq`s. Each server emits what it has stored itself; what others have stored it
+//! finds when it looks. Every step has a deadline, and a [`Breaker`](crate::breaker::Breaker) keeps
+//! all away from a database that does not answer.
+
+mod address;
+mod blocks;
+mod doubt;
+mod failure;
+mod group;
+mod health;
+mod insert;
+mod lane;
+mod leases;
+mod logins;
+mod queries;
+mod texts;
+mod tls;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, TryAcquireError, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use self::address::{Address, ConnectError};
+use self::failure::{Failure, Fault};
+use self::health::Health;
+use self::lane::{Lane, Queued, throw_away};
+use super::blocks::{BlockChange, BlocksDigest};
+use super::change::{Authorship, List, Search};
+use super::lane::{self as lanes, Commits, Write};
+use super::leases::Here;
+use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
+use super::rows::{Membership, Messages, Page, Version};
+use super::{OpenError, StoreError, Time, migrate as migrations};
+use crate::breaker::Admission;
+use crate::config;
+use crate::metrics::{Counter, Metrics};
+use roomcast::network::Block;
+
+/// Runs a query on a connection that reads; once more on another one if that is lost. Statements that
+/// change something must bear being repeated. (A macro, since a future that borrows its connection
+/// cannot be told to be `Send` in a bound.)
+macro_rules! read {
+    ($store:expr, $client:ident => $query:expr) => {{
+        let _admitted = $store.0.reads.try_acquire().map_err(|error| match error {
+            TryAcquireError::Closed => StoreError::Closed,
+            TryAcquireError::NoPermits => StoreError::Overloaded,
+        })?;
+        let mut tries = 0;
+        loop {
+            let lent = $store.lend(&mut tries).await?;
+            let $client: &ClientWrapper = &lent.client;
+            let answer = timeout($store.0.patience, $query).await;
+            if let Some(value) = $store.take_back(lent, answer, &mut tries)? {
+                break Ok(value);
+            }
+        }
+    }};
+}
+
+/// A handle to a store in a PostgreSQL database.
+#[derive(Clone, Debug)]
+pub(super) struct Postgres(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// None after closing.
+    lanes: Mutex<Option<Vec<mpsc::Sender<Queued>>>>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+    closing: watch::Sender<bool>,
+    /// Which conversation goes to which lane.
+    hasher: RandomState,
+    /// One permit per change that waits in a lane.
+    queue: Arc<Semaphore>,
+    readers: Pool,
+    /// One permit per read that runs or waits; closed when the store is.
+    reads: Semaphore,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    patience: Duration,
+}
+
+impl Postgres {
+    /// Connects, applies migrations, and starts the lanes.
+    pub(super) async fn open(
+        url: &str,
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Commits), OpenError> {
+        let address = Address::new(url, config)?;
+        set_up(&address, config, config.migrate).await?;
+
+        let (sender, commits) = lanes::commits(config.queue);
+        let (closing, closed) = watch::channel(false);
+        let health = Arc::new(Health::new());
+        let lanes = config.lanes.clamp(1, MAX_LANES);
+        // One more, for the question whether the database is there.
+        let writers = address.pool(lanes)?;
+        let readers = address.pool(config.readers.saturating_add(1))?;
+        // The server's own limit comes first; this one is for a server that says nothing at all.
+        let patience = config.statement_timeout + MARGIN;
+        let mut senders = Vec::new();
+        let mut running = Vec::new();
+        for _ in 0..lanes {
+            let (sender_of_lane, waiting) = mpsc::channel(config.queue.max(1));
+            let lane = Lane {
+                pool: writers.clone(),
+                commits: sender.clone(),
+                health: Arc::clone(&health),
+                metrics: Arc::clone(&metrics),
+                group: config.group,
+                patience,
+                retry: config.retry_timeout,
+                closing: closed.clone(),
+            };
+            senders.push(sender_of_lane);
+            running.push(tokio::spawn(lane.run(waiting)));
+        }
+        tokio::spawn(health::watch(
+            Arc::downgrade(&health),
+            readers.clone(),
+            config.health_interval,
+            patience,
+        ));
+        let reads = config.readers.saturating_add(config.waiting_reads);
+        let inner = Inner {
+            lanes: Mutex::new(Some(senders)),
+            running: Mutex::new(running),
+            closing,
+            hasher: RandomState::new(),
+            queue: Arc::new(Semaphore::new(
+                config.queue.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            readers,
+            reads: Semaphore::new(reads.clamp(1, Semaphore::MAX_PERMITS)),
+            health,
+            metrics,
+            patience,
+        };
+        Ok((Self(Arc::new(inner)), commits))
+    }
+
+    pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
+        let lanes = self.0.lanes.lock();
+        let lanes = lanes.as_ref().ok_or(StoreError::Closed)?;
+        if let Some(wait) = self.0.health.breaker.wait() {
+            return Err(StoreError::Suspended(wait));
+        }
+        let place = Arc::clone(&self.0.queue)
+            .try_acquire_owned()
+            .map_err(|_| StoreError::Overloaded)?;
+        let hash = self.0.hasher.hash_one(write.conversation_id());
+        let index = hash % lanes.len().max(1) as u64;
+        let lane = usize::try_from(index).ok().and_then(|i| lanes.get(i));
+        let lane = lane.ok_or(StoreError::Closed)?;
+        lane.try_send((write, place)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })
+    }
+
+    pub(super) async fn change_logins(
+        &self,
+        change: LoginChange,
+    ) -> Result<LoginOutcome, StoreError> {
+        read!(self, client => logins::apply(client, &change))
+    }
+
+    pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
+        read!(self, client => blocks::apply(client, &change))
+    }
+
+    pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        read!(self, client => blocks::list(client))
+    }
+
+    pub(super) async fn take_lease(&self, node: Uuid, lease: Duration) -> Result<(), StoreError> {
+        read!(self, client => leases::take(client, node, lease))
+    }
+
+    pub(super) async fn renew_lease(
+        &self,
+        node: Uuid,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => leases::renew(client, node, lease))
+    }
+
+    pub(super) async fn end_lease(&self, node: Uuid) -> Result<(), StoreError> {
+        read!(self, client => leases::end(client, node))
+    }
+
+    pub(super) async fn bury_nodes(&self) -> Result<u64, StoreError> {
+        read!(self, client => leases::bury(client))
+    }
+
+    pub(super) async fn tell_presence(
+        &self,
+        node: Uuid,
+        here: &[Here],
+    ) -> Result<bool, StoreError> {
+        read!(self, client => leases::tell(client, node, here))
+    }
+
+    pub(super) async fn elsewhere(
+        &self,
+        node: Uuid,
+        conversations: &[Uuid],
+    ) -> Result<Vec<Here>, StoreError> {
+        read!(self, client => leases::elsewhere(client, node, conversations))
+    }
+
+    pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        read!(self, client => logins::login(client, id_hash))
+    }
+
+    pub(super) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        read!(self, client => logins::of_user(client, user))
+    }
+
+    pub(super) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => logins::revocations(client))
+    }
+
+    pub(super) async fn revocations_since(
+        &self,
+        since: i64,
+    ) -> Result<(Vec<Revocation>, i64), StoreError> {
+        read!(self, client => logins::revocations_since(client, since))
+    }
+
+    pub(super) async fn blocks_digest(&self) -> Result<BlocksDigest, StoreError> {
+        read!(self, client => blocks::digest(client))
+    }
+
+    pub(super) async fn membership(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Membership>, StoreError> {
+        read!(self, client => queries::membership(client, conversation, user))
+    }
+
+    pub(super) async fn is_member(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => queries::is_member(client, conversation, Some(user)))
+    }
+
+    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+        read!(self, client => queries::conversations(client, user, limit))
+    }
+
+    pub(super) async fn messages(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        read!(self, client => queries::messages(client, conversation, user, page, limit))
+    }
+
+    pub(super) async fn search(
+        &self,
+        user: &str,
+        search: Search,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        read!(self, client => queries::search(client, user, &search, limit))
+    }
+
+    pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
+        read!(self, client => queries::versions(client, message))
+    }
+
+    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        read!(self, client => queries::authorship(client, message))
+    }
+
+    pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
+        read!(self, client => queries::conversation_of(client, message))
+    }
+
+    pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        read!(self, client => queries::expire(client, time, limit))
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.0.health.is_good()
+    }
+
+    pub(super) async fn close(&self) {
+        // Dropping the senders lets the lanes come to their end.
+        drop(self.0.lanes.lock().take());
+        let _ = self.0.closing.send(true);
+        let running = std::mem::take(&mut *self.0.running.lock());
+        for lane in running {
+            let _ = lane.await;
+        }
+        self.0.reads.close();
+        self.0.readers.close();
+    }
+
+    /// Lends a connection that reads.
+    async fn lend(&self, tries: &mut u32) -> Result<Lent<'_>, StoreError> {
+        loop {
+            let admission = self
+                .0
+                .health
+                .breaker
+                .admit()
+                .map_err(StoreError::Suspended)?;
+            let failure = match self.0.readers.get().await {
+                Ok(client) => return Ok(Lent { admission, client }),
+                Err(PoolError::Closed) => return Err(StoreError::Closed),
+                // Others are faster: that says nothing about the database.
+                Err(PoolError::Timeout(TimeoutType::Wait)) => {
+                    self.0.metrics.count(Counter::StoreErrors);
+                    return Err(StoreError::Overloaded);
+                }
+                Err(error) => Failure::from(error),
+            };
+            admission.failed();
+            self.try_again(&failure, tries)?;
+        }
+    }
+
+    /// Takes a connection back with what came of it; none says that the query is worth another try.
+    fn take_back<T>(
+        &self,
+        lent: Lent<'_>,
+        answer: Result<Result<T, Error>, Elapsed>,
+        tries: &mut u32,
+    ) -> Result<Option<T>, StoreError> {
+        let failure = match answer {
+            Ok(Ok(value)) => {
+                lent.admission.succeeded();
+                return Ok(Some(value));
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::timed_out(),
+        };
+        if failure.fault == Fault::Lost {
+            lent.admission.failed();
+            throw_away(lent.client);
+        } else {
+            lent.admission.succeeded();
+        }
+        self.try_again(&failure, tries).map(|()| None)
+    }
+
+    /// Another connection may do what a lost one did not; but only once.
+    fn try_again(&self, failure: &Failure, tries: &mut u32) -> Result<(), StoreError> {
+        self.0.metrics.count(Counter::StoreErrors);
+        *tries += 1;
+        if *tries < READS && matches!(failure.fault, Fault::Lost | Fault::Again) {
+            self.0.metrics.count(Counter::StoreRetries);
+            return Ok(());
+        }
+        tracing::warn!(reason = failure.reason, "could not read from the store");
+        Err(StoreError::Failed)
+    }
+}
+
+/// A connection that reads, and the right to use it.
+struct Lent<'a> {
+    admission: Admission<'a>,
+    client: Object,
+}
+
+/// Whether a URL is usable, without connecting.
+pub(super) fn check(url: &str, config: &config::Store) -> Result<(), OpenError> {
+    Address::new(url, config).map(|_| ())
+}
+
+/// Brings a database to the tables of this version.
+pub(super) async fn migrate(url: &str, config: &config::Store) -> Result<Vec<String>, OpenError> {
+    let address = Address::new(url, config)?;
+    set_up(&address, config, true).await
+}
+
+/// Connects, with some patience for a database that is just starting, and migrates.
+async fn set_up(
+    address: &Address,
+    config: &config::Store,
+    apply: bool,
+) -> Result<Vec<String>, OpenError> {
+    let deadline = Instant::now() + config.retry_timeout;
+    loop {
+        match address.connect().await {
+            Ok(mut client) => {
+                let refused = |error: Error| address.refused(&error);
+                texts::check_encoding(&client, &address.name())
+                    .await
+                    .map_err(refused)??;
+                let applied = migrations::postgres(&mut client, &address.name(), apply).await?;
+                texts::check_search(&client).await.map_err(refused)?;
+                return Ok(applied);
+            }
+            Err(ConnectError::Refused(error)) => {
+                let transient = failure::fault(&error) == Fault::Lost
+                    && error.code().is_none_or(|code| {
+                        // Wrong credentials and missing databases stay so.
+                        !code.code().starts_with("28") && !code.code().starts_with("3D")
+                    });
+                if !transient || Instant::now() >= deadline {
+                    return Err(address.refused(&error));
+                }
+                tracing::debug!(%error, "the database is not there yet");
+            }
+            Err(ConnectError::TimedOut) if Instant::now() >= deadline => {
+                return Err(OpenError::Database {
+                    database: address.name(),
+                    reason: "it does not answer".into(),
+                });
+            }
+            Err(ConnectError::TimedOut) => {}
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// How often a query is tried.
+const READS: u32 = 2;
+
+/// Transactions at the same time at most; each has a connection.
+const MAX_LANES: usize = 64;
+
+/// How much longer than its server a client waits for the end of a statement.
+const MARGIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,72 @@
+//! The SQL of blocked networks, as functions of a connection.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use crate::store::Time;
+use crate::store::blocks::BlockChange;
+use roomcast::network::{Block, BlockSource};
+
+/// Applies a change.
+pub(super) fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::Result<()> {
+    match change {
+        BlockChange::Insert(block) => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO blocks
+                         (id, cidr, reason, source, created_at, expires_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![
+                    block.id.to_string(),
+                    block.cidr.to_string(),
+                    block.reason,
+                    block.source.name(),
+                    Time::from(block.created_at),
+                    block.expires_at.map(Time::from),
+                ])?;
+        }
+        BlockChange::Delete(ids) => {
+            let mut delete = connection.prepare_cached("DELETE FROM blocks WHERE id = ?1")?;
+            for id in ids {
+                delete.execute([id.to_string()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All blocks, the oldest first.
+pub(super) fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
+    connection
+        .prepare_cached("SELECT * FROM blocks ORDER BY created_at, id")?
+        .query_map([], row)?
+        .collect()
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Block> {
+    let source: String = row.get("source")?;
+    let expires_at: Option<String> = row.get("expires_at")?;
+    let expires_at = expires_at
+        .map(|text| read::<Timestamp>(&text))
+        .transpose()?;
+    Ok(Block::restored(
+        read::<Uuid>(&row.get::<_, String>("id")?)?,
+        read(&row.get::<_, String>("cidr")?)?,
+        row.get("reason")?,
+        BlockSource::parse(&source).unwrap_or(BlockSource::Admin),
+        read(&row.get::<_, String>("created_at")?)?,
+        expires_at,
+    ))
+}
+
+fn read<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    text: &str,
+) -> rusqlite::Result<T> {
+    let broken = |error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error));
+    text.parse().map_err(broken)
+}

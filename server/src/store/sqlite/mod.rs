@@ -1,0 +1,303 @@
+//! The store in an SQLite database: one thread writes, a few connections read.
+//!
+//! The database is in WAL mode, so readers and the writer do not wait for each other.
+
+mod blocks;
+mod changes;
+mod logins;
+#[cfg(test)]
+mod plans;
+mod queries;
+mod reader;
+mod sql;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use self::reader::Readers;
+use self::writer::{Job, Order, Writer};
+use super::blocks::BlockChange;
+use super::change::{Authorship, List, Search};
+use super::lane::{self, Commits, Write};
+use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
+use super::rows::{Membership, Messages, Page, Version};
+use super::{OpenError, StoreError, Time, migrate};
+use crate::config::{self, Durability};
+use crate::metrics::Metrics;
+use roomcast::network::Block;
+
+/// A handle to a store in an SQLite database.
+#[derive(Clone, Debug)]
+pub(super) struct Sqlite(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What waits for the writer.
+    orders: mpsc::Sender<Order>,
+    readers: Readers,
+    healthy: Arc<AtomicBool>,
+}
+
+impl Sqlite {
+    /// Opens or makes the database and starts the thread that writes.
+    pub(super) fn open(
+        path: PathBuf,
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Commits), OpenError> {
+        let mut connection = prepare(&path, config)?;
+        migrate::sqlite(&mut connection, &path, config.migrate)?;
+
+        let (orders, waiting) = mpsc::channel(config.queue.max(1));
+        let (sender, commits) = lane::commits(config.queue);
+        let healthy = Arc::new(AtomicBool::new(true));
+        let writer = Writer::new(
+            connection,
+            sender,
+            Arc::clone(&healthy),
+            Arc::clone(&metrics),
+        );
+        let group = config.group.max(1);
+        thread::Builder::new()
+            .name("roomcast-store".into())
+            .spawn(move || writer.run(waiting, group))
+            .map_err(|error| OpenError::Thread(error.to_string()))?;
+
+        let readers = Readers::new(path, config, metrics);
+        Ok((
+            Self(Arc::new(Inner {
+                orders,
+                readers,
+                healthy,
+            })),
+            commits,
+        ))
+    }
+
+    pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
+        self.order(Order::Write(write))
+    }
+
+    /// Runs SQL on the connection that writes, within the transaction of its group. It may run twice:
+    /// if the group fails, each of it is tried by itself.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = Job::new(query);
+        self.order(Order::Job(job))?;
+        answer.wait().await
+    }
+
+    fn order(&self, order: Order) -> Result<(), StoreError> {
+        self.0.orders.try_send(order).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })
+    }
+
+    pub(super) async fn change_logins(
+        &self,
+        change: LoginChange,
+    ) -> Result<LoginOutcome, StoreError> {
+        self.write(move |connection| logins::apply(connection, &change))
+            .await
+    }
+
+    pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
+        self.write(move |connection| blocks::apply(connection, &change))
+            .await
+    }
+
+    pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        self.0.readers.read(blocks::list).await
+    }
+
+    pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        let id_hash = id_hash.to_owned();
+        self.0
+            .readers
+            .read(move |connection| logins::login(connection, &id_hash))
+            .await
+    }
+
+    pub(super) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| logins::of_user(connection, &user))
+            .await
+    }
+
+    pub(super) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        self.0.readers.read(logins::revocations).await
+    }
+
+    pub(super) async fn membership(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Membership>, StoreError> {
+        let user = user.map(str::to_owned);
+        self.0
+            .readers
+            .read(move |connection| sql::membership(connection, conversation, user.as_deref()))
+            .await
+    }
+
+    pub(super) async fn is_member(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<bool, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| sql::is_member(connection, conversation, &user))
+            .await
+    }
+
+    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| queries::conversations(connection, &user, limit))
+            .await
+    }
+
+    pub(super) async fn messages(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        let user = user.map(str::to_owned);
+        self.0
+            .readers
+            .read(move |connection| {
+                if sql::last_seq(connection, conversation, user.as_deref())?.is_none() {
+                    return Ok(None);
+                }
+                queries::messages(connection, conversation, page, limit).map(Some)
+            })
+            .await
+    }
+
+    pub(super) async fn search(
+        &self,
+        user: &str,
+        search: Search,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| queries::search(connection, &user, &search, limit))
+            .await
+    }
+
+    pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
+        self.0
+            .readers
+            .read(move |connection| queries::versions(connection, message))
+            .await
+    }
+
+    pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
+        self.0
+            .readers
+            .read(move |connection| queries::conversation_of(connection, message))
+            .await
+    }
+
+    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
+        self.0
+            .readers
+            .read(move |connection| queries::authorship(connection, message))
+            .await
+    }
+
+    pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        self.write(move |connection| changes::expire(connection, time, limit))
+            .await
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.0.healthy.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn close(&self) {
+        let (reply, answer) = lane::request();
+        // An error says that it is closed already.
+        if self.0.orders.send(Order::Close(reply)).await.is_ok() {
+            let _ = answer.wait().await;
+        }
+        self.0.readers.close();
+    }
+}
+
+/// Brings a database to the tables of this version.
+pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>, OpenError> {
+    let config = config::Store {
+        migrate: true,
+        ..config.clone()
+    };
+    let mut connection = prepare(path, &config)?;
+    migrate::sqlite(&mut connection, path, true)
+}
+
+/// The connection that writes.
+fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError> {
+    // One that must not be changed must be there.
+    let connection = connect(path, config.busy_timeout, config.migrate).and_then(|connection| {
+        set_up(&connection, config)?;
+        Ok(connection)
+    });
+    connection.map_err(|error| OpenError::Database {
+        database: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// A connection with what all connections need.
+fn connect(path: &Path, busy_timeout: Duration, makes: bool) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, makes);
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(busy_timeout)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// What the database and its writing connection need.
+fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match config.durability {
+            Durability::Normal => "normal",
+            Durability::Full => "full",
+        },
+    )?;
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
+    if let Some(max_bytes) = config.max_bytes {
+        let page_size: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = i64::try_from(max_bytes).unwrap_or(i64::MAX) / page_size.max(1);
+        connection.pragma_update(None, "max_page_count", pages.max(1))?;
+    }
+    Ok(())
+}
+
+/// How much of the write-ahead log is kept between two checkpoints after a burst.
+const JOURNAL_BYTES: i64 = 64 << 20;

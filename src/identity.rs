@@ -1,0 +1,180 @@
+//! Who is there. A leaf: it knows neither transports nor sockets.
+//!
+//! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token.
+
+use std::net::IpAddr;
+
+use roomcast_protocol::socket::{Args, ArgumentError};
+use serde::de::DeserializeOwned;
+
+/// The identity of a connected socket: what services decide by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Principal {
+    /// The user's id, unique among all users.
+    pub subject: String,
+    /// The name that others see.
+    pub name: String,
+    /// Roles, as the issuer of the credentials wrote them.
+    pub roles: Vec<String>,
+    /// Whether nobody vouches for the identity.
+    pub guest: bool,
+    /// When the identity ends; the socket is disconnected then.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// The id of the token that proved it, its `jti`.
+    pub token_id: Option<String>,
+    /// The [hash](session_hash) of the id of the session that proved it, or of the token's `sid`.
+    pub session: Option<String>,
+    /// What the session carries along, a JSON object.
+    pub data: Option<std::sync::Arc<str>>,
+}
+
+impl Principal {
+    /// A known user without roles, whose name is the subject.
+    pub fn new(subject: impl Into<String>) -> Self {
+        let subject = subject.into();
+        Self {
+            name: subject.clone(),
+            subject,
+            roles: Vec::new(),
+            guest: false,
+            expires_at: None,
+            token_id: None,
+            session: None,
+            data: None,
+        }
+    }
+
+    /// A guest with this id and name.
+    pub fn guest(subject: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            guest: true,
+            ..Self::new(subject)
+        }
+    }
+
+    /// Who everybody is in a namespace that asks nobody for credentials: a guest whose id and
+    /// name are empty.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self::guest("", "")
+    }
+
+    /// Sets the name that others see.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Adds a role.
+    #[must_use]
+    pub fn with_role(mut self, role: impl Into<String>) -> Self {
+        self.roles.push(role.into());
+        self
+    }
+
+    /// Sets when the identity ends.
+    #[must_use]
+    pub fn with_expiry(mut self, at: jiff::Timestamp) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// Whether the principal has this role.
+    #[must_use]
+    pub fn has(&self, role: &str) -> bool {
+        self.roles.iter().any(|own| own == role)
+    }
+}
+
+/// What a client offers to prove who it is.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Credentials<'a> {
+    /// The payload of the `CONNECT` packet: the client's option `auth`.
+    pub payload: &'a Args,
+    /// The `Authorization` header of the handshake request.
+    pub authorization: Option<&'a str>,
+    /// The `Cookie` header of the handshake request.
+    pub cookie: Option<&'a str>,
+    /// Whether the page that sent the request may use its reader's cookies. A cookie proves nothing
+    /// otherwise.
+    pub trusted_origin: bool,
+    /// The query of the handshake request.
+    pub query: Option<&'a str>,
+    /// Where the client connects from.
+    pub address: IpAddr,
+}
+
+impl<'a> Credentials<'a> {
+    /// Puts together what the client offered.
+    #[must_use]
+    pub fn new(payload: &'a Args, address: IpAddr) -> Self {
+        Self {
+            payload,
+            authorization: None,
+            cookie: None,
+            trusted_origin: true,
+            query: None,
+            address,
+        }
+    }
+
+    /// Sets the two headers that can carry credentials.
+    #[must_use]
+    pub fn with_headers(self, authorization: Option<&'a str>, cookie: Option<&'a str>) -> Self {
+        Self {
+            authorization,
+            cookie,
+            ..self
+        }
+    }
+
+    /// Sets whether the page that sent the request may use its reader's cookies. Default `true`.
+    #[must_use]
+    pub fn with_trusted_origin(self, trusted_origin: bool) -> Self {
+        Self {
+            trusted_origin,
+            ..self
+        }
+    }
+
+    /// Sets the query of the request, without its question mark.
+    #[must_use]
+    pub fn with_query(self, query: Option<&'a str>) -> Self {
+        Self { query, ..self }
+    }
+
+    /// Reads the payload as `T`; `Option<T>` allows for a client without one.
+    ///
+    /// # Errors
+    ///
+    /// When there is none or it has another shape.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ArgumentError> {
+        self.payload.get(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Principal;
+
+    #[test]
+    fn a_principal_has_only_the_roles_it_was_given() {
+        let principal = Principal::new("u1").with_role("admin");
+        assert!(principal.has("admin"));
+        assert!(!principal.has("service"));
+        assert_eq!(principal.name, "u1");
+        assert!(!principal.guest);
+    }
+
+    #[test]
+    fn a_guest_is_marked_as_one() {
+        let guest = Principal::guest("guest:1", "Ann");
+        assert!(guest.guest);
+        assert_eq!(guest.name, "Ann");
+        assert!(Principal::anonymous().subject.is_empty());
+    }
+}

@@ -1,8 +1,0 @@
-//! The `roomcast` server.
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-fn main() -> std::process::ExitCode {
-    roomcast::cli::run()
-}
