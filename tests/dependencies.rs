@@ -5,8 +5,18 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 #[test]
-fn every_dependency_of_the_server_has_a_reason() {
+fn every_dependency_of_the_library_has_a_reason() {
     compare("Cargo.toml");
+}
+
+#[test]
+fn every_dependency_of_the_server_has_a_reason() {
+    compare("server/Cargo.toml");
+}
+
+#[test]
+fn every_dependency_of_the_load_generator_has_a_reason() {
+    compare("loadgen/Cargo.toml");
 }
 
 #[test]

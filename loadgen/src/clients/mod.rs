@@ -3,8 +3,7 @@
 //!
 //! `play` starts each thread with [`play_part`] and watches all of them through [`Shared`]; it also uses
 //! [`options`] and [`join`] for clients of its own. Of the other folders this one imports `load` and
-//! `account`. It must not know of reports and of other runs, and of the server only what the
-//! plan says.
+//! `account`. It must not know of reports and of other runs, and of the server only what the plan says.
 
 mod cast;
 mod connect;
