@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -16,15 +15,6 @@ use tokio::{
 };
 
 use super::stream::{Duplex, Stream};
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Peer {
-    /// Where it comes from.
-    pub(crate) address: SocketAddr,
-    /// Whether nobody between can read along.
-    pub(crate) secure: bool,
-}
 
 /// A connection as a listener has accepted it, with what HTTP libraries lack: a deadline for
 /// clients that do not read their answers.

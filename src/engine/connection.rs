@@ -27,11 +27,12 @@ use tower::ServiceExt as _;
 
 use super::{
     Application, Endpoints, Engine, Raw,
-    accepted::{Accepted, Peer},
+    accepted::Accepted,
     door::Knock,
     driver::dismiss,
     head::{MAX_HEADER_BYTES, MAX_HEADERS},
     http::{Handoff, HandoffCell},
+    peer::Peer,
     reply::{self, Reply},
     requests::Served,
     stream::Stream,

@@ -21,8 +21,8 @@ use roomcast_protocol::{
 use super::{
     Application, Engine,
     alarm::Alarm,
+    clock::now,
     ending::{End, Ending, close_frame},
-    now,
     outbox::{Outbox, Sink},
     parked::Parked,
     polling::Post,

@@ -14,6 +14,7 @@ use roomcast_protocol::{
 
 use super::{
     Application,
+    clock::now,
     control::Control,
     driver::{Driver, dismiss, goodbye},
 };
@@ -208,7 +209,7 @@ impl Ending {
                 if is_last || has_gone {
                     return Poll::Ready(());
                 }
-                self.deadline = self.deadline.min(super::now() + LINGER);
+                self.deadline = self.deadline.min(now() + LINGER);
                 Poll::Pending
             }
             // The next poll of the client is told.

@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure};
+use super::{clock::now, heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure};
 use crate::metrics::Timing;
 
 /// Sessions written before other tasks get their turn. With fewer, clients that are served in between
@@ -150,7 +150,7 @@ impl Flusher {
         }
         if let Some((since, left)) = work.timed.take() {
             if left <= written {
-                let took = super::now() - since;
+                let took = now() - since;
                 self.pressure.metrics().time(Timing::Queue, took);
             } else {
                 work.timed = Some((since, left - written));
@@ -178,7 +178,7 @@ impl List {
         if self.dirty.is_empty() {
             self.rounds = self.rounds.wrapping_add(1);
             if self.rounds % SAMPLED == 1 {
-                self.since = Some(super::now());
+                self.since = Some(now());
             }
         }
     }

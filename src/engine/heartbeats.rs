@@ -19,6 +19,7 @@ use roomcast_protocol::{
 use tokio::sync::Notify;
 
 use super::{
+    clock::now,
     flusher::Flusher,
     outbox::{Outbox, Wake},
     queue::Queue,
@@ -114,7 +115,7 @@ impl Heartbeats {
         let heartbeats = flusher.heartbeats();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            while heartbeats.turn(super::now(), &mut batch) {
+            while heartbeats.turn(now(), &mut batch) {
                 tokio::task::yield_now().await;
             }
             let planned = {
@@ -250,7 +251,8 @@ mod tests {
     use super::*;
     use crate::{
         engine::{
-            Limits, Mode, Push, Unattended, now,
+            Limits, Mode, Push, Unattended,
+            clock::now,
             unattended::{INTERVAL, TIMEOUT},
         },
         metrics::Metrics,

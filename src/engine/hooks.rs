@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 use http::{HeaderMap, Method, Uri, request::Parts};
 use roomcast_protocol::engine::Transport;
 
-use super::{accepted::Peer, refusal::ConnectionError};
+use super::{peer::Peer, refusal::ConnectionError};
 
 /// A request on the Engine.IO path, as hooks see it. Cloning is a reference count.
 #[derive(Clone)]

@@ -13,12 +13,13 @@ use roomcast_protocol::{
 
 use super::{
     Application, Engine,
-    accepted::Peer,
+    clock::now,
     cors::Verdict,
     exchange,
     handshake::Handshake,
     hooks::{EngineRequest, Forbidden},
     outbox::{Attaching, Outbox, Sink},
+    peer::Peer,
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
     request::{self, Ask},
@@ -331,7 +332,7 @@ impl<A: Application> Engine<A> {
     fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
         // In a storm nobody is charged for being turned away, and nobody whom the guard refuses
         // takes a place from others.
-        let now = super::now();
+        let now = now();
         self.door.check(now).map_err(RequestError::Crowded)?;
         let permit = match &self.guard {
             None => None,

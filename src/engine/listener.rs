@@ -10,8 +10,9 @@ use tokio::{
 
 use super::{
     Application, Engine, Raw,
-    accepted::{Accepted, Peer},
+    accepted::Accepted,
     door::{Knock, hang_up},
+    peer::Peer,
     proxied,
     tls::Tls,
 };

@@ -6,6 +6,7 @@
 
 mod accepted;
 mod alarm;
+mod clock;
 pub(crate) mod compression;
 mod connection;
 mod control;
@@ -29,6 +30,7 @@ mod mount;
 mod outbox;
 mod outgoing;
 mod parked;
+mod peer;
 mod polling;
 mod pressure;
 mod proxied;
@@ -75,6 +77,7 @@ use roomcast_protocol::{
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::{
+    clock::now,
     door::Door,
     driver::Driver,
     flusher::Flusher,
@@ -92,7 +95,6 @@ use crate::{
     metrics::{Counter, Gauge, Metrics},
 };
 
-pub(crate) use accepted::Peer;
 pub(crate) use flusher::Batch;
 pub use handshake::Handshake;
 pub(crate) use hooks::Hooks;
@@ -100,6 +102,7 @@ pub use hooks::{EngineRequest, Forbidden};
 pub(crate) use listener::{Endpoints, bind, serve};
 pub(crate) use lossy::Yielding;
 pub(crate) use outbox::{Mode, Outbox, Push};
+pub(crate) use peer::Peer;
 pub(crate) use random::random_sid;
 pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};
@@ -443,11 +446,6 @@ impl<A: Application> std::fmt::Debug for Engine<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").finish_non_exhaustive()
     }
-}
-
-/// The time of tokio's clock, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 fn session_gauge(transport: Transport) -> Gauge {

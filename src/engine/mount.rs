@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 
 use super::{
     Application, Engine,
-    accepted::Peer,
     driver::dismiss,
     http::{Handoff, HandoffCell},
+    peer::Peer,
     refusal::RequestError,
     reply::Reply,
     request,

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, task::Waker, time::Instant};
 use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
+    clock::now,
     control::Control,
     frames::Frames,
     heartbeats::Pulse,
@@ -349,7 +350,7 @@ impl Queue {
     pub(super) fn block(&mut self, pressure: &Pressure) {
         self.blocked = true;
         self.awaited = false;
-        self.slow_since.get_or_insert_with(super::now);
+        self.slow_since.get_or_insert_with(now);
         self.begin_holding(pressure);
     }
 
@@ -376,7 +377,7 @@ impl Queue {
             && let Some(since) = self.slow_since.take()
             && self.closed.is_none()
         {
-            metrics.time(Timing::SlowClient, super::now() - since);
+            metrics.time(Timing::SlowClient, now() - since);
         }
     }
 

@@ -19,12 +19,13 @@ use tokio::time::Instant;
 
 use super::{
     Application, Endpoints,
-    accepted::{Accepted, Peer},
+    accepted::Accepted,
     connection::Rest,
     door::Knock,
     head::{Brief, Paths},
     http::{Handoff, HandoffCell},
     line::{Inbound, Line, Next, Outbound},
+    peer::Peer,
     reply::Answer,
     request, response,
 };

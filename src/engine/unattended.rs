@@ -6,6 +6,7 @@ use roomcast_protocol::{Frame, Sid};
 use tokio::net::TcpStream;
 
 use super::{
+    clock::now,
     flusher::Flusher,
     heartbeats::Heartbeats,
     outbox::{Outbox, Sink},
@@ -34,7 +35,7 @@ impl Unattended {
     /// The same with so many bytes for slow clients.
     pub(super) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
         let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
-        let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, super::now());
+        let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());
         Self {
             flusher: Arc::new(Flusher::new(pressure, heartbeats, usize::MAX)),
             stream: None,

@@ -174,7 +174,7 @@ mod tests {
 
     /// A wheel of 16 slots, and when it begins.
     fn wheel<T: Clone>() -> (Wheel<T>, Instant) {
-        let start = crate::engine::now();
+        let start = crate::engine::clock::now();
         (Wheel::new(start, TICK, 16), start)
     }
 
