@@ -38,15 +38,6 @@ impl Control {
     }
 }
 
-/// What a polling request is answered.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum PollAnswer {
-    /// `200` with these packets, and whether they may be compressed.
-    Payload(Bytes, bool),
-    /// `400`: it overlapped with another one.
-    Refused,
-}
-
 /// What a request that brought packets is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PostAnswer {

@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 
 use super::{
     Application, Engine,
-    control::{Control, PollAnswer, PostAnswer},
+    control::{Control, PostAnswer},
     outbox::Outbox,
-    parked::Polled,
+    parked::PollAnswer,
+    polls::Polled,
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
 };

@@ -22,7 +22,7 @@ use super::{
     clock::now,
     flusher::Flusher,
     outbox::{Outbox, Wake},
-    queue::Queue,
+    queue::{Pulse, Queue},
     wheel::{Place, Taken, Wheel},
 };
 use crate::metrics::Size;
@@ -43,18 +43,6 @@ struct State {
     /// When the task looks without being told.
     planned: Option<Instant>,
     stopped: bool,
-}
-
-/// What is next in the heartbeat of a session, in its queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Pulse {
-    /// Whatever its driver does.
-    #[default]
-    Own,
-    /// The wheel sends a ping, not before this time.
-    Due(Instant),
-    /// The wheel has sent a ping at this time and there was no pong yet.
-    Sent(Instant),
 }
 
 /// No ping is later than this part of the shorter time, by the fault of the wheel.

@@ -32,6 +32,7 @@ mod outgoing;
 mod parked;
 mod peer;
 mod polling;
+mod polls;
 mod pressure;
 mod proxied;
 mod queue;
@@ -83,8 +84,8 @@ use self::{
     flusher::Flusher,
     heartbeats::Heartbeats,
     http::Opening,
-    outbox::Sink,
     pressure::Pressure,
+    queue::Sink,
     sessions::{Announced, Sessions},
     stream::Stream,
     wire::Wire,

@@ -22,7 +22,7 @@ use super::{
     heartbeats::Heartbeats,
     lossy::Yielding,
     pressure::Pressure,
-    queue::{Budget, Drain, Queue},
+    queue::{Budget, Drain, Queue, Sink},
     stream::Stream,
 };
 use crate::metrics::{Counter, Metrics};
@@ -38,8 +38,6 @@ pub(super) struct Inner {
     metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
 }
-
-pub(super) use super::queue::Sink;
 
 /// What may happen to a frame that cannot leave at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

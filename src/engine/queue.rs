@@ -8,7 +8,6 @@ use super::{
     clock::now,
     control::Control,
     frames::Frames,
-    heartbeats::Pulse,
     lossy::{Lossy, Yielding},
     outbox::{Inner, Wake},
     outgoing::Outgoing,
@@ -95,6 +94,18 @@ impl Budget {
             Self::Total => "more than total_outbox_bytes waited for slow clients",
         }
     }
+}
+
+/// What is next in the heartbeat of a session, in its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// Whatever its driver does.
+    #[default]
+    Own,
+    /// The wheel sends a ping, not before this time.
+    Due(Instant),
+    /// The wheel has sent a ping at this time and there was no pong yet.
+    Sent(Instant),
 }
 
 /// Where frames go.

@@ -6,12 +6,8 @@ use roomcast_protocol::{Frame, Sid};
 use tokio::net::TcpStream;
 
 use super::{
-    clock::now,
-    flusher::Flusher,
-    heartbeats::Heartbeats,
-    outbox::{Outbox, Sink},
-    pressure::Pressure,
-    stream::Stream,
+    clock::now, flusher::Flusher, heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure,
+    queue::Sink, stream::Stream,
 };
 use crate::metrics::Metrics;
 
