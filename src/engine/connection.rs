@@ -29,7 +29,7 @@ use super::{
     Application, Endpoints, Engine, Raw,
     accepted::Accepted,
     door::Knock,
-    driver::dismiss,
+    farewell::dismiss,
     head::{MAX_HEADER_BYTES, MAX_HEADERS},
     http::{Handoff, HandoffCell},
     peer::Peer,

@@ -14,21 +14,21 @@ use std::{
 
 use roomcast_protocol::{
     DecodeError, Frame,
-    engine::{Action, CloseReason, Message, Packet, Probe, Session, Source, Transport},
-    websocket::{self, CloseCode, Event},
+    engine::{Action, CloseReason, Message, Packet, Probe, Session, Source, Transport, payload},
+    websocket::{CloseCode, Event},
 };
+use tokio::sync::oneshot;
 
 use super::{
     Application, Engine,
     alarm::Alarm,
     clock::now,
-    ending::{End, Ending, close_frame},
+    control::PostAnswer,
+    ending::{End, Ending},
+    farewell::pong,
     outbox::Outbox,
     parked::Parked,
-    polling::Post,
     queue::{Budget, Sink},
-    stream::Stream,
-    upgrade::Candidate,
     wheel::Place,
     wire::{Flow, Outcome, Wire},
 };
@@ -64,6 +64,28 @@ pub(super) struct Driver<A: Application> {
     /// Where the session lies among those whose pings are sent for them, if it does.
     heartbeat: Option<Place>,
     alarm: Alarm,
+}
+
+/// The WebSocket of an upgrade that is under way.
+pub(super) struct Candidate {
+    pub(super) wire: Wire,
+    /// When its probe was answered.
+    pub(super) probed_at: Option<Instant>,
+}
+
+impl Candidate {
+    pub(super) fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            probed_at: None,
+        }
+    }
+}
+
+/// A payload that a client has posted.
+pub(super) struct Post {
+    pub(super) packets: payload::Packets,
+    pub(super) answer: oneshot::Sender<PostAnswer>,
 }
 
 impl<A: Application> Driver<A> {
@@ -541,20 +563,3 @@ impl<A: Application> Drop for Driver<A> {
 
 /// All that a session says by itself because of the time.
 static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));
-
-pub(super) fn pong(payload: &[u8]) -> Frame {
-    Frame::websocket_control(websocket::Opcode::Pong, payload)
-}
-
-/// Says that a WebSocket is to be closed, if that can be done at once. `false`: it cannot, or not on
-/// its way yet.
-pub(super) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
-    let frame = close_frame(code);
-    stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()
-}
-
-/// Closes a WebSocket that never became the transport, as politely as possible without waiting for it.
-pub(super) fn dismiss(stream: &Stream, code: CloseCode) {
-    goodbye(stream, code);
-    stream.shutdown();
-}

@@ -7,6 +7,7 @@
 mod accepted;
 mod alarm;
 mod clock;
+mod closing;
 pub(crate) mod compression;
 mod connection;
 mod control;
@@ -15,6 +16,7 @@ mod door;
 mod driver;
 mod ending;
 mod exchange;
+mod farewell;
 mod flusher;
 mod frames;
 pub(crate) mod fuzzing;

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Application, Engine,
-    driver::dismiss,
+    farewell::dismiss,
     http::{Handoff, HandoffCell},
     peer::Peer,
     refusal::RequestError,

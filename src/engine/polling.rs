@@ -7,24 +7,17 @@ use roomcast_protocol::{
     engine::{self, CloseReason},
     websocket::CloseCode,
 };
-use tokio::sync::oneshot;
 
 use super::{
     Application,
     control::{Control, PostAnswer},
-    driver::{Driver, dismiss},
+    driver::{Candidate, Driver, Post},
     ending::End,
+    farewell::dismiss,
     parked::Parked,
-    upgrade::Candidate,
     wire::{MESSAGES_PER_TURN, Wire},
 };
 use crate::metrics::Counter;
-
-/// A payload that a client has posted.
-pub(super) struct Post {
-    packets: engine::payload::Packets,
-    answer: oneshot::Sender<PostAnswer>,
-}
 
 impl<A: Application> Driver<A> {
     pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {

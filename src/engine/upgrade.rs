@@ -14,7 +14,8 @@ use roomcast_protocol::{
 
 use super::{
     Application,
-    driver::{Driver, dismiss, pong},
+    driver::{Candidate, Driver},
+    farewell::{dismiss, pong},
     stream::Stream,
     wire::{Flow, Outcome, Wire},
 };
@@ -24,21 +25,6 @@ use crate::metrics::{Counter, Gauge};
 /// for the upgrade. The client counts the empty packet that ends it, and the official server always
 /// waits as long.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
-
-/// The WebSocket of an upgrade that is under way.
-pub(super) struct Candidate {
-    wire: Wire,
-    probed_at: Option<Instant>,
-}
-
-impl Candidate {
-    pub(super) fn new(wire: Wire) -> Self {
-        Self {
-            wire,
-            probed_at: None,
-        }
-    }
-}
 
 impl<A: Application> Driver<A> {
     /// Reads the candidate, if there is one.
