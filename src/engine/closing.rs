@@ -13,7 +13,7 @@ use roomcast_protocol::{
 };
 
 use super::{
-    Application,
+    application::Application,
     clock::now,
     control::Control,
     driver::Driver,

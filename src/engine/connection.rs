@@ -26,13 +26,16 @@ use roomcast_protocol::websocket::CloseCode;
 use tower::ServiceExt as _;
 
 use super::{
-    Application, Endpoints, Engine, Raw,
     accepted::Accepted,
+    application::Application,
     door::Knock,
+    engine::Engine,
     farewell::dismiss,
     head::{MAX_HEADER_BYTES, MAX_HEADERS},
     http::{Handoff, HandoffCell},
+    listener::Endpoints,
     peer::Peer,
+    raw::Raw,
     reply::{self, Reply},
     requests::Served,
     stream::Stream,

@@ -20,11 +20,12 @@ use roomcast_protocol::{
 use tokio::sync::oneshot;
 
 use super::{
-    Application, Engine,
     alarm::Alarm,
+    application::Application,
     clock::now,
     control::PostAnswer,
     ending::{End, Ending},
+    engine::{Engine, closed_counter},
     farewell::pong,
     outbox::Outbox,
     parked::Parked,
@@ -457,7 +458,7 @@ impl<A: Application> Driver<A> {
         let deadline = now + self.engine.config.close_timeout;
         self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
         if let Some(connection) = self.connection.take() {
-            self.engine.metrics.count(super::closed_counter(reason));
+            self.engine.metrics.count(closed_counter(reason));
             self.engine.application.close(connection, reason);
         }
     }
@@ -555,7 +556,7 @@ impl<A: Application> Drop for Driver<A> {
         self.engine.forget(&self.outbox, self.transport());
         if let Some(connection) = self.connection.take() {
             let reason = CloseReason::TransportError;
-            self.engine.metrics.count(super::closed_counter(reason));
+            self.engine.metrics.count(closed_counter(reason));
             self.engine.application.close(connection, reason);
         }
     }

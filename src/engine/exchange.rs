@@ -10,8 +10,9 @@ use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot;
 
 use super::{
-    Application, Engine,
+    application::Application,
     control::{Control, PostAnswer},
+    engine::Engine,
     outbox::Outbox,
     parked::PollAnswer,
     polls::Polled,

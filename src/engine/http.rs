@@ -12,19 +12,20 @@ use roomcast_protocol::{
 };
 
 use super::{
-    Application, Engine,
+    application::Application,
     clock::now,
     cors::Verdict,
+    engine::Engine,
     exchange,
     handshake::Handshake,
-    hooks::{EngineRequest, Forbidden},
+    hooks::{EngineRequest, Forbidden, original_uri},
+    opening::Opening,
     outbox::{Attaching, Outbox},
     peer::Peer,
     queue::Sink,
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
     request::{self, Ask},
-    sessions::Announced,
 };
 use crate::{
     config::Cors,
@@ -41,16 +42,6 @@ pub(super) enum Handoff {
     OpenRaw(Opening),
     /// It wants to take this session over.
     Attach(Attaching),
-}
-
-/// A session that is to be opened.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) handshake: Arc<Handshake>,
-    /// The id it is to have; else a random one.
-    pub(super) sid: Option<Sid>,
-    /// Set once the client has been told of it.
-    pub(super) announced: Option<Announced>,
 }
 
 /// Where a request leaves its [`Handoff`] for the connection's task.
@@ -349,7 +340,7 @@ impl<A: Application> Engine<A> {
     fn handshake(&self, parts: &Parts, peer: Peer, permit: Option<Permit>) -> Arc<Handshake> {
         let handshake = Handshake::new(
             &parts.headers,
-            super::hooks::original_uri(parts),
+            original_uri(parts),
             peer,
             self.config.handshake_header_bytes,
         );

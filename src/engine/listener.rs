@@ -3,24 +3,19 @@
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use socket2::SockRef;
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::Notify,
-};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{
-    Application, Engine, Raw,
     accepted::Accepted,
+    application::Application,
     door::{Knock, hang_up},
+    engine::Engine,
     peer::Peer,
     proxied,
+    raw::Raw,
     tls::Tls,
 };
-use crate::{
-    Config,
-    limit::Quiet,
-    metrics::{Counter, Gauge, Metrics},
-};
+use crate::{Config, limit::Quiet, metrics::Counter};
 
 /// How long to wait after `accept` failed: most often the process is out of descriptors,
 /// and the connection that waits would make it fail again at once.
@@ -183,16 +178,3 @@ pub(crate) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListen
 
 /// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
-
-/// Counts a connection for as long as it lives.
-pub(super) struct OpenConnection {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) ended: Arc<Notify>,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.metrics.shift(Gauge::Connections, -1);
-        self.ended.notify_waiters();
-    }
-}

@@ -15,7 +15,8 @@ use roomcast_protocol::websocket::CloseCode;
 use tokio::net::TcpStream;
 
 use super::{
-    Application, Engine,
+    application::Application,
+    engine::Engine,
     farewell::dismiss,
     http::{Handoff, HandoffCell},
     peer::Peer,

@@ -9,7 +9,7 @@ use roomcast_protocol::{
 };
 
 use super::{
-    Application,
+    application::Application,
     control::{Control, PostAnswer},
     driver::{Candidate, Driver, Post},
     ending::End,

@@ -13,7 +13,12 @@ use roomcast_protocol::{
     engine::{CloseReason, Message},
 };
 
-use super::{Application, Engine, Handshake, Mode, Outbox, Push};
+use super::{
+    application::Application,
+    engine::Engine,
+    handshake::Handshake,
+    outbox::{Mode, Outbox, Push},
+};
 use crate::{Config, metrics::Metrics};
 
 type OnMessage = Box<dyn Fn(&RawSession, Message) + Send + Sync>;

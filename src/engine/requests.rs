@@ -18,13 +18,14 @@ use roomcast_protocol::Sid;
 use tokio::time::Instant;
 
 use super::{
-    Application, Endpoints,
     accepted::Accepted,
+    application::Application,
     connection::Rest,
     door::Knock,
     head::{Brief, Paths},
     http::{Handoff, HandoffCell},
     line::{Inbound, Line, Next, Outbound},
+    listener::Endpoints,
     peer::Peer,
     reply::Answer,
     request, response,

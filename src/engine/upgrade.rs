@@ -13,7 +13,7 @@ use roomcast_protocol::{
 };
 
 use super::{
-    Application,
+    application::Application,
     driver::{Candidate, Driver},
     farewell::{dismiss, pong},
     stream::Stream,

@@ -3,15 +3,31 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use roomcast_protocol::{engine::Message, websocket};
+use roomcast_protocol::{Frame, engine::Message, websocket};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
-use super::*;
-use crate::metrics::Timing;
+use super::{
+    application::Application,
+    clock::now,
+    driver::Driver,
+    engine::Engine,
+    handshake::Handshake,
+    listener::{Endpoints, bind, serve},
+    lossy::Yielding,
+    outbox::{Attaching, Mode, Outbox, Push},
+    peer::Peer,
+    random::random_sid,
+    raw::{Raw, RawEngine, RawSession},
+    unattended::Unattended,
+};
+use crate::{
+    Config,
+    metrics::{Counter, Gauge, Metrics, Timing},
+};
 
 mod heartbeats;
 mod parked;
@@ -297,7 +313,7 @@ async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
     let echo = echo(Config::default()).await;
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
-    let attaching = outbox::Attaching::new(outbox);
+    let attaching = Attaching::new(outbox);
     let poll = echo.poll(&sid);
     tokio::pin!(poll);
     // The message is there, so a poll that did not wait would bring it.
