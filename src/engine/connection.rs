@@ -31,13 +31,13 @@ use super::{
     door::Knock,
     engine::Engine,
     farewell::dismiss,
+    handoff::{Handoff, HandoffCell},
     head::{MAX_HEADER_BYTES, MAX_HEADERS},
-    http::{Handoff, HandoffCell},
-    listener::Endpoints,
     peer::Peer,
     raw::Raw,
     reply::{self, Reply},
-    requests::Served,
+    requests::{Rest, Served},
+    site::Site,
     stream::Stream,
 };
 use crate::{limit::Client, metrics::Counter};
@@ -45,14 +45,7 @@ use crate::{limit::Client, metrics::Counter};
 /// How long a client may take to read the last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What is left of a connection after its last HTTP request.
-pub(super) struct Rest {
-    pub(super) stream: Stream,
-    pub(super) unread: Bytes,
-    pub(super) handoff: Option<Handoff>,
-}
-
-impl<A: Application> Endpoints<A> {
+impl<A: Application> Site<A> {
     /// Serves one connection until it ends.
     pub(super) async fn connection(self: Arc<Self>, stream: Accepted, peer: Peer, knock: Knock) {
         let _open = self.engine.count_connection();
@@ -184,11 +177,6 @@ impl<A: Application> Endpoints<A> {
                 Ok(reply::closing(StatusCode::BAD_REQUEST).map(Either::Left))
             }
         }
-    }
-
-    /// Whether a path belongs to an engine.
-    pub(super) fn owns(&self, path: &str) -> bool {
-        self.engine.owns(path) || self.raw.as_ref().is_some_and(|raw| raw.owns(path))
     }
 
     /// Answers a request for a path that belongs to an engine.

@@ -5,7 +5,6 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode, header, request::Parts};
 use hyper::body::Body;
-use parking_lot::Mutex;
 use roomcast_protocol::{
     Frame, Sid,
     engine::{Packet, Transport},
@@ -17,8 +16,9 @@ use super::{
     cors::Verdict,
     engine::Engine,
     exchange,
+    handoff::{Handoff, HandoffCell},
     handshake::Handshake,
-    hooks::{EngineRequest, Forbidden, original_uri},
+    hooks::Forbidden,
     opening::Opening,
     outbox::{Attaching, Outbox},
     peer::Peer,
@@ -26,26 +26,13 @@ use super::{
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
     request::{self, Ask},
+    view::{EngineRequest, original_uri},
 };
 use crate::{
     config::Cors,
     limit::{Guard, Permit, Violation},
     metrics::Counter,
 };
-
-/// What becomes of the connection after a `101`.
-#[derive(Debug)]
-pub(super) enum Handoff {
-    /// It carries a new session.
-    Open(Opening),
-    /// It carries a new session of the plain Engine.IO endpoint.
-    OpenRaw(Opening),
-    /// It wants to take this session over.
-    Attach(Attaching),
-}
-
-/// Where a request leaves its [`Handoff`] for the connection's task.
-pub(super) type HandoffCell = Mutex<Option<Handoff>>;
 
 impl<A: Application> Engine<A> {
     /// Whether a request path is this engine's.

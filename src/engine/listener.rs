@@ -13,6 +13,7 @@ use super::{
     peer::Peer,
     proxied,
     raw::Raw,
+    site::Site,
     tls::Tls,
 };
 use crate::{Config, limit::Quiet, metrics::Counter};
@@ -37,7 +38,8 @@ pub(crate) struct Endpoints<A: Application> {
 
 /// Serves connections until the engine stops.
 pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: TcpListener) {
-    let mut stopped = server.engine.stopped();
+    let site = Arc::new(server.site());
+    let mut stopped = site.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
     let (mut turn, quiet) = (0, Quiet::default());
     loop {
@@ -46,11 +48,11 @@ pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: T
             _ = &mut stop => return,
         };
         match accepted {
-            Ok((stream, address)) => server.take_in(stream, address),
+            Ok((stream, address)) => server.take_in(&site, stream, address),
             // That one has gone already; the next may be there.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                server.engine.metrics.count(Counter::AcceptErrors);
+                site.engine.metrics.count(Counter::AcceptErrors);
                 if let Some(more) = quiet.speak() {
                     tracing::warn!(%error, more, "cannot accept connections");
                 }
@@ -77,10 +79,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl<A: Application> Endpoints<A> {
+    /// What its connections see of it.
+    fn site(&self) -> Site<A> {
+        Site {
+            engine: Arc::clone(&self.engine),
+            raw: self.raw.clone(),
+            router: self.router.clone(),
+        }
+    }
+
     /// Gives a connection a task of its own, if there is room.
-    fn take_in(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
-        let Some(knock) = self.engine.door.knock() else {
-            self.engine.metrics.count(Counter::RejectedUnheard);
+    fn take_in(&self, site: &Arc<Site<A>>, stream: TcpStream, address: SocketAddr) {
+        let Some(knock) = site.engine.door.knock() else {
+            site.engine.metrics.count(Counter::RejectedUnheard);
             if self.tls.is_none() {
                 hang_up(&stream);
             }
@@ -89,59 +100,77 @@ impl<A: Application> Endpoints<A> {
         // Elsewhere connections take it over from their listener.
         #[cfg(not(any(target_os = "android", target_os = "linux")))]
         let _ = stream.set_nodelay(true);
-        let server = Arc::clone(self);
-        if server.engine.expects_proxy_protocol(address) {
-            tokio::spawn(server.proxied(stream, address, knock));
-        } else if server.tls.is_some() {
-            tokio::spawn(server.secured(stream, address, knock));
+        let site = Arc::clone(site);
+        if site.engine.expects_proxy_protocol(address) {
+            tokio::spawn(passed_on(site, self.tls.clone(), stream, address, knock));
+        } else if let Some(tls) = self.tls.clone() {
+            tokio::spawn(encrypted(site, tls, stream, address, knock));
         } else {
-            tokio::spawn(server.direct(stream, address, knock));
+            tokio::spawn(direct(site, stream, address, knock));
         }
     }
+}
 
-    /// Serves a connection that a load balancer has passed on.
-    async fn proxied(self: Arc<Self>, mut stream: TcpStream, balancer: SocketAddr, knock: Knock) {
-        let patience = self.engine.config.header_timeout;
-        match proxied::client(&mut stream, balancer, patience).await {
-            Ok(client) if self.tls.is_some() => self.secured(stream, client, knock).await,
-            Ok(client) => self.direct(stream, client, knock).await,
-            Err(error) => {
-                self.engine.metrics.count(Counter::ProxyHeadersRejected);
-                tracing::debug!(%balancer, %error, "connection refused");
-            }
+/// Serves a connection that a load balancer has passed on.
+async fn passed_on<A: Application>(
+    site: Arc<Site<A>>,
+    tls: Option<Tls>,
+    mut stream: TcpStream,
+    balancer: SocketAddr,
+    knock: Knock,
+) {
+    let patience = site.engine.config.header_timeout;
+    match proxied::client(&mut stream, balancer, patience).await {
+        Ok(client) => match tls {
+            Some(tls) => encrypted(site, tls, stream, client, knock).await,
+            None => direct(site, stream, client, knock).await,
+        },
+        Err(error) => {
+            site.engine.metrics.count(Counter::ProxyHeadersRejected);
+            tracing::debug!(%balancer, %error, "connection refused");
         }
     }
+}
 
-    /// Serves an encrypted connection of this client.
-    async fn secured(self: Arc<Self>, stream: TcpStream, address: SocketAddr, knock: Knock) {
-        let Some(tls) = &self.tls else { return };
-        let client = self.engine.limited(address);
+/// Serves an encrypted connection of this client.
+async fn encrypted<A: Application>(
+    site: Arc<Site<A>>,
+    tls: Tls,
+    stream: TcpStream,
+    address: SocketAddr,
+    knock: Knock,
+) {
+    let client = site.engine.limited(address);
+    let accepted = {
+        // Let go of here: the connection itself has no more use for it.
+        let tls = tls;
         // Boxed, so that the task of a WebSocket does not keep the room the handshake needed.
-        let Some(stream) = Box::pin(tls.accept(stream, client, &self.engine.metrics)).await else {
-            return;
-        };
-        let stream = Accepted::other(Box::new(stream), self.engine.config.write_timeout);
-        let peer = Peer {
-            address,
-            secure: true,
-        };
-        self.connection(stream, peer, knock).await;
-    }
+        Box::pin(tls.accept(stream, client, &site.engine.metrics)).await
+    };
+    let Some(stream) = accepted else {
+        return;
+    };
+    let stream = Accepted::other(Box::new(stream), site.engine.config.write_timeout);
+    let peer = Peer {
+        address,
+        secure: true,
+    };
+    site.connection(stream, peer, knock).await;
+}
 
-    /// Serves a connection of this client.
-    fn direct(
-        self: Arc<Self>,
-        stream: TcpStream,
-        address: SocketAddr,
-        knock: Knock,
-    ) -> impl Future<Output = ()> + Send {
-        let stream = Accepted::tcp(stream, self.engine.config.write_timeout);
-        let peer = Peer {
-            address,
-            secure: false,
-        };
-        self.connection(stream, peer, knock)
-    }
+/// Serves a connection of this client.
+fn direct<A: Application>(
+    site: Arc<Site<A>>,
+    stream: TcpStream,
+    address: SocketAddr,
+    knock: Knock,
+) -> impl Future<Output = ()> + Send {
+    let stream = Accepted::tcp(stream, site.engine.config.write_timeout);
+    let peer = Peer {
+        address,
+        secure: false,
+    };
+    site.connection(stream, peer, knock)
 }
 
 /// Limits what the kernel holds for a client; connections take the options over from their listener.

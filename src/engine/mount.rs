@@ -18,7 +18,7 @@ use super::{
     application::Application,
     engine::Engine,
     farewell::dismiss,
-    http::{Handoff, HandoffCell},
+    handoff::{Handoff, HandoffCell},
     peer::Peer,
     refusal::RequestError,
     reply::Reply,

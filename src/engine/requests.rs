@@ -20,17 +20,24 @@ use tokio::time::Instant;
 use super::{
     accepted::Accepted,
     application::Application,
-    connection::Rest,
     door::Knock,
+    handoff::{Handoff, HandoffCell},
     head::{Brief, Paths},
-    http::{Handoff, HandoffCell},
     line::{Inbound, Line, Next, Outbound},
-    listener::Endpoints,
     peer::Peer,
     reply::Answer,
     request, response,
+    site::Site,
+    stream::Stream,
 };
 use crate::metrics::Counter;
+
+/// What is left of a connection after its last HTTP request.
+pub(super) struct Rest {
+    pub(super) stream: Stream,
+    pub(super) unread: Bytes,
+    pub(super) handoff: Option<Handoff>,
+}
 
 /// What serving a connection came to.
 pub(super) enum Served {
@@ -43,7 +50,7 @@ pub(super) enum Served {
     Gone,
 }
 
-impl<A: Application> Endpoints<A> {
+impl<A: Application> Site<A> {
     /// Serves plain requests until the connection ends, is handed off, or has another one.
     pub(super) async fn requests(
         self: &Arc<Self>,
@@ -56,7 +63,7 @@ impl<A: Application> Endpoints<A> {
             return Served::Odd(stream, knock);
         }
         let own = Own {
-            endpoints: &**self,
+            site: &**self,
             may_be_brief: self.engine.looks_at_sessions_only(peer),
         };
         let line = Mutex::new(Line::new(stream));
@@ -152,17 +159,17 @@ impl<A: Application> Endpoints<A> {
 
 /// The paths of a server's engines, for one peer.
 struct Own<'a, A: Application> {
-    endpoints: &'a Endpoints<A>,
+    site: &'a Site<A>,
     may_be_brief: bool,
 }
 
 impl<A: Application> Paths for Own<'_, A> {
     fn owns(&self, path: &str) -> bool {
-        self.endpoints.owns(path)
+        self.site.owns(path)
     }
 
     fn session(&self, path: &str, query: &str) -> Option<Sid> {
-        let engine = &self.endpoints.engine;
+        let engine = &self.site.engine;
         let is_brief = self.may_be_brief && engine.owns(path);
         is_brief.then(|| request::session(query, &engine.config))?
     }

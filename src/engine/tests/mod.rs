@@ -22,6 +22,7 @@ use super::{
     peer::Peer,
     random::random_sid,
     raw::{Raw, RawEngine, RawSession},
+    site::Site,
     unattended::Unattended,
 };
 use crate::{
@@ -69,6 +70,15 @@ fn endpoints(engine: &Arc<Engine<Raw>>) -> Arc<Endpoints<Raw>> {
         raw: None,
         router: axum::Router::new(),
         tls: None,
+    })
+}
+
+/// What a connection sees of that.
+fn site(engine: &Arc<Engine<Raw>>) -> Arc<Site<Raw>> {
+    Arc::new(Site {
+        engine: Arc::clone(engine),
+        raw: None,
+        router: axum::Router::new(),
     })
 }
 

@@ -68,10 +68,10 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let endpoints = endpoints(&engine);
+    let site = site(&engine);
     tokio::spawn(async move {
         while let Ok((mut stream, address)) = listener.accept().await {
-            let endpoints = Arc::clone(&endpoints);
+            let site = Arc::clone(&site);
             tokio::spawn(async move {
                 let mut front = Bytes::new();
                 if reader == Reader::Hyper {
@@ -93,8 +93,8 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
                     address,
                     secure: false,
                 };
-                let knock = endpoints.engine.door.knock().unwrap();
-                let connection = endpoints.connection(stream, peer, knock);
+                let knock = site.engine.door.knock().unwrap();
+                let connection = site.connection(stream, peer, knock);
                 // hyper loses the answer to a malformed request if its turn ends there.
                 tokio::task::unconstrained(connection).await;
             });
@@ -523,7 +523,7 @@ async fn what_comes_behind_a_waiting_poll_is_answered_after_it() {
 #[tokio::test]
 async fn a_connection_that_polls_is_small() {
     let echo = echo(Config::default()).await;
-    let endpoints = endpoints(&echo.engine);
+    let site = site(&echo.engine);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let accepted = async || {
         let address = listener.local_addr().unwrap();
@@ -534,9 +534,9 @@ async fn a_connection_that_polls_is_small() {
         address: listener.local_addr().unwrap(),
         secure: false,
     };
-    let knock = || endpoints.engine.door.knock().unwrap();
-    let requests = size_of_val(&endpoints.requests(accepted().await, peer, knock()));
-    let connection = Arc::clone(&endpoints).connection(accepted().await, peer, knock());
+    let knock = || site.engine.door.knock().unwrap();
+    let requests = size_of_val(&site.requests(accepted().await, peer, knock()));
+    let connection = Arc::clone(&site).connection(accepted().await, peer, knock());
     let connection = size_of_val(&connection);
     assert!(
         requests <= 2048 && connection <= 1536,
