@@ -38,7 +38,7 @@ pub(crate) struct Engine<A: Application> {
     pub(super) door: Arc<Door>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) pressure: Arc<Pressure>,
-    pub(super) flushers: OnceLock<Box<[Arc<Flusher>]>>,
+    pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
     pub(super) stopped: watch::Sender<bool>,
@@ -144,7 +144,7 @@ impl<A: Application> Engine<A> {
     }
 
     /// The flusher of the next session: they take turns.
-    pub(super) fn flusher(&self) -> Arc<Flusher> {
+    pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
             let (sessions, pressure) = (Arc::clone(&self.sessions), Arc::clone(&self.pressure));
@@ -153,7 +153,7 @@ impl<A: Application> Engine<A> {
                 .map(|_| {
                     let flusher = self.new_flusher();
                     tokio::spawn(Arc::clone(&flusher).run());
-                    tokio::spawn(Heartbeats::run(Arc::clone(&flusher)));
+                    tokio::spawn(Arc::clone(&flusher).beat());
                     flusher
                 })
                 .collect()
@@ -164,7 +164,7 @@ impl<A: Application> Engine<A> {
             .map_or_else(|| self.new_flusher(), Arc::clone)
     }
 
-    fn new_flusher(&self) -> Arc<Flusher> {
+    fn new_flusher(&self) -> Arc<Flusher<Outbox>> {
         let (interval, timeout) = (self.config.ping_interval, self.config.ping_timeout);
         let heartbeats = Heartbeats::new(interval, timeout, now());
         let pressure = Arc::clone(&self.pressure);

@@ -2,9 +2,10 @@
 //!
 //! A broadcast appends to every member's queue and then wakes each flusher once. The
 //! flusher takes everything queued for a session and writes it in one call.
+//!
+//! It knows the sessions in its list by what it does with them, and nothing of their outboxes.
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     future::poll_fn,
     sync::Arc,
@@ -14,7 +15,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{clock::now, heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure};
+use super::{
+    clock::now,
+    heartbeats::{Beat, Heartbeats},
+    pressure::Pressure,
+};
 use crate::metrics::Timing;
 
 /// Sessions written before other tasks get their turn. With fewer, clients that are served in between
@@ -23,17 +28,22 @@ const SESSIONS_PER_TURN: usize = 1024;
 /// Bytes written before other tasks get their turn; one session may exceed it.
 const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
 
+/// Somebody for whom a flusher writes.
+pub(super) trait Flush {
+    /// Writes what is queued. Returns how many bytes have left.
+    fn flush(&self) -> usize;
+}
+
 /// The list of sessions that have something to write.
-pub(crate) struct Flusher {
-    list: Mutex<List>,
+pub(crate) struct Flusher<T> {
+    list: Mutex<List<T>>,
     pressure: Arc<Pressure>,
-    heartbeats: Heartbeats,
+    heartbeats: Heartbeats<T>,
     poll_bytes: usize,
 }
 
-#[derive(Default)]
-struct List {
-    dirty: Vec<Outbox>,
+struct List<T> {
+    dirty: Vec<T>,
     /// How often something came into the list when it was empty.
     rounds: u32,
     /// When that was last, of one round in [`SAMPLED`].
@@ -42,11 +52,15 @@ struct List {
     stopped: bool,
 }
 
-impl Flusher {
+impl<T> Flusher<T> {
     /// `poll_bytes`: how many bytes the answer to one poll may have.
-    pub(super) fn new(pressure: Arc<Pressure>, heartbeats: Heartbeats, poll_bytes: usize) -> Self {
+    pub(super) fn new(
+        pressure: Arc<Pressure>,
+        heartbeats: Heartbeats<T>,
+        poll_bytes: usize,
+    ) -> Self {
         Self {
-            list: Mutex::default(),
+            list: Mutex::new(List::default()),
             pressure,
             heartbeats,
             poll_bytes,
@@ -54,7 +68,7 @@ impl Flusher {
     }
 
     /// The heartbeats of the sessions that this flusher writes for.
-    pub(super) fn heartbeats(&self) -> &Heartbeats {
+    pub(super) fn heartbeats(&self) -> &Heartbeats<T> {
         &self.heartbeats
     }
 
@@ -72,10 +86,10 @@ impl Flusher {
         Arc::clone(&self.pressure)
     }
 
-    pub(super) fn enqueue(&self, outbox: Outbox) {
+    pub(super) fn enqueue(&self, session: T) {
         let mut list = self.list.lock();
         list.begin_round();
-        list.dirty.push(outbox);
+        list.dirty.push(session);
         let waker = list.waker.take();
         drop(list);
         if let Some(waker) = waker {
@@ -83,13 +97,13 @@ impl Flusher {
         }
     }
 
-    fn enqueue_all(&self, outboxes: &mut Vec<Outbox>) {
+    pub(super) fn enqueue_all(&self, sessions: &mut Vec<T>) {
         let mut list = self.list.lock();
         list.begin_round();
         if list.dirty.is_empty() {
-            std::mem::swap(&mut list.dirty, outboxes);
+            std::mem::swap(&mut list.dirty, sessions);
         } else {
-            list.dirty.append(outboxes);
+            list.dirty.append(sessions);
         }
         let waker = list.waker.take();
         drop(list);
@@ -102,33 +116,24 @@ impl Flusher {
     pub(super) fn forget(&self) {
         self.list.lock().dirty.clear();
     }
+}
 
-    /// Lets the task of this flusher end.
-    pub(super) fn stop(&self) {
-        let mut list = self.list.lock();
-        list.stopped = true;
-        if let Some(waker) = list.waker.take() {
-            waker.wake();
-        }
-        drop(list);
-        self.heartbeats.stop();
-    }
-
+impl<T: Flush> Flusher<T> {
     /// Writes until stopped.
     pub(super) async fn run(self: Arc<Self>) {
         let mut work = Work::default();
         poll_fn(|cx| self.turn(&mut work, cx)).await;
     }
 
-    fn turn(&self, work: &mut Work, cx: &mut Context<'_>) -> Poll<()> {
-        let outboxes = &mut work.outboxes;
+    fn turn(&self, work: &mut Work<T>, cx: &mut Context<'_>) -> Poll<()> {
+        let sessions = &mut work.sessions;
         {
             let mut list = self.list.lock();
-            outboxes.extend(list.dirty.drain(..));
+            sessions.extend(list.dirty.drain(..));
             if work.timed.is_none() {
-                work.timed = list.since.take().map(|since| (since, outboxes.len()));
+                work.timed = list.since.take().map(|since| (since, sessions.len()));
             }
-            if outboxes.is_empty() {
+            if sessions.is_empty() {
                 if list.stopped {
                     return Poll::Ready(());
                 }
@@ -140,13 +145,13 @@ impl Flusher {
         let (mut written, mut bytes) = (0, 0);
         while written < SESSIONS_PER_TURN
             && bytes < BYTES_PER_TURN
-            && let Some(outbox) = outboxes.pop_front()
+            && let Some(session) = sessions.pop_front()
         {
             written += 1;
-            bytes += outbox.flush();
+            bytes += session.flush();
         }
-        if outboxes.is_empty() && outboxes.capacity() > KEPT {
-            *outboxes = VecDeque::new();
+        if sessions.is_empty() && sessions.capacity() > KEPT {
+            *sessions = VecDeque::new();
         }
         if let Some((since, left)) = work.timed.take() {
             if left <= written {
@@ -162,17 +167,37 @@ impl Flusher {
 }
 
 /// What a flusher has taken out of its list.
-#[derive(Default)]
-struct Work {
-    outboxes: VecDeque<Outbox>,
+struct Work<T> {
+    sessions: VecDeque<T>,
     /// When a round that is timed began, and how many are left up to its end.
     timed: Option<(Instant, usize)>,
+}
+
+impl<T> Default for Work<T> {
+    fn default() -> Self {
+        Self {
+            sessions: VecDeque::new(),
+            timed: None,
+        }
+    }
 }
 
 /// Of so many rounds one is timed.
 const SAMPLED: u32 = 16;
 
-impl List {
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self {
+            dirty: Vec::new(),
+            rounds: 0,
+            since: None,
+            waker: None,
+            stopped: false,
+        }
+    }
+}
+
+impl<T> List<T> {
     /// Somebody is about to be put into it.
     fn begin_round(&mut self) {
         if self.dirty.is_empty() {
@@ -187,77 +212,33 @@ impl List {
 /// Entries of room that an empty list keeps.
 const KEPT: usize = 4096;
 
-fn give_back(list: &mut Vec<Outbox>) {
+/// Gives the room of a list back that was once needed.
+pub(super) fn give_back<T>(list: &mut Vec<T>) {
     if list.capacity() > KEPT {
         *list = Vec::new();
     }
 }
 
-impl std::fmt::Debug for Flusher {
+impl<T: Beat> Flusher<T> {
+    /// Lets the task of this flusher end.
+    pub(super) fn stop(&self) {
+        let mut list = self.list.lock();
+        list.stopped = true;
+        if let Some(waker) = list.waker.take() {
+            waker.wake();
+        }
+        drop(list);
+        self.heartbeats.stop();
+    }
+
+    /// Sends pings until stopped.
+    pub(super) async fn beat(self: Arc<Self>) {
+        self.heartbeats.run().await;
+    }
+}
+
+impl<T> std::fmt::Debug for Flusher<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Flusher").finish_non_exhaustive()
-    }
-}
-
-/// The sessions that one broadcast has made dirty, by flusher. Handed over by
-/// [`finish`](Self::finish) after the room's lock is released, or when dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    lists: Lists,
-}
-
-type Lists = Vec<(Arc<Flusher>, Vec<Outbox>)>;
-
-/// Batches a thread keeps: one for a broadcast and one for a broadcast inside of it.
-const MAX_SPARE: usize = 2;
-/// Flushers a kept batch remembers; a thread that saw more has served several servers.
-const MAX_LISTS: usize = 64;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Lists>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Batch {
-    /// An empty batch; its lists are reused from an earlier one of this thread.
-    pub(crate) fn new() -> Self {
-        Self {
-            lists: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default(),
-        }
-    }
-
-    pub(super) fn add(&mut self, flusher: &Arc<Flusher>, outbox: Outbox) {
-        for (known, list) in &mut self.lists {
-            if Arc::ptr_eq(known, flusher) {
-                list.push(outbox);
-                return;
-            }
-        }
-        self.lists.push((Arc::clone(flusher), vec![outbox]));
-    }
-
-    /// Gives every flusher its sessions, with one wake each.
-    pub(crate) fn finish(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        for (flusher, list) in &mut self.lists {
-            if !list.is_empty() {
-                flusher.enqueue_all(list);
-                give_back(list);
-            }
-        }
-        if self.lists.len() > MAX_LISTS {
-            self.lists.clear();
-        }
-        // While a thread ends its batches are gone already: then this one is just dropped.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MAX_SPARE {
-                spare.push(std::mem::take(&mut self.lists));
-            }
-        });
     }
 }

@@ -4,12 +4,9 @@
 //! for pongs, which it reads as any packet, and when one is missing: it then looks for itself. A pong
 //! only notes in the outbox when the next ping is due; the wheel finds that out when it comes by.
 //!
-//! It knows sessions as outboxes and nothing of their drivers.
+//! It knows sessions by what it does with them, and nothing of their outboxes and drivers.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use roomcast_protocol::{
@@ -20,26 +17,37 @@ use tokio::sync::Notify;
 
 use super::{
     clock::now,
-    flusher::Flusher,
-    outbox::{Outbox, Wake},
-    queue::{Pulse, Queue},
     wheel::{Place, Taken, Wheel},
 };
-use crate::metrics::Size;
+
+/// Somebody whose pings are sent.
+pub(super) trait Beat: Clone {
+    /// The first ping is due at this time.
+    fn begin(&self, at: Instant);
+
+    /// Does what a session needs now. When to look at it again: no pong that comes from now on makes a
+    /// ping due earlier than an interval from now.
+    fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant;
+}
+
+/// How often a ping is sent, how long its pong may take, and the ping.
+pub(super) struct Rhythm {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    /// Its reference count is written for each ping, so it is not that of other workers.
+    pub(super) ping: Frame,
+}
 
 /// The heartbeats of the sessions of one flusher.
-pub(super) struct Heartbeats {
-    state: Mutex<State>,
-    interval: Duration,
-    timeout: Duration,
-    /// Its reference count is written for each ping, so it is not that of other workers.
-    ping: Frame,
+pub(super) struct Heartbeats<T> {
+    state: Mutex<State<T>>,
+    rhythm: Rhythm,
     /// Notified when there is something to do earlier than planned.
     changed: Notify,
 }
 
-struct State {
-    wheel: Wheel<Outbox>,
+struct State<T> {
+    wheel: Wheel<T>,
     /// When the task looks without being told.
     planned: Option<Instant>,
     stopped: bool,
@@ -56,7 +64,7 @@ const SLOTS: usize = 512;
 /// Pings sent before other tasks get their turn.
 const BATCH: usize = 64;
 
-impl Heartbeats {
+impl<T: Beat> Heartbeats<T> {
     pub(super) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
         let tick = (interval.min(timeout) / PRECISION).clamp(MIN_TICK, MAX_TICK);
         Self {
@@ -65,19 +73,21 @@ impl Heartbeats {
                 planned: None,
                 stopped: false,
             }),
-            interval,
-            timeout,
-            ping: Frame::packet(&Packet::Ping(Probe::None)),
+            rhythm: Rhythm {
+                interval,
+                timeout,
+                ping: Frame::packet(&Packet::Ping(Probe::None)),
+            },
             changed: Notify::new(),
         }
     }
 
     /// Sends the pings of a session from now on, the first at this time. `None`: its driver has to go
     /// on with that. Else it has to take its session out again.
-    pub(super) fn add(&self, outbox: &Outbox, at: Instant) -> Option<Place> {
-        outbox.lock().pulse = Pulse::Due(at);
+    pub(super) fn add(&self, session: &T, at: Instant) -> Option<Place> {
+        session.begin(at);
         let mut state = self.state.lock();
-        let place = state.wheel.add(outbox.clone(), at)?;
+        let place = state.wheel.add(session.clone(), at)?;
         let is_earlier = state.planned.is_none_or(|planned| at < planned);
         drop(state);
         if is_earlier {
@@ -88,8 +98,8 @@ impl Heartbeats {
 
     /// Sends no more pings to a session.
     pub(super) fn remove(&self, place: Place) {
-        let outbox = self.state.lock().wheel.remove(place);
-        drop(outbox);
+        let session = self.state.lock().wheel.remove(place);
+        drop(session);
     }
 
     /// Lets the task end.
@@ -99,22 +109,21 @@ impl Heartbeats {
     }
 
     /// Sends pings until stopped.
-    pub(super) async fn run(flusher: Arc<Flusher>) {
-        let heartbeats = flusher.heartbeats();
+    pub(super) async fn run(&self) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            while heartbeats.turn(now(), &mut batch) {
+            while self.turn(now(), &mut batch) {
                 tokio::task::yield_now().await;
             }
             let planned = {
-                let mut state = heartbeats.state.lock();
+                let mut state = self.state.lock();
                 if state.stopped {
                     return;
                 }
                 state.planned = state.wheel.next();
                 state.planned
             };
-            let changed = heartbeats.changed.notified();
+            let changed = self.changed.notified();
             match planned {
                 // Whichever it is, it is time to look.
                 Some(planned) => {
@@ -126,10 +135,10 @@ impl Heartbeats {
     }
 
     /// Looks at some of the sessions that are due. `false`: that were all.
-    fn turn(&self, now: Instant, batch: &mut Vec<Taken<Outbox>>) -> bool {
+    fn turn(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
         self.state.lock().wheel.take_due(now, batch, BATCH);
         for taken in &mut *batch {
-            taken.again = self.beat(&taken.item, now);
+            taken.again = taken.item.beat(now, &self.rhythm);
         }
         let is_full = batch.len() >= BATCH;
         if !batch.is_empty() {
@@ -140,88 +149,9 @@ impl Heartbeats {
         batch.clear();
         is_full
     }
-
-    /// Does what a session needs now. When to look at it again: no pong that comes from now on makes a
-    /// ping due earlier than an interval from now.
-    fn beat(&self, outbox: &Outbox, now: Instant) -> Instant {
-        let again = now + self.interval;
-        let mut queue = outbox.lock();
-        match queue.pulse {
-            Pulse::Due(at) if at > now => at,
-            Pulse::Due(_) if queue.closed().is_none() => {
-                queue.pulse = Pulse::Sent(now);
-                let wake = outbox.append_ping(&mut queue, self.ping.clone());
-                drop(queue);
-                match wake {
-                    // As it is at hand, that is done here.
-                    Wake::Flusher => {
-                        outbox.flush();
-                    }
-                    other @ (Wake::Nobody | Wake::FlusherOf(_) | Wake::Driver(_)) => {
-                        outbox.call(other);
-                    }
-                }
-                again.min(now + self.timeout)
-            }
-            Pulse::Sent(at) if at + self.timeout <= now => {
-                drop(queue);
-                outbox.wake();
-                again
-            }
-            Pulse::Sent(at) => again.min(at + self.timeout),
-            Pulse::Due(_) | Pulse::Own => again,
-        }
-    }
 }
 
-impl Outbox {
-    /// Queues a ping.
-    pub(super) fn push_ping(&self, frame: Frame) {
-        let mut queue = self.lock();
-        let wake = self.append_ping(&mut queue, frame);
-        drop(queue);
-        self.call(wake);
-    }
-
-    /// Queues a ping; its pong proves that everything before it was received.
-    fn append_ping(&self, queue: &mut Queue, frame: Frame) -> Wake {
-        if let Some(recent) = &mut queue.recent {
-            recent.ping();
-        }
-        if queue.closed.is_some() {
-            return Wake::Nobody;
-        }
-        self.metrics().size(Size::Queued, queue.total_cost());
-        queue.push(frame, self.pressure());
-        queue.schedule()
-    }
-
-    /// The pong has come, and the next ping is due at this time. When the wheel has sent the ping, if
-    /// it was it.
-    pub(super) fn confirm(&self, next: Instant) -> Option<Instant> {
-        let mut queue = self.lock();
-        if let Some(recent) = &mut queue.recent {
-            recent.pong();
-        }
-        match queue.pulse {
-            Pulse::Sent(at) => {
-                queue.pulse = Pulse::Due(next);
-                Some(at)
-            }
-            Pulse::Own | Pulse::Due(_) => None,
-        }
-    }
-
-    /// When the wheel has sent a ping that was not answered yet.
-    pub(super) fn pinged_at(&self) -> Option<Instant> {
-        match self.lock().pulse {
-            Pulse::Sent(at) => Some(at),
-            Pulse::Own | Pulse::Due(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Debug for Heartbeats {
+impl<T> std::fmt::Debug for Heartbeats<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Heartbeats").finish_non_exhaustive()
     }
@@ -232,6 +162,7 @@ mod tests {
     use std::{
         io::{ErrorKind, Read as _},
         net::{TcpListener, TcpStream},
+        sync::Arc,
     };
 
     use roomcast_protocol::{Sid, Stamp, engine::CloseReason};
@@ -239,11 +170,11 @@ mod tests {
     use super::*;
     use crate::{
         engine::{
-            Limits, Mode, Push, Unattended,
-            clock::now,
+            Limits, Mode, Outbox, Push, Unattended,
+            flusher::Flusher,
             unattended::{INTERVAL, TIMEOUT},
         },
-        metrics::Metrics,
+        metrics::{Metrics, Size},
     };
 
     const MOMENT: Duration = Duration::from_millis(100);
@@ -434,12 +365,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_wheel_turns_by_itself_and_stops_when_it_is_told_to() {
-        let flusher = Arc::new(Flusher::new(
+        let flusher: Arc<Flusher<Outbox>> = Arc::new(Flusher::new(
             Unattended::polling(Arc::default()).pressure(),
             Heartbeats::new(SECOND, SECOND, now()),
             usize::MAX,
         ));
-        let running = tokio::spawn(Heartbeats::run(Arc::clone(&flusher)));
+        let running = tokio::spawn(Arc::clone(&flusher).beat());
         tokio::task::yield_now().await;
         flusher.stop();
         running.await.unwrap();

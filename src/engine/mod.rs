@@ -7,6 +7,7 @@
 mod accepted;
 mod alarm;
 mod application;
+mod batch;
 mod clock;
 mod closing;
 pub(crate) mod compression;
@@ -38,6 +39,7 @@ mod outbox;
 mod outgoing;
 mod parked;
 mod peer;
+mod pings;
 mod polling;
 mod polls;
 mod pressure;
@@ -70,9 +72,9 @@ mod wheel;
 mod wire;
 
 pub(crate) use application::Application;
+pub(crate) use batch::Batch;
 pub(crate) use engine::Engine;
 pub use error::{ConnectionError, ErrorContext};
-pub(crate) use flusher::Batch;
 pub use handshake::Handshake;
 pub use hooks::Forbidden;
 pub(crate) use hooks::Hooks;

@@ -18,8 +18,7 @@ use roomcast_protocol::{
 
 use super::{
     control::Control,
-    flusher::{Batch, Flusher},
-    heartbeats::Heartbeats,
+    flusher::{Flush, Flusher},
     lossy::Yielding,
     pressure::Pressure,
     queue::{Budget, Drain, Queue, Sink},
@@ -34,7 +33,7 @@ pub(crate) struct Outbox(Arc<Inner>);
 pub(super) struct Inner {
     sid: Sid,
     budget: usize,
-    flusher: Arc<Flusher>,
+    flusher: Arc<Flusher<Outbox>>,
     metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
 }
@@ -80,7 +79,7 @@ impl Outbox {
         sid: Sid,
         budget: usize,
         sink: Sink,
-        flusher: Arc<Flusher>,
+        flusher: Arc<Flusher<Self>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -120,20 +119,6 @@ impl Outbox {
             ^ usize::from(self.0.queue.is_locked())
             ^ self.0.budget
             ^ Arc::as_ptr(&self.0.flusher).addr()
-    }
-
-    /// Queues a frame that goes to many; the batch wakes each flusher once.
-    pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
-        let mut queue = self.0.queue.lock();
-        let (push, wake) = self.append(&mut queue, frame, mode);
-        drop(queue);
-        match wake {
-            Wake::Nobody => {}
-            Wake::Flusher => batch.add(&self.0.flusher, self.clone()),
-            Wake::FlusherOf(heir) => batch.add(&heir.0.flusher, heir.clone()),
-            Wake::Driver(waker) => waker.wake(),
-        }
-        push
     }
 
     /// Queues a frame of the protocol itself, which no budget and no policy holds back.
@@ -369,9 +354,9 @@ impl Outbox {
         &self.0
     }
 
-    /// Who sends the pings of this session, once it was asked to.
-    pub(super) fn heartbeats(&self) -> &Heartbeats {
-        self.0.flusher.heartbeats()
+    /// Who writes what is queued here.
+    pub(super) fn flusher(&self) -> &Arc<Flusher<Self>> {
+        &self.0.flusher
     }
 
     pub(super) fn begin_turn(&self) -> TurnState {
@@ -468,6 +453,13 @@ impl Outbox {
         if queue.drain == Drain::Unwatched {
             queue.drain = Drain::Watched;
         }
+    }
+}
+
+impl Flush for Outbox {
+    fn flush(&self) -> usize {
+        // The method of the same name.
+        Self::flush(self)
     }
 }
 

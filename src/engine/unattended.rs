@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 
 /// Makes outboxes that nobody empties but [`take`](Self::take).
 pub(crate) struct Unattended {
-    flusher: Arc<Flusher>,
+    flusher: Arc<Flusher<Outbox>>,
     stream: Option<Stream>,
     metrics: Arc<Metrics>,
 }
