@@ -14,11 +14,11 @@ use roomcast_protocol::{
 
 use super::{
     application::Application,
-    clock::now,
     control::Control,
     driver::Driver,
     ending::{End, Ending, LINGER},
     farewell::{dismiss, goodbye},
+    ground::now,
 };
 
 impl Ending {

@@ -22,11 +22,11 @@ use tokio::sync::oneshot;
 use super::{
     alarm::Alarm,
     application::Application,
-    clock::now,
     control::PostAnswer,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
     farewell::pong,
+    ground::now,
     outbox::Outbox,
     parked::Parked,
     queue::{Budget, Sink},

@@ -14,8 +14,15 @@ use roomcast_protocol::engine::{CloseReason, Transport};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{
-    application::Application, clock::now, door::Door, flusher::Flusher, heartbeats::Heartbeats,
-    hooks::Hooks, outbox::Outbox, peer::Peer, pressure::Pressure, relief::relieve,
+    application::Application,
+    door::Door,
+    flusher::Flusher,
+    ground::{Peer, now},
+    heartbeats::Heartbeats,
+    hooks::Hooks,
+    outbox::Outbox,
+    pressure::Pressure,
+    relief::relieve,
     sessions::Sessions,
 };
 use crate::{

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    clock::now,
+    ground::now,
     heartbeats::{Beat, Heartbeats},
     pressure::Pressure,
 };

@@ -2,7 +2,10 @@
 
 use roomcast_protocol::Sid;
 
-use super::head::{self, Parsed, Paths};
+use super::{
+    head::{self, Parsed, Paths},
+    request,
+};
 
 /// All paths are owned, and all requests for those of simple characters are of this session.
 struct All(Option<Sid>);
@@ -67,7 +70,7 @@ pub fn request(query: &str, headers: &http::HeaderMap) {
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
         let (parts, ()) = request.into_parts();
-        if let Err(error) = super::request::parse(&parts, &crate::Config::default()) {
+        if let Err(error) = request::parse(&parts, &crate::Config::default()) {
             let (code, _, status) = error.answer();
             assert!(code <= 5 && status.is_client_error());
         }

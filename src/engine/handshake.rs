@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Map, Value};
 
-use super::peer::Peer;
+use super::ground::Peer;
 use crate::limit::Permit;
 
 /// What is remembered of the first request of a session, as `socket.handshake` of the

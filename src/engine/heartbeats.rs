@@ -16,7 +16,7 @@ use roomcast_protocol::{
 use tokio::sync::Notify;
 
 use super::{
-    clock::now,
+    ground::now,
     wheel::{Place, Taken, Wheel},
 };
 

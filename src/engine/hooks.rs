@@ -4,7 +4,7 @@ use std::{fmt, pin::Pin};
 
 use http::{HeaderMap, request::Parts};
 
-use super::{error::ConnectionError, peer::Peer, view::EngineRequest};
+use super::{error::ConnectionError, ground::Peer, view::EngineRequest};
 
 /// The answer of [`Builder::allow_request`](crate::Builder::allow_request) to somebody who may not:
 /// its message, by default `Forbidden`.

@@ -12,16 +12,15 @@ use roomcast_protocol::{
 
 use super::{
     application::Application,
-    clock::now,
     cors::Verdict,
     engine::Engine,
     exchange,
+    ground::{Peer, now},
     handoff::{Handoff, HandoffCell},
     handshake::Handshake,
     hooks::Forbidden,
     opening::Opening,
     outbox::{Attaching, Outbox},
-    peer::Peer,
     queue::Sink,
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},

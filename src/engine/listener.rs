@@ -10,7 +10,7 @@ use super::{
     application::Application,
     door::{Knock, hang_up},
     engine::Engine,
-    peer::Peer,
+    ground::Peer,
     proxied,
     raw::Raw,
     site::Site,

@@ -10,13 +10,12 @@ use roomcast_protocol::{
 
 use super::{
     application::Application,
-    clock::now,
     driver::Driver,
     engine::{Engine, session_gauge},
+    ground::{now, random_sid},
     handshake::Handshake,
     outbox::Outbox,
     queue::Sink,
-    random::random_sid,
     sessions::Announced,
     stream::Stream,
     wire::Wire,

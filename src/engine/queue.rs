@@ -5,9 +5,9 @@ use std::{collections::VecDeque, task::Waker, time::Instant};
 use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
-    clock::now,
     control::Control,
     frames::Frames,
+    ground::now,
     lossy::{Lossy, Yielding},
     outbox::{Inner, Wake},
     outgoing::Outgoing,

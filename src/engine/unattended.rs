@@ -6,7 +6,7 @@ use roomcast_protocol::{Frame, Sid};
 use tokio::net::TcpStream;
 
 use super::{
-    clock::now, flusher::Flusher, heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure,
+    flusher::Flusher, ground::now, heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure,
     queue::Sink, stream::Stream,
 };
 use crate::metrics::Metrics;

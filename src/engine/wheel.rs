@@ -165,6 +165,7 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
+    use crate::engine::ground::now;
 
     const TICK: Duration = Duration::from_millis(100);
 
@@ -174,7 +175,7 @@ mod tests {
 
     /// A wheel of 16 slots, and when it begins.
     fn wheel<T: Clone>() -> (Wheel<T>, Instant) {
-        let start = crate::engine::clock::now();
+        let start = now();
         (Wheel::new(start, TICK, 16), start)
     }
 

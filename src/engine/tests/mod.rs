@@ -10,23 +10,21 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    application::Application,
-    clock::now,
-    driver::Driver,
-    engine::Engine,
-    handshake::Handshake,
-    listener::{Endpoints, bind, serve},
-    lossy::Yielding,
-    outbox::{Attaching, Mode, Outbox, Push},
-    peer::Peer,
-    random::random_sid,
-    raw::{Raw, RawEngine, RawSession},
-    site::Site,
-    unattended::Unattended,
-};
 use crate::{
     Config,
+    engine::{
+        application::Application,
+        driver::Driver,
+        engine::Engine,
+        ground::{Peer, now, random_sid},
+        handshake::Handshake,
+        listener::{Endpoints, bind, serve},
+        lossy::Yielding,
+        outbox::{Attaching, Mode, Outbox, Push},
+        raw::{Raw, RawEngine, RawSession},
+        site::Site,
+        unattended::Unattended,
+    },
     metrics::{Counter, Gauge, Metrics, Timing},
 };
 

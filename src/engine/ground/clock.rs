@@ -3,6 +3,6 @@
 use std::time::Instant;
 
 /// The time of tokio's clock, which tests can pause.
-pub(super) fn now() -> Instant {
+pub(in crate::engine) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
