@@ -14,7 +14,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::stream::{Duplex, Stream};
+use super::transport::{Duplex, Stream};
 
 /// A connection as a listener has accepted it, with what HTTP libraries lack: a deadline for
 /// clients that do not read their answers.

@@ -17,8 +17,8 @@ use super::{
     control::Control,
     driver::Driver,
     ending::{End, Ending, LINGER},
-    farewell::{dismiss, goodbye},
     ground::now,
+    transport::{dismiss, goodbye},
 };
 
 impl Ending {

@@ -30,7 +30,6 @@ use super::{
     application::Application,
     door::Knock,
     engine::Engine,
-    farewell::dismiss,
     ground::Peer,
     handoff::{Handoff, HandoffCell},
     head::{MAX_HEADER_BYTES, MAX_HEADERS},
@@ -38,7 +37,7 @@ use super::{
     reply::{self, Reply},
     requests::{Rest, Served},
     site::Site,
-    stream::Stream,
+    transport::{Stream, dismiss},
 };
 use crate::{limit::Client, metrics::Counter};
 

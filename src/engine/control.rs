@@ -4,7 +4,7 @@ use bytes::Bytes;
 use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot;
 
-use super::{parked::Parked, stream::Stream};
+use super::{parked::Parked, transport::Stream};
 
 /// A message to the driver of a session.
 #[derive(Debug)]

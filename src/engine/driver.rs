@@ -25,13 +25,12 @@ use super::{
     control::PostAnswer,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
-    farewell::pong,
     ground::now,
     outbox::Outbox,
     parked::Parked,
     queue::{Budget, Sink},
+    transport::{Flow, Outcome, Wire, pong},
     wheel::Place,
-    wire::{Flow, Outcome, Wire},
 };
 use crate::{
     limit::{Permit, Rates, Throttle, Violation},

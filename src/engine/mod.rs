@@ -19,7 +19,6 @@ mod ending;
 mod engine;
 mod error;
 mod exchange;
-mod farewell;
 mod flusher;
 mod frames;
 pub(crate) mod fuzzing;
@@ -55,7 +54,6 @@ mod requests;
 mod response;
 mod sessions;
 mod site;
-mod stream;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
@@ -63,11 +61,11 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+mod transport;
 mod unattended;
 mod upgrade;
 mod view;
 mod wheel;
-mod wire;
 
 pub(crate) use application::Application;
 pub(crate) use batch::Batch;

@@ -17,13 +17,12 @@ use tokio::net::TcpStream;
 use super::{
     application::Application,
     engine::Engine,
-    farewell::dismiss,
     ground::Peer,
     handoff::{Handoff, HandoffCell},
     refusal::RequestError,
     reply::Reply,
     request,
-    stream::Stream,
+    transport::{Stream, dismiss},
 };
 
 impl<A: Application> Engine<A> {

@@ -17,8 +17,7 @@ use super::{
     outbox::Outbox,
     queue::Sink,
     sessions::Announced,
-    stream::Stream,
-    wire::Wire,
+    transport::{Stream, Wire},
 };
 use crate::metrics::Counter;
 

@@ -22,7 +22,7 @@ use super::{
     lossy::Yielding,
     pressure::Pressure,
     queue::{Budget, Drain, Queue, Sink},
-    stream::Stream,
+    transport::Stream,
 };
 use crate::metrics::{Counter, Metrics};
 

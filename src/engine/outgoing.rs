@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice},
 };
 
-use super::{frames::Frames, pressure::Pressure, stream::Stream};
+use super::{frames::Frames, pressure::Pressure, transport::Stream};
 use crate::metrics::{Counter, Metrics};
 
 /// Frames taken out of a queue to be written.

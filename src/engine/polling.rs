@@ -13,9 +13,8 @@ use super::{
     control::{Control, PostAnswer},
     driver::{Candidate, Driver, Post},
     ending::End,
-    farewell::dismiss,
     parked::Parked,
-    wire::{MESSAGES_PER_TURN, Wire},
+    transport::{MESSAGES_PER_TURN, Wire, dismiss},
 };
 use crate::metrics::Counter;
 

@@ -14,7 +14,7 @@ use super::{
     parked::Parked,
     pressure::{FRAME_OVERHEAD, Pressure},
     recent::Recent,
-    stream::Stream,
+    transport::Stream,
 };
 use crate::metrics::{Metrics, Timing};
 

@@ -28,7 +28,7 @@ use super::{
     reply::Answer,
     request, response,
     site::Site,
-    stream::Stream,
+    transport::Stream,
 };
 use crate::metrics::Counter;
 

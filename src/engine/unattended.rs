@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{
     flusher::Flusher, ground::now, heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure,
-    queue::Sink, stream::Stream,
+    queue::Sink, transport::Stream,
 };
 use crate::metrics::Metrics;
 

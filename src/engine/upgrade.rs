@@ -15,9 +15,7 @@ use roomcast_protocol::{
 use super::{
     application::Application,
     driver::{Candidate, Driver},
-    farewell::{dismiss, pong},
-    stream::Stream,
-    wire::{Flow, Outcome, Wire},
+    transport::{Flow, Outcome, Stream, Wire, dismiss, pong},
 };
 use crate::metrics::{Counter, Gauge};
 

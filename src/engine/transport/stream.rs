@@ -96,7 +96,7 @@ impl Stream {
     /// # Errors
     ///
     /// [`io::ErrorKind::WouldBlock`] if nothing is; any other one ends the stream.
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(in crate::engine) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => match send(stream, bytes) {
                 // Tokio learns of it by trying for itself.
@@ -112,7 +112,10 @@ impl Stream {
     /// # Errors
     ///
     /// The same.
-    pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(in crate::engine) fn try_write_vectored(
+        &self,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),
             Self::Other(other) => other.write(|io, cx| io.poll_write_vectored(cx, slices)),
@@ -120,13 +123,13 @@ impl Stream {
     }
 
     /// Whether it ends well by being dropped: there is no end of its own to be written.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(in crate::engine) fn is_plain(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
     /// Whether everything that was written is on its way. One that is not leaves when the driver
     /// asks for room.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(in crate::engine) fn is_flushed(&self) -> bool {
         match self {
             Self::Tcp(_) => true,
             Self::Other(other) => !other.io.lock().unflushed,
@@ -134,7 +137,7 @@ impl Stream {
     }
 
     /// Asks for room to write, for the driver only: ready when an attempt is worth it.
-    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::engine) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             // An error shows in the next attempt.
             Self::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
@@ -168,7 +171,7 @@ impl Stream {
     }
 
     /// Says that nothing more will be written, as far as that can be done at once.
-    pub(super) fn shutdown(&self) {
+    pub(in crate::engine) fn shutdown(&self) {
         match self {
             Self::Tcp(stream) => {
                 let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
@@ -181,7 +184,7 @@ impl Stream {
 
     /// Reads and forgets what a closing peer still sends, so that unread input does not turn
     /// the last answer into a reset. `true`: the peer has closed.
-    pub(super) fn discard(&self, cx: &mut Context<'_>) -> bool {
+    pub(in crate::engine) fn discard(&self, cx: &mut Context<'_>) -> bool {
         let mut buffer = [0; 4096];
         if let Self::Other(other) = self {
             other.wakes.driver.register(cx.waker());

@@ -8,19 +8,19 @@ use roomcast_protocol::{
 use super::stream::Stream;
 
 /// The answer to a WebSocket ping.
-pub(super) fn pong(payload: &[u8]) -> Frame {
+pub(in crate::engine) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
 }
 
 /// Says that a WebSocket is to be closed, if that can be done at once. `false`: it cannot, or not on
 /// its way yet.
-pub(super) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
+pub(in crate::engine) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
     let frame = close_frame(code);
     stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()
 }
 
 /// Closes a WebSocket that never became the transport, as politely as possible without waiting for it.
-pub(super) fn dismiss(stream: &Stream, code: CloseCode) {
+pub(in crate::engine) fn dismiss(stream: &Stream, code: CloseCode) {
     goodbye(stream, code);
     stream.shutdown();
 }

@@ -16,7 +16,7 @@ use crate::{Config, limit::Throttle};
 /// Bytes read in one call.
 const READ_BUFFER: usize = 64 * 1024;
 /// Messages handled in one turn of a session.
-pub(super) const MESSAGES_PER_TURN: usize = 32;
+pub(in crate::engine) const MESSAGES_PER_TURN: usize = 32;
 /// WebSocket pings a client may send within a second. Browsers send none, libraries few.
 const PINGS_PER_SECOND: u32 = 100;
 
@@ -26,8 +26,8 @@ thread_local! {
 }
 
 /// The receiving side of a WebSocket.
-pub(super) struct Wire {
-    pub(super) stream: Stream,
+pub(in crate::engine) struct Wire {
+    pub(in crate::engine) stream: Stream,
     decoder: Decoder,
     /// Bytes read but not decoded yet.
     unread: Bytes,
@@ -42,7 +42,7 @@ pub(super) struct Wire {
 
 /// What reading came to.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(in crate::engine) enum Outcome {
     /// Nothing more for now; the task is woken when there is.
     Pending,
     /// There is more, but others should have their turn first.
@@ -56,13 +56,18 @@ pub(super) enum Outcome {
 }
 
 /// Whether to go on decoding.
-pub(super) enum Flow {
+pub(in crate::engine) enum Flow {
     Continue,
     Stop,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, unread: Bytes, config: &Config, now: Instant) -> Self {
+    pub(in crate::engine) fn new(
+        stream: Stream,
+        unread: Bytes,
+        config: &Config,
+        now: Instant,
+    ) -> Self {
         let limits = Limits {
             max_message: config.max_payload,
             max_fragments: config.max_fragments,
@@ -80,17 +85,17 @@ impl Wire {
     }
 
     /// Whether nothing of what the peer had sent by then was left after the last read.
-    pub(super) fn is_emptied(&self) -> bool {
+    pub(in crate::engine) fn is_emptied(&self) -> bool {
         self.is_emptied && self.unread.is_empty()
     }
 
     /// When the message in progress must be complete.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
         self.started.map(|started| started + self.message_timeout)
     }
 
     /// Whether one more ping is within the budget.
-    pub(super) fn allow_ping(&mut self, now: Instant) -> bool {
+    pub(in crate::engine) fn allow_ping(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.pings_since) >= Duration::from_secs(1) {
             self.pings_since = now;
             self.pings = 0;
@@ -100,7 +105,7 @@ impl Wire {
     }
 
     /// Reads once and hands what is complete to `handle`.
-    pub(super) fn read(
+    pub(in crate::engine) fn read(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
