@@ -14,10 +14,10 @@ use roomcast_protocol::{
 
 use super::{
     application::Application,
-    control::Control,
     driver::Driver,
     ending::{End, Ending, LINGER},
     ground::now,
+    outbox::Control,
     transport::{dismiss, goodbye},
 };
 

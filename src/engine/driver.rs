@@ -22,15 +22,11 @@ use tokio::sync::oneshot;
 use super::{
     alarm::Alarm,
     application::Application,
-    control::PostAnswer,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
     ground::now,
-    outbox::Outbox,
-    parked::Parked,
-    queue::{Budget, Sink},
+    outbox::{Budget, Outbox, Parked, Place, PostAnswer, Sink},
     transport::{Flow, Outcome, Wire, pong},
-    wheel::Place,
 };
 use crate::{
     limit::{Permit, Rates, Throttle, Violation},

@@ -16,12 +16,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::{
     application::Application,
     door::Door,
-    flusher::Flusher,
     ground::{Peer, now},
-    heartbeats::Heartbeats,
     hooks::Hooks,
-    outbox::Outbox,
-    pressure::Pressure,
+    outbox::{Flusher, Heartbeats, Outbox, Pressure},
     relief::relieve,
     sessions::Sessions,
 };

@@ -11,11 +11,8 @@ use tokio::sync::oneshot;
 
 use super::{
     application::Application,
-    control::{Control, PostAnswer},
     engine::Engine,
-    outbox::Outbox,
-    parked::PollAnswer,
-    polls::Polled,
+    outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
 };

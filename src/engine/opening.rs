@@ -14,8 +14,7 @@ use super::{
     engine::{Engine, session_gauge},
     ground::{now, random_sid},
     handshake::Handshake,
-    outbox::Outbox,
-    queue::Sink,
+    outbox::{Outbox, Sink},
     sessions::Announced,
     transport::{Stream, Wire},
 };

@@ -10,10 +10,9 @@ use roomcast_protocol::{
 
 use super::{
     application::Application,
-    control::{Control, PostAnswer},
     driver::{Candidate, Driver, Post},
     ending::End,
-    parked::Parked,
+    outbox::{Control, Parked, PostAnswer},
     transport::{MESSAGES_PER_TURN, Wire, dismiss},
 };
 use crate::metrics::Counter;

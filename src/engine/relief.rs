@@ -2,7 +2,10 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use super::{outbox::Outbox, pressure::Pressure, sessions::Sessions};
+use super::{
+    outbox::{Outbox, Pressure},
+    sessions::Sessions,
+};
 
 /// Between two looks at all sessions.
 const PAUSE: Duration = Duration::from_millis(20);

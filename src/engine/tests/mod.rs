@@ -19,11 +19,9 @@ use crate::{
         ground::{Peer, now, random_sid},
         handshake::Handshake,
         listener::{Endpoints, bind, serve},
-        lossy::Yielding,
-        outbox::{Attaching, Mode, Outbox, Push},
+        outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
         raw::{Raw, RawEngine, RawSession},
         site::Site,
-        unattended::Unattended,
     },
     metrics::{Counter, Gauge, Metrics, Timing},
 };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use roomcast_protocol::{Frame, Sid};
 
 use crate::engine::{
-    Mode, Outbox, Push, Unattended, control::Control, outbox::Attaching, parked::PollAnswer,
-    polls::Polled,
+    Mode, Outbox, Push, Unattended,
+    outbox::{Attaching, Control, PollAnswer, Polled},
 };
 
 /// An outbox whose driver has parked and takes polls, and what it needs.

@@ -18,19 +18,20 @@ use roomcast_protocol::{
 
 use super::{
     control::Control,
-    flusher::{Flush, Flusher},
-    lossy::Yielding,
-    pressure::Pressure,
     queue::{Budget, Drain, Queue, Sink},
-    transport::Stream,
+    waiting::{Pressure, Yielding},
+    worker::{Flush, Flusher},
 };
-use crate::metrics::{Counter, Metrics};
+use crate::{
+    engine::transport::Stream,
+    metrics::{Counter, Metrics},
+};
 
 /// The sending side of a session. Cloning is a reference count.
 #[derive(Clone)]
 pub(crate) struct Outbox(Arc<Inner>);
 
-pub(super) struct Inner {
+pub(in crate::engine) struct Inner {
     sid: Sid,
     budget: usize,
     flusher: Arc<Flusher<Outbox>>,
@@ -75,7 +76,7 @@ const MAX_BATCHES: usize = 4;
 const MAX_CONTROL: usize = 64;
 
 impl Outbox {
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         sid: Sid,
         budget: usize,
         sink: Sink,
@@ -122,7 +123,7 @@ impl Outbox {
     }
 
     /// Queues a frame of the protocol itself, which no budget and no policy holds back.
-    pub(super) fn push_control(&self, frame: Frame) {
+    pub(in crate::engine) fn push_control(&self, frame: Frame) {
         let mut queue = self.0.queue.lock();
         if queue.closed.is_none() {
             queue.push(frame, self.pressure());
@@ -249,7 +250,7 @@ impl Outbox {
     }
 
     /// Cuts a client off that does not keep up, for the sake of all others.
-    pub(super) fn cut_for_all(&self) {
+    pub(in crate::engine) fn cut_for_all(&self) {
         let mut queue = self.0.queue.lock();
         if queue.closed.is_none() {
             let wake = queue.cut(Budget::Total, self.pressure());
@@ -259,7 +260,7 @@ impl Outbox {
     }
 
     /// What waits for a client that does not keep up, in bytes. `None`: it does, or is cut already.
-    pub(super) fn backlog(&self) -> Option<usize> {
+    pub(in crate::engine) fn backlog(&self) -> Option<usize> {
         let queue = self.0.queue.lock();
         let is_slow = queue.held || queue.lossy.is_some();
         (is_slow && queue.closed.is_none()).then(|| queue.total_cost())
@@ -267,12 +268,12 @@ impl Outbox {
 
     /// Whether an event would leave now, which is what a volatile one asks.
     #[cfg(test)]
-    pub(super) fn is_writable(&self) -> bool {
+    pub(in crate::engine) fn is_writable(&self) -> bool {
         self.0.queue.lock().is_writable()
     }
 
     /// Sends a message to the driver. `false`: the session is gone or flooded.
-    pub(super) fn control(&self, control: Control) -> bool {
+    pub(in crate::engine) fn control(&self, control: Control) -> bool {
         let mut queue = self.0.queue.lock();
         if matches!(queue.sink, Sink::Detached) {
             return false;
@@ -324,11 +325,11 @@ impl Outbox {
     }
 
     /// Keeps the newest pong for the next write.
-    pub(super) fn pong(&self, frame: Frame) {
+    pub(in crate::engine) fn pong(&self, frame: Frame) {
         self.0.queue.lock().pong = Some(frame);
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+    pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock()
     }
 
@@ -346,11 +347,11 @@ impl Outbox {
     }
 
     /// What waits for slow clients, of whom this may be one.
-    pub(super) fn pressure(&self) -> &Pressure {
+    pub(in crate::engine) fn pressure(&self) -> &Pressure {
         self.0.flusher.pressure()
     }
 
-    pub(super) fn inner(&self) -> &Arc<Inner> {
+    pub(in crate::engine) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }
 
@@ -359,7 +360,7 @@ impl Outbox {
         &self.0.flusher
     }
 
-    pub(super) fn begin_turn(&self) -> TurnState {
+    pub(in crate::engine) fn begin_turn(&self) -> TurnState {
         let mut queue = self.0.queue.lock();
         queue.in_turn = true;
         queue.takes_polls = false;
@@ -378,7 +379,7 @@ impl Outbox {
     /// Writes what is queued, in as few calls as the sink allows. At most one caller at
     /// a time writes; another's frames are taken along by it. Returns how many bytes of frames have
     /// left.
-    pub(super) fn flush(&self) -> usize {
+    pub(in crate::engine) fn flush(&self) -> usize {
         let mut left = 0;
         let mut queue = self.0.queue.lock();
         queue.listed = false;
@@ -436,7 +437,7 @@ impl Outbox {
     }
 
     /// What the driver learned by asking whether the kernel takes bytes.
-    pub(super) fn set_writable(&self, writable: bool) {
+    pub(in crate::engine) fn set_writable(&self, writable: bool) {
         let mut queue = self.0.queue.lock();
         queue.blocked = !writable;
         queue.awaited = !writable;
@@ -466,16 +467,16 @@ impl Flush for Outbox {
 /// A WebSocket is on its way: its `101` may be with the client already. Polls that come in
 /// meanwhile wait, because they were sent after it.
 #[derive(Debug)]
-pub(super) struct Attaching(Outbox);
+pub(in crate::engine) struct Attaching(Outbox);
 
 impl Attaching {
-    pub(super) fn new(outbox: Outbox) -> Self {
+    pub(in crate::engine) fn new(outbox: Outbox) -> Self {
         outbox.0.queue.lock().attaching += 1;
         Self(outbox)
     }
 
     /// Hands the WebSocket over. `false`: the session is gone.
-    pub(super) fn attach(self, stream: Stream, unread: Bytes) -> bool {
+    pub(in crate::engine) fn attach(self, stream: Stream, unread: Bytes) -> bool {
         self.0.control(Control::Attach { stream, unread })
     }
 }
@@ -489,13 +490,13 @@ impl Drop for Attaching {
 }
 
 /// What a driver's turn starts from.
-pub(super) struct TurnState {
-    pub(super) blocked: bool,
-    pub(super) closed: Option<CloseReason>,
+pub(in crate::engine) struct TurnState {
+    pub(in crate::engine) blocked: bool,
+    pub(in crate::engine) closed: Option<CloseReason>,
     /// Everything that was queued has left, and somebody wants to know.
-    pub(super) drained: bool,
+    pub(in crate::engine) drained: bool,
     /// There are messages to the driver.
-    pub(super) has_control: bool,
+    pub(in crate::engine) has_control: bool,
 }
 
 pub(super) enum Wake {

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 /// A polling request that waits for packets.
 #[derive(Debug)]
-pub(super) struct Parked {
-    pub(super) id: u64,
+pub(in crate::engine) struct Parked {
+    pub(in crate::engine) id: u64,
     answer: oneshot::Sender<PollAnswer>,
 }
 
@@ -21,25 +21,25 @@ impl Parked {
 
     /// Answers with packets. `false`: the client had given up.
     #[must_use]
-    pub(super) fn answer(self, frames: &[Frame]) -> bool {
+    pub(in crate::engine) fn answer(self, frames: &[Frame]) -> bool {
         self.answer.send(PollAnswer::packets(frames)).is_ok()
     }
 
     /// Answers that it overlaps with another one.
-    pub(super) fn refuse(self) {
+    pub(in crate::engine) fn refuse(self) {
         let _ = self.answer.send(PollAnswer::Refused);
     }
 
     /// Answers with nothing.
     #[must_use]
-    pub(super) fn answer_noop(self) -> bool {
+    pub(in crate::engine) fn answer_noop(self) -> bool {
         self.answer(&[Frame::packet(&Packet::Noop)])
     }
 }
 
 /// What a polling request is answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum PollAnswer {
+pub(in crate::engine) enum PollAnswer {
     /// `200` with these packets, and whether they may be compressed.
     Payload(Bytes, bool),
     /// `400`: it overlapped with another one.

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::metrics::{Gauge, Metrics};
 
 /// The bytes that wait for slow clients of one server.
-pub(super) struct Pressure {
+pub(in crate::engine) struct Pressure {
     limit: usize,
     held: AtomicUsize,
     /// Notified when it is time to cut somebody.
@@ -24,10 +24,10 @@ pub(super) struct Pressure {
 }
 
 /// What a frame costs beside its bytes: the allocations around them and a place in a queue.
-pub(super) const FRAME_OVERHEAD: usize = 256;
+pub(in crate::engine::outbox) const FRAME_OVERHEAD: usize = 256;
 
 impl Pressure {
-    pub(super) fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+    pub(in crate::engine) fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             limit,
             held: AtomicUsize::new(0),
@@ -38,7 +38,7 @@ impl Pressure {
     }
 
     /// A frame waits in one more queue.
-    pub(super) fn hold(&self, frame: &Frame) {
+    pub(in crate::engine::outbox) fn hold(&self, frame: &Frame) {
         if !frame.hold() {
             return;
         }
@@ -51,7 +51,7 @@ impl Pressure {
     }
 
     /// A frame waits in one queue less.
-    pub(super) fn release(&self, frame: &Frame) {
+    pub(in crate::engine) fn release(&self, frame: &Frame) {
         if frame.release() {
             let cost = frame.len() + FRAME_OVERHEAD;
             self.held.fetch_sub(cost, Ordering::Relaxed);
@@ -60,36 +60,36 @@ impl Pressure {
     }
 
     /// Whether nothing more may wait for a slow client.
-    pub(super) fn is_exhausted(&self) -> bool {
+    pub(in crate::engine) fn is_exhausted(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.limit
     }
 
     /// Whether the heaviest clients should go before it comes to that.
-    pub(super) fn is_high(&self) -> bool {
+    pub(in crate::engine) fn is_high(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.high_mark()
     }
 
     /// Whether enough of them have gone.
-    pub(super) fn is_relieved(&self) -> bool {
+    pub(in crate::engine) fn is_relieved(&self) -> bool {
         self.held.load(Ordering::Relaxed) <= self.limit / 4 * 3
     }
 
     /// Waits until it may be high.
-    pub(super) async fn rises(&self) {
+    pub(in crate::engine) async fn rises(&self) {
         self.high.notified().await;
     }
 
     /// Nobody is to be cut any more.
-    pub(super) fn stop(&self) {
+    pub(in crate::engine) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.high.notify_one();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(in crate::engine) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(in crate::engine::outbox) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 

@@ -15,12 +15,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{
-    ground::now,
-    heartbeats::{Beat, Heartbeats},
-    pressure::Pressure,
+use super::heartbeats::{Beat, Heartbeats};
+use crate::{
+    engine::{ground::now, outbox::waiting::Pressure},
+    metrics::Timing,
 };
-use crate::metrics::Timing;
 
 /// Sessions written before other tasks get their turn. With fewer, clients that are served in between
 /// have their own copies long before others have theirs, and send on.
@@ -29,7 +28,7 @@ const SESSIONS_PER_TURN: usize = 1024;
 const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
 
 /// Somebody for whom a flusher writes.
-pub(super) trait Flush {
+pub(in crate::engine) trait Flush {
     /// Writes what is queued. Returns how many bytes have left.
     fn flush(&self) -> usize;
 }
@@ -54,7 +53,7 @@ struct List<T> {
 
 impl<T> Flusher<T> {
     /// `poll_bytes`: how many bytes the answer to one poll may have.
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         pressure: Arc<Pressure>,
         heartbeats: Heartbeats<T>,
         poll_bytes: usize,
@@ -68,25 +67,25 @@ impl<T> Flusher<T> {
     }
 
     /// The heartbeats of the sessions that this flusher writes for.
-    pub(super) fn heartbeats(&self) -> &Heartbeats<T> {
+    pub(in crate::engine::outbox) fn heartbeats(&self) -> &Heartbeats<T> {
         &self.heartbeats
     }
 
-    pub(super) fn poll_bytes(&self) -> usize {
+    pub(in crate::engine::outbox) fn poll_bytes(&self) -> usize {
         self.poll_bytes
     }
 
     /// What waits for slow clients in all sessions together.
-    pub(super) fn pressure(&self) -> &Pressure {
+    pub(in crate::engine::outbox) fn pressure(&self) -> &Pressure {
         &self.pressure
     }
 
     #[cfg(test)]
-    pub(super) fn pressure_arc(&self) -> Arc<Pressure> {
+    pub(in crate::engine::outbox) fn pressure_arc(&self) -> Arc<Pressure> {
         Arc::clone(&self.pressure)
     }
 
-    pub(super) fn enqueue(&self, session: T) {
+    pub(in crate::engine::outbox) fn enqueue(&self, session: T) {
         let mut list = self.list.lock();
         list.begin_round();
         list.dirty.push(session);
@@ -97,7 +96,7 @@ impl<T> Flusher<T> {
         }
     }
 
-    pub(super) fn enqueue_all(&self, sessions: &mut Vec<T>) {
+    pub(in crate::engine::outbox) fn enqueue_all(&self, sessions: &mut Vec<T>) {
         let mut list = self.list.lock();
         list.begin_round();
         if list.dirty.is_empty() {
@@ -113,14 +112,14 @@ impl<T> Flusher<T> {
     }
 
     /// Empties the list without writing.
-    pub(super) fn forget(&self) {
+    pub(in crate::engine::outbox) fn forget(&self) {
         self.list.lock().dirty.clear();
     }
 }
 
 impl<T: Flush> Flusher<T> {
     /// Writes until stopped.
-    pub(super) async fn run(self: Arc<Self>) {
+    pub(in crate::engine) async fn run(self: Arc<Self>) {
         let mut work = Work::default();
         poll_fn(|cx| self.turn(&mut work, cx)).await;
     }
@@ -213,7 +212,7 @@ impl<T> List<T> {
 const KEPT: usize = 4096;
 
 /// Gives the room of a list back that was once needed.
-pub(super) fn give_back<T>(list: &mut Vec<T>) {
+pub(in crate::engine::outbox) fn give_back<T>(list: &mut Vec<T>) {
     if list.capacity() > KEPT {
         *list = Vec::new();
     }
@@ -221,7 +220,7 @@ pub(super) fn give_back<T>(list: &mut Vec<T>) {
 
 impl<T: Beat> Flusher<T> {
     /// Lets the task of this flusher end.
-    pub(super) fn stop(&self) {
+    pub(in crate::engine) fn stop(&self) {
         let mut list = self.list.lock();
         list.stopped = true;
         if let Some(waker) = list.waker.take() {
@@ -232,7 +231,7 @@ impl<T: Beat> Flusher<T> {
     }
 
     /// Sends pings until stopped.
-    pub(super) async fn beat(self: Arc<Self>) {
+    pub(in crate::engine) async fn beat(self: Arc<Self>) {
         self.heartbeats.run().await;
     }
 }

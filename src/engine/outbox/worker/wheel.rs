@@ -31,7 +31,7 @@ struct Entry<T> {
 
 /// Where an entry lies, until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(u32);
+pub(in crate::engine) struct Place(u32);
 
 /// An entry that has come out.
 pub(super) struct Taken<T> {

@@ -6,13 +6,13 @@ use tokio::sync::oneshot;
 
 use super::{
     control::Control,
-    outbox::Outbox,
+    handle::Outbox,
     parked::{Parked, PollAnswer},
     queue::Queue,
 };
 
 /// What becomes of a polling request.
-pub(super) enum Polled {
+pub(in crate::engine) enum Polled {
     /// There were packets.
     Answered(PollAnswer),
     /// It is answered later.
@@ -23,12 +23,12 @@ pub(super) enum Polled {
 
 impl Outbox {
     /// Takes frames for one polling answer: at most `limit` bytes, at least one frame.
-    pub(super) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
+    pub(in crate::engine) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
         self.lock().take_for_poll(limit, self.pressure())
     }
 
     /// A polling request has come. Most of them need no look of the driver.
-    pub(super) fn poll(&self, id: u64) -> Polled {
+    pub(in crate::engine) fn poll(&self, id: u64) -> Polled {
         let mut queue = self.lock();
         let may_wait = queue.takes_polls
             && queue.poll.is_none()

@@ -5,8 +5,8 @@ use std::{cell::RefCell, sync::Arc};
 use roomcast_protocol::Frame;
 
 use super::{
-    flusher::{Flusher, give_back},
-    outbox::{Mode, Outbox, Push, Wake},
+    handle::{Mode, Outbox, Push, Wake},
+    worker::{Flusher, give_back},
 };
 
 /// The sessions that one broadcast has made dirty, by flusher. Handed over by

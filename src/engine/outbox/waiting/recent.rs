@@ -25,7 +25,7 @@ pub(crate) struct Limits {
 }
 
 /// The frames, oldest first. Only frames with the stamp of a channel that is kept are in here.
-pub(super) struct Recent<T> {
+pub(in crate::engine::outbox) struct Recent<T> {
     limits: Limits,
     frames: VecDeque<Frame>,
     /// Of all frames.
@@ -56,7 +56,7 @@ struct Channel<T> {
 const STEP: usize = 1024;
 
 impl<T> Recent<T> {
-    pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(in crate::engine::outbox) fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             limits,
             frames: VecDeque::new(),
@@ -71,7 +71,7 @@ impl<T> Recent<T> {
     }
 
     /// Keeps the frames of a channel from here on; `floor` is the last one that the client has.
-    pub(super) fn open(&mut self, channel: u64, floor: Option<u64>) {
+    pub(in crate::engine::outbox) fn open(&mut self, channel: u64, floor: Option<u64>) {
         self.close(channel);
         let channel = Channel {
             id: channel,
@@ -86,7 +86,7 @@ impl<T> Recent<T> {
     }
 
     /// Forgets a channel. `true`: it was the last one.
-    pub(super) fn close(&mut self, channel: u64) -> bool {
+    pub(in crate::engine::outbox) fn close(&mut self, channel: u64) -> bool {
         self.forget_frames(channel);
         self.more.retain(|known| known.id != channel);
         if self.first.take_if(|known| known.id == channel).is_some() {
@@ -98,7 +98,7 @@ impl<T> Recent<T> {
 
     /// Hands a channel over: its frames are forgotten, and who still brings one is told whose it
     /// is.
-    pub(super) fn hand_over(&mut self, channel: u64, heir: Weak<T>) {
+    pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, heir: Weak<T>) {
         self.forget_frames(channel);
         if let Some(known) = self.channel(channel) {
             known.heir = Some(heir);
@@ -119,7 +119,7 @@ impl<T> Recent<T> {
     }
 
     /// Keeps a frame if it is of a channel that is kept. `Some`: it belongs to that one.
-    pub(super) fn keep(&mut self, frame: &Frame) -> Option<Weak<T>> {
+    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> Option<Weak<T>> {
         let stamp = frame.stamp()?;
         let channel = self.channel(stamp.channel)?;
         if let Some(heir) = &channel.heir {
@@ -140,12 +140,12 @@ impl<T> Recent<T> {
     }
 
     /// A ping is being queued: its pong will prove that all before it was received.
-    pub(super) fn ping(&mut self) {
+    pub(in crate::engine::outbox) fn ping(&mut self) {
         self.pinged = Some(self.left + self.frames.len() as u64);
     }
 
     /// The pong has come.
-    pub(super) fn pong(&mut self) {
+    pub(in crate::engine::outbox) fn pong(&mut self) {
         let Some(pinged) = self.pinged.take() else {
             return;
         };
@@ -159,7 +159,10 @@ impl<T> Recent<T> {
     }
 
     /// What follows a frame in its channel. `None`: that cannot be said, or not all of it is here.
-    pub(super) fn after(&self, known: Stamp) -> Option<impl Iterator<Item = &Frame>> {
+    pub(in crate::engine::outbox) fn after(
+        &self,
+        known: Stamp,
+    ) -> Option<impl Iterator<Item = &Frame>> {
         let mut channels = self.first.iter().chain(&self.more);
         let channel = channels.find(|own| own.id == known.channel)?;
         if channel.heir.is_some() {

@@ -15,13 +15,11 @@ use roomcast_protocol::{
 };
 use tokio::sync::Notify;
 
-use super::{
-    ground::now,
-    wheel::{Place, Taken, Wheel},
-};
+use super::wheel::{Place, Taken, Wheel};
+use crate::engine::ground::now;
 
 /// Somebody whose pings are sent.
-pub(super) trait Beat: Clone {
+pub(in crate::engine) trait Beat: Clone {
     /// The first ping is due at this time.
     fn begin(&self, at: Instant);
 
@@ -31,15 +29,15 @@ pub(super) trait Beat: Clone {
 }
 
 /// How often a ping is sent, how long its pong may take, and the ping.
-pub(super) struct Rhythm {
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
+pub(in crate::engine) struct Rhythm {
+    pub(in crate::engine::outbox) interval: Duration,
+    pub(in crate::engine::outbox) timeout: Duration,
     /// Its reference count is written for each ping, so it is not that of other workers.
-    pub(super) ping: Frame,
+    pub(in crate::engine::outbox) ping: Frame,
 }
 
 /// The heartbeats of the sessions of one flusher.
-pub(super) struct Heartbeats<T> {
+pub(in crate::engine) struct Heartbeats<T> {
     state: Mutex<State<T>>,
     rhythm: Rhythm,
     /// Notified when there is something to do earlier than planned.
@@ -65,7 +63,7 @@ const SLOTS: usize = 512;
 const BATCH: usize = 64;
 
 impl<T: Beat> Heartbeats<T> {
-    pub(super) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
+    pub(in crate::engine) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
         let tick = (interval.min(timeout) / PRECISION).clamp(MIN_TICK, MAX_TICK);
         Self {
             state: Mutex::new(State {
@@ -84,7 +82,7 @@ impl<T: Beat> Heartbeats<T> {
 
     /// Sends the pings of a session from now on, the first at this time. `None`: its driver has to go
     /// on with that. Else it has to take its session out again.
-    pub(super) fn add(&self, session: &T, at: Instant) -> Option<Place> {
+    pub(in crate::engine) fn add(&self, session: &T, at: Instant) -> Option<Place> {
         session.begin(at);
         let mut state = self.state.lock();
         let place = state.wheel.add(session.clone(), at)?;
@@ -97,7 +95,7 @@ impl<T: Beat> Heartbeats<T> {
     }
 
     /// Sends no more pings to a session.
-    pub(super) fn remove(&self, place: Place) {
+    pub(in crate::engine) fn remove(&self, place: Place) {
         let session = self.state.lock().wheel.remove(place);
         drop(session);
     }
@@ -171,8 +169,10 @@ mod tests {
     use crate::{
         engine::{
             Limits, Mode, Outbox, Push, Unattended,
-            flusher::Flusher,
-            unattended::{INTERVAL, TIMEOUT},
+            outbox::{
+                unattended::{INTERVAL, TIMEOUT},
+                worker::flusher::Flusher,
+            },
         },
         metrics::{Metrics, Size},
     };

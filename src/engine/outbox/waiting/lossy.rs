@@ -8,7 +8,7 @@ use super::pressure::FRAME_OVERHEAD;
 
 /// Events of streams that were declared to be lossy, in the order in which they will leave.
 #[derive(Debug, Default)]
-pub(super) struct Lossy {
+pub(in crate::engine::outbox) struct Lossy {
     waiting: VecDeque<Waiting>,
     /// What they cost.
     cost: usize,
@@ -34,17 +34,17 @@ const MAX_WAITING: usize = 256;
 
 impl Lossy {
     /// What they cost, in bytes.
-    pub(super) fn cost(&self) -> usize {
+    pub(in crate::engine::outbox) fn cost(&self) -> usize {
         self.cost
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::engine::outbox) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Takes a frame in. What is not kept, an older one or this one, is given to `gone`. `false`:
     /// it was this one.
-    pub(super) fn keep(
+    pub(in crate::engine::outbox) fn keep(
         &mut self,
         stream: u64,
         yielding: Yielding,
@@ -83,7 +83,7 @@ impl Lossy {
     }
 
     /// All of them, oldest first.
-    pub(super) fn into_frames(self) -> impl Iterator<Item = Frame> {
+    pub(in crate::engine::outbox) fn into_frames(self) -> impl Iterator<Item = Frame> {
         self.waiting.into_iter().map(|waiting| waiting.frame)
     }
 

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot;
 
-use super::{parked::Parked, transport::Stream};
+use super::parked::Parked;
+use crate::engine::transport::Stream;
 
 /// A message to the driver of a session.
 #[derive(Debug)]
-pub(super) enum Control {
+pub(in crate::engine) enum Control {
     /// A polling request waits for packets.
     Poll(Parked),
     /// The polling request with this id was given up by its client.
@@ -40,7 +41,7 @@ impl Control {
 
 /// What a request that brought packets is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PostAnswer {
+pub(in crate::engine) enum PostAnswer {
     /// `200` and `ok`.
     Accepted,
     /// `400`: what it brought ended the session.

@@ -6,27 +6,24 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     control::Control,
-    frames::Frames,
-    ground::now,
-    lossy::{Lossy, Yielding},
-    outbox::{Inner, Wake},
-    outgoing::Outgoing,
+    handle::{Inner, Wake},
     parked::Parked,
-    pressure::{FRAME_OVERHEAD, Pressure},
-    recent::Recent,
-    transport::Stream,
+    waiting::{FRAME_OVERHEAD, Frames, Lossy, Outgoing, Pressure, Recent, Yielding},
 };
-use crate::metrics::{Metrics, Timing};
+use crate::{
+    engine::{ground::now, transport::Stream},
+    metrics::{Metrics, Timing},
+};
 
 /// The frames of one session, where they go, and what its driver is asked.
 ///
 /// Whatever takes frames out or puts them in keeps `held` true to its word.
-pub(super) struct Queue {
-    pub(super) frames: Frames,
+pub(in crate::engine) struct Queue {
+    pub(in crate::engine) frames: Frames,
     /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
     pub(super) offset: usize,
     /// Bytes of all frames, the first one whole.
-    pub(super) bytes: usize,
+    pub(in crate::engine) bytes: usize,
     /// The newest WebSocket pong, ready to send. Older ones need no answer (RFC 6455, 5.5.3).
     pub(super) pong: Option<Frame>,
     /// What waits for a poll or for a slow client and may give way. Never empty.
@@ -38,7 +35,7 @@ pub(super) struct Queue {
     /// A batch is out of the queue and being written.
     pub(super) flushing: bool,
     /// The driver runs and will flush at the end of its turn.
-    pub(super) in_turn: bool,
+    pub(in crate::engine) in_turn: bool,
     /// The kernel took no more.
     pub(super) blocked: bool,
     /// The driver has asked to be woken when there is room again.
@@ -48,24 +45,24 @@ pub(super) struct Queue {
     pub(super) pulse: Pulse,
     pub(super) closed: Option<CloseReason>,
     /// What the session was cut for, if it was.
-    pub(super) exceeded: Option<Budget>,
+    pub(in crate::engine) exceeded: Option<Budget>,
     pub(super) drain: Drain,
     /// A request brings packets.
     posting: bool,
     /// WebSockets on their way to take the session over; see
-    /// [`Attaching`](super::outbox::Attaching).
+    /// [`Attaching`](super::handle::Attaching).
     pub(super) attaching: u32,
     /// What may be asked for again; `None` if nothing may.
     pub(super) recent: Option<Box<Recent<Inner>>>,
-    pub(super) sink: Sink,
+    pub(in crate::engine) sink: Sink,
     /// The polling request that waits for packets.
-    pub(super) poll: Option<Parked>,
+    pub(in crate::engine) poll: Option<Parked>,
     /// The next one may wait without the driver having looked at it.
-    pub(super) takes_polls: bool,
-    pub(super) control: VecDeque<Control>,
-    pub(super) waker: Option<Waker>,
+    pub(in crate::engine) takes_polls: bool,
+    pub(in crate::engine) control: VecDeque<Control>,
+    pub(in crate::engine) waker: Option<Waker>,
     /// Somebody wants the driver to have another turn.
-    pub(super) woken: bool,
+    pub(in crate::engine) woken: bool,
 }
 
 /// Whether the application wants to know when everything has left.
@@ -79,7 +76,7 @@ pub(super) enum Drain {
 
 /// What a slow client was cut for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Budget {
+pub(in crate::engine) enum Budget {
     /// Its own budget.
     Connection,
     /// That of all connections together.
@@ -88,7 +85,7 @@ pub(super) enum Budget {
 
 impl Budget {
     /// What the application is told.
-    pub(super) const fn description(self) -> &'static str {
+    pub(in crate::engine) const fn description(self) -> &'static str {
         match self {
             Self::Connection => "more than outbox_bytes waited for the client",
             Self::Total => "more than total_outbox_bytes waited for slow clients",
@@ -110,7 +107,7 @@ pub(super) enum Pulse {
 
 /// Where frames go.
 #[derive(Clone)]
-pub(super) enum Sink {
+pub(in crate::engine) enum Sink {
     /// A WebSocket that anyone may flush.
     WebSocket(Stream),
     /// The polling request that waits, or the next one.
@@ -178,7 +175,7 @@ impl Queue {
     }
 
     /// Whether the driver, which has others leave frames to it, must write again.
-    pub(super) fn must_flush(&self) -> bool {
+    pub(in crate::engine) fn must_flush(&self) -> bool {
         self.can_flush()
             && self.has_unsent()
             && !self.listed
@@ -217,11 +214,11 @@ impl Queue {
     }
 
     /// What everything costs that waits.
-    pub(super) fn total_cost(&self) -> usize {
+    pub(in crate::engine) fn total_cost(&self) -> usize {
         self.cost() + self.lossy.as_ref().map_or(0, |lossy| lossy.cost())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::engine) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.lossy.is_none()
     }
 
@@ -318,7 +315,7 @@ impl Queue {
     }
 
     /// Takes everything out that is to be written.
-    pub(super) fn take_batch(&mut self, pressure: &Pressure) -> Outgoing {
+    pub(in crate::engine) fn take_batch(&mut self, pressure: &Pressure) -> Outgoing {
         // A pong goes first, but never into the middle of another frame.
         if let Some(pong) = self.pong.take_if(|_| self.offset == 0) {
             if self.held {
@@ -337,7 +334,7 @@ impl Queue {
     }
 
     /// Puts back what was not written, before what came meanwhile.
-    pub(super) fn put_back(&mut self, batch: Outgoing, pressure: &Pressure) {
+    pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, pressure: &Pressure) {
         self.flushing = false;
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
@@ -366,7 +363,7 @@ impl Queue {
     }
 
     /// From here on frames leave on this stream.
-    pub(super) fn switch(&mut self, stream: Stream, pressure: &Pressure) {
+    pub(in crate::engine) fn switch(&mut self, stream: Stream, pressure: &Pressure) {
         self.settle_lossy(pressure);
         self.blocked = !stream.is_flushed();
         self.awaited = false;
@@ -392,7 +389,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn is_drain_due(&self) -> bool {
+    pub(in crate::engine) fn is_drain_due(&self) -> bool {
         self.drain == Drain::Due
     }
 
@@ -400,43 +397,43 @@ impl Queue {
         !self.is_empty() || self.pong.is_some()
     }
 
-    pub(super) fn is_drained(&self) -> bool {
+    pub(in crate::engine) fn is_drained(&self) -> bool {
         self.frames.is_empty() && !self.flushing
     }
 
     /// Whether the driver must ask the kernel for room.
-    pub(super) fn needs_driver(&self) -> bool {
+    pub(in crate::engine) fn needs_driver(&self) -> bool {
         self.blocked && !self.awaited
     }
 
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::engine) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    pub(super) fn is_between_frames(&self) -> bool {
+    pub(in crate::engine) fn is_between_frames(&self) -> bool {
         self.offset == 0 && !self.flushing
     }
 
-    pub(super) fn closed(&self) -> Option<CloseReason> {
+    pub(in crate::engine) fn closed(&self) -> Option<CloseReason> {
         self.closed
     }
 
     /// Whether polls must wait for a WebSocket that is about to be attached.
-    pub(super) fn is_attaching(&self) -> bool {
+    pub(in crate::engine) fn is_attaching(&self) -> bool {
         self.attaching > 0
     }
 
     /// `false`: another request is at it.
-    pub(super) fn begin_post(&mut self) -> bool {
+    pub(in crate::engine) fn begin_post(&mut self) -> bool {
         !std::mem::replace(&mut self.posting, true)
     }
 
-    pub(super) fn end_post(&mut self) {
+    pub(in crate::engine) fn end_post(&mut self) {
         self.posting = false;
     }
 
     /// No more frames are taken from here on.
-    pub(super) fn seal(&mut self, reason: CloseReason) {
+    pub(in crate::engine) fn seal(&mut self, reason: CloseReason) {
         self.closed.get_or_insert(reason);
     }
 
@@ -458,13 +455,13 @@ impl Queue {
 
     /// Forgets what is queued, but for the rest of a frame that has left in part. Of a batch that is
     /// being written nothing is here.
-    pub(super) fn forget_unsent(&mut self, pressure: &Pressure) {
+    pub(in crate::engine) fn forget_unsent(&mut self, pressure: &Pressure) {
         self.forget(self.offset > 0 && !self.flushing, pressure);
         self.pong = None;
     }
 
     /// Forgets what is queued.
-    pub(super) fn clear(&mut self, pressure: &Pressure) {
+    pub(in crate::engine) fn clear(&mut self, pressure: &Pressure) {
         self.forget(false, pressure);
         self.offset = 0;
         self.pong = None;

@@ -5,9 +5,9 @@ use std::time::Instant;
 use roomcast_protocol::Frame;
 
 use super::{
-    heartbeats::{Beat, Heartbeats, Rhythm},
-    outbox::{Outbox, Wake},
+    handle::{Outbox, Wake},
     queue::{Pulse, Queue},
+    worker::{Beat, Heartbeats, Rhythm},
 };
 use crate::metrics::Size;
 
@@ -49,12 +49,12 @@ impl Beat for Outbox {
 
 impl Outbox {
     /// Who sends the pings of this session, once it was asked to.
-    pub(super) fn heartbeats(&self) -> &Heartbeats<Self> {
+    pub(in crate::engine) fn heartbeats(&self) -> &Heartbeats<Self> {
         self.flusher().heartbeats()
     }
 
     /// Queues a ping.
-    pub(super) fn push_ping(&self, frame: Frame) {
+    pub(in crate::engine) fn push_ping(&self, frame: Frame) {
         let mut queue = self.lock();
         let wake = self.append_ping(&mut queue, frame);
         drop(queue);
@@ -76,7 +76,7 @@ impl Outbox {
 
     /// The pong has come, and the next ping is due at this time. When the wheel has sent the ping, if
     /// it was it.
-    pub(super) fn confirm(&self, next: Instant) -> Option<Instant> {
+    pub(in crate::engine) fn confirm(&self, next: Instant) -> Option<Instant> {
         let mut queue = self.lock();
         if let Some(recent) = &mut queue.recent {
             recent.pong();
@@ -91,7 +91,7 @@ impl Outbox {
     }
 
     /// When the wheel has sent a ping that was not answered yet.
-    pub(super) fn pinged_at(&self) -> Option<Instant> {
+    pub(in crate::engine) fn pinged_at(&self) -> Option<Instant> {
         match self.lock().pulse {
             Pulse::Sent(at) => Some(at),
             Pulse::Own | Pulse::Due(_) => None,

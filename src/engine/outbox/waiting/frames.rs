@@ -7,33 +7,33 @@ use roomcast_protocol::Frame;
 /// The first one lies in here and only the others somewhere else: most queues never hold a second
 /// frame, so a broadcast that fills many of them fetches no more memory than their owners.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(in crate::engine) struct Frames {
     first: Option<Frame>,
     /// Empty if there is no first one.
     more: VecDeque<Frame>,
 }
 
 impl Frames {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::engine::outbox) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::engine::outbox) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.more.len()
     }
 
-    pub(super) fn front(&self) -> Option<&Frame> {
+    pub(in crate::engine::outbox) fn front(&self) -> Option<&Frame> {
         self.first.as_ref()
     }
 
-    pub(super) fn iter(
+    pub(in crate::engine) fn iter(
         &self,
     ) -> iter::Chain<std::option::Iter<'_, Frame>, std::collections::vec_deque::Iter<'_, Frame>>
     {
         self.first.iter().chain(&self.more)
     }
 
-    pub(super) fn push_back(&mut self, frame: Frame) {
+    pub(in crate::engine::outbox) fn push_back(&mut self, frame: Frame) {
         if self.first.is_none() {
             self.first = Some(frame);
         } else {
@@ -41,26 +41,26 @@ impl Frames {
         }
     }
 
-    pub(super) fn push_front(&mut self, frame: Frame) {
+    pub(in crate::engine::outbox) fn push_front(&mut self, frame: Frame) {
         if let Some(second) = self.first.replace(frame) {
             self.more.push_front(second);
         }
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<Frame> {
+    pub(in crate::engine) fn pop_front(&mut self) -> Option<Frame> {
         let next = self.more.pop_front();
         self.give_back_capacity();
         std::mem::replace(&mut self.first, next)
     }
 
     /// Forgets all but the first one, or that one too.
-    pub(super) fn clear(&mut self, keep_first: bool) {
+    pub(in crate::engine::outbox) fn clear(&mut self, keep_first: bool) {
         self.more = VecDeque::new();
         self.first.take_if(|_| !keep_first);
     }
 
     /// Puts back what was taken out before the frames in here came.
-    pub(super) fn prepend(&mut self, mut earlier: Self) {
+    pub(in crate::engine::outbox) fn prepend(&mut self, mut earlier: Self) {
         if earlier.is_empty() {
             if self.more.capacity() == 0 {
                 self.more = earlier.more;

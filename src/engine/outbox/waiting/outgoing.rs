@@ -8,22 +8,25 @@ use std::{
     io::{self, IoSlice},
 };
 
-use super::{frames::Frames, pressure::Pressure, transport::Stream};
-use crate::metrics::{Counter, Metrics};
+use super::{frames::Frames, pressure::Pressure};
+use crate::{
+    engine::transport::Stream,
+    metrics::{Counter, Metrics},
+};
 
 /// Frames taken out of a queue to be written.
-pub(super) struct Outgoing {
-    pub(super) frames: Frames,
-    pub(super) offset: usize,
+pub(in crate::engine) struct Outgoing {
+    pub(in crate::engine) frames: Frames,
+    pub(in crate::engine::outbox) offset: usize,
     /// Bytes of frames that are written whole.
-    pub(super) written: usize,
+    pub(in crate::engine) written: usize,
     /// The frames count as waiting for a slow client.
-    pub(super) held: bool,
+    pub(in crate::engine) held: bool,
 }
 
 impl Outgoing {
     /// Writes as much as the kernel takes.
-    pub(super) fn write(
+    pub(in crate::engine::outbox) fn write(
         &mut self,
         stream: &Stream,
         metrics: &Metrics,

@@ -8,9 +8,9 @@ use std::{sync::Arc, time::Duration};
 use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
 
 use super::{
-    outbox::{Inner, Mode, Outbox, Wake},
+    handle::{Inner, Mode, Outbox, Wake},
     queue::Queue,
-    recent::{Limits, Recent},
+    waiting::{Limits, Recent},
 };
 
 impl Outbox {

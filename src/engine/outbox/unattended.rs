@@ -6,10 +6,15 @@ use roomcast_protocol::{Frame, Sid};
 use tokio::net::TcpStream;
 
 use super::{
-    flusher::Flusher, ground::now, heartbeats::Heartbeats, outbox::Outbox, pressure::Pressure,
-    queue::Sink, transport::Stream,
+    handle::Outbox,
+    queue::Sink,
+    waiting::Pressure,
+    worker::{Flusher, Heartbeats},
 };
-use crate::metrics::Metrics;
+use crate::{
+    engine::{ground::now, transport::Stream},
+    metrics::Metrics,
+};
 
 /// Makes outboxes that nobody empties but [`take`](Self::take).
 pub(crate) struct Unattended {
@@ -29,7 +34,7 @@ impl Unattended {
     }
 
     /// The same with so many bytes for slow clients.
-    pub(super) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
+    pub(in crate::engine) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
         let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
         let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());
         Self {
@@ -41,7 +46,7 @@ impl Unattended {
 
     /// What waits in them.
     #[cfg(test)]
-    pub(super) fn pressure(&self) -> Arc<Pressure> {
+    pub(in crate::engine) fn pressure(&self) -> Arc<Pressure> {
         self.flusher.pressure_arc()
     }
 
