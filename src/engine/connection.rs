@@ -27,8 +27,8 @@ use tower::ServiceExt as _;
 
 use super::{
     accepted::Accepted,
+    admission::Knock,
     application::Application,
-    door::Knock,
     engine::Engine,
     ground::Peer,
     handoff::{Handoff, HandoffCell},

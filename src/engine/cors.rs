@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use super::hooks::IsAllowed;
+use super::admission::IsAllowed;
 use crate::config::Cors;
 
 /// What the configuration says of one request.

@@ -14,10 +14,9 @@ use roomcast_protocol::engine::{CloseReason, Transport};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{
+    admission::{Door, Hooks},
     application::Application,
-    door::Door,
     ground::{Peer, now},
-    hooks::Hooks,
     outbox::{Flusher, Heartbeats, Outbox, Pressure},
     relief::relieve,
     sessions::Sessions,

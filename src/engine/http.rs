@@ -11,20 +11,18 @@ use roomcast_protocol::{
 };
 
 use super::{
+    admission::{EngineRequest, Forbidden, Handshake, original_uri},
     application::Application,
     cors::Verdict,
     engine::Engine,
     exchange,
     ground::{Peer, now},
     handoff::{Handoff, HandoffCell},
-    handshake::Handshake,
-    hooks::Forbidden,
     opening::Opening,
     outbox::{Attaching, Outbox, Sink},
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
     request::{self, Ask},
-    view::{EngineRequest, original_uri},
 };
 use crate::{
     config::Cors,

@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{
     accepted::Accepted,
+    admission::{Knock, hang_up},
     application::Application,
-    door::{Knock, hang_up},
     engine::Engine,
     ground::Peer,
     proxied,

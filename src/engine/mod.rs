@@ -5,24 +5,21 @@
 //! its outbox. What outboxes have queued is written by one [`flusher`] per worker.
 
 mod accepted;
+mod admission;
 mod alarm;
 mod application;
 mod closing;
 pub(crate) mod compression;
 mod connection;
 pub(crate) mod cors;
-mod door;
 mod driver;
 mod ending;
 mod engine;
-mod error;
 mod exchange;
 pub(crate) mod fuzzing;
 mod ground;
 mod handoff;
-mod handshake;
 mod head;
-mod hooks;
 mod http;
 mod line;
 mod listener;
@@ -49,16 +46,16 @@ mod tls;
 mod tls;
 mod transport;
 mod upgrade;
-mod view;
 
+pub use admission::EngineRequest;
+pub use admission::Forbidden;
+pub use admission::Handshake;
+pub(crate) use admission::Hooks;
+pub use admission::{ConnectionError, ErrorContext};
 pub(crate) use application::Application;
 pub(crate) use engine::Engine;
-pub use error::{ConnectionError, ErrorContext};
 pub(crate) use ground::Peer;
 pub(crate) use ground::random_sid;
-pub use handshake::Handshake;
-pub use hooks::Forbidden;
-pub(crate) use hooks::Hooks;
 pub(crate) use listener::{Endpoints, bind, serve};
 pub(crate) use outbox::Batch;
 pub(crate) use outbox::Limits;
@@ -71,4 +68,3 @@ pub(crate) use tests::sizes;
 pub(crate) use tls::Tls as MaybeTls;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
-pub use view::EngineRequest;

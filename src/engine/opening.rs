@@ -9,11 +9,11 @@ use roomcast_protocol::{
 };
 
 use super::{
+    admission::Handshake,
     application::Application,
     driver::Driver,
     engine::{Engine, session_gauge},
     ground::{now, random_sid},
-    handshake::Handshake,
     outbox::{Outbox, Sink},
     sessions::Announced,
     transport::{Stream, Wire},

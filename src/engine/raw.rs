@@ -14,9 +14,9 @@ use roomcast_protocol::{
 };
 
 use super::{
+    admission::Handshake,
     application::Application,
     engine::Engine,
-    handshake::Handshake,
     outbox::{Mode, Outbox, Push},
 };
 use crate::{Config, metrics::Metrics};

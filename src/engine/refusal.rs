@@ -3,10 +3,7 @@
 use http::StatusCode;
 use roomcast_protocol::engine::Transport;
 
-use super::{
-    error::{ConnectionError, ErrorContext},
-    view::EngineRequest,
-};
+use super::admission::{ConnectionError, EngineRequest, ErrorContext};
 use crate::{
     limit::{Reason, Refused},
     metrics::Counter,

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 use super::{
     accepted::Accepted,
+    admission::Knock,
     application::Application,
-    door::Knock,
     ground::Peer,
     handoff::{Handoff, HandoffCell},
     head::{Brief, Paths},

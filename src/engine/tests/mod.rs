@@ -13,11 +13,11 @@ use tokio::{
 use crate::{
     Config,
     engine::{
+        admission::Handshake,
         application::Application,
         driver::Driver,
         engine::Engine,
         ground::{Peer, now, random_sid},
-        handshake::Handshake,
         listener::{Endpoints, bind, serve},
         outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
         raw::{Raw, RawEngine, RawSession},

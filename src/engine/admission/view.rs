@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use http::{HeaderMap, Method, Uri, request::Parts};
 use roomcast_protocol::engine::Transport;
 
-use super::ground::Peer;
+use crate::engine::ground::Peer;
 
 /// A request on the Engine.IO path, as hooks see it. Cloning is a reference count.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl EngineRequest {
         self.0.headers.get(name)?.to_str().ok()
     }
 
-    pub(super) fn lossy_header(&self, name: &str) -> String {
+    pub(in crate::engine) fn lossy_header(&self, name: &str) -> String {
         let value = self.0.headers.get(name);
         value.map_or_else(String::new, |value| {
             String::from_utf8_lossy(value.as_bytes()).into_owned()
@@ -117,7 +117,7 @@ impl fmt::Debug for EngineRequest {
 }
 
 /// The target of a request before a router took its prefix away.
-pub(super) fn original_uri(request: &Parts) -> &Uri {
+pub(in crate::engine) fn original_uri(request: &Parts) -> &Uri {
     request
         .extensions
         .get::<axum::extract::OriginalUri>()

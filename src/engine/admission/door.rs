@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 /// The door of one server.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(in crate::engine) struct Door {
     /// Between two sessions at the rate allowed; zero for no limit.
     step: Duration,
     max_knocking: usize,
@@ -29,7 +29,7 @@ pub(super) struct Door {
 
 /// A connection that has not brought a whole request yet.
 #[derive(Debug)]
-pub(super) struct Knock(Arc<Door>);
+pub(in crate::engine) struct Knock(Arc<Door>);
 
 /// Sessions may be opened at once as in so much time.
 const BURST: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ Connection: close\r\nContent-Length: 0\r\n\r\n";
 
 impl Door {
     /// `rate` is in sessions a second, 0 for no limit.
-    pub(super) fn new(rate: u32, max_knocking: usize, now: Instant) -> Self {
+    pub(in crate::engine) fn new(rate: u32, max_knocking: usize, now: Instant) -> Self {
         let step = Duration::from_secs(1).checked_div(rate);
         Self {
             step: step.unwrap_or_default(),
@@ -54,7 +54,7 @@ impl Door {
     }
 
     /// A connection has come in. `None`: too many have that have not said what they want.
-    pub(super) fn knock(self: &Arc<Self>) -> Option<Knock> {
+    pub(in crate::engine) fn knock(self: &Arc<Self>) -> Option<Knock> {
         // Counted first, so that two who come at once do not both take the last place.
         let before = self.knocking.fetch_add(1, Ordering::Relaxed);
         let knock = Knock(Arc::clone(self));
@@ -62,14 +62,14 @@ impl Door {
     }
 
     /// Whether a session may be opened now. An error is when to come back, in seconds.
-    pub(super) fn check(&self, now: Instant) -> Result<(), u64> {
+    pub(in crate::engine) fn check(&self, now: Instant) -> Result<(), u64> {
         self.rested_after_one_more(now, self.rested_at.load(Ordering::Relaxed))
             .map(drop)
             .map_err(|wait| self.turn_away(wait))
     }
 
     /// Opens a session. An error is when to come back, in seconds.
-    pub(super) fn enter(&self, now: Instant) -> Result<(), u64> {
+    pub(in crate::engine) fn enter(&self, now: Instant) -> Result<(), u64> {
         let outcome =
             self.rested_at
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rested_at| {
@@ -107,7 +107,7 @@ impl Drop for Knock {
 
 /// Says that there is no room and hangs up. Nothing waits for the client, so it may see a reset
 /// instead if its request comes late.
-pub(super) fn hang_up(stream: &TcpStream) {
+pub(in crate::engine) fn hang_up(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.send(FULL);
     let _ = socket.shutdown(std::net::Shutdown::Write);

@@ -7,8 +7,7 @@ use parking_lot::Mutex;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Map, Value};
 
-use super::ground::Peer;
-use crate::limit::Permit;
+use crate::{engine::ground::Peer, limit::Permit};
 
 /// What is remembered of the first request of a session, as `socket.handshake` of the
 /// official server.
@@ -85,19 +84,19 @@ impl Handshake {
     }
 
     /// The same, sent by a page that may use the cookies of its reader, or not.
-    pub(super) fn with_trust(self, trusted: bool) -> Self {
+    pub(in crate::engine) fn with_trust(self, trusted: bool) -> Self {
         Self { trusted, ..self }
     }
 
     /// The same with the leave to open a session.
-    pub(super) fn with_permit(self, permit: Permit) -> Self {
+    pub(in crate::engine) fn with_permit(self, permit: Permit) -> Self {
         Self {
             permit: Mutex::new(Some(Box::new(permit))),
             ..self
         }
     }
 
-    pub(super) fn take_permit(&self) -> Option<Box<Permit>> {
+    pub(in crate::engine) fn take_permit(&self) -> Option<Box<Permit>> {
         self.permit.lock().take()
     }
 

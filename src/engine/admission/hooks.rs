@@ -4,7 +4,8 @@ use std::{fmt, pin::Pin};
 
 use http::{HeaderMap, request::Parts};
 
-use super::{error::ConnectionError, ground::Peer, view::EngineRequest};
+use super::{error::ConnectionError, view::EngineRequest};
+use crate::engine::ground::Peer;
 
 /// The answer of [`Builder::allow_request`](crate::Builder::allow_request) to somebody who may not:
 /// its message, by default `Forbidden`.
@@ -26,11 +27,11 @@ impl Forbidden {
         }
     }
 
-    pub(super) fn is_blamed(&self) -> bool {
+    pub(in crate::engine) fn is_blamed(&self) -> bool {
         self.is_blamed
     }
 
-    pub(super) fn into_message(self) -> Box<str> {
+    pub(in crate::engine) fn into_message(self) -> Box<str> {
         self.message
     }
 }
@@ -82,7 +83,7 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// The request, if there is a function that may want it.
-    pub(super) fn view(
+    pub(in crate::engine) fn view(
         &self,
         request: &Parts,
         peer: Peer,
@@ -93,7 +94,7 @@ impl Hooks {
     }
 
     /// Whether there is a function that may want requests.
-    pub(super) fn want_requests(&self) -> bool {
+    pub(in crate::engine) fn want_requests(&self) -> bool {
         self.allow_request.is_some()
             || self.generate_id.is_some()
             || self.initial_headers.is_some()
@@ -102,7 +103,7 @@ impl Hooks {
     }
 
     /// Adds what functions want to an answer.
-    pub(super) fn complete(
+    pub(in crate::engine) fn complete(
         &self,
         headers: &mut HeaderMap,
         is_initial: bool,
