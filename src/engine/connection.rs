@@ -28,14 +28,12 @@ use tower::ServiceExt as _;
 use super::{
     accepted::Accepted,
     admission::Knock,
-    application::Application,
-    engine::Engine,
     ground::Peer,
     handoff::{Handoff, HandoffCell},
     head::{MAX_HEADER_BYTES, MAX_HEADERS},
-    raw::Raw,
     reply::{self, Reply},
     requests::{Rest, Served},
+    session::{Application, Engine, Raw},
     site::Site,
     transport::{Stream, dismiss},
 };

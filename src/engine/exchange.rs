@@ -10,11 +10,10 @@ use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot;
 
 use super::{
-    application::Application,
-    engine::Engine,
     outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
+    session::{Application, Engine},
 };
 use crate::metrics::Counter;
 

@@ -12,17 +12,15 @@ use roomcast_protocol::{
 
 use super::{
     admission::{EngineRequest, Forbidden, Handshake, original_uri},
-    application::Application,
     cors::Verdict,
-    engine::Engine,
     exchange,
     ground::{Peer, now},
     handoff::{Handoff, HandoffCell},
-    opening::Opening,
     outbox::{Attaching, Outbox, Sink},
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
     request::{self, Ask},
+    session::{Application, Engine, Opening},
 };
 use crate::{
     config::Cors,

@@ -8,11 +8,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::{
     accepted::Accepted,
     admission::{Knock, hang_up},
-    application::Application,
-    engine::Engine,
     ground::Peer,
     proxied,
-    raw::Raw,
+    session::{Application, Engine, Raw},
     site::Site,
     tls::Tls,
 };

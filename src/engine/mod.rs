@@ -6,15 +6,9 @@
 
 mod accepted;
 mod admission;
-mod alarm;
-mod application;
-mod closing;
 pub(crate) mod compression;
 mod connection;
 pub(crate) mod cors;
-mod driver;
-mod ending;
-mod engine;
 mod exchange;
 pub(crate) mod fuzzing;
 mod ground;
@@ -24,18 +18,14 @@ mod http;
 mod line;
 mod listener;
 mod mount;
-mod opening;
 mod outbox;
-mod polling;
 mod proxied;
-mod raw;
 mod refusal;
-mod relief;
 mod reply;
 mod request;
 mod requests;
 mod response;
-mod sessions;
+mod session;
 mod site;
 #[cfg(test)]
 mod tests;
@@ -45,15 +35,12 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 mod transport;
-mod upgrade;
 
 pub use admission::EngineRequest;
 pub use admission::Forbidden;
 pub use admission::Handshake;
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, ErrorContext};
-pub(crate) use application::Application;
-pub(crate) use engine::Engine;
 pub(crate) use ground::Peer;
 pub(crate) use ground::random_sid;
 pub(crate) use listener::{Endpoints, bind, serve};
@@ -62,7 +49,9 @@ pub(crate) use outbox::Limits;
 pub(crate) use outbox::Unattended;
 pub(crate) use outbox::Yielding;
 pub(crate) use outbox::{Mode, Outbox, Push};
-pub use raw::{RawEngine, RawSession};
+pub(crate) use session::Application;
+pub(crate) use session::Engine;
+pub use session::{RawEngine, RawSession};
 #[cfg(test)]
 pub(crate) use tests::sizes;
 pub(crate) use tls::Tls as MaybeTls;

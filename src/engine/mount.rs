@@ -15,13 +15,12 @@ use roomcast_protocol::websocket::CloseCode;
 use tokio::net::TcpStream;
 
 use super::{
-    application::Application,
-    engine::Engine,
     ground::Peer,
     handoff::{Handoff, HandoffCell},
     refusal::RequestError,
     reply::Reply,
     request,
+    session::{Application, Engine},
     transport::{Stream, dismiss},
 };
 

@@ -20,13 +20,13 @@ use tokio::time::Instant;
 use super::{
     accepted::Accepted,
     admission::Knock,
-    application::Application,
     ground::Peer,
     handoff::{Handoff, HandoffCell},
     head::{Brief, Paths},
     line::{Inbound, Line, Next, Outbound},
     reply::Answer,
     request, response,
+    session::Application,
     site::Site,
     transport::Stream,
 };

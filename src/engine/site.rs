@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{application::Application, engine::Engine, raw::Raw};
+use super::session::{Application, Engine, Raw};
 
 /// What the requests of a connection may be for.
 pub(super) struct Site<A: Application> {

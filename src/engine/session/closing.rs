@@ -16,6 +16,8 @@ use super::{
     application::Application,
     driver::Driver,
     ending::{End, Ending, LINGER},
+};
+use crate::engine::{
     ground::now,
     outbox::Control,
     transport::{dismiss, goodbye},

@@ -13,13 +13,15 @@ use roomcast_protocol::{
     engine::{CloseReason, Message},
 };
 
-use super::{
-    admission::Handshake,
-    application::Application,
-    engine::Engine,
-    outbox::{Mode, Outbox, Push},
+use super::{application::Application, engine::Engine};
+use crate::{
+    Config,
+    engine::{
+        admission::Handshake,
+        outbox::{Mode, Outbox, Push},
+    },
+    metrics::Metrics,
 };
-use crate::{Config, metrics::Metrics};
 
 type OnMessage = Box<dyn Fn(&RawSession, Message) + Send + Sync>;
 

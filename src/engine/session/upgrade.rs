@@ -15,9 +15,11 @@ use roomcast_protocol::{
 use super::{
     application::Application,
     driver::{Candidate, Driver},
-    transport::{Flow, Outcome, Stream, Wire, dismiss, pong},
 };
-use crate::metrics::{Counter, Gauge};
+use crate::{
+    engine::transport::{Flow, Outcome, Stream, Wire, dismiss, pong},
+    metrics::{Counter, Gauge},
+};
 
 /// How long the poll of a client that has asked something may wait for the answer before it is ended
 /// for the upgrade. The client counts the empty packet that ends it, and the official server always

@@ -8,14 +8,14 @@ use std::{
 use parking_lot::Mutex;
 use roomcast_protocol::Sid;
 
-use super::outbox::Outbox;
+use crate::engine::outbox::Outbox;
 
 /// Locks that look-ups of different sessions spread over.
 const SHARDS: usize = 64;
 
 /// A map from session id to session, in shards.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(in crate::engine) struct Sessions {
     shards: Box<[Mutex<HashMap<Sid, Outbox>>]>,
 }
 
@@ -38,7 +38,7 @@ impl Sessions {
         })
     }
 
-    pub(super) fn get(&self, sid: Sid) -> Option<Outbox> {
+    pub(in crate::engine) fn get(&self, sid: Sid) -> Option<Outbox> {
         self.with(sid, |shard| shard.get(&sid).cloned())
     }
 
@@ -56,7 +56,7 @@ impl Sessions {
     }
 
     /// The sessions open now.
-    pub(super) fn all(&self) -> Vec<Outbox> {
+    pub(in crate::engine) fn all(&self) -> Vec<Outbox> {
         let mut all = Vec::new();
         for shard in &self.shards {
             all.extend(shard.lock().values().cloned());
@@ -78,7 +78,7 @@ impl Sessions {
 
 /// A session that its client may know of already and that is not open yet. Dropped, there is none.
 #[derive(Debug)]
-pub(super) struct Announced {
+pub(in crate::engine) struct Announced {
     outbox: Option<Outbox>,
     sessions: Arc<Sessions>,
 }

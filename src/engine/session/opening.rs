@@ -9,38 +9,42 @@ use roomcast_protocol::{
 };
 
 use super::{
-    admission::Handshake,
     application::Application,
     driver::Driver,
     engine::{Engine, session_gauge},
-    ground::{now, random_sid},
-    outbox::{Outbox, Sink},
     sessions::Announced,
-    transport::{Stream, Wire},
 };
-use crate::metrics::Counter;
+use crate::{
+    engine::{
+        admission::Handshake,
+        ground::{now, random_sid},
+        outbox::{Outbox, Sink},
+        transport::{Stream, Wire},
+    },
+    metrics::Counter,
+};
 
 /// A session that is to be opened.
 #[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) handshake: Arc<Handshake>,
+pub(in crate::engine) struct Opening {
+    pub(in crate::engine) handshake: Arc<Handshake>,
     /// The id it is to have; else a random one.
-    pub(super) sid: Option<Sid>,
+    pub(in crate::engine) sid: Option<Sid>,
     /// Set once the client has been told of it.
-    pub(super) announced: Option<Announced>,
+    pub(in crate::engine) announced: Option<Announced>,
 }
 
 impl<A: Application> Engine<A> {
     /// Gives a session that is to be opened its id, so that what the client is told of it can leave
     /// together with the answer to its request.
-    pub(super) fn announce(&self, opening: &mut Opening) -> Bytes {
+    pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
         let outbox = self.new_outbox(opening.sid, &Sink::Detached);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         opening.announced = Some(Announced::new(outbox, &self.sessions));
         Frame::packet(&Packet::Open(open)).websocket().clone()
     }
 
-    pub(super) fn open_websocket(
+    pub(in crate::engine) fn open_websocket(
         self: &Arc<Self>,
         stream: Stream,
         unread: Bytes,
@@ -64,7 +68,7 @@ impl<A: Application> Engine<A> {
         self.open(outbox, Transport::WebSocket, opening.handshake, Some(wire))
     }
 
-    pub(super) fn open(
+    pub(in crate::engine) fn open(
         self: &Arc<Self>,
         outbox: Outbox,
         transport: Transport,
@@ -89,7 +93,7 @@ impl<A: Application> Engine<A> {
         Driver::new(Arc::clone(self), outbox, session, connection, wire, permit)
     }
 
-    pub(super) fn open_packet(&self, sid: Sid, transport: Transport) -> Open {
+    pub(in crate::engine) fn open_packet(&self, sid: Sid, transport: Transport) -> Open {
         let can_upgrade = transport == Transport::Polling
             && self.config.allow_upgrades
             && self.config.transports.contains(&Transport::WebSocket);
@@ -107,7 +111,7 @@ impl<A: Application> Engine<A> {
 
     /// The outbox of a new session, which can be found from now on. An id that somebody else has
     /// got meanwhile is replaced by a random one.
-    pub(super) fn new_outbox(&self, sid: Option<Sid>, sink: &Sink) -> Outbox {
+    pub(in crate::engine) fn new_outbox(&self, sid: Option<Sid>, sink: &Sink) -> Outbox {
         let mut sid = sid.unwrap_or_else(random_sid);
         loop {
             let outbox = Outbox::new(

@@ -12,10 +12,14 @@ use super::{
     application::Application,
     driver::{Candidate, Driver, Post},
     ending::End,
-    outbox::{Control, Parked, PostAnswer},
-    transport::{MESSAGES_PER_TURN, Wire, dismiss},
 };
-use crate::metrics::Counter;
+use crate::{
+    engine::{
+        outbox::{Control, Parked, PostAnswer},
+        transport::{MESSAGES_PER_TURN, Wire, dismiss},
+    },
+    metrics::Counter,
+};
 
 impl<A: Application> Driver<A> {
     pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {

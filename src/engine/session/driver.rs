@@ -24,17 +24,19 @@ use super::{
     application::Application,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
-    ground::now,
-    outbox::{Budget, Outbox, Parked, Place, PostAnswer, Sink},
-    transport::{Flow, Outcome, Wire, pong},
 };
 use crate::{
+    engine::{
+        ground::now,
+        outbox::{Budget, Outbox, Parked, Place, PostAnswer, Sink},
+        transport::{Flow, Outcome, Wire, pong},
+    },
     limit::{Permit, Rates, Throttle, Violation},
     metrics::Counter,
 };
 
 /// The task of a session.
-pub(super) struct Driver<A: Application> {
+pub(in crate::engine) struct Driver<A: Application> {
     pub(super) engine: Arc<Engine<A>>,
     pub(super) outbox: Outbox,
     pub(super) session: Session,
@@ -130,7 +132,7 @@ impl<A: Application> Driver<A> {
     }
 
     /// Runs until the session is over and its transports are closed.
-    pub(super) async fn run(mut self) {
+    pub(in crate::engine) async fn run(mut self) {
         poll_fn(|cx| self.turn(cx)).await;
     }
 

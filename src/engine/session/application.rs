@@ -8,7 +8,7 @@ use std::{
 
 use roomcast_protocol::engine::{CloseReason, Message};
 
-use super::{admission::Handshake, outbox::Outbox};
+use crate::engine::{admission::Handshake, outbox::Outbox};
 
 /// What runs on top of Engine.IO sessions. All but `open` is called from the session's
 /// own task, so a connection needs no lock.

@@ -13,16 +13,14 @@ use http::HeaderMap;
 use roomcast_protocol::engine::{CloseReason, Transport};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::{
-    admission::{Door, Hooks},
-    application::Application,
-    ground::{Peer, now},
-    outbox::{Flusher, Heartbeats, Outbox, Pressure},
-    relief::relieve,
-    sessions::Sessions,
-};
+use super::{application::Application, relief::relieve, sessions::Sessions};
 use crate::{
     Config,
+    engine::{
+        admission::{Door, Hooks},
+        ground::{Peer, now},
+        outbox::{Flusher, Heartbeats, Outbox, Pressure},
+    },
     limit::{Client, Guard, Quiet},
     metrics::{Counter, Gauge, Metrics},
 };
@@ -30,16 +28,16 @@ use crate::{
 /// All sessions of one server.
 pub(crate) struct Engine<A: Application> {
     pub(super) application: Arc<A>,
-    pub(super) config: Arc<Config>,
-    pub(super) hooks: Arc<Hooks>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(in crate::engine) config: Arc<Config>,
+    pub(in crate::engine) hooks: Arc<Hooks>,
+    pub(in crate::engine) metrics: Arc<Metrics>,
     /// Sessions that may wait for hooks to admit them.
-    pub(super) admissions: Semaphore,
-    pub(super) guard: Option<Arc<Guard>>,
+    pub(in crate::engine) admissions: Semaphore,
+    pub(in crate::engine) guard: Option<Arc<Guard>>,
     /// Log lines about requests of pages that may not use the server.
-    pub(super) foreign_origins: Quiet,
-    pub(super) door: Arc<Door>,
-    pub(super) sessions: Arc<Sessions>,
+    pub(in crate::engine) foreign_origins: Quiet,
+    pub(in crate::engine) door: Arc<Door>,
+    pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) pressure: Arc<Pressure>,
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
@@ -127,13 +125,13 @@ impl<A: Application> Engine<A> {
     }
 
     /// Whether a connection from this address begins with a header of the PROXY protocol.
-    pub(super) fn expects_proxy_protocol(&self, peer: SocketAddr) -> bool {
+    pub(in crate::engine) fn expects_proxy_protocol(&self, peer: SocketAddr) -> bool {
         let guard = self.guard.as_ref();
         guard.is_some_and(|guard| guard.expects_proxy_protocol(peer.ip()))
     }
 
     /// The address of a peer, if the limits of addresses are for it.
-    pub(super) fn limited(&self, peer: SocketAddr) -> Option<IpAddr> {
+    pub(in crate::engine) fn limited(&self, peer: SocketAddr) -> Option<IpAddr> {
         let guard = self.guard.as_ref()?;
         guard.limits(peer.ip()).then_some(peer.ip())
     }
@@ -175,15 +173,15 @@ impl<A: Application> Engine<A> {
     }
 
     /// Whether it takes no more requests.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(in crate::engine) fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
 
-    pub(super) fn next_poll_id(&self) -> u64 {
+    pub(in crate::engine) fn next_poll_id(&self) -> u64 {
         self.next_poll.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn count_connection(&self) -> OpenConnection {
+    pub(in crate::engine) fn count_connection(&self) -> OpenConnection {
         self.metrics.shift(Gauge::Connections, 1);
         OpenConnection {
             metrics: Arc::clone(&self.metrics),
@@ -202,7 +200,7 @@ impl<A: Application> Engine<A> {
 }
 
 /// Counts a connection for as long as it lives.
-pub(super) struct OpenConnection {
+pub(in crate::engine) struct OpenConnection {
     metrics: Arc<Metrics>,
     ended: Arc<Notify>,
 }

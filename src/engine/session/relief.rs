@@ -2,10 +2,8 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use super::{
-    outbox::{Outbox, Pressure},
-    sessions::Sessions,
-};
+use super::sessions::Sessions;
+use crate::engine::outbox::{Outbox, Pressure};
 
 /// Between two looks at all sessions.
 const PAUSE: Duration = Duration::from_millis(20);
