@@ -6,12 +6,11 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{
-    accepted::Accepted,
     admission::{Knock, hang_up},
     ground::Peer,
+    http::{Accepted, Site},
     proxied,
     session::{Application, Engine, Raw},
-    site::Site,
     tls::Tls,
 };
 use crate::{Config, limit::Quiet, metrics::Counter};

@@ -4,29 +4,13 @@
 //! down through [`Outbox`]. A session is one task, its [`driver`]; everybody else holds
 //! its outbox. What outboxes have queued is written by one [`flusher`] per worker.
 
-mod accepted;
 mod admission;
-pub(crate) mod compression;
-mod connection;
-pub(crate) mod cors;
-mod exchange;
-pub(crate) mod fuzzing;
 mod ground;
-mod handoff;
-mod head;
 mod http;
-mod line;
 mod listener;
-mod mount;
 mod outbox;
 mod proxied;
-mod refusal;
-mod reply;
-mod request;
-mod requests;
-mod response;
 mod session;
-mod site;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
@@ -36,6 +20,7 @@ mod tls;
 mod tls;
 mod transport;
 
+pub(crate) use self::http::{compression, fuzzing};
 pub use admission::EngineRequest;
 pub use admission::Forbidden;
 pub use admission::Handshake;

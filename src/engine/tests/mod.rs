@@ -15,10 +15,10 @@ use crate::{
     engine::{
         admission::Handshake,
         ground::{Peer, now, random_sid},
+        http::Site,
         listener::{Endpoints, bind, serve},
         outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
         session::{Application, Driver, Engine, Raw, RawEngine, RawSession},
-        site::Site,
     },
     metrics::{Counter, Gauge, Metrics, Timing},
 };

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{config::Cors, engine::accepted::Accepted};
+use crate::{config::Cors, engine::http::Accepted};
 
 /// A connection of which at most so many bytes can be read at once.
 struct Pieces(TcpStream, usize);

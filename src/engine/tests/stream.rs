@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::engine::{accepted::Accepted, transport::Duplex};
+use crate::engine::{http::Accepted, transport::Duplex};
 
 /// A server whose connections go through `wrap`.
 async fn over<S: Duplex + 'static>(

@@ -15,11 +15,11 @@ use roomcast_protocol::websocket::CloseCode;
 use tokio::net::TcpStream;
 
 use super::{
-    ground::Peer,
     handoff::{Handoff, HandoffCell},
-    refusal::RequestError,
-    reply::Reply,
-    request,
+    message::{refusal::RequestError, reply::Reply, request},
+};
+use crate::engine::{
+    ground::Peer,
     session::{Application, Engine},
     transport::{Stream, dismiss},
 };

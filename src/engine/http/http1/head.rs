@@ -13,15 +13,15 @@ use http::{
 };
 use roomcast_protocol::Sid;
 
-use super::reply::Form;
+use crate::engine::http::message::reply::Form;
 
 /// Bytes that the head of a request may have.
-pub(super) const MAX_HEADER_BYTES: usize = 32 * 1024;
+pub(in crate::engine::http) const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// Headers that a request may have.
-pub(super) const MAX_HEADERS: usize = 100;
+pub(in crate::engine::http) const MAX_HEADERS: usize = 100;
 
 /// Whose request it is.
-pub(super) trait Paths {
+pub(in crate::engine::http) trait Paths {
     /// Whether requests for this path are served here.
     fn owns(&self, path: &str) -> bool;
 
@@ -33,7 +33,7 @@ pub(super) trait Paths {
 /// What the first bytes of a request are.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
-pub(super) enum Parsed {
+pub(in crate::engine::http) enum Parsed {
     /// The beginning of a head, as far as it goes.
     Partial,
     /// Nothing that is understood here.
@@ -46,29 +46,29 @@ pub(super) enum Parsed {
 
 /// What is wanted of the head of most requests, those within a session. Nothing is allocated for it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Brief {
+pub(in crate::engine::http) struct Brief {
     pub(super) sid: Sid,
-    pub(super) is_post: bool,
+    pub(in crate::engine::http) is_post: bool,
     pub(super) form: Form,
-    pub(super) len: usize,
-    pub(super) body: u64,
-    pub(super) keep_alive: bool,
+    pub(in crate::engine::http) len: usize,
+    pub(in crate::engine::http) body: u64,
+    pub(in crate::engine::http) keep_alive: bool,
 }
 
 /// The head of a plain request.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) parts: Parts,
+pub(in crate::engine::http) struct Head {
+    pub(in crate::engine::http) parts: Parts,
     /// Bytes of the head.
-    pub(super) len: usize,
+    pub(in crate::engine::http) len: usize,
     /// Bytes of the body that follows it.
-    pub(super) body: u64,
+    pub(in crate::engine::http) body: u64,
     /// Whether the client may send another request on the connection.
-    pub(super) keep_alive: bool,
+    pub(in crate::engine::http) keep_alive: bool,
 }
 
 /// Reads a head from the front of `bytes`, if it is plain and for a path that is owned here.
-pub(super) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed {
+pub(in crate::engine::http) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed {
     if bytes
         .first()
         .is_some_and(|first| !first.is_ascii_uppercase())
@@ -202,7 +202,7 @@ pub(super) fn closes(connection: &[u8]) -> bool {
 
 /// Whether the end of a head may lie in what has come behind the first `seen` bytes. Until then
 /// there is no use in reading it again.
-pub(super) fn may_end(bytes: &[u8], seen: usize) -> bool {
+pub(in crate::engine::http) fn may_end(bytes: &[u8], seen: usize) -> bool {
     let fresh = bytes.get(seen.saturating_sub(3)..).unwrap_or_default();
     fresh.windows(2).any(|end| end == b"\n\n") || fresh.windows(3).any(|end| end == b"\n\r\n")
 }

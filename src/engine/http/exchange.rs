@@ -9,13 +9,17 @@ use hyper::body::Body;
 use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot;
 
-use super::{
-    outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
+use super::message::{
     refusal::RequestError,
     reply::{self, Answer, Form, Reply},
-    session::{Application, Engine},
 };
-use crate::metrics::Counter;
+use crate::{
+    engine::{
+        outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
+        session::{Application, Engine},
+    },
+    metrics::Counter,
+};
 
 impl<A: Application> Engine<A> {
     /// Waits for packets.

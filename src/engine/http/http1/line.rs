@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::{
-    accepted::Accepted,
     head::{self, Brief, Head, MAX_HEADER_BYTES, Parsed, Paths},
-    reply, response,
+    response,
 };
+use crate::engine::http::{accepted::Accepted, message::reply};
 
 /// Bytes read in one call.
 const READ_BUFFER: usize = 32 * 1024;
@@ -276,7 +276,7 @@ pub(super) struct Outbound {
 
 impl Outbound {
     /// `close`: it is the last one.
-    pub(super) fn new(head: reply::Head, body: Bytes, close: bool) -> Self {
+    pub(in crate::engine::http) fn new(head: reply::Head, body: Bytes, close: bool) -> Self {
         Self {
             head: Bytes::new(),
             body,

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::session::{Application, Engine, Raw};
+use crate::engine::session::{Application, Engine, Raw};
 
 /// What the requests of a connection may be for.
-pub(super) struct Site<A: Application> {
+pub(in crate::engine) struct Site<A: Application> {
     /// Socket.IO.
-    pub(super) engine: Arc<Engine<A>>,
+    pub(in crate::engine) engine: Arc<Engine<A>>,
     /// Plain Engine.IO under another path.
-    pub(super) raw: Option<Arc<Engine<Raw>>>,
+    pub(in crate::engine) raw: Option<Arc<Engine<Raw>>>,
     /// Everything else.
-    pub(super) router: axum::Router,
+    pub(in crate::engine) router: axum::Router,
 }
 
 impl<A: Application> Site<A> {

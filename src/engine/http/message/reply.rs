@@ -9,11 +9,11 @@ use super::{compression::Encoding, refusal::RequestError};
 use crate::config::{Cookie, HttpCompression, Priority, SameSite};
 
 /// An answer of the engine.
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(in crate::engine::http) type Reply = Response<Full<Bytes>>;
 
 /// An answer, of which the most frequent kinds have no headers of their own yet.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(in crate::engine::http) enum Answer {
     /// Packets for a client that polls.
     Packets(Bytes, Form),
     /// What a client has posted was read.
@@ -23,7 +23,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn into_reply(self) -> Reply {
+    pub(in crate::engine::http) fn into_reply(self) -> Reply {
         match self {
             Self::Packets(packets, form) => payload(packets, form),
             Self::Accepted => accepted(),
@@ -32,7 +32,7 @@ impl Answer {
     }
 
     /// What goes before the body, and the body.
-    pub(super) fn into_parts(self) -> (Head, Bytes) {
+    pub(in crate::engine::http) fn into_parts(self) -> (Head, Bytes) {
         match self {
             Self::Packets(packets, form) if form.is_for_old_explorer => {
                 (Head::Known(OLD_EXPLORER), packets)
@@ -49,7 +49,7 @@ impl Answer {
 
 /// What goes before a body, but for its length and what is said of the connection.
 #[derive(Debug)]
-pub(super) enum Head {
+pub(in crate::engine) enum Head {
     /// Written out.
     Known(&'static str),
     Parts(Parts),
@@ -64,7 +64,7 @@ const ACCEPTED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\
 /// The body of the answer to packets that a client has posted.
 const OK: &[u8] = b"ok";
 
-pub(super) fn empty(status: StatusCode) -> Reply {
+pub(in crate::engine::http) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::default();
     *reply.status_mut() = status;
     harden(&mut reply);
@@ -74,14 +74,14 @@ pub(super) fn empty(status: StatusCode) -> Reply {
 /// No browser is to take an answer for another type than it says, as a script (WHATWG Fetch,
 /// "nosniff"). Other headers of that kind are for documents and for what pages load: an answer of
 /// the engine is neither.
-pub(super) fn harden(reply: &mut Reply) {
+pub(in crate::engine::http) fn harden(reply: &mut Reply) {
     let nosniff = HeaderValue::from_static("nosniff");
     reply
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
 }
 
-pub(super) fn closing(status: StatusCode) -> Reply {
+pub(in crate::engine::http) fn closing(status: StatusCode) -> Reply {
     let mut reply = empty(status);
     let close = HeaderValue::from_static("close");
     reply.headers_mut().insert(header::CONNECTION, close);
@@ -90,19 +90,22 @@ pub(super) fn closing(status: StatusCode) -> Reply {
 
 /// What of a request decides about the form of its answer; its headers need not wait with it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Form {
+pub(in crate::engine::http) struct Form {
     encoding: Option<Encoding>,
     is_for_old_explorer: bool,
 }
 
 impl Form {
-    pub(super) fn of(client: &HeaderMap) -> Self {
+    pub(in crate::engine::http) fn of(client: &HeaderMap) -> Self {
         let value = |name| client.get(name).map(HeaderValue::as_bytes);
         Self::new(value(header::ACCEPT_ENCODING), value(header::USER_AGENT))
     }
 
     /// The same of the first such header of each kind.
-    pub(super) fn new(accept_encoding: Option<&[u8]>, user_agent: Option<&[u8]>) -> Self {
+    pub(in crate::engine::http) fn new(
+        accept_encoding: Option<&[u8]>,
+        user_agent: Option<&[u8]>,
+    ) -> Self {
         let offered = [Encoding::Gzip, Encoding::Deflate];
         Self {
             encoding: accept_encoding
@@ -115,7 +118,7 @@ impl Form {
 }
 
 /// Packets for a client that polls.
-pub(super) fn payload(packets: Bytes, form: Form) -> Reply {
+pub(in crate::engine::http) fn payload(packets: Bytes, form: Form) -> Reply {
     let mut reply = session(packets, "text/plain; charset=UTF-8");
     if form.is_for_old_explorer {
         // It takes what looks like script in an answer for an attack.
@@ -146,7 +149,11 @@ fn is_old_explorer(agent: &[u8]) -> bool {
 }
 
 /// The same packets in fewer bytes, if the client takes that and it is worth it.
-pub(super) async fn compressed(packets: Bytes, options: &HttpCompression, form: Form) -> Reply {
+pub(in crate::engine::http) async fn compressed(
+    packets: Bytes,
+    options: &HttpCompression,
+    form: Form,
+) -> Reply {
     if packets.len() < options.threshold {
         return payload(packets, form);
     }
@@ -184,7 +191,7 @@ const BLOCKING: usize = 64 * 1024;
 
 /// The official answer: JSON with a code, and plain text for a request that wanted a
 /// WebSocket.
-pub(super) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
+pub(in crate::engine::http) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
     let (code, message, status) = error.answer();
     let mut reply = if !is_upgrade {
         empty(status)
@@ -216,7 +223,7 @@ pub(super) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
     reply
 }
 
-pub(super) fn switching_protocols(accept: &str) -> Reply {
+pub(in crate::engine::http) fn switching_protocols(accept: &str) -> Reply {
     let mut reply = Reply::default();
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = reply.headers_mut();
@@ -231,7 +238,7 @@ pub(super) fn switching_protocols(accept: &str) -> Reply {
 impl Cookie {
     /// The header that sets it to a session's id; the order of the attributes is the official
     /// server's.
-    pub(super) fn header(&self, sid: Sid) -> Option<HeaderValue> {
+    pub(in crate::engine::http) fn header(&self, sid: Sid) -> Option<HeaderValue> {
         let mut cookie = format!("{}={sid}", self.name);
         if let Some(age) = self.max_age {
             cookie.push_str(&format!("; Max-Age={}", age.as_secs()));
@@ -294,7 +301,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::response;
+    use crate::engine::http::http1::response;
 
     #[test]
     fn what_is_written_out_is_what_headers_would_be() {

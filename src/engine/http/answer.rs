@@ -11,19 +11,23 @@ use roomcast_protocol::{
 };
 
 use super::{
-    admission::{EngineRequest, Forbidden, Handshake, original_uri},
-    cors::Verdict,
     exchange,
-    ground::{Peer, now},
     handoff::{Handoff, HandoffCell},
-    outbox::{Attaching, Outbox, Sink},
-    refusal::RequestError,
-    reply::{self, Answer, Form, Reply},
-    request::{self, Ask},
-    session::{Application, Engine, Opening},
+    message::{
+        cors::Verdict,
+        refusal::RequestError,
+        reply::{self, Answer, Form, Reply},
+        request::{self, Ask},
+    },
 };
 use crate::{
     config::Cors,
+    engine::{
+        admission::{EngineRequest, Forbidden, Handshake, original_uri},
+        ground::{Peer, now},
+        outbox::{Attaching, Outbox, Sink},
+        session::{Application, Engine, Opening},
+    },
     limit::{Guard, Permit, Violation},
     metrics::Counter,
 };

@@ -7,11 +7,12 @@ use std::{
 
 use http::{StatusCode, header, response::Parts};
 
-use super::{head::closes, reply::Head};
+use super::head::closes;
+use crate::engine::http::message::reply::Head;
 
 /// Appends what goes before a body of so many bytes. `close`: no other answer follows on this
 /// connection.
-pub(super) fn encode(out: &mut Vec<u8>, head: &Head, body: usize, close: bool) {
+pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usize, close: bool) {
     let (mut has_length, mut is_dated) = (true, false);
     match head {
         Head::Known(text) => {

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-use super::{outbox::Attaching, session::Opening};
+use crate::engine::{outbox::Attaching, session::Opening};
 
 /// What becomes of the connection after a `101`.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use roomcast_protocol::Sid;
 
 use super::{
-    head::{self, Parsed, Paths},
-    request,
+    http1::head::{self, Parsed, Paths},
+    message::request,
 };
 
 /// All paths are owned, and all requests for those of simple characters are of this session.

@@ -17,7 +17,7 @@ use crate::Config;
 
 /// A request that is well-formed; whether its session exists is not known here.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(in crate::engine::http) enum Ask {
     /// A new session, opened by polling.
     Open,
     /// A new session on a WebSocket with this accept key.
@@ -86,7 +86,10 @@ impl<'a> Query<'a> {
 const MAX_QUERY: usize = 4096;
 
 /// Reads a request on the Engine.IO path.
-pub(super) fn parse(request: &Parts, config: &Config) -> Result<Ask, RequestError> {
+pub(in crate::engine::http) fn parse(
+    request: &Parts,
+    config: &Config,
+) -> Result<Ask, RequestError> {
     let query = request.uri.query().unwrap_or_default();
     if query.len() > MAX_QUERY {
         return Err(RequestError::BadRequest);
@@ -141,7 +144,7 @@ pub(super) fn parse(request: &Parts, config: &Config) -> Result<Ask, RequestErro
 }
 
 /// The session to which a polling request says it belongs. `None`: there is more to be said of it.
-pub(super) fn session(query: &str, config: &Config) -> Option<Sid> {
+pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<Sid> {
     if query.len() > MAX_QUERY || !config.transports.contains(&Transport::Polling) {
         return None;
     }
@@ -156,7 +159,7 @@ pub(super) fn session(query: &str, config: &Config) -> Option<Sid> {
 }
 
 /// Whether the headers ask for a WebSocket.
-pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+pub(in crate::engine::http) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers
         .get(header::UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))

@@ -5,8 +5,7 @@ use std::fmt::Display;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use super::admission::IsAllowed;
-use crate::config::Cors;
+use crate::{config::Cors, engine::admission::IsAllowed};
 
 /// What the configuration says of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,15 +3,15 @@
 use http::StatusCode;
 use roomcast_protocol::engine::Transport;
 
-use super::admission::{ConnectionError, EngineRequest, ErrorContext};
 use crate::{
+    engine::admission::{ConnectionError, EngineRequest, ErrorContext},
     limit::{Reason, Refused},
     metrics::Counter,
 };
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RequestError {
+pub(in crate::engine::http) enum RequestError {
     /// `transport` is none of the server's.
     UnknownTransport,
     /// `sid` is no open session's.
@@ -49,7 +49,7 @@ pub(super) enum RequestError {
 impl RequestError {
     /// Number and text in the body of the answer, and its HTTP status: the one table of
     /// the official codes.
-    pub(super) fn answer(&self) -> (u16, &str, StatusCode) {
+    pub(in crate::engine::http) fn answer(&self) -> (u16, &str, StatusCode) {
         let bad = StatusCode::BAD_REQUEST;
         match self {
             Self::UnknownTransport => (0, "Transport unknown", bad),
@@ -100,7 +100,7 @@ impl RequestError {
     }
 
     /// Why, for the log: nothing of it is the client's words.
-    pub(super) fn reason(&self) -> &str {
+    pub(in crate::engine::http) fn reason(&self) -> &str {
         if matches!(self, Self::ForeignOrigin) {
             "origin not allowed"
         } else if matches!(self, Self::Denied(_)) {
@@ -110,7 +110,7 @@ impl RequestError {
         }
     }
 
-    pub(super) fn counter(&self) -> Counter {
+    pub(in crate::engine::http) fn counter(&self) -> Counter {
         match self {
             Self::UnknownTransport => Counter::RejectedTransport,
             Self::UnknownSession => Counter::RejectedSession,
@@ -130,7 +130,7 @@ impl RequestError {
     }
 
     /// What a hook is told of a request.
-    pub(super) fn tell(&self, request: EngineRequest) -> ConnectionError {
+    pub(in crate::engine::http) fn tell(&self, request: EngineRequest) -> ConnectionError {
         // What the application said is in the context.
         let is_denied = matches!(
             self,

@@ -14,7 +14,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::transport::{Duplex, Stream};
+use crate::engine::transport::{Duplex, Stream};
 
 /// A connection as a listener has accepted it, with what HTTP libraries lack: a deadline for
 /// clients that do not read their answers.
@@ -67,7 +67,7 @@ impl Accepted {
     }
 
     /// Puts bytes that were read from it in front of what comes.
-    pub(super) fn put_back(&mut self, bytes: Bytes) {
+    pub(in crate::engine) fn put_back(&mut self, bytes: Bytes) {
         self.front = bytes;
     }
 

@@ -1,6 +1,6 @@
 //! What becomes of a connection: HTTP, then a WebSocket or nothing.
 //!
-//! Plain requests for an engine are answered without more ado ([`requests`](super::requests)). From
+//! Plain requests for an engine are answered without more ado ([`http1`](super::http1)). From
 //! the first one that is not on, hyper has the connection.
 
 use std::{
@@ -27,24 +27,33 @@ use tower::ServiceExt as _;
 
 use super::{
     accepted::Accepted,
-    admission::Knock,
-    ground::Peer,
     handoff::{Handoff, HandoffCell},
-    head::{MAX_HEADER_BYTES, MAX_HEADERS},
-    reply::{self, Reply},
-    requests::{Rest, Served},
-    session::{Application, Engine, Raw},
+    http1::{MAX_HEADER_BYTES, MAX_HEADERS, Rest, Served},
+    message::reply::{self, Reply},
     site::Site,
-    transport::{Stream, dismiss},
 };
-use crate::{limit::Client, metrics::Counter};
+use crate::{
+    engine::{
+        admission::Knock,
+        ground::Peer,
+        session::{Application, Engine, Raw},
+        transport::{Stream, dismiss},
+    },
+    limit::Client,
+    metrics::Counter,
+};
 
 /// How long a client may take to read the last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
 
 impl<A: Application> Site<A> {
     /// Serves one connection until it ends.
-    pub(super) async fn connection(self: Arc<Self>, stream: Accepted, peer: Peer, knock: Knock) {
+    pub(in crate::engine) async fn connection(
+        self: Arc<Self>,
+        stream: Accepted,
+        peer: Peer,
+        knock: Knock,
+    ) {
         let _open = self.engine.count_connection();
         // Boxed, so that the task of a WebSocket does not keep the room HTTP needed.
         let rest = match Box::pin(self.requests(stream, peer, knock)).await {

@@ -18,29 +18,35 @@ use roomcast_protocol::Sid;
 use tokio::time::Instant;
 
 use super::{
-    accepted::Accepted,
-    admission::Knock,
-    ground::Peer,
-    handoff::{Handoff, HandoffCell},
     head::{Brief, Paths},
     line::{Inbound, Line, Next, Outbound},
-    reply::Answer,
-    request, response,
-    session::Application,
-    site::Site,
-    transport::Stream,
+    response,
 };
-use crate::metrics::Counter;
+use crate::{
+    engine::{
+        admission::Knock,
+        ground::Peer,
+        http::{
+            accepted::Accepted,
+            handoff::{Handoff, HandoffCell},
+            message::{reply::Answer, request},
+            site::Site,
+        },
+        session::Application,
+        transport::Stream,
+    },
+    metrics::Counter,
+};
 
 /// What is left of a connection after its last HTTP request.
-pub(super) struct Rest {
-    pub(super) stream: Stream,
-    pub(super) unread: Bytes,
-    pub(super) handoff: Option<Handoff>,
+pub(in crate::engine) struct Rest {
+    pub(in crate::engine::http) stream: Stream,
+    pub(in crate::engine::http) unread: Bytes,
+    pub(in crate::engine::http) handoff: Option<Handoff>,
 }
 
 /// What serving a connection came to.
-pub(super) enum Served {
+pub(in crate::engine) enum Served {
     /// There are no more requests.
     Over(Rest),
     /// The next request is for hyper, and all after it. The connection still knocks if it is the
@@ -52,7 +58,7 @@ pub(super) enum Served {
 
 impl<A: Application> Site<A> {
     /// Serves plain requests until the connection ends, is handed off, or has another one.
-    pub(super) async fn requests(
+    pub(in crate::engine) async fn requests(
         self: &Arc<Self>,
         stream: Accepted,
         peer: Peer,
