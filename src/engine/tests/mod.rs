@@ -13,10 +13,10 @@ use tokio::{
 use crate::{
     Config,
     engine::{
+        accept::{Endpoints, bind, serve},
         admission::Handshake,
         ground::{Peer, now, random_sid},
         http::Site,
-        listener::{Endpoints, bind, serve},
         outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
         session::{Application, Driver, Engine, Raw, RawEngine, RawSession},
     },

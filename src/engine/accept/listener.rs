@@ -5,15 +5,18 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{
-    admission::{Knock, hang_up},
-    ground::Peer,
-    http::{Accepted, Site},
-    proxied,
-    session::{Application, Engine, Raw},
-    tls::Tls,
+use super::{proxied, tls::Tls};
+use crate::{
+    Config,
+    engine::{
+        admission::{Knock, hang_up},
+        ground::Peer,
+        http::{Accepted, Site},
+        session::{Application, Engine, Raw},
+    },
+    limit::Quiet,
+    metrics::Counter,
 };
-use crate::{Config, limit::Quiet, metrics::Counter};
 
 /// How long to wait after `accept` failed: most often the process is out of descriptors,
 /// and the connection that waits would make it fail again at once.
