@@ -1,8 +1,10 @@
-//! What is known and said of a client before it has a session: how many may come in and how fast, what
-//! the application's functions are asked and told, and the record of the request that is kept.
+//! What is known and said of a client before it has a session: how many may come in and how fast,
+//! what functions of the application are asked and told, and the record of the request that is
+//! kept.
 //!
-//! Sessions import it because they are opened with that record, HTTP because it asks, and the listener
-//! because it knocks. It must not know sessions, outboxes or how a request is answered.
+//! Sessions import it because they are opened with that record, HTTP because it asks, and the
+//! listener because it knocks. It must not know sessions or outboxes, nor how a request is
+//! answered.
 
 mod door;
 mod error;

@@ -1,8 +1,8 @@
-//! The ground on which all rooms of the engine stand: the clock, ids that nobody can guess, and who is
-//! at the other end of a connection.
+//! The ground on which all rooms of the engine stand: the clock, ids that nobody can guess, and who
+//! is at the other end of a connection.
 //!
-//! Every room may import it. It is made of plain values and of functions of a few lines. It must not
-//! know any other room: neither connections nor sessions nor what they carry.
+//! Every room may import it. It is made of plain values and of functions of a few lines. It must
+//! not know any other room: neither connections nor sessions nor what they carry.
 
 mod clock;
 mod peer;

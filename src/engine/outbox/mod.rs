@@ -1,12 +1,12 @@
 //! What waits to be sent to a session, and how it leaves.
 //!
-//! An outbox is the sending side of a session: everybody who has something for a client holds one, and
-//! whoever comes first writes what is queued. Sessions and whatever answers requests import this room,
-//! and so does all that sends from outside of the engine. It must not know drivers: what it wants of
-//! one it leaves in a queue, and wakes it.
+//! An outbox is the sending side of a session: everybody who has something for a client holds one,
+//! and whoever comes first writes what is queued. Sessions and whatever answers requests import
+//! this room, and so does all that sends from outside of the engine. It must not know drivers: what
+//! it wants of one it leaves in a queue, and wakes it.
 //!
-//! The handle and the queue it guards are two files that know each other, as a queue names the outbox
-//! that has taken over what it kept; all others know them in one direction.
+//! The handle and the queue it guards are two files that know each other, as a queue names the
+//! outbox that has taken over what it kept; all others know them in one direction.
 
 mod batch;
 mod control;

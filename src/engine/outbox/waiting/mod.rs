@@ -1,8 +1,8 @@
-//! The things that make up a queue: frames, those that may give way, those that may be asked for again,
-//! those on their way into the kernel, and what all of them cost together.
+//! The things that make up a queue: frames, those that may give way, those that may be asked for
+//! again, those on their way into the kernel, and what all of them cost together.
 //!
-//! Only the outbox and what it is made of import them. They must not know the queue they are in, nor
-//! whose it is.
+//! The rest of the outbox is made of them and imports them; others see only the limits and the
+//! cost. They must not know the queue they are in, nor whose it is.
 
 mod frames;
 mod lossy;

@@ -1,8 +1,9 @@
-//! What is done once per worker for all sessions that belong to it: writing what is queued, and sending
-//! pings at their time.
+//! What is done once per worker for all sessions that belong to it: writing what is queued, and
+//! sending pings at their time.
 //!
-//! Outboxes hold the worker's flusher, and the engine runs it. The room knows sessions only by what it does for
-//! them, which is writing and beating; it must not know outboxes, or each would import the other.
+//! An outbox holds the flusher of its worker, and the engine runs it. The room knows sessions only
+//! by what it does for them, which is writing and beating. It must not know outboxes, or each would
+//! import the other.
 
 mod flusher;
 mod heartbeats;
