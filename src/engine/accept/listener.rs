@@ -143,9 +143,9 @@ async fn encrypted<A: Application>(
     let client = site.engine.limited(address);
     let accepted = {
         // Let go of here: the connection itself has no more use for it.
-        let tls = tls;
+        let acceptor = tls;
         // Boxed, so that the task of a WebSocket does not keep the room the handshake needed.
-        Box::pin(tls.accept(stream, client, &site.engine.metrics)).await
+        Box::pin(acceptor.accept(stream, client, &site.engine.metrics)).await
     };
     let Some(stream) = accepted else {
         return;
