@@ -11,7 +11,9 @@ fn tests() -> String {
         "tests/server",
         "tests/server/hostile",
         "tests/interop",
-        "src/engine",
+        "src/engine/outbox",
+        "src/engine/outbox/waiting",
+        "src/engine/session",
         "src/engine/tests",
     ] {
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {

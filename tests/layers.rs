@@ -1,15 +1,20 @@
 //! Which module may import which: the arrows of the house, checked on the source.
 //!
 //! `protocol` is a crate of its own, so the compiler holds that border; everything else is one
-//! package and is held here.
+//! package and is held here: modules first, then the rooms within those that have rooms.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
 };
+
+use house::{House, Rooms, circles, collect, entries, join, room, root, segments};
+
+#[path = "layers/house.rs"]
+mod house;
 
 /// Every module of `src` and the modules it may name. `breaker`, `config` and `metrics` are leaves.
 const ALLOWED: &[(&str, &str)] = &[
@@ -42,6 +47,51 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("main", "config cli server"),
 ];
+
+/// The folders that have rooms. One of another package is named from the root, as `protocol/src`.
+const SUBROOMS: &[(&str, Rooms)] = &[
+    ("src/engine", SUBROOMS_ENGINE),
+    ("src/engine/outbox", SUBROOMS_OUTBOX),
+    ("src/engine/http", SUBROOMS_HTTP),
+];
+
+/// From the ground up: every room may import those above it in this table, if it needs them.
+const SUBROOMS_ENGINE: Rooms = &[
+    ("ground", ""),
+    ("transport", ""),
+    ("outbox", "ground transport"),
+    ("admission", "ground"),
+    ("session", "ground transport outbox admission"),
+    ("http", "ground transport outbox admission session"),
+    ("accept", "ground admission session http"),
+];
+
+/// Of the files only `handle` and `queue` know each other, so they are one room here.
+const SUBROOMS_OUTBOX: Rooms = &[
+    ("waiting", ""),
+    ("worker", "waiting"),
+    (".", "waiting worker"),
+];
+
+const SUBROOMS_HTTP: Rooms = &[
+    ("message", ""),
+    ("accepted", ""),
+    ("handoff", ""),
+    ("exchange", "message"),
+    ("answer", "message handoff exchange"),
+    ("site", ""),
+    ("http1", "message accepted handoff site"),
+    ("connection", "message accepted handoff site http1"),
+    ("mount", "message handoff"),
+    ("fuzzing", "message http1"),
+];
+
+/// Folders in which, and below which, there is order.
+const FOLDERS: &[&str] = &["src/engine"];
+/// Files and folders that lie side by side.
+const MAX_ENTRIES: usize = 14;
+/// Files of one room that may import each other, where that cannot be cut.
+const MAX_CIRCLE: usize = 4;
 
 #[test]
 fn every_import_follows_the_table() {
@@ -111,6 +161,130 @@ fn imports_are_found_in_paths_and_in_groups() {
     assert_eq!(imports(source, "crate::"), expected);
 }
 
+#[test]
+fn every_import_between_rooms_follows_its_table() {
+    let mut wrong = Vec::new();
+    for (folder, rooms) in SUBROOMS {
+        let (house, module) = House::of(folder);
+        for entry in entries(&root().join(folder)) {
+            let is_known = rooms.iter().any(|(room, _)| *room == entry || *room == ".");
+            if !is_known && !house.is_for_tests(&join(&module, &entry)) {
+                wrong.push(format!("{folder}: room `{entry}` is not in the table"));
+            }
+        }
+        for arrow in house.arrows(&module, rooms) {
+            let allowed = rooms.iter().find(|(room, _)| *room == arrow.from);
+            let allowed = allowed.map_or("", |(_, allowed)| allowed);
+            if !allowed.split(' ').any(|room| room == arrow.to) {
+                wrong.push(arrow.to_string());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_circle_goes_through_rooms() {
+    for (folder, rooms) in SUBROOMS {
+        let (house, module) = House::of(folder);
+        let arrows = house.arrows(&module, rooms);
+        assert!(!arrows.is_empty(), "no import found in {folder}");
+        let arrows = arrows.into_iter().map(|arrow| (arrow.from, arrow.to));
+        let circles = circles(arrows.collect());
+        assert!(
+            circles.is_empty(),
+            "circles of rooms in {folder}: {circles:?}"
+        );
+    }
+}
+
+#[test]
+fn circles_of_files_are_small_and_stay_in_their_room() {
+    for (folder, rooms) in SUBROOMS {
+        let (house, module) = House::of(folder);
+        for circle in circles(house.files_that_import(&module)) {
+            let rooms: BTreeSet<&str> = circle
+                .iter()
+                .filter_map(|file| room(&module, &segments(file), rooms))
+                .collect();
+            let is_small = circle.len() <= MAX_CIRCLE && rooms.len() == 1;
+            assert!(is_small, "in {folder} import each other: {circle:?}");
+        }
+    }
+}
+
+#[test]
+fn folders_are_small_and_say_what_they_are_for() {
+    let mut wrong = Vec::new();
+    let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        let shown = folder.strip_prefix(root()).unwrap().display().to_string();
+        let mut count = 0;
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_folder = path.is_dir();
+            count += usize::from(is_folder || path.extension().is_some_and(|end| end == "rs"));
+            if is_folder {
+                folders.push(path);
+            }
+        }
+        if count > MAX_ENTRIES {
+            wrong.push(format!("{shown}: {count} files and folders side by side"));
+        }
+        let contents = ["mod.rs", "lib.rs"].map(|name| fs::read_to_string(folder.join(name)));
+        if !contents
+            .iter()
+            .flatten()
+            .any(|text| text.starts_with("//!"))
+        {
+            wrong.push(format!("{shown}: no word of what it is for"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_name_belongs_to_the_room_that_defines_it() {
+    let house = House::new(
+        [
+            ("lib", "pub mod house;\npub use house::Low;\n"),
+            ("house/mod", "mod low;\nmod high;\npub use low::{Low, deep};\n"),
+            ("house/low/mod", "mod cellar;\npub mod deep;\npub use cellar::Low;\n#[cfg(test)]\nmod tests;\n"),
+            ("house/low/cellar", "use super::super::high::High;\npub struct Low;\n"),
+            ("house/low/tests", "use super::super::high::High;\n"),
+            ("house/low/deep", "pub struct Deep;\n"),
+            (
+                "house/high",
+                "use std::fmt;\nuse crate::{house::{self, Low}, Low as Same};\nuse super::deep::Deep;\n\
+                 fn f(x: super::low::Low) {} // super::low::prose\n\
+                 #[cfg(test)]\nmod tests {\n    use super::super::low::Low;\n}\n",
+            ),
+        ]
+        .map(|(path, source)| (path.to_owned(), source.to_owned())),
+    );
+    let module = ["house".to_owned()];
+    let rooms: Rooms = &[("low", ""), ("high", "low")];
+    let shown = house.arrows(&module, rooms);
+    let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
+    let low =
+        |line, name: &str| format!("house::high:{line}: `high` may not import `{name}` of `low`");
+    assert_eq!(
+        shown,
+        [
+            low(2, "Low"),
+            "house::high:2: `high` may not import `house` of `mod.rs`".to_owned(),
+            low(2, "Low"),
+            low(3, "Deep"),
+            low(4, "Low"),
+            "house::low::cellar:1: `low` may not import `High` of `high`".to_owned(),
+        ]
+    );
+    let arrows = house.arrows(&module, rooms);
+    let arrows = arrows.into_iter().filter(|arrow| arrow.to != "mod.rs");
+    let found = circles(arrows.map(|arrow| (arrow.from, arrow.to)).collect());
+    assert_eq!(found, [["high", "low"]]);
+}
+
 /// The first path segment behind each `prefix`, with its line; a group gives one entry per member.
 fn imports(source: &str, prefix: &str) -> Vec<(usize, String)> {
     let code: String = source
@@ -166,16 +340,4 @@ fn exports(lib: &str) -> HashMap<String, String> {
         }
     }
     exported
-}
-
-/// All Rust files below `directory`.
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
 }

@@ -3,183 +3,40 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use roomcast_protocol::{engine::Message, websocket};
+use roomcast_protocol::{Frame, engine::Message, websocket};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
-use super::*;
-use crate::metrics::Timing;
+use crate::{
+    Config,
+    engine::{
+        accept::{Endpoints, bind, serve},
+        admission::Handshake,
+        ground::{Peer, now, random_sid},
+        http::Site,
+        outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
+        session::{Application, Driver, Engine, Raw, RawEngine, RawSession},
+    },
+    metrics::{Counter, Gauge, Metrics, Timing},
+};
 
 mod heartbeats;
 mod parked;
 mod plain;
+mod scripts;
+mod server;
 pub(crate) mod sizes;
 mod slow;
 mod stream;
 mod waiting;
 
+use server::{Echo, echo, echo_with, site};
+
 /// Longer than anything here takes; a test that waits for it has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
-
-struct Echo {
-    address: SocketAddr,
-    engine: Arc<Engine<Raw>>,
-}
-
-async fn echo(config: Config) -> Echo {
-    echo_with(config, |session, message| {
-        session.send(&message);
-    })
-    .await
-}
-
-async fn echo_with(
-    config: Config,
-    on_message: impl Fn(&RawSession, Message) + Send + Sync + 'static,
-) -> Echo {
-    let RawEngine(engine) = RawEngine::new(config, on_message);
-    let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(endpoints(&engine), listener));
-    Echo { address, engine }
-}
-
-fn endpoints(engine: &Arc<Engine<Raw>>) -> Arc<Endpoints<Raw>> {
-    Arc::new(Endpoints {
-        engine: Arc::clone(engine),
-        raw: None,
-        router: axum::Router::new(),
-        tls: None,
-    })
-}
-
-impl Echo {
-    /// The whole answer to a request on a connection of its own.
-    async fn exchange(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        timeout(DEADLINE, stream.read_to_end(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
-        String::from_utf8(answer).unwrap()
-    }
-
-    /// One request; status and body.
-    async fn request(&self, method: &str, query: &str, body: &str) -> (u16, String) {
-        let request = format!(
-            "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = self.exchange(&request).await;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), body.to_owned())
-    }
-
-    async fn open(&self) -> String {
-        let (status, body) = self.request("GET", "EIO=4&transport=polling", "").await;
-        assert_eq!(status, 200);
-        body[9..29].to_owned()
-    }
-
-    async fn poll(&self, sid: &str) -> (u16, String) {
-        self.request("GET", &format!("EIO=4&transport=polling&sid={sid}"), "")
-            .await
-    }
-
-    async fn post(&self, sid: &str, body: &str) -> (u16, String) {
-        self.request("POST", &format!("EIO=4&transport=polling&sid={sid}"), body)
-            .await
-    }
-
-    async fn websocket(&self, sid: Option<&str>) -> Client {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let sid = sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
-        let head = format!(
-            "GET /socket.io/?EIO=4&transport=websocket{sid} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(stream.read_u8().await.unwrap());
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 101 "));
-        let limits = websocket::Limits {
-            max_message: 10_000_000,
-            max_fragments: 100,
-        };
-        Client {
-            stream,
-            decoder: websocket::Decoder::new(websocket::Role::Client, limits),
-            input: Vec::new(),
-        }
-    }
-
-    async fn all_gone(&self) {
-        let gone = async {
-            while self.engine.session_count() > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(DEADLINE, gone).await.unwrap();
-        assert_eq!(self.engine.metrics.gauge(Gauge::SessionsPolling), 0);
-        assert_eq!(self.engine.metrics.gauge(Gauge::SessionsWebSocket), 0);
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    decoder: websocket::Decoder,
-    input: Vec<u8>,
-}
-
-impl Client {
-    async fn send(&mut self, text: &str) {
-        self.send_frame(websocket::Opcode::Text, text.as_bytes())
-            .await;
-    }
-
-    async fn send_frame(&mut self, opcode: websocket::Opcode, payload: &[u8]) {
-        let mut frame = Vec::new();
-        websocket::encode_frame(&mut frame, true, opcode, payload, Some([1, 2, 3, 4]));
-        self.stream.write_all(&frame).await.unwrap();
-    }
-
-    /// The next event; `None`: the server closed the connection.
-    async fn next(&mut self) -> Option<websocket::Event> {
-        loop {
-            let mut input = &self.input[..];
-            let event = self.decoder.decode(&mut input).unwrap();
-            let left = input.len();
-            self.input.drain(..self.input.len() - left);
-            if event.is_some() {
-                return event;
-            }
-            let read = self.stream.read_buf(&mut self.input);
-            if timeout(DEADLINE, read).await.unwrap().unwrap_or(0) == 0 {
-                return None;
-            }
-        }
-    }
-
-    async fn text(&mut self) -> String {
-        match self.next().await {
-            Some(websocket::Event::Text(text)) => String::from_utf8(text.to_vec()).unwrap(),
-            other => panic!("{other:?} instead of text"),
-        }
-    }
-
-    async fn close_code(&mut self) -> u16 {
-        match self.next().await {
-            Some(websocket::Event::Close(Some(frame))) => frame.code.as_u16(),
-            other => panic!("{other:?} instead of a close frame"),
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_websocket_session_sends_messages_back() {
@@ -297,7 +154,7 @@ async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
     let echo = echo(Config::default()).await;
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
-    let attaching = outbox::Attaching::new(outbox);
+    let attaching = Attaching::new(outbox);
     let poll = echo.poll(&sid);
     tokio::pin!(poll);
     // The message is there, so a poll that did not wait would bring it.

@@ -6,9 +6,7 @@ use roomcast_protocol::{Frame, Sid};
 
 use crate::engine::{
     Mode, Outbox, Push, Unattended,
-    control::{Control, PollAnswer},
-    outbox::Attaching,
-    parked::Polled,
+    outbox::{Attaching, Control, PollAnswer, Polled},
 };
 
 /// An outbox whose driver has parked and takes polls, and what it needs.

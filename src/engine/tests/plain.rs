@@ -11,8 +11,8 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::*;
-use crate::{config::Cors, engine::accepted::Accepted};
+use super::{scripts::*, *};
+use crate::{config::Cors, engine::http::Accepted};
 
 /// A connection of which at most so many bytes can be read at once.
 struct Pieces(TcpStream, usize);
@@ -68,10 +68,10 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let endpoints = endpoints(&engine);
+    let site = site(&engine);
     tokio::spawn(async move {
         while let Ok((mut stream, address)) = listener.accept().await {
-            let endpoints = Arc::clone(&endpoints);
+            let site = Arc::clone(&site);
             tokio::spawn(async move {
                 let mut front = Bytes::new();
                 if reader == Reader::Hyper {
@@ -93,8 +93,8 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
                     address,
                     secure: false,
                 };
-                let knock = endpoints.engine.door.knock().unwrap();
-                let connection = endpoints.connection(stream, peer, knock);
+                let knock = site.engine.door.knock().unwrap();
+                let connection = site.connection(stream, peer, knock);
                 // hyper loses the answer to a malformed request if its turn ends there.
                 tokio::task::unconstrained(connection).await;
             });
@@ -134,227 +134,6 @@ impl Echo {
         }
         kept
     }
-}
-
-const CLOSE: &str = "Connection: close\r\n";
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-/// Masked frames, one byte for each character.
-const GOODBYE: &str = "\u{88}\u{82}\0\0\0\0\u{3}\u{e8}";
-const PING: &str = "\u{89}\u{81}\0\0\0\0x";
-const TEXT: &str = "\u{81}\u{82}\0\0\0\x004x";
-
-fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
-    format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}")
-}
-
-fn get(target: &str) -> String {
-    request("GET", target, CLOSE, "")
-}
-
-/// A POST to a session.
-fn post(headers: &str, body: &str) -> String {
-    request("POST", SESSION, headers, body)
-}
-
-const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
-const SESSION: &str = "/socket.io/?EIO=4&transport=polling&sid={sid}";
-const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
-
-/// Requests that are well-formed, one on each connection.
-fn good() -> Vec<String> {
-    let close_and = |headers: &str| format!("{CLOSE}{headers}");
-    let mut all: Vec<String> = [
-        OPEN,
-        "/socket.io/",
-        "/socket.io/?EIO=3&transport=polling",
-        "/socket.io/?EIO=4&transport=polling&t=abc",
-        "/socket.io/?EIO=4&transport=carrier%20pigeon",
-        "/socket.io/?EIO=4&transport=polling&sid=none",
-        "/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA",
-        "/socket.io/?EIO=4&transport=websocket&sid={sid}",
-        SOCKET,
-        "/socket.io",
-        "//socket.io/",
-        "/elsewhere",
-        "/socket.io/?EIO=4&transport=polling#fragment",
-        "/socket.io/?EIO=4&transport=polling&x=\u{e4}",
-        "http://x/socket.io/?EIO=4&transport=polling",
-        "*",
-        "",
-    ]
-    .map(get)
-    .into();
-    for method in ["HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"] {
-        for target in [OPEN, SESSION] {
-            all.push(request(method, target, CLOSE, ""));
-        }
-    }
-    for headers in [
-        "Origin: http://a.example\r\n",
-        "Origin: http://a.example\r\nOrigin: http://b.example\r\n",
-        "Origin: \u{e4}\r\n",
-        "User-Agent: x;MSIE 8\r\n",
-        "Accept-Encoding: gzip\r\n",
-        "Upgrade: h2c\r\n",
-        "Content-Length: 0\r\n",
-        "X-Empty:\r\nX-Two: 1\r\nX-Two: 2\r\n",
-        "Access-Control-Request-Headers: x-a\r\n",
-    ] {
-        for method in ["GET", "OPTIONS"] {
-            all.push(request(method, OPEN, &close_and(headers), ""));
-        }
-    }
-    for (headers, body) in [
-        ("Content-Length: 6\r\n", "4hello"),
-        ("Content-Length: 0\r\n", ""),
-        ("", ""),
-        ("Content-Length: 1\r\n", "7"),
-        ("Content-Length: 3\r\n", "b4!"),
-        ("Content-Length: 0006\r\n", "4hello"),
-        (
-            "Content-Length: 6\r\nContent-Type: application/octet-stream\r\n",
-            "4hello",
-        ),
-        (
-            "Transfer-Encoding: chunked\r\n",
-            "2\r\n4a\r\n1\r\nb\r\n0\r\n\r\n",
-        ),
-    ] {
-        all.push(post(&close_and(headers), body));
-    }
-    all
-}
-
-/// Requests that are not, and what must not be taken for two.
-fn odd() -> Vec<String> {
-    let mut all = Vec::new();
-    for head in [
-        "GET {open} HTTP/1.0\r\n\r\n",
-        "GET {open} HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
-        "GET {open} HTTP/2.0\r\n\r\n",
-        "GET {open} HTTP/1.2\r\n\r\n",
-        "GET {open}\r\n\r\n",
-        "GET  {open} HTTP/1.1\r\nConnection: close\r\n\r\n",
-        "get {open} HTTP/1.1\r\nConnection: close\r\n\r\n",
-        "GET {open} HTTP/1.1 \r\nConnection: close\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\n\r\n\r\n",
-        "\r\n\r\nGET {open} HTTP/1.1\r\nConnection: close\r\n\r\n",
-        "GET {open} HTTP/1.1\nConnection: close\n\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\n\r\n",
-        "GET {open} HTTP/1.1\rConnection: close\r\r",
-        "GET {open} HTTP/1.1\r\n Connection: close\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\nX: a\r\n b\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\nX : a\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\nX: a\0b\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\nX\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\n: a\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\nHost: a\r\nHost: b\r\n\r\n",
-        "GET {open} HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab",
-        "CONNECT x:80 HTTP/1.1\r\nConnection: close\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "\u{16}\u{3}\u{1}\u{0}",
-    ] {
-        all.push(head.replace("{open}", OPEN));
-    }
-    // Smuggling: whoever reads the length in another way finds another request in the body.
-    for headers in [
-        "Content-Length: 2\r\nContent-Length: 2\r\n",
-        "Content-Length: 2\r\nContent-Length: 40\r\n",
-        "Content-Length: 40\r\nContent-Length: 2\r\n",
-        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
-        "Transfer-Encoding: chunked, identity\r\n",
-        "Transfer-Encoding: identity\r\n",
-        "Transfer-Encoding : chunked\r\n",
-        "Transfer-Encoding: xchunked\r\nContent-Length: 2\r\n",
-        "Content-Length: +2\r\n",
-        "Content-Length: -2\r\n",
-        "Content-Length: 2, 2\r\n",
-        "Content-Length: 0x2\r\n",
-        "Content-Length: 2 \r\n",
-        "Content-Length: \u{b2}\r\n",
-        "Content-Length: 18446744073709551615\r\n",
-        "Content-Length: 18446744073709551618\r\n",
-        "Content-Length:\r\n",
-    ] {
-        let second = request("GET", "/elsewhere", CLOSE, "");
-        all.push(post(&format!("{CLOSE}{headers}"), &format!("4a{second}")));
-    }
-    let padding = "x".repeat(40_000);
-    all.push(get(&format!("{OPEN}&x={}", &padding[..5000])));
-    for lines in [97, 98, 99, 100, 200] {
-        all.push(request(
-            "GET",
-            OPEN,
-            &format!("{CLOSE}{}", "X: y\r\n".repeat(lines)),
-            "",
-        ));
-    }
-    for len in [8000, 20_000, 32_000] {
-        let headers = format!("{CLOSE}X: {}\r\n", &padding[..len]);
-        all.push(request("GET", OPEN, &headers, ""));
-    }
-    all
-}
-
-/// Several requests on one connection, sent without waiting for the answers.
-fn sequences() -> Vec<String> {
-    let six = "Content-Length: 6\r\n";
-    let poll = request("GET", SESSION, "", "");
-    let last = get("/elsewhere");
-    let unknown = request(
-        "GET",
-        "/socket.io/?EIO=4&transport=polling&sid=none",
-        "",
-        "",
-    );
-    vec![
-        [&post(six, "4hello"), &poll, &get(OPEN)[..]].concat(),
-        [&post(six, "4hello"), &post(six, "4world"), &poll, &last[..]].concat(),
-        [&unknown.repeat(40), &last[..]].concat(),
-        [&unknown, &request("HEAD", OPEN, "", ""), &get(OPEN)[..]].concat(),
-        [&last.replace(CLOSE, ""), &post(six, "4hello"), &last[..]].concat(),
-        [&post(six, "4hello"), "\r\n", &poll, &last[..]].concat(),
-        [&post(six, "4hello"), "garbage\r\n\r\n"].concat(),
-        [&post(six, "4hello!"), &last[..]].concat(),
-        [&get(OPEN), &poll[..]].concat(),
-        [
-            &request("OPTIONS", OPEN, "", ""),
-            &post(six, "4hello"),
-            &request("DELETE", SESSION, "", ""),
-            &last[..],
-        ]
-        .concat(),
-    ]
-}
-
-/// Requests for a WebSocket, good and bad ones.
-fn upgrades() -> Vec<String> {
-    let mut all = vec![
-        request("GET", SOCKET, UPGRADE, GOODBYE),
-        request("GET", SOCKET, UPGRADE, &format!("{TEXT}{GOODBYE}")),
-        request(
-            "GET",
-            SOCKET,
-            &UPGRADE.replace("Upgrade\r\n", "Upgrade, close\r\n"),
-            GOODBYE,
-        ),
-    ];
-    for (from, to) in [
-        ("13", "12"),
-        ("dGhlIHNhbXBsZSBub25jZQ==", "short"),
-        ("Connection: Upgrade\r\n", ""),
-        ("Upgrade: websocket\r\n", "Upgrade: h2c\r\n"),
-        ("Upgrade: websocket\r\n", "Upgrade: WebSocket\r\n"),
-    ] {
-        let headers = format!("{}{CLOSE}", UPGRADE.replace(from, to));
-        all.push(request("GET", SOCKET, &headers, GOODBYE));
-        all.push(request("GET", OPEN, &headers, GOODBYE));
-    }
-    let unknown = "/socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA";
-    all.push(request("GET", unknown, UPGRADE, ""));
-    all.push(request("POST", SOCKET, UPGRADE, ""));
-    all
 }
 
 async fn compare(config: &Config, scripts: &[String], most: usize) {
@@ -523,7 +302,7 @@ async fn what_comes_behind_a_waiting_poll_is_answered_after_it() {
 #[tokio::test]
 async fn a_connection_that_polls_is_small() {
     let echo = echo(Config::default()).await;
-    let endpoints = endpoints(&echo.engine);
+    let site = site(&echo.engine);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let accepted = async || {
         let address = listener.local_addr().unwrap();
@@ -534,9 +313,9 @@ async fn a_connection_that_polls_is_small() {
         address: listener.local_addr().unwrap(),
         secure: false,
     };
-    let knock = || endpoints.engine.door.knock().unwrap();
-    let requests = size_of_val(&endpoints.requests(accepted().await, peer, knock()));
-    let connection = Arc::clone(&endpoints).connection(accepted().await, peer, knock());
+    let knock = || site.engine.door.knock().unwrap();
+    let requests = size_of_val(&site.requests(accepted().await, peer, knock()));
+    let connection = Arc::clone(&site).connection(accepted().await, peer, knock());
     let connection = size_of_val(&connection);
     assert!(
         requests <= 2048 && connection <= 1536,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::queue::Budget;
+use crate::engine::outbox::Budget;
 
 fn outboxes(total: usize) -> (Unattended, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());

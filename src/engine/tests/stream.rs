@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::engine::{accepted::Accepted, stream::Duplex};
+use crate::engine::{http::Accepted, transport::Duplex};
 
 /// A server whose connections go through `wrap`.
 async fn over<S: Duplex + 'static>(
@@ -24,7 +24,7 @@ async fn over<S: Duplex + 'static>(
     let RawEngine(engine) = RawEngine::new(config, on_message);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let endpoints = endpoints(&engine);
+    let site = site(&engine);
     tokio::spawn(async move {
         while let Ok((stream, address)) = listener.accept().await {
             let stream = Accepted::other(Box::new(wrap(stream)), Duration::from_secs(10));
@@ -32,8 +32,8 @@ async fn over<S: Duplex + 'static>(
                 address,
                 secure: true,
             };
-            let knock = endpoints.engine.door.knock().unwrap();
-            tokio::spawn(Arc::clone(&endpoints).connection(stream, peer, knock));
+            let knock = site.engine.door.knock().unwrap();
+            tokio::spawn(Arc::clone(&site).connection(stream, peer, knock));
         }
     });
     Echo { address, engine }

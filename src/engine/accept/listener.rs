@@ -1,0 +1,209 @@
+//! Accepts connections and gives each a task of its own.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::{proxied, tls::Tls};
+use crate::{
+    Config,
+    engine::{
+        admission::{Knock, hang_up},
+        ground::Peer,
+        http::{Accepted, Site},
+        session::{Application, Engine, Raw},
+    },
+    limit::Quiet,
+    metrics::Counter,
+};
+
+/// How long to wait after `accept` failed: most often the process is out of descriptors,
+/// and the connection that waits would make it fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections taken in before others have their turn.
+const ACCEPTS_PER_TURN: u32 = 16;
+
+/// What a listener serves.
+pub(crate) struct Endpoints<A: Application> {
+    /// Socket.IO.
+    pub(crate) engine: Arc<Engine<A>>,
+    /// Plain Engine.IO under another path.
+    pub(crate) raw: Option<Arc<Engine<Raw>>>,
+    /// Everything else.
+    pub(crate) router: axum::Router,
+    /// What connections are encrypted with, if they are.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// Serves connections until the engine stops.
+pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: TcpListener) {
+    let site = Arc::new(server.site());
+    let mut stopped = site.engine.stopped();
+    let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+    let (mut turn, quiet) = (0, Quiet::default());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stop => return,
+        };
+        match accepted {
+            Ok((stream, address)) => server.take_in(&site, stream, address),
+            // That one has gone already; the next may be there.
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                site.engine.metrics.count(Counter::AcceptErrors);
+                if let Some(more) = quiet.speak() {
+                    tracing::warn!(%error, more, "cannot accept connections");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        turn = (turn + 1) % ACCEPTS_PER_TURN;
+        if turn == 0 {
+            // Those who are in have their turn between newcomers.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Whether accepting failed for a reason that the next connection does not share (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+impl<A: Application> Endpoints<A> {
+    /// What its connections see of it.
+    fn site(&self) -> Site<A> {
+        Site {
+            engine: Arc::clone(&self.engine),
+            raw: self.raw.clone(),
+            router: self.router.clone(),
+        }
+    }
+
+    /// Gives a connection a task of its own, if there is room.
+    fn take_in(&self, site: &Arc<Site<A>>, stream: TcpStream, address: SocketAddr) {
+        let Some(knock) = site.engine.door.knock() else {
+            site.engine.metrics.count(Counter::RejectedUnheard);
+            if self.tls.is_none() {
+                hang_up(&stream);
+            }
+            return;
+        };
+        // Elsewhere connections take it over from their listener.
+        #[cfg(not(any(target_os = "android", target_os = "linux")))]
+        let _ = stream.set_nodelay(true);
+        let site = Arc::clone(site);
+        if site.engine.expects_proxy_protocol(address) {
+            tokio::spawn(passed_on(site, self.tls.clone(), stream, address, knock));
+        } else if let Some(tls) = self.tls.clone() {
+            tokio::spawn(encrypted(site, tls, stream, address, knock));
+        } else {
+            tokio::spawn(direct(site, stream, address, knock));
+        }
+    }
+}
+
+/// Serves a connection that a load balancer has passed on.
+async fn passed_on<A: Application>(
+    site: Arc<Site<A>>,
+    tls: Option<Tls>,
+    mut stream: TcpStream,
+    balancer: SocketAddr,
+    knock: Knock,
+) {
+    let patience = site.engine.config.header_timeout;
+    match proxied::client(&mut stream, balancer, patience).await {
+        Ok(client) => match tls {
+            Some(tls) => encrypted(site, tls, stream, client, knock).await,
+            None => direct(site, stream, client, knock).await,
+        },
+        Err(error) => {
+            site.engine.metrics.count(Counter::ProxyHeadersRejected);
+            tracing::debug!(%balancer, %error, "connection refused");
+        }
+    }
+}
+
+/// Serves an encrypted connection of this client.
+async fn encrypted<A: Application>(
+    site: Arc<Site<A>>,
+    tls: Tls,
+    stream: TcpStream,
+    address: SocketAddr,
+    knock: Knock,
+) {
+    let client = site.engine.limited(address);
+    let accepted = {
+        // Let go of here: the connection itself has no more use for it.
+        let acceptor = tls;
+        // Boxed, so that the task of a WebSocket does not keep the room the handshake needed.
+        Box::pin(acceptor.accept(stream, client, &site.engine.metrics)).await
+    };
+    let Some(stream) = accepted else {
+        return;
+    };
+    let stream = Accepted::other(Box::new(stream), site.engine.config.write_timeout);
+    let peer = Peer {
+        address,
+        secure: true,
+    };
+    site.connection(stream, peer, knock).await;
+}
+
+/// Serves a connection of this client.
+fn direct<A: Application>(
+    site: Arc<Site<A>>,
+    stream: TcpStream,
+    address: SocketAddr,
+    knock: Knock,
+) -> impl Future<Output = ()> + Send {
+    let stream = Accepted::tcp(stream, site.engine.config.write_timeout);
+    let peer = Peer {
+        address,
+        secure: false,
+    };
+    site.connection(stream, peer, knock)
+}
+
+/// Limits what the kernel holds for a client; connections take the options over from their listener.
+fn limit_kernel(listening: &TcpSocket, config: &Config) {
+    let socket = SockRef::from(listening);
+    let mut outcome = Ok(());
+    if let Some(bytes) = config.send_buffer_bytes {
+        outcome = socket.set_send_buffer_size(bytes as usize);
+    }
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    if let Some(bytes) = config.unsent_bytes {
+        outcome = outcome.and_then(|()| socket.set_tcp_notsent_lowat(bytes));
+    }
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "the kernel's buffers cannot be limited");
+    }
+}
+
+/// A listening socket with room for a burst of clients.
+pub(crate) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    // Before anybody can connect.
+    limit_kernel(&socket, config);
+    // A frame is written whole; waiting for more would only delay it.
+    socket.set_nodelay(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;

@@ -1,0 +1,126 @@
+//! What an application may say about requests and sessions, by functions instead of options.
+
+use std::{fmt, pin::Pin};
+
+use http::{HeaderMap, request::Parts};
+
+use super::{error::ConnectionError, view::EngineRequest};
+use crate::engine::ground::Peer;
+
+/// The answer of [`Builder::allow_request`](crate::Builder::allow_request) to somebody who may not:
+/// its message, by default `Forbidden`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forbidden {
+    message: Box<str>,
+    is_blamed: bool,
+}
+
+impl Forbidden {
+    /// The default, to somebody whose credentials are no good. With a
+    /// [guard](crate::Builder::guard) it counts towards an automatic block of the client's address
+    /// ([`AddressLimits::block_after_credentials`](crate::AddressLimits)).
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self {
+            is_blamed: true,
+            ..Self::default()
+        }
+    }
+
+    pub(in crate::engine) fn is_blamed(&self) -> bool {
+        self.is_blamed
+    }
+
+    pub(in crate::engine) fn into_message(self) -> Box<str> {
+        self.message
+    }
+}
+
+impl Default for Forbidden {
+    fn default() -> Self {
+        "Forbidden".into()
+    }
+}
+
+impl From<()> for Forbidden {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl From<&str> for Forbidden {
+    fn from(message: &str) -> Self {
+        Self {
+            message: message.into(),
+            is_blamed: false,
+        }
+    }
+}
+
+impl From<String> for Forbidden {
+    fn from(message: String) -> Self {
+        message.as_str().into()
+    }
+}
+
+type Decision<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+type OnRequest<T, E> = Box<dyn Fn(EngineRequest) -> Decision<T, E> + Send + Sync>;
+type OnError = Box<dyn Fn(&ConnectionError) + Send + Sync>;
+/// Whether an origin is allowed.
+pub(crate) type IsAllowed = dyn Fn(&str) -> bool + Send + Sync;
+type OnHeaders = Box<dyn Fn(&mut HeaderMap, &EngineRequest) + Send + Sync>;
+
+/// The functions an application has given. What is absent costs nothing.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub(crate) allow_request: Option<OnRequest<(), Forbidden>>,
+    pub(crate) generate_id: Option<OnRequest<String, String>>,
+    pub(crate) cors_origin: Option<Box<IsAllowed>>,
+    pub(crate) initial_headers: Option<OnHeaders>,
+    pub(crate) headers: Option<OnHeaders>,
+    pub(crate) connection_error: Option<OnError>,
+}
+
+impl Hooks {
+    /// The request, if there is a function that may want it.
+    pub(in crate::engine) fn view(
+        &self,
+        request: &Parts,
+        peer: Peer,
+        is_trusted: impl FnOnce() -> bool,
+    ) -> Option<EngineRequest> {
+        self.want_requests()
+            .then(|| EngineRequest::new(request, peer, is_trusted()))
+    }
+
+    /// Whether there is a function that may want requests.
+    pub(in crate::engine) fn want_requests(&self) -> bool {
+        self.allow_request.is_some()
+            || self.generate_id.is_some()
+            || self.initial_headers.is_some()
+            || self.headers.is_some()
+            || self.connection_error.is_some()
+    }
+
+    /// Adds what functions want to an answer.
+    pub(in crate::engine) fn complete(
+        &self,
+        headers: &mut HeaderMap,
+        is_initial: bool,
+        request: &EngineRequest,
+    ) {
+        let initial = self.initial_headers.as_ref().filter(|_| is_initial);
+        for hook in initial.into_iter().chain(&self.headers) {
+            hook(headers, request);
+        }
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("allow_request", &self.allow_request.is_some())
+            .field("generate_id", &self.generate_id.is_some())
+            .finish_non_exhaustive()
+    }
+}

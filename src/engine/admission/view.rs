@@ -1,0 +1,125 @@
+//! A request as functions of the application see it.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, Method, Uri, request::Parts};
+use roomcast_protocol::engine::Transport;
+
+use crate::engine::ground::Peer;
+
+/// A request on the Engine.IO path, as hooks see it. Cloning is a reference count.
+#[derive(Clone)]
+pub struct EngineRequest(Arc<View>);
+
+struct View {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    peer: Peer,
+    trusted: bool,
+}
+
+impl EngineRequest {
+    pub(super) fn new(request: &Parts, peer: Peer, trusted: bool) -> Self {
+        Self(Arc::new(View {
+            method: request.method.clone(),
+            uri: original_uri(request).clone(),
+            headers: request.headers.clone(),
+            peer,
+            trusted,
+        }))
+    }
+
+    /// `GET` or `POST`, or something wrong.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.0.method
+    }
+
+    /// Path and query, as sent.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.0.uri.path_and_query().map_or("", |url| url.as_str())
+    }
+
+    /// All headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    /// The first header of this name, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers.get(name)?.to_str().ok()
+    }
+
+    pub(in crate::engine) fn lossy_header(&self, name: &str) -> String {
+        let value = self.0.headers.get(name);
+        value.map_or_else(String::new, |value| {
+            String::from_utf8_lossy(value.as_bytes()).into_owned()
+        })
+    }
+
+    /// The decoded parameters of the query, in the order they came.
+    pub fn query(&self) -> impl Iterator<Item = (String, String)> {
+        let query = self.0.uri.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned()))
+    }
+
+    /// The first query parameter of this name, decoded.
+    #[must_use]
+    pub fn query_value(&self, name: &str) -> Option<String> {
+        self.query().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// The transport it asks for, if that is one.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        Transport::parse(&self.query_value("transport")?)
+    }
+
+    /// Whether it opens a session, as opposed to belonging to one.
+    #[must_use]
+    pub fn is_initial(&self) -> bool {
+        self.query_value("sid").is_none()
+    }
+
+    /// The address the connection came from.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.peer.address
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.0.peer.secure
+    }
+
+    /// Whether a page that may use the cookies of its reader has sent it, as
+    /// [`Handshake::is_trusted_origin`](crate::Handshake::is_trusted_origin) says of the session.
+    #[must_use]
+    pub fn is_trusted_origin(&self) -> bool {
+        self.0.trusted
+    }
+}
+
+impl fmt::Debug for EngineRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the query: a session's id is a secret.
+        f.debug_struct("EngineRequest")
+            .field("method", &self.0.method)
+            .field("path", &self.0.uri.path())
+            .field("address", &self.0.peer.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The target of a request before a router took its prefix away.
+pub(in crate::engine) fn original_uri(request: &Parts) -> &Uri {
+    request
+        .extensions
+        .get::<axum::extract::OriginalUri>()
+        .map_or(&request.uri, |original| &original.0)
+}

@@ -1,0 +1,13 @@
+//! The ground on which all rooms of the engine stand: the clock, ids that nobody can guess, and who
+//! is at the other end of a connection.
+//!
+//! Every room may import it. It is made of plain values and of functions of a few lines. It must
+//! not know any other room: neither connections nor sessions nor what they carry.
+
+mod clock;
+mod peer;
+mod random;
+
+pub(in crate::engine) use clock::now;
+pub(crate) use peer::Peer;
+pub(crate) use random::random_sid;

@@ -1,0 +1,12 @@
+//! Who is at the other end of a connection.
+
+use std::net::SocketAddr;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Where it comes from.
+    pub(crate) address: SocketAddr,
+    /// Whether nobody between can read along.
+    pub(crate) secure: bool,
+}

@@ -1,0 +1,273 @@
+//! A connection while it speaks HTTP.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+
+use crate::engine::transport::{Duplex, Stream};
+
+/// A connection as a listener has accepted it, with what HTTP libraries lack: a deadline for
+/// clients that do not read their answers.
+///
+/// A client that takes neither everything nor 16 KiB of it within the patience of the server is
+/// cut off; an answer that waits for the server, as a poll does, has no deadline here. Until then
+/// nothing more is read from it: answers to requests that it goes on sending would have to wait, too.
+pub(crate) struct Accepted {
+    io: Io,
+    /// Read before, and to be read again.
+    front: Bytes,
+    patience: Duration,
+    /// Set while the client takes less than it is given.
+    stalled: Option<Box<Stalled>>,
+}
+
+enum Io {
+    Tcp(TcpStream),
+    Other(Box<dyn Duplex>),
+}
+
+struct Stalled {
+    until: Pin<Box<Sleep>>,
+    written: usize,
+    /// Who wanted to read meanwhile.
+    reader: Option<Waker>,
+}
+
+/// Bytes within one patience that count as reading.
+const PROGRESS: usize = 16 * 1024;
+
+impl Accepted {
+    pub(crate) fn tcp(stream: TcpStream, patience: Duration) -> Self {
+        Self {
+            io: Io::Tcp(stream),
+            front: Bytes::new(),
+            patience,
+            stalled: None,
+        }
+    }
+
+    /// A connection that is not plain TCP, as TLS.
+    pub(crate) fn other(stream: Box<dyn Duplex>, patience: Duration) -> Self {
+        Self {
+            io: Io::Other(stream),
+            front: Bytes::new(),
+            patience,
+            stalled: None,
+        }
+    }
+
+    /// Puts bytes that were read from it in front of what comes.
+    pub(in crate::engine) fn put_back(&mut self, bytes: Bytes) {
+        self.front = bytes;
+    }
+
+    /// Whether bytes lie in front of what comes.
+    pub(super) fn is_put_back(&self) -> bool {
+        !self.front.is_empty()
+    }
+
+    /// What carries a WebSocket, or is closed, and the bytes in front of what comes.
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
+        let stream = match self.io {
+            Io::Tcp(stream) => Stream::tcp(stream),
+            Io::Other(stream) => Stream::other(stream),
+        };
+        (stream, self.front)
+    }
+
+    /// The client reads.
+    fn go_on(&mut self) {
+        let stalled = self.stalled.take();
+        if let Some(reader) = stalled.and_then(|stalled| stalled.reader) {
+            reader.wake();
+        }
+    }
+
+    fn pace(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(n)) => {
+                if let Some(stalled) = &mut self.stalled {
+                    stalled.written += n;
+                    if stalled.written >= PROGRESS {
+                        self.go_on();
+                    }
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let patience = self.patience;
+                let stalled = self.stalled.get_or_insert_with(|| {
+                    Box::new(Stalled {
+                        until: Box::pin(tokio::time::sleep(patience)),
+                        written: 0,
+                        reader: None,
+                    })
+                });
+                if stalled.until.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        written
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(stalled) = &mut this.stalled {
+            stalled.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if !this.front.is_empty() {
+            let len = this.front.len().min(buffer.remaining());
+            buffer.put_slice(&this.front.split_to(len));
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.io {
+            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Io::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match &mut this.io {
+            Io::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
+        this.pace(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match &mut this.io {
+            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Io::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        };
+        this.pace(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Tcp(stream) => stream.is_write_vectored(),
+            Io::Other(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = match &mut this.io {
+            Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Other(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        if flushed.is_ready() {
+            // Everything has been taken.
+            this.go_on();
+        }
+        this.pace(cx, flushed.map_ok(|()| 0)).map_ok(drop)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl std::fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accepted").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Wake, Waker};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_while_the_client_does_not_read_and_then_it_goes_on() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let mut accepted = Accepted::other(Box::new(near), Duration::from_secs(60));
+        far.write_all(b"another request").await.unwrap();
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(std::sync::Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let answer = [b'x'; 150];
+        let mut write =
+            |accepted: &mut Accepted, bytes: &[u8]| Pin::new(accepted).poll_write(&mut cx, bytes);
+        assert!(matches!(
+            write(&mut accepted, &answer),
+            Poll::Ready(Ok(100))
+        ));
+        assert!(write(&mut accepted, &answer[100..]).is_pending());
+
+        let mut cx = Context::from_waker(&waker);
+        let mut space = [0; 100];
+        let mut buffer = ReadBuf::new(&mut space);
+        assert!(
+            Pin::new(&mut accepted)
+                .poll_read(&mut cx, &mut buffer)
+                .is_pending()
+        );
+
+        far.read_exact(&mut [0; 100]).await.unwrap();
+        let written = Pin::new(&mut accepted).poll_write(&mut cx, &answer[100..]);
+        assert!(matches!(written, Poll::Ready(Ok(50))));
+        let before = woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(Pin::new(&mut accepted).poll_flush(&mut cx).is_ready());
+        assert_eq!(
+            woken.0.load(std::sync::atomic::Ordering::Relaxed),
+            before + 1
+        );
+        assert!(
+            Pin::new(&mut accepted)
+                .poll_read(&mut cx, &mut buffer)
+                .is_ready()
+        );
+        assert_eq!(buffer.filled(), b"another request");
+    }
+}

@@ -1,0 +1,366 @@
+//! Answers HTTP requests on the Engine.IO path.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
+use http::{HeaderMap, Request, StatusCode, header, request::Parts};
+use hyper::body::Body;
+use roomcast_protocol::{
+    Frame, Sid,
+    engine::{Packet, Transport},
+};
+
+use super::{
+    exchange,
+    handoff::{Handoff, HandoffCell},
+    message::{
+        cors::Verdict,
+        refusal::RequestError,
+        reply::{self, Answer, Form, Reply},
+        request::{self, Ask},
+    },
+};
+use crate::{
+    config::Cors,
+    engine::{
+        admission::{EngineRequest, Forbidden, Handshake, original_uri},
+        ground::{Peer, now},
+        outbox::{Attaching, Outbox, Sink},
+        session::{Application, Engine, Opening},
+    },
+    limit::{Guard, Permit, Violation},
+    metrics::Counter,
+};
+
+impl<A: Application> Engine<A> {
+    /// Whether a request path is this engine's.
+    pub(crate) fn owns(&self, path: &str) -> bool {
+        let own = self.config.path.trim_end_matches('/');
+        path.strip_prefix(own)
+            .is_some_and(|rest| rest == "/" || (rest.is_empty() && !self.config.add_trailing_slash))
+    }
+
+    /// Answers a request, whatever its path is.
+    pub(super) async fn answer<B: Body>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        peer: Peer,
+        handoff: &HandoffCell,
+    ) -> Reply {
+        let peer = self.identify(peer, request.headers());
+        let (parts, body) = request.into_parts();
+        let verdict = match &self.config.cors {
+            None => Verdict::Silent,
+            Some(cors) => {
+                let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
+                let preflight = cors.preflight(&parts.method, &parts.headers, &verdict);
+                if let Some(mut preflight) = preflight {
+                    reply::harden(&mut preflight);
+                    return preflight;
+                }
+                verdict
+            }
+        };
+        let view = self.view(&parts, peer);
+        let is_upgrade = request::is_upgrade(&parts.headers);
+        let is_foreign = verdict == Verdict::Foreign;
+        let outcome = match &self.config.cors {
+            Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
+            Some(_) | None => {
+                self.respond(parts, body, peer, view.as_ref(), handoff)
+                    .await
+            }
+        };
+        let mut reply = match outcome {
+            Ok(reply) => reply,
+            Err(error) => self.refuse(&error, is_upgrade, peer, view),
+        };
+        if let Some(cors) = self
+            .config
+            .cors
+            .as_ref()
+            .filter(|cors| !(cors.enforce && is_foreign))
+        {
+            cors.mark(&mut reply, &verdict);
+        }
+        reply
+    }
+
+    /// Whether nothing of a polling request without an `Origin` matters within a session but the
+    /// session: no function of the application and no proxy has more to say about it.
+    pub(super) fn looks_at_sessions_only(&self, peer: Peer) -> bool {
+        let is_proxy = |guard: &Arc<Guard>| guard.trusts(peer.address.ip());
+        !self.hooks.want_requests() && !self.guard.as_ref().is_some_and(is_proxy)
+    }
+
+    /// Answers such a request: a poll, or packets in a body.
+    pub(super) async fn answer_session<B: Body>(
+        &self,
+        sid: Sid,
+        form: Form,
+        body: Option<B>,
+        peer: Peer,
+    ) -> Answer {
+        let outcome = match (self.find_for(sid, peer), body) {
+            (Ok(outbox), None) => self.poll(outbox, form).await,
+            (Ok(outbox), Some(body)) => self.post(outbox, body).await,
+            (Err(error), _) => Err(error),
+        };
+        let answer = outcome.unwrap_or_else(|error| {
+            let reply = self.refuse(&error, false, peer, None);
+            Answer::Other(reply)
+        });
+        let Some(cors) = &self.config.cors else {
+            return answer;
+        };
+        let mut reply = answer.into_reply();
+        cors.mark(&mut reply, &Verdict::Silent);
+        Answer::Other(reply)
+    }
+
+    fn find_for(&self, sid: Sid, peer: Peer) -> Result<Outbox, RequestError> {
+        self.check(peer)?;
+        self.find_polling(sid)
+    }
+
+    /// Whether somebody at this address may send requests.
+    fn check(&self, peer: Peer) -> Result<(), RequestError> {
+        let guard = self.guard.as_ref();
+        let checked = guard.map_or(Ok(()), |guard| guard.check(peer.address.ip()));
+        checked.map_err(RequestError::Refused)
+    }
+
+    /// The request, if there is a hook that may want it.
+    pub(super) fn view(&self, parts: &Parts, peer: Peer) -> Option<EngineRequest> {
+        self.hooks.view(parts, peer, || self.trusts(&parts.headers))
+    }
+
+    pub(super) fn refuse(
+        &self,
+        error: &RequestError,
+        is_upgrade: bool,
+        peer: Peer,
+        view: Option<EngineRequest>,
+    ) -> Reply {
+        self.metrics.count(error.counter());
+        let (code, _, _) = error.answer();
+        let reason = error.reason();
+        let address = peer.address;
+        if !matches!(error, RequestError::ForeignOrigin) {
+            tracing::debug!(%address, code, reason, "request refused");
+        } else if let Some(more) = self.foreign_origins.speak() {
+            // Somebody may have forgotten to allow it; and whoever it was may ask again and again.
+            tracing::info!(%address, code, reason, more, "request refused");
+        }
+        if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
+            hook(&error.tell(view));
+        }
+        reply::refusal(error, is_upgrade)
+    }
+
+    async fn respond<B: Body>(
+        self: &Arc<Self>,
+        parts: Parts,
+        body: B,
+        peer: Peer,
+        view: Option<&EngineRequest>,
+        handoff: &HandoffCell,
+    ) -> Result<Reply, RequestError> {
+        self.check(peer)?;
+        let ask = request::parse(&parts, &self.config);
+        if ask == Err(RequestError::UnsupportedVersion) {
+            // The official server asks first.
+            self.admit(view).await?;
+        }
+        let ask = ask?;
+        let is_initial = matches!(ask, Ask::Open | Ask::OpenWebSocket { .. });
+        let mut reply = match ask {
+            Ask::Open => {
+                let permit = self.permit(peer)?;
+                let sid = self.admit(view).await?;
+                self.open_polling(
+                    Opening {
+                        handshake: self.handshake(&parts, peer, permit),
+                        sid,
+                        announced: None,
+                    },
+                    &parts,
+                )
+            }
+            Ask::OpenWebSocket { accept } => {
+                let permit = self.permit(peer)?;
+                let sid = self.admit(view).await?;
+                *handoff.lock() = Some(Handoff::Open(Opening {
+                    handshake: self.handshake(&parts, peer, permit),
+                    sid,
+                    announced: None,
+                }));
+                reply::switching_protocols(&accept)
+            }
+            Ask::Mismatch(sid) => {
+                let outbox = self.find(sid)?;
+                return Err(RequestError::TransportMismatch(outbox.transport()));
+            }
+            Ask::Unserved(sid) => {
+                self.find(sid)?;
+                self.metrics.count(Counter::RejectedMethod);
+                return Ok(reply::empty(StatusCode::INTERNAL_SERVER_ERROR));
+            }
+            Ask::Poll(sid) => {
+                let outbox = self.find_polling(sid)?;
+                let form = Form::of(&parts.headers);
+                // A poll may wait for long, and its headers keep a read buffer alive.
+                drop(parts);
+                self.poll(outbox, form).await?.into_reply()
+            }
+            Ask::Post(sid) => {
+                let outbox = self.find_polling(sid)?;
+                if exchange::is_octet_stream(&parts.headers) {
+                    self.refuse_binary(&outbox)
+                } else {
+                    self.post(outbox, body).await?.into_reply()
+                }
+            }
+            Ask::Upgrade { sid, accept } => {
+                let outbox = self.find(sid)?;
+                if !self.config.allow_upgrades {
+                    return Err(RequestError::BadRequest);
+                }
+                *handoff.lock() = Some(Handoff::Attach(Attaching::new(outbox)));
+                reply::switching_protocols(&accept)
+            }
+        };
+        let is_good = matches!(
+            reply.status(),
+            StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS
+        );
+        if let (true, Some(view)) = (is_good, view) {
+            self.hooks.complete(reply.headers_mut(), is_initial, view);
+        }
+        Ok(reply)
+    }
+
+    fn find(&self, sid: Sid) -> Result<Outbox, RequestError> {
+        self.sessions.get(sid).ok_or(RequestError::UnknownSession)
+    }
+
+    fn find_polling(&self, sid: Sid) -> Result<Outbox, RequestError> {
+        let outbox = self.find(sid)?;
+        match outbox.transport() {
+            Transport::Polling => Ok(outbox),
+            other @ Transport::WebSocket => Err(RequestError::TransportMismatch(other)),
+        }
+    }
+
+    /// Asks the application whether a session may be opened, and for its id.
+    async fn admit(&self, view: Option<&EngineRequest>) -> Result<Option<Sid>, RequestError> {
+        let hooks = &self.hooks;
+        let Some(view) =
+            view.filter(|_| hooks.allow_request.is_some() || hooks.generate_id.is_some())
+        else {
+            return Ok(None);
+        };
+        let _permit = self
+            .admissions
+            .try_acquire()
+            .map_err(|_| RequestError::Busy)?;
+        let asking = async {
+            if let Some(allow) = &hooks.allow_request {
+                let allowed = allow(view.clone()).await;
+                allowed.map_err(|forbidden| self.denied(forbidden, view))?;
+            }
+            let Some(generate) = &hooks.generate_id else {
+                return Ok(None);
+            };
+            let fault = |error: &str| RequestError::IdGeneration(error.into());
+            let id = generate(view.clone())
+                .await
+                .map_err(|error| fault(&error))?;
+            let sid = Sid::parse(&id).ok_or_else(|| fault("not 20 characters of [A-Za-z0-9_-]"))?;
+            if self.sessions.get(sid).is_some() {
+                return Err(fault("in use"));
+            }
+            Ok(Some(sid))
+        };
+        let asking = AssertUnwindSafe(asking).catch_unwind();
+        match tokio::time::timeout(self.config.allow_request_timeout, asking).await {
+            Ok(Ok(admission)) => admission,
+            Ok(Err(_)) => {
+                self.metrics.count(Counter::HandlerPanics);
+                tracing::error!("a hook that admits sessions has panicked");
+                Err(RequestError::Denied("Forbidden".into()))
+            }
+            Err(_) => {
+                self.metrics.count(Counter::RejectedTimeout);
+                Err(RequestError::Denied("Forbidden".into()))
+            }
+        }
+    }
+
+    /// The application does not want a client.
+    fn denied(&self, forbidden: Forbidden, request: &EngineRequest) -> RequestError {
+        if let Some(guard) = self.guard.as_ref().filter(|_| forbidden.is_blamed()) {
+            let _ = guard.violation(request.address().ip(), Violation::Credentials);
+        }
+        RequestError::Denied(forbidden.into_message())
+    }
+
+    /// The leave of a client to open a session; none is needed where no addresses are limited.
+    fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
+        // In a storm nobody is charged for being turned away, and nobody whom the guard refuses
+        // takes a place from others.
+        let now = now();
+        self.door.check(now).map_err(RequestError::Crowded)?;
+        let permit = match &self.guard {
+            None => None,
+            Some(guard) => {
+                let permit = guard.admit(peer.address.ip());
+                Some(permit.map_err(RequestError::Refused)?)
+            }
+        };
+        self.door.enter(now).map_err(RequestError::Crowded)?;
+        Ok(permit)
+    }
+
+    fn handshake(&self, parts: &Parts, peer: Peer, permit: Option<Permit>) -> Arc<Handshake> {
+        let handshake = Handshake::new(
+            &parts.headers,
+            original_uri(parts),
+            peer,
+            self.config.handshake_header_bytes,
+        );
+        let handshake = handshake.with_trust(self.trusts(&parts.headers));
+        Arc::new(match permit {
+            Some(permit) => handshake.with_permit(permit),
+            None => handshake,
+        })
+    }
+
+    /// Whether a page that may use the cookies of its reader has sent a request.
+    fn trusts(&self, headers: &HeaderMap) -> bool {
+        let also = self.hooks.cors_origin.as_deref();
+        match &self.config.cors {
+            Some(cors) => cors.trusts(headers, also),
+            None => Cors::default().trusts(headers, also),
+        }
+    }
+
+    /// A polling session and the answer that tells the client of it.
+    fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
+        let outbox = self.new_outbox(opening.sid, &Sink::Poll);
+        let sid = outbox.sid();
+        let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
+        let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
+        tokio::spawn(driver.run());
+        let mut reply = reply::payload(open.polling(), Form::of(&client.headers));
+        if let Some(cookie) = self
+            .config
+            .cookie
+            .as_ref()
+            .and_then(|cookie| cookie.header(sid))
+        {
+            reply.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        reply
+    }
+}

@@ -1,0 +1,241 @@
+//! What becomes of a connection: HTTP, then a WebSocket or nothing.
+//!
+//! Plain requests for an engine are answered without more ado ([`http1`](super::http1)). From
+//! the first one that is not on, hyper has the connection.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use roomcast_protocol::websocket::CloseCode;
+use tower::ServiceExt as _;
+
+use super::{
+    accepted::Accepted,
+    handoff::{Handoff, HandoffCell},
+    http1::{MAX_HEADER_BYTES, MAX_HEADERS, Rest, Served},
+    message::reply::{self, Reply},
+    site::Site,
+};
+use crate::{
+    engine::{
+        admission::Knock,
+        ground::Peer,
+        session::{Application, Engine, Raw},
+        transport::{Stream, dismiss},
+    },
+    limit::Client,
+    metrics::Counter,
+};
+
+/// How long a client may take to read the last answer and close.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl<A: Application> Site<A> {
+    /// Serves one connection until it ends.
+    pub(in crate::engine) async fn connection(
+        self: Arc<Self>,
+        stream: Accepted,
+        peer: Peer,
+        knock: Knock,
+    ) {
+        let _open = self.engine.count_connection();
+        // Boxed, so that the task of a WebSocket does not keep the room HTTP needed.
+        let rest = match Box::pin(self.requests(stream, peer, knock)).await {
+            Served::Over(rest) => rest,
+            Served::Odd(stream, knock) => match Box::pin(self.http(stream, peer, knock)).await {
+                Some(rest) => rest,
+                None => return,
+            },
+            Served::Gone => return,
+        };
+        match rest.handoff {
+            Some(Handoff::Open(opening)) => {
+                let driver = self
+                    .engine
+                    .open_websocket(rest.stream, rest.unread, opening);
+                drop(self);
+                driver.run().await;
+            }
+            Some(Handoff::OpenRaw(opening)) => {
+                let Some(raw) = &self.raw else { return };
+                let driver = raw.open_websocket(rest.stream, rest.unread, opening);
+                drop(self);
+                // Boxed: one of two drivers in this task's future is enough.
+                Box::pin(driver.run()).await;
+            }
+            Some(Handoff::Attach(attaching)) => {
+                if !attaching.attach(rest.stream.clone(), rest.unread) {
+                    dismiss(&rest.stream, CloseCode::NORMAL);
+                }
+            }
+            None => linger(&rest.stream).await,
+        }
+    }
+
+    /// Serves requests by hyper until the connection ends or is handed off.
+    async fn http(
+        self: &Arc<Self>,
+        stream: Accepted,
+        peer: Peer,
+        knock: Option<Knock>,
+    ) -> Option<Rest> {
+        let handoff = HandoffCell::default();
+        let knock = Mutex::new(knock);
+        // Boxed: `poll_without_shutdown` wants a future that can be moved.
+        let service = service_fn(|request| {
+            // It has said what it wants.
+            drop(knock.lock().take());
+            Box::pin(self.answer(request, peer, &handoff))
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.engine.config.header_timeout)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut stopped = self.engine.stopped();
+        let served = {
+            let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+            let serving = poll_fn(|cx| connection.poll_without_shutdown(cx));
+            let mut serving = pin!(serving);
+            tokio::select! {
+                served = &mut serving => Some(served),
+                _ = &mut stop => None,
+            }
+        };
+        let served = match served {
+            Some(served) => served,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        if let Err(error) = &served {
+            self.count_http_error(error);
+        }
+        let parts = connection.into_parts();
+        let handoff = handoff.lock().take();
+        if served.is_err() && handoff.is_some() {
+            return None;
+        }
+        let (stream, front) = parts.io.into_inner().into_parts();
+        // Copied, so that hyper's buffer is given back.
+        let mut unread = BytesMut::with_capacity(parts.read_buf.len() + front.len());
+        unread.extend_from_slice(&parts.read_buf);
+        unread.extend_from_slice(&front);
+        Some(Rest {
+            stream,
+            unread: unread.freeze(),
+            handoff,
+        })
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        handoff: &HandoffCell,
+    ) -> Result<Response<Either<Full<Bytes>, axum::body::Body>>, Infallible> {
+        if self.engine.owns(request.uri().path()) {
+            let response = self.engine.answer(request, peer, handoff).await;
+            return Ok(response.map(Either::Left));
+        }
+        if let Some(raw) = self
+            .raw
+            .as_ref()
+            .filter(|raw| raw.owns(request.uri().path()))
+        {
+            let response = Box::pin(answer_raw(raw, request, peer, handoff)).await;
+            return Ok(response.map(Either::Left));
+        }
+        let mut request = request.map(axum::body::Body::new);
+        let peer = self.engine.identify(peer, request.headers());
+        let extensions = request.extensions_mut();
+        extensions.insert(axum::extract::ConnectInfo(peer.address));
+        extensions.insert(Client::new(peer.address, peer.secure));
+        let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
+        let answering = self.router.clone().oneshot(request);
+        let config = &self.engine.config;
+        if !(is_upgrade && config.destroy_upgrade) {
+            let Ok(response) = answering.await;
+            return Ok(response.map(Either::Right));
+        }
+        match tokio::time::timeout(config.destroy_upgrade_timeout, answering).await {
+            Ok(Ok(response)) => Ok(response.map(Either::Right)),
+            Err(_) => {
+                self.engine.metrics.count(Counter::RejectedTimeout);
+                Ok(reply::closing(StatusCode::BAD_REQUEST).map(Either::Left))
+            }
+        }
+    }
+
+    /// Answers a request for a path that belongs to an engine.
+    pub(super) async fn answer_owned<B: Body>(
+        &self,
+        request: Request<B>,
+        peer: Peer,
+        handoff: &HandoffCell,
+    ) -> Reply {
+        match &self.raw {
+            Some(raw) if !self.engine.owns(request.uri().path()) => {
+                Box::pin(answer_raw(raw, request, peer, handoff)).await
+            }
+            Some(_) | None => self.engine.answer(request, peer, handoff).await,
+        }
+    }
+
+    fn count_http_error(&self, error: &hyper::Error) {
+        let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+        let is_stalled = io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        if error.is_timeout() || is_stalled {
+            self.engine.metrics.count(Counter::RejectedTimeout);
+        } else if error.is_parse() {
+            self.engine.metrics.count(Counter::RejectedMalformed);
+        }
+    }
+}
+
+/// The same for the endpoint of plain Engine.IO.
+async fn answer_raw<B: Body>(
+    raw: &Arc<Engine<Raw>>,
+    request: Request<B>,
+    peer: Peer,
+    handoff: &HandoffCell,
+) -> Reply {
+    let reply = raw.answer(request, peer, handoff).await;
+    let mut handoff = handoff.lock();
+    if let Some(Handoff::Open(opening)) = handoff.take_if(|h| matches!(h, Handoff::Open(_))) {
+        *handoff = Some(Handoff::OpenRaw(opening));
+    }
+    reply
+}
+
+/// Closes our side, then reads what the client still sends for a moment: unread input
+/// would turn the last answer into a reset.
+async fn linger(stream: &Stream) {
+    stream.shutdown();
+    let closed = poll_fn(|cx| {
+        if stream.discard(cx) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    });
+    let _ = tokio::time::timeout(LINGER, closed).await;
+}

@@ -1,0 +1,193 @@
+//! One polling request of a session: what it brings or waits for, until the driver has answered.
+
+use std::pin::pin;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+use roomcast_protocol::engine::CloseReason;
+use tokio::sync::oneshot;
+
+use super::message::{
+    refusal::RequestError,
+    reply::{self, Answer, Form, Reply},
+};
+use crate::{
+    engine::{
+        outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
+        session::{Application, Engine},
+    },
+    metrics::Counter,
+};
+
+impl<A: Application> Engine<A> {
+    /// Waits for packets.
+    pub(super) async fn poll(&self, outbox: Outbox, form: Form) -> Result<Answer, RequestError> {
+        let id = self.next_poll_id();
+        let answer = match outbox.poll(id) {
+            Polled::Unknown => return Err(RequestError::UnknownSession),
+            Polled::Answered(answer) => Ok(answer),
+            Polled::Waiting(answered) => {
+                // Dropped with this future when the client closes the connection.
+                let mut guard = PollGuard {
+                    outbox,
+                    id,
+                    waiting: true,
+                };
+                let answer = answered.await;
+                guard.waiting = false;
+                answer
+            }
+        };
+        match (answer, &self.config.http_compression) {
+            (Ok(PollAnswer::Payload(packets, true)), Some(options)) => {
+                // Boxed, so that no poll that waits keeps the room for it.
+                let compressing = Box::pin(reply::compressed(packets, options, form));
+                Ok(Answer::Other(compressing.await))
+            }
+            (Ok(PollAnswer::Payload(packets, _)), _) => Ok(Answer::Packets(packets, form)),
+            (Ok(PollAnswer::Refused), _) => Ok(refused()),
+            (Err(_), _) => Err(RequestError::UnknownSession),
+        }
+    }
+
+    /// Binary bodies are of protocol 3; in 4 nobody would read this one.
+    pub(super) fn refuse_binary(&self, outbox: &Outbox) -> Reply {
+        self.metrics.count(Counter::RejectedRequest);
+        outbox.abort(CloseReason::TransportError);
+        reply::empty(StatusCode::BAD_REQUEST)
+    }
+
+    /// Brings packets.
+    pub(super) async fn post<B: Body>(
+        &self,
+        outbox: Outbox,
+        body: B,
+    ) -> Result<Answer, RequestError> {
+        let Some(mut guard) = PostGuard::begin(outbox) else {
+            self.metrics.count(Counter::RejectedOverlap);
+            return Ok(refused());
+        };
+        let limit = self.config.max_payload;
+        let body = tokio::time::timeout(self.config.body_timeout, collect(body, limit)).await;
+        let body = match body {
+            Ok(Ok(body)) => body,
+            Ok(Err(BodyError::TooLarge)) => {
+                self.metrics.count(Counter::RejectedTooLarge);
+                guard.finish();
+                return Ok(closing(StatusCode::PAYLOAD_TOO_LARGE));
+            }
+            Ok(Err(BodyError::Aborted)) => return Ok(closing(StatusCode::BAD_REQUEST)),
+            Err(_) => {
+                self.metrics.count(Counter::RejectedTimeout);
+                return Ok(closing(StatusCode::REQUEST_TIMEOUT));
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        if !guard.hand_over(Control::Post { body, answer }) {
+            return Err(RequestError::UnknownSession);
+        }
+        match answered.await {
+            Ok(PostAnswer::Accepted) => Ok(Answer::Accepted),
+            Ok(PostAnswer::Refused) => Ok(refused()),
+            Err(_) => Err(RequestError::UnknownSession),
+        }
+    }
+}
+
+fn refused() -> Answer {
+    Answer::Other(reply::empty(StatusCode::BAD_REQUEST))
+}
+
+fn closing(status: StatusCode) -> Answer {
+    Answer::Other(reply::closing(status))
+}
+
+/// Tells the driver when a client gave up its poll.
+struct PollGuard {
+    outbox: Outbox,
+    id: u64,
+    waiting: bool,
+}
+
+impl Drop for PollGuard {
+    fn drop(&mut self) {
+        if self.waiting {
+            self.outbox.control(Control::PollAborted { id: self.id });
+        }
+    }
+}
+
+/// Marks the session as being posted to. A second request at the same time ends the
+/// session, and so does one that is given up half-way.
+struct PostGuard {
+    outbox: Outbox,
+    finished: bool,
+}
+
+impl PostGuard {
+    fn begin(outbox: Outbox) -> Option<Self> {
+        if outbox.lock().begin_post() {
+            return Some(Self {
+                outbox,
+                finished: false,
+            });
+        }
+        outbox.abort(CloseReason::TransportError);
+        None
+    }
+
+    /// Nothing is posted after all.
+    fn finish(&mut self) {
+        self.finished = true;
+        self.outbox.lock().end_post();
+    }
+
+    /// Gives the payload to the driver, which says when it has been read. `false`: the session
+    /// is gone.
+    fn hand_over(&mut self, post: Control) -> bool {
+        self.finished = true;
+        self.outbox.control(post)
+    }
+}
+
+impl Drop for PostGuard {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.outbox.abort(CloseReason::TransportError);
+        }
+    }
+}
+
+enum BodyError {
+    TooLarge,
+    Aborted,
+}
+
+/// Reads a body of at most `limit` bytes. A longer one is refused by its announced length,
+/// or as soon as it passes the limit.
+async fn collect<B: Body>(body: B, limit: usize) -> Result<Bytes, BodyError> {
+    let mut body = pin!(body);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| BodyError::Aborted)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if collected.len() + data.remaining() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        collected.put(data);
+    }
+    Ok(collected.freeze())
+}
+
+pub(super) fn is_octet_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"))
+}

@@ -1,0 +1,19 @@
+//! What becomes of a connection that is no longer HTTP.
+
+use parking_lot::Mutex;
+
+use crate::engine::{outbox::Attaching, session::Opening};
+
+/// What becomes of the connection after a `101`.
+#[derive(Debug)]
+pub(super) enum Handoff {
+    /// It carries a new session.
+    Open(Opening),
+    /// It carries a new session of the plain Engine.IO endpoint.
+    OpenRaw(Opening),
+    /// It wants to take this session over.
+    Attach(Attaching),
+}
+
+/// Where a request leaves its [`Handoff`] for the connection's task.
+pub(super) type HandoffCell = Mutex<Option<Handoff>>;

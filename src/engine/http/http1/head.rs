@@ -1,0 +1,405 @@
+//! The head of a plain request, read with the parser that hyper uses.
+//!
+//! Plain is what clients of Engine.IO send: `GET`, `POST` or `OPTIONS`, HTTP/1.1, a path, and at most
+//! one length of a body. Everything else is not understood here: hyper gets it from its first byte
+//! on, so that there is one place where odd and malformed requests are judged, and no two that could
+//! take the same bytes for different requests.
+
+use std::{mem::MaybeUninit, ops::Range};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request::Parts,
+};
+use roomcast_protocol::Sid;
+
+use crate::engine::http::message::reply::Form;
+
+/// Bytes that the head of a request may have.
+pub(in crate::engine::http) const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// Headers that a request may have.
+pub(in crate::engine::http) const MAX_HEADERS: usize = 100;
+
+/// Whose request it is.
+pub(in crate::engine::http) trait Paths {
+    /// Whether requests for this path are served here.
+    fn owns(&self, path: &str) -> bool;
+
+    /// The session to which a `GET` polls or a `POST` brings something, if nothing else of the
+    /// request matters but what a [`Brief`] has.
+    fn session(&self, path: &str, query: &str) -> Option<Sid>;
+}
+
+/// What the first bytes of a request are.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+pub(in crate::engine::http) enum Parsed {
+    /// The beginning of a head, as far as it goes.
+    Partial,
+    /// Nothing that is understood here.
+    Odd,
+    /// A head.
+    Plain(Head),
+    /// A head that need not be looked at any further.
+    Brief(Brief),
+}
+
+/// What is wanted of the head of most requests, those within a session. Nothing is allocated for it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine::http) struct Brief {
+    pub(super) sid: Sid,
+    pub(in crate::engine::http) is_post: bool,
+    pub(super) form: Form,
+    pub(in crate::engine::http) len: usize,
+    pub(in crate::engine::http) body: u64,
+    pub(in crate::engine::http) keep_alive: bool,
+}
+
+/// The head of a plain request.
+#[derive(Debug)]
+pub(in crate::engine::http) struct Head {
+    pub(in crate::engine::http) parts: Parts,
+    /// Bytes of the head.
+    pub(in crate::engine::http) len: usize,
+    /// Bytes of the body that follows it.
+    pub(in crate::engine::http) body: u64,
+    /// Whether the client may send another request on the connection.
+    pub(in crate::engine::http) keep_alive: bool,
+}
+
+/// Reads a head from the front of `bytes`, if it is plain and for a path that is owned here.
+pub(in crate::engine::http) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed {
+    if bytes
+        .first()
+        .is_some_and(|first| !first.is_ascii_uppercase())
+    {
+        // Empty lines in front of a request among others.
+        return Parsed::Odd;
+    }
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let len = match request.parse_with_uninit_headers(bytes, &mut headers) {
+        Ok(httparse::Status::Complete(len)) if len <= MAX_HEADER_BYTES => len,
+        Ok(httparse::Status::Complete(_)) => return Parsed::Odd,
+        Ok(httparse::Status::Partial) => return Parsed::Partial,
+        Err(_) => return Parsed::Odd,
+    };
+    if let Some(brief) = brief(len, &request, paths) {
+        return Parsed::Brief(brief);
+    }
+    plain(bytes, len, &request, paths).map_or(Parsed::Odd, Parsed::Plain)
+}
+
+/// Reads the head of a request within a session. `None`: it has something else in it that matters.
+fn brief(len: usize, request: &httparse::Request<'_, '_>, paths: &impl Paths) -> Option<Brief> {
+    let is_post = match request.method? {
+        "GET" => false,
+        "POST" => true,
+        _ => return None,
+    };
+    let (path, query) = request.path?.split_once('?')?;
+    let is_simple = |byte: u8| byte.is_ascii_alphanumeric() || b"=&-_.".contains(&byte);
+    if request.version != Some(1) || !query.bytes().all(is_simple) {
+        return None;
+    }
+    let (mut body, mut keep_alive) = (None, true);
+    let (mut accept_encoding, mut user_agent) = (None, None);
+    for httparse::Header { name, value } in &*request.headers {
+        let is = |known: HeaderName| name.eq_ignore_ascii_case(known.as_str());
+        match name.len() {
+            6 if is(header::EXPECT) || is(header::ORIGIN) => return None,
+            7 if is(header::UPGRADE) => return None,
+            10 if is(header::CONNECTION) => keep_alive &= !closes(value),
+            10 if is(header::USER_AGENT) => user_agent = user_agent.or(Some(*value)),
+            12 if is(header::CONTENT_TYPE) && !value.starts_with(b"text/plain") => return None,
+            14 if is(header::CONTENT_LENGTH) && body.replace(number(value)?).is_some() => {
+                return None;
+            }
+            15 if is(header::ACCEPT_ENCODING) => {
+                accept_encoding = accept_encoding.or(Some(*value));
+            }
+            17 if is(header::TRANSFER_ENCODING) => return None,
+            _ => {}
+        }
+    }
+    let body = body.unwrap_or(0);
+    if body > 0 && !is_post {
+        return None;
+    }
+    Some(Brief {
+        sid: paths.session(path, query)?,
+        is_post,
+        form: Form::new(accept_encoding, user_agent),
+        len,
+        body,
+        keep_alive,
+    })
+}
+
+fn plain(
+    bytes: &[u8],
+    len: usize,
+    request: &httparse::Request<'_, '_>,
+    paths: &impl Paths,
+) -> Option<Head> {
+    let method = match request.method? {
+        "GET" => Method::GET,
+        "POST" => Method::POST,
+        "OPTIONS" => Method::OPTIONS,
+        _ => return None,
+    };
+    let target = request.path?;
+    if request.version != Some(1) || !target.starts_with('/') {
+        return None;
+    }
+    // One copy, of which everything else is a slice.
+    let whole = Bytes::copy_from_slice(bytes.get(..len)?);
+    let slice = |part: &[u8]| whole.slice(place(bytes, part));
+    let uri = Uri::from_maybe_shared(slice(target.as_bytes())).ok()?;
+    if !paths.owns(uri.path()) {
+        return None;
+    }
+    let mut headers = HeaderMap::with_capacity(request.headers.len());
+    let (mut body, mut keep_alive) = (None, true);
+    for header in &*request.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_maybe_shared(slice(header.value)).ok()?;
+        if name == header::CONTENT_LENGTH {
+            if body.is_some() {
+                return None;
+            }
+            body = Some(number(header.value)?);
+        } else if name == header::TRANSFER_ENCODING || name == header::EXPECT {
+            return None;
+        } else if name == header::CONNECTION {
+            keep_alive &= !closes(header.value);
+        }
+        headers.append(name, value);
+    }
+    let body = body.unwrap_or(0);
+    if body > 0 && method != Method::POST {
+        return None;
+    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = method;
+    parts.uri = uri;
+    parts.version = Version::HTTP_11;
+    parts.headers = headers;
+    Some(Head {
+        parts,
+        len,
+        body,
+        keep_alive,
+    })
+}
+
+/// Whether a `Connection` header asks to close it (RFC 9110, 7.6.1).
+pub(super) fn closes(connection: &[u8]) -> bool {
+    let mut options = connection.split(|byte| *byte == b',');
+    connection.is_ascii()
+        && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Whether the end of a head may lie in what has come behind the first `seen` bytes. Until then
+/// there is no use in reading it again.
+pub(in crate::engine::http) fn may_end(bytes: &[u8], seen: usize) -> bool {
+    let fresh = bytes.get(seen.saturating_sub(3)..).unwrap_or_default();
+    fresh.windows(2).any(|end| end == b"\n\n") || fresh.windows(3).any(|end| end == b"\n\r\n")
+}
+
+/// Digits and nothing else (RFC 9110, 8.6), as far as bodies can go.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 15 {
+        return None;
+    }
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        Some(number * 10 + digit)
+    })
+}
+
+/// Where `part` lies in `whole`.
+fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+    match start.checked_add(part.len()) {
+        Some(end) if end <= whole.len() => start..end,
+        Some(_) | None => 0..0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Own;
+
+    impl Paths for Own {
+        fn owns(&self, path: &str) -> bool {
+            path == "/socket.io/"
+        }
+
+        fn session(&self, path: &str, query: &str) -> Option<Sid> {
+            let sid = query.strip_prefix("sid=").filter(|_| self.owns(path));
+            sid.and_then(Sid::parse)
+        }
+    }
+
+    fn read(bytes: &str) -> Parsed {
+        parse(bytes.as_bytes(), &Own)
+    }
+
+    fn plain(bytes: &str) -> Head {
+        let Parsed::Plain(head) = read(bytes) else {
+            panic!("{bytes:?} is not plain");
+        };
+        head
+    }
+
+    fn get(headers: &str) -> String {
+        format!("GET /socket.io/?EIO=4 HTTP/1.1\r\n{headers}\r\n")
+    }
+
+    fn post(headers: &str) -> String {
+        format!("POST /socket.io/ HTTP/1.1\r\n{headers}\r\n")
+    }
+
+    #[test]
+    fn a_plain_request_is_read() {
+        let request = get("Host: x\r\nX-Two: 1\r\nCookie:  a=b \r\nx-two: 2\r\nEmpty:\r\n");
+        let head = plain(&format!("{request}rest"));
+        assert_eq!(head.len, request.len());
+        assert_eq!((head.body, head.keep_alive), (0, true));
+        assert_eq!(head.parts.method, Method::GET);
+        assert_eq!(head.parts.uri, "/socket.io/?EIO=4");
+        assert_eq!(head.parts.version, Version::HTTP_11);
+        let headers = &head.parts.headers;
+        assert_eq!(headers["host"], "x");
+        assert_eq!(headers["cookie"], "a=b");
+        assert_eq!(headers["empty"], "");
+        assert_eq!(
+            headers.get_all("x-two").iter().collect::<Vec<_>>(),
+            ["1", "2"]
+        );
+        let head = plain(&post("content-length: 007\r\n"));
+        assert_eq!((head.body, head.parts.method), (7, Method::POST));
+    }
+
+    /// A request within a session.
+    fn within(method: &str, headers: &str) -> Parsed {
+        let target = "/socket.io/?sid=AAAAAAAAAAAAAAAAAAAA";
+        read(&format!("{method} {target} HTTP/1.1\r\n{headers}\r\n"))
+    }
+
+    #[test]
+    fn of_a_request_within_a_session_little_is_wanted() {
+        let headers = "Host: x\r\nAccept: */*\r\nCookie: a=b\r\nConnection: keep-alive\r\n";
+        let Parsed::Brief(poll) = within("GET", headers) else {
+            panic!("a poll");
+        };
+        assert_eq!(poll.sid.as_str(), "AAAAAAAAAAAAAAAAAAAA");
+        assert_eq!((poll.is_post, poll.body, poll.keep_alive), (false, 0, true));
+        let headers =
+            "content-type: text/plain;charset=UTF-8\r\ncontent-length: 5\r\nCONNECTION: Close\r\n";
+        let Parsed::Brief(post) = within("POST", headers) else {
+            panic!("a post");
+        };
+        assert_eq!((post.is_post, post.body, post.keep_alive), (true, 5, false));
+    }
+
+    #[test]
+    fn what_else_matters_within_a_session_is_looked_at() {
+        for (method, headers) in [
+            ("GET", "Origin: http://x\r\n"),
+            ("GET", "Upgrade: websocket\r\n"),
+            ("OPTIONS", ""),
+            ("POST", "Content-Type: application/octet-stream\r\n"),
+        ] {
+            let parsed = within(method, headers);
+            assert!(matches!(parsed, Parsed::Plain(_)), "{method} {headers}");
+        }
+        for (method, headers) in [
+            ("GET", "Content-Length: 1\r\n"),
+            ("POST", "Content-Length: 1\r\nContent-Length: 1\r\n"),
+            (
+                "POST",
+                "Content-Length: 1\r\ntransfer-encoding: chunked\r\n",
+            ),
+            ("POST", "Content-Length: 1\r\nEXPECT: 100-continue\r\n"),
+            ("POST", "Content-Length: x\r\n"),
+        ] {
+            let parsed = within(method, headers);
+            assert!(matches!(parsed, Parsed::Odd), "{method} {headers}");
+        }
+        let escaped = get("").replace("EIO=4", "sid=AAAAAAAAAAAAAAAAAAA%41");
+        assert!(matches!(read(&escaped), Parsed::Plain(_)));
+    }
+
+    #[test]
+    fn a_client_may_ask_to_close() {
+        for (connection, keep_alive) in [
+            ("keep-alive", true),
+            ("Upgrade", true),
+            ("close", false),
+            ("keep-alive,  CLOSE", false),
+            ("closed", true),
+            ("", true),
+        ] {
+            let head = plain(&get(&format!("Connection: {connection}\r\n")));
+            assert_eq!(head.keep_alive, keep_alive, "{connection}");
+        }
+        let twice = get("Connection: close\r\nConnection: keep-alive\r\n");
+        assert!(!plain(&twice).keep_alive);
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_left_to_hyper() {
+        for request in [
+            post("Content-Length: 3\r\nContent-Length: 3\r\n"),
+            post("Content-Length: 3\r\nContent-Length: 4\r\n"),
+            post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"),
+            post("Transfer-Encoding: chunked\r\n"),
+            post("Transfer-Encoding: identity\r\n"),
+            post("Content-Length: +3\r\n"),
+            post("Content-Length: -3\r\n"),
+            post("Content-Length: 3, 3\r\n"),
+            post("Content-Length: 0x3\r\n"),
+            post("Content-Length: 3 3\r\n"),
+            post("Content-Length: 99999999999999999999\r\n"),
+            post("Content-Length:\r\n"),
+            post("Content-Length : 3\r\n"),
+            post("Content-Length: 3\r\nExpect: 100-continue\r\n"),
+            get("Content-Length: 3\r\n"),
+            get("X: a\r\n folded\r\n"),
+            get(" X: a\r\n"),
+            get("X: a\0b\r\n"),
+            get("X\r\n"),
+            get("").replace("1.1", "1.0"),
+            get("").replace("1.1", "2.0"),
+            get("").replace("GET", "HEAD"),
+            get("").replace("GET", "DELETE"),
+            get("").replace("GET", "get"),
+            get("").replace("/socket.io/", "/elsewhere"),
+            get("").replace("/socket.io/", "http://x/socket.io/"),
+            get("").replace("/socket.io/", "*"),
+            get("").replace("GET ", "GET  "),
+            format!("\r\n{}", get("")),
+            format!("\n{}", get("")),
+            get(&"X: y\r\n".repeat(MAX_HEADERS + 1)),
+        ] {
+            assert!(matches!(read(&request), Parsed::Odd), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_partial_until_its_last_byte() {
+        let request = get("Host: x\r\nConnection: close\r\n");
+        for end in 0..request.len() {
+            assert!(matches!(read(&request[..end]), Parsed::Partial), "{end}");
+            assert!(!may_end(&request.as_bytes()[..end], 0), "{end}");
+        }
+        for seen in 0..request.len() {
+            assert!(may_end(request.as_bytes(), seen), "{seen}");
+        }
+        assert_eq!(plain(&request).len, request.len());
+    }
+}

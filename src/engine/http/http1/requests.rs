@@ -1,0 +1,204 @@
+//! Plain requests for an engine, one after the other, without hyper and its buffers: connecting,
+//! polling and posting.
+//!
+//! While a poll waits, its connection holds no buffer and nothing of its request.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http::Request;
+use parking_lot::Mutex;
+use roomcast_protocol::Sid;
+use tokio::time::Instant;
+
+use super::{
+    head::{Brief, Paths},
+    line::{Inbound, Line, Next, Outbound},
+    response,
+};
+use crate::{
+    engine::{
+        admission::Knock,
+        ground::Peer,
+        http::{
+            accepted::Accepted,
+            handoff::{Handoff, HandoffCell},
+            message::{reply::Answer, request},
+            site::Site,
+        },
+        session::Application,
+        transport::Stream,
+    },
+    metrics::Counter,
+};
+
+/// What is left of a connection after its last HTTP request.
+pub(in crate::engine) struct Rest {
+    pub(in crate::engine::http) stream: Stream,
+    pub(in crate::engine::http) unread: Bytes,
+    pub(in crate::engine::http) handoff: Option<Handoff>,
+}
+
+/// What serving a connection came to.
+pub(in crate::engine) enum Served {
+    /// There are no more requests.
+    Over(Rest),
+    /// The next request is for hyper, and all after it. The connection still knocks if it is the
+    /// first.
+    Odd(Accepted, Option<Knock>),
+    /// The client has gone.
+    Gone,
+}
+
+impl<A: Application> Site<A> {
+    /// Serves plain requests until the connection ends, is handed off, or has another one.
+    pub(in crate::engine) async fn requests(
+        self: &Arc<Self>,
+        stream: Accepted,
+        peer: Peer,
+        knock: Knock,
+    ) -> Served {
+        let mut knock = Some(knock);
+        if stream.is_put_back() {
+            return Served::Odd(stream, knock);
+        }
+        let own = Own {
+            site: &**self,
+            may_be_brief: self.engine.looks_at_sessions_only(peer),
+        };
+        let line = Mutex::new(Line::new(stream));
+        let patience = self.engine.config.header_timeout;
+        let mut stopped = self.engine.stopped();
+        let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+        // One timer for all heads. It is set again when it has run out, not for each.
+        let mut timer = pin!(tokio::time::sleep(patience));
+        let mut deadline = timer.deadline();
+        loop {
+            let waiting = poll_fn(|cx| {
+                let mut line = line.lock();
+                if let Poll::Ready(next) = line.poll_head(cx, &own) {
+                    return Poll::Ready(next);
+                }
+                while timer.as_mut().poll(cx).is_ready() {
+                    if timer.deadline() >= deadline {
+                        return Poll::Ready(Next::Late);
+                    }
+                    timer.as_mut().reset(deadline);
+                }
+                // A request that has begun is answered.
+                if line.is_idle() && stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Next::Stopped);
+                }
+                Poll::Pending
+            });
+            let next = waiting.await;
+            if matches!(next, Next::Request(_) | Next::Brief(_)) {
+                // It has said what it wants.
+                drop(knock.take());
+            }
+            let cell = HandoffCell::default();
+            let (answer, keep_alive) = match next {
+                Next::Gone => return Served::Gone,
+                Next::Late => {
+                    self.engine.metrics.count(Counter::RejectedTimeout);
+                    return over(line, None);
+                }
+                Next::Stopped => return over(line, None),
+                Next::Odd => {
+                    let (mut stream, unread) = line.into_inner().into_parts();
+                    stream.put_back(unread);
+                    return Served::Odd(stream, knock);
+                }
+                Next::Brief(brief) => {
+                    line.lock().begin(brief.body);
+                    let Brief { sid, form, .. } = brief;
+                    let body = brief.is_post.then_some(Inbound(&line));
+                    let answering = pin!(self.engine.answer_session(sid, form, body, peer));
+                    (attended(&line, answering).await, brief.keep_alive)
+                }
+                Next::Request(head) => {
+                    line.lock().begin(head.body);
+                    let keep_alive = head.keep_alive;
+                    let request = Request::from_parts(head.parts, Inbound(&line));
+                    // Boxed, so that a connection that polls does not keep the room for it.
+                    let mut answering = Box::pin(self.answer_owned(request, peer, &cell));
+                    let reply = attended(&line, answering.as_mut()).await;
+                    (reply.map(Answer::Other), keep_alive)
+                }
+            };
+            let Some(answer) = answer else {
+                return Served::Gone;
+            };
+            let mut handoff = cell.into_inner();
+            let (head, mut body) = answer.into_parts();
+            let is_drained = poll_fn(|cx| Poll::Ready(line.lock().drain(cx))).await;
+            let is_last = !(keep_alive && is_drained) || self.engine.is_stopped();
+            match (&mut handoff, &self.raw) {
+                (Some(Handoff::Open(opening)), _) => body = self.engine.announce(opening),
+                (Some(Handoff::OpenRaw(opening)), Some(raw)) => body = raw.announce(opening),
+                (_, _) => {}
+            }
+            let is_over = is_last || response::is_last(&head) || handoff.is_some();
+            let mut outbound = Outbound::new(head, body, is_last);
+            let sent = poll_fn(|cx| outbound.poll_send(&mut line.lock(), cx)).await;
+            if let Err(error) = sent {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    self.engine.metrics.count(Counter::RejectedTimeout);
+                }
+                return over(line, None);
+            }
+            if is_over {
+                return over(line, handoff);
+            }
+            deadline = Instant::now()
+                .checked_add(patience)
+                .unwrap_or_else(|| timer.deadline());
+        }
+    }
+}
+
+/// The paths of a server's engines, for one peer.
+struct Own<'a, A: Application> {
+    site: &'a Site<A>,
+    may_be_brief: bool,
+}
+
+impl<A: Application> Paths for Own<'_, A> {
+    fn owns(&self, path: &str) -> bool {
+        self.site.owns(path)
+    }
+
+    fn session(&self, path: &str, query: &str) -> Option<Sid> {
+        let engine = &self.site.engine;
+        let is_brief = self.may_be_brief && engine.owns(path);
+        is_brief.then(|| request::session(query, &engine.config))?
+    }
+}
+
+/// Waits for an answer as long as the client does. `None`: it has gone before there was one.
+async fn attended<T>(
+    line: &Mutex<Line>,
+    mut answering: Pin<&mut (impl Future<Output = T> + Send)>,
+) -> Option<T> {
+    poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => line.lock().poll_gone(cx).map(|()| None),
+    })
+    .await
+}
+
+fn over(line: Mutex<Line>, handoff: Option<Handoff>) -> Served {
+    let (stream, unread) = line.into_inner().into_parts();
+    Served::Over(Rest {
+        stream: stream.into_parts().0,
+        // Copied, so that it is no larger than it must be.
+        unread: Bytes::copy_from_slice(&unread),
+        handoff,
+    })
+}

@@ -1,0 +1,473 @@
+//! Requests from pages of other sites: which are answered, and with what headers (WHATWG Fetch,
+//! CORS protocol).
+
+use std::fmt::Display;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use crate::{config::Cors, engine::admission::IsAllowed};
+
+/// What the configuration says of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing to say: no `Origin`, or nothing is configured.
+    Silent,
+    /// This origin may read the answer.
+    Allowed(HeaderValue),
+    /// The answer is not for this origin.
+    Foreign,
+}
+
+impl Cors {
+    /// Judges the origin of a request. A page of the server's own host is always allowed.
+    pub(crate) fn judge(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> Verdict {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return Verdict::Silent;
+        };
+        if self.is_open() {
+            return Verdict::Allowed(HeaderValue::from_static(ANY));
+        }
+        let text = origin.to_str().unwrap_or_default();
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let is_allowed = host.is_some_and(|host| is_same_host(text, host))
+            || self.origins.iter().any(|known| matches(known, text))
+            || also.is_some_and(|also| also(text));
+        if is_allowed {
+            Verdict::Allowed(origin.clone())
+        } else {
+            Verdict::Foreign
+        }
+    }
+
+    /// Whether a page that may use the cookies of its reader has sent a request: one of an allowed
+    /// origin, or of the server's own. A request that says nothing of its origin is none, unless the
+    /// browser says that a page of the server has sent it; no page can make it say so.
+    pub(crate) fn trusts(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> bool {
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &HeaderValue| value.to_str().ok())
+        };
+        let Some(origin) = text(header::ORIGIN) else {
+            let site = HeaderName::from_static("sec-fetch-site");
+            return !headers.contains_key(header::ORIGIN) && text(site) == Some("same-origin");
+        };
+        let mut listed = self.origins.iter().filter(|known| *known != ANY);
+        text(header::HOST).is_some_and(|host| is_same_host(origin, host))
+            || listed.any(|known| matches(known, origin))
+            || also.is_some_and(|also| also(origin))
+    }
+
+    /// The answer to a preflight, which asks before a request that is not simple.
+    pub(crate) fn preflight<T: Default>(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        verdict: &Verdict,
+    ) -> Option<Response<T>> {
+        if method != Method::OPTIONS || self.preflight_continue {
+            return None;
+        }
+        let mut response = Response::new(T::default());
+        *response.status_mut() =
+            StatusCode::from_u16(self.options_success_status).unwrap_or(StatusCode::NO_CONTENT);
+        self.mark(&mut response, verdict);
+        if matches!(verdict, Verdict::Allowed(_)) {
+            let answer = response.headers_mut();
+            list(answer, header::ACCESS_CONTROL_ALLOW_METHODS, &self.methods);
+            match &self.allowed_headers {
+                Some(allowed) => list(answer, header::ACCESS_CONTROL_ALLOW_HEADERS, allowed),
+                None => {
+                    if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+                        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+                    }
+                    let varies = header::ACCESS_CONTROL_REQUEST_HEADERS.into();
+                    answer.append(header::VARY, varies);
+                }
+            }
+            if let Some(age) = self.max_age {
+                insert(answer, header::ACCESS_CONTROL_MAX_AGE, age.as_secs());
+            }
+        }
+        Some(response)
+    }
+
+    /// Lets an allowed origin read a response.
+    pub(crate) fn mark<T>(&self, response: &mut Response<T>, verdict: &Verdict) {
+        let headers = response.headers_mut();
+        if !self.is_open() {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        if let Verdict::Allowed(origin) = verdict {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            if self.credentials {
+                headers.insert(
+                    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                    HeaderValue::from_static("true"),
+                );
+            }
+            list(
+                headers,
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                &self.exposed_headers,
+            );
+        }
+    }
+
+    /// Whether every origin is allowed.
+    fn is_open(&self) -> bool {
+        self.origins.iter().any(|origin| origin == ANY)
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
+        let allowed = self.allowed_headers.iter().flatten();
+        let mut lists = allowed.chain(&self.exposed_headers).chain(&self.methods);
+        let is_nobodys = |origin: &String| {
+            let host = origin.split_once("://").map_or(&**origin, |(_, host)| host);
+            // A sandboxed page of anybody has the origin `null`.
+            let (host, _) = split_port(host.trim_end_matches('/'), "");
+            origin == "null" || host.trim_matches('*').is_empty()
+        };
+        if self.credentials && self.origins.iter().any(is_nobodys) {
+            Some("cors allows credentials to any origin: name those that may use them")
+        } else if !(200..300).contains(&self.options_success_status) {
+            Some("cors.options_success_status is no success")
+        } else if !lists.all(is_header) {
+            Some("cors names a method or header that cannot be one")
+        } else {
+            None
+        }
+    }
+}
+
+fn list(headers: &mut HeaderMap, name: HeaderName, values: &[String]) {
+    if !values.is_empty() {
+        insert(headers, name, values.join(","));
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Display) {
+    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+        headers.insert(name, value);
+    }
+}
+
+/// Whether an origin is one that was listed: the same in any case of letters, where `*` stands for
+/// any characters of one part.
+fn matches(listed: &str, origin: &str) -> bool {
+    let listed = listed.trim_end_matches('/').to_ascii_lowercase();
+    let origin = origin.to_ascii_lowercase();
+    let mut pieces = listed.split('*');
+    let Some(mut rest) = origin.strip_prefix(pieces.next().unwrap_or_default()) else {
+        return false;
+    };
+    let mut pieces = pieces.peekable();
+    if pieces.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(piece) = pieces.next() {
+        let is_last = pieces.peek().is_none();
+        // The last piece must end it; the others may be found early, which leaves most to the rest.
+        let found = if is_last {
+            rest.strip_suffix(piece).map(|wild| (wild, ""))
+        } else {
+            rest.split_once(piece)
+        };
+        match found {
+            Some((wild, after)) if !wild.is_empty() && !wild.contains(['/', ':']) => rest = after,
+            Some(_) | None => return false,
+        }
+    }
+    true
+}
+
+/// Whether an origin has the host and port that a request was sent to.
+fn is_same_host(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let port = match scheme {
+        "http" => "80",
+        "https" => "443",
+        _ => return false,
+    };
+    split_port(authority, port) == split_port(host, port)
+}
+
+fn split_port<'a>(authority: &'a str, default: &'a str) -> (String, &'a str) {
+    // The last colon of a bracketed IPv6 address is inside the brackets.
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host.to_ascii_lowercase(), port),
+        Some(_) | None => (authority.to_ascii_lowercase(), default),
+    }
+}
+
+/// Stands for every origin.
+const ANY: &str = "*";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cors() -> Cors {
+        Cors {
+            origins: vec!["http://allowed.example".into()],
+            credentials: true,
+            ..Cors::default()
+        }
+    }
+
+    fn preflight(cors: &Cors, origin: &str) -> Response<()> {
+        let mut headers = HeaderMap::new();
+        headers.insert("origin", origin.parse().unwrap());
+        headers.insert(
+            "access-control-request-headers",
+            HeaderValue::from_static("x-one, x-two"),
+        );
+        let verdict = cors.judge(&headers, None);
+        cors.preflight(&Method::OPTIONS, &headers, &verdict)
+            .unwrap()
+    }
+
+    fn value(response: &Response<()>, name: &str) -> Option<String> {
+        let values = response.headers().get_all(name).iter();
+        let values: Vec<_> = values.map(|value| value.to_str().unwrap()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    fn judge(origin: &str, host: &str) -> Verdict {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ORIGIN, origin.parse().unwrap());
+        headers.insert(header::HOST, host.parse().unwrap());
+        cors().judge(&headers, None)
+    }
+
+    #[test]
+    fn only_pages_that_are_allowed_may_use_the_cookies_of_their_readers() {
+        let trusts = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            map.insert(header::HOST, "chat.example".parse().unwrap());
+            for (name, value) in headers {
+                map.insert(*name, value.parse().unwrap());
+            }
+            let cors = Cors {
+                origins: vec!["http://allowed.example".into(), "*".into()],
+                ..Cors::default()
+            };
+            cors.trusts(&map, None)
+        };
+        for headers in [
+            &[("origin", "https://chat.example")][..],
+            &[("origin", "http://allowed.example")],
+            &[("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(trusts(headers), "{headers:?}");
+        }
+        for headers in [
+            &[][..],
+            &[("origin", "http://evil.example")],
+            &[("origin", "null")],
+            &[("origin", "")],
+            &[("origin", "*")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "none")],
+            &[("origin", "null"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(!trusts(headers), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn origins_that_anybody_can_have_do_not_go_with_credentials() {
+        for origin in ["*", "null", "https://*", "http://*:80", "*://*/", "**"] {
+            let mut cors = Cors {
+                origins: vec!["http://good.example".into(), origin.into()],
+                credentials: true,
+                ..Cors::default()
+            };
+            let fault = Some("cors allows credentials to any origin: name those that may use them");
+            assert_eq!(cors.fault(), fault, "{origin}");
+            cors.credentials = false;
+            assert_eq!(cors.fault(), None, "{origin}");
+        }
+        let cors = Cors {
+            origins: vec!["https://*.example".into(), "http://localhost:5173".into()],
+            credentials: true,
+            ..Cors::default()
+        };
+        assert_eq!(cors.fault(), None);
+    }
+
+    #[test]
+    fn a_request_without_an_origin_is_nobodys_business() {
+        assert_eq!(cors().judge(&HeaderMap::new(), None), Verdict::Silent);
+    }
+
+    #[test]
+    fn the_servers_own_pages_are_allowed() {
+        for (origin, host) in [
+            ("http://localhost:3000", "localhost:3000"),
+            ("http://Chat.example", "chat.example"),
+            ("https://chat.example", "chat.example:443"),
+            ("http://[::1]:3000", "[::1]:3000"),
+            ("http://[::1]", "[::1]"),
+        ] {
+            let allowed = Verdict::Allowed(origin.parse().unwrap());
+            assert_eq!(judge(origin, host), allowed, "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn other_origins_are_allowed_by_name_only() {
+        let listed = "http://allowed.example";
+        assert_eq!(
+            judge(listed, "x"),
+            Verdict::Allowed(listed.parse().unwrap())
+        );
+        for origin in [
+            "http://evil.example",
+            "http://allowed.example.evil.example",
+            "https://allowed.example",
+            "http://localhost:3001",
+            "null",
+            "",
+        ] {
+            assert_eq!(
+                judge(origin, "localhost:3000"),
+                Verdict::Foreign,
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_one_part_of_an_origin() {
+        for (listed, origin, is_match) in [
+            ("https://*.example.com", "https://a.example.com", true),
+            ("https://*.example.com", "https://a.b.EXAMPLE.com", true),
+            ("https://*.example.com", "https://example.com", false),
+            ("https://*.example.com", "https://.example.com", false),
+            (
+                "https://*.example.com",
+                "https://a.example.com.evil.com",
+                false,
+            ),
+            (
+                "https://*.example.com",
+                "https://evil.com/a.example.com",
+                false,
+            ),
+            (
+                "https://*.example.com",
+                "https://evil.com:1.example.com",
+                false,
+            ),
+            ("http://localhost:*", "http://localhost:5173", true),
+            ("http://localhost:*", "http://localhost", false),
+            ("https://*.a.*.com", "https://x.a.y.com", true),
+            ("https://a.example/", "https://a.example", true),
+            ("https://a.example", "https://a.examples", false),
+        ] {
+            assert_eq!(matches(listed, origin), is_match, "{listed} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_function_may_allow_further_origins() {
+        let mut headers = HeaderMap::new();
+        headers.insert("origin", HeaderValue::from_static("http://b.example"));
+        let also = |origin: &str| origin == "http://b.example";
+        assert_eq!(cors().judge(&headers, None), Verdict::Foreign);
+        assert_eq!(
+            cors().judge(&headers, Some(&also)),
+            Verdict::Allowed(HeaderValue::from_static("http://b.example"))
+        );
+    }
+
+    #[test]
+    fn a_preflight_is_answered_with_what_was_asked_for() {
+        let response = preflight(&cors(), "http://allowed.example");
+        assert_eq!(response.status(), 204);
+        for (name, expected) in [
+            ("access-control-allow-origin", "http://allowed.example"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-headers", "x-one, x-two"),
+            (
+                "access-control-allow-methods",
+                "GET,HEAD,PUT,PATCH,POST,DELETE",
+            ),
+            ("vary", "Origin, access-control-request-headers"),
+        ] {
+            assert_eq!(value(&response, name).as_deref(), Some(expected), "{name}");
+        }
+        assert_eq!(value(&response, "access-control-max-age"), None);
+    }
+
+    #[test]
+    fn every_field_of_the_options_has_its_header() {
+        let cors = Cors {
+            origins: vec!["*".into()],
+            methods: vec!["GET".into(), "POST".into()],
+            allowed_headers: Some(vec!["x-a".into()]),
+            exposed_headers: vec!["x-b".into(), "x-c".into()],
+            max_age: Some(std::time::Duration::from_secs(86_400)),
+            options_success_status: 200,
+            ..Cors::default()
+        };
+        assert_eq!(cors.fault(), None);
+        let response = preflight(&cors, "http://any.example");
+        assert_eq!(response.status(), 200);
+        for (name, expected) in [
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-methods", "GET,POST"),
+            ("access-control-allow-headers", "x-a"),
+            ("access-control-expose-headers", "x-b,x-c"),
+            ("access-control-max-age", "86400"),
+        ] {
+            assert_eq!(value(&response, name).as_deref(), Some(expected), "{name}");
+        }
+        assert_eq!(value(&response, "vary"), None);
+        let passed_on = Cors {
+            preflight_continue: true,
+            ..cors
+        };
+        let verdict = Verdict::Silent;
+        let nothing: Option<Response<()>> =
+            passed_on.preflight(&Method::OPTIONS, &HeaderMap::new(), &verdict);
+        assert!(nothing.is_none());
+    }
+
+    #[test]
+    fn a_preflight_of_a_foreign_page_allows_nothing() {
+        let response = preflight(&cors(), "http://evil.example");
+        assert_eq!(response.status(), 204);
+        assert_eq!(value(&response, "access-control-allow-origin"), None);
+        assert_eq!(value(&response, "access-control-allow-methods"), None);
+    }
+
+    #[test]
+    fn options_that_contradict_are_a_fault() {
+        for wrong in [
+            Cors {
+                origins: vec!["*".into()],
+                credentials: true,
+                ..Cors::default()
+            },
+            Cors {
+                options_success_status: 404,
+                ..Cors::default()
+            },
+            Cors {
+                exposed_headers: vec!["x\n".into()],
+                ..Cors::default()
+            },
+        ] {
+            assert!(wrong.fault().is_some(), "{wrong:?}");
+        }
+    }
+}

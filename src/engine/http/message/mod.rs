@@ -1,0 +1,11 @@
+//! Requests and answers as values: what a request asks for, why it is refused, and how answers are
+//! written, compressed and marked for other sites.
+//!
+//! All of HTTP imports it. It must not know engines, sessions or connections: nothing in here waits
+//! for anything, but for a thread that compresses.
+
+pub(crate) mod compression;
+pub(in crate::engine::http) mod cors;
+pub(in crate::engine::http) mod refusal;
+pub(in crate::engine::http) mod reply;
+pub(in crate::engine::http) mod request;

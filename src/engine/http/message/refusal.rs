@@ -1,0 +1,197 @@
+//! Why requests are refused: the official codes, and what is made of them for a hook.
+
+use http::StatusCode;
+use roomcast_protocol::engine::Transport;
+
+use crate::{
+    engine::admission::{ConnectionError, EngineRequest, ErrorContext},
+    limit::{Reason, Refused},
+    metrics::Counter,
+};
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::engine::http) enum RequestError {
+    /// `transport` is none of the server's.
+    UnknownTransport,
+    /// `sid` is no open session's.
+    UnknownSession,
+    /// Only `GET` opens a session.
+    BadMethod,
+    /// The request is too large, or asks for what is switched off.
+    BadRequest,
+    /// `Origin` is no origin, or there are two.
+    InvalidOrigin,
+    /// The session is on another transport, or the request says one and uses another.
+    TransportMismatch(Transport),
+    /// A session cannot be opened like this: a WebSocket without its headers, or the reverse.
+    TransportHandshake,
+    /// No id could be made for the session.
+    IdGeneration(Box<str>),
+    /// The origin may not.
+    ForeignOrigin,
+    /// The application does not allow it.
+    Denied(Box<str>),
+    /// Too many sessions wait to be allowed.
+    Busy,
+    /// Sessions are opened too fast; in so many seconds there may be room.
+    Crowded(u64),
+    /// The guard says no.
+    Refused(Refused),
+    /// `EIO` is not 4.
+    UnsupportedVersion,
+    /// The WebSocket handshake is malformed (RFC 6455, 4.2.1).
+    BadHandshake,
+    /// `Sec-WebSocket-Version` is not 13.
+    BadWebSocketVersion,
+}
+
+impl RequestError {
+    /// Number and text in the body of the answer, and its HTTP status: the one table of
+    /// the official codes.
+    pub(in crate::engine::http) fn answer(&self) -> (u16, &str, StatusCode) {
+        let bad = StatusCode::BAD_REQUEST;
+        match self {
+            Self::UnknownTransport => (0, "Transport unknown", bad),
+            Self::UnknownSession => (1, "Session ID unknown", bad),
+            Self::BadMethod => (2, "Bad handshake method", bad),
+            Self::BadRequest
+            | Self::InvalidOrigin
+            | Self::TransportMismatch(_)
+            | Self::TransportHandshake
+            | Self::IdGeneration(_)
+            | Self::BadHandshake => (3, "Bad request", bad),
+            Self::BadWebSocketVersion => (3, "Bad request", StatusCode::UPGRADE_REQUIRED),
+            Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
+            Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
+            Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Crowded(_) => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Refused(refused) => match refused.reason {
+                Reason::Blocked => (4, "Forbidden", StatusCode::FORBIDDEN),
+                Reason::Full => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
+                Reason::Rate | Reason::Address => {
+                    (4, "Too many connections", StatusCode::TOO_MANY_REQUESTS)
+                }
+            },
+            Self::UnsupportedVersion => (5, "Unsupported protocol version", bad),
+        }
+    }
+
+    /// Seconds after which trying again may make sense.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::Crowded(seconds) => Some(*seconds),
+            Self::Refused(refused) => Some(refused.retry_after.as_secs_f64().ceil() as u64),
+            Self::UnknownTransport
+            | Self::UnknownSession
+            | Self::BadMethod
+            | Self::BadRequest
+            | Self::InvalidOrigin
+            | Self::TransportMismatch(_)
+            | Self::TransportHandshake
+            | Self::IdGeneration(_)
+            | Self::ForeignOrigin
+            | Self::Denied(_)
+            | Self::UnsupportedVersion
+            | Self::BadHandshake
+            | Self::BadWebSocketVersion => None,
+        }
+    }
+
+    /// Why, for the log: nothing of it is the client's words.
+    pub(in crate::engine::http) fn reason(&self) -> &str {
+        if matches!(self, Self::ForeignOrigin) {
+            "origin not allowed"
+        } else if matches!(self, Self::Denied(_)) {
+            "denied by the application"
+        } else {
+            self.answer().1
+        }
+    }
+
+    pub(in crate::engine::http) fn counter(&self) -> Counter {
+        match self {
+            Self::UnknownTransport => Counter::RejectedTransport,
+            Self::UnknownSession => Counter::RejectedSession,
+            Self::BadMethod => Counter::RejectedMethod,
+            Self::BadRequest
+            | Self::InvalidOrigin
+            | Self::TransportMismatch(_)
+            | Self::TransportHandshake
+            | Self::IdGeneration(_) => Counter::RejectedRequest,
+            Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
+            Self::Busy => Counter::RejectedBusy,
+            Self::Crowded(_) => Counter::RejectedCrowded,
+            Self::Refused(_) => Counter::RejectedLimited,
+            Self::UnsupportedVersion => Counter::RejectedVersion,
+            Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
+        }
+    }
+
+    /// What a hook is told of a request.
+    pub(in crate::engine::http) fn tell(&self, request: EngineRequest) -> ConnectionError {
+        // What the application said is in the context.
+        let is_denied = matches!(
+            self,
+            Self::Denied(_) | Self::Busy | Self::Crowded(_) | Self::Refused(_)
+        );
+        let official = if is_denied {
+            &Self::ForeignOrigin
+        } else {
+            self
+        };
+        let (code, message, _) = official.answer();
+        ConnectionError {
+            code,
+            message: message.to_owned(),
+            context: self.context(&request),
+            request,
+        }
+    }
+
+    fn context(&self, request: &EngineRequest) -> ErrorContext {
+        let query = |name| request.query_value(name).unwrap_or_default();
+        match self {
+            Self::UnknownTransport => ErrorContext::UnknownTransport {
+                transport: query("transport"),
+            },
+            Self::UnknownSession => ErrorContext::UnknownSid { sid: query("sid") },
+            Self::BadMethod => ErrorContext::BadHandshakeMethod {
+                method: request.method().to_string(),
+            },
+            Self::BadRequest => ErrorContext::BadRequest,
+            Self::InvalidOrigin => ErrorContext::InvalidOrigin {
+                origin: request.lossy_header("origin"),
+            },
+            Self::TransportMismatch(previous) => ErrorContext::TransportMismatch {
+                transport: query("transport"),
+                previous_transport: *previous,
+            },
+            Self::TransportHandshake | Self::BadHandshake | Self::BadWebSocketVersion => {
+                ErrorContext::TransportHandshakeError
+            }
+            Self::IdGeneration(error) => ErrorContext::IdGenerationError {
+                error: error.to_string(),
+            },
+            Self::ForeignOrigin => ErrorContext::Forbidden {
+                message: format!("origin {}", request.lossy_header("origin")),
+            },
+            Self::Denied(message) => ErrorContext::Forbidden {
+                message: message.to_string(),
+            },
+            Self::Busy => ErrorContext::Forbidden {
+                message: "Too many requests".to_owned(),
+            },
+            Self::Crowded(_) => ErrorContext::Forbidden {
+                message: "Too many connections".to_owned(),
+            },
+            Self::Refused(refused) => ErrorContext::Forbidden {
+                message: refused.reason.name().to_owned(),
+            },
+            Self::UnsupportedVersion => ErrorContext::UnsupportedProtocolVersion {
+                protocol: query("EIO"),
+            },
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Answers, as HTTP wants them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
+use http_body_util::Full;
+use roomcast_protocol::Sid;
+
+use super::{compression::Encoding, refusal::RequestError};
+use crate::config::{Cookie, HttpCompression, Priority, SameSite};
+
+/// An answer of the engine.
+pub(in crate::engine::http) type Reply = Response<Full<Bytes>>;
+
+/// An answer, of which the most frequent kinds have no headers of their own yet.
+#[derive(Debug)]
+pub(in crate::engine::http) enum Answer {
+    /// Packets for a client that polls.
+    Packets(Bytes, Form),
+    /// What a client has posted was read.
+    Accepted,
+    /// Anything else.
+    Other(Reply),
+}
+
+impl Answer {
+    pub(in crate::engine::http) fn into_reply(self) -> Reply {
+        match self {
+            Self::Packets(packets, form) => payload(packets, form),
+            Self::Accepted => accepted(),
+            Self::Other(reply) => reply,
+        }
+    }
+
+    /// What goes before the body, and the body.
+    pub(in crate::engine::http) fn into_parts(self) -> (Head, Bytes) {
+        match self {
+            Self::Packets(packets, form) if form.is_for_old_explorer => {
+                (Head::Known(OLD_EXPLORER), packets)
+            }
+            Self::Packets(packets, _) => (Head::Known(PACKETS), packets),
+            Self::Accepted => (Head::Known(ACCEPTED), Bytes::from_static(OK)),
+            Self::Other(reply) => {
+                let (parts, body) = reply.into_parts();
+                (Head::Parts(parts), body.into_inner().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// What goes before a body, but for its length and what is said of the connection.
+#[derive(Debug)]
+pub(in crate::engine) enum Head {
+    /// Written out.
+    Known(&'static str),
+    Parts(Parts),
+}
+
+const PACKETS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=UTF-8\r\n\
+    cache-control: no-store\r\nx-content-type-options: nosniff\r\n";
+const OLD_EXPLORER: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=UTF-8\r\n\
+    cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-xss-protection: 0\r\n";
+const ACCEPTED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\
+    cache-control: no-store\r\nx-content-type-options: nosniff\r\n";
+/// The body of the answer to packets that a client has posted.
+const OK: &[u8] = b"ok";
+
+pub(in crate::engine::http) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::default();
+    *reply.status_mut() = status;
+    harden(&mut reply);
+    reply
+}
+
+/// No browser is to take an answer for another type than it says, as a script (WHATWG Fetch,
+/// "nosniff"). Other headers of that kind are for documents and for what pages load: an answer of
+/// the engine is neither.
+pub(in crate::engine::http) fn harden(reply: &mut Reply) {
+    let nosniff = HeaderValue::from_static("nosniff");
+    reply
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+}
+
+pub(in crate::engine::http) fn closing(status: StatusCode) -> Reply {
+    let mut reply = empty(status);
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(header::CONNECTION, close);
+    reply
+}
+
+/// What of a request decides about the form of its answer; its headers need not wait with it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine::http) struct Form {
+    encoding: Option<Encoding>,
+    is_for_old_explorer: bool,
+}
+
+impl Form {
+    pub(in crate::engine::http) fn of(client: &HeaderMap) -> Self {
+        let value = |name| client.get(name).map(HeaderValue::as_bytes);
+        Self::new(value(header::ACCEPT_ENCODING), value(header::USER_AGENT))
+    }
+
+    /// The same of the first such header of each kind.
+    pub(in crate::engine::http) fn new(
+        accept_encoding: Option<&[u8]>,
+        user_agent: Option<&[u8]>,
+    ) -> Self {
+        let offered = [Encoding::Gzip, Encoding::Deflate];
+        Self {
+            encoding: accept_encoding
+                .and_then(|accepted| std::str::from_utf8(accepted).ok())
+                .filter(|accepted| accepted.is_ascii())
+                .and_then(|accepted| Encoding::best(accepted, &offered)),
+            is_for_old_explorer: user_agent.is_some_and(is_old_explorer),
+        }
+    }
+}
+
+/// Packets for a client that polls.
+pub(in crate::engine::http) fn payload(packets: Bytes, form: Form) -> Reply {
+    let mut reply = session(packets, "text/plain; charset=UTF-8");
+    if form.is_for_old_explorer {
+        // It takes what looks like script in an answer for an attack.
+        let off = HeaderValue::from_static("0");
+        reply.headers_mut().insert(header::X_XSS_PROTECTION, off);
+    }
+    reply
+}
+
+/// The answer to packets that a client has posted.
+fn accepted() -> Reply {
+    session(Bytes::from_static(OK), "text/html")
+}
+
+fn session(body: Bytes, kind: &'static str) -> Reply {
+    let mut reply = Response::new(Full::from(body));
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    harden(&mut reply);
+    reply
+}
+
+fn is_old_explorer(agent: &[u8]) -> bool {
+    [&b";MSIE"[..], b"Trident/"]
+        .iter()
+        .any(|word| agent.windows(word.len()).any(|part| part == *word))
+}
+
+/// The same packets in fewer bytes, if the client takes that and it is worth it.
+pub(in crate::engine::http) async fn compressed(
+    packets: Bytes,
+    options: &HttpCompression,
+    form: Form,
+) -> Reply {
+    if packets.len() < options.threshold {
+        return payload(packets, form);
+    }
+    let Some(encoding) = form.encoding else {
+        return payload(packets, form);
+    };
+    let level = options.level;
+    let done = if packets.len() > BLOCKING {
+        // Long enough to keep others waiting.
+        let packets = packets.clone();
+        tokio::task::spawn_blocking(move || encoding.compress(&packets, level))
+            .await
+            .unwrap_or_else(|error| Err(error.into()))
+    } else {
+        encoding.compress(&packets, level)
+    };
+    match done {
+        Ok(smaller) => {
+            let mut reply = payload(smaller, form);
+            let encoding = encoding.header();
+            reply
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, encoding);
+            reply
+        }
+        Err(error) => {
+            tracing::warn!(%error, "an answer cannot be compressed");
+            payload(packets, form)
+        }
+    }
+}
+
+/// Bytes from which on compressing is left to a thread for what blocks.
+const BLOCKING: usize = 64 * 1024;
+
+/// The official answer: JSON with a code, and plain text for a request that wanted a
+/// WebSocket.
+pub(in crate::engine::http) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
+    let (code, message, status) = error.answer();
+    let mut reply = if !is_upgrade {
+        empty(status)
+    } else if matches!(error, RequestError::Denied(_)) {
+        // As the official server answers a WebSocket that the application does not want.
+        closing(StatusCode::BAD_REQUEST)
+    } else {
+        closing(status)
+    };
+    let headers = reply.headers_mut();
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+    }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    let (kind, body) = if is_upgrade {
+        ("text/html", message.to_owned())
+    } else {
+        let message = serde_json::Value::from(message);
+        let body = format!(r#"{{"code":{code},"message":{message}}}"#);
+        ("application/json", body)
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    *reply.body_mut() = Full::from(body);
+    reply
+}
+
+pub(in crate::engine::http) fn switching_protocols(accept: &str) -> Reply {
+    let mut reply = Reply::default();
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    reply
+}
+
+impl Cookie {
+    /// The header that sets it to a session's id; the order of the attributes is the official
+    /// server's.
+    pub(in crate::engine::http) fn header(&self, sid: Sid) -> Option<HeaderValue> {
+        let mut cookie = format!("{}={sid}", self.name);
+        if let Some(age) = self.max_age {
+            cookie.push_str(&format!("; Max-Age={}", age.as_secs()));
+        }
+        if let Some(domain) = &self.domain {
+            cookie.push_str("; Domain=");
+            cookie.push_str(domain);
+        }
+        if !self.path.is_empty() {
+            cookie.push_str("; Path=");
+            cookie.push_str(&self.path);
+        }
+        if let Some(end) = self.expires {
+            // RFC 9110, 5.6.7.
+            let end = end.strftime("%a, %d %b %Y %H:%M:%S GMT");
+            cookie.push_str(&format!("; Expires={end}"));
+        }
+        for (is_set, attribute) in [
+            (self.http_only, "; HttpOnly"),
+            (self.secure, "; Secure"),
+            (self.partitioned, "; Partitioned"),
+        ] {
+            if is_set {
+                cookie.push_str(attribute);
+            }
+        }
+        cookie.push_str(match self.priority {
+            None => "",
+            Some(Priority::Low) => "; Priority=Low",
+            Some(Priority::Medium) => "; Priority=Medium",
+            Some(Priority::High) => "; Priority=High",
+        });
+        match self.same_site {
+            None => {}
+            Some(SameSite::Strict) => cookie.push_str("; SameSite=Strict"),
+            Some(SameSite::Lax) => cookie.push_str("; SameSite=Lax"),
+            Some(SameSite::None) => cookie.push_str("; SameSite=None"),
+        }
+        HeaderValue::try_from(cookie).ok()
+    }
+
+    /// Whether it can be written down: nothing in it ends a value or begins an attribute
+    /// (RFC 6265, 4.1.1).
+    pub(crate) fn is_valid(&self) -> bool {
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_plain = |text: &str| {
+            text.bytes()
+                .all(|byte| (b' '..0x7f).contains(&byte) && byte != b';')
+        };
+        !self.name.is_empty()
+            && self.name.bytes().all(is_token)
+            && is_plain(&self.path)
+            && self.domain.as_deref().is_none_or(is_plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::http::http1::response;
+
+    #[test]
+    fn what_is_written_out_is_what_headers_would_be() {
+        for answer in [
+            || Answer::Packets(Bytes::from_static(b"4hello"), Form::new(None, None)),
+            || {
+                let agent = Some(&b"Mozilla/5.0 (Trident/7.0)"[..]);
+                Answer::Packets(Bytes::from_static(b"4hello"), Form::new(None, agent))
+            },
+            || Answer::Accepted,
+        ] {
+            let written = |answer: Answer, close| {
+                let (head, body) = answer.into_parts();
+                let mut out = Vec::new();
+                response::encode(&mut out, &head, body.len(), close);
+                let text = String::from_utf8(out).unwrap();
+                let (text, _date) = text.split_once("date: ").unwrap();
+                (text.to_owned(), body)
+            };
+            for close in [false, true] {
+                let other = Answer::Other(answer().into_reply());
+                assert_eq!(written(answer(), close), written(other, close));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cookie_has_the_official_defaults_and_order() {
+        let sid = Sid::from_random([0; 15]);
+        let plain = Cookie::default().header(sid).unwrap();
+        assert_eq!(
+            plain,
+            "io=AAAAAAAAAAAAAAAAAAAA; Path=/; HttpOnly; SameSite=Lax"
+        );
+        let cookie = Cookie {
+            name: "node".into(),
+            path: String::new(),
+            http_only: false,
+            same_site: Some(SameSite::Strict),
+            max_age: Some(Duration::from_secs(60)),
+            expires: Some(jiff::Timestamp::from_second(1_700_000_000).unwrap()),
+            domain: Some("example.com".into()),
+            secure: true,
+            partitioned: true,
+            priority: Some(Priority::High),
+        };
+        assert_eq!(
+            cookie.header(sid).unwrap(),
+            "node=AAAAAAAAAAAAAAAAAAAA; Max-Age=60; Domain=example.com; Expires=Tue, 14 Nov 2023 22:13:20 GMT; Secure; Partitioned; Priority=High; SameSite=Strict"
+        );
+    }
+
+    #[test]
+    fn a_cookie_that_would_end_early_is_refused() {
+        for (name, path) in [
+            ("", "/"),
+            ("a b", "/"),
+            ("a=b", "/"),
+            ("a;b", "/"),
+            ("io", "/;x"),
+            ("io", "/\r\n"),
+        ] {
+            let cookie = Cookie {
+                name: name.into(),
+                path: path.into(),
+                ..Cookie::default()
+            };
+            assert!(!cookie.is_valid(), "{name} {path}");
+        }
+        assert!(Cookie::default().is_valid());
+    }
+}

@@ -1,0 +1,390 @@
+//! What an HTTP request asks of Engine.IO: a value, or the official error.
+//!
+//! The order of the checks is the official server's (`verify` in `engine.io`), so that a
+//! client which looks at the code learns the same from both.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Method, header, request::Parts};
+use roomcast_protocol::{
+    Sid,
+    engine::Transport,
+    websocket::handshake::{self, HandshakeError},
+};
+
+use super::refusal::RequestError;
+use crate::Config;
+
+/// A request that is well-formed; whether its session exists is not known here.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::engine::http) enum Ask {
+    /// A new session, opened by polling.
+    Open,
+    /// A new session on a WebSocket with this accept key.
+    OpenWebSocket { accept: String },
+    /// Packets, please.
+    Poll(Sid),
+    /// Packets for you.
+    Post(Sid),
+    /// Nothing that this session, if it exists, could do.
+    Mismatch(Sid),
+    /// A method that no session has a use for.
+    Unserved(Sid),
+    /// Go on over a WebSocket with this accept key.
+    Upgrade { sid: Sid, accept: String },
+}
+
+/// The parameters that Engine.IO looks at. A parameter that is given twice counts as
+/// given wrongly: two readers could take different ones.
+#[derive(Default)]
+struct Query<'a> {
+    transport: Parameter<'a>,
+    sid: Parameter<'a>,
+    version: Parameter<'a>,
+}
+
+#[derive(Default)]
+enum Parameter<'a> {
+    #[default]
+    Missing,
+    Once(Cow<'a, str>),
+    Twice,
+}
+
+impl<'a> Parameter<'a> {
+    fn set(&mut self, value: Cow<'a, str>) {
+        *self = match self {
+            Self::Missing => Self::Once(value),
+            Self::Once(_) | Self::Twice => Self::Twice,
+        };
+    }
+
+    fn value(&self) -> Option<&str> {
+        match self {
+            Self::Once(value) => Some(value),
+            Self::Missing | Self::Twice => None,
+        }
+    }
+}
+
+impl<'a> Query<'a> {
+    fn parse(query: &'a str) -> Self {
+        let mut parsed = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "transport" => parsed.transport.set(value),
+                "sid" => parsed.sid.set(value),
+                "EIO" => parsed.version.set(value),
+                _ => {}
+            }
+        }
+        parsed
+    }
+}
+
+/// Bytes a query may have: it is kept as long as its session.
+const MAX_QUERY: usize = 4096;
+
+/// Reads a request on the Engine.IO path.
+pub(in crate::engine::http) fn parse(
+    request: &Parts,
+    config: &Config,
+) -> Result<Ask, RequestError> {
+    let query = request.uri.query().unwrap_or_default();
+    if query.len() > MAX_QUERY {
+        return Err(RequestError::BadRequest);
+    }
+    let query = Query::parse(query);
+    let transport = query
+        .transport
+        .value()
+        .and_then(Transport::parse)
+        .filter(|transport| config.transports.contains(transport))
+        .ok_or(RequestError::UnknownTransport)?;
+    if !origin_is_valid(&request.headers) {
+        return Err(RequestError::InvalidOrigin);
+    }
+    let upgrade = is_upgrade(&request.headers);
+    let contradicts = upgrade != (transport == Transport::WebSocket);
+    match query.sid {
+        Parameter::Missing => {
+            if request.method != Method::GET {
+                return Err(RequestError::BadMethod);
+            }
+            if contradicts {
+                return Err(RequestError::TransportHandshake);
+            }
+            if query.version.value() != Some("4") {
+                return Err(RequestError::UnsupportedVersion);
+            }
+            if upgrade {
+                let accept = accept(request)?;
+                Ok(Ask::OpenWebSocket { accept })
+            } else {
+                Ok(Ask::Open)
+            }
+        }
+        Parameter::Twice => Err(RequestError::UnknownSession),
+        Parameter::Once(sid) => {
+            let sid = Sid::parse(&sid).ok_or(RequestError::UnknownSession)?;
+            if contradicts {
+                Ok(Ask::Mismatch(sid))
+            } else if upgrade {
+                let accept = accept(request)?;
+                Ok(Ask::Upgrade { sid, accept })
+            } else if request.method == Method::GET {
+                Ok(Ask::Poll(sid))
+            } else if request.method == Method::POST {
+                Ok(Ask::Post(sid))
+            } else {
+                Ok(Ask::Unserved(sid))
+            }
+        }
+    }
+}
+
+/// The session to which a polling request says it belongs. `None`: there is more to be said of it.
+pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<Sid> {
+    if query.len() > MAX_QUERY || !config.transports.contains(&Transport::Polling) {
+        return None;
+    }
+    let query = Query::parse(query);
+    match (
+        query.transport.value().and_then(Transport::parse),
+        query.sid,
+    ) {
+        (Some(Transport::Polling), Parameter::Once(sid)) => Sid::parse(&sid),
+        _ => None,
+    }
+}
+
+/// Whether the headers ask for a WebSocket.
+pub(in crate::engine::http) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn accept(request: &Parts) -> Result<String, RequestError> {
+    if request.method != Method::GET || request.version != http::Version::HTTP_11 {
+        return Err(RequestError::BadHandshake);
+    }
+    let value = |name| request.headers.get(name).and_then(|v| v.to_str().ok());
+    let key = value(header::SEC_WEBSOCKET_KEY);
+    handshake::check(&handshake::Upgrade {
+        upgrade: value(header::UPGRADE),
+        connection: value(header::CONNECTION),
+        version: value(header::SEC_WEBSOCKET_VERSION),
+        key,
+    })
+    .map_err(|error| {
+        if error == HandshakeError::Version {
+            RequestError::BadWebSocketVersion
+        } else {
+            RequestError::BadHandshake
+        }
+    })?;
+    Ok(handshake::accept_key(key.unwrap_or_default()))
+}
+
+/// An `Origin` with control characters is no browser's (`INVALID_ORIGIN` upstream), and
+/// neither are two.
+fn origin_is_valid(headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let first_is_valid = origins.next().is_none_or(|origin| {
+        origin
+            .as_bytes()
+            .iter()
+            .all(|byte| (b' '..0x7f).contains(byte))
+    });
+    first_is_valid && origins.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, StatusCode};
+
+    use super::*;
+
+    const SID: &str = "AAAAAAAAAAAAAAAAAAAA";
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    fn request(method: Method, query: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/socket.io/?{query}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn get(query: &str) -> Result<Ask, RequestError> {
+        parse(&request(Method::GET, query, &[]), &Config::default())
+    }
+
+    fn upgrade(query: &str, change: &[(&str, &str)]) -> Result<Ask, RequestError> {
+        let mut headers = vec![
+            ("upgrade", "websocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", KEY),
+        ];
+        for (name, value) in change {
+            headers.retain(|(n, _)| n != name);
+            headers.push((name, value));
+        }
+        parse(&request(Method::GET, query, &headers), &Config::default())
+    }
+
+    #[test]
+    fn well_formed_requests_are_told_apart() {
+        let sid = Sid::parse(SID).unwrap();
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
+        assert_eq!(get("EIO=4&transport=polling&t=abc"), Ok(Ask::Open));
+        assert_eq!(
+            get(&format!("EIO=4&transport=polling&sid={SID}")),
+            Ok(Ask::Poll(sid))
+        );
+        let post = request(
+            Method::POST,
+            &format!("EIO=4&transport=polling&sid={SID}"),
+            &[],
+        );
+        assert_eq!(parse(&post, &Config::default()), Ok(Ask::Post(sid)));
+        assert_eq!(
+            upgrade("EIO=4&transport=websocket", &[]),
+            Ok(Ask::OpenWebSocket {
+                accept: accept.clone()
+            })
+        );
+        assert_eq!(
+            upgrade(&format!("EIO=4&transport=websocket&sid={SID}"), &[]),
+            Ok(Ask::Upgrade { sid, accept })
+        );
+    }
+
+    #[test]
+    fn a_wrong_version_of_the_protocol_is_code_5() {
+        for query in [
+            "transport=polling",
+            "EIO=abc&transport=polling",
+            "EIO=3&transport=polling",
+            "EIO=4&EIO=4&transport=polling",
+        ] {
+            assert_eq!(get(query), Err(RequestError::UnsupportedVersion), "{query}");
+        }
+        assert_eq!(
+            RequestError::UnsupportedVersion.answer(),
+            (5, "Unsupported protocol version", StatusCode::BAD_REQUEST)
+        );
+    }
+
+    #[test]
+    fn an_unknown_transport_is_code_0() {
+        for transport in [
+            "transport=__proto__",
+            "transport=constructor",
+            "transport=",
+            "transport=webtransport",
+            "transport=polling&transport=websocket",
+            "transport[]=polling",
+            "",
+        ] {
+            assert_eq!(
+                get(&format!("EIO=4&{transport}")),
+                Err(RequestError::UnknownTransport),
+                "{transport}"
+            );
+        }
+        let polling_only = Config {
+            transports: vec![Transport::Polling],
+            ..Config::default()
+        };
+        let websocket = request(Method::GET, "EIO=4&transport=websocket", &[]);
+        assert_eq!(
+            parse(&websocket, &polling_only),
+            Err(RequestError::UnknownTransport)
+        );
+    }
+
+    #[test]
+    fn only_get_opens_a_session() {
+        for method in [
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::PATCH,
+            Method::HEAD,
+        ] {
+            let request = request(method, "EIO=4&transport=polling", &[]);
+            assert_eq!(
+                parse(&request, &Config::default()),
+                Err(RequestError::BadMethod)
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_id_that_cannot_be_one_is_unknown() {
+        for sid in [
+            "__proto__",
+            "%00",
+            "%3Cscript%3E",
+            "%0d%0aX:1",
+            "",
+            "AAAAAAAAAAAAAAAAAAAA&sid=AAAAAAAAAAAAAAAAAAAA",
+        ] {
+            let query = format!("EIO=4&transport=polling&sid={sid}");
+            assert_eq!(get(&query), Err(RequestError::UnknownSession), "{sid}");
+        }
+    }
+
+    #[test]
+    fn transport_and_upgrade_header_must_agree() {
+        assert_eq!(
+            get("EIO=4&transport=websocket"),
+            Err(RequestError::TransportHandshake)
+        );
+        assert_eq!(
+            upgrade("EIO=4&transport=polling", &[]),
+            Err(RequestError::TransportHandshake)
+        );
+        let sid = Sid::parse(SID).unwrap();
+        assert_eq!(
+            get(&format!("EIO=4&transport=websocket&sid={SID}")),
+            Ok(Ask::Mismatch(sid))
+        );
+    }
+
+    #[test]
+    fn a_malformed_websocket_handshake_is_refused() {
+        let query = "EIO=4&transport=websocket";
+        assert_eq!(
+            upgrade(query, &[("sec-websocket-key", "c2hvcnQ=")]),
+            Err(RequestError::BadHandshake)
+        );
+        assert_eq!(
+            upgrade(query, &[("connection", "close")]),
+            Err(RequestError::BadHandshake)
+        );
+        assert_eq!(
+            upgrade(query, &[("sec-websocket-version", "12")]),
+            Err(RequestError::BadWebSocketVersion)
+        );
+        assert_eq!(RequestError::BadWebSocketVersion.answer().2, 426);
+    }
+
+    #[test]
+    fn two_origins_are_no_browsers() {
+        let twice = [
+            ("origin", "http://a.example"),
+            ("origin", "http://b.example"),
+        ];
+        let request = request(Method::GET, "EIO=4&transport=polling", &twice);
+        assert_eq!(
+            parse(&request, &Config::default()),
+            Err(RequestError::InvalidOrigin)
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! Requests for an engine, from the bytes of a connection to the answer or to the WebSocket that
+//! comes after it.
+//!
+//! Listeners import it to serve what they have accepted, and other servers to mount an engine. It
+//! opens sessions and feeds them, so it knows their room and all below; it must not know how a
+//! connection came in, whether over TLS or from a load balancer.
+
+mod accepted;
+mod answer;
+mod connection;
+mod exchange;
+pub(crate) mod fuzzing;
+mod handoff;
+mod http1;
+mod message;
+mod mount;
+mod site;
+
+pub(crate) use accepted::Accepted;
+pub(crate) use message::compression;
+pub(in crate::engine) use site::Site;

@@ -1,0 +1,112 @@
+//! An engine inside of somebody else's HTTP server: requests come through `tower`, WebSockets
+//! through hyper's upgrades.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use http::Request;
+use hyper::{
+    body::Body,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use roomcast_protocol::websocket::CloseCode;
+use tokio::net::TcpStream;
+
+use super::{
+    handoff::{Handoff, HandoffCell},
+    message::{refusal::RequestError, reply::Reply, request},
+};
+use crate::engine::{
+    ground::Peer,
+    session::{Application, Engine},
+    transport::{Stream, dismiss},
+};
+
+impl<A: Application> Engine<A> {
+    /// Answers a request that another server has received. A WebSocket goes on in a task of its
+    /// own, once that server has sent the answer.
+    pub(crate) async fn answer_mounted<B: Body>(
+        self: Arc<Self>,
+        mut request: Request<B>,
+        secure: bool,
+    ) -> Reply {
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = Peer {
+            address: address.map_or(UNKNOWN, |address| address.0),
+            secure,
+        };
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let Some(upgrade) = upgrade else {
+            if request::is_upgrade(request.headers()) {
+                // Nobody could hand the connection over: it is HTTP/2, or something between has
+                // taken the extension away.
+                let (parts, _) = request.into_parts();
+                return self.refuse(
+                    &RequestError::BadHandshake,
+                    true,
+                    peer,
+                    self.view(&parts, peer),
+                );
+            }
+            return self.answer(request, peer, &HandoffCell::default()).await;
+        };
+        let handoff = HandoffCell::default();
+        let reply = self.answer(request, peer, &handoff).await;
+        if let Some(handoff) = handoff.into_inner() {
+            tokio::spawn(self.take_over(upgrade, handoff));
+        }
+        reply
+    }
+
+    async fn take_over(self: Arc<Self>, upgrade: OnUpgrade, handoff: Handoff) {
+        let _open = self.count_connection();
+        // The answer is on its way. A server that never sends it must not keep this waiting.
+        let patience = self.config.write_timeout;
+        let Ok(Ok(upgraded)) = tokio::time::timeout(patience, upgrade).await else {
+            return;
+        };
+        let (stream, unread) = stream_of(upgraded);
+        match handoff {
+            Handoff::Open(opening) | Handoff::OpenRaw(opening) => {
+                let driver = self.open_websocket(stream, unread, opening);
+                drop(self);
+                driver.run().await;
+            }
+            Handoff::Attach(attaching) => {
+                if !attaching.attach(stream.clone(), unread) {
+                    dismiss(&stream, CloseCode::NORMAL);
+                }
+            }
+        }
+    }
+}
+
+/// The connection under an upgrade: its TCP stream, if it is one, or whatever it is.
+fn stream_of(upgraded: Upgraded) -> (Stream, Bytes) {
+    // As axum serves, then as hyper alone does.
+    let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => return tcp(parts.io, &parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => tcp(parts.io, &parts.read_buf),
+        Err(upgraded) => (
+            Stream::other(Box::new(TokioIo::new(upgraded))),
+            Bytes::new(),
+        ),
+    }
+}
+
+fn tcp(io: TokioIo<TcpStream>, unread: &[u8]) -> (Stream, Bytes) {
+    let stream = io.into_inner();
+    // A frame is written whole; waiting for more would only delay it.
+    let _ = stream.set_nodelay(true);
+    // Copied, so that hyper's buffer is given back.
+    (Stream::tcp(stream), Bytes::copy_from_slice(unread))
+}
+
+/// Stands for an address that the server around does not tell.
+const UNKNOWN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

@@ -1,0 +1,89 @@
+//! The outboxes that one broadcast fills, for whom each flusher is woken once.
+
+use std::{cell::RefCell, sync::Arc};
+
+use roomcast_protocol::Frame;
+
+use super::{
+    handle::{Mode, Outbox, Push, Wake},
+    worker::{Flusher, give_back},
+};
+
+/// The sessions that one broadcast has made dirty, by flusher. Handed over by
+/// [`finish`](Self::finish) after the room's lock is released, or when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    lists: Lists,
+}
+
+type Lists = Vec<(Arc<Flusher<Outbox>>, Vec<Outbox>)>;
+
+/// Batches a thread keeps: one for a broadcast and one for a broadcast inside of it.
+const MAX_SPARE: usize = 2;
+/// Flushers a kept batch remembers; a thread that saw more has served several servers.
+const MAX_LISTS: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Lists>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Batch {
+    /// An empty batch; its lists are reused from an earlier one of this thread.
+    pub(crate) fn new() -> Self {
+        Self {
+            lists: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, flusher: &Arc<Flusher<Outbox>>, outbox: Outbox) {
+        for (known, list) in &mut self.lists {
+            if Arc::ptr_eq(known, flusher) {
+                list.push(outbox);
+                return;
+            }
+        }
+        self.lists.push((Arc::clone(flusher), vec![outbox]));
+    }
+
+    /// Gives every flusher its sessions, with one wake each.
+    pub(crate) fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Outbox {
+    /// Queues a frame that goes to many; the batch wakes each flusher once.
+    pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
+        let mut queue = self.lock();
+        let (push, wake) = self.append(&mut queue, frame, mode);
+        drop(queue);
+        match wake {
+            Wake::Nobody => {}
+            Wake::Flusher => batch.add(self.flusher(), self.clone()),
+            Wake::FlusherOf(heir) => batch.add(heir.flusher(), heir.clone()),
+            Wake::Driver(waker) => waker.wake(),
+        }
+        push
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for (flusher, list) in &mut self.lists {
+            if !list.is_empty() {
+                flusher.enqueue_all(list);
+                give_back(list);
+            }
+        }
+        if self.lists.len() > MAX_LISTS {
+            self.lists.clear();
+        }
+        // While a thread ends its batches are gone already: then this one is just dropped.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MAX_SPARE {
+                spare.push(std::mem::take(&mut self.lists));
+            }
+        });
+    }
+}

@@ -1,0 +1,197 @@
+//! Sessions that one outbox has begun and another one goes on with.
+//!
+//! Two outboxes may be locked at the same time in here, and always in the order in which their
+//! sessions have ended: an outbox hands over only after it was sealed, and only to one that is not.
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
+
+use super::{
+    handle::{Inner, Mode, Outbox, Wake},
+    queue::Queue,
+    waiting::{Limits, Recent},
+};
+
+impl Outbox {
+    /// Keeps what is queued of a channel from here on.
+    pub(crate) fn keep_recent(&self, channel: u64, limits: Limits) {
+        self.lock().keep_recent(self, channel, None, limits);
+    }
+
+    /// Whether everything is here that follows a frame.
+    pub(crate) fn has_all_after(&self, known: Stamp) -> bool {
+        let queue = self.lock();
+        let recent = queue.recent.as_ref();
+        recent.is_some_and(|recent| recent.after(known).is_some())
+    }
+
+    /// Forgets what was kept of a channel.
+    pub(crate) fn forget_recent(&self, channel: u64) {
+        let mut queue = self.lock();
+        if let Some(recent) = &mut queue.recent
+            && recent.close(channel)
+        {
+            queue.recent = None;
+        }
+    }
+
+    /// Cuts the session off as if its transport had just broken.
+    pub(crate) fn cut(&self) {
+        let mut queue = self.lock();
+        queue.seal(CloseReason::TransportClose);
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Lets `to` go on with a channel: it gets what follows `known`, then `hello`, then everything
+    /// that is still brought to this one. `None` if that cannot be; else how many frames were sent
+    /// again.
+    pub(crate) fn hand_over(
+        &self,
+        known: Stamp,
+        to: &Self,
+        limits: Limits,
+        hello: &Frame,
+    ) -> Option<usize> {
+        let mut queue = self.lock();
+        queue.closed()?;
+        let mut heir = to.try_lock_for(PATIENCE)?;
+        if heir.closed().is_some() {
+            return None;
+        }
+        let recent = queue.recent.as_mut()?;
+        let missed: Vec<Frame> = recent.after(known)?.cloned().collect();
+        heir.keep_recent(to, known.channel, Some(known.number), limits);
+        let mut wake = Wake::Nobody;
+        for frame in missed.iter().chain([hello]) {
+            let (_, next) = to.append(&mut heir, frame, Mode::Reliable);
+            wake = wake.or(next);
+        }
+        recent.hand_over(known.channel, Arc::downgrade(to.inner()));
+        drop((heir, queue));
+        to.call(wake);
+        Some(missed.len())
+    }
+
+    /// Queues a frame that was brought to another outbox. Whoever calls holds that one's lock.
+    pub(super) fn append_for(inner: Arc<Inner>, frame: &Frame, mode: Mode) -> Wake {
+        let outbox = Self::from(inner);
+        let mut queue = outbox.lock();
+        let (_, wake) = outbox.append_own(&mut queue, frame, mode);
+        drop(queue);
+        match wake {
+            Wake::Flusher => Wake::FlusherOf(outbox),
+            other @ (Wake::Nobody | Wake::FlusherOf(_) | Wake::Driver(_)) => other,
+        }
+    }
+}
+
+impl Queue {
+    fn keep_recent(&mut self, outbox: &Outbox, channel: u64, floor: Option<u64>, limits: Limits) {
+        let metrics = || Arc::clone(outbox.metrics());
+        self.recent
+            .get_or_insert_with(|| Box::new(Recent::new(limits, metrics())))
+            .open(channel, floor);
+    }
+}
+
+/// How long another outbox may be locked: it is never for long.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::Sid;
+
+    use super::*;
+    use crate::{
+        engine::Unattended,
+        metrics::{Gauge, Metrics},
+    };
+
+    const LIMITS: Limits = Limits {
+        messages: 100,
+        bytes: 10_000,
+        total: 100_000,
+    };
+
+    fn stamp(number: u64) -> Stamp {
+        Stamp { channel: 1, number }
+    }
+
+    fn frame(number: u64) -> Frame {
+        Frame::text(format!("2[{number}]").as_bytes()).with_stamp(stamp(number))
+    }
+
+    fn texts(outbox: &Outbox) -> Vec<String> {
+        let text = |frame: &Frame| String::from_utf8(frame.polling().to_vec()).unwrap();
+        Unattended::take(outbox).iter().map(text).collect()
+    }
+
+    fn outboxes() -> (Unattended, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new());
+        (Unattended::polling(Arc::clone(&metrics)), metrics)
+    }
+
+    fn outbox(outboxes: &Unattended) -> Outbox {
+        outboxes.outbox(Sid::from_random([7; 15]), 100_000)
+    }
+
+    fn push(outbox: &Outbox, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            let _ = outbox.push(&frame(number), Mode::Reliable);
+        }
+    }
+
+    #[test]
+    fn another_session_goes_on_where_the_first_broke_off() {
+        let (outboxes, metrics) = outboxes();
+        let (old, new) = (outbox(&outboxes), outbox(&outboxes));
+        old.keep_recent(1, LIMITS);
+        push(&old, [1, 2, 3]);
+        let _ = old.push(&Frame::text(b"2[\"volatile\"]"), Mode::Volatile);
+        old.cut();
+        push(&old, [4]);
+        let hello = Frame::text(b"0{}");
+        assert_eq!(old.hand_over(stamp(2), &new, LIMITS, &hello), Some(2));
+        push(&old, [5]);
+        push(&new, [6]);
+        assert_eq!(texts(&new), ["42[3]", "42[4]", "40{}", "42[5]", "42[6]"]);
+        // Nobody else gets it, and the new session can be gone on with as well.
+        let third = outbox(&outboxes);
+        assert_eq!(old.hand_over(stamp(2), &third, LIMITS, &hello), None);
+        new.cut();
+        assert_eq!(new.hand_over(stamp(2), &third, LIMITS, &hello), Some(4));
+        new.forget_recent(1);
+        third.forget_recent(1);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn a_session_is_not_handed_over_before_its_end_nor_to_one_that_has_ended() {
+        let (outboxes, _) = outboxes();
+        let (old, new) = (outbox(&outboxes), outbox(&outboxes));
+        old.keep_recent(1, LIMITS);
+        push(&old, [1]);
+        let hello = Frame::text(b"0{}");
+        assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
+        old.cut();
+        new.cut();
+        assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
+        assert!(old.has_all_after(stamp(1)));
+        assert!(!old.has_all_after(stamp(2)));
+    }
+
+    #[test]
+    fn an_overflow_leaves_nothing_to_go_on_with() {
+        let (outboxes, metrics) = outboxes();
+        let old = outboxes.outbox(Sid::from_random([7; 15]), 20);
+        old.keep_recent(1, LIMITS);
+        push(&old, 1..=10);
+        assert!(!old.has_all_after(stamp(1)));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+}

@@ -1,0 +1,80 @@
+//! Outboxes without sessions, for tests, fuzzing and benches of what fills them.
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_protocol::{Frame, Sid};
+use tokio::net::TcpStream;
+
+use super::{
+    handle::Outbox,
+    queue::Sink,
+    waiting::Pressure,
+    worker::{Flusher, Heartbeats},
+};
+use crate::{
+    engine::{ground::now, transport::Stream},
+    metrics::Metrics,
+};
+
+/// Makes outboxes that nobody empties but [`take`](Self::take).
+pub(crate) struct Unattended {
+    flusher: Arc<Flusher<Outbox>>,
+    stream: Option<Stream>,
+    metrics: Arc<Metrics>,
+}
+
+/// The times of their heartbeats.
+pub(super) const INTERVAL: Duration = Duration::from_secs(25);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Unattended {
+    /// Outboxes of polling sessions, between two polls.
+    pub(crate) fn polling(metrics: Arc<Metrics>) -> Self {
+        Self::limited(usize::MAX, metrics)
+    }
+
+    /// The same with so many bytes for slow clients.
+    pub(in crate::engine) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
+        let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
+        let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());
+        Self {
+            flusher: Arc::new(Flusher::new(pressure, heartbeats, usize::MAX)),
+            stream: None,
+            metrics,
+        }
+    }
+
+    /// What waits in them.
+    #[cfg(test)]
+    pub(in crate::engine) fn pressure(&self) -> Arc<Pressure> {
+        self.flusher.pressure_arc()
+    }
+
+    /// Outboxes of WebSocket sessions, all on one stream, in a flusher's list when they are
+    /// not empty. The flusher does not run.
+    pub(crate) fn websocket(stream: TcpStream, metrics: Arc<Metrics>) -> Self {
+        Self {
+            stream: Some(Stream::tcp(stream)),
+            ..Self::polling(metrics)
+        }
+    }
+
+    pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
+        let sink = match &self.stream {
+            Some(stream) => Sink::WebSocket(stream.clone()),
+            None => Sink::Poll,
+        };
+        let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));
+        Outbox::new(sid, budget, sink, flusher, metrics)
+    }
+
+    /// Takes out what is queued.
+    pub(crate) fn take(outbox: &Outbox) -> Vec<Frame> {
+        outbox.take_for_poll(usize::MAX)
+    }
+
+    /// Empties the flusher's list.
+    pub(crate) fn forget(&self) {
+        self.flusher.forget();
+    }
+}

@@ -1,0 +1,145 @@
+use std::{collections::VecDeque, iter};
+
+use roomcast_protocol::Frame;
+
+/// Frames that wait, first in, first out.
+///
+/// The first one lies in here and only the others somewhere else: most queues never hold a second
+/// frame, so a broadcast that fills many of them fetches no more memory than their owners.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Frames {
+    first: Option<Frame>,
+    /// Empty if there is no first one.
+    more: VecDeque<Frame>,
+}
+
+impl Frames {
+    pub(in crate::engine::outbox) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(in crate::engine::outbox) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    pub(in crate::engine::outbox) fn front(&self) -> Option<&Frame> {
+        self.first.as_ref()
+    }
+
+    pub(in crate::engine) fn iter(
+        &self,
+    ) -> iter::Chain<std::option::Iter<'_, Frame>, std::collections::vec_deque::Iter<'_, Frame>>
+    {
+        self.first.iter().chain(&self.more)
+    }
+
+    pub(in crate::engine::outbox) fn push_back(&mut self, frame: Frame) {
+        if self.first.is_none() {
+            self.first = Some(frame);
+        } else {
+            self.more.push_back(frame);
+        }
+    }
+
+    pub(in crate::engine::outbox) fn push_front(&mut self, frame: Frame) {
+        if let Some(second) = self.first.replace(frame) {
+            self.more.push_front(second);
+        }
+    }
+
+    pub(in crate::engine) fn pop_front(&mut self) -> Option<Frame> {
+        let next = self.more.pop_front();
+        self.give_back_capacity();
+        std::mem::replace(&mut self.first, next)
+    }
+
+    /// Forgets all but the first one, or that one too.
+    pub(in crate::engine::outbox) fn clear(&mut self, keep_first: bool) {
+        self.more = VecDeque::new();
+        self.first.take_if(|_| !keep_first);
+    }
+
+    /// Puts back what was taken out before the frames in here came.
+    pub(in crate::engine::outbox) fn prepend(&mut self, mut earlier: Self) {
+        if earlier.is_empty() {
+            if self.more.capacity() == 0 {
+                self.more = earlier.more;
+            }
+        } else {
+            earlier.more.extend(self.first.take());
+            earlier.more.append(&mut self.more);
+            *self = earlier;
+        }
+        self.give_back_capacity();
+    }
+
+    fn give_back_capacity(&mut self) {
+        if self.more.is_empty() && self.more.capacity() > KEPT {
+            self.more = VecDeque::new();
+        }
+    }
+}
+
+/// A queue that has been drained keeps this much room.
+const KEPT: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(text: &str) -> Frame {
+        Frame::text(text.as_bytes())
+    }
+
+    fn texts(frames: &Frames) -> Vec<String> {
+        let text = |frame: &Frame| String::from_utf8(frame.polling().to_vec()).unwrap();
+        assert_eq!(frames.len(), frames.iter().count());
+        assert_eq!(frames.is_empty(), frames.iter().next().is_none());
+        frames.iter().map(text).collect()
+    }
+
+    fn of(all: &[&str]) -> Frames {
+        let mut frames = Frames::default();
+        all.iter().for_each(|text| frames.push_back(frame(text)));
+        frames
+    }
+
+    #[test]
+    fn frames_leave_in_the_order_they_came() {
+        let mut frames = of(&["a", "b", "c"]);
+        assert_eq!(frames.pop_front().unwrap().polling(), "4a");
+        frames.push_back(frame("d"));
+        frames.push_front(frame("p"));
+        assert_eq!(texts(&frames), ["4p", "4b", "4c", "4d"]);
+        while frames.pop_front().is_some() {}
+        assert!(frames.front().is_none());
+        frames.push_front(frame("q"));
+        assert_eq!(texts(&frames), ["4q"]);
+    }
+
+    #[test]
+    fn what_was_taken_out_goes_back_before_what_came_meanwhile() {
+        for (earlier, later) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 3), (3, 0), (0, 3)] {
+            let all = ["a", "b", "c", "d", "e"];
+            let mut frames = of(&all[earlier..earlier + later]);
+            frames.prepend(of(&all[..earlier]));
+            assert_eq!(texts(&frames), texts(&of(&all[..earlier + later])));
+        }
+    }
+
+    #[test]
+    fn the_first_one_may_be_kept() {
+        let mut frames = of(&["a", "b", "c"]);
+        frames.clear(true);
+        assert_eq!(texts(&frames), ["4a"]);
+        frames.clear(false);
+        assert!(texts(&frames).is_empty());
+    }
+
+    #[test]
+    fn a_drained_queue_gives_its_room_back() {
+        let mut frames = of(&["x"; 100]);
+        while frames.pop_front().is_some() {}
+        assert!(frames.more.capacity() <= KEPT);
+    }
+}

@@ -1,0 +1,108 @@
+//! Frames on their way into the kernel.
+//!
+//! Small frames are corked: copied into one buffer that leaves in one call. Large ones leave from
+//! where they are, several in one call.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+};
+
+use super::{frames::Frames, pressure::Pressure};
+use crate::{
+    engine::transport::Stream,
+    metrics::{Counter, Metrics},
+};
+
+/// Frames taken out of a queue to be written.
+pub(in crate::engine) struct Outgoing {
+    pub(in crate::engine) frames: Frames,
+    pub(in crate::engine::outbox) offset: usize,
+    /// Bytes of frames that are written whole.
+    pub(in crate::engine) written: usize,
+    /// The frames count as waiting for a slow client.
+    pub(in crate::engine) held: bool,
+}
+
+impl Outgoing {
+    /// Writes as much as the kernel takes.
+    pub(in crate::engine::outbox) fn write(
+        &mut self,
+        stream: &Stream,
+        metrics: &Metrics,
+        pressure: &Pressure,
+    ) -> io::Result<()> {
+        while let Some(first) = self.frames.front() {
+            let rest = first.websocket().get(self.offset..).unwrap_or_default();
+            let n = if self.frames.len() == 1 {
+                stream.try_write(rest)?
+            } else if self
+                .frames
+                .iter()
+                .take(CORK / LARGE)
+                .any(|f| f.len() >= LARGE)
+            {
+                self.write_vectored(stream)?
+            } else {
+                self.write_corked(stream)?
+            };
+            metrics.count(Counter::Writes);
+            metrics.add(Counter::BytesSent, n as u64);
+            self.advance(n, metrics, pressure);
+        }
+        Ok(())
+    }
+
+    fn write_corked(&self, stream: &Stream) -> io::Result<usize> {
+        CORK_BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            let mut offset = self.offset;
+            for frame in self.frames.iter() {
+                let bytes = frame.websocket().get(offset..).unwrap_or_default();
+                if buffer.len() + bytes.len() > CORK && !buffer.is_empty() {
+                    break;
+                }
+                buffer.extend_from_slice(bytes);
+                offset = 0;
+            }
+            stream.try_write(buffer)
+        })
+    }
+
+    fn write_vectored(&self, stream: &Stream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); 32];
+        let mut offset = self.offset;
+        for (slice, frame) in slices.iter_mut().zip(self.frames.iter()) {
+            *slice = IoSlice::new(frame.websocket().get(offset..).unwrap_or_default());
+            offset = 0;
+        }
+        stream.try_write_vectored(&slices)
+    }
+
+    fn advance(&mut self, mut n: usize, metrics: &Metrics, pressure: &Pressure) {
+        while let Some(first) = self.frames.front() {
+            let left = first.len() - self.offset;
+            if n < left {
+                self.offset += n;
+                return;
+            }
+            n -= left;
+            self.offset = 0;
+            self.written += first.len();
+            if self.held {
+                pressure.release(first);
+            }
+            self.frames.pop_front();
+            metrics.count(Counter::FramesSent);
+        }
+    }
+}
+
+/// Frames from this size on are written from where they are instead of being corked.
+const LARGE: usize = 16 * 1024;
+/// Bytes that leave in one call.
+const CORK: usize = 64 * 1024;
+
+thread_local! {
+    static CORK_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}

@@ -1,0 +1,153 @@
+//! What waits for slow clients in all outboxes together, and whether that is too much.
+//!
+//! A frame counts once, in however many queues it waits, since it is in memory once. Only queues
+//! that do not leave at once are counted, so that a healthy fan-out pays nothing for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use roomcast_protocol::Frame;
+use tokio::sync::Notify;
+
+use crate::metrics::{Gauge, Metrics};
+
+/// The bytes that wait for slow clients of one server.
+pub(in crate::engine) struct Pressure {
+    limit: usize,
+    held: AtomicUsize,
+    /// Notified when it is time to cut somebody.
+    high: Notify,
+    stopped: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// What a frame costs beside its bytes: the allocations around them and a place in a queue.
+pub(in crate::engine::outbox) const FRAME_OVERHEAD: usize = 256;
+
+impl Pressure {
+    pub(in crate::engine) fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            limit,
+            held: AtomicUsize::new(0),
+            high: Notify::new(),
+            stopped: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// A frame waits in one more queue.
+    pub(in crate::engine::outbox) fn hold(&self, frame: &Frame) {
+        if !frame.hold() {
+            return;
+        }
+        let cost = frame.len() + FRAME_OVERHEAD;
+        let before = self.held.fetch_add(cost, Ordering::Relaxed);
+        self.metrics.shift(Gauge::OutboxBytes, cost as i64);
+        if before + cost > self.high_mark() {
+            self.high.notify_one();
+        }
+    }
+
+    /// A frame waits in one queue less.
+    pub(in crate::engine) fn release(&self, frame: &Frame) {
+        if frame.release() {
+            let cost = frame.len() + FRAME_OVERHEAD;
+            self.held.fetch_sub(cost, Ordering::Relaxed);
+            self.metrics.shift(Gauge::OutboxBytes, -(cost as i64));
+        }
+    }
+
+    /// Whether nothing more may wait for a slow client.
+    pub(in crate::engine) fn is_exhausted(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.limit
+    }
+
+    /// Whether the heaviest clients should go before it comes to that.
+    pub(in crate::engine) fn is_high(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.high_mark()
+    }
+
+    /// Whether enough of them have gone.
+    pub(in crate::engine) fn is_relieved(&self) -> bool {
+        self.held.load(Ordering::Relaxed) <= self.limit / 4 * 3
+    }
+
+    /// Waits until it may be high.
+    pub(in crate::engine) async fn rises(&self) {
+        self.high.notified().await;
+    }
+
+    /// Nobody is to be cut any more.
+    pub(in crate::engine) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.high.notify_one();
+    }
+
+    pub(in crate::engine) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(in crate::engine::outbox) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn high_mark(&self) -> usize {
+        self.limit / 8 * 7
+    }
+}
+
+impl std::fmt::Debug for Pressure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pressure")
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_counts_once_in_however_many_queues_it_waits() {
+        let metrics = Arc::new(Metrics::new());
+        let pressure = Pressure::new(10_000, Arc::clone(&metrics));
+        let frame = Frame::text(&[b'x'; 1000]);
+        let cost = (frame.len() + FRAME_OVERHEAD) as i64;
+        for _ in 0..3 {
+            pressure.hold(&frame);
+            assert_eq!(metrics.gauge(Gauge::OutboxBytes), cost);
+        }
+        let copy = frame.clone().with_compress(false);
+        pressure.hold(&copy);
+        assert_eq!(metrics.gauge(Gauge::OutboxBytes), 2 * cost);
+        for _ in 0..3 {
+            pressure.release(&frame);
+        }
+        pressure.release(&copy);
+        assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+    }
+
+    #[test]
+    fn it_is_high_before_it_is_exhausted() {
+        let pressure = Pressure::new(8000, Arc::default());
+        let frames: Vec<Frame> = (0..8).map(|_| Frame::text(&[b'x'; 900])).collect();
+        let marks: Vec<(bool, bool, bool)> = frames
+            .iter()
+            .map(|frame| {
+                pressure.hold(frame);
+                (
+                    pressure.is_relieved(),
+                    pressure.is_high(),
+                    pressure.is_exhausted(),
+                )
+            })
+            .collect();
+        // 1,160 bytes each: marks at 6,000, 7,000 and 8,000.
+        assert_eq!(marks[4], (true, false, false));
+        assert_eq!(marks[5], (false, false, false));
+        assert_eq!(marks[6], (false, true, true));
+    }
+}

@@ -1,0 +1,412 @@
+//! What was lately queued for one session and may be asked for again.
+//!
+//! An outbox that keeps it goes on doing so when its session is over: what is queued for a client
+//! that is away lies in here until it comes back. The order is that of the queue, so that what is
+//! sent again follows what was sent.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+};
+
+use roomcast_protocol::{Frame, Stamp};
+
+use crate::metrics::{Gauge, Metrics};
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Frames of one session.
+    pub(crate) messages: usize,
+    /// Bytes of one session.
+    pub(crate) bytes: usize,
+    /// Bytes of all sessions together.
+    pub(crate) total: usize,
+}
+
+/// The frames, oldest first. Only frames with the stamp of a channel that is kept are in here.
+pub(in crate::engine::outbox) struct Recent<T> {
+    limits: Limits,
+    frames: VecDeque<Frame>,
+    /// Of all frames.
+    bytes: usize,
+    /// What the gauge has been told of them: a multiple of [`STEP`].
+    told: usize,
+    /// How many frames have left at the front since the beginning.
+    left: u64,
+    /// How many frames had ever been kept when the last ping was queued.
+    pinged: Option<u64>,
+    /// Most sessions have one channel, so that one lies in here.
+    first: Option<Channel<T>>,
+    /// Empty if there is no first one.
+    more: Vec<Channel<T>>,
+    metrics: Arc<Metrics>,
+}
+
+struct Channel<T> {
+    id: u64,
+    /// The last frame that is not in here any more: what follows it is.
+    floor: Option<u64>,
+    /// Who gets its frames now, after somebody else has taken it over.
+    heir: Option<Weak<T>>,
+}
+
+/// The gauge moves in steps of as many bytes: it is one word for all cores, and a broadcast to
+/// thousands must not write it for each of them.
+const STEP: usize = 1024;
+
+impl<T> Recent<T> {
+    pub(in crate::engine::outbox) fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            limits,
+            frames: VecDeque::new(),
+            bytes: 0,
+            told: 0,
+            left: 0,
+            pinged: None,
+            first: None,
+            more: Vec::new(),
+            metrics,
+        }
+    }
+
+    /// Keeps the frames of a channel from here on; `floor` is the last one that the client has.
+    pub(in crate::engine::outbox) fn open(&mut self, channel: u64, floor: Option<u64>) {
+        self.close(channel);
+        let channel = Channel {
+            id: channel,
+            floor,
+            heir: None,
+        };
+        if self.first.is_none() {
+            self.first = Some(channel);
+        } else {
+            self.more.push(channel);
+        }
+    }
+
+    /// Forgets a channel. `true`: it was the last one.
+    pub(in crate::engine::outbox) fn close(&mut self, channel: u64) -> bool {
+        self.forget_frames(channel);
+        self.more.retain(|known| known.id != channel);
+        if self.first.take_if(|known| known.id == channel).is_some() {
+            self.first = self.more.pop();
+        }
+        self.more.shrink_to_fit();
+        self.first.is_none()
+    }
+
+    /// Hands a channel over: its frames are forgotten, and who still brings one is told whose it
+    /// is.
+    pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, heir: Weak<T>) {
+        self.forget_frames(channel);
+        if let Some(known) = self.channel(channel) {
+            known.heir = Some(heir);
+        }
+    }
+
+    fn forget_frames(&mut self, channel: u64) {
+        let is_others = |frame: &Frame| frame.stamp().is_none_or(|stamp| stamp.channel != channel);
+        let before = self.frames.len();
+        self.frames.retain(is_others);
+        if self.frames.len() != before {
+            // Positions have changed, so the next pong proves less than it could.
+            self.pinged = None;
+            self.frames.shrink_to_fit();
+            self.bytes = self.frames.iter().map(Frame::len).sum();
+            self.tell();
+        }
+    }
+
+    /// Keeps a frame if it is of a channel that is kept. `Some`: it belongs to that one.
+    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> Option<Weak<T>> {
+        let stamp = frame.stamp()?;
+        let channel = self.channel(stamp.channel)?;
+        if let Some(heir) = &channel.heir {
+            return Some(Weak::clone(heir));
+        }
+        self.frames.push_back(frame.clone());
+        self.bytes += frame.len();
+        while self.frames.len() > self.limits.messages || self.bytes > self.limits.bytes {
+            self.drop_oldest();
+        }
+        if self.tell() {
+            let total = self.metrics.gauge(Gauge::RecoveryBytes);
+            if usize::try_from(total).is_ok_and(|n| n > self.limits.total) {
+                self.clear();
+            }
+        }
+        None
+    }
+
+    /// A ping is being queued: its pong will prove that all before it was received.
+    pub(in crate::engine::outbox) fn ping(&mut self) {
+        self.pinged = Some(self.left + self.frames.len() as u64);
+    }
+
+    /// The pong has come.
+    pub(in crate::engine::outbox) fn pong(&mut self) {
+        let Some(pinged) = self.pinged.take() else {
+            return;
+        };
+        while self.left < pinged && !self.frames.is_empty() {
+            self.drop_oldest();
+        }
+        if self.frames.len() < self.frames.capacity() / 4 {
+            self.frames.shrink_to(self.frames.len() * 2);
+        }
+        self.tell();
+    }
+
+    /// What follows a frame in its channel. `None`: that cannot be said, or not all of it is here.
+    pub(in crate::engine::outbox) fn after(
+        &self,
+        known: Stamp,
+    ) -> Option<impl Iterator<Item = &Frame>> {
+        let mut channels = self.first.iter().chain(&self.more);
+        let channel = channels.find(|own| own.id == known.channel)?;
+        if channel.heir.is_some() {
+            return None;
+        }
+        let found = self
+            .frames
+            .iter()
+            .rposition(|frame| frame.stamp() == Some(known));
+        let first = match found {
+            Some(position) => position + 1,
+            None if channel.floor == Some(known.number) => 0,
+            None => return None,
+        };
+        let is_own = move |frame: &&Frame| {
+            frame
+                .stamp()
+                .is_some_and(|stamp| stamp.channel == known.channel)
+        };
+        Some(self.frames.iter().skip(first).filter(is_own))
+    }
+
+    fn channel(&mut self, id: u64) -> Option<&mut Channel<T>> {
+        let mut channels = self.first.iter_mut().chain(&mut self.more);
+        channels.find(|channel| channel.id == id)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(frame) = self.frames.pop_front() else {
+            return;
+        };
+        self.left += 1;
+        self.bytes -= frame.len();
+        if let Some(stamp) = frame.stamp()
+            && let Some(channel) = self.channel(stamp.channel)
+        {
+            channel.floor = Some(stamp.number);
+        }
+    }
+
+    fn clear(&mut self) {
+        while !self.frames.is_empty() {
+            self.drop_oldest();
+        }
+        self.frames = VecDeque::new();
+        self.tell();
+    }
+
+    /// Moves the gauge if it is a step away. `true`: up.
+    #[inline]
+    fn tell(&mut self) -> bool {
+        let is_more = self.bytes > self.told;
+        let is_less = self.bytes + 2 * STEP <= self.told || self.bytes == 0 && self.told > 0;
+        if is_more || is_less {
+            let told = self.bytes.next_multiple_of(STEP);
+            let delta = told as i64 - self.told as i64;
+            self.metrics.shift(Gauge::RecoveryBytes, delta);
+            self.told = told;
+        }
+        is_more
+    }
+}
+
+impl<T> Drop for Recent<T> {
+    fn drop(&mut self) {
+        let told = -(self.told as i64);
+        self.metrics.shift(Gauge::RecoveryBytes, told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        messages: 4,
+        bytes: 1000,
+        total: 100_000,
+    };
+
+    fn recent(limits: Limits) -> (Recent<()>, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new());
+        let mut recent = Recent::new(limits, Arc::clone(&metrics));
+        recent.open(1, None);
+        (recent, metrics)
+    }
+
+    fn stamp(channel: u64, number: u64) -> Stamp {
+        Stamp { channel, number }
+    }
+
+    fn frame(channel: u64, number: u64) -> Frame {
+        Frame::text(b"2[]").with_stamp(stamp(channel, number))
+    }
+
+    fn keep(recent: &mut Recent<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            assert!(recent.keep(&frame(channel, number)).is_none());
+        }
+    }
+
+    fn after(recent: &Recent<()>, channel: u64, number: u64) -> Option<Vec<u64>> {
+        let number_of = |frame: &Frame| frame.stamp().unwrap().number;
+        let frames = recent.after(stamp(channel, number))?;
+        Some(frames.map(number_of).collect())
+    }
+
+    #[test]
+    fn what_follows_a_frame_is_in_the_order_in_which_it_was_queued() {
+        let (mut recent, _) = recent(LIMITS);
+        keep(&mut recent, 1, [7, 9, 8]);
+        assert_eq!(after(&recent, 1, 7), Some(vec![9, 8]));
+        assert_eq!(after(&recent, 1, 8), Some(vec![]));
+        assert_eq!(after(&recent, 1, 6), None);
+        assert_eq!(after(&recent, 2, 7), None);
+    }
+
+    #[test]
+    fn channels_do_not_see_one_another() {
+        let (mut recent, metrics) = recent(LIMITS);
+        recent.open(2, None);
+        keep(&mut recent, 1, [1]);
+        keep(&mut recent, 2, [1]);
+        keep(&mut recent, 3, [1]);
+        keep(&mut recent, 1, [2]);
+        assert_eq!(after(&recent, 1, 1), Some(vec![2]));
+        assert_eq!(after(&recent, 2, 1), Some(vec![]));
+        assert!(!recent.close(1));
+        assert_eq!(after(&recent, 1, 1), None);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), STEP as i64);
+        assert!(recent.close(2));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn the_oldest_leave_and_only_a_gap_prevents_an_answer() {
+        let (mut recent, _) = recent(LIMITS);
+        keep(&mut recent, 1, 1..=6);
+        assert_eq!(after(&recent, 1, 1), None);
+        assert_eq!(after(&recent, 1, 2), Some(vec![3, 4, 5, 6]));
+    }
+
+    #[test]
+    fn bytes_are_limited_even_if_one_frame_has_too_many() {
+        let one = frame(1, 1).len();
+        let (mut recent, metrics) = recent(Limits {
+            bytes: one * 2,
+            ..LIMITS
+        });
+        keep(&mut recent, 1, 1..=3);
+        assert_eq!(recent.bytes, one * 2);
+        let large = Frame::text(&[b' '; 1000]).with_stamp(stamp(1, 4));
+        assert!(recent.keep(&large).is_none());
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+        assert_eq!(after(&recent, 1, 3), None);
+        assert_eq!(after(&recent, 1, 4), Some(vec![]));
+    }
+
+    #[test]
+    fn all_sessions_together_have_a_limit() {
+        // As text, two of them are just more than a step.
+        let limits = Limits {
+            total: 4 * STEP,
+            bytes: 10 * STEP,
+            ..LIMITS
+        };
+        let keep = |recent: &mut Recent<()>, channel, numbers: std::ops::RangeInclusive<u64>| {
+            for number in numbers {
+                let frame = Frame::text(&[b' '; STEP / 2 + 1]).with_stamp(stamp(channel, number));
+                assert!(recent.keep(&frame).is_none());
+            }
+        };
+        let (mut first, metrics) = recent(limits);
+        let mut second = Recent::<()>::new(limits, Arc::clone(&metrics));
+        second.open(1, None);
+        keep(&mut first, 1, 1..=3);
+        keep(&mut second, 1, 1..=2);
+        keep(&mut first, 1, 4..=4);
+        assert_eq!(after(&first, 1, 1), None);
+        assert_eq!(after(&first, 1, 4), Some(vec![]));
+        assert_eq!(after(&second, 1, 1), Some(vec![2]));
+        drop((first, second));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn the_gauge_is_at_least_what_is_kept_and_at_most_two_steps_more() {
+        let (mut recent, metrics) = recent(Limits {
+            messages: 1000,
+            bytes: 100_000,
+            total: 1_000_000,
+        });
+        let check = |recent: &Recent<()>| {
+            let gauge = usize::try_from(metrics.gauge(Gauge::RecoveryBytes)).unwrap();
+            assert!(gauge >= recent.bytes && gauge < recent.bytes + 2 * STEP);
+        };
+        for number in 1..=900 {
+            recent.keep(&frame(1, number));
+            check(&recent);
+            if number % 300 == 0 {
+                recent.ping();
+            }
+            if number % 350 == 0 {
+                recent.pong();
+                check(&recent);
+            }
+        }
+        drop(recent);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn a_pong_proves_receipt_of_what_was_queued_before_its_ping() {
+        let (mut recent, _) = recent(LIMITS);
+        keep(&mut recent, 1, 1..=2);
+        recent.ping();
+        keep(&mut recent, 1, [3]);
+        recent.pong();
+        assert_eq!(recent.bytes, frame(1, 3).len());
+        assert_eq!(after(&recent, 1, 1), None);
+        assert_eq!(after(&recent, 1, 2), Some(vec![3]));
+        recent.pong();
+        assert_eq!(after(&recent, 1, 2), Some(vec![3]));
+    }
+
+    #[test]
+    fn a_pong_after_frames_have_left_takes_no_later_ones_along() {
+        let (mut recent, _) = recent(LIMITS);
+        keep(&mut recent, 1, 1..=2);
+        recent.ping();
+        keep(&mut recent, 1, 3..=7);
+        recent.pong();
+        assert_eq!(after(&recent, 1, 3), Some(vec![4, 5, 6, 7]));
+    }
+
+    #[test]
+    fn frames_of_a_channel_that_was_handed_over_go_to_the_heir() {
+        let (mut recent, metrics) = recent(LIMITS);
+        keep(&mut recent, 1, 1..=2);
+        let heir = Arc::new(());
+        recent.hand_over(1, Arc::downgrade(&heir));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+        let told = recent.keep(&frame(1, 3)).and_then(|heir| heir.upgrade());
+        assert!(Arc::ptr_eq(&told.unwrap(), &heir));
+        assert_eq!(after(&recent, 1, 1), None);
+    }
+}

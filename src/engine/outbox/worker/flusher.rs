@@ -1,0 +1,243 @@
+//! Writes what outboxes have queued: one task per worker, first in, first out.
+//!
+//! A broadcast appends to every member's queue and then wakes each flusher once. The
+//! flusher takes everything queued for a session and writes it in one call.
+//!
+//! It knows the sessions in its list by what it does with them, and nothing of their outboxes.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+
+use super::heartbeats::{Beat, Heartbeats};
+use crate::{
+    engine::{ground::now, outbox::waiting::Pressure},
+    metrics::Timing,
+};
+
+/// Sessions written before other tasks get their turn. With fewer, clients that are served in between
+/// have their own copies long before others have theirs, and send on.
+const SESSIONS_PER_TURN: usize = 1024;
+/// Bytes written before other tasks get their turn; one session may exceed it.
+const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
+
+/// Somebody for whom a flusher writes.
+pub(in crate::engine) trait Flush {
+    /// Writes what is queued. Returns how many bytes have left.
+    fn flush(&self) -> usize;
+}
+
+/// The list of sessions that have something to write.
+pub(crate) struct Flusher<T> {
+    list: Mutex<List<T>>,
+    pressure: Arc<Pressure>,
+    heartbeats: Heartbeats<T>,
+    poll_bytes: usize,
+}
+
+struct List<T> {
+    dirty: Vec<T>,
+    /// How often something came into the list when it was empty.
+    rounds: u32,
+    /// When that was last, of one round in [`SAMPLED`].
+    since: Option<Instant>,
+    waker: Option<Waker>,
+    stopped: bool,
+}
+
+impl<T> Flusher<T> {
+    /// `poll_bytes`: how many bytes the answer to one poll may have.
+    pub(in crate::engine) fn new(
+        pressure: Arc<Pressure>,
+        heartbeats: Heartbeats<T>,
+        poll_bytes: usize,
+    ) -> Self {
+        Self {
+            list: Mutex::new(List::default()),
+            pressure,
+            heartbeats,
+            poll_bytes,
+        }
+    }
+
+    /// The heartbeats of the sessions that this flusher writes for.
+    pub(in crate::engine::outbox) fn heartbeats(&self) -> &Heartbeats<T> {
+        &self.heartbeats
+    }
+
+    pub(in crate::engine::outbox) fn poll_bytes(&self) -> usize {
+        self.poll_bytes
+    }
+
+    /// What waits for slow clients in all sessions together.
+    pub(in crate::engine::outbox) fn pressure(&self) -> &Pressure {
+        &self.pressure
+    }
+
+    #[cfg(test)]
+    pub(in crate::engine::outbox) fn pressure_arc(&self) -> Arc<Pressure> {
+        Arc::clone(&self.pressure)
+    }
+
+    pub(in crate::engine::outbox) fn enqueue(&self, session: T) {
+        let mut list = self.list.lock();
+        list.begin_round();
+        list.dirty.push(session);
+        let waker = list.waker.take();
+        drop(list);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(in crate::engine::outbox) fn enqueue_all(&self, sessions: &mut Vec<T>) {
+        let mut list = self.list.lock();
+        list.begin_round();
+        if list.dirty.is_empty() {
+            std::mem::swap(&mut list.dirty, sessions);
+        } else {
+            list.dirty.append(sessions);
+        }
+        let waker = list.waker.take();
+        drop(list);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Empties the list without writing.
+    pub(in crate::engine::outbox) fn forget(&self) {
+        self.list.lock().dirty.clear();
+    }
+}
+
+impl<T: Flush> Flusher<T> {
+    /// Writes until stopped.
+    pub(in crate::engine) async fn run(self: Arc<Self>) {
+        let mut work = Work::default();
+        poll_fn(|cx| self.turn(&mut work, cx)).await;
+    }
+
+    fn turn(&self, work: &mut Work<T>, cx: &mut Context<'_>) -> Poll<()> {
+        let sessions = &mut work.sessions;
+        {
+            let mut list = self.list.lock();
+            sessions.extend(list.dirty.drain(..));
+            if work.timed.is_none() {
+                work.timed = list.since.take().map(|since| (since, sessions.len()));
+            }
+            if sessions.is_empty() {
+                if list.stopped {
+                    return Poll::Ready(());
+                }
+                give_back(&mut list.dirty);
+                list.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        let (mut written, mut bytes) = (0, 0);
+        while written < SESSIONS_PER_TURN
+            && bytes < BYTES_PER_TURN
+            && let Some(session) = sessions.pop_front()
+        {
+            written += 1;
+            bytes += session.flush();
+        }
+        if sessions.is_empty() && sessions.capacity() > KEPT {
+            *sessions = VecDeque::new();
+        }
+        if let Some((since, left)) = work.timed.take() {
+            if left <= written {
+                let took = now() - since;
+                self.pressure.metrics().time(Timing::Queue, took);
+            } else {
+                work.timed = Some((since, left - written));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// What a flusher has taken out of its list.
+struct Work<T> {
+    sessions: VecDeque<T>,
+    /// When a round that is timed began, and how many are left up to its end.
+    timed: Option<(Instant, usize)>,
+}
+
+impl<T> Default for Work<T> {
+    fn default() -> Self {
+        Self {
+            sessions: VecDeque::new(),
+            timed: None,
+        }
+    }
+}
+
+/// Of so many rounds one is timed.
+const SAMPLED: u32 = 16;
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self {
+            dirty: Vec::new(),
+            rounds: 0,
+            since: None,
+            waker: None,
+            stopped: false,
+        }
+    }
+}
+
+impl<T> List<T> {
+    /// Somebody is about to be put into it.
+    fn begin_round(&mut self) {
+        if self.dirty.is_empty() {
+            self.rounds = self.rounds.wrapping_add(1);
+            if self.rounds % SAMPLED == 1 {
+                self.since = Some(now());
+            }
+        }
+    }
+}
+
+/// Entries of room that an empty list keeps.
+const KEPT: usize = 4096;
+
+/// Gives the room of a list back that was once needed.
+pub(in crate::engine::outbox) fn give_back<T>(list: &mut Vec<T>) {
+    if list.capacity() > KEPT {
+        *list = Vec::new();
+    }
+}
+
+impl<T: Beat> Flusher<T> {
+    /// Lets the task of this flusher end.
+    pub(in crate::engine) fn stop(&self) {
+        let mut list = self.list.lock();
+        list.stopped = true;
+        if let Some(waker) = list.waker.take() {
+            waker.wake();
+        }
+        drop(list);
+        self.heartbeats.stop();
+    }
+
+    /// Sends pings until stopped.
+    pub(in crate::engine) async fn beat(self: Arc<Self>) {
+        self.heartbeats.run().await;
+    }
+}
+
+impl<T> std::fmt::Debug for Flusher<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flusher").finish_non_exhaustive()
+    }
+}

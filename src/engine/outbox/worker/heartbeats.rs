@@ -1,0 +1,378 @@
+//! Sends the pings of all WebSocket sessions of a worker, those of a tenth of a second in one go.
+//!
+//! A session hands its heartbeat over when its WebSocket carries it. From then on its driver is woken
+//! for pongs, which it reads as any packet, and when one is missing: it then looks for itself. A pong
+//! only notes in the outbox when the next ping is due; the wheel finds that out when it comes by.
+//!
+//! It knows sessions by what it does with them, and nothing of their outboxes and drivers.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use roomcast_protocol::{
+    Frame,
+    engine::{Packet, Probe},
+};
+use tokio::sync::Notify;
+
+use super::wheel::{Place, Taken, Wheel};
+use crate::engine::ground::now;
+
+/// Somebody whose pings are sent.
+pub(in crate::engine) trait Beat: Clone {
+    /// The first ping is due at this time.
+    fn begin(&self, at: Instant);
+
+    /// Does what a session needs now. When to look at it again: no pong that comes from now on makes a
+    /// ping due earlier than an interval from now.
+    fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant;
+}
+
+/// How often a ping is sent, how long its pong may take, and the ping.
+pub(in crate::engine) struct Rhythm {
+    pub(in crate::engine::outbox) interval: Duration,
+    pub(in crate::engine::outbox) timeout: Duration,
+    /// Its reference count is written for each ping, so it is not that of other workers.
+    pub(in crate::engine::outbox) ping: Frame,
+}
+
+/// The heartbeats of the sessions of one flusher.
+pub(in crate::engine) struct Heartbeats<T> {
+    state: Mutex<State<T>>,
+    rhythm: Rhythm,
+    /// Notified when there is something to do earlier than planned.
+    changed: Notify,
+}
+
+struct State<T> {
+    wheel: Wheel<T>,
+    /// When the task looks without being told.
+    planned: Option<Instant>,
+    stopped: bool,
+}
+
+/// No ping is later than this part of the shorter time, by the fault of the wheel.
+const PRECISION: u32 = 20;
+/// Nor than this.
+const MAX_TICK: Duration = Duration::from_millis(100);
+/// What tokio's timers can do.
+const MIN_TICK: Duration = Duration::from_millis(1);
+/// Slots of the wheel: with the longest tick, 51 seconds. What is due later is looked at in between.
+const SLOTS: usize = 512;
+/// Pings sent before other tasks get their turn.
+const BATCH: usize = 64;
+
+impl<T: Beat> Heartbeats<T> {
+    pub(in crate::engine) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
+        let tick = (interval.min(timeout) / PRECISION).clamp(MIN_TICK, MAX_TICK);
+        Self {
+            state: Mutex::new(State {
+                wheel: Wheel::new(now, tick, SLOTS),
+                planned: None,
+                stopped: false,
+            }),
+            rhythm: Rhythm {
+                interval,
+                timeout,
+                ping: Frame::packet(&Packet::Ping(Probe::None)),
+            },
+            changed: Notify::new(),
+        }
+    }
+
+    /// Sends the pings of a session from now on, the first at this time. `None`: its driver has to go
+    /// on with that. Else it has to take its session out again.
+    pub(in crate::engine) fn add(&self, session: &T, at: Instant) -> Option<Place> {
+        session.begin(at);
+        let mut state = self.state.lock();
+        let place = state.wheel.add(session.clone(), at)?;
+        let is_earlier = state.planned.is_none_or(|planned| at < planned);
+        drop(state);
+        if is_earlier {
+            self.changed.notify_one();
+        }
+        Some(place)
+    }
+
+    /// Sends no more pings to a session.
+    pub(in crate::engine) fn remove(&self, place: Place) {
+        let session = self.state.lock().wheel.remove(place);
+        drop(session);
+    }
+
+    /// Lets the task end.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed.notify_one();
+    }
+
+    /// Sends pings until stopped.
+    pub(super) async fn run(&self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            while self.turn(now(), &mut batch) {
+                tokio::task::yield_now().await;
+            }
+            let planned = {
+                let mut state = self.state.lock();
+                if state.stopped {
+                    return;
+                }
+                state.planned = state.wheel.next();
+                state.planned
+            };
+            let changed = self.changed.notified();
+            match planned {
+                // Whichever it is, it is time to look.
+                Some(planned) => {
+                    let _ = tokio::time::timeout_at(planned.into(), changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Looks at some of the sessions that are due. `false`: that were all.
+    fn turn(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
+        self.state.lock().wheel.take_due(now, batch, BATCH);
+        for taken in &mut *batch {
+            taken.again = taken.item.beat(now, &self.rhythm);
+        }
+        let is_full = batch.len() >= BATCH;
+        if !batch.is_empty() {
+            let mut state = self.state.lock();
+            batch.iter().for_each(|taken| state.wheel.put_back(taken));
+        }
+        // Not under the lock: the last handle of an outbox may be among them.
+        batch.clear();
+        is_full
+    }
+}
+
+impl<T> std::fmt::Debug for Heartbeats<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heartbeats").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read as _},
+        net::{TcpListener, TcpStream},
+        sync::Arc,
+    };
+
+    use roomcast_protocol::{Sid, Stamp, engine::CloseReason};
+
+    use super::*;
+    use crate::{
+        engine::{
+            Limits, Mode, Outbox, Push, Unattended,
+            outbox::{
+                unattended::{INTERVAL, TIMEOUT},
+                worker::flusher::Flusher,
+            },
+        },
+        metrics::{Metrics, Size},
+    };
+
+    const MOMENT: Duration = Duration::from_millis(100);
+    const SECOND: Duration = Duration::from_secs(1);
+    /// `2` in a WebSocket frame.
+    const PING: [u8; 3] = [0x81, 1, b'2'];
+
+    /// Sessions that all write to one stream, and its other end.
+    struct House {
+        outboxes: Vec<Outbox>,
+        places: Vec<Place>,
+        client: TcpStream,
+        metrics: Arc<Metrics>,
+        start: Instant,
+        unattended: Unattended,
+    }
+
+    impl House {
+        async fn with(sessions: u8) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            accepted.set_nonblocking(true).unwrap();
+            let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
+            accepted.writable().await.unwrap();
+            let metrics = Arc::new(Metrics::new());
+            let unattended = Unattended::websocket(accepted, Arc::clone(&metrics));
+            let start = now();
+            let outboxes: Vec<Outbox> = (0..sessions)
+                .map(|id| unattended.outbox(Sid::from_random([id; 15]), 100_000))
+                .collect();
+            let places = outboxes
+                .iter()
+                .map(|outbox| outbox.heartbeats().add(outbox, start + INTERVAL).unwrap())
+                .collect();
+            Self {
+                outboxes,
+                places,
+                client,
+                metrics,
+                start,
+                unattended,
+            }
+        }
+
+        /// One turn of the wheel at a time after the start. Whether there is more to do.
+        fn turn(&self, at: Duration) -> bool {
+            let heartbeats = self.outboxes[0].heartbeats();
+            heartbeats.turn(self.start + at, &mut Vec::new())
+        }
+
+        /// What was written for the sessions.
+        fn written(&mut self, bytes: usize) -> Vec<u8> {
+            let mut written = vec![0; bytes];
+            let deadline = Some(10 * SECOND);
+            self.client.set_read_timeout(deadline).unwrap();
+            self.client.read_exact(&mut written).unwrap();
+            self.assert_nothing_more();
+            written
+        }
+
+        fn assert_nothing_more(&self) {
+            self.client.set_nonblocking(true).unwrap();
+            let more = self.client.peek(&mut [0; 10]);
+            self.client.set_nonblocking(false).unwrap();
+            assert_eq!(more.unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+
+        fn pinged(&self) -> Vec<bool> {
+            let is_pinged = |outbox: &Outbox| outbox.pinged_at().is_some();
+            self.outboxes.iter().map(is_pinged).collect()
+        }
+
+        fn is_woken(&self, session: usize) -> bool {
+            std::mem::take(&mut self.outboxes[session].lock().woken)
+        }
+    }
+
+    #[tokio::test]
+    async fn pings_that_are_due_together_leave_in_one_turn_and_not_before() {
+        let mut house = House::with(50).await;
+        assert!(!house.turn(INTERVAL - MOMENT));
+        assert_eq!(house.pinged(), [false; 50]);
+        assert!(!house.turn(INTERVAL + 2 * MOMENT));
+        assert_eq!(house.pinged(), [true; 50]);
+        assert_eq!(house.written(150), PING.repeat(50));
+        assert_eq!(house.metrics.sized(Size::Queued), 50);
+        // None is sent twice, whatever comes of it.
+        assert!(!house.turn(INTERVAL + SECOND));
+        house.assert_nothing_more();
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_between_batches() {
+        let mut house = House::with(150).await;
+        let at = INTERVAL + 2 * MOMENT;
+        assert!(house.turn(at));
+        assert_eq!(house.written(BATCH * 3), PING.repeat(BATCH));
+        assert!(house.turn(at));
+        assert!(!house.turn(at));
+        let rest = 150 - BATCH;
+        assert_eq!(house.written(rest * 3), PING.repeat(rest));
+    }
+
+    #[tokio::test]
+    async fn the_next_ping_follows_an_interval_after_the_pong() {
+        let mut house = House::with(1).await;
+        let mut pong = Duration::ZERO;
+        for _ in 0..10 {
+            let ping = pong + INTERVAL + 2 * MOMENT;
+            assert!(!house.turn(pong + INTERVAL - MOMENT));
+            house.assert_nothing_more();
+            house.turn(ping);
+            assert_eq!(house.written(3), PING);
+            pong = ping + 7 * SECOND;
+            let next = house.start + pong + INTERVAL;
+            let sent = house.outboxes[0].confirm(next).unwrap();
+            assert_eq!(sent, house.start + ping);
+            // A second pong is one that nobody has asked for.
+            assert_eq!(house.outboxes[0].confirm(next + SECOND), None);
+            assert_eq!(house.outboxes[0].pinged_at(), None);
+        }
+        assert!(!house.is_woken(0));
+    }
+
+    #[tokio::test]
+    async fn a_driver_is_woken_when_its_pong_is_overdue_and_not_before() {
+        let house = House::with(2).await;
+        let ping = INTERVAL + 2 * MOMENT;
+        house.turn(ping);
+        house.outboxes[1].confirm(house.start + ping + INTERVAL);
+        house.turn(ping + TIMEOUT - MOMENT);
+        assert!(!house.is_woken(0));
+        house.turn(ping + TIMEOUT + 2 * MOMENT);
+        assert!(house.is_woken(0));
+        assert!(!house.is_woken(1));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_ended_is_not_pinged_and_let_go_of_at_once() {
+        let mut house = House::with(2).await;
+        house.outboxes[0].lock().seal(CloseReason::ForcedClose);
+        house.turn(INTERVAL + 2 * MOMENT);
+        assert_eq!(house.written(3), PING);
+        assert_eq!(house.pinged(), [false, true]);
+        let heartbeats = house.outboxes[1].heartbeats();
+        heartbeats.remove(house.places[0]);
+        assert_eq!(Arc::strong_count(house.outboxes[0].inner()), 1);
+    }
+
+    #[tokio::test]
+    async fn a_ping_waits_behind_what_is_queued() {
+        let mut house = House::with(1).await;
+        let push = house.outboxes[0].push(&Frame::text(b"before"), Mode::Reliable);
+        assert_eq!(push, Push::Queued);
+        house.turn(INTERVAL + 2 * MOMENT);
+        // It is in the list of a flusher, who takes the ping along.
+        house.assert_nothing_more();
+        house.outboxes[0].flush();
+        let mut expected = b"\x81\x074before".to_vec();
+        expected.extend(PING);
+        assert_eq!(house.written(expected.len()), expected);
+    }
+
+    #[tokio::test]
+    async fn a_pong_proves_what_was_sent_before_the_ping_of_the_wheel() {
+        let house = House::with(1).await;
+        let outbox = &house.outboxes[0];
+        let limits = Limits {
+            messages: 100,
+            bytes: 10_000,
+            total: 100_000,
+        };
+        outbox.keep_recent(1, limits);
+        let stamp = |number| Stamp { channel: 1, number };
+        let frame = |number| Frame::text(b"2[]").with_stamp(stamp(number));
+        let _ = outbox.push(&frame(1), Mode::Reliable);
+        house.turn(INTERVAL + 2 * MOMENT);
+        let _ = outbox.push(&frame(2), Mode::Reliable);
+        assert!(outbox.has_all_after(stamp(1)));
+        outbox.confirm(house.start + 2 * INTERVAL + SECOND);
+        assert!(outbox.has_all_after(stamp(1)));
+        outbox.lock().seal(CloseReason::TransportClose);
+        let heir = house.unattended.outbox(Sid::from_random([9; 15]), 1000);
+        let missed = outbox.hand_over(stamp(1), &heir, limits, &Frame::text(b"0"));
+        assert_eq!(missed, Some(1));
+    }
+
+    #[tokio::test]
+    async fn the_wheel_turns_by_itself_and_stops_when_it_is_told_to() {
+        let flusher: Arc<Flusher<Outbox>> = Arc::new(Flusher::new(
+            Unattended::polling(Arc::default()).pressure(),
+            Heartbeats::new(SECOND, SECOND, now()),
+            usize::MAX,
+        ));
+        let running = tokio::spawn(Arc::clone(&flusher).beat());
+        tokio::task::yield_now().await;
+        flusher.stop();
+        running.await.unwrap();
+    }
+}

@@ -1,0 +1,116 @@
+//! The timer of one session, for everything but the pings of a WebSocket.
+
+use std::{pin::Pin, task::Context, time::Duration};
+
+use tokio::time::{Instant, Sleep};
+
+/// Most sessions wait for nothing but their next ping, and then there is no timer.
+#[derive(Debug, Default)]
+pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+/// A timer that nobody needs and that ends within this time is kept: it may be needed again.
+const KEPT: Duration = Duration::from_secs(10);
+
+impl Alarm {
+    /// Wakes the task at a time, once. Moving that to later takes no lock and wakes nobody in between:
+    /// tokio notes the new time, and looks at it when the old one comes.
+    pub(super) fn set(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: std::time::Instant,
+        next: Option<std::time::Instant>,
+    ) {
+        let Some(next) = next else {
+            let kept_until = Instant::from(now + KEPT);
+            self.0
+                .take_if(|sleep| sleep.is_elapsed() || sleep.deadline() > kept_until);
+            return;
+        };
+        let next = Instant::from(next.max(now));
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+        if next != sleep.deadline() || sleep.is_elapsed() {
+            sleep.as_mut().reset(next);
+        }
+        if sleep.as_mut().poll(cx).is_ready() {
+            // A deadline has just come: look again.
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use super::*;
+    use crate::engine::ground::now;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Sets it once and waits for its wake.
+    async fn wait(alarm: &mut Alarm, next: std::time::Instant) {
+        let mut is_set = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut is_set, true) {
+                return Poll::Ready(());
+            }
+            alarm.set(cx, now(), Some(next));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Sets it and goes on.
+    async fn set(alarm: &mut Alarm, next: Option<std::time::Instant>) {
+        poll_fn(|cx| {
+            alarm.set(cx, now(), next);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_at_its_time_and_at_the_next_one() {
+        let (mut alarm, start) = (Alarm::default(), now());
+        for seconds in [5, 6, 100] {
+            wait(&mut alarm, start + seconds * SECOND).await;
+            let elapsed = now() - start;
+            assert!(elapsed >= seconds * SECOND && elapsed < (seconds + 1) * SECOND);
+        }
+        // A time that has passed is now.
+        wait(&mut alarm, start).await;
+        assert!(now() - start < 101 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_at_an_earlier_time_if_that_is_set_later() {
+        let (mut alarm, start) = (Alarm::default(), now());
+        set(&mut alarm, Some(start + 45 * SECOND)).await;
+        wait(&mut alarm, start + SECOND).await;
+        assert!(now() - start < 2 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_no_timer_when_nothing_is_awaited() {
+        let mut alarm = Alarm::default();
+        set(&mut alarm, None).await;
+        assert!(alarm.0.is_none());
+        set(&mut alarm, Some(now() + 45 * SECOND)).await;
+        assert!(alarm.0.is_some());
+        set(&mut alarm, None).await;
+        assert!(alarm.0.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_ends_soon_is_kept_up_to_its_end() {
+        let mut alarm = Alarm::default();
+        set(&mut alarm, Some(now() + SECOND)).await;
+        set(&mut alarm, None).await;
+        assert!(alarm.0.is_some());
+        tokio::time::sleep(2 * SECOND).await;
+        set(&mut alarm, None).await;
+        assert!(alarm.0.is_none());
+    }
+}

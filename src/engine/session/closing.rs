@@ -1,0 +1,170 @@
+//! The last moments of a session: what is queued leaves, the transport is closed, and
+//! all of it within a deadline.
+
+use std::{
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use roomcast_protocol::{
+    Frame,
+    engine::{CloseReason, Packet},
+    websocket::CloseCode,
+};
+
+use super::{
+    application::Application,
+    driver::Driver,
+    ending::{End, Ending, LINGER},
+};
+use crate::engine::{
+    ground::now,
+    outbox::Control,
+    transport::{dismiss, goodbye},
+};
+
+impl Ending {
+    /// Goes on closing. Ready: the transport is closed.
+    pub(super) fn poll<A: Application>(
+        &mut self,
+        driver: &mut Driver<A>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<()> {
+        if self.deadline <= now {
+            return Poll::Ready(());
+        }
+        if self.take_control(driver).is_ready() {
+            return Poll::Ready(());
+        }
+        // Only a client that has stopped polling for it still has one.
+        driver.read_candidate(cx, now);
+        if driver.wire.is_some() {
+            return self.poll_websocket(driver, cx, now);
+        }
+        if self.reason == CloseReason::ServerShutdown {
+            // A polling client cannot come back to a server that stops, but on a connection it has.
+            // Neither can one that was about to go over to a WebSocket.
+            self.deadline = self.deadline.min(now + LINGER);
+        }
+        self.poll_polling(driver)
+    }
+
+    fn poll_websocket<A: Application>(
+        &mut self,
+        driver: &Driver<A>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<()> {
+        let Some(wire) = &driver.wire else {
+            return Poll::Ready(());
+        };
+        let stream = &wire.stream;
+        if !self.lingering {
+            let is_between_frames = || driver.outbox.lock().is_between_frames();
+            let code = match self.end {
+                End::Gone => None,
+                End::Flush(code) => {
+                    if driver.outbox.lock().is_blocked() && driver.wait_writable(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    driver.outbox.flush();
+                    if driver.outbox.lock().is_blocked() {
+                        if driver.wait_writable(cx).is_ready() {
+                            cx.waker().wake_by_ref();
+                        }
+                        return Poll::Pending;
+                    }
+                    if !driver.outbox.lock().is_drained() {
+                        // A flusher is at it; it takes microseconds.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Some(code)
+                }
+                End::Answered => is_between_frames().then_some(CloseCode::NORMAL),
+                End::Closed(code) => is_between_frames().then(|| code.unwrap_or(CloseCode::NORMAL)),
+            };
+            let Some(code) = code else {
+                return Poll::Ready(());
+            };
+            let has_answered = goodbye(stream, code);
+            let is_over = matches!(self.end, End::Closed(_)) && wire.is_emptied();
+            if has_answered && is_over && stream.is_plain() {
+                // Both have closed it, so the server ends the connection (RFC 6455, 7.1.1). Nothing
+                // lies unread that would turn the answer into a reset.
+                return Poll::Ready(());
+            }
+            stream.shutdown();
+            self.lingering = true;
+            self.deadline = self.deadline.min(now + LINGER);
+        }
+        if stream.discard(cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Ready: the session is to be cut off.
+    fn take_control<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
+        let control = std::mem::take(&mut driver.outbox.lock().control);
+        for control in control {
+            match control {
+                Control::Poll(parked) if self.takes_polls() && driver.wire.is_none() => {
+                    driver.outbox.lock().poll = Some(parked);
+                }
+                // Dropped, the session is unknown to their senders.
+                Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
+                Control::PollAborted { id } => {
+                    driver.forget_poll(id);
+                }
+                Control::Attach { stream, .. } => dismiss(&stream, CloseCode::NORMAL),
+                // Whoever stops the server does not wait for a client that may come back in a while.
+                Control::Close(CloseReason::ServerShutdown) => {
+                    self.reason = CloseReason::ServerShutdown;
+                }
+                Control::Close(_) => {}
+                Control::Abort(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_polling<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
+        let mut parked = driver.outbox.lock().poll.take();
+        if parked.is_none() && self.takes_polls() {
+            parked = driver.polls.pop_front();
+        }
+        match (self.end, parked) {
+            (End::Gone, None) => Poll::Ready(()),
+            // Whether anybody reads it makes no difference any more.
+            (End::Gone, Some(parked)) => {
+                let _ = parked.answer(&[Frame::packet(&Packet::Close)]);
+                Poll::Ready(())
+            }
+            (End::Answered | End::Closed(_), Some(parked)) => {
+                let _ = parked.answer_noop();
+                Poll::Ready(())
+            }
+            (End::Flush(_), Some(parked)) => {
+                let mut frames = driver.outbox.take_for_poll(usize::MAX);
+                // Stock clients look at packets one after the other and at the events in them a
+                // moment later: behind a close packet in the same answer they come too late. Only
+                // of a server that stops no other answer can be had.
+                let is_last = frames.is_empty() || self.reason == CloseReason::ServerShutdown;
+                if is_last {
+                    frames.push(Frame::packet(&Packet::Close));
+                }
+                let has_gone = !parked.answer(&frames);
+                if is_last || has_gone {
+                    return Poll::Ready(());
+                }
+                self.deadline = self.deadline.min(now() + LINGER);
+                Poll::Pending
+            }
+            // The next poll of the client is told.
+            (End::Flush(_) | End::Answered | End::Closed(_), None) => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How a session ends and until when.
+
+use std::time::{Duration, Instant};
+
+use roomcast_protocol::{engine::CloseReason, websocket::CloseCode};
+
+/// How long a peer may take to close its side after ours, or its last poll may be behind the
+/// packet that closed the session on another connection.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer has gone or must go: nothing is flushed.
+    Gone,
+    /// Flush what is queued, then say goodbye.
+    Flush(CloseCode),
+    /// The client said goodbye first, in a packet.
+    Answered,
+    /// It has closed its WebSocket, maybe with a code, and will send nothing more.
+    Closed(Option<CloseCode>),
+}
+
+/// A session that is over but for its transport.
+pub(super) struct Ending {
+    pub(super) reason: CloseReason,
+    pub(super) end: End,
+    pub(super) deadline: Instant,
+    /// Set once everything has been written: only the peer's own end is awaited.
+    pub(super) lingering: bool,
+}
+
+impl Ending {
+    pub(super) fn new(reason: CloseReason, end: End, now: Instant, deadline: Instant) -> Self {
+        let deadline = match end {
+            End::Flush(_) => deadline,
+            End::Gone | End::Answered | End::Closed(_) => deadline.min(now + LINGER),
+        };
+        Self {
+            reason,
+            end,
+            deadline,
+            lingering: false,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether an end by the client's or the application's wish, not by a fault.
+    pub(super) fn is_orderly(&self) -> bool {
+        self.end != End::Gone
+    }
+
+    /// Whether the next poll is answered; else only one that was there before.
+    pub(super) fn takes_polls(&self) -> bool {
+        self.end != End::Gone
+    }
+}
+
+impl std::fmt::Debug for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ending")
+            .field("reason", &self.reason)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,247 @@
+//! All sessions of one server, and what they share.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderMap;
+use roomcast_protocol::engine::{CloseReason, Transport};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use super::{application::Application, relief::relieve, sessions::Sessions};
+use crate::{
+    Config,
+    engine::{
+        admission::{Door, Hooks},
+        ground::{Peer, now},
+        outbox::{Flusher, Heartbeats, Outbox, Pressure},
+    },
+    limit::{Client, Guard, Quiet},
+    metrics::{Counter, Gauge, Metrics},
+};
+
+/// All sessions of one server.
+pub(crate) struct Engine<A: Application> {
+    pub(super) application: Arc<A>,
+    pub(in crate::engine) config: Arc<Config>,
+    pub(in crate::engine) hooks: Arc<Hooks>,
+    pub(in crate::engine) metrics: Arc<Metrics>,
+    /// Sessions that may wait for hooks to admit them.
+    pub(in crate::engine) admissions: Semaphore,
+    pub(in crate::engine) guard: Option<Arc<Guard>>,
+    /// Log lines about requests of pages that may not use the server.
+    pub(in crate::engine) foreign_origins: Quiet,
+    pub(in crate::engine) door: Arc<Door>,
+    pub(in crate::engine) sessions: Arc<Sessions>,
+    pub(super) pressure: Arc<Pressure>,
+    pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
+    pub(super) next_flusher: AtomicUsize,
+    pub(super) next_poll: AtomicU64,
+    pub(super) stopped: watch::Sender<bool>,
+    /// Notified when a connection has ended, or a session while stopping.
+    pub(super) ended: Arc<Notify>,
+}
+
+impl<A: Application> Engine<A> {
+    pub(crate) fn new(
+        application: Arc<A>,
+        config: Arc<Config>,
+        hooks: Arc<Hooks>,
+        metrics: Arc<Metrics>,
+        guard: Option<Arc<Guard>>,
+    ) -> Arc<Self> {
+        let pressure = Pressure::new(config.total_outbox_bytes, Arc::clone(&metrics));
+        let door = Door::new(config.handshakes_per_second, config.max_handshakes, now());
+        Arc::new(Self {
+            application,
+            pressure: Arc::new(pressure),
+            door: Arc::new(door),
+            admissions: Semaphore::new(config.max_pending_requests.min(Semaphore::MAX_PERMITS)),
+            config,
+            hooks,
+            metrics,
+            guard,
+            foreign_origins: Quiet::new(10),
+            sessions: Arc::new(Sessions::new()),
+            flushers: OnceLock::new(),
+            next_flusher: AtomicUsize::new(0),
+            next_poll: AtomicU64::new(0),
+            stopped: watch::Sender::new(false),
+            ended: Arc::default(),
+        })
+    }
+
+    /// Sessions that are open or closing.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Ends all sessions and takes no more requests; waits for what is queued to leave, at
+    /// most for `grace`.
+    pub(crate) async fn shutdown(&self, grace: Duration) {
+        self.stopped.send_replace(true);
+        for outbox in self.sessions.all() {
+            outbox.close(CloseReason::ServerShutdown);
+        }
+        let drained = async {
+            loop {
+                let ended = self.ended.notified();
+                // An answer may still be on its way after its session has ended.
+                if self.sessions.len() == 0 && self.metrics.gauge(Gauge::Connections) <= 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(
+                sessions = self.sessions.len(),
+                connections = self.metrics.gauge(Gauge::Connections),
+                "the grace is over: what is left is cut off"
+            );
+        }
+        for outbox in self.sessions.all() {
+            outbox.abort(CloseReason::ServerShutdown);
+        }
+    }
+
+    /// Who sent a request that came over the connection of `peer`.
+    pub(crate) fn identify(&self, peer: Peer, headers: &HeaderMap) -> Peer {
+        match &self.guard {
+            Some(guard) => {
+                let client = guard.client(Client::new(peer.address, peer.secure), headers);
+                Peer {
+                    address: client.address,
+                    secure: client.is_secure,
+                }
+            }
+            None => peer,
+        }
+    }
+
+    /// Whether a connection from this address begins with a header of the PROXY protocol.
+    pub(in crate::engine) fn expects_proxy_protocol(&self, peer: SocketAddr) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| guard.expects_proxy_protocol(peer.ip()))
+    }
+
+    /// The address of a peer, if the limits of addresses are for it.
+    pub(in crate::engine) fn limited(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let guard = self.guard.as_ref()?;
+        guard.limits(peer.ip()).then_some(peer.ip())
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Arc<Guard>> {
+        self.guard.as_ref()
+    }
+
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
+    /// The flusher of the next session: they take turns.
+    pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
+        let flushers = self.flushers.get_or_init(|| {
+            let workers = tokio::runtime::Handle::current().metrics().num_workers();
+            let (sessions, pressure) = (Arc::clone(&self.sessions), Arc::clone(&self.pressure));
+            tokio::spawn(relieve(sessions, pressure));
+            (0..workers.max(1))
+                .map(|_| {
+                    let flusher = self.new_flusher();
+                    tokio::spawn(Arc::clone(&flusher).run());
+                    tokio::spawn(Arc::clone(&flusher).beat());
+                    flusher
+                })
+                .collect()
+        });
+        let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
+        flushers
+            .get(turn)
+            .map_or_else(|| self.new_flusher(), Arc::clone)
+    }
+
+    fn new_flusher(&self) -> Arc<Flusher<Outbox>> {
+        let (interval, timeout) = (self.config.ping_interval, self.config.ping_timeout);
+        let heartbeats = Heartbeats::new(interval, timeout, now());
+        let pressure = Arc::clone(&self.pressure);
+        Arc::new(Flusher::new(pressure, heartbeats, self.config.max_payload))
+    }
+
+    /// Whether it takes no more requests.
+    pub(in crate::engine) fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
+    pub(in crate::engine) fn next_poll_id(&self) -> u64 {
+        self.next_poll.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(in crate::engine) fn count_connection(&self) -> OpenConnection {
+        self.metrics.shift(Gauge::Connections, 1);
+        OpenConnection {
+            metrics: Arc::clone(&self.metrics),
+            ended: Arc::clone(&self.ended),
+        }
+    }
+
+    /// A driver has ended.
+    pub(super) fn forget(&self, outbox: &Outbox, transport: Transport) {
+        self.sessions.remove(outbox.sid());
+        self.metrics.shift(session_gauge(transport), -1);
+        if self.is_stopped() {
+            self.ended.notify_waiters();
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+pub(in crate::engine) struct OpenConnection {
+    metrics: Arc<Metrics>,
+    ended: Arc<Notify>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.metrics.shift(Gauge::Connections, -1);
+        self.ended.notify_waiters();
+    }
+}
+
+impl<A: Application> Drop for Engine<A> {
+    fn drop(&mut self) {
+        for flusher in self.flushers.get().into_iter().flatten() {
+            flusher.stop();
+        }
+        self.pressure.stop();
+    }
+}
+
+impl<A: Application> std::fmt::Debug for Engine<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+pub(super) fn session_gauge(transport: Transport) -> Gauge {
+    match transport {
+        Transport::Polling => Gauge::SessionsPolling,
+        Transport::WebSocket => Gauge::SessionsWebSocket,
+    }
+}
+
+pub(super) fn closed_counter(reason: CloseReason) -> Counter {
+    match reason {
+        CloseReason::TransportClose => Counter::ClosedTransportClose,
+        CloseReason::PingTimeout => Counter::ClosedPingTimeout,
+        CloseReason::ParseError => Counter::ClosedParseError,
+        CloseReason::ForcedClose => Counter::ClosedForced,
+        CloseReason::ServerShutdown => Counter::ClosedShutdown,
+        CloseReason::Overflow => Counter::ClosedOverflow,
+        CloseReason::TransportError | _ => Counter::ClosedTransportError,
+    }
+}

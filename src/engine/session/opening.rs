@@ -1,0 +1,130 @@
+//! How a session begins: its id, its outbox, and the driver that runs it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roomcast_protocol::{
+    Frame, Sid,
+    engine::{CloseReason, Open, Packet, Session, SessionConfig, Transport},
+};
+
+use super::{
+    application::Application,
+    driver::Driver,
+    engine::{Engine, session_gauge},
+    sessions::Announced,
+};
+use crate::{
+    engine::{
+        admission::Handshake,
+        ground::{now, random_sid},
+        outbox::{Outbox, Sink},
+        transport::{Stream, Wire},
+    },
+    metrics::Counter,
+};
+
+/// A session that is to be opened.
+#[derive(Debug)]
+pub(in crate::engine) struct Opening {
+    pub(in crate::engine) handshake: Arc<Handshake>,
+    /// The id it is to have; else a random one.
+    pub(in crate::engine) sid: Option<Sid>,
+    /// Set once the client has been told of it.
+    pub(in crate::engine) announced: Option<Announced>,
+}
+
+impl<A: Application> Engine<A> {
+    /// Gives a session that is to be opened its id, so that what the client is told of it can leave
+    /// together with the answer to its request.
+    pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
+        let outbox = self.new_outbox(opening.sid, &Sink::Detached);
+        let open = self.open_packet(outbox.sid(), Transport::WebSocket);
+        opening.announced = Some(Announced::new(outbox, &self.sessions));
+        Frame::packet(&Packet::Open(open)).websocket().clone()
+    }
+
+    pub(in crate::engine) fn open_websocket(
+        self: &Arc<Self>,
+        stream: Stream,
+        unread: Bytes,
+        opening: Opening,
+    ) -> Driver<A> {
+        let outbox = match opening.announced.and_then(Announced::into_outbox) {
+            Some(outbox) => {
+                outbox.lock().sink = Sink::WebSocket(stream.clone());
+                outbox
+            }
+            None => {
+                let outbox = self.new_outbox(opening.sid, &Sink::WebSocket(stream.clone()));
+                let open = self.open_packet(outbox.sid(), Transport::WebSocket);
+                // The driver's first turn writes it, and no flusher needs to.
+                let _ = outbox.begin_turn();
+                outbox.push_control(Frame::packet(&Packet::Open(open)));
+                outbox
+            }
+        };
+        let wire = Wire::new(stream, unread, &self.config, now());
+        self.open(outbox, Transport::WebSocket, opening.handshake, Some(wire))
+    }
+
+    pub(in crate::engine) fn open(
+        self: &Arc<Self>,
+        outbox: Outbox,
+        transport: Transport,
+        handshake: Arc<Handshake>,
+        wire: Option<Wire>,
+    ) -> Driver<A> {
+        let now = now();
+        let config = SessionConfig {
+            ping_interval: self.config.ping_interval,
+            ping_timeout: self.config.ping_timeout,
+            upgrade_timeout: self.config.upgrade_timeout,
+        };
+        let session = Session::server(now, transport, config);
+        self.metrics.count(Counter::SessionsOpened);
+        self.metrics.shift(session_gauge(transport), 1);
+        if self.is_stopped() {
+            // Whoever stops may have told all sessions before this one was there.
+            outbox.close(CloseReason::ServerShutdown);
+        }
+        let permit = handshake.take_permit();
+        let connection = self.application.open(outbox.clone(), handshake, now);
+        Driver::new(Arc::clone(self), outbox, session, connection, wire, permit)
+    }
+
+    pub(in crate::engine) fn open_packet(&self, sid: Sid, transport: Transport) -> Open {
+        let can_upgrade = transport == Transport::Polling
+            && self.config.allow_upgrades
+            && self.config.transports.contains(&Transport::WebSocket);
+        Open {
+            sid,
+            upgrades: can_upgrade
+                .then_some(Transport::WebSocket)
+                .into_iter()
+                .collect(),
+            ping_interval: self.config.ping_interval,
+            ping_timeout: self.config.ping_timeout,
+            max_payload: self.config.max_payload as u64,
+        }
+    }
+
+    /// The outbox of a new session, which can be found from now on. An id that somebody else has
+    /// got meanwhile is replaced by a random one.
+    pub(in crate::engine) fn new_outbox(&self, sid: Option<Sid>, sink: &Sink) -> Outbox {
+        let mut sid = sid.unwrap_or_else(random_sid);
+        loop {
+            let outbox = Outbox::new(
+                sid,
+                self.config.outbox_bytes,
+                sink.clone(),
+                self.flusher(),
+                Arc::clone(&self.metrics),
+            );
+            if self.sessions.insert(&outbox) {
+                return outbox;
+            }
+            sid = random_sid();
+        }
+    }
+}

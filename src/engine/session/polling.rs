@@ -1,0 +1,190 @@
+//! The polling half of a driver: what requests bring, what they wait for, and what they ask of the
+//! session.
+
+use std::{task::Context, time::Instant};
+
+use roomcast_protocol::{
+    engine::{self, CloseReason},
+    websocket::CloseCode,
+};
+
+use super::{
+    application::Application,
+    driver::{Candidate, Driver, Post},
+    ending::End,
+};
+use crate::{
+    engine::{
+        outbox::{Control, Parked, PostAnswer},
+        transport::{MESSAGES_PER_TURN, Wire, dismiss},
+    },
+    metrics::Counter,
+};
+
+impl<A: Application> Driver<A> {
+    pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let was_upgrading = self.candidate.is_some();
+        let (control, is_attaching) = {
+            let mut queue = self.outbox.lock();
+            (std::mem::take(&mut queue.control), queue.is_attaching())
+        };
+        for control in control {
+            self.on_control(control, now);
+        }
+        self.read_posts(cx, now);
+        if !was_upgrading {
+            self.read_candidate(cx, now);
+        }
+        // A poll that comes after the deadline of a pong finds no session.
+        self.look_at_deadlines(now);
+        // Polls come last, and wait for a WebSocket that was there before them.
+        while !is_attaching && let Some(parked) = self.polls.pop_front() {
+            self.on_poll(parked, now);
+        }
+    }
+
+    fn on_control(&mut self, control: Control, now: Instant) {
+        match control {
+            Control::Poll(parked) => self.polls.push_back(parked),
+            Control::PollAborted { id } => {
+                if self.forget_poll(id) {
+                    self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
+                }
+            }
+            // The packets are lost with it.
+            Control::PollLost => self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone),
+            Control::Post { body, answer } => {
+                if let Some(throttle) = &mut self.throttle {
+                    throttle.charge_bytes(body.len(), now);
+                }
+                self.posts.push_back(Post {
+                    packets: engine::payload::decode(body),
+                    answer,
+                });
+            }
+            Control::Attach { stream, unread } => {
+                if self.ending.is_none() && self.session.handle_attach(now) {
+                    let wire = Wire::new(stream, unread, &self.engine.config, now);
+                    self.candidate = Some(Box::new(Candidate::new(wire)));
+                } else {
+                    dismiss(&stream, CloseCode::NORMAL);
+                }
+            }
+            Control::Close(reason) => self.end(reason, End::Flush(CloseCode::NORMAL)),
+            Control::Abort(reason) => self.end(reason, End::Gone),
+        }
+    }
+
+    /// The client gave up its request. `false`: that one had been answered.
+    pub(super) fn forget_poll(&mut self, id: u64) -> bool {
+        self.polls.retain(|parked| parked.id != id);
+        let mut queue = self.outbox.lock();
+        queue.poll.take_if(|parked| parked.id == id).is_some()
+    }
+
+    fn on_poll(&mut self, parked: Parked, now: Instant) {
+        if self.wire.is_some() {
+            parked.refuse();
+        } else if let Some(ending) = &self.ending {
+            // Dropped otherwise: the session is unknown from now on.
+            if ending.takes_polls() {
+                self.outbox.lock().poll = Some(parked);
+            }
+        } else if self.has_poll() {
+            self.engine.metrics.count(Counter::RejectedOverlap);
+            parked.refuse();
+            self.end_because(
+                "overlap from client",
+                CloseReason::TransportError,
+                End::Gone,
+            );
+        } else {
+            self.outbox.lock().poll = Some(parked);
+            self.release_late_poll(now);
+        }
+    }
+
+    /// Reads what clients have posted, at most as much in one turn as from a WebSocket.
+    fn read_posts(&mut self, cx: &Context<'_>, now: Instant) {
+        let mut left = MESSAGES_PER_TURN;
+        while let Some(mut post) = self.posts.pop_front() {
+            let is_readable = self.wire.is_none() && self.ending.is_none();
+            let verdict = if is_readable {
+                self.read_post(&mut post.packets, &mut left, now)
+            } else {
+                Some(PostAnswer::Refused)
+            };
+            let Some(verdict) = verdict else {
+                self.posts.push_front(post);
+                if !self.is_delayed() {
+                    cx.waker().wake_by_ref();
+                    return;
+                }
+                self.delayed(now);
+                if self.ending.is_some() {
+                    continue;
+                }
+                return;
+            };
+            if let Some(throttle) = &mut self.throttle {
+                throttle.drained(now);
+            }
+            self.outbox.lock().end_post();
+            // A client that has gone meanwhile is noticed by its poll.
+            let _ = post.answer.send(verdict);
+        }
+    }
+
+    /// `None`: there is more, but others should have their turn first, or the client has sent as
+    /// much as it may for now.
+    fn read_post(
+        &mut self,
+        packets: &mut engine::payload::Packets,
+        left: &mut usize,
+        now: Instant,
+    ) -> Option<PostAnswer> {
+        while *left > 0 {
+            if let Some(throttle) = &mut self.throttle {
+                if throttle.delay(now).is_some() {
+                    return None;
+                }
+                throttle.charge_packet(now);
+            }
+            match packets.next() {
+                None => return Some(PostAnswer::Accepted),
+                Some(Ok(packet)) => self.on_packet(packet, now),
+                Some(Err(error)) => {
+                    self.bad_packet(error);
+                    return Some(PostAnswer::Refused);
+                }
+            }
+            if let Some(ending) = &self.ending {
+                return Some(if ending.is_orderly() {
+                    PostAnswer::Accepted
+                } else {
+                    PostAnswer::Refused
+                });
+            }
+            *left -= 1;
+        }
+        None
+    }
+
+    /// Whether a polling request waits.
+    pub(super) fn has_poll(&self) -> bool {
+        self.outbox.lock().poll.is_some()
+    }
+
+    /// Ends the waiting poll although nothing is to be sent.
+    pub(super) fn release_poll(&mut self) {
+        self.outbox.flush();
+        let parked = self.outbox.lock().poll.take();
+        if let Some(parked) = parked {
+            // One that was given up has lost nothing; `PollAborted` follows.
+            let _ = parked.answer_noop();
+        }
+    }
+}
+
+/// In the official server's words.
+const GIVEN_UP: &str = "poll connection closed prematurely";

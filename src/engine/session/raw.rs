@@ -1,0 +1,139 @@
+//! Plain Engine.IO for programs that bring their own protocol, as `engine.io` is without
+//! `socket.io`.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use roomcast_protocol::{
+    Frame, Sid,
+    engine::{CloseReason, Message},
+};
+
+use super::{application::Application, engine::Engine};
+use crate::{
+    Config,
+    engine::{
+        admission::Handshake,
+        outbox::{Mode, Outbox, Push},
+    },
+    metrics::Metrics,
+};
+
+type OnMessage = Box<dyn Fn(&RawSession, Message) + Send + Sync>;
+
+/// An Engine.IO endpoint without Socket.IO: every message is handed to one function.
+///
+/// Given to [`Server::raw`](crate::Server::raw), which serves it beside Socket.IO under
+/// its own [`path`](Config::path).
+pub struct RawEngine(pub(crate) Arc<Engine<Raw>>);
+
+impl RawEngine {
+    /// An endpoint that calls `on_message` for every message of every session, in order.
+    ///
+    /// The function runs in the session's task and must not block.
+    pub fn new(
+        config: Config,
+        on_message: impl Fn(&RawSession, Message) + Send + Sync + 'static,
+    ) -> Self {
+        let application = Arc::new(Raw {
+            on_message: Box::new(on_message),
+        });
+        Self(Engine::new(
+            application,
+            Arc::new(config),
+            Arc::default(),
+            Arc::new(Metrics::new()),
+            None,
+        ))
+    }
+}
+
+impl fmt::Debug for RawEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RawEngine").finish()
+    }
+}
+
+/// One session of a [`RawEngine`].
+#[derive(Clone, Debug)]
+pub struct RawSession {
+    outbox: Outbox,
+    handshake: Arc<Handshake>,
+}
+
+impl RawSession {
+    /// The session's id. Whoever knows it can speak for the client: keep it secret.
+    #[must_use]
+    pub fn sid(&self) -> Sid {
+        self.outbox.sid()
+    }
+
+    /// The request that opened the session.
+    #[must_use]
+    pub fn handshake(&self) -> &Handshake {
+        &self.handshake
+    }
+
+    /// Queues a message. `false`: the session is closed, or is being closed because the
+    /// client does not keep up.
+    pub fn send(&self, message: &Message) -> bool {
+        let frame = match message {
+            Message::Text(text) => Frame::text(text),
+            Message::Binary(data) => Frame::binary(data),
+        };
+        self.outbox.push(&frame, Mode::Reliable) == Push::Queued
+    }
+
+    /// Flushes what is queued and closes the session.
+    pub fn close(&self) {
+        self.outbox.close(CloseReason::ForcedClose);
+    }
+}
+
+/// The application of a [`RawEngine`].
+pub(crate) struct Raw {
+    on_message: OnMessage,
+}
+
+impl Application for Raw {
+    type Connection = RawSession;
+
+    fn open(
+        self: &Arc<Self>,
+        outbox: Outbox,
+        handshake: Arc<Handshake>,
+        _now: Instant,
+    ) -> RawSession {
+        RawSession { outbox, handshake }
+    }
+
+    fn message(
+        &self,
+        session: &mut RawSession,
+        message: Message,
+        _now: Instant,
+    ) -> Result<(), CloseReason> {
+        (self.on_message)(session, message);
+        Ok(())
+    }
+
+    fn poll(&self, _session: &mut RawSession, _cx: &mut Context<'_>) -> Poll<CloseReason> {
+        Poll::Pending
+    }
+
+    fn poll_timeout(&self, _session: &RawSession) -> Option<Instant> {
+        None
+    }
+
+    fn handle_timeout(&self, _: &mut RawSession, _now: Instant) -> Result<(), CloseReason> {
+        Ok(())
+    }
+
+    fn upgraded(&self, _session: &mut RawSession) {}
+
+    fn close(&self, _session: RawSession, _reason: CloseReason) {}
+}

@@ -1,0 +1,151 @@
+//! The upgrade of a polling session: a candidate WebSocket is probed while polling goes on, and
+//! becomes the transport or is dropped without a trace.
+
+use std::{
+    task::Context,
+    time::{Duration, Instant},
+};
+
+use roomcast_protocol::{
+    Frame,
+    engine::{Action, Packet, Source},
+    websocket::{CloseCode, Event},
+};
+
+use super::{
+    application::Application,
+    driver::{Candidate, Driver},
+};
+use crate::{
+    engine::transport::{Flow, Outcome, Stream, Wire, dismiss, pong},
+    metrics::{Counter, Gauge},
+};
+
+/// How long the poll of a client that has asked something may wait for the answer before it is ended
+/// for the upgrade. The client counts the empty packet that ends it, and the official server always
+/// waits as long.
+const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+
+impl<A: Application> Driver<A> {
+    /// Reads the candidate, if there is one.
+    pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(mut candidate) = self.candidate.take() else {
+            return;
+        };
+        let mut action = Action::None;
+        let mut throttle = self.throttle.take();
+        let outcome = candidate
+            .wire
+            .read(cx, now, throttle.as_deref_mut(), |wire, event| {
+                action = self.on_candidate(wire, event, now);
+                match action {
+                    Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
+                    Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
+                }
+            });
+        self.throttle = throttle;
+        if self.session.is_probed() {
+            candidate.probed_at.get_or_insert(now);
+        }
+        let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
+            || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
+        if dropped || self.ending.is_some() {
+            self.drop_candidate(&candidate);
+        } else if matches!(action, Action::Switch) {
+            self.switch(candidate.wire, cx);
+        } else {
+            self.candidate = Some(candidate);
+            self.release_late_poll(now);
+            match outcome {
+                Outcome::Yield => cx.waker().wake_by_ref(),
+                Outcome::Delayed => self.delayed(now),
+                Outcome::Pending | Outcome::Gone | Outcome::Broken(_) => {}
+            }
+        }
+    }
+
+    /// Feeds an event of the candidate to the state machine and answers a probe.
+    fn on_candidate(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Action {
+        let packet = match event {
+            Event::Text(text) => match Packet::decode_text(text) {
+                Ok(packet) => packet,
+                Err(_) => return Action::DropCandidate,
+            },
+            Event::Ping(payload) => {
+                let sent =
+                    wire.allow_ping(now) && write_whole(&wire.stream, pong(&payload).websocket());
+                return if sent {
+                    Action::None
+                } else {
+                    Action::DropCandidate
+                };
+            }
+            Event::Pong(_) => return Action::None,
+            Event::Binary(_) | Event::Close(_) => return Action::DropCandidate,
+        };
+        let action = self.session.handle_packet(now, Source::Candidate, packet);
+        let Action::Reply(packet) = action else {
+            return action;
+        };
+        if !write_whole(&wire.stream, Frame::packet(&packet).websocket()) {
+            return Action::DropCandidate;
+        }
+        Action::None
+    }
+
+    /// When a poll that waits is ended because the client wants to switch: at once, if no answer can
+    /// be on its way.
+    pub(super) fn release_at(&self) -> Option<Instant> {
+        let probed_at = self.candidate.as_ref()?.probed_at?;
+        if !self.has_poll() {
+            return None;
+        }
+        let patience = ANSWER_WITHIN.min(self.engine.config.upgrade_timeout / 4);
+        // However much it asks, it can switch.
+        let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
+        Some(asked_at.map_or(probed_at, |at| at.max(probed_at)))
+    }
+
+    /// Ends the poll that the client waits for before it switches.
+    pub(super) fn release_late_poll(&mut self, now: Instant) {
+        if self.ending.is_none() && self.release_at().is_some_and(|at| at <= now) {
+            self.release_poll();
+        }
+    }
+
+    /// The candidate failed or was abandoned: the session polls on.
+    pub(super) fn drop_candidate(&mut self, candidate: &Candidate) {
+        self.session.handle_detach();
+        self.engine.metrics.count(Counter::UpgradesFailed);
+        dismiss(&candidate.wire.stream, CloseCode::NORMAL);
+    }
+
+    /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
+    /// overtakes another.
+    fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
+        let mut queue = self.outbox.lock();
+        queue.switch(wire.stream.clone(), self.outbox.pressure());
+        let parked = queue.poll.take();
+        drop(queue);
+        self.wire = Some(wire);
+        self.hand_heartbeat_over();
+        let metrics = &self.engine.metrics;
+        metrics.count(Counter::Upgrades);
+        metrics.shift(Gauge::SessionsPolling, -1);
+        metrics.shift(Gauge::SessionsWebSocket, 1);
+        if let Some(parked) = parked {
+            // The client waits for it or has given it up; either way it polls no more.
+            let _ = parked.answer_noop();
+        }
+        if let Some(connection) = &mut self.connection {
+            self.engine.application.upgraded(connection);
+        }
+        // What the client sent behind its `5` is read in the next turn.
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// Writes to a transport that has nothing queued. `false`: it did not fit.
+fn write_whole(stream: &Stream, bytes: &[u8]) -> bool {
+    stream.try_write(bytes).is_ok_and(|n| n == bytes.len())
+}

@@ -1,0 +1,33 @@
+//! What a WebSocket is told outside of the queue of its session: pongs, and that it is to be closed.
+
+use roomcast_protocol::{
+    Frame,
+    websocket::{self, CloseCode},
+};
+
+use super::stream::Stream;
+
+/// The answer to a WebSocket ping.
+pub(in crate::engine) fn pong(payload: &[u8]) -> Frame {
+    Frame::websocket_control(websocket::Opcode::Pong, payload)
+}
+
+/// Says that a WebSocket is to be closed, if that can be done at once. `false`: it cannot, or not on
+/// its way yet.
+pub(in crate::engine) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
+    let frame = close_frame(code);
+    stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()
+}
+
+/// Closes a WebSocket that never became the transport, as politely as possible without waiting for it.
+pub(in crate::engine) fn dismiss(stream: &Stream, code: CloseCode) {
+    goodbye(stream, code);
+    stream.shutdown();
+}
+
+/// A close frame with this code and no reason.
+fn close_frame(code: CloseCode) -> Vec<u8> {
+    let mut frame = Vec::new();
+    websocket::encode_close(&mut frame, code, "", None);
+    frame
+}

@@ -1,0 +1,324 @@
+//! The byte stream under a WebSocket: a TCP connection of our own, or anything else that can be
+//! read and written, as TLS or what another server has upgraded.
+//!
+//! Both kinds are written by whoever has something to write (a flusher or the driver) and never
+//! wait: what is not taken at once is refused, and the driver is woken when there is room.
+
+use std::{
+    fmt, io,
+    io::{IoSlice, Read as _},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+
+/// What a [`Stream`] can be made of besides a TCP connection.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A handle to a byte stream. Cloning is a reference count.
+#[derive(Clone)]
+pub(crate) enum Stream {
+    /// A TCP connection, whose own readiness is used.
+    Tcp(Arc<TcpStream>),
+    /// Anything else, behind a lock.
+    Other(Arc<Other>),
+}
+
+/// A stream whose readiness can only be learned by trying.
+pub(crate) struct Other {
+    io: Mutex<Locked>,
+    wakes: Arc<Wakes>,
+    /// Over `wakes`; given to every attempt, whoever makes it.
+    waker: Waker,
+}
+
+struct Locked {
+    io: Box<dyn Duplex>,
+    /// Bytes have been taken that may still lie in a buffer of the stream.
+    unflushed: bool,
+}
+
+/// Passes wakes on to the driver and remembers that there was one.
+#[derive(Default)]
+struct Wakes {
+    driver: AtomicWaker,
+    /// Something may have changed since the last attempt that had to wait.
+    woken: AtomicBool,
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+}
+
+impl Stream {
+    /// A TCP connection.
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        Self::Tcp(Arc::new(stream))
+    }
+
+    /// Any other stream. What it is wrapped around must have its own way to end a peer that does
+    /// not close; here are no deadlines.
+    pub(crate) fn other(io: Box<dyn Duplex>) -> Self {
+        let wakes = Arc::new(Wakes::default());
+        Self::Other(Arc::new(Other {
+            io: Mutex::new(Locked {
+                io,
+                unflushed: false,
+            }),
+            waker: Arc::clone(&wakes).into(),
+            wakes,
+        }))
+    }
+
+    /// Writes what is taken at once.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] if nothing is; any other one ends the stream.
+    pub(in crate::engine) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => match send(stream, bytes) {
+                // Tokio learns of it by trying for itself.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write(bytes),
+                sent => sent,
+            },
+            Self::Other(other) => other.write(|io, cx| io.poll_write(cx, bytes)),
+        }
+    }
+
+    /// As [`try_write`](Self::try_write), from several buffers.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub(in crate::engine) fn try_write_vectored(
+        &self,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Other(other) => other.write(|io, cx| io.poll_write_vectored(cx, slices)),
+        }
+    }
+
+    /// Whether it ends well by being dropped: there is no end of its own to be written.
+    pub(in crate::engine) fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Whether everything that was written is on its way. One that is not leaves when the driver
+    /// asks for room.
+    pub(in crate::engine) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Other(other) => !other.io.lock().unflushed,
+        }
+    }
+
+    /// Asks for room to write, for the driver only: ready when an attempt is worth it.
+    pub(in crate::engine) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            // An error shows in the next attempt.
+            Self::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
+            Self::Other(other) => other.poll_write_ready(cx),
+        }
+    }
+
+    /// Asks for something to read, for the driver only. Ready does not promise it.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Other(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`]: ask [`poll_read_ready`](Self::poll_read_ready), which then wakes.
+    /// Any other one ends the stream.
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Poll::Ready(read_available(stream, buffer)),
+            Self::Other(other) => other.poll_read(cx, buffer),
+        }
+    }
+
+    /// Says that nothing more will be written, as far as that can be done at once.
+    pub(in crate::engine) fn shutdown(&self) {
+        match self {
+            Self::Tcp(stream) => {
+                let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+            }
+            Self::Other(other) => {
+                let _ = other.attempt(|locked, cx| Pin::new(&mut locked.io).poll_shutdown(cx));
+            }
+        }
+    }
+
+    /// Reads and forgets what a closing peer still sends, so that unread input does not turn
+    /// the last answer into a reset. `true`: the peer has closed.
+    pub(in crate::engine) fn discard(&self, cx: &mut Context<'_>) -> bool {
+        let mut buffer = [0; 4096];
+        if let Self::Other(other) = self {
+            other.wakes.driver.register(cx.waker());
+            // The end of a stream may take more than one attempt.
+            self.shutdown();
+        }
+        // At most 1 MiB a turn; the deadline of the caller ends a peer that never stops.
+        for _ in 0..256 {
+            match self.poll_read_ready(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Err(_)) => return true,
+                Poll::Ready(Ok(())) => {}
+            }
+            match self.poll_read(cx, &mut buffer) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(0)) => return true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Poll::Ready(Err(_)) => return true,
+            }
+        }
+        cx.waker().wake_by_ref();
+        false
+    }
+}
+
+impl Other {
+    /// Tries something, with the waker that finds the driver. A stream that panics has failed:
+    /// others must not suffer for it.
+    fn attempt<T>(
+        &self,
+        f: impl FnOnce(&mut Locked, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut cx = Context::from_waker(&self.waker);
+        let mut locked = self.io.lock();
+        catch_unwind(AssertUnwindSafe(|| f(&mut locked, &mut cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("a stream has panicked"))))
+    }
+
+    /// Writes, then pushes out what the stream may have buffered. While that does not leave,
+    /// nothing more is taken: its buffer may not grow with every message.
+    fn write(
+        &self,
+        write: impl FnOnce(Pin<&mut dyn Duplex>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> io::Result<usize> {
+        self.wakes.woken.store(false, Ordering::Release);
+        let written = self.attempt(|locked, cx| {
+            if locked.unflushed {
+                std::task::ready!(locked.poll_flush(cx))?;
+            }
+            let n = std::task::ready!(write(Pin::new(&mut *locked.io), cx))?;
+            locked.unflushed = true;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            match locked.poll_flush(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(n)),
+            }
+        });
+        match written {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wakes.driver.register(cx.waker());
+        if !self.wakes.woken.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        // An error shows in the next attempt to write.
+        self.attempt(|locked, cx| {
+            if locked.unflushed {
+                locked.poll_flush(cx)
+            } else {
+                Poll::Ready(Ok(()))
+            }
+        })
+        .map(drop)
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.wakes.driver.register(cx.waker());
+        self.attempt(|locked, cx| {
+            let mut buffer = ReadBuf::new(buffer);
+            Pin::new(&mut locked.io)
+                .poll_read(cx, &mut buffer)
+                .map_ok(|()| buffer.filled().len())
+        })
+    }
+}
+
+impl Locked {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Writes what the kernel takes. Tokio's own way asks first whether it would, in memory that nobody
+/// else needs at that time.
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    const FLAGS: i32 = 0x4000; // MSG_NOSIGNAL
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    const FLAGS: i32 = 0;
+    SockRef::from(stream).send_with_flags(bytes, FLAGS)
+}
+
+/// Reads what is there. A read that did not fill the buffer has emptied the socket: it
+/// clears the readiness as a refused read would, which saves that system call.
+fn read_available(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut partial = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let n = (&*SockRef::from(stream)).read(buffer)?;
+        if 0 < n && n < buffer.len() {
+            partial = Some(n);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(n)
+    });
+    match partial {
+        Some(n) => Ok(n),
+        None => outcome,
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp(_) => "Tcp",
+            Self::Other(_) => "Other",
+        })
+    }
+}

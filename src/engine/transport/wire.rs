@@ -1,0 +1,233 @@
+//! One WebSocket of a session: reads bytes, decodes frames.
+
+use std::{
+    cell::RefCell,
+    io,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
+
+use super::stream::Stream;
+use crate::{Config, limit::Throttle};
+
+/// Bytes read in one call.
+const READ_BUFFER: usize = 64 * 1024;
+/// Messages handled in one turn of a session.
+pub(in crate::engine) const MESSAGES_PER_TURN: usize = 32;
+/// WebSocket pings a client may send within a second. Browsers send none, libraries few.
+const PINGS_PER_SECOND: u32 = 100;
+
+thread_local! {
+    /// Shared by all sessions of a worker; only an incomplete frame is copied out.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The receiving side of a WebSocket.
+pub(in crate::engine) struct Wire {
+    pub(in crate::engine) stream: Stream,
+    decoder: Decoder,
+    /// Bytes read but not decoded yet.
+    unread: Bytes,
+    /// The last read took all there was.
+    is_emptied: bool,
+    /// When the first byte of an unfinished message came.
+    started: Option<Instant>,
+    message_timeout: Duration,
+    pings: u32,
+    pings_since: Instant,
+}
+
+/// What reading came to.
+#[derive(Debug)]
+pub(in crate::engine) enum Outcome {
+    /// Nothing more for now; the task is woken when there is.
+    Pending,
+    /// There is more, but others should have their turn first.
+    Yield,
+    /// There may be more, but the peer has sent as much as it may for now.
+    Delayed,
+    /// The peer has gone.
+    Gone,
+    /// The peer broke RFC 6455.
+    Broken(FrameError),
+}
+
+/// Whether to go on decoding.
+pub(in crate::engine) enum Flow {
+    Continue,
+    Stop,
+}
+
+impl Wire {
+    pub(in crate::engine) fn new(
+        stream: Stream,
+        unread: Bytes,
+        config: &Config,
+        now: Instant,
+    ) -> Self {
+        let limits = Limits {
+            max_message: config.max_payload,
+            max_fragments: config.max_fragments,
+        };
+        Self {
+            stream,
+            decoder: Decoder::new(Role::Server, limits),
+            unread,
+            is_emptied: false,
+            started: None,
+            message_timeout: config.message_timeout,
+            pings: 0,
+            pings_since: now,
+        }
+    }
+
+    /// Whether nothing of what the peer had sent by then was left after the last read.
+    pub(in crate::engine) fn is_emptied(&self) -> bool {
+        self.is_emptied && self.unread.is_empty()
+    }
+
+    /// When the message in progress must be complete.
+    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
+        self.started.map(|started| started + self.message_timeout)
+    }
+
+    /// Whether one more ping is within the budget.
+    pub(in crate::engine) fn allow_ping(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.pings_since) >= Duration::from_secs(1) {
+            self.pings_since = now;
+            self.pings = 0;
+        }
+        self.pings += 1;
+        self.pings <= PINGS_PER_SECOND
+    }
+
+    /// Reads once and hands what is complete to `handle`.
+    pub(in crate::engine) fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        mut throttle: Option<&mut Throttle>,
+        mut handle: impl FnMut(&mut Self, Event) -> Flow,
+    ) -> Outcome {
+        let mut left = MESSAGES_PER_TURN;
+        if is_delayed(&mut throttle, now) {
+            return Outcome::Delayed;
+        }
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            let mut input = &unread[..];
+            let outcome = self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
+            self.unread = unread.slice(unread.len() - input.len()..);
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+        // Most turns are for something to read, so that is tried before anybody is asked.
+        let mut is_drained = false;
+        loop {
+            if is_delayed(&mut throttle, now) {
+                return Outcome::Delayed;
+            }
+            if is_drained {
+                match self.stream.poll_read_ready(cx) {
+                    Poll::Pending => {
+                        if let Some(throttle) = throttle {
+                            throttle.drained(now);
+                        }
+                        return Outcome::Pending;
+                    }
+                    Poll::Ready(Err(_)) => return Outcome::Gone,
+                    Poll::Ready(Ok(())) => {}
+                }
+            }
+            // Taken out while handlers run: user code under it may read other sessions.
+            let mut buffer = BUFFER.take();
+            buffer.resize(READ_BUFFER, 0);
+            let outcome = match self.stream.poll_read(cx, &mut buffer) {
+                Poll::Pending => {
+                    if let Some(throttle) = &mut throttle {
+                        throttle.drained(now);
+                    }
+                    Some(Outcome::Pending)
+                }
+                Poll::Ready(Ok(0)) => Some(Outcome::Gone),
+                Poll::Ready(Ok(n)) => {
+                    if let Some(throttle) = &mut throttle {
+                        throttle.charge_bytes(n, now);
+                    }
+                    let mut input = buffer.get(..n).unwrap_or_default();
+                    let outcome =
+                        self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
+                    if !input.is_empty() {
+                        self.unread = Bytes::copy_from_slice(input);
+                    }
+                    is_drained = n < READ_BUFFER;
+                    self.is_emptied = is_drained;
+                    outcome
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_drained = true;
+                    None
+                }
+                Poll::Ready(Err(_)) => Some(Outcome::Gone),
+            };
+            BUFFER.set(buffer);
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+    }
+
+    /// Decodes from the front of `input`. `None`: all of it.
+    fn decode(
+        &mut self,
+        input: &mut &[u8],
+        now: Instant,
+        left: &mut usize,
+        throttle: &mut Option<&mut Throttle>,
+        handle: &mut impl FnMut(&mut Self, Event) -> Flow,
+    ) -> Option<Outcome> {
+        loop {
+            match self.decoder.decode(input) {
+                Ok(Some(event)) => {
+                    if !matches!(event, Event::Ping(_) | Event::Pong(_)) {
+                        // Control frames may come in between and complete nothing.
+                        self.started = None;
+                    }
+                    match handle(self, event) {
+                        Flow::Continue => {}
+                        Flow::Stop => return Some(Outcome::Pending),
+                    }
+                    if let Some(throttle) = throttle {
+                        throttle.charge_packet(now);
+                    }
+                    if is_delayed(throttle, now) {
+                        return Some(Outcome::Delayed);
+                    }
+                    *left -= 1;
+                    if *left == 0 {
+                        return Some(Outcome::Yield);
+                    }
+                }
+                Ok(None) => {
+                    if self.decoder.is_idle() {
+                        self.started = None;
+                    } else {
+                        self.started.get_or_insert(now);
+                    }
+                    return None;
+                }
+                Err(error) => return Some(Outcome::Broken(error)),
+            }
+        }
+    }
+}
+
+fn is_delayed(throttle: &mut Option<&mut Throttle>, now: Instant) -> bool {
+    throttle
+        .as_mut()
+        .is_some_and(|throttle| throttle.delay(now).is_some())
+}
