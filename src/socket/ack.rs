@@ -11,50 +11,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use roomcast_protocol::socket::{Args, Argument, ArgumentError, EncodeError};
+use roomcast_protocol::socket::{Args, Argument};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::socket::Socket;
+use super::{errors::AckError, socket::Socket};
 use crate::metrics::{Counter, Gauge, Metrics};
-
-/// Why a client's acknowledgement is missing.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AckError {
-    /// It did not come in time.
-    Timeout,
-    /// The client went away.
-    Disconnected,
-    /// It came in a shape that was not asked for.
-    Decode(ArgumentError),
-    /// The event could not be encoded, so nothing was sent.
-    Encode(EncodeError),
-    /// Nothing was sent: as many acknowledgements are outstanding as
-    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
-    TooManyPending,
-}
-
-impl fmt::Display for AckError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Timeout => "operation has timed out",
-            Self::Disconnected => "socket has been disconnected",
-            Self::Decode(_) => "the acknowledgement has an unexpected shape",
-            Self::Encode(_) => "the event cannot be encoded",
-            Self::TooManyPending => "too many acknowledgements are outstanding",
-        })
-    }
-}
-
-impl std::error::Error for AckError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Decode(error) => Some(error),
-            Self::Encode(error) => Some(error),
-            Self::Timeout | Self::Disconnected | Self::TooManyPending => None,
-        }
-    }
-}
 
 /// The acknowledgements that one socket owes.
 #[derive(Debug, Default)]

@@ -17,8 +17,7 @@ use roomcast_protocol::socket::{Args, Argument};
 use tokio::time::Sleep;
 
 use super::{
-    ack::AckError,
-    emit::EmitError,
+    errors::{AckError, EmitError},
     id::{IdSet, SocketId},
     namespace,
 };

@@ -1,25 +1,14 @@
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
-use parking_lot::Mutex;
-use roomcast_protocol::{
-    Frame,
-    engine::{CloseReason, Transport},
-};
+use roomcast_protocol::engine::{CloseReason, Transport};
 
 use super::{
-    listeners::{ListenError, ListenerId},
-    reason::DisconnectReason,
+    errors::{ListenError, ListenerId},
     shared::Shared,
     socket::Socket,
+    watchers::ConnEvent,
 };
-use crate::{
-    engine::Handshake,
-    metrics::{Counter, Metrics},
-};
+use crate::engine::Handshake;
 
 /// The connection below a socket, which all sockets of one client share. Cloning is a reference
 /// count.
@@ -51,39 +40,6 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Conn(Arc<Shared>);
-
-/// Something that has happened on a connection.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum ConnEvent<'a> {
-    /// A message has come in: the text or the bytes of one Engine.IO packet of type 4.
-    Packet {
-        /// What it carries, without the packet type.
-        data: &'a [u8],
-    },
-    /// A message was queued for the client.
-    PacketCreate {
-        /// It as it stands in a polling payload: the packet type first, attachments behind record
-        /// separators.
-        data: &'a [u8],
-    },
-    /// The client has answered a ping.
-    Heartbeat,
-    /// The connection went over to another transport.
-    Upgrade {
-        /// That one.
-        transport: Transport,
-    },
-    /// Everything that was queued has been handed to the transport.
-    Drain,
-    /// The connection is over. Its sockets are told after this.
-    Close {
-        /// Why.
-        reason: DisconnectReason,
-        /// More about it, if there is more to say.
-        description: Option<&'a str>,
-    },
-}
 
 impl Conn {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
@@ -154,73 +110,5 @@ impl fmt::Debug for Conn {
         f.debug_struct("Conn")
             .field("transport", &self.transport())
             .finish_non_exhaustive()
-    }
-}
-
-/// Those who watch one connection.
-#[derive(Default)]
-pub(crate) struct ConnWatchers(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
-    last: u64,
-    watchers: Vec<(ListenerId, Watcher)>,
-    closed: bool,
-}
-
-type Watcher = Arc<dyn Fn(&ConnEvent<'_>) + Send + Sync>;
-
-impl ConnWatchers {
-    fn add(&self, watcher: Watcher, limit: usize) -> Result<ListenerId, ListenError> {
-        let mut table = self.0.lock();
-        if table.closed {
-            return Err(ListenError::Disconnected);
-        }
-        if table.watchers.len() >= limit {
-            return Err(ListenError::TooMany);
-        }
-        table.last += 1;
-        let id = ListenerId::new(table.last);
-        table.watchers.push((id, watcher));
-        Ok(id)
-    }
-
-    fn remove(&self, id: ListenerId) -> bool {
-        let mut table = self.0.lock();
-        let position = table.watchers.iter().position(|(known, _)| *known == id);
-        let gone = position.map(|position| table.watchers.remove(position));
-        drop(table);
-        gone.is_some()
-    }
-
-    pub(crate) fn tell(&self, metrics: &Metrics, event: &ConnEvent<'_>) {
-        let watchers: Vec<_> = {
-            let table = self.0.lock();
-            table
-                .watchers
-                .iter()
-                .map(|(_, watcher)| Arc::clone(watcher))
-                .collect()
-        };
-        for watcher in watchers {
-            if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
-                metrics.count(Counter::HandlerPanics);
-                tracing::error!("a watcher of a connection has panicked");
-            }
-        }
-    }
-
-    pub(crate) fn tell_created(&self, metrics: &Metrics, frame: &Frame) {
-        let data = &frame.polling();
-        self.tell(metrics, &ConnEvent::PacketCreate { data });
-    }
-
-    /// Forgets all: a watcher may hold the connection itself.
-    pub(crate) fn close(&self) {
-        let mut table = self.0.lock();
-        table.closed = true;
-        let gone = std::mem::take(&mut table.watchers);
-        drop(table);
-        drop(gone);
     }
 }

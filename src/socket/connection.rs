@@ -21,7 +21,6 @@ use roomcast_protocol::{
 use super::{
     Io,
     admission::{Admission, Entrance},
-    conn::ConnEvent,
     connect::Connect,
     dispatch::{Checked, Held, Parked},
     id::SocketId,
@@ -33,6 +32,7 @@ use super::{
     shared::Shared,
     socket::Socket,
     validity::Validity,
+    watchers::ConnEvent,
 };
 use crate::{
     engine::{Application, Handshake, Outbox},

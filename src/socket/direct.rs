@@ -5,9 +5,10 @@ use std::time::Duration;
 use roomcast_protocol::socket::{Argument, Arguments};
 
 use super::{
-    ack::{AckError, AckFuture, Asked},
+    ack::{AckFuture, Asked},
     contract::Contract,
     emit::{Emitted, Flags},
+    errors::AckError,
     rooms::Tally,
     socket::Socket,
 };

@@ -19,11 +19,11 @@ use roomcast_protocol::{
 
 use super::{
     connection::{Connection, Job, Place},
-    event::Name,
     handlers::Handlers,
     id::SocketId,
     incoming::{Checking, Incoming},
     listeners::Listeners,
+    name::Name,
     refusal::Refusal,
     running::{Call, Running},
     socket::Socket,

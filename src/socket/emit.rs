@@ -1,7 +1,6 @@
 //! Sending: what, to whom, and what became of it.
 
 use std::{
-    fmt,
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, LazyLock},
     time::Duration,
@@ -14,14 +13,14 @@ use roomcast_protocol::{
 
 use super::{
     acks::{Acks, Question},
+    args,
     contract::Contract,
+    errors::{EmitError, JoinError},
     id::{IdSet, SocketId},
-    membership::JoinError,
     namespace,
     recovery::Numbered,
     room::{IntoRooms, RoomName},
     rooms::{Except, Tally},
-    running,
     socket::Socket,
 };
 use crate::engine::{Mode, Yielding};
@@ -73,38 +72,6 @@ impl From<Tally> for Emitted {
             overflowed: tally.overflowed,
             closed: tally.closed,
             error: None,
-        }
-    }
-}
-
-/// Why an event went to nobody.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum EmitError {
-    /// Whoever should have got it is gone.
-    Closed,
-    /// It cannot be encoded.
-    Encode(EncodeError),
-    /// As many broadcasts wait for acknowledgements as
-    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
-    TooManyPending,
-}
-
-impl fmt::Display for EmitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "socket has been disconnected",
-            Self::Encode(_) => "the event cannot be encoded",
-            Self::TooManyPending => "too many acknowledgements are outstanding",
-        })
-    }
-}
-
-impl std::error::Error for EmitError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Encode(error) => Some(error),
-            Self::Closed | Self::TooManyPending => None,
         }
     }
 }
@@ -492,7 +459,7 @@ fn tell_curious(
     if curious.is_empty() {
         return;
     }
-    if let Ok(args) = running::arguments(namespace.config().parser, args) {
+    if let Ok(args) = args::arguments(namespace.config().parser, args) {
         for socket in &curious {
             socket.tell_broadcast(event, &args, frame);
         }

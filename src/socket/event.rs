@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use roomcast_protocol::socket::Args;
 
-use super::{Io, namespace::Namespace, socket::Socket};
+use super::{io::Io, name::Name, namespace::Namespace, socket::Socket};
 use crate::auth::Principal;
 
 /// Something that happened on a socket, as its handler sees it.
@@ -14,17 +14,6 @@ pub struct Event {
     pub(crate) name: Name,
     pub(crate) args: Args,
     pub(crate) wants_ack: bool,
-}
-
-/// The name of an event, without a copy where one is known already.
-#[derive(Clone, Debug)]
-pub(crate) enum Name {
-    /// One of the library's own.
-    Own(&'static str),
-    /// Position in the handlers of the socket's namespace.
-    Registered(u32),
-    /// One that no handler is registered for.
-    Wire(Arc<str>),
 }
 
 impl Event {

@@ -1,13 +1,14 @@
 //! Handlers: async functions of an event and its arguments, whose value is the acknowledgement.
 
-use std::{any::TypeId, fmt, ops::Deref, pin::Pin, sync::Arc};
+use std::{any::TypeId, fmt, ops::Deref, sync::Arc};
 
-use roomcast_protocol::{
-    Frame,
-    socket::{Argument, ArgumentError, Arguments, Nsp, Parser},
+use roomcast_protocol::socket::{Argument, ArgumentError};
+
+use super::{
+    answer::{AnswerFuture, IntoAck, Reply},
+    event::Event,
+    state::StateKind,
 };
-
-use super::{event::Event, refusal::Refusal};
 
 /// An async function that handles an event.
 ///
@@ -77,8 +78,6 @@ pub(crate) type BoxHandler = Box<dyn Erased>;
 pub(crate) fn erase<M: 'static, F: Handler<M>>(handler: F) -> BoxHandler {
     Box::new(Typed(handler, std::marker::PhantomData))
 }
-
-pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 macro_rules! handler {
     ($($parameter:ident)*) => {
@@ -192,106 +191,4 @@ impl<T: fmt::Debug> fmt::Debug for State<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("State").field(&self.0).finish()
     }
-}
-
-#[doc(hidden)]
-#[expect(unnameable_types, reason = "only build looks at it")]
-#[derive(Clone, Copy, Debug)]
-pub struct StateKind {
-    pub(crate) id: TypeId,
-    pub(crate) name: &'static str,
-}
-
-/// What a handler may return.
-///
-/// | value | acknowledgement, if the client asked for one |
-/// |---|---|
-/// | `()` | without arguments |
-/// | [`Ack(value)`](Ack), `Ack((a, b))` | the value; several |
-/// | [`NoAck`] | none, the client waits in vain |
-/// | `Err(error)` | `{success: false, error: {code, message, …}}`, see [`Refusal`] |
-///
-/// An error that nobody can be told goes to [`on_error`](crate::NamespaceBuilder::on_error).
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be what a handler returns",
-    note = "return `()`, `Ack<T>`, or a `Result` of them whose error converts into `Refusal`"
-)]
-pub trait IntoAck {
-    /// Turns the value into the answer to one event.
-    fn into_ack(self, reply: Reply) -> Answer;
-}
-
-impl IntoAck for () {
-    fn into_ack(self, reply: Reply) -> Answer {
-        reply.with(())
-    }
-}
-
-/// The value of a handler that acknowledges with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ack<T>(pub T);
-
-impl<T: Arguments> IntoAck for Ack<T> {
-    fn into_ack(self, reply: Reply) -> Answer {
-        reply.with(self.0)
-    }
-}
-
-/// The value of a handler that leaves a requested acknowledgement unanswered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoAck;
-
-impl IntoAck for NoAck {
-    fn into_ack(self, _: Reply) -> Answer {
-        Answer(Outcome::Nothing)
-    }
-}
-
-impl<T: IntoAck, E: Into<Refusal>> IntoAck for Result<T, E> {
-    fn into_ack(self, reply: Reply) -> Answer {
-        match self {
-            Ok(value) => value.into_ack(reply),
-            Err(error) => Answer(Outcome::Refused(error.into())),
-        }
-    }
-}
-
-/// Where an answer goes: to whoever asked, if anybody did.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    pub(crate) parser: Parser,
-    pub(crate) nsp: Nsp,
-    pub(crate) id: Option<u64>,
-}
-
-impl Reply {
-    /// Answers with these arguments.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
-    #[must_use]
-    pub fn with(self, args: impl Arguments) -> Answer {
-        let Some(id) = self.id else {
-            return Answer(Outcome::Nothing);
-        };
-        match self.parser.ack(self.nsp.as_str(), id, &args) {
-            Ok(frame) => Answer(Outcome::Frame(frame)),
-            Err(error) => {
-                tracing::error!(%error, "an acknowledgement cannot be encoded");
-                Answer(Outcome::Refused(Refusal::internal()))
-            }
-        }
-    }
-}
-
-/// The answer to one event.
-#[derive(Debug)]
-pub struct Answer(pub(crate) Outcome);
-
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// There is nothing to send.
-    Nothing,
-    /// The encoded acknowledgement.
-    Frame(Frame),
-    /// The event failed.
-    Refused(Refusal),
 }

@@ -3,16 +3,18 @@ use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use super::{
+    answer::IntoAck,
     authenticate::{Authenticate, Authenticator},
     builder::BuildError,
     connect::Connect,
     contract::Contract,
     event::Event,
-    handler::{BoxHandler, Erased, Handler, IntoAck, StateKind, erase},
+    handler::{BoxHandler, Erased, Handler, erase},
     incoming::{self, Check, Incoming, Verdict},
     refusal::Refusal,
     running::Failure,
     server_side::{self, ServerSide, ServerSideHandler},
+    state::StateKind,
     validity,
 };
 

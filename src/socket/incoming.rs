@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use roomcast_protocol::socket::{Args, Arguments, EncodeError};
 
-use super::{event::Name, refusal::Refusal, running, socket::Socket};
+use super::{args, name::Name, refusal::Refusal, socket::Socket};
 use crate::{auth::Principal, metrics::Counter};
 
 /// An event that has come in and has not been handled, as
@@ -76,7 +76,7 @@ impl Incoming {
     /// When they cannot be serialised; then it keeps those it has.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn set_args(&mut self, args: impl Arguments) -> Result<(), EncodeError> {
-        self.args = running::arguments(self.socket.io().config().parser, &args)?;
+        self.args = args::arguments(self.socket.io().config().parser, &args)?;
         Ok(())
     }
 

@@ -4,7 +4,6 @@
 //! first is registered, and forgotten when the socket ends.
 
 use std::{
-    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -13,60 +12,14 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
 
 use super::{
+    errors::{ListenError, ListenerId},
     handler::{Erased, Handler, erase},
     handlers::RESERVED,
     incoming::{self, Check, Verdict},
-    refusal::Refusal,
     socket::Socket,
     state::States,
 };
 use crate::{Incoming, metrics::Counter};
-
-/// Something that is registered on a socket or a connection; [`Socket::off`](crate::Socket::off) or
-/// [`Conn::off`](crate::Conn::off) takes it away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenerId(u64);
-
-impl ListenerId {
-    pub(crate) fn new(number: u64) -> Self {
-        Self(number)
-    }
-}
-
-/// Why nothing can be registered on a socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ListenError {
-    /// As many are registered on it as
-    /// [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket) allows.
-    TooMany,
-    /// It is disconnected.
-    Disconnected,
-    /// Clients cannot send this event.
-    Reserved,
-    /// The handler asks for a [`State`](crate::State) of this type, and the builder got none.
-    MissingState(&'static str),
-}
-
-impl fmt::Display for ListenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooMany => f.write_str("too many listeners on one socket"),
-            Self::Disconnected => f.write_str("socket has been disconnected"),
-            Self::Reserved => f.write_str("clients cannot send this event"),
-            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
-        }
-    }
-}
-
-impl std::error::Error for ListenError {}
-
-/// A fault of the application: the client learns nothing of it.
-impl From<ListenError> for Refusal {
-    fn from(_: ListenError) -> Self {
-        Self::internal()
-    }
-}
 
 /// An event on its way to a client, as
 /// [`Socket::on_any_outgoing`](crate::Socket::on_any_outgoing) sees it.
@@ -138,7 +91,7 @@ impl Listeners {
             return Err(ListenError::TooMany);
         }
         table.last += 1;
-        let id = ListenerId(table.last);
+        let id = ListenerId::new(table.last);
         insert(&mut table, id);
         Ok(id)
     }

@@ -6,10 +6,11 @@ use roomcast_protocol::{
 };
 
 use super::{
+    args,
+    errors::{ListenError, ListenerId},
     handler::Handler,
     incoming::{Incoming, Verdict},
-    listeners::{ListenError, ListenerId, Listeners, Outgoing, OutgoingHook, Position},
-    running,
+    listeners::{Listeners, Outgoing, OutgoingHook, Position},
     socket::Socket,
 };
 use crate::engine::Push;
@@ -203,7 +204,7 @@ impl Socket {
         };
         if push == Push::Queued
             && listeners.has_outgoing()
-            && let Ok(args) = running::arguments(self.io().config().parser, args)
+            && let Ok(args) = args::arguments(self.io().config().parser, args)
         {
             self.tell(event, &args);
         }

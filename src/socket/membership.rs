@@ -2,13 +2,12 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fmt,
     sync::Arc,
 };
 
 use super::{
+    errors::JoinError,
     lifecycle::Lifecycle,
-    refusal::Refusal,
     room::{IntoRooms, Room},
     rooms::RoomCell,
     socket::Socket,
@@ -170,41 +169,6 @@ impl Socket {
             self.0
                 .io
                 .tell(&Lifecycle::RoomJoined { socket: self, room });
-        }
-    }
-}
-
-/// Why a socket cannot join a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// The name is longer than [`Room::MAX_BYTES`].
-    NameTooLong,
-    /// It is in as many rooms as
-    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket) allows.
-    TooManyRooms,
-    /// It is disconnected.
-    Disconnected,
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NameTooLong => "room name too long",
-            Self::TooManyRooms => "too many rooms",
-            Self::Disconnected => "socket has been disconnected",
-        })
-    }
-}
-
-impl std::error::Error for JoinError {}
-
-impl From<JoinError> for Refusal {
-    fn from(error: JoinError) -> Self {
-        match error {
-            JoinError::NameTooLong => Self::new("INVALID_PAYLOAD", "room name too long"),
-            JoinError::TooManyRooms => Self::new("TOO_MANY_ROOMS", "too many rooms"),
-            JoinError::Disconnected => Self::new("DISCONNECTED", "socket has been disconnected"),
         }
     }
 }

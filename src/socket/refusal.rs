@@ -4,8 +4,6 @@ use roomcast_protocol::socket::{ArgumentError, EncodeError};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value};
 
-use super::ack::AckError;
-
 /// A "no" to a client: why its connect or its event was refused.
 ///
 /// It meets the wire in two forms. A refused event is acknowledged with
@@ -207,25 +205,8 @@ impl From<EncodeError> for Refusal {
     }
 }
 
-/// `TIMEOUT`, `DISCONNECTED` or `INVALID_PAYLOAD` of a client that was asked; what is a fault of
-/// ours stays here.
-impl From<AckError> for Refusal {
-    fn from(error: AckError) -> Self {
-        let message = error.to_string();
-        match error {
-            AckError::Timeout => Self::new("TIMEOUT", message),
-            AckError::Disconnected => Self::new("DISCONNECTED", message),
-            AckError::Decode(error) => {
-                Self::new(INVALID_PAYLOAD, message).because(error.to_string())
-            }
-            AckError::Encode(error) => error.into(),
-            AckError::TooManyPending => Self::internal().because(message),
-        }
-    }
-}
-
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
-const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
+pub(super) const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
 const INTERNAL: &str = "INTERNAL";
 
 #[cfg(test)]
@@ -233,8 +214,8 @@ mod tests {
     use roomcast_protocol::socket::{Args, Parser};
     use serde_json::json;
 
-    use super::{AckError, Refusal};
-    use crate::socket::running;
+    use super::Refusal;
+    use crate::socket::{args, errors::AckError};
 
     #[test]
     fn added_fields_stand_beside_code_and_message() {
@@ -267,13 +248,13 @@ mod tests {
 
     #[test]
     fn what_a_client_has_sent_wrong_is_told_with_the_place() {
-        let args: Args = running::arguments(Parser::Json, &json!({"token": 1})).unwrap();
-        let error = args.get::<String>(0).unwrap_err();
+        let sent: Args = args::arguments(Parser::Json, &json!({"token": 1})).unwrap();
+        let error = sent.get::<String>(0).unwrap_err();
         let text = error.to_string();
         let refusal = Refusal::from(error);
         assert_eq!(refusal.code(), "INVALID_PAYLOAD");
         assert_eq!(refusal.message(), text);
-        let answer = args.get::<String>(0).unwrap_err();
+        let answer = sent.get::<String>(0).unwrap_err();
         let refusal = Refusal::from(AckError::Decode(answer));
         assert_eq!(refusal.code(), "INVALID_PAYLOAD");
         assert_eq!(refusal.reason(), text);

@@ -6,9 +6,9 @@ use futures_util::future::BoxFuture;
 use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser};
 
 use super::{
-    handler::{Answer, IntoAck, Outcome, Reply},
+    answer::{Answer, IntoAck, Outcome, Reply},
+    args,
     namespace::Namespace,
-    running,
 };
 use crate::Io;
 
@@ -118,7 +118,7 @@ impl Namespace {
         if RESERVED.contains(&event) {
             return Err(ServerSideError::Reserved);
         }
-        running::arguments(Parser::Json, &args).map_err(ServerSideError::Encode)?;
+        args::arguments(Parser::Json, &args).map_err(ServerSideError::Encode)?;
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl Namespace {
             id: Some(0),
         };
         match handler(event, reply).await.0 {
-            Outcome::Frame(frame) => running::read(Parser::Json, &frame).ok(),
+            Outcome::Frame(frame) => args::read(Parser::Json, &frame).ok(),
             Outcome::Nothing | Outcome::Refused(_) => None,
         }
     }
@@ -191,7 +191,7 @@ mod tests {
         ));
 
         // What another server would send.
-        let args = running::arguments(Parser::Json, &41).unwrap();
+        let args = args::arguments(Parser::Json, &41).unwrap();
         let answer = main.serve_side("ping", args.clone()).await.unwrap();
         assert_eq!(answer.get::<u32>(0).unwrap(), 42);
         assert!(main.serve_side("quiet", args.clone()).await.is_none());

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use roomcast_protocol::Frame;
 
 use super::{
-    conn::ConnWatchers,
     socket::{self, Socket},
+    watchers::ConnWatchers,
 };
 use crate::{
     engine::{Handshake, Mode, Outbox, Push},

@@ -18,25 +18,27 @@ use serde::de::DeserializeOwned;
 use super::{
     Io,
     ack::{AckFuture, AckTable},
-    conn::{Conn, ConnWatchers},
+    args,
+    conn::Conn,
     contract::Contract,
     direct::Direct,
     emit::{Broadcast, Emitted},
-    event::Name,
     handler::{BoxHandler, Erased},
     id::SocketId,
     lifecycle::Lifecycle,
     listeners::Listeners,
     membership::Joined,
+    name::Name,
     namespace::{self, Namespace},
     reason::DisconnectReason,
     recovery::Recoverable,
     refusal::Refusal,
     room::IntoRooms,
-    running::{self, Call, Running},
+    running::{Call, Running},
     shared::Shared,
     state::States,
     validity,
+    watchers::ConnWatchers,
 };
 use crate::{
     auth::Principal,
@@ -504,8 +506,8 @@ impl fmt::Debug for Socket {
 fn reason_arguments(reason: DisconnectReason, description: Option<&str>) -> Args {
     match description {
         Some(description) => {
-            running::arguments(Parser::Json, &(reason, description)).unwrap_or_default()
+            args::arguments(Parser::Json, &(reason, description)).unwrap_or_default()
         }
-        None => running::args(&format!("[\"{reason}\"]")),
+        None => args::literal(&format!("[\"{reason}\"]")),
     }
 }

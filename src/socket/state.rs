@@ -3,7 +3,13 @@ use std::{
     sync::Arc,
 };
 
-use super::handler::StateKind;
+#[doc(hidden)]
+#[expect(unnameable_types, reason = "only build looks at it")]
+#[derive(Clone, Copy, Debug)]
+pub struct StateKind {
+    pub(crate) id: TypeId,
+    pub(crate) name: &'static str,
+}
 
 /// Values by their type; few of them, so a list.
 #[derive(Clone, Default)]

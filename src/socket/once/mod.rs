@@ -12,10 +12,12 @@ use serde_json::Value;
 
 use self::table::{Answered, Begun, Table, Ticket, Verdict};
 use super::{
+    answer::{Answer, AnswerFuture, Outcome, Reply},
+    args::read,
     event::Event,
-    handler::{Answer, AnswerFuture, Handler, Outcome, Reply, StateKind},
+    handler::Handler,
     refusal::Refusal,
-    running::read,
+    state::StateKind,
 };
 use crate::metrics::Counter;
 
