@@ -1,25 +1,25 @@
 //! What the server asks many clients at once.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
     fmt,
     future::poll_fn,
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::Stream;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use roomcast_protocol::socket::{Args, Argument};
 use tokio::time::Sleep;
 
 use super::{
     errors::{AckError, EmitError},
-    id::{IdSet, SocketId},
+    id::SocketId,
     namespace,
+    questions::{Answers, Collecting},
 };
 use crate::metrics::{Counter, Gauge};
 
@@ -56,13 +56,6 @@ pub(crate) struct Question {
     id: u64,
     answers: Arc<Mutex<Answers>>,
     sleep: Pin<Box<Sleep>>,
-}
-
-#[derive(Default)]
-pub(crate) struct Answers {
-    outstanding: IdSet,
-    ready: VecDeque<(SocketId, Result<Args, AckError>)>,
-    waker: Option<Waker>,
 }
 
 impl<R: Argument> Acks<R> {
@@ -156,7 +149,7 @@ impl Question {
 
     /// Locks out answers while the recipients are being collected.
     pub(crate) fn collect(&self) -> Collecting<'_> {
-        Collecting(self.answers.lock())
+        Collecting::of(&self.answers)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(SocketId, Result<Args, AckError>)>> {
@@ -187,66 +180,4 @@ impl Drop for Question {
         self.namespace.questions.remove(self.id);
         self.namespace.metrics().shift(Gauge::AcksPending, -1);
     }
-}
-
-/// The recipients of a question, being collected.
-pub(crate) struct Collecting<'a>(MutexGuard<'a, Answers>);
-
-impl Collecting<'_> {
-    pub(crate) fn add(&mut self, recipient: SocketId) {
-        self.0.outstanding.insert(recipient);
-    }
-}
-
-/// The questions that a namespace has open.
-#[derive(Default)]
-pub(crate) struct Questions(Mutex<BTreeMap<u64, Arc<Mutex<Answers>>>>);
-
-impl Questions {
-    fn insert(&self, id: u64, answers: Arc<Mutex<Answers>>, limit: usize) -> bool {
-        let mut open = self.0.lock();
-        let room = open.len() < limit;
-        if room {
-            open.insert(id, answers);
-        }
-        room
-    }
-
-    fn remove(&self, id: u64) {
-        self.0.lock().remove(&id);
-    }
-
-    /// Takes an answer in; `false` if nobody waits for it.
-    pub(crate) fn resolve(&self, id: u64, from: SocketId, args: &Args) -> bool {
-        let Some(answers) = self.0.lock().get(&id).cloned() else {
-            return false;
-        };
-        settle(&answers, from, || Ok(args.clone()))
-    }
-
-    /// A client has gone: it answers nothing any more.
-    pub(crate) fn leave(&self, id: SocketId) {
-        let open: Vec<_> = self.0.lock().values().cloned().collect();
-        for answers in open {
-            settle(&answers, id, || Err(AckError::Disconnected));
-        }
-    }
-}
-
-fn settle(
-    answers: &Mutex<Answers>,
-    from: SocketId,
-    answer: impl FnOnce() -> Result<Args, AckError>,
-) -> bool {
-    let mut answers = answers.lock();
-    if !answers.outstanding.remove(&from) {
-        return false;
-    }
-    answers.ready.push_back((from, answer()));
-    let waker = answers.waker.take();
-    drop(answers);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-    true
 }

@@ -20,7 +20,7 @@ use super::{
     namespace,
     recovery::Numbered,
     room::{IntoRooms, RoomName},
-    rooms::{Except, Tally},
+    rooms::{Except, Tally, Target},
     socket::Socket,
 };
 use crate::engine::{Mode, Yielding};
@@ -166,29 +166,6 @@ pub struct Broadcast<'a> {
     to: Target<'a>,
     except: Vec<RoomName<'a>>,
     flags: Flags,
-}
-
-/// The rooms of a broadcast.
-#[derive(Clone, Debug)]
-pub(crate) enum Target<'a> {
-    /// The whole namespace.
-    All,
-    One(RoomName<'a>),
-    /// Maybe none, which reaches nobody.
-    Many(Vec<RoomName<'a>>),
-}
-
-impl<'a> Target<'a> {
-    fn add(self, room: RoomName<'a>) -> Self {
-        match self {
-            Self::All => Self::One(room),
-            Self::One(first) => Self::Many(vec![first, room]),
-            Self::Many(mut rooms) => {
-                rooms.push(room);
-                Self::Many(rooms)
-            }
-        }
-    }
 }
 
 impl<'a> Broadcast<'a> {

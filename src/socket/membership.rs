@@ -1,25 +1,15 @@
 //! The rooms that a socket is in.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::collections::hash_map::Entry;
 
 use super::{
     errors::JoinError,
+    joined::Joined,
     lifecycle::Lifecycle,
     room::{IntoRooms, Room},
     rooms::RoomCell,
     socket::Socket,
 };
-
-/// The rooms that a socket is in.
-#[derive(Default)]
-pub(super) struct Joined {
-    rooms: HashMap<Room, Arc<RoomCell>>,
-    /// It has left all rooms for good.
-    closed: bool,
-}
 
 impl Socket {
     /// Joins rooms. Joining one twice is harmless.

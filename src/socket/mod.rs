@@ -4,6 +4,7 @@
 //! [`emit`] → [`namespace`] → [`rooms`] → the outboxes of the engine.
 
 mod ack;
+mod ack_table;
 mod acks;
 mod admission;
 mod answer;
@@ -31,6 +32,7 @@ mod id;
 mod identity;
 mod incoming;
 mod io;
+mod joined;
 mod lifecycle;
 mod listeners;
 mod listening;
@@ -39,6 +41,7 @@ mod mount;
 mod name;
 mod namespace;
 mod once;
+mod questions;
 mod reason;
 pub(crate) mod recovery;
 mod refusal;

@@ -11,14 +11,14 @@ use roomcast_protocol::{Frame, Stamp, socket::Nsp};
 
 use super::{
     Io,
-    acks::Questions,
-    emit::{Broadcast, Target},
+    emit::Broadcast,
     expiring::give_back,
     handlers::Handlers,
     id::{IdMap, IdSet, SocketId},
+    questions::Questions,
     recovery::{Channel, Offset, Pid},
     room::{Room, RoomName},
-    rooms::{Except, Members, Pushing, Rooms, Tally},
+    rooms::{Except, Members, Pushing, Rooms, Tally, Target},
     socket::Socket,
     targets::targets,
 };
@@ -137,7 +137,7 @@ pub(crate) struct Inner {
     /// How many those are, so that most broadcasts need not look.
     curious_count: AtomicUsize,
     /// Numbers its events if clients may recover.
-    channel: Option<Box<Channel>>,
+    channel: Option<Box<Channel<Socket>>>,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
 }
@@ -239,7 +239,7 @@ impl Inner {
     pub(crate) fn park(&self, socket: &Socket) {
         let id = socket.id();
         if let Some(channel) = &self.channel {
-            channel.add_away(socket);
+            channel.add_away(id, socket.clone());
         }
         // Whoever looks for it finds it in one place or the other.
         let mut everybody = self.everybody.lock();

@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Io,
-    ack::{AckFuture, AckTable},
+    ack::AckFuture,
+    ack_table::AckTable,
     args,
     conn::Conn,
     contract::Contract,
@@ -25,9 +26,9 @@ use super::{
     emit::{Broadcast, Emitted},
     handler::{BoxHandler, Erased},
     id::SocketId,
+    joined::Joined,
     lifecycle::Lifecycle,
     listeners::Listeners,
-    membership::Joined,
     name::Name,
     namespace::{self, Namespace},
     reason::DisconnectReason,
