@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    connect::Connect,
-    handlers::Handlers,
+    claiming::Claim,
+    handlers::{Connect, Handlers},
     io::Door,
-    recovery::{Claim, Offer},
+    recovery::Offer,
     refusal::Refusal,
 };
 use crate::{auth::Principal, metrics::Counter};

@@ -1,10 +1,14 @@
 //! Finding out who a client is: when it comes, and again when it comes back.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use roomcast_protocol::socket::Args;
 
-use super::{Socket, connect::Connect, handlers::Admission, refusal::Refusal};
+use super::{
+    handlers::{Authenticator, Connect, Renewal},
+    refusal::Refusal,
+    socket::Socket,
+};
 use crate::auth::Principal;
 
 /// Finds out who a client is.
@@ -107,19 +111,6 @@ pub trait Authenticate: Send + Sync + 'static {
     }
 }
 
-/// How the end of a principal is dealt with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "made by who implements `Authenticate`"
-)]
-pub struct Renewal {
-    /// How long before it the client is warned.
-    pub lead: Duration,
-    /// How long after it the client may still send new credentials.
-    pub grace: Duration,
-}
-
 impl<F, R, E> Authenticate for F
 where
     F: Fn(Connect) -> R + Send + Sync + 'static,
@@ -129,16 +120,6 @@ where
     async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
         self(connect).await.map_err(Into::into)
     }
-}
-
-type Check = Box<dyn Fn(&Principal) -> Result<(), Refusal> + Send + Sync>;
-
-/// An [`Authenticate`] without its type.
-pub(crate) struct Authenticator {
-    check: Check,
-    renewal: Option<Renewal>,
-    first: Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>,
-    again: Box<dyn Fn(Connect, Arc<Principal>) -> Admission<Principal> + Send + Sync>,
 }
 
 impl Authenticator {
@@ -157,31 +138,5 @@ impl Authenticator {
                 Box::pin(async move { authenticate.recover(connect, previous).await })
             }),
         }
-    }
-
-    pub(crate) fn authenticate(&self, connect: Connect) -> Admission<Principal> {
-        (self.first)(connect)
-    }
-
-    pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
-        (self.check)(principal)
-    }
-
-    pub(crate) fn renewal(&self) -> Option<Renewal> {
-        self.renewal
-    }
-
-    pub(crate) fn recover(
-        &self,
-        connect: Connect,
-        previous: Arc<Principal>,
-    ) -> Admission<Principal> {
-        (self.again)(connect, previous)
-    }
-}
-
-impl fmt::Debug for Authenticator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticator").finish_non_exhaustive()
     }
 }

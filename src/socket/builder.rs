@@ -5,12 +5,12 @@ use parking_lot::RwLock;
 use roomcast_protocol::socket::{Nsp, Parser};
 
 use super::{
-    connect::Connect,
-    handlers::NamespaceBuilder,
+    handlers::Connect,
     io::{Built, Io, OnDemand},
     lifecycle::{Lifecycle, Watchers},
     namespace,
-    recovery::Sessions,
+    namespace_builder::NamespaceBuilder,
+    socket::Sessions,
     state::States,
 };
 use crate::{

@@ -4,8 +4,7 @@ use roomcast_protocol::engine::{CloseReason, Transport};
 
 use super::{
     errors::{ListenError, ListenerId},
-    shared::Shared,
-    socket::Socket,
+    socket::{Shared, Socket},
     watchers::ConnEvent,
 };
 use crate::engine::Handshake;

@@ -6,29 +6,20 @@ use roomcast_protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Io, shared::Shared};
+use super::{
+    handlers::{Asking, Connect},
+    io::Io,
+    socket::Shared,
+};
 use crate::{
     auth::{Credentials, Principal},
     engine::Handshake,
 };
 
-/// A client that asks to be let into a namespace. Cloning is cheap.
-#[derive(Clone)]
-pub struct Connect(Arc<Inner>);
-
-struct Inner {
-    io: Io,
-    nsp: Nsp,
-    shared: Arc<Shared>,
-    payload: Args,
-    principal: Arc<Principal>,
-    recovered: bool,
-}
-
 impl Connect {
     pub(crate) fn new(io: Io, nsp: Nsp, shared: Arc<Shared>, payload: Args) -> Self {
         let principal = Arc::clone(io.anonymous());
-        Self(Arc::new(Inner {
+        Self(Arc::new(Asking {
             io,
             nsp,
             shared,
@@ -40,7 +31,7 @@ impl Connect {
 
     /// The same client, known to be this one, and whether it goes on with a session.
     pub(crate) fn known(&self, principal: Arc<Principal>, recovered: bool) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(Asking {
             io: self.0.io.clone(),
             nsp: self.0.nsp.clone(),
             shared: Arc::clone(&self.0.shared),

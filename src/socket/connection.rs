@@ -21,16 +21,14 @@ use roomcast_protocol::{
 use super::{
     Io,
     admission::{Admission, Entrance},
-    connect::Connect,
     dispatch::{Checked, Held, Parked},
+    handlers::{Connect, Incoming},
     id::SocketId,
-    incoming::Incoming,
     lifecycle::Lifecycle,
     reason::DisconnectReason,
     refusal::Refusal,
     running::Running,
-    shared::Shared,
-    socket::Socket,
+    socket::{Shared, Socket},
     validity::Validity,
     watchers::ConnEvent,
 };

@@ -19,10 +19,9 @@ use roomcast_protocol::{
 
 use super::{
     connection::{Connection, Job, Place},
-    handlers::Handlers,
+    handlers::{Handlers, Incoming, Listeners},
     id::SocketId,
-    incoming::{Checking, Incoming},
-    listeners::Listeners,
+    incoming::Checking,
     name::Name,
     refusal::Refusal,
     running::{Call, Running},

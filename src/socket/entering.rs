@@ -10,12 +10,12 @@ use roomcast_protocol::{
 
 use super::{
     admission::{Admission, Entering, Entrance},
-    connect::Connect,
+    claiming::Claim,
     connection::{Connection, Job, Place, Seat},
-    handlers::Handlers,
+    handlers::{Connect, Handlers},
     io::Door,
     lifecycle::Lifecycle,
-    recovery::{Claim, Offer},
+    recovery::Offer,
     refusal::Refusal,
     running::Call,
     socket::Socket,
@@ -188,7 +188,7 @@ impl Connection {
                 connect.payload().clone(),
             );
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.enter(known.pid, &socket);
+                sessions.enter(known.pid, socket.downgrade());
             }
             // Known to its connection first, so that whoever finds it can close all of it.
             self.shared.sockets.lock().push(socket.downgrade());

@@ -9,7 +9,11 @@ use std::{
 
 use roomcast_protocol::socket::Args;
 
-use super::{Io, SocketId, shared::Shared, socket::Socket};
+use super::{
+    id::SocketId,
+    io::Io,
+    socket::{Shared, Socket},
+};
 use crate::{
     engine::{Handshake, Peer, Unattended},
     metrics::Gauge,

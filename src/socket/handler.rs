@@ -6,7 +6,7 @@ use roomcast_protocol::socket::{Argument, ArgumentError};
 
 use super::{
     answer::{AnswerFuture, IntoAck, Reply},
-    event::Event,
+    handlers::{BoxHandler, Erased, Event},
     state::StateKind,
 };
 
@@ -60,11 +60,6 @@ pub trait Handler<M>: Send + Sync + 'static {
     fn states() -> Vec<StateKind>;
 }
 
-/// A handler without its type.
-pub(crate) trait Erased: Send + Sync {
-    fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, ArgumentError>;
-}
-
 struct Typed<F, M>(F, std::marker::PhantomData<fn() -> M>);
 
 impl<M, F: Handler<M>> Erased for Typed<F, M> {
@@ -72,8 +67,6 @@ impl<M, F: Handler<M>> Erased for Typed<F, M> {
         self.0.call(event, reply)
     }
 }
-
-pub(crate) type BoxHandler = Box<dyn Erased>;
 
 pub(crate) fn erase<M: 'static, F: Handler<M>>(handler: F) -> BoxHandler {
     Box::new(Typed(handler, std::marker::PhantomData))

@@ -6,8 +6,8 @@ use roomcast_protocol::socket::Args;
 use serde::Deserialize;
 
 use super::{
-    authenticate::{Authenticate, Renewal},
-    connect::Connect,
+    authenticate::Authenticate,
+    handlers::{Connect, Renewal},
     refusal::Refusal,
 };
 use crate::auth::{AuthFault, JwtAuthenticator, Principal};

@@ -11,18 +11,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use roomcast_protocol::socket::{Args, Arguments, EncodeError};
 
-use super::{args, name::Name, refusal::Refusal, socket::Socket};
+use super::{
+    args,
+    handlers::{Check, Incoming},
+    name::Name,
+    refusal::Refusal,
+    socket::Socket,
+};
 use crate::{auth::Principal, metrics::Counter};
-
-/// An event that has come in and has not been handled, as
-/// [`on_packet`](crate::NamespaceBuilder::on_packet) sees it.
-#[derive(Clone)]
-pub struct Incoming {
-    socket: Socket,
-    name: Name,
-    args: Args,
-    wants_ack: bool,
-}
 
 impl Incoming {
     pub(crate) fn new(socket: Socket, name: Name, args: Args, wants_ack: bool) -> Self {
@@ -116,10 +112,6 @@ impl<E: Into<Refusal>> Verdict for Result<Incoming, E> {
         self.map_err(Into::into)
     }
 }
-
-/// A check without its type.
-pub(crate) type Check =
-    Arc<dyn Fn(Incoming) -> BoxFuture<'static, Result<Incoming, Refusal>> + Send + Sync>;
 
 pub(crate) fn erase<F, R>(check: F) -> Check
 where

@@ -21,15 +21,13 @@ use tokio::{
 
 use super::{
     builder::{Builder, Predicate},
-    connect::Connect,
     emit::Broadcast,
-    handlers::Handlers,
+    handlers::{Connect, Handlers},
     lifecycle::{Lifecycle, Watchers},
     namespace::{self, Namespace},
-    recovery::Sessions,
     refusal::Refusal,
     running::Running,
-    shared::Shared,
+    socket::{Sessions, Shared},
     state::States,
     targets::targets,
 };

@@ -3,63 +3,31 @@
 //! Most sockets have none of it: the handlers of their namespace are enough. So it is made when the
 //! first is registered, and forgotten when the socket ends.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
-
 use parking_lot::Mutex;
-use roomcast_protocol::socket::Args;
 
-use super::{
-    errors::{ListenError, ListenerId},
-    handler::{Erased, Handler, erase},
-    handlers::RESERVED,
-    incoming::{self, Check, Verdict},
-    socket::Socket,
-    state::States,
-};
-use crate::{Incoming, metrics::Counter};
+use super::errors::{ListenError, ListenerId};
 
-/// An event on its way to a client, as
-/// [`Socket::on_any_outgoing`](crate::Socket::on_any_outgoing) sees it.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Outgoing<'a> {
-    /// The socket it is sent to.
-    pub socket: &'a Socket,
-    /// The name of the event.
-    pub event: &'a str,
-    /// Its arguments.
-    pub args: &'a Args,
-}
+/// All that is registered on one socket: handlers `H`, checks `C` of what comes in, and watchers `W`
+/// of what goes out.
+pub(crate) struct Listeners<H, C, W>(Mutex<Table<H, C, W>>);
 
-/// All that is registered on one socket.
-#[derive(Default)]
-pub(crate) struct Listeners(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
+struct Table<H, C, W> {
     last: u64,
     /// For one event each, in the order of registration.
-    events: Vec<Listener>,
-    any: Vec<(ListenerId, SharedHandler)>,
-    checks: Vec<(ListenerId, Check)>,
-    outgoing: Vec<(ListenerId, OutgoingHook)>,
+    events: Vec<Listener<H>>,
+    any: Vec<(ListenerId, H)>,
+    checks: Vec<(ListenerId, C)>,
+    outgoing: Vec<(ListenerId, W)>,
     /// The socket has ended.
     closed: bool,
 }
 
-struct Listener {
+struct Listener<H> {
     id: ListenerId,
     event: Box<str>,
     is_once: bool,
-    handler: SharedHandler,
+    handler: H,
 }
-
-pub(crate) type SharedHandler = Arc<dyn Erased>;
-pub(crate) type OutgoingHook = Arc<dyn Fn(&Outgoing<'_>) + Send + Sync>;
-
 /// Where in a list something is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
@@ -76,12 +44,31 @@ impl Position {
     }
 }
 
-impl Listeners {
+impl<H, C, W> Default for Listeners<H, C, W> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<H, C, W> Default for Table<H, C, W> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            events: Vec::new(),
+            any: Vec::new(),
+            checks: Vec::new(),
+            outgoing: Vec::new(),
+            closed: false,
+        }
+    }
+}
+
+impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
     /// Registers something, unless there is too much already.
     fn add(
         &self,
         limit: usize,
-        insert: impl FnOnce(&mut Table, ListenerId),
+        insert: impl FnOnce(&mut Table<H, C, W>, ListenerId),
     ) -> Result<ListenerId, ListenError> {
         let mut table = self.0.lock();
         if table.closed {
@@ -96,18 +83,14 @@ impl Listeners {
         Ok(id)
     }
 
-    pub(crate) fn on<M: 'static, H: Handler<M>>(
+    /// Listens to one event.
+    pub(crate) fn on(
         &self,
         limit: usize,
-        states: &States,
         event: &str,
         handler: H,
         is_once: bool,
     ) -> Result<ListenerId, ListenError> {
-        if RESERVED.contains(&event) {
-            return Err(ListenError::Reserved);
-        }
-        let handler = shared(handler, states)?;
         let event = event.into();
         self.add(limit, |table, id| {
             table.events.push(Listener {
@@ -119,32 +102,28 @@ impl Listeners {
         })
     }
 
-    pub(crate) fn on_any<M: 'static, H: Handler<M>>(
+    /// Watches all events that come in.
+    pub(crate) fn on_any(
         &self,
         limit: usize,
-        states: &States,
         handler: H,
         position: Position,
     ) -> Result<ListenerId, ListenError> {
-        let handler = shared(handler, states)?;
         self.add(limit, |table, id| {
             position.insert(&mut table.any, (id, handler));
         })
     }
 
-    pub(crate) fn on_packet<F, R>(&self, limit: usize, check: F) -> Result<ListenerId, ListenError>
-    where
-        F: Fn(Incoming) -> R + Send + Sync + 'static,
-        R: Future<Output: Verdict> + Send + 'static,
-    {
-        let check = incoming::erase(check);
+    /// Checks all events that come in.
+    pub(crate) fn on_packet(&self, limit: usize, check: C) -> Result<ListenerId, ListenError> {
         self.add(limit, |table, id| table.checks.push((id, check)))
     }
 
+    /// Watches all events that go out.
     pub(crate) fn on_any_outgoing(
         &self,
         limit: usize,
-        hook: OutgoingHook,
+        hook: W,
         position: Position,
     ) -> Result<ListenerId, ListenError> {
         self.add(limit, |table, id| {
@@ -156,7 +135,7 @@ impl Listeners {
     pub(crate) fn off(&self, id: ListenerId) -> bool {
         let mut table = self.0.lock();
         let before = table.len();
-        let mut gone = Gone::default();
+        let mut gone = Table::default();
         gone.events
             .extend(table.events.extract_if(.., |listener| listener.id == id));
         gone.any
@@ -191,33 +170,33 @@ impl Listeners {
         !self.0.lock().checks.is_empty()
     }
 
-    pub(crate) fn checks(&self) -> Vec<Check> {
+    pub(crate) fn checks(&self) -> Vec<C> {
         let table = self.0.lock();
         table
             .checks
             .iter()
-            .map(|(_, check)| Arc::clone(check))
+            .map(|(_, check)| check.clone())
             .collect()
     }
 
-    pub(crate) fn any(&self) -> Vec<SharedHandler> {
+    pub(crate) fn any(&self) -> Vec<H> {
         let table = self.0.lock();
         table
             .any
             .iter()
-            .map(|(_, handler)| Arc::clone(handler))
+            .map(|(_, handler)| handler.clone())
             .collect()
     }
 
     /// Those for one event. The ones that are called only once are taken away.
-    pub(crate) fn take(&self, event: &str) -> Vec<SharedHandler> {
+    pub(crate) fn take(&self, event: &str) -> Vec<H> {
         let mut table = self.0.lock();
         let mut found = Vec::new();
         table.events.retain(|listener| {
             if *listener.event != *event {
                 return true;
             }
-            found.push(Arc::clone(&listener.handler));
+            found.push(listener.handler.clone());
             !listener.is_once
         });
         found
@@ -239,22 +218,14 @@ impl Listeners {
         (table.any.len(), table.outgoing.len())
     }
 
-    /// Tells of an event that is on its way to the client.
-    pub(crate) fn outgoing(&self, outgoing: &Outgoing<'_>) {
-        let hooks: Vec<_> = {
-            let table = self.0.lock();
-            table
-                .outgoing
-                .iter()
-                .map(|(_, hook)| Arc::clone(hook))
-                .collect()
-        };
-        for hook in hooks {
-            if catch_unwind(AssertUnwindSafe(|| hook(outgoing))).is_err() {
-                outgoing.socket.metrics().count(Counter::HandlerPanics);
-                tracing::error!(event = outgoing.event, "a watcher of events has panicked");
-            }
-        }
+    /// Those who watch all that goes out.
+    pub(crate) fn outgoing(&self) -> Vec<W> {
+        let table = self.0.lock();
+        table
+            .outgoing
+            .iter()
+            .map(|(_, hook)| hook.clone())
+            .collect()
     }
 
     /// Forgets all: what is registered may hold the socket itself.
@@ -267,20 +238,8 @@ impl Listeners {
     }
 }
 
-impl Table {
+impl<H, C, W> Table<H, C, W> {
     fn len(&self) -> usize {
         self.events.len() + self.any.len() + self.checks.len() + self.outgoing.len()
     }
 }
-
-fn shared<M: 'static, H: Handler<M>>(
-    handler: H,
-    states: &States,
-) -> Result<SharedHandler, ListenError> {
-    match H::states().into_iter().find(|kind| !states.has(*kind)) {
-        Some(missing) => Err(ListenError::MissingState(missing.name)),
-        None => Ok(erase(handler).into()),
-    }
-}
-
-type Gone = Table;

@@ -1,19 +1,15 @@
 //! Listeners of one socket: what a [`Socket`] offers beyond the handlers of its namespace.
 
-use roomcast_protocol::{
-    Frame,
-    socket::{Args, Arguments},
-};
-
 use super::{
-    args,
     errors::{ListenError, ListenerId},
-    handler::Handler,
-    incoming::{Incoming, Verdict},
-    listeners::{Listeners, Outgoing, OutgoingHook, Position},
+    handler::{Handler, erase},
+    handlers::{Incoming, Listeners, Outgoing, OutgoingHook, SharedHandler},
+    incoming::{self, Verdict},
+    listeners::Position,
+    name::RESERVED,
     socket::Socket,
+    state::States,
 };
-use crate::engine::Push;
 
 /// # Listeners
 ///
@@ -53,8 +49,7 @@ impl Socket {
         event: &str,
         handler: impl Handler<M>,
     ) -> Result<ListenerId, ListenError> {
-        let (listeners, limit) = self.listen();
-        listeners.on(limit, self.io().states(), event, handler, false)
+        self.listen_to(event, handler, false)
     }
 
     /// Listens to the next event of this name, and no more.
@@ -67,8 +62,7 @@ impl Socket {
         event: &str,
         handler: impl Handler<M>,
     ) -> Result<ListenerId, ListenError> {
-        let (listeners, limit) = self.listen();
-        listeners.on(limit, self.io().states(), event, handler, true)
+        self.listen_to(event, handler, true)
     }
 
     /// Watches every event of this client before it is handled, after those who do already. What
@@ -78,8 +72,7 @@ impl Socket {
     ///
     /// See [`ListenError`].
     pub fn on_any<M: 'static>(&self, handler: impl Handler<M>) -> Result<ListenerId, ListenError> {
-        let (listeners, limit) = self.listen();
-        listeners.on_any(limit, self.io().states(), handler, Position::Last)
+        self.watch_incoming(handler, Position::Last)
     }
 
     /// As [`on_any`](Self::on_any), before those who do already.
@@ -91,8 +84,7 @@ impl Socket {
         &self,
         handler: impl Handler<M>,
     ) -> Result<ListenerId, ListenError> {
-        let (listeners, limit) = self.listen();
-        listeners.on_any(limit, self.io().states(), handler, Position::First)
+        self.watch_incoming(handler, Position::First)
     }
 
     /// Watches every event that is sent to this client, alone or with others; acknowledgements are
@@ -135,7 +127,7 @@ impl Socket {
         R: Future<Output: Verdict> + Send + 'static,
     {
         let (listeners, limit) = self.listen();
-        listeners.on_packet(limit, check)
+        listeners.on_packet(limit, incoming::erase(check))
     }
 
     /// Takes away what was registered on this socket under this id, whatever it is; `false` if it
@@ -177,6 +169,30 @@ impl Socket {
         (self.make_listeners(), limit)
     }
 
+    fn listen_to<M: 'static>(
+        &self,
+        event: &str,
+        handler: impl Handler<M>,
+        is_once: bool,
+    ) -> Result<ListenerId, ListenError> {
+        let (listeners, limit) = self.listen();
+        if RESERVED.contains(&event) {
+            return Err(ListenError::Reserved);
+        }
+        let handler = shared(handler, self.io().states())?;
+        listeners.on(limit, event, handler, is_once)
+    }
+
+    fn watch_incoming<M: 'static>(
+        &self,
+        handler: impl Handler<M>,
+        position: Position,
+    ) -> Result<ListenerId, ListenError> {
+        let (listeners, limit) = self.listen();
+        let handler = shared(handler, self.io().states())?;
+        listeners.on_any(limit, handler, position)
+    }
+
     fn watch_outgoing(
         &self,
         hook: OutgoingHook,
@@ -187,44 +203,14 @@ impl Socket {
         self.become_curious();
         Ok(id)
     }
+}
 
-    /// From now on broadcasts that reach this socket say so.
-    pub(crate) fn become_curious(&self) {
-        self.namespace_inner().set_curious(self, true);
-        if !self.is_connected() {
-            self.namespace_inner().set_curious(self, false);
-        }
-    }
-
-    /// An event was pushed for this client.
-    #[inline]
-    pub(crate) fn tell_outgoing(&self, push: Push, event: &str, args: &impl Arguments) {
-        let Some(listeners) = self.listeners() else {
-            return;
-        };
-        if push == Push::Queued
-            && listeners.has_outgoing()
-            && let Ok(args) = args::arguments(self.io().config().parser, args)
-        {
-            self.tell(event, &args);
-        }
-    }
-
-    /// An event of a broadcast was pushed for this client.
-    pub(crate) fn tell_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
-        self.tell(event, args);
-        if let Some(watchers) = self.conn_watchers() {
-            watchers.tell_created(self.metrics(), frame);
-        }
-    }
-
-    fn tell(&self, event: &str, args: &Args) {
-        if let Some(listeners) = self.listeners() {
-            listeners.outgoing(&Outgoing {
-                socket: self,
-                event,
-                args,
-            });
-        }
+fn shared<M: 'static, H: Handler<M>>(
+    handler: H,
+    states: &States,
+) -> Result<SharedHandler, ListenError> {
+    match H::states().into_iter().find(|kind| !states.has(*kind)) {
+        Some(missing) => Err(ListenError::MissingState(missing.name)),
+        None => Ok(erase(handler).into()),
     }
 }

@@ -10,3 +10,12 @@ pub(crate) enum Name {
     /// One that no handler is registered for.
     Wire(Arc<str>),
 }
+
+/// Names for which clients cannot send an event.
+pub(crate) const RESERVED: [&str; 5] = [
+    "connect",
+    "connection",
+    "connect_error",
+    "newListener",
+    "removeListener",
+];

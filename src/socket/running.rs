@@ -14,8 +14,7 @@ use roomcast_protocol::{
 
 use super::{
     answer::{Answer, AnswerFuture, Outcome, Reply},
-    event::Event,
-    handler::Erased,
+    handlers::{Erased, Event, Failure},
     id::SocketId,
     name::Name,
     refusal::Refusal,
@@ -172,19 +171,6 @@ impl Future for Running {
         this.call = None;
         Poll::Ready(serial)
     }
-}
-
-/// An event that failed although nobody asked for its acknowledgement, as
-/// [`on_error`](crate::NamespaceBuilder::on_error) sees it.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Failure<'a> {
-    /// The socket it happened on.
-    pub socket: &'a Socket,
-    /// The name of the event.
-    pub event: &'a str,
-    /// What the acknowledgement would have said.
-    pub refusal: &'a Refusal,
 }
 
 /// A piece of a handler that takes longer keeps the rest of its connection waiting.

@@ -2,23 +2,15 @@
 
 use std::fmt;
 
-use futures_util::future::BoxFuture;
 use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser};
 
 use super::{
-    answer::{Answer, IntoAck, Outcome, Reply},
+    answer::{IntoAck, Outcome, Reply},
     args,
+    handlers::{ServerSide, ServerSideHandler},
+    io::Io,
     namespace::Namespace,
 };
-use crate::Io;
-
-/// An event that another server of the cluster has sent, as
-/// [`on_server_side`](crate::NamespaceBuilder::on_server_side) sees it.
-#[derive(Clone)]
-pub struct ServerSide {
-    namespace: Namespace,
-    args: Args,
-}
 
 impl ServerSide {
     /// The namespace that it was sent to.
@@ -85,10 +77,6 @@ impl std::error::Error for ServerSideError {
         }
     }
 }
-
-/// A handler of such events.
-pub(crate) type ServerSideHandler =
-    Box<dyn Fn(ServerSide, Reply) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 pub(crate) fn erase<F, R>(handler: F) -> ServerSideHandler
 where

@@ -8,27 +8,24 @@ use std::sync::{
 use parking_lot::Mutex;
 use roomcast_protocol::Frame;
 
-use super::{
-    socket::{self, Socket},
-    watchers::ConnWatchers,
-};
+use super::watchers::ConnWatchers;
 use crate::{
     engine::{Handshake, Mode, Outbox, Push},
     metrics::Metrics,
 };
 
 /// What the sockets of one connection share.
-pub(crate) struct Shared {
-    pub(super) outbox: Outbox,
-    pub(super) handshake: Arc<Handshake>,
-    pub(super) sockets: Mutex<Vec<Weak<socket::Inner>>>,
+pub(crate) struct Shared<S> {
+    pub(in crate::socket) outbox: Outbox,
+    pub(in crate::socket) handshake: Arc<Handshake>,
+    pub(in crate::socket) sockets: Mutex<Vec<Weak<S>>>,
     /// Handlers that have outlived their socket and still wait.
     detached: AtomicUsize,
     /// Nobody on most connections.
     watchers: OnceLock<Box<ConnWatchers>>,
 }
 
-impl Shared {
+impl<S> Shared<S> {
     pub(crate) fn new(outbox: Outbox, handshake: Arc<Handshake>) -> Self {
         Self {
             outbox,
@@ -81,21 +78,8 @@ impl Shared {
         &self.handshake
     }
 
-    /// The connected sockets, one for each namespace.
-    pub(crate) fn sockets(&self) -> Vec<Socket> {
-        self.sockets
-            .lock()
-            .iter()
-            .filter_map(Socket::upgrade)
-            .collect()
-    }
-
-    pub(super) fn forget_gone(&self) {
-        let is_there = |known: &Weak<socket::Inner>| known.strong_count() > 0;
+    pub(crate) fn forget_gone(&self) {
+        let is_there = |known: &Weak<S>| known.strong_count() > 0;
         self.sockets.lock().retain(is_there);
-    }
-
-    pub(crate) fn forget(&self, socket: &Socket) {
-        self.sockets.lock().retain(|known| !socket.is(known));
     }
 }

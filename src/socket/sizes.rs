@@ -1,6 +1,9 @@
 //! What an idle connection costs.
 
-use super::{Io, shared::Shared, socket};
+use super::{
+    io::Io,
+    socket::{self, Shared},
+};
 use crate::engine::sizes;
 
 /// A connection that is joined to `/` costs at most 4 KiB resident; of that these parts may be so

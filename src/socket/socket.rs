@@ -24,19 +24,18 @@ use super::{
     contract::Contract,
     direct::Direct,
     emit::{Broadcast, Emitted},
-    handler::{BoxHandler, Erased},
+    handlers::{BoxHandler, Erased, Listeners},
     id::SocketId,
     joined::Joined,
     lifecycle::Lifecycle,
-    listeners::Listeners,
     name::Name,
     namespace::{self, Namespace},
     reason::DisconnectReason,
-    recovery::Recoverable,
+    recovery::{self, Recoverable},
     refusal::Refusal,
     room::IntoRooms,
     running::{Call, Running},
-    shared::Shared,
+    shared,
     state::States,
     validity,
     watchers::ConnWatchers,
@@ -485,6 +484,27 @@ impl Socket {
         }
     }
 }
+
+/// What the sockets of one connection share.
+pub(crate) type Shared = shared::Shared<Inner>;
+
+impl Shared {
+    /// The connected sockets, one for each namespace.
+    pub(crate) fn sockets(&self) -> Vec<Socket> {
+        self.sockets
+            .lock()
+            .iter()
+            .filter_map(Socket::upgrade)
+            .collect()
+    }
+
+    pub(crate) fn forget(&self, socket: &Socket) {
+        self.sockets.lock().retain(|known| !socket.is(known));
+    }
+}
+
+/// The sessions of one server that can be recovered.
+pub(crate) type Sessions = recovery::Sessions<Socket, Weak<Inner>>;
 
 impl PartialEq for Socket {
     fn eq(&self, other: &Self) -> bool {

@@ -10,9 +10,9 @@ use roomcast_protocol::socket::Args;
 use serde::Serialize;
 
 use super::{
-    authenticate::{Authenticate, Renewal},
-    event::Event,
+    authenticate::Authenticate,
     handler::Handler,
+    handlers::{Event, Renewal},
     refusal::Refusal,
     socket::Socket,
 };

@@ -14,8 +14,8 @@ use self::table::{Answered, Begun, Table, Ticket, Verdict};
 use super::{
     answer::{Answer, AnswerFuture, Outcome, Reply},
     args::read,
-    event::Event,
     handler::Handler,
+    handlers::Event,
     refusal::Refusal,
     state::StateKind,
 };

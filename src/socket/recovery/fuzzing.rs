@@ -8,12 +8,12 @@ use std::{
 
 use roomcast_protocol::socket::{Decoder, Limits};
 
-use super::{Claim, Offer, Offset};
+use super::{Offer, Offset};
 use crate::{
     config::Recovery,
     engine::Unattended,
     metrics::Gauge,
-    socket::{DisconnectReason, Io, Socket, fuzzing::admit},
+    socket::{DisconnectReason, Io, Socket, claiming::Claim, fuzzing::admit},
 };
 
 /// Sessions whose clients are away, and each of which has missed something of its own.

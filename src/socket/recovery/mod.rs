@@ -12,7 +12,7 @@ mod sessions;
 
 pub(crate) use channel::{Channel, Numbered};
 pub(crate) use offer::{Offer, Offset, Pid};
-pub(crate) use sessions::{Claim, Sessions};
+pub(crate) use sessions::{Held, Sessions};
 
 use crate::{config, engine::Limits};
 

@@ -15,7 +15,7 @@ impl Socket {
     }
 
     /// The end of the whole connection, whose client is known to have another one.
-    pub(super) fn break_off(&self) {
+    pub(crate) fn break_off(&self) {
         self.outbox().cut();
         for socket in self.shared().sockets() {
             socket.close(DisconnectReason::TransportClose);
