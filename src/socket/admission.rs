@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     claiming::Claim,
+    door::Door,
     handlers::{Connect, Handlers},
-    io::Door,
     recovery::Offer,
     refusal::Refusal,
 };

@@ -1,20 +1,21 @@
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use roomcast_protocol::socket::{Nsp, Parser};
 
 use super::{
-    handlers::Connect,
-    io::{Built, Io, OnDemand},
-    lifecycle::{Lifecycle, Watchers},
+    errors::BuildError,
+    handlers::{Connect, Lifecycle, Watchers},
+    io::{Built, Io, OnDemand, Predicate},
     namespace,
     namespace_builder::NamespaceBuilder,
+    options,
     socket::Sessions,
     state::States,
 };
 use crate::{
-    Config, Cors, Recovery,
+    Config, Recovery,
     config::Limits,
     engine::Hooks,
     limit::{Guard, Proxies},
@@ -44,12 +45,6 @@ pub struct Builder {
     fixed: BTreeMap<Nsp, NamespaceBuilder>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
-}
-
-/// Which namespaces are made on demand.
-pub(crate) enum Predicate {
-    Now(Box<dyn Fn(&str) -> bool + Send + Sync>),
-    Ask(Box<dyn Fn(Connect) -> BoxFuture<'static, bool> + Send + Sync>),
 }
 
 impl Builder {
@@ -234,7 +229,7 @@ impl Builder {
     /// When an option makes no sense, an event has two handlers, or a handler asks for a
     /// [`State`](crate::State) that nobody gave.
     pub fn build(self) -> Result<Io, BuildError> {
-        check(&self.config)?;
+        options::check(&self.config)?;
         let config = Arc::new(self.config);
         let metrics = self.io.metrics_arc();
         let states = &self.states;
@@ -286,131 +281,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Why a server cannot be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// An option has a value that makes no sense; the text says which and why.
-    InvalidOption(&'static str),
-    /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes.
-    InvalidNamespace(String),
-    /// Two handlers for one event, or two of something there is one of.
-    DuplicateHandler(String),
-    /// A handler for an event that clients cannot send. For new clients there is
-    /// [`on_connect`](crate::NamespaceBuilder::on_connect).
-    ReservedEvent(String),
-    /// A handler asks for a [`State`](crate::State) of this type, and nobody gave one.
-    MissingState(&'static str),
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
-            Self::InvalidNamespace(name) => write!(f, "invalid namespace `{name}`"),
-            Self::DuplicateHandler(event) => write!(f, "two handlers for `{event}`"),
-            Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),
-            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {}
-
-fn check(config: &Config) -> Result<(), BuildError> {
-    let durations = [
-        (config.ping_interval, "ping_interval is zero"),
-        (config.ping_timeout, "ping_timeout is zero"),
-        (config.upgrade_timeout, "upgrade_timeout is zero"),
-        (config.connect_timeout, "connect_timeout is zero"),
-        (config.header_timeout, "header_timeout is zero"),
-        (config.body_timeout, "body_timeout is zero"),
-        (
-            config.allow_request_timeout,
-            "allow_request_timeout is zero",
-        ),
-        (config.write_timeout, "write_timeout is zero"),
-        (config.message_timeout, "message_timeout is zero"),
-        (config.ack_timeout, "ack_timeout is zero"),
-    ];
-    let sizes = [
-        (config.max_payload, "max_payload is zero"),
-        (config.outbox_bytes, "outbox_bytes is zero"),
-        (config.max_in_flight, "max_in_flight is zero"),
-        (config.max_pending_requests, "max_pending_requests is zero"),
-        (config.max_handshakes, "max_handshakes is zero"),
-        (
-            config.max_listeners_per_socket,
-            "max_listeners_per_socket is zero",
-        ),
-        (
-            config.max_namespaces_per_connection,
-            "max_namespaces_per_connection is zero",
-        ),
-        (config.max_fragments as usize, "max_fragments is zero"),
-    ];
-    let wrong = durations
-        .into_iter()
-        .find(|(value, _)| *value == Duration::ZERO);
-    let wrong = wrong.map(|(_, what)| what);
-    let wrong = wrong.or_else(|| {
-        sizes
-            .into_iter()
-            .find(|(n, _)| *n == 0)
-            .map(|(_, what)| what)
-    });
-    if let Some(what) = wrong {
-        return Err(BuildError::InvalidOption(what));
-    }
-    if let Some(what) = config.endless() {
-        return Err(BuildError::InvalidOption(what));
-    }
-    if config.transports.is_empty() {
-        return Err(BuildError::InvalidOption("transports is empty"));
-    }
-    let is_tiny = |bytes: Option<u32>| bytes.is_some_and(|bytes| bytes < MIN_KERNEL_BYTES);
-    if is_tiny(config.unsent_bytes) {
-        return Err(BuildError::InvalidOption("unsent_bytes is less than 4,096"));
-    }
-    if is_tiny(config.send_buffer_bytes) {
-        return Err(BuildError::InvalidOption(
-            "send_buffer_bytes is less than 4,096",
-        ));
-    }
-    if config.total_outbox_bytes < config.outbox_bytes {
-        return Err(BuildError::InvalidOption(
-            "total_outbox_bytes is smaller than outbox_bytes",
-        ));
-    }
-    if let Some(recovery) = &config.recovery {
-        recovery
-            .check(config.outbox_bytes)
-            .map_err(BuildError::InvalidOption)?;
-    }
-    if let Some(fault) = config.cors.as_ref().and_then(Cors::fault) {
-        return Err(BuildError::InvalidOption(fault));
-    }
-    if config
-        .cookie
-        .as_ref()
-        .is_some_and(|cookie| !cookie.is_valid())
-    {
-        return Err(BuildError::InvalidOption(
-            "cookie has characters that a cookie cannot have",
-        ));
-    }
-    if !config.path.starts_with('/') {
-        return Err(BuildError::InvalidOption(
-            "path does not begin with a slash",
-        ));
-    }
-    Ok(())
-}
-
 const MAX_NAME: usize = 256;
-/// Less than this and the kernel sends hardly anything, or takes more all the same.
-const MIN_KERNEL_BYTES: u32 = 4096;
-
 #[cfg(test)]
 mod tests {
     use super::*;

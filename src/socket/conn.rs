@@ -111,3 +111,11 @@ impl fmt::Debug for Conn {
             .finish_non_exhaustive()
     }
 }
+
+impl Socket {
+    /// The connection below.
+    #[must_use]
+    pub fn conn(&self) -> Conn {
+        Conn::new(self.shared_arc())
+    }
+}

@@ -19,12 +19,11 @@ use roomcast_protocol::{
 };
 
 use super::{
-    Io,
     admission::{Admission, Entrance},
     dispatch::{Checked, Held, Parked},
-    handlers::{Connect, Incoming},
+    handlers::{Connect, Incoming, Lifecycle},
     id::SocketId,
-    lifecycle::Lifecycle,
+    io::Io,
     reason::DisconnectReason,
     refusal::Refusal,
     running::Running,

@@ -115,3 +115,56 @@ impl<'a> Direct<'a> {
         Ok(asked)
     }
 }
+
+impl Socket {
+    /// Sends an event to the client.
+    ///
+    /// `args` is anything that can be serialised: a tuple is several arguments, `()` is none,
+    /// `Bytes` at any depth are attachments, [`Args`](crate::Args) are passed on untouched.
+    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
+        Direct::new(self).emit(event, args)
+    }
+
+    /// Sends an event to the client and waits for its acknowledgement: one value of type `R`, or
+    /// [`Args`](crate::Args) for all that it answers with.
+    ///
+    /// The event is sent at once; the future fails after
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.
+    pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
+        Direct::new(self).emit_with_ack(event, args)
+    }
+
+    /// This socket, which must acknowledge in this time.
+    pub fn timeout(&self, timeout: Duration) -> Direct<'_> {
+        Direct::new(self).timeout(timeout)
+    }
+
+    /// This socket, for an event that may be lost; see [`Direct::volatile`].
+    pub fn volatile(&self) -> Direct<'_> {
+        Direct::new(self).volatile()
+    }
+
+    /// This socket, for an event of which the newest is enough; see [`Broadcast::conflate`].
+    ///
+    /// [`Broadcast::conflate`]: crate::Broadcast::conflate
+    pub fn conflate(&self, key: &str) -> Direct<'_> {
+        Direct::new(self).conflate(key)
+    }
+
+    /// This socket, for an event of which the last ones are enough; see [`Broadcast::drop_oldest`].
+    ///
+    /// [`Broadcast::drop_oldest`]: crate::Broadcast::drop_oldest
+    pub fn drop_oldest(&self, stream: &str, keep: u16) -> Direct<'_> {
+        Direct::new(self).drop_oldest(stream, keep)
+    }
+
+    /// This socket, with this compression flag; see [`Direct::compress`].
+    pub fn compress(&self, compress: bool) -> Direct<'_> {
+        Direct::new(self).compress(compress)
+    }
+
+    /// Sends a typed event to the client; see [`Contract`].
+    pub fn send(&self, event: impl Contract) -> Emitted {
+        Direct::new(self).send(event)
+    }
+}

@@ -174,3 +174,34 @@ impl ListenerId {
         Self(number)
     }
 }
+
+/// Why a server cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option has a value that makes no sense; the text says which and why.
+    InvalidOption(&'static str),
+    /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes.
+    InvalidNamespace(String),
+    /// Two handlers for one event, or two of something there is one of.
+    DuplicateHandler(String),
+    /// A handler for an event that clients cannot send. For new clients there is
+    /// [`on_connect`](crate::NamespaceBuilder::on_connect).
+    ReservedEvent(String),
+    /// A handler asks for a [`State`](crate::State) of this type, and nobody gave one.
+    MissingState(&'static str),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
+            Self::InvalidNamespace(name) => write!(f, "invalid namespace `{name}`"),
+            Self::DuplicateHandler(event) => write!(f, "two handlers for `{event}`"),
+            Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),
+            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use super::Builder;
+use super::builder::Builder;
 use crate::engine::{ConnectionError, EngineRequest, Forbidden};
 
 impl Builder {

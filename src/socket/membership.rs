@@ -4,8 +4,8 @@ use std::collections::hash_map::Entry;
 
 use super::{
     errors::JoinError,
+    handlers::Lifecycle,
     joined::Joined,
-    lifecycle::Lifecycle,
     room::{IntoRooms, Room},
     rooms::RoomCell,
     socket::Socket,

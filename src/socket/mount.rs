@@ -15,7 +15,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Body;
 use tower::{Layer, Service};
 
-use super::{Io, client_files};
+use super::{client_files, io::Io};
 use crate::engine::Engine;
 
 impl Io {

@@ -10,22 +10,19 @@ use parking_lot::{Mutex, RwLock};
 use roomcast_protocol::{Frame, Stamp, socket::Nsp};
 
 use super::{
-    Io,
-    emit::Broadcast,
-    expiring::give_back,
     handlers::Handlers,
     id::{IdMap, IdSet, SocketId},
+    io::Io,
     questions::Questions,
-    recovery::{Channel, Offset, Pid},
-    room::{Room, RoomName},
+    recovery::{Channel, Offset},
+    room::RoomName,
     rooms::{Except, Members, Pushing, Rooms, Tally, Target},
     socket::Socket,
-    targets::targets,
 };
 use crate::{
     Config,
-    engine::{Limits, Mode, Outbox, Push},
-    metrics::{Gauge, Metrics},
+    engine::{Mode, Outbox, Push},
+    metrics::Metrics,
 };
 
 /// A handle to one namespace. Cloning is cheap.
@@ -75,36 +72,6 @@ impl Namespace {
         &self.io
     }
 
-    targets!("the namespace");
-
-    /// The socket with this id, if it is connected.
-    #[must_use]
-    pub fn socket(&self, id: SocketId) -> Option<Socket> {
-        self.inner()?.socket(id)
-    }
-
-    /// Somebody who is connected now and is meant.
-    #[cfg(feature = "server")]
-    pub(crate) fn find_principal(
-        &self,
-        is_meant: impl Fn(&crate::auth::Principal) -> bool,
-    ) -> Option<Arc<crate::auth::Principal>> {
-        let sockets = self.inner()?.all_sockets();
-        let mut principals = sockets.iter().map(Socket::principal);
-        principals.find(|principal| is_meant(principal))
-    }
-
-    /// The rooms and how many members each has, in no order; without the sockets' own rooms.
-    #[must_use]
-    pub fn rooms(&self) -> Vec<(Room, usize)> {
-        self.inner()
-            .map_or_else(Vec::new, |inner| inner.rooms.sizes())
-    }
-
-    fn all<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(self.inner())
-    }
-
     pub(crate) fn inner(&self) -> Option<Arc<Inner>> {
         match &self.fixed {
             Some(inner) => Some(Arc::clone(inner)),
@@ -126,18 +93,18 @@ pub(crate) struct Inner {
     pub(crate) rooms: Rooms,
     pub(crate) questions: Questions,
     /// The namespace as a room.
-    everybody: Mutex<Members>,
-    sockets: RwLock<IdMap<Socket>>,
+    pub(in crate::socket) everybody: Mutex<Members>,
+    pub(in crate::socket) sockets: RwLock<IdMap<Socket>>,
     /// Shared by all sockets, so that a broadcast that asks is one frame.
     ack_ids: AtomicU64,
     /// Whether it is taken down with its last socket.
-    goes_when_empty: bool,
+    pub(in crate::socket) goes_when_empty: bool,
     /// Sockets that want to know what is sent to them.
     curious: Mutex<IdMap<Socket>>,
     /// How many those are, so that most broadcasts need not look.
     curious_count: AtomicUsize,
     /// Numbers its events if clients may recover.
-    channel: Option<Box<Channel<Socket>>>,
+    pub(in crate::socket) channel: Option<Box<Channel<Socket>>>,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
 }
@@ -228,114 +195,6 @@ impl Inner {
         self.channel.as_ref().map(|channel| channel.known(last))
     }
 
-    /// Forgets what was kept for a client.
-    pub(crate) fn forget_recent(&self, socket: &Socket) {
-        if let Some(channel) = &self.channel {
-            socket.outbox().forget_recent(channel.id());
-        }
-    }
-
-    /// Keeps a place for a client that is away.
-    pub(crate) fn park(&self, socket: &Socket) {
-        let id = socket.id();
-        if let Some(channel) = &self.channel {
-            channel.add_away(id, socket.clone());
-        }
-        // Whoever looks for it finds it in one place or the other.
-        let mut everybody = self.everybody.lock();
-        let was_there = everybody.contains(id);
-        everybody.park(id, socket.outbox());
-        drop(everybody);
-        if was_there {
-            self.metrics.shift(Gauge::Sockets, -1);
-        }
-        self.forget_socket(id);
-    }
-
-    /// Lets a client in that comes back: it gets what it has missed, and then is told so. The
-    /// number of events it had missed; `None` if it cannot be let in any more.
-    pub(crate) fn readmit(
-        &self,
-        old: &Socket,
-        socket: &Socket,
-        known: Stamp,
-        limits: Limits,
-    ) -> Option<usize> {
-        let hello = self.hello(socket)?;
-        let (id, outbox) = (socket.id(), socket.outbox());
-        let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
-        self.sockets.write().insert(id, socket.clone());
-        self.everybody.lock().resume(id, outbox);
-        self.forget_away(id);
-        self.metrics.shift(Gauge::Sockets, 1);
-        socket.rejoin(old);
-        Some(missed)
-    }
-
-    /// What a client is told that has been let in.
-    fn hello(&self, socket: &Socket) -> Option<Frame> {
-        let admitted = Admitted {
-            sid: socket.id(),
-            pid: socket.recoverable().map(|recoverable| recoverable.pid),
-        };
-        match self.config.parser.connect(self.name.as_str(), &admitted) {
-            Ok(frame) => Some(frame),
-            Err(error) => {
-                // The name came from a packet, or was checked by the builder.
-                tracing::error!(%error, "a connect packet cannot be encoded");
-                None
-            }
-        }
-    }
-
-    /// Lets a socket in: it is told its id and gets everything that is sent from then on.
-    /// `false`: the namespace has just been taken down.
-    pub(crate) fn admit(&self, socket: &Socket) -> bool {
-        let Some(frame) = self.hello(socket) else {
-            return true;
-        };
-        self.sockets.write().insert(socket.id(), socket.clone());
-        let mut everybody = self.everybody.lock();
-        if everybody.is_gone() {
-            drop(everybody);
-            self.sockets.write().remove(&socket.id());
-            return false;
-        }
-        if let Some(channel) = &self.channel
-            && socket.recoverable().is_some()
-        {
-            socket.outbox().keep_recent(channel.id(), channel.limits());
-        }
-        let _ = socket.outbox().push(&frame, Mode::Reliable);
-        everybody.insert(socket.id(), socket.outbox().clone());
-        drop(everybody);
-        if let Some(watchers) = socket.conn_watchers() {
-            watchers.tell_created(&self.metrics, &frame);
-        }
-        self.metrics.shift(Gauge::Sockets, 1);
-        true
-    }
-
-    /// Takes a socket out. `true`: it was the last one of a namespace that goes with it.
-    pub(crate) fn dismiss(&self, id: SocketId) -> bool {
-        self.forget_socket(id);
-        let mut everybody = self.everybody.lock();
-        if everybody.remove(id) {
-            self.metrics.shift(Gauge::Sockets, -1);
-        }
-        everybody.forget_away(id);
-        let is_over = self.goes_when_empty && everybody.close_if_empty();
-        drop(everybody);
-        self.forget_away(id);
-        is_over
-    }
-
-    fn forget_away(&self, id: SocketId) {
-        if let Some(channel) = &self.channel {
-            channel.forget_away(id);
-        }
-    }
-
     /// The members of a target whose clients are away.
     pub(crate) fn away(&self, to: &Target<'_>, except: &Except) -> Vec<Socket> {
         let Some(channel) = &self.channel else {
@@ -350,14 +209,6 @@ impl Inner {
         }
         ids.retain(|id| !except.has(*id));
         channel.away_of(&ids)
-    }
-
-    fn forget_socket(&self, id: SocketId) {
-        let mut sockets = self.sockets.write();
-        let gone = sockets.remove(&id);
-        give_back(&mut sockets);
-        drop(sockets);
-        drop(gone);
     }
 
     /// Pushes a frame to the members of a target, and calls `each` for everyone it is queued for.
@@ -460,14 +311,6 @@ impl Inner {
         self.channel.as_ref()?;
         self.everybody.lock().away(id)
     }
-}
-
-/// The payload of the `CONNECT` packet that admits a client.
-#[derive(serde::Serialize)]
-struct Admitted {
-    sid: SocketId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<Pid>,
 }
 
 impl fmt::Debug for Inner {

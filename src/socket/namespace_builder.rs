@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use super::{
     answer::IntoAck,
     authenticate::Authenticate,
-    builder::BuildError,
     contract::Contract,
+    errors::BuildError,
     handler::{Handler, erase},
     handlers::{
         Authenticator, BoxHandler, Connect, Event, Failure, Handlers, Incoming, Registered,
@@ -14,10 +14,10 @@ use super::{
     },
     incoming::{self, Verdict},
     name::RESERVED,
+    refreshing,
     refusal::Refusal,
     server_side,
     state::StateKind,
-    validity,
 };
 
 /// What a namespace does: who may come in, and what happens to events.
@@ -200,8 +200,8 @@ impl NamespaceBuilder {
         let authenticate = Arc::new(authenticate);
         if authenticate.renewal().is_some() {
             self.on(
-                validity::REFRESH,
-                validity::refresher(Arc::clone(&authenticate)),
+                refreshing::REFRESH,
+                refreshing::refresher(Arc::clone(&authenticate)),
             );
         }
         let authenticator = Authenticator::new(authenticate);

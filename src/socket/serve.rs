@@ -4,7 +4,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{BuildError, Io, client_files};
+use super::{client_files, errors::BuildError, io::Io};
 use crate::engine::{self, Endpoints, MaybeTls, RawEngine};
 
 /// An [`Io`] with listeners: what answers clients.

@@ -4,40 +4,28 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
 use roomcast_protocol::{
     Frame,
-    engine::{CloseReason, Transport},
-    socket::{Args, Argument, ArgumentError, Arguments, Parser},
+    engine::Transport,
+    socket::{Args, ArgumentError},
 };
 use serde::de::DeserializeOwned;
 
 use super::{
-    Io,
-    ack::AckFuture,
     ack_table::AckTable,
-    args,
-    conn::Conn,
-    contract::Contract,
-    direct::Direct,
-    emit::{Broadcast, Emitted},
-    handlers::{BoxHandler, Erased, Listeners},
+    handlers::Listeners,
     id::SocketId,
+    io::Io,
     joined::Joined,
-    lifecycle::Lifecycle,
     name::Name,
     namespace::{self, Namespace},
     reason::DisconnectReason,
     recovery::{self, Recoverable},
-    refusal::Refusal,
-    room::IntoRooms,
-    running::{Call, Running},
     shared,
     state::States,
-    validity,
     watchers::ConnWatchers,
 };
 use crate::{
@@ -51,20 +39,20 @@ use crate::{
 /// Methods that send work from any thread and never wait. A socket that is kept after its client
 /// has left does no harm: it sends nothing and joins nothing.
 #[derive(Clone)]
-pub struct Socket(pub(super) Arc<Inner>);
+pub struct Socket(pub(in crate::socket) Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(super) id: SocketId,
-    pub(super) io: Io,
-    pub(super) namespace: Arc<namespace::Inner>,
-    shared: Arc<Shared>,
+    pub(in crate::socket) id: SocketId,
+    pub(in crate::socket) io: Io,
+    pub(in crate::socket) namespace: Arc<namespace::Inner>,
+    pub(in crate::socket) shared: Arc<Shared>,
     principal: Mutex<Arc<Principal>>,
     /// Counts how often the principal was replaced.
     renewals: AtomicU16,
     /// Whether it was told that its credentials are not good any more.
-    expelled: AtomicBool,
+    pub(in crate::socket) expelled: AtomicBool,
     payload: Args,
-    pub(super) rooms: Mutex<Joined>,
+    pub(in crate::socket) rooms: Mutex<Joined>,
     acks: AckTable,
     data: Mutex<States>,
     /// What is registered on this socket alone: nothing on most.
@@ -72,7 +60,7 @@ pub(crate) struct Inner {
     /// What is needed to go on with its session on another connection.
     recoverable: Option<Box<Recoverable>>,
     /// Why it was disconnected; unset while it is connected.
-    reason: OnceLock<DisconnectReason>,
+    pub(in crate::socket) reason: OnceLock<DisconnectReason>,
 }
 
 impl Socket {
@@ -150,32 +138,6 @@ impl Socket {
         self.outbox().wake();
     }
 
-    /// Asks the authenticator again, and disconnects who is not good any more. `false`: it did.
-    pub(crate) fn revalidate(&self) -> bool {
-        let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
-            return true;
-        };
-        match authenticator.revalidate(&self.principal()) {
-            Ok(()) => true,
-            Err(refusal) => {
-                self.expel(&refusal);
-                false
-            }
-        }
-    }
-
-    /// Disconnects a client whose credentials are not good any more, after it was told so.
-    pub(crate) fn expel(&self, refusal: &Refusal) {
-        // Several may find out at the same time; it is told once.
-        if !self.is_connected() || self.0.expelled.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let reason = refusal.reason();
-        tracing::info!(socket = %self.0.id, namespace = self.nsp(), reason, "expelled");
-        self.emit("error", validity::Told::of(refusal));
-        self.disconnect(false);
-    }
-
     pub(crate) fn renewals(&self) -> u16 {
         self.0.renewals.load(Ordering::Acquire)
     }
@@ -225,72 +187,6 @@ impl Socket {
         self.0.reason.get().copied()
     }
 
-    /// Sends an event to the client.
-    ///
-    /// `args` is anything that can be serialised: a tuple is several arguments, `()` is none,
-    /// `Bytes` at any depth are attachments, [`Args`](crate::Args) are passed on untouched.
-    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        Direct::new(self).emit(event, args)
-    }
-
-    /// Sends an event to the client and waits for its acknowledgement: one value of type `R`, or
-    /// [`Args`](crate::Args) for all that it answers with.
-    ///
-    /// The event is sent at once; the future fails after
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.
-    pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
-        Direct::new(self).emit_with_ack(event, args)
-    }
-
-    /// This socket, which must acknowledge in this time.
-    pub fn timeout(&self, timeout: Duration) -> Direct<'_> {
-        Direct::new(self).timeout(timeout)
-    }
-
-    /// This socket, for an event that may be lost; see [`Direct::volatile`].
-    pub fn volatile(&self) -> Direct<'_> {
-        Direct::new(self).volatile()
-    }
-
-    /// This socket, for an event of which the newest is enough; see [`Broadcast::conflate`].
-    ///
-    /// [`Broadcast::conflate`]: crate::Broadcast::conflate
-    pub fn conflate(&self, key: &str) -> Direct<'_> {
-        Direct::new(self).conflate(key)
-    }
-
-    /// This socket, for an event of which the last ones are enough; see [`Broadcast::drop_oldest`].
-    ///
-    /// [`Broadcast::drop_oldest`]: crate::Broadcast::drop_oldest
-    pub fn drop_oldest(&self, stream: &str, keep: u16) -> Direct<'_> {
-        Direct::new(self).drop_oldest(stream, keep)
-    }
-
-    /// This socket, with this compression flag; see [`Direct::compress`].
-    pub fn compress(&self, compress: bool) -> Direct<'_> {
-        Direct::new(self).compress(compress)
-    }
-
-    /// Sends a typed event to the client; see [`Contract`].
-    pub fn send(&self, event: impl Contract) -> Emitted {
-        Direct::new(self).send(event)
-    }
-
-    /// Everybody in the namespace but this socket.
-    pub fn broadcast(&self) -> Broadcast<'_> {
-        Broadcast::from_sender(self)
-    }
-
-    /// The members of rooms but this socket.
-    pub fn to<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.broadcast().to(rooms)
-    }
-
-    /// Everybody in the namespace but this socket and the members of rooms.
-    pub fn except<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
-        self.broadcast().except(rooms)
-    }
-
     /// Keeps a value with the socket, one for each type; returns the one that it replaces.
     ///
     /// ```
@@ -312,91 +208,6 @@ impl Socket {
         self.0.data.lock().shared()
     }
 
-    /// Disconnects the client from this namespace; with `close`, from all its namespaces, and
-    /// closes the connection. The client does not come back by itself.
-    ///
-    /// The `disconnecting` and `disconnect` handlers are started before it returns.
-    pub fn disconnect(&self, close: bool) {
-        if close {
-            for socket in self.0.shared.sockets() {
-                socket.leave_namespace();
-            }
-            self.outbox().close(CloseReason::ForcedClose);
-        } else {
-            self.leave_namespace();
-        }
-    }
-
-    /// Closes the connection without telling any namespace: to the client it is lost, and stock
-    /// clients come back.
-    pub fn drop_connection(&self) {
-        self.outbox().close(CloseReason::ForcedClose);
-    }
-
-    fn leave_namespace(&self) {
-        if !self.is_connected() {
-            return;
-        }
-        if let Ok(frame) = self.0.io.config().parser.disconnect(self.nsp()) {
-            let _ = self.0.shared.push(&frame, Mode::Reliable, self.metrics());
-        }
-        self.close(DisconnectReason::ServerNamespaceDisconnect);
-    }
-
-    /// The end of the socket, whoever causes it: tells the application, leaves all rooms, fails
-    /// what waits for the client. Only the first call does anything.
-    pub(crate) fn close(&self, reason: DisconnectReason) {
-        self.close_described(reason, None);
-    }
-
-    /// The same, with more to say about the reason.
-    pub(crate) fn close_described(&self, reason: DisconnectReason, description: Option<&str>) {
-        if self.0.reason.set(reason).is_err() {
-            return;
-        }
-        tracing::info!(socket = %self.0.id, namespace = self.nsp(), %reason, "disconnected");
-        let handlers = &self.0.namespace.handlers;
-        let args = reason_arguments(reason, description);
-        let _runtime = self.0.io.enter_runtime();
-        let recoverable = self.leave_session(reason);
-        let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
-        match recoverable {
-            Some(recoverable) => self.park(recoverable),
-            None => self.end_session(),
-        }
-        self.0.acks.close(self.metrics());
-        self.0.namespace.questions.leave(self.0.id);
-        self.0.shared.forget(self);
-        let socket = self;
-        self.0.io.tell(&Lifecycle::Disconnected {
-            socket,
-            reason,
-            description,
-        });
-        waiting.extend(self.start_own("disconnect", &handlers.disconnect, &args));
-        if let Some(listeners) = self.listeners() {
-            listeners.close();
-        }
-        if self.listeners().is_some() || self.conn_watchers().is_some() {
-            self.0.namespace.set_curious(self, false);
-        }
-        self.0.io.detach(waiting, &self.0.shared);
-    }
-
-    /// Starts the handlers of an event of the library's own; returned are those that wait.
-    fn start_own(&self, event: &'static str, handlers: &[BoxHandler], args: &Args) -> Vec<Running> {
-        let mut waiting = Vec::new();
-        let start = |handler: &dyn Erased| Call::own(self, event).start(handler, args.clone());
-        for handler in handlers {
-            waiting.extend(start(&**handler));
-        }
-        let listeners = self.listeners().map(|known| known.take(event));
-        for listener in listeners.unwrap_or_default() {
-            waiting.extend(start(&*listener));
-        }
-        waiting
-    }
-
     /// Queues a frame for the client, unless it has left.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         if !self.is_connected() {
@@ -406,12 +217,6 @@ impl Socket {
             return Push::Closed;
         }
         self.0.shared.push(frame, mode, self.metrics())
-    }
-
-    /// The connection below.
-    #[must_use]
-    pub fn conn(&self) -> Conn {
-        Conn::new(Arc::clone(&self.0.shared))
     }
 
     pub(crate) fn conn_watchers(&self) -> Option<&ConnWatchers> {
@@ -428,6 +233,15 @@ impl Socket {
 
     pub(crate) fn recoverable(&self) -> Option<&Recoverable> {
         self.0.recoverable.as_deref()
+    }
+
+    /// Whether the client has come back as this socket after its connection had broken, with its
+    /// id, rooms and data, and has got what it had missed. Always `false` without
+    /// [`Builder::recovery`](crate::Builder::recovery).
+    #[must_use]
+    pub fn recovered(&self) -> bool {
+        self.recoverable()
+            .is_some_and(|recoverable| recoverable.recovered)
     }
 
     /// What is registered on this socket alone, if anything ever was.
@@ -520,15 +334,5 @@ impl fmt::Debug for Socket {
             .field("id", &self.0.id)
             .field("namespace", &self.0.namespace.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// The arguments of `disconnecting` and `disconnect`.
-fn reason_arguments(reason: DisconnectReason, description: Option<&str>) -> Args {
-    match description {
-        Some(description) => {
-            args::arguments(Parser::Json, &(reason, description)).unwrap_or_default()
-        }
-        None => args::literal(&format!("[\"{reason}\"]")),
     }
 }

@@ -3,23 +3,12 @@
 //! There is no timer for it: it is one of the deadlines of the connection, which are looked at
 //! when the connection has its turn.
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use roomcast_protocol::socket::Args;
 use serde::Serialize;
 
-use super::{
-    authenticate::Authenticate,
-    handler::Handler,
-    handlers::{Event, Renewal},
-    refusal::Refusal,
-    socket::Socket,
-};
-use crate::{Ack, auth::Principal};
-
-/// The event by which a client offers new credentials.
-pub(crate) const REFRESH: &str = "auth:refresh";
+use super::{handlers::Renewal, refusal::Refusal, socket::Socket};
 /// The event by which a client is told that it should.
 const EXPIRING: &str = "auth:expiring";
 
@@ -90,52 +79,6 @@ fn renewal(socket: &Socket) -> Option<Renewal> {
     handlers.authenticate.as_ref()?.renewal()
 }
 
-/// The handler of `auth:refresh`.
-pub(crate) fn refresher<A: Authenticate>(authenticate: Arc<A>) -> impl Handler<(Args,)> {
-    move |event: Event, offer: Args| {
-        let authenticate = Arc::clone(&authenticate);
-        async move {
-            let current = event.principal();
-            let refreshed = authenticate.refresh(Arc::clone(&current), offer).await;
-            match refreshed.and_then(|principal| same(&current, principal)) {
-                Ok(principal) => {
-                    let end = principal.expires_at;
-                    event.socket.set_principal(principal);
-                    // Revoked while it was looked at: nobody else would notice.
-                    event.socket.revalidate();
-                    authenticate.refreshed(&event.socket);
-                    tracing::info!(socket = %event.socket.id(), "credentials refreshed");
-                    Ok(Ack(Refreshed {
-                        success: true,
-                        expires_at: end.map(rfc3339),
-                    }))
-                }
-                Err(refusal) => {
-                    let (socket, io) = (&event.socket, event.io());
-                    if let Some(more) = io.speak_of_refusal() {
-                        let reason = refusal.reason();
-                        tracing::info!(socket = %socket.id(), reason, more, "refresh refused");
-                    }
-                    if io.blame(&refusal, socket.handshake().address().ip()) {
-                        socket.disconnect(true);
-                    }
-                    Err(refusal)
-                }
-            }
-        }
-    }
-}
-
-/// A socket stays the user's whose it is.
-fn same(current: &Principal, refreshed: Principal) -> Result<Principal, Refusal> {
-    if current.subject == refreshed.subject {
-        Ok(refreshed)
-    } else {
-        let message = "the credentials are another user's";
-        Err(Refusal::new("FORBIDDEN", message))
-    }
-}
-
 /// `{"expiresAt":…}`
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -151,37 +94,7 @@ impl Expiring {
     }
 }
 
-/// The acknowledgement of `auth:refresh`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Refreshed {
-    success: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
-}
-
-/// The event `error` of somebody who is disconnected.
-#[derive(Serialize)]
-pub(crate) struct Told<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    code: &'a str,
-    message: &'a str,
-    status: u16,
-}
-
-impl<'a> Told<'a> {
-    pub(crate) fn of(refusal: &'a Refusal) -> Self {
-        Self {
-            kind: "auth",
-            code: refusal.code(),
-            message: refusal.message(),
-            status: 401,
-        }
-    }
-}
-
 /// With three decimals, in UTC.
-fn rfc3339(time: Timestamp) -> String {
+pub(crate) fn rfc3339(time: Timestamp) -> String {
     format!("{time:.3}")
 }

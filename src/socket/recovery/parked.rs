@@ -5,23 +5,6 @@ use super::Recoverable;
 use crate::socket::{DisconnectReason, Room, Socket};
 
 impl Socket {
-    /// Whether the client has come back as this socket after its connection had broken, with its
-    /// id, rooms and data, and has got what it had missed. Always `false` without
-    /// [`Builder::recovery`](crate::Builder::recovery).
-    #[must_use]
-    pub fn recovered(&self) -> bool {
-        self.recoverable()
-            .is_some_and(|recoverable| recoverable.recovered)
-    }
-
-    /// The end of the whole connection, whose client is known to have another one.
-    pub(crate) fn break_off(&self) {
-        self.outbox().cut();
-        for socket in self.shared().sockets() {
-            socket.close(DisconnectReason::TransportClose);
-        }
-    }
-
     /// Its end has begun; `Some` if the client may come back as the same socket.
     pub(crate) fn leave_session(&self, reason: DisconnectReason) -> Option<&Recoverable> {
         let recoverable = self.recoverable()?;
