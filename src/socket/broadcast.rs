@@ -13,9 +13,9 @@ use super::{
     contract::Contract,
     emit::{Emitted, Flags},
     id::{IdSet, SocketId},
+    members::{Except, Target},
     namespace,
     room::{IntoRooms, RoomName},
-    rooms::{Except, Target},
     socket::Socket,
 };
 use crate::engine::Mode;

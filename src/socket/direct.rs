@@ -9,7 +9,7 @@ use super::{
     contract::Contract,
     emit::{Emitted, Flags},
     errors::AckError,
-    rooms::Tally,
+    members::Tally,
     socket::Socket,
 };
 use crate::engine::Mode;

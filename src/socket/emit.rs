@@ -11,7 +11,7 @@ use roomcast_protocol::{
     socket::{Arguments, EncodeError},
 };
 
-use super::{errors::EmitError, namespace, recovery::Numbered, rooms::Tally};
+use super::{errors::EmitError, members::Tally, namespace, recovery::Numbered};
 use crate::engine::{Mode, Yielding};
 
 /// What became of an event, by number of recipients. Nothing waits for the clients themselves.

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, sync::Arc};
 
-use super::{room::Room, rooms::RoomCell};
+use super::{members::RoomCell, room::Room};
 
 /// The rooms that a socket is in.
 #[derive(Default)]

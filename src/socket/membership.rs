@@ -6,8 +6,8 @@ use super::{
     errors::JoinError,
     handlers::Lifecycle,
     joined::Joined,
+    members::RoomCell,
     room::{IntoRooms, Room},
-    rooms::RoomCell,
     socket::Socket,
 };
 

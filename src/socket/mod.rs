@@ -42,6 +42,7 @@ mod io_api;
 mod joined;
 mod listeners;
 mod listening;
+mod members;
 mod membership;
 mod mount;
 mod name;

@@ -13,10 +13,11 @@ use super::{
     handlers::Handlers,
     id::{IdMap, IdSet, SocketId},
     io::Io,
+    members::{Except, Members, Pushing, Tally, Target},
     questions::Questions,
     recovery::{Channel, Offset},
     room::RoomName,
-    rooms::{Except, Members, Pushing, Rooms, Tally, Target},
+    rooms::Rooms,
     socket::Socket,
 };
 use crate::{

@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use roomcast_protocol::socket::ArgumentError;
 use serde_json::Value;
 
-use self::table::{Answered, Begun, Table, Ticket, Verdict};
+use self::table::{Answered, Begun, Bounds, Table, Ticket, Verdict};
 use super::{
     answer::{Answer, AnswerFuture, Outcome, Reply},
     args::read,
@@ -103,26 +103,6 @@ pub struct Idempotent<K, H> {
     handler: H,
     bounds: Bounds,
     table: Arc<Table>,
-}
-
-/// How much is remembered.
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    window: Duration,
-    keys: usize,
-    keys_of_user: usize,
-    bytes: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            window: Duration::from_secs(600),
-            keys: 100_000,
-            keys_of_user: 1000,
-            bytes: 64 << 20,
-        }
-    }
 }
 
 impl<K, H> Idempotent<K, H> {

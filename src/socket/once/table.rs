@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -10,14 +11,34 @@ use roomcast_protocol::socket::Args;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, time::Instant};
 
-use super::Bounds;
 use crate::{
     metrics::{Gauge, Metrics},
     socket::{
-        Event, Refusal,
         expiring::{Expiring, give_back, sweep},
+        handlers::Event,
+        refusal::Refusal,
     },
 };
+
+/// How much is remembered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) window: Duration,
+    pub(super) keys: usize,
+    pub(super) keys_of_user: usize,
+    pub(super) bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(600),
+            keys: 100_000,
+            keys_of_user: 1000,
+            bytes: 64 << 20,
+        }
+    }
+}
 
 /// The answers of one handler. Its lock is a leaf.
 #[derive(Default)]

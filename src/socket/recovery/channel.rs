@@ -6,7 +6,7 @@ use roomcast_protocol::{
     socket::{Arguments, EncodeError, Encoder},
 };
 
-use super::{Offset, limits};
+use super::{offer::Offset, recoverable::limits};
 use crate::{
     config::Recovery,
     engine::Limits,

@@ -8,44 +8,10 @@ mod channel;
 pub(crate) mod fuzzing;
 mod offer;
 mod parked;
+mod recoverable;
 mod sessions;
 
 pub(crate) use channel::{Channel, Numbered};
 pub(crate) use offer::{Offer, Offset, Pid};
+pub(crate) use recoverable::Recoverable;
 pub(crate) use sessions::{Held, Sessions};
-
-use crate::{config, engine::Limits};
-
-/// What the outboxes are told to keep.
-pub(crate) fn limits(recovery: &config::Recovery) -> Limits {
-    Limits {
-        messages: recovery.max_messages,
-        bytes: recovery.max_bytes,
-        total: recovery.max_total_bytes,
-    }
-}
-
-/// What a socket has whose session can be recovered.
-#[derive(Debug)]
-pub(crate) struct Recoverable {
-    pub(crate) pid: Pid,
-    /// Whether it has been.
-    pub(crate) recovered: bool,
-}
-
-impl Recoverable {
-    pub(crate) fn new() -> Self {
-        Self {
-            pid: Pid::random(),
-            recovered: false,
-        }
-    }
-
-    /// The same, after the client has come back.
-    pub(crate) fn again(&self) -> Self {
-        Self {
-            pid: self.pid,
-            recovered: true,
-        }
-    }
-}

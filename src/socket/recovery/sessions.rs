@@ -3,7 +3,7 @@ use std::{collections::HashMap, fmt, iter, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Pid, limits};
+use super::{offer::Pid, recoverable::limits};
 use crate::{
     config::Recovery,
     engine::Limits,
