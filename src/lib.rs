@@ -57,9 +57,6 @@ pub mod fuzzing {
     pub use crate::limit::bench::{Connection as LimitedConnection, Limited};
     pub use crate::{
         engine::fuzzing::{PlainHead, head, request},
-        socket::{
-            fuzzing::{Crowd, rooms_ops},
-            recovery::fuzzing::recovery_offers,
-        },
+        socket::fuzzing::{Crowd, recovery_offers, rooms_ops},
     };
 }

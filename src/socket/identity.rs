@@ -6,9 +6,9 @@ use roomcast_protocol::socket::Args;
 use serde::Deserialize;
 
 use super::{
-    authenticate::Authenticate,
-    handlers::{Connect, Renewal},
-    refusal::Refusal,
+    connect::Authenticate,
+    core::{Connect, Renewal},
+    words::Refusal,
 };
 use crate::auth::{AuthFault, JwtAuthenticator, Principal};
 

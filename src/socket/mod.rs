@@ -1,103 +1,71 @@
 //! Socket.IO: namespaces, sockets, rooms, events, acknowledgements.
 //!
-//! A packet's way in is [`connection`] → [`handlers`] → [`running`]; an event's way out is
-//! [`emit`] → [`namespace`] → [`rooms`] → the outboxes of the engine.
+//! This is a table of contents: no file below imports from it. Whoever uses Socket.IO comes in here,
+//! and finds the names that it may use. Imports go down in this drawing, never up:
+//!
+//! ```text
+//!               api          fuzzing
+//!                |
+//!             inbound        a client's packets in: seats, lanes, entering
+//!                |
+//!             connect        who may come in, and how long they may stay
+//!                |
+//!               life         admitted, in rooms, parked, going on, ended
+//!              /    \
+//!        sending    dispatch     an event's way out; handlers at work
+//!              \    /
+//!               core         the state of servers, namespaces and sockets
+//!            /   |   \
+//!       rooms  acks  recovery    tables that know no socket
+//!            \   |   /
+//!              words         ids, names, arguments, answers, refusals, errors
+//! ```
+//!
+//! A packet's way in is `inbound/connection` → `inbound/lanes` → `dispatch/running`; an event's way out
+//! is `sending/emit` → `core/namespace` → `rooms/members` → the outboxes of the engine.
+//!
+//! The types go in a circle: a server holds namespaces, which hold handlers, which take events, which
+//! hold sockets, which hold their namespace and server. So state is parted from what is done with it.
+//! The state lies in `core`, and rooms above add what they do as further blocks of the same types; a
+//! table that `core` holds is generic where it would have to know a socket. Three borders have a
+//! reason of their own:
+//!
+//! - `sending` lies below who decides about clients, because the server sends as well: it tells a
+//!   client why it is disconnected, and that its credentials end.
+//! - `life` is a room, because ending a socket takes rooms, sessions and handlers at once, and because
+//!   claiming a session, letting a client in and disconnecting one all need it.
+//! - The lanes of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
+//!   checks and admissions, so what drives it lies above all three.
 
-mod ack;
-mod ack_table;
 mod acks;
-mod admission;
-mod admitting;
-mod answer;
-mod args;
-mod authenticate;
-mod broadcast;
-mod broadcast_api;
-mod builder;
-mod claiming;
-mod client_files;
-mod conn;
+mod api;
 mod connect;
-mod connection;
-mod contract;
-mod detached;
-mod direct;
+mod core;
 mod dispatch;
-mod door;
-mod emit;
-mod ending;
-mod entering;
-mod errors;
-mod expiring;
 pub(crate) mod fuzzing;
-mod handler;
-mod handlers;
-mod hooks;
-mod id;
 #[cfg(feature = "jwt")]
 mod identity;
-mod incoming;
-mod io;
-mod io_api;
-mod joined;
-mod listeners;
-mod listening;
-mod members;
-mod membership;
-mod mount;
-mod name;
-mod namespace;
-mod namespace_api;
-mod namespace_builder;
-mod once;
-mod options;
-mod outgoing;
-mod questions;
-mod reason;
-pub(crate) mod recovery;
-mod refreshing;
-mod refusal;
-mod room;
+mod inbound;
+mod life;
+mod recovery;
 mod rooms;
-mod running;
-mod serve;
-mod server_side;
-mod shared;
-#[cfg(test)]
-mod sizes;
-#[expect(clippy::module_inception, reason = "the two words of the protocol")]
-mod socket;
-mod state;
-mod targets;
-mod validity;
-mod watchers;
+mod sending;
+mod words;
 
-pub use ack::AckFuture;
-pub use acks::Acks;
-pub use answer::{Ack, Answer, IntoAck, NoAck, Reply};
-pub use authenticate::Authenticate;
-pub use broadcast::Broadcast;
-pub use builder::Builder;
-pub use conn::Conn;
-pub use contract::Contract;
-pub use direct::Direct;
-pub use emit::Emitted;
-pub use errors::{AckError, BuildError, EmitError, JoinError, ListenError, ListenerId};
-pub use handler::{Handler, Parameter, State};
-pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal, ServerSide};
-pub use id::SocketId;
+pub use api::{
+    Builder, Conn, Error, Idempotent, IoFuture, IoLayer, IoService, Layered, LayeredBody,
+    NamespaceBuilder, Server, ServerSideError, argument, field, idempotent,
+};
+pub use connect::Authenticate;
+pub use core::{
+    ConnEvent, Connect, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing, Renewal,
+    ServerSide, Socket,
+};
+pub use dispatch::{Handler, Parameter, State, Verdict};
 #[cfg(feature = "server")]
 pub(crate) use identity::RefreshOffer;
-pub use incoming::Verdict;
-pub use io::Io;
-pub use mount::{IoFuture, IoLayer, IoService, Layered, LayeredBody};
-pub use namespace::Namespace;
-pub use namespace_builder::NamespaceBuilder;
-pub use once::{Idempotent, argument, field, idempotent};
-pub use reason::DisconnectReason;
-pub use refusal::Refusal;
-pub use room::{IntoRooms, Room, RoomName};
-pub use serve::{Error, Server};
-pub use server_side::ServerSideError;
-pub use socket::Socket;
-pub use watchers::ConnEvent;
+pub use sending::{AckFuture, Acks, Broadcast, Direct, Emitted};
+pub use words::{
+    Ack, AckError, Answer, BuildError, Contract, DisconnectReason, EmitError, IntoAck, IntoRooms,
+    JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room, RoomName, SocketId,
+};

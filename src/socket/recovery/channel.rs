@@ -10,10 +10,7 @@ use super::{offer::Offset, recoverable::limits};
 use crate::{
     config::Recovery,
     engine::Limits,
-    socket::{
-        expiring::give_back,
-        id::{IdMap, IdSet, SocketId},
-    },
+    socket::words::{IdMap, IdSet, SocketId, give_back},
 };
 
 /// The events of a namespace that may be asked for again: every one has a number.

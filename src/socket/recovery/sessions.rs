@@ -8,7 +8,7 @@ use crate::{
     config::Recovery,
     engine::Limits,
     metrics::{Gauge, Metrics},
-    socket::expiring::{Expiring, give_back},
+    socket::words::{Expiring, give_back},
 };
 
 /// The sessions of one server that can be recovered, those that are connected included.
