@@ -108,7 +108,7 @@ impl Io {
         &self.0.metrics
     }
 
-    /// Something that was given to [`Builder::state`].
+    /// Something that was given to [`Builder::state`](crate::Builder::state).
     ///
     /// # Panics
     ///

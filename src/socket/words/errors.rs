@@ -98,7 +98,7 @@ impl std::error::Error for EmitError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The name is longer than [`Room::MAX_BYTES`].
+    /// The name is longer than [`Room::MAX_BYTES`](crate::Room::MAX_BYTES).
     NameTooLong,
     /// It is in as many rooms as
     /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket) allows.
