@@ -1,39 +1,37 @@
 //! Socket.IO: namespaces, sockets, rooms, events, acknowledgements.
 //!
-//! This is a table of contents: no file below imports from it. Whoever uses Socket.IO comes in here,
-//! and finds the names that it may use. Imports go down in this drawing, never up:
+//! This is a table of contents: no file below imports from it. Whoever uses Socket.IO comes in
+//! here, and finds the names that it may use. Imports go down in this drawing, never up:
 //!
 //! ```text
-//!               api          fuzzing
-//!                |
-//!             inbound        a client's packets in: seats, lanes, entering
-//!                |
-//!             connect        who may come in, and how long they may stay
-//!                |
-//!               life         admitted, in rooms, parked, going on, ended
-//!              /    \
-//!        sending    dispatch     an event's way out; handlers at work
-//!              \    /
-//!               core         the state of servers, namespaces and sockets
-//!            /   |   \
-//!       rooms  acks  recovery    tables that know no socket
-//!            \   |   /
-//!              words         ids, names, arguments, answers, refusals, errors
+//!        api    inbound         what applications see; a client's packets in
+//!           \    /
+//!           connect             who may come in, and how long they may stay
+//!              |
+//!            life               admitted, in rooms, parked, going on, ended
+//!           /    \
+//!     sending    dispatch       an event's way out; handlers at work
+//!           \    /
+//!            core               the state of servers, namespaces and sockets
+//!          /   |   \
+//!     rooms  acks  recovery     tables that know no socket
+//!          \   |   /
+//!            words              ids, names, arguments, answers, refusals, errors
 //! ```
 //!
-//! A packet's way in is `inbound/connection` → `inbound/lanes` → `dispatch/running`; an event's way out
-//! is `sending/emit` → `core/namespace` → `rooms/members` → the outboxes of the engine.
+//! A packet's way in is `inbound/connection` → `inbound/lanes` → `dispatch/running`; an event's way
+//! out is `sending/emit` → `core/namespace` → `rooms/members` → the outboxes of the engine.
 //!
-//! The types go in a circle: a server holds namespaces, which hold handlers, which take events, which
-//! hold sockets, which hold their namespace and server. So state is parted from what is done with it.
-//! The state lies in `core`, and rooms above add what they do as further blocks of the same types; a
-//! table that `core` holds is generic where it would have to know a socket. Three borders have a
-//! reason of their own:
+//! The types go in a circle: a server holds namespaces, which hold handlers, which take events,
+//! which hold sockets, which hold their namespace and server. So state is parted from what is done
+//! with it. The state lies in `core`, and rooms above add what they do as further blocks of the
+//! same types; a table that `core` holds is generic where it would have to know a socket. Three
+//! borders have a reason of their own:
 //!
 //! - `sending` lies below who decides about clients, because the server sends as well: it tells a
 //!   client why it is disconnected, and that its credentials end.
-//! - `life` is a room, because ending a socket takes rooms, sessions and handlers at once, and because
-//!   claiming a session, letting a client in and disconnecting one all need it.
+//! - `life` is a room, because ending a socket takes rooms, sessions and handlers at once, and
+//!   because claiming a session, letting a client in and disconnecting one all need it.
 //! - The lanes of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
 //!   checks and admissions, so what drives it lies above all three.
 

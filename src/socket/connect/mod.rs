@@ -2,8 +2,8 @@
 //! credentials that end or are renewed.
 //!
 //! `inbound` asks here for every client that wants into a namespace, and `api` registers what is
-//! asked. Nothing in here may know a connection's seats or how packets come in; it decides about one
-//! client, which it knows as a [`Connect`](crate::Connect) or as a socket.
+//! asked. Nothing in here may know a connection's seats or how packets come in; it decides about
+//! one client, which it knows as a [`Connect`](crate::Connect) or as a socket.
 
 mod admission;
 mod asking;

@@ -1,10 +1,10 @@
 //! The state of servers, namespaces and sockets, and of what is registered with them.
 //!
-//! Every room above comes in here, to read and change state and to add what it does as further blocks
-//! of these types. A server holds namespaces, they hold handlers, those take events, and events hold
-//! sockets with their namespace and server: so `handlers`, `io`, `namespace` and `socket` import one
-//! another, and nobody else may join that circle. Nothing in here may start a handler, decide who
-//! comes in, or know how a server is built.
+//! Every room above comes in here, to read and change state and to add what it does as further
+//! blocks of these types. A server holds namespaces, they hold handlers, those take events, and
+//! events hold sockets with their namespace and server: so `handlers`, `io`, `namespace` and
+//! `socket` import one another, and nobody else may join that circle. Nothing in here may start a
+//! handler, decide who comes in, or know how a server is built.
 
 pub(crate) mod handlers;
 pub(crate) mod io;

@@ -1,9 +1,9 @@
 //! Handlers: what makes a function one, and handlers at work.
 //!
-//! `life` starts those of a socket's end in here, `inbound` those of events, and `api` takes handlers
-//! from the application. A handler is called once in place, kept when it waits, and never trusted not
-//! to panic. Nothing in here may know in which order events start or when a socket ends; it is handed
-//! one call at a time.
+//! `life` starts those of a socket's end in here, `inbound` those of events, and `api` takes
+//! handlers from the application. A handler is called once in place, kept when it waits, and never
+//! trusted not to panic. Nothing in here may know in which order events start or when a socket
+//! ends; it is handed one call at a time.
 
 mod detached;
 mod handler;

@@ -2,9 +2,9 @@
 //!
 //! What was lately sent to a client is kept by its outbox, and goes on being kept while it is away.
 //! In here is who may ask for it: the secret of every session, what was numbered, and the table in
-//! which sessions wait and are forgotten in time. `core` holds these tables, and `life` claims, parks
-//! and ends sessions with them. Nothing in here may know what a socket or a frame is: the tables are
-//! generic over what they keep.
+//! which sessions wait and are forgotten in time. `core` holds these tables, and `life` claims,
+//! parks and ends sessions with them. Nothing in here may know what a socket or a frame is: the
+//! tables are generic over what they keep.
 
 mod channel;
 mod offer;

@@ -2,8 +2,8 @@
 //!
 //! Namespaces and sockets, which hold these tables, come in from `core`, and so does whoever joins,
 //! leaves or sends. A member in here is an id and an outbox. Nothing in here may know sockets,
-//! namespaces, events or the application, and it calls nobody back while it holds a lock but with the
-//! id of a recipient.
+//! namespaces, events or the application, and it calls nobody back while it holds a lock but with
+//! the id of a recipient.
 
 mod joined;
 mod members;

@@ -2,8 +2,8 @@
 //!
 //! Applications come in here through `api`; the server itself sends as well, when it tells a client
 //! that its credentials end. An event is encoded once, stamped if it may be asked for again, and
-//! pushed into outboxes; who waits for answers waits here. Nothing in here may start handlers, or know
-//! how clients come and go.
+//! pushed into outboxes; who waits for answers waits here. Nothing in here may start handlers, or
+//! know how clients come and go.
 
 mod ack;
 mod acks;

@@ -1,5 +1,5 @@
-//! Words that everything in `socket` is said with: ids, names of rooms and events, arguments, answers,
-//! refusals, errors, and values that are kept for a time.
+//! Words that everything in `socket` is said with: ids, names of rooms and events, arguments,
+//! answers, refusals, errors, and values that are kept for a time.
 //!
 //! Every other room of `socket` comes in here. Nothing in here may know what a socket, a namespace
 //! or a server is, nor import any other room: these are values, and functions of values.
