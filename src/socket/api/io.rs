@@ -130,6 +130,7 @@ impl Io {
         })
     }
 
+    #[inline]
     fn all<'a>(&self) -> Broadcast<'a> {
         Broadcast::new(self.fixed_namespace("/").cloned())
     }

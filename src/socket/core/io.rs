@@ -97,6 +97,7 @@ impl Io {
 
     /// The options; the defaults while the server is being built.
     #[must_use]
+    #[inline]
     pub fn config(&self) -> &Config {
         static DEFAULT: LazyLock<Config> = LazyLock::new(Config::default);
         self.0.built.get().map_or(&DEFAULT, |built| &built.config)
@@ -167,6 +168,7 @@ impl Io {
         self.0.built.get().map_or(&NONE, |built| &built.states)
     }
 
+    #[inline]
     pub(crate) fn fixed_namespace(&self, name: &str) -> Option<&Arc<namespace::Inner>> {
         let fixed = &self.0.built.get()?.fixed;
         fixed.iter().find(|namespace| namespace.name == *name)

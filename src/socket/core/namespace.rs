@@ -134,10 +134,12 @@ impl Inner {
         }
     }
 
+    #[inline]
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
+    #[inline]
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -169,6 +171,7 @@ impl Inner {
             .collect()
     }
 
+    #[inline]
     pub(crate) fn next_ack_id(&self) -> u64 {
         self.ack_ids.fetch_add(1, Ordering::Relaxed)
     }

@@ -37,6 +37,7 @@ impl<S> Shared<S> {
     }
 
     /// Queues a frame for the client and tells those who watch the connection.
+    #[inline]
     pub(crate) fn push(&self, frame: &Frame, mode: Mode, metrics: &Metrics) -> Push {
         let push = self.outbox.push(frame, mode);
         if push == Push::Queued
@@ -70,10 +71,12 @@ impl<S> Shared<S> {
         self.detached.fetch_sub(handlers, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
+    #[inline]
     pub(crate) fn handshake(&self) -> &Handshake {
         &self.handshake
     }

@@ -63,6 +63,7 @@ pub(crate) struct Inner {
 }
 
 impl Socket {
+    #[inline]
     pub(crate) fn new(
         io: Io,
         namespace: Arc<namespace::Inner>,
@@ -117,6 +118,7 @@ impl Socket {
 
     /// The id, drawn anew for every namespace and connection.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> SocketId {
         self.0.id
     }
@@ -164,6 +166,7 @@ impl Socket {
 
     /// The whole server.
     #[must_use]
+    #[inline]
     pub fn io(&self) -> &Io {
         &self.0.io
     }
@@ -176,6 +179,7 @@ impl Socket {
 
     /// Whether the client is there, as far as is known.
     #[must_use]
+    #[inline]
     pub fn is_connected(&self) -> bool {
         self.0.reason.get().is_none()
     }
@@ -208,6 +212,7 @@ impl Socket {
     }
 
     /// Queues a frame for the client, unless it has left.
+    #[inline]
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         if !self.is_connected() {
             if frame.stamp().is_some() {
@@ -222,6 +227,7 @@ impl Socket {
         self.0.shared.watchers()
     }
 
+    #[inline]
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
     }
@@ -230,6 +236,7 @@ impl Socket {
         Arc::clone(&self.0.shared)
     }
 
+    #[inline]
     pub(crate) fn recoverable(&self) -> Option<&Recoverable> {
         self.0.recoverable.as_deref()
     }
@@ -257,26 +264,32 @@ impl Socket {
         listeners
     }
 
+    #[inline]
     pub(crate) fn outbox(&self) -> &Outbox {
         self.0.shared.outbox()
     }
 
+    #[inline]
     pub(crate) fn acks(&self) -> &AckTable {
         &self.0.acks
     }
 
+    #[inline]
     pub(crate) fn metrics(&self) -> &Metrics {
         self.0.namespace.metrics()
     }
 
+    #[inline]
     pub(crate) fn namespace_inner(&self) -> &Arc<namespace::Inner> {
         &self.0.namespace
     }
 
+    #[inline]
     pub(crate) fn nsp(&self) -> &str {
         self.0.namespace.name.as_str()
     }
 
+    #[inline]
     pub(crate) fn downgrade(&self) -> Weak<Inner> {
         Arc::downgrade(&self.0)
     }
@@ -289,6 +302,7 @@ impl Socket {
         std::ptr::eq(weak.as_ptr(), Arc::as_ptr(&self.0))
     }
 
+    #[inline]
     pub(crate) fn event_name<'a>(&'a self, name: &'a Name) -> &'a str {
         match name {
             Name::Own(name) => name,

@@ -31,6 +31,7 @@ struct Slot {
 }
 
 impl Members {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -39,16 +40,19 @@ impl Members {
         self.slots.iter().map(|slot| slot.id)
     }
 
+    #[inline]
     pub(crate) fn contains(&self, id: SocketId) -> bool {
         self.position(id).is_some()
     }
 
     /// Whether the list was closed to newcomers by [`close_if_empty`](Self::close_if_empty).
+    #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
     }
 
     /// Closes an empty list to newcomers.
+    #[inline]
     pub(crate) fn close_if_empty(&mut self) -> bool {
         self.gone = self.slots.is_empty() && self.away.is_none();
         self.gone
@@ -70,6 +74,7 @@ impl Members {
     }
 
     /// A client that is away will not come back.
+    #[inline]
     pub(crate) fn forget_away(&mut self, id: SocketId) {
         let Some(away) = &mut self.away else {
             return;
@@ -94,6 +99,7 @@ impl Members {
     }
 
     /// Adds a member; one that is there already stays where it is.
+    #[inline]
     pub(crate) fn insert(&mut self, id: SocketId, outbox: Outbox) {
         if self.contains(id) {
             return;
@@ -113,6 +119,7 @@ impl Members {
     }
 
     /// Takes a member out; the last one takes its place.
+    #[inline]
     pub(crate) fn remove(&mut self, id: SocketId) -> bool {
         let Some(position) = self.position(id) else {
             return false;
@@ -133,6 +140,7 @@ impl Members {
         true
     }
 
+    #[inline]
     fn position(&self, id: SocketId) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(&id).map(|&position| position as usize),
@@ -180,6 +188,7 @@ pub(crate) enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    #[inline]
     pub(crate) fn add(self, room: RoomName<'a>) -> Self {
         match self {
             Self::All => Self::One(room),
@@ -200,6 +209,7 @@ pub(crate) struct Except {
 }
 
 impl Except {
+    #[inline]
     pub(crate) fn has(&self, id: SocketId) -> bool {
         self.sender == Some(id)
             || self
@@ -305,6 +315,7 @@ impl<'a, F: FnMut(SocketId)> Pushing<'a, F> {
 
     /// Hands the queues to their flushers and tells what became of the frame. Called without any
     /// lock held.
+    #[inline]
     pub(crate) fn finish(self) -> Tally {
         self.batch.finish();
         self.tally

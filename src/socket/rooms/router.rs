@@ -35,6 +35,7 @@ impl Rooms {
     }
 
     /// The room of this name, if it has members.
+    #[inline]
     pub(crate) fn find(&self, name: &str) -> Option<Arc<RoomCell>> {
         self.shard(name).read().get(name).cloned()
     }
@@ -87,6 +88,7 @@ impl Rooms {
         sized.filter(|(_, size)| *size > 0).collect()
     }
 
+    #[inline]
     fn find_or_make(&self, room: &Room) -> Arc<RoomCell> {
         if let Some(cell) = self.find(room.as_str()) {
             return cell;
@@ -116,6 +118,7 @@ impl Rooms {
         }
     }
 
+    #[inline]
     fn shard(&self, name: &str) -> &Shard {
         // FNV-1a. Names may come from clients; what they can achieve is a busy shard, the maps
         // inside are keyed at random.

@@ -45,6 +45,7 @@ pub struct Broadcast<'a> {
 }
 
 impl<'a> Broadcast<'a> {
+    #[inline]
     pub(crate) fn new(namespace: Option<Arc<namespace::Inner>>) -> Self {
         Self {
             namespace,
@@ -55,6 +56,7 @@ impl<'a> Broadcast<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn from_sender(sender: &'a Socket) -> Self {
         Self {
             sender: Some(sender),
@@ -242,6 +244,7 @@ impl<'a> Broadcast<'a> {
         ids
     }
 
+    #[inline]
     pub(crate) fn excepted(&self, namespace: &namespace::Inner) -> Except {
         let others = (!self.except.is_empty()).then(|| {
             let mut ids = IdSet::default();

@@ -56,6 +56,7 @@ impl Emitted {
 }
 
 impl From<Tally> for Emitted {
+    #[inline]
     fn from(tally: Tally) -> Self {
         Self {
             queued: tally.queued,
@@ -76,6 +77,7 @@ pub(crate) struct Flags {
 }
 
 impl Default for Flags {
+    #[inline]
     fn default() -> Self {
         Self {
             mode: Mode::Reliable,
