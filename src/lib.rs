@@ -52,9 +52,6 @@ pub mod fuzzing {
     pub use crate::{
         engine::fuzzing::{PlainHead, head, request},
         limit::bench::{Connection as LimitedConnection, Guarded},
-        socket::{
-            fuzzing::{Crowd, rooms_ops},
-            recovery::fuzzing::recovery_offers,
-        },
+        socket::fuzzing::{Crowd, recovery_offers, rooms_ops},
     };
 }

@@ -1,82 +1,65 @@
 //! Socket.IO: namespaces, sockets, rooms, events, acknowledgements.
 //!
-//! A packet's way in is [`connection`] → [`handlers`] → [`running`]; an event's way out is
-//! [`emit`] → [`namespace`] → [`rooms`] → the outboxes of the engine.
+//! This is a table of contents: no file below imports from it. Whoever uses Socket.IO comes in
+//! here, and finds the names that it may use. Imports go down in this drawing, never up:
+//!
+//! ```text
+//!        api    inbound         what applications see; a client's packets in
+//!           \    /
+//!           connect             who may come in, and how long they may stay
+//!              |
+//!            life               admitted, in rooms, parked, going on, ended
+//!           /    \
+//!     sending    dispatch       an event's way out; handlers at work
+//!           \    /
+//!            core               the state of servers, namespaces and sockets
+//!          /   |   \
+//!     rooms  acks  recovery     tables that know no socket
+//!          \   |   /
+//!            words              ids, names, arguments, answers, refusals, errors
+//! ```
+//!
+//! A packet's way in is `inbound/connection` → `inbound/lanes` → `dispatch/running`; an event's way
+//! out is `sending/emit` → `core/namespace` → `rooms/members` → the outboxes of the engine.
+//!
+//! The types go in a circle: a server holds namespaces, which hold handlers, which take events,
+//! which hold sockets, which hold their namespace and server. So state is parted from what is done
+//! with it. The state lies in `core`, and rooms above add what they do as further blocks of the
+//! same types; a table that `core` holds is generic where it would have to know a socket. Three
+//! borders have a reason of their own:
+//!
+//! - `sending` lies below who decides about clients, because the server sends as well: it tells a
+//!   client why it is disconnected, and that its credentials end.
+//! - `life` is a room, because ending a socket takes rooms, sessions and handlers at once, and
+//!   because claiming a session, letting a client in and disconnecting one all need it.
+//! - The lanes of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
+//!   checks and admissions, so what drives it lies above all three.
 
-mod ack;
 mod acks;
-mod admission;
-mod authenticate;
-mod builder;
-mod client_builds;
-mod client_files;
-mod conn;
+mod api;
 mod connect;
-mod connection;
-mod contract;
-mod direct;
+mod core;
 mod dispatch;
-mod emit;
-mod entering;
-mod event;
-mod expiring;
 pub(crate) mod fuzzing;
-mod handler;
-mod handlers;
-mod hooks;
-mod id;
-mod incoming;
-mod io;
-mod lifecycle;
-mod listeners;
-mod listening;
-mod membership;
-mod mount;
-mod namespace;
-mod once;
-mod reason;
-pub(crate) mod recovery;
-mod refusal;
-mod room;
+mod inbound;
+mod life;
+mod recovery;
 mod rooms;
-mod running;
-mod serve;
-mod server_side;
-mod shared;
-#[cfg(test)]
-mod sizes;
-#[expect(clippy::module_inception, reason = "the two words of the protocol")]
-mod socket;
-mod state;
-mod targets;
-mod validity;
+mod sending;
+mod words;
 
-pub use ack::{AckError, AckFuture};
-pub use acks::Acks;
-pub use authenticate::{Authenticate, Renewal};
-pub use builder::{BuildError, Builder};
-pub use client_builds::ClientFiles;
-pub use conn::{Conn, ConnEvent};
-pub use connect::Connect;
-pub use contract::Contract;
-pub use direct::Direct;
-pub use emit::{Broadcast, EmitError, Emitted};
-pub use event::Event;
-pub use handler::{Ack, Answer, Handler, IntoAck, NoAck, Parameter, Reply, State};
-pub use handlers::NamespaceBuilder;
-pub use id::SocketId;
-pub use incoming::{Incoming, Verdict};
-pub use io::Io;
-pub use lifecycle::Lifecycle;
-pub use listeners::{ListenError, ListenerId, Outgoing};
-pub use membership::JoinError;
-pub use mount::{IoFuture, IoLayer, IoService, Layered, LayeredBody};
-pub use namespace::Namespace;
-pub use once::{Idempotent, argument, field, idempotent};
-pub use reason::DisconnectReason;
-pub use refusal::Refusal;
-pub use room::{IntoRooms, Room, RoomName};
-pub use running::Failure;
-pub use serve::{Error, Server};
-pub use server_side::{ServerSide, ServerSideError};
-pub use socket::Socket;
+pub use api::{
+    Builder, Conn, Error, Idempotent, IoFuture, IoLayer, IoService, Layered, LayeredBody,
+    NamespaceBuilder, Server, ServerSideError, argument, field, idempotent,
+};
+pub use connect::Authenticate;
+pub use core::{
+    ConnEvent, Connect, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing, Renewal,
+    ServerSide, Socket,
+};
+pub use dispatch::{Handler, Parameter, State, Verdict};
+pub use sending::{AckFuture, Acks, Broadcast, Direct, Emitted};
+pub use words::{
+    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, EmitError, IntoAck,
+    IntoRooms, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room, RoomName, SocketId,
+};

@@ -6,28 +6,24 @@ use roomcast_protocol::{
     socket::{Arguments, EncodeError, Encoder},
 };
 
-use super::{Offset, limits};
+use super::{offer::Offset, recoverable::limits};
 use crate::{
     config::Recovery,
     engine::Limits,
-    socket::{
-        Socket, SocketId,
-        expiring::give_back,
-        id::{IdMap, IdSet},
-    },
+    socket::words::{IdMap, IdSet, SocketId, give_back},
 };
 
 /// The events of a namespace that may be asked for again: every one has a number.
 #[derive(Debug)]
-pub(crate) struct Channel {
+pub(crate) struct Channel<S> {
     id: u64,
     next: AtomicU64,
     limits: Limits,
     /// Sockets whose clients are away.
-    away: Mutex<IdMap<Socket>>,
+    away: Mutex<IdMap<S>>,
 }
 
-impl Channel {
+impl<S: Clone> Channel<S> {
     pub(crate) fn new(recovery: &Recovery) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // So that a server that starts anew does not repeat the numbers of the one before.
@@ -48,8 +44,8 @@ impl Channel {
         self.limits
     }
 
-    pub(crate) fn add_away(&self, socket: &Socket) {
-        self.away.lock().insert(socket.id(), socket.clone());
+    pub(crate) fn add_away(&self, id: SocketId, socket: S) {
+        self.away.lock().insert(id, socket);
     }
 
     pub(crate) fn forget_away(&self, id: SocketId) {
@@ -60,7 +56,7 @@ impl Channel {
         drop(gone);
     }
 
-    pub(crate) fn away_of(&self, ids: &IdSet) -> Vec<Socket> {
+    pub(crate) fn away_of(&self, ids: &IdSet) -> Vec<S> {
         let away = self.away.lock();
         ids.iter().filter_map(|id| away.get(id).cloned()).collect()
     }

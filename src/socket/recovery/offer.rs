@@ -7,7 +7,7 @@ use roomcast_protocol::{Sid, socket::Args};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::socket::SocketId;
+use crate::socket::words::SocketId;
 
 /// The secret by which a client proves that a session was its own. It is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

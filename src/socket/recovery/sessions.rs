@@ -1,68 +1,67 @@
-use std::{
-    collections::HashMap,
-    fmt, iter,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, iter, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use roomcast_protocol::{Stamp, socket::Nsp};
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::Notify, time::Instant};
 
-use super::{Offer, Pid, limits};
+use super::{offer::Pid, recoverable::limits};
 use crate::{
     config::Recovery,
     engine::Limits,
-    identity::Principal,
-    metrics::{Counter, Gauge, Metrics},
-    socket::{
-        Socket,
-        expiring::{Expiring, give_back, sweep},
-        socket,
-    },
+    metrics::{Gauge, Metrics},
+    socket::words::{Expiring, give_back},
 };
 
 /// The sessions of one server that can be recovered, those that are connected included.
 ///
-/// Its lock is a leaf: nothing is called while it is held.
-pub(crate) struct Sessions {
-    window: Duration,
+/// It keeps sockets `S` whose clients are away, and weak references `W` to the others. Its lock is a
+/// leaf: nothing is called while it is held but what upgrades a reference.
+pub(crate) struct Sessions<S, W> {
+    pub(crate) window: Duration,
     max: usize,
-    limits: Limits,
-    state: Mutex<State>,
+    pub(crate) limits: Limits,
+    state: Mutex<State<S, W>>,
     /// Notified when a session has been parked.
-    parked: Notify,
-    metrics: Arc<Metrics>,
+    pub(crate) parked: Notify,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// No session is in both of the maps.
-#[derive(Default)]
-struct State {
-    present: HashMap<Pid, Place>,
+struct State<S, W> {
+    present: HashMap<Pid, Place<W>>,
     /// The sockets whose clients are away.
-    parked: Expiring<Pid, Socket>,
+    parked: Expiring<Pid, S>,
     /// The server stops: nothing is kept any more.
     is_closed: bool,
 }
 
-enum Place {
+enum Place<W> {
     /// The client is there, as far as is known.
-    Connected(Weak<socket::Inner>),
+    Connected(W),
     /// The client has just gone, and its handlers are being told.
     Leaving,
 }
 
-enum Found {
-    Nothing,
-    Connected(Socket),
+/// Where a session was found.
+pub(crate) enum Held<S> {
+    /// The client is away.
+    Parked(S),
+    /// The client is there, as far as is known.
+    Connected(S),
+    /// The client has just gone, and its handlers are being told.
     Leaving,
-    Claim(Claim),
 }
 
-impl Sessions {
+impl<S, W> Default for State<S, W> {
+    fn default() -> Self {
+        Self {
+            present: HashMap::new(),
+            parked: Expiring::default(),
+            is_closed: false,
+        }
+    }
+}
+
+impl<S, W> Sessions<S, W> {
     pub(crate) fn new(recovery: &Recovery, metrics: Arc<Metrics>) -> Self {
         Self {
             window: recovery.window,
@@ -75,8 +74,8 @@ impl Sessions {
     }
 
     /// A client is being let in.
-    pub(crate) fn enter(&self, pid: Pid, socket: &Socket) {
-        let place = Place::Connected(socket.downgrade());
+    pub(crate) fn enter(&self, pid: Pid, socket: W) {
+        let place = Place::Connected(socket);
         self.state.lock().present.insert(pid, place);
     }
 
@@ -94,16 +93,10 @@ impl Sessions {
         drop(gone);
     }
 
-    /// Keeps a session whose client is away.
-    pub(crate) fn park(self: &Arc<Self>, pid: Pid, socket: &Socket) {
-        self.keep(pid, socket.clone(), Instant::now() + self.window);
-        self.parked.notify_waiters();
-    }
-
-    /// Keeps a session until then, or ends it if it cannot be kept.
-    fn keep(self: &Arc<Self>, pid: Pid, socket: Socket, until: Instant) {
-        let io = socket.io().clone();
-        let (gone, must_sweep) = self.change(|state| {
+    /// Keeps a session whose client is away. What has to go for it, itself if it cannot be kept, and
+    /// whether a task must be sent to sweep.
+    pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> (Vec<S>, bool) {
+        self.change(|state| {
             state.present.remove(&pid);
             if state.is_closed || until <= Instant::now() {
                 return (vec![socket], false);
@@ -113,109 +106,48 @@ impl Sessions {
                 gone.extend(state.parked.pop().map(|(_, socket)| socket));
             }
             (gone, state.parked.must_sweep())
-        });
-        self.end(gone);
-        if must_sweep {
-            io.spawn(sweep(Arc::downgrade(self), Self::expire));
-        }
+        })
     }
 
-    /// Ends the sessions whose time has come; when the next one's comes.
-    fn expire(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let (gone, next) = self.change(|state| {
+    /// Takes those whose time has come; when the next one's comes.
+    pub(crate) fn take_due(&self, now: Instant) -> (Vec<S>, Option<Instant>) {
+        self.change(|state| {
             let due = iter::from_fn(|| state.parked.pop_due(now));
             let gone: Vec<_> = due.map(|(_, socket)| socket).collect();
             (gone, state.parked.look_again())
-        });
-        self.end(gone);
-        next
+        })
     }
 
-    /// Ends all sessions; none is parked from here on.
-    pub(crate) fn close(&self) {
-        let gone: Vec<_> = self.change(|state| {
+    /// Takes all; none is kept from here on.
+    pub(crate) fn take_all(&self) -> Vec<S> {
+        self.change(|state| {
             state.is_closed = true;
             let all = iter::from_fn(|| state.parked.pop());
             all.map(|(_, socket)| socket).collect()
-        });
-        self.end(gone);
+        })
     }
 
-    /// Ends a session whose client is away.
-    pub(crate) fn expel(&self, pid: Pid) {
-        self.end(self.take(pid).map(|(_, socket)| socket));
-    }
-
-    /// Takes the session that a client offers to go on with. It belongs to the claim from then on:
-    /// of two clients one gets it. One whose client seems to be there is taken from it.
-    pub(crate) async fn claim(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Option<Claim> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let parked = self.parked.notified();
-            tokio::pin!(parked);
-            parked.as_mut().enable();
-            match self.look(offer, nsp) {
-                Found::Claim(claim) => return Some(claim),
-                Found::Connected(socket) => socket.break_off(),
-                Found::Leaving if timeout_at(deadline, parked.as_mut()).await.is_ok() => {}
-                Found::Leaving | Found::Nothing => {
-                    self.metrics.count(Counter::SessionsNotRecovered);
-                    return None;
-                }
-            }
-        }
-    }
-
-    fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Found {
+    /// Where a session is; `upgrade` finds the socket of one that is connected.
+    pub(crate) fn find(&self, pid: Pid, upgrade: impl FnOnce(&W) -> Option<S>) -> Option<Held<S>>
+    where
+        S: Clone,
+    {
         let state = self.state.lock();
-        let parked = state.parked.get(&offer.pid);
-        let (socket, is_parked) = match (parked, state.present.get(&offer.pid)) {
-            (Some(socket), _) => (Some(socket.clone()), true),
-            (None, Some(Place::Connected(socket))) => (Socket::upgrade(socket), false),
-            (None, Some(Place::Leaving)) => return Found::Leaving,
-            (None, None) => return Found::Nothing,
-        };
-        drop(state);
-        let Some(socket) = socket else {
-            return Found::Nothing;
-        };
-        let inner = socket.namespace_inner();
-        let Some(known) = inner.known(offer.last) else {
-            return Found::Nothing;
-        };
-        if inner.name != *nsp || !socket.outbox().has_all_after(known) {
-            return Found::Nothing;
-        }
-        match is_parked {
-            // If it is not there any more, somebody else was faster.
-            true => self.take(offer.pid).map_or(Found::Nothing, |parked| {
-                Found::Claim(Claim {
-                    sessions: Arc::clone(self),
-                    pid: offer.pid,
-                    known,
-                    parked: Some(parked),
-                })
-            }),
-            false if socket.is_connected() => Found::Connected(socket),
-            false => Found::Leaving,
+        match (state.parked.get(&pid), state.present.get(&pid)) {
+            (Some(socket), _) => Some(Held::Parked(socket.clone())),
+            (None, Some(Place::Connected(socket))) => upgrade(socket).map(Held::Connected),
+            (None, Some(Place::Leaving)) => Some(Held::Leaving),
+            (None, None) => None,
         }
     }
 
     /// Takes a session whose client is away, with the time until which it was to be kept.
-    fn take(&self, pid: Pid) -> Option<(Instant, Socket)> {
+    pub(crate) fn take(&self, pid: Pid) -> Option<(Instant, S)> {
         self.change(|state| state.parked.remove(&pid))
     }
 
-    fn end(&self, gone: impl IntoIterator<Item = Socket>) {
-        for socket in gone {
-            self.metrics.count(Counter::SessionsExpired);
-            socket.end_session();
-        }
-    }
-
     /// Changes what is kept, and the gauge with it. What goes is passed on, to be dropped later.
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut State<S, W>) -> R) -> R {
         let mut state = self.state.lock();
         let before = state.parked.len() as i64;
         let result = change(&mut state);
@@ -228,59 +160,8 @@ impl Sessions {
     }
 }
 
-impl fmt::Debug for Sessions {
+impl<S, W> fmt::Debug for Sessions<S, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").finish_non_exhaustive()
     }
 }
-
-/// A session that nobody else can take. Dropped unused, it is parked again.
-pub(crate) struct Claim {
-    sessions: Arc<Sessions>,
-    pid: Pid,
-    known: Stamp,
-    /// The socket, and until when it is kept.
-    parked: Option<(Instant, Socket)>,
-}
-
-impl Claim {
-    /// Who the client was.
-    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
-        self.parked.as_ref().map(|(_, socket)| socket.principal())
-    }
-
-    /// Lets a new socket go on with the session. `None` if that cannot be: it ends then.
-    pub(crate) fn resume(mut self, resume: impl FnOnce(&Socket) -> Socket) -> Option<Socket> {
-        let (_, old) = self.parked.take()?;
-        let socket = resume(&old);
-        let inner = old.namespace_inner();
-        if let Some(sent) = inner.readmit(&old, &socket, self.known, self.sessions.limits) {
-            // Only now can somebody else take it over.
-            self.sessions.enter(self.pid, &socket);
-            self.sessions.metrics.count(Counter::SessionsRecovered);
-            tracing::debug!(socket = %socket.id(), sent, "a session goes on");
-            return Some(socket);
-        }
-        self.sessions.metrics.count(Counter::SessionsNotRecovered);
-        self.sessions.end([old]);
-        None
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if let Some((until, socket)) = self.parked.take() {
-            self.sessions.keep(self.pid, socket, until);
-        }
-    }
-}
-
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").finish_non_exhaustive()
-    }
-}
-
-/// How long the handlers of a socket may take that has just been disconnected before its client is
-/// let in as a new one.
-const PATIENCE: Duration = Duration::from_secs(1);

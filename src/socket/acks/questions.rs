@@ -1,0 +1,85 @@
+//! The answers that many clients owe to one broadcast.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    task::Waker,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use roomcast_protocol::socket::Args;
+
+use crate::socket::words::{AckError, IdSet, SocketId};
+
+#[derive(Default)]
+pub(crate) struct Answers {
+    pub(crate) outstanding: IdSet,
+    pub(crate) ready: VecDeque<(SocketId, Result<Args, AckError>)>,
+    pub(crate) waker: Option<Waker>,
+}
+
+/// The recipients of a question, being collected.
+pub(crate) struct Collecting<'a>(MutexGuard<'a, Answers>);
+
+impl<'a> Collecting<'a> {
+    pub(crate) fn of(answers: &'a Mutex<Answers>) -> Self {
+        Self(answers.lock())
+    }
+
+    pub(crate) fn add(&mut self, recipient: SocketId) {
+        self.0.outstanding.insert(recipient);
+    }
+}
+
+/// The questions that a namespace has open.
+#[derive(Default)]
+pub(crate) struct Questions(Mutex<BTreeMap<u64, Arc<Mutex<Answers>>>>);
+
+impl Questions {
+    pub(crate) fn insert(&self, id: u64, answers: Arc<Mutex<Answers>>, limit: usize) -> bool {
+        let mut open = self.0.lock();
+        let room = open.len() < limit;
+        if room {
+            open.insert(id, answers);
+        }
+        room
+    }
+
+    pub(crate) fn remove(&self, id: u64) {
+        self.0.lock().remove(&id);
+    }
+
+    /// Takes an answer in; `false` if nobody waits for it.
+    pub(crate) fn resolve(&self, id: u64, from: SocketId, args: &Args) -> bool {
+        let Some(answers) = self.0.lock().get(&id).cloned() else {
+            return false;
+        };
+        settle(&answers, from, || Ok(args.clone()))
+    }
+
+    /// A client has gone: it answers nothing any more.
+    pub(crate) fn leave(&self, id: SocketId) {
+        let open: Vec<_> = self.0.lock().values().cloned().collect();
+        for answers in open {
+            settle(&answers, id, || Err(AckError::Disconnected));
+        }
+    }
+}
+
+fn settle(
+    answers: &Mutex<Answers>,
+    from: SocketId,
+    answer: impl FnOnce() -> Result<Args, AckError>,
+) -> bool {
+    let mut answers = answers.lock();
+    if !answers.outstanding.remove(&from) {
+        return false;
+    }
+    answers.ready.push_back((from, answer()));
+    let waker = answers.waker.take();
+    drop(answers);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    true
+}

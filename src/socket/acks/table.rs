@@ -1,0 +1,69 @@
+//! The answers that one client owes.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use roomcast_protocol::socket::Args;
+use tokio::sync::oneshot;
+
+use crate::{
+    metrics::{Gauge, Metrics},
+    socket::words::AckError,
+};
+
+/// The acknowledgements that one socket owes.
+#[derive(Debug, Default)]
+pub(crate) struct AckTable(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    waiting: BTreeMap<u64, oneshot::Sender<Args>>,
+    closed: bool,
+}
+
+impl AckTable {
+    /// Reserves a place for the answer to `id`.
+    pub(crate) fn register(
+        &self,
+        id: u64,
+        limit: usize,
+        metrics: &Metrics,
+    ) -> Result<oneshot::Receiver<Args>, AckError> {
+        let mut table = self.0.lock();
+        if table.closed {
+            return Err(AckError::Disconnected);
+        }
+        if table.waiting.len() >= limit {
+            return Err(AckError::TooManyPending);
+        }
+        let (sender, receiver) = oneshot::channel();
+        table.waiting.insert(id, sender);
+        metrics.shift(Gauge::AcksPending, 1);
+        Ok(receiver)
+    }
+
+    /// Hands an answer to whoever waits for it; `false` if nobody does.
+    pub(crate) fn resolve(&self, id: u64, args: &Args, metrics: &Metrics) -> bool {
+        let Some(sender) = self.0.lock().waiting.remove(&id) else {
+            return false;
+        };
+        metrics.shift(Gauge::AcksPending, -1);
+        let _ = sender.send(args.clone());
+        true
+    }
+
+    /// Fails what is outstanding, and whatever asks later.
+    pub(crate) fn close(&self, metrics: &Metrics) {
+        let mut table = self.0.lock();
+        table.closed = true;
+        let waiting = std::mem::take(&mut table.waiting);
+        drop(table);
+        metrics.shift(Gauge::AcksPending, -(waiting.len() as i64));
+    }
+
+    pub(crate) fn forget(&self, id: u64, metrics: &Metrics) {
+        if self.0.lock().waiting.remove(&id).is_some() {
+            metrics.shift(Gauge::AcksPending, -1);
+        }
+    }
+}

@@ -1,0 +1,405 @@
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
+use roomcast_protocol::socket::{Nsp, Parser};
+
+use super::{namespace_builder::NamespaceBuilder, options};
+use crate::{
+    Config, Recovery,
+    config::AddressLimits,
+    engine::Hooks,
+    limit::{Guard, Proxies},
+    socket::{
+        core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
+        words::{BuildError, ClientFiles, States},
+    },
+};
+
+/// A server that is being put together: options, namespaces, handlers.
+///
+/// ```
+/// use std::time::Duration;
+/// use roomcast::{Ack, Config, Event, Io};
+///
+/// let mut io = Io::builder().config(Config {
+///     ping_interval: Duration::from_secs(10),
+///     ..Config::default()
+/// });
+/// io.namespace("/").on("echo", async |_: Event, text: String| Ack(text));
+/// let io = io.build()?;
+/// # Ok::<(), roomcast::BuildError>(())
+/// ```
+#[must_use = "nothing happens before it is built"]
+pub struct Builder {
+    io: Io,
+    config: Config,
+    pub(super) hooks: Hooks,
+    guard: Option<Arc<Guard>>,
+    states: States,
+    fixed: BTreeMap<Nsp, NamespaceBuilder>,
+    on_demand: Vec<(Predicate, NamespaceBuilder)>,
+    watchers: Watchers,
+    client_files: ClientFiles,
+}
+
+impl Builder {
+    pub(crate) fn new(io: Io) -> Self {
+        Self {
+            io,
+            config: Config::default(),
+            hooks: Hooks::default(),
+            guard: None,
+            states: States::default(),
+            fixed: BTreeMap::new(),
+            on_demand: Vec::new(),
+            watchers: Watchers::default(),
+            client_files: ClientFiles::default(),
+        }
+    }
+
+    /// Sets all options.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the builds of the JavaScript client that are handed out below the path, unless
+    /// [`Config::serve_client`](crate::Config::serve_client) is off. Without it there are none.
+    pub fn client_files(mut self, files: ClientFiles) -> Self {
+        self.client_files = files;
+        self
+    }
+
+    /// Limits who may connect, and believes these proxies what they say of their clients. Without it
+    /// everybody may and nobody is believed.
+    pub fn guard(mut self, limits: &AddressLimits, proxies: Proxies) -> Self {
+        let metrics = Arc::clone(self.io.metrics());
+        self.guard = Some(Arc::new(Guard::new(limits, proxies, metrics)));
+        self
+    }
+
+    /// Lets clients whose connection broke go on as the same socket: with its id, rooms and data,
+    /// and with the events that they have missed. Off unless this is called, after
+    /// [`config`](Self::config).
+    ///
+    /// Stock clients need nothing for it. Every event that is emitted without asking for an
+    /// acknowledgement, and is not volatile, then carries one more argument: a text that says which
+    /// it was. The client offers the last one when it comes back; [`Socket::recovered`] says
+    /// whether it was accepted. What is promised is in `docs/delivery.md`.
+    ///
+    /// Whoever [authenticates](crate::NamespaceBuilder::authenticate) clients is asked again first.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use roomcast::{Event, Io, Recovery};
+    ///
+    /// let mut io = Io::builder().recovery(Recovery {
+    ///     window: Duration::from_secs(60),
+    ///     ..Recovery::default()
+    /// });
+    /// io.namespace("/").on_connect(async |event: Event| {
+    ///     if !event.socket.recovered() {
+    ///         event.socket.join("lobby").ok();
+    ///     }
+    /// });
+    /// # io.build().unwrap();
+    /// ```
+    ///
+    /// [`Socket::recovered`]: crate::Socket::recovered
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.config.recovery = Some(recovery).filter(|recovery| recovery.enabled);
+        self
+    }
+
+    /// Sets how packets are written, [`Config::parser`]; after [`config`](Self::config).
+    ///
+    /// ```
+    /// use roomcast::{Io, Parser};
+    ///
+    /// let io = Io::builder().parser(Parser::MessagePack).build()?;
+    /// assert_eq!(io.config().parser, Parser::MessagePack);
+    /// # Ok::<(), roomcast::BuildError>(())
+    /// ```
+    ///
+    /// Clients say the same: `io({ parser: require("socket.io-msgpack-parser") })`.
+    pub fn parser(mut self, parser: Parser) -> Self {
+        self.config.parser = parser;
+        self
+    }
+
+    /// Gives handlers something to work with, found by its type as
+    /// [`State<T>`](crate::State) or [`Event::state`](crate::Event::state). A second value of one
+    /// type replaces the first.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(Arc::new(value));
+        self
+    }
+
+    /// Gives handlers something that is shared with others; see [`state`](Self::state).
+    pub fn shared_state<T: Send + Sync + 'static>(&mut self, value: Arc<T>) -> &mut Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// The server that [`build`](Self::build) will return, for whoever must have it before. Until
+    /// then it reaches nobody.
+    #[must_use]
+    pub fn handle(&self) -> Io {
+        self.io.clone()
+    }
+
+    /// A namespace that exists as long as the server, made at the first call with this name.
+    /// Without the leading slash it is the same one.
+    ///
+    /// `/` exists only if it is asked for here, as every other.
+    pub fn namespace(&mut self, name: &str) -> &mut NamespaceBuilder {
+        self.fixed
+            .entry(Nsp::from(name))
+            .or_insert_with(NamespaceBuilder::new)
+    }
+
+    /// Namespaces that are made when a first client is let in, and go with their last one
+    /// ([`Config::cleanup_empty_child_namespaces`]). They are those whose name, with its leading
+    /// slash, is accepted; the first call that accepts one says what it does. It is asked when the
+    /// namespace does not exist yet; who may come in is for [gates](NamespaceBuilder::gate) to say.
+    ///
+    /// ```
+    /// # let mut io = roomcast::Io::builder();
+    /// io.namespaces(|name| name.strip_prefix("/tenant-").is_some_and(|t| t.parse::<u32>().is_ok()))
+    ///     .on_connect(async |event: roomcast::Event| event.socket.join("tenant"));
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.of(/^\/tenant-\d+$/).on("connection", (socket) => socket.join("tenant"));
+    /// // a client of either
+    /// const socket = io("http://localhost:3000/tenant-7");
+    /// ```
+    ///
+    /// A regular expression of the crate `regex` is a predicate too:
+    /// `io.namespaces(move |name| pattern.is_match(name))`.
+    pub fn namespaces(
+        &mut self,
+        accept: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> &mut NamespaceBuilder {
+        self.demand(Predicate::Now(Box::new(accept)))
+    }
+
+    /// As [`namespaces`](Self::namespaces), for a predicate that has to ask somebody, or to look at
+    /// more than the name. Together with the gates it has
+    /// [`Config::connect_timeout`].
+    ///
+    /// ```
+    /// use roomcast::Connect;
+    ///
+    /// # async fn is_known_tenant(_: &str) -> bool { true }
+    /// # let mut io = roomcast::Io::builder();
+    /// io.namespaces_async(async |connect: Connect| is_known_tenant(connect.namespace()).await);
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.of(async (name, auth, next) => next(null, await isKnownTenant(name)));
+    /// ```
+    pub fn namespaces_async<F, R>(&mut self, accept: F) -> &mut NamespaceBuilder
+    where
+        F: Fn(Connect) -> R + Send + Sync + 'static,
+        R: Future<Output = bool> + Send + 'static,
+    {
+        let ask = move |connect| -> BoxFuture<'static, bool> { Box::pin(accept(connect)) };
+        self.demand(Predicate::Ask(Box::new(ask)))
+    }
+
+    fn demand(&mut self, predicate: Predicate) -> &mut NamespaceBuilder {
+        let entry = (predicate, NamespaceBuilder::new());
+        &mut self.on_demand.push_mut(entry).1
+    }
+
+    /// Watches what happens on the server: who comes and goes and why, which rooms there are. See
+    /// [`Lifecycle`]. May be called more than once.
+    pub fn on_event(
+        &mut self,
+        watcher: impl Fn(&Lifecycle<'_>) + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.watchers.add(watcher);
+        self
+    }
+
+    /// Checks everything and makes the server.
+    ///
+    /// # Errors
+    ///
+    /// When an option makes no sense, an event has two handlers, or a handler asks for a
+    /// [`State`](crate::State) that nobody gave.
+    pub fn build(self) -> Result<Io, BuildError> {
+        options::check(&self.config)?;
+        let config = Arc::new(self.config);
+        let metrics = self.io.metrics();
+        let states = &self.states;
+        let has_state = |kind| states.has(kind);
+        let mut fixed = Vec::new();
+        for (name, builder) in self.fixed {
+            if name.as_str().contains(',') || name.as_str().len() > MAX_NAME {
+                return Err(BuildError::InvalidNamespace(name.as_str().into()));
+            }
+            let handlers = builder.build(has_state)?;
+            fixed.push(Arc::new(namespace::Inner::new(
+                name,
+                handlers,
+                false,
+                Arc::clone(&config),
+                Arc::clone(metrics),
+            )));
+        }
+        let mut on_demand = Vec::new();
+        for (accept, builder) in self.on_demand {
+            on_demand.push(OnDemand {
+                accept,
+                handlers: builder.build(has_state)?,
+            });
+        }
+        let on = config.recovery.as_ref();
+        let sessions = on.map(|on| Arc::new(Sessions::new(on, Arc::clone(metrics))));
+        self.io.complete(Built {
+            sessions,
+            config,
+            hooks: Arc::new(self.hooks),
+            guard: self.guard,
+            states: self.states,
+            fixed,
+            on_demand,
+            made: RwLock::default(),
+            watchers: self.watchers,
+            client_files: self.client_files,
+        });
+        Ok(self.io)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("namespaces", &self.fixed)
+            .finish_non_exhaustive()
+    }
+}
+
+const MAX_NAME: usize = 256;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, State};
+
+    fn fault(build: impl FnOnce(&mut Builder)) -> BuildError {
+        let mut io = Io::builder();
+        build(&mut io);
+        io.build().unwrap_err()
+    }
+
+    #[test]
+    fn options_are_checked_when_building() {
+        let zero = Config {
+            max_in_flight: 0,
+            ..Config::default()
+        };
+        let error = Io::builder().config(zero).build().unwrap_err();
+        assert_eq!(error.to_string(), "invalid option: max_in_flight is zero");
+        let path = Config {
+            path: "socket.io".into(),
+            ..Config::default()
+        };
+        let error = Io::builder().config(path).build().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid option: path does not begin with a slash"
+        );
+        assert!(Io::builder().build().is_ok());
+        for (config, fault) in [
+            (
+                Config {
+                    total_outbox_bytes: 1000,
+                    ..Config::default()
+                },
+                "total_outbox_bytes is smaller than outbox_bytes",
+            ),
+            (
+                Config {
+                    unsent_bytes: Some(100),
+                    ..Config::default()
+                },
+                "unsent_bytes is less than 4,096",
+            ),
+            (
+                Config {
+                    send_buffer_bytes: Some(0),
+                    ..Config::default()
+                },
+                "send_buffer_bytes is less than 4,096",
+            ),
+        ] {
+            let error = Io::builder().config(config).build().unwrap_err();
+            assert_eq!(error, BuildError::InvalidOption(fault));
+        }
+    }
+
+    #[test]
+    fn an_event_has_one_handler_in_a_namespace() {
+        let error = fault(|io| {
+            io.namespace("/a").on("x", async |_: Event| {});
+            io.namespace("a").on_serial("x", async |_: Event| {});
+        });
+        assert_eq!(error, BuildError::DuplicateHandler("x".into()));
+    }
+
+    #[test]
+    fn events_that_clients_cannot_send_have_no_handler() {
+        for name in ["connect", "connection", "connect_error", "newListener"] {
+            let error = fault(|io| {
+                io.namespace("/").on(name, async |_: Event| {});
+            });
+            assert_eq!(error, BuildError::ReservedEvent(name.into()));
+        }
+        let mut io = Io::builder();
+        for _ in 0..2 {
+            io.namespace("/").on("disconnect", async |_: Event| {});
+        }
+        assert!(io.build().is_ok());
+    }
+
+    #[test]
+    fn a_state_that_a_handler_asks_for_must_be_there() {
+        let error = fault(|io| {
+            io.namespaces(|_| true)
+                .on("x", async |_: Event, _: u8, _: State<u16>| {});
+        });
+        assert_eq!(error, BuildError::MissingState("u16"));
+        let mut io = Io::builder().state(7_u16);
+        io.namespace("/")
+            .on_connect(async |_: Event, _: State<u16>| {});
+        assert_eq!(*io.build().unwrap().state::<u16>(), 7);
+    }
+
+    #[test]
+    fn a_namespace_has_a_name_that_can_be_sent() {
+        let error = fault(|io| {
+            io.namespace("/a,b");
+        });
+        assert_eq!(error, BuildError::InvalidNamespace("/a,b".into()));
+    }
+
+    #[test]
+    fn a_server_reaches_nobody_before_it_is_built() {
+        let mut builder = Io::builder();
+        builder.namespace("/");
+        let early = builder.handle();
+        assert_eq!(early.emit("hi", ()).queued, 0);
+        assert_eq!(
+            early.config().max_in_flight,
+            Config::default().max_in_flight
+        );
+        let io = builder.build().unwrap();
+        assert_eq!(io.of("/").count(), early.of("/").count());
+    }
+}

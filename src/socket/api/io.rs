@@ -1,0 +1,137 @@
+//! A server as applications see it.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{builder::Builder, targets::targets};
+use crate::{
+    engine::Engine,
+    socket::{
+        core::{Io, Namespace},
+        sending::Broadcast,
+    },
+};
+
+impl Io {
+    /// Starts to put a server together.
+    pub fn builder() -> Builder {
+        Builder::new(Self::unbuilt())
+    }
+
+    /// The namespace of this name. One that does not exist reaches nobody.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Namespace {
+        Namespace::new(self.clone(), name)
+    }
+
+    targets!("`/`");
+
+    /// All namespaces that exist now, in no order: those given to the builder, and those that were
+    /// made on demand and not taken down yet.
+    ///
+    /// What the official server calls sending to a parent namespace is sending to those of them
+    /// that belong to it:
+    ///
+    /// ```no_run
+    /// # fn example(io: roomcast::Io) {
+    /// for tenant in io.namespaces().iter().filter(|n| n.name().starts_with("/tenant-")) {
+    ///     tenant.emit("news", "maintenance at noon");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// ```js
+    /// const tenants = io.of(/^\/tenant-\d+$/);
+    /// tenants.emit("news", "maintenance at noon");
+    /// ```
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        let Some(built) = self.0.built.get() else {
+            return Vec::new();
+        };
+        let made: Vec<_> = built.made.read().values().cloned().collect();
+        let all = built.fixed.iter().cloned().chain(made);
+        all.map(|inner| Namespace::existing(self.clone(), inner))
+            .collect()
+    }
+
+    /// Asks the authenticators again about everybody who is connected, and disconnects those who
+    /// are not let in any more: each is told by the event `error` first. To be called when
+    /// something was revoked. Returns how many were disconnected.
+    ///
+    /// It looks at every socket, which takes about a millisecond for ten thousand.
+    #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
+    pub fn revalidate(&self) -> usize {
+        let Some(built) = self.0.built.get() else {
+            return 0;
+        };
+        let made: Vec<_> = built.made.read().values().cloned().collect();
+        let mut expelled = 0;
+        for namespace in built.fixed.iter().chain(&made) {
+            if namespace.handlers.authenticate.is_some() {
+                let sockets = namespace.all_sockets();
+                expelled += sockets.iter().filter(|socket| !socket.revalidate()).count();
+            }
+        }
+        expelled
+    }
+
+    /// Sessions that are open or closing: clients, whether they have joined a namespace or not. It is
+    /// `io.engine.clientsCount` of the official server.
+    #[must_use]
+    pub fn clients_count(&self) -> usize {
+        let engine = self.0.engine.lock().upgrade();
+        engine.map_or(0, |engine| engine.session_count())
+    }
+
+    /// Closes all connections and waits until everything queued for them is sent and all handlers
+    /// have ended, at most for `grace`.
+    pub async fn close(&self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        let engine = self.0.engine.lock().upgrade();
+        if let Some(engine) = engine {
+            engine.shutdown(grace).await;
+        }
+        if let Some(sessions) = self.sessions() {
+            sessions.close();
+        }
+        let settled = async {
+            loop {
+                let settled = self.0.settled.notified();
+                if self.0.detached.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                settled.await;
+            }
+        };
+        if tokio::time::timeout_at(deadline, settled).await.is_err() {
+            let handlers = self.0.detached.load(Ordering::Acquire);
+            tracing::warn!(handlers, "handlers have not ended in time");
+        }
+    }
+
+    /// The engine below, made for the first who serves.
+    pub(crate) fn engine(&self) -> Arc<Engine<Self>> {
+        let mut engine = self.0.engine.lock();
+        engine.upgrade().unwrap_or_else(|| {
+            let (config, hooks) = match self.0.built.get() {
+                Some(built) => (Arc::clone(&built.config), Arc::clone(&built.hooks)),
+                None => Default::default(),
+            };
+            let guard = self.guard().cloned();
+            let metrics = Arc::clone(&self.0.metrics);
+            let new = Engine::new(Arc::new(self.clone()), config, hooks, metrics, guard);
+            *engine = Arc::downgrade(&new);
+            new
+        })
+    }
+
+    #[inline]
+    fn all<'a>(&self) -> Broadcast<'a> {
+        Broadcast::new(self.fixed_namespace("/").cloned())
+    }
+}

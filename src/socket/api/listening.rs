@@ -1,0 +1,211 @@
+//! Listeners of one socket: what a [`Socket`] offers beyond the handlers of its namespace.
+
+use crate::socket::{
+    core::{Incoming, Listeners, Outgoing, OutgoingHook, Position, SharedHandler, Socket},
+    dispatch::{Handler, Verdict, erase, incoming},
+    words::{ListenError, ListenerId, RESERVED, States},
+};
+
+/// # Listeners
+///
+/// Handlers belong to a namespace and are given to the builder, where everything can be checked.
+/// What only one client needs, or only for a while, is registered on its socket: at any time, from
+/// anywhere, up to [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket).
+/// All of it ends with the socket.
+///
+/// An event goes first to those who watch all events, then through the checks, then to the handler
+/// of the namespace and to the listeners of the socket in the order of registration. The first of
+/// these answers, if the client asked for an acknowledgement.
+///
+/// ```
+/// use roomcast::{Ack, Event, Io, ListenError};
+///
+/// let mut io = Io::builder();
+/// io.namespace("/").on("start", async |event: Event| {
+///     event.socket.once("name", async |_: Event, name: String| Ack(format!("hello {name}")))?;
+///     Ok::<_, ListenError>(())
+/// });
+/// # io.build()?;
+/// # Ok::<(), roomcast::BuildError>(())
+/// ```
+///
+/// ```js
+/// // the same on the official server
+/// socket.on("start", () => socket.once("name", (name, reply) => reply(`hello ${name}`)));
+/// ```
+impl Socket {
+    /// Listens to an event of this client; `"disconnecting"` and `"disconnect"` too.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn on<M: 'static>(
+        &self,
+        event: &str,
+        handler: impl Handler<M>,
+    ) -> Result<ListenerId, ListenError> {
+        self.listen_to(event, handler, false)
+    }
+
+    /// Listens to the next event of this name, and no more.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn once<M: 'static>(
+        &self,
+        event: &str,
+        handler: impl Handler<M>,
+    ) -> Result<ListenerId, ListenError> {
+        self.listen_to(event, handler, true)
+    }
+
+    /// Watches every event of this client before it is handled, after those who do already. What
+    /// the handler returns is not an answer to anything.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn on_any<M: 'static>(&self, handler: impl Handler<M>) -> Result<ListenerId, ListenError> {
+        self.watch_incoming(handler, Position::Last)
+    }
+
+    /// As [`on_any`](Self::on_any), before those who do already.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn prepend_any<M: 'static>(
+        &self,
+        handler: impl Handler<M>,
+    ) -> Result<ListenerId, ListenError> {
+        self.watch_incoming(handler, Position::First)
+    }
+
+    /// Watches every event that is sent to this client, alone or with others; acknowledgements are
+    /// none. It is called when the event has been queued, in the task of whoever sends it, and must
+    /// not wait.
+    ///
+    /// Somebody who watches makes every broadcast to the namespace look for its watchers.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn on_any_outgoing(
+        &self,
+        hook: impl Fn(&Outgoing<'_>) + Send + Sync + 'static,
+    ) -> Result<ListenerId, ListenError> {
+        self.watch_outgoing(std::sync::Arc::new(hook), Position::Last)
+    }
+
+    /// As [`on_any_outgoing`](Self::on_any_outgoing), before those who do already.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn prepend_any_outgoing(
+        &self,
+        hook: impl Fn(&Outgoing<'_>) + Send + Sync + 'static,
+    ) -> Result<ListenerId, ListenError> {
+        self.watch_outgoing(std::sync::Arc::new(hook), Position::First)
+    }
+
+    /// Looks at every event of this client before it is handled; see
+    /// [`NamespaceBuilder::on_packet`](crate::NamespaceBuilder::on_packet).
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn on_packet<F, R>(&self, check: F) -> Result<ListenerId, ListenError>
+    where
+        F: Fn(Incoming) -> R + Send + Sync + 'static,
+        R: Future<Output: Verdict> + Send + 'static,
+    {
+        let (listeners, limit) = self.listen();
+        listeners.on_packet(limit, incoming::erase(check))
+    }
+
+    /// Takes away what was registered on this socket under this id, whatever it is; `false` if it
+    /// is not there any more.
+    #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
+    pub fn off(&self, listener: ListenerId) -> bool {
+        let Some(listeners) = self.listeners() else {
+            return false;
+        };
+        let is_gone = listeners.off(listener);
+        if is_gone && !listeners.has_outgoing() && self.conn_watchers().is_none() {
+            self.namespace_inner().set_curious(self, false);
+        }
+        is_gone
+    }
+
+    /// Takes away all that listens to one event on this socket; how many there were.
+    #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
+    pub fn off_event(&self, event: &str) -> usize {
+        self.listeners()
+            .map_or(0, |listeners| listeners.off_event(event))
+    }
+
+    /// How many listen to one event on this socket, without the handler of the namespace.
+    #[must_use]
+    pub fn listener_count(&self, event: &str) -> usize {
+        self.listeners()
+            .map_or(0, |listeners| listeners.count(event))
+    }
+
+    /// How many watch all events of this socket alone: those that come in, and those that go out.
+    #[must_use]
+    pub fn watcher_counts(&self) -> (usize, usize) {
+        self.listeners().map_or((0, 0), Listeners::watcher_counts)
+    }
+
+    fn listen(&self) -> (&Listeners, usize) {
+        let limit = self.io().config().max_listeners_per_socket;
+        (self.make_listeners(), limit)
+    }
+
+    fn listen_to<M: 'static>(
+        &self,
+        event: &str,
+        handler: impl Handler<M>,
+        is_once: bool,
+    ) -> Result<ListenerId, ListenError> {
+        let (listeners, limit) = self.listen();
+        if RESERVED.contains(&event) {
+            return Err(ListenError::Reserved);
+        }
+        let handler = shared(handler, self.io().states())?;
+        listeners.on(limit, event, handler, is_once)
+    }
+
+    fn watch_incoming<M: 'static>(
+        &self,
+        handler: impl Handler<M>,
+        position: Position,
+    ) -> Result<ListenerId, ListenError> {
+        let (listeners, limit) = self.listen();
+        let handler = shared(handler, self.io().states())?;
+        listeners.on_any(limit, handler, position)
+    }
+
+    fn watch_outgoing(
+        &self,
+        hook: OutgoingHook,
+        position: Position,
+    ) -> Result<ListenerId, ListenError> {
+        let (listeners, limit) = self.listen();
+        let id = listeners.on_any_outgoing(limit, hook, position)?;
+        self.become_curious();
+        Ok(id)
+    }
+}
+
+fn shared<M: 'static, H: Handler<M>>(
+    handler: H,
+    states: &States,
+) -> Result<SharedHandler, ListenError> {
+    match H::states().into_iter().find(|kind| !states.has(*kind)) {
+        Some(missing) => Err(ListenError::MissingState(missing.name)),
+        None => Ok(erase(handler).into()),
+    }
+}

@@ -1,0 +1,296 @@
+use std::{fmt, sync::Arc};
+
+use serde::de::DeserializeOwned;
+
+use super::server_side;
+use crate::socket::{
+    connect::{Authenticate, refreshing},
+    core::{
+        Authenticator, BoxHandler, Connect, Event, Failure, Handlers, Incoming, Registered,
+        ServerSide,
+    },
+    dispatch::{Handler, Verdict, erase, incoming},
+    words::{BuildError, Contract, IntoAck, RESERVED, Refusal, StateKind},
+};
+
+/// What a namespace does: who may come in, and what happens to events.
+///
+/// Made by [`Builder::namespace`](crate::Builder::namespace) and
+/// [`Builder::namespaces`](crate::Builder::namespaces), and immutable once the server is built.
+pub struct NamespaceBuilder {
+    pub(crate) handlers: Handlers,
+    states: Vec<StateKind>,
+    error: Option<BuildError>,
+}
+
+impl NamespaceBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            handlers: Handlers::default(),
+            states: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Says what happens when a client sends the event `name`.
+    ///
+    /// Handlers of one socket start in the order in which its events arrive. One that awaits does
+    /// not keep the next one waiting; [`on_serial`](Self::on_serial) does.
+    ///
+    /// `"disconnecting"` and `"disconnect"` are called when a socket is about to leave its rooms
+    /// and when it has; they may take the
+    /// [`DisconnectReason`](crate::DisconnectReason) and an `Option<String>` with a description as
+    /// arguments, and both may be registered more than once.
+    pub fn on<M: 'static>(&mut self, name: &str, handler: impl Handler<M>) -> &mut Self {
+        self.register(name, handler, false)
+    }
+
+    /// Says what happens when a client sends the event `name`, one after the other.
+    ///
+    /// Of all events that a namespace handles serially, a socket has one at work at a time; the
+    /// others wait, in the order in which they have arrived.
+    pub fn on_serial<M: 'static>(&mut self, name: &str, handler: impl Handler<M>) -> &mut Self {
+        self.register(name, handler, true)
+    }
+
+    /// Says what happens when a client sends a typed event; see [`Contract`].
+    pub fn on_contract<T, F, R>(&mut self, handler: F) -> &mut Self
+    where
+        T: Contract + DeserializeOwned + 'static,
+        F: Fn(Event, T) -> R + Send + Sync + 'static,
+        R: Future<Output: IntoAck> + Send + 'static,
+    {
+        self.on::<(T,)>(T::EVENT, handler)
+    }
+
+    /// Says what happens when a client has connected, after it was told so. Its argument is what
+    /// the client sent along, its option `auth`. May be called more than once; the handlers start
+    /// in this order, before the handler of any event.
+    pub fn on_connect<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
+        let handler = self.erase(handler);
+        self.handlers.connect.push(handler);
+        self
+    }
+
+    /// Watches every event before its own handler is started; [`Event::name`](crate::Event::name)
+    /// says which it is. What the handler returns is not an answer to anything.
+    pub fn on_any<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
+        let handler = self.erase(handler);
+        self.handlers.any.push(handler);
+        self
+    }
+
+    /// Looks at every event before its handler starts, like a middleware of the official server's
+    /// sockets: it may let it pass, change it, or stop it with an error. All are asked in this order,
+    /// those of [`Socket::on_packet`](crate::Socket::on_packet) after them; watchers
+    /// ([`on_any`](Self::on_any)) have seen the event by then.
+    ///
+    /// An error goes to [`on_error`](Self::on_error) and nowhere else, as in the official server: the
+    /// client is told nothing, an acknowledgement that it asked for does not come. While a check
+    /// waits, later events of its socket wait too, so they still start in order.
+    ///
+    /// ```
+    /// use roomcast::{Incoming, Io, Refusal};
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on_packet(async |packet: Incoming| {
+    ///     if packet.name() == "unauthorized event" {
+    ///         return Err(Refusal::new("E_FORBIDDEN", "unauthorized event"));
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// socket.use(([event, ...args], next) => {
+    ///   next(event === "unauthorized event" ? new Error("unauthorized event") : undefined);
+    /// });
+    /// ```
+    pub fn on_packet<F, R>(&mut self, check: F) -> &mut Self
+    where
+        F: Fn(Incoming) -> R + Send + Sync + 'static,
+        R: Future<Output: Verdict> + Send + 'static,
+    {
+        self.handlers.checks.push(incoming::erase(check));
+        self
+    }
+
+    /// Says what happens when another server of the cluster sends an event with
+    /// [`server_side_emit`](crate::Namespace::server_side_emit); what is returned is the
+    /// acknowledgement.
+    ///
+    /// ```
+    /// use roomcast::{Ack, Io, ServerSide};
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on_server_side("count", async |event: ServerSide| {
+    ///     Ack(event.namespace().count())
+    /// });
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.on("count", (reply) => reply(io.sockets.sockets.size));
+    /// ```
+    pub fn on_server_side<F, R>(&mut self, event: &str, handler: F) -> &mut Self
+    where
+        F: Fn(ServerSide) -> R + Send + Sync + 'static,
+        R: Future<Output: IntoAck> + Send + 'static,
+    {
+        if server_side::RESERVED.contains(&event) {
+            self.fail(BuildError::ReservedEvent(event.into()));
+        }
+        let handler = server_side::erase(handler);
+        let handlers = &mut self.handlers.server_side;
+        if handlers.insert(event.into(), handler).is_some() {
+            self.fail(BuildError::DuplicateHandler(event.into()));
+        }
+        self
+    }
+
+    /// Handles the events that have no handler of their own, which are ignored otherwise.
+    pub fn fallback<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
+        let handler = self.erase(handler);
+        if self.handlers.fallback.replace(handler).is_some() {
+            self.fail(BuildError::DuplicateHandler("fallback".into()));
+        }
+        self
+    }
+
+    /// Looks at events that failed without anybody to tell: a check stopped it, or the arguments did
+    /// not fit, the handler returned an error or panicked, and the client asked for no
+    /// acknowledgement.
+    pub fn on_error(&mut self, hook: impl Fn(&Failure<'_>) + Send + Sync + 'static) -> &mut Self {
+        if self.handlers.on_error.replace(Box::new(hook)).is_some() {
+            self.fail(BuildError::DuplicateHandler("on_error".into()));
+        }
+        self
+    }
+
+    /// Finds out who a client is, before all gates. Everything later sees the
+    /// [`Principal`](crate::Principal). Without it everybody is
+    /// [`Principal::anonymous`](crate::Principal::anonymous).
+    ///
+    /// A closure asks again when a client recovers its session; what implements [`Authenticate`]
+    /// may decide that by itself.
+    ///
+    /// ```
+    /// use roomcast::{Connect, Io, Principal, Refusal};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Auth {
+    ///     token: String,
+    /// }
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").authenticate(async |connect: Connect| match connect.auth::<Auth>() {
+    ///     Ok(auth) if auth.token == "good" => Ok(Principal::new("somebody")),
+    ///     _ => Err(Refusal::new("E_AUTH", "not authorized")),
+    /// });
+    /// ```
+    pub fn authenticate(&mut self, authenticate: impl Authenticate) -> &mut Self {
+        let authenticate = Arc::new(authenticate);
+        if authenticate.renewal().is_some() {
+            self.on(
+                refreshing::REFRESH,
+                refreshing::refresher(Arc::clone(&authenticate)),
+            );
+        }
+        let authenticator = Authenticator::new(authenticate);
+        if self.handlers.authenticate.replace(authenticator).is_some() {
+            self.fail(BuildError::DuplicateHandler("authenticate".into()));
+        }
+        self
+    }
+
+    /// Lets a client in or not, like a middleware of the official server. Gates are asked in this
+    /// order, each after the one before has let the client pass; the error of one is the client's
+    /// `connect_error`. All of them together have
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout).
+    pub fn gate<F, R, E>(&mut self, gate: F) -> &mut Self
+    where
+        F: Fn(Connect) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Refusal>,
+    {
+        self.handlers.gates.push(Box::new(move |connect| {
+            let deciding = gate(connect);
+            Box::pin(async move { deciding.await.map_err(Into::into) })
+        }));
+        self
+    }
+
+    fn register<M: 'static, H: Handler<M>>(
+        &mut self,
+        name: &str,
+        handler: H,
+        is_serial: bool,
+    ) -> &mut Self {
+        let handler = self.erase(handler);
+        match name {
+            "disconnecting" => self.handlers.disconnecting.push(handler),
+            "disconnect" => self.handlers.disconnect.push(handler),
+            reserved if RESERVED.contains(&reserved) => {
+                self.fail(BuildError::ReservedEvent(reserved.into()));
+            }
+            taken
+                if self
+                    .handlers
+                    .events
+                    .iter()
+                    .any(|known| *known.name == *taken) =>
+            {
+                self.fail(BuildError::DuplicateHandler(taken.into()));
+            }
+            free => self.handlers.events.push(Registered {
+                name: free.into(),
+                is_serial,
+                handler,
+            }),
+        }
+        self
+    }
+
+    fn erase<M: 'static, H: Handler<M>>(&mut self, handler: H) -> BoxHandler {
+        self.states.extend(H::states());
+        erase(handler)
+    }
+
+    fn fail(&mut self, error: BuildError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// The finished handlers, if nothing is wrong with them.
+    pub(crate) fn build(
+        mut self,
+        has_state: impl Fn(StateKind) -> bool,
+    ) -> Result<Arc<Handlers>, BuildError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        if let Some(missing) = self.states.iter().find(|kind| !has_state(**kind)) {
+            return Err(BuildError::MissingState(missing.name));
+        }
+        self.handlers
+            .events
+            .sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(Arc::new(self.handlers))
+    }
+}
+
+impl fmt::Debug for NamespaceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamespaceBuilder")
+            .field(
+                "events",
+                &self
+                    .handlers
+                    .events
+                    .iter()
+                    .map(|e| &e.name)
+                    .collect::<Vec<_>>(),
+            )
+            .finish_non_exhaustive()
+    }
+}

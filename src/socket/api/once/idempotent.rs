@@ -1,0 +1,223 @@
+//! Handlers that run once for every key of a user.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use roomcast_protocol::socket::ArgumentError;
+use serde_json::Value;
+
+use super::table::{Answered, Begun, Bounds, Table, Ticket, Verdict};
+use crate::{
+    metrics::Counter,
+    socket::{
+        core::Event,
+        dispatch::Handler,
+        words::{Answer, AnswerFuture, Outcome, Refusal, Reply, StateKind, args::read},
+    },
+};
+
+/// A handler that runs once for every key of a user: who repeats an event gets the answer of the
+/// first one.
+///
+/// `key` finds in an event what makes it the same as another one: [`field`] and [`argument`] name a
+/// part of its arguments, and any function of the [`Event`] will do. `None` is an event that is the
+/// same as no other one.
+///
+/// ```
+/// use roomcast::{Ack, Event, Io, field, idempotent};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order {
+///     amount: u32,
+/// }
+///
+/// async fn order(_: Event, order: Order) -> Ack<u32> {
+///     Ack(order.amount)
+/// }
+///
+/// let mut io = Io::builder();
+/// io.namespace("/").on_serial("order", idempotent(field("orderId"), order));
+/// # io.build().unwrap();
+/// ```
+///
+/// ```js
+/// const socket = io({ retries: 3, ackTimeout: 5000 });
+/// socket.emit("order", { orderId: crypto.randomUUID(), amount: 3 }, (error, amount) => {});
+/// ```
+///
+/// - Two events are the same if namespace, user and key are: the user is the subject of the
+///   [`Principal`](crate::Principal), on whichever connection; for anonymous clients it is the
+///   socket. The other arguments are not compared.
+/// - A repeat that comes while the first one is still at work waits for it. That one goes on when
+///   its client leaves.
+/// - What is remembered is the answer. An event that was refused, whose handler panicked, or whose
+///   arguments did not fit has done nothing, so it may be tried again: a repeat runs.
+/// - It is remembered for [`window`](Idempotent::window), in the memory of this server, and not
+///   longer than there is room. What must survive that needs the key in its own store.
+pub fn idempotent<K, H>(key: K, handler: H) -> Idempotent<K, H>
+where
+    K: Fn(&Event) -> Option<String> + Send + Sync + 'static,
+{
+    Idempotent {
+        key,
+        handler,
+        bounds: Bounds::default(),
+        table: Arc::default(),
+    }
+}
+
+/// The key is this field of the first argument: a text, or a whole number.
+pub fn field(name: &'static str) -> impl Fn(&Event) -> Option<String> + Send + Sync + 'static {
+    move |event| {
+        let Value::Object(mut fields) = event.args().get(0).ok()? else {
+            return None;
+        };
+        text(fields.remove(name)?)
+    }
+}
+
+/// The key is the argument at this position: a text, or a whole number.
+pub fn argument(position: usize) -> impl Fn(&Event) -> Option<String> + Send + Sync + 'static {
+    move |event| text(event.args().get(position).ok()?)
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+            None
+        }
+    }
+}
+
+/// What [`idempotent`] makes of a handler.
+#[must_use = "it is a handler, to be given to `on`"]
+pub struct Idempotent<K, H> {
+    key: K,
+    handler: H,
+    bounds: Bounds,
+    table: Arc<Table>,
+}
+
+impl<K, H> Idempotent<K, H> {
+    /// How long an answer is remembered, from when it was given. Default 10 min.
+    pub fn window(mut self, window: Duration) -> Self {
+        self.bounds.window = window;
+        self
+    }
+
+    /// How many answers are remembered; the oldest go first. Default 100,000.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.bounds.keys = keys;
+        self
+    }
+
+    /// How many answers are remembered of one user, so that none makes room at the cost of others.
+    /// Default 1,000.
+    pub fn max_keys_per_user(mut self, keys: usize) -> Self {
+        self.bounds.keys_of_user = keys;
+        self
+    }
+
+    /// How many bytes all answers may have that are remembered; the oldest go first. Default 64 MiB.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.bounds.bytes = bytes;
+        self
+    }
+}
+
+impl<K, H> fmt::Debug for Idempotent<K, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idempotent")
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells these handlers from others.
+#[doc(hidden)]
+#[expect(unnameable_types, reason = "nobody writes it")]
+#[derive(Debug)]
+pub struct ByKey<M>(std::marker::PhantomData<M>);
+
+#[diagnostic::do_not_recommend]
+impl<M, K, H> Handler<ByKey<M>> for Idempotent<K, H>
+where
+    H: Handler<M>,
+    K: Fn(&Event) -> Option<String> + Send + Sync + 'static,
+{
+    fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, ArgumentError> {
+        let Some(key) = (self.key)(&event) else {
+            return self.handler.call(event, reply);
+        };
+        if key.len() > MAX_KEY {
+            let refusal = Refusal::new("INVALID_PAYLOAD", "the key is too long");
+            return Ok(Box::pin(async { Answer(Outcome::Refused(refusal)) }));
+        }
+        let metrics = Arc::clone(event.io().metrics());
+        match self.table.begin(&event, &key, self.bounds, &metrics) {
+            Begun::First(ticket) => {
+                // Answered in a form that can be sent again under another id.
+                let captured = Reply {
+                    id: Some(0),
+                    ..reply.clone()
+                };
+                let handling = self.handler.call(event, captured)?;
+                Ok(Box::pin(
+                    async move { settle(handling.await, ticket, reply) },
+                ))
+            }
+            Begun::Running(mut verdict) => {
+                metrics.count(Counter::EventsRepeated);
+                Ok(Box::pin(async move {
+                    let verdict = verdict.wait_for(Option::is_some).await;
+                    match verdict.ok().and_then(|verdict| verdict.clone()) {
+                        Some(Verdict::Answered(answered)) => answer(reply, &answered),
+                        Some(Verdict::Refused(refusal)) => Answer(Outcome::Refused(refusal)),
+                        None => Answer(Outcome::Refused(Refusal::internal())),
+                    }
+                }))
+            }
+            Begun::Done(answered) => {
+                metrics.count(Counter::EventsRepeated);
+                let answer = answer(reply, &answered);
+                Ok(Box::pin(async { answer }))
+            }
+        }
+    }
+
+    fn states() -> Vec<StateKind> {
+        H::states()
+    }
+}
+
+/// Remembers what a handler has answered, and gives it to who asked first.
+fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
+    let answered = match given.0 {
+        Outcome::Nothing => Answered::Nothing,
+        Outcome::Frame(frame) => match read(reply.parser, &frame) {
+            Ok(args) => Answered::With(args),
+            Err(error) => {
+                tracing::error!(%error, "an answer of ours cannot be read back");
+                Answered::Nothing
+            }
+        },
+        Outcome::Refused(refusal) => {
+            ticket.refuse(refusal.clone());
+            return Answer(Outcome::Refused(refusal));
+        }
+    };
+    let answer = answer(reply, &answered);
+    ticket.answer(answered);
+    answer
+}
+
+fn answer(reply: Reply, answered: &Answered) -> Answer {
+    match answered {
+        Answered::Nothing => Answer(Outcome::Nothing),
+        Answered::With(args) => reply.with(args),
+    }
+}
+
+/// Bytes of a key.
+const MAX_KEY: usize = 256;

@@ -1,0 +1,98 @@
+//! Options that make no sense together, or at all.
+
+use std::time::Duration;
+
+use crate::{Config, Cors, socket::words::BuildError};
+
+pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
+    let durations = [
+        (config.ping_interval, "ping_interval is zero"),
+        (config.ping_timeout, "ping_timeout is zero"),
+        (config.upgrade_timeout, "upgrade_timeout is zero"),
+        (config.connect_timeout, "connect_timeout is zero"),
+        (config.header_timeout, "header_timeout is zero"),
+        (config.body_timeout, "body_timeout is zero"),
+        (
+            config.allow_request_timeout,
+            "allow_request_timeout is zero",
+        ),
+        (config.write_timeout, "write_timeout is zero"),
+        (config.message_timeout, "message_timeout is zero"),
+        (config.ack_timeout, "ack_timeout is zero"),
+    ];
+    let sizes = [
+        (config.max_payload, "max_payload is zero"),
+        (config.outbox_bytes, "outbox_bytes is zero"),
+        (config.max_in_flight, "max_in_flight is zero"),
+        (config.max_pending_requests, "max_pending_requests is zero"),
+        (config.max_handshakes, "max_handshakes is zero"),
+        (
+            config.max_listeners_per_socket,
+            "max_listeners_per_socket is zero",
+        ),
+        (
+            config.max_namespaces_per_connection,
+            "max_namespaces_per_connection is zero",
+        ),
+        (config.max_fragments as usize, "max_fragments is zero"),
+    ];
+    let wrong = durations
+        .into_iter()
+        .find(|(value, _)| *value == Duration::ZERO);
+    let wrong = wrong.map(|(_, what)| what);
+    let wrong = wrong.or_else(|| {
+        sizes
+            .into_iter()
+            .find(|(n, _)| *n == 0)
+            .map(|(_, what)| what)
+    });
+    if let Some(what) = wrong {
+        return Err(BuildError::InvalidOption(what));
+    }
+    if let Some(what) = config.endless() {
+        return Err(BuildError::InvalidOption(what));
+    }
+    if config.transports.is_empty() {
+        return Err(BuildError::InvalidOption("transports is empty"));
+    }
+    let is_tiny = |bytes: Option<u32>| bytes.is_some_and(|bytes| bytes < MIN_KERNEL_BYTES);
+    if is_tiny(config.unsent_bytes) {
+        return Err(BuildError::InvalidOption("unsent_bytes is less than 4,096"));
+    }
+    if is_tiny(config.send_buffer_bytes) {
+        return Err(BuildError::InvalidOption(
+            "send_buffer_bytes is less than 4,096",
+        ));
+    }
+    if config.total_outbox_bytes < config.outbox_bytes {
+        return Err(BuildError::InvalidOption(
+            "total_outbox_bytes is smaller than outbox_bytes",
+        ));
+    }
+    if let Some(recovery) = &config.recovery {
+        recovery
+            .check(config.outbox_bytes)
+            .map_err(BuildError::InvalidOption)?;
+    }
+    if let Some(fault) = config.cors.as_ref().and_then(Cors::fault) {
+        return Err(BuildError::InvalidOption(fault));
+    }
+    if config
+        .cookie
+        .as_ref()
+        .is_some_and(|cookie| !cookie.is_valid())
+    {
+        return Err(BuildError::InvalidOption(
+            "cookie has characters that a cookie cannot have",
+        ));
+    }
+    if !config.path.starts_with('/') {
+        return Err(BuildError::InvalidOption(
+            "path does not begin with a slash",
+        ));
+    }
+    Ok(())
+}
+
+/// Less than this and the kernel sends hardly anything, or takes more all the same.
+const MIN_KERNEL_BYTES: u32 = 4096;

@@ -1,0 +1,147 @@
+//! Hands out the JavaScript client.
+
+use axum::{
+    body::Body,
+    middleware::{self, Next},
+};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+
+use crate::{
+    engine::compression::Encoding,
+    socket::{
+        core::Io,
+        words::{ClientFiles, NAMES},
+    },
+};
+
+/// The file that a path below the server's own names.
+fn name<'a>(io: &Io, path: &'a str) -> Option<&'a str> {
+    let rest = path.strip_prefix(io.config().path.trim_end_matches('/'))?;
+    let name = rest.strip_prefix('/')?;
+    NAMES.contains(&name).then_some(name)
+}
+
+/// Whether a path is that of a file of the client.
+pub(super) fn owns(io: &Io, path: &str) -> bool {
+    io.config().serve_client && name(io, path).is_some()
+}
+
+/// The answer, if the request is for the client: by its whole path, or what a router has left of it.
+pub(super) fn answer<B>(io: &Io, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let config = io.config();
+    if !config.serve_client {
+        return None;
+    }
+    let path = request.uri().path();
+    let nested = || path.strip_prefix('/').filter(|name| NAMES.contains(name));
+    let name = name(io, path).or_else(nested)?;
+    let mut response = match &config.cors {
+        None => file(io.client_files(), name, request),
+        Some(cors) => {
+            let verdict = cors.judge(request.headers(), io.hooks().cors_origin.as_deref());
+            let preflight = cors.preflight(request.method(), request.headers(), &verdict);
+            preflight.unwrap_or_else(|| {
+                let mut response = file(io.client_files(), name, request);
+                cors.mark(&mut response, &verdict);
+                response
+            })
+        }
+    };
+    harden(&mut response);
+    Some(response)
+}
+
+/// Browsers are to take the files for what they are, and pages of all sites may load them, also
+/// those that are isolated (`Cross-Origin-Embedder-Policy`). There is no policy of content: a worker
+/// made of a file would have to obey it.
+fn harden<T>(response: &mut Response<T>) {
+    let headers = response.headers_mut();
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(policy, HeaderValue::from_static("cross-origin"));
+}
+
+/// A router that hands out the client as well.
+pub(super) fn before(router: axum::Router, io: &Io) -> axum::Router {
+    if !io.config().serve_client {
+        return router;
+    }
+    let io = io.clone();
+    router.layer(middleware::from_fn(
+        move |request: Request<Body>, next: Next| {
+            let file = owns(&io, request.uri().path()).then(|| answer(&io, &request));
+            async move {
+                match file.flatten() {
+                    Some(file) => file.map(Body::new),
+                    None => next.run(request).await,
+                }
+            }
+        },
+    ))
+}
+
+fn file<B>(files: &ClientFiles, name: &str, request: &Request<B>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(header::ALLOW, allowed);
+        return response;
+    }
+    let Some(plain) = files.get(name) else {
+        return missing(files);
+    };
+    let mut response = Response::new(Full::default());
+    let etag = format!("\"{}\"", files.version());
+    let headers = response.headers_mut();
+    let kind = if name.ends_with(".map") {
+        "application/json; charset=utf-8"
+    } else {
+        "application/javascript; charset=utf-8"
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let control = HeaderValue::from_static("public, max-age=0");
+    headers.insert(header::CACHE_CONTROL, control);
+    let vary = HeaderValue::from_static("Accept-Encoding");
+    headers.insert(header::VARY, vary);
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    let known = request.headers().get(header::IF_NONE_MATCH);
+    let known = known.and_then(|known| known.to_str().ok()).unwrap_or("");
+    if known.trim_start_matches("W/") == etag {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    let offered = [Encoding::Brotli, Encoding::Gzip, Encoding::Deflate];
+    let encoding = Encoding::choose(request.headers(), &offered);
+    let smaller = encoding.and_then(|encoding| Some((encoding, files.encoded(name, encoding)?)));
+    let body = match smaller {
+        None => plain,
+        Some((encoding, body)) => {
+            let encoding = encoding.header();
+            response
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, encoding);
+            body
+        }
+    };
+    *response.body_mut() = Full::from(body);
+    response
+}
+
+/// Says why there is nothing.
+fn missing(files: &ClientFiles) -> Response<Full<Bytes>> {
+    let reason = files.why_missing().unwrap_or(NOTHING).to_owned();
+    let mut response = Response::new(Full::from(reason));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+const NOTHING: &str =
+    "The client is not part of this server: none was given to `Builder::client_files`.\n";

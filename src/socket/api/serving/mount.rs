@@ -1,0 +1,196 @@
+//! An [`Io`] as a `tower` service and layer, for axum, hyper and whatever speaks `tower`.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::future::{Either as Branch, MapOk, TryFutureExt as _};
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Body;
+use tower::{Layer, Service};
+
+use super::client_files;
+use crate::{engine::Engine, socket::core::Io};
+
+impl Io {
+    /// This server as a `tower` service that answers every request as Socket.IO, to be mounted
+    /// under a path of another server. What follows the path is not looked at, but for the files of
+    /// [`serve_client`](crate::Config::serve_client).
+    ///
+    /// The server around must speak HTTP/1 with upgrades (`axum::serve` does), for WebSockets. It
+    /// tells the address of clients as `ConnectInfo<SocketAddr>`
+    /// (`Router::into_make_service_with_connect_info`); without it the address is `0.0.0.0:0`. Its
+    /// deadlines and limits of requests are in force, and this server's own for everything else.
+    ///
+    /// ```no_run
+    /// # async fn example(io: roomcast::Io) -> std::io::Result<()> {
+    /// let app = axum::Router::new()
+    ///     .route("/orders", axum::routing::get(async || "none"))
+    ///     .nest_service("/socket.io", io.service());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// axum::serve(listener, app).await
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// The service panics when it is called outside of a tokio runtime.
+    #[must_use]
+    pub fn service(&self) -> IoService {
+        IoService {
+            engine: self.engine(),
+            io: self.clone(),
+            secure: false,
+        }
+    }
+
+    /// This server as a `tower` layer: requests of its [`path`](crate::Config::path) are answered
+    /// as Socket.IO, all others by what is inside. See [`service`](Self::service) for what it wants
+    /// of the server around.
+    ///
+    /// ```no_run
+    /// # async fn example(io: roomcast::Io) -> std::io::Result<()> {
+    /// let app = axum::Router::new()
+    ///     .route("/orders", axum::routing::get(async || "none"))
+    ///     .layer(io.layer());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// axum::serve(listener, app).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer(&self) -> IoLayer {
+        IoLayer(self.service())
+    }
+}
+
+/// See [`Io::service`]. Cloning is a reference count.
+#[derive(Clone)]
+pub struct IoService {
+    engine: Arc<Engine<Io>>,
+    io: Io,
+    secure: bool,
+}
+
+impl IoService {
+    /// Says that the server around encrypts, for [`Handshake::is_secure`](crate::Handshake::is_secure).
+    #[must_use]
+    pub fn secure(mut self, is_secure: bool) -> Self {
+        self.secure = is_secure;
+        self
+    }
+
+    fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Send,
+    {
+        if let Some(file) = client_files::answer(&self.io, &request) {
+            return Box::pin(async { file });
+        }
+        let engine = Arc::clone(&self.engine);
+        Box::pin(engine.answer_mounted(request, self.secure))
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+
+/// The answer to one request.
+pub type IoFuture<B, E> = Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>;
+
+impl<B> Service<Request<B>> for IoService
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = IoFuture<Full<Bytes>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let answer = self.answer(request);
+        Box::pin(async { Ok(answer.await) })
+    }
+}
+
+/// See [`Io::layer`].
+#[derive(Clone, Debug)]
+pub struct IoLayer(IoService);
+
+impl IoLayer {
+    /// See [`IoService::secure`].
+    #[must_use]
+    pub fn secure(self, is_secure: bool) -> Self {
+        Self(self.0.secure(is_secure))
+    }
+}
+
+impl<S> Layer<S> for IoLayer {
+    type Service = Layered<S>;
+
+    fn layer(&self, inner: S) -> Layered<S> {
+        Layered {
+            io: self.0.clone(),
+            inner,
+        }
+    }
+}
+
+/// A service in front of which Socket.IO is answered. See [`Io::layer`].
+#[derive(Clone, Debug)]
+pub struct Layered<S> {
+    io: IoService,
+    inner: S,
+}
+
+/// The answer of a [`Layered`] service: Socket.IO's or that of the service inside.
+pub type LayeredBody<B> = Either<Full<Bytes>, B>;
+
+impl<S, B, R> Service<Request<B>> for Layered<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: 'static,
+    R: 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    type Response = Response<LayeredBody<R>>;
+    type Error = S::Error;
+    type Future = Branch<
+        IoFuture<LayeredBody<R>, S::Error>,
+        MapOk<S::Future, fn(Response<R>) -> Response<LayeredBody<R>>>,
+    >;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        if self.io.engine.owns(path) || client_files::owns(&self.io.io, path) {
+            let answer = self.io.answer(request);
+            return Branch::Left(Box::pin(async { Ok(answer.await.map(Either::Left)) }));
+        }
+        let to_right: fn(Response<R>) -> Response<LayeredBody<R>> =
+            |response| response.map(Either::Right);
+        Branch::Right(self.inner.call(request).map_ok(to_right))
+    }
+}
+
+impl fmt::Debug for IoService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoService").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! Serving an [`Io`] on listeners of its own.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::client_files;
+use crate::{
+    engine::{self, Endpoints, MaybeTls, RawEngine},
+    socket::{core::Io, words::BuildError},
+};
+
+/// An [`Io`] with listeners: what answers clients.
+///
+/// ```no_run
+/// # async fn example(io: roomcast::Io) -> Result<(), roomcast::Error> {
+/// use roomcast::Server;
+///
+/// let app = axum::Router::new().route("/orders", axum::routing::get(|| async { "none" }));
+/// Server::new(io)
+///     .router(app)
+///     .bind("127.0.0.1:3000")
+///     .await?
+///     .run()
+///     .await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    io: Io,
+    raw: Option<RawEngine>,
+    router: axum::Router,
+    tls: Option<MaybeTls>,
+    listeners: Vec<TcpListener>,
+    grace: Duration,
+}
+
+impl Server {
+    /// A server without listeners yet; requests outside of the Socket.IO path answer 404.
+    #[must_use]
+    pub fn new(io: Io) -> Self {
+        Self {
+            io,
+            raw: None,
+            router: axum::Router::new(),
+            tls: None,
+            listeners: Vec::new(),
+            grace: Duration::from_secs(10),
+        }
+    }
+
+    /// Answers everything outside of the Socket.IO path. Handlers find the client's address
+    /// as `axum::extract::ConnectInfo<SocketAddr>`.
+    #[must_use]
+    pub fn router(mut self, router: axum::Router) -> Self {
+        self.router = router;
+        self
+    }
+
+    /// Serves plain Engine.IO as well, under the path of its own configuration.
+    #[must_use]
+    pub fn raw(mut self, raw: RawEngine) -> Self {
+        self.raw = Some(raw);
+        self
+    }
+
+    /// Encrypts all connections.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: engine::Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How long stopping may take before connections are cut. Default 10 s.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Listens on an address, as `"127.0.0.1:3000"`; port 0 takes a free one. May be called
+    /// several times.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Listen`] if the address is none or is taken.
+    pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
+        let fault = |error| Error::Listen(address.to_owned(), error);
+        let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for candidate in resolved {
+            match engine::bind(candidate, self.io.config()) {
+                Ok(listener) => {
+                    self.listeners.push(listener);
+                    return Ok(self);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(fault(last))
+    }
+
+    /// The addresses listened on, in the order of [`bind`](Self::bind).
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
+    }
+
+    /// Serves until [`Io::close`] is called.
+    pub async fn run(self) {
+        self.run_until(std::future::pending()).await;
+    }
+
+    /// Serves until `stop` is ready, then lets queues flush and handlers end, at most for
+    /// the [`grace`](Self::grace).
+    pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        let endpoints = Arc::new(Endpoints {
+            engine: self.io.engine(),
+            raw: self.raw.map(|raw| raw.0),
+            router: client_files::before(self.router, &self.io),
+            tls: self.tls,
+        });
+        let mut sweeping = JoinSet::new();
+        if let Some(guard) = endpoints.engine.guard() {
+            sweeping.spawn(Arc::clone(guard).sweep());
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &endpoints.tls {
+            let metrics = Arc::clone(self.io.metrics());
+            sweeping.spawn(tls.clone().watch(metrics));
+        }
+        let mut serving = JoinSet::new();
+        for listener in self.listeners {
+            serving.spawn(engine::serve(Arc::clone(&endpoints), listener));
+        }
+        let all = async { while serving.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => {}
+            () = stop => {
+                let raw = async {
+                    if let Some(raw) = &endpoints.raw {
+                        raw.shutdown(self.grace).await;
+                    }
+                };
+                tokio::join!(self.io.close(self.grace), raw);
+            }
+        }
+    }
+}
+
+impl Io {
+    /// Serves on an address until [`close`](Self::close) is called; [`Server`] has more options.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Listen`] if the address is none or is taken.
+    pub async fn serve(self, address: &str) -> Result<(), Error> {
+        Server::new(self).bind(address).await?.run().await;
+        Ok(())
+    }
+}
+
+/// Why a server could not be built or started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// What was given to the builder cannot work.
+    Build(BuildError),
+    /// The address cannot be listened on.
+    Listen(String, io::Error),
+}
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        Self::Build(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build(_) => f.write_str("cannot build the server"),
+            Self::Listen(address, _) => write!(f, "cannot listen on {address}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Build(error) => Some(error),
+            Self::Listen(_, error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The methods that [`Io`](crate::Io) and [`Namespace`](crate::Namespace) have in common: both stand
+//! for everybody in a namespace.
+
+/// Writes the methods for a type that has `all(&self) -> Broadcast`; `$who` ends the sentence
+/// "everybody …".
+macro_rules! targets {
+    ($who:literal) => {
+        #[doc = concat!("The members of rooms of ", $who, ".")]
+        pub fn to<'a>(
+            &self,
+            rooms: impl crate::socket::words::IntoRooms<'a>,
+        ) -> crate::socket::sending::Broadcast<'a> {
+            self.all().to(rooms)
+        }
+
+        #[doc = concat!("The members of rooms of ", $who, ", as [`to`](Self::to) says it.")]
+        pub fn in_<'a>(
+            &self,
+            rooms: impl crate::socket::words::IntoRooms<'a>,
+        ) -> crate::socket::sending::Broadcast<'a> {
+            self.all().to(rooms)
+        }
+
+        #[doc = concat!("Everybody in ", $who, " but the members of rooms.")]
+        pub fn except<'a>(
+            &self,
+            rooms: impl crate::socket::words::IntoRooms<'a>,
+        ) -> crate::socket::sending::Broadcast<'a> {
+            self.all().except(rooms)
+        }
+
+        #[doc = concat!("Everybody in ", $who, ", for an event that may be lost;")]
+        /// see [`Broadcast::volatile`](crate::Broadcast::volatile).
+        pub fn volatile<'a>(&self) -> crate::socket::sending::Broadcast<'a> {
+            self.all().volatile()
+        }
+
+        #[doc = concat!("Everybody in ", $who, ", for an event of which the newest is enough;")]
+        /// see [`Broadcast::conflate`](crate::Broadcast::conflate).
+        pub fn conflate<'a>(&self, key: &str) -> crate::socket::sending::Broadcast<'a> {
+            self.all().conflate(key)
+        }
+
+        #[doc = concat!("Everybody in ", $who, ", for an event of which the last ones are enough;")]
+        /// see [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
+        pub fn drop_oldest<'a>(
+            &self,
+            stream: &str,
+            keep: u16,
+        ) -> crate::socket::sending::Broadcast<'a> {
+            self.all().drop_oldest(stream, keep)
+        }
+
+        #[doc = concat!("Everybody in ", $who, " on this node;")]
+        /// see [`Broadcast::local`](crate::Broadcast::local).
+        pub fn local<'a>(&self) -> crate::socket::sending::Broadcast<'a> {
+            self.all().local()
+        }
+
+        #[doc = concat!("Everybody in ", $who, ", with this compression flag;")]
+        /// see [`Broadcast::compress`](crate::Broadcast::compress).
+        pub fn compress<'a>(&self, compress: bool) -> crate::socket::sending::Broadcast<'a> {
+            self.all().compress(compress)
+        }
+
+        #[doc = concat!("Everybody in ", $who, ", who must acknowledge in this time;")]
+        /// see [`Broadcast::timeout`](crate::Broadcast::timeout).
+        pub fn timeout<'a>(
+            &self,
+            timeout: std::time::Duration,
+        ) -> crate::socket::sending::Broadcast<'a> {
+            self.all().timeout(timeout)
+        }
+
+        #[doc = concat!("Sends an event to everybody in ", $who, ";")]
+        /// see [`Broadcast::emit`](crate::Broadcast::emit).
+        pub fn emit(
+            &self,
+            event: &str,
+            args: impl roomcast_protocol::socket::Arguments,
+        ) -> crate::socket::sending::Emitted {
+            self.all().emit(event, args)
+        }
+
+        #[doc = concat!("Sends a typed event to everybody in ", $who, ";")]
+        /// see [`Contract`](crate::Contract).
+        pub fn send(
+            &self,
+            event: impl crate::socket::words::Contract,
+        ) -> crate::socket::sending::Emitted {
+            self.all().send(event)
+        }
+
+        #[doc = concat!("Asks everybody in ", $who, ";")]
+        /// see [`Broadcast::emit_with_acks`](crate::Broadcast::emit_with_acks).
+        pub async fn emit_with_acks<R: roomcast_protocol::socket::Argument>(
+            &self,
+            event: &str,
+            args: impl roomcast_protocol::socket::Arguments,
+        ) -> crate::socket::sending::Acks<R> {
+            self.all().emit_with_acks(event, args).await
+        }
+
+        #[doc = concat!("All sockets in ", $who, ".")]
+        pub async fn sockets(&self) -> Vec<crate::socket::core::Socket> {
+            self.all().sockets().await
+        }
+
+        #[doc = concat!("Lets everybody in ", $who, " join rooms;")]
+        /// see [`Broadcast::join`](crate::Broadcast::join).
+        pub fn join<'r>(&self, rooms: impl crate::socket::words::IntoRooms<'r>) {
+            self.all().join(rooms);
+        }
+
+        #[doc = concat!("Lets everybody in ", $who, " leave rooms.")]
+        pub fn leave<'r>(&self, rooms: impl crate::socket::words::IntoRooms<'r>) {
+            self.all().leave(rooms);
+        }
+
+        #[doc = concat!("Disconnects everybody in ", $who, ";")]
+        /// see [`Broadcast::disconnect`](crate::Broadcast::disconnect).
+        pub fn disconnect(&self, close: bool) {
+            self.all().disconnect(close);
+        }
+
+        #[doc = concat!("How many sockets are connected in ", $who, ".")]
+        #[must_use]
+        pub fn count(&self) -> usize {
+            self.all().count()
+        }
+    };
+}
+
+pub(super) use targets;

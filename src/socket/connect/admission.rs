@@ -1,0 +1,121 @@
+//! Letting a client in, while somebody is asked who it is.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use super::door::Door;
+use crate::{
+    Principal,
+    metrics::Counter,
+    socket::{
+        core::{Connect, Handlers},
+        life::Claim,
+        recovery::Offer,
+        words::Refusal,
+    },
+};
+
+/// Where a client comes in and who it is, or why it may not.
+pub(crate) type Entrance = Result<Entering, Refusal>;
+
+/// A client that may come in.
+pub(crate) struct Entering {
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) principal: Arc<Principal>,
+    /// The session that it goes on with.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// A client that waits to be let in.
+pub(crate) struct Admission {
+    connect: Connect,
+    deciding: Pin<Box<dyn Future<Output = Entrance> + Send>>,
+}
+
+impl Admission {
+    pub(crate) fn new(door: Door, connect: Connect) -> Self {
+        let deciding = Box::pin(decide(door, connect.clone()));
+        Self { connect, deciding }
+    }
+
+    /// Decides without waiting, if that can be.
+    pub(crate) fn poll_now(&mut self) -> Poll<(Connect, Entrance)> {
+        self.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Connect, Entrance)> {
+        let entrance = match catch_unwind(AssertUnwindSafe(|| self.deciding.as_mut().poll(cx))) {
+            Ok(poll) => std::task::ready!(poll),
+            Err(_) => {
+                self.connect.io().metrics().count(Counter::HandlerPanics);
+                let namespace = self.connect.namespace();
+                tracing::error!(namespace, "a handler that admits clients has panicked");
+                Err(Refusal::internal())
+            }
+        };
+        Poll::Ready((self.connect.clone(), entrance))
+    }
+}
+
+async fn decide(door: Door, connect: Connect) -> Entrance {
+    let limit = connect.io().config().connect_timeout;
+    let asking = async {
+        let mut connect = connect;
+        let handlers = match door {
+            Door::Open(handlers) => Some(handlers),
+            Door::Ask(position) => connect.io().ask_at(position, &connect).await,
+            Door::Closed => None,
+        };
+        let Some(handlers) = handlers else {
+            return Err(Refusal::new("", "Invalid namespace"));
+        };
+        let mut claim = claim(&connect).await;
+        if let Some(authenticate) = &handlers.authenticate {
+            let previous = claim.as_ref().and_then(Claim::principal);
+            let principal = match &previous {
+                Some(previous) => {
+                    let previous = Arc::clone(previous);
+                    authenticate.recover(connect.clone(), previous).await?
+                }
+                None => authenticate.authenticate(connect.clone()).await?,
+            };
+            if previous.is_some_and(|previous| previous.subject != principal.subject) {
+                // Somebody else's session stays where it is.
+                claim = None;
+            }
+            connect = connect.known(Arc::new(principal), claim.is_some());
+        } else if claim.is_some() {
+            connect = connect.known(connect.shared_principal(), true);
+        }
+        let config = connect.io().config();
+        let skips = config
+            .recovery
+            .as_ref()
+            .is_some_and(|on| on.skip_middlewares);
+        if claim.is_none() || !skips {
+            for gate in &handlers.gates {
+                gate(connect.clone()).await?;
+            }
+        }
+        Ok(Entering {
+            principal: connect.shared_principal(),
+            handlers,
+            claim,
+        })
+    };
+    let late = || Refusal::new("CONNECT_TIMEOUT", "connecting took too long");
+    tokio::time::timeout(limit, asking)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+/// The session that a client offers to go on with, if it may.
+async fn claim(connect: &Connect) -> Option<Claim> {
+    let sessions = connect.io().sessions()?;
+    let offer = Offer::of(connect.payload())?;
+    sessions.claim(offer, connect.nsp()).await
+}

@@ -1,0 +1,133 @@
+use std::{fmt, sync::Arc};
+
+use roomcast_protocol::{
+    engine::Transport,
+    socket::{Args, ArgumentError, Nsp},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    engine::Handshake,
+    identity::{Credentials, Principal},
+    socket::core::{Asking, Connect, Io, Shared},
+};
+
+impl Connect {
+    pub(crate) fn new(io: Io, nsp: Nsp, shared: Arc<Shared>, payload: Args) -> Self {
+        let principal = Arc::clone(io.anonymous());
+        Self(Arc::new(Asking {
+            io,
+            nsp,
+            shared,
+            payload,
+            principal,
+            recovered: false,
+        }))
+    }
+
+    /// The same client, known to be this one, and whether it goes on with a session.
+    pub(crate) fn known(&self, principal: Arc<Principal>, recovered: bool) -> Self {
+        Self(Arc::new(Asking {
+            io: self.0.io.clone(),
+            nsp: self.0.nsp.clone(),
+            shared: Arc::clone(&self.0.shared),
+            payload: self.0.payload.clone(),
+            principal,
+            recovered,
+        }))
+    }
+
+    /// The namespace it wants into, with its leading slash.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.0.nsp.as_str()
+    }
+
+    /// Reads the payload of the `CONNECT` packet, the client's option `auth`, as `T`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none or it has another shape; `Option<T>` allows for a client without one.
+    pub fn auth<T: DeserializeOwned>(&self) -> Result<T, ArgumentError> {
+        self.0.payload.get(0)
+    }
+
+    /// What the client offers to prove who it is.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials<'_> {
+        let handshake = self.handshake();
+        Credentials::new(&self.0.payload, handshake.address().ip())
+            .with_headers(
+                handshake.header("authorization"),
+                handshake.header("cookie"),
+            )
+            .with_trusted_origin(handshake.is_trusted_origin())
+            .with_query(handshake.url().split_once('?').map(|(_, query)| query))
+    }
+
+    /// The request that opened the connection.
+    #[must_use]
+    pub fn handshake(&self) -> &Handshake {
+        self.0.shared.handshake()
+    }
+
+    /// The transport that carries the connection now.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.0.shared.outbox().transport()
+    }
+
+    /// Who it is; known in gates, [`Principal::anonymous`] while it is being authenticated.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    /// Whether the client is about to go on as the socket that it was before its connection broke:
+    /// `socket.recovered` in a middleware of the official server. Gates see it where they are asked
+    /// at all ([`Recovery::skip_middlewares`](crate::Recovery::skip_middlewares)); while the client
+    /// is being authenticated it is `false`.
+    ///
+    /// What the client has missed can grow too large while a gate waits; then it starts afresh, and
+    /// [`Socket::recovered`](crate::Socket::recovered) is `false`.
+    #[must_use]
+    pub fn recovered(&self) -> bool {
+        self.0.recovered
+    }
+
+    /// The whole server.
+    #[must_use]
+    pub fn io(&self) -> &Io {
+        &self.0.io
+    }
+
+    /// Something that was given to [`Builder::state`](crate::Builder::state).
+    ///
+    /// # Panics
+    ///
+    /// When nobody gave it, which refuses this client.
+    #[must_use]
+    pub fn state<T: Send + Sync + 'static>(&self) -> &T {
+        self.0.io.state()
+    }
+
+    pub(crate) fn shared_principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.0.principal)
+    }
+
+    pub(crate) fn payload(&self) -> &Args {
+        &self.0.payload
+    }
+
+    pub(crate) fn nsp(&self) -> &Nsp {
+        &self.0.nsp
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("namespace", &self.0.nsp)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! Which namespaces clients may ask for, and those that are made when a client is let in.
+
+use std::{
+    collections::hash_map::Entry,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use roomcast_protocol::socket::Nsp;
+
+use crate::{
+    limit::Violation,
+    socket::{
+        core::{Connect, Handlers, Io, Predicate, namespace},
+        words::Refusal,
+    },
+};
+
+/// Whether clients may ask for a namespace.
+pub(crate) enum Door {
+    /// Nobody gave it.
+    Closed,
+    /// It exists, or is made when a client is let in.
+    Open(Arc<Handlers>),
+    /// The predicate at this position must be asked first.
+    Ask(usize),
+}
+
+/// A predicate that panics accepts nothing.
+fn accepts(accept: &dyn Fn(&str) -> bool, name: &str) -> bool {
+    catch_unwind(AssertUnwindSafe(|| accept(name))).unwrap_or(false)
+}
+
+impl Io {
+    /// Whether to write a line about a client that is refused, and how many were left out since
+    /// the last one.
+    pub(crate) fn speak_of_refusal(&self) -> Option<u64> {
+        self.0.refusals.speak()
+    }
+
+    /// Whether a refusal is one too many of its client's address, which is shut out then.
+    pub(crate) fn blame(&self, refusal: &Refusal, address: IpAddr) -> bool {
+        let guard = self.guard().filter(|_| refusal.is_blamed());
+        guard.is_some_and(|guard| guard.violation(address, Violation::Credentials))
+    }
+
+    /// Whether clients may ask for a namespace, as far as it can be said at once.
+    pub(crate) fn door(&self, name: &str) -> Door {
+        if let Some(namespace) = self.fixed_namespace(name) {
+            return Door::Open(Arc::clone(&namespace.handlers));
+        }
+        let Some(built) = self.0.built.get() else {
+            return Door::Closed;
+        };
+        if built.on_demand.is_empty() {
+            return Door::Closed;
+        }
+        if let Some(namespace) = built.made.read().get(&Nsp::from(name)) {
+            // Who may come in is for its gates to say.
+            return Door::Open(Arc::clone(&namespace.handlers));
+        }
+        for (position, on_demand) in built.on_demand.iter().enumerate() {
+            match &on_demand.accept {
+                Predicate::Now(accept) if accepts(accept, name) => {
+                    return Door::Open(Arc::clone(&on_demand.handlers));
+                }
+                Predicate::Now(_) => {}
+                Predicate::Ask(_) => return Door::Ask(position),
+            }
+        }
+        Door::Closed
+    }
+
+    /// Asks whether a namespace is to be made for a client, from this predicate on.
+    pub(crate) async fn ask_at(&self, position: usize, connect: &Connect) -> Option<Arc<Handlers>> {
+        let on_demand = &self.0.built.get()?.on_demand;
+        for on_demand in on_demand.iter().skip(position) {
+            let accepted = match &on_demand.accept {
+                Predicate::Now(accept) => accepts(accept, connect.namespace()),
+                Predicate::Ask(ask) => ask(connect.clone()).await,
+            };
+            if accepted {
+                return Some(Arc::clone(&on_demand.handlers));
+            }
+        }
+        None
+    }
+
+    /// The namespace for a client that may enter it, made if need be.
+    pub(crate) fn namespace_to_enter(
+        &self,
+        name: &Nsp,
+        handlers: &Arc<Handlers>,
+    ) -> Result<Arc<namespace::Inner>, Refusal> {
+        if let Some(namespace) = self.fixed_namespace(name.as_str()) {
+            return Ok(Arc::clone(namespace));
+        }
+        let Some(built) = self.0.built.get() else {
+            return Err(Refusal::internal());
+        };
+        let mut made = built.made.write();
+        let full = made.len() >= built.config.max_namespaces;
+        let new = match made.entry(name.clone()) {
+            Entry::Occupied(entry) => return Ok(Arc::clone(entry.get())),
+            Entry::Vacant(_) if full => return Err(Refusal::new("", "Too many namespaces")),
+            Entry::Vacant(entry) => {
+                let goes_when_empty = built.config.cleanup_empty_child_namespaces;
+                Arc::clone(entry.insert(Arc::new(namespace::Inner::new(
+                    name.clone(),
+                    Arc::clone(handlers),
+                    goes_when_empty,
+                    Arc::clone(&built.config),
+                    Arc::clone(&self.0.metrics),
+                ))))
+            }
+        };
+        drop(made);
+        self.tell_created(&new);
+        Ok(new)
+    }
+}

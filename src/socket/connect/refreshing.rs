@@ -1,0 +1,74 @@
+//! New credentials of a client that is connected.
+
+use std::sync::Arc;
+
+use roomcast_protocol::socket::Args;
+use serde::Serialize;
+
+use super::{authenticate::Authenticate, validity::rfc3339};
+use crate::{
+    Principal,
+    socket::{
+        core::Event,
+        dispatch::Handler,
+        words::{Ack, Refusal},
+    },
+};
+
+/// The event by which a client offers new credentials.
+pub(crate) const REFRESH: &str = "auth:refresh";
+
+/// The handler of `auth:refresh`.
+pub(crate) fn refresher<A: Authenticate>(authenticate: Arc<A>) -> impl Handler<(Args,)> {
+    move |event: Event, offer: Args| {
+        let authenticate = Arc::clone(&authenticate);
+        async move {
+            let current = event.principal();
+            let refreshed = authenticate.refresh(Arc::clone(&current), offer).await;
+            match refreshed.and_then(|principal| same(&current, principal)) {
+                Ok(principal) => {
+                    let end = principal.expires_at;
+                    event.socket.set_principal(principal);
+                    // Revoked while it was looked at: nobody else would notice.
+                    event.socket.revalidate();
+                    authenticate.refreshed(&event.socket);
+                    tracing::info!(socket = %event.socket.id(), "credentials refreshed");
+                    Ok(Ack(Refreshed {
+                        success: true,
+                        expires_at: end.map(rfc3339),
+                    }))
+                }
+                Err(refusal) => {
+                    let (socket, io) = (&event.socket, event.io());
+                    if let Some(more) = io.speak_of_refusal() {
+                        let reason = refusal.reason();
+                        tracing::info!(socket = %socket.id(), reason, more, "refresh refused");
+                    }
+                    if io.blame(&refusal, socket.handshake().address().ip()) {
+                        socket.disconnect(true);
+                    }
+                    Err(refusal)
+                }
+            }
+        }
+    }
+}
+
+/// A socket stays the user's whose it is.
+fn same(current: &Principal, refreshed: Principal) -> Result<Principal, Refusal> {
+    if current.subject == refreshed.subject {
+        Ok(refreshed)
+    } else {
+        let message = "the credentials are another user's";
+        Err(Refusal::new("FORBIDDEN", message))
+    }
+}
+
+/// The acknowledgement of `auth:refresh`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Refreshed {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}

@@ -1,0 +1,103 @@
+//! How long the principal of a socket is good, and what happens when it ends.
+//!
+//! There is no timer for it: it is one of the deadlines of the connection, which are looked at
+//! when the connection has its turn.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::socket::{
+    core::{Renewal, Socket},
+    words::Refusal,
+};
+/// The event by which a client is told that it should.
+const EXPIRING: &str = "auth:expiring";
+
+/// What comes next of a principal's end.
+pub(crate) struct Validity {
+    /// None: it does not end.
+    at: Option<Instant>,
+    /// The client knows that the end is near.
+    warned: bool,
+    /// Which of the socket's principals this is about.
+    renewals: u16,
+}
+
+impl Validity {
+    /// The validity of a socket's current principal.
+    pub(crate) fn of(socket: &Socket, now: Instant) -> Self {
+        // Read first: who replaces the principal meanwhile makes this outdated.
+        let renewals = socket.renewals();
+        let end = socket.principal().expires_at;
+        let renewal = renewal(socket);
+        let lead = renewal.map_or(Duration::ZERO, |renewal| renewal.lead);
+        Self {
+            at: end.map(|end| now + left(end).saturating_sub(lead)),
+            warned: renewal.is_none(),
+            renewals,
+        }
+    }
+
+    /// Whether the socket has another principal by now.
+    pub(crate) fn is_outdated(&self, socket: &Socket) -> bool {
+        self.renewals != socket.renewals()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.at
+    }
+
+    pub(crate) fn handle_timeout(&mut self, socket: &Socket, now: Instant) {
+        if self.at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.at = None;
+        let renewal = renewal(socket);
+        let end = socket.principal().expires_at;
+        match (renewal, end) {
+            (Some(renewal), Some(end)) if !self.warned => {
+                self.warned = true;
+                // One that came with an expired token, within the leeway, has the grace too.
+                self.at = Some(now + left(end) + renewal.grace);
+                socket.emit(EXPIRING, Expiring::of(end));
+            }
+            (Some(_), _) => {
+                let refusal = Refusal::new("TOKEN_EXPIRED", "the credentials have expired");
+                socket.expel(&refusal);
+            }
+            (None, _) => socket.disconnect(false),
+        }
+    }
+}
+
+/// How much time is left; none if it is over.
+fn left(end: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
+}
+
+fn renewal(socket: &Socket) -> Option<Renewal> {
+    let handlers = &socket.namespace_inner().handlers;
+    handlers.authenticate.as_ref()?.renewal()
+}
+
+/// `{"expiresAt":…}`
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Expiring {
+    expires_at: String,
+}
+
+impl Expiring {
+    fn of(end: Timestamp) -> Self {
+        Self {
+            expires_at: rfc3339(end),
+        }
+    }
+}
+
+/// With three decimals, in UTC.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.3}")
+}

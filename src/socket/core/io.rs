@@ -1,0 +1,242 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, LazyLock, OnceLock, Weak, atomic::AtomicUsize},
+};
+
+use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use roomcast_protocol::socket::Nsp;
+use tokio::{
+    runtime::{EnterGuard, Handle},
+    sync::Notify,
+};
+
+use super::{
+    handlers::{Connect, Handlers, Lifecycle, Watchers},
+    namespace::{self, Namespace},
+    socket::Sessions,
+};
+use crate::{
+    Config, Principal,
+    engine::{Engine, Hooks},
+    limit::{Guard, Quiet},
+    metrics::Metrics,
+    socket::words::{ClientFiles, States},
+};
+
+/// A handle to the whole server. Cloning is a reference count.
+///
+/// What it sends goes to the namespace `/`; [`of`](Self::of) gives the others. Methods that send
+/// work from any thread and never wait.
+#[derive(Clone)]
+pub struct Io(pub(in crate::socket) Arc<Inner>);
+
+/// A server, built or not.
+pub(crate) struct Inner {
+    pub(in crate::socket) built: OnceLock<Built>,
+    pub(in crate::socket) metrics: Arc<Metrics>,
+    anonymous: Arc<Principal>,
+    /// Where handlers go on that outlive their socket.
+    pub(in crate::socket) runtime: OnceLock<Handle>,
+    pub(in crate::socket) detached: AtomicUsize,
+    /// Notified when the last detached handler has ended.
+    pub(in crate::socket) settled: Notify,
+    /// Lines about clients that are refused.
+    pub(in crate::socket) refusals: Quiet,
+    /// Kept alive by whoever serves.
+    pub(in crate::socket) engine: Mutex<Weak<Engine<Io>>>,
+}
+
+/// What is known once the server is built.
+pub(crate) struct Built {
+    pub(crate) config: Arc<Config>,
+    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) states: States,
+    pub(crate) guard: Option<Arc<Guard>>,
+    /// Those that always exist: few, so a list.
+    pub(crate) fixed: Vec<Arc<namespace::Inner>>,
+    pub(crate) on_demand: Vec<OnDemand>,
+    /// Those that exist by now of the ones made on demand.
+    pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
+    pub(crate) watchers: Watchers,
+    pub(crate) client_files: ClientFiles,
+    /// `None` if no session can be recovered.
+    pub(crate) sessions: Option<Arc<Sessions>>,
+}
+
+/// Lines about refused clients at once, before it is one a second.
+const REFUSALS: u32 = 100;
+
+/// Which namespaces are made on demand.
+pub(crate) enum Predicate {
+    Now(Box<dyn Fn(&str) -> bool + Send + Sync>),
+    Ask(Box<dyn Fn(Connect) -> BoxFuture<'static, bool> + Send + Sync>),
+}
+
+/// Namespaces that are made when a client is let in.
+pub(crate) struct OnDemand {
+    pub(crate) accept: Predicate,
+    pub(crate) handlers: Arc<Handlers>,
+}
+
+impl Io {
+    /// A server that is not built yet.
+    pub(crate) fn unbuilt() -> Self {
+        Self(Arc::new(Inner {
+            built: OnceLock::new(),
+            metrics: Arc::new(Metrics::new()),
+            anonymous: Arc::new(Principal::anonymous()),
+            runtime: OnceLock::new(),
+            detached: AtomicUsize::new(0),
+            settled: Notify::new(),
+            refusals: Quiet::new(REFUSALS),
+            engine: Mutex::new(Weak::new()),
+        }))
+    }
+
+    /// The options; the defaults while the server is being built.
+    #[must_use]
+    #[inline]
+    pub fn config(&self) -> &Config {
+        static DEFAULT: LazyLock<Config> = LazyLock::new(Config::default);
+        self.0.built.get().map_or(&DEFAULT, |built| &built.config)
+    }
+
+    /// The counters of this server.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// Something that was given to [`Builder::state`](crate::Builder::state).
+    ///
+    /// # Panics
+    ///
+    /// When nobody gave it.
+    #[must_use]
+    pub fn state<T: Send + Sync + 'static>(&self) -> &T {
+        let state = self.states().get();
+        let name = std::any::type_name::<T>();
+        state.unwrap_or_else(|| panic!("no state `{name}` was given to the builder"))
+    }
+
+    /// The sessions that can be recovered, if any can.
+    #[inline]
+    pub(crate) fn sessions(&self) -> Option<&Arc<Sessions>> {
+        self.0.built.get()?.sessions.as_ref()
+    }
+
+    /// Starts a task. `false`: no connection has ever been driven, so there is no runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        let runtime = self.0.runtime.get();
+        runtime.map(|runtime| runtime.spawn(task)).is_some()
+    }
+
+    /// Who may connect, if [`Builder::guard`](crate::Builder::guard) limits it.
+    #[must_use]
+    pub fn guard(&self) -> Option<&Arc<Guard>> {
+        self.0.built.get()?.guard.as_ref()
+    }
+
+    /// The builds of the JavaScript client that are handed out.
+    pub(crate) fn client_files(&self) -> &ClientFiles {
+        static NONE: LazyLock<ClientFiles> = LazyLock::new(ClientFiles::default);
+        let built = self.0.built.get();
+        built.map_or(&NONE, |built| &built.client_files)
+    }
+
+    /// The functions given to the builder.
+    pub(crate) fn hooks(&self) -> &Hooks {
+        static NONE: LazyLock<Hooks> = LazyLock::new(Hooks::default);
+        self.0.built.get().map_or(&NONE, |built| &built.hooks)
+    }
+
+    pub(crate) fn complete(&self, built: Built) {
+        // Only a builder does this, and building takes it.
+        let _ = self.0.built.set(built);
+        for namespace in self.0.built.get().iter().flat_map(|built| &built.fixed) {
+            if namespace.name != *"/" {
+                self.tell_created(namespace);
+            }
+        }
+    }
+
+    pub(crate) fn anonymous(&self) -> &Arc<Principal> {
+        &self.0.anonymous
+    }
+
+    pub(crate) fn states(&self) -> &States {
+        static NONE: States = States::new();
+        self.0.built.get().map_or(&NONE, |built| &built.states)
+    }
+
+    #[inline]
+    pub(crate) fn fixed_namespace(&self, name: &str) -> Option<&Arc<namespace::Inner>> {
+        let fixed = &self.0.built.get()?.fixed;
+        fixed.iter().find(|namespace| namespace.name == *name)
+    }
+
+    pub(crate) fn made_namespace(&self, name: &Nsp) -> Option<Arc<namespace::Inner>> {
+        self.0.built.get()?.made.read().get(name).cloned()
+    }
+
+    pub(crate) fn tell_created(&self, namespace: &Arc<namespace::Inner>) {
+        if self.is_watched() {
+            let namespace = Namespace::existing(self.clone(), Arc::clone(namespace));
+            let namespace = &namespace;
+            self.tell(&Lifecycle::NamespaceCreated { namespace });
+        }
+    }
+
+    /// Whether somebody wants to be told what happens.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.0
+            .built
+            .get()
+            .is_some_and(|built| !built.watchers.is_empty())
+    }
+
+    /// Tells those who watch. Called without any lock held.
+    pub(crate) fn tell(&self, event: &Lifecycle<'_>) {
+        if let Some(built) = self.0.built.get() {
+            built.watchers.tell(&self.0.metrics, event);
+        }
+    }
+
+    /// Forgets a namespace that was made on demand and is empty.
+    pub(crate) fn take_down(&self, namespace: &Arc<namespace::Inner>) {
+        let Some(built) = self.0.built.get() else {
+            return;
+        };
+        let mut made = built.made.write();
+        if made
+            .get(&namespace.name)
+            .is_some_and(|known| Arc::ptr_eq(known, namespace))
+        {
+            made.remove(&namespace.name);
+            drop(made);
+            let namespace = namespace.name.as_str();
+            self.tell(&Lifecycle::NamespaceRemoved { namespace });
+        }
+    }
+
+    /// Remembers the runtime in which connections are driven.
+    pub(crate) fn keep_runtime(&self) {
+        self.0.runtime.get_or_init(Handle::current);
+    }
+
+    /// Lets handlers that are started on a foreign thread find their runtime.
+    pub(crate) fn enter_runtime(&self) -> Option<EnterGuard<'_>> {
+        self.0.runtime.get().map(Handle::enter)
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io")
+            .field("namespaces", &self.0.built.get().map(|built| &built.fixed))
+            .finish_non_exhaustive()
+    }
+}

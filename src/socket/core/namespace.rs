@@ -1,0 +1,322 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use roomcast_protocol::{Frame, Stamp, socket::Nsp};
+
+use super::{handlers::Handlers, io::Io, socket::Socket};
+use crate::{
+    Config,
+    engine::{Mode, Outbox, Push},
+    metrics::Metrics,
+    socket::{
+        acks::Questions,
+        recovery::{Channel, Offset},
+        rooms::{Except, Members, Pushing, Rooms, Tally, Target},
+        words::{IdMap, IdSet, RoomName, SocketId},
+    },
+};
+
+/// A handle to one namespace. Cloning is cheap.
+///
+/// It can be had for a namespace that does not exist, or not yet: it then reaches nobody.
+#[derive(Clone)]
+pub struct Namespace {
+    io: Io,
+    name: Nsp,
+    /// Namespaces made on demand come and go, so they are looked up when used.
+    fixed: Option<Arc<Inner>>,
+}
+
+impl Namespace {
+    pub(crate) fn new(io: Io, name: &str) -> Self {
+        let name = Nsp::from(name);
+        let fixed = io.fixed_namespace(name.as_str()).cloned();
+        Self { io, name, fixed }
+    }
+
+    pub(crate) fn existing(io: Io, inner: Arc<Inner>) -> Self {
+        Self {
+            name: inner.name.clone(),
+            io,
+            fixed: Some(inner),
+        }
+    }
+
+    pub(crate) fn of_socket(socket: &Socket) -> Self {
+        let inner = socket.namespace_inner();
+        Self {
+            io: socket.io().clone(),
+            name: inner.name.clone(),
+            fixed: Some(Arc::clone(inner)),
+        }
+    }
+
+    /// The name, with its leading slash.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// The server it belongs to.
+    #[must_use]
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    pub(crate) fn inner(&self) -> Option<Arc<Inner>> {
+        match &self.fixed {
+            Some(inner) => Some(Arc::clone(inner)),
+            None => self.io.made_namespace(&self.name),
+        }
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Namespace").field(&self.name).finish()
+    }
+}
+
+/// A namespace: its handlers, its sockets and their rooms.
+pub(crate) struct Inner {
+    pub(crate) name: Nsp,
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) rooms: Rooms,
+    pub(crate) questions: Questions,
+    /// The namespace as a room.
+    pub(in crate::socket) everybody: Mutex<Members>,
+    pub(in crate::socket) sockets: RwLock<IdMap<Socket>>,
+    /// Shared by all sockets, so that a broadcast that asks is one frame.
+    ack_ids: AtomicU64,
+    /// Whether it is taken down with its last socket.
+    pub(in crate::socket) goes_when_empty: bool,
+    /// Sockets that want to know what is sent to them.
+    curious: Mutex<IdMap<Socket>>,
+    /// How many those are, so that most broadcasts need not look.
+    curious_count: AtomicUsize,
+    /// Numbers its events if clients may recover.
+    pub(in crate::socket) channel: Option<Box<Channel<Socket>>>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        name: Nsp,
+        handlers: Arc<Handlers>,
+        goes_when_empty: bool,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            name,
+            handlers,
+            rooms: Rooms::new(Arc::clone(&metrics)),
+            questions: Questions::default(),
+            everybody: Mutex::default(),
+            sockets: RwLock::default(),
+            ack_ids: AtomicU64::new(0),
+            goes_when_empty,
+            curious: Mutex::default(),
+            curious_count: AtomicUsize::new(0),
+            channel: config
+                .recovery
+                .as_ref()
+                .map(|on| Box::new(Channel::new(on))),
+            config,
+            metrics,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    #[inline]
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// A socket wants to know what is sent to it, or no more.
+    pub(crate) fn set_curious(&self, socket: &Socket, is_curious: bool) {
+        let mut curious = self.curious.lock();
+        let before = if is_curious {
+            curious.insert(socket.id(), socket.clone())
+        } else {
+            curious.remove(&socket.id())
+        };
+        self.curious_count.store(curious.len(), Ordering::Relaxed);
+        drop(curious);
+        drop(before);
+    }
+
+    /// Whether a broadcast should say whom it reached.
+    #[inline]
+    pub(crate) fn has_curious(&self) -> bool {
+        self.curious_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Those among these sockets that want to know what is sent to them.
+    pub(crate) fn curious_of(&self, ids: &[SocketId]) -> Vec<Socket> {
+        let curious = self.curious.lock();
+        ids.iter()
+            .filter_map(|id| curious.get(id).cloned())
+            .collect()
+    }
+
+    #[inline]
+    pub(crate) fn next_ack_id(&self) -> u64 {
+        self.ack_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.everybody.lock().len()
+    }
+
+    pub(crate) fn socket(&self, id: SocketId) -> Option<Socket> {
+        self.sockets.read().get(&id).cloned()
+    }
+
+    /// The stamp of the next event that may be asked for again, if any may.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.channel.as_ref().map(|channel| channel.next())
+    }
+
+    /// The stamp of an event that a client has.
+    pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
+        self.channel.as_ref().map(|channel| channel.known(last))
+    }
+
+    /// The members of a target whose clients are away.
+    pub(crate) fn away(&self, to: &Target<'_>, except: &Except) -> Vec<Socket> {
+        let Some(channel) = &self.channel else {
+            return Vec::new();
+        };
+        let mut ids = IdSet::default();
+        let mut add = |name: &RoomName<'_>| self.collect_with_away(name, &mut ids);
+        match to {
+            Target::All => ids.extend(self.everybody.lock().ids_away()),
+            Target::One(name) => add(name),
+            Target::Many(names) => names.iter().for_each(add),
+        }
+        ids.retain(|id| !except.has(*id));
+        channel.away_of(&ids)
+    }
+
+    /// Pushes a frame to the members of a target, and calls `each` for everyone it is queued for.
+    pub(crate) fn broadcast(
+        &self,
+        to: &Target<'_>,
+        frame: &Frame,
+        mode: Mode,
+        except: &Except,
+        each: impl FnMut(SocketId),
+    ) -> Tally {
+        let mut pushing = Pushing::new(frame, mode, except, each);
+        match to {
+            Target::All => pushing.room(&self.everybody),
+            Target::One(name) => match (self.rooms.find(name.as_str()), self.own_room(name)) {
+                (Some(room), None) => pushing.room(&room),
+                (None, Some((id, outbox))) => {
+                    if !except.has(id) {
+                        pushing.one(id, &outbox);
+                    }
+                }
+                (None, None) => {}
+                (Some(room), Some(single)) => pushing.union(vec![room], vec![single]),
+            },
+            Target::Many(names) => {
+                let rooms = names
+                    .iter()
+                    .filter_map(|name| self.rooms.find(name.as_str()));
+                let singles = names.iter().filter_map(|name| self.own_room(name));
+                pushing.union(rooms.collect(), singles.collect());
+            }
+        }
+        pushing.finish()
+    }
+
+    /// The ids of the members of a target.
+    pub(crate) fn ids(&self, to: &Target<'_>) -> IdSet {
+        let mut ids = IdSet::default();
+        match to {
+            Target::All => ids.extend(self.everybody.lock().ids()),
+            Target::One(name) => self.collect(name, &mut ids),
+            Target::Many(names) => {
+                for name in names {
+                    self.collect(name, &mut ids);
+                }
+            }
+        }
+        ids
+    }
+
+    /// Adds the ids of the members of one room.
+    pub(crate) fn collect(&self, name: &RoomName<'_>, ids: &mut IdSet) {
+        if let Some(room) = self.rooms.find(name.as_str()) {
+            ids.extend(room.lock().ids());
+        }
+        let own = name.id().filter(|id| self.sockets.read().contains_key(id));
+        ids.extend(own);
+    }
+
+    /// As [`collect`](Self::collect), with those whose clients are away.
+    pub(crate) fn collect_with_away(&self, name: &RoomName<'_>, ids: &mut IdSet) {
+        self.collect(name, ids);
+        if self.channel.is_some() {
+            if let Some(room) = self.rooms.find(name.as_str()) {
+                ids.extend(room.lock().ids_away());
+            }
+            ids.extend(name.id());
+        }
+    }
+
+    /// Keeps an event for a client that is away, or brings it to where it is now.
+    pub(crate) fn push_to(&self, id: SocketId, frame: &Frame, mode: Mode) -> Push {
+        match self.outbox_of(id) {
+            Some(outbox) => outbox.push(frame, mode),
+            None => Push::Closed,
+        }
+    }
+
+    pub(crate) fn all_sockets(&self) -> Vec<Socket> {
+        self.sockets.read().values().cloned().collect()
+    }
+
+    pub(crate) fn sockets_of(&self, ids: &IdSet) -> Vec<Socket> {
+        let sockets = self.sockets.read();
+        ids.iter()
+            .filter_map(|id| sockets.get(id).cloned())
+            .collect()
+    }
+
+    /// Every socket is in the room of its own id, without anybody keeping a list.
+    fn own_room(&self, name: &RoomName<'_>) -> Option<(SocketId, Outbox)> {
+        let id = name.id()?;
+        Some((id, self.outbox_of(id)?))
+    }
+
+    fn outbox_of(&self, id: SocketId) -> Option<Outbox> {
+        if let Some(socket) = self.sockets.read().get(&id) {
+            return Some(socket.outbox().clone());
+        }
+        self.channel.as_ref()?;
+        self.everybody.lock().away(id)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! Handlers that outlive their socket.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+
+use super::running::Running;
+use crate::{
+    metrics::Gauge,
+    socket::core::{Io, Shared},
+};
+
+impl Io {
+    /// Lets handlers that still wait end in a task of their own.
+    pub(crate) fn detach(&self, handlers: Vec<Running>, of: &Arc<Shared>) {
+        let Some(runtime) = self.0.runtime.get() else {
+            return;
+        };
+        if handlers.is_empty() {
+            return;
+        }
+        let detached = Detached::new(self.clone(), Arc::clone(of), handlers.len());
+        let mut handlers: FuturesUnordered<_> = handlers.into_iter().collect();
+        runtime.spawn(async move {
+            while handlers.next().await.is_some() {}
+            drop(detached);
+        });
+    }
+}
+
+/// Counts handlers that have outlived their socket.
+struct Detached {
+    io: Io,
+    of: Arc<Shared>,
+    handlers: usize,
+}
+
+impl Detached {
+    fn new(io: Io, of: Arc<Shared>, handlers: usize) -> Self {
+        of.count_detached(handlers);
+        io.0.detached.fetch_add(handlers, Ordering::AcqRel);
+        io.0.metrics.shift(Gauge::HandlersDetached, handlers as i64);
+        Self { io, of, handlers }
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.of.count_settled(self.handlers);
+        let inner = &self.io.0;
+        inner
+            .metrics
+            .shift(Gauge::HandlersDetached, -(self.handlers as i64));
+        if inner.detached.fetch_sub(self.handlers, Ordering::AcqRel) == self.handlers {
+            inner.settled.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Packets that are looked at before their handlers start.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use roomcast_protocol::socket::{Args, Arguments, EncodeError};
+
+use crate::{
+    Principal,
+    metrics::Counter,
+    socket::{
+        core::{Check, Incoming, Socket},
+        words::{Name, Refusal, args},
+    },
+};
+
+impl Incoming {
+    pub(crate) fn new(socket: Socket, name: Name, args: Args, wants_ack: bool) -> Self {
+        Self {
+            socket,
+            name,
+            args,
+            wants_ack,
+        }
+    }
+
+    /// The socket it came in on.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Who the socket belongs to.
+    #[must_use]
+    pub fn principal(&self) -> Arc<Principal> {
+        self.socket.principal()
+    }
+
+    /// The name of the event.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.socket.event_name(&self.name)
+    }
+
+    /// The arguments, unparsed.
+    #[must_use]
+    pub fn args(&self) -> &Args {
+        &self.args
+    }
+
+    /// Whether the client asked for an acknowledgement.
+    #[must_use]
+    pub fn wants_ack(&self) -> bool {
+        self.wants_ack
+    }
+
+    /// Makes it another event, which then is handled instead.
+    pub fn set_name(&mut self, name: &str) {
+        self.name = Name::Wire(name.into());
+    }
+
+    /// Gives it other arguments: a tuple is several, `()` is none.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be serialised; then it keeps those it has.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    pub fn set_args(&mut self, args: impl Arguments) -> Result<(), EncodeError> {
+        self.args = args::arguments(self.socket.io().config().parser, &args)?;
+        Ok(())
+    }
+
+    pub(crate) fn into_parts(self) -> (Name, Args) {
+        (self.name, self.args)
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("name", &self.name())
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a check of packets may return: `Ok(())` lets the event pass as it is, `Ok(incoming)` lets
+/// it pass changed, an error stops it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be what a check of packets returns",
+    note = "return `Result<(), E>` or `Result<Incoming, E>` where `E` converts into `Refusal`"
+)]
+pub trait Verdict {
+    #[doc(hidden)]
+    fn into_verdict(self, incoming: Incoming) -> Result<Incoming, Refusal>;
+}
+
+impl<E: Into<Refusal>> Verdict for Result<(), E> {
+    fn into_verdict(self, incoming: Incoming) -> Result<Incoming, Refusal> {
+        self.map(|()| incoming).map_err(Into::into)
+    }
+}
+
+impl<E: Into<Refusal>> Verdict for Result<Incoming, E> {
+    fn into_verdict(self, _: Incoming) -> Result<Incoming, Refusal> {
+        self.map_err(Into::into)
+    }
+}
+
+pub(crate) fn erase<F, R>(check: F) -> Check
+where
+    F: Fn(Incoming) -> R + Send + Sync + 'static,
+    R: Future<Output: Verdict> + Send + 'static,
+{
+    Arc::new(move |incoming| {
+        let deciding = check(incoming.clone());
+        Box::pin(async move { deciding.await.into_verdict(incoming) })
+    })
+}
+
+/// A packet on its way through the checks.
+pub(crate) struct Checking {
+    socket: Socket,
+    deciding: BoxFuture<'static, Result<Incoming, Refusal>>,
+}
+
+impl Checking {
+    pub(crate) fn new(incoming: Incoming, checks: Vec<Check>) -> Self {
+        let socket = incoming.socket.clone();
+        let deciding = Box::pin(async move {
+            let mut incoming = incoming;
+            for check in checks {
+                incoming = check(incoming).await?;
+            }
+            Ok(incoming)
+        });
+        Self { socket, deciding }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Refusal>> {
+        let deciding = Pin::new(&mut self.deciding);
+        catch_unwind(AssertUnwindSafe(|| deciding.poll(cx))).unwrap_or_else(|_| {
+            self.socket.metrics().count(Counter::HandlerPanics);
+            tracing::error!(socket = %self.socket.id(), "a check of packets has panicked");
+            Poll::Ready(Err(Refusal::internal()))
+        })
+    }
+}

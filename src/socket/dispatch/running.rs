@@ -1,0 +1,176 @@
+//! Handlers at work: called once in place, kept when they wait, and never trusted not to panic.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use roomcast_protocol::{
+    Frame,
+    socket::{Args, ArgumentError},
+};
+
+use crate::{
+    engine::Mode,
+    metrics::Counter,
+    socket::{
+        core::{Erased, Event, Failure, Socket},
+        words::{Answer, AnswerFuture, Name, Outcome, Refusal, Reply, SocketId},
+    },
+};
+
+/// One call of a handler: whose it is, and whether an answer is wanted.
+pub(crate) struct Call {
+    pub(crate) socket: Socket,
+    pub(crate) name: Name,
+    pub(crate) id: Option<u64>,
+    pub(crate) is_serial: bool,
+}
+
+impl Call {
+    /// A call for an event of the library's own, which nobody waits for.
+    pub(crate) fn own(socket: &Socket, name: &'static str) -> Self {
+        Self {
+            socket: socket.clone(),
+            name: Name::Own(name),
+            id: None,
+            is_serial: false,
+        }
+    }
+
+    /// Calls the handler and polls it once. Returned is a handler that waits.
+    pub(crate) fn start(self, handler: &dyn Erased, args: Args) -> Option<Running> {
+        let event = Event {
+            socket: self.socket.clone(),
+            name: self.name.clone(),
+            args,
+            wants_ack: self.id.is_some(),
+        };
+        let reply = Reply {
+            parser: self.socket.io().config().parser,
+            nsp: self.socket.namespace_inner().name.clone(),
+            id: self.id,
+        };
+        let first_turn = || -> Result<Turn, ArgumentError> {
+            let mut future = handler.call(event, reply)?;
+            // Whoever keeps it polls it again with a waker of its own.
+            let poll = future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            Ok(match poll {
+                Poll::Ready(answer) => Turn::Done(answer),
+                Poll::Pending => Turn::Waiting(future),
+            })
+        };
+        match self.watch(first_turn) {
+            Some(Ok(Turn::Done(answer))) => self.finish(answer.0),
+            Some(Ok(Turn::Waiting(future))) => {
+                return Some(Running {
+                    future,
+                    call: Some(self),
+                });
+            }
+            Some(Err(error)) => {
+                self.socket.metrics().count(Counter::EventsInvalid);
+                self.refuse(&Refusal::invalid(&error));
+            }
+            None => self.refuse(&Refusal::internal()),
+        }
+        None
+    }
+
+    /// Runs a piece of a handler. `None`: it panicked.
+    fn watch<T>(&self, piece: impl FnOnce() -> T) -> Option<T> {
+        let began = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(piece));
+        if began.elapsed() > SLOW {
+            self.socket.metrics().count(Counter::HandlersSlow);
+            let event = self.socket.event_name(&self.name);
+            tracing::debug!(event, took = ?began.elapsed(), "a handler blocks its connection");
+        }
+        if result.is_err() {
+            self.socket.metrics().count(Counter::HandlerPanics);
+            let event = self.socket.event_name(&self.name);
+            tracing::error!(event, socket = %self.socket.id(), "a handler has panicked");
+        }
+        result.ok()
+    }
+
+    fn finish(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Frame(frame) => self.acknowledge(&frame),
+            Outcome::Refused(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        let Some(id) = self.id else {
+            self.fail(refusal);
+            return;
+        };
+        let parser = self.socket.io().config().parser;
+        match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
+            Ok(frame) => self.acknowledge(&frame),
+            Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
+        }
+    }
+
+    fn acknowledge(&self, frame: &Frame) {
+        // A client that is gone or overflows learns nothing; its end has been noted.
+        let _ = self.socket.push(frame, Mode::Reliable);
+    }
+
+    /// Tells the application of a failure that the client cannot be told.
+    pub(crate) fn fail(&self, refusal: &Refusal) {
+        let event = self.socket.event_name(&self.name);
+        tracing::debug!(event, socket = %self.socket.id(), %refusal, "an event has failed");
+        if let Some(on_error) = &self.socket.namespace_inner().handlers.on_error {
+            let failure = Failure {
+                socket: &self.socket,
+                event,
+                refusal,
+            };
+            if catch_unwind(AssertUnwindSafe(|| on_error(&failure))).is_err() {
+                self.socket.metrics().count(Counter::HandlerPanics);
+            }
+        }
+    }
+}
+
+enum Turn {
+    Done(Answer),
+    Waiting(AnswerFuture),
+}
+
+/// A handler that waits. As a future it never fails, and it has sent its answer when it is ready.
+pub(crate) struct Running {
+    future: AnswerFuture,
+    /// Taken when it is ready.
+    call: Option<Call>,
+}
+
+impl Future for Running {
+    /// The socket whose next serial event may start now.
+    type Output = Option<SocketId>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<SocketId>> {
+        let this = &mut *self;
+        let Some(call) = &this.call else {
+            return Poll::Ready(None);
+        };
+        match call.watch(|| this.future.as_mut().poll(cx)) {
+            Some(Poll::Pending) => return Poll::Pending,
+            Some(Poll::Ready(answer)) => call.finish(answer.0),
+            None => call.refuse(&Refusal::internal()),
+        }
+        let serial = call.is_serial.then(|| call.socket.id());
+        this.call = None;
+        Poll::Ready(serial)
+    }
+}
+
+/// A piece of a handler that takes longer keeps the rest of its connection waiting.
+const SLOW: Duration = Duration::from_millis(10);

@@ -1,0 +1,120 @@
+//! Entry point for fuzzing: what clients may offer that want to go on with a session.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use roomcast_protocol::socket::{Decoder, Limits};
+
+use crate::{
+    config::Recovery,
+    engine::Unattended,
+    metrics::Gauge,
+    socket::{
+        core::{Io, Socket},
+        fuzzing::admit,
+        life::Claim,
+        recovery::{Offer, Offset},
+        words::DisconnectReason,
+    },
+};
+
+/// Sessions whose clients are away, and each of which has missed something of its own.
+const SESSIONS: usize = 2;
+
+/// Plays offers, one in a line: `$P0`, `$O0` and `$L0` stand for the secret of the first session,
+/// the event that its client has, and the last one that was sent to it.
+pub fn recovery_offers(data: &[u8]) {
+    let mut builder = Io::builder().recovery(Recovery::default());
+    builder.namespace("/");
+    let io = builder
+        .build()
+        .expect("nothing is wrong with one namespace");
+    let outboxes = Unattended::polling(Arc::clone(io.metrics()));
+    let sockets: Vec<Socket> = (0..SESSIONS).map(|_| admit(&io, &outboxes)).collect();
+    let mut text = String::from_utf8_lossy(data).into_owned();
+    for (i, socket) in sockets.iter().enumerate() {
+        let first = sent(socket, i);
+        socket.outbox().cut();
+        socket.close(DisconnectReason::TransportClose);
+        let last = sent(socket, i);
+        let pid = socket.recoverable().map(|known| known.pid);
+        let pid = serde_json::to_string(&pid).unwrap_or_default();
+        for (name, value) in [
+            ("P", pid.trim_matches('"').to_owned()),
+            ("O", first),
+            ("L", last),
+        ] {
+            text = text.replace(&format!("${name}{i}"), &value);
+        }
+    }
+    let mut claims: Vec<Claim> = text
+        .lines()
+        .take(16)
+        .filter_map(|line| offer(&io, line))
+        .collect();
+    assert!(claims.len() <= SESSIONS, "a session was taken twice");
+    let parked = io.metrics().gauge(Gauge::RecoverySessions);
+    assert_eq!(parked, (SESSIONS - claims.len()) as i64);
+    for claim in claims.drain(..) {
+        let fresh = admit(&io, &outboxes);
+        Unattended::take(fresh.outbox());
+        let mut old = None;
+        let resumed = claim.resume(|socket| {
+            old = sockets.iter().position(|known| known == socket);
+            let (shared, principal) = (fresh.shared_arc(), socket.principal());
+            Socket::recover(socket, shared, principal, Default::default())
+        });
+        assert!(resumed.is_some(), "a claim cannot be used");
+        for frame in Unattended::take(fresh.outbox()) {
+            let text = String::from_utf8_lossy(&frame.polling()).into_owned();
+            let own = old.map(|old| format!("42[\"missed\",{old},"));
+            assert!(text.starts_with("40{") || own.is_some_and(|own| text.starts_with(&own)));
+        }
+    }
+    if let Some(sessions) = io.sessions() {
+        sessions.close();
+    }
+    // Connected sockets keep their server, as it keeps them.
+    let root = io.of("/").inner();
+    for socket in root.iter().flat_map(|root| root.all_sockets()) {
+        socket.close(DisconnectReason::ServerNamespaceDisconnect);
+    }
+    assert_eq!(io.metrics().gauge(Gauge::RecoverySessions), 0);
+}
+
+/// Sends an event and tells its offset.
+fn sent(socket: &Socket, session: usize) -> String {
+    let known = socket
+        .namespace_inner()
+        .stamp()
+        .map_or(0, |stamp| stamp.number);
+    socket.emit("missed", session);
+    Offset(known + 1).to_string()
+}
+
+fn offer(io: &Io, line: &str) -> Option<Claim> {
+    let packet = Decoder::new(Limits::default()).text(format!("0{line}").into());
+    let packet = packet.ok()??;
+    let offer = Offer::of(&packet.args)?;
+    let sessions = io.sessions()?;
+    match pin!(sessions.claim(offer, &packet.nsp)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(claim) => claim,
+        Poll::Pending => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recovery_offers;
+
+    #[test]
+    fn the_seeds_hold() {
+        for entry in std::fs::read_dir("fuzz/seeds/recovery_offers").unwrap() {
+            recovery_offers(&std::fs::read(entry.unwrap().path()).unwrap());
+        }
+        recovery_offers(b"");
+    }
+}

@@ -1,0 +1,139 @@
+//! Sockets that come into a namespace and leave it.
+
+use roomcast_protocol::{Frame, Stamp};
+
+use crate::{
+    engine::{Limits, Mode},
+    metrics::Gauge,
+    socket::{
+        core::{Socket, namespace::Inner},
+        recovery::Pid,
+        words::{SocketId, give_back},
+    },
+};
+
+impl Inner {
+    /// Forgets what was kept for a client.
+    pub(crate) fn forget_recent(&self, socket: &Socket) {
+        if let Some(channel) = &self.channel {
+            socket.outbox().forget_recent(channel.id());
+        }
+    }
+
+    /// Keeps a place for a client that is away.
+    pub(crate) fn park(&self, socket: &Socket) {
+        let id = socket.id();
+        if let Some(channel) = &self.channel {
+            channel.add_away(id, socket.clone());
+        }
+        // Whoever looks for it finds it in one place or the other.
+        let mut everybody = self.everybody.lock();
+        let was_there = everybody.contains(id);
+        everybody.park(id, socket.outbox());
+        drop(everybody);
+        if was_there {
+            self.metrics().shift(Gauge::Sockets, -1);
+        }
+        self.forget_socket(id);
+    }
+
+    /// Lets a client in that comes back: it gets what it has missed, and then is told so. The
+    /// number of events it had missed; `None` if it cannot be let in any more.
+    pub(crate) fn readmit(
+        &self,
+        old: &Socket,
+        socket: &Socket,
+        known: Stamp,
+        limits: Limits,
+    ) -> Option<usize> {
+        let hello = self.hello(socket)?;
+        let (id, outbox) = (socket.id(), socket.outbox());
+        let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
+        self.sockets.write().insert(id, socket.clone());
+        self.everybody.lock().resume(id, outbox);
+        self.forget_away(id);
+        self.metrics().shift(Gauge::Sockets, 1);
+        socket.rejoin(old);
+        Some(missed)
+    }
+
+    /// What a client is told that has been let in.
+    fn hello(&self, socket: &Socket) -> Option<Frame> {
+        let admitted = Admitted {
+            sid: socket.id(),
+            pid: socket.recoverable().map(|recoverable| recoverable.pid),
+        };
+        match self.config().parser.connect(self.name.as_str(), &admitted) {
+            Ok(frame) => Some(frame),
+            Err(error) => {
+                // The name came from a packet, or was checked by the builder.
+                tracing::error!(%error, "a connect packet cannot be encoded");
+                None
+            }
+        }
+    }
+
+    /// Lets a socket in: it is told its id and gets everything that is sent from then on.
+    /// `false`: the namespace has just been taken down.
+    pub(crate) fn admit(&self, socket: &Socket) -> bool {
+        let Some(frame) = self.hello(socket) else {
+            return true;
+        };
+        self.sockets.write().insert(socket.id(), socket.clone());
+        let mut everybody = self.everybody.lock();
+        if everybody.is_gone() {
+            drop(everybody);
+            self.sockets.write().remove(&socket.id());
+            return false;
+        }
+        if let Some(channel) = &self.channel
+            && socket.recoverable().is_some()
+        {
+            socket.outbox().keep_recent(channel.id(), channel.limits());
+        }
+        let _ = socket.outbox().push(&frame, Mode::Reliable);
+        everybody.insert(socket.id(), socket.outbox().clone());
+        drop(everybody);
+        if let Some(watchers) = socket.conn_watchers() {
+            watchers.tell_created(self.metrics(), &frame);
+        }
+        self.metrics().shift(Gauge::Sockets, 1);
+        true
+    }
+
+    /// Takes a socket out. `true`: it was the last one of a namespace that goes with it.
+    pub(crate) fn dismiss(&self, id: SocketId) -> bool {
+        self.forget_socket(id);
+        let mut everybody = self.everybody.lock();
+        if everybody.remove(id) {
+            self.metrics().shift(Gauge::Sockets, -1);
+        }
+        everybody.forget_away(id);
+        let is_over = self.goes_when_empty && everybody.close_if_empty();
+        drop(everybody);
+        self.forget_away(id);
+        is_over
+    }
+
+    fn forget_away(&self, id: SocketId) {
+        if let Some(channel) = &self.channel {
+            channel.forget_away(id);
+        }
+    }
+
+    fn forget_socket(&self, id: SocketId) {
+        let mut sockets = self.sockets.write();
+        let gone = sockets.remove(&id);
+        give_back(&mut sockets);
+        drop(sockets);
+        drop(gone);
+    }
+}
+
+/// The payload of the `CONNECT` packet that admits a client.
+#[derive(serde::Serialize)]
+struct Admitted {
+    sid: SocketId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<Pid>,
+}

@@ -1,0 +1,170 @@
+//! The end of a socket, whoever causes it.
+
+use std::sync::atomic::Ordering;
+
+use roomcast_protocol::{
+    engine::CloseReason,
+    socket::{Args, Parser},
+};
+use serde::Serialize;
+
+use crate::{
+    engine::Mode,
+    socket::{
+        core::{BoxHandler, Erased, Lifecycle, Socket},
+        dispatch::{Call, Running},
+        words::{DisconnectReason, Refusal, args},
+    },
+};
+
+impl Socket {
+    /// Asks the authenticator again, and disconnects who is not good any more. `false`: it did.
+    pub(crate) fn revalidate(&self) -> bool {
+        let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
+            return true;
+        };
+        match authenticator.revalidate(&self.principal()) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.expel(&refusal);
+                false
+            }
+        }
+    }
+
+    /// Disconnects a client whose credentials are not good any more, after it was told so.
+    pub(crate) fn expel(&self, refusal: &Refusal) {
+        // Several may find out at the same time; it is told once.
+        if !self.is_connected() || self.0.expelled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let reason = refusal.reason();
+        tracing::info!(socket = %self.0.id, namespace = self.nsp(), reason, "expelled");
+        self.emit("error", Told::of(refusal));
+        self.disconnect(false);
+    }
+
+    /// Disconnects the client from this namespace; with `close`, from all its namespaces, and
+    /// closes the connection. The client does not come back by itself.
+    ///
+    /// The `disconnecting` and `disconnect` handlers are started before it returns.
+    pub fn disconnect(&self, close: bool) {
+        if close {
+            for socket in self.shared().sockets() {
+                socket.leave_namespace();
+            }
+            self.outbox().close(CloseReason::ForcedClose);
+        } else {
+            self.leave_namespace();
+        }
+    }
+
+    /// Closes the connection without telling any namespace: to the client it is lost, and stock
+    /// clients come back.
+    pub fn drop_connection(&self) {
+        self.outbox().close(CloseReason::ForcedClose);
+    }
+
+    fn leave_namespace(&self) {
+        if !self.is_connected() {
+            return;
+        }
+        if let Ok(frame) = self.0.io.config().parser.disconnect(self.nsp()) {
+            let _ = self.shared().push(&frame, Mode::Reliable, self.metrics());
+        }
+        self.close(DisconnectReason::ServerNamespaceDisconnect);
+    }
+
+    /// The end of the socket, whoever causes it: tells the application, leaves all rooms, fails
+    /// what waits for the client. Only the first call does anything.
+    pub(crate) fn close(&self, reason: DisconnectReason) {
+        self.close_described(reason, None);
+    }
+
+    /// The same, with more to say about the reason.
+    pub(crate) fn close_described(&self, reason: DisconnectReason, description: Option<&str>) {
+        if self.0.reason.set(reason).is_err() {
+            return;
+        }
+        tracing::info!(socket = %self.0.id, namespace = self.nsp(), %reason, "disconnected");
+        let handlers = &self.0.namespace.handlers;
+        let args = reason_arguments(reason, description);
+        let _runtime = self.0.io.enter_runtime();
+        let recoverable = self.leave_session(reason);
+        let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
+        match recoverable {
+            Some(recoverable) => self.park(recoverable),
+            None => self.end_session(),
+        }
+        self.acks().close(self.metrics());
+        self.0.namespace.questions.leave(self.0.id);
+        self.shared().forget(self);
+        let socket = self;
+        self.0.io.tell(&Lifecycle::Disconnected {
+            socket,
+            reason,
+            description,
+        });
+        waiting.extend(self.start_own("disconnect", &handlers.disconnect, &args));
+        if let Some(listeners) = self.listeners() {
+            listeners.close();
+        }
+        if self.listeners().is_some() || self.conn_watchers().is_some() {
+            self.0.namespace.set_curious(self, false);
+        }
+        self.0.io.detach(waiting, &self.0.shared);
+    }
+
+    /// Starts the handlers of an event of the library's own; returned are those that wait.
+    fn start_own(&self, event: &'static str, handlers: &[BoxHandler], args: &Args) -> Vec<Running> {
+        let mut waiting = Vec::new();
+        let start = |handler: &dyn Erased| Call::own(self, event).start(handler, args.clone());
+        for handler in handlers {
+            waiting.extend(start(&**handler));
+        }
+        let listeners = self.listeners().map(|known| known.take(event));
+        for listener in listeners.unwrap_or_default() {
+            waiting.extend(start(&*listener));
+        }
+        waiting
+    }
+
+    /// The end of the whole connection, whose client is known to have another one.
+    pub(crate) fn break_off(&self) {
+        self.outbox().cut();
+        for socket in self.shared().sockets() {
+            socket.close(DisconnectReason::TransportClose);
+        }
+    }
+}
+
+/// The event `error` of somebody who is disconnected.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: &'a str,
+    message: &'a str,
+    status: u16,
+}
+
+impl<'a> Told<'a> {
+    fn of(refusal: &'a Refusal) -> Self {
+        Self {
+            kind: "auth",
+            code: refusal.code(),
+            message: refusal.message(),
+            status: 401,
+        }
+    }
+}
+
+/// The arguments of `disconnecting` and `disconnect`.
+fn reason_arguments(reason: DisconnectReason, description: Option<&str>) -> Args {
+    match description {
+        Some(description) => {
+            args::arguments(Parser::Json, &(reason, description)).unwrap_or_default()
+        }
+        None => args::literal(&format!("[\"{reason}\"]")),
+    }
+}

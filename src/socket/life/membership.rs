@@ -1,0 +1,161 @@
+//! The rooms that a socket is in.
+
+use std::collections::hash_map::Entry;
+
+use crate::socket::{
+    core::{Lifecycle, Socket},
+    rooms::{Joined, RoomCell},
+    words::{IntoRooms, JoinError, Room},
+};
+
+impl Socket {
+    /// Joins rooms. Joining one twice is harmless.
+    ///
+    /// # Errors
+    ///
+    /// When a name is longer than [`Room::MAX_BYTES`], when it would be in more rooms than
+    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or when it is
+    /// disconnected. Rooms before the faulty one are joined.
+    pub fn join<'a>(&self, rooms: impl IntoRooms<'a>) -> Result<(), JoinError> {
+        let limit = self.0.io.config().max_rooms_per_socket;
+        let is_watched = self.0.io.is_watched();
+        let mut news = Vec::new();
+        let mut joined = self.0.rooms.lock();
+        let mut outcome = Ok(());
+        rooms.each(|name| {
+            if outcome.is_err() || name.as_str() == self.0.id.as_str() {
+                return;
+            }
+            let room = name.into_room();
+            let known = is_watched.then(|| room.clone());
+            match self.join_one(&mut joined, room, limit) {
+                Ok(Some(is_first)) => news.extend(known.map(|room| (room, is_first))),
+                Ok(None) => {}
+                Err(error) => outcome = Err(error),
+            }
+        });
+        drop(joined);
+        self.tell_joined(&news);
+        outcome
+    }
+
+    /// `Some`: it was not there; whether it is the first one.
+    fn join_one(
+        &self,
+        joined: &mut Joined,
+        room: Room,
+        limit: usize,
+    ) -> Result<Option<bool>, JoinError> {
+        if joined.closed {
+            return Err(JoinError::Disconnected);
+        }
+        if room.as_str().len() > Room::MAX_BYTES {
+            return Err(JoinError::NameTooLong);
+        }
+        let count = joined.rooms.len();
+        let Entry::Vacant(entry) = joined.rooms.entry(room) else {
+            return Ok(None);
+        };
+        if count >= limit {
+            return Err(JoinError::TooManyRooms);
+        }
+        let rooms = &self.0.namespace.rooms;
+        let (cell, is_first) = rooms.join(entry.key(), self.0.id, self.outbox());
+        entry.insert(cell);
+        Ok(Some(is_first))
+    }
+
+    /// Leaves rooms. Leaving one it is not in is harmless.
+    pub fn leave<'a>(&self, rooms: impl IntoRooms<'a>) {
+        let is_watched = self.0.io.is_watched();
+        let mut news = Vec::new();
+        let mut joined = self.0.rooms.lock();
+        rooms.each(|name| {
+            if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
+                let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+                if is_watched {
+                    news.push((room, was_last));
+                }
+            }
+        });
+        drop(joined);
+        self.tell_left(&news);
+    }
+
+    /// The rooms it has joined, in no order. The room of its own id, which it cannot leave, is not
+    /// among them.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<Room> {
+        self.0.rooms.lock().rooms.keys().cloned().collect()
+    }
+
+    /// Whether it has joined a room.
+    #[must_use]
+    pub fn is_in(&self, room: &str) -> bool {
+        self.0.rooms.lock().rooms.contains_key(room)
+    }
+
+    pub(crate) fn leave_all(&self) {
+        let mut joined = self.0.rooms.lock();
+        joined.closed = true;
+        let rooms = std::mem::take(&mut joined.rooms);
+        drop(joined);
+        let is_watched = self.0.io.is_watched();
+        for (room, cell) in rooms {
+            let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+            if is_watched {
+                self.tell_left(&[(room, was_last)]);
+            }
+        }
+    }
+
+    /// Joins no more rooms; calls `each` for those it is in, which it stays in.
+    pub(crate) fn stay(&self, mut each: impl FnMut(&Room, &RoomCell)) {
+        let mut joined = self.0.rooms.lock();
+        joined.closed = true;
+        for (room, cell) in &joined.rooms {
+            each(room, cell);
+        }
+    }
+
+    /// Joins the rooms of another socket that is in them no more; calls `each` for every one.
+    /// `false`: it has been disconnected, and those rooms are left.
+    pub(crate) fn inherit(&self, old: &Self, mut each: impl FnMut(&Room, &RoomCell)) -> bool {
+        let rooms = std::mem::take(&mut old.0.rooms.lock().rooms);
+        let mut joined = self.0.rooms.lock();
+        if joined.closed {
+            drop(joined);
+            for (room, cell) in &rooms {
+                self.0.namespace.rooms.leave(room, cell, self.0.id);
+            }
+            return false;
+        }
+        for (room, cell) in &rooms {
+            each(room, cell);
+        }
+        joined.rooms = rooms;
+        true
+    }
+
+    pub(crate) fn tell_left(&self, news: &[(Room, bool)]) {
+        for (room, was_last) in news {
+            self.0.io.tell(&Lifecycle::RoomLeft { socket: self, room });
+            if *was_last {
+                let namespace = self.nsp();
+                self.0.io.tell(&Lifecycle::RoomDeleted { namespace, room });
+            }
+        }
+    }
+
+    pub(crate) fn tell_joined(&self, news: &[(Room, bool)]) {
+        for (room, is_first) in news {
+            if *is_first {
+                let namespace = self.nsp();
+                self.0.io.tell(&Lifecycle::RoomCreated { namespace, room });
+            }
+            self.0
+                .io
+                .tell(&Lifecycle::RoomJoined { socket: self, room });
+        }
+    }
+}

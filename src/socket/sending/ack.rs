@@ -1,0 +1,90 @@
+//! What the server asks one client.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use roomcast_protocol::socket::{Args, Argument};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    metrics::Counter,
+    socket::{core::Socket, words::AckError},
+};
+
+/// The acknowledgement of a client that was asked: a value of type `R`, or why there is none.
+///
+/// The event is on its way already; dropping this only stops waiting. It is awaited inside a tokio
+/// runtime.
+#[must_use = "the answer is only seen by awaiting it"]
+pub struct AckFuture<R> {
+    args: BoxFuture<'static, Result<Args, AckError>>,
+    answer: PhantomData<fn() -> R>,
+}
+
+impl<R> AckFuture<R> {
+    pub(crate) fn new(asked: Result<Asked, AckError>) -> Self {
+        Self {
+            args: Box::pin(async { asked?.wait().await }),
+            answer: PhantomData,
+        }
+    }
+}
+
+impl<R: Argument> Future for AckFuture<R> {
+    type Output = Result<R, AckError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let args = std::task::ready!(self.args.as_mut().poll(cx))?;
+        Poll::Ready(R::take(&args, &mut 0).map_err(AckError::Decode))
+    }
+}
+
+impl<R> fmt::Debug for AckFuture<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AckFuture").finish_non_exhaustive()
+    }
+}
+
+/// One outstanding acknowledgement. Dropping it frees the place.
+pub(crate) struct Asked {
+    socket: Socket,
+    id: u64,
+    answer: oneshot::Receiver<Args>,
+    deadline: Instant,
+}
+
+impl Asked {
+    pub(crate) fn new(socket: &Socket, id: u64, timeout: Duration) -> Result<Self, AckError> {
+        let limit = socket.io().config().max_pending_acks;
+        let answer = socket.acks().register(id, limit, socket.metrics())?;
+        Ok(Self {
+            socket: socket.clone(),
+            id,
+            answer,
+            deadline: Instant::now() + timeout,
+        })
+    }
+
+    pub(crate) async fn wait(mut self) -> Result<Args, AckError> {
+        match tokio::time::timeout_at(self.deadline, &mut self.answer).await {
+            Ok(Ok(args)) => Ok(args),
+            Ok(Err(_)) => Err(AckError::Disconnected),
+            Err(_) => {
+                self.socket.metrics().count(Counter::AcksTimedOut);
+                Err(AckError::Timeout)
+            }
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.socket.acks().forget(self.id, self.socket.metrics());
+    }
+}

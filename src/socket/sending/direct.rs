@@ -1,0 +1,173 @@
+//! Sending to one socket.
+
+use std::time::Duration;
+
+use roomcast_protocol::socket::{Argument, Arguments};
+
+use super::{
+    ack::{AckFuture, Asked},
+    emit::{Emitted, Flags},
+};
+use crate::{
+    engine::Mode,
+    socket::{
+        core::Socket,
+        rooms::Tally,
+        words::{AckError, Contract},
+    },
+};
+
+/// One socket, and how to send to it.
+///
+/// Made by [`Socket::timeout`](crate::Socket::timeout),
+/// [`Socket::volatile`](crate::Socket::volatile) and [`Socket::compress`](crate::Socket::compress).
+#[derive(Clone, Copy, Debug)]
+#[must_use = "it only sends when something is emitted"]
+pub struct Direct<'a> {
+    socket: &'a Socket,
+    flags: Flags,
+}
+
+impl<'a> Direct<'a> {
+    pub(crate) fn new(socket: &'a Socket) -> Self {
+        Self {
+            socket,
+            flags: Flags::default(),
+        }
+    }
+
+    /// Lets the event be lost if it cannot leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
+    pub fn volatile(mut self) -> Self {
+        self.flags.mode = Mode::Volatile;
+        self
+    }
+
+    /// Lets only the newest event of this key wait if the client is too slow; see
+    /// [`Broadcast::conflate`](crate::Broadcast::conflate).
+    pub fn conflate(mut self, key: &str) -> Self {
+        let namespace = self.socket.namespace_inner();
+        self.flags.conflate(Some(namespace), key);
+        self
+    }
+
+    /// Lets only the last `keep` events of this stream wait if the client is too slow; see
+    /// [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
+    pub fn drop_oldest(mut self, stream: &str, keep: u16) -> Self {
+        let namespace = self.socket.namespace_inner();
+        self.flags.drop_oldest(Some(namespace), stream, keep);
+        self
+    }
+
+    /// Says whether the event may be compressed. Default `true`.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.flags.compress = compress;
+        self
+    }
+
+    /// Says how long the acknowledgement may take. Default
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
+        match self
+            .flags
+            .encode(self.socket.namespace_inner(), None, event, &args)
+        {
+            Ok(frame) => {
+                let push = self.socket.push(&frame, self.flags.mode);
+                self.socket.tell_outgoing(push, event, &args);
+                let mut tally = Tally::default();
+                tally.count(push);
+                tally.into()
+            }
+            Err(error) => Emitted::failed(event, error),
+        }
+    }
+
+    /// Sends a typed event to the client; see [`Contract`].
+    pub fn send<T: Contract>(&self, event: T) -> Emitted {
+        self.emit(T::EVENT, event)
+    }
+
+    /// Sends an event to the client and waits for its acknowledgement.
+    /// See [`Socket::emit_with_ack`](crate::Socket::emit_with_ack).
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
+        AckFuture::new(self.ask(event, &args))
+    }
+
+    fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
+        let id = self.socket.namespace_inner().next_ack_id();
+        let frame = self
+            .flags
+            .encode(self.socket.namespace_inner(), Some(id), event, args);
+        let frame = frame.map_err(AckError::Encode)?;
+        let timeout = self
+            .flags
+            .timeout
+            .unwrap_or_else(|| self.socket.io().config().ack_timeout);
+        let asked = Asked::new(self.socket, id, timeout)?;
+        // A frame that does not leave is as good as one that is not answered.
+        let push = self.socket.push(&frame, self.flags.mode);
+        self.socket.tell_outgoing(push, event, args);
+        Ok(asked)
+    }
+}
+
+impl Socket {
+    /// Sends an event to the client.
+    ///
+    /// `args` is anything that can be serialised: a tuple is several arguments, `()` is none,
+    /// `Bytes` at any depth are attachments, [`Args`](crate::Args) are passed on untouched.
+    pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
+        Direct::new(self).emit(event, args)
+    }
+
+    /// Sends an event to the client and waits for its acknowledgement: one value of type `R`, or
+    /// [`Args`](crate::Args) for all that it answers with.
+    ///
+    /// The event is sent at once; the future fails after
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.
+    pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
+        Direct::new(self).emit_with_ack(event, args)
+    }
+
+    /// This socket, which must acknowledge in this time.
+    pub fn timeout(&self, timeout: Duration) -> Direct<'_> {
+        Direct::new(self).timeout(timeout)
+    }
+
+    /// This socket, for an event that may be lost; see [`Direct::volatile`].
+    pub fn volatile(&self) -> Direct<'_> {
+        Direct::new(self).volatile()
+    }
+
+    /// This socket, for an event of which the newest is enough; see [`Broadcast::conflate`].
+    ///
+    /// [`Broadcast::conflate`]: crate::Broadcast::conflate
+    pub fn conflate(&self, key: &str) -> Direct<'_> {
+        Direct::new(self).conflate(key)
+    }
+
+    /// This socket, for an event of which the last ones are enough; see [`Broadcast::drop_oldest`].
+    ///
+    /// [`Broadcast::drop_oldest`]: crate::Broadcast::drop_oldest
+    pub fn drop_oldest(&self, stream: &str, keep: u16) -> Direct<'_> {
+        Direct::new(self).drop_oldest(stream, keep)
+    }
+
+    /// This socket, with this compression flag; see [`Direct::compress`].
+    pub fn compress(&self, compress: bool) -> Direct<'_> {
+        Direct::new(self).compress(compress)
+    }
+
+    /// Sends a typed event to the client; see [`Contract`].
+    pub fn send(&self, event: impl Contract) -> Emitted {
+        Direct::new(self).send(event)
+    }
+}

@@ -1,0 +1,65 @@
+//! Telling those who watch what is sent to a socket.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use roomcast_protocol::{
+    Frame,
+    socket::{Args, Arguments},
+};
+
+use crate::{
+    engine::Push,
+    metrics::Counter,
+    socket::{
+        core::{Outgoing, Socket},
+        words::args,
+    },
+};
+
+impl Socket {
+    /// From now on broadcasts that reach this socket say so.
+    pub(crate) fn become_curious(&self) {
+        self.namespace_inner().set_curious(self, true);
+        if !self.is_connected() {
+            self.namespace_inner().set_curious(self, false);
+        }
+    }
+
+    /// An event was pushed for this client.
+    #[inline]
+    pub(crate) fn tell_outgoing(&self, push: Push, event: &str, args: &impl Arguments) {
+        let Some(listeners) = self.listeners() else {
+            return;
+        };
+        if push == Push::Queued
+            && listeners.has_outgoing()
+            && let Ok(args) = args::arguments(self.io().config().parser, args)
+        {
+            self.tell(event, &args);
+        }
+    }
+
+    /// An event of a broadcast was pushed for this client.
+    pub(crate) fn tell_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
+        self.tell(event, args);
+        if let Some(watchers) = self.conn_watchers() {
+            watchers.tell_created(self.metrics(), frame);
+        }
+    }
+
+    fn tell(&self, event: &str, args: &Args) {
+        if let Some(listeners) = self.listeners() {
+            let outgoing = Outgoing {
+                socket: self,
+                event,
+                args,
+            };
+            for hook in listeners.outgoing() {
+                if catch_unwind(AssertUnwindSafe(|| hook(&outgoing))).is_err() {
+                    self.metrics().count(Counter::HandlerPanics);
+                    tracing::error!(event, "a watcher of events has panicked");
+                }
+            }
+        }
+    }
+}

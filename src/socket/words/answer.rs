@@ -1,0 +1,107 @@
+//! What a handler answers an event with.
+
+use std::pin::Pin;
+
+use roomcast_protocol::{
+    Frame,
+    socket::{Arguments, Nsp, Parser},
+};
+
+use super::refusal::Refusal;
+
+/// What a handler may return.
+///
+/// | value | acknowledgement, if the client asked for one |
+/// |---|---|
+/// | `()` | without arguments |
+/// | [`Ack(value)`](Ack), `Ack((a, b))` | the value; several |
+/// | [`NoAck`] | none, the client waits in vain |
+/// | `Err(error)` | `{success: false, error: {code, message, …}}`, see [`Refusal`] |
+///
+/// An error that nobody can be told goes to [`on_error`](crate::NamespaceBuilder::on_error).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be what a handler returns",
+    note = "return `()`, `Ack<T>`, or a `Result` of them whose error converts into `Refusal`"
+)]
+pub trait IntoAck {
+    /// Turns the value into the answer to one event.
+    fn into_ack(self, reply: Reply) -> Answer;
+}
+
+impl IntoAck for () {
+    fn into_ack(self, reply: Reply) -> Answer {
+        reply.with(())
+    }
+}
+
+/// The value of a handler that acknowledges with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack<T>(pub T);
+
+impl<T: Arguments> IntoAck for Ack<T> {
+    fn into_ack(self, reply: Reply) -> Answer {
+        reply.with(self.0)
+    }
+}
+
+/// The value of a handler that leaves a requested acknowledgement unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoAck;
+
+impl IntoAck for NoAck {
+    fn into_ack(self, _: Reply) -> Answer {
+        Answer(Outcome::Nothing)
+    }
+}
+
+impl<T: IntoAck, E: Into<Refusal>> IntoAck for Result<T, E> {
+    fn into_ack(self, reply: Reply) -> Answer {
+        match self {
+            Ok(value) => value.into_ack(reply),
+            Err(error) => Answer(Outcome::Refused(error.into())),
+        }
+    }
+}
+
+/// Where an answer goes: to whoever asked, if anybody did.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub(crate) parser: Parser,
+    pub(crate) nsp: Nsp,
+    pub(crate) id: Option<u64>,
+}
+
+impl Reply {
+    /// Answers with these arguments.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[must_use]
+    pub fn with(self, args: impl Arguments) -> Answer {
+        let Some(id) = self.id else {
+            return Answer(Outcome::Nothing);
+        };
+        match self.parser.ack(self.nsp.as_str(), id, &args) {
+            Ok(frame) => Answer(Outcome::Frame(frame)),
+            Err(error) => {
+                tracing::error!(%error, "an acknowledgement cannot be encoded");
+                Answer(Outcome::Refused(Refusal::internal()))
+            }
+        }
+    }
+}
+
+/// The answer to one event.
+#[derive(Debug)]
+pub struct Answer(pub(crate) Outcome);
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// There is nothing to send.
+    Nothing,
+    /// The encoded acknowledgement.
+    Frame(Frame),
+    /// The event failed.
+    Refused(Refusal),
+}
+
+/// The answer that a handler is still working on.
+pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;

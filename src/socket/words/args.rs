@@ -1,0 +1,46 @@
+//! Arguments of ours in the form in which those of clients are.
+
+use roomcast_protocol::{
+    Frame,
+    engine::{self, Message, payload},
+    socket::{Args, Arguments, Decoder, EncodeError, Limits, Parser, encode::MAX_ATTACHMENTS},
+};
+
+/// Arguments of the library's own events.
+pub(crate) fn literal(json: &str) -> Args {
+    let text = format!("3{json}");
+    match Decoder::new(LIMITS).text(text.into()) {
+        Ok(Some(packet)) => packet.args,
+        Ok(None) | Err(_) => Args::default(),
+    }
+}
+
+/// Arguments of ours in the form in which those of clients are.
+pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, EncodeError> {
+    read(parser, &parser.ack("/", 0, args)?)
+}
+
+/// The arguments in a frame that is one packet of ours.
+pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
+    let mut decoder = Decoder::with_parser(parser, LIMITS);
+    let mut packet = None;
+    for message in payload::decode(frame.polling()) {
+        packet = match message {
+            Ok(engine::Packet::Message(Message::Text(text))) => decoder.text(text),
+            Ok(engine::Packet::Message(Message::Binary(data))) => decoder.binary(data),
+            Ok(_) => continue,
+            Err(error) => Err(error),
+        }
+        .map_err(|_| EncodeError::InvalidArguments)?;
+    }
+    Ok(packet.ok_or(EncodeError::InvalidArguments)?.args)
+}
+
+/// What comes from the application is not limited in size.
+const LIMITS: Limits = Limits {
+    max_attachments: MAX_ATTACHMENTS,
+    max_bytes: usize::MAX,
+    max_depth: 128,
+    max_nsp: 256,
+    max_connect_payload: usize::MAX,
+};

@@ -1,0 +1,207 @@
+//! Why the server could not do what an application asked of it, and what a client is told of that.
+
+use std::fmt;
+
+use roomcast_protocol::socket::{ArgumentError, EncodeError};
+
+use super::refusal::{INVALID_PAYLOAD, Refusal};
+
+/// Why a client's acknowledgement is missing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AckError {
+    /// It did not come in time.
+    Timeout,
+    /// The client went away.
+    Disconnected,
+    /// It came in a shape that was not asked for.
+    Decode(ArgumentError),
+    /// The event could not be encoded, so nothing was sent.
+    Encode(EncodeError),
+    /// Nothing was sent: as many acknowledgements are outstanding as
+    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
+    TooManyPending,
+}
+
+impl fmt::Display for AckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "operation has timed out",
+            Self::Disconnected => "socket has been disconnected",
+            Self::Decode(_) => "the acknowledgement has an unexpected shape",
+            Self::Encode(_) => "the event cannot be encoded",
+            Self::TooManyPending => "too many acknowledgements are outstanding",
+        })
+    }
+}
+
+impl std::error::Error for AckError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Decode(error) => Some(error),
+            Self::Encode(error) => Some(error),
+            Self::Timeout | Self::Disconnected | Self::TooManyPending => None,
+        }
+    }
+}
+
+/// `TIMEOUT`, `DISCONNECTED` or `INVALID_PAYLOAD` of a client that was asked; what is a fault of
+/// ours stays here.
+impl From<AckError> for Refusal {
+    fn from(error: AckError) -> Self {
+        let message = error.to_string();
+        match error {
+            AckError::Timeout => Self::new("TIMEOUT", message),
+            AckError::Disconnected => Self::new("DISCONNECTED", message),
+            AckError::Decode(error) => {
+                Self::new(INVALID_PAYLOAD, message).because(error.to_string())
+            }
+            AckError::Encode(error) => error.into(),
+            AckError::TooManyPending => Self::internal().because(message),
+        }
+    }
+}
+
+/// Why an event went to nobody.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// Whoever should have got it is gone.
+    Closed,
+    /// It cannot be encoded.
+    Encode(EncodeError),
+    /// As many broadcasts wait for acknowledgements as
+    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
+    TooManyPending,
+}
+
+impl fmt::Display for EmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "socket has been disconnected",
+            Self::Encode(_) => "the event cannot be encoded",
+            Self::TooManyPending => "too many acknowledgements are outstanding",
+        })
+    }
+}
+
+impl std::error::Error for EmitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Encode(error) => Some(error),
+            Self::Closed | Self::TooManyPending => None,
+        }
+    }
+}
+
+/// Why a socket cannot join a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The name is longer than [`Room::MAX_BYTES`](crate::Room::MAX_BYTES).
+    NameTooLong,
+    /// It is in as many rooms as
+    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket) allows.
+    TooManyRooms,
+    /// It is disconnected.
+    Disconnected,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NameTooLong => "room name too long",
+            Self::TooManyRooms => "too many rooms",
+            Self::Disconnected => "socket has been disconnected",
+        })
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<JoinError> for Refusal {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::NameTooLong => Self::new("INVALID_PAYLOAD", "room name too long"),
+            JoinError::TooManyRooms => Self::new("TOO_MANY_ROOMS", "too many rooms"),
+            JoinError::Disconnected => Self::new("DISCONNECTED", "socket has been disconnected"),
+        }
+    }
+}
+
+/// Why nothing can be registered on a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// As many are registered on it as
+    /// [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket) allows.
+    TooMany,
+    /// It is disconnected.
+    Disconnected,
+    /// Clients cannot send this event.
+    Reserved,
+    /// The handler asks for a [`State`](crate::State) of this type, and the builder got none.
+    MissingState(&'static str),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => f.write_str("too many listeners on one socket"),
+            Self::Disconnected => f.write_str("socket has been disconnected"),
+            Self::Reserved => f.write_str("clients cannot send this event"),
+            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// A fault of the application: the client learns nothing of it.
+impl From<ListenError> for Refusal {
+    fn from(_: ListenError) -> Self {
+        Self::internal()
+    }
+}
+
+/// Something that is registered on a socket or a connection; [`Socket::off`](crate::Socket::off) or
+/// [`Conn::off`](crate::Conn::off) takes it away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(u64);
+
+impl ListenerId {
+    pub(crate) fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Why a server cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option has a value that makes no sense; the text says which and why.
+    InvalidOption(&'static str),
+    /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes.
+    InvalidNamespace(String),
+    /// Two handlers for one event, or two of something there is one of.
+    DuplicateHandler(String),
+    /// A handler for an event that clients cannot send. For new clients there is
+    /// [`on_connect`](crate::NamespaceBuilder::on_connect).
+    ReservedEvent(String),
+    /// A handler asks for a [`State`](crate::State) of this type, and nobody gave one.
+    MissingState(&'static str),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
+            Self::InvalidNamespace(name) => write!(f, "invalid namespace `{name}`"),
+            Self::DuplicateHandler(event) => write!(f, "two handlers for `{event}`"),
+            Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),
+            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}

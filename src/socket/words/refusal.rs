@@ -1,0 +1,290 @@
+use std::{borrow::Cow, fmt};
+
+use roomcast_protocol::socket::{ArgumentError, EncodeError};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::{Map, Value};
+
+/// A "no" to a client: why its connect or its event was refused.
+///
+/// It meets the wire in two forms. A refused event is acknowledged with
+/// `{"success":false,"error":{"code":…,"message":…}}`, a refused connect is a `CONNECT_ERROR` with
+/// `{"message":…,"data":{"code":…}}`. In both, the fields of [`data`](Self::data) stand beside the
+/// code.
+///
+/// ```
+/// use roomcast::Refusal;
+///
+/// let refusal = Refusal::new("E_AUTH", "not authorized").data(serde_json::json!({"retry": 5}));
+/// assert_eq!(refusal.code(), "E_AUTH");
+/// assert_eq!(
+///     serde_json::to_string(&refusal).unwrap(),
+///     r#"{"code":"E_AUTH","message":"not authorized","retry":5}"#,
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal(Box<Inner>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Inner {
+    code: Cow<'static, str>,
+    message: Cow<'static, str>,
+    data: Value,
+    reason: Option<Cow<'static, str>>,
+    /// Whether it tells against the client's address.
+    is_blamed: bool,
+}
+
+impl Refusal {
+    /// A refusal with a code for programs and a message for people. An empty code is not sent.
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            code: code.into(),
+            message: message.into(),
+            data: Value::Null,
+            reason: None,
+            is_blamed: false,
+        }))
+    }
+
+    /// The one answer to all credentials that are no good: `UNAUTHENTICATED`, and no word why. The
+    /// log says the reason.
+    ///
+    /// With a [guard](crate::Builder::guard) it counts towards an automatic block of the client's
+    /// address ([`AddressLimits::block_after_credentials`](crate::AddressLimits)), unless it is
+    /// [`excused`](Self::excused).
+    pub fn unauthenticated(reason: impl Into<Cow<'static, str>>) -> Self {
+        let mut refusal = Self::new(UNAUTHENTICATED, "unauthorized").because(reason);
+        refusal.0.is_blamed = true;
+        refusal
+    }
+
+    /// Does not count it against the client's address: it has offered nothing, say.
+    #[must_use]
+    pub fn excused(mut self) -> Self {
+        self.0.is_blamed = false;
+        self
+    }
+
+    /// Whether it tells against the client's address.
+    pub(crate) fn is_blamed(&self) -> bool {
+        self.0.is_blamed
+    }
+
+    /// Sets what the log says instead of the message. Clients never see it.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.0.reason = Some(reason.into());
+        self
+    }
+
+    /// What the log says.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.0.reason.as_deref().unwrap_or(&self.0.message)
+    }
+
+    /// Adds what else the client should know: the fields of an object, or any other value as
+    /// `details`.
+    #[must_use]
+    pub fn data(mut self, data: Value) -> Self {
+        self.0.data = data;
+        self
+    }
+
+    /// The code for programs.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// The message for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What [`data`](Self::data) added, `null` if nothing.
+    #[must_use]
+    pub fn details(&self) -> &Value {
+        &self.0.data
+    }
+
+    /// An event whose arguments are not what its handler takes.
+    pub(crate) fn invalid(error: &ArgumentError) -> Self {
+        Self::new(INVALID_PAYLOAD, error.to_string())
+    }
+
+    /// A fault of ours, of which the client learns nothing else.
+    pub(crate) fn internal() -> Self {
+        Self::new(INTERNAL, "internal error")
+    }
+
+    /// The field `data` of a `CONNECT_ERROR`.
+    pub(crate) fn connect_data(&self) -> Option<Value> {
+        let code = |data: &mut Map<String, Value>| {
+            if !self.0.code.is_empty() {
+                data.insert("code".into(), self.0.code.as_ref().into());
+            }
+        };
+        match &self.0.data {
+            Value::Null if self.0.code.is_empty() => None,
+            Value::Null => {
+                let mut data = Map::new();
+                code(&mut data);
+                Some(Value::Object(data))
+            }
+            Value::Object(fields) => {
+                let mut data = fields.clone();
+                code(&mut data);
+                Some(Value::Object(data))
+            }
+            other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                Some(other.clone())
+            }
+        }
+    }
+
+    /// The argument of an error acknowledgement.
+    pub(crate) fn as_ack(&self) -> impl Serialize + '_ {
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            success: bool,
+            error: &'a Refusal,
+        }
+        Failed {
+            success: false,
+            error: self,
+        }
+    }
+}
+
+/// The object in an error acknowledgement: code, message and the added fields.
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.0.code.is_empty() {
+            map.serialize_entry("code", &self.0.code)?;
+        }
+        map.serialize_entry("message", &self.0.message)?;
+        match &self.0.data {
+            Value::Null => {}
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    if key != "code" && key != "message" {
+                        map.serialize_entry(key, value)?;
+                    }
+                }
+            }
+            other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                map.serialize_entry("details", other)?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// `INVALID_PAYLOAD`, and where what a client has sent is not what it should be.
+impl From<ArgumentError> for Refusal {
+    fn from(error: ArgumentError) -> Self {
+        Self::invalid(&error)
+    }
+}
+
+/// A fault of the application: the client learns nothing of it.
+impl From<EncodeError> for Refusal {
+    fn from(error: EncodeError) -> Self {
+        Self::internal().because(error.to_string())
+    }
+}
+
+const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+pub(super) const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
+const INTERNAL: &str = "INTERNAL";
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::socket::{Args, Parser};
+    use serde_json::json;
+
+    use super::Refusal;
+    use crate::socket::words::{AckError, args};
+
+    #[test]
+    fn added_fields_stand_beside_code_and_message() {
+        let refusal = Refusal::new("RATE_LIMITED", "slow down")
+            .data(json!({"retryAfter": 500, "code": "forged"}));
+        assert_eq!(
+            serde_json::to_value(refusal.as_ack()).unwrap(),
+            json!({"success": false, "error":
+                {"code": "RATE_LIMITED", "message": "slow down", "retryAfter": 500}})
+        );
+    }
+
+    #[test]
+    fn the_reason_of_a_refusal_is_for_the_log_alone() {
+        let refusal = Refusal::unauthenticated("wrong signature");
+        assert_eq!(refusal.reason(), "wrong signature");
+        assert_eq!(
+            refusal.connect_data(),
+            Some(json!({"code": "UNAUTHENTICATED"}))
+        );
+        let ack = serde_json::to_string(&refusal.as_ack()).unwrap();
+        assert_eq!(
+            ack,
+            r#"{"success":false,"error":{"code":"UNAUTHENTICATED","message":"unauthorized"}}"#
+        );
+        assert_eq!(Refusal::new("X", "no").reason(), "no");
+        assert!(refusal.is_blamed() && !refusal.excused().is_blamed());
+        assert!(!Refusal::new("UNAUTHENTICATED", "no").is_blamed());
+    }
+
+    #[test]
+    fn what_a_client_has_sent_wrong_is_told_with_the_place() {
+        let sent: Args = args::arguments(Parser::Json, &json!({"token": 1})).unwrap();
+        let error = sent.get::<String>(0).unwrap_err();
+        let text = error.to_string();
+        let refusal = Refusal::from(error);
+        assert_eq!(refusal.code(), "INVALID_PAYLOAD");
+        assert_eq!(refusal.message(), text);
+        let answer = sent.get::<String>(0).unwrap_err();
+        let refusal = Refusal::from(AckError::Decode(answer));
+        assert_eq!(refusal.code(), "INVALID_PAYLOAD");
+        assert_eq!(refusal.reason(), text);
+    }
+
+    #[test]
+    fn a_question_that_failed_says_why_unless_it_was_our_fault() {
+        assert_eq!(Refusal::from(AckError::Timeout).code(), "TIMEOUT");
+        assert_eq!(Refusal::from(AckError::Disconnected).code(), "DISCONNECTED");
+        let ours = Refusal::from(AckError::TooManyPending);
+        assert_eq!(
+            (ours.code(), ours.message()),
+            ("INTERNAL", "internal error")
+        );
+        assert_eq!(ours.reason(), "too many acknowledgements are outstanding");
+    }
+
+    #[test]
+    fn a_connect_error_carries_the_code_in_its_data() {
+        let plain = Refusal::new("NO_BETA", "not in the beta");
+        assert_eq!(plain.connect_data(), Some(json!({"code": "NO_BETA"})));
+        let more = plain.data(json!({"retry": 5}));
+        assert_eq!(
+            more.connect_data(),
+            Some(json!({"retry": 5, "code": "NO_BETA"}))
+        );
+        assert_eq!(Refusal::new("", "no").connect_data(), None);
+        assert_eq!(
+            Refusal::new("X", "no").data(json!([1])).connect_data(),
+            Some(json!([1]))
+        );
+    }
+}

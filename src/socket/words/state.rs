@@ -1,0 +1,78 @@
+use std::{
+    any::{Any, TypeId},
+    sync::Arc,
+};
+
+#[doc(hidden)]
+#[expect(unnameable_types, reason = "only build looks at it")]
+#[derive(Clone, Copy, Debug)]
+pub struct StateKind {
+    pub(crate) id: TypeId,
+    pub(crate) name: &'static str,
+}
+
+/// Values by their type; few of them, so a list.
+#[derive(Clone, Default)]
+pub(crate) struct States(Vec<(TypeId, Arc<dyn Any + Send + Sync>)>);
+
+impl States {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a value and returns the one of the same type that it replaces.
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: Arc<T>) -> Option<Arc<T>> {
+        let id = TypeId::of::<T>();
+        let value: Arc<dyn Any + Send + Sync> = value;
+        if let Some((_, place)) = self.0.iter_mut().find(|(known, _)| *known == id) {
+            return std::mem::replace(place, value).downcast().ok();
+        }
+        self.0.push((id, value));
+        None
+    }
+
+    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.find(TypeId::of::<T>())?.downcast_ref()
+    }
+
+    pub(crate) fn shared<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.find(TypeId::of::<T>())?).downcast().ok()
+    }
+
+    pub(crate) fn has(&self, kind: StateKind) -> bool {
+        self.find(kind.id).is_some()
+    }
+
+    fn find(&self, id: TypeId) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, value)| value)
+    }
+}
+
+impl std::fmt::Debug for States {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("States")
+            .field("len", &self.0.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::States;
+
+    #[test]
+    fn a_value_is_found_by_its_type_and_replaced_by_its_like() {
+        let mut states = States::default();
+        assert!(states.insert(Arc::new(1_u8)).is_none());
+        assert!(states.insert(Arc::new("text")).is_none());
+        assert_eq!(states.get::<u8>(), Some(&1));
+        assert_eq!(states.insert(Arc::new(2_u8)).as_deref(), Some(&1));
+        assert_eq!(states.shared::<u8>().as_deref(), Some(&2));
+        assert_eq!(states.get::<u16>(), None);
+    }
+}
