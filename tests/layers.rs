@@ -1,7 +1,7 @@
 //! Which module may import which: the arrows of the house, checked on the source.
 //!
-//! `protocol` is a crate of its own, so the compiler holds that border; everything else is one
-//! package and is held here: modules first, then the rooms within those that have rooms.
+//! Between packages the compiler holds the borders. Within one they are held here: modules first, then
+//! the rooms within those that have rooms.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,36 +16,54 @@ use house::{House, Rooms, circles, collect, entries, join, room, root, segments}
 #[path = "layers/house.rs"]
 mod house;
 
-/// Every module of `src` and the modules it may name. `breaker`, `config` and `metrics` are leaves.
-const ALLOWED: &[(&str, &str)] = &[
-    ("breaker", ""),
-    ("config", "network"),
+/// Every module of a package and the modules of it that it may name.
+const MODULES: &[(&str, Rooms)] = &[
+    ("src", LIBRARY),
+    ("server/src", SERVER),
+    ("loadgen/src", LOAD_GENERATOR),
+];
+
+/// `metrics`, `network`, `identity` and `client` are leaves.
+const LIBRARY: Rooms = &[
     ("metrics", ""),
     ("network", ""),
+    ("identity", ""),
     ("client", ""),
-    ("bench", "client"),
+    ("config", "network"),
     ("limit", "config metrics network"),
     ("engine", "config metrics limit"),
-    ("auth", "config metrics"),
-    ("adapter", "config metrics"),
-    ("socket", "config metrics network engine auth adapter limit"),
+    ("socket", "config metrics network engine identity limit"),
     ("testing", "client config socket"),
-    ("store", "breaker config metrics network"),
-    ("service", "config metrics network socket auth limit store"),
-    ("gateway", "config metrics service socket auth limit store"),
-    (
-        "http",
-        "config metrics network engine socket auth service limit",
-    ),
+];
+
+/// `breaker`, `config` and `metrics` are leaves.
+const SERVER: Rooms = &[
+    ("breaker", ""),
+    ("config", ""),
+    ("metrics", ""),
+    ("limit", "config metrics"),
+    ("auth", "config metrics"),
+    ("store", "breaker config metrics"),
+    ("service", "config metrics auth limit store"),
+    ("gateway", "config metrics service auth limit store"),
+    ("http", "config metrics auth service limit"),
     (
         "server",
-        "config metrics network limit engine auth adapter socket store service gateway http",
+        "config metrics limit auth store service gateway http",
     ),
     (
         "cli",
-        "config metrics limit auth adapter socket store service gateway http server client bench",
+        "config metrics limit auth store service gateway http server",
     ),
-    ("main", "config cli server"),
+    ("main", "cli"),
+];
+
+const LOAD_GENERATOR: Rooms = &[
+    ("load", ""),
+    ("account", "load"),
+    ("clients", "load account"),
+    ("report", "load account"),
+    ("play", "load account clients report"),
 ];
 
 /// The folders that have rooms. One of another package is named from the root, as `protocol/src`.
@@ -53,6 +71,8 @@ const SUBROOMS: &[(&str, Rooms)] = &[
     ("src/engine", SUBROOMS_ENGINE),
     ("src/engine/outbox", SUBROOMS_OUTBOX),
     ("src/engine/http", SUBROOMS_HTTP),
+    ("src/socket", SUBROOMS_SOCKET),
+    ("loadgen/src", LOAD_GENERATOR),
 ];
 
 /// From the ground up: every room may import those above it in this table, if it needs them.
@@ -86,8 +106,23 @@ const SUBROOMS_HTTP: Rooms = &[
     ("fuzzing", "message http1"),
 ];
 
+const SUBROOMS_SOCKET: Rooms = &[
+    ("words", ""),
+    ("rooms", "words"),
+    ("acks", "words"),
+    ("recovery", "words"),
+    ("core", "words rooms acks recovery"),
+    ("sending", "words rooms acks recovery core"),
+    ("dispatch", "words core"),
+    ("life", "words rooms recovery core dispatch"),
+    ("connect", "words recovery core dispatch life"),
+    ("inbound", "words recovery core dispatch life connect"),
+    ("api", "words core sending dispatch connect"),
+    ("fuzzing", "words recovery core life"),
+];
+
 /// Folders in which, and below which, there is order.
-const FOLDERS: &[&str] = &["src/engine"];
+const FOLDERS: &[&str] = &["src/engine", "src/socket", "loadgen/src"];
 /// Files and folders that lie side by side.
 const MAX_ENTRIES: usize = 14;
 /// Files of one room that may import each other, where that cannot be cut.
@@ -95,43 +130,54 @@ const MAX_CIRCLE: usize = 4;
 
 #[test]
 fn every_import_follows_the_table() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    collect(&root, &mut files);
-    assert!(
-        !files.is_empty(),
-        "no source found under {}",
-        root.display()
-    );
-    let exported = exports(&fs::read_to_string(root.join("lib.rs")).unwrap());
     let mut wrong = Vec::new();
-    for file in files {
-        let relative = file.strip_prefix(&root).unwrap();
-        let first = relative.iter().next().unwrap();
-        let module = Path::new(first).file_stem().unwrap().to_str().unwrap();
-        if module == "lib" {
-            continue; // The table of contents names everything.
+    for (folder, modules) in MODULES {
+        let root = root().join(folder);
+        let mut files = Vec::new();
+        collect(&root, &mut files);
+        assert!(
+            !files.is_empty(),
+            "no source found under {}",
+            root.display()
+        );
+        let mut exported = exports(&fs::read_to_string(root.join("lib.rs")).unwrap());
+        for file in &files {
+            // Macros are at the root wherever they are written.
+            let source = fs::read_to_string(file).unwrap();
+            for rest in source.split("#[macro_export]\nmacro_rules! ").skip(1) {
+                let name = rest.split(' ').next().unwrap();
+                let home = file.strip_prefix(&root).unwrap().iter().next().unwrap();
+                exported.insert(name.to_owned(), home.to_str().unwrap().to_owned());
+            }
         }
-        let shown = Path::new("src").join(relative);
-        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == module) else {
-            wrong.push(format!(
-                "{}: module `{module}` is not in the table",
-                shown.display()
-            ));
-            continue;
-        };
-        let prefix = if module == "main" {
-            "roomcast::"
-        } else {
-            "crate::"
-        };
-        for (line, name) in imports(&fs::read_to_string(&file).unwrap(), prefix) {
-            let home = exported.get(&name).unwrap_or(&name);
-            if home != module && !allowed.split(' ').any(|other| other == home) {
-                let shown = shown.display();
+        for file in files {
+            let relative = file.strip_prefix(&root).unwrap();
+            let first = relative.iter().next().unwrap();
+            let module = Path::new(first).file_stem().unwrap().to_str().unwrap();
+            if module == "lib" {
+                continue; // The table of contents names everything.
+            }
+            let shown = Path::new(folder).join(relative);
+            let Some((_, allowed)) = modules.iter().find(|(name, _)| *name == module) else {
                 wrong.push(format!(
-                    "{shown}:{line}: `{module}` may not import `{name}` of `{home}`"
+                    "{}: module `{module}` is not in the table",
+                    shown.display()
                 ));
+                continue;
+            };
+            let prefix = if module == "main" {
+                "roomcast_server::"
+            } else {
+                "crate::"
+            };
+            for (line, name) in imports(&fs::read_to_string(&file).unwrap(), prefix) {
+                let home = exported.get(&name).unwrap_or(&name);
+                if home != module && !allowed.split(' ').any(|other| other == home) {
+                    let shown = shown.display();
+                    wrong.push(format!(
+                        "{shown}:{line}: `{module}` may not import `{name}` of `{home}`"
+                    ));
+                }
             }
         }
     }
