@@ -1,6 +1,6 @@
 //! That pages and searches of a long history go along indexes. PostgreSQL counts what it reads, so
 //! this is about the statements as the store sends them, prepared and planned as in use. (SQLite's
-//! are looked at beside them, in `src/store/sqlite/plans.rs`.)
+//! are looked at beside them, in `server/src/store/sqlite/plans.rs`.)
 
 use std::time::{Duration, Instant};
 

@@ -153,7 +153,7 @@ pub(crate) fn find(event: &str) -> Option<&'static EventPolicy> {
 pub(crate) fn markdown() -> String {
     let mut text = String::from(
         "# Events that clients send\n\n\
-         Written by a test from the table in `src/service/policy.rs`, which is also what is checked.\n\n\
+         Written by a test from the table in `server/src/service/policy.rs`, which is also what is checked.\n\n\
          | event | does | permission | limit | who else |\n|---|---|---|---|---|\n",
     );
     for policy in EVENTS {
