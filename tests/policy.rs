@@ -1,4 +1,4 @@
-//! Every event of a client goes through the table in `src/service/policy.rs`: the gateway registers
+//! Every event of a client goes through the table in `server/src/service/rules/policy.rs`: the gateway registers
 //! what is in it and nothing else, and every service method begins with the check of its row.
 
 #![allow(
@@ -15,7 +15,7 @@ fn source(path: &str) -> String {
 
 /// The rows: what they are called in the source, and their event.
 fn rows() -> BTreeMap<String, String> {
-    let policy = source("src/service/policy.rs");
+    let policy = source("src/service/rules/policy.rs");
     let (_, table) = policy.split_once("\nevents! {\n").unwrap();
     let (table, _) = table.split_once("\n}").unwrap();
     let rows = table
@@ -72,12 +72,12 @@ fn every_event_that_is_registered_has_a_row_and_takes_from_its_limit() {
 fn every_service_method_begins_with_its_check() {
     let mut checked = BTreeSet::new();
     for file in [
-        "src/service/access.rs",
-        "src/service/blocks.rs",
-        "src/service/changes.rs",
-        "src/service/chat.rs",
-        "src/service/explain.rs",
-        "src/service/revoking.rs",
+        "src/service/authorization/access.rs",
+        "src/service/authorization/blocks.rs",
+        "src/service/chat/changes.rs",
+        "src/service/chat/handle.rs",
+        "src/service/authorization/explain.rs",
+        "src/service/authorization/revoking.rs",
     ] {
         let text = source(file);
         for method in pieces(&text, "\n    pub(crate) async fn ") {

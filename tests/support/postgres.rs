@@ -54,7 +54,7 @@ impl Postgres {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres.sh");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/support/postgres.sh");
         let mut supervisor = Command::new(script)
             .args([&port.to_string(), fsync])
             .args(files)

@@ -13,15 +13,15 @@ use std::sync::Arc;
 
 use ammonia::{Builder, UrlRelative};
 
-use super::content::is_http_url;
-use super::markup::Form;
-use super::{ServiceError, content};
 use crate::config;
+use crate::service::rules::content::is_http_url;
+use crate::service::rules::markup::Form;
+use crate::service::{fault::ServiceError, rules::content};
 use crate::store::{Message, Messages};
 
 /// What is done with the texts of messages.
 #[derive(Debug)]
-pub(super) enum Rules {
+pub(in crate::service) enum Rules {
     /// Nothing: they are text.
     Text,
     /// They are HTML and must be harmless.
@@ -29,7 +29,7 @@ pub(super) enum Rules {
 }
 
 impl Rules {
-    pub(super) fn new(content: config::Content) -> Self {
+    pub(in crate::service) fn new(content: config::Content) -> Self {
         match content {
             config::Content::Text => Self::Text,
             config::Content::Html => Self::Html(Box::new(Html::new())),
@@ -37,7 +37,11 @@ impl Rules {
     }
 
     /// The text that is stored for one that a client has sent.
-    pub(super) fn admit(&self, sent: String, max_chars: usize) -> Result<String, ServiceError> {
+    pub(in crate::service) fn admit(
+        &self,
+        sent: String,
+        max_chars: usize,
+    ) -> Result<String, ServiceError> {
         content::check_content(&sent, max_chars)?;
         let Self::Html(html) = self else {
             return Ok(sent);
@@ -61,7 +65,7 @@ impl Rules {
     }
 
     /// A stored message as it may be sent to clients.
-    pub(super) fn show(&self, message: &Arc<Message>) -> Arc<Message> {
+    pub(in crate::service) fn show(&self, message: &Arc<Message>) -> Arc<Message> {
         match self {
             Self::Html(html) if !self.fits(message) => html.show(message),
             Self::Text | Self::Html(_) => Arc::clone(message),
@@ -69,7 +73,7 @@ impl Rules {
     }
 
     /// The same for a page.
-    pub(super) async fn show_all(self: &Arc<Self>, page: Messages) -> Messages {
+    pub(in crate::service) async fn show_all(self: &Arc<Self>, page: Messages) -> Messages {
         let is_fit = page.messages.iter().all(|message| self.fits(message));
         if is_fit {
             return page;
@@ -104,7 +108,7 @@ impl Rules {
 }
 
 /// The sanitiser.
-pub(super) struct Html(Builder<'static>);
+pub(in crate::service) struct Html(Builder<'static>);
 
 impl Html {
     fn new() -> Self {

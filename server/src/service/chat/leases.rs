@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
-use super::Chat;
-use super::elsewhere::Shared;
-use super::presence::{Present, User};
 use crate::metrics::{Counter, Metrics};
+use crate::service::chat::handle::Chat;
+use crate::service::chat::presence::conversation::{Present, User};
+use crate::service::chat::presence::elsewhere::Shared;
 use crate::store::{self, Here, StoreError};
 use roomcast::Namespace;
 

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Access, ServiceError,
-    access::{HOUR_S, after, is_name},
+use crate::service::{
+    authorization::access::{Access, HOUR_S, after, is_name},
+    fault::ServiceError,
 };
 use crate::{
     auth::{MAX_REVOCATIONS, Permission, Principal, Revoked, session_hash},
@@ -36,14 +36,14 @@ pub(crate) struct MadeRevocation {
 
 /// How long what is accepted can go on being accepted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lifetimes {
+pub(in crate::service) struct Lifetimes {
     /// Seconds from a token's making to the end of its acceptance, by clocks that differ; none if
     /// there is no limit.
-    pub(super) token_s: Option<u64>,
+    pub(in crate::service) token_s: Option<u64>,
     /// Seconds that a session lives without being used.
-    pub(super) session_s: u64,
+    pub(in crate::service) session_s: u64,
     /// Seconds that the issuer's clock may be away from ours.
-    pub(super) leeway_s: u64,
+    pub(in crate::service) leeway_s: u64,
 }
 
 impl Lifetimes {
@@ -62,7 +62,7 @@ impl Lifetimes {
 
 impl Access {
     /// Takes into memory what the store says is revoked.
-    pub(super) async fn restore_revocations(&self) -> Result<(), StoreError> {
+    pub(in crate::service) async fn restore_revocations(&self) -> Result<(), StoreError> {
         let inner = &self.0;
         let end = inner.lifetimes.all(Timestamp::now());
         for mut row in inner.store.revocations().await? {

@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::Access;
 use crate::auth::Revoked;
+use crate::service::authorization::access::Access;
 use crate::store::{Revocation, RevocationMark, StoreError, Time};
 use roomcast::Io;
 
 /// What this server revokes itself while it asks for what others do.
 #[derive(Debug)]
-pub(super) struct Own {
+pub(in crate::service) struct Own {
     /// Whether somebody asks.
     is_followed: bool,
     state: Mutex<State>,
@@ -33,7 +33,7 @@ struct State {
 }
 
 /// A revocation of this server on its way into the store.
-pub(super) struct Storing<'a> {
+pub(in crate::service) struct Storing<'a> {
     own: &'a Own,
     revoked: Revoked,
 }
@@ -51,22 +51,22 @@ struct Taken {
 
 /// The time between two questions.
 #[derive(Debug)]
-pub(super) struct Pause(Duration);
+pub(in crate::service) struct Pause(Duration);
 
 impl Pause {
-    pub(super) fn new() -> Self {
+    pub(in crate::service) fn new() -> Self {
         Self(TURN)
     }
 
-    pub(super) async fn pass(&self) {
+    pub(in crate::service) async fn pass(&self) {
         sleep(self.0).await;
     }
 
-    pub(super) fn answered(&mut self) {
+    pub(in crate::service) fn answered(&mut self) {
         self.0 = TURN;
     }
 
-    pub(super) fn failed(&mut self, error: StoreError) {
+    pub(in crate::service) fn failed(&mut self, error: StoreError) {
         // That others are faster says nothing about the store.
         if error != StoreError::Overloaded {
             self.0 = (self.0 * 2).min(LONGEST_PAUSE);
@@ -75,7 +75,7 @@ impl Pause {
 }
 
 impl Own {
-    pub(super) fn new(is_followed: bool) -> Self {
+    pub(in crate::service) fn new(is_followed: bool) -> Self {
         Self {
             is_followed,
             state: Mutex::default(),
@@ -83,7 +83,7 @@ impl Own {
     }
 
     /// To be held from before something is revoked in memory until it is stored.
-    pub(super) fn begin(&self, revoked: &Revoked) -> Option<Storing<'_>> {
+    pub(in crate::service) fn begin(&self, revoked: &Revoked) -> Option<Storing<'_>> {
         if !self.is_followed {
             return None;
         }

@@ -7,27 +7,27 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::elsewhere::{Elsewhere, SharedPresent};
-use super::notices::Notices;
+use crate::service::chat::presence::elsewhere::{Elsewhere, SharedPresent};
+use crate::service::chat::presence::notices::Notices;
 use crate::store::Time;
 use roomcast::SocketId;
 
 /// How presence behaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tempo {
+pub(in crate::service) struct Tempo {
     /// How long a user who lost the last connection still counts as present.
-    pub(super) grace: Duration,
+    pub(in crate::service) grace: Duration,
     /// The shortest time between two lists of those present, and in which a user is told of twice.
-    pub(super) interval: Duration,
+    pub(in crate::service) interval: Duration,
     /// How many users such a list names, at most [`MAX_LISTED`].
-    pub(super) listed: usize,
+    pub(in crate::service) listed: usize,
     /// Whether other servers are told who is here.
-    pub(super) is_shared: bool,
+    pub(in crate::service) is_shared: bool,
 }
 
 /// The users of one conversation and their sockets there.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(in crate::service) struct Presence {
     tempo: Tempo,
     users: HashMap<Arc<str>, Tabs>,
     /// The users in the order in which they came, by their `arrival`.
@@ -75,7 +75,7 @@ pub(crate) struct User {
 
 /// What the others have to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(in crate::service) enum Notice {
     /// The user's first socket came.
     Joined(User),
     /// The user's last socket went on purpose.
@@ -88,7 +88,7 @@ pub(super) enum Notice {
 
 impl Notice {
     /// Who has come or gone.
-    pub(super) fn user(&self) -> Option<&User> {
+    pub(in crate::service) fn user(&self) -> Option<&User> {
         match self {
             Self::Joined(user) | Self::Left(user) | Self::Disconnected(user) => Some(user),
             Self::List => None,
@@ -96,7 +96,7 @@ impl Notice {
     }
 
     /// Whether somebody has come.
-    pub(super) fn is_coming(&self) -> bool {
+    pub(in crate::service) fn is_coming(&self) -> bool {
         matches!(self, Self::Joined(_))
     }
 }
@@ -125,7 +125,7 @@ pub(crate) struct Present {
 
 impl Here {
     /// Nobody is here.
-    pub(super) fn nobody(conversation_id: Uuid) -> Self {
+    pub(in crate::service) fn nobody(conversation_id: Uuid) -> Self {
         Self {
             conversation_id,
             users: Vec::new(),
@@ -135,7 +135,7 @@ impl Here {
 }
 
 impl Presence {
-    pub(super) fn new(tempo: Tempo) -> Self {
+    pub(in crate::service) fn new(tempo: Tempo) -> Self {
         Self {
             tempo,
             users: HashMap::new(),
@@ -151,17 +151,17 @@ impl Presence {
     }
 
     /// How many sockets all users have here together.
-    pub(super) fn connections(&self) -> usize {
+    pub(in crate::service) fn connections(&self) -> usize {
         self.sockets
     }
 
     /// The sockets that a user has here.
-    pub(super) fn sockets_of(&self, user: &str) -> &[SocketId] {
+    pub(in crate::service) fn sockets_of(&self, user: &str) -> &[SocketId] {
         self.users.get(user).map_or(&[], |tabs| &tabs.sockets)
     }
 
     /// Takes a user out with all sockets, whether they are here or lost.
-    pub(super) fn expel(
+    pub(in crate::service) fn expel(
         &mut self,
         now: Instant,
         user: &str,
@@ -175,17 +175,17 @@ impl Presence {
     }
 
     /// What is to be told of this now; otherwise it will be due later, if it is still true then.
-    pub(super) fn announce(&mut self, now: Instant, notice: Notice) -> Option<Notice> {
+    pub(in crate::service) fn announce(&mut self, now: Instant, notice: Notice) -> Option<Notice> {
         self.notices.offer(now, notice, self.sockets)
     }
 
     /// Whether nobody is here and nothing is left to be announced to anybody.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::service) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
     /// A user's socket came. Doing so twice changes nothing.
-    pub(super) fn join(
+    pub(in crate::service) fn join(
         &mut self,
         now: Instant,
         socket: SocketId,
@@ -229,7 +229,12 @@ impl Presence {
     }
 
     /// A user's socket left, or ended on purpose.
-    pub(super) fn leave(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<Notice> {
+    pub(in crate::service) fn leave(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        user: &str,
+    ) -> Option<Notice> {
         if !self.remove(now, socket, user)? {
             return None;
         }
@@ -241,7 +246,7 @@ impl Presence {
     }
 
     /// A user's socket was lost; if it was the last, the user has the grace to come back.
-    pub(super) fn lose(&mut self, now: Instant, socket: SocketId, user: &str) {
+    pub(in crate::service) fn lose(&mut self, now: Instant, socket: SocketId, user: &str) {
         if self.remove(now, socket, user) != Some(true) {
             return;
         }
@@ -282,21 +287,21 @@ impl Presence {
     }
 
     /// Whether this socket of this user is here.
-    pub(super) fn has(&self, socket: SocketId, user: &str) -> bool {
+    pub(in crate::service) fn has(&self, socket: SocketId, user: &str) -> bool {
         self.users
             .get(user)
             .is_some_and(|present| present.sockets.contains(&socket))
     }
 
     /// Whether a user has a socket here.
-    pub(super) fn is_connected(&self, user: &str) -> bool {
+    pub(in crate::service) fn is_connected(&self, user: &str) -> bool {
         self.users
             .get(user)
             .is_some_and(|present| !present.sockets.is_empty())
     }
 
     /// When [`Presence::handle_timeout`] has something to do.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(in crate::service) fn poll_timeout(&self) -> Option<Instant> {
         let lost = self.lost.first().map(|(end, _)| *end);
         let list = match self.list {
             List::Due(at) => Some(at),
@@ -307,7 +312,7 @@ impl Presence {
     }
 
     /// What is due; call it until there is nothing.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Notice> {
+    pub(in crate::service) fn handle_timeout(&mut self, now: Instant) -> Option<Notice> {
         while let Some((end, _)) = self.lost.first()
             && *end <= now
         {
@@ -334,12 +339,12 @@ impl Presence {
 
     /// Who is here, those who came first at the front, then those who are on other servers only;
     /// `users` ends at [`MAX_LISTED`].
-    pub(super) fn here(&self, conversation_id: Uuid) -> Here {
+    pub(in crate::service) fn here(&self, conversation_id: Uuid) -> Here {
         self.first_here(conversation_id, MAX_LISTED)
     }
 
     /// The same for those who did not ask for it; `users` ends earlier.
-    pub(super) fn list(&self, conversation_id: Uuid) -> Here {
+    pub(in crate::service) fn list(&self, conversation_id: Uuid) -> Here {
         self.first_here(conversation_id, self.tempo.listed.min(MAX_LISTED))
     }
 
@@ -367,32 +372,32 @@ impl Presence {
     }
 
     /// Whether a user is here, or may come back within the grace.
-    pub(super) fn is_here(&self, user: &str) -> bool {
+    pub(in crate::service) fn is_here(&self, user: &str) -> bool {
         self.users.contains_key(user)
     }
 
-    pub(super) fn elsewhere(&self) -> &Elsewhere {
+    pub(in crate::service) fn elsewhere(&self) -> &Elsewhere {
         &self.elsewhere
     }
 
-    pub(super) fn replace_elsewhere(&mut self, elsewhere: Elsewhere) -> Elsewhere {
+    pub(in crate::service) fn replace_elsewhere(&mut self, elsewhere: Elsewhere) -> Elsewhere {
         std::mem::replace(&mut self.elsewhere, elsewhere)
     }
 
     /// Those of whom other servers have to be told since this was asked last.
-    pub(super) fn take_changed(&mut self) -> BTreeSet<Arc<str>> {
+    pub(in crate::service) fn take_changed(&mut self) -> BTreeSet<Arc<str>> {
         std::mem::take(&mut self.changed)
     }
 
     /// All who are here have to be told to other servers again.
-    pub(super) fn share_all(&mut self) {
+    pub(in crate::service) fn share_all(&mut self) {
         if self.tempo.is_shared {
             self.changed.extend(self.users.keys().map(Arc::clone));
         }
     }
 
     /// What other servers have to know of a user; none says that it is not here.
-    pub(super) fn shared(&self, user: &str) -> Option<SharedPresent> {
+    pub(in crate::service) fn shared(&self, user: &str) -> Option<SharedPresent> {
         let tabs = self.users.get(user)?;
         Some(SharedPresent {
             name: Arc::clone(&tabs.name),
@@ -411,7 +416,7 @@ impl Presence {
     }
 
     /// The list has to be sent again, but not too soon after the last one.
-    pub(super) fn list_changed(&mut self, now: Instant) {
+    pub(in crate::service) fn list_changed(&mut self, now: Instant) {
         if let List::Unchanged { last } = self.list {
             // A list names each user to each socket, so in large conversations it is sent less often.
             let pairs = (self.users.len() + self.elsewhere.len())
@@ -431,4 +436,5 @@ const MAX_LISTED: usize = 1000;
 const PER_PAIR: Duration = Duration::from_micros(10);
 
 #[cfg(test)]
+#[path = "tests.rs"]
 mod tests;

@@ -7,7 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{ServiceError, following::Own, policy::EventPolicy, revoking::Lifetimes};
+use crate::service::{
+    authorization::{following::Own, revoking::Lifetimes},
+    fault::ServiceError,
+    rules::policy::EventPolicy,
+};
 use crate::{
     auth::{
         Permission, Principal, Revocations, Roles,
@@ -21,17 +25,17 @@ use crate::{
 
 /// Permissions, sessions and revocations of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Access(pub(super) Arc<Inner>);
+pub(crate) struct Access(pub(in crate::service) Arc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) store: Store,
-    pub(super) roles: Roles,
-    pub(super) revocations: Arc<Revocations>,
+pub(in crate::service) struct Inner {
+    pub(in crate::service) store: Store,
+    pub(in crate::service) roles: Roles,
+    pub(in crate::service) revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
-    pub(super) lifetimes: Lifetimes,
+    pub(in crate::service) lifetimes: Lifetimes,
     /// What this server is revoking itself at the moment.
-    pub(super) own: Own,
+    pub(in crate::service) own: Own,
 }
 
 /// `POST /api/v1/sessions`
@@ -46,7 +50,7 @@ pub(crate) struct NewSession {
 }
 
 /// The roles of a user of whom none are said.
-pub(super) fn default_roles() -> Vec<String> {
+pub(in crate::service) fn default_roles() -> Vec<String> {
     vec!["user".to_owned()]
 }
 
@@ -243,7 +247,7 @@ impl Access {
         }
     }
 
-    pub(super) fn gauge(&self) {
+    pub(in crate::service) fn gauge(&self) {
         let metrics = &self.0.metrics;
         let change = self.0.revocations.len() as i64 - metrics.gauge(Gauge::Revocations);
         metrics.shift(Gauge::Revocations, change);
@@ -251,14 +255,14 @@ impl Access {
 }
 
 /// Whether a text can be shown and logged: not empty, not too long, without control characters.
-pub(super) fn is_name(text: &str, max: usize) -> bool {
+pub(in crate::service) fn is_name(text: &str, max: usize) -> bool {
     !text.is_empty()
         && text.chars().take(max + 1).count() <= max
         && !text.chars().any(char::is_control)
 }
 
 /// So many seconds later, or at the end of time.
-pub(super) fn after(time: Timestamp, seconds: u64) -> Timestamp {
+pub(in crate::service) fn after(time: Timestamp, seconds: u64) -> Timestamp {
     let span = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
     time.checked_add(span).unwrap_or(Timestamp::MAX)
 }
@@ -268,6 +272,6 @@ const MAX_USER_ID: usize = 128;
 const MAX_ROLES: usize = 32;
 const MAX_ROLE: usize = 64;
 const MAX_DATA_BYTES: usize = 4096;
-pub(super) const HOUR_S: u64 = 3600;
+pub(in crate::service) const HOUR_S: u64 = 3600;
 /// How often what has ended is forgotten.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);

@@ -7,14 +7,17 @@ use roomcast_protocol::Sid;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::chat::{Chat, NO_CONVERSATION};
-use super::commands::{
+use crate::auth::{Permission, Principal};
+use crate::service::chat::handle::{Chat, NO_CONVERSATION};
+use crate::service::chat::sequencer::delivery::{tell_updated, user_room};
+use crate::service::rules::commands::{
     ChangeMember, CreateConversation, DeleteMessage, EditMessage, ListConversations, MarkAsRead,
     SearchMessages,
 };
-use super::delivery::{tell_updated, user_room};
-use super::{ServiceError, content, policy};
-use crate::auth::{Permission, Principal};
+use crate::service::{
+    fault::ServiceError,
+    rules::{content, policy},
+};
 use crate::store::{
     Actor, Change, Conversation, Delete, Edit, List, MarkRead, MemberChange, Message, Messages,
     NewConversation, Origin, ReadMark, Search, words,

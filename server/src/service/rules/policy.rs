@@ -9,12 +9,12 @@ use std::fmt::Write as _;
 
 use schemars::{Schema, schema_for};
 
-use super::commands::{
+use crate::auth::Permission;
+use crate::auth::RefreshOffer;
+use crate::service::rules::commands::{
     AskPresence, ChangeMember, ConversationTarget, CreateConversation, DeleteMessage, EditMessage,
     JoinTarget, ListConversations, MarkAsRead, ReadHistory, SearchMessages, SendMessage, SetTyping,
 };
-use crate::auth::Permission;
-use crate::auth::RefreshOffer;
 
 /// What is said of one event.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ pub(crate) fn find(event: &str) -> Option<&'static EventPolicy> {
 pub(crate) fn markdown() -> String {
     let mut text = String::from(
         "# Events that clients send\n\n\
-         Written by a test from the table in `server/src/service/policy.rs`, which is also what is checked.\n\n\
+         Written by a test from the table in `server/src/service/rules/policy.rs`, which is also what is checked.\n\n\
          | event | does | permission | limit | who else |\n|---|---|---|---|---|\n",
     );
     for policy in EVENTS {
@@ -184,7 +184,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::service::{Join, Leave, Object};
+    use crate::service::rules::commands::{Join, Leave, Object};
 
     #[test]
     fn the_documentation_is_what_the_table_says() {

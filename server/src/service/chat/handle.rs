@@ -9,18 +9,22 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::commands::{AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping};
-use super::content;
-use super::conversations::{Common, Conversations, Live, is_conversation};
-use super::delivery::{self, user_room};
-use super::elsewhere::Shared;
-use super::gate::Gap;
-use super::html::Rules;
-use super::presence::{Here, Present, Tempo, User};
-use super::{Access, ServiceError, policy};
 use crate::auth::{Permission, Principal};
 use crate::config;
 use crate::metrics::Metrics;
+use crate::service::chat::presence::conversation::{Here, Present, Tempo, User};
+use crate::service::chat::presence::elsewhere::Shared;
+use crate::service::chat::sequencer::conversations::{
+    Common, Conversations, Live, is_conversation,
+};
+use crate::service::chat::sequencer::delivery::{self, user_room};
+use crate::service::chat::sequencer::gate::Gap;
+use crate::service::rules::commands::{
+    AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping,
+};
+use crate::service::rules::content;
+use crate::service::rules::html::Rules;
+use crate::service::{authorization::access::Access, fault::ServiceError, rules::policy};
 use crate::store::{
     Commit, Commits, Conversation, Insert, Message, MessageKind, Messages, NewMessage, Origin,
     Page, Store, StoreError, Time,
@@ -29,15 +33,15 @@ use roomcast::{DisconnectReason, Io, Namespace, Room, Socket, SocketId};
 
 /// The chat of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Chat(pub(super) Arc<Inner>);
+pub(crate) struct Chat(pub(in crate::service) Arc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) store: Store,
-    pub(super) access: Access,
+pub(in crate::service) struct Inner {
+    pub(in crate::service) store: Store,
+    pub(in crate::service) access: Access,
     conversations: Conversations,
-    pub(super) rules: Arc<Rules>,
-    pub(super) limits: config::Chat,
+    pub(in crate::service) rules: Arc<Rules>,
+    pub(in crate::service) limits: config::Chat,
 }
 
 /// Where a user is.
@@ -295,7 +299,7 @@ impl Chat {
     }
 
     /// How many messages a page may have.
-    pub(super) fn page_limit(&self, asked: Option<u64>) -> Result<usize, ServiceError> {
+    pub(in crate::service) fn page_limit(&self, asked: Option<u64>) -> Result<usize, ServiceError> {
         let limits = &self.0.limits;
         match asked {
             None => Ok(limits.page_default.min(limits.page)),
@@ -579,7 +583,7 @@ const GAP_PATIENCE: Duration = Duration::from_secs(30);
 const GAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// What somebody is told of a conversation that is unknown or foreign; the log says who asked.
-pub(super) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {
+pub(in crate::service) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {
     tracing::info!(
         user = by.subject,
         %conversation,
@@ -589,4 +593,5 @@ pub(super) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {
 }
 
 /// The same for one that is unknown and for one that is foreign.
-pub(super) const NO_CONVERSATION: ServiceError = ServiceError::NotFound("no such conversation");
+pub(in crate::service) const NO_CONVERSATION: ServiceError =
+    ServiceError::NotFound("no such conversation");

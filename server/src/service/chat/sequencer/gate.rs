@@ -2,7 +2,7 @@
 
 /// What has been let out, so that whoever joins knows where live messages begin.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Gate {
+pub(in crate::service) enum Gate {
     /// Nobody has joined yet. What came by meanwhile was shown to nobody.
     Shut {
         /// The greatest `seq` that came by.
@@ -16,7 +16,7 @@ pub(super) enum Gate {
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub(in crate::service) fn new() -> Self {
         Self::Shut { passed: 0 }
     }
 
@@ -26,7 +26,7 @@ impl Gate {
     /// gate starts from there: what is stored but has not come by yet is part of what the first to
     /// join reads, so it is held back when it comes. An open gate goes on from what was emitted,
     /// since those who are here wait for the rest.
-    pub(super) fn open(&mut self, stored: u64) -> u64 {
+    pub(in crate::service) fn open(&mut self, stored: u64) -> u64 {
         let emitted = match *self {
             Self::Shut { passed } => passed.max(stored),
             Self::Open { emitted } => emitted,
@@ -36,7 +36,7 @@ impl Gate {
     }
 
     /// What to do with a message that comes by. Each `seq` is let out once, in order.
-    pub(super) fn pass(&mut self, seq: u64) -> Passage {
+    pub(in crate::service) fn pass(&mut self, seq: u64) -> Passage {
         match self {
             Self::Shut { passed } => {
                 *passed = seq.max(*passed);
@@ -55,7 +55,7 @@ impl Gate {
     }
 
     /// What to do with the news that a message has changed.
-    pub(super) fn look(&self, seq: u64) -> Passage {
+    pub(in crate::service) fn look(&self, seq: u64) -> Passage {
         match *self {
             Self::Shut { .. } => Passage::Unseen,
             Self::Open { emitted } if seq <= emitted => Passage::Next,
@@ -68,7 +68,7 @@ impl Gate {
 
     /// Gives up what is missing up to a `seq`: those who are here find the gap in the numbers, and
     /// catch up.
-    pub(super) fn skip(&mut self, through: u64) {
+    pub(in crate::service) fn skip(&mut self, through: u64) {
         match self {
             Self::Shut { passed } => *passed = through.max(*passed),
             Self::Open { emitted } => *emitted = through.max(*emitted),
@@ -78,7 +78,7 @@ impl Gate {
 
 /// What the gate says to one that comes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passage {
+pub(in crate::service) enum Passage {
     /// It is its turn.
     Next,
     /// It was let out before.
@@ -91,9 +91,9 @@ pub(super) enum Passage {
 
 /// Messages that are stored and have not come by: after one `seq`, up to and with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) after: u64,
-    pub(super) through: u64,
+pub(in crate::service) struct Gap {
+    pub(in crate::service) after: u64,
+    pub(in crate::service) through: u64,
 }
 
 #[cfg(test)]

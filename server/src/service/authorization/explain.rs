@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    Access, ServiceError,
-    access::default_roles,
-    policy::{self, EventPolicy, RoomRule},
+use crate::service::{
+    authorization::access::{Access, default_roles},
+    fault::ServiceError,
+    rules::policy::{self, EventPolicy, RoomRule},
 };
 use crate::{
     auth::{Permission, Principal, Revoked},

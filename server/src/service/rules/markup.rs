@@ -19,20 +19,20 @@
 //! is sanitised.
 
 /// The rules of the sanitiser, as far as they can be seen in what it writes.
-pub(super) struct Form<'a> {
+pub(in crate::service) struct Form<'a> {
     /// Elements that there may be.
-    pub(super) tags: &'a [&'a str],
+    pub(in crate::service) tags: &'a [&'a str],
     /// Tags that there may be, opening and closing.
-    pub(super) most: usize,
+    pub(in crate::service) most: usize,
     /// The `rel` of every link.
-    pub(super) rel: &'a str,
+    pub(in crate::service) rel: &'a str,
     /// Where a link may lead.
-    pub(super) is_link: fn(&str) -> bool,
+    pub(in crate::service) is_link: fn(&str) -> bool,
 }
 
 impl Form<'_> {
     /// Whether a text has this form.
-    pub(super) fn fits(&self, text: &str) -> bool {
+    pub(in crate::service) fn fits(&self, text: &str) -> bool {
         self.read(text).is_some()
     }
 

@@ -10,17 +10,17 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::conversations::Live;
-use super::gate::{Gap, Passage};
-use super::presence::{Notice, User};
 use crate::metrics::{Counter, Metrics, Timing};
+use crate::service::chat::presence::conversation::{Notice, User};
+use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::gate::{Gap, Passage};
 use crate::store::{Commit, Committed, Conversation, Message, Time};
 use roomcast::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
 
 impl Live {
     /// Lets out what was stored, in the order of the gate, and answers who asked for it. If others are
     /// stored before it that have not come by, it waits, and all after it.
-    pub(super) fn pass(
+    pub(in crate::service) fn pass(
         &mut self,
         namespace: &Namespace,
         commit: Commit,
@@ -52,7 +52,7 @@ impl Live {
     }
 
     /// Lets out what was missing, and then what waited for it.
-    pub(super) fn fill(
+    pub(in crate::service) fn fill(
         &mut self,
         namespace: &Namespace,
         gap: Gap,
@@ -206,7 +206,7 @@ impl Live {
 
     /// Takes a socket out, and says so if it was the user's last: at once if it went on purpose,
     /// after the grace if it was lost.
-    pub(super) fn depart(
+    pub(in crate::service) fn depart(
         &mut self,
         namespace: &Namespace,
         now: Instant,
@@ -250,7 +250,7 @@ impl Live {
     }
 
     /// Tells what has become due by now.
-    pub(super) fn advance(&mut self, namespace: &Namespace, now: Instant) {
+    pub(in crate::service) fn advance(&mut self, namespace: &Namespace, now: Instant) {
         while let Some(notice) = self.presence.handle_timeout(now) {
             self.tell(namespace, notice);
         }
@@ -260,7 +260,7 @@ impl Live {
     }
 
     /// Tells a change of those present to all but the user it is about.
-    pub(super) fn tell(&self, namespace: &Namespace, notice: Notice) {
+    pub(in crate::service) fn tell(&self, namespace: &Namespace, notice: Notice) {
         let (event, user) = match notice {
             Notice::Joined(user) => ("user_joined", user),
             Notice::Left(user) => ("user_left", user),
@@ -284,7 +284,7 @@ impl Live {
     }
 
     /// Tells that somebody types or has stopped; to a client that is too slow it may be lost.
-    pub(super) fn tell_typing(
+    pub(in crate::service) fn tell_typing(
         &self,
         namespace: &Namespace,
         user: &User,
@@ -314,7 +314,7 @@ impl Live {
 }
 
 /// Answers who asked for something that nobody is there to see.
-pub(super) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
+pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
     let (from, confirm) = (sender(&commit), commit.origin().confirm);
     let event = commit.event().clone();
     if let Committed::Members {
@@ -354,7 +354,7 @@ fn sender(commit: &Commit) -> Option<SocketId> {
 }
 
 /// Tells that a conversation has changed, or that there is one more.
-pub(super) fn tell_updated(to: &Broadcast<'_>, conversation: &Conversation) {
+pub(in crate::service) fn tell_updated(to: &Broadcast<'_>, conversation: &Conversation) {
     let updated = Updated {
         conversation,
         timestamp: Time::now(),
@@ -363,7 +363,7 @@ pub(super) fn tell_updated(to: &Broadcast<'_>, conversation: &Conversation) {
 }
 
 /// The room of all sockets of a user.
-pub(super) fn user_room(user: &str) -> Room {
+pub(in crate::service) fn user_room(user: &str) -> Room {
     if user.len() <= LONGEST_USER {
         return Room::from(format!("user:{user}"));
     }

@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::presence::Notice;
+use crate::service::chat::presence::conversation::Notice;
 
 /// The notices of one conversation.
 #[derive(Debug)]
-pub(super) struct Notices {
+pub(in crate::service) struct Notices {
     interval: Duration,
     /// When the deliveries until now have been paid for, one each [`PER_DELIVERY`].
     paid: Option<Instant>,
@@ -43,7 +43,7 @@ struct Told {
 
 impl Notices {
     /// None yet. `interval` is the time in which a user is told of twice at most.
-    pub(super) fn new(interval: Duration) -> Self {
+    pub(in crate::service) fn new(interval: Duration) -> Self {
         Self {
             interval,
             paid: None,
@@ -56,7 +56,7 @@ impl Notices {
     }
 
     /// Somebody has come or gone. The notice comes back if `audience` sockets are to be told now.
-    pub(super) fn offer(
+    pub(in crate::service) fn offer(
         &mut self,
         now: Instant,
         notice: Notice,
@@ -91,14 +91,18 @@ impl Notices {
     }
 
     /// When [`Notices::handle_timeout`] has something to tell.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(in crate::service) fn poll_timeout(&self) -> Option<Instant> {
         let ((due, _), _) = self.waiting.first_key_value()?;
         let free = self.paid.and_then(|paid| paid.checked_sub(BURST));
         Some(free.map_or(*due, |free| free.max(*due)))
     }
 
     /// A notice that has waited long enough; call it until there is none.
-    pub(super) fn handle_timeout(&mut self, now: Instant, audience: usize) -> Option<Notice> {
+    pub(in crate::service) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        audience: usize,
+    ) -> Option<Notice> {
         if self.poll_timeout()? > now {
             return None;
         }
@@ -165,7 +169,7 @@ const MAX_WAITING: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::presence::User;
+    use crate::service::chat::presence::conversation::User;
 
     const INTERVAL: Duration = Duration::from_millis(250);
 

@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::ServiceError;
+use crate::service::fault::ServiceError;
 
 /// Checks the text of a message: its length in characters, and no control characters.
 ///
 /// Nothing is trimmed, replaced or interpreted.
-pub(super) fn check_content(content: &str, max_chars: usize) -> Result<(), ServiceError> {
+pub(in crate::service) fn check_content(
+    content: &str,
+    max_chars: usize,
+) -> Result<(), ServiceError> {
     if content.is_empty() {
         return Err(ServiceError::invalid("content", "is empty"));
     }
@@ -31,7 +34,7 @@ pub(super) fn check_content(content: &str, max_chars: usize) -> Result<(), Servi
 }
 
 /// Checks the title of a conversation.
-pub(super) fn check_title(title: &str) -> Result<(), ServiceError> {
+pub(in crate::service) fn check_title(title: &str) -> Result<(), ServiceError> {
     if title.is_empty() || title.chars().nth(MAX_TITLE).is_some() {
         return Err(ServiceError::invalid(
             "title",
@@ -45,7 +48,7 @@ pub(super) fn check_title(title: &str) -> Result<(), ServiceError> {
 }
 
 /// Checks the id of a user that somebody names.
-pub(super) fn check_user_id(field: &'static str, id: &str) -> Result<(), ServiceError> {
+pub(in crate::service) fn check_user_id(field: &'static str, id: &str) -> Result<(), ServiceError> {
     if id.is_empty() || id.chars().nth(MAX_USER_ID).is_some() || id.chars().any(char::is_control) {
         return Err(ServiceError::invalid(
             field,
@@ -62,7 +65,7 @@ const MAX_TITLE: usize = 200;
 const MAX_USER_ID: usize = 128;
 
 /// Checks the id a client gave to its message.
-pub(super) fn check_client_message_id(id: &str) -> Result<(), ServiceError> {
+pub(in crate::service) fn check_client_message_id(id: &str) -> Result<(), ServiceError> {
     if id.is_empty() || id.chars().nth(MAX_CLIENT_MESSAGE_ID).is_some() {
         return Err(ServiceError::invalid(
             "clientMessageId",
@@ -79,7 +82,10 @@ pub(super) fn check_client_message_id(id: &str) -> Result<(), ServiceError> {
 }
 
 /// Checks that metadata is an object, not too long as it was sent, and right in what is known of it.
-pub(super) fn check_metadata(metadata: &RawValue, max_bytes: usize) -> Result<(), ServiceError> {
+pub(in crate::service) fn check_metadata(
+    metadata: &RawValue,
+    max_bytes: usize,
+) -> Result<(), ServiceError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Known<'a> {
@@ -128,7 +134,7 @@ pub(super) fn check_metadata(metadata: &RawValue, max_bytes: usize) -> Result<()
 
 /// Whether a text is an absolute `http` or `https` URL: a scheme, a host, perhaps a port, and
 /// nothing that has to be escaped in a URL. International domain names and paths may be plain.
-pub(super) fn is_http_url(url: &str) -> bool {
+pub(in crate::service) fn is_http_url(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
     };

@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Access, ServiceError, following::Pause};
+use crate::service::{
+    authorization::{access::Access, following::Pause},
+    fault::ServiceError,
+};
 use crate::{
     auth::{Permission, Principal},
     store::{BlocksDigest, Store, StoreError},

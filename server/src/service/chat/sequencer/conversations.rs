@@ -14,18 +14,18 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
-use super::elsewhere::Shared;
-use super::gate::Gate;
-use super::html::Rules;
-use super::presence::{Presence, Tempo};
-use super::typing::Typing;
 use crate::metrics::Metrics;
+use crate::service::chat::presence::conversation::{Presence, Tempo};
+use crate::service::chat::presence::elsewhere::Shared;
+use crate::service::chat::presence::typing::Typing;
+use crate::service::chat::sequencer::gate::Gate;
+use crate::service::rules::html::Rules;
 use crate::store::Commit;
 use roomcast::{Room, SocketId};
 
 /// All conversations in which somebody is. One that is left by everybody is forgotten.
 #[derive(Debug)]
-pub(super) struct Conversations {
+pub(in crate::service) struct Conversations {
     tempo: Tempo,
     common: Arc<Common>,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>,
@@ -59,31 +59,31 @@ impl Changes {
 
 /// What all conversations share.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(in crate::service) struct Common {
     /// What is done with the texts of messages.
-    pub(super) rules: Arc<Rules>,
+    pub(in crate::service) rules: Arc<Rules>,
     /// One permit for each confirmation that may still come.
-    pub(super) confirmations: Arc<Semaphore>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(in crate::service) confirmations: Arc<Semaphore>,
+    pub(in crate::service) metrics: Arc<Metrics>,
 }
 
 /// A conversation in which somebody is.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) common: Arc<Common>,
-    pub(super) id: Uuid,
-    pub(super) room: Room,
-    pub(super) gate: Gate,
-    pub(super) presence: Presence,
-    pub(super) typing: Typing,
+pub(in crate::service) struct Live {
+    pub(in crate::service) common: Arc<Common>,
+    pub(in crate::service) id: Uuid,
+    pub(in crate::service) room: Room,
+    pub(in crate::service) gate: Gate,
+    pub(in crate::service) presence: Presence,
+    pub(in crate::service) typing: Typing,
     /// What was stored and waits for something stored before it; none if nothing is missing.
-    pub(super) parked: Option<VecDeque<Commit>>,
+    pub(in crate::service) parked: Option<VecDeque<Commit>>,
     /// How many are just about to join and need the gate.
     pins: usize,
     /// How often members were removed: who has asked before whether it is a member asks again.
-    pub(super) removals: u64,
+    pub(in crate::service) removals: u64,
     /// Sockets that were just taken out, to be noted in the table of sockets.
-    pub(super) expelled: Vec<SocketId>,
+    pub(in crate::service) expelled: Vec<SocketId>,
     scheduled: Option<Instant>,
     /// Taken out of the table; whoever still finds it looks again.
     is_gone: bool,
@@ -130,11 +130,11 @@ impl Live {
 }
 
 impl Conversations {
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(in crate::service) fn metrics(&self) -> &Metrics {
         &self.common.metrics
     }
 
-    pub(super) fn new(tempo: Tempo, common: Common) -> Self {
+    pub(in crate::service) fn new(tempo: Tempo, common: Common) -> Self {
         Self {
             tempo,
             common: Arc::new(common),
@@ -147,7 +147,7 @@ impl Conversations {
     }
 
     /// What other servers have to be told, at most `limit` users, each as it is now.
-    pub(super) fn take_shared(&self, limit: usize) -> Vec<Shared> {
+    pub(in crate::service) fn take_shared(&self, limit: usize) -> Vec<Shared> {
         let mut taken = Vec::new();
         let mut changed = self.changed.lock();
         while taken.len() < limit
@@ -168,7 +168,7 @@ impl Conversations {
     }
 
     /// Takes back what could not be told.
-    pub(super) fn restore_shared(&self, rows: Vec<Shared>) {
+    pub(in crate::service) fn restore_shared(&self, rows: Vec<Shared>) {
         let mut changed = self.changed.lock();
         changed.extend(
             rows.into_iter()
@@ -178,13 +178,13 @@ impl Conversations {
 
     /// Whether so much has changed that it could not be kept. What other servers know of this one is
     /// to be taken away then, and all told anew.
-    pub(super) fn is_incomplete(&self) -> bool {
+    pub(in crate::service) fn is_incomplete(&self) -> bool {
         self.changed.lock().is_incomplete
     }
 
     /// Other servers know nothing of this one: everybody who is here has to be told, and nothing of
     /// those who have gone.
-    pub(super) fn share_all(&self) {
+    pub(in crate::service) fn share_all(&self) {
         *self.changed.lock() = Changes::default();
         for id in self.ids() {
             self.with(id, |live| live.presence.share_all());
@@ -192,12 +192,15 @@ impl Conversations {
     }
 
     /// The conversations in which somebody is.
-    pub(super) fn ids(&self) -> Vec<Uuid> {
+    pub(in crate::service) fn ids(&self) -> Vec<Uuid> {
         self.live.lock().keys().copied().collect()
     }
 
     /// The conversations in which one of these sockets is.
-    pub(super) fn of_sockets(&self, sockets: impl Iterator<Item = SocketId>) -> BTreeSet<Uuid> {
+    pub(in crate::service) fn of_sockets(
+        &self,
+        sockets: impl Iterator<Item = SocketId>,
+    ) -> BTreeSet<Uuid> {
         let table = self.sockets.lock();
         sockets
             .filter_map(|socket| table.get(&socket))
@@ -207,7 +210,11 @@ impl Conversations {
     }
 
     /// Does something with a conversation, if somebody is in it.
-    pub(super) fn with<R>(&self, id: Uuid, act: impl FnOnce(&mut Live) -> R) -> Option<R> {
+    pub(in crate::service) fn with<R>(
+        &self,
+        id: Uuid,
+        act: impl FnOnce(&mut Live) -> R,
+    ) -> Option<R> {
         let found = self.live.lock().get(&id).cloned()?;
         let mut live = found.lock();
         if live.is_gone {
@@ -220,7 +227,7 @@ impl Conversations {
 
     /// Keeps a conversation, with nobody in it if need be, as long as the pin lives: from before it
     /// is read from the store until somebody has joined.
-    pub(super) fn pin(&self, id: Uuid) -> Pin<'_> {
+    pub(in crate::service) fn pin(&self, id: Uuid) -> Pin<'_> {
         loop {
             let found = match self.live.lock().entry(id) {
                 Entry::Occupied(entry) => Arc::clone(entry.get()),
@@ -285,19 +292,19 @@ impl Conversations {
     }
 
     /// A socket has connected and may join.
-    pub(super) fn connect(&self, socket: SocketId) {
+    pub(in crate::service) fn connect(&self, socket: SocketId) {
         self.sockets.lock().insert(socket, Vec::new());
     }
 
     /// A socket has gone and joins nothing more. These are the conversations it was in.
-    pub(super) fn disconnect(&self, socket: SocketId) -> Vec<Uuid> {
+    pub(in crate::service) fn disconnect(&self, socket: SocketId) -> Vec<Uuid> {
         self.sockets.lock().remove(&socket).unwrap_or_default()
     }
 
     /// Notes that a socket is in a conversation; false says that it has gone meanwhile. To be
     /// called under the conversation's lock, so that [`Conversations::disconnect`] either makes this
     /// fail or finds what it did.
-    pub(super) fn enter(&self, socket: SocketId, conversation: Uuid) -> bool {
+    pub(in crate::service) fn enter(&self, socket: SocketId, conversation: Uuid) -> bool {
         match self.sockets.lock().get_mut(&socket) {
             Some(own) => {
                 if !own.contains(&conversation) {
@@ -310,7 +317,7 @@ impl Conversations {
     }
 
     /// Notes that a socket has left a conversation.
-    pub(super) fn exit(&self, socket: SocketId, conversation: Uuid) {
+    pub(in crate::service) fn exit(&self, socket: SocketId, conversation: Uuid) {
         if let Some(own) = self.sockets.lock().get_mut(&socket) {
             own.retain(|id| *id != conversation);
         }
@@ -318,7 +325,7 @@ impl Conversations {
 
     /// Waits until a conversation has something due. It stays due until that is done by
     /// [`Conversations::with`].
-    pub(super) async fn next_timeout(&self) -> Uuid {
+    pub(in crate::service) async fn next_timeout(&self) -> Uuid {
         loop {
             let first = self.schedule.lock().first().copied();
             let Some((at, _)) = first else {
@@ -339,7 +346,7 @@ impl Conversations {
 }
 
 /// Keeps a conversation in the table.
-pub(super) struct Pin<'a> {
+pub(in crate::service) struct Pin<'a> {
     conversations: &'a Conversations,
     id: Uuid,
 }
@@ -355,7 +362,7 @@ impl Drop for Pin<'_> {
 const MAX_CHANGES: usize = 100_000;
 
 /// Whether a room is that of a conversation.
-pub(super) fn is_conversation(room: &Room) -> bool {
+pub(in crate::service) fn is_conversation(room: &Room) -> bool {
     room.as_str().starts_with(ROOM)
 }
 
@@ -367,7 +374,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::service::presence::User;
+    use crate::service::chat::presence::conversation::User;
     use crate::store::Time;
 
     const GRACE: Duration = Duration::from_secs(5);

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::presence::{Notice, Presence, Present};
+use crate::service::chat::presence::conversation::{Notice, Presence, Present};
 use crate::store::Time;
 
 /// The users that other servers have in a conversation.
 #[derive(Debug, Default)]
-pub(super) struct Elsewhere {
+pub(in crate::service) struct Elsewhere {
     /// None until it is known for the first time: those have not just come.
     users: Option<BTreeMap<Arc<str>, Present>>,
 }
@@ -43,19 +43,19 @@ pub(crate) struct SharedPresent {
 }
 
 impl Elsewhere {
-    pub(super) fn has(&self, user: &str) -> bool {
+    pub(in crate::service) fn has(&self, user: &str) -> bool {
         self.get(user).is_some()
     }
 
-    pub(super) fn get(&self, user: &str) -> Option<&Present> {
+    pub(in crate::service) fn get(&self, user: &str) -> Option<&Present> {
         self.users.as_ref()?.get(user)
     }
 
-    pub(super) fn users(&self) -> impl Iterator<Item = &Present> + Clone {
+    pub(in crate::service) fn users(&self) -> impl Iterator<Item = &Present> + Clone {
         self.users.iter().flat_map(BTreeMap::values)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::service) fn len(&self) -> usize {
         self.users.as_ref().map_or(0, BTreeMap::len)
     }
 }
@@ -63,7 +63,7 @@ impl Elsewhere {
 impl Presence {
     /// Takes note of all users that other servers have here now; two servers may have the same one.
     /// Says who has come and who has gone with that, as far as it is to be told now.
-    pub(super) fn set_elsewhere(
+    pub(in crate::service) fn set_elsewhere(
         &mut self,
         now: Instant,
         rows: impl IntoIterator<Item = Present>,
@@ -111,7 +111,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::service::presence::{Tempo, User};
+    use crate::service::chat::presence::conversation::{Tempo, User};
     use roomcast::SocketId;
 
     #[test]

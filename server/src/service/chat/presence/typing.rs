@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::presence::User;
+use crate::service::chat::presence::conversation::User;
 use roomcast::SocketId;
 
 /// The users who are typing.
 #[derive(Debug, Default)]
-pub(super) struct Typing {
+pub(in crate::service) struct Typing {
     users: HashMap<Arc<str>, Typist>,
     /// Every typist once, by the time at which it ends by itself.
     ends: BTreeSet<(Instant, Arc<str>)>,
@@ -26,14 +26,19 @@ struct Typist {
 
 impl Typing {
     /// Whether nobody is typing.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::service) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
     /// A user types; true says that the others have to be told.
     ///
     /// While it goes on it is told again from time to time, for those who came later.
-    pub(super) fn start(&mut self, now: Instant, user: &User, socket: SocketId) -> bool {
+    pub(in crate::service) fn start(
+        &mut self,
+        now: Instant,
+        user: &User,
+        socket: SocketId,
+    ) -> bool {
         let end = now + EXPIRY;
         let announce = match self.users.get_mut(&user.user_id) {
             Some(typist) => {
@@ -65,7 +70,7 @@ impl Typing {
     }
 
     /// A user has stopped typing, of which the others have to be told; none if it did not type.
-    pub(super) fn stop(&mut self, user: &str) -> Option<User> {
+    pub(in crate::service) fn stop(&mut self, user: &str) -> Option<User> {
         let (user_id, typist) = self.users.remove_entry(user)?;
         self.ends.remove(&(typist.end, Arc::clone(&user_id)));
         Some(User {
@@ -75,13 +80,13 @@ impl Typing {
     }
 
     /// When [`Typing::handle_timeout`] has something to do.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(in crate::service) fn poll_timeout(&self) -> Option<Instant> {
         self.ends.first().map(|(end, _)| *end)
     }
 
     /// A user who has not typed for a while and so has stopped, and where; call it until there is
     /// none.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<(User, SocketId)> {
+    pub(in crate::service) fn handle_timeout(&mut self, now: Instant) -> Option<(User, SocketId)> {
         self.ends.first().filter(|(end, _)| *end <= now)?;
         let (_, user_id) = self.ends.pop_first()?;
         let typist = self.users.remove(&user_id)?;

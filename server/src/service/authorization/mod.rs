@@ -1,0 +1,16 @@
+//! Who may do what: permissions by role, login sessions, revocations, explanations of both, and networks
+//! that are shut out.
+//!
+//! The chat asks `Access` before it does anything; the HTTP API and commands come in here too. Nothing in
+//! here may know conversations or messages.
+
+pub(in crate::service) mod access;
+mod blocks;
+mod explain;
+pub(in crate::service) mod following;
+pub(in crate::service) mod revoking;
+
+pub(crate) use access::{Access, NewSession};
+pub(crate) use blocks::Blocks;
+pub(crate) use explain::{Explanation, Question};
+pub(crate) use revoking::NewRevocation;

@@ -1,0 +1,66 @@
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use crate::store::StoreError;
+
+/// Why a service did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceError {
+    /// The principal may not do this.
+    Denied(&'static str),
+    /// A field does not keep to the rules. Nothing of what was sent is repeated here.
+    Invalid {
+        /// The field's path.
+        field: &'static str,
+        /// What is wrong with it, to be read behind the path.
+        problem: Cow<'static, str>,
+    },
+    /// There is no such thing, or not for this principal.
+    NotFound(&'static str),
+    /// It contradicts something that was done before.
+    Conflict(&'static str),
+    /// The user does this too often.
+    Limited {
+        /// How long to wait before trying again.
+        retry_after: Duration,
+    },
+    /// It cannot be done now, but maybe later.
+    Unavailable {
+        /// How long to wait before trying again.
+        retry_after: Duration,
+    },
+}
+
+impl ServiceError {
+    pub(in crate::service) fn invalid(
+        field: &'static str,
+        problem: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Invalid {
+            field,
+            problem: problem.into(),
+        }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable {
+            retry_after: error.retry_after(),
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(why) | Self::NotFound(why) | Self::Conflict(why) => f.write_str(why),
+            Self::Invalid { field, problem } => write!(f, "{field} {problem}"),
+            Self::Limited { .. } => f.write_str("too many events of this kind, try again later"),
+            Self::Unavailable { .. } => f.write_str("the store is not available, try again later"),
+        }
+    }
+}
+
+impl std::error::Error for ServiceError {}

@@ -1,0 +1,16 @@
+//! What clients may say: the commands they send, the bounds of every field, the forms of texts that are
+//! shown, and the table of events with the permission and the limit of each.
+//!
+//! All services come in here, and gateways for the table of events. Nothing in here may know a socket, a
+//! conversation or the store beyond the types of its rows: these are values, and functions of values.
+
+pub(in crate::service) mod commands;
+pub(in crate::service) mod content;
+pub(in crate::service) mod html;
+mod markup;
+pub(crate) mod policy;
+
+pub(crate) use commands::{
+    AskPresence, ChangeMember, CreateConversation, DeleteMessage, EditMessage, Join, Leave,
+    ListConversations, MarkAsRead, Object, ReadHistory, SearchMessages, SendMessage, SetTyping,
+};
