@@ -2,12 +2,15 @@
 // stream that is not TCP.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { ask, clients, connect, next, startExample, within } from "./support.mjs";
+
+const CLIENT_PACKAGE = fileURLToPath(new URL("node_modules/socket.io-client", import.meta.url));
 
 for (const mount of ["nested", "layer", "hyper", "buffered"]) {
   describe(mount, () => {
     let server;
-    before(async () => (server = await startExample("interop", { MOUNT: mount })));
+    before(async () => (server = await startExample("interop", { MOUNT: mount, CLIENT_PACKAGE })));
     after(async () => assert.equal(await server.stop(), 0));
 
     for (const [client, io] of clients) {

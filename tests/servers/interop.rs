@@ -1,5 +1,7 @@
 //! The server that official clients of several languages and majors expect.
 //!
+//! `CLIENT_PACKAGE` is the folder of the npm package `socket.io-client`, if its builds are to be handed out.
+//!
 //! Not there yet, and left out: clients of Engine.IO v3.
 
 #[path = "support/mounted.rs"]
@@ -10,8 +12,8 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, AckError, Args, Config, Connect, Cors, DisconnectReason, Event, Io, JoinError,
-    NamespaceBuilder, Parser, Recovery, Refusal, Server, SocketId, State,
+    Ack, AckError, Args, ClientFiles, Config, Connect, Cors, DisconnectReason, Event, Io,
+    JoinError, NamespaceBuilder, Parser, Recovery, Refusal, Server, SocketId, State,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -64,6 +66,10 @@ fn build(config: Config) -> Result<Io, roomcast::BuildError> {
         outbox_bytes: 256 << 20,
         ..config
     });
+    if let Ok(package) = std::env::var("CLIENT_PACKAGE") {
+        let files = ClientFiles::from_package(&package);
+        io = io.client_files(files.unwrap_or_else(|error| panic!("{package}: {error}")));
+    }
     handle(io.namespace("/"));
     handle(io.namespace("/chat"));
     handle(io.namespace("/auth").gate(only_good_tokens));

@@ -12,14 +12,14 @@ use crate::auth::AuthFault;
 /// A set of keys. Each is good for one algorithm, whatever a token says, and is found by its `kid`.
 ///
 /// ```
-/// use roomcast::auth::Keys;
+/// use roomcast_server::auth::Keys;
 ///
 /// let keys = Keys::from_secret(b"a secret of at least thirty-two bytes");
 /// let more = Keys::from_jwks(r#"{"keys":[
 ///     {"kty":"OKP","crv":"Ed25519","kid":"2025","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
 /// ]}"#)?;
 /// assert_eq!(keys.and(more).len(), 2);
-/// # Ok::<(), roomcast::auth::KeysError>(())
+/// # Ok::<(), roomcast_server::auth::KeysError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct Keys {

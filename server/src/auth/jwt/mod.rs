@@ -35,7 +35,8 @@ use super::{
 /// `unauthorized`; the log says why.
 ///
 /// ```
-/// use roomcast::{Io, auth::{JwtAuthenticator, Keys}};
+/// use roomcast::Io;
+/// use roomcast_server::auth::{JwtAuthenticator, Keys};
 ///
 /// let keys = Keys::from_secret(b"a secret of at least thirty-two bytes");
 /// let mut io = Io::builder();
