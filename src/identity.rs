@@ -23,7 +23,7 @@ pub struct Principal {
     pub expires_at: Option<jiff::Timestamp>,
     /// The id of the token that proved it, its `jti`.
     pub token_id: Option<String>,
-    /// The [hash](session_hash) of the id of the session that proved it, or of the token's `sid`.
+    /// What the session is known by that proved it: a hash of its id, say, or of the token's `sid`.
     pub session: Option<String>,
     /// What the session carries along, a JSON object.
     pub data: Option<std::sync::Arc<str>>,

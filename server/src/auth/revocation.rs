@@ -88,7 +88,7 @@ impl fmt::Debug for Revoked {
 
 /// Everything that is revoked, each until it would have expired anyway.
 ///
-/// Adding to it refuses who comes; [`Io::revalidate`](crate::Io::revalidate) then disconnects who
+/// Adding to it refuses who comes; [`Io::revalidate`](roomcast::Io::revalidate) then disconnects who
 /// is there.
 #[derive(Debug, Default)]
 pub struct Revocations {
