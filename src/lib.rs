@@ -12,9 +12,6 @@ mod socket;
 #[cfg(feature = "client")]
 pub mod testing;
 
-/// The crates whose types are part of this API, in the versions that it takes.
-pub use {axum, bytes, http, jiff, serde_json, uuid};
-
 pub use config::{
     AddressLimits, Config, Cookie, Cors, HttpCompression, Priority, Recovery, SameSite,
 };
