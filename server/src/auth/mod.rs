@@ -1,4 +1,4 @@
-//! Who may come in: tokens, login sessions and guests, roles, and what has been revoked.
+//! Authentication: tokens, login sessions and guests, roles, and revocations.
 //!
 //! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token. It knows
 //! sockets only as that which asks who somebody is.

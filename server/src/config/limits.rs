@@ -62,25 +62,25 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        const MINUTE: u64 = 60;
+        let library = AddressLimits::default();
         Self {
             preset: Preset::Standard,
-            exempt_loopback: true,
+            exempt_loopback: library.exempt_loopback,
             connects: None,
-            connects_window: Duration::from_secs(5 * MINUTE),
+            connects_window: library.connects_window,
             connections_per_address: None,
             connections_per_user: None,
-            connections: 100_000,
-            blocked: Vec::new(),
-            block_after: 100,
-            block_after_credentials: 300,
-            block_window: Duration::from_secs(5 * MINUTE),
-            block_time: Duration::from_secs(15 * MINUTE),
+            connections: library.connections,
+            blocked: library.blocked,
+            block_after: library.block_after,
+            block_after_credentials: library.block_after_credentials,
+            block_window: library.block_window,
+            block_time: library.block_time,
             messages_per_minute: None,
             typing_per_second: None,
             changes_per_minute: None,
             requests_per_second: None,
-            addresses: 100_000,
+            addresses: library.addresses,
             users: 50_000,
         }
     }
