@@ -1,5 +1,5 @@
-//! What was sent and what came of it: numbers of messages, times, faults, what a chat has stored, and
-//! what the processes have used.
+//! The account of a run: numbers of messages, times, faults, the messages that a chat has stored, and
+//! the resources that the processes have used.
 //!
 //! `clients` and `play` fill it in, and `report` reads it. Of the other folders it imports only `load`,
 //! for the plan and the stamps. It must not know how messages travel, nor in which words or shape its

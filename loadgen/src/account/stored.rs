@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::ledger::{Arrival, Total, Track};
 use crate::load::{Found, Stamps};
 
-/// What was found in the store of the chat.
+/// The messages that were found in the store of the chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stored {
@@ -38,7 +38,7 @@ pub(crate) struct Book<'a> {
     rooms: usize,
     /// What the senders of the whole run have sent.
     totals: &'a [Total],
-    /// What was found of each sender of this conversation.
+    /// The messages that were found of each sender of this conversation.
     tracks: Vec<Track>,
 }
 
@@ -113,7 +113,7 @@ mod tests {
     /// The `seq` of a message, its sender, and its number.
     type Place = (u64, usize, u64);
 
-    /// What is found in a conversation that has these messages, of senders 0 and 2 of three.
+    /// The findings in a conversation that has these messages, of senders 0 and 2 of three.
     fn found(totals: &[Total], rows: &[Place]) -> Stored {
         let stamps = Stamps::new(7, 40);
         let mut stored = Stored::default();

@@ -1,4 +1,4 @@
-//! What is read in the answers and events of a server: whether it refuses, and the number that our
+//! Reads answers and events of a server: whether a server refuses, and the number that our
 //! own chat gives a message.
 
 use roomcast_protocol::socket::Args;

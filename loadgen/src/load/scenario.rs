@@ -1,6 +1,6 @@
-//! What is played: how clients behave, and how many of them make sense.
+//! Scenarios: how the clients of a measurement behave, and how many of them make sense.
 
-/// What is played.
+/// The behaviour of the clients in a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scenario {
