@@ -195,6 +195,36 @@ fn watchers_of_all_events_come_before_checks_and_listeners() {
 }
 
 #[test]
+fn who_answers_before_the_asking_is_over_is_counted_among_those_asked() {
+    let (answered, has_answered) = std::sync::mpsc::channel();
+    let (answered, has_answered) = (Mutex::new(answered), Mutex::new(has_answered));
+    let mut io = Io::builder();
+    io.namespace("/").on("answered", move |_: Event| {
+        answered.lock().unwrap().send(()).unwrap();
+        std::future::ready(())
+    });
+    let it = Watched::new(io);
+    // A watcher runs after the question is on its way and before the asker has its answers.
+    it.socket
+        .on_any_outgoing(move |_| has_answered.lock().unwrap().recv().unwrap())
+        .unwrap();
+    let Watched {
+        server, mut client, ..
+    } = it;
+    let client = std::thread::spawn(move || {
+        client.expect_text("420[\"ready?\"]");
+        client.send_text("430[true]");
+        client.send_text("42[\"answered\"]");
+        client
+    });
+    let mut answers = server.io.except("nobody").ask::<bool>("ready?", ());
+    assert_eq!(answers.expected(), 1);
+    let answer = server.runtime.block_on(answers.next()).unwrap().1;
+    assert!(answer.unwrap());
+    drop(client.join());
+}
+
+#[test]
 fn what_is_sent_to_a_client_is_seen_by_its_watchers_however_it_is_sent() {
     let mut it = Watched::new(empty());
     let (mut other, _) = it.server.connect();

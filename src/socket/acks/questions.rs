@@ -29,6 +29,10 @@ impl<'a> Collecting<'a> {
     pub(crate) fn add(&mut self, recipient: SocketId) {
         self.0.outstanding.insert(recipient);
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.outstanding.len()
+    }
 }
 
 /// The questions that a namespace has open.

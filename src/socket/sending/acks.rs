@@ -13,7 +13,7 @@ use std::{
 use futures_util::Stream;
 use parking_lot::Mutex;
 use roomcast_protocol::socket::{Args, Argument};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     metrics::{Counter, Gauge},
@@ -56,12 +56,14 @@ pub(crate) struct Question {
     namespace: Arc<namespace::Inner>,
     id: u64,
     answers: Arc<Mutex<Answers>>,
-    sleep: Pin<Box<Sleep>>,
+    deadline: Instant,
+    /// Made when it is first waited for: asking needs no runtime, waiting does.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<R: Argument> Acks<R> {
-    pub(crate) fn asked(question: Question) -> Self {
-        let expected = question.answers.lock().outstanding.len();
+    /// `expected` is counted while answers are locked out: the first may come at any time after.
+    pub(crate) fn asked(question: Question, expected: usize) -> Self {
         Self {
             question: Some(question),
             expected,
@@ -144,7 +146,8 @@ impl Question {
             namespace: Arc::clone(namespace),
             id,
             answers,
-            sleep: Box::pin(tokio::time::sleep(timeout)),
+            deadline: Instant::now() + timeout.min(LONGEST_TIMEOUT),
+            sleep: None,
         })
     }
 
@@ -161,7 +164,11 @@ impl Question {
         if answers.outstanding.is_empty() {
             return Poll::Ready(None);
         }
-        if self.sleep.as_mut().poll(cx).is_pending() {
+        let deadline = self.deadline;
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.as_mut().poll(cx).is_pending() {
             answers.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -182,3 +189,6 @@ impl Drop for Question {
         self.namespace.metrics().shift(Gauge::AcksPending, -1);
     }
 }
+
+/// Short enough to be added to any time.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);

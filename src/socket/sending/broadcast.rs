@@ -203,9 +203,10 @@ impl<'a> Broadcast<'a> {
                     }
                 };
                 let _ = namespace.broadcast(&self.to, &frame, self.flags.mode, &except, each);
+                let expected = recipients.len();
                 drop(recipients);
                 tell_curious(namespace, &reached, event, &args, &frame);
-                Acks::asked(question)
+                Acks::asked(question, expected)
             }
             Err(error) => Acks::failed(Some(error)),
         }
