@@ -18,10 +18,7 @@ use support::Client;
 const READERS: usize = 100;
 
 fn patient() -> Config {
-    Config {
-        outbox_bytes: 1 << 30,
-        ..support::quiet()
-    }
+    support::quiet().outbox_bytes(1 << 30)
 }
 
 fn stalled(c: &mut Criterion) {

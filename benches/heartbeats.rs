@@ -29,10 +29,7 @@ fn main() {
     let measuring = std::env::args().any(|argument| argument == "--bench");
     let (clients, rounds) = if measuring { (CLIENTS, ROUNDS) } else { (5, 1) };
     let address = support::serve(
-        support::io_with(Config {
-            ping_interval: Duration::from_secs(1),
-            ..Config::default()
-        }),
+        support::io_with(Config::default().ping_interval(Duration::from_secs(1))),
         1,
     );
     let mut held: Vec<Client> = (0..clients).map(|_| Client::connect(address)).collect();

@@ -12,9 +12,7 @@ mod socket;
 #[cfg(feature = "client")]
 pub mod testing;
 
-pub use config::{
-    AddressLimits, Config, Cookie, Cors, HttpCompression, Priority, Recovery, SameSite,
-};
+pub use config::Config;
 pub use engine::{
     ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine, RawSession,
 };
@@ -34,6 +32,14 @@ pub use socket::{
     RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument,
     field, idempotent,
 };
+
+/// What options are made of: the groups of [`Config`], and those with fields of their own.
+pub mod options {
+    pub use crate::config::{
+        AddressLimits, Admission, Cookie, Cors, Http, HttpCompression, Outbox, Priority, Recovery,
+        SameSite, Session, Sockets,
+    };
+}
 
 /// Compiles the blocks of the page for users of the official server.
 #[cfg(doctest)]

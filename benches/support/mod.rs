@@ -9,7 +9,9 @@ use std::{
 };
 
 use roomcast::{
-    Ack, AddressLimits, Args, Builder, Config, Event, Io, Recovery, Server, limit::Proxies,
+    Ack, Args, Builder, Config, Event, Io, Server,
+    limit::Proxies,
+    options::{AddressLimits, Recovery},
 };
 use roomcast_protocol::websocket::{self, Decoder, Opcode, Role};
 use socket2::{Domain, Socket, Type};
@@ -31,10 +33,7 @@ pub fn io_with(config: Config) -> Io {
 
 /// The same behind a door that lets in so many.
 pub fn io_for(connections: usize) -> Io {
-    let limits = AddressLimits {
-        connections,
-        ..AddressLimits::default()
-    };
+    let limits = AddressLimits::default().connections(connections);
     events(Io::builder().guard(&limits, Proxies::default()))
 }
 
@@ -216,8 +215,5 @@ pub fn count_messages(mut client: Client, counted: Arc<std::sync::atomic::Atomic
 
 /// Options that keep heartbeats out of the figures.
 pub fn quiet() -> Config {
-    Config {
-        ping_interval: std::time::Duration::from_secs(3600),
-        ..Config::default()
-    }
+    Config::default().ping_interval(std::time::Duration::from_secs(3600))
 }

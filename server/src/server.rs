@@ -23,8 +23,8 @@ use crate::{
     store::{NewConversation, OpenError, Store, StoreError},
 };
 use roomcast::{
-    Config, Cors, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::Quiet,
-    limit::Proxies,
+    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::Quiet, limit::Proxies,
+    options::Cors,
 };
 
 /// Why the server did not start, or stopped.
@@ -152,7 +152,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .merge(http::presence::routes(chat.clone(), io.clone()));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
-    let mut router = http::router(metrics, readiness.clone(), &settings.engine.path);
+    let mut router = http::router(metrics, readiness.clone(), &settings.engine.http.path);
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }
@@ -227,21 +227,16 @@ fn proxies(settings: &Settings) -> Proxies {
 }
 
 fn engine_config(settings: &Settings) -> Config {
-    let mut cookie = settings.engine.cookie.clone();
+    let mut cookie = settings.engine.http.cookie.clone();
     if let Some(cookie) = &mut cookie {
         cookie.secure |= settings.server.tls.cert_file.is_some();
     }
-    Config {
-        cors: Some(Cors {
-            origins: settings.server.allowed_origins.clone(),
-            credentials: true,
-            enforce: true,
-            ..Cors::default()
-        }),
-        cookie,
-        recovery: Some(settings.recovery.clone()).filter(|on| on.enabled),
-        ..settings.engine.clone()
-    }
+    let cors = Cors::default()
+        .origins(&settings.server.allowed_origins)
+        .credentials(true)
+        .enforce(true);
+    let engine = settings.engine.clone().cors(cors).cookie(cookie);
+    engine.recovery(Some(settings.recovery.clone()).filter(|on| on.enabled))
 }
 
 /// Whether a request that opens a connection carries a header or a cookie that is good.

@@ -11,25 +11,37 @@ impl Config {
     /// The option that takes longer than anything is meant to, if there is one.
     pub(crate) fn endless(&self) -> Option<&'static str> {
         let times = [
-            (self.ping_interval, "ping_interval is over a year"),
-            (self.ping_timeout, "ping_timeout is over a year"),
-            (self.upgrade_timeout, "upgrade_timeout is over a year"),
-            (self.connect_timeout, "connect_timeout is over a year"),
-            (self.header_timeout, "header_timeout is over a year"),
-            (self.body_timeout, "body_timeout is over a year"),
+            (self.session.ping_interval, "ping_interval is over a year"),
+            (self.session.ping_timeout, "ping_timeout is over a year"),
             (
-                self.allow_request_timeout,
+                self.session.upgrade_timeout,
+                "upgrade_timeout is over a year",
+            ),
+            (
+                self.sockets.connect_timeout,
+                "connect_timeout is over a year",
+            ),
+            (self.http.header_timeout, "header_timeout is over a year"),
+            (self.http.body_timeout, "body_timeout is over a year"),
+            (
+                self.admission.allow_request_timeout,
                 "allow_request_timeout is over a year",
             ),
             (
-                self.destroy_upgrade_timeout,
+                self.http.destroy_upgrade_timeout,
                 "destroy_upgrade_timeout is over a year",
             ),
-            (self.write_timeout, "write_timeout is over a year"),
-            (self.message_timeout, "message_timeout is over a year"),
-            (self.close_timeout, "close_timeout is over a year"),
-            (self.ack_timeout, "ack_timeout is over a year"),
-            (self.throttle_timeout, "throttle_timeout is over a year"),
+            (self.http.write_timeout, "write_timeout is over a year"),
+            (
+                self.session.message_timeout,
+                "message_timeout is over a year",
+            ),
+            (self.session.close_timeout, "close_timeout is over a year"),
+            (self.sockets.ack_timeout, "ack_timeout is over a year"),
+            (
+                self.session.throttle_timeout,
+                "throttle_timeout is over a year",
+            ),
         ];
         let endless = times.into_iter().find(|(time, _)| *time > LONGEST);
         endless.map(|(_, fault)| fault)
@@ -43,10 +55,7 @@ mod tests {
     #[test]
     fn what_takes_longer_than_a_year_is_a_mistake() {
         let long = LONGEST + Duration::from_secs(1);
-        let config = Config {
-            ping_interval: long,
-            ..Config::default()
-        };
+        let config = Config::default().ping_interval(long);
         assert_eq!(config.endless(), Some("ping_interval is over a year"));
         assert_eq!(Config::default().endless(), None);
     }

@@ -2,49 +2,37 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Bounds of connection state recovery, `connectionStateRecovery` of the official server.
-///
-/// A session keeps what was sent to its client since the last heartbeat that was answered, and
-/// while the client is away, what would have been sent. It lives in memory and does not outlive the
-/// server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Recovery {
-    /// Whether clients may recover at all. Default `true` (the binary: `false`, because a chat
-    /// client catches up by the sequence numbers of messages, also after a restart of the server).
-    pub enabled: bool,
-    /// How long a client may be away. `maxDisconnectionDuration` of the official server. Default
-    /// 2 min.
-    #[serde(with = "humantime_serde")]
-    pub window: Duration,
-    /// Events kept for one connection; when there are more, the oldest go, and a client that has
-    /// missed one of those starts afresh. Default 2,048.
-    pub max_messages: usize,
-    /// Bytes of events kept for one connection, at most [`Config::outbox_bytes`](crate::Config::outbox_bytes). Default 256 KiB.
-    pub max_bytes: usize,
-    /// Sessions whose client is away; when there are more, the oldest end. Default 100,000.
-    pub max_sessions: usize,
-    /// Bytes of events kept for all connections together, each counted for every connection that
-    /// keeps it (in memory it is there once), in steps of 1 KiB. A connection that would exceed it
-    /// forgets its own.
-    /// Default 256 MiB.
-    pub max_total_bytes: usize,
-    /// Whether clients that recover pass by the [gates](crate::NamespaceBuilder::gate). Default
-    /// `true`, as in the official server. Authentication is never skipped.
-    pub skip_middlewares: bool,
-}
+use super::options::options;
 
-impl Default for Recovery {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            window: Duration::from_secs(120),
-            max_messages: 2048,
-            max_bytes: 256 << 10,
-            max_sessions: 100_000,
-            max_total_bytes: 256 << 20,
-            skip_middlewares: true,
-        }
+options! {
+    /// Bounds of connection state recovery, `connectionStateRecovery` of the official server.
+    ///
+    /// A session keeps what was sent to its client since the last heartbeat that was answered, and
+    /// while the client is away, what would have been sent. It lives in memory and does not outlive the
+    /// server.
+    Recovery {
+        /// Whether clients may recover at all. Default `true` (the binary: `false`, because a chat
+        /// client catches up by the sequence numbers of messages, also after a restart of the server).
+        enabled: bool = true;
+        /// How long a client may be away. `maxDisconnectionDuration` of the official server. Default
+        /// 2 min.
+        #[serde(with = "humantime_serde")]
+        window: Duration = Duration::from_secs(120);
+        /// Events kept for one connection; when there are more, the oldest go, and a client that has
+        /// missed one of those starts afresh. Default 2,048.
+        max_messages: usize = 2048;
+        /// Bytes of events kept for one connection, at most [`Config::outbox_bytes`](crate::Config::outbox_bytes). Default 256 KiB.
+        max_bytes: usize = 256 << 10;
+        /// Sessions whose client is away; when there are more, the oldest end. Default 100,000.
+        max_sessions: usize = 100_000;
+        /// Bytes of events kept for all connections together, each counted for every connection that
+        /// keeps it (in memory it is there once), in steps of 1 KiB. A connection that would exceed it
+        /// forgets its own.
+        /// Default 256 MiB.
+        max_total_bytes: usize = 256 << 20;
+        /// Whether clients that recover pass by the [gates](crate::NamespaceBuilder::gate). Default
+        /// `true`, as in the official server. Authentication is never skipped.
+        skip_middlewares: bool = true;
     }
 }
 

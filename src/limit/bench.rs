@@ -29,10 +29,7 @@ impl Guarded {
     /// If the block list takes no thousand networks.
     #[must_use]
     pub fn new() -> Self {
-        let limits = AddressLimits {
-            connects: u32::MAX,
-            ..AddressLimits::default()
-        };
+        let limits = AddressLimits::default().connects(u32::MAX);
         let metrics: Arc<Metrics> = Arc::default();
         let guard = Guard::new(&limits, Proxies::default(), metrics);
         for n in 0..1000 {

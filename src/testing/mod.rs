@@ -82,7 +82,7 @@ pub async fn serve_with(server: Server, io: Io) -> TestServer {
     let address = server.local_addrs().into_iter().next();
     let (stop, stopped) = oneshot::channel();
     let test = TestServer {
-        path: io.config().path.clone(),
+        path: io.config().http.path.clone(),
         io,
         address: address.expect("it has been bound to an address"),
         _stop: stop,
@@ -108,6 +108,6 @@ impl TestServer {
 
     /// A client that is not connected yet.
     pub fn client(&self) -> ClientBuilder {
-        ClientBuilder::new(self.address, &self.path, self.io.config().parser)
+        ClientBuilder::new(self.address, &self.path, self.io.config().sockets.parser)
     }
 }

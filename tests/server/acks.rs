@@ -226,10 +226,7 @@ fn late_double_and_foreign_answers_are_ignored_and_counted() {
 
 #[test]
 fn an_answer_has_a_time_limit_without_being_given_one() {
-    let mut io = Io::builder().config(Config {
-        ack_timeout: Duration::from_millis(50),
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().ack_timeout(Duration::from_millis(50)));
     io.namespace("/").on("ask", async |event: Event| {
         let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
         Ack(answer.unwrap_err().to_string())
@@ -244,10 +241,7 @@ fn an_answer_has_a_time_limit_without_being_given_one() {
 
 #[test]
 fn only_so_many_answers_may_be_outstanding() {
-    let server = asking(Config {
-        max_pending_acks: 1,
-        ..Config::default()
-    });
+    let server = asking(Config::default().max_pending_acks(1));
     let (mut client, _) = server.connect();
     client.send_text("42[\"ask\",20000]");
     client.expect_text("420[\"question\",42]");

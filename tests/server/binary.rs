@@ -104,10 +104,8 @@ fn over_polling_attachments_are_base64_behind_their_packet() {
 
 #[test]
 fn a_packet_whose_attachments_do_not_come_closes_the_connection() {
-    let mut io = Io::builder().config(roomcast::Config {
-        message_timeout: std::time::Duration::from_millis(50),
-        ..roomcast::Config::default()
-    });
+    let mut io = Io::builder()
+        .config(roomcast::Config::default().message_timeout(std::time::Duration::from_millis(50)));
     io.namespace("/");
     let server = Local::serve(io);
     let (mut client, _): (RawClient, _) = server.connect();

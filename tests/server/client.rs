@@ -26,10 +26,8 @@ const ALL: [Transports; 3] = [
 ];
 
 fn server() -> Local {
-    let mut io = Io::builder().config(roomcast::Config {
-        ping_interval: Duration::from_millis(50),
-        ..roomcast::Config::default()
-    });
+    let mut io =
+        Io::builder().config(roomcast::Config::default().ping_interval(Duration::from_millis(50)));
     io.namespace("/")
         .on("echo", async |_: Event, text: Value| Ack(text))
         .on("bytes", async |event: Event, data: Bytes| {

@@ -181,9 +181,6 @@ fn nothing_else_is_handed_out() {
     );
     assert_eq!(posted.status, 405);
     assert_eq!(get(&server, POLLING, "").status, 200);
-    let off = serve(Config {
-        serve_client: false,
-        ..Config::default()
-    });
+    let off = serve(Config::default().serve_client(false));
     assert_eq!(get(&off, "/socket.io/socket.io.js", "").status, 404);
 }

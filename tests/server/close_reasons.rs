@@ -111,11 +111,9 @@ fn the_client_is_gone() {
 
 #[test]
 fn the_client_answers_no_ping() {
-    let config = Config {
-        ping_interval: Duration::from_millis(50),
-        ping_timeout: Duration::from_millis(50),
-        ..Config::default()
-    };
+    let config = Config::default()
+        .ping_interval(Duration::from_millis(50))
+        .ping_timeout(Duration::from_millis(50));
     let reason = reason(config, |_, mut client| client.expect_unanswered_close());
     assert_eq!(reason, "ping timeout");
 }

@@ -94,10 +94,8 @@ fn a_connection_tells_when_everything_has_left() {
 
 #[test]
 fn heartbeats_upgrades_and_the_end_are_told() {
-    let (server, log) = server(Config {
-        ping_interval: std::time::Duration::from_millis(50),
-        ..Config::default()
-    });
+    let (server, log) =
+        server(Config::default().ping_interval(std::time::Duration::from_millis(50)));
     let polling = Polling::open(server.address(), "/socket.io/");
     polling.post("40");
     assert!(polling.poll().body.starts_with("40{"));

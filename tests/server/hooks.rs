@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue};
-use roomcast::{Config, Cors, EngineRequest};
+use roomcast::{Config, EngineRequest, options::Cors};
 use serde_json::json;
 
 use crate::{
@@ -83,10 +83,7 @@ fn the_hook_is_asked_before_the_version_is_looked_at() {
 
 #[test]
 fn a_hook_that_does_not_answer_refuses_in_the_end() {
-    let config = Config {
-        allow_request_timeout: Duration::from_millis(50),
-        ..Config::default()
-    };
+    let config = Config::default().allow_request_timeout(Duration::from_millis(50));
     let server =
         Local::serve(builder(config).allow_request(async |_: EngineRequest| {
             std::future::pending::<Result<(), ()>>().await
@@ -109,10 +106,7 @@ fn a_hook_that_panics_refuses_and_the_server_goes_on() {
 
 #[test]
 fn more_sessions_than_may_wait_for_the_hook_are_refused_at_once() {
-    let config = Config {
-        max_pending_requests: 1,
-        ..Config::default()
-    };
+    let config = Config::default().max_pending_requests(1);
     let (asked, is_asked) = mpsc::channel();
     let server = Local::serve(builder(config).allow_request(move |_: EngineRequest| {
         asked.send(()).unwrap();
@@ -193,30 +187,24 @@ fn headers_are_added_to_the_first_answer_and_to_all() {
 fn refused_requests_are_told_with_code_and_context() {
     let (tell, told) = mpsc::channel();
     let server = Local::serve(
-        builder(Config {
-            cors: Some(Cors {
-                enforce: true,
-                ..Cors::default()
+        builder(Config::default().cors(Cors::default().enforce(true)))
+            .allow_request(
+                async |request: EngineRequest| match request.query_value("deny") {
+                    Some(_) => Err("because"),
+                    None => Ok(()),
+                },
+            )
+            .generate_id(
+                async |request: EngineRequest| match request.query_value("id") {
+                    Some(_) => Err("out of ids"),
+                    None => Ok(format!("{:020}", request.address().port())),
+                },
+            )
+            .on_connection_error(move |error| {
+                let context = serde_json::to_value(&error.context).unwrap();
+                tell.send((error.code, error.message.clone(), context))
+                    .unwrap();
             }),
-            ..Config::default()
-        })
-        .allow_request(
-            async |request: EngineRequest| match request.query_value("deny") {
-                Some(_) => Err("because"),
-                None => Ok(()),
-            },
-        )
-        .generate_id(
-            async |request: EngineRequest| match request.query_value("id") {
-                Some(_) => Err("out of ids"),
-                None => Ok(format!("{:020}", request.address().port())),
-            },
-        )
-        .on_connection_error(move |error| {
-            let context = serde_json::to_value(&error.context).unwrap();
-            tell.send((error.code, error.message.clone(), context))
-                .unwrap();
-        }),
     );
     let open = get(&server, POLLING, "").body;
     let sid = sid_of(&open).to_owned();

@@ -102,10 +102,8 @@ fn comings_and_goings_are_told_in_order() {
 #[test]
 fn a_namespace_made_on_demand_is_told_when_it_comes_and_goes() {
     for cleanup in [true, false] {
-        let mut io = Io::builder().config(Config {
-            cleanup_empty_child_namespaces: cleanup,
-            ..Config::default()
-        });
+        let mut io =
+            Io::builder().config(Config::default().cleanup_empty_child_namespaces(cleanup));
         let log = watch(&mut io);
         io.namespaces(|name| name.starts_with("/tenant-"));
         let server = Local::serve(io);
@@ -145,11 +143,7 @@ fn a_watcher_that_panics_harms_nobody() {
 
 #[test]
 fn a_client_that_is_too_fast_is_told_of_before_it_is_gone() {
-    let mut io = Io::builder().config(Config {
-        max_in_flight: 1,
-        max_parked_events: 1,
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().max_in_flight(1).max_parked_events(1));
     let log = watch(&mut io);
     io.namespace("/")
         .on("x", async |_: Event| std::future::pending::<()>().await);

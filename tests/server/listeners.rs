@@ -322,10 +322,7 @@ fn the_end_of_a_socket_is_heard_by_its_own_listeners() {
 
 #[test]
 fn listeners_are_limited_and_end_with_the_socket() {
-    let io = empty().config(Config {
-        max_listeners_per_socket: 2,
-        ..Config::default()
-    });
+    let io = empty().config(Config::default().max_listeners_per_socket(2));
     let it = Watched::new(io);
     let socket = &it.socket;
     let held = Arc::new(());

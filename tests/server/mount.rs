@@ -9,7 +9,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use roomcast::{Ack, Config, Cors, Event, Io, IoService};
+use roomcast::{Ack, Config, Event, Io, IoService, options::Cors};
 use tokio::{io::BufStream, net::TcpListener, runtime::Runtime};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
@@ -307,22 +307,12 @@ fn sessions_of_a_server_that_has_gone_are_closed() {
 fn the_client_is_handed_out_below_the_path() {
     let nested = Mounted::axum(|io| Router::new().nest_service("/live", io.service()));
     let layered = Mounted::new(
-        Config {
-            cors: Some(Cors {
-                origins: vec!["*".into()],
-                ..Cors::default()
-            }),
-            ..Config::default()
-        },
+        Config::default().cors(Cors::default().origins(["*"])),
         |io, listener| axum::serve(listener, Router::new().layer(io.layer())).into_future(),
     );
-    let off = Mounted::new(
-        Config {
-            serve_client: false,
-            ..Config::default()
-        },
-        |io, listener| axum::serve(listener, Router::new().layer(io.layer())).into_future(),
-    );
+    let off = Mounted::new(Config::default().serve_client(false), |io, listener| {
+        axum::serve(listener, Router::new().layer(io.layer())).into_future()
+    });
     let file = nested.connect().get("/live/socket.io.min.js");
     assert_eq!(file.status, 200, "{}", file.body);
     assert!(file.body.starts_with("/*!\n * Socket.IO v"));

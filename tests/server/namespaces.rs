@@ -282,10 +282,7 @@ fn a_gate_that_takes_too_long_refuses_and_the_connection_stays() {
 }
 
 fn quick() -> Config {
-    Config {
-        connect_timeout: Duration::from_millis(100),
-        ..Config::default()
-    }
+    Config::default().connect_timeout(Duration::from_millis(100))
 }
 
 #[test]
@@ -303,10 +300,7 @@ fn a_principal_that_expires_is_disconnected() {
 
 #[test]
 fn a_namespace_made_on_demand_goes_with_its_last_client() {
-    let mut io = Io::builder().config(Config {
-        max_namespaces: 1,
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().max_namespaces(1));
     io.namespaces(|name| {
         assert!(name != "/panic", "a fault");
         name.starts_with("/tenant-")
@@ -340,10 +334,7 @@ fn a_namespace_made_on_demand_goes_with_its_last_client() {
 
 #[test]
 fn a_connection_joins_only_so_many_namespaces() {
-    let mut io = Io::builder().config(Config {
-        max_namespaces_per_connection: 2,
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().max_namespaces_per_connection(2));
     for name in ["/", "/a", "/b"] {
         io.namespace(name)
             .on("out", async |event: Event| event.socket.disconnect(false));
@@ -452,10 +443,7 @@ fn all_children_are_reached_one_after_the_other() {
 
 #[test]
 fn handlers_that_outlive_their_socket_count_against_their_client() {
-    let mut io = Io::builder().config(Config {
-        max_in_flight: 3,
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().max_in_flight(3));
     io.namespace("/").on("disconnect", async |_: Event| {
         std::future::pending::<()>().await
     });

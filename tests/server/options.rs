@@ -3,7 +3,8 @@
 use std::{io::Read as _, time::Duration};
 
 use roomcast::{
-    Builder, Config, Cookie, Cors, Event, HttpCompression, Io, SameSite, Server, Transport,
+    Builder, Config, Event, Io, Server, Transport,
+    options::{Cookie, Cors, HttpCompression, SameSite},
 };
 use serde_json::json;
 
@@ -58,11 +59,7 @@ fn the_path_is_answered_with_its_slash_and_on_request_without() {
     ] {
         assert_eq!(get(&server, other, "").status, 404, "{other}");
     }
-    let server = serve(Config {
-        path: "/chat".into(),
-        add_trailing_slash: false,
-        ..Config::default()
-    });
+    let server = serve(Config::default().path("/chat").add_trailing_slash(false));
     for own in [
         "/chat?EIO=4&transport=polling",
         "/chat/?EIO=4&transport=polling",
@@ -93,40 +90,35 @@ fn options_have_the_official_names_too() {
         "destroyUpgradeTimeout": "9s",
     }))
     .unwrap();
-    let expected = Config {
-        path: "/x/".into(),
-        add_trailing_slash: false,
-        transports: vec![Transport::WebSocket],
-        allow_upgrades: false,
-        ping_interval: Duration::from_secs(1),
-        ping_timeout: Duration::from_secs(2),
-        upgrade_timeout: Duration::from_secs(3),
-        connect_timeout: Duration::from_secs(4),
-        max_payload: 5,
-        http_compression: Some(HttpCompression {
-            threshold: 6,
-            ..HttpCompression::default()
-        }),
-        cookie: Some(Cookie {
-            name: "n".into(),
-            http_only: false,
-            same_site: Some(SameSite::Strict),
-            max_age: Some(Duration::from_secs(7)),
-            ..Cookie::default()
-        }),
-        cors: Some(Cors {
-            origins: vec!["a".into()],
-            allowed_headers: Some(Vec::new()),
-            max_age: Some(Duration::from_secs(8)),
-            preflight_continue: true,
-            options_success_status: 200,
-            ..Cors::default()
-        }),
-        serve_client: false,
-        destroy_upgrade: false,
-        destroy_upgrade_timeout: Duration::from_secs(9),
-        ..Config::default()
-    };
+    let expected = Config::default()
+        .path("/x/")
+        .add_trailing_slash(false)
+        .transports([Transport::WebSocket])
+        .allow_upgrades(false)
+        .ping_interval(Duration::from_secs(1))
+        .ping_timeout(Duration::from_secs(2))
+        .upgrade_timeout(Duration::from_secs(3))
+        .connect_timeout(Duration::from_secs(4))
+        .max_payload(5)
+        .http_compression(HttpCompression::default().threshold(6))
+        .cookie(
+            Cookie::default()
+                .name("n")
+                .http_only(false)
+                .same_site(SameSite::Strict)
+                .max_age(Duration::from_secs(7)),
+        )
+        .cors(
+            Cors::default()
+                .origins(["a"])
+                .allowed_headers([] as [&str; 0])
+                .max_age(Duration::from_secs(8))
+                .preflight_continue(true)
+                .options_success_status(200),
+        )
+        .serve_client(false)
+        .destroy_upgrade(false)
+        .destroy_upgrade_timeout(Duration::from_secs(9));
     assert_eq!(config, expected);
 }
 
@@ -144,23 +136,19 @@ fn the_defaults_are_the_official_ones() {
         assert_eq!(open.header(absent), None, "{absent}");
     }
     let config = Config::default();
-    assert_eq!(config.upgrade_timeout, Duration::from_secs(10));
-    assert_eq!(config.connect_timeout, Duration::from_secs(45));
-    assert_eq!(config.destroy_upgrade_timeout, Duration::from_secs(1));
-    assert!(config.serve_client && config.destroy_upgrade && config.add_trailing_slash);
+    assert_eq!(config.session.upgrade_timeout, Duration::from_secs(10));
+    assert_eq!(config.sockets.connect_timeout, Duration::from_secs(45));
+    assert_eq!(config.http.destroy_upgrade_timeout, Duration::from_secs(1));
+    assert!(
+        config.http.serve_client && config.http.destroy_upgrade && config.http.add_trailing_slash
+    );
 }
 
 #[test]
 fn upgrades_are_offered_only_if_they_are_possible() {
     for config in [
-        Config {
-            allow_upgrades: false,
-            ..Config::default()
-        },
-        Config {
-            transports: vec![Transport::Polling],
-            ..Config::default()
-        },
+        Config::default().allow_upgrades(false),
+        Config::default().transports([Transport::Polling]),
     ] {
         let server = serve(config);
         let session = Polling::open(server.address(), "/socket.io/");
@@ -169,10 +157,7 @@ fn upgrades_are_offered_only_if_they_are_possible() {
         assert_eq!(upgrade(&server, &session.upgrade).status, 400);
         assert_eq!(session.post("40").status, 200);
     }
-    let server = serve(Config {
-        transports: vec![Transport::WebSocket],
-        ..Config::default()
-    });
+    let server = serve(Config::default().transports([Transport::WebSocket]));
     let refused = get(&server, POLLING, "");
     assert_eq!(
         refused.parts(),
@@ -183,10 +168,7 @@ fn upgrades_are_offered_only_if_they_are_possible() {
 
 #[test]
 fn the_first_answer_of_a_polling_session_sets_the_cookie_if_one_is_wanted() {
-    let server = serve(Config {
-        cookie: Some(Cookie::default()),
-        ..Config::default()
-    });
+    let server = serve(Config::default().cookie(Cookie::default()));
     let open = get(&server, POLLING, "");
     let sid = sid_of(&open.body);
     let expected = format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
@@ -200,20 +182,19 @@ fn the_first_answer_of_a_polling_session_sets_the_cookie_if_one_is_wanted() {
 
 #[test]
 fn a_cookie_has_the_attributes_it_was_given() {
-    let server = serve(Config {
-        cookie: Some(Cookie {
-            name: "node".into(),
-            path: String::new(),
-            http_only: false,
-            same_site: Some(SameSite::None),
-            max_age: Some(Duration::from_secs(60)),
-            domain: Some("example.com".into()),
-            secure: true,
-            partitioned: true,
-            ..Cookie::default()
-        }),
-        ..Config::default()
-    });
+    let server = serve(
+        Config::default().cookie(
+            Cookie::default()
+                .name("node")
+                .path(String::new())
+                .http_only(false)
+                .same_site(SameSite::None)
+                .max_age(Duration::from_secs(60))
+                .domain("example.com")
+                .secure(true)
+                .partitioned(true),
+        ),
+    );
     let open = get(&server, POLLING, "");
     let cookie = open.header("set-cookie").unwrap();
     let (_, attributes) = cookie.split_once("; ").unwrap();
@@ -226,13 +207,7 @@ fn a_cookie_has_the_attributes_it_was_given() {
 
 #[test]
 fn a_cookie_that_cannot_be_written_is_an_error_when_building() {
-    let io = Io::builder().config(Config {
-        cookie: Some(Cookie {
-            path: "/\r\nX: y".into(),
-            ..Cookie::default()
-        }),
-        ..Config::default()
-    });
+    let io = Io::builder().config(Config::default().cookie(Cookie::default().path("/\r\nX: y")));
     assert!(io.build().is_err());
 }
 
@@ -290,18 +265,10 @@ fn polling_answers_are_not_compressed_where_somebody_does_not_want_it() {
     let server = serve(Config::default());
     let (encoding, body) = poll(&server, "plain", 2000, "gzip");
     assert_eq!((encoding, body.len()), (None, 2012));
-    let off = serve(Config {
-        http_compression: None,
-        ..Config::default()
-    });
+    let off = serve(Config::default().http_compression(None));
     assert_eq!(poll(&off, "big", 2000, "gzip").0, None);
-    let threshold = serve(Config {
-        http_compression: Some(HttpCompression {
-            threshold: 0,
-            ..HttpCompression::default()
-        }),
-        ..Config::default()
-    });
+    let threshold =
+        serve(Config::default().http_compression(HttpCompression::default().threshold(0)));
     assert_eq!(
         poll(&threshold, "big", 1, "gzip").0.as_deref(),
         Some("gzip")
@@ -311,16 +278,15 @@ fn polling_answers_are_not_compressed_where_somebody_does_not_want_it() {
 #[test]
 fn pages_of_other_sites_get_what_the_cors_options_say() {
     let server = Local::serve(
-        builder(Config {
-            cors: Some(Cors {
-                origins: vec!["https://*.example.com".into()],
-                credentials: true,
-                exposed_headers: vec!["x-b".into()],
-                max_age: Some(Duration::from_secs(600)),
-                ..Cors::default()
-            }),
-            ..Config::default()
-        })
+        builder(
+            Config::default().cors(
+                Cors::default()
+                    .origins(["https://*.example.com"])
+                    .credentials(true)
+                    .exposed_headers(["x-b"])
+                    .max_age(Duration::from_secs(600)),
+            ),
+        )
         .cors_origin(|origin| origin == "https://extra.example"),
     );
     for origin in ["https://a.example.com", "https://extra.example"] {
@@ -391,11 +357,11 @@ fn an_upgrade_that_the_router_does_not_answer_is_refused_in_the_end() {
     let router = axum::Router::new().route("/late", axum::routing::get(late));
     let upgrade = |is_on: bool| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let io = builder(Config {
-            destroy_upgrade: is_on,
-            destroy_upgrade_timeout: Duration::from_millis(50),
-            ..Config::default()
-        });
+        let io = builder(
+            Config::default()
+                .destroy_upgrade(is_on)
+                .destroy_upgrade_timeout(Duration::from_millis(50)),
+        );
         let server = Server::new(io.build().unwrap()).router(router.clone());
         let server = runtime.block_on(server.bind("127.0.0.1:0")).unwrap();
         let address = server.local_addrs()[0];

@@ -91,10 +91,7 @@ fn serial_handlers_of_a_socket_run_one_after_the_other() {
 
 #[test]
 fn events_beyond_those_at_work_wait_and_start_in_order() {
-    let (server, door) = server(Config {
-        max_in_flight: 2,
-        ..Config::default()
-    });
+    let (server, door) = server(Config::default().max_in_flight(2));
     let (mut client, _) = server.connect();
     for n in 1..=4 {
         client.send_text(format!("42{n}[\"wait\",{n}]"));
@@ -121,10 +118,7 @@ fn events_beyond_those_at_work_wait_and_start_in_order() {
 
 #[test]
 fn acknowledgements_do_not_wait_behind_handlers() {
-    let (server, _door) = server(Config {
-        max_in_flight: 1,
-        ..Config::default()
-    });
+    let (server, _door) = server(Config::default().max_in_flight(1));
     let (mut client, _) = server.connect();
     client.send_text("421[\"ask\"]");
     client.expect_text("420[\"question\"]");
@@ -138,19 +132,11 @@ fn acknowledgements_do_not_wait_behind_handlers() {
 fn a_client_that_sends_faster_than_is_handled_is_closed() {
     for (config, payload) in [
         (
-            Config {
-                max_in_flight: 1,
-                max_parked_events: 2,
-                ..Config::default()
-            },
+            Config::default().max_in_flight(1).max_parked_events(2),
             String::new(),
         ),
         (
-            Config {
-                max_in_flight: 1,
-                outbox_bytes: 1000,
-                ..Config::default()
-            },
+            Config::default().max_in_flight(1).outbox_bytes(1000),
             "x".repeat(400),
         ),
     ] {

@@ -168,10 +168,7 @@ fn while_a_check_waits_later_events_of_its_socket_wait_in_order() {
 
 #[test]
 fn events_held_behind_a_check_are_bounded() {
-    let mut io = Io::builder().config(roomcast::Config {
-        max_parked_events: 3,
-        ..roomcast::Config::default()
-    });
+    let mut io = Io::builder().config(roomcast::Config::default().max_parked_events(3));
     io.namespace("/").on_packet(async |_: Incoming| {
         std::future::pending::<()>().await;
         Ok::<_, Refusal>(())

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, Args, Config, Connect, Event, Io, Parser, Recovery, Refusal,
+    Ack, Args, Config, Connect, Event, Io, Parser, Refusal,
     metrics::Gauge,
+    options::Recovery,
     testing::{Client, ClientError, TestServer, serve},
 };
 use serde::{Deserialize, Serialize};
@@ -45,10 +46,7 @@ fn upload() -> Upload {
 
 async fn server(parser: Parser) -> TestServer {
     let mut io = Io::builder()
-        .config(Config {
-            parser,
-            ..Config::default()
-        })
+        .config(Config::default().parser(parser))
         .recovery(Recovery::default());
     io.namespace("/auth").gate(async |connect: Connect| {
         let token: Result<Bytes, _> = connect.auth::<Part>().map(|auth| auth.data);

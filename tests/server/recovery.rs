@@ -11,8 +11,8 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Authenticate, Builder, Config, Connect, Event, Io, Principal, Recovery, Refusal, Room,
-    State, metrics::Gauge,
+    Ack, Authenticate, Builder, Config, Connect, Event, Io, Principal, Refusal, Room, State,
+    metrics::Gauge, options::Recovery,
 };
 use serde_json::Value;
 
@@ -373,12 +373,12 @@ fn a_session_that_the_server_drops_goes_on() {
 
 #[test]
 fn a_client_that_answers_no_ping_can_come_back() {
-    let mut io = on(Recovery::default()).config(Config {
-        ping_interval: Duration::from_millis(50),
-        ping_timeout: Duration::from_millis(50),
-        recovery: Some(Recovery::default()),
-        ..Config::default()
-    });
+    let mut io = on(Recovery::default()).config(
+        Config::default()
+            .ping_interval(Duration::from_millis(50))
+            .ping_timeout(Duration::from_millis(50))
+            .recovery(Recovery::default()),
+    );
     io.namespace("/").on_connect(async |event: Event| {
         event.socket.emit("welcome", ());
     });
@@ -393,10 +393,7 @@ fn a_client_that_answers_no_ping_can_come_back() {
 
 #[test]
 fn memory_is_returned_when_the_time_is_over() {
-    let server = Local::serve(on(Recovery {
-        window: Duration::from_millis(200),
-        ..Recovery::default()
-    }));
+    let server = Local::serve(on(Recovery::default().window(Duration::from_millis(200))));
     let (client, mut session) = member(&server);
     lose(&server, client);
     server.io.to("room").emit("n", "x".repeat(1000));
@@ -410,11 +407,9 @@ fn memory_is_returned_when_the_time_is_over() {
 #[test]
 fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have() {
     let (open, opened) = tokio::sync::watch::channel(false);
-    let mut io = on(Recovery {
-        window: Duration::from_secs(2),
-        skip_middlewares: false,
-        ..Recovery::default()
-    });
+    let mut io = on(Recovery::default()
+        .window(Duration::from_secs(2))
+        .skip_middlewares(false));
     io.namespace("/").gate(move |connect: Connect| {
         let mut opened = opened.clone();
         async move {
@@ -445,10 +440,7 @@ fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have()
 
 #[test]
 fn the_oldest_session_ends_when_there_are_too_many() {
-    let server = Local::serve(on(Recovery {
-        max_sessions: 2,
-        ..Recovery::default()
-    }));
+    let server = Local::serve(on(Recovery::default().max_sessions(2)));
     let mut sessions = Vec::new();
     for n in 1..=3 {
         let (client, session) = member(&server);
@@ -467,20 +459,8 @@ fn the_oldest_session_ends_when_there_are_too_many() {
 #[test]
 fn who_has_missed_more_than_is_kept_starts_afresh() {
     for (recovery, size) in [
-        (
-            Recovery {
-                max_messages: 3,
-                ..Recovery::default()
-            },
-            1,
-        ),
-        (
-            Recovery {
-                max_bytes: 1500,
-                ..Recovery::default()
-            },
-            400,
-        ),
+        (Recovery::default().max_messages(3), 1),
+        (Recovery::default().max_bytes(1500), 400),
     ] {
         for (missed, recovers) in [(2, true), (4, false)] {
             let server = Local::serve(on(recovery.clone()));
@@ -498,11 +478,13 @@ fn who_has_missed_more_than_is_kept_starts_afresh() {
 
 #[test]
 fn a_pong_frees_what_its_client_has() {
-    let server = Local::serve(on(Recovery::default()).config(Config {
-        ping_interval: Duration::from_millis(50),
-        recovery: Some(Recovery::default()),
-        ..Config::default()
-    }));
+    let server = Local::serve(
+        on(Recovery::default()).config(
+            Config::default()
+                .ping_interval(Duration::from_millis(50))
+                .recovery(Recovery::default()),
+        ),
+    );
     let (mut client, mut session) = member(&server);
     server.io.to("room").emit("n", 1);
     session.expect(&mut client, "42[\"n\",1]");
@@ -590,10 +572,7 @@ fn every_namespace_of_a_connection_is_recovered_by_itself() {
 
 #[test]
 fn a_namespace_made_on_demand_waits_for_clients_that_are_away() {
-    let mut io = Io::builder().recovery(Recovery {
-        window: Duration::from_millis(200),
-        ..Recovery::default()
-    });
+    let mut io = Io::builder().recovery(Recovery::default().window(Duration::from_millis(200)));
     io.namespaces(|_| true);
     let server = Local::serve(io);
     let mut client = server.open();
@@ -708,10 +687,7 @@ fn another_user_gets_nothing_of_a_session() {
 fn gates_are_passed_by_only_if_the_option_says_so() {
     for skip_middlewares in [true, false] {
         let asked = Arc::new(Mutex::new(0_u32));
-        let mut io = on(Recovery {
-            skip_middlewares,
-            ..Recovery::default()
-        });
+        let mut io = on(Recovery::default().skip_middlewares(skip_middlewares));
         io.shared_state(Arc::clone(&asked));
         io.namespace("/").gate(async |connect: Connect| {
             let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
@@ -742,10 +718,7 @@ fn gates_are_passed_by_only_if_the_option_says_so() {
 fn gates_see_whether_a_client_goes_on() {
     let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
     for has_authenticator in [false, true] {
-        let mut io = on(Recovery {
-            skip_middlewares: false,
-            ..Recovery::default()
-        });
+        let mut io = on(Recovery::default().skip_middlewares(false));
         io.shared_state(Arc::clone(&seen));
         let namespace = io.namespace("/").gate(async |connect: Connect| {
             let seen = connect.state::<Mutex<Vec<bool>>>();
@@ -843,11 +816,9 @@ fn nothing_is_lost_doubled_or_out_of_order_while_a_client_comes_and_goes() {
     const EVENTS: u64 = 20_000;
     /// More would fill the client's budget while it is away, and leave it too few turns.
     const AHEAD: u64 = 1_000;
-    let server = Local::serve(on(Recovery {
-        max_messages: 100_000,
-        max_bytes: 1 << 20,
-        ..Recovery::default()
-    }));
+    let server = Local::serve(on(Recovery::default()
+        .max_messages(100_000)
+        .max_bytes(1 << 20)));
     let (mut client, mut session) = member(&server);
     let io = server.io.clone();
     // One sender, by turns to the room, to all, to the socket's own room, and to a union.

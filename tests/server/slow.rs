@@ -78,11 +78,11 @@ fn read_in_order(client: &mut RawClient, last: usize) {
 #[test]
 fn a_client_that_stops_reading_is_cut_with_a_reason_and_costs_its_neighbours_nothing() {
     const EVENTS: usize = 1000;
-    let (server, said) = server(Config {
-        outbox_bytes: 300_000,
-        close_timeout: Duration::from_millis(500),
-        ..Config::default()
-    });
+    let (server, said) = server(
+        Config::default()
+            .outbox_bytes(300_000)
+            .close_timeout(Duration::from_millis(500)),
+    );
     let (_stalled, _, stalled_id) = member(&server, "room");
     let mut neighbours: Vec<RawClient> = (0..4).map(|_| member(&server, "room").0).collect();
     let payload = "x".repeat(10_000);
@@ -121,10 +121,7 @@ fn a_client_that_stops_reading_is_cut_with_a_reason_and_costs_its_neighbours_not
 
 #[test]
 fn what_a_client_has_got_before_it_was_cut_has_no_hole() {
-    let (server, said) = server(Config {
-        outbox_bytes: 300_000,
-        ..Config::default()
-    });
+    let (server, said) = server(Config::default().outbox_bytes(300_000));
     let (mut client, _, _) = member(&server, "room");
     let payload = "x".repeat(10_000);
     let mut sent = 0;
@@ -158,10 +155,7 @@ fn what_a_client_has_got_before_it_was_cut_has_no_hole() {
 #[test]
 fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
     let held = |config: Config| {
-        let (server, _said) = server(Config {
-            outbox_bytes: 32 << 20,
-            ..config
-        });
+        let (server, _said) = server(config.outbox_bytes(32 << 20));
         let (_stalled, address, id) = member(&server, "room");
         let payload = "x".repeat(10_000);
         for _ in 0..1500 {
@@ -182,21 +176,15 @@ fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
         }
         last.0
     };
-    let free = held(Config {
-        unsent_bytes: None,
-        ..Config::default()
-    });
-    let unsent = held(Config {
-        unsent_bytes: Some(32 << 10),
-        ..Config::default()
-    });
+    let free = held(Config::default().unsent_bytes(None));
+    let unsent = held(Config::default().unsent_bytes(32 << 10));
     // What is in one segment already goes with it.
     assert!(unsent <= (32 << 10) + (128 << 10), "{unsent}, else {free}");
-    let buffer = held(Config {
-        unsent_bytes: None,
-        send_buffer_bytes: Some(64 << 10),
-        ..Config::default()
-    });
+    let buffer = held(
+        Config::default()
+            .unsent_bytes(None)
+            .send_buffer_bytes(64 << 10),
+    );
     // The kernel takes twice as much, for its own needs too (socket(7)).
     assert!(
         buffer <= 2 * (64 << 10) + (64 << 10),
@@ -207,13 +195,13 @@ fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
 
 #[test]
 fn when_too_much_waits_for_all_those_with_most_are_cut() {
-    let (server, said) = server(Config {
-        outbox_bytes: 4 << 20,
-        total_outbox_bytes: 6 << 20,
-        unsent_bytes: Some(32 << 10),
-        send_buffer_bytes: Some(32 << 10),
-        ..Config::default()
-    });
+    let (server, said) = server(
+        Config::default()
+            .outbox_bytes(4 << 20)
+            .total_outbox_bytes(6 << 20)
+            .unsent_bytes(32 << 10)
+            .send_buffer_bytes(32 << 10),
+    );
     let payload = "x".repeat(10_000);
     let emit = |id: SocketId, count: usize| {
         for n in 0..count {

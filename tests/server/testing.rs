@@ -10,10 +10,7 @@ use roomcast::{
 use serde_json::{Value, json};
 
 fn echo() -> roomcast::Builder {
-    let mut io = Io::builder().config(Config {
-        ping_interval: Duration::from_millis(20),
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().ping_interval(Duration::from_millis(20)));
     io.namespace("/")
         .on("echo", async |_: Event, args: Args| Ack(args))
         .on("ask", async |event: Event, n: u8| {

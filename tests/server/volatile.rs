@@ -108,10 +108,7 @@ fn a_volatile_event_for_nobody_is_not_kept() {
 
 #[test]
 fn a_client_that_is_too_slow_for_what_must_arrive_is_closed() {
-    let mut io = Io::builder().config(Config {
-        outbox_bytes: 100_000,
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().outbox_bytes(100_000));
     io.namespace("/");
     let server = Local::serve(io);
     let (mut client, id) = server.connect();
@@ -168,10 +165,7 @@ fn a_client_that_was_slow_gets_the_newest_of_every_key() {
 
 #[test]
 fn what_replaces_itself_is_limited_in_bytes_and_keys() {
-    let mut io = Io::builder().config(Config {
-        outbox_bytes: 100_000,
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(Config::default().outbox_bytes(100_000));
     io.namespace("/");
     let server = Local::serve(io);
     let polling = Polling::open(server.address(), "/socket.io/");

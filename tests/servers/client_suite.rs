@@ -7,8 +7,8 @@ use std::{sync::Mutex, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use roomcast::{
-    Ack, Args, Config, Connect, EngineRequest, Event, Io, NamespaceBuilder, NoAck, Recovery,
-    Refusal, Server, Socket, SocketId,
+    Ack, Args, Config, Connect, EngineRequest, Event, Io, NamespaceBuilder, NoAck, Refusal, Server,
+    Socket, SocketId, options::Recovery,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,10 +16,7 @@ use serde_json::{Value, json};
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
     let mut io = Io::builder()
-        .config(Config {
-            ping_interval: Duration::from_millis(2000),
-            ..Config::default()
-        })
+        .config(Config::default().ping_interval(Duration::from_millis(2000)))
         .recovery(Recovery::default())
         .allow_request(async |_: EngineRequest| {
             // Clients with a time-out of 0 ms must not be connected in time.

@@ -9,17 +9,12 @@ use serde_json::{Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
-    let config = Config {
-        ping_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(200),
-        max_payload: 1_000_000,
-        connect_timeout: Duration::from_millis(1000),
-        ..Config::default()
-    };
-    let engine = Config {
-        path: "/engine.io/".into(),
-        ..config.clone()
-    };
+    let config = Config::default()
+        .ping_interval(Duration::from_millis(300))
+        .ping_timeout(Duration::from_millis(200))
+        .max_payload(1_000_000)
+        .connect_timeout(Duration::from_millis(1000));
+    let engine = config.clone().path("/engine.io/");
     let echo = RawEngine::new(engine, |session, message| {
         session.send(&message);
     });

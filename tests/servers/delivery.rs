@@ -6,7 +6,8 @@ mod support;
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use roomcast::{
-    Ack, Connect, Event, Io, Principal, Recovery, Refusal, Server, State, field, idempotent,
+    Ack, Connect, Event, Io, Principal, Refusal, Server, State, field, idempotent,
+    options::Recovery,
 };
 use serde::Deserialize;
 

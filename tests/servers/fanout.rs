@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use roomcast::{Ack, Args, Config, Event, Io, JoinError, Recovery, Server};
+use roomcast::{Ack, Args, Config, Event, Io, JoinError, Server, options::Recovery};
 
 /// The binary's allocator, so that what is measured here is what it does.
 #[global_allocator]
@@ -27,12 +27,12 @@ fn main() -> Result<(), roomcast::Error> {
 async fn serve() -> Result<(), roomcast::Error> {
     let millis =
         |variable, default| Duration::from_millis(support::number(variable).unwrap_or(default));
-    let mut io = Io::builder().config(Config {
-        ping_interval: millis("PING_INTERVAL_MS", 25_000),
-        ping_timeout: millis("PING_TIMEOUT_MS", 20_000),
-        recovery: (support::number("RECOVERY") == Some(1)).then(Recovery::default),
-        ..Config::default()
-    });
+    let mut io = Io::builder().config(
+        Config::default()
+            .ping_interval(millis("PING_INTERVAL_MS", 25_000))
+            .ping_timeout(millis("PING_TIMEOUT_MS", 20_000))
+            .recovery((support::number("RECOVERY") == Some(1)).then(Recovery::default)),
+    );
     io.namespace("/")
         .on("join", join)
         .on("bcast", broadcast)

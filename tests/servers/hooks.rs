@@ -15,8 +15,8 @@ use std::{
 use http::HeaderValue;
 use parking_lot::Mutex;
 use roomcast::{
-    Ack, Args, Config, ConnEvent, Connect, Cookie, EngineRequest, Event, Failure, Incoming, Io,
-    Lifecycle, ListenError, NamespaceBuilder, NoAck, Outgoing, Refusal, Server, State,
+    Ack, Args, Config, ConnEvent, Connect, EngineRequest, Event, Failure, Incoming, Io, Lifecycle,
+    ListenError, NamespaceBuilder, NoAck, Outgoing, Refusal, Server, State, options::Cookie,
 };
 use serde_json::{Value, json};
 
@@ -26,14 +26,14 @@ async fn main() -> Result<(), roomcast::Error> {
     let ids = AtomicU64::new(0);
     let [seen, failed, happened] = [(); 3].map(|()| Arc::clone(&journal));
     let mut io = Io::builder()
-        .config(Config {
-            path: "/live/".into(),
-            add_trailing_slash: false,
-            connect_timeout: Duration::from_secs(3),
-            ping_interval: Duration::from_millis(500),
-            cookie: Some(Cookie::default()),
-            ..Config::default()
-        })
+        .config(
+            Config::default()
+                .path("/live/")
+                .add_trailing_slash(false)
+                .connect_timeout(Duration::from_secs(3))
+                .ping_interval(Duration::from_millis(500))
+                .cookie(Cookie::default()),
+        )
         .allow_request(async |request: EngineRequest| {
             match request.query_value("unwanted").as_deref() {
                 Some(reason) => Err(reason.to_owned()),

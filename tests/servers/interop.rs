@@ -12,8 +12,9 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, AckError, Args, ClientFiles, Config, Connect, Cors, DisconnectReason, Event, Io,
-    JoinError, NamespaceBuilder, Parser, Recovery, Refusal, Server, SocketId, State,
+    Ack, AckError, Args, ClientFiles, Config, Connect, DisconnectReason, Event, Io, JoinError,
+    NamespaceBuilder, Parser, Refusal, Server, SocketId, State,
+    options::{Cors, Recovery},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -24,19 +25,13 @@ async fn main() -> Result<(), roomcast::Error> {
     if let Ok(how) = std::env::var("MOUNT") {
         return mounted::run(json, &how).await;
     }
-    let messagepack = build(Config {
-        parser: Parser::MessagePack,
-        ..Config::default()
-    })?;
+    let messagepack = build(Config::default().parser(Parser::MessagePack))?;
     let recovery = |parser| {
-        build(Config {
-            parser,
-            recovery: Some(Recovery {
-                window: Duration::from_secs(10),
-                ..Recovery::default()
-            }),
-            ..Config::default()
-        })
+        build(
+            Config::default()
+                .parser(parser)
+                .recovery(Recovery::default().window(Duration::from_secs(10))),
+        )
     };
     support::run_all([
         ("", Server::new(json)),
@@ -52,20 +47,20 @@ async fn main() -> Result<(), roomcast::Error> {
 
 /// A server with the options that all listeners have in common.
 fn build(config: Config) -> Result<Io, roomcast::BuildError> {
-    let mut io = Io::builder().state(Reasons::default()).config(Config {
-        ping_interval: Duration::from_millis(1000),
-        ping_timeout: Duration::from_millis(2000),
-        max_payload: 1_000_000,
-        max_attachments: 10,
-        cors: Some(Cors {
-            origins: vec!["http://allowed.example".into()],
-            credentials: true,
-            ..Cors::default()
-        }),
-        // As in the Node server, a handler may queue what it likes.
-        outbox_bytes: 256 << 20,
-        ..config
-    });
+    let mut io = Io::builder().state(Reasons::default()).config(
+        config
+            .ping_interval(Duration::from_millis(1000))
+            .ping_timeout(Duration::from_millis(2000))
+            .max_payload(1_000_000)
+            .max_attachments(10)
+            .cors(
+                Cors::default()
+                    .origins(["http://allowed.example"])
+                    .credentials(true),
+            )
+            // As in the Node server, a handler may queue what it likes.
+            .outbox_bytes(256 << 20),
+    );
     if let Ok(package) = std::env::var("CLIENT_PACKAGE") {
         let files = ClientFiles::from_package(&package);
         io = io.client_files(files.unwrap_or_else(|error| panic!("{package}: {error}")));

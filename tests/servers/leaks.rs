@@ -12,8 +12,10 @@ mod support;
 use std::{env, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use roomcast::{
-    Ack, AddressLimits, Args, Builder, Config, Event, Io, Recovery, Refusal, Server, State, Tls,
-    limit::Proxies, network::Network,
+    Ack, Args, Builder, Config, Event, Io, Refusal, Server, State, Tls,
+    limit::Proxies,
+    network::Network,
+    options::{AddressLimits, Recovery},
 };
 use roomcast_server::auth::{JwtAuthenticator, Keys, Revocations, Revoked};
 
@@ -47,22 +49,20 @@ async fn main() -> Result<(), roomcast::Error> {
 }
 
 fn config() -> Config {
-    Config {
+    Config::default()
         // A client that answers has time enough; one that does not ends within seconds.
-        ping_interval: 6 * SHORT,
-        ping_timeout: 6 * SHORT,
-        upgrade_timeout: 6 * SHORT,
-        connect_timeout: 6 * SHORT,
-        header_timeout: 6 * SHORT,
-        body_timeout: 6 * SHORT,
-        message_timeout: SHORT,
-        close_timeout: SHORT,
-        outbox_bytes: 256 * 1024,
+        .ping_interval(6 * SHORT)
+        .ping_timeout(6 * SHORT)
+        .upgrade_timeout(6 * SHORT)
+        .connect_timeout(6 * SHORT)
+        .header_timeout(6 * SHORT)
+        .body_timeout(6 * SHORT)
+        .message_timeout(SHORT)
+        .close_timeout(SHORT)
+        .outbox_bytes(256 * 1024)
         // Far more than an honest client of the test sends.
-        packets_per_second: 50,
-        throttle_timeout: SHORT,
-        ..Config::default()
-    }
+        .packets_per_second(50)
+        .throttle_timeout(SHORT)
 }
 
 /// The server behind the load balancer.
@@ -71,10 +71,7 @@ struct Beside(Option<Io>);
 /// The namespaces; `proxied` is another server whose metrics are told with this one's.
 fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
     if env::var("RECOVERY").is_ok() {
-        io = io.recovery(Recovery {
-            window: 2 * SHORT,
-            ..Recovery::default()
-        });
+        io = io.recovery(Recovery::default().window(2 * SHORT));
     }
     let revocations = Arc::new(Revocations::new());
     io.shared_state(Arc::clone(&revocations));

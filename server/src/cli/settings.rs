@@ -399,7 +399,7 @@ mod tests {
     fn defaults_hold_without_file_and_environment() {
         let settings = from_env(&[]).unwrap().settings;
         assert_eq!(settings.server.listen.to_string(), "127.0.0.1:3000");
-        assert_eq!(settings.engine.ping_timeout.as_secs(), 60);
+        assert_eq!(settings.engine.session.ping_timeout.as_secs(), 60);
         assert!(settings.guests());
     }
 
@@ -479,12 +479,12 @@ mod tests {
         .unwrap()
         .settings;
         assert!(!settings.guests());
-        assert_eq!(settings.engine.max_payload, 2000);
+        assert_eq!(settings.engine.session.max_payload, 2000);
         assert_eq!(
-            settings.engine.parser,
+            settings.engine.sockets.parser,
             roomcast_protocol::socket::Parser::MessagePack
         );
-        assert_eq!(settings.engine.ping_interval.as_millis(), 250);
+        assert_eq!(settings.engine.session.ping_interval.as_millis(), 250);
         assert_eq!(settings.store.durability, Durability::Full);
         assert_eq!(settings.log.level, "7");
     }
@@ -557,7 +557,7 @@ mod tests {
             .settings;
         assert_eq!(settings.profile(), Profile::Production);
         assert!(settings.guests());
-        let cookie = settings.engine.cookie.unwrap();
+        let cookie = settings.engine.http.cookie.unwrap();
         assert_eq!((&*cookie.name, cookie.secure), ("node", true));
     }
 }

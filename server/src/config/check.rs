@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::{Cookie, SameSite};
+use roomcast::options::{Cookie, SameSite};
 
 use super::Settings;
 
@@ -67,6 +67,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
     }
     let is_encrypted = server.tls.cert_file.is_some();
     if engine
+        .http
         .cookie
         .as_ref()
         .is_some_and(|cookie| !is_kept(cookie, is_encrypted))
@@ -159,10 +160,7 @@ mod tests {
 
     #[test]
     fn a_cookie_that_browsers_drop_is_a_mistake() {
-        let cookie = Cookie {
-            same_site: Some(SameSite::None),
-            ..Cookie::default()
-        };
+        let cookie = Cookie::default().same_site(SameSite::None);
         assert!(!is_kept(&cookie, false));
         assert!(is_kept(&cookie, true));
         assert!(is_kept(&Cookie::default(), false));

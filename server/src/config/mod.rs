@@ -10,7 +10,7 @@ mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use roomcast::{Config, Recovery, network::Network};
+use roomcast::{Config, network::Network, options::Recovery};
 use serde::{Deserialize, Serialize};
 
 pub use auth::{Auth, Jwt, Role, Secret};
@@ -47,13 +47,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             server: Server::default(),
-            engine: Config {
-                ping_timeout: Duration::from_secs(60),
-                handshakes_per_second: 2000,
-                packets_per_second: 1000,
-                bytes_per_second: 1 << 20,
-                ..Config::default()
-            },
+            engine: Config::default()
+                .ping_timeout(Duration::from_secs(60))
+                .handshakes_per_second(2000)
+                .packets_per_second(1000)
+                .bytes_per_second(1 << 20),
             auth: Auth::default(),
             limits: Limits::default(),
             recovery: Recovery::disabled(),
@@ -126,7 +124,7 @@ impl Settings {
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
         }
-        self.recovery.check(self.engine.outbox_bytes)?;
+        self.recovery.check(self.engine.outbox.outbox_bytes)?;
         check::check(self)?;
         if !self.server.listen.ip().is_loopback() {
             if self.profile() == Profile::Development {

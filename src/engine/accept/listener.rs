@@ -119,7 +119,7 @@ async fn passed_on<A: Application>(
     balancer: SocketAddr,
     knock: Knock,
 ) {
-    let patience = site.engine.config.header_timeout;
+    let patience = site.engine.config.http.header_timeout;
     match proxied::client(&mut stream, balancer, patience).await {
         Ok(client) => match tls {
             Some(tls) => encrypted(site, tls, stream, client, knock).await,
@@ -150,7 +150,7 @@ async fn encrypted<A: Application>(
     let Some(stream) = accepted else {
         return;
     };
-    let stream = Accepted::other(Box::new(stream), site.engine.config.write_timeout);
+    let stream = Accepted::other(Box::new(stream), site.engine.config.http.write_timeout);
     let peer = Peer {
         address,
         secure: true,
@@ -165,7 +165,7 @@ fn direct<A: Application>(
     address: SocketAddr,
     knock: Knock,
 ) -> impl Future<Output = ()> + Send {
-    let stream = Accepted::tcp(stream, site.engine.config.write_timeout);
+    let stream = Accepted::tcp(stream, site.engine.config.http.write_timeout);
     let peer = Peer {
         address,
         secure: false,
@@ -177,11 +177,11 @@ fn direct<A: Application>(
 fn limit_kernel(listening: &TcpSocket, config: &Config) {
     let socket = SockRef::from(listening);
     let mut outcome = Ok(());
-    if let Some(bytes) = config.send_buffer_bytes {
+    if let Some(bytes) = config.outbox.send_buffer_bytes {
         outcome = socket.set_send_buffer_size(bytes as usize);
     }
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    if let Some(bytes) = config.unsent_bytes {
+    if let Some(bytes) = config.outbox.unsent_bytes {
         outcome = outcome.and_then(|()| socket.set_tcp_notsent_lowat(bytes));
     }
     if let Err(error) = outcome {

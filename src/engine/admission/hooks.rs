@@ -18,7 +18,7 @@ pub struct Forbidden {
 impl Forbidden {
     /// The default, to somebody whose credentials are no good. With a
     /// [guard](crate::Builder::guard) it counts towards an automatic block of the client's address
-    /// ([`AddressLimits::block_after_credentials`](crate::AddressLimits)).
+    /// ([`AddressLimits::block_after_credentials`](crate::options::AddressLimits)).
     #[must_use]
     pub fn unauthenticated() -> Self {
         Self {

@@ -35,9 +35,10 @@ use crate::{
 impl<A: Application> Engine<A> {
     /// Whether a request path is this engine's.
     pub(crate) fn owns(&self, path: &str) -> bool {
-        let own = self.config.path.trim_end_matches('/');
-        path.strip_prefix(own)
-            .is_some_and(|rest| rest == "/" || (rest.is_empty() && !self.config.add_trailing_slash))
+        let own = self.config.http.path.trim_end_matches('/');
+        path.strip_prefix(own).is_some_and(|rest| {
+            rest == "/" || (rest.is_empty() && !self.config.http.add_trailing_slash)
+        })
     }
 
     /// Answers a request, whatever its path is.
@@ -49,7 +50,7 @@ impl<A: Application> Engine<A> {
     ) -> Reply {
         let peer = self.identify(peer, request.headers());
         let (parts, body) = request.into_parts();
-        let verdict = match &self.config.cors {
+        let verdict = match &self.config.http.cors {
             None => Verdict::Silent,
             Some(cors) => {
                 let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
@@ -64,7 +65,7 @@ impl<A: Application> Engine<A> {
         let view = self.view(&parts, peer);
         let is_upgrade = request::is_upgrade(&parts.headers);
         let is_foreign = verdict == Verdict::Foreign;
-        let outcome = match &self.config.cors {
+        let outcome = match &self.config.http.cors {
             Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
             Some(_) | None => {
                 self.respond(parts, body, peer, view.as_ref(), handoff)
@@ -77,6 +78,7 @@ impl<A: Application> Engine<A> {
         };
         if let Some(cors) = self
             .config
+            .http
             .cors
             .as_ref()
             .filter(|cors| !(cors.enforce && is_foreign))
@@ -110,7 +112,7 @@ impl<A: Application> Engine<A> {
             let reply = self.refuse(&error, false, peer, None);
             Answer::Other(reply)
         });
-        let Some(cors) = &self.config.cors else {
+        let Some(cors) = &self.config.http.cors else {
             return answer;
         };
         let mut reply = answer.into_reply();
@@ -223,7 +225,7 @@ impl<A: Application> Engine<A> {
             }
             Ask::Upgrade { sid, accept } => {
                 let outbox = self.find(sid)?;
-                if !self.config.allow_upgrades {
+                if !self.config.session.allow_upgrades {
                     return Err(RequestError::BadRequest);
                 }
                 *handoff.lock() = Some(Handoff::Attach(Attaching::new(outbox)));
@@ -283,7 +285,7 @@ impl<A: Application> Engine<A> {
             Ok(Some(sid))
         };
         let asking = AssertUnwindSafe(asking).catch_unwind();
-        match tokio::time::timeout(self.config.allow_request_timeout, asking).await {
+        match tokio::time::timeout(self.config.admission.allow_request_timeout, asking).await {
             Ok(Ok(admission)) => admission,
             Ok(Err(_)) => {
                 self.metrics.count(Counter::HandlerPanics);
@@ -327,7 +329,7 @@ impl<A: Application> Engine<A> {
             &parts.headers,
             original_uri(parts),
             peer,
-            self.config.handshake_header_bytes,
+            self.config.sockets.handshake_header_bytes,
         );
         let handshake = handshake.with_trust(self.trusts(&parts.headers));
         Arc::new(match permit {
@@ -339,7 +341,7 @@ impl<A: Application> Engine<A> {
     /// Whether a page that may use the cookies of its reader has sent a request.
     fn trusts(&self, headers: &HeaderMap) -> bool {
         let also = self.hooks.cors_origin.as_deref();
-        match &self.config.cors {
+        match &self.config.http.cors {
             Some(cors) => cors.trusts(headers, also),
             None => Cors::default().trusts(headers, also),
         }
@@ -355,6 +357,7 @@ impl<A: Application> Engine<A> {
         let mut reply = reply::payload(open.polling(), Form::of(&client.headers));
         if let Some(cookie) = self
             .config
+            .http
             .cookie
             .as_ref()
             .and_then(|cookie| cookie.header(sid))

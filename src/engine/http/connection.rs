@@ -105,7 +105,7 @@ impl<A: Application> Site<A> {
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.engine.config.header_timeout)
+            .header_read_timeout(self.engine.config.http.header_timeout)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
@@ -172,11 +172,11 @@ impl<A: Application> Site<A> {
         let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
         let answering = self.router.clone().oneshot(request);
         let config = &self.engine.config;
-        if !(is_upgrade && config.destroy_upgrade) {
+        if !(is_upgrade && config.http.destroy_upgrade) {
             let Ok(response) = answering.await;
             return Ok(response.map(Either::Right));
         }
-        match tokio::time::timeout(config.destroy_upgrade_timeout, answering).await {
+        match tokio::time::timeout(config.http.destroy_upgrade_timeout, answering).await {
             Ok(Ok(response)) => Ok(response.map(Either::Right)),
             Err(_) => {
                 self.engine.metrics.count(Counter::RejectedTimeout);

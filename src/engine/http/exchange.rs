@@ -40,7 +40,7 @@ impl<A: Application> Engine<A> {
                 answer
             }
         };
-        match (answer, &self.config.http_compression) {
+        match (answer, &self.config.http.http_compression) {
             (Ok(PollAnswer::Payload(packets, true)), Some(options)) => {
                 // Boxed, so that no poll that waits keeps the room for it.
                 let compressing = Box::pin(reply::compressed(packets, options, form));
@@ -69,8 +69,8 @@ impl<A: Application> Engine<A> {
             self.metrics.count(Counter::RejectedOverlap);
             return Ok(refused());
         };
-        let limit = self.config.max_payload;
-        let body = tokio::time::timeout(self.config.body_timeout, collect(body, limit)).await;
+        let limit = self.config.session.max_payload;
+        let body = tokio::time::timeout(self.config.http.body_timeout, collect(body, limit)).await;
         let body = match body {
             Ok(Ok(body)) => body,
             Ok(Err(BodyError::TooLarge)) => {

@@ -63,7 +63,7 @@ impl<A: Application> Engine<A> {
     async fn take_over(self: Arc<Self>, upgrade: OnUpgrade, handoff: Handoff) {
         let _open = self.count_connection();
         // The answer is on its way. A server that never sends it must not keep this waiting.
-        let patience = self.config.write_timeout;
+        let patience = self.config.http.write_timeout;
         let Ok(Ok(upgraded)) = tokio::time::timeout(patience, upgrade).await else {
             return;
         };

@@ -96,9 +96,9 @@ impl<A: Application> Driver<A> {
         permit: Option<Box<Permit>>,
     ) -> Self {
         let rates = Rates {
-            packets: engine.config.packets_per_second,
-            bytes: engine.config.bytes_per_second,
-            patience: engine.config.throttle_timeout,
+            packets: engine.config.session.packets_per_second,
+            bytes: engine.config.session.bytes_per_second,
+            patience: engine.config.session.throttle_timeout,
         };
         let mut driver = Self {
             throttle: Throttle::new(rates, now()),
@@ -318,7 +318,7 @@ impl<A: Application> Driver<A> {
     pub(super) fn on_packet(&mut self, packet: Packet, now: Instant) {
         let is_pong = matches!(packet, Packet::Pong(_));
         if is_pong {
-            let next_ping = now + self.engine.config.ping_interval;
+            let next_ping = now + self.engine.config.session.ping_interval;
             if let Some(sent) = self.outbox.confirm(next_ping) {
                 // The session answers that a ping is due, which it was.
                 let _ = self.session.handle_timeout(sent);
@@ -452,7 +452,7 @@ impl<A: Application> Driver<A> {
             self.engine.sessions.remove(self.outbox.sid());
         }
         let now = now();
-        let deadline = now + self.engine.config.close_timeout;
+        let deadline = now + self.engine.config.session.close_timeout;
         self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
         if let Some(connection) = self.connection.take() {
             self.engine.metrics.count(closed_counter(reason));

@@ -55,13 +55,22 @@ impl<A: Application> Engine<A> {
         metrics: Arc<Metrics>,
         guard: Option<Arc<Guard>>,
     ) -> Arc<Self> {
-        let pressure = Pressure::new(config.total_outbox_bytes, Arc::clone(&metrics));
-        let door = Door::new(config.handshakes_per_second, config.max_handshakes, now());
+        let pressure = Pressure::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
+        let door = Door::new(
+            config.admission.handshakes_per_second,
+            config.admission.max_handshakes,
+            now(),
+        );
         Arc::new(Self {
             application,
             pressure: Arc::new(pressure),
             door: Arc::new(door),
-            admissions: Semaphore::new(config.max_pending_requests.min(Semaphore::MAX_PERMITS)),
+            admissions: Semaphore::new(
+                config
+                    .admission
+                    .max_pending_requests
+                    .min(Semaphore::MAX_PERMITS),
+            ),
             config,
             hooks,
             metrics,
@@ -166,10 +175,17 @@ impl<A: Application> Engine<A> {
     }
 
     fn new_flusher(&self) -> Arc<Flusher<Outbox>> {
-        let (interval, timeout) = (self.config.ping_interval, self.config.ping_timeout);
+        let (interval, timeout) = (
+            self.config.session.ping_interval,
+            self.config.session.ping_timeout,
+        );
         let heartbeats = Heartbeats::new(interval, timeout, now());
         let pressure = Arc::clone(&self.pressure);
-        Arc::new(Flusher::new(pressure, heartbeats, self.config.max_payload))
+        Arc::new(Flusher::new(
+            pressure,
+            heartbeats,
+            self.config.session.max_payload,
+        ))
     }
 
     /// Whether it takes no more requests.

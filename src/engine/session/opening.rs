@@ -77,9 +77,9 @@ impl<A: Application> Engine<A> {
     ) -> Driver<A> {
         let now = now();
         let config = SessionConfig {
-            ping_interval: self.config.ping_interval,
-            ping_timeout: self.config.ping_timeout,
-            upgrade_timeout: self.config.upgrade_timeout,
+            ping_interval: self.config.session.ping_interval,
+            ping_timeout: self.config.session.ping_timeout,
+            upgrade_timeout: self.config.session.upgrade_timeout,
         };
         let session = Session::server(now, transport, config);
         self.metrics.count(Counter::SessionsOpened);
@@ -95,17 +95,21 @@ impl<A: Application> Engine<A> {
 
     pub(in crate::engine) fn open_packet(&self, sid: Sid, transport: Transport) -> Open {
         let can_upgrade = transport == Transport::Polling
-            && self.config.allow_upgrades
-            && self.config.transports.contains(&Transport::WebSocket);
+            && self.config.session.allow_upgrades
+            && self
+                .config
+                .session
+                .transports
+                .contains(&Transport::WebSocket);
         Open {
             sid,
             upgrades: can_upgrade
                 .then_some(Transport::WebSocket)
                 .into_iter()
                 .collect(),
-            ping_interval: self.config.ping_interval,
-            ping_timeout: self.config.ping_timeout,
-            max_payload: self.config.max_payload as u64,
+            ping_interval: self.config.session.ping_interval,
+            ping_timeout: self.config.session.ping_timeout,
+            max_payload: self.config.session.max_payload as u64,
         }
     }
 
@@ -116,7 +120,7 @@ impl<A: Application> Engine<A> {
         loop {
             let outbox = Outbox::new(
                 sid,
-                self.config.outbox_bytes,
+                self.config.outbox.outbox_bytes,
                 sink.clone(),
                 self.flusher(),
                 Arc::clone(&self.metrics),

@@ -100,7 +100,7 @@ impl<A: Application> Driver<A> {
         if !self.has_poll() {
             return None;
         }
-        let patience = ANSWER_WITHIN.min(self.engine.config.upgrade_timeout / 4);
+        let patience = ANSWER_WITHIN.min(self.engine.config.session.upgrade_timeout / 4);
         // However much it asks, it can switch.
         let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
         Some(asked_at.map_or(probed_at, |at| at.max(probed_at)))

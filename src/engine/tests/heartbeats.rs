@@ -5,11 +5,11 @@ use super::*;
 const INTERVAL: Duration = Duration::from_millis(40);
 
 async fn pinging(ping_timeout: Duration) -> Echo {
-    echo(Config {
-        ping_interval: INTERVAL,
-        ping_timeout,
-        ..Config::default()
-    })
+    echo(
+        Config::default()
+            .ping_interval(INTERVAL)
+            .ping_timeout(ping_timeout),
+    )
     .await
 }
 

@@ -137,11 +137,7 @@ async fn a_failed_upgrade_stays_on_polling() {
 
 #[tokio::test]
 async fn an_abandoned_upgrade_ends_at_its_timeout() {
-    let echo = echo(Config {
-        upgrade_timeout: Duration::from_millis(50),
-        ..Config::default()
-    })
-    .await;
+    let echo = echo(Config::default().upgrade_timeout(Duration::from_millis(50))).await;
     let sid = echo.open().await;
     let mut client = echo.websocket(Some(&sid)).await;
     assert_eq!(client.close_code().await, 1000);
@@ -187,15 +183,14 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
 
 #[tokio::test]
 async fn foreign_pages_are_refused_where_that_is_enforced() {
-    let echo = echo(Config {
-        cors: Some(crate::Cors {
-            origins: vec!["http://allowed.example".into()],
-            credentials: true,
-            enforce: true,
-            ..crate::Cors::default()
-        }),
-        ..Config::default()
-    })
+    let echo = echo(
+        Config::default().cors(
+            crate::config::Cors::default()
+                .origins(["http://allowed.example"])
+                .credentials(true)
+                .enforce(true),
+        ),
+    )
     .await;
     let open = |method: &str, headers: &str| {
         format!(
@@ -239,19 +234,13 @@ async fn a_fault_on_a_websocket_is_answered_with_a_close_frame() {
 
 #[tokio::test]
 async fn an_ending_session_that_cannot_flush_is_cut_off_when_told_so() {
-    let echo = echo_with(
-        Config {
-            outbox_bytes: 64 << 20,
-            ..Config::default()
-        },
-        |session, _| {
-            let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
-            for _ in 0..32 {
-                session.send(&text);
-            }
-            session.close();
-        },
-    )
+    let echo = echo_with(Config::default().outbox_bytes(64 << 20), |session, _| {
+        let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
+        for _ in 0..32 {
+            session.send(&text);
+        }
+        session.close();
+    })
     .await;
     let mut client = echo.websocket(None).await;
     client.text().await;
@@ -301,11 +290,11 @@ async fn of_what_may_be_replaced_a_poll_gets_the_newest_of_each_key() {
 
 #[tokio::test]
 async fn a_session_without_pongs_times_out() {
-    let echo = echo(Config {
-        ping_interval: Duration::from_millis(30),
-        ping_timeout: Duration::from_millis(30),
-        ..Config::default()
-    })
+    let echo = echo(
+        Config::default()
+            .ping_interval(Duration::from_millis(30))
+            .ping_timeout(Duration::from_millis(30)),
+    )
     .await;
     let mut client = echo.websocket(None).await;
     client.text().await;
@@ -334,11 +323,7 @@ async fn a_large_message_arrives_whole_and_in_order() {
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_answered_1009() {
-    let echo = echo(Config {
-        max_payload: 100,
-        ..Config::default()
-    })
-    .await;
+    let echo = echo(Config::default().max_payload(100)).await;
     let mut client = echo.websocket(None).await;
     client.text().await;
     client.send(&"4".repeat(101)).await;
@@ -423,12 +408,10 @@ async fn a_shutdown_flushes_and_closes_every_session() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_cut_off() {
-    let config = Config {
-        outbox_bytes: 64 << 20,
-        max_payload: 64 << 20,
-        write_timeout: Duration::from_millis(100),
-        ..Config::default()
-    };
+    let config = Config::default()
+        .outbox_bytes(64 << 20)
+        .max_payload(64 << 20)
+        .write_timeout(Duration::from_millis(100));
     let echo = echo_with(config, |session, _| {
         session.send(&Message::Text(Bytes::from(vec![b'x'; 32 << 20])));
     })

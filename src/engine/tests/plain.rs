@@ -160,25 +160,15 @@ async fn good_requests_are_answered_as_by_hyper() {
 
 #[tokio::test]
 async fn requests_of_other_sites_are_answered_as_by_hyper() {
-    let cors = Cors {
-        origins: vec!["http://a.example".into()],
-        credentials: true,
-        ..Cors::default()
-    };
+    let cors = Cors::default()
+        .origins(["http://a.example"])
+        .credentials(true);
     for enforce in [false, true] {
-        let config = Config {
-            cors: Some(Cors {
-                enforce,
-                ..cors.clone()
-            }),
-            max_payload: 5,
-            ..Config::default()
-        };
+        let config = Config::default()
+            .cors(cors.clone().enforce(enforce))
+            .max_payload(5);
         compare(&config, &good(), WHOLE).await;
-        let config = Config {
-            max_payload: Config::default().max_payload,
-            ..config
-        };
+        let config = config.max_payload(Config::default().session.max_payload);
         compare(&config, &sequences(), WHOLE).await;
     }
 }
@@ -325,10 +315,7 @@ async fn a_connection_that_polls_is_small() {
 
 #[tokio::test]
 async fn heads_that_take_too_long_end_the_connection() {
-    let config = Config {
-        header_timeout: Duration::from_millis(250),
-        ..Config::default()
-    };
+    let config = Config::default().header_timeout(Duration::from_millis(250));
     let echo = echo(config).await;
     let timeouts = || echo.engine.metrics.counter(Counter::RejectedTimeout);
     assert_eq!(rest(&mut send(&echo, "").await).await, "");
@@ -348,10 +335,7 @@ async fn heads_that_take_too_long_end_the_connection() {
 
 #[tokio::test]
 async fn a_body_that_takes_too_long_ends_its_session() {
-    let config = Config {
-        body_timeout: Duration::from_millis(100),
-        ..Config::default()
-    };
+    let config = Config::default().body_timeout(Duration::from_millis(100));
     let echo = echo(config).await;
     let sid = echo.open().await;
     let target = SESSION.replace("{sid}", &sid);

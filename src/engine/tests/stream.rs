@@ -78,10 +78,7 @@ async fn a_polling_session_goes_over_to_it() {
 
 #[tokio::test]
 async fn everything_queued_leaves_before_the_close_frame() {
-    let config = Config {
-        outbox_bytes: 64 << 20,
-        ..Config::default()
-    };
+    let config = Config::default().outbox_bytes(64 << 20);
     let echo = over(config, BufStream::new, |session, _| {
         let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
         for _ in 0..16 {
@@ -123,13 +120,11 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
 
 #[tokio::test]
 async fn a_client_without_pongs_times_out_while_its_stream_takes_nothing() {
-    let config = Config {
-        ping_interval: Duration::from_millis(50),
-        ping_timeout: Duration::from_millis(50),
-        close_timeout: Duration::from_millis(50),
-        outbox_bytes: 64 << 20,
-        ..Config::default()
-    };
+    let config = Config::default()
+        .ping_interval(Duration::from_millis(50))
+        .ping_timeout(Duration::from_millis(50))
+        .close_timeout(Duration::from_millis(50))
+        .outbox_bytes(64 << 20);
     let echo = over(config, BufStream::new, |session, _| {
         session.send(&Message::Text(Bytes::from(vec![b'x'; 32 << 20])));
     })

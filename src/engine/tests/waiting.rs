@@ -5,10 +5,7 @@ use crate::metrics::{Size, Timing};
 
 #[tokio::test]
 async fn how_long_a_client_was_slow_is_known_when_it_has_taken_everything() {
-    let config = Config {
-        outbox_bytes: 64 << 20,
-        ..Config::default()
-    };
+    let config = Config::default().outbox_bytes(64 << 20);
     let echo = echo_with(config, |session, _| {
         let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
         for _ in 0..16 {
@@ -58,11 +55,7 @@ async fn one_round_of_a_flusher_in_sixteen_is_timed() {
 
 #[tokio::test]
 async fn how_much_waits_is_looked_at_with_each_ping() {
-    let echo = echo(Config {
-        ping_interval: Duration::from_millis(30),
-        ..Config::default()
-    })
-    .await;
+    let echo = echo(Config::default().ping_interval(Duration::from_millis(30))).await;
     let sid = echo.open().await;
     assert_eq!(echo.poll(&sid).await, (200, "2".into()));
     assert_eq!(echo.engine.metrics.sized(Size::Queued), 1);

@@ -69,8 +69,8 @@ impl Wire {
         now: Instant,
     ) -> Self {
         let limits = Limits {
-            max_message: config.max_payload,
-            max_fragments: config.max_fragments,
+            max_message: config.session.max_payload,
+            max_fragments: config.session.max_fragments,
         };
         Self {
             stream,
@@ -78,7 +78,7 @@ impl Wire {
             unread,
             is_emptied: false,
             started: None,
-            message_timeout: config.message_timeout,
+            message_timeout: config.session.message_timeout,
             pings: 0,
             pings_since: now,
         }

@@ -180,7 +180,7 @@ impl Guard {
         };
         for network in &limits.blocked {
             let block = Block::new(*network, None, "configured", BlockSource::Configuration);
-            // More than the list can hold are refused by `Limits::check` of the server.
+            // More than the list can hold are refused by `AddressLimits::check`.
             let _ = guard.block(block);
         }
         guard

@@ -27,19 +27,14 @@ fn the_standard_preset_lets_an_address_connect_sixty_times_in_five_minutes() {
 
 #[test]
 fn loopback_is_exempt_unless_told_otherwise() {
-    let strict = AddressLimits {
-        connects: 5,
-        connections_per_address: 20,
-        ..AddressLimits::default()
-    };
+    let strict = AddressLimits::default()
+        .connects(5)
+        .connections_per_address(20);
     let exempting = guard(&strict);
     for _ in 0..100 {
         drop(exempting.admit(LOOPBACK).unwrap());
     }
-    let guard = guard(&AddressLimits {
-        exempt_loopback: false,
-        ..strict
-    });
+    let guard = guard(&strict.exempt_loopback(false));
     for _ in 0..5 {
         drop(guard.admit(LOOPBACK).unwrap());
     }
@@ -48,11 +43,11 @@ fn loopback_is_exempt_unless_told_otherwise() {
 
 #[test]
 fn connections_are_limited_by_address_and_in_all() {
-    let guard = guard(&AddressLimits {
-        connections_per_address: 1,
-        connections: 2,
-        ..AddressLimits::default()
-    });
+    let guard = guard(
+        &AddressLimits::default()
+            .connections_per_address(1)
+            .connections(2),
+    );
     let first = guard.admit(ADDRESS).unwrap();
     assert_eq!(reason(guard.admit(ADDRESS)), Reason::Address);
     let _second = guard.admit(OTHER).unwrap();
@@ -63,10 +58,7 @@ fn connections_are_limited_by_address_and_in_all() {
 
 #[test]
 fn a_blocked_network_is_refused_until_it_is_let_in_again() {
-    let guard = guard(&AddressLimits {
-        blocked: vec!["198.51.100.0/24".parse().unwrap()],
-        ..AddressLimits::default()
-    });
+    let guard = guard(&AddressLimits::default().blocked(vec!["198.51.100.0/24".parse().unwrap()]));
     let configured: IpAddr = "198.51.100.9".parse().unwrap();
     assert_eq!(reason(guard.admit(configured)), Reason::Blocked);
     let minute = Some(Duration::from_secs(60));
@@ -84,12 +76,12 @@ fn a_blocked_network_is_refused_until_it_is_let_in_again() {
 
 #[test]
 fn who_breaks_limits_again_and_again_is_blocked_for_a_time() {
-    let guard = guard(&AddressLimits {
-        connects: 1,
-        block_after: 3,
-        block_time: Duration::from_secs(900),
-        ..AddressLimits::default()
-    });
+    let guard = guard(
+        &AddressLimits::default()
+            .connects(1)
+            .block_after(3)
+            .block_time(Duration::from_secs(900)),
+    );
     let mut kept = guard.automatic_blocks().unwrap();
     assert!(guard.automatic_blocks().is_none());
     drop(guard.admit(ADDRESS).unwrap());
@@ -107,10 +99,7 @@ fn who_breaks_limits_again_and_again_is_blocked_for_a_time() {
 
 #[test]
 fn a_trusted_proxy_is_never_blocked_for_what_its_clients_do() {
-    let limits = AddressLimits {
-        block_after: 1,
-        ..AddressLimits::default()
-    };
+    let limits = AddressLimits::default().block_after(1);
     let proxies = Proxies::new([Network::of(ADDRESS)]);
     let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
     assert!(!guard.violation(ADDRESS, Violation::Flood));
@@ -121,11 +110,9 @@ fn a_trusted_proxy_is_never_blocked_for_what_its_clients_do() {
 
 #[test]
 fn refused_credentials_block_at_a_number_of_their_own() {
-    let limits = AddressLimits {
-        block_after: 2,
-        block_after_credentials: 5,
-        ..AddressLimits::default()
-    };
+    let limits = AddressLimits::default()
+        .block_after(2)
+        .block_after_credentials(5);
     let proxy: IpAddr = "198.51.100.1".parse().unwrap();
     let proxies = Proxies::new([Network::of(proxy)]);
     let guard = Arc::new(Guard::new(&limits, proxies, Arc::default()));
@@ -150,11 +137,11 @@ fn refused_credentials_block_at_a_number_of_their_own() {
 
 #[test]
 fn an_automatic_block_ends_by_itself() {
-    let guard = guard(&AddressLimits {
-        block_after_credentials: 1,
-        block_time: Duration::ZERO,
-        ..AddressLimits::default()
-    });
+    let guard = guard(
+        &AddressLimits::default()
+            .block_after_credentials(1)
+            .block_time(Duration::ZERO),
+    );
     assert!(guard.violation(ADDRESS, Violation::Credentials));
     assert!(guard.admit(ADDRESS).is_ok());
     guard.sweep_once();
@@ -163,11 +150,11 @@ fn an_automatic_block_ends_by_itself() {
 
 #[test]
 fn what_is_over_is_forgotten() {
-    let guard = guard(&AddressLimits {
-        connects: 1000,
-        connects_window: Duration::from_nanos(1000),
-        ..AddressLimits::default()
-    });
+    let guard = guard(
+        &AddressLimits::default()
+            .connects(1000)
+            .connects_window(Duration::from_nanos(1000)),
+    );
     let over = Block::new(
         Network::of(OTHER),
         Some(Duration::ZERO),

@@ -6,8 +6,8 @@ use roomcast_protocol::socket::{Nsp, Parser};
 
 use super::{namespace_builder::NamespaceBuilder, options};
 use crate::{
-    Config, Recovery,
-    config::AddressLimits,
+    Config,
+    config::{AddressLimits, Recovery},
     engine::Hooks,
     limit::{Guard, Proxies},
     socket::{
@@ -22,10 +22,8 @@ use crate::{
 /// use std::time::Duration;
 /// use roomcast::{Ack, Config, Event, Io};
 ///
-/// let mut io = Io::builder().config(Config {
-///     ping_interval: Duration::from_secs(10),
-///     ..Config::default()
-/// });
+/// let config = Config::default().ping_interval(Duration::from_secs(10));
+/// let mut io = Io::builder().config(config);
 /// io.namespace("/").on("echo", async |_: Event, text: String| Ack(text));
 /// let io = io.build()?;
 /// # Ok::<(), roomcast::BuildError>(())
@@ -35,7 +33,7 @@ pub struct Builder {
     io: Io,
     config: Config,
     pub(super) hooks: Hooks,
-    guard: Option<Arc<Guard>>,
+    guard: Option<(AddressLimits, Proxies)>,
     states: States,
     fixed: BTreeMap<Nsp, NamespaceBuilder>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
@@ -74,8 +72,7 @@ impl Builder {
     /// Limits who may connect, and believes these proxies what they say of their clients. Without it
     /// everybody may and nobody is believed.
     pub fn guard(mut self, limits: &AddressLimits, proxies: Proxies) -> Self {
-        let metrics = Arc::clone(self.io.metrics());
-        self.guard = Some(Arc::new(Guard::new(limits, proxies, metrics)));
+        self.guard = Some((limits.clone(), proxies));
         self
     }
 
@@ -92,12 +89,10 @@ impl Builder {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use roomcast::{Event, Io, Recovery};
+    /// use roomcast::{Event, Io, options::Recovery};
     ///
-    /// let mut io = Io::builder().recovery(Recovery {
-    ///     window: Duration::from_secs(60),
-    ///     ..Recovery::default()
-    /// });
+    /// let recovery = Recovery::default().window(Duration::from_secs(60));
+    /// let mut io = Io::builder().recovery(recovery);
     /// io.namespace("/").on_connect(async |event: Event| {
     ///     if !event.socket.recovered() {
     ///         event.socket.join("lobby").ok();
@@ -124,7 +119,7 @@ impl Builder {
     ///
     /// Clients say the same: `io({ parser: require("socket.io-msgpack-parser") })`.
     pub fn parser(mut self, parser: Parser) -> Self {
-        self.config.parser = parser;
+        self.config.sockets.parser = parser;
         self
     }
 
@@ -234,6 +229,9 @@ impl Builder {
     /// [`State`](crate::State) that nobody gave.
     pub fn build(self) -> Result<Io, BuildError> {
         options::check(&self.config)?;
+        if let Some((limits, _)) = &self.guard {
+            limits.check().map_err(BuildError::InvalidOption)?;
+        }
         let config = Arc::new(self.config);
         let metrics = self.io.metrics();
         let states = &self.states;
@@ -261,11 +259,14 @@ impl Builder {
         }
         let on = config.recovery.as_ref();
         let sessions = on.map(|on| Arc::new(Sessions::new(on, Arc::clone(metrics))));
+        let guard = self
+            .guard
+            .map(|(limits, proxies)| Guard::new(&limits, proxies, Arc::clone(metrics)));
         self.io.complete(Built {
             sessions,
             config,
             hooks: Arc::new(self.hooks),
-            guard: self.guard,
+            guard: guard.map(Arc::new),
             states: self.states,
             fixed,
             on_demand,
@@ -300,16 +301,10 @@ mod tests {
 
     #[test]
     fn options_are_checked_when_building() {
-        let zero = Config {
-            max_in_flight: 0,
-            ..Config::default()
-        };
+        let zero = Config::default().max_in_flight(0);
         let error = Io::builder().config(zero).build().unwrap_err();
         assert_eq!(error.to_string(), "invalid option: max_in_flight is zero");
-        let path = Config {
-            path: "socket.io".into(),
-            ..Config::default()
-        };
+        let path = Config::default().path("socket.io");
         let error = Io::builder().config(path).build().unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -318,30 +313,29 @@ mod tests {
         assert!(Io::builder().build().is_ok());
         for (config, fault) in [
             (
-                Config {
-                    total_outbox_bytes: 1000,
-                    ..Config::default()
-                },
+                Config::default().total_outbox_bytes(1000),
                 "total_outbox_bytes is smaller than outbox_bytes",
             ),
             (
-                Config {
-                    unsent_bytes: Some(100),
-                    ..Config::default()
-                },
+                Config::default().unsent_bytes(100),
                 "unsent_bytes is less than 4,096",
             ),
             (
-                Config {
-                    send_buffer_bytes: Some(0),
-                    ..Config::default()
-                },
+                Config::default().send_buffer_bytes(0),
                 "send_buffer_bytes is less than 4,096",
             ),
         ] {
             let error = Io::builder().config(config).build().unwrap_err();
             assert_eq!(error, BuildError::InvalidOption(fault));
         }
+    }
+
+    #[test]
+    fn limits_by_address_are_checked_when_building() {
+        let limits = AddressLimits::default().connects_window(std::time::Duration::ZERO);
+        let io = Io::builder().guard(&limits, Proxies::default());
+        let fault = BuildError::InvalidOption("limits.connects_window is zero");
+        assert_eq!(io.build().unwrap_err(), fault);
     }
 
     #[test]
@@ -396,8 +390,8 @@ mod tests {
         let early = builder.handle();
         assert_eq!(early.emit("hi", ()).queued, 0);
         assert_eq!(
-            early.config().max_in_flight,
-            Config::default().max_in_flight
+            early.config().sockets.max_in_flight,
+            Config::default().sockets.max_in_flight
         );
         let io = builder.build().unwrap();
         assert_eq!(io.of("/").count(), early.of("/").count());

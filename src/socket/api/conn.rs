@@ -81,7 +81,7 @@ impl Conn {
     ) -> Result<ListenerId, ListenError> {
         let sockets = self.sockets();
         let limit = sockets.first().ok_or(ListenError::Disconnected)?;
-        let limit = limit.io().config().max_listeners_per_socket;
+        let limit = limit.io().config().sockets.max_listeners_per_socket;
         let id = self.0.make_watchers().add(Arc::new(watcher), limit)?;
         self.0.outbox().watch_drain();
         for socket in &sockets {

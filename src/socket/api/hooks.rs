@@ -57,7 +57,7 @@ impl Builder {
         self
     }
 
-    /// Allows further origins than [`Cors::origins`](crate::Cors::origins) does. It is called with
+    /// Allows further origins than [`Cors::origins`](crate::options::Cors::origins) does. It is called with
     /// what a browser sent as `Origin`, only if [`cors`](crate::Config::cors) is set.
     pub fn cors_origin(
         mut self,

@@ -160,7 +160,7 @@ impl Socket {
     }
 
     fn listen(&self) -> (&Listeners, usize) {
-        let limit = self.io().config().max_listeners_per_socket;
+        let limit = self.io().config().sockets.max_listeners_per_socket;
         (self.make_listeners(), limit)
     }
 

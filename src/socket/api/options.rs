@@ -2,39 +2,45 @@
 
 use std::time::Duration;
 
-use crate::{Config, Cors, socket::words::BuildError};
+use crate::{Config, config::Cors, socket::words::BuildError};
 
 pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
     let durations = [
-        (config.ping_interval, "ping_interval is zero"),
-        (config.ping_timeout, "ping_timeout is zero"),
-        (config.upgrade_timeout, "upgrade_timeout is zero"),
-        (config.connect_timeout, "connect_timeout is zero"),
-        (config.header_timeout, "header_timeout is zero"),
-        (config.body_timeout, "body_timeout is zero"),
+        (config.session.ping_interval, "ping_interval is zero"),
+        (config.session.ping_timeout, "ping_timeout is zero"),
+        (config.session.upgrade_timeout, "upgrade_timeout is zero"),
+        (config.sockets.connect_timeout, "connect_timeout is zero"),
+        (config.http.header_timeout, "header_timeout is zero"),
+        (config.http.body_timeout, "body_timeout is zero"),
         (
-            config.allow_request_timeout,
+            config.admission.allow_request_timeout,
             "allow_request_timeout is zero",
         ),
-        (config.write_timeout, "write_timeout is zero"),
-        (config.message_timeout, "message_timeout is zero"),
-        (config.ack_timeout, "ack_timeout is zero"),
+        (config.http.write_timeout, "write_timeout is zero"),
+        (config.session.message_timeout, "message_timeout is zero"),
+        (config.sockets.ack_timeout, "ack_timeout is zero"),
     ];
     let sizes = [
-        (config.max_payload, "max_payload is zero"),
-        (config.outbox_bytes, "outbox_bytes is zero"),
-        (config.max_in_flight, "max_in_flight is zero"),
-        (config.max_pending_requests, "max_pending_requests is zero"),
-        (config.max_handshakes, "max_handshakes is zero"),
+        (config.session.max_payload, "max_payload is zero"),
+        (config.outbox.outbox_bytes, "outbox_bytes is zero"),
+        (config.sockets.max_in_flight, "max_in_flight is zero"),
         (
-            config.max_listeners_per_socket,
+            config.admission.max_pending_requests,
+            "max_pending_requests is zero",
+        ),
+        (config.admission.max_handshakes, "max_handshakes is zero"),
+        (
+            config.sockets.max_listeners_per_socket,
             "max_listeners_per_socket is zero",
         ),
         (
-            config.max_namespaces_per_connection,
+            config.sockets.max_namespaces_per_connection,
             "max_namespaces_per_connection is zero",
         ),
-        (config.max_fragments as usize, "max_fragments is zero"),
+        (
+            config.session.max_fragments as usize,
+            "max_fragments is zero",
+        ),
     ];
     let wrong = durations
         .into_iter()
@@ -52,32 +58,33 @@ pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
     if let Some(what) = config.endless() {
         return Err(BuildError::InvalidOption(what));
     }
-    if config.transports.is_empty() {
+    if config.session.transports.is_empty() {
         return Err(BuildError::InvalidOption("transports is empty"));
     }
     let is_tiny = |bytes: Option<u32>| bytes.is_some_and(|bytes| bytes < MIN_KERNEL_BYTES);
-    if is_tiny(config.unsent_bytes) {
+    if is_tiny(config.outbox.unsent_bytes) {
         return Err(BuildError::InvalidOption("unsent_bytes is less than 4,096"));
     }
-    if is_tiny(config.send_buffer_bytes) {
+    if is_tiny(config.outbox.send_buffer_bytes) {
         return Err(BuildError::InvalidOption(
             "send_buffer_bytes is less than 4,096",
         ));
     }
-    if config.total_outbox_bytes < config.outbox_bytes {
+    if config.outbox.total_outbox_bytes < config.outbox.outbox_bytes {
         return Err(BuildError::InvalidOption(
             "total_outbox_bytes is smaller than outbox_bytes",
         ));
     }
     if let Some(recovery) = &config.recovery {
         recovery
-            .check(config.outbox_bytes)
+            .check(config.outbox.outbox_bytes)
             .map_err(BuildError::InvalidOption)?;
     }
-    if let Some(fault) = config.cors.as_ref().and_then(Cors::fault) {
+    if let Some(fault) = config.http.cors.as_ref().and_then(Cors::fault) {
         return Err(BuildError::InvalidOption(fault));
     }
     if config
+        .http
         .cookie
         .as_ref()
         .is_some_and(|cookie| !cookie.is_valid())
@@ -86,7 +93,7 @@ pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
             "cookie has characters that a cookie cannot have",
         ));
     }
-    if !config.path.starts_with('/') {
+    if !config.http.path.starts_with('/') {
         return Err(BuildError::InvalidOption(
             "path does not begin with a slash",
         ));

@@ -62,7 +62,7 @@ impl Admission {
 }
 
 async fn decide(door: Door, connect: Connect) -> Entrance {
-    let limit = connect.io().config().connect_timeout;
+    let limit = connect.io().config().sockets.connect_timeout;
     let asking = async {
         let mut connect = connect;
         let handlers = match door {

@@ -85,7 +85,7 @@ impl Connect {
 
     /// Whether the client is about to go on as the socket that it was before its connection broke:
     /// `socket.recovered` in a middleware of the official server. Gates see it where they are asked
-    /// at all ([`Recovery::skip_middlewares`](crate::Recovery::skip_middlewares)); while the client
+    /// at all ([`Recovery::skip_middlewares`](crate::options::Recovery::skip_middlewares)); while the client
     /// is being authenticated it is `false`.
     ///
     /// What the client has missed can grow too large while a gate waits; then it starts afresh, and

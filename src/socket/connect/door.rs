@@ -100,12 +100,12 @@ impl Io {
             return Err(Refusal::internal());
         };
         let mut made = built.made.write();
-        let full = made.len() >= built.config.max_namespaces;
+        let full = made.len() >= built.config.sockets.max_namespaces;
         let new = match made.entry(name.clone()) {
             Entry::Occupied(entry) => return Ok(Arc::clone(entry.get())),
             Entry::Vacant(_) if full => return Err(Refusal::new("", "Too many namespaces")),
             Entry::Vacant(entry) => {
-                let goes_when_empty = built.config.cleanup_empty_child_namespaces;
+                let goes_when_empty = built.config.sockets.cleanup_empty_child_namespaces;
                 Arc::clone(entry.insert(Arc::new(namespace::Inner::new(
                     name.clone(),
                     Arc::clone(handlers),

@@ -72,7 +72,7 @@ impl Incoming {
     /// When they cannot be serialised; then it keeps those it has.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn set_args(&mut self, args: impl Arguments) -> Result<(), EncodeError> {
-        self.args = args::arguments(self.socket.io().config().parser, &args)?;
+        self.args = args::arguments(self.socket.io().config().sockets.parser, &args)?;
         Ok(())
     }
 

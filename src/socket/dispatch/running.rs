@@ -49,7 +49,7 @@ impl Call {
             wants_ack: self.id.is_some(),
         };
         let reply = Reply {
-            parser: self.socket.io().config().parser,
+            parser: self.socket.io().config().sockets.parser,
             nsp: self.socket.namespace_inner().name.clone(),
             id: self.id,
         };
@@ -111,7 +111,7 @@ impl Call {
             self.fail(refusal);
             return;
         };
-        let parser = self.socket.io().config().parser;
+        let parser = self.socket.io().config().sockets.parser;
         match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
             Ok(frame) => self.acknowledge(&frame),
             Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),

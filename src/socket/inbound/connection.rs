@@ -131,14 +131,15 @@ impl Application for Io {
             io: Self::clone(self),
             shared: Arc::new(Shared::new(session, handshake)),
             decoder: Decoder::with_parser(
-                config.parser,
+                config.sockets.parser,
                 Limits {
-                    max_attachments: config.max_attachments,
+                    max_attachments: config.sockets.max_attachments,
                     max_bytes: config
+                        .session
                         .max_payload
-                        .saturating_mul(config.max_attachments.max(1)),
+                        .saturating_mul(config.sockets.max_attachments.max(1)),
                     // Judged when it is known who is asked.
-                    max_connect_payload: config.max_payload,
+                    max_connect_payload: config.session.max_payload,
                     ..Limits::default()
                 },
             ),
@@ -149,7 +150,7 @@ impl Application for Io {
             parked: VecDeque::new(),
             parked_events: 0,
             parked_bytes: 0,
-            connect_by: Some(now + config.connect_timeout),
+            connect_by: Some(now + config.sockets.connect_timeout),
             attach_by: None,
             reason: None,
             description: None,
@@ -232,7 +233,7 @@ impl Connection {
             }
             Ok(None) => {
                 self.attach_by
-                    .get_or_insert_with(|| now + self.io.config().message_timeout);
+                    .get_or_insert_with(|| now + self.io.config().session.message_timeout);
                 Ok(())
             }
             Err(error) => Err(self.undecodable(error)),
@@ -396,7 +397,7 @@ impl Connection {
     pub(super) fn undecodable(&self, error: DecodeError) -> CloseReason {
         self.io.metrics().count(Counter::SocketPacketErrors);
         tracing::debug!(session = ?self.shared.outbox.sid(), %error, "a packet cannot be decoded");
-        match self.io.config().parser {
+        match self.io.config().sockets.parser {
             Parser::MessagePack => CloseReason::ParseError,
             // What the original says of it.
             Parser::Json | _ => CloseReason::ForcedClose,

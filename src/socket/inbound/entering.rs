@@ -33,7 +33,7 @@ impl Connection {
                 }
                 Some(Place::Taken { .. } | Place::Waiting) | None => return Err(self.misplaced()),
             },
-            None if self.seats.len() >= self.io.config().max_namespaces_per_connection => {
+            None if self.seats.len() >= self.io.config().sockets.max_namespaces_per_connection => {
                 self.clear_disconnected();
             }
             None => {}
@@ -56,11 +56,11 @@ impl Connection {
                 }
             };
         }
-        if self.seats.len() >= self.io.config().max_namespaces_per_connection {
+        if self.seats.len() >= self.io.config().sockets.max_namespaces_per_connection {
             self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));
             return Ok(());
         }
-        if self.running + self.shared.detached() >= self.io.config().max_in_flight {
+        if self.running + self.shared.detached() >= self.io.config().sockets.max_in_flight {
             // Handlers of new and of left namespaces count like those of events.
             self.refuse(
                 &packet.nsp,
@@ -243,7 +243,7 @@ impl Connection {
         let data = refusal
             .connect_data()
             .and_then(|data| serde_json::value::to_raw_value(&data).ok());
-        let parser = self.io.config().parser;
+        let parser = self.io.config().sockets.parser;
         match parser.connect_error(nsp.as_str(), refusal.message(), data.as_deref()) {
             Ok(frame) => {
                 let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());

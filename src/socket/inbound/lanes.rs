@@ -91,7 +91,7 @@ impl Connection {
             .and_then(|position| handlers.event(position))
             .is_some_and(|registered| registered.is_serial);
         let socket = socket.clone();
-        if !is_serial && held.is_none() && self.running < self.io.config().max_in_flight {
+        if !is_serial && held.is_none() && self.running < self.io.config().sockets.max_in_flight {
             // Most have nothing to wait for.
             self.begin(socket, handler, is_serial, packet);
             return Ok(());
@@ -132,7 +132,7 @@ impl Connection {
             if is_serial {
                 *lane = Some(VecDeque::new());
             }
-            if self.running < self.io.config().max_in_flight {
+            if self.running < self.io.config().sockets.max_in_flight {
                 if !self.start(event) && is_serial {
                     self.free_lane(id);
                 }
@@ -149,8 +149,8 @@ impl Connection {
         let config = self.io.config();
         // One event is always taken, like one packet by an outbox.
         let is_only = self.parked_events == 1;
-        let fits = self.parked_events <= config.max_parked_events
-            && (is_only || self.parked_bytes <= config.outbox_bytes);
+        let fits = self.parked_events <= config.sockets.max_parked_events
+            && (is_only || self.parked_bytes <= config.outbox.outbox_bytes);
         if fits {
             Ok(())
         } else {
@@ -437,7 +437,7 @@ impl Connection {
                 *lane = None;
                 return;
             };
-            if self.running >= self.io.config().max_in_flight {
+            if self.running >= self.io.config().sockets.max_in_flight {
                 self.parked.push_back(event);
                 return;
             }
@@ -450,7 +450,7 @@ impl Connection {
 
     /// Starts parked events while there is room for them.
     pub(super) fn unpark(&mut self) {
-        while self.running < self.io.config().max_in_flight {
+        while self.running < self.io.config().sockets.max_in_flight {
             let Some(event) = self.parked.pop_front() else {
                 return;
             };

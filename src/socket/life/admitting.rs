@@ -63,7 +63,12 @@ impl Inner {
             sid: socket.id(),
             pid: socket.recoverable().map(|recoverable| recoverable.pid),
         };
-        match self.config().parser.connect(self.name.as_str(), &admitted) {
+        match self
+            .config()
+            .sockets
+            .parser
+            .connect(self.name.as_str(), &admitted)
+        {
             Ok(frame) => Some(frame),
             Err(error) => {
                 // The name came from a packet, or was checked by the builder.

@@ -69,7 +69,7 @@ impl Socket {
         if !self.is_connected() {
             return;
         }
-        if let Ok(frame) = self.0.io.config().parser.disconnect(self.nsp()) {
+        if let Ok(frame) = self.0.io.config().sockets.parser.disconnect(self.nsp()) {
             let _ = self.shared().push(&frame, Mode::Reliable, self.metrics());
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);

@@ -17,7 +17,7 @@ impl Socket {
     /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or when it is
     /// disconnected. Rooms before the faulty one are joined.
     pub fn join<'a>(&self, rooms: impl IntoRooms<'a>) -> Result<(), JoinError> {
-        let limit = self.0.io.config().max_rooms_per_socket;
+        let limit = self.0.io.config().sockets.max_rooms_per_socket;
         let is_watched = self.0.io.is_watched();
         let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();

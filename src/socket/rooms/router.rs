@@ -227,10 +227,7 @@ mod tests {
 
     #[test]
     fn limits_are_errors_to_the_application() {
-        let config = crate::Config {
-            max_rooms_per_socket: 2,
-            ..crate::Config::default()
-        };
+        let config = crate::Config::default().max_rooms_per_socket(2);
         let mut builder = Io::builder().config(config);
         builder.namespace("/");
         let io = builder.build().unwrap();

@@ -61,7 +61,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn new(socket: &Socket, id: u64, timeout: Duration) -> Result<Self, AckError> {
-        let limit = socket.io().config().max_pending_acks;
+        let limit = socket.io().config().sockets.max_pending_acks;
         let answer = socket.acks().register(id, limit, socket.metrics())?;
         Ok(Self {
             socket: socket.clone(),

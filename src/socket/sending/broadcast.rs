@@ -184,13 +184,13 @@ impl<'a> Broadcast<'a> {
             return Acks::failed(None);
         };
         let config = namespace.config();
-        let timeout = self.flags.timeout.unwrap_or(config.ack_timeout);
+        let timeout = self.flags.timeout.unwrap_or(config.sockets.ack_timeout);
         let id = namespace.next_ack_id();
         let frame = match self.flags.encode(namespace, Some(id), event, &args) {
             Ok(frame) => frame,
             Err(error) => return Acks::failed(Emitted::failed(event, error).ok().err()),
         };
-        match Question::open(namespace, id, timeout, config.max_pending_acks) {
+        match Question::open(namespace, id, timeout, config.sockets.max_pending_acks) {
             Ok(question) => {
                 let except = self.excepted(namespace);
                 let mut recipients = question.collect();
@@ -277,7 +277,7 @@ fn tell_curious(
     if curious.is_empty() {
         return;
     }
-    if let Ok(args) = args::arguments(namespace.config().parser, args) {
+    if let Ok(args) = args::arguments(namespace.config().sockets.parser, args) {
         for socket in &curious {
             socket.tell_broadcast(event, &args, frame);
         }

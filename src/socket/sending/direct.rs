@@ -110,7 +110,7 @@ impl<'a> Direct<'a> {
         let timeout = self
             .flags
             .timeout
-            .unwrap_or_else(|| self.socket.io().config().ack_timeout);
+            .unwrap_or_else(|| self.socket.io().config().sockets.ack_timeout);
         let asked = Asked::new(self.socket, id, timeout)?;
         // A frame that does not leave is as good as one that is not answered.
         let push = self.socket.push(&frame, self.flags.mode);

@@ -119,7 +119,7 @@ impl Flags {
         args: &impl Arguments,
     ) -> Result<Frame, EncodeError> {
         let nsp = namespace.name.as_str();
-        let parser = namespace.config().parser;
+        let parser = namespace.config().sockets.parser;
         let is_kept = id.is_none() && self.mode == Mode::Reliable;
         let stamp = is_kept.then(|| namespace.stamp()).flatten();
         let frame = match stamp {

@@ -33,7 +33,7 @@ impl Socket {
         };
         if push == Push::Queued
             && listeners.has_outgoing()
-            && let Ok(args) = args::arguments(self.io().config().parser, args)
+            && let Ok(args) = args::arguments(self.io().config().sockets.parser, args)
         {
             self.tell(event, &args);
         }

@@ -50,7 +50,7 @@ impl Refusal {
     /// log says the reason.
     ///
     /// With a [guard](crate::Builder::guard) it counts towards an automatic block of the client's
-    /// address ([`AddressLimits::block_after_credentials`](crate::AddressLimits)), unless it is
+    /// address ([`AddressLimits::block_after_credentials`](crate::options::AddressLimits)), unless it is
     /// [`excused`](Self::excused).
     pub fn unauthenticated(reason: impl Into<Cow<'static, str>>) -> Self {
         let mut refusal = Self::new(UNAUTHENTICATED, "unauthorized").because(reason);

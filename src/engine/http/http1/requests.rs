@@ -73,7 +73,7 @@ impl<A: Application> Site<A> {
             may_be_brief: self.engine.looks_at_sessions_only(peer),
         };
         let line = Mutex::new(Line::new(stream));
-        let patience = self.engine.config.header_timeout;
+        let patience = self.engine.config.http.header_timeout;
         let mut stopped = self.engine.stopped();
         let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
         // One timer for all heads. It is set again when it has run out, not for each.

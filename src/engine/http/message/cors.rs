@@ -214,11 +214,9 @@ mod tests {
     use super::*;
 
     fn cors() -> Cors {
-        Cors {
-            origins: vec!["http://allowed.example".into()],
-            credentials: true,
-            ..Cors::default()
-        }
+        Cors::default()
+            .origins(["http://allowed.example"])
+            .credentials(true)
     }
 
     fn preflight(cors: &Cors, origin: &str) -> Response<()> {
@@ -254,10 +252,7 @@ mod tests {
             for (name, value) in headers {
                 map.insert(*name, value.parse().unwrap());
             }
-            let cors = Cors {
-                origins: vec!["http://allowed.example".into(), "*".into()],
-                ..Cors::default()
-            };
+            let cors = Cors::default().origins(["http://allowed.example", "*"]);
             cors.trusts(&map, None)
         };
         for headers in [
@@ -285,21 +280,17 @@ mod tests {
     #[test]
     fn origins_that_anybody_can_have_do_not_go_with_credentials() {
         for origin in ["*", "null", "https://*", "http://*:80", "*://*/", "**"] {
-            let mut cors = Cors {
-                origins: vec!["http://good.example".into(), origin.into()],
-                credentials: true,
-                ..Cors::default()
-            };
+            let mut cors = Cors::default()
+                .origins(["http://good.example", origin])
+                .credentials(true);
             let fault = Some("cors allows credentials to any origin: name those that may use them");
             assert_eq!(cors.fault(), fault, "{origin}");
             cors.credentials = false;
             assert_eq!(cors.fault(), None, "{origin}");
         }
-        let cors = Cors {
-            origins: vec!["https://*.example".into(), "http://localhost:5173".into()],
-            credentials: true,
-            ..Cors::default()
-        };
+        let cors = Cors::default()
+            .origins(["https://*.example", "http://localhost:5173"])
+            .credentials(true);
         assert_eq!(cors.fault(), None);
     }
 
@@ -410,15 +401,13 @@ mod tests {
 
     #[test]
     fn every_field_of_the_options_has_its_header() {
-        let cors = Cors {
-            origins: vec!["*".into()],
-            methods: vec!["GET".into(), "POST".into()],
-            allowed_headers: Some(vec!["x-a".into()]),
-            exposed_headers: vec!["x-b".into(), "x-c".into()],
-            max_age: Some(std::time::Duration::from_secs(86_400)),
-            options_success_status: 200,
-            ..Cors::default()
-        };
+        let cors = Cors::default()
+            .origins(["*"])
+            .methods(["GET", "POST"])
+            .allowed_headers(["x-a"])
+            .exposed_headers(["x-b", "x-c"])
+            .max_age(std::time::Duration::from_secs(86_400))
+            .options_success_status(200);
         assert_eq!(cors.fault(), None);
         let response = preflight(&cors, "http://any.example");
         assert_eq!(response.status(), 200);
@@ -432,10 +421,7 @@ mod tests {
             assert_eq!(value(&response, name).as_deref(), Some(expected), "{name}");
         }
         assert_eq!(value(&response, "vary"), None);
-        let passed_on = Cors {
-            preflight_continue: true,
-            ..cors
-        };
+        let passed_on = cors.preflight_continue(true);
         let verdict = Verdict::Silent;
         let nothing: Option<Response<()>> =
             passed_on.preflight(&Method::OPTIONS, &HeaderMap::new(), &verdict);
@@ -453,19 +439,9 @@ mod tests {
     #[test]
     fn options_that_contradict_are_a_fault() {
         for wrong in [
-            Cors {
-                origins: vec!["*".into()],
-                credentials: true,
-                ..Cors::default()
-            },
-            Cors {
-                options_success_status: 404,
-                ..Cors::default()
-            },
-            Cors {
-                exposed_headers: vec!["x\n".into()],
-                ..Cors::default()
-            },
+            Cors::default().origins(["*"]).credentials(true),
+            Cors::default().options_success_status(404),
+            Cors::default().exposed_headers(["x\n"]),
         ] {
             assert!(wrong.fault().is_some(), "{wrong:?}");
         }

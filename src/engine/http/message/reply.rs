@@ -364,11 +364,7 @@ mod tests {
             ("io", "/;x"),
             ("io", "/\r\n"),
         ] {
-            let cookie = Cookie {
-                name: name.into(),
-                path: path.into(),
-                ..Cookie::default()
-            };
+            let cookie = Cookie::default().name(name).path(path);
             assert!(!cookie.is_valid(), "{name} {path}");
         }
         assert!(Cookie::default().is_valid());

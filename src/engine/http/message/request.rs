@@ -99,7 +99,7 @@ pub(in crate::engine::http) fn parse(
         .transport
         .value()
         .and_then(Transport::parse)
-        .filter(|transport| config.transports.contains(transport))
+        .filter(|transport| config.session.transports.contains(transport))
         .ok_or(RequestError::UnknownTransport)?;
     if !origin_is_valid(&request.headers) {
         return Err(RequestError::InvalidOrigin);
@@ -145,7 +145,7 @@ pub(in crate::engine::http) fn parse(
 
 /// The session to which a polling request says it belongs. `None`: there is more to be said of it.
 pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<Sid> {
-    if query.len() > MAX_QUERY || !config.transports.contains(&Transport::Polling) {
+    if query.len() > MAX_QUERY || !config.session.transports.contains(&Transport::Polling) {
         return None;
     }
     let query = Query::parse(query);
@@ -297,10 +297,7 @@ mod tests {
                 "{transport}"
             );
         }
-        let polling_only = Config {
-            transports: vec![Transport::Polling],
-            ..Config::default()
-        };
+        let polling_only = Config::default().transports([Transport::Polling]);
         let websocket = request(Method::GET, "EIO=4&transport=websocket", &[]);
         assert_eq!(
             parse(&websocket, &polling_only),

@@ -18,26 +18,26 @@ use crate::{
 
 /// The file that a path below the server's own names.
 fn name<'a>(io: &Io, path: &'a str) -> Option<&'a str> {
-    let rest = path.strip_prefix(io.config().path.trim_end_matches('/'))?;
+    let rest = path.strip_prefix(io.config().http.path.trim_end_matches('/'))?;
     let name = rest.strip_prefix('/')?;
     NAMES.contains(&name).then_some(name)
 }
 
 /// Whether a path is that of a file of the client.
 pub(super) fn owns(io: &Io, path: &str) -> bool {
-    io.config().serve_client && name(io, path).is_some()
+    io.config().http.serve_client && name(io, path).is_some()
 }
 
 /// The answer, if the request is for the client: by its whole path, or what a router has left of it.
 pub(super) fn answer<B>(io: &Io, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
     let config = io.config();
-    if !config.serve_client {
+    if !config.http.serve_client {
         return None;
     }
     let path = request.uri().path();
     let nested = || path.strip_prefix('/').filter(|name| NAMES.contains(name));
     let name = name(io, path).or_else(nested)?;
-    let mut response = match &config.cors {
+    let mut response = match &config.http.cors {
         None => file(io.client_files(), name, request),
         Some(cors) => {
             let verdict = cors.judge(request.headers(), io.hooks().cors_origin.as_deref());
@@ -66,7 +66,7 @@ fn harden<T>(response: &mut Response<T>) {
 
 /// A router that hands out the client as well.
 pub(super) fn before(router: axum::Router, io: &Io) -> axum::Router {
-    if !io.config().serve_client {
+    if !io.config().http.serve_client {
         return router;
     }
     let io = io.clone();

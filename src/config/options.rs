@@ -1,0 +1,146 @@
+//! What writes structs of options: fields, defaults and setters from one table.
+
+/// A struct of options with its defaults, its form in files and a setter for each field, which takes
+/// `$arg` and turns it by `$by` where that is said.
+macro_rules! options {
+    (
+        $(#[$outer:meta])*
+        $Name:ident {
+            $(
+                $(#[$inner:meta])*
+                $field:ident: $type:ty $(, as $arg:ty, by $by:path)? = $default:expr;
+            )*
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        #[non_exhaustive]
+        pub struct $Name {
+            $($(#[$inner])* pub $field: $type,)*
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        impl $Name {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, value: $crate::config::options::argument!($type $(, $arg)?)) -> Self {
+                    self.$field = $crate::config::options::value!(value $(, $by)?);
+                    self
+                }
+            )*
+        }
+    };
+}
+
+/// The options of an `Io`: a struct for each group, and [`Config`](crate::Config) of them with a
+/// setter for each option. In files the groups do not show.
+macro_rules! groups {
+    ($(
+        $(#[$outer:meta])*
+        $group:ident: $Group:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $(#[serde($($serde:tt)*)])?
+                $field:ident: $type:ty $(, as $arg:ty, by $by:path)? = $default:expr;
+            )*
+        }
+    )*) => {
+        $(
+            $(#[$outer])*
+            #[derive(Clone, Debug, PartialEq, Eq)]
+            #[non_exhaustive]
+            pub struct $Group {
+                $($(#[doc = $doc])* pub $field: $type,)*
+            }
+
+            impl Default for $Group {
+                fn default() -> Self {
+                    Self { $($field: $default,)* }
+                }
+            }
+        )*
+
+        impl Config {
+            $($(
+                #[doc = concat!("Sets [`", stringify!($Group), "::", stringify!($field), "`].")]
+                #[must_use]
+                pub fn $field(mut self, value: $crate::config::options::argument!($type $(, $arg)?)) -> Self {
+                    self.$group.$field = $crate::config::options::value!(value $(, $by)?);
+                    self
+                }
+            )*)*
+        }
+
+        /// The form of [`Config`] in files.
+        #[derive(Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Flat {
+            $($($(#[serde($($serde)*)])? $field: $type,)*)*
+        }
+
+        impl Default for Flat {
+            fn default() -> Self {
+                Config::default().into()
+            }
+        }
+
+        impl From<Flat> for Config {
+            fn from(flat: Flat) -> Self {
+                Self {
+                    $($group: $Group { $($field: flat.$field,)* },)*
+                    recovery: None,
+                }
+            }
+        }
+
+        impl From<Config> for Flat {
+            fn from(config: Config) -> Self {
+                Self { $($($field: config.$group.$field,)*)* }
+            }
+        }
+    };
+}
+
+macro_rules! argument {
+    ($type:ty) => {
+        $type
+    };
+    ($type:ty, $arg:ty) => {
+        $arg
+    };
+}
+
+macro_rules! value {
+    ($value:ident) => {
+        $value
+    };
+    ($value:ident, $by:path) => {
+        $by($value)
+    };
+}
+
+pub(super) use {argument, groups, options, value};
+
+/// What setters of several texts take, where there is always a list.
+pub(super) fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
+    texts.into_iter().map(Into::into).collect()
+}
+
+/// What setters of several texts take, where none may be said.
+pub(super) fn some_texts(
+    given: impl IntoIterator<Item = impl Into<String>>,
+) -> Option<Vec<String>> {
+    Some(texts(given))
+}
+
+/// What setters of one text take that may be left out.
+pub(super) fn some_text(given: impl Into<String>) -> Option<String> {
+    Some(given.into())
+}
