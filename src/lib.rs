@@ -41,6 +41,17 @@ pub mod options {
     };
 }
 
+/// Types of other crates that the API speaks of, in the versions that it takes. That of JSON values,
+/// `serde_json::Value`, is not among them: its variants would lengthen the names that the compiler
+/// writes into errors about handlers.
+pub mod types {
+    pub use axum::Router;
+    pub use bytes::Bytes;
+    pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+    pub use jiff::Timestamp;
+    pub use uuid::Uuid;
+}
+
 /// Compiles the blocks of the page for users of the official server.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/migrating-from-node.md")]
