@@ -2,7 +2,7 @@
 //!
 //! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::SystemTime};
 
 use roomcast_protocol::socket::{Args, ArgumentError};
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ pub struct Principal {
     /// Whether nobody vouches for the identity.
     pub guest: bool,
     /// When the identity ends; the socket is disconnected then.
-    pub expires_at: Option<jiff::Timestamp>,
+    pub expires_at: Option<SystemTime>,
     /// The id of the token that proved it, its `jti`.
     pub token_id: Option<String>,
     /// What the session is known by that proved it: a hash of its id, say, or of the token's `sid`.
@@ -77,7 +77,7 @@ impl Principal {
 
     /// Sets when the identity ends.
     #[must_use]
-    pub fn with_expiry(mut self, at: jiff::Timestamp) -> Self {
+    pub fn with_expiry(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
         self
     }

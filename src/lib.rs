@@ -11,6 +11,7 @@ pub mod network;
 mod socket;
 #[cfg(feature = "client")]
 pub mod testing;
+mod time;
 
 pub use config::Config;
 pub use engine::{
@@ -48,7 +49,6 @@ pub mod types {
     pub use axum::Router;
     pub use bytes::Bytes;
     pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-    pub use jiff::Timestamp;
     pub use uuid::Uuid;
 }
 

@@ -23,16 +23,20 @@ const MODULES: &[(&str, Rooms)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `network`, `identity` and `client` are leaves.
+/// `metrics`, `time`, `identity` and `client` are leaves.
 const LIBRARY: Rooms = &[
     ("metrics", ""),
-    ("network", ""),
+    ("time", ""),
+    ("network", "time"),
     ("identity", ""),
     ("client", ""),
     ("config", "network"),
     ("limit", "config metrics network"),
-    ("engine", "config metrics limit"),
-    ("socket", "config metrics network engine identity limit"),
+    ("engine", "config metrics limit time"),
+    (
+        "socket",
+        "config metrics network engine identity limit time",
+    ),
     ("testing", "client config socket"),
 ];
 

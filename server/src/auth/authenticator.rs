@@ -143,7 +143,7 @@ impl Authenticator {
         if session.expires_at <= Timestamp::now() {
             return Err(AuthFault::SessionExpired);
         }
-        let mut principal = Principal::new(session.user_id).with_expiry(session.expires_at);
+        let mut principal = Principal::new(session.user_id).with_expiry(session.expires_at.into());
         if let Some(name) = session.data.as_deref().and_then(name_in) {
             principal = principal.with_name(name);
         }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Map, Value};
 
-use crate::{engine::ground::Peer, limit::Permit};
+use crate::{engine::ground::Peer, limit::Permit, time::javascript_date};
 
 /// What is remembered of the first request of a session, as `socket.handshake` of the
 /// official server.
@@ -191,11 +191,9 @@ impl Serialize for Handshake {
                 Some(known) => *known = Value::Array(vec![known.take(), value.into()]),
             }
         }
-        let time = jiff::Timestamp::try_from(self.time).unwrap_or_default();
-        let time = time.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)");
         let mut handshake = serializer.serialize_struct("Handshake", 8)?;
         handshake.serialize_field("headers", &headers)?;
-        handshake.serialize_field("time", &time.to_string())?;
+        handshake.serialize_field("time", &javascript_date(self.time))?;
         handshake.serialize_field("address", &self.address.ip().to_string())?;
         handshake.serialize_field("xdomain", &self.is_cross_origin())?;
         handshake.serialize_field("secure", &self.secure)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Args;
 use serde::Serialize;
 
-use super::{authenticate::Authenticate, validity::rfc3339};
+use super::authenticate::Authenticate;
 use crate::{
     Principal,
     socket::{
@@ -13,6 +13,7 @@ use crate::{
         dispatch::Handler,
         words::{Ack, Refusal},
     },
+    time::rfc3339,
 };
 
 /// The event by which a client offers new credentials.

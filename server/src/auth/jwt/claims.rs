@@ -81,7 +81,7 @@ impl Claims {
             return Err(AuthFault::Claims);
         }
         let expires_at = Timestamp::from_second(exp).unwrap_or(Timestamp::MAX);
-        let mut principal = Principal::new(subject).with_expiry(expires_at);
+        let mut principal = Principal::new(subject).with_expiry(expires_at.into());
         if let Some(name) = self.name {
             principal = principal.with_name(name);
         }

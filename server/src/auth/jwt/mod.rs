@@ -10,7 +10,11 @@ mod keys;
 mod provider;
 mod source;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -266,9 +270,9 @@ pub(crate) fn revalidate(
     }
 }
 
-fn has_passed(end: Timestamp, grace: Duration) -> bool {
+fn has_passed(end: SystemTime, grace: Duration) -> bool {
     end.checked_add(grace)
-        .is_ok_and(|end| end <= Timestamp::now())
+        .is_some_and(|end| end <= SystemTime::now())
 }
 
 /// Reads one part of a token: base64url without padding, and JSON in it.

@@ -1,6 +1,11 @@
 //! The block list: who may change it, and how it outlives the server.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -79,7 +84,7 @@ impl Blocks {
     ///
     /// If they cannot be read.
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::now();
+        let now = SystemTime::now();
         let mut gone = Vec::new();
         let stored = self.store.blocks().await?;
         self.note(stored.iter().map(|block| block.id));
@@ -226,7 +231,7 @@ impl Blocks {
     /// Brings what is in force to what is stored; returns what is shut out by that.
     fn take(&self, stored: Vec<Block>, digest: Option<BlocksDigest>) -> Vec<Network> {
         let mut seen = self.seen.lock();
-        let now = jiff::Timestamp::now();
+        let now = SystemTime::now();
         let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
         for gone in seen.ids.difference(&ids) {
             let block = self.guard.unblock(*gone);
@@ -282,7 +287,7 @@ impl Blocks {
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::now();
+        let now = SystemTime::now();
         let stored = self.store.blocks().await?;
         let over = stored.iter().filter(|block| block.is_over(now));
         self.forget(over.map(|block| block.id).collect()).await

@@ -152,7 +152,7 @@ impl Access {
                 let mut principals = sockets.iter().map(Socket::principal);
                 let holder = principals.find(|principal| principal.token_id.as_ref() == Some(id));
                 let end = holder.and_then(|principal| principal.expires_at);
-                let end = end.map(|end| after(end, lifetimes.leeway_s + HOUR_S));
+                let end = end.map(|end| after(Time::from(end).into(), lifetimes.leeway_s + HOUR_S));
                 let tokens = lifetimes.tokens(now);
                 end.map_or(tokens, |end| end.min(tokens))
             }
