@@ -152,6 +152,9 @@ impl<A: Application> Site<A> {
         peer: Peer,
         handoff: &HandoffCell,
     ) -> Result<Response<Either<Full<Bytes>, axum::body::Body>>, Infallible> {
+        if let Some(refusal) = self.engine.refuse_unnamed(&request) {
+            return Ok(refusal.map(Either::Left));
+        }
         if self.engine.owns(request.uri().path()) {
             let response = self.engine.answer(request, peer, handoff).await;
             return Ok(response.map(Either::Left));

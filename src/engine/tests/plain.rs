@@ -282,7 +282,11 @@ async fn what_comes_behind_a_waiting_poll_is_answered_after_it() {
     let sid = echo.open().await;
     let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
     let mut stream = send(&echo, &poll).await;
-    for piece in ["GET /socket.io/?EIO=4 HTTP/1.1\r\n", CLOSE, "\r\n"] {
+    for piece in [
+        "GET /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\n",
+        CLOSE,
+        "\r\n",
+    ] {
         stream.write_all(piece.as_bytes()).await.unwrap();
         tokio::task::yield_now().await;
     }

@@ -579,6 +579,59 @@ fn a22_ambiguous_framing_is_never_read_in_two_ways() {
 }
 
 #[test]
+fn a22_a_request_names_one_host_or_is_refused() {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    attack(|server| {
+        let session = joined(server);
+        for (line, rest) in [
+            (format!("GET {OPEN}"), "\r\n"),
+            (format!("GET {}", session.target), "\r\n"),
+            (
+                format!("POST {}", session.target),
+                "Content-Length: 1\r\n\r\n3",
+            ),
+            (format!("OPTIONS {OPEN}"), "\r\n"),
+            ("GET /elsewhere".to_owned(), "\r\n"),
+            (format!("GET http://localhost{OPEN}"), "\r\n"),
+            (
+                "GET /socket.io/?EIO=4&transport=websocket".to_owned(),
+                &format!("{upgrade}\r\n"),
+            ),
+            (
+                format!("GET {}", session.upgrade),
+                &format!("{upgrade}\r\n"),
+            ),
+        ] {
+            for hosts in [
+                "",
+                "Host: a\r\nHost: a\r\n",
+                "Host: a\r\nX: b\r\nhost: b\r\n",
+                "Host: a b\r\n",
+                "Host: http://a\r\n",
+                "Host: a, b\r\n",
+            ] {
+                let answer = refused(server, format!("{line} HTTP/1.1\r\n{hosts}{rest}"));
+                assert_eq!(answer.parts(), (400, ""), "{line} {hosts:?}");
+                assert_eq!(answer.header("connection"), Some("close"));
+            }
+        }
+        // Before HTTP/1.1 nobody had to name it, but nobody could name two.
+        let other = "GET /socket.io/?EIO=4&transport=abc";
+        assert_code(&refused(server, format!("{other} HTTP/1.0\r\n\r\n")), 0);
+        let twice = format!("{other} HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n");
+        assert_eq!(refused(server, twice).parts(), (400, ""));
+        for host in ["", "[::1]:3000", "a_b.example:80"] {
+            let mut client = server.connect();
+            client.send(format!("{other} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            assert_code(&client.response(), 0);
+        }
+        assert_polling_alive(&session);
+        session.leave();
+    });
+}
+
+#[test]
 fn a23_pipelined_requests_are_answered_in_order() {
     attack(|server| {
         let mut client = server.connect();
