@@ -37,7 +37,7 @@ use crate::{
         admission::Knock,
         ground::Peer,
         session::{Application, Engine, Raw},
-        transport::{Stream, dismiss},
+        transport::{MAX_DISCARDED, Stream, dismiss},
     },
     limit::Client,
     metrics::Counter,
@@ -229,12 +229,13 @@ async fn answer_raw<B: Body>(
     reply
 }
 
-/// Closes our side, then reads what the client still sends for a moment: unread input
+/// Closes our side, then reads some of what the client still sends for a moment: unread input
 /// would turn the last answer into a reset.
 async fn linger(stream: &Stream) {
     stream.shutdown();
+    let mut left = MAX_DISCARDED;
     let closed = poll_fn(|cx| {
-        if stream.discard(cx) {
+        if stream.discard(cx, &mut left) {
             std::task::Poll::Ready(())
         } else {
             std::task::Poll::Pending

@@ -6,7 +6,9 @@ use super::{
     MANY, assert_alive, assert_closed, assert_gone, assert_growth, assert_polling_alive, attack,
     attack_with, crowd, joined, polling, socket,
 };
-use crate::support::{DEADLINE, PARKED, Polling, RawClient, Response, TestServer};
+use crate::support::{
+    DEADLINE, PARKED, Polling, RawClient, Response, TestServer, websocket::masked,
+};
 
 /// Only pages of one other site may come in.
 const ORIGINS: &str = r#"{"cors":{"origins":["http://good.example"],"enforce":true}}"#;
@@ -488,6 +490,62 @@ fn a20_an_endless_header_is_cut_off_at_its_limit() {
         }
         assert_eq!(client.response().status, 431);
         assert_growth(server, before, 1 << 20);
+    });
+}
+
+#[test]
+fn a20_little_is_read_behind_an_answer_that_ends_the_connection() {
+    // What the kernels of both sides hold, and what was read before the answer, fits in.
+    const MOST: usize = 24 << 20;
+    attack(|server| {
+        let session = joined(server);
+        let begin = |bytes: String| {
+            let mut client = server.connect();
+            client.send(bytes);
+            client
+        };
+        let closing = |frame: &[u8]| {
+            let mut client = socket(server);
+            client.send(frame);
+            client
+        };
+        let endless = begin(format!("GET {OPEN} HTTP/1.1\r\nHost: localhost\r\nX: "));
+        let too_large = begin(post_head(&session, "Content-Length: 99999999999"));
+        let malformed = begin(format!("GET {OPEN} HTTP/1.1\r\nHost\r\n\r\n"));
+        let unnamed = begin(format!("GET {OPEN} HTTP/1.1\r\n\r\n"));
+        let no_websocket = begin(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                .to_owned(),
+        );
+        let last = begin(
+            "GET /elsewhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(),
+        );
+        let closed = closing(&masked(0x88, 1000_u16.to_be_bytes()));
+        let broken = closing(&[0xff; 14]);
+        let goodbye = closing(&masked(0x81, "1"));
+        thread::scope(|scope| {
+            for (what, mut client) in [
+                ("a header without end", endless),
+                ("a body that is too large", too_large),
+                ("a malformed request", malformed),
+                ("a request without a host", unnamed),
+                ("a handshake that is none", no_websocket),
+                ("a last request", last),
+                ("a WebSocket that was closed", closed),
+                ("a broken frame", broken),
+                ("a closed session", goodbye),
+            ] {
+                scope.spawn(move || {
+                    let mut sent = 0;
+                    while client.try_send([b'a'; 64 * 1024]).is_ok() {
+                        sent += 64 * 1024;
+                        assert!(sent < MOST, "behind {what} {sent} bytes were taken");
+                    }
+                });
+            }
+        });
+        session.leave();
     });
 }
 
