@@ -333,8 +333,8 @@ impl Outbox {
         self.0.queue.lock()
     }
 
-    pub(super) fn try_lock_for(&self, patience: Duration) -> Option<MutexGuard<'_, Queue>> {
-        self.0.queue.try_lock_for(patience)
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
+        self.0.queue.try_lock()
     }
 
     pub(super) fn metrics(&self) -> &Arc<Metrics> {
