@@ -282,6 +282,7 @@ fn a_websocket_that_nobody_could_hand_over_is_refused() {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let request = Request::get("/socket.io/?EIO=4&transport=websocket")
+            .header("host", "localhost")
             .header("upgrade", "websocket")
             .header("connection", "Upgrade")
             .header("sec-websocket-version", "13")
@@ -290,6 +291,29 @@ fn a_websocket_that_nobody_could_hand_over_is_refused() {
         let Ok(response) = io(Config::default()).service().oneshot(request).await;
         assert_eq!(response.status(), 400);
     });
+}
+
+#[test]
+fn a_request_that_does_not_name_one_host_is_refused_in_another_server_too() {
+    let nested = Mounted::axum(|io| Router::new().nest_service("/live", io.service()));
+    let layered = Mounted::axum(|io| Router::new().layer(io.layer()));
+    for (mounted, path) in [(&nested, "/live/"), (&layered, "/socket.io/")] {
+        for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n"] {
+            for target in ["?EIO=4&transport=polling", "socket.io.min.js"] {
+                let mut client = mounted.connect();
+                client.send(format!("GET {path}{target} HTTP/1.1\r\n{hosts}\r\n"));
+                assert_eq!(client.response().parts(), (400, ""), "{hosts:?}");
+                assert!(client.is_at_end());
+            }
+        }
+        assert_eq!(
+            mounted
+                .connect()
+                .get(&format!("{path}?EIO=4&transport=polling"))
+                .status,
+            200
+        );
+    }
 }
 
 #[test]

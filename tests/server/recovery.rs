@@ -477,6 +477,30 @@ fn who_has_missed_more_than_is_kept_starts_afresh() {
 }
 
 #[test]
+fn when_too_much_is_kept_for_all_whoever_has_missed_most_starts_afresh() {
+    let server = Local::serve(on(Recovery::default()
+        .max_bytes(100_000)
+        .max_total_bytes(100_000)));
+    let [mut much, mut little] = [(); 2].map(|()| {
+        let (client, session) = member(&server);
+        lose(&server, client);
+        session
+    });
+    for _ in 0..8 {
+        server.io.to(&*much.sid).emit("n", "x".repeat(10_000));
+    }
+    // It is one of these that is too much.
+    for _ in 0..3 {
+        server.io.to(&*little.sid).emit("n", "x".repeat(8000));
+    }
+    until(|| kept_bytes(&server) <= 100_000);
+    let (_client, got, is_same) = come_back(&server, &mut little);
+    assert_eq!((got.len(), is_same), (3, true));
+    let (_other, got, is_same) = come_back(&server, &mut much);
+    assert_eq!((got.len(), is_same), (0, false));
+}
+
+#[test]
 fn a_pong_frees_what_its_client_has() {
     let server = Local::serve(
         on(Recovery::default()).config(

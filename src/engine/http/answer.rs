@@ -15,6 +15,7 @@ use super::{
     handoff::{Handoff, HandoffCell},
     message::{
         cors::Verdict,
+        host,
         refusal::RequestError,
         reply::{self, Answer, Form, Reply},
         request::{self, Ask},
@@ -39,6 +40,17 @@ impl<A: Application> Engine<A> {
         path.strip_prefix(own).is_some_and(|rest| {
             rest == "/" || (rest.is_empty() && !self.config.http.add_trailing_slash)
         })
+    }
+
+    /// The answer to a request of HTTP/1 that does not say properly for whom it is, whatever its path
+    /// is. Nothing more is read from its connection.
+    pub(crate) fn refuse_unnamed<B>(&self, request: &Request<B>) -> Option<Reply> {
+        if host::is_named(request.version(), request.headers()) {
+            return None;
+        }
+        self.metrics.count(Counter::RejectedMalformed);
+        tracing::debug!("request refused: not one valid Host");
+        Some(reply::closing(StatusCode::BAD_REQUEST))
     }
 
     /// Answers a request, whatever its path is.

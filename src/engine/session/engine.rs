@@ -157,8 +157,7 @@ impl<A: Application> Engine<A> {
     pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
-            let (sessions, pressure) = (Arc::clone(&self.sessions), Arc::clone(&self.pressure));
-            tokio::spawn(relieve(sessions, pressure));
+            tokio::spawn(relieve(Arc::clone(&self.pressure)));
             (0..workers.max(1))
                 .map(|_| {
                     let flusher = self.new_flusher();

@@ -62,10 +62,47 @@ fn b1_raw_bytes_behind_the_handshake_end_that_websocket_only() {
         let mut client = server.connect();
         client.send(request(&session.upgrade));
         assert_eq!(client.response().status, 101);
-        client.expect_close();
+        assert_eq!(client.close_code(), Some(1002));
         assert_polling_alive(&session);
         let mut client = session.upgraded();
         assert_alive(&mut client);
+    });
+}
+
+#[test]
+fn b1_a_websocket_that_never_becomes_the_transport_is_told_what_was_wrong() {
+    attack(|server| {
+        let session = joined(server);
+        let too_large = [0x82, 0xff, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 1, 2, 3, 4];
+        for (bytes, code) in [
+            (masked(0xc1, "2probe"), 1002),
+            (vec![0x81, 6, b'2', b'p', b'r', b'o', b'b', b'e'], 1002),
+            (masked(0x81, b"4\xff"), 1007),
+            (too_large.to_vec(), 1009),
+            (masked(0x89, "").repeat(200), 1008),
+            (masked(0x88, 3123_u16.to_be_bytes()), 3123),
+            (masked(0x88, ""), 1000),
+            (masked(0x81, "4hello"), 1000),
+        ] {
+            for is_probed in [false, true] {
+                let mut candidate = session.attach();
+                if is_probed {
+                    candidate.send_text("2probe");
+                    candidate.expect_text("3probe");
+                }
+                candidate.send(&bytes);
+                let closed = loop {
+                    match candidate.frame() {
+                        Frame::Pong(_) => {}
+                        other => break other,
+                    }
+                };
+                let expected: u16 = code;
+                assert_eq!(closed, Frame::Close(expected.to_be_bytes().to_vec()));
+                assert_polling_alive(&session);
+            }
+        }
+        session.leave();
     });
 }
 

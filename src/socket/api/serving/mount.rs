@@ -91,8 +91,9 @@ impl IoService {
         B::Data: Send,
         B::Error: Send,
     {
-        if let Some(file) = client_files::answer(&self.io, &request) {
-            return Box::pin(async { file });
+        let refused = self.engine.refuse_unnamed(&request);
+        if let Some(answer) = refused.or_else(|| client_files::answer(&self.io, &request)) {
+            return Box::pin(async { answer });
         }
         let engine = Arc::clone(&self.engine);
         Box::pin(engine.answer_mounted(request, self.secure))
