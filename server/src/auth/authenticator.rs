@@ -108,9 +108,9 @@ impl Authenticator {
     /// Who a caller of the HTTP API is: a token in its header, and nothing that a browser sends
     /// by itself.
     pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<Principal, AuthFault> {
-        let caller = match authorization.map(bearer) {
-            Some(Some(token)) => self.tokens.verify(token).await,
-            Some(None) => Err(AuthFault::Malformed),
+        let caller = match authorization.map(|header| bearer(header.as_bytes())) {
+            Some(Ok(Some(token))) => self.tokens.verify(token).await,
+            Some(Ok(None) | Err(_)) => Err(AuthFault::Malformed),
             None => Err(AuthFault::Missing),
         };
         self.note(&caller.clone().map_err(Denied::Fault));

@@ -84,11 +84,13 @@ async fn admit(
     response
 }
 
-/// The `Authorization` header of a request.
+/// The `Authorization` header of a request. What is no text is no token either, and nobody knows which
+/// of two counts: both are an empty header, which lets nobody in.
 pub(super) fn bearer_of(request: &Request) -> Option<String> {
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    // What is no text is no token either.
-    authorization.map(|value| value.to_str().unwrap_or("Bearer").to_owned())
+    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+    let (first, second) = (values.next()?, values.next());
+    let text = first.to_str().ok().filter(|_| second.is_none());
+    Some(text.unwrap_or_default().to_owned())
 }
 
 /// The answer to somebody who may not call; the log says why, unless it has said too much already.
@@ -308,6 +310,16 @@ mod tests {
         let (status, body, headers) = call(get_as("/api/v1/who", Some("Bearer s"))).await;
         assert_eq!((status, body), (200, json!("s")));
         assert_eq!(headers["cache-control"], "no-store");
+    }
+
+    #[tokio::test]
+    async fn two_authorization_headers_let_nobody_in() {
+        for second in ["Bearer s", "Basic czpz", ""] {
+            let mut request = get_as("/api/v1/who", Some("Bearer s"));
+            let headers = request.headers_mut();
+            headers.append("authorization", HeaderValue::from_static(second));
+            assert_eq!(call(request).await.0, 401, "{second:?}");
+        }
     }
 
     #[tokio::test]
