@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assertRevoked, call, enter, farewell, keyed, logged, refused, server, temporary } from "./people.mjs";
-import { ask, startServer, within } from "./support.mjs";
+import { ask, command, startServer, within } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 
 const YEAR_S = 366 * 86_400;
@@ -49,6 +49,31 @@ describe("revocations", () => {
       await refused(t, after.url, { auth: { token: own } }, kind);
     }
     await enter(t, after.url, { auth: { token: token({ sub: "e", jti: "t2" }) } });
+  });
+
+  test("the role guest is that of all guests: they are told so, disconnected and kept out", async (t) => {
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}`, ROOMCAST_AUTH__GUESTS: "true" };
+    const { url } = await server(t, env);
+    const guest = { auth: { name: "Gil", guestKey: "0123456789abcdef" }, reconnection: true };
+    const { socket, session } = await enter(t, url, guest);
+    const member = await enter(t, url, { auth: { token: token() } });
+    const gone = farewell(socket);
+    const answer = await revoke(url, { role: "guest" });
+    assert.deepEqual([answer.until, answer.disconnected], [null, 1]);
+    assertRevoked(socket, await gone);
+    await refused(t, url, { auth: { name: "Gil" } });
+    assert.equal(member.socket.connected, true);
+    const query = new URLSearchParams({ user: session.userId, event: "message" });
+    const why = (await call(url, "GET", `/api/v1/explain?${query}`)).body;
+    assert.deepEqual([why.allowed, why.rule], [false, "the role `guest` is revoked"]);
+    const told = command(["explain", "--user", session.userId, "--event", "message"], { ...keyed, ...env });
+    assert.match(told.stdout, /^refused: the role `guest` is revoked\n/, told.stderr);
+    await revoke(url, { role: "guest", until: new Date(Date.now() + 300).toISOString() });
+    const back = async () => {
+      while ((await call(url, "GET", `/api/v1/explain?${query}`)).body.allowed === false) await sleep(20);
+    };
+    await within(back(), "the end of the revocation");
+    await enter(t, url, guest);
   });
 
   test("a revocation ends at its time", async (t) => {

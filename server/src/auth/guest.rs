@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Credentials, Principal};
+use super::{Credentials, Principal, revocation::GUEST_ID};
 
 /// What a guest may say of itself in the payload of the `CONNECT` packet.
 #[derive(Default, Deserialize)]
@@ -44,7 +44,7 @@ impl Introduction {
                 hex(&random)
             }
         };
-        let subject = format!("guest:{digits}");
+        let subject = format!("{GUEST_ID}{digits}");
         let name = self.name.unwrap_or_else(|| subject.clone());
         Ok(Principal::guest(subject, name))
     }

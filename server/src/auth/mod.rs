@@ -17,6 +17,8 @@ pub use roomcast::{Credentials, Principal};
 
 pub use fault::AuthFault;
 pub use jwt::{JwtAuthenticator, Keys, KeysError};
+pub(crate) use rbac::roles_of;
 pub use rbac::{Permission, Permissions, Roles, RolesError};
+pub(crate) use revocation::GUEST_ID;
 pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, session_hash};
 pub(crate) use sockets::RefreshOffer;

@@ -93,7 +93,14 @@ impl Permissions {
 }
 
 /// The role of those whom nobody vouches for.
-const GUEST: &str = "guest";
+pub(crate) const GUEST: &str = "guest";
+
+/// The roles that count for a principal: those of its credentials, and [`GUEST`] for guests, whose
+/// principals have none.
+pub(crate) fn roles_of(principal: &Principal) -> impl Iterator<Item = &str> {
+    let guest = principal.guest.then_some(GUEST);
+    principal.roles.iter().map(String::as_str).chain(guest)
+}
 
 /// The roles there are, and the permissions of those who were asked about lately.
 pub struct Roles {
@@ -150,9 +157,7 @@ impl Roles {
     }
 
     fn work_out(&self, by: &Principal) -> Permissions {
-        let guest = by.guest.then_some(GUEST);
-        let roles = by.roles.iter().map(String::as_str).chain(guest);
-        roles
+        roles_of(by)
             .filter_map(|role| self.grants.get(role))
             .fold(Permissions::default(), |all, grants| {
                 all.and(grants.permissions)

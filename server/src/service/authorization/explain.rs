@@ -11,7 +11,7 @@ use crate::service::{
     rules::policy::{self, EventPolicy, RoomRule},
 };
 use crate::{
-    auth::{Permission, Principal, Revoked},
+    auth::{GUEST_ID, Permission, Principal, Revoked, roles_of},
     store::{Authorship, Time},
 };
 use roomcast::{Io, Socket};
@@ -95,7 +95,7 @@ impl Access {
         question: &Question,
     ) -> Result<(Principal, &'static str), ServiceError> {
         let mut principal = Principal::new(question.user.clone());
-        if question.user.starts_with("guest:") {
+        if question.user.starts_with(GUEST_ID) {
             return Ok((Principal::guest(question.user.clone(), ""), "its id"));
         }
         if !question.roles.is_empty() {
@@ -120,10 +120,7 @@ impl Access {
         question: Question,
     ) -> Result<Explanation, ServiceError> {
         let inner = &self.0;
-        let mut roles = asked.roles.clone();
-        if asked.guest {
-            roles.push("guest".into());
-        }
+        let roles = roles_of(asked).map(str::to_owned).collect();
         let mut explanation = Explanation {
             allowed: false,
             rule: String::new(),
