@@ -13,6 +13,7 @@ before(async () => {
     ROOMCAST_PRESENCE__GRACE: "300ms",
     ROOMCAST_CHAT__CONFIRM_TIMEOUT: "400ms",
     ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0",
+    ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
   });
 });
 after(async () => assert.equal(await server.stop(), 0));

@@ -400,6 +400,24 @@ describe("sessions", () => {
     assert.equal((await call(url, "DELETE", `/api/v1/sessions/${sessionId}`, undefined, service)).status, 404);
   });
 
+  test("a session may do no more than who makes it, unless a permission says so", async (t) => {
+    const env = { ROOMCAST_AUTH__ROLES__REGISTRAR__PERMISSIONS: "api:sessions,roles:grant" };
+    const { url } = await server(t, env);
+    const make = async (by, roles) => {
+      const own = `Bearer ${token({ sub: by, roles: [by] })}`;
+      return call(url, "POST", "/api/v1/sessions", { userId: "ann", roles, ttlSeconds: 60 }, own);
+    };
+    for (const roles of [["user"], ["coach", "ai"], ["service"], []]) {
+      assert.equal((await make("service", roles)).status, 201, JSON.stringify(roles));
+    }
+    for (const roles of [["admin"], ["user", "admin"], ["registrar"]]) {
+      const { status, body } = await make("service", roles);
+      assert.deepEqual([status, body.error.code], [403, "FORBIDDEN"], JSON.stringify(roles));
+    }
+    assert.equal((await make("registrar", ["admin"])).status, 201);
+    assert.equal((await make("admin", ["admin"])).status, 201);
+  });
+
   test("a session that is used goes on, one that is not ends", async (t) => {
     const started = await server(t, { ROOMCAST_AUTH__GRACE_S: "0" });
     const { url } = started;
@@ -521,6 +539,10 @@ describe("why", () => {
       ["bob", "mark_read", {}, true, /members of the conversation: the user is one$/],
       ["bob", "add_member", {}, false, /the conversation's owner, and `chat:moderate`: the user is not$/],
       ["mod", "add_member", {}, true, /the user has chat:moderate$/],
+      ["bob", "remove_member", {}, true, /the user may remove itself, and nobody else$/],
+      ["ann", "remove_member", {}, true, /the user is the owner, who never leaves$/],
+      ["mod", "remove_member", {}, true, /the user has chat:moderate$/],
+      ["carl", "remove_member", {}, false, /the user is none, or there is no such conversation$/],
     ]) {
       const answer = await why(user, event, more);
       assert.equal(answer[0], allowed, `${user} ${event}: ${answer[1]}`);

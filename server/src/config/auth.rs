@@ -124,7 +124,8 @@ fn roles() -> BTreeMap<String, Role> {
             &["chat:read", "chat:send", "chat:manage", "chat:type"],
             &[],
         ),
-        ("guest", &[], &["user"]),
+        // Nobody vouches for guests: they put nobody into conversations.
+        ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),
         ("service", &["api:*"], &["ai"]),

@@ -153,6 +153,14 @@ impl Access {
                 "must be up to 32 short texts",
             ));
         }
+        if let Some(role) = self.0.roles.beyond(by, &new.roles)
+            && !self.allows(by, Permission::RolesGrant)
+        {
+            tracing::info!(by = by.subject, role, "denied: a session that may do more");
+            return Err(ServiceError::Denied(
+                "a session may do no more than whoever makes it",
+            ));
+        }
         let max = self.0.lifetimes.session_s;
         if !(1..=max).contains(&new.ttl_seconds) {
             let problem = format!("must be from 1 to {max}");
