@@ -400,6 +400,25 @@ describe("sessions", () => {
     assert.equal((await call(url, "DELETE", `/api/v1/sessions/${sessionId}`, undefined, service)).status, 404);
   });
 
+  test("a session has a name and an id that can be told apart from those of others", async (t) => {
+    const { url } = await server(t);
+    for (const [body, field] of [
+      [{ userId: "an\u200bn" }, "userId"],
+      [{ userId: "\u202enna" }, "userId"],
+      [{ userId: "guest:0123456789abcdef" }, "userId"],
+      [{ userId: "ann", data: { name: "ro\ufeffot" } }, "data.name"],
+      [{ userId: "ann", data: { name: " " } }, "data.name"],
+      [{ userId: "ann", data: { name: "root\u2029" } }, "data.name"],
+    ]) {
+      const made = await call(url, "POST", "/api/v1/sessions", { ttlSeconds: 9, ...body });
+      assert.equal(made.status, 400, JSON.stringify(body));
+      assert.ok(made.body.error.message.startsWith(`${field} must`), made.body.error.message);
+    }
+    for (const claims of [{ sub: "a\u200bnn" }, { sub: "guest:0123456789abcdef" }, { name: "ro\u202eot" }]) {
+      await refused(t, url, { auth: { token: token(claims) } }, JSON.stringify(claims));
+    }
+  });
+
   test("a session may do no more than who makes it, unless a permission says so", async (t) => {
     const env = { ROOMCAST_AUTH__ROLES__REGISTRAR__PERMISSIONS: "api:sessions,roles:grant" };
     const { url } = await server(t, env);

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Principal,
+    guest::is_guest,
     rbac::{GUEST, roles_of},
 };
 
@@ -80,7 +81,7 @@ impl Revoked {
     /// nothing but the revocation keeps them out.
     pub(crate) fn is_of_guests(&self) -> bool {
         match self {
-            Self::User(id) => id.starts_with(GUEST_ID),
+            Self::User(id) => is_guest(id),
             Self::Role(role) => role == GUEST,
             Self::Token(_) | Self::Session(_) => false,
         }
@@ -253,8 +254,6 @@ impl Revocations {
     }
 }
 
-/// How the ids of guests begin.
-pub(crate) const GUEST_ID: &str = "guest:";
 /// How much can be revoked at the same time.
 pub const MAX_REVOCATIONS: usize = 100_000;
 

@@ -11,7 +11,7 @@ use crate::service::{
     rules::policy::{self, EventPolicy, RoomRule},
 };
 use crate::{
-    auth::{GUEST_ID, Permission, Principal, Revoked, roles_of},
+    auth::{Permission, Principal, Revoked, is_guest, roles_of},
     store::{Authorship, Time},
 };
 use roomcast::{Io, Socket};
@@ -95,7 +95,7 @@ impl Access {
         question: &Question,
     ) -> Result<(Principal, &'static str), ServiceError> {
         let mut principal = Principal::new(question.user.clone());
-        if question.user.starts_with(GUEST_ID) {
+        if is_guest(&question.user) {
             return Ok((Principal::guest(question.user.clone(), ""), "its id"));
         }
         if !question.roles.is_empty() {

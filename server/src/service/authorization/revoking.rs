@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::service::{
-    authorization::access::{Access, HOUR_S, after, is_name},
+    authorization::access::{Access, HOUR_S, after},
     fault::ServiceError,
 };
 use crate::{
-    auth::{MAX_REVOCATIONS, Permission, Principal, Revoked, session_hash},
+    auth::{MAX_REVOCATIONS, Permission, Principal, Revoked, is_name, session_hash},
     store::{Revocation, StoreError, Time},
 };
 use roomcast::{Io, Socket};
