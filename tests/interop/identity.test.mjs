@@ -473,6 +473,27 @@ describe("sessions", () => {
     assert.equal(session.guest, true, "a session's id in the query is nobody's");
   });
 
+  test("refusals are no-store, and a malformed address is refused in JSON", async (t) => {
+    const { url } = await server(t);
+    const as = (roles) => ({ headers: { authorization: `Bearer ${token({ roles })}` } });
+    const blocks = `${url}/api/v1/blocks`;
+    for (const [address, options, status, code] of [
+      [blocks, {}, 401, "UNAUTHENTICATED"],
+      [blocks, as(["user"]), 403, "FORBIDDEN"],
+      [`${url}/api/v1/sessions/%FF`, { method: "DELETE", ...as(["admin"]) }, 400, "INVALID_PAYLOAD"],
+      [`${url}/api/v1/users/%E4/presence`, as(["admin"]), 400, "INVALID_PAYLOAD"],
+      [`${url}/api/v1/explain?user=%FF&event=message`, as(["admin"]), 400, "INVALID_PAYLOAD"],
+    ]) {
+      const answer = await fetch(address, options);
+      assert.equal(answer.status, status, address);
+      assert.equal(answer.headers.get("cache-control"), "no-store", address);
+      assert.equal((await answer.json()).error.code, code, address);
+    }
+    const long = { cidr: "192.0.2.0/24", reason: "x".repeat(201) };
+    assert.equal((await call(url, "POST", "/api/v1/blocks", long)).status, 400);
+    assert.equal((await call(url, "POST", "/api/v1/blocks", { ...long, reason: "x".repeat(200) })).status, 201);
+  });
+
   test("what is wrong with a call is said in JSON", async (t) => {
     const { url } = await server(t);
     const sessions = "/api/v1/sessions";
@@ -700,6 +721,16 @@ describe("commands", () => {
       assert.equal(command(["check-config"], env).status, 2);
     }
     assert.equal(command(["check-config"], { ROOMCAST_LISTEN: "0.0.0.0:0", ...keyed }).status, 0);
+  });
+
+  test("no command shows what is secret in the address of keys or of the store", () => {
+    const printed = command(["print-config"], {
+      ROOMCAST_AUTH__JWT__JWKS_URL: "https://id.example/jwks?key=canary",
+      ROOMCAST_STORE: "postgres://u:canary@db.example/chat?sslpassword=canary",
+    });
+    assert.equal(printed.status, 0, printed.stderr);
+    assert.ok(!printed.stdout.includes("canary"), printed.stdout);
+    assert.match(printed.stdout, /jwks_url = "https:\/\/id\.example\/jwks\?\*\*\*"/);
   });
 
   test("no command shows the secret", () => {
