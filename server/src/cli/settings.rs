@@ -27,12 +27,17 @@ pub(super) struct Loaded {
 #[derive(Debug)]
 pub(super) enum LoadError {
     Read(PathBuf, std::io::Error),
-    Syntax(PathBuf, toml::de::Error),
+    /// The file is no TOML: the line, and what is wrong. The line itself may hold a secret.
+    Syntax(PathBuf, usize, String),
     UnknownKey {
         path: PathBuf,
         key: String,
         nearest: Option<String>,
     },
+    /// A variable that is no key, where that is no warning.
+    UnknownVariable(String),
+    /// A variable whose value is no text.
+    NotText(String),
     Value {
         key: String,
         from: String,
@@ -44,7 +49,11 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Syntax(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Syntax(path, line, error) => {
+                write!(f, "{}: line {line}: {error}", path.display())
+            }
+            Self::UnknownVariable(unknown) => f.write_str(unknown),
+            Self::NotText(name) => write!(f, "{name}: not UTF-8"),
             Self::UnknownKey { path, key, nearest } => {
                 write!(f, "{}: unknown key `{key}`", path.display())?;
                 match nearest {
@@ -81,13 +90,15 @@ pub(super) fn load(
     if let Some(path) = file {
         layers.add_file(path)?;
     }
-    layers.add_environment(environment);
+    layers.add_environment(environment)?;
     layers.add_overrides(overrides);
-    let warnings = std::mem::take(&mut layers.warnings);
-    Ok(Loaded {
-        settings: layers.settings()?,
-        warnings,
-    })
+    let mut warnings = std::mem::take(&mut layers.warnings);
+    let settings = layers.settings()?;
+    // As an unknown key of the file: what was meant to protect the server would not.
+    if settings.profile() == Profile::Production && !warnings.is_empty() {
+        return Err(LoadError::UnknownVariable(warnings.swap_remove(0)));
+    }
+    Ok(Loaded { settings, warnings })
 }
 
 /// Reads a profile's name.
@@ -168,9 +179,11 @@ impl Layers {
     fn add_file(&mut self, path: &Path) -> Result<(), LoadError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| LoadError::Read(path.into(), error))?;
-        let table: Table = text
-            .parse()
-            .map_err(|error| LoadError::Syntax(path.into(), error))?;
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = 1 + before.unwrap_or_default().matches('\n').count();
+            LoadError::Syntax(path.into(), line, error.message().to_owned())
+        })?;
         let mut unknown = None;
         let mut given = Vec::new();
         flatten("", &table, &mut |key, value| {
@@ -196,16 +209,28 @@ impl Layers {
         Ok(())
     }
 
-    fn add_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
+    fn add_environment(
+        &mut self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(), LoadError> {
         let mut prefixed = Vec::new();
         for (name, value) in variables {
-            let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
+            let Ok(name) = name.into_string() else {
                 continue;
+            };
+            let is_ours =
+                ALIASES.iter().any(|(alias, _)| *alias == name) || name.starts_with(PREFIX);
+            if !is_ours {
+                continue;
+            }
+            let Ok(value) = value.into_string() else {
+                return Err(LoadError::NotText(name));
             };
             if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
                 self.give(key, &value, name);
             } else if let Some(rest) = name.strip_prefix(PREFIX)
                 && !OTHERS.contains(&name.as_str())
+                && !is_of_kubernetes(rest)
             {
                 let key = rest.to_ascii_lowercase().replace("__", ".");
                 prefixed.push((key, value, name));
@@ -226,6 +251,7 @@ impl Layers {
                 self.warnings.push(format!("unknown variable {name}{hint}"));
             }
         }
+        Ok(())
     }
 
     fn add_overrides(&mut self, overrides: Overrides) {
@@ -310,6 +336,23 @@ impl Layers {
             LoadError::Value { key, from, error }
         })
     }
+}
+
+/// Whether a variable is one that Kubernetes sets for each service in a namespace whose name begins with
+/// ours, as `ROOMCAST_SERVICE_HOST` and `ROOMCAST_DB_PORT_5432_TCP_ADDR`. Our own have no such names.
+fn is_of_kubernetes(rest: &str) -> bool {
+    let rest = format!("_{rest}");
+    let of_port = rest.rsplit_once("_PORT").is_some_and(|(_, after)| {
+        let digits = after
+            .trim_start_matches('_')
+            .trim_start_matches(|c: char| c.is_ascii_digit());
+        after.is_empty()
+            || ["_TCP", "_UDP", "_SCTP"]
+                .iter()
+                .any(|kind| digits.starts_with(kind))
+    });
+    !rest.contains("__")
+        && (rest.contains("_SERVICE_HOST") || rest.contains("_SERVICE_PORT") || of_port)
 }
 
 /// Whether a key is one of a role, whatever the role's name.
@@ -497,6 +540,125 @@ mod tests {
             loaded.warnings,
             ["unknown variable ROOMCAST_SERVER__LISTN, did you mean ROOMCAST_SERVER__LISTEN?"]
         );
+    }
+
+    #[test]
+    fn an_unknown_variable_is_an_error_in_production() {
+        let production = ("ROOMCAST_PROFILE", "production");
+        let error = from_env(&[production, ("ROOMCAST_AUTH__GUEST", "false")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown variable ROOMCAST_AUTH__GUEST, did you mean ROOMCAST_AUTH__GUESTS?"
+        );
+        // An address that others reach makes it production as well.
+        let open = ("ROOMCAST_LISTEN", "0.0.0.0:1");
+        assert!(from_env(&[open, ("ROOMCAST_GUESTS", "false")]).is_err());
+        for of_kubernetes in [
+            "ROOMCAST_SERVICE_HOST",
+            "ROOMCAST_SERVICE_PORT",
+            "ROOMCAST_SERVICE_PORT_HTTP",
+            "ROOMCAST_PORT",
+            "ROOMCAST_PORT_3000_TCP",
+            "ROOMCAST_PORT_3000_TCP_ADDR",
+            "ROOMCAST_DB_SERVICE_HOST",
+            "ROOMCAST_DB_PORT_5432_TCP_PROTO",
+        ] {
+            let loaded = from_env(&[production, (of_kubernetes, "tcp://10.0.0.1:3000")]);
+            assert!(
+                loaded.is_ok_and(|loaded| loaded.warnings.is_empty()),
+                "{of_kubernetes}"
+            );
+        }
+        assert!(from_env(&[production, ("ROOMCAST_SERVER__PORT", "1")]).is_err());
+    }
+
+    #[test]
+    fn a_variable_of_ours_that_is_no_text_is_an_error_and_one_of_others_is_not() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let load = |name: &str| {
+            let variables = [(name.into(), OsString::from_vec(vec![0xff]))];
+            load(None, variables.into_iter(), Overrides::default())
+        };
+        for name in ["ROOMCAST_AUTH__GUESTS", "ALLOWED_ORIGINS"] {
+            assert_eq!(
+                load(name).unwrap_err().to_string(),
+                format!("{name}: not UTF-8")
+            );
+        }
+        assert!(load("LS_COLORS").is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_by_its_line_which_is_not_shown() {
+        let file = file("[auth.jwt]\nsecret = \"canary\nissuer = \"x\"");
+        let error = load(Some(file.path()), std::iter::empty(), Overrides::default());
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.contains(": line 2: ") && !text.contains("canary"),
+            "{text}"
+        );
+    }
+
+    /// What documents say in backticks that looks like a key or a variable.
+    fn named(text: &str) -> impl Iterator<Item = &str> {
+        let code = text.split('`').skip(1).step_by(2);
+        code.filter_map(|code| code.split([' ', '=']).next())
+    }
+
+    #[test]
+    fn every_key_that_documents_name_exists() {
+        let layers = Layers::new();
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let mut pages: Vec<PathBuf> = std::fs::read_dir(docs)
+            .unwrap()
+            .map(|page| page.unwrap().path())
+            .filter(|page| page.extension().is_some_and(|extension| extension == "md"))
+            .collect();
+        pages.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
+        let is_key = |key: &str| {
+            let in_it = |(known, _): &(String, Option<Value>)| {
+                known
+                    .strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with('.'))
+            };
+            layers.is_known(key) || layers.known.iter().any(in_it) || key.starts_with("auth.roles.")
+        };
+        // A field of the payload of CONNECT, and a method of the official server.
+        let others = ["auth.token", "engine.use"];
+        let (mut seen, mut unknown) = (0, Vec::new());
+        for page in pages {
+            let text = std::fs::read_to_string(&page).unwrap();
+            for name in named(&text) {
+                let key = match name.strip_prefix(PREFIX) {
+                    Some(_) if OTHERS.contains(&name) || name == "ROOMCAST_SECTION__KEY" => {
+                        continue;
+                    }
+                    Some(_) if ALIASES.iter().any(|(alias, _)| *alias == name) => continue,
+                    Some(rest) => rest.to_ascii_lowercase().replace("__", "."),
+                    None => name.trim_end_matches(".…").to_owned(),
+                };
+                let is_text =
+                    |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+                let section = key.split('.').next().unwrap_or_default();
+                let is_file = [".rs", ".js", ".md", ".io", ".mjs"]
+                    .iter()
+                    .any(|end| key.ends_with(end));
+                if !key.contains('.')
+                    || !SECTIONS.contains(&section)
+                    || !key.chars().all(is_text)
+                    || is_file
+                {
+                    continue;
+                }
+                seen += 1;
+                if !is_key(&key) && !others.contains(&&*key) {
+                    unknown.push(format!("{}: `{key}`", page.display()));
+                }
+            }
+        }
+        assert_eq!(unknown, Vec::<String>::new(), "there are no such keys");
+        assert!(seen > 50, "{seen}");
     }
 
     #[test]
