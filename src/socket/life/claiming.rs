@@ -25,12 +25,12 @@ enum Found {
 impl Sessions {
     /// Keeps a session whose client is away.
     pub(crate) fn park(self: &Arc<Self>, pid: Pid, socket: &Socket) {
-        self.keep(pid, socket.clone(), Instant::now() + self.window);
+        self.keep(pid, socket, Instant::now() + self.window);
         self.parked.notify_waiters();
     }
 
     /// Keeps a session until then, or ends it if it cannot be kept.
-    fn keep(self: &Arc<Self>, pid: Pid, socket: Socket, until: Instant) {
+    fn keep(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
         let io = socket.io().clone();
         let (gone, must_sweep) = self.insert(pid, socket.clone(), until);
         self.end(gone);
@@ -188,7 +188,7 @@ impl Drop for Claim {
         if self.was_missed() {
             self.sessions.end([socket]);
         } else {
-            self.sessions.keep(self.pid, socket, until);
+            self.sessions.keep(self.pid, &socket, until);
         }
     }
 }

@@ -295,15 +295,17 @@ impl From<Unverified> for AuthFault {
 
 /// How close a token came to be verified with the keys of a source. What is told of several sources is
 /// what is told of the one that came closest.
-fn closeness(fault: AuthFault) -> u8 {
-    match fault {
-        AuthFault::NoKeys => 0,
-        AuthFault::UnknownKey => 1,
-        AuthFault::NoKeyId => 2,
-        AuthFault::DuplicateKey => 3,
-        AuthFault::AlgorithmMismatch => 4,
-        _ => 5,
-    }
+fn closeness(fault: AuthFault) -> usize {
+    let from_far = [
+        AuthFault::NoKeys,
+        AuthFault::UnknownKey,
+        AuthFault::NoKeyId,
+        AuthFault::DuplicateKey,
+        AuthFault::AlgorithmMismatch,
+        AuthFault::Signature,
+    ];
+    let place = from_far.iter().position(|one| *one == fault);
+    place.unwrap_or(from_far.len())
 }
 
 /// Whether a principal that was let in earlier has been revoked or has ended this long ago.
