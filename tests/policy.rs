@@ -132,6 +132,7 @@ fn permissions_are_asked_for_in_services_and_nowhere_else() {
                 ".require(",
                 "Permission::Chat",
                 "Permission::Api",
+                "Permission::Roles",
             ] {
                 assert!(!text.contains(word), "{shown} has `{word}`");
             }

@@ -248,7 +248,10 @@ async fn at_handshake(
     let nothing = Args::default();
     let query = request.url().split_once('?').map(|(_, query)| query);
     let credentials = Credentials::new(&nothing, request.address().ip())
-        .with_headers(request.header("authorization"), request.header("cookie"))
+        .with_headers(
+            request.header_bytes("authorization"),
+            request.header_bytes("cookie"),
+        )
         .with_trusted_origin(request.is_trusted_origin())
         .with_query(query);
     match authenticator.proven(&credentials).await {

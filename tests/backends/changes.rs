@@ -24,7 +24,7 @@ on_every_backend! {
     deleting_twice_changes_nothing_more,
     a_deleted_message_is_not_edited,
     changes_come_out_in_the_order_of_their_commits,
-    only_the_owner_and_admins_change_members,
+    only_the_owner_and_admins_change_members_and_others_leave,
     a_conversation_has_no_more_members_than_it_may_have,
     a_member_is_added_once,
     a_removed_member_sees_and_sends_nothing,
@@ -293,7 +293,7 @@ async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
     );
 }
 
-async fn only_the_owner_and_admins_change_members(backend: Backend) {
+async fn only_the_owner_and_admins_change_members_and_others_leave(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     assert!(matches!(
@@ -301,7 +301,7 @@ async fn only_the_owner_and_admins_change_members(backend: Backend) {
         Change::Denied
     ));
     assert!(matches!(
-        members(&harness, id, "bob", "bob", true).await,
+        members(&harness, id, "bob", "ann", true).await,
         Change::Denied
     ));
     assert!(matches!(
@@ -330,6 +330,12 @@ async fn only_the_owner_and_admins_change_members(backend: Backend) {
         .await
         .unwrap();
     assert_eq!(done(changed).member_ids, ["ann", "bob", "cid"]);
+    let left = members(&harness, id, "cid", "cid", true).await;
+    assert_eq!(done(left).member_ids, ["ann", "bob"]);
+    assert!(matches!(
+        members(&harness, id, "cid", "cid", true).await,
+        Change::Absent
+    ));
 }
 
 async fn a_conversation_has_no_more_members_than_it_may_have(backend: Backend) {

@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { ask, connect, startServer } from "./support.mjs";
 import { io } from "socket.io-client";
+import { SECRET, token } from "./tokens.mjs";
 import { Visitor, launch } from "./visitor.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
@@ -43,6 +44,26 @@ async function fill(t, prefix, count) {
     guest.disconnect();
   }
 }
+
+test("a guest who takes the name of a user is shown as a guest", async (t) => {
+  const started = await startServer({ ROOMCAST_AUTH__JWT__SECRET: SECRET });
+  t.after(() => started.stop());
+  const ada = await Visitor.enter(t, browser, started.url, "Ada");
+  for (const auth of [{ token: token({ sub: "root", name: "Root" }) }, { name: "Root" }]) {
+    const socket = await connect(t, io, started.url, { auth });
+    await ask(socket, "join_conversation", LOBBY);
+    const content = auth.token ? "from the user" : "from the guest";
+    assert.equal((await ask(socket, "message", { conversationId: LOBBY, content })).success, true);
+  }
+  await ada.message("from the guest").waitFor();
+  const tagged = (lines) => lines.filter({ has: ada.page.getByText("guest", { exact: true }) });
+  await tagged(ada.person("Root")).waitFor();
+  assert.equal(await ada.person("Root").count(), 2);
+  assert.equal(await tagged(ada.person("Root")).count(), 1);
+  assert.equal(await tagged(ada.message("from the guest")).count(), 1);
+  assert.equal(await tagged(ada.message("from the user")).count(), 0);
+  noComplaints(ada);
+});
 
 test("two people see each other come, type and write", async (t) => {
   const ada = await enter(t, "Ada");

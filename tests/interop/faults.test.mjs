@@ -56,7 +56,9 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
   t.diagnostic(`FAULTS_SEED=${seed}`);
   const random = randomness(seed);
   const port = await lastingPort();
-  const server = new Supervised({ ROOMCAST_LISTEN: `127.0.0.1:${port}`, ...env });
+  // Guests make the conversations.
+  const guests = { ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user" };
+  const server = new Supervised({ ROOMCAST_LISTEN: `127.0.0.1:${port}`, ...guests, ...env });
   const { url } = await server.start();
   t.after(() => server.kill().catch(() => {}));
 

@@ -70,6 +70,11 @@ const BAD = {
     (response) => response.end('{"keys":[{"kty":"RSA","n":"!","e":"AQAB"}]}'),
     "key 0 of the set is broken",
   ],
+  "a set without keys": [(response) => response.end('{"keys":[]}'), "no key of the set can be used"],
+  "a set of keys that are of no use": [
+    (response) => response.end('{"keys":[{"kty":"new"},{"kty":"oct","k":"AAAA"},{"kty":"EC","use":"enc"}]}'),
+    "no key of the set can be used",
+  ],
   "a set of too many keys": [
     (response) => response.end(JSON.stringify({ keys: Array(101).fill({ kty: "x" }) })),
     "more than 100 keys",
@@ -116,6 +121,29 @@ describe("keys in a file", () => {
     await logged(started, /has changed and cannot be used/);
     await enter(t, url, { auth: { token: fresh.token() } });
     await enter(t, url, { auth: { token: token() } });
+    write('{"keys":[{"kty":"new"}]}');
+    await logged(started, /no key of the set can be used/);
+    await enter(t, url, { auth: { token: fresh.token() } });
+    write('{"keys":[]}');
+    await logged(started, /it takes all its keys back/);
+    await refused(t, url, { auth: { token: fresh.token() } }, "a key that its owner took back");
+    await enter(t, url, { auth: { token: token() } });
+  });
+
+  test("are found beside those of the secret and of a key server, whatever these are called", async (t) => {
+    const path = join(temporary(t), "keys.json");
+    const [own, remote] = [pair("ES256", "same"), pair("ES256", "same")];
+    const [nameless, other] = [pair("EdDSA"), pair("EdDSA")];
+    writeFileSync(path, JSON.stringify({ keys: [own.jwk, nameless.jwk] }));
+    const keys = await keyServer(t);
+    keys.serve(remote, other);
+    const env = { ROOMCAST_AUTH__JWT__KEYS_FILE: path, ROOMCAST_AUTH__JWT__JWKS_URL: keys.url };
+    const { url } = await server(t, env);
+    // The key of the set comes first: it must be fetched although the file has its name.
+    for (const good of [remote.token(), own.token(), token(), nameless.token(), other.token()]) {
+      await enter(t, url, { auth: { token: good } });
+    }
+    await refused(t, url, { auth: { token: pair("ES256", "same").token() } });
   });
 });
 

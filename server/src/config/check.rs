@@ -150,6 +150,8 @@ mod tests {
             "://a",
             "https://a.example/path",
             "https://a.example?x",
+            "https://a.example#x",
+            "https://a#b.example",
             "https://user@a.example",
             "https://a b",
             "",

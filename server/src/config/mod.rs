@@ -146,6 +146,7 @@ impl Settings {
         if settings.auth.jwt.secret.is_some() {
             settings.auth.jwt.secret = Some(Secret::hidden());
         }
+        settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
         settings.store.url = self.store.shown_url();
         settings.limits = self.limits.in_force();
         settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);

@@ -11,7 +11,9 @@ use crate::{
         policy::{self, EventPolicy, LimitClass},
     },
 };
-use roomcast::{Connect, Event, Failure, NamespaceBuilder, Refusal, State};
+use roomcast::{
+    Connect, Event, Failure, NamespaceBuilder, Refusal, Socket, State, network::Network,
+};
 
 /// Counts every socket as a connection of its user, and refuses those that are too many.
 pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
@@ -24,8 +26,10 @@ pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut Namesp
             Err(too_many().because(format!("{user} has too many connections")))
         })
         .on_connect(async |event: Event, users: State<Users>| {
-            let (allowance, may) = users.enter(&event.principal().subject);
-            event.socket.set_data(Allowed(allowance));
+            let (own, may) = users.enter(&event.principal().subject);
+            let address = address_of(&event.socket);
+            let address = address.map(|address| (users.enter(&address).0, address));
+            event.socket.set_data(Allowed { own, address });
             if !may {
                 // Several came at once.
                 event.socket.emit("error", told());
@@ -34,17 +38,38 @@ pub(super) fn count_connections(namespace: &mut NamespaceBuilder) -> &mut Namesp
         })
         .on("disconnect", async |event: Event, users: State<Users>| {
             users.leave(&event.principal().subject);
+            if let Some(allowed) = event.socket.data::<Allowed>()
+                && let Some((_, address)) = &allowed.address
+            {
+                users.leave(address);
+            }
         })
 }
 
 /// What the user of a socket may do: found once, when it connects.
-struct Allowed(Arc<Allowance>);
+struct Allowed {
+    own: Arc<Allowance>,
+    /// What all guests of an address may do together, and what the address is called.
+    address: Option<(Arc<Allowance>, String)>,
+}
+
+/// What the address of a guest is called among the users. Whoever comes as a guest can be somebody else
+/// each time, and comes from the same address.
+fn address_of(socket: &Socket) -> Option<String> {
+    let address = socket.handshake().address().ip();
+    // No user's id begins like that.
+    let name = || format!("\0{}", Network::of_client(address));
+    socket.principal().guest.then(name)
+}
 
 /// Takes one of the events of its class from whoever sent it.
 pub(super) fn take(users: &Users, policy: &EventPolicy, event: &Event) -> Result<(), ServiceError> {
     let class = policy.class.into();
     match event.socket.data::<Allowed>() {
-        Some(allowed) => users.take(class, &allowed.0),
+        Some(allowed) => users.take(class, &allowed.own).and_then(|()| {
+            let address = allowed.address.as_ref();
+            address.map_or(Ok(()), |(shared, _)| users.take(class, shared))
+        }),
         None => users.check(class, &event.principal().subject),
     }
     .map_err(|retry_after| ServiceError::Limited { retry_after })
@@ -54,7 +79,7 @@ pub(super) fn take(users: &Users, policy: &EventPolicy, event: &Event) -> Result
 pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
     let policy = policy::find(failure.event);
     match (policy, failure.socket.data::<Allowed>()) {
-        (Some(policy), Some(allowed)) => allowed.0.may_tell(policy.class.into()),
+        (Some(policy), Some(allowed)) => allowed.own.may_tell(policy.class.into()),
         _ => true,
     }
 }

@@ -57,7 +57,7 @@ pub struct MemberChange {
     pub conversation_id: Uuid,
     /// Who is added or removed.
     pub user_id: String,
-    /// Who asks for it: the owner or an admin.
+    /// Who asks for it: the owner, an admin, or a member that removes itself.
     pub by: Actor,
     /// True removes.
     pub removes: bool,
@@ -68,9 +68,10 @@ pub struct MemberChange {
 impl MemberChange {
     /// What the change is refused for, if anything. `is_member` is about the one who asks.
     pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        let leaves = self.removes && self.by.user_id == self.user_id;
         if !self.by.is_admin && !is_member {
             Some(Change::Absent)
-        } else if !self.by.is_admin && owner != Some(self.by.user_id.as_str()) {
+        } else if !self.by.is_admin && !leaves && owner != Some(self.by.user_id.as_str()) {
             Some(Change::Denied)
         } else if self.removes && owner == Some(self.user_id.as_str()) {
             Some(Change::Conflict)

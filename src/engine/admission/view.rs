@@ -48,10 +48,16 @@ impl EngineRequest {
         &self.0.headers
     }
 
-    /// The first header of this name, if it is text.
+    /// The first header of this name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.0.headers.get(name)?.to_str().ok()
+        str::from_utf8(self.header_bytes(name)?).ok()
+    }
+
+    /// The first header of this name, whatever its bytes are.
+    #[must_use]
+    pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.headers.get(name).map(|value| value.as_bytes())
     }
 
     pub(in crate::engine) fn lossy_header(&self, name: &str) -> String {

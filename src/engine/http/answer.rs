@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::Cors,
     engine::{
-        admission::{EngineRequest, Forbidden, Handshake, original_uri},
+        admission::{EngineRequest, Forbidden, Handshake, join_cookies, original_uri},
         ground::{Peer, now},
         outbox::{Attaching, Outbox, Sink},
         session::{Application, Engine, Opening},
@@ -61,7 +61,8 @@ impl<A: Application> Engine<A> {
         handoff: &HandoffCell,
     ) -> Reply {
         let peer = self.identify(peer, request.headers());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        join_cookies(&mut parts.headers);
         let verdict = match &self.config.http.cors {
             None => Verdict::Silent,
             Some(cors) => {

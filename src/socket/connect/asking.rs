@@ -58,8 +58,8 @@ impl Connect {
         let handshake = self.handshake();
         Credentials::new(&self.0.payload, handshake.address().ip())
             .with_headers(
-                handshake.header("authorization"),
-                handshake.header("cookie"),
+                handshake.header_bytes("authorization"),
+                handshake.header_bytes("cookie"),
             )
             .with_trusted_origin(handshake.is_trusted_origin())
             .with_query(handshake.url().split_once('?').map(|(_, query)| query))

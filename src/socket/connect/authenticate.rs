@@ -60,8 +60,9 @@ pub trait Authenticate: Send + Sync + 'static {
     /// connection broke.
     ///
     /// An error refuses the client as [`authenticate`](Self::authenticate) does. The returned
-    /// principal replaces the previous one; if it is another user the client starts afresh and
-    /// gets nothing of the old session. The default asks for the credentials again.
+    /// principal replaces the previous one; if it is another user, or the same without one of its
+    /// roles, the client starts afresh and gets nothing of the old session. The default asks for
+    /// the credentials again.
     fn recover(
         &self,
         connect: Connect,

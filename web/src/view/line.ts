@@ -1,5 +1,6 @@
 import type { SystemLine } from "../activity.ts";
 import type { Draft } from "../outbox.ts";
+import { isGuest } from "../identity.ts";
 import { webAddress } from "../text.ts";
 import { clockTime, exactTime } from "../time.ts";
 import type { Message } from "../types.ts";
@@ -53,9 +54,10 @@ function systemLine({ text, timestamp }: SystemLine): HTMLElement {
 function otherLine({ message, startsGroup }: MessageRow): HTMLElement {
   const { id, seq, userId, userName, type, createdAt } = message;
   const author = element("span", { class: "author" }, userName);
+  const tag = type === "ai" ? "AI" : isGuest(userId) ? "guest" : undefined;
   const head = startsGroup
-    ? element("p", { class: "head" }, author, type === "ai" ? element("span", { class: "tag" }, "AI") : undefined, time(createdAt))
-    : spoken(`${userName}: `);
+    ? element("p", { class: "head" }, author, tag && element("span", { class: "tag" }, tag), time(createdAt))
+    : spoken(tag === "guest" ? `${userName}, guest: ` : `${userName}: `);
   return element(
     "li",
     { class: startsGroup ? "message is-start" : "message", "data-id": id, "data-seq": String(seq) },

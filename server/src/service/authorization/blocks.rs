@@ -16,7 +16,7 @@ use crate::service::{
     fault::ServiceError,
 };
 use crate::{
-    auth::{Permission, Principal},
+    auth::{Permission, Principal, is_name},
     store::{BlocksDigest, Store, StoreError},
 };
 use roomcast::{
@@ -50,6 +50,8 @@ struct Seen {
 
 /// How often what has ended is taken out of the store.
 const SWEEP: Duration = Duration::from_secs(600);
+/// Characters of the reason of a block: each is kept in memory, and goes to every server.
+const MAX_REASON: usize = 200;
 /// The longest that a block with an end may last, in seconds: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
@@ -122,8 +124,8 @@ impl Blocks {
         if seconds.is_some_and(|seconds| seconds == 0 || seconds > MAX_SECONDS) {
             return Err(ServiceError::invalid("seconds", "is zero or too many"));
         }
-        if reason.trim().is_empty() || reason.chars().any(char::is_control) {
-            let problem = "is empty or has control characters";
+        if !is_name(reason, MAX_REASON) {
+            let problem = "must have 1 to 200 characters, none of them control or invisible";
             return Err(ServiceError::invalid("reason", problem));
         }
         let duration = seconds.map(Duration::from_secs);

@@ -120,7 +120,8 @@ impl Chat {
         Ok(Changed { conversation })
     }
 
-    /// Adds or removes a member: the owner may, and admins. Doing so twice changes nothing.
+    /// Adds or removes a member: the owner may, and admins, and everybody removes itself. Doing so
+    /// twice changes nothing.
     pub(crate) async fn change_member(
         &self,
         by: &Principal,
@@ -134,6 +135,11 @@ impl Chat {
             &policy::ADD_MEMBER
         };
         self.0.access.require(by, policy)?;
+        if command.user_id != by.subject {
+            self.0
+                .access
+                .require_permission(by, Permission::ChatManage)?;
+        }
         content::check_user_id("userId", &command.user_id)?;
         let change = MemberChange {
             conversation_id: command.conversation_id,

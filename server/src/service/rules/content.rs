@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::auth::{is_hidden, is_invisible, is_name};
 use crate::service::fault::ServiceError;
 
 /// Checks the text of a message: its length in characters, and no control characters.
@@ -41,18 +42,19 @@ pub(in crate::service) fn check_title(title: &str) -> Result<(), ServiceError> {
             format!("must have 1 to {MAX_TITLE} characters"),
         ));
     }
-    if title.chars().any(char::is_control) {
-        return Err(ServiceError::invalid("title", "has control characters"));
+    if title.chars().any(is_hidden) {
+        let problem = "has control or invisible characters";
+        return Err(ServiceError::invalid("title", problem));
     }
     Ok(())
 }
 
 /// Checks the id of a user that somebody names.
 pub(in crate::service) fn check_user_id(field: &'static str, id: &str) -> Result<(), ServiceError> {
-    if id.is_empty() || id.chars().nth(MAX_USER_ID).is_some() || id.chars().any(char::is_control) {
+    if !is_name(id, MAX_USER_ID) {
         return Err(ServiceError::invalid(
             field,
-            format!("must be of 1 to {MAX_USER_ID} characters without control characters"),
+            format!("must be of 1 to {MAX_USER_ID} characters, none of them control or invisible"),
         ));
     }
     Ok(())
@@ -167,15 +169,6 @@ pub(in crate::service) fn is_http_url(url: &str) -> bool {
     };
     let port_is_right = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
     !host.is_empty() && !host.contains(['[', ']']) && port_is_right
-}
-
-/// Whether a character is not seen but changes how others are: marks of direction, joiners, spaces
-/// without width. In an address they make it look like another one.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    )
 }
 
 /// Whether a text is a time as RFC 3339 writes it, which is stricter than ISO 8601.

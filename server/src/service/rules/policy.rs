@@ -67,6 +67,8 @@ pub(crate) enum RoomRule {
     Author,
     /// The sender owns the conversation, or moderates.
     Owner,
+    /// The sender owns the conversation, or moderates, or is whom it is about.
+    OwnerOrOneself,
     /// It is about no room.
     Anyone,
 }
@@ -78,6 +80,9 @@ impl RoomRule {
             Self::Member => "members of the conversation",
             Self::Author => "the message's author, and `chat:moderate`",
             Self::Owner => "the conversation's owner, and `chat:moderate`",
+            Self::OwnerOrOneself => {
+                "the conversation's owner and `chat:moderate`, who need `chat:manage`, and whom it is about"
+            }
             Self::Anyone => "everybody",
         }
     }
@@ -131,8 +136,8 @@ events! {
         "makes a conversation, of which the sender is the owner";
     ADD_MEMBER = "add_member", ChatManage, Changes, Owner, ChangeMember,
         "adds a member to a conversation";
-    REMOVE_MEMBER = "remove_member", ChatManage, Changes, Owner, ChangeMember,
-        "removes a member from a conversation";
+    REMOVE_MEMBER = "remove_member", ChatRead, Changes, OwnerOrOneself, ChangeMember,
+        "removes a member from a conversation, or the sender itself";
     MARK_READ = "mark_read", ChatRead, Requests, Member, MarkAsRead,
         "notes how far the sender has read";
     CONVERSATIONS = "conversations", ChatRead, Requests, Anyone, ListConversations,
