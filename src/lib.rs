@@ -23,7 +23,7 @@ pub use engine::{Tls, TlsError};
 pub use identity::{Credentials, Principal};
 pub use roomcast_protocol::{
     engine::Transport,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},
+    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser, Value},
 };
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,

@@ -2,11 +2,10 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::{
-    Parser,
-    attachment::{self, Attached},
+    Parser, Value,
+    attachment::Attached,
     json::{Elements, Span},
     msgpack,
 };
@@ -139,9 +138,9 @@ impl Args {
 
     /// Parses the argument at `i`.
     ///
-    /// Types that ask for bytes, like [`Bytes`], get an attachment or a binary value, at any depth
-    /// but not through `#[serde(flatten)]` or untagged enums; [`Value`] shows a placeholder object
-    /// there. A missing argument is read as `null`, so that it can be an [`Option`]. What JSON does
+    /// Types that ask for bytes, like [`Bytes`], get an attachment or a binary value, at any depth.
+    /// [`Value`] takes anything; [`serde_json::Value`] has no place for binary, so that binary where
+    /// it stands is an error. A missing argument is read as `null`, so that it can be an [`Option`]. What JSON does
     /// not know is read from MessagePack as JavaScript writes it to JSON: dates as strings,
     /// `undefined` as nothing.
     ///
@@ -190,23 +189,12 @@ impl Args {
         rest
     }
 
-    /// Every argument as a value. Attachments stay placeholder objects, for
-    /// [`attachment_of`](Self::attachment_of).
+    /// Every argument as a value.
     ///
     /// # Errors
     /// If an argument is no value, such as a number beyond all range.
     pub fn to_values(&self) -> Result<Vec<Value>, ArgumentError> {
         (0..self.len()).map(|i| self.get(i)).collect()
-    }
-
-    /// The attachment, or the binary value, that a placeholder object stands for.
-    #[must_use]
-    pub fn attachment_of(&self, value: &Value) -> Option<Bytes> {
-        let number = attachment::number(value)?;
-        match self.parser {
-            Parser::Json => self.attachments().get(number).cloned(),
-            Parser::MessagePack => msgpack::binary_at(&self.text, number),
-        }
     }
 }
 

@@ -6,8 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Args, Kind, Parser,
-    attachment::Resolved,
+    Args, Kind, Parser, Value,
     msgpack::{self, Header},
     serializer::{self, Json, Root},
 };
@@ -113,11 +112,8 @@ impl Arguments for Args {
         let is_renumbered = self.is_partial() && !self.attachments().is_empty();
         if is_renumbered || self.parser() != encoder.parser {
             for i in 0..self.len() {
-                let value = self.get(i).map_err(|_| EncodeError::InvalidArguments)?;
-                encoder.value(&Resolved {
-                    value: &value,
-                    args: self,
-                })?;
+                let value: Value = self.get(i).map_err(|_| EncodeError::InvalidArguments)?;
+                encoder.value(&value)?;
             }
             return Ok(());
         }

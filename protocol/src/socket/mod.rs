@@ -10,6 +10,7 @@ mod nsp;
 mod packet;
 mod parser;
 mod serializer;
+mod value;
 
 pub use args::{Args, Argument, ArgumentError, Iter};
 pub use decoder::{Decoder, Limits};
@@ -17,3 +18,4 @@ pub use encode::{Arguments, EncodeError, Encoder};
 pub use nsp::Nsp;
 pub use packet::{Kind, Packet, RESERVED_EVENTS};
 pub use parser::Parser;
+pub use value::Value;

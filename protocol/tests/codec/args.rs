@@ -4,10 +4,10 @@ use bytes::Bytes;
 use roomcast_protocol::{
     Frame,
     engine::Message,
-    socket::{Args, Argument, ArgumentError, encode},
+    socket::{Args, Argument, ArgumentError, Value, encode},
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{json, value::RawValue};
 
 use super::socket::{decode_all, decode_frame};
 
@@ -27,6 +27,8 @@ fn binary(json: &str, attachments: &[&'static [u8]]) -> Args {
     );
     decode_all(&messages).expect(json).args
 }
+
+const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
 fn error<T: DeserializeOwned + std::fmt::Debug>(json: &str) -> String {
     args(json).get::<T>(0).unwrap_err().to_string()
@@ -58,7 +60,7 @@ fn arguments_are_parsed_on_demand() {
         })
     );
     assert_eq!(args.get::<(bool, Option<u8>)>(3), Ok((true, None)));
-    assert_eq!(args.get::<Value>(3), Ok(json!([true, null])));
+    assert_eq!(args.get(3), Ok(json!([true, null])));
     assert_eq!(args.iter().len(), 4);
     assert_eq!(args.raw(4), None);
     assert_eq!(args.raw(usize::MAX), None);
@@ -247,23 +249,174 @@ fn bytes_are_attachments_only() {
     assert!(args.get::<String>(0).is_err());
 }
 
-#[test]
-fn values_show_placeholders_and_find_their_attachments() {
-    let args = binary(r#"1,{"a":{"_placeholder":true,"num":0}}"#, &[&[5]]);
-    let values = args.to_values().unwrap();
-    assert_eq!(values[1], json!({"a": {"_placeholder": true, "num": 0}}));
-    assert_eq!(
-        args.attachment_of(&values[1]["a"]),
-        Some(Bytes::from_static(&[5]))
-    );
-    for other in [
-        json!(1),
-        json!({}),
-        json!({"_placeholder": true, "num": 1}),
-        json!({"num": 0}),
-    ] {
-        assert_eq!(args.attachment_of(&other), None);
+/// Types that serde reads ahead into a buffer of its own before it knows what they are.
+mod read_ahead {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(tag = "type")]
+    pub(super) enum Internal {
+        File { name: String, data: Bytes },
     }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(tag = "type", content = "content")]
+    pub(super) enum Adjacent {
+        File(Bytes),
+        Files(Vec<Bytes>),
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(untagged)]
+    pub(super) enum Untagged {
+        Number(u32),
+        Binary(Bytes),
+        Numbered { num: Option<Bytes>, name: String },
+        Placed { _placeholder: Placed },
+        Many(HashMap<String, Bytes>),
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    pub(super) enum Placed {
+        Here,
+        At(u8),
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    pub(super) struct Flattened {
+        pub(super) name: String,
+        #[serde(flatten)]
+        pub(super) inner: Inner,
+        #[serde(flatten)]
+        pub(super) rest: HashMap<String, Bytes>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    pub(super) struct Inner {
+        pub(super) data: Bytes,
+    }
+}
+
+#[test]
+fn binary_reaches_tagged_untagged_and_flattened_types() {
+    use read_ahead::{Adjacent, Flattened, Inner, Internal, Placed, Untagged};
+    let data = Bytes::from_static(&[7]);
+    let read = |json: &str| binary(&json.replace("BIN", PLACEHOLDER), &[&[7]]);
+    for json in [
+        r#"{"type":"File","name":"n","data":BIN}"#,
+        r#"{"data":BIN,"name":"n","type":"File"}"#,
+        r#"{"type":"File","name":"n","data":{"num":0,"_placeholder":true}}"#,
+    ] {
+        let file = Internal::File {
+            name: "n".into(),
+            data: data.clone(),
+        };
+        assert_eq!(read(json).get(0), Ok(file), "{json}");
+    }
+    for json in [
+        r#"{"type":"File","content":BIN}"#,
+        r#"{"content":BIN,"type":"File"}"#,
+    ] {
+        assert_eq!(
+            read(json).get(0),
+            Ok(Adjacent::File(data.clone())),
+            "{json}"
+        );
+    }
+    assert_eq!(
+        read(r#"{"content":[BIN,BIN],"type":"Files"}"#).get(0),
+        Ok(Adjacent::Files(vec![data.clone(), data.clone()]))
+    );
+    for (json, expected) in [
+        ("BIN", Untagged::Binary(data.clone())),
+        ("5,BIN", Untagged::Number(5)),
+        (
+            r#"{"num":BIN,"name":"n"}"#,
+            Untagged::Numbered {
+                num: Some(data.clone()),
+                name: "n".into(),
+            },
+        ),
+        (
+            r#"{"num":null,"name":"n"},BIN"#,
+            Untagged::Numbered {
+                num: None,
+                name: "n".into(),
+            },
+        ),
+        (
+            r#"{"_placeholder":"Here"},BIN"#,
+            Untagged::Placed {
+                _placeholder: Placed::Here,
+            },
+        ),
+        (
+            r#"{"_placeholder":{"At":3},"num":1},BIN"#,
+            Untagged::Placed {
+                _placeholder: Placed::At(3),
+            },
+        ),
+        (
+            r#"{"a":BIN}"#,
+            Untagged::Many([("a".to_owned(), data.clone())].into()),
+        ),
+    ] {
+        assert_eq!(read(json).get(0), Ok(expected), "{json}");
+    }
+    assert_eq!(
+        read(r#"{"name":"n","data":BIN,"num":BIN}"#).get(0),
+        Ok(Flattened {
+            name: "n".into(),
+            inner: Inner { data: data.clone() },
+            rest: [("num".to_owned(), data)].into(),
+        })
+    );
+}
+
+#[test]
+fn any_value_keeps_its_binary_and_is_sent_as_it_came() {
+    let args = binary(
+        r#"1,{"a":{"_placeholder":true,"num":0},"num":-1.5},[{"num":0,"_placeholder":true},null,"t",true]"#,
+        &[&[5]],
+    );
+    let values = args.to_values().unwrap();
+    let five = Value::from(Bytes::from_static(&[5]));
+    assert_eq!(values[0], json!(1));
+    assert_eq!(values[1].get("a"), Some(&five));
+    assert_eq!(values[1].get("num").unwrap(), &json!(-1.5));
+    assert_eq!(values[1].to_json(), None);
+    assert_eq!(
+        values[2],
+        Value::Array(vec![
+            five,
+            Value::Null,
+            Value::String("t".into()),
+            Value::Bool(true)
+        ])
+    );
+    let frame = encode::event("/", None, "y", &values[1]).unwrap();
+    assert_eq!(
+        wire(&frame),
+        "451-[\"y\",{\"a\":{\"_placeholder\":true,\"num\":0},\"num\":-1.5}]\x1ebBQ=="
+    );
+}
+
+#[test]
+fn binary_is_no_json() {
+    let args = binary(
+        r#"{"a":[{"_placeholder":true,"num":0}]},{"a":1,"num":[2]}"#,
+        &[&[5]],
+    );
+    let error = args.get::<serde_json::Value>(0).unwrap_err();
+    assert_eq!(error.path(), "a[0]");
+    assert!(args.get::<Box<RawValue>>(0).is_err());
+    // What has none of it is read as ever.
+    assert_eq!(args.get(1), Ok(json!({"a": 1, "num": [2]})));
+    let raw = args.get::<Box<RawValue>>(1).unwrap();
+    assert_eq!(raw.get(), r#"{"a":1,"num":[2]}"#);
 }
 
 #[test]
