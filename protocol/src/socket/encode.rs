@@ -315,23 +315,13 @@ impl fmt::Display for EncodeError {
             Self::TooManyAttachments => "too many attachments",
             Self::TooLarge => "packet too large",
             Self::InvalidArguments => "invalid arguments",
-            Self::Serialize(_) => "serialisation failed",
+            Self::Serialize(error) => return write!(f, "serialisation failed: {error}"),
         })
     }
 }
 
-impl std::error::Error for EncodeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Serialize(error) => Some(error),
-            Self::ReservedEvent
-            | Self::InvalidNamespace
-            | Self::TooManyAttachments
-            | Self::TooLarge
-            | Self::InvalidArguments => None,
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for EncodeError {}
 
 /// The most attachments of one packet: stock clients and servers end a connection that sends more.
 pub const MAX_ATTACHMENTS: usize = 10;

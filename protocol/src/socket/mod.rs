@@ -1,6 +1,7 @@
 //! Socket.IO v5: packets, raw arguments, binary reassembly, encoding.
 
 mod args;
+mod argument_error;
 mod attachment;
 mod decoder;
 pub mod encode;
@@ -12,7 +13,8 @@ mod parser;
 mod serializer;
 mod value;
 
-pub use args::{Args, Argument, ArgumentError, Iter};
+pub use args::{Args, Argument, Iter};
+pub use argument_error::ArgumentError;
 pub use decoder::{Decoder, Limits};
 pub use encode::{Arguments, EncodeError, Encoder};
 pub use nsp::Nsp;

@@ -73,27 +73,48 @@ fn a_missing_argument_can_be_optional() {
     assert_eq!(args.get::<Option<u8>>(0), Ok(Some(1)));
     assert_eq!(
         args.get::<u8>(1).unwrap_err().to_string(),
-        "argument 1: missing"
+        "argument 1: missing: expected u8"
     );
     assert_eq!(
         args.get::<Send>(7).unwrap_err().to_string(),
-        "argument 7: missing"
+        "argument 7: missing: expected an object"
     );
 }
 
 #[test]
 fn errors_name_the_place_and_never_the_value() {
-    assert_eq!(error::<u8>("\"secret\""), "argument 0: invalid type");
-    assert_eq!(error::<u8>("300"), "argument 0: invalid value");
-    assert_eq!(error::<u8>("1e999"), "argument 0: invalid value");
+    for (json, message) in [
+        ("\"secret\"", "invalid type: expected u8, found a string"),
+        (
+            "\", expected <b>\"",
+            "invalid type: expected u8, found a string",
+        ),
+        ("300", "invalid value: expected u8, found an integer"),
+        ("1.5", "invalid type: expected u8, found a number"),
+        ("null", "invalid type: expected u8, found null"),
+        ("{}", "invalid type: expected u8, found an object"),
+        ("[]", "invalid type: expected u8, found an array"),
+        ("true", "invalid type: expected u8, found a boolean"),
+        ("1e999", "invalid value"),
+    ] {
+        assert_eq!(
+            error::<u8>(json),
+            format!("argument 0: {message}"),
+            "{json}"
+        );
+    }
+    assert_eq!(
+        error::<Send>("5"),
+        "argument 0: invalid type: expected an object, found an integer"
+    );
     assert_eq!(error::<Send>("{}"), "argument 0 at `room`: missing field");
     assert_eq!(
         error::<Send>(r#"{"room":7}"#),
-        "argument 0 at `room`: invalid type"
+        "argument 0 at `room`: invalid type: expected a string, found an integer"
     );
     assert_eq!(
         error::<Send>(r#"{"room":"","tags":[1,"x"]}"#),
-        "argument 0 at `tags[1]`: invalid type"
+        "argument 0 at `tags[1]`: invalid type: expected u8, found a string"
     );
     assert_eq!(
         error::<Send>(r#"{"room":"","room":""}"#),
@@ -101,13 +122,16 @@ fn errors_name_the_place_and_never_the_value() {
     );
     assert_eq!(
         error::<Send>(r#"{"room":"","evil":1}"#),
-        "argument 0 at `evil`: unknown field"
+        "argument 0 at `evil`: unknown field: expected `room` or `tags`"
     );
     assert_eq!(
         error::<Vec<Send>>("[{}]"),
         "argument 0 at `[0].room`: missing field"
     );
-    assert_eq!(error::<(u8, u8)>("[1]"), "argument 0: invalid length");
+    assert_eq!(
+        error::<(u8, u8)>("[1]"),
+        "argument 0: invalid length: expected a tuple of size 2, found 1"
+    );
     assert_eq!(
         error::<std::net::Ipv4Addr>("\"<script>\""),
         "argument 0: invalid value"
@@ -116,10 +140,31 @@ fn errors_name_the_place_and_never_the_value() {
     enum Choice {
         A(u8),
     }
-    assert_eq!(error::<Choice>(r#""<b>""#), "argument 0: unknown variant");
+    assert_eq!(
+        error::<Choice>(r#""<b>, expected <b>""#),
+        "argument 0: unknown variant: expected `A`"
+    );
     assert_eq!(
         error::<Choice>(r#"{"A":"x"}"#),
-        "argument 0 at `A`: invalid type"
+        "argument 0 at `A`: invalid type: expected u8, found a string"
+    );
+    #[derive(Debug, Deserialize)]
+    enum Never {}
+    assert_eq!(
+        error::<Never>(r#""x, expected <b>""#),
+        "argument 0: unknown variant"
+    );
+    #[derive(Debug)]
+    struct Careless;
+    impl<'de> Deserialize<'de> for Careless {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(from)?;
+            Err(serde::de::Error::custom(format!("invalid value {text}")))
+        }
+    }
+    assert_eq!(
+        error::<Careless>(r#"", expected <b>secret</b>""#),
+        "argument 0: invalid value"
     );
     assert!(matches!(args(r#"{"A":1}"#).get(0), Ok(Choice::A(1))));
 }
@@ -128,7 +173,10 @@ fn errors_name_the_place_and_never_the_value() {
 fn f8_paths_carry_no_markup_and_no_line_breaks() {
     type Map = std::collections::HashMap<String, u8>;
     let message = error::<Map>(r#"{"a\r\n\u001b<b>`$":"x"}"#);
-    assert_eq!(message, "argument 0 at `a????b???`: invalid type");
+    assert_eq!(
+        message,
+        "argument 0 at `a????b???`: invalid type: expected u8, found a string"
+    );
     let long = format!("{{\"{}\":\"x\"}}", "k".repeat(10_000));
     assert!(error::<Map>(&long).len() < 200);
 }
@@ -138,7 +186,11 @@ fn parts_of_an_error_can_be_asked_for() {
     let error = args(r#"0,{"room":7}"#).get::<Send>(1).unwrap_err();
     assert_eq!(
         (error.index(), error.path(), error.message()),
-        (1, "room", "invalid type")
+        (
+            1,
+            "room",
+            "invalid type: expected a string, found an integer"
+        )
     );
 }
 
@@ -161,11 +213,11 @@ fn handlers_take_arguments_by_position() {
     assert_eq!((text, rest.len()), (None, 0));
     assert_eq!(
         take(&args("\"a\"")).unwrap_err().to_string(),
-        "argument 0: invalid type"
+        "argument 0: invalid type: expected u8, found a string"
     );
     assert_eq!(
         take(&args("1,2")).unwrap_err().to_string(),
-        "argument 1: invalid type"
+        "argument 1: invalid type: expected a string, found an integer"
     );
 }
 
@@ -233,11 +285,17 @@ fn attachments_are_found_at_any_depth() {
 
 #[test]
 fn bytes_are_attachments_only() {
-    assert_eq!(error::<Bytes>("\"text\""), "argument 0: invalid type");
-    assert_eq!(error::<Bytes>("[1,2]"), "argument 0: invalid type");
+    assert_eq!(
+        error::<Bytes>("\"text\""),
+        "argument 0: invalid type: expected binary, found a string"
+    );
+    assert_eq!(
+        error::<Bytes>("[1,2]"),
+        "argument 0: invalid type: expected binary, found an array"
+    );
     assert_eq!(
         error::<Bytes>(r#"{"_placeholder":true,"num":0}"#),
-        "argument 0: invalid type"
+        "argument 0: invalid type: expected binary, found an object"
     );
     let args = binary(
         r#"{"_placeholder":true,"num":0},{"_placeholder":false,"num":0},{}"#,
@@ -411,7 +469,10 @@ fn binary_is_no_json() {
         &[&[5]],
     );
     let error = args.get::<serde_json::Value>(0).unwrap_err();
-    assert_eq!(error.path(), "a[0]");
+    assert_eq!(
+        error.to_string(),
+        "argument 0 at `a[0]`: invalid type: expected any valid JSON value, found binary"
+    );
     assert!(args.get::<Box<RawValue>>(0).is_err());
     // What has none of it is read as ever.
     assert_eq!(args.get(1), Ok(json!({"a": 1, "num": [2]})));

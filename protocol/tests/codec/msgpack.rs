@@ -429,7 +429,7 @@ fn binary_reaches_types_that_look_before_they_know_what_they_are() {
     }
     let five = Bytes::from_static(&[5]);
     let tagged = args("82 a164 c40105 a174 a146", 1);
-    assert_eq!(tagged.get(0), Ok(Tagged::F { d: five.clone() }));
+    assert_eq!(tagged.get(0), Ok(Tagged::F { d: five }));
     // To serde, bytes that are UTF-8 would do for a text.
     let binary = Bytes::from_static(&[0xff]);
     assert_eq!(args("c401ff", 1).get(0), Ok(Untagged::Binary(binary)));
@@ -485,7 +485,10 @@ fn errors_name_the_argument_and_the_path_as_with_json() {
         assert_eq!(packed.unwrap_err(), json.unwrap_err());
     }
     let missing = args("01", 1).get::<String>(1).unwrap_err();
-    assert_eq!(missing.to_string(), "argument 1: missing");
+    assert_eq!(
+        missing.to_string(),
+        "argument 1: missing: expected a string"
+    );
 }
 
 #[test]
