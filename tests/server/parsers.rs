@@ -73,7 +73,10 @@ async fn server(parser: Parser) -> TestServer {
             event.socket.emit("echo", rest.clone());
             Ack(rest)
         })
-        .on("second", async |_: Event, _: Value, rest: Args| Ack(rest))
+        .on(
+            "second",
+            async |_: Event, _: roomcast::Value, rest: Args| Ack(rest),
+        )
         .on("ask", async |event: Event| {
             let asked = event.socket.emit_with_ack::<Upload>("question", upload());
             asked
@@ -155,7 +158,7 @@ async fn values_and_raw_arguments_mean_the_same() {
         assert_eq!((echoed.len(), event.len()), (3, 4));
 
         let rest: Args = client.emit_with_ack("second", &sent).await.unwrap();
-        assert_eq!(rest.len(), 2);
+        assert_eq!(rest.len(), 2, "{rest:?}");
         assert_eq!(rest.get(1), Ok(sent.2.clone()));
     }
 }

@@ -191,6 +191,7 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
         shared,
         principal,
         Args::default(),
+        Default::default(),
     );
     assert!(
         namespace.admit(&socket),
