@@ -28,11 +28,11 @@ pub use roomcast_protocol::{
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,
     Builder, ClientFiles, Conn, ConnEvent, Connect, Contract, Data, Direct, DisconnectReason,
-    EmitError, Emitted, Error, Event, Extension, Failure, Handler, Handling, Idempotent, Incoming,
-    IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService, JoinError, Layered, LayeredBody,
-    Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder, Needs, NoAck,
-    Outgoing, Parameter, Parameters, Refusal, Renewal, Reply, Room, RoomName, Server, ServerSide,
-    ServerSideError, Socket, SocketId, State, Verdict, argument, field, idempotent,
+    DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Handler, Handling,
+    Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
+    LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder,
+    Needs, NoAck, Outgoing, Parameter, Parameters, Refusal, Renewal, Reply, Room, RoomName, Server,
+    ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument, field, idempotent,
 };
 
 /// Compiles the blocks of the page for users of the official server.

@@ -62,6 +62,7 @@ pub use dispatch::{
 };
 pub use sending::{AckFuture, Acks, Broadcast, Direct, Emitted};
 pub use words::{
-    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, EmitError, IntoAck,
-    IntoRooms, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room, RoomName, SocketId,
+    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, DrainError,
+    EmitError, IntoAck, IntoRooms, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room,
+    RoomName, SocketId,
 };

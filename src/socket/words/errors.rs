@@ -85,6 +85,37 @@ impl fmt::Display for EmitError {
 /// Without a source: what there is stands in the text.
 impl std::error::Error for EmitError {}
 
+/// Why what is queued for a client has not left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// Not in time. It is still queued.
+    Timeout,
+    /// The client went away.
+    Disconnected,
+}
+
+impl fmt::Display for DrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "operation has timed out",
+            Self::Disconnected => "socket has been disconnected",
+        })
+    }
+}
+
+impl std::error::Error for DrainError {}
+
+impl From<DrainError> for Refusal {
+    fn from(error: DrainError) -> Self {
+        let code = match error {
+            DrainError::Timeout => "TIMEOUT",
+            DrainError::Disconnected => "DISCONNECTED",
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 /// Why a socket cannot join a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
