@@ -200,15 +200,19 @@ async fn a_refusal_at_the_door_has_its_data() {
         let server = server(parser).await;
         let client = server.client().namespace("/auth").auth(json!({"data": 1}));
         match client.connect().await {
-            Err(ClientError::Namespace { message, data }) => {
-                assert_eq!(message, "no");
+            Err(ClientError::Refused {
+                code,
+                message,
+                data,
+            }) => {
+                assert_eq!((&*code, &*message), ("E", "no"));
                 assert_eq!(data, Some(json!({"code": "E", "retry": [1, null]})));
             }
             other => panic!("{other:?}"),
         }
         let client = server.client().namespace("/nowhere").connect().await;
         assert!(
-            matches!(client, Err(ClientError::Namespace { .. })),
+            matches!(client, Err(ClientError::Refused { .. })),
             "{parser:?}"
         );
     }
