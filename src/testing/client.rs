@@ -282,8 +282,9 @@ impl Client {
         let event = self.client.next().await?;
         if self.client.pid().is_some() && event.ack.is_none() {
             let last = event.args.len().checked_sub(1);
-            let offset = last.and_then(|last| event.args.get(last).ok());
-            self.offset = offset.or(self.offset.take());
+            if let Some(offset) = last.and_then(|last| event.args.get(last).ok()) {
+                self.offset = Some(offset);
+            }
         }
         Some(event)
     }

@@ -144,18 +144,18 @@ fn rooms_are_named_by_whatever_is_a_name_or_gives_names() {
     let cow: Cow<'_, str> = "a".into();
     for one in [
         names("a"),
-        names(&"a"),
+        names(["a"].first().unwrap()),
         names(&text),
         names(text.clone()),
         names(&room),
-        names(room.clone()),
+        names(room),
         names(&cow),
         names(cow.clone()),
-        names(Cow::<'_, str>::Owned(text.clone())),
+        names(Cow::<'_, str>::Owned(text)),
         names(&shared),
         names(Arc::clone(&shared)),
         names(&boxed),
-        names(boxed.clone()),
+        names(boxed),
         names(Some("a")),
     ] {
         assert_eq!(one, ["a"]);
@@ -167,14 +167,13 @@ fn rooms_are_named_by_whatever_is_a_name_or_gives_names() {
     for two in [
         names(slice),
         names(["a", "b"]),
-        names(&["a", "b"]),
         names(&list),
         names(list.as_slice()),
-        names(list.clone()),
+        names(list),
         names(&set),
-        names(set.clone()),
         names(&sorted),
         names(set.iter().filter(|name| !name.is_empty())),
+        names(set),
         names((0..2).map(|n| if n == 0 { "a" } else { "b" }.to_owned())),
         names([Cow::Borrowed("a"), Cow::Owned("b".to_owned())]),
     ] {
