@@ -259,11 +259,11 @@ async fn who_am_i(event: Event) -> Ack<Value> {
         .query()
         .map(|(k, v)| (k, v.into()))
         .collect();
-    let auth: Option<Value> = socket.auth().ok().flatten();
+    let auth: Option<Anything> = socket.auth().ok();
     Ack(json!({
         "id": socket.id(),
         "nsp": socket.namespace().name(),
-        "auth": auth.unwrap_or_else(|| json!({})),
+        "auth": auth.filter(|auth| *auth != Anything::Null).unwrap_or_else(|| json!({}).into()),
         "query": query,
         "transport": socket.transport().to_string(),
         "recovered": socket.recovered(),

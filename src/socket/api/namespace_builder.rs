@@ -197,8 +197,8 @@ impl NamespaceBuilder {
     /// [`Principal`](crate::Principal). Without it everybody is
     /// [`Principal::anonymous`](crate::Principal::anonymous).
     ///
-    /// A closure asks again when a client recovers its session; what implements [`Authenticate`]
-    /// may decide that by itself.
+    /// A closure asks again when a client recovers its session; what implements
+    /// [`Authenticate`](crate::Authenticate) may decide that by itself.
     ///
     /// ```
     /// use roomcast::{Connect, Io, Principal, Refusal};
