@@ -22,16 +22,16 @@ pub use engine::{Tls, TlsError};
 pub use identity::{Credentials, Principal};
 pub use roomcast_protocol::{
     engine::Transport,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},
+    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser, Value},
 };
 pub use socket::{
-    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
-    ClientFiles, Conn, ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted,
-    Error, Event, Failure, Handler, Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture,
-    IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId,
-    Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Room,
-    RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument,
-    field, idempotent,
+    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,
+    Builder, ClientFiles, Conn, ConnEvent, Connect, Contract, Data, Direct, DisconnectReason,
+    DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Handler, Handling,
+    Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
+    LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder,
+    Needs, NoAck, Outgoing, Parameter, Parameters, Refusal, Renewal, Reply, Room, RoomName, Server,
+    ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument, field, idempotent,
 };
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.

@@ -52,14 +52,17 @@ pub use api::{
     Builder, Conn, Error, Idempotent, IoFuture, IoLayer, IoService, Layered, LayeredBody,
     NamespaceBuilder, Server, ServerSideError, argument, field, idempotent,
 };
-pub use connect::Authenticate;
+pub use connect::{Authenticate, Authenticates};
 pub use core::{
     ConnEvent, Connect, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing, Renewal,
     ServerSide, Socket,
 };
-pub use dispatch::{Handler, Parameter, State, Verdict};
+pub use dispatch::{
+    Data, Extension, Handler, Handling, Middleware, Needs, Parameter, Parameters, State, Verdict,
+};
 pub use sending::{AckFuture, Acks, Broadcast, Direct, Emitted};
 pub use words::{
-    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, EmitError, IntoAck,
-    IntoRooms, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room, RoomName, SocketId,
+    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, DrainError,
+    EmitError, IntoAck, IntoRooms, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room,
+    RoomName, SocketId,
 };

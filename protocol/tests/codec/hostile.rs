@@ -8,7 +8,7 @@ use roomcast_protocol::{
         ReservedEvent, TooDeep, TooLarge, TooManyAttachments, UnexpectedBinary, UnexpectedText,
         UnknownKind,
     },
-    socket::{Decoder, Kind, Limits, Packet},
+    socket::{Decoder, Kind, Limits, Packet, Value as Anything},
 };
 use serde_json::Value;
 
@@ -71,7 +71,7 @@ fn a16_what_the_depth_limit_allows_can_be_parsed() {
     let mut decoder = Decoder::new(Limits::default());
     assert!(decoder.text(text.into()).unwrap().is_none());
     let packet = decoder.binary(Bytes::from_static(&[1])).unwrap().unwrap();
-    assert!(packet.args.get::<Value>(0).is_ok());
+    assert!(packet.args.get::<Anything>(0).is_ok());
 }
 
 #[test]
@@ -232,6 +232,8 @@ fn c3_a_placeholder_out_of_range_is_refused() {
         r#"50-["hello",{"_placeholder":true,"num":0}]"#,
         r#"51-["hello",{"\u005fplaceholder":true,"num":9},{"_placeholder":true,"num":0}]"#,
         r#"51-["hello",{"_placeholder":true,"num":0,"num":1}]"#,
+        r#"51-["hello",{"_placeholder":true,"num":0,"name":"lost"}]"#,
+        r#"51-["hello",{"_placeholder":true,"_placeholder":false,"num":0},{"_placeholder":true,"num":0}]"#,
         r#"51-["hello",[[{"a":{"_placeholder":true,"num":7}}]],{"_placeholder":true,"num":0}]"#,
     ] {
         assert_eq!(refused(text), IllegalAttachments, "{text}");

@@ -126,6 +126,9 @@ fn tell(failure: &Failure<'_>) {
         retry_after: Option<u64>,
         status: u16,
     }
+    if failure.answered {
+        return;
+    }
     let row = Row::of(failure.refusal.code());
     if row.code == "RATE_LIMITED" && !limits::may_tell(failure) {
         return;

@@ -10,7 +10,7 @@ use crate::socket::{
 
 impl Broadcast<'_> {
     /// Lets all of them join rooms. One that may not, for it is in too many, is left out.
-    pub fn join<'r>(&self, rooms: impl IntoRooms<'r>) {
+    pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let mut names = Vec::new();
         rooms.each(|room| names.push(room.into_room()));
         for socket in self.local_sockets() {
@@ -22,7 +22,7 @@ impl Broadcast<'_> {
     }
 
     /// Lets all of them leave rooms, those too whose clients are away and may come back.
-    pub fn leave<'r>(&self, rooms: impl IntoRooms<'r>) {
+    pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let mut names = Vec::new();
         rooms.each(|room| names.push(room.into_room()));
         for socket in self.local_sockets().iter().chain(&self.sockets_away()) {

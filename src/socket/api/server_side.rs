@@ -6,7 +6,8 @@ use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, Encode
 
 use crate::socket::{
     core::{Io, Namespace, ServerSide, ServerSideHandler},
-    words::{IntoAck, Outcome, Reply, args},
+    dispatch::{Handling, Middleware},
+    words::{IntoAck as _, Outcome, Reply, args},
 };
 
 impl ServerSide {
@@ -61,27 +62,19 @@ impl fmt::Display for ServerSideError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Reserved => "reserved event name",
-            Self::Encode(_) => "the event cannot be encoded",
+            Self::Encode(error) => return write!(f, "the event cannot be encoded: {error}"),
         })
     }
 }
 
-impl std::error::Error for ServerSideError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Reserved => None,
-            Self::Encode(error) => Some(error),
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for ServerSideError {}
 
-pub(crate) fn erase<F, R>(handler: F) -> ServerSideHandler
-where
-    F: Fn(ServerSide) -> R + Send + Sync + 'static,
-    R: Future<Output: IntoAck> + Send + 'static,
-{
+pub(crate) fn erase<M>(
+    handler: impl Middleware<ServerSide, M, Future: Handling>,
+) -> ServerSideHandler {
     Box::new(move |event, reply| {
-        let handling = handler(event);
+        let handling = handler.ask(event);
         Box::pin(async move { handling.await.into_ack(reply) })
     })
 }

@@ -185,6 +185,7 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
         shared,
         principal,
         Args::default(),
+        Default::default(),
     );
     let admitted = namespace.admit(&socket);
     assert_eq!(admitted, Ok(()), "a fixed namespace does not go away");

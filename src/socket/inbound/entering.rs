@@ -186,6 +186,7 @@ impl Connection {
                 Arc::clone(&self.shared),
                 Arc::clone(principal),
                 connect.payload().clone(),
+                connect.states(),
             );
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
                 sessions.enter(known.pid, socket.downgrade());
@@ -219,7 +220,8 @@ impl Connection {
     ) -> Option<Socket> {
         let resumed = claim.resume(|old| {
             let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
-            let socket = Socket::recover(old, shared, principal, connect.payload().clone());
+            let payload = connect.payload().clone();
+            let socket = Socket::recover(old, shared, principal, payload, connect.states());
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });

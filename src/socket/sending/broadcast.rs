@@ -65,7 +65,7 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Adds rooms.
-    pub fn to(mut self, rooms: impl IntoRooms<'a>) -> Self {
+    pub fn to<M>(mut self, rooms: impl IntoRooms<'a, M>) -> Self {
         let mut to = match self.to {
             Target::All => None,
             named @ (Target::One(_) | Target::Many(_)) => Some(named),
@@ -76,12 +76,12 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Adds rooms, as [`to`](Self::to) does.
-    pub fn in_(self, rooms: impl IntoRooms<'a>) -> Self {
+    pub fn in_<M>(self, rooms: impl IntoRooms<'a, M>) -> Self {
         self.to(rooms)
     }
 
     /// Takes out whoever is in one of these rooms.
-    pub fn except(mut self, rooms: impl IntoRooms<'a>) -> Self {
+    pub fn except<M>(mut self, rooms: impl IntoRooms<'a, M>) -> Self {
         rooms.each(|room| self.except.push(room));
         self
     }
@@ -291,12 +291,12 @@ impl Socket {
     }
 
     /// The members of rooms but this socket.
-    pub fn to<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
+    pub fn to<'a, M>(&'a self, rooms: impl IntoRooms<'a, M>) -> Broadcast<'a> {
         self.broadcast().to(rooms)
     }
 
     /// Everybody in the namespace but this socket and the members of rooms.
-    pub fn except<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
+    pub fn except<'a, M>(&'a self, rooms: impl IntoRooms<'a, M>) -> Broadcast<'a> {
         self.broadcast().except(rooms)
     }
 }

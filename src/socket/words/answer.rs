@@ -82,8 +82,8 @@ impl Reply {
         match self.parser.ack(self.nsp.as_str(), id, &args) {
             Ok(frame) => Answer(Outcome::Frame(frame)),
             Err(error) => {
-                tracing::error!(%error, "an acknowledgement cannot be encoded");
-                Answer(Outcome::Refused(Refusal::internal()))
+                let reason = format!("its acknowledgement cannot be encoded: {error}");
+                Answer(Outcome::Refused(Refusal::internal().because(reason)))
             }
         }
     }
