@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Parser,
     attachment::{self, Attached},
-    json::{Elements, Span},
+    json::{self, Elements, Span},
     msgpack,
 };
 
@@ -59,6 +59,15 @@ impl Args {
 
     pub(super) fn attach(&mut self, attachments: Vec<Bytes>) {
         self.attachments = Some(attachments.into());
+    }
+
+    /// The same JSON with U+FFFD for every half of a surrogate pair, which are no text for `serde_json`.
+    pub(super) fn repaired(&self) -> Self {
+        let mut repaired = self.clone();
+        let mut text = self.text.to_vec();
+        json::repair(&mut text);
+        repaired.text = text.into();
+        repaired
     }
 
     pub(super) const fn text(&self) -> &Bytes {
@@ -146,7 +155,8 @@ impl Args {
     /// `undefined` as nothing.
     ///
     /// # Errors
-    /// If the argument is missing or is not a `T`.
+    /// If the argument is missing or is not a `T`, and if a text in it that a `T` takes has half a
+    /// surrogate pair: JavaScript has such texts, Rust has not, and no other is put in its place.
     pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
         let Some(span) = self.span(i) else {
             return serde_json::from_slice(b"null").map_err(|_| ArgumentError {
@@ -312,7 +322,11 @@ impl ArgumentError {
     fn new(index: usize, path: &str, error: &serde_json::Error) -> Self {
         let text = error.to_string();
         let begins = |message: &&str| text.starts_with(message);
-        let message = MESSAGES.into_iter().find(begins).unwrap_or("invalid value");
+        let message = match MESSAGES.into_iter().find(begins) {
+            Some("lone leading surrogate" | "unexpected end of hex escape") => HALF_A_PAIR,
+            Some(message) => message,
+            None => "invalid value",
+        };
         let mut path = shown(path);
         if let "missing field" | "duplicate field" = message {
             // The path ends at the object; the field is a name in the type.
@@ -379,12 +393,15 @@ fn shown(path: &str) -> String {
 
 const MISSING: &str = "missing";
 /// How the messages of serde begin, without what they quote.
-const MESSAGES: [&str; 6] = [
+const MESSAGES: [&str; 8] = [
     "missing field",
     "invalid type",
     "invalid length",
     "unknown variant",
     "unknown field",
     "duplicate field",
+    "lone leading surrogate",
+    "unexpected end of hex escape",
 ];
+const HALF_A_PAIR: &str = "half of a surrogate pair";
 const MAX_PATH: usize = 128;

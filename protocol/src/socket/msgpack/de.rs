@@ -468,7 +468,8 @@ impl fmt::Debug for Deserializer<'_> {
 
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    basic::from_utf8(bytes).map_err(de::Error::custom)
+    // The packet was checked: this is the only thing that can be wrong.
+    basic::from_utf8(bytes).map_err(|_| de::Error::custom("lone leading surrogate"))
 }
 
 fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {

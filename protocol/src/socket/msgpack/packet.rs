@@ -8,10 +8,7 @@
 use bytes::Bytes;
 use simdutf8::basic;
 
-use super::{
-    token::{Reader, Token},
-    write,
-};
+use super::token::{Reader, Token};
 use crate::{
     DecodeError,
     socket::{
@@ -27,10 +24,6 @@ use crate::{
 pub(in crate::socket) fn decode(message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
     u32::try_from(message.len()).map_err(|_| DecodeError::TooLarge)?;
     let fields = Fields::read(&message, limits.max_depth.min(MAX_DEPTH))?;
-    if fields.has_invalid_text {
-        // As the original reads it. Lone surrogates can be written like that.
-        return decode(repaired(&message)?, limits);
-    }
     fields.packet(message, limits)
 }
 
@@ -42,7 +35,6 @@ struct Fields {
     id: Option<u64>,
     data: Data,
     has_undefined: bool,
-    has_invalid_text: bool,
 }
 
 /// The payload.
@@ -127,12 +119,12 @@ impl Fields {
     #[inline]
     fn key<'a>(&mut self, reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
         if let Some(key) = reader.short_text() {
-            self.text(key);
+            check_text(key)?;
             return Ok(key);
         }
         match reader.token()? {
             Token::Str(key) => {
-                self.text(key);
+                check_text(key)?;
                 Ok(key)
             }
             // Not one of ours, whatever it is called.
@@ -171,8 +163,7 @@ impl Fields {
     #[inline]
     fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
         if let Some(text) = reader.short_text() {
-            self.text(text);
-            return Ok(());
+            return check_text(text);
         }
         if reader.skip_plain(1) == 1 {
             return Ok(());
@@ -201,7 +192,7 @@ impl Fields {
                     self.value(reader, inside)?;
                 }
             }
-            Token::Str(text) => self.text(text),
+            Token::Str(text) => check_text(text)?,
             Token::Undefined => self.has_undefined = true,
             Token::Nil
             | Token::Bool(_)
@@ -212,11 +203,6 @@ impl Fields {
             | Token::Date(_) => {}
         }
         Ok(())
-    }
-
-    #[inline]
-    fn text(&mut self, text: &[u8]) {
-        self.has_invalid_text |= !text.is_ascii() && basic::from_utf8(text).is_err();
     }
 }
 
@@ -249,6 +235,7 @@ fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
     match reader.token()? {
         Token::Str(name) => {
             refuse_reserved(name)?;
+            basic::from_utf8(name).map_err(|_| DecodeError::InvalidUtf8)?;
             Ok(Name::Plain(behind(&reader, name)))
         }
         Token::Unsigned(number) => Ok(Name::Unescaped(number.to_string().into())),
@@ -262,18 +249,27 @@ fn behind(reader: &Reader<'_>, text: &[u8]) -> Span {
     Span::new(reader.at() - text.len(), reader.at())
 }
 
-/// The same message with U+FFFD where text is not UTF-8, at most three times as long.
-fn repaired(message: &[u8]) -> Result<Bytes, DecodeError> {
-    let mut out = Vec::with_capacity(message.len());
-    let mut reader = Reader::new(message, 0);
-    while !reader.is_at_end() {
-        let start = reader.at();
-        match reader.token()? {
-            Token::Str(text) => write::text(&mut out, String::from_utf8_lossy(text).as_bytes()),
-            _ => out.extend_from_slice(message.get(start..reader.at()).unwrap_or_default()),
+#[inline]
+fn check_text(text: &[u8]) -> Result<(), DecodeError> {
+    if text.is_ascii() || basic::from_utf8(text).is_ok() || is_text(text) {
+        Ok(())
+    } else {
+        Err(DecodeError::InvalidUtf8)
+    }
+}
+
+/// Whether a text is UTF-8, but for halves of surrogate pairs that are written as if they were
+/// characters: JavaScript has such texts, and its clients read them. Nobody could read anything else.
+fn is_text(mut bytes: &[u8]) -> bool {
+    loop {
+        let Err(error) = std::str::from_utf8(bytes) else {
+            return true;
+        };
+        match bytes.get(error.valid_up_to()..) {
+            Some([0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..]) => bytes = rest,
+            _ => return false,
         }
     }
-    Ok(out.into())
 }
 
 /// As in JSON.
