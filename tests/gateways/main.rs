@@ -31,6 +31,7 @@ mod patience;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod presence;
+mod refused;
 mod retention;
 mod security;
 mod server;
