@@ -91,6 +91,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         access.clone(),
         &chat_settings(settings),
         &settings.presence,
+        Some(settings.recovery.window).filter(|_| settings.recovery.enabled),
         Arc::clone(&metrics),
     );
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));

@@ -35,6 +35,9 @@ pub(crate) fn register(
             event
                 .socket
                 .emit("session", Session::of(&event.principal()));
+            if event.socket.recovered() {
+                chat.recheck(&event.socket).await;
+            }
         })
         .on(
             "disconnect",

@@ -186,7 +186,9 @@ impl Live {
         // What is remembered of a message until all have confirmed it grows with those who are here.
         let wanted = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
         let confirmations = Arc::clone(&self.common.confirmations);
-        if let Ok(places) = confirmations.try_acquire_many_owned(wanted) {
+        if !self.common.has_recovery
+            && let Ok(places) = confirmations.try_acquire_many_owned(wanted)
+        {
             let acks = to.clone().timeout(timeout).ask("message", message);
             if acks.error().is_none() {
                 let expected = acks.expected();
@@ -197,7 +199,7 @@ impl Live {
                 });
             }
         }
-        // Too many are outstanding: this one goes out without.
+        // Too many are outstanding, or who is away would miss it: this one goes out without.
         let metrics = &self.common.metrics;
         metrics.count(Counter::ConfirmationsSkipped);
         let expected = to.emit("message", message).queued;
@@ -257,6 +259,7 @@ impl Live {
         while let Some((user, socket)) = self.typing.handle_timeout(now) {
             self.tell_typing(namespace, &user, false, Some(socket));
         }
+        self.kept_until = self.kept_until.filter(|until| *until > now);
     }
 
     /// Tells a change of those present to all but the user it is about.
