@@ -35,6 +35,7 @@ mod refused;
 mod retention;
 mod security;
 mod server;
+mod starting;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -49,6 +49,7 @@ use self::blocks::BlockChange;
 pub use self::blocks::BlocksDigest;
 pub use self::logins::{Login, Revocation, RevocationMark};
 use self::logins::{LoginChange, LoginOutcome};
+pub use self::opening::Reservation;
 use roomcast::network::Block;
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.

@@ -4,10 +4,12 @@
 //! is missing in a build without it; nothing here knows what is stored.
 
 mod location;
+mod reservation;
 
 use std::sync::Arc;
 
 use self::location::Location;
+pub use self::reservation::Reservation;
 #[cfg(feature = "postgres")]
 use super::postgres;
 #[cfg(feature = "sqlite")]
@@ -68,6 +70,18 @@ impl Store {
             Location::Memory => Ok(()),
             #[cfg(feature = "sqlite")]
             Location::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Takes the right to serve the database, where there may be one server only.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or another server has it.
+    pub fn reserve(config: &config::Store) -> Result<Option<Reservation>, OpenError> {
+        match Location::parse(&config.url)? {
+            Location::Memory | Location::Postgres(_) => Ok(None),
+            Location::Sqlite(path) => Reservation::of(&path).map(Some),
         }
     }
 
