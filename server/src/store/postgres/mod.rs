@@ -11,7 +11,6 @@ mod doubt;
 mod failure;
 mod group;
 mod health;
-mod insert;
 mod lane;
 mod leases;
 mod logins;
