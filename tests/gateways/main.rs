@@ -13,6 +13,7 @@ mod churn;
 mod client;
 mod config;
 mod confirm;
+mod conversations;
 mod credentials;
 mod durability;
 mod guard;

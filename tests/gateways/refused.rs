@@ -87,6 +87,11 @@ async fn half_a_surrogate_pair_is_refused_in_every_text_and_never_becomes_anothe
                 r#",{"memberIds":["bob","\ude00\ud83d"]}"#.into(),
             ),
             (
+                "rename_conversation",
+                "title",
+                about_the_lobby(r#","title":"\ud800""#),
+            ),
+            (
                 "add_member",
                 "userId",
                 about_the_lobby(r#","userId":"\ud800""#),
@@ -203,6 +208,7 @@ async fn arguments_of_the_wrong_kind_never_succeed() {
         "create_conversation",
         "add_member",
         "remove_member",
+        "rename_conversation",
         "mark_read",
         "conversations",
         "message_search",

@@ -9,7 +9,7 @@ use super::limits::command;
 use crate::limit::Users;
 use crate::service::{
     ChangeMember, Chat, CreateConversation, DeleteMessage, EditMessage, ListConversations,
-    MarkAsRead, Object, SearchMessages, policy,
+    MarkAsRead, Object, RenameConversation, SearchMessages, policy,
 };
 use crate::store::Message;
 use roomcast::{Event, NamespaceBuilder, Refusal, State};
@@ -44,6 +44,15 @@ pub(super) fn register(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilde
                 Ok::<_, Refusal>(done(
                     chat.create_conversation(&event.socket, command).await?,
                 ))
+            },
+        )
+        .on(
+            policy::RENAME.event,
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<RenameConversation> =
+                    command(&users, &policy::RENAME, &event)?;
+                let (by, from) = (event.principal(), event.socket.id());
+                Ok::<_, Refusal>(done(chat.rename_conversation(&by, from, command).await?))
             },
         )
         .on(

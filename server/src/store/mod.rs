@@ -32,8 +32,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use change::{
-    Actor, Authorship, Change, Committed, Delete, Edit, List, Listed, MarkRead, MemberChange,
-    ReadMark, Search, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Cursor, Delete, Edit, List, Listed, MarkRead,
+    MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
@@ -186,6 +186,24 @@ impl Store {
         .await
     }
 
+    /// Gives a conversation a new title and waits until that is emitted. Only the owner or an admin may.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn rename_conversation(
+        &self,
+        rename: Rename,
+        origin: Origin,
+    ) -> Result<Change<Conversation>, StoreError> {
+        self.submit(|reply| Write::Rename {
+            rename,
+            origin,
+            reply,
+        })
+        .await
+    }
+
     /// Notes how far a user has read; never further back than before. None if the conversation is
     /// unknown or foreign.
     ///
@@ -244,13 +262,19 @@ impl Store {
         each!(self, backend => self.patiently(backend.is_member(conversation, user)).await)
     }
 
-    /// At most `limit` of the conversations that `user` is a member of, with what is unread.
+    /// At most `limit` of the conversations that `user` is a member of, with what is unread; those behind
+    /// `before`, if that is given.
     ///
     /// # Errors
     ///
     /// If they could not be read.
-    pub async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
-        each!(self, backend => self.patiently(backend.conversations(user, limit)).await)
+    pub async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
+        each!(self, backend => self.patiently(backend.conversations(user, before, limit)).await)
     }
 
     /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.

@@ -132,6 +132,16 @@ pub(crate) struct CreateConversation {
     pub(crate) member_ids: Vec<String>,
 }
 
+/// `rename_conversation`: a new title.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RenameConversation {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    /// 1 to 200 characters, no control characters.
+    pub(crate) title: String,
+}
+
 /// `add_member` and `remove_member`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -153,7 +163,14 @@ pub(crate) struct MarkAsRead {
 
 /// `conversations`: those of the sender.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub(crate) struct ListConversations {}
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListConversations {
+    /// The `cursor` of the page before; without it, the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) limit: Option<u64>,
+}
 
 /// `message_search`: messages that have all the words.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -99,7 +99,7 @@ impl Live {
         Self {
             common,
             id,
-            room: Room::from(format!("{ROOM}{id}")),
+            room: room_of(id),
             gate: Gate::new(),
             presence: Presence::new(tempo),
             typing: Typing::default(),
@@ -368,6 +368,11 @@ impl Drop for Pin<'_> {
 /// How many users are noted that other servers have to be told of: far more than change while these
 /// are told, and a limit to what is kept while they cannot be.
 const MAX_CHANGES: usize = 100_000;
+
+/// The room of a conversation.
+pub(in crate::service) fn room_of(id: Uuid) -> Room {
+    Room::from(format!("{ROOM}{id}"))
+}
 
 /// The conversation whose room this is.
 pub(in crate::service) fn conversation_of(room: &Room) -> Option<Uuid> {

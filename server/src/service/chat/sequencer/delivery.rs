@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::{Notice, User};
-use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::conversations::{Live, room_of};
 use crate::service::chat::sequencer::gate::{Gap, Passage};
 use crate::store::{Commit, Committed, Conversation, Message, Time};
 use roomcast::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
@@ -105,7 +105,7 @@ impl Live {
             Committed::Edited(message) | Committed::Deleted { message, .. } => {
                 self.gate.look(message.seq)
             }
-            Committed::Members { .. } => Passage::Next,
+            Committed::Renamed(_) | Committed::Members { .. } => Passage::Next,
         }
     }
 
@@ -146,6 +146,9 @@ impl Live {
                     self.audience(namespace, from)
                         .emit("message_deleted", &deleted);
                 }
+            }
+            Committed::Renamed(conversation) => {
+                tell_members(self.audience(namespace, from), conversation);
             }
             Committed::Members {
                 conversation,
@@ -320,18 +323,23 @@ impl Live {
 pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
     let (from, confirm) = (sender(&commit), commit.origin().confirm);
     let event = commit.event().clone();
-    if let Committed::Members {
-        conversation,
-        user_id,
-        ..
-    } = &event
-    {
-        let told = namespace.to(user_room(user_id));
-        let told = match from {
-            Some(socket) => told.except(socket),
-            None => told,
-        };
-        tell_updated(&told, conversation);
+    let told = |room: Room| match from {
+        Some(socket) => namespace.to(room).except(socket),
+        None => namespace.to(room),
+    };
+    match &event {
+        Committed::Renamed(conversation) => {
+            tell_members(told(room_of(conversation.id)), conversation);
+        }
+        Committed::Members {
+            conversation,
+            user_id,
+            ..
+        } => tell_updated(&told(user_room(user_id)), conversation),
+        Committed::Message(_)
+        | Committed::Repeated(_)
+        | Committed::Edited(_)
+        | Committed::Deleted { .. } => {}
     }
     note_time(metrics, &commit);
     commit.resolve();
@@ -363,6 +371,16 @@ pub(in crate::service) fn tell_updated(to: &Broadcast<'_>, conversation: &Conver
         timestamp: Time::now(),
     };
     to.emit("conversation_updated", &updated);
+}
+
+/// Tells those who are here, and all members in all tabs, that a conversation has changed.
+fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
+    let members: Vec<Room> = conversation
+        .member_ids
+        .iter()
+        .map(|id| user_room(id))
+        .collect();
+    tell_updated(&here.to(members), conversation);
 }
 
 /// The room of all sockets of a user.

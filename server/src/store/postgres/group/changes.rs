@@ -12,7 +12,7 @@ use super::super::queries::{message, message_columns, read_conversation, signed,
 use super::Held;
 use crate::store::Time;
 use crate::store::change::{
-    Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, UNREAD_MAX,
+    Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename, UNREAD_MAX,
 };
 use crate::store::lane::Done;
 use crate::store::rows::{Conversation, Message, NewConversation};
@@ -208,6 +208,38 @@ pub(super) async fn change_member(
         .await?;
     client.execute(&statement, &[&id, &now.timestamp()]).await?;
     read_back(client, id).await.map(Change::Done)
+}
+
+/// Gives a conversation a new title.
+pub(super) async fn rename(
+    client: &ClientWrapper,
+    held: &Held,
+    rename: &Rename,
+    now: Time,
+) -> Result<Change<Conversation>, Error> {
+    let id = rename.conversation_id;
+    let Some(room) = held.rooms.get(&id) else {
+        return Ok(Change::Absent);
+    };
+    let is_member = held.admits(id, &rename.by.user_id);
+    if let Some(refused) = rename.refused(room.owner.as_deref(), is_member) {
+        return Ok(refused);
+    }
+    let statement = client
+        .prepare_cached(
+            "UPDATE conversations SET title = $2, updated_at = $3
+             WHERE id = $1 AND title IS DISTINCT FROM $2",
+        )
+        .await?;
+    let changed = client
+        .execute(&statement, &[&id, &rename.title, &now.timestamp()])
+        .await?;
+    let conversation = read_back(client, id).await?;
+    Ok(if changed > 0 {
+        Change::Done(conversation)
+    } else {
+        Change::Unchanged(conversation)
+    })
 }
 
 /// Whether there is no room for one who is not a member yet. The conversation is locked, so nobody else

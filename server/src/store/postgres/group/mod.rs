@@ -21,7 +21,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use self::changes::{change_member, change_text, insert_conversation, mark_read, remove_text};
+use self::changes::{
+    change_member, change_text, insert_conversation, mark_read, remove_text, rename,
+};
 use self::insert::Rows;
 use super::doubt::{Doubt, Witness};
 use super::failure::Failure;
@@ -67,6 +69,7 @@ pub(super) async fn transact(
             Write::Edit { .. }
             | Write::Delete { .. }
             | Write::Member { .. }
+            | Write::Rename { .. }
             | Write::Read { .. } => {}
         }
     }
@@ -87,6 +90,10 @@ pub(super) async fn transact(
                 let changed = within(patience, change_member(client, &held, change, now)).await;
                 *done = Some(Done::Member(changed.map_err(before)?));
             }
+            Write::Rename { rename: asked, .. } => {
+                let changed = within(patience, rename(client, &held, asked, now)).await;
+                *done = Some(Done::Member(changed.map_err(before)?));
+            }
             Write::Read { .. } | Write::Message { .. } | Write::Conversation { .. } => {}
         }
     }
@@ -99,7 +106,8 @@ pub(super) async fn transact(
             | Write::Edit { .. }
             | Write::Delete { .. }
             | Write::Conversation { .. }
-            | Write::Member { .. } => None,
+            | Write::Member { .. }
+            | Write::Rename { .. } => None,
         });
     within(patience, try_join_all(reads))
         .await
@@ -279,6 +287,7 @@ fn asker(write: &Write) -> Option<&str> {
         Write::Edit { edit, .. } => Some(&edit.by.user_id),
         Write::Delete { delete, .. } => Some(&delete.by.user_id),
         Write::Member { change, .. } => Some(&change.by.user_id),
+        Write::Rename { rename, .. } => Some(&rename.by.user_id),
         Write::Read { read, .. } => Some(&read.user_id),
         Write::Conversation { .. } => None,
     }
