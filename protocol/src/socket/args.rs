@@ -28,6 +28,9 @@ pub struct Args {
     parser: Parser,
     /// Whether MessagePack has values that JavaScript calls `undefined`.
     has_undefined: bool,
+    /// Whether MessagePack has texts that are not UTF-8. Some clients cannot read them, so they are not
+    /// passed on.
+    pub(super) has_invalid_text: bool,
 }
 
 impl Args {
@@ -54,6 +57,7 @@ impl Args {
             is_partial: false,
             parser,
             has_undefined,
+            has_invalid_text: false,
         }
     }
 
@@ -156,7 +160,8 @@ impl Args {
     ///
     /// # Errors
     /// If the argument is missing or is not a `T`, and if a text in it that a `T` takes has half a
-    /// surrogate pair: JavaScript has such texts, Rust has not, and no other is put in its place.
+    /// surrogate pair: JavaScript has such texts, Rust has not, and no other is put in its place. In
+    /// MessagePack clients write all sorts of bytes for them.
     pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
         let Some(span) = self.span(i) else {
             return serde_json::from_slice(b"null").map_err(|_| ArgumentError {

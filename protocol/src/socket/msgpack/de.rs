@@ -468,7 +468,7 @@ impl fmt::Debug for Deserializer<'_> {
 
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    // The packet was checked: this is the only thing that can be wrong.
+    // What JavaScript's clients write where a text has half of a surrogate pair.
     basic::from_utf8(bytes).map_err(|_| de::Error::custom("lone leading surrogate"))
 }
 

@@ -35,6 +35,7 @@ struct Fields {
     id: Option<u64>,
     data: Data,
     has_undefined: bool,
+    has_invalid_text: bool,
 }
 
 /// The payload.
@@ -100,13 +101,14 @@ impl Fields {
             let first = elements.get(0).ok_or(DecodeError::InvalidPayload)?;
             name = event_name(&message, first)?;
         }
-        let args = Args::with_parser(
+        let mut args = Args::with_parser(
             message,
             elements,
             usize::from(kind == Kind::Event),
             Parser::MessagePack,
             self.has_undefined,
         );
+        args.has_invalid_text = self.has_invalid_text;
         Ok(Packet {
             kind,
             nsp,
@@ -119,12 +121,12 @@ impl Fields {
     #[inline]
     fn key<'a>(&mut self, reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
         if let Some(key) = reader.short_text() {
-            check_text(key)?;
+            self.text(key);
             return Ok(key);
         }
         match reader.token()? {
             Token::Str(key) => {
-                check_text(key)?;
+                self.text(key);
                 Ok(key)
             }
             // Not one of ours, whatever it is called.
@@ -163,7 +165,8 @@ impl Fields {
     #[inline]
     fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
         if let Some(text) = reader.short_text() {
-            return check_text(text);
+            self.text(text);
+            return Ok(());
         }
         if reader.skip_plain(1) == 1 {
             return Ok(());
@@ -192,7 +195,7 @@ impl Fields {
                     self.value(reader, inside)?;
                 }
             }
-            Token::Str(text) => check_text(text)?,
+            Token::Str(text) => self.text(text),
             Token::Undefined => self.has_undefined = true,
             Token::Nil
             | Token::Bool(_)
@@ -203,6 +206,11 @@ impl Fields {
             | Token::Date(_) => {}
         }
         Ok(())
+    }
+
+    #[inline]
+    fn text(&mut self, text: &[u8]) {
+        self.has_invalid_text |= !text.is_ascii() && basic::from_utf8(text).is_err();
     }
 }
 
@@ -247,29 +255,6 @@ fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
 /// Where the text lies that was just read.
 fn behind(reader: &Reader<'_>, text: &[u8]) -> Span {
     Span::new(reader.at() - text.len(), reader.at())
-}
-
-#[inline]
-fn check_text(text: &[u8]) -> Result<(), DecodeError> {
-    if text.is_ascii() || basic::from_utf8(text).is_ok() || is_text(text) {
-        Ok(())
-    } else {
-        Err(DecodeError::InvalidUtf8)
-    }
-}
-
-/// Whether a text is UTF-8, but for halves of surrogate pairs that are written as if they were
-/// characters: JavaScript has such texts, and its clients read them. Nobody could read anything else.
-fn is_text(mut bytes: &[u8]) -> bool {
-    loop {
-        let Err(error) = std::str::from_utf8(bytes) else {
-            return true;
-        };
-        match bytes.get(error.valid_up_to()..) {
-            Some([0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..]) => bytes = rest,
-            _ => return false,
-        }
-    }
 }
 
 /// As in JSON.
