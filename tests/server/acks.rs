@@ -93,31 +93,48 @@ fn failures_are_error_acknowledgements() {
     let error = |code: &str, message: &str| {
         format!("{{\"success\":false,\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}")
     };
-    let invalid = |message| error("INVALID_PAYLOAD", message);
+    let invalid = |field: &str, message: &str| {
+        format!(
+            "{{\"success\":false,\"error\":{{\"code\":\"INVALID_PAYLOAD\",\"message\":\"{message}\",\
+             \"details\":{{\"field\":\"{field}\"}}}}}}"
+        )
+    };
     for (event, answer) in [
         (
             "421[\"message\"]",
-            invalid("argument 0: missing: expected an object"),
+            invalid("[0]", "argument 0: missing: expected an object"),
         ),
         (
             "421[\"message\",7]",
-            invalid("argument 0: invalid type: expected an object, found an integer"),
+            invalid(
+                "[0]",
+                "argument 0: invalid type: expected an object, found an integer",
+            ),
         ),
         (
             "421[\"message\",{\"content\":[]}]",
-            invalid("argument 0 at `content`: invalid type: expected a string, found an array"),
+            invalid(
+                "content",
+                "argument 0 at `content`: invalid type: expected a string, found an array",
+            ),
         ),
         (
             "421[\"message\",{\"content\":\"\"}]",
-            invalid("argument 0 at `tags`: missing field"),
+            invalid("tags", "argument 0 at `tags`: missing field"),
         ),
         (
             "421[\"message\",{\"content\":\"\",\"tags\":[1,true]}]",
-            invalid("argument 0 at `tags[1]`: invalid type: expected u8, found a boolean"),
+            invalid(
+                "tags[1]",
+                "argument 0 at `tags[1]`: invalid type: expected u8, found a boolean",
+            ),
         ),
         (
             "421[\"optional\",1,\"x\"]",
-            invalid("argument 1: invalid type: expected u8, found a string"),
+            invalid(
+                "[1]",
+                "argument 1: invalid type: expected u8, found a string",
+            ),
         ),
         ("421[\"panic\"]", error("INTERNAL", "internal error")),
         ("421[\"late panic\"]", error("INTERNAL", "internal error")),

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::{
     ArgumentError, Parser, Value,
     attachment::Attached,
-    json::{Elements, Span},
+    json::{self, Elements, Span},
     msgpack,
 };
 
@@ -27,6 +27,9 @@ pub struct Args {
     parser: Parser,
     /// Whether MessagePack has values that JavaScript calls `undefined`.
     has_undefined: bool,
+    /// Whether MessagePack has texts that are not UTF-8. Some clients cannot read them, so they are not
+    /// passed on.
+    pub(super) has_invalid_text: bool,
 }
 
 impl Args {
@@ -53,11 +56,21 @@ impl Args {
             is_partial: false,
             parser,
             has_undefined,
+            has_invalid_text: false,
         }
     }
 
     pub(super) fn attach(&mut self, attachments: Vec<Bytes>) {
         self.attachments = Some(attachments.into());
+    }
+
+    /// The same JSON with U+FFFD for every half of a surrogate pair, which are no text for `serde_json`.
+    pub(super) fn repaired(&self) -> Self {
+        let mut repaired = self.clone();
+        let mut text = self.text.to_vec();
+        json::repair(&mut text);
+        repaired.text = text.into();
+        repaired
     }
 
     pub(super) const fn text(&self) -> &Bytes {
@@ -145,7 +158,9 @@ impl Args {
     /// `undefined` as nothing.
     ///
     /// # Errors
-    /// If the argument is missing or is not a `T`.
+    /// If the argument is missing or is not a `T`, and if a text in it that a `T` takes has half a
+    /// surrogate pair: JavaScript has such texts, Rust has not, and no other is put in its place. In
+    /// MessagePack clients write all sorts of bytes for them.
     pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
         let Some(span) = self.span(i) else {
             return serde_json::from_slice(b"null")

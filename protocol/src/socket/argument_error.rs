@@ -20,6 +20,9 @@ impl ArgumentError {
         let mut path = shown(path);
         let message = match fault {
             None => "invalid value".to_owned(),
+            Some("lone leading surrogate" | "unexpected end of hex escape") => {
+                "half of a surrogate pair".to_owned()
+            }
             Some(fault @ ("missing field" | "duplicate field")) => {
                 // The path ends at the object; the field is a name in the type.
                 let field = text.split('`').nth(1).map(shown).unwrap_or_default();
@@ -141,7 +144,7 @@ fn found<'a>(text: &'a str, fault: &str) -> Option<&'a str> {
 }
 
 /// How the messages of serde begin.
-const FAULTS: [&str; 7] = [
+const FAULTS: [&str; 9] = [
     "missing field",
     "invalid type",
     "invalid value",
@@ -149,6 +152,8 @@ const FAULTS: [&str; 7] = [
     "unknown variant",
     "unknown field",
     "duplicate field",
+    "lone leading surrogate",
+    "unexpected end of hex escape",
 ];
 
 /// How serde calls what there is, and how clients do.

@@ -117,6 +117,9 @@ impl Arguments for Args {
             }
             return Ok(());
         }
+        if self.has_invalid_text {
+            return Err(EncodeError::InvalidArguments);
+        }
         if let Some(raw) = self.joined() {
             encoder.separate();
             encoder.count += self.len() - 1;

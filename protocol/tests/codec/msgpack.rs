@@ -350,19 +350,22 @@ fn of_two_entries_with_one_key_the_last_counts() {
 }
 
 #[test]
-fn text_that_is_not_utf8_is_repaired() {
-    let packet = decode(hex(
-        "83 a474797065 02 a464617461 94 a178 a3 61ff62 81 a1 80 01 c402ffff a36e7370 a12f",
-    ))
-    .unwrap();
-    assert_eq!(packet.args.get(0), Ok("a\u{fffd}b".to_owned()));
-    assert_eq!(packet.args.get(1), Ok(json!({"\u{fffd}": 1})));
-    assert_eq!(packet.args.get(2), Ok(Bytes::from_static(&[255, 255])));
-    let passed_on = wire(Parser::MessagePack.event("/", None, "x", &packet.args));
-    assert_eq!(
-        decode(passed_on).unwrap().args.to_values().unwrap().len(),
-        3
-    );
+fn text_that_is_not_utf8_is_an_error_of_the_argument_and_not_passed_on() {
+    // What clients write for half of a surrogate pair: itself as UTF-8 would have it, or any bytes.
+    let packet = "83 a474797065 02 a464617461 95 a178 a5 61eda08062 81 a3 edbfbf 01 a162 a261ff a36e7370 a12f";
+    let packet = decode(hex(packet)).unwrap();
+    for i in [0, 1, 3] {
+        let error = packet.args.get::<Value>(i).unwrap_err();
+        assert_eq!(error.message(), "half of a surrogate pair");
+    }
+    assert_eq!(packet.args.get(2), Ok("b".to_owned()));
+    // Clients that are sent it would end their connection.
+    for parser in [Parser::MessagePack, Parser::Json] {
+        let passed_on = parser.event("/", None, "x", &packet.args);
+        assert!(matches!(passed_on, Err(EncodeError::InvalidArguments)));
+    }
+    let named = "83 a474797065 02 a464617461 91 a3eda080 a36e7370 a12f";
+    assert_eq!(decode(hex(named)).unwrap_err(), DecodeError::InvalidUtf8);
 }
 
 #[test]

@@ -129,7 +129,8 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     join_without_ack: bool,
 
-    /// Name of a room; may be repeated. Others are called bench-0, bench-1, …
+    /// Name of a room; may be repeated. Others are called bench-0, bench-1, …. Not with the events of
+    /// the chat, which get conversations of their own.
     #[arg(long)]
     room: Vec<String>,
 
@@ -306,6 +307,16 @@ fn plan(
             vocabulary.any_room = true;
             vocabulary.rooms.clear();
         }
+    }
+    if arguments.event.is_some() || arguments.join.is_some() {
+        vocabulary.conversations = false;
+    }
+    if vocabulary.conversations && !arguments.room.is_empty() {
+        return Err(
+            "--room: the chat's rooms are conversations that people use; the load has its own, \
+                    so leave it out"
+                .into(),
+        );
     }
     if !arguments.room.is_empty() {
         vocabulary.rooms.clone_from(&arguments.room);

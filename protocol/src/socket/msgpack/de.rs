@@ -444,7 +444,8 @@ impl fmt::Debug for Deserializer<'_> {
 
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    basic::from_utf8(bytes).map_err(de::Error::custom)
+    // What JavaScript's clients write where a text has half of a surrogate pair.
+    basic::from_utf8(bytes).map_err(|_| de::Error::custom("lone leading surrogate"))
 }
 
 fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {
