@@ -179,11 +179,12 @@ fn settle(house: &House, what: &str) {
 }
 
 /// Gauges of what belongs to clients.
-const GAUGES: [&str; 10] = [
+const GAUGES: [&str; 11] = [
     "connections ",
     "sessions{",
     "sockets ",
     "rooms ",
+    "requests_waiting{",
     "acks_pending ",
     "handlers_detached ",
     "recovery_sessions ",
