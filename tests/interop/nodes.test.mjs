@@ -26,7 +26,7 @@ async function admitted(t, url, options) {
     socket.disconnect();
     if (!error) return;
     if (Date.now() > end) throw error;
-    await sleep(100);
+    await sleep(100); // The pace of a client that tries again.
   }
 }
 
@@ -98,7 +98,7 @@ describe("several servers on one database", { concurrency: false }, () => {
       for (;;) {
         const { status } = await call(here.url, "POST", "/api/v1/revocations", { userId: "h" });
         if (status === 200) return;
-        await sleep(200);
+        await sleep(200); // The pace of asking.
       }
     };
     await within(stored(), "the revocation");
