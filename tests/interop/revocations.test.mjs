@@ -31,13 +31,9 @@ describe("revocations", () => {
         const transports = [["polling"], ["websocket"]][n % 2];
         const { socket } = await enter(t, before.url, { auth: { token: own }, reconnection: true, transports });
         const gone = farewell(socket);
-        const start = Date.now();
         const answer = await call(before.url, "POST", "/api/v1/revocations", { [kind]: value });
         assert.equal(answer.status, 200, JSON.stringify(answer));
-        const end = await gone;
-        // Within one second is what is promised; the machine of a test may be busy.
-        assert.ok(Date.now() - start < 5000, kind);
-        assertRevoked(socket, end);
+        assertRevoked(socket, await gone);
         await refused(t, before.url, { auth: { token: own } }, kind);
       }
       assert.equal(bystander.socket.connected, true);

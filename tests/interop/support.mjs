@@ -122,6 +122,15 @@ export function within(promise, what, deadline = DEADLINE) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+/** Waits until something is so that no event tells. */
+export function until(isSo, what) {
+  let isOver = false;
+  const asking = async () => {
+    while (!isOver && !(await isSo())) await sleep(10); // The pace of asking.
+  };
+  return within(asking(), what).finally(() => (isOver = true));
+}
+
 /** The value of a row of a server's metrics. */
 export async function metric(url, row) {
   const metrics = await (await fetch(`${url}/metrics`)).text();
@@ -131,10 +140,7 @@ export async function metric(url, row) {
 
 /** Waits until a row of a server's metrics has a value that is expected. */
 export function metricIs(url, row, isExpected) {
-  const reached = async () => {
-    while (!isExpected(await metric(url, row))) await sleep(10); // The pace of asking.
-  };
-  return within(reached(), row);
+  return until(async () => isExpected(await metric(url, row)), row);
 }
 
 /** The arguments of the next `name` event of a socket or manager. */

@@ -225,7 +225,7 @@ fn back(house: &House, files: usize, memory: usize) {
             start.elapsed() < Duration::from_secs(60),
             "{left} files open, {files} before; {now} bytes resident, {memory} before"
         );
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100)); // The pace of asking.
     }
 }
 

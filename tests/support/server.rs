@@ -150,7 +150,7 @@ impl TestServer {
         let start = Instant::now();
         while self.is_running() {
             assert!(start.elapsed() < DEADLINE, "does not stop");
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5)); // The pace of asking.
         }
         self.child.wait().unwrap().code()
     }
