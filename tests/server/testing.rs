@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast::{
     Ack, Args, Config, Connect, Event, Io, Refusal,
+    metrics::Size,
     testing::{ClientError, Transports, serve},
 };
 use serde_json::{Value, json};
@@ -48,10 +49,9 @@ async fn events_acknowledgements_and_binary_go_both_ways() {
     assert_eq!(question.name, "question");
     assert!(question.ack.is_some());
     client.ack(&question, "three").await.unwrap();
-    // Long enough for several pings, which it answers.
-    for i in 0..20 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        assert_eq!(client.emit_with_ack::<u8>("echo", i).await.unwrap(), i);
+    // It answers pings meanwhile: the next one is sent only after the answer to the one before.
+    while server.io().metrics().sized(Size::Queued) < 5 {
+        assert_eq!(client.emit_with_ack::<u8>("echo", 7).await.unwrap(), 7);
     }
     client.disconnect().await;
     assert_eq!(server.io().count(), 0);
