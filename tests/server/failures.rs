@@ -120,7 +120,9 @@ async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the
     let answer: Value = client.emit_with_ack("number", 1).await.unwrap();
     assert_eq!(answer, json!(null));
     let seen = std::mem::take(&mut *server.io().state::<Seen>().0.lock().unwrap());
-    let log = std::mem::take(&mut *log.0.lock().unwrap());
+    let mut log = std::mem::take(&mut *log.0.lock().unwrap());
+    // Where the machine is busy a handler may also be said to block its connection.
+    log.retain(|(_, line)| line.contains("reason="));
     let mut expected_failures = Vec::new();
     for answered in [true, false] {
         for (event, code, reason, level) in expected {

@@ -277,6 +277,7 @@ mod tests {
             .get::<std::collections::BTreeMap<String, Vec<String>>>(0);
         assert_eq!(field(first.unwrap_err().into()), "a[0]");
         let answer = sent.get::<String>(0).unwrap_err();
+        let text = answer.to_string();
         let refusal = Refusal::from(AckError::Decode(answer));
         assert_eq!(refusal.code(), "INVALID_PAYLOAD");
         assert!(refusal.reason().ends_with(&text), "{}", refusal.reason());
