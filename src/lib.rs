@@ -7,6 +7,7 @@ mod engine;
 mod identity;
 pub mod limit;
 pub mod metrics;
+mod names;
 pub mod network;
 mod socket;
 #[cfg(feature = "client")]
@@ -19,6 +20,7 @@ pub use engine::{
 #[cfg(feature = "tls")]
 pub use engine::{Tls, TlsError};
 pub use identity::{Credentials, Principal};
+pub use names::{IntoRooms, Room, RoomName, SocketId};
 pub use roomcast_protocol::{
     engine::Transport,
     socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},
@@ -26,11 +28,10 @@ pub use roomcast_protocol::{
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
     ClientFiles, Conn, ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted,
-    Error, Event, Failure, Handler, Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture,
-    IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId,
-    Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Room,
-    RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument,
-    field, idempotent,
+    Error, Event, Failure, Handler, Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer,
+    IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace,
+    NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Server, ServerSide,
+    ServerSideError, Socket, State, Verdict, argument, field, idempotent,
 };
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.

@@ -23,17 +23,21 @@ const MODULES: &[(&str, Rooms)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `network`, `identity` and `client` are leaves.
+/// `metrics`, `network`, `names`, `identity` and `client` are leaves.
 const LIBRARY: Rooms = &[
     ("metrics", ""),
     ("network", ""),
+    ("names", ""),
     ("identity", ""),
     ("client", ""),
     ("config", "network"),
     ("limit", "config metrics network"),
     ("engine", "config metrics limit"),
-    ("socket", "config metrics network engine identity limit"),
-    ("testing", "client config socket"),
+    (
+        "socket",
+        "config metrics network names engine identity limit",
+    ),
+    ("testing", "client config names socket"),
 ];
 
 /// `breaker`, `config` and `metrics` are leaves.

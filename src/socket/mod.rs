@@ -61,5 +61,5 @@ pub use dispatch::{Handler, Parameter, State, Verdict};
 pub use sending::{AckFuture, Acks, Broadcast, Direct, Emitted};
 pub use words::{
     Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, EmitError, IntoAck,
-    IntoRooms, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room, RoomName, SocketId,
+    JoinError, ListenError, ListenerId, NoAck, Refusal, Reply,
 };

@@ -7,7 +7,7 @@ use roomcast_protocol::{Sid, socket::Args};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::socket::words::SocketId;
+use crate::engine::random_sid;
 
 /// The secret by which a client proves that a session was its own. It is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ pub(crate) struct Pid(Sid);
 impl Pid {
     /// Draws one that nobody can guess.
     pub(crate) fn random() -> Self {
-        Self(SocketId::random().sid())
+        Self(random_sid())
     }
 
     fn parse(text: &str) -> Option<Self> {
