@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs/guide.md")]
 
+pub mod adapter;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
@@ -28,10 +29,10 @@ pub use roomcast_protocol::{
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
     ClientFiles, Conn, ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted,
-    Error, Event, Failure, Handler, Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer,
+    Error, Event, Failure, Fetched, Handler, Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer,
     IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace,
-    NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Server, ServerSide,
-    ServerSideError, Socket, State, Verdict, argument, field, idempotent,
+    NamespaceBuilder, NoAck, Outgoing, Parameter, Partial, Refusal, RemoteSocket, Renewal, Reply,
+    Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field, idempotent,
 };
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.

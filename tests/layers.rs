@@ -32,10 +32,11 @@ const LIBRARY: Rooms = &[
     ("client", ""),
     ("config", "network"),
     ("limit", "config metrics network"),
+    ("adapter", "metrics names"),
     ("engine", "config metrics limit"),
     (
         "socket",
-        "config metrics network names engine identity limit",
+        "config metrics network names adapter engine identity limit",
     ),
     ("testing", "client config names socket"),
 ];
@@ -123,7 +124,8 @@ const SUBROOMS_SOCKET: Rooms = &[
     ("life", "words rooms recovery core dispatch"),
     ("connect", "words recovery core dispatch life"),
     ("inbound", "words recovery core dispatch life connect"),
-    ("api", "words core sending dispatch connect"),
+    ("apply", "words rooms core sending life"),
+    ("api", "words core sending dispatch connect apply"),
     ("fuzzing", "words recovery core life"),
 ];
 

@@ -7,10 +7,12 @@ use roomcast_protocol::socket::{Nsp, Parser};
 use super::{namespace_builder::NamespaceBuilder, options};
 use crate::{
     Config,
+    adapter::{Adapter, Cluster, Joined, NodeId},
     config::{AddressLimits, Recovery},
-    engine::Hooks,
+    engine::{Hooks, random_sid},
     limit::{Guard, Proxies},
     socket::{
+        apply::Applier,
         core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
         words::{BuildError, ClientFiles, States},
     },
@@ -39,6 +41,7 @@ pub struct Builder {
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
     client_files: ClientFiles,
+    adapter: Option<Box<dyn Adapter>>,
 }
 
 impl Builder {
@@ -53,6 +56,7 @@ impl Builder {
             on_demand: Vec::new(),
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
+            adapter: None,
         }
     }
 
@@ -66,6 +70,14 @@ impl Builder {
     /// [`Config::serve_client`](crate::Config::serve_client) is off. Without it there are none.
     pub fn client_files(mut self, files: ClientFiles) -> Self {
         self.client_files = files;
+        self
+    }
+
+    /// Makes this server one of a cluster: what is sent to rooms and namespaces reaches the sockets of
+    /// all servers that the adapter connects, unless it is [`local`](crate::Broadcast::local). Without
+    /// it there is one server. What is promised is in `docs/delivery.md`.
+    pub fn adapter(mut self, adapter: impl Adapter) -> Self {
+        self.adapter = Some(Box::new(adapter));
         self
     }
 
@@ -236,6 +248,13 @@ impl Builder {
         let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
+        let node = NodeId::new(random_sid().as_str()).ok_or(BuildError::InvalidOption("node"))?;
+        let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
+            let receiver = Box::new(Applier::new(&self.io));
+            let limit = config.sockets.max_pending_acks;
+            let joined = Joined::new(node.clone(), adapter, receiver, limit, metrics);
+            Cluster::Joined(joined)
+        });
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
             if name.as_str().contains(',') || name.as_str().len() > MAX_NAME {
@@ -246,6 +265,7 @@ impl Builder {
                 name,
                 handlers,
                 false,
+                (cluster.clone(), node.clone()),
                 Arc::clone(&config),
                 Arc::clone(metrics),
             )));
@@ -263,6 +283,8 @@ impl Builder {
             .guard
             .map(|(limits, proxies)| Guard::new(&limits, proxies, Arc::clone(metrics)));
         self.io.complete(Built {
+            cluster: cluster.clone(),
+            node,
             sessions,
             config,
             hooks: Arc::new(self.hooks),
@@ -274,6 +296,9 @@ impl Builder {
             watchers: self.watchers,
             client_files: self.client_files,
         });
+        if let Some(cluster) = cluster.joined() {
+            cluster.start();
+        }
         Ok(self.io)
     }
 }

@@ -16,6 +16,7 @@ use roomcast_protocol::socket::{Args, Argument};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
+    adapter::{Item, Missing, Request},
     metrics::{Counter, Gauge},
     socket::{
         acks::{Answers, Collecting},
@@ -30,6 +31,9 @@ use crate::{
 /// when the time is over; then every recipient that is still missing is an [`AckError::Timeout`].
 /// Dropping it stops waiting.
 ///
+/// A recipient on another server of a cluster may have no id: one that has not answered in time is known
+/// only as a number, and servers of other kinds tell nothing but the answer.
+///
 /// ```no_run
 /// # async fn example(io: roomcast::Io) {
 /// let mut answers = io
@@ -39,14 +43,20 @@ use crate::{
 ///     .await;
 /// println!("{} asked", answers.expected());
 /// while let Some((socket, answer)) = answers.next().await {
-///     println!("{socket}: {answer:?}");
+///     println!("{socket:?}: {answer:?}");
 /// }
 /// # }
 /// ```
 #[must_use = "answers are only taken by asking for the next one"]
 pub struct Acks<R> {
     question: Option<Question>,
+    /// The other servers, as long as something may come from them.
+    request: Option<Request>,
+    /// Sockets of this server, and of others as far as is known when nothing more may come.
     expected: usize,
+    /// Sockets of other servers that are too late.
+    late: usize,
+    missing: Missing,
     error: Option<EmitError>,
     answer: PhantomData<fn() -> R>,
 }
@@ -62,29 +72,46 @@ pub(crate) struct Question {
 }
 
 impl<R: Argument> Acks<R> {
-    /// `expected` is counted while answers are locked out: the first may come at any time after.
-    pub(crate) fn asked(question: Question, expected: usize) -> Self {
+    /// A question to sockets of this server and how many got it, counted while answers are locked out:
+    /// the first may come at any time after. And one to other servers.
+    pub(crate) fn asked(here: Option<(Question, usize)>, elsewhere: Option<Request>) -> Self {
+        let (question, expected) = here.unzip();
         Self {
-            question: Some(question),
-            expected,
+            question,
+            request: elsewhere,
+            expected: expected.unwrap_or(0),
+            late: 0,
+            missing: Missing::default(),
             error: None,
             answer: PhantomData,
         }
     }
 
-    pub(crate) fn failed(error: Option<EmitError>) -> Self {
+    pub(crate) fn failed(error: EmitError) -> Self {
         Self {
-            question: None,
-            expected: 0,
-            error,
-            answer: PhantomData,
+            error: Some(error),
+            ..Self::asked(None, None)
         }
     }
 
-    /// How many clients were asked.
+    /// The same, without other servers: they could not be asked.
+    pub(crate) fn without(mut self, missing: Missing) -> Self {
+        self.missing = missing;
+        self
+    }
+
+    /// How many clients were asked, as far as is known: in a cluster it grows until all other servers
+    /// have said how many they have asked.
     #[must_use]
     pub fn expected(&self) -> usize {
-        self.expected
+        self.expected + self.request.as_ref().map_or(0, Request::announced)
+    }
+
+    /// The servers that have not said whom they have asked, and why the others could not be asked.
+    /// Known once [`next`](Self::next) has returned `None`; always empty without a cluster.
+    #[must_use]
+    pub fn missing(&self) -> &Missing {
+        &self.missing
     }
 
     /// Why nobody was asked, if it failed.
@@ -94,25 +121,59 @@ impl<R: Argument> Acks<R> {
     }
 
     /// The next answer; `None` after all.
-    pub async fn next(&mut self) -> Option<(SocketId, Result<R, AckError>)> {
+    pub async fn next(&mut self) -> Option<(Option<SocketId>, Result<R, AckError>)> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(SocketId, Result<R, AckError>)>> {
-        let Some(question) = &mut self.question else {
-            return Poll::Ready(None);
-        };
-        let Some((socket, answer)) = std::task::ready!(question.poll(cx)) else {
-            self.question = None;
-            return Poll::Ready(None);
-        };
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<R>>> {
+        let mut is_waiting = false;
         let parse = |args: Args| R::take(&args, &mut 0).map_err(AckError::Decode);
-        Poll::Ready(Some((socket, answer.and_then(parse))))
+        if let Some(question) = &mut self.question {
+            match question.poll(cx) {
+                Poll::Ready(Some((socket, answer))) => {
+                    return Poll::Ready(Some((Some(socket), answer.and_then(parse))));
+                }
+                Poll::Ready(None) => self.question = None,
+                Poll::Pending => is_waiting = true,
+            }
+        }
+        while let Some(request) = &mut self.request {
+            match request.poll(cx) {
+                Poll::Ready(Some((_, Item::Ack { socket, args }))) => {
+                    let answer = args.ok_or(AckError::Disconnected).and_then(parse);
+                    return Poll::Ready(Some((socket, answer)));
+                }
+                // Nothing that answers this.
+                Poll::Ready(Some((_, Item::Sockets(_) | Item::Answer(_)))) => {}
+                Poll::Ready(None) => {
+                    self.expected += request.announced();
+                    self.late = request.outstanding();
+                    self.missing = request.silent();
+                    request.count_late(self.late);
+                    self.request = None;
+                }
+                Poll::Pending => {
+                    is_waiting = true;
+                    break;
+                }
+            }
+        }
+        if self.late > 0 {
+            self.late -= 1;
+            return Poll::Ready(Some((None, Err(AckError::Timeout))));
+        }
+        match is_waiting {
+            true => Poll::Pending,
+            false => Poll::Ready(None),
+        }
     }
 }
 
+/// Who answers, as far as is known, and what.
+type Answer<R> = (Option<SocketId>, Result<R, AckError>);
+
 impl<R: Argument> Stream for Acks<R> {
-    type Item = (SocketId, Result<R, AckError>);
+    type Item = (Option<SocketId>, Result<R, AckError>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll(cx)
