@@ -1,8 +1,6 @@
 //! What an adapter is, and what it is given.
 
-use std::{fmt, sync::Weak, time::Duration};
-
-use futures_util::future::BoxFuture;
+use std::{fmt, pin::Pin, sync::Weak, time::Duration};
 
 use super::envelope::{Envelope, NodeId};
 use crate::names::Room;
@@ -36,14 +34,14 @@ pub trait Adapter: Send + Sync + 'static {
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError>;
 
     /// The other servers, as far as is known now: those that must answer a request.
-    fn servers(&self) -> BoxFuture<'static, Result<Servers, AdapterError>>;
+    fn servers(&self) -> BoxFuture<Result<Servers, AdapterError>>;
 
     /// Whether envelopes arrive, as far as is known now.
     fn health(&self) -> Health;
 
     /// Sends what is queued and leaves the cluster. The server waits for it within the grace of its
     /// own end; what is published afterwards may be refused.
-    fn close(&self) -> BoxFuture<'static, ()>;
+    fn close(&self) -> BoxFuture<()>;
 
     /// How long other servers may take to answer a request that has no time limit of its own. Default
     /// 5 s.
@@ -64,6 +62,9 @@ pub trait Adapter: Send + Sync + 'static {
     /// A room has no member on this server any more, nor a client that may come back to it.
     fn room_closed(&self, _namespace: &str, _room: &Room) {}
 }
+
+/// What an adapter answers with when it has to ask somebody.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The other servers of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

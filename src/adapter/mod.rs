@@ -17,7 +17,7 @@ mod wire;
 
 pub(crate) use cluster::{Cluster, Joined, Receiver};
 pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
-pub use interface::{Adapter, AdapterError, Health, Inbox, Servers};
+pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
 pub(crate) use operation::{Audience, Flags, Operation, Target};
 pub use operation::{Delivery, Kind};
 pub use requests::Missing;

@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     envelope::{Item, NodeId, Reply},
-    interface::{AdapterError, Servers},
+    interface::{AdapterError, BoxFuture, Servers},
 };
 use crate::metrics::{Counter, Gauge, Metrics};
 
@@ -73,7 +73,7 @@ pub(crate) struct Request {
 }
 
 /// Asks who must answer.
-type Membership = BoxFuture<'static, Result<Servers, AdapterError>>;
+type Membership = BoxFuture<Result<Servers, AdapterError>>;
 
 /// Who has not answered a request, or not all of it.
 #[derive(Clone, Debug, Default)]

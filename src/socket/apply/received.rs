@@ -146,14 +146,16 @@ impl Applier {
         let inner = namespace.inner();
         let known = inner.filter(|inner| inner.handlers.server_side.contains_key(event));
         let metrics = namespace.io().metrics();
-        let is_crowded = || {
-            let is_crowded = self.serving.load(Ordering::Relaxed) >= MAX_SERVING;
-            if is_crowded {
+        let is_refused = || {
+            // Without a runtime a handler can wait for nothing.
+            let is_refused = self.serving.load(Ordering::Relaxed) >= MAX_SERVING
+                || Handle::try_current().is_err();
+            if is_refused {
                 metrics.count(Counter::ClusterRequestsRefused);
             }
-            is_crowded
+            is_refused
         };
-        let Some(inner) = known.filter(|_| !is_crowded()) else {
+        let Some(inner) = known.filter(|_| !is_refused()) else {
             if let Some(asker) = asker {
                 asker.announce(0);
             }

@@ -246,7 +246,7 @@ impl Io {
         }
     }
 
-    /// Remembers the runtime in which connections are driven.
+    /// Remembers the runtime in which connections are driven, and other servers answered.
     pub(crate) fn keep_runtime(&self) {
         self.0.runtime.get_or_init(Handle::current);
     }

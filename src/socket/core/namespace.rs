@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     socket::{
         acks::Questions,
-        recovery::{Channel, Offset},
+        recovery::{Channel, Offset, Tag},
         rooms::{Except, Members, Pushing, Rooms, Tally},
         words::{IdMap, IdSet, RoomName, SocketId},
     },
@@ -124,6 +124,8 @@ impl Inner {
         config: Arc<Config>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let joined = cluster.joined();
+        let tag = joined.and_then(|_| Tag::of(node.as_str()));
         Self {
             name,
             handlers,
@@ -138,7 +140,7 @@ impl Inner {
             channel: config
                 .recovery
                 .as_ref()
-                .map(|on| Box::new(Channel::new(on))),
+                .map(|on| Box::new(Channel::new(on, tag))),
             cluster,
             node,
             config,
@@ -198,13 +200,16 @@ impl Inner {
 
     /// The stamp of the next event that may be asked for again, if any may.
     #[inline]
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
-        self.channel.as_ref().map(|channel| channel.next())
+    pub(crate) fn stamp(&self) -> Option<(Stamp, Offset)> {
+        self.channel.as_ref().map(|channel| {
+            let stamp = channel.next();
+            (stamp, channel.offset(stamp))
+        })
     }
 
     /// The stamp of an event that a client has.
     pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
-        self.channel.as_ref().map(|channel| channel.known(last))
+        self.channel.as_ref()?.known(last)
     }
 
     /// The members of a target whose clients are away.

@@ -102,8 +102,8 @@ pub(crate) fn encode(
     let is_kept = id.is_none() && flags.delivery == Delivery::Reliable;
     let stamp = is_kept.then(|| namespace.stamp()).flatten();
     let frame = match stamp {
-        Some(stamp) => {
-            let args = Numbered::new(args, stamp);
+        Some((stamp, offset)) => {
+            let args = Numbered::new(args, offset);
             parser.event(nsp, id, event, &args)?.with_stamp(stamp)
         }
         None => parser.event(nsp, id, event, args)?,

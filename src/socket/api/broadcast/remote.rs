@@ -154,7 +154,7 @@ impl Socket {
     /// When it is no JSON, or nested deeper than a hundred levels.
     pub fn share(&self, value: impl Serialize) -> Result<(), EncodeError> {
         let value = serde_json::to_value(value).map_err(EncodeError::Serialize)?;
-        if depth(&value) > MAX_DEPTH {
+        if !is_flat(&value, MAX_LEVELS) {
             return Err(EncodeError::InvalidArguments);
         }
         self.set_data(Shared(value));
@@ -162,23 +162,15 @@ impl Socket {
     }
 }
 
-/// How deep a value is nested, as far as that is of interest.
-fn depth(value: &Value) -> usize {
-    fn walk(value: &Value, left: usize) -> usize {
-        if left == 0 {
-            return 1;
-        }
-        let inner = |values: &mut dyn Iterator<Item = &Value>| {
-            1 + values.map(|value| walk(value, left - 1)).max().unwrap_or(0)
-        };
-        match value {
-            Value::Array(values) => inner(&mut values.iter()),
-            Value::Object(fields) => inner(&mut fields.values()),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-        }
+/// Whether a value has no more than so many levels.
+fn is_flat(value: &Value, levels: usize) -> bool {
+    let is_inner_flat = |value: &Value| levels > 0 && is_flat(value, levels - 1);
+    match value {
+        Value::Array(values) => values.iter().all(is_inner_flat),
+        Value::Object(fields) => fields.values().all(is_inner_flat),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
-    walk(value, MAX_DEPTH)
 }
 
 /// Less than what decoders take, since lists of sockets lie around it.
-const MAX_DEPTH: usize = 100;
+const MAX_LEVELS: usize = 100;

@@ -87,6 +87,7 @@ impl Server {
     ///
     /// [`Error::Listen`] if the address is none or is taken.
     pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
+        self.io.keep_runtime();
         let fault = |error| Error::Listen(address.to_owned(), error);
         let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -119,6 +120,7 @@ impl Server {
     /// Serves until `stop` is ready, then lets queues flush and handlers end, at most for
     /// the [`grace`](Self::grace).
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        self.io.keep_runtime();
         let endpoints = Arc::new(Endpoints {
             engine: self.io.engine(),
             raw: self.raw.map(|raw| raw.0),
