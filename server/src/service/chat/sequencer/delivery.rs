@@ -239,7 +239,8 @@ impl Live {
             self.tell_typing(namespace, &typist, false, None);
         }
         // Those too whose clients are away and may come back, or they would get what was missed.
-        namespace.in_(user_room(user)).leave(&self.room);
+        let own = namespace.local().in_(user_room(user));
+        own.leave(&self.room);
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
             self.expelled.extend(sockets);
             if let Some(notice) = notice {
@@ -304,8 +305,9 @@ impl Live {
             .emit("typing", &typing);
     }
 
+    /// Those who are here on this server: every server has a sequencer of its own for what is stored.
     fn audience(&self, namespace: &Namespace, except: Option<SocketId>) -> Broadcast<'_> {
-        let all = namespace.to(&self.room);
+        let all = namespace.local().to(&self.room);
         match except {
             Some(socket) => all.except(socket),
             None => all,
@@ -323,7 +325,7 @@ pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commi
         ..
     } = &event
     {
-        let told = namespace.to(user_room(user_id));
+        let told = namespace.local().to(user_room(user_id));
         let told = match from {
             Some(socket) => told.except(socket),
             None => told,
