@@ -31,8 +31,9 @@ pub use socket::{
     ClientFiles, Conn, ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted,
     Error, Event, Failure, Fetched, Handler, Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer,
     IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace,
-    NamespaceBuilder, NoAck, Outgoing, Parameter, Partial, Refusal, RemoteSocket, Renewal, Reply,
-    Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field, idempotent,
+    NamespaceBuilder, NoAck, Outgoing, Parameter, PartialAnswers, Refusal, RemoteSocket, Renewal,
+    Reply, Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field,
+    idempotent,
 };
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.

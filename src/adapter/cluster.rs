@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -68,6 +68,8 @@ pub(crate) struct Joined {
     receiver: Box<dyn Receiver>,
     /// The number of the last envelope.
     last: AtomicU64,
+    /// The adapter has refused the last thing that it was given.
+    is_failing: AtomicBool,
     seen: Mutex<Seen>,
     requests: Arc<Requests>,
     timeout: Duration,
@@ -98,6 +100,7 @@ impl Joined {
             adapter,
             receiver,
             last: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
             seen: Mutex::default(),
             requests: Arc::new(Requests::new(max_requests, Arc::clone(metrics))),
             opened: Mutex::default(),
@@ -174,10 +177,19 @@ impl Joined {
 
     fn note(&self, sent: &Result<(), AdapterError>) {
         match sent {
-            Ok(()) => self.metrics.count(Counter::ClusterSent),
+            Ok(()) => {
+                self.metrics.count(Counter::ClusterSent);
+                if self.is_failing.load(Ordering::Relaxed) {
+                    self.is_failing.store(false, Ordering::Relaxed);
+                    tracing::info!("the adapter takes what is for other servers again");
+                }
+            }
             Err(error) => {
                 self.metrics.count(Counter::ClusterUnsent);
-                tracing::warn!(%error, "other servers do not get something");
+                // One line for a failure that lasts.
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "other servers do not get what they should");
+                }
             }
         }
     }

@@ -56,7 +56,8 @@ pub trait Adapter: Send + Sync + 'static {
     }
 
     /// A room has its first member on this server: events for it must arrive from now on. Never called
-    /// with a lock of a room held. The next call for the same room is `room_closed`.
+    /// with a lock of a room held. The next call for the same room is `room_closed`. Neither may give
+    /// anything to the inbox.
     fn room_opened(&self, _namespace: &str, _room: &Room) {}
 
     /// A room has no member on this server any more, nor a client that may come back to it.

@@ -1,11 +1,11 @@
 //! Several servers as one: what goes from one to another, and what carries it there.
 //!
-//! An [`Adapter`] carries envelopes; what they mean is done here and in `socket`, once for all
-//! adapters: who must answer and until when, what came twice, what is counted. How one is written is
-//! told in `docs/adapters.md`.
+//! An [`Adapter`] carries envelopes, and is given to [`Builder::adapter`](crate::Builder::adapter). What
+//! they mean is done by the library, once for all adapters: who must answer and until when, what came
+//! twice, what is counted. How one is written is told in `docs/adapters.md`.
 //!
-//! `socket` comes in here to publish what it has applied to its own sockets, and gives a [`Receiver`]
-//! for what others publish. Nothing in here may know sockets: an operation is plain data.
+//! In the library `socket` comes in here, to publish what it has applied to its own sockets, and with a
+//! receiver for what others publish. Nothing in here may know sockets: an operation is plain data.
 
 mod cluster;
 mod envelope;

@@ -94,6 +94,14 @@ impl Missing {
         self.nodes.is_empty() && self.unnamed == 0 && self.error.is_none()
     }
 
+    pub(crate) const fn nobody() -> Self {
+        Self {
+            nodes: Vec::new(),
+            unnamed: 0,
+            error: None,
+        }
+    }
+
     /// The others could not be asked.
     pub(crate) fn failed(error: AdapterError) -> Self {
         Self {

@@ -590,7 +590,9 @@ mod tests {
             for flip in [1, 0x20, 0x80] {
                 let mut changed = bytes.to_vec();
                 changed[at] ^= flip;
-                let _ = Envelope::from_bytes(changed);
+                if let Ok(other) = Envelope::from_bytes(changed) {
+                    assert_eq!(format!("{:?}", again(&other)), format!("{other:?}"));
+                }
             }
         }
     }

@@ -54,8 +54,8 @@ mod words;
 
 pub use api::{
     Broadcast, Builder, Conn, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService, Layered,
-    LayeredBody, NamespaceBuilder, Partial, RemoteSocket, Server, ServerSideError, argument, field,
-    idempotent,
+    LayeredBody, NamespaceBuilder, PartialAnswers, RemoteSocket, Server, ServerSideError, argument,
+    field, idempotent,
 };
 pub use connect::Authenticate;
 pub use core::{

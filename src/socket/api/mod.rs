@@ -23,5 +23,5 @@ pub use builder::Builder;
 pub use conn::Conn;
 pub use namespace_builder::NamespaceBuilder;
 pub use once::{Idempotent, argument, field, idempotent};
-pub use server_side::{Partial, ServerSideError};
+pub use server_side::{PartialAnswers, ServerSideError};
 pub use serving::{Error, IoFuture, IoLayer, IoService, Layered, LayeredBody, Server};

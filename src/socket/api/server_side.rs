@@ -60,7 +60,7 @@ pub enum ServerSideError {
     /// The arguments cannot be serialised.
     Encode(EncodeError),
     /// Not all servers have answered in time; those that have are in here.
-    Timeout(Partial),
+    Timeout(PartialAnswers),
     /// A server has answered with something else than was asked for.
     Decode(ArgumentError),
     /// The other servers were not told.
@@ -72,12 +72,12 @@ pub enum ServerSideError {
 
 /// The answers of some servers, where others have not answered.
 #[derive(Debug)]
-pub struct Partial {
+pub struct PartialAnswers {
     answers: Vec<Args>,
     missing: Missing,
 }
 
-impl Partial {
+impl PartialAnswers {
     /// The answers that have come and are an `R`.
     #[must_use]
     pub fn answers<R: Argument>(&self) -> Vec<R> {
@@ -172,7 +172,10 @@ impl Namespace {
         }
         let missing = request.missing();
         if !missing.is_empty() {
-            return Err(ServerSideError::Timeout(Partial { answers, missing }));
+            return Err(ServerSideError::Timeout(PartialAnswers {
+                answers,
+                missing,
+            }));
         }
         let read = answers.iter().map(|args| R::take(args, &mut 0));
         read.collect::<Result<_, _>>()

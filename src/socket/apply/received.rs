@@ -18,7 +18,7 @@ use crate::{
     adapter::{Delivery, Item, Joined, Kind, NodeId, Publication, Receiver},
     metrics::Counter,
     socket::{
-        core::{Io, Namespace, ServerSide, WeakIo},
+        core::{Io, Namespace, ServerSide, Socket, WeakIo},
         sending::{Acks, stream},
         words::{AckError, Outcome as Answered, Reply, args},
     },
@@ -107,23 +107,28 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
             }
         }
         Some(Outcome::Sockets(sockets)) => {
-            let parts = sockets.chunks(SOCKETS);
-            let total = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-            if total == 0 {
-                asker.announce(0);
-            }
-            for part in parts {
-                let records: Vec<_> = part.iter().map(Record::of).collect();
-                match Record::list(&records) {
-                    Ok(list) => asker.say(Some(total), Item::Sockets(list)),
-                    Err(error) => tracing::error!(%error, "sockets cannot be told"),
-                }
+            let parts = sockets.len().div_ceil(SOCKETS);
+            asker.announce(parts);
+            if parts > 0 {
+                spawn(tell(sockets, asker));
             }
         }
         // The namespace is not here, too many are asked already, or it is no question.
         None | Some(Outcome::Asked(Err(_)) | Outcome::Nothing | Outcome::Emitted(_)) => {
             asker.announce(0);
         }
+    }
+}
+
+/// Tells what is known of sockets, a part at a time, so that others get their turn.
+async fn tell(sockets: Vec<Socket>, asker: Asker) {
+    for part in sockets.chunks(SOCKETS) {
+        let records: Vec<_> = part.iter().map(Record::of).collect();
+        match Record::list(&records) {
+            Ok(list) => asker.say(None, Item::Sockets(list)),
+            Err(error) => tracing::error!(%error, "sockets cannot be told"),
+        }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -50,15 +50,24 @@ use crate::{
 #[must_use = "answers are only taken by asking for the next one"]
 pub struct Acks<R> {
     question: Option<Question>,
-    /// The other servers, as long as something may come from them.
-    request: Option<Request>,
-    /// Sockets of this server, and of others as far as is known when nothing more may come.
+    /// Sockets of this server.
     expected: usize,
-    /// Sockets of other servers that are too late.
-    late: usize,
-    missing: Missing,
+    /// Nobody without a cluster.
+    others: Option<Box<Others>>,
     error: Option<EmitError>,
     answer: PhantomData<fn() -> R>,
+}
+
+/// The sockets of other servers.
+#[derive(Default)]
+struct Others {
+    /// As long as something may come.
+    request: Option<Request>,
+    /// How many were asked, when nothing more may come.
+    asked: usize,
+    /// Those that are too late.
+    late: usize,
+    missing: Missing,
 }
 
 /// A broadcast that waits for answers. Dropping it frees its place.
@@ -76,12 +85,17 @@ impl<R: Argument> Acks<R> {
     /// the first may come at any time after. And one to other servers.
     pub(crate) fn asked(here: Option<(Question, usize)>, elsewhere: Option<Request>) -> Self {
         let (question, expected) = here.unzip();
+        let others = elsewhere.map(|request| {
+            let request = Some(request);
+            Box::new(Others {
+                request,
+                ..Others::default()
+            })
+        });
         Self {
             question,
-            request: elsewhere,
             expected: expected.unwrap_or(0),
-            late: 0,
-            missing: Missing::default(),
+            others,
             error: None,
             answer: PhantomData,
         }
@@ -96,7 +110,10 @@ impl<R: Argument> Acks<R> {
 
     /// The same, without other servers: they could not be asked.
     pub(crate) fn without(mut self, missing: Missing) -> Self {
-        self.missing = missing;
+        self.others = Some(Box::new(Others {
+            missing,
+            ..Others::default()
+        }));
         self
     }
 
@@ -104,14 +121,24 @@ impl<R: Argument> Acks<R> {
     /// have said how many they have asked.
     #[must_use]
     pub fn expected(&self) -> usize {
-        self.expected + self.request.as_ref().map_or(0, Request::announced)
+        let others = self
+            .others
+            .as_ref()
+            .map_or(0, |others| match &others.request {
+                Some(request) => request.announced(),
+                None => others.asked,
+            });
+        self.expected + others
     }
 
     /// The servers that have not said whom they have asked, and why the others could not be asked.
     /// Known once [`next`](Self::next) has returned `None`; always empty without a cluster.
     #[must_use]
     pub fn missing(&self) -> &Missing {
-        &self.missing
+        static NOBODY: Missing = Missing::nobody();
+        self.others
+            .as_ref()
+            .map_or(&NOBODY, |others| &others.missing)
     }
 
     /// Why nobody was asked, if it failed.
@@ -137,35 +164,41 @@ impl<R: Argument> Acks<R> {
                 Poll::Pending => is_waiting = true,
             }
         }
-        while let Some(request) = &mut self.request {
-            match request.poll(cx) {
-                Poll::Ready(Some((_, Item::Ack { socket, args }))) => {
-                    let answer = args.ok_or(AckError::Disconnected).and_then(parse);
-                    return Poll::Ready(Some((socket, answer)));
-                }
-                // Nothing that answers this.
-                Poll::Ready(Some((_, Item::Sockets(_) | Item::Answer(_)))) => {}
-                Poll::Ready(None) => {
-                    self.expected += request.announced();
-                    self.late = request.outstanding();
-                    self.missing = request.silent();
-                    request.count_late(self.late);
-                    self.request = None;
-                }
-                Poll::Pending => {
-                    is_waiting = true;
-                    break;
-                }
+        match self.others.as_mut().map(|others| others.poll(cx)) {
+            Some(Poll::Ready(Some((socket, answer)))) => {
+                return Poll::Ready(Some((socket, answer.and_then(parse))));
             }
-        }
-        if self.late > 0 {
-            self.late -= 1;
-            return Poll::Ready(Some((None, Err(AckError::Timeout))));
+            Some(Poll::Pending) => is_waiting = true,
+            Some(Poll::Ready(None)) | None => {}
         }
         match is_waiting {
             true => Poll::Pending,
             false => Poll::Ready(None),
         }
+    }
+}
+
+impl Others {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<Args>>> {
+        while let Some(request) = &mut self.request {
+            match std::task::ready!(request.poll(cx)) {
+                Some((_, Item::Ack { socket, args })) => {
+                    return Poll::Ready(Some((socket, args.ok_or(AckError::Disconnected))));
+                }
+                // Nothing that answers this.
+                Some((_, Item::Sockets(_) | Item::Answer(_))) => {}
+                None => {
+                    self.asked = request.announced();
+                    self.late = request.outstanding();
+                    self.missing = request.silent();
+                    request.count_late(self.late);
+                    self.request = None;
+                }
+            }
+        }
+        let is_late = self.late > 0;
+        self.late = self.late.saturating_sub(1);
+        Poll::Ready(is_late.then_some((None, Err(AckError::Timeout))))
     }
 }
 
