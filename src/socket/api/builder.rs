@@ -125,7 +125,7 @@ impl Builder {
     /// use roomcast::{Io, Parser};
     ///
     /// let io = Io::builder().parser(Parser::MessagePack).build()?;
-    /// assert_eq!(io.config().parser, Parser::MessagePack);
+    /// assert_eq!(io.config().sockets.parser, Parser::MessagePack);
     /// # Ok::<(), roomcast::BuildError>(())
     /// ```
     ///
