@@ -286,7 +286,7 @@ impl Reply {
 #[non_exhaustive]
 pub enum Item {
     /// The acknowledgement of one client.
-    Ack {
+    Acknowledgement {
         /// Whose it is, if the other server says so.
         socket: Option<SocketId>,
         /// What it says; `None` if the client has gone.

@@ -264,7 +264,7 @@ impl<'a> Header<'a> {
         self.total = reply.total;
         let (kind, args) = match &reply.item {
             None => ("replies", None),
-            Some(Item::Ack { socket, args }) => {
+            Some(Item::Acknowledgement { socket, args }) => {
                 self.socket = *socket;
                 ("ack", args.as_ref())
             }
@@ -320,7 +320,7 @@ impl<'a> Header<'a> {
         if let Some(to) = &self.to {
             let item = match &*self.kind {
                 "replies" => None,
-                "ack" => Some(Item::Ack {
+                "ack" => Some(Item::Acknowledgement {
                     socket: self.socket,
                     args,
                 }),
@@ -492,14 +492,14 @@ mod tests {
             (Some(3), None),
             (
                 None,
-                Some(Item::Ack {
+                Some(Item::Acknowledgement {
                     socket: Some(id),
                     args: Some(binary()),
                 }),
             ),
             (
                 None,
-                Some(Item::Ack {
+                Some(Item::Acknowledgement {
                     socket: None,
                     args: None,
                 }),

@@ -141,7 +141,7 @@ async fn pass_on(mut acks: Acks<Args>, asker: Asker) {
             Err(AckError::Disconnected) => None,
             Err(_) => continue,
         };
-        asker.say(None, Item::Ack { socket, args });
+        asker.say(None, Item::Acknowledgement { socket, args });
     }
 }
 

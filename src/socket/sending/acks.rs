@@ -182,7 +182,7 @@ impl Others {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<Args>>> {
         while let Some(request) = &mut self.request {
             match std::task::ready!(request.poll(cx)) {
-                Some((_, Item::Ack { socket, args })) => {
+                Some((_, Item::Acknowledgement { socket, args })) => {
                     return Poll::Ready(Some((socket, args.ok_or(AckError::Disconnected))));
                 }
                 // Nothing that answers this.
