@@ -74,7 +74,8 @@ fn connects(bench: &mut Criterion) {
     let address = [192, 0, 2, 1].into();
     let connect = |packet: &bytes::Bytes, authorization: Option<&str>| {
         let payload = payload(packet);
-        let credentials = Credentials::new(&payload, address).with_headers(authorization, None);
+        let credentials = Credentials::new(&payload, address)
+            .with_headers(authorization.map(str::as_bytes), None);
         tokens.principal(&credentials).now_or_never().unwrap()
     };
     let (with, without) = (bytes::Bytes::from(with), bytes::Bytes::from(without));

@@ -223,6 +223,8 @@ impl Server {
                 ("ROOMCAST_LIMITS__CONNECTS", "0"),
                 ("ROOMCAST_LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
                 ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "0"),
+                // Its clients are guests, and make conversations.
+                ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user"),
                 ("NO_COLOR", "1"),
             ])
             .stdin(Stdio::null())

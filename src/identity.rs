@@ -2,7 +2,7 @@
 //!
 //! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::SystemTime};
 
 use roomcast_protocol::socket::{Args, ArgumentError};
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ pub struct Principal {
     /// Whether nobody vouches for the identity.
     pub guest: bool,
     /// When the identity ends; the socket is disconnected then.
-    pub expires_at: Option<jiff::Timestamp>,
+    pub expires_at: Option<SystemTime>,
     /// The id of the token that proved it, its `jti`.
     pub token_id: Option<String>,
     /// What the session is known by that proved it: a hash of its id, say, or of the token's `sid`.
@@ -77,7 +77,7 @@ impl Principal {
 
     /// Sets when the identity ends.
     #[must_use]
-    pub fn with_expiry(mut self, at: jiff::Timestamp) -> Self {
+    pub fn with_expiry(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
         self
     }
@@ -95,10 +95,12 @@ impl Principal {
 pub struct Credentials<'a> {
     /// The payload of the `CONNECT` packet: the client's option `auth`.
     pub payload: &'a Args,
-    /// The `Authorization` header of the handshake request.
-    pub authorization: Option<&'a str>,
-    /// The `Cookie` header of the handshake request.
-    pub cookie: Option<&'a str>,
+    /// The value of the `Authorization` header of the handshake request. It is bytes, as the header
+    /// is (RFC 9110, 5.5): a value that is no text is there all the same, and no good.
+    pub authorization: Option<&'a [u8]>,
+    /// The value of the `Cookie` header of the handshake request, several of them joined by `; `
+    /// (RFC 9113, 8.2.3). It is bytes, since one odd cookie says nothing about the others.
+    pub cookie: Option<&'a [u8]>,
     /// Whether the page that sent the request may use its reader's cookies. A cookie proves nothing
     /// otherwise.
     pub trusted_origin: bool,
@@ -124,7 +126,7 @@ impl<'a> Credentials<'a> {
 
     /// Sets the two headers that can carry credentials.
     #[must_use]
-    pub fn with_headers(self, authorization: Option<&'a str>, cookie: Option<&'a str>) -> Self {
+    pub fn with_headers(self, authorization: Option<&'a [u8]>, cookie: Option<&'a [u8]>) -> Self {
         Self {
             authorization,
             cookie,

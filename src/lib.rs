@@ -13,6 +13,7 @@ pub mod network;
 mod socket;
 #[cfg(feature = "client")]
 pub mod testing;
+mod time;
 
 pub use config::Config;
 pub use engine::{
@@ -24,14 +25,15 @@ pub use identity::{Credentials, Principal};
 pub use names::{IntoRooms, Room, RoomName, SocketId};
 pub use roomcast_protocol::{
     engine::Transport,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},
+    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser, Value},
 };
 pub use socket::{
-    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
-    ClientFiles, Conn, ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted,
-    Error, Event, Failure, Fetched, Handler, Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer,
-    IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Namespace,
-    NamespaceBuilder, NoAck, Outgoing, Parameter, PartialAnswers, Refusal, RemoteSocket, Renewal,
+    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,
+    Builder, ClientFiles, Conn, ConnEvent, Connect, Contract, Data, Direct, DisconnectReason,
+    DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Fetched, Handler, Handling,
+    Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
+    LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder,
+    Needs, NoAck, Outgoing, Parameter, Parameters, PartialAnswers, Refusal, RemoteSocket, Renewal,
     Reply, Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field,
     idempotent,
 };
@@ -51,7 +53,6 @@ pub mod types {
     pub use axum::Router;
     pub use bytes::Bytes;
     pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-    pub use jiff::Timestamp;
     pub use uuid::Uuid;
 }
 

@@ -4,11 +4,13 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
+    time::SystemTime,
 };
 
-use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
+
+use crate::time::rfc3339;
 
 /// An IP network in CIDR notation (RFC 4632, RFC 4291 §2.3): `192.0.2.0/24`, `2001:db8::/32`, or a
 /// single address.
@@ -177,13 +179,13 @@ pub struct Block {
     pub source: BlockSource,
     /// Since when.
     #[serde(serialize_with = "milliseconds")]
-    pub created_at: Timestamp,
+    pub created_at: SystemTime,
     /// Until when; for good if absent.
     #[serde(
         serialize_with = "optional_milliseconds",
         skip_serializing_if = "Option::is_none"
     )]
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<SystemTime>,
 }
 
 /// Who shut a network out.
@@ -228,15 +230,16 @@ impl Block {
         reason: &str,
         source: BlockSource,
     ) -> Self {
-        let created_at = Timestamp::now();
-        let end = |duration| created_at.checked_add(duration).unwrap_or(Timestamp::MAX);
+        let created_at = SystemTime::now();
+        let end = |duration| created_at.checked_add(duration);
         Self {
             id: Uuid::now_v7(),
             cidr,
             reason: reason.chars().take(MAX_REASON).collect(),
             source,
             created_at,
-            expires_at: duration.map(end),
+            // An end that no clock can show is none.
+            expires_at: duration.and_then(end),
         }
     }
 
@@ -247,8 +250,8 @@ impl Block {
         cidr: Network,
         reason: String,
         source: BlockSource,
-        created_at: Timestamp,
-        expires_at: Option<Timestamp>,
+        created_at: SystemTime,
+        expires_at: Option<SystemTime>,
     ) -> Self {
         Self {
             id,
@@ -262,7 +265,7 @@ impl Block {
 
     /// Whether it has ended.
     #[must_use]
-    pub fn is_over(&self, now: Timestamp) -> bool {
+    pub fn is_over(&self, now: SystemTime) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
 }
@@ -270,12 +273,12 @@ impl Block {
 /// Characters a reason may have.
 const MAX_REASON: usize = 200;
 
-fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.3}"))
+fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*time))
 }
 
 fn optional_milliseconds<S: Serializer>(
-    time: &Option<Timestamp>,
+    time: &Option<SystemTime>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match time {
@@ -290,6 +293,10 @@ mod tests {
 
     fn network(text: &str) -> Network {
         text.parse().unwrap()
+    }
+
+    fn at(text: &str) -> SystemTime {
+        humantime::parse_rfc3339(text).unwrap()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -375,8 +382,8 @@ mod tests {
             BlockSource::Admin,
         );
         block.id = Uuid::nil();
-        block.created_at = "2026-01-02T03:04:05.678Z".parse().unwrap();
-        block.expires_at = Some("2026-01-02T03:05:05.678Z".parse().unwrap());
+        block.created_at = at("2026-01-02T03:04:05.678Z");
+        block.expires_at = Some(at("2026-01-02T03:05:05.678Z"));
         assert_eq!(
             serde_json::to_value(&block).unwrap(),
             serde_json::json!({
@@ -389,7 +396,7 @@ mod tests {
             })
         );
         assert!(!block.is_over(block.created_at));
-        assert!(block.is_over("2026-01-02T03:05:05.678Z".parse().unwrap()));
+        assert!(block.is_over(at("2026-01-02T03:05:05.678Z")));
         assert_eq!(BlockSource::parse("admin"), Some(BlockSource::Admin));
         assert_eq!(BlockSource::parse("other"), None);
     }

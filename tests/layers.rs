@@ -23,20 +23,21 @@ const MODULES: &[(&str, Rooms)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `network`, `names`, `identity` and `client` are leaves.
+/// `metrics`, `names`, `time`, `identity` and `client` are leaves.
 const LIBRARY: Rooms = &[
     ("metrics", ""),
-    ("network", ""),
     ("names", ""),
+    ("time", ""),
+    ("network", "time"),
     ("identity", ""),
     ("client", ""),
     ("config", "network"),
     ("limit", "config metrics network"),
     ("adapter", "metrics names"),
-    ("engine", "config metrics limit"),
+    ("engine", "config metrics limit time"),
     (
         "socket",
-        "config metrics network names adapter engine identity limit",
+        "config metrics network names adapter engine identity limit time",
     ),
     ("testing", "client config names socket"),
 ];

@@ -1,5 +1,5 @@
-//! A head that is read without hyper says what its lines say, and nothing in it gives its body
-//! another length.
+//! A head that is read without hyper says what its lines say and names one host, and nothing in it
+//! gives its body another length.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -40,6 +40,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(values(&sent, name), values(&head.headers, name));
     }
 
+    assert_eq!(values(&sent, "host").len(), 1);
     assert!(values(&sent, "transfer-encoding").is_empty());
     match values(&sent, "content-length").as_slice() {
         [] => assert_eq!(body, 0),

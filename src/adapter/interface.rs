@@ -110,19 +110,15 @@ impl fmt::Display for AdapterError {
             Self::Full => "too much waits for other servers",
             Self::TooLarge => "too large for other servers",
             Self::Timeout => "the transport between servers has not answered in time",
-            Self::Transport(_) => "the transport between servers has failed",
+            Self::Transport(error) => {
+                return write!(f, "the transport between servers has failed: {error}");
+            }
         })
     }
 }
 
-impl std::error::Error for AdapterError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Transport(error) => Some(&**error),
-            Self::Closed | Self::Full | Self::TooLarge | Self::Timeout => None,
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for AdapterError {}
 
 /// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the
 /// server alive.

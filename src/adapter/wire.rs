@@ -53,21 +53,13 @@ impl fmt::Display for WireError {
             Self::UnknownVersion(version) => write!(f, "unknown version {version}"),
             Self::UnknownKind => f.write_str("unknown kind"),
             Self::Malformed(what) => write!(f, "malformed envelope: {what}"),
-            Self::Encode(_) => f.write_str("the arguments cannot be encoded"),
+            Self::Encode(error) => write!(f, "the arguments cannot be encoded: {error}"),
         }
     }
 }
 
-impl std::error::Error for WireError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Encode(error) => Some(error),
-            Self::TooLarge | Self::UnknownVersion(_) | Self::UnknownKind | Self::Malformed(_) => {
-                None
-            }
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for WireError {}
 
 /// Everything but arguments; what a kind does not need is left out.
 #[derive(Default, Serialize, Deserialize)]

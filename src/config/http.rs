@@ -1,6 +1,6 @@
 //! Options of the HTTP side that have fields of their own.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,8 @@ options! {
         max_age: Option<Duration>, as impl Into<Option<Duration>>, by Into::into = None;
         /// When it ends, as a point in time. Default: not said; `max_age` is meant for servers that run
         /// for long.
-        expires: Option<jiff::Timestamp>, as impl Into<Option<jiff::Timestamp>>, by Into::into = None;
+        #[serde(with = "humantime_serde")]
+        expires: Option<SystemTime>, as impl Into<Option<SystemTime>>, by Into::into = None;
         /// Hosts it is sent to. Default: only the server's own.
         domain: Option<String>, as impl Into<String>, by some_text = None;
         /// Whether it is sent over HTTPS only. Default `false`.

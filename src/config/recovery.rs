@@ -26,9 +26,9 @@ options! {
         /// Sessions whose client is away; when there are more, the oldest end. Default 100,000.
         max_sessions: usize = 100_000;
         /// Bytes of events kept for all connections together, each counted for every connection that
-        /// keeps it (in memory it is there once), in steps of 1 KiB. A connection that would exceed it
-        /// forgets its own.
-        /// Default 256 MiB.
+        /// keeps it (in memory it is there once), in steps of 1 KiB. When there are more, the connections
+        /// that keep most forget theirs, and their clients start afresh. One that pushes faster than they
+        /// do forgets its own an eighth above the limit. Default 256 MiB.
         max_total_bytes: usize = 256 << 20;
         /// Whether clients that recover pass by the [gates](crate::NamespaceBuilder::gate). Default
         /// `true`, as in the official server. Authentication is never skipped.

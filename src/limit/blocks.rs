@@ -3,9 +3,9 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    time::SystemTime,
 };
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::network::{Block, BlockSource, Network};
@@ -28,7 +28,7 @@ pub struct TooManyBlocks;
 
 impl Blocks {
     /// The block that an address falls under.
-    pub(super) fn find(&self, address: IpAddr, now: impl FnOnce() -> Timestamp) -> Option<&Block> {
+    pub(super) fn find(&self, address: IpAddr, now: impl FnOnce() -> SystemTime) -> Option<&Block> {
         let mut found = self
             .lengths
             .range(Network::prefixes(address))
@@ -89,7 +89,7 @@ impl Blocks {
     }
 
     /// Removes the blocks that have ended and returns their ids.
-    pub(super) fn sweep(&mut self, now: Timestamp) -> Vec<Uuid> {
+    pub(super) fn sweep(&mut self, now: SystemTime) -> Vec<Uuid> {
         let over: Vec<Uuid> = self
             .by_network
             .values()
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn find(blocks: &Blocks, address: &str) -> Option<String> {
-        let found = blocks.find(address.parse().unwrap(), Timestamp::now)?;
+        let found = blocks.find(address.parse().unwrap(), SystemTime::now)?;
         Some(found.cidr.to_string())
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let (id, over_id) = (one.id, over.id);
         blocks.insert(one).unwrap();
         blocks.insert(over).unwrap();
-        assert_eq!(blocks.sweep(Timestamp::now()), vec![over_id]);
+        assert_eq!(blocks.sweep(SystemTime::now()), vec![over_id]);
         assert_eq!(blocks.remove(id).unwrap().id, id);
         assert_eq!(blocks.remove(id), None);
         assert_eq!(find(&blocks, "192.0.2.7"), None);

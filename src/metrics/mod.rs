@@ -108,6 +108,8 @@ metric_table! {
         Connections => "roomcast_connections",
         SessionsPolling => "roomcast_sessions"["transport" = "polling"],
         SessionsWebSocket => "roomcast_sessions"["transport" = "websocket"],
+        PollsWaiting => "roomcast_requests_waiting"["for" = "packets"],
+        PostsWaiting => "roomcast_requests_waiting"["for" = "body"],
         OutboxBytes => "roomcast_outbox_bytes",
         Sockets => "roomcast_sockets",
         Rooms => "roomcast_rooms",

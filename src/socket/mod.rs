@@ -57,14 +57,16 @@ pub use api::{
     LayeredBody, NamespaceBuilder, PartialAnswers, RemoteSocket, Server, ServerSideError, argument,
     field, idempotent,
 };
-pub use connect::Authenticate;
+pub use connect::{Authenticate, Authenticates};
 pub use core::{
     ConnEvent, Connect, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing, Renewal,
     ServerSide, Socket,
 };
-pub use dispatch::{Handler, Parameter, State, Verdict};
+pub use dispatch::{
+    Data, Extension, Handler, Handling, Middleware, Needs, Parameter, Parameters, State, Verdict,
+};
 pub use sending::{AckFuture, Acks, Direct, Emitted};
 pub use words::{
-    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, EmitError, IntoAck,
-    JoinError, ListenError, ListenerId, NoAck, Refusal, Reply,
+    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, DrainError,
+    EmitError, IntoAck, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply,
 };

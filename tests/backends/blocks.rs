@@ -1,8 +1,9 @@
 //! Networks that are shut out, on every store.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use roomcast::network::{Block, BlockSource};
+use roomcast_server::store::Time;
 
 use crate::harness::{Backend, Harness, on_every_backend};
 
@@ -15,10 +16,13 @@ fn block(cidr: &str, seconds: Option<u64>, source: BlockSource) -> Block {
     let duration = seconds.map(Duration::from_secs);
     let mut block = Block::new(cidr.parse().unwrap(), duration, "spam; \"why\"", source);
     // Stores keep milliseconds.
-    let cut = |time: jiff::Timestamp| jiff::Timestamp::from_millisecond(time.as_millisecond());
-    block.created_at = cut(block.created_at).unwrap();
-    block.expires_at = block.expires_at.map(|end| cut(end).unwrap());
+    block.created_at = cut(block.created_at);
+    block.expires_at = block.expires_at.map(cut);
     block
+}
+
+fn cut(time: SystemTime) -> SystemTime {
+    Time::from(time).into()
 }
 
 async fn blocks_come_back_as_they_were_stored(backend: Backend) {

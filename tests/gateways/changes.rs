@@ -1,8 +1,9 @@
 //! Edits, deletions, members, read marks, lists and searches, by clients.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::guard::{KEY, signed};
 use crate::server::{LOBBY, Server};
 
 #[tokio::test]
@@ -87,8 +88,8 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
             .contains(&bob_id)
     );
     bob.must("join_conversation", id.clone()).await;
-    let refused = bob.ask("remove_member", member.clone()).await;
-    assert_eq!(refused["error"]["code"], "FORBIDDEN");
+    let owner = json!({"conversationId": id, "userId": ann.session["userId"]});
+    bob.refused("remove_member", owner, "FORBIDDEN").await;
 
     let told = bob.event("conversation_updated").await;
     assert_eq!(told["conversation"], added["conversation"]);
@@ -108,6 +109,45 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
     let owner = json!({"conversationId": id, "userId": ann.session["userId"]});
     let owner = ann.ask("remove_member", owner).await;
     assert_eq!(owner["error"]["code"], "CONFLICT");
+}
+
+#[tokio::test]
+async fn members_leave_by_themselves_and_guests_put_nobody_into_conversations() {
+    let server = Server::with(&[KEY, ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "")]);
+    let token = signed(&json!({"sub": "ann", "exp": 4_000_000_000_u64}));
+    let mut ann = server.connect(&json!({"token": token})).await.unwrap();
+    let mut gil = server.guest("Gil").await;
+    let mut tab = server.guest("Gil").await;
+    let both = json!({"memberIds": [gil.session["userId"], "carl"]});
+    let made = ann.must("create_conversation", both).await;
+    let id = made["conversation"]["id"].clone();
+    let member = |user: &Value| json!({"conversationId": id, "userId": user});
+    ann.must("join_conversation", id.clone()).await;
+    tab.must("join_conversation", id.clone()).await;
+
+    for (event, payload) in [
+        ("create_conversation", json!({"memberIds": ["ann"]})),
+        ("create_conversation", json!({"memberIds": []})),
+        ("add_member", member(&json!("bob"))),
+        ("add_member", member(&gil.session["userId"])),
+        ("remove_member", member(&json!("carl"))),
+        ("remove_member", member(&json!("ann"))),
+    ] {
+        gil.refused(event, payload, "FORBIDDEN").await;
+    }
+    let own = member(&gil.session["userId"]);
+    let left = gil.must("remove_member", own.clone()).await;
+    assert_eq!(left["conversation"]["memberIds"], json!(["ann", "carl"]));
+    assert_eq!(
+        ann.event("user_left").await["userId"],
+        gil.session["userId"]
+    );
+    let sent = json!({"conversationId": id, "content": "still?"});
+    tab.refused("message", sent, "NOT_FOUND").await;
+    gil.refused("remove_member", own, "NOT_FOUND").await;
+    // Who owns it stays.
+    let owner = member(&json!("ann"));
+    ann.refused("remove_member", owner, "CONFLICT").await;
 }
 
 #[tokio::test]

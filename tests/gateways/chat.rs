@@ -342,7 +342,7 @@ async fn joining_answers_with_the_conversation_and_who_is_there() {
             "success": true,
             "conversation": {"id": id, "title": null, "ownerId": null, "memberIds": members,
                 "createdAt": conversation["createdAt"], "updatedAt": conversation["createdAt"]},
-            "users": [{"userId": ann.user_id(), "name": "ann", "connections": 1,
+            "users": [{"userId": ann.user_id(), "name": "ann", "guest": true, "connections": 1,
                 "since": joined["users"][0]["since"]}],
             "messages": [],
             "hasMore": false,

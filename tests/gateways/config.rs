@@ -26,6 +26,28 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
     ),
     (&[("ROOMCAST_PROFILE", "test")], "server.profile"),
     (&[("ALLOWED_ORIGINS", "*")], "credentials to any origin"),
+    (
+        &[("ALLOWED_ORIGINS", "https://*.com")],
+        "credentials to any origin",
+    ),
+    (
+        &[(
+            "ALLOWED_ORIGINS",
+            "https://app.example,https://*example.com",
+        )],
+        "credentials to any origin",
+    ),
+    (
+        &[("ALLOWED_ORIGINS", "https://app.example#x")],
+        "ALLOWED_ORIGINS",
+    ),
+    (
+        &[
+            ("ROOMCAST_PROFILE", "production"),
+            ("ROOMCAST_AUTH__GUEST", "false"),
+        ],
+        "unknown variable ROOMCAST_AUTH__GUEST, did you mean ROOMCAST_AUTH__GUESTS?",
+    ),
     (&[("ALLOWED_ORIGINS", "app.example")], "ALLOWED_ORIGINS"),
     (
         &[("ALLOWED_ORIGINS", "https://app.example/chat")],

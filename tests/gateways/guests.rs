@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::server::Server;
+use crate::guard::{KEY, signed};
+use crate::server::{LOBBY, Server};
 
 #[tokio::test]
 async fn a_guest_is_told_who_it_is() {
@@ -38,6 +39,11 @@ async fn what_breaks_the_rules_of_guests_is_refused() {
         json!({"name": ""}),
         json!({"name": "x".repeat(41)}),
         json!({"name": "a\u{0}"}),
+        json!({"name": " "}),
+        json!({"name": "ro\u{200b}ot"}),
+        json!({"name": "\u{202e}toor"}),
+        json!({"name": "\u{feff}root"}),
+        json!({"name": "root\u{2028}"}),
         json!({"name": 7}),
         json!({"guestKey": "too short"}),
         json!({"guestKey": "x".repeat(65)}),
@@ -56,6 +62,34 @@ async fn what_breaks_the_rules_of_guests_is_refused() {
     ] {
         assert!(server.connect(&auth).await.is_ok(), "{auth}");
     }
+}
+
+#[tokio::test]
+async fn a_guest_who_takes_the_name_of_a_user_is_told_apart_from_it() {
+    let server = Server::with(&[KEY]);
+    let token = |sub: &str| signed(&json!({"sub": sub, "name": "Root", "exp": 4_000_000_000_u64}));
+    let mut root = server
+        .connect(&json!({"token": token("root")}))
+        .await
+        .unwrap();
+    let mut guest = server.connect(&json!({"name": "Root"})).await.unwrap();
+    root.must("join_conversation", json!(LOBBY)).await;
+    let joined = guest.must("join_conversation", json!(LOBBY)).await;
+    let asked = root
+        .must("presence", json!({"conversationId": LOBBY}))
+        .await;
+    for answer in [joined, asked] {
+        let users = answer["users"].as_array().unwrap().clone();
+        let seen: Vec<_> = users
+            .iter()
+            .map(|user| (user["name"].as_str().unwrap(), user.get("guest")))
+            .collect();
+        assert_eq!(seen, [("Root", None), ("Root", Some(&json!(true)))]);
+    }
+    // And nobody takes the id of a guest.
+    let id = guest.user_id();
+    let refused = server.connect(&json!({"token": token(&id)})).await;
+    assert_eq!(refused.err().unwrap()["data"]["code"], "UNAUTHENTICATED");
 }
 
 #[tokio::test]

@@ -154,6 +154,10 @@ fn user_id(name: &'static str) -> Field {
         json!("a\u{0}"),
         json!("a\nb"),
         json!("\u{7f}"),
+        json!(" "),
+        json!("\u{200b}"),
+        json!("ro\u{200d}ot"),
+        json!("\u{202e}toor"),
     ]));
     Field {
         name,
@@ -161,7 +165,6 @@ fn user_id(name: &'static str) -> Field {
             json!("x"),
             json!("x".repeat(128)),
             json!("😀".repeat(128)),
-            json!("\u{200b}"),
             json!("é"),
             json!("e\u{301}"),
         ],
@@ -338,6 +341,8 @@ fn cases() -> Vec<Case> {
                         refused.extend(invalid([
                             json!(""),
                             json!("t".repeat(201)),
+                            json!("t\u{200b}"),
+                            json!("\u{202e}t"),
                             json!("a\nb"),
                             json!("a\u{0}"),
                         ]));

@@ -18,7 +18,7 @@ async fn flood(client: &mut crate::client::Client) -> (usize, Value) {
 
 #[tokio::test]
 async fn a_user_sends_thirty_messages_a_minute_and_is_told_when_to_go_on() {
-    let server = Server::limited(&[]);
+    let server = Server::limited(&[crate::guard::KEY]);
     let mut ann = server.in_lobby("Ann").await;
     let (taken, answer) = flood(&mut ann).await;
     // One more every two seconds.
@@ -34,9 +34,31 @@ async fn a_user_sends_thirty_messages_a_minute_and_is_told_when_to_go_on() {
     let history = ann.must("message_history", history).await;
     assert_eq!(history["messages"].as_array().unwrap().len(), taken);
 
-    let mut bob = server.in_lobby("Bob").await;
+    let token = crate::guard::signed(&json!({"sub": "bob", "exp": 4_000_000_000_u64}));
+    let mut bob = server.connect(&json!({"token": token})).await.unwrap();
     let message = json!({"conversationId": LOBBY, "content": "hi"});
     bob.must("message", message).await;
+}
+
+#[tokio::test]
+async fn a_guest_gets_nothing_more_to_send_by_coming_as_somebody_else() {
+    let server = Server::limited(&[]);
+    let mut taken = 0;
+    for name in ["Ann", "Bob", "Carl", "Dora"] {
+        let mut guest = server.connect(&json!({"name": name})).await.unwrap();
+        guest
+            .must("join_conversation", json!({"conversationId": LOBBY}))
+            .await;
+        taken += flood(&mut guest).await.0;
+        guest.disconnect().await;
+    }
+    assert!((30..40).contains(&taken), "{taken}");
+    // Several at once share what the address has, too.
+    let mut together = server.connect(&json!({"name": "Eve"})).await.unwrap();
+    together
+        .must("join_conversation", json!({"conversationId": LOBBY}))
+        .await;
+    assert!(flood(&mut together).await.0 < 5);
 }
 
 #[tokio::test]

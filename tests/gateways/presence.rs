@@ -105,8 +105,8 @@ async fn presence_counts_tabs_and_lists_who_came_first() {
     assert_eq!(
         here,
         json!({"success": true, "conversationId": LOBBY, "count": 2, "users": [
-            {"userId": ann.user_id(), "name": "ann", "connections": 2, "since": users[0]["since"]},
-            {"userId": bob.user_id(), "name": "bob", "connections": 1, "since": users[1]["since"]},
+            {"userId": ann.user_id(), "name": "ann", "guest": true, "connections": 2, "since": users[0]["since"]},
+            {"userId": bob.user_id(), "name": "bob", "guest": true, "connections": 1, "since": users[1]["since"]},
         ]})
     );
     loop {

@@ -229,6 +229,107 @@ fn a_cookie_counts_only_on_requests_of_pages_that_may_use_it() {
     assert!(!server.log().contains(&token[..40]), "{}", server.log());
 }
 
+/// What becomes of a client whose request has these headers and whose CONNECT has this payload: the
+/// status if no session was opened, else the answer.
+fn outcome(server: &Binary, headers: &[u8], payload: &str) -> String {
+    let mut client = RawClient::connect(server.address());
+    let mut request =
+        b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: chat.example\r\n\
+        Origin: http://chat.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            .to_vec();
+    request.extend_from_slice(headers);
+    request.extend_from_slice(b"\r\n");
+    client.send(&request);
+    let status = client.response().status;
+    if status != 101 {
+        return status.to_string();
+    }
+    assert!(matches!(client.message(), Frame::Text(open) if open.starts_with("0{")));
+    client.send_text(format!("40{payload}"));
+    let Frame::Text(answer) = client.message() else {
+        panic!("no answer")
+    };
+    if !answer.starts_with("40{") {
+        return answer;
+    }
+    assert!(matches!(client.message(), Frame::Text(told) if told.contains("\"operator\"")));
+    "let in".into()
+}
+
+#[test]
+fn credentials_are_found_among_odd_headers_and_bad_ones_never_make_a_guest() {
+    let guests = ("ROOMCAST_AUTH__GUESTS", "true");
+    let (server, _folder) = start(&[KEY, guests]);
+    let token = token("user");
+    let cookie = |around: &[u8]| [around, token.as_bytes(), b"\r\n"].concat();
+    let odd = "x".repeat(16_000);
+    for headers in [
+        cookie(b"Cookie: theme=caf\xe9; roomcast_token="),
+        cookie(b"Cookie: theme=dark\r\nCookie: roomcast_token="),
+        cookie(format!("X-Odd: {odd}\r\nAuthorization: Bearer ").as_bytes()),
+    ] {
+        let outcome = outcome(&server, &headers, "");
+        assert_eq!(outcome, "let in", "{}", headers.escape_ascii());
+    }
+    let refused = r#"44{"message":"unauthorized","data":{"code":"UNAUTHENTICATED"}}"#;
+    let large = format!("Cookie: a={}\r\n", "x".repeat(16 << 10));
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    for (headers, payload, expected) in [
+        (&b"Authorization: Bearer\r\n"[..], "", refused),
+        (b"Authorization: Bearer caf\xe9\r\n", "", refused),
+        (b"Authorization: Bearer \xff\r\n", "", refused),
+        (b"Authorization:\r\n", "", refused),
+        (b"Cookie: roomcast_token=\xff\r\n", "", refused),
+        (
+            b"Cookie: roomcast_token=x\r\nCookie: roomcast_token=x\r\n",
+            "",
+            refused,
+        ),
+        (
+            b"Cookie: a=b\r\nCookie: roomcast_session=x\r\n",
+            "",
+            refused,
+        ),
+        (b"", r#"{"name":"Ann","token":"x","token":"x"}"#, refused),
+        (
+            b"",
+            r#"{"name":"Ann","sessionId":"x","sessionId":"x"}"#,
+            refused,
+        ),
+        (
+            b"Authorization: Basic eDp5\r\nAuthorization: Bearer x\r\n",
+            "",
+            "400",
+        ),
+        (format!("{bearer}{bearer}").as_bytes(), "", "400"),
+        (format!("{large}{bearer}").as_bytes(), "", "431"),
+        (large.as_bytes(), r#"{"name":"Ann"}"#, "431"),
+    ] {
+        let outcome = outcome(&server, headers, payload);
+        let shown = headers.escape_ascii().to_string();
+        assert_eq!(outcome, expected, "{:.80} {payload}", shown);
+    }
+    // The HTTP API holds the same.
+    let admin = crate::guard::token("admin");
+    for (headers, status) in [
+        (format!("Authorization: Bearer {admin}\r\n"), 200),
+        (
+            format!("Authorization: Bearer {admin}\r\nAuthorization: Bearer x\r\n"),
+            401,
+        ),
+        (
+            format!("Authorization: Bearer x\r\nAuthorization: Bearer {admin}\r\n"),
+            401,
+        ),
+        ("Authorization: Bearer\r\n".into(), 401),
+        ("Authorization: Bearer caf\u{e9}\r\n".into(), 401),
+    ] {
+        let answer = ask(&server, "GET", "/api/v1/blocks", &headers);
+        assert_eq!(answer.status, status, "{headers}");
+    }
+}
+
 #[test]
 fn the_official_client_comes_with_the_binary() {
     let (server, _folder) = start(&[]);

@@ -20,6 +20,9 @@ use crate::client::Client;
 /// The conversation that admits everyone.
 pub(crate) const LOBBY: &str = "00000000-0000-4000-8000-000000000001";
 
+/// Guests do all that users do, so that most tests need no tokens.
+const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
+
 /// Tests act faster than people do.
 pub(crate) const UNLIMITED: [(&str, &str); 5] = [
     ("ROOMCAST_LIMITS__MESSAGES_PER_MINUTE", "0"),
@@ -184,7 +187,7 @@ impl Server {
     }
 
     fn in_folder(folder: TempDir, variables: &[(&str, &str)]) -> Self {
-        let mut all = vec![("ROOMCAST_PRESENCE__GRACE", "200ms")];
+        let mut all = vec![("ROOMCAST_PRESENCE__GRACE", "200ms"), GUESTS_AS_USERS];
         all.extend(variables);
         let binary = Binary::start(folder.path(), &all);
         let config = config::Store {

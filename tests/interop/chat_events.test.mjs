@@ -13,6 +13,7 @@ before(async () => {
     ROOMCAST_PRESENCE__GRACE: "300ms",
     ROOMCAST_CHAT__CONFIRM_TIMEOUT: "400ms",
     ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0",
+    ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
   });
 });
 after(async () => assert.equal(await server.stop(), 0));
@@ -92,7 +93,7 @@ for (const [client, io] of clients) {
         assert.deepEqual(joined.conversation, conversation);
         assert.deepEqual([joined.messages, joined.hasMore], [[], false]);
         assert.equal(joined.users.length, 1);
-        keys(joined.users[0], ["userId", "name", "connections", "since"]);
+        keys(joined.users[0], ["userId", "name", "guest", "connections", "since"]);
         await must(bob, "join_conversation", { conversationId, lastSeq: 0 });
         const came = await ada.event("user_joined", ({ userId }) => userId === bob.userId);
         keys(came, SYSTEM);
@@ -252,8 +253,10 @@ for (const [client, io] of clients) {
         ]) {
           ada.socket.emit(event, ...(payload === undefined ? [] : [payload]));
           const error = await ada.event("error");
-          keys(error, ["type", "code", "message", "event", "status"]);
-          assert.deepEqual({ ...error, message: "" }, { ...expected, event, message: "" });
+          const { details, ...rest } = error;
+          keys(rest, ["type", "code", "message", "event", "status"]);
+          assert.deepEqual({ ...rest, message: "" }, { ...expected, event, message: "" });
+          assert.equal(typeof details?.field, expected.code === "INVALID_PAYLOAD" ? "string" : "undefined");
         }
       });
     }

@@ -56,14 +56,16 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
   t.diagnostic(`FAULTS_SEED=${seed}`);
   const random = randomness(seed);
   const port = await lastingPort();
-  const server = new Supervised({ ROOMCAST_LISTEN: `127.0.0.1:${port}`, ...env });
+  // Guests make the conversations.
+  const guests = { ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user" };
+  const server = new Supervised({ ROOMCAST_LISTEN: `127.0.0.1:${port}`, ...guests, ...env });
   const { url } = await server.start();
   t.after(() => server.kill().catch(() => {}));
 
   const members = await enter(t, url, random);
   const sending = members.map((member) => member.send(randomness(random() * 2 ** 32)));
   const happened = await rage(seconds, random, faultsOfServer(server, random), faultsOfDatabase(random));
-  await sleep(500);
+  await sleep(500); // They go on for a moment after the last fault.
   for (const member of members) member.stop();
   await Promise.all(sending);
   const acked = new Map(members.flatMap((member) => [...member.acked]));

@@ -400,12 +400,50 @@ describe("sessions", () => {
     assert.equal((await call(url, "DELETE", `/api/v1/sessions/${sessionId}`, undefined, service)).status, 404);
   });
 
+  test("a session has a name and an id that can be told apart from those of others", async (t) => {
+    const { url } = await server(t);
+    for (const [body, field] of [
+      [{ userId: "an\u200bn" }, "userId"],
+      [{ userId: "\u202enna" }, "userId"],
+      [{ userId: "guest:0123456789abcdef" }, "userId"],
+      [{ userId: "ann", data: { name: "ro\ufeffot" } }, "data.name"],
+      [{ userId: "ann", data: { name: " " } }, "data.name"],
+      [{ userId: "ann", data: { name: "root\u2029" } }, "data.name"],
+    ]) {
+      const made = await call(url, "POST", "/api/v1/sessions", { ttlSeconds: 9, ...body });
+      assert.equal(made.status, 400, JSON.stringify(body));
+      assert.ok(made.body.error.message.startsWith(`${field} must`), made.body.error.message);
+    }
+    for (const claims of [{ sub: "a\u200bnn" }, { sub: "guest:0123456789abcdef" }, { name: "ro\u202eot" }]) {
+      await refused(t, url, { auth: { token: token(claims) } }, JSON.stringify(claims));
+    }
+  });
+
+  test("a session may do no more than who makes it, unless a permission says so", async (t) => {
+    const env = { ROOMCAST_AUTH__ROLES__REGISTRAR__PERMISSIONS: "api:sessions,roles:grant" };
+    const { url } = await server(t, env);
+    const make = async (by, roles) => {
+      const own = `Bearer ${token({ sub: by, roles: [by] })}`;
+      return call(url, "POST", "/api/v1/sessions", { userId: "ann", roles, ttlSeconds: 60 }, own);
+    };
+    for (const roles of [["user"], ["coach", "ai"], ["service"], []]) {
+      assert.equal((await make("service", roles)).status, 201, JSON.stringify(roles));
+    }
+    for (const roles of [["admin"], ["user", "admin"], ["registrar"]]) {
+      const { status, body } = await make("service", roles);
+      assert.deepEqual([status, body.error.code], [403, "FORBIDDEN"], JSON.stringify(roles));
+    }
+    assert.equal((await make("registrar", ["admin"])).status, 201);
+    assert.equal((await make("admin", ["admin"])).status, 201);
+  });
+
   test("a session that is used goes on, one that is not ends", async (t) => {
     const started = await server(t, { ROOMCAST_AUTH__GRACE_S: "0" });
     const { url } = started;
     const made = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 2 });
     const { sessionId } = made.body;
     const { socket } = await enter(t, url, { auth: { sessionId } });
+    // What is waited for is time itself: of the two seconds that the session lasts when nobody uses it.
     await sleep(1200);
     const refreshed = await ask(socket, "auth:refresh", {});
     assert.ok(Date.parse(refreshed.expiresAt) > Date.parse(made.body.expiresAt), JSON.stringify(refreshed));
@@ -434,6 +472,27 @@ describe("sessions", () => {
     await refused(t, url, { auth: { sessionId: fixed } });
     const { session } = await enter(t, url, { query: { sessionId } });
     assert.equal(session.guest, true, "a session's id in the query is nobody's");
+  });
+
+  test("refusals are no-store, and a malformed address is refused in JSON", async (t) => {
+    const { url } = await server(t);
+    const as = (roles) => ({ headers: { authorization: `Bearer ${token({ roles })}` } });
+    const blocks = `${url}/api/v1/blocks`;
+    for (const [address, options, status, code] of [
+      [blocks, {}, 401, "UNAUTHENTICATED"],
+      [blocks, as(["user"]), 403, "FORBIDDEN"],
+      [`${url}/api/v1/sessions/%FF`, { method: "DELETE", ...as(["admin"]) }, 400, "INVALID_PAYLOAD"],
+      [`${url}/api/v1/users/%E4/presence`, as(["admin"]), 400, "INVALID_PAYLOAD"],
+      [`${url}/api/v1/explain?user=%FF&event=message`, as(["admin"]), 400, "INVALID_PAYLOAD"],
+    ]) {
+      const answer = await fetch(address, options);
+      assert.equal(answer.status, status, address);
+      assert.equal(answer.headers.get("cache-control"), "no-store", address);
+      assert.equal((await answer.json()).error.code, code, address);
+    }
+    const long = { cidr: "192.0.2.0/24", reason: "x".repeat(201) };
+    assert.equal((await call(url, "POST", "/api/v1/blocks", long)).status, 400);
+    assert.equal((await call(url, "POST", "/api/v1/blocks", { ...long, reason: "x".repeat(200) })).status, 201);
   });
 
   test("what is wrong with a call is said in JSON", async (t) => {
@@ -521,6 +580,10 @@ describe("why", () => {
       ["bob", "mark_read", {}, true, /members of the conversation: the user is one$/],
       ["bob", "add_member", {}, false, /the conversation's owner, and `chat:moderate`: the user is not$/],
       ["mod", "add_member", {}, true, /the user has chat:moderate$/],
+      ["bob", "remove_member", {}, true, /the user may remove itself, and nobody else$/],
+      ["ann", "remove_member", {}, true, /the user is the owner, who never leaves$/],
+      ["mod", "remove_member", {}, true, /the user has chat:moderate$/],
+      ["carl", "remove_member", {}, false, /the user is none, or there is no such conversation$/],
     ]) {
       const answer = await why(user, event, more);
       assert.equal(answer[0], allowed, `${user} ${event}: ${answer[1]}`);
@@ -659,6 +722,16 @@ describe("commands", () => {
       assert.equal(command(["check-config"], env).status, 2);
     }
     assert.equal(command(["check-config"], { ROOMCAST_LISTEN: "0.0.0.0:0", ...keyed }).status, 0);
+  });
+
+  test("no command shows what is secret in the address of keys or of the store", () => {
+    const printed = command(["print-config"], {
+      ROOMCAST_AUTH__JWT__JWKS_URL: "https://id.example/jwks?key=canary",
+      ROOMCAST_STORE: "postgres://u:canary@db.example/chat?sslpassword=canary",
+    });
+    assert.equal(printed.status, 0, printed.stderr);
+    assert.ok(!printed.stdout.includes("canary"), printed.stdout);
+    assert.match(printed.stdout, /jwks_url = "https:\/\/id\.example\/jwks\?\*\*\*"/);
   });
 
   test("no command shows the secret", () => {

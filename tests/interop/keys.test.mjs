@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enter, io, logged, refused, server, temporary } from "./people.mjs";
-import { command, next, open } from "./support.mjs";
+import { command, metricIs, next, open } from "./support.mjs";
 import { SECRET, pair, token } from "./tokens.mjs";
 
 /** An authority of its own, and certificates that it vouches for: by name, `[cert, key]`. */
@@ -70,6 +70,11 @@ const BAD = {
     (response) => response.end('{"keys":[{"kty":"RSA","n":"!","e":"AQAB"}]}'),
     "key 0 of the set is broken",
   ],
+  "a set without keys": [(response) => response.end('{"keys":[]}'), "no key of the set can be used"],
+  "a set of keys that are of no use": [
+    (response) => response.end('{"keys":[{"kty":"new"},{"kty":"oct","k":"AAAA"},{"kty":"EC","use":"enc"}]}'),
+    "no key of the set can be used",
+  ],
   "a set of too many keys": [
     (response) => response.end(JSON.stringify({ keys: Array(101).fill({ kty: "x" }) })),
     "more than 100 keys",
@@ -116,6 +121,29 @@ describe("keys in a file", () => {
     await logged(started, /has changed and cannot be used/);
     await enter(t, url, { auth: { token: fresh.token() } });
     await enter(t, url, { auth: { token: token() } });
+    write('{"keys":[{"kty":"new"}]}');
+    await logged(started, /no key of the set can be used/);
+    await enter(t, url, { auth: { token: fresh.token() } });
+    write('{"keys":[]}');
+    await logged(started, /it takes all its keys back/);
+    await refused(t, url, { auth: { token: fresh.token() } }, "a key that its owner took back");
+    await enter(t, url, { auth: { token: token() } });
+  });
+
+  test("are found beside those of the secret and of a key server, whatever these are called", async (t) => {
+    const path = join(temporary(t), "keys.json");
+    const [own, remote] = [pair("ES256", "same"), pair("ES256", "same")];
+    const [nameless, other] = [pair("EdDSA"), pair("EdDSA")];
+    writeFileSync(path, JSON.stringify({ keys: [own.jwk, nameless.jwk] }));
+    const keys = await keyServer(t);
+    keys.serve(remote, other);
+    const env = { ROOMCAST_AUTH__JWT__KEYS_FILE: path, ROOMCAST_AUTH__JWT__JWKS_URL: keys.url };
+    const { url } = await server(t, env);
+    // The key of the set comes first: it must be fetched although the file has its name.
+    for (const good of [remote.token(), own.token(), token(), nameless.token(), other.token()]) {
+      await enter(t, url, { auth: { token: good } });
+    }
+    await refused(t, url, { auth: { token: pair("ES256", "same").token() } });
   });
 });
 
@@ -123,12 +151,15 @@ describe("a key server", () => {
   test("is asked once for many, again for an unknown kid, and secrets in its set do not count", async (t) => {
     const keys = await keyServer(t);
     const first = pair("ES256", "first");
+    const started = fetching(t, keys);
     keys.answer = async (response) => {
-      await sleep(300);
+      const { url } = await started;
+      // Not before all have said who they are.
+      await metricIs(url, "roomcast_messages_received_total", (messages) => messages >= 20);
       const secret = { kty: "oct", kid: "oct", k: Buffer.from(SECRET).toString("base64url") };
       response.end(JSON.stringify({ keys: [first.jwk, secret] }));
     };
-    const { url } = await fetching(t, keys);
+    const { url } = await started;
     const options = { auth: { token: first.token() }, transports: ["websocket"] };
     await Promise.all(Array.from({ length: 20 }, () => enter(t, url, options)));
     assert.equal(keys.asked.length, 1);
@@ -191,7 +222,7 @@ describe("a key server", () => {
     keys.serve(first);
     const socket = open(t, io, started.url, { auth: { token: first.token() }, reconnection: false });
     socket.on("connect_error", async () => {
-      await sleep(500);
+      await sleep(500); // The pace of a client that tries again.
       socket.connect();
     });
     const [session] = await next(socket, "session");

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { assertRevoked, call, enter, farewell, keyed, logged, refused, server, temporary } from "./people.mjs";
-import { ask, startServer, within } from "./support.mjs";
+import { LOBBY, assertRevoked, call, enter, farewell, keyed, logged, refused, server, temporary } from "./people.mjs";
+import { ask, command, next, startServer, within } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 
 const YEAR_S = 366 * 86_400;
@@ -31,13 +31,9 @@ describe("revocations", () => {
         const transports = [["polling"], ["websocket"]][n % 2];
         const { socket } = await enter(t, before.url, { auth: { token: own }, reconnection: true, transports });
         const gone = farewell(socket);
-        const start = Date.now();
         const answer = await call(before.url, "POST", "/api/v1/revocations", { [kind]: value });
         assert.equal(answer.status, 200, JSON.stringify(answer));
-        const end = await gone;
-        // Within one second is what is promised; the machine of a test may be busy.
-        assert.ok(Date.now() - start < 5000, kind);
-        assertRevoked(socket, end);
+        assertRevoked(socket, await gone);
         await refused(t, before.url, { auth: { token: own } }, kind);
       }
       assert.equal(bystander.socket.connected, true);
@@ -51,12 +47,38 @@ describe("revocations", () => {
     await enter(t, after.url, { auth: { token: token({ sub: "e", jti: "t2" }) } });
   });
 
+  test("the role guest is that of all guests: they are told so, disconnected and kept out", async (t) => {
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}`, ROOMCAST_AUTH__GUESTS: "true" };
+    const { url } = await server(t, env);
+    const guest = { auth: { name: "Gil", guestKey: "0123456789abcdef" }, reconnection: true };
+    const { socket, session } = await enter(t, url, guest);
+    const member = await enter(t, url, { auth: { token: token() } });
+    const gone = farewell(socket);
+    const answer = await revoke(url, { role: "guest" });
+    assert.deepEqual([answer.until, answer.disconnected], [null, 1]);
+    assertRevoked(socket, await gone);
+    await refused(t, url, { auth: { name: "Gil" } });
+    assert.equal(member.socket.connected, true);
+    const query = new URLSearchParams({ user: session.userId, event: "message" });
+    const why = (await call(url, "GET", `/api/v1/explain?${query}`)).body;
+    assert.deepEqual([why.allowed, why.rule], [false, "the role `guest` is revoked"]);
+    const told = command(["explain", "--user", session.userId, "--event", "message"], { ...keyed, ...env });
+    assert.match(told.stdout, /^refused: the role `guest` is revoked\n/, told.stderr);
+    await revoke(url, { role: "guest", until: new Date(Date.now() + 300).toISOString() });
+    const back = async () => {
+      while ((await call(url, "GET", `/api/v1/explain?${query}`)).body.allowed === false) await sleep(20);
+    };
+    await within(back(), "the end of the revocation");
+    await enter(t, url, guest);
+  });
+
   test("a revocation ends at its time", async (t) => {
     const { url } = await server(t);
-    const until = new Date(Date.now() + 1500).toISOString();
-    await call(url, "POST", "/api/v1/revocations", { userId: "ann", until });
+    const until = Date.now() + 1500;
+    await call(url, "POST", "/api/v1/revocations", { userId: "ann", until: new Date(until).toISOString() });
     await refused(t, url, { auth: { token: token() } });
-    await sleep(1600);
+    // What is waited for is time itself.
+    while (Date.now() <= until) await sleep(20);
     await enter(t, url, { auth: { token: token() } });
   });
 
@@ -74,6 +96,49 @@ describe("revocations", () => {
     });
     assert.equal(await within(outcome, "an answer"), "unauthorized");
     assert.notEqual(socket.recovered, true);
+  });
+
+  test("whose rights have shrunk, or who was revoked and is not any more, gets nothing replayed", async (t) => {
+    const env = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__WINDOW: "60s" };
+    const { url } = await server(t, env);
+    const rights = { roles: ["user", "coach"] };
+    /** Comes back after `meanwhile`, and says whether it went on and what it was told of the Lobby. */
+    const away = async (sub, claims, meanwhile) => {
+      let own = token({ sub, ...rights });
+      const auth = (give) => give({ token: own });
+      const options = { auth, reconnection: true, reconnectionDelay: 50, transports: ["websocket"] };
+      const { socket } = await enter(t, url, options);
+      assert.equal((await ask(socket, "join_conversation", { conversationId: LOBBY })).success, true);
+      const other = await enter(t, url, { auth: { token: token({ sub: "other" }) } });
+      assert.equal((await ask(other.socket, "join_conversation", { conversationId: LOBBY })).success, true);
+      // What it has got gives it an offset to come back with.
+      const first = next(socket, "message");
+      await ask(other.socket, "message", { conversationId: LOBBY, content: "before" });
+      await first;
+      const told = [];
+      socket.on("message", ({ message }) => told.push(message?.content));
+      const lost = next(socket, "disconnect");
+      socket.io.skipReconnect = true;
+      socket.io.engine.close();
+      await lost;
+      await ask(other.socket, "message", { conversationId: LOBBY, content: "secret" });
+      await meanwhile();
+      own = token({ sub, ...rights, ...claims });
+      const back = next(socket, "session");
+      socket.io.skipReconnect = false;
+      socket.connect();
+      await back;
+      assert.equal((await ask(socket, "conversations", {})).success, true, "everything before it has come");
+      return [socket.recovered, told.length];
+    };
+    assert.deepEqual(await away("ann", {}, () => {}), [true, 1], "with the same rights it goes on");
+    assert.deepEqual(await away("bob", { roles: ["user"] }, () => {}), [false, 0]);
+    const passing = async () => {
+      const until = new Date(Date.now() + 200).toISOString();
+      await revoke(url, { userId: "carl", until });
+      await sleep(300);
+    };
+    assert.deepEqual(await away("carl", {}, passing), [false, 0]);
   });
 
   test("one that does not say until when holds for as long as any token could live", async (t) => {
@@ -136,7 +201,7 @@ describe("revocations", () => {
     assert.ok(until >= Date.now() && until < Date.now() + 60_000, answer.body.until);
     while (Date.now() < until + 1000) {
       await refused(t, url, { auth: { token: own } });
-      await sleep(100);
+      await sleep(100); // The pace of a client that tries again.
     }
     await enter(t, url, { auth: { token: lasting("ann") } });
   });
@@ -149,7 +214,7 @@ describe("revocations", () => {
     await revoke(url, { userId: "eve", until: new Date(until).toISOString() });
     while (Date.now() < until + 500) {
       await refused(t, url, { auth: { sessionId } });
-      await sleep(200);
+      await sleep(200); // The pace of a client that tries again.
     }
   });
 
@@ -167,9 +232,10 @@ describe("revocations", () => {
       assert.equal((await gone).told[0].code, "TOKEN_REVOKED");
       await refused(t, before.url, { auth: { sessionId } });
       // Made short, it does not bring the session back.
-      const soon = new Date(Date.now() + 1000).toISOString();
-      await revoke(before.url, { sessionId, until: soon });
-      await sleep(1100);
+      const soon = Date.now() + 1000;
+      await revoke(before.url, { sessionId, until: new Date(soon).toISOString() });
+      // What is waited for is time itself.
+      while (Date.now() <= soon) await sleep(20);
       await refused(t, before.url, { auth: { sessionId } });
       assert.equal((await call(before.url, "DELETE", `/api/v1/sessions/${sessionId}`)).status, 404);
     } finally {

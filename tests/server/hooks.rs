@@ -222,7 +222,7 @@ fn refused_requests_are_told_with_code_and_context() {
     ask(&server, "PUT", POLLING, "");
     let context = json!({"name": "BAD_HANDSHAKE_METHOD", "method": "PUT"});
     expect(2, "Bad handshake method", context);
-    ask(&server, "GET", POLLING, "Origin: a\tb\r\nHost: a\tb\r\n");
+    ask(&server, "GET", POLLING, "Origin: a\tb\r\n");
     let context = json!({"name": "FORBIDDEN", "message": "origin a\tb"});
     expect(4, "Forbidden", context);
     query(&format!("EIO=4&transport=websocket&sid={sid}"));

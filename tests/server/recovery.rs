@@ -477,6 +477,30 @@ fn who_has_missed_more_than_is_kept_starts_afresh() {
 }
 
 #[test]
+fn when_too_much_is_kept_for_all_whoever_has_missed_most_starts_afresh() {
+    let server = Local::serve(on(Recovery::default()
+        .max_bytes(100_000)
+        .max_total_bytes(100_000)));
+    let [mut much, mut little] = [(); 2].map(|()| {
+        let (client, session) = member(&server);
+        lose(&server, client);
+        session
+    });
+    for _ in 0..8 {
+        server.io.to(&*much.sid).emit("n", "x".repeat(10_000));
+    }
+    // It is one of these that is too much.
+    for _ in 0..3 {
+        server.io.to(&*little.sid).emit("n", "x".repeat(8000));
+    }
+    until(|| kept_bytes(&server) <= 100_000);
+    let (_client, got, is_same) = come_back(&server, &mut little);
+    assert_eq!((got.len(), is_same), (3, true));
+    let (_other, got, is_same) = come_back(&server, &mut much);
+    assert_eq!((got.len(), is_same), (0, false));
+}
+
+#[test]
 fn a_pong_frees_what_its_client_has() {
     let server = Local::serve(
         on(Recovery::default()).config(
@@ -613,7 +637,16 @@ impl Authenticate for Names {
             name: String,
         }
         let Auth { name } = connect.auth().map_err(|_| Refusal::new("E_AUTH", "who?"))?;
-        Ok(Principal::new(name))
+        let (name, roles) = name.split_once('/').unwrap_or((&name, "user"));
+        let ann = Principal::new(name);
+        Ok(roles.split('+').fold(ann, Principal::with_role))
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        if self.0.lock().unwrap().contains(&principal.subject) {
+            return Err(Refusal::new("E_BANNED", "banned"));
+        }
+        Ok(())
     }
 
     async fn recover(&self, connect: Connect, old: Arc<Principal>) -> Result<Principal, Refusal> {
@@ -662,11 +695,59 @@ fn a_user_who_was_banned_meanwhile_does_not_recover() {
     let mut client = server.open();
     client.send_text(format!("40{}", offer_of(&session, "ann")));
     client.expect_text("44{\"message\":\"banned\",\"data\":{\"code\":\"E_BANNED\"}}");
-    // Who is let in again finds the session where it was.
+    // Who is let in again begins anew: the session has ended with the ban.
     banned.lock().unwrap().clear();
     let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
-    assert_eq!(new.sid, session.sid);
-    assert_eq!(missed.len(), 1);
+    assert_ne!(new.sid, session.sid);
+    assert!(missed.is_empty());
+}
+
+#[test]
+fn a_ban_that_was_lifted_before_the_client_came_back_has_ended_its_session() {
+    let (server, banned) = with_names();
+    let (client, session) = named(&server, "ann");
+    let (other, others) = named(&server, "bob");
+    lose(&server, client);
+    lose(&server, other);
+    server.io.emit("secret", ());
+    banned.lock().unwrap().insert("ann".into());
+    assert_eq!(server.io.revalidate(), 0, "nobody who is there");
+    banned.lock().unwrap().clear();
+    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    assert!(missed.is_empty() && new.sid != session.sid);
+    let (missed, new) = enter(&mut server.open(), "", &offer_of(&others, "bob"));
+    assert!(missed.len() == 1 && new.sid == others.sid);
+}
+
+#[test]
+fn a_user_who_is_banned_while_its_client_is_leaving_keeps_no_session() {
+    let (server, banned) = with_names();
+    let (client, session) = named(&server, "ann");
+    banned.lock().unwrap().insert("ann".into());
+    drop(client);
+    until(|| server.io.clients_count() == 0);
+    assert_eq!(parked(&server), 0);
+    banned.lock().unwrap().clear();
+    let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    assert_ne!(new.sid, session.sid);
+}
+
+#[test]
+fn a_user_who_has_lost_a_role_starts_afresh_and_one_who_has_got_one_goes_on() {
+    for (before, after, goes_on) in [
+        ("ann/user", "ann/user", true),
+        ("ann/user", "ann/user+admin", true),
+        ("ann/user+admin", "ann/user", false),
+        ("ann/user", "ann/admin", false),
+    ] {
+        let (server, _) = with_names();
+        let (client, session) = named(&server, before);
+        lose(&server, client);
+        server.io.emit("secret", ());
+        let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, after));
+        assert_eq!(new.sid == session.sid, goes_on, "{before} to {after}");
+        assert_eq!(missed.len() == 1, goes_on, "{before} to {after}");
+    }
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod support;
 use std::{sync::Mutex, time::Duration};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use roomcast::{
     Ack, Args, Config, Connect, EngineRequest, Event, Io, NamespaceBuilder, NoAck, Refusal, Server,
     Socket, SocketId, options::Recovery,
@@ -186,7 +185,7 @@ fn handshake(socket: &Socket) -> Value {
 }
 
 fn now() -> String {
-    Timestamp::now().to_string()
+    humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string()
 }
 
 const DOGE: Bytes = Bytes::from_static(b"asdfasdf");

@@ -14,6 +14,11 @@ export function storeName(name: string): void {
   browser.set(NAME, name);
 }
 
+/** Whether a user is a guest, whose name may be anybody's: the server gives such ids to guests alone. */
+export function isGuest(userId: string): boolean {
+  return userId.startsWith("guest:");
+}
+
 export function isName(name: string): boolean {
   return name !== "" && scalarCount(name) <= MAX_NAME;
 }

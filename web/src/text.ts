@@ -25,11 +25,16 @@ export function cleanContent(text: string): string {
     .replace(/^(?:[^\S\n]*\n)+|\s+$/g, "");
 }
 
-/** A name on one line, without control characters and repeated spaces. */
+/** Characters that are not seen, which the server takes in no name: marks of direction, joiners, fillers. */
+const INVISIBLE =
+  /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e00ff}]/gu;
+
+/** A name on one line, without control characters, characters that are not seen, and repeated spaces. */
 export function cleanName(text: string): string {
   return text
     .toWellFormed()
     .replace(/[\u0000-\u001f\u007f-\u009f]/g, " ")
+    .replace(INVISIBLE, "")
     .replace(/\s+/g, " ")
     .trim();
 }

@@ -32,6 +32,8 @@ export interface Session {
 export interface PresentUser {
   userId: string;
   name: string;
+  /** Left out for users whom somebody vouches for. */
+  guest?: true;
   connections: number;
   since: string;
 }

@@ -25,6 +25,8 @@ test("content has no empty edges, but keeps the indent of its first line", () =>
 test("a name is one line of words", () => {
   assert.equal(cleanName("  Ada\n\tLovelace "), "Ada Lovelace");
   assert.equal(cleanName("\u0000"), "");
+  assert.equal(cleanName("\ufeffA\u200bd\u202ea\u2028 \u{e0041}L"), "Ada L");
+  assert.equal(cleanName("\u2764\ufe0f"), "\u2764\ufe0f");
 });
 
 test("initials are of the first and the last word", () => {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     AuthFault, Credentials, JwtAuthenticator, Principal, Revocations, Revoked,
     guest::{self, GuestError},
-    jwt,
+    is_name, jwt,
     offer::{Offer, Offered, bearer},
     session_hash,
 };
@@ -32,6 +32,8 @@ pub(crate) type UseSession = Arc<
 
 /// Name of the cookie that may hold the id of a session.
 const SESSION_COOKIE: &str = "roomcast_session";
+/// Characters of a name.
+pub(crate) const MAX_NAME: usize = 256;
 /// Bytes that the id of a session may have; ours have 43.
 const MAX_SESSION_ID: usize = 128;
 
@@ -108,9 +110,9 @@ impl Authenticator {
     /// Who a caller of the HTTP API is: a token in its header, and nothing that a browser sends
     /// by itself.
     pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<Principal, AuthFault> {
-        let caller = match authorization.map(bearer) {
-            Some(Some(token)) => self.tokens.verify(token).await,
-            Some(None) => Err(AuthFault::Malformed),
+        let caller = match authorization.map(|header| bearer(header.as_bytes())) {
+            Some(Ok(Some(token))) => self.tokens.verify(token).await,
+            Some(Ok(None) | Err(_)) => Err(AuthFault::Malformed),
             None => Err(AuthFault::Missing),
         };
         self.note(&caller.clone().map_err(Denied::Fault));
@@ -143,7 +145,7 @@ impl Authenticator {
         if session.expires_at <= Timestamp::now() {
             return Err(AuthFault::SessionExpired);
         }
-        let mut principal = Principal::new(session.user_id).with_expiry(session.expires_at);
+        let mut principal = Principal::new(session.user_id).with_expiry(session.expires_at.into());
         if let Some(name) = session.data.as_deref().and_then(name_in) {
             principal = principal.with_name(name);
         }
@@ -192,16 +194,18 @@ impl Authenticator {
     }
 }
 
-/// The name that a session's data give its user.
-fn name_in(data: &str) -> Option<String> {
+/// The name that a session's data give its user, if they give one that is a text.
+pub(crate) fn name_given(data: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Data {
         name: Option<String>,
     }
-    let data: Data = serde_json::from_str(data).ok()?;
-    data.name
-        .filter(|name| !name.is_empty() && name.chars().count() <= 256)
-        .filter(|name| !name.chars().any(char::is_control))
+    serde_json::from_str::<Data>(data).ok()?.name
+}
+
+/// The same if it is a name. Sessions that were made by an older server may have others.
+fn name_in(data: &str) -> Option<String> {
+    name_given(data).filter(|name| is_name(name, MAX_NAME))
 }
 
 impl std::fmt::Debug for Authenticator {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Credentials, Principal};
+use super::{Credentials, Principal, name::is_name};
 
 /// What a guest may say of itself in the payload of the `CONNECT` packet.
 #[derive(Default, Deserialize)]
@@ -28,10 +28,18 @@ pub(crate) fn admit(credentials: &Credentials<'_>) -> Result<Principal, GuestErr
     introduction.unwrap_or_default().admit()
 }
 
+/// How the ids of guests begin.
+const GUEST_ID: &str = "guest:";
+
+/// Whether a user's id is one of a guest. No token and no session is for such an id.
+pub(crate) fn is_guest(user_id: &str) -> bool {
+    user_id.starts_with(GUEST_ID)
+}
+
 impl Introduction {
     fn admit(self) -> Result<Principal, GuestError> {
         if let Some(name) = &self.name
-            && (!is_of_length(name, 1, 40) || name.chars().any(char::is_control))
+            && !is_name(name, 40)
         {
             return Err(GuestError::Name);
         }
@@ -44,7 +52,7 @@ impl Introduction {
                 hex(&random)
             }
         };
-        let subject = format!("guest:{digits}");
+        let subject = format!("{GUEST_ID}{digits}");
         let name = self.name.unwrap_or_else(|| subject.clone());
         Ok(Principal::guest(subject, name))
     }
@@ -68,7 +76,7 @@ fn is_of_length(text: &str, min: usize, max: usize) -> bool {
 pub(crate) enum GuestError {
     /// The payload is not an object with texts.
     Shape,
-    /// The name is too short, too long, or has control characters.
+    /// The name is too short, too long, or has characters that are not seen.
     Name,
     /// The key is too short or too long.
     Key,
@@ -78,7 +86,9 @@ impl fmt::Display for GuestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Shape => "auth must be an object with the texts name and guestKey, if any",
-            Self::Name => "name must have 1 to 40 characters and no control characters",
+            Self::Name => {
+                "name must have 1 to 40 characters, something to see, and no control or invisible characters"
+            }
             Self::Key => "guestKey must have 16 to 64 characters",
         })
     }
@@ -114,10 +124,17 @@ mod tests {
 
     #[test]
     fn names_and_keys_have_limits_counted_in_characters() {
-        for name in ["A", " ", "ä".repeat(40).as_str(), "<b>"] {
+        for name in ["A", "ä".repeat(40).as_str(), "<b>"] {
             assert!(introduce(Some(name), None).is_ok(), "{name:?}");
         }
-        for name in ["", "a\nb", "a\u{7f}", "ä".repeat(41).as_str()] {
+        for name in [
+            "",
+            " ",
+            "a\nb",
+            "a\u{7f}",
+            "a\u{200b}",
+            "ä".repeat(41).as_str(),
+        ] {
             assert_eq!(
                 introduce(Some(name), None),
                 Err(GuestError::Name),

@@ -8,6 +8,7 @@ pub(crate) mod configured;
 mod fault;
 pub(crate) mod guest;
 pub(crate) mod jwt;
+mod name;
 pub(crate) mod offer;
 pub(crate) mod rbac;
 mod revocation;
@@ -16,7 +17,10 @@ mod sockets;
 pub use roomcast::{Credentials, Principal};
 
 pub use fault::AuthFault;
+pub(crate) use guest::is_guest;
 pub use jwt::{JwtAuthenticator, Keys, KeysError};
+pub(crate) use name::{is_hidden, is_invisible, is_name};
+pub(crate) use rbac::roles_of;
 pub use rbac::{Permission, Permissions, Roles, RolesError};
 pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, session_hash};
 pub(crate) use sockets::RefreshOffer;

@@ -46,8 +46,9 @@ impl Offer<'_> {
         &self,
         credentials: &Credentials<'c>,
     ) -> Result<Option<Offered<'c>>, AuthFault> {
-        // A payload of another shape offers nothing here; who lets guests in looks at it again.
-        let payload: Option<Payload> = credentials.parse().unwrap_or_default();
+        // A payload is an object. One that cannot be read has one of the fields twice.
+        let payload = credentials.parse::<Option<Payload>>();
+        let payload = payload.map_err(|_| AuthFault::Malformed)?;
         let payload = payload.unwrap_or_default();
         if let Some(token) = text(payload.token)? {
             return Ok(Some(Offered::Token(token)));
@@ -76,7 +77,9 @@ impl Offer<'_> {
         credentials: &Credentials<'c>,
         session_id: Option<Option<Value>>,
     ) -> Result<Option<Offered<'c>>, AuthFault> {
-        if let Some(token) = credentials.authorization.and_then(bearer) {
+        if let Some(authorization) = credentials.authorization
+            && let Some(token) = bearer(authorization)?
+        {
             return Ok(Some(Offered::Token(token.into())));
         }
         if let Some(token) = cookie(credentials, self.token_cookie)? {
@@ -104,32 +107,159 @@ fn text(value: Option<Value>) -> Result<Option<Cow<'static, str>>, AuthFault> {
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750, 2.1); none if it is another scheme.
-pub(crate) fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.trim().split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim_start())
+///
+/// # Errors
+///
+/// [`AuthFault::Malformed`] if there is no scheme, or `Bearer` without a token that is text.
+pub(crate) fn bearer(authorization: &[u8]) -> Result<Option<&str>, AuthFault> {
+    let text = str::from_utf8(authorization).map_err(|_| AuthFault::Malformed)?;
+    let text = text.trim();
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if scheme.is_empty()
+        || !scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-')
+    {
+        return Err(AuthFault::Malformed);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    let token = token.trim_start();
+    if token.is_empty() {
+        return Err(AuthFault::Malformed);
+    }
+    Ok(Some(token))
 }
 
-/// The value of a cookie (RFC 6265, 5.4). Two of one name are none: somebody else may have set one
-/// of them. One that any page can have made the browser send is none either.
+/// The value of a cookie (RFC 6265, 5.4), whatever the others are. Two of one name are none: somebody
+/// else may have set one of them. One that any page can have made the browser send is none either.
 fn cookie<'a>(credentials: &Credentials<'a>, name: &str) -> Result<Option<&'a str>, AuthFault> {
     let mut values = credentials
         .cookie
         .into_iter()
-        .flat_map(|header| header.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(key, _)| *key == name)
+        .flat_map(|header| header.split(|byte| *byte == b';'))
+        .filter_map(|pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            let (key, value) = pair.split_at_checked(equals)?;
+            Some((key.trim_ascii(), value.get(1..)?.trim_ascii()))
+        })
+        .filter(|(key, _)| *key == name.as_bytes())
         .map(|(_, value)| {
             value
-                .strip_prefix('"')
-                .and_then(|value| value.strip_suffix('"'))
+                .strip_prefix(b"\"")
+                .and_then(|value| value.strip_suffix(b"\""))
                 .unwrap_or(value)
         });
     match (values.next(), values.next()) {
         (Some(_), None) if !credentials.trusted_origin => Err(AuthFault::Origin),
-        (Some(value), None) => Ok(Some(value)),
+        (Some(value), None) => {
+            let value = str::from_utf8(value).map_err(|_| AuthFault::Malformed)?;
+            Ok(Some(value))
+        }
         (Some(_), Some(_)) => Err(AuthFault::Malformed),
         (None, _) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::socket::{Args, Decoder, Limits};
+
+    use super::*;
+
+    const OFFER: Offer<'static> = Offer {
+        token_cookie: "roomcast_token",
+        session_cookie: Some("roomcast_session"),
+        query: false,
+    };
+
+    fn payload(json: &str) -> Args {
+        let packet = Decoder::new(Limits::default()).text(format!("0{json}").into());
+        packet.unwrap().unwrap().args
+    }
+
+    /// The token that is offered by these; none if nothing is.
+    fn offered(
+        json: &str,
+        authorization: Option<&[u8]>,
+        cookie: Option<&[u8]>,
+    ) -> Result<Option<String>, AuthFault> {
+        let payload = payload(json);
+        let credentials = Credentials::new(&payload, [192, 0, 2, 1].into());
+        let offered = OFFER.of(&credentials.with_headers(authorization, cookie))?;
+        Ok(offered.map(|offered| match offered {
+            Offered::Token(token) => token.into_owned(),
+            Offered::Session(id) => format!("session {id}"),
+        }))
+    }
+
+    #[test]
+    fn a_cookie_that_is_no_text_says_nothing_about_the_others() {
+        for header in [
+            &b"theme=caf\xe9; roomcast_token=t"[..],
+            b"roomcast_token=\"t\"; \xff\xfe",
+            b"\xc3\xa9=1;roomcast_token = t ;",
+        ] {
+            let token = offered("", None, Some(header));
+            assert_eq!(token, Ok(Some("t".into())), "{}", header.escape_ascii());
+        }
+        let session = offered("", None, Some(b"a=\xff; roomcast_session=s"));
+        assert_eq!(session, Ok(Some("session s".into())));
+    }
+
+    #[test]
+    fn credentials_that_are_there_and_bad_are_never_overlooked() {
+        for cookie in [
+            &b"roomcast_token=caf\xe9"[..],
+            b"roomcast_token=a; roomcast_token=a",
+            b"roomcast_session=\xff",
+        ] {
+            let fault = offered("", None, Some(cookie));
+            assert_eq!(
+                fault,
+                Err(AuthFault::Malformed),
+                "{}",
+                cookie.escape_ascii()
+            );
+        }
+        for header in [
+            &b""[..],
+            b"Bearer",
+            b"bearer  ",
+            b"Bearer caf\xe9",
+            b"Bearer\tt",
+            b"\xff t",
+            b" ",
+        ] {
+            let fault = offered("", Some(header), Some(b"roomcast_token=t"));
+            assert_eq!(
+                fault,
+                Err(AuthFault::Malformed),
+                "{}",
+                header.escape_ascii()
+            );
+        }
+        for json in [
+            r#"{"token":"a","token":"a"}"#,
+            r#"{"token":"a","t\u006fken":"a"}"#,
+            r#"{"sessionId":"a","sessionId":"b"}"#,
+            r#"{"token":null,"token":"a"}"#,
+            r#"{"token":7}"#,
+        ] {
+            assert_eq!(
+                offered(json, None, None),
+                Err(AuthFault::Malformed),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_schemes_and_empty_payloads_offer_nothing() {
+        assert_eq!(offered("", Some(b"Basic dXNlcjpwYXNz"), None), Ok(None));
+        assert_eq!(offered(r#"{"name":"Ann"}"#, None, Some(b"a=b")), Ok(None));
+        let token = offered("{}", Some(b"bearer  t"), None);
+        assert_eq!(token, Ok(Some("t".into())));
     }
 }

@@ -70,6 +70,8 @@ permissions! {
     ApiExplain = "api:explain",
     /// Ask over HTTP who is where.
     ApiPresence = "api:presence",
+    /// Make sessions over HTTP that may do more than whoever makes them.
+    RolesGrant = "roles:grant",
 }
 
 /// A set of permissions.
@@ -90,10 +92,22 @@ impl Permissions {
     fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    /// Whether all of these are among those.
+    fn are_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
 }
 
 /// The role of those whom nobody vouches for.
-const GUEST: &str = "guest";
+pub(crate) const GUEST: &str = "guest";
+
+/// The roles that count for a principal: those of its credentials, and [`GUEST`] for guests, whose
+/// principals have none.
+pub(crate) fn roles_of(principal: &Principal) -> impl Iterator<Item = &str> {
+    let guest = principal.guest.then_some(GUEST);
+    principal.roles.iter().map(String::as_str).chain(guest)
+}
 
 /// The roles there are, and the permissions of those who were asked about lately.
 pub struct Roles {
@@ -149,10 +163,19 @@ impl Roles {
         self.cache.get(by, || self.work_out(by))
     }
 
+    /// The first of these roles that allows something which a principal may not do.
+    #[must_use]
+    pub fn beyond<'a>(&self, by: &Principal, roles: &'a [String]) -> Option<&'a str> {
+        let own = self.permissions(by);
+        let is_beyond = |role: &&String| {
+            let grants = self.grants.get(*role);
+            grants.is_some_and(|grants| !grants.permissions.are_within(own))
+        };
+        roles.iter().find(is_beyond).map(String::as_str)
+    }
+
     fn work_out(&self, by: &Principal) -> Permissions {
-        let guest = by.guest.then_some(GUEST);
-        let roles = by.roles.iter().map(String::as_str).chain(guest);
-        roles
+        roles_of(by)
             .filter_map(|role| self.grants.get(role))
             .fold(Permissions::default(), |all, grants| {
                 all.and(grants.permissions)
@@ -427,6 +450,22 @@ mod tests {
         assert!(roles.allow(&guest, Permission::ChatSend));
         assert!(!roles.allow(&guest, Permission::ChatSendAi));
         assert!(!roles.allow(&Principal::new("no roles"), Permission::ChatRead));
+    }
+
+    #[test]
+    fn a_role_is_beyond_who_may_not_do_all_that_it_allows() {
+        let (roles, _) = roles(100);
+        let beyond = |by, role: &str| {
+            roles
+                .beyond(&with(by), &["user".into(), role.into()])
+                .is_some()
+        };
+        for role in ["user", "guest", "coach", "ai", "service", "nobody"] {
+            assert!(!beyond("service", role), "{role}");
+            assert!(!beyond("admin", role), "{role}");
+        }
+        assert!(beyond("service", "admin") && !beyond("admin", "admin"));
+        assert!(beyond("user", "ai") && !beyond("coach", "user"));
     }
 
     #[test]

@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
-use super::Principal;
+use super::{
+    Principal,
+    guest::is_guest,
+    rbac::{GUEST, roles_of},
+};
 
 /// What can be revoked.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -18,7 +22,7 @@ pub enum Revoked {
     Session(String),
     /// Everything of the user with this id.
     User(String),
-    /// Everything that gives this role.
+    /// Everything that gives this role; `guest` is the role of all guests.
     Role(String),
 }
 
@@ -69,7 +73,17 @@ impl Revoked {
             Self::Token(id) => principal.token_id.as_ref() == Some(id),
             Self::Session(hash) => principal.session.as_ref() == Some(hash),
             Self::User(id) => principal.subject == *id,
-            Self::Role(role) => principal.has(role),
+            Self::Role(role) => roles_of(principal).any(|own| own == role),
+        }
+    }
+
+    /// Whether guests are meant, all or one of them. They have no credentials that could end, so that
+    /// nothing but the revocation keeps them out.
+    pub(crate) fn is_of_guests(&self) -> bool {
+        match self {
+            Self::User(id) => is_guest(id),
+            Self::Role(role) => role == GUEST,
+            Self::Token(_) | Self::Session(_) => false,
         }
     }
 }
@@ -205,11 +219,8 @@ impl Revocations {
         if holds(&entries.users, &principal.subject) {
             return Some(Revoked::User(principal.subject.clone()));
         }
-        let role = principal
-            .roles
-            .iter()
-            .find(|role| holds(&entries.roles, role));
-        role.map(|role| Revoked::Role(role.clone()))
+        let role = roles_of(principal).find(|role| holds(&entries.roles, role));
+        role.map(|role| Revoked::Role(role.to_owned()))
     }
 
     /// Forgets what would have expired by now.
@@ -299,6 +310,19 @@ mod tests {
             assert!(!revocations.has(&Revoked::User("bob".into())));
             assert!(revocations.remove(&revoked) && !revocations.covers(&ann()));
         }
+    }
+
+    #[test]
+    fn the_role_guest_is_the_role_of_all_guests() {
+        let role = Revoked::Role("guest".into());
+        let (ann, bob) = (Principal::guest("guest:1", "Ann"), Principal::new("bob"));
+        let revocations = Revocations::new();
+        let until = Timestamp::now() + Duration::from_secs(60);
+        revocations.insert(&role, until).unwrap();
+        assert!(role.covers(&ann) && !role.covers(&bob));
+        assert_eq!(revocations.covering(&ann), Some(role));
+        assert!(!revocations.covers(&bob));
+        assert!(revocations.covers(&bob.with_role("guest")));
     }
 
     #[test]

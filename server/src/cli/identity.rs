@@ -156,7 +156,9 @@ impl<'a> Minter<'a> {
                 ))
             }
             Some(Err(AuthFault::Subject)) => {
-                Err("--sub must have 1 to 128 characters and no control characters".to_owned())
+                let rule = "--sub must have 1 to 128 characters, none of them control or invisible, \
+                            and not begin with guest:";
+                Err(rule.to_owned())
             }
             Some(Err(fault)) => Err(format!("servers would refuse this token: {fault}")),
             Some(Ok(_)) | None => Ok(minted),

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::store::without_password;
+
 /// Section `[auth]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -99,6 +101,17 @@ impl Default for Jwt {
 }
 
 impl Jwt {
+    /// The address of the JWK set without what may be a secret: its query and a user's name and password.
+    pub(super) fn shown_jwks_url(&self) -> Option<String> {
+        let url = self.jwks_url.as_ref()?;
+        let (url, _) = url.split_once('#').unwrap_or((url, ""));
+        let (mut shown, query) = without_password(url);
+        if !query.is_empty() {
+            shown.push_str("?***");
+        }
+        Some(shown)
+    }
+
     /// Whether there are keys of any source.
     #[must_use]
     pub fn has_keys(&self) -> bool {
@@ -124,7 +137,8 @@ fn roles() -> BTreeMap<String, Role> {
             &["chat:read", "chat:send", "chat:manage", "chat:type"],
             &[],
         ),
-        ("guest", &[], &["user"]),
+        // Nobody vouches for guests: they put nobody into conversations.
+        ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),
         ("service", &["api:*"], &["ai"]),
@@ -240,3 +254,30 @@ impl Auth {
 }
 
 const YEAR_S: u64 = 366 * 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_in_the_address_of_keys_is_not_shown() {
+        for (url, shown) in [
+            ("https://id.example/jwks", "https://id.example/jwks"),
+            (
+                "https://id.example/jwks?key=secret",
+                "https://id.example/jwks?***",
+            ),
+            (
+                "https://u:secret@id.example/jwks",
+                "https://u:***@id.example/jwks",
+            ),
+            ("https://id.example/jwks#secret", "https://id.example/jwks"),
+        ] {
+            let jwt = Jwt {
+                jwks_url: Some(url.into()),
+                ..Jwt::default()
+            };
+            assert_eq!(jwt.shown_jwks_url().as_deref(), Some(shown));
+        }
+    }
+}

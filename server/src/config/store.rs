@@ -97,25 +97,45 @@ impl Store {
     /// The URL without the password that may be in it.
     #[must_use]
     pub fn shown_url(&self) -> String {
-        let (url, query) = self.url.split_once('?').unwrap_or((&self.url, ""));
-        let mut shown = match url.split_once("://") {
-            Some((scheme, rest)) => match rest.rsplit_once('@') {
-                Some((user, host)) => {
-                    let (user, password) = user.split_once(':').unwrap_or((user, ""));
-                    let hidden = if password.is_empty() { "" } else { ":***" };
-                    format!("{scheme}://{user}{hidden}@{host}")
-                }
-                None => url.to_owned(),
-            },
-            None => url.to_owned(),
-        };
+        let (url, query) = without_password(&self.url);
+        let mut shown = url;
         for (index, parameter) in query.split('&').filter(|p| !p.is_empty()).enumerate() {
             shown.push(if index == 0 { '?' } else { '&' });
-            let secret = parameter.to_ascii_lowercase().starts_with("password=");
-            shown.push_str(if secret { "password=***" } else { parameter });
+            // The name may be percent-encoded.
+            let mut named = form_urlencoded::parse(parameter.as_bytes());
+            let name = named
+                .next()
+                .map_or_else(String::new, |(name, _)| name.into_owned());
+            if name.to_ascii_lowercase().contains("password") {
+                shown.push_str(&name);
+                shown.push_str("=***");
+            } else {
+                shown.push_str(parameter);
+            }
         }
         shown
     }
+}
+
+/// A URL up to its query, without the password that may be in it, and its query. A password that is not
+/// encoded may have a question mark in it.
+pub(super) fn without_password(url: &str) -> (String, &str) {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        let (url, query) = url.split_once('?').unwrap_or((url, ""));
+        return (url.to_owned(), query);
+    };
+    let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (user, host, query) = match (before.rsplit_once('@'), rest.rsplit_once('@')) {
+        (Some((user, host)), _) => (user, host, query),
+        (None, Some((user, after))) if user.contains(':') && !before.contains('/') => {
+            let (host, query) = after.split_once('?').unwrap_or((after, ""));
+            (user, host, query)
+        }
+        (None, _) => return (format!("{scheme}://{before}"), query),
+    };
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let hidden = if password.is_empty() { "" } else { ":***" };
+    (format!("{scheme}://{user}{hidden}@{host}"), query)
 }
 
 /// What an acknowledged message survives.
@@ -145,6 +165,12 @@ mod tests {
                 "postgres://h/d?user=u&password=secret&x=1",
                 "postgres://h/d?user=u&password=***&x=1",
             ),
+            (
+                "postgres://h/d?pass%77ord=secret&sslpassword=secret",
+                "postgres://h/d?password=***&sslpassword=***",
+            ),
+            ("postgres://u:sec?ret@h/d?x=1", "postgres://u:***@h/d?x=1"),
+            ("postgres://h/d?user=a@b", "postgres://h/d?user=a@b"),
         ] {
             let store = Store {
                 url: url.into(),

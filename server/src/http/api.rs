@@ -12,7 +12,7 @@ use axum::{
         DefaultBodyLimit, FromRequest, MatchedPath, Query, Request, State, rejection::JsonRejection,
     },
     extract::{FromRequestParts, rejection::BytesRejection},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -70,6 +70,10 @@ async fn admit(
         Ok(caller) => caller,
         Err(turned) => return turn_away(path, turned, &quiet),
     };
+    if !is_well_encoded(request.uri()) {
+        let message = "the address has a malformed percent-encoding";
+        return ApiError::invalid(message).into_response();
+    }
     request.extensions_mut().insert(caller);
     let late = || {
         let message = "the request took too long";
@@ -77,18 +81,39 @@ async fn admit(
     };
     let answered = tokio::time::timeout(TIMEOUT, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| late());
-    let no_store = HeaderValue::from_static("no-store");
     response
         .headers_mut()
-        .insert(header::CACHE_CONTROL, no_store);
+        .insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
-/// The `Authorization` header of a request.
+/// Whether everything that is percent-encoded in an address is UTF-8 (RFC 3986, 2.1 and 2.5). Nothing is
+/// read otherwise: decoders would leave it as it is, or put replacement characters there.
+fn is_well_encoded(uri: &Uri) -> bool {
+    let address = uri.path_and_query().map_or("", |address| address.as_str());
+    let mut pieces = address.split('%');
+    let mut decoded = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let Some((byte, rest)) = piece.split_at_checked(2) else {
+            return false;
+        };
+        let is_hex = byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let Some(byte) = u8::from_str_radix(byte, 16).ok().filter(|_| is_hex) else {
+            return false;
+        };
+        decoded.push(byte);
+        decoded.extend_from_slice(rest.as_bytes());
+    }
+    str::from_utf8(&decoded).is_ok()
+}
+
+/// The `Authorization` header of a request. What is no text is no token either, and nobody knows which
+/// of two counts: both are an empty header, which lets nobody in.
 pub(super) fn bearer_of(request: &Request) -> Option<String> {
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    // What is no text is no token either.
-    authorization.map(|value| value.to_str().unwrap_or("Bearer").to_owned())
+    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+    let (first, second) = (values.next()?, values.next());
+    let text = first.to_str().ok().filter(|_| second.is_none());
+    Some(text.unwrap_or_default().to_owned())
 }
 
 /// The answer to somebody who may not call; the log says why, unless it has said too much already.
@@ -170,6 +195,7 @@ impl IntoResponse for ApiError {
         };
         let mut response = (self.status, Json(Told { error })).into_response();
         let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
         if let Some(after) = self.retry_after {
             let seconds = after.as_millis().div_ceil(1000) as u64;
             headers.insert(header::RETRY_AFTER, seconds.into());
@@ -231,6 +257,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     }
 }
 
+/// Answers are for whoever asked, refusals as well.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Lines about refused calls at once, before it is one a second.
 pub(super) const REFUSALS: u32 = 100;
 /// Bytes of a request's body.
@@ -242,6 +270,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 mod tests {
     use axum::{
         Extension,
+        extract::Path,
         routing::{get, post},
     };
     use http_body_util::BodyExt as _;
@@ -269,6 +298,10 @@ mod tests {
             .route(
                 "/echo",
                 post(async |JsonBody(value): JsonBody<Value>| Json(value)),
+            )
+            .route(
+                "/named/{name}",
+                get(async |Path(name): Path<String>| Json(name)),
             );
         nest(routes, callers)
     }
@@ -301,6 +334,7 @@ mod tests {
             let (got, body, headers) = call(get_as("/api/v1/who", authorization)).await;
             assert_eq!((got, body["error"]["code"].as_str()), (status, Some(code)));
             assert_eq!(headers.contains_key("www-authenticate"), status == 401);
+            assert_eq!(headers["cache-control"], "no-store", "{status}");
         }
         let (_, none, _) = call(get_as("/api/v1/who", None)).await;
         let (_, wrong, _) = call(get_as("/api/v1/who", Some("Bearer wrong"))).await;
@@ -311,6 +345,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn two_authorization_headers_let_nobody_in() {
+        for second in ["Bearer s", "Basic czpz", ""] {
+            let mut request = get_as("/api/v1/who", Some("Bearer s"));
+            let headers = request.headers_mut();
+            headers.append("authorization", HeaderValue::from_static(second));
+            assert_eq!(call(request).await.0, 401, "{second:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn who_is_nobody_does_not_learn_which_routes_there_are() {
         assert_eq!(call(get_as("/api/v1/none", None)).await.0, 401);
         let (status, body, _) = call(get_as("/api/v1/none", Some("Bearer s"))).await;
@@ -318,6 +362,34 @@ mod tests {
         let (status, body, _) = call(get_as("/api/v1/echo", Some("Bearer s"))).await;
         assert_eq!(status, 405);
         assert_eq!(body["error"]["code"], "METHOD_NOT_ALLOWED");
+    }
+
+    #[tokio::test]
+    async fn an_address_with_a_malformed_percent_encoding_is_refused_in_json() {
+        for (path, name) in [
+            ("/api/v1/named/a%20b", "a b"),
+            ("/api/v1/named/%C3%A4%25?x=%c3%a4", "\u{e4}%"),
+        ] {
+            let answer = call(get_as(path, Some("Bearer s"))).await;
+            assert_eq!((answer.0, answer.1), (200, json!(name)));
+        }
+        for address in [
+            "/api/v1/named/%FF",
+            "/api/v1/named/%C3",
+            "/api/v1/named/%zz",
+            "/api/v1/named/%+1",
+            "/api/v1/named/a%2",
+            "/api/v1/named/a%",
+            "/api/v1/who?x=%FF",
+            "/api/v1/who?x=%0",
+            "/api/v1/none/%FF",
+        ] {
+            let (status, body, headers) = call(get_as(address, Some("Bearer s"))).await;
+            assert_eq!(status, 400, "{address}");
+            assert_eq!(body["error"]["code"], "INVALID_PAYLOAD", "{address}");
+            assert_eq!(headers["cache-control"], "no-store");
+            assert_eq!(call(get_as(address, None)).await.0, 401, "{address}");
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -47,6 +48,19 @@ impl From<Timestamp> for Time {
 impl From<Time> for Timestamp {
     fn from(time: Time) -> Self {
         time.0
+    }
+}
+
+impl From<SystemTime> for Time {
+    /// Cuts to whole milliseconds; what the calendar does not reach is its last second.
+    fn from(time: SystemTime) -> Self {
+        Timestamp::try_from(time).unwrap_or(Timestamp::MAX).into()
+    }
+}
+
+impl From<Time> for SystemTime {
+    fn from(time: Time) -> Self {
+        time.0.into()
     }
 }
 

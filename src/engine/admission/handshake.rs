@@ -1,13 +1,15 @@
 //! The record that is kept of the request which opened a session.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::{iter, net::SocketAddr, time::SystemTime};
 
-use http::{HeaderMap, Uri, header};
+use axum::extract::{ConnectInfo, OriginalUri};
+use http::{Extensions, HeaderMap, HeaderValue, Uri, header};
+use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Map, Value};
 
-use crate::{engine::ground::Peer, limit::Permit};
+use crate::{engine::ground::Peer, limit::Permit, time::javascript_date};
 
 /// What is remembered of the first request of a session, as `socket.handshake` of the
 /// official server.
@@ -22,13 +24,14 @@ use crate::{engine::ground::Peer, limit::Permit};
 /// parameter is a list.
 #[derive(Debug)]
 pub struct Handshake {
-    /// `name\0value\0` of every header kept.
-    headers: Box<str>,
+    /// `name\0value\0` of every header kept. A value has no zero byte (RFC 9110, 5.5).
+    headers: Box<[u8]>,
     url: Box<str>,
     address: SocketAddr,
     time: SystemTime,
     secure: bool,
     trusted: bool,
+    extensions: Extensions,
     /// The leave to open the session, until the session takes it.
     permit: Mutex<Option<Box<Permit>>>,
 }
@@ -46,30 +49,69 @@ const TRANSIENT: [header::HeaderName; 9] = [
     header::CACHE_CONTROL,
 ];
 
-/// Headers that prove who a client is; they have a limit of their own.
+/// Headers that prove who a client is. They are kept whole: a request with more than
+/// [`MAX_CREDENTIAL_BYTES`] of them opens no session.
 const CREDENTIALS: [header::HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
-/// Bytes of those that are kept: a token and the cookies of a site.
+/// Bytes that these headers may have: a token and the cookies of a site. Node accepts as many bytes
+/// of all headers together.
 const MAX_CREDENTIAL_BYTES: usize = 16 << 10;
+
+/// What is wrong with the headers of a request that is to prove who a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum CredentialsFault {
+    /// There are two `Authorization` headers, of which nobody knows which one counts.
+    Ambiguous,
+    /// There is more than [`MAX_CREDENTIAL_BYTES`].
+    TooLarge,
+}
+
+/// Checks the headers that prove who a client is. What cannot be kept whole, or says two things, must
+/// not be left out: who offers it would be taken for somebody who offers nothing.
+pub(in crate::engine) fn check_credentials(headers: &HeaderMap) -> Result<(), CredentialsFault> {
+    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(CredentialsFault::Ambiguous);
+    }
+    let values = CREDENTIALS.iter().flat_map(|name| headers.get_all(name));
+    if values.map(HeaderValue::len).sum::<usize>() > MAX_CREDENTIAL_BYTES {
+        return Err(CredentialsFault::TooLarge);
+    }
+    Ok(())
+}
+
+/// Makes one of several `Cookie` headers, as RFC 9113, 8.2.3 asks for: HTTP/2 sends them apart.
+pub(in crate::engine) fn join_cookies(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (values.next(), values.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for value in iter::once(second).chain(values) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(value.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
 
 impl Handshake {
     pub(crate) fn new(headers: &HeaderMap, uri: &Uri, peer: Peer, max_header_bytes: usize) -> Self {
-        let mut kept = String::with_capacity(max_header_bytes.min(512));
+        let mut kept = Vec::with_capacity(max_header_bytes.min(512));
         // A long list of others must not push out what proves who it is.
-        for (are_credentials, limit) in [(true, MAX_CREDENTIAL_BYTES), (false, max_header_bytes)] {
+        for (are_credentials, limit) in [(true, usize::MAX), (false, max_header_bytes)] {
             let start = kept.len();
             for (name, value) in headers {
                 if CREDENTIALS.contains(name) != are_credentials || TRANSIENT.contains(name) {
                     continue;
                 }
-                let Ok(value) = value.to_str() else { continue };
                 let len = name.as_str().len() + value.len() + 2;
                 if kept.len() - start + len > limit {
                     continue;
                 }
-                kept.push_str(name.as_str());
-                kept.push('\0');
-                kept.push_str(value);
-                kept.push('\0');
+                kept.extend_from_slice(name.as_str().as_bytes());
+                kept.push(0);
+                kept.extend_from_slice(value.as_bytes());
+                kept.push(0);
             }
         }
         Self {
@@ -79,6 +121,7 @@ impl Handshake {
             time: SystemTime::now(),
             secure: peer.secure,
             trusted: false,
+            extensions: Extensions::new(),
             permit: Mutex::default(),
         }
     }
@@ -86,6 +129,19 @@ impl Handshake {
     /// The same, sent by a page that may use the cookies of its reader, or not.
     pub(in crate::engine) fn with_trust(self, trusted: bool) -> Self {
         Self { trusted, ..self }
+    }
+
+    /// The same with what layers of the server around have put with the request.
+    pub(in crate::engine) fn with_extensions(self, extensions: &Extensions) -> Self {
+        let mut extensions = extensions.clone();
+        // What is known otherwise, or of no use any more, is not kept as long as the session.
+        extensions.remove::<ConnectInfo<SocketAddr>>();
+        extensions.remove::<OriginalUri>();
+        extensions.remove::<OnUpgrade>();
+        if extensions.is_empty() {
+            extensions = Extensions::new();
+        }
+        Self { extensions, ..self }
     }
 
     /// The same with the leave to open a session.
@@ -100,16 +156,28 @@ impl Handshake {
         self.permit.lock().take()
     }
 
-    /// The headers kept, names in lower case, in the order they came.
+    /// The headers kept that are UTF-8, names in lower case, in the order they came.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut parts = self.headers.split_terminator('\0');
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+        self.raw_headers()
+            .filter_map(|(name, value)| Some((name, str::from_utf8(value).ok()?)))
     }
 
-    /// The first header of this (lower-case) name.
+    /// The first header of this (lower-case) name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers().find(|(n, _)| *n == name).map(|(_, v)| v)
+        str::from_utf8(self.header_bytes(name)?).ok()
+    }
+
+    /// The first header of this (lower-case) name, whatever its bytes are.
+    #[must_use]
+    pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.raw_headers().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    fn raw_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut parts = self.headers.split(|byte| *byte == 0);
+        iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+            .filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, value)))
     }
 
     /// Path and query of the request, as sent.
@@ -169,6 +237,31 @@ impl Handshake {
     pub fn is_secure(&self) -> bool {
         self.secure
     }
+
+    /// What a layer of the server around has put with the request: a login session, say. Where the
+    /// server is mounted in another one ([`Io::layer`](crate::Io::layer),
+    /// [`Io::service`](crate::Io::service)), all extensions of the request that opened the session are
+    /// kept as long as it lasts; those of its later requests are not.
+    ///
+    /// Handlers take it as a parameter, [`Extension<T>`](crate::Extension).
+    ///
+    /// ```
+    /// # use roomcast::{Connect, Io, Principal, Refusal};
+    /// #[derive(Clone)]
+    /// struct User(String); // what a layer in front has found out
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").authenticate(async |connect: Connect| {
+    ///     let user = connect.handshake().extension::<User>();
+    ///     let user = user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
+    ///     Ok::<_, Refusal>(Principal::new(&user.0))
+    /// });
+    /// # io.build().unwrap();
+    /// ```
+    #[must_use]
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.extensions.get()
+    }
 }
 
 impl Serialize for Handshake {
@@ -191,11 +284,9 @@ impl Serialize for Handshake {
                 Some(known) => *known = Value::Array(vec![known.take(), value.into()]),
             }
         }
-        let time = jiff::Timestamp::try_from(self.time).unwrap_or_default();
-        let time = time.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)");
         let mut handshake = serializer.serialize_struct("Handshake", 8)?;
         handshake.serialize_field("headers", &headers)?;
-        handshake.serialize_field("time", &time.to_string())?;
+        handshake.serialize_field("time", &javascript_date(self.time))?;
         handshake.serialize_field("address", &self.address.ip().to_string())?;
         handshake.serialize_field("xdomain", &self.is_cross_origin())?;
         handshake.serialize_field("secure", &self.secure)?;
@@ -248,6 +339,39 @@ mod tests {
         assert_eq!(handshake.header("authorization").map(str::len), Some(8192));
         assert_eq!(handshake.header("cookie"), Some("a=b"));
         assert_eq!(handshake.header("x-big"), None);
+    }
+
+    #[test]
+    fn a_header_that_is_no_text_is_kept_as_bytes() {
+        let mut headers = HeaderMap::new();
+        let odd = HeaderValue::from_bytes(b"a=\xff; roomcast_token=t").unwrap();
+        headers.insert("cookie", odd.clone());
+        headers.insert(
+            "x-name",
+            HeaderValue::from_bytes("Zo\u{eb}".as_bytes()).unwrap(),
+        );
+        let peer = Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            secure: false,
+        };
+        let handshake = Handshake::new(&headers, &"/socket.io/".parse().unwrap(), peer, 100);
+        assert_eq!(handshake.header_bytes("cookie"), Some(odd.as_bytes()));
+        assert_eq!(handshake.header("cookie"), None);
+        assert_eq!(
+            handshake.headers().collect::<Vec<_>>(),
+            [("x-name", "Zo\u{eb}")]
+        );
+    }
+
+    #[test]
+    fn several_cookie_headers_are_one_list() {
+        let mut headers = HeaderMap::new();
+        for value in ["a=1", "b=2; c=3", "d=4"] {
+            headers.append("cookie", value.parse().unwrap());
+        }
+        join_cookies(&mut headers);
+        let joined: Vec<_> = headers.get_all("cookie").iter().collect();
+        assert_eq!(joined, ["a=1; b=2; c=3; d=4"]);
     }
 
     #[test]

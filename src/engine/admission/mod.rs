@@ -15,6 +15,7 @@ mod view;
 pub(in crate::engine) use door::{Door, Knock, hang_up};
 pub use error::{ConnectionError, ErrorContext};
 pub use handshake::Handshake;
+pub(in crate::engine) use handshake::{CredentialsFault, check_credentials, join_cookies};
 pub use hooks::Forbidden;
 pub(crate) use hooks::{Hooks, IsAllowed};
 pub use view::EngineRequest;

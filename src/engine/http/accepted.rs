@@ -1,13 +1,16 @@
 //! A connection while it speaks HTTP.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -25,7 +28,7 @@ use crate::engine::transport::{Duplex, Stream};
 pub(crate) struct Accepted {
     io: Io,
     /// Read before, and to be read again.
-    front: Bytes,
+    front: BytesMut,
     patience: Duration,
     /// Set while the client takes less than it is given.
     stalled: Option<Box<Stalled>>,
@@ -34,6 +37,19 @@ pub(crate) struct Accepted {
 enum Io {
     Tcp(TcpStream),
     Other(Box<dyn Duplex>),
+}
+
+impl Io {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
 }
 
 struct Stalled {
@@ -45,12 +61,17 @@ struct Stalled {
 
 /// Bytes within one patience that count as reading.
 const PROGRESS: usize = 16 * 1024;
+/// Bytes that are taken from a client that goes on sending while it waits for an answer. The rest
+/// stays in the kernel until then, and so does the end of a client that sends more.
+const AHEAD: usize = 16 * 1024;
+/// Bytes of that which are read in one call.
+const PIECE: usize = 4096;
 
 impl Accepted {
     pub(crate) fn tcp(stream: TcpStream, patience: Duration) -> Self {
         Self {
             io: Io::Tcp(stream),
-            front: Bytes::new(),
+            front: BytesMut::new(),
             patience,
             stalled: None,
         }
@@ -60,14 +81,15 @@ impl Accepted {
     pub(crate) fn other(stream: Box<dyn Duplex>, patience: Duration) -> Self {
         Self {
             io: Io::Other(stream),
-            front: Bytes::new(),
+            front: BytesMut::new(),
             patience,
             stalled: None,
         }
     }
 
     /// Puts bytes that were read from it in front of what comes.
-    pub(in crate::engine) fn put_back(&mut self, bytes: Bytes) {
+    pub(in crate::engine) fn put_back(&mut self, mut bytes: BytesMut) {
+        bytes.unsplit(std::mem::take(&mut self.front));
         self.front = bytes;
     }
 
@@ -82,7 +104,24 @@ impl Accepted {
             Io::Tcp(stream) => Stream::tcp(stream),
             Io::Other(stream) => Stream::other(stream),
         };
-        (stream, self.front)
+        (stream, self.front.freeze())
+    }
+
+    /// Ready when the client has closed the connection while it waits for an answer. What it sends
+    /// meanwhile is read again later.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.stalled.is_none() && self.front.len() < AHEAD {
+            let mut space = [const { MaybeUninit::uninit() }; PIECE];
+            let mut piece = ReadBuf::uninit(&mut space);
+            let read = ready!(self.io.poll_read(cx, &mut piece));
+            if read.is_err() || piece.filled().is_empty() {
+                return Poll::Ready(());
+            }
+            self.front.extend_from_slice(piece.filled());
+            // Whoever waits to read was not told of what has been taken here.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 
     /// The client reads.
@@ -140,12 +179,12 @@ impl AsyncRead for Accepted {
         if !this.front.is_empty() {
             let len = this.front.len().min(buffer.remaining());
             buffer.put_slice(&this.front.split_to(len));
+            if this.front.is_empty() {
+                this.front = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
-        match &mut this.io {
-            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Io::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        this.io.poll_read(cx, buffer)
     }
 }
 
@@ -202,6 +241,61 @@ impl AsyncWrite for Accepted {
             Io::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+/// A connection that a library reads and writes while somebody else looks whether its client has gone.
+pub(super) struct Watched<'a>(pub(super) &'a Mutex<Accepted>);
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Watched<'_> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock()).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock()).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.lock().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_shutdown(cx)
+    }
+}
+
+/// Waits for an answer as long as the client does. `None`: it has gone before there was one.
+pub(super) async fn attended<T>(
+    mut poll_gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    mut answering: Pin<&mut (impl Future<Output = T> + Send)>,
+) -> Option<T> {
+    poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => poll_gone(cx).map(|()| None),
+    })
+    .await
 }
 
 impl std::fmt::Debug for Accepted {

@@ -15,6 +15,7 @@ use super::{
     handoff::{Handoff, HandoffCell},
     message::{
         cors::Verdict,
+        host,
         refusal::RequestError,
         reply::{self, Answer, Form, Reply},
         request::{self, Ask},
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     config::Cors,
     engine::{
-        admission::{EngineRequest, Forbidden, Handshake, original_uri},
+        admission::{EngineRequest, Forbidden, Handshake, join_cookies, original_uri},
         ground::{Peer, now},
         outbox::{Attaching, Outbox, Sink},
         session::{Application, Engine, Opening},
@@ -41,6 +42,17 @@ impl<A: Application> Engine<A> {
         })
     }
 
+    /// The answer to a request of HTTP/1 that does not say properly for whom it is, whatever its path
+    /// is. Nothing more is read from its connection.
+    pub(crate) fn refuse_unnamed<B>(&self, request: &Request<B>) -> Option<Reply> {
+        if host::is_named(request.version(), request.headers()) {
+            return None;
+        }
+        self.metrics.count(Counter::RejectedMalformed);
+        tracing::debug!("request refused: not one valid Host");
+        Some(reply::closing(StatusCode::BAD_REQUEST))
+    }
+
     /// Answers a request, whatever its path is.
     pub(super) async fn answer<B: Body>(
         self: &Arc<Self>,
@@ -49,7 +61,8 @@ impl<A: Application> Engine<A> {
         handoff: &HandoffCell,
     ) -> Reply {
         let peer = self.identify(peer, request.headers());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        join_cookies(&mut parts.headers);
         let verdict = match &self.config.http.cors {
             None => Verdict::Silent,
             Some(cors) => {
@@ -331,7 +344,9 @@ impl<A: Application> Engine<A> {
             peer,
             self.config.sockets.handshake_header_bytes,
         );
-        let handshake = handshake.with_trust(self.trusts(&parts.headers));
+        let handshake = handshake
+            .with_trust(self.trusts(&parts.headers))
+            .with_extensions(&parts.extensions);
         Arc::new(match permit {
             Some(permit) => handshake.with_permit(permit),
             None => handshake,

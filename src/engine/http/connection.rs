@@ -4,11 +4,11 @@
 //! the first one that is not on, hyper has the connection.
 
 use std::{
-    convert::Infallible,
     future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use roomcast_protocol::websocket::CloseCode;
 use tower::ServiceExt as _;
 
 use super::{
-    accepted::Accepted,
+    accepted::{Accepted, Watched, attended},
     handoff::{Handoff, HandoffCell},
     http1::{MAX_HEADER_BYTES, MAX_HEADERS, Rest, Served},
     message::reply::{self, Reply},
@@ -37,7 +37,7 @@ use crate::{
         admission::Knock,
         ground::Peer,
         session::{Application, Engine, Raw},
-        transport::{Stream, dismiss},
+        transport::{MAX_DISCARDED, Stream, dismiss},
     },
     limit::Client,
     metrics::Counter,
@@ -97,18 +97,30 @@ impl<A: Application> Site<A> {
     ) -> Option<Rest> {
         let handoff = HandoffCell::default();
         let knock = Mutex::new(knock);
+        let accepted = Mutex::new(stream);
+        let stream = &accepted;
         // Boxed: `poll_without_shutdown` wants a future that can be moved.
-        let service = service_fn(|request| {
+        let service = service_fn(|request: Request<Incoming>| {
             // It has said what it wants.
             drop(knock.lock().take());
-            Box::pin(self.answer(request, peer, &handoff))
+            // hyper notices who goes within a body, and of others only who has sent nothing more.
+            let has_body = !request.body().is_end_stream();
+            let gone = move |cx: &mut Context<'_>| match has_body {
+                true => Poll::Pending,
+                false => stream.lock().poll_gone(cx),
+            };
+            let answering = self.answer(request, peer, &handoff);
+            Box::pin(async move {
+                let answer = attended(gone, pin!(answering)).await;
+                answer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))
+            })
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.engine.config.http.header_timeout)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Watched(stream)), service);
         let mut stopped = self.engine.stopped();
         let served = {
             let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
@@ -129,15 +141,15 @@ impl<A: Application> Site<A> {
         if let Err(error) = &served {
             self.count_http_error(error);
         }
-        let parts = connection.into_parts();
+        let read = connection.into_parts().read_buf;
         let handoff = handoff.lock().take();
         if served.is_err() && handoff.is_some() {
             return None;
         }
-        let (stream, front) = parts.io.into_inner().into_parts();
+        let (stream, front) = accepted.into_inner().into_parts();
         // Copied, so that hyper's buffer is given back.
-        let mut unread = BytesMut::with_capacity(parts.read_buf.len() + front.len());
-        unread.extend_from_slice(&parts.read_buf);
+        let mut unread = BytesMut::with_capacity(read.len() + front.len());
+        unread.extend_from_slice(&read);
         unread.extend_from_slice(&front);
         Some(Rest {
             stream,
@@ -151,10 +163,13 @@ impl<A: Application> Site<A> {
         request: Request<Incoming>,
         peer: Peer,
         handoff: &HandoffCell,
-    ) -> Result<Response<Either<Full<Bytes>, axum::body::Body>>, Infallible> {
+    ) -> Response<Either<Full<Bytes>, axum::body::Body>> {
+        if let Some(refusal) = self.engine.refuse_unnamed(&request) {
+            return refusal.map(Either::Left);
+        }
         if self.engine.owns(request.uri().path()) {
             let response = self.engine.answer(request, peer, handoff).await;
-            return Ok(response.map(Either::Left));
+            return response.map(Either::Left);
         }
         if let Some(raw) = self
             .raw
@@ -162,7 +177,7 @@ impl<A: Application> Site<A> {
             .filter(|raw| raw.owns(request.uri().path()))
         {
             let response = Box::pin(answer_raw(raw, request, peer, handoff)).await;
-            return Ok(response.map(Either::Left));
+            return response.map(Either::Left);
         }
         let mut request = request.map(axum::body::Body::new);
         let peer = self.engine.identify(peer, request.headers());
@@ -174,13 +189,13 @@ impl<A: Application> Site<A> {
         let config = &self.engine.config;
         if !(is_upgrade && config.http.destroy_upgrade) {
             let Ok(response) = answering.await;
-            return Ok(response.map(Either::Right));
+            return response.map(Either::Right);
         }
         match tokio::time::timeout(config.http.destroy_upgrade_timeout, answering).await {
-            Ok(Ok(response)) => Ok(response.map(Either::Right)),
+            Ok(Ok(response)) => response.map(Either::Right),
             Err(_) => {
                 self.engine.metrics.count(Counter::RejectedTimeout);
-                Ok(reply::closing(StatusCode::BAD_REQUEST).map(Either::Left))
+                reply::closing(StatusCode::BAD_REQUEST).map(Either::Left)
             }
         }
     }
@@ -226,15 +241,16 @@ async fn answer_raw<B: Body>(
     reply
 }
 
-/// Closes our side, then reads what the client still sends for a moment: unread input
+/// Closes our side, then reads some of what the client still sends for a moment: unread input
 /// would turn the last answer into a reset.
 async fn linger(stream: &Stream) {
     stream.shutdown();
+    let mut left = MAX_DISCARDED;
     let closed = poll_fn(|cx| {
-        if stream.discard(cx) {
-            std::task::Poll::Ready(())
+        if stream.discard(cx, &mut left) {
+            Poll::Ready(())
         } else {
-            std::task::Poll::Pending
+            Poll::Pending
         }
     });
     let _ = tokio::time::timeout(LINGER, closed).await;

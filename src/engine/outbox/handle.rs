@@ -7,7 +7,11 @@
 //! What does not fit into the budget of the session, or of all sessions together, is dropped if it
 //! may be lost. Else the session ends: a hole in what must arrive is never passed over.
 
-use std::{fmt, io, sync::Arc, task::Waker, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Weak},
+    task::Waker,
+};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,7 +23,7 @@ use roomcast_protocol::{
 use super::{
     control::Control,
     queue::{Budget, Drain, Queue, Sink},
-    waiting::{Pressure, Yielding},
+    waiting::{Class, Kept, Pressure, Recent, Shed, Yielding},
     worker::{Flush, Flusher},
 };
 use crate::{
@@ -144,19 +148,25 @@ impl Outbox {
     }
 
     pub(super) fn append(&self, queue: &mut Queue, frame: &Frame, mode: Mode) -> (Push, Wake) {
-        if let Some(recent) = &mut queue.recent
-            && let Some(heir) = recent.keep(frame)
-        {
-            let append = |heir| Self::append_for(heir, frame, mode);
-            return (Push::Closed, heir.upgrade().map_or(Wake::Nobody, append));
+        if let Some(recent) = &mut queue.recent {
+            match recent.keep(frame) {
+                Kept::Here => {}
+                Kept::Grown(bytes) => self.weigh_recent(recent, bytes),
+                Kept::Elsewhere(heir) => {
+                    let append = |heir| Self::append_for(heir, frame, mode);
+                    return (Push::Closed, heir.upgrade().map_or(Wake::Nobody, append));
+                }
+            }
         }
         self.append_kept(queue, frame, mode)
     }
 
     /// Queues a frame that another outbox has passed on, which is not passed on any further.
     pub(super) fn append_own(&self, queue: &mut Queue, frame: &Frame, mode: Mode) -> (Push, Wake) {
-        if let Some(recent) = &mut queue.recent {
-            let _ = recent.keep(frame);
+        if let Some(recent) = &mut queue.recent
+            && let Kept::Grown(bytes) = recent.keep(frame)
+        {
+            self.weigh_recent(recent, bytes);
         }
         self.append_kept(queue, frame, mode)
     }
@@ -188,6 +198,9 @@ impl Outbox {
         queue.push(frame.clone(), self.pressure());
         if is_backed_up {
             queue.begin_holding(self.pressure());
+            if queue.is_slow() {
+                self.weigh(queue);
+            }
         }
         (Push::Queued, queue.schedule())
     }
@@ -218,6 +231,7 @@ impl Outbox {
         let (budget, pressure) = (self.0.budget, self.pressure());
         let (gone, kept) = queue.keep_lossy(stream, yielding, frame, budget, pressure);
         self.0.metrics.add(counter, gone);
+        self.weigh(queue);
         if kept {
             (Push::Queued, queue.schedule())
         } else {
@@ -249,21 +263,27 @@ impl Outbox {
         (Push::Overflow, queue.cut(budget, self.pressure()))
     }
 
-    /// Cuts a client off that does not keep up, for the sake of all others.
-    pub(in crate::engine) fn cut_for_all(&self) {
-        let mut queue = self.0.queue.lock();
-        if queue.closed.is_none() {
-            let wake = queue.cut(Budget::Total, self.pressure());
-            drop(queue);
-            self.call(wake);
+    /// Files what waits for a client that does not keep up.
+    #[cold]
+    fn weigh(&self, queue: &mut Queue) {
+        let waiting = queue.backlog();
+        let heaviest = self.pressure().waiting();
+        heaviest.file(&mut queue.filed, waiting, || self.weak());
+    }
+
+    /// Files what is kept for a client, and calls for whoever keeps most if that is too much.
+    #[cold]
+    fn weigh_recent(&self, recent: &mut Recent<Inner>, bytes: usize) {
+        let heaviest = self.pressure().recent();
+        heaviest.file(&mut recent.filed, bytes, || self.weak());
+        if let Some(max) = recent.exceeded() {
+            self.pressure().recall(max);
         }
     }
 
-    /// What waits for a client that does not keep up, in bytes. `None`: it does, or is cut already.
-    pub(in crate::engine) fn backlog(&self) -> Option<usize> {
-        let queue = self.0.queue.lock();
-        let is_slow = queue.held || queue.lossy.is_some();
-        (is_slow && queue.closed.is_none()).then(|| queue.total_cost())
+    fn weak(&self) -> Weak<dyn Shed> {
+        let inner: Weak<Inner> = Arc::downgrade(&self.0);
+        inner
     }
 
     /// Whether an event would leave now, which is what a volatile one asks.
@@ -333,8 +353,8 @@ impl Outbox {
         self.0.queue.lock()
     }
 
-    pub(super) fn try_lock_for(&self, patience: Duration) -> Option<MutexGuard<'_, Queue>> {
-        self.0.queue.try_lock_for(patience)
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
+        self.0.queue.try_lock()
     }
 
     pub(super) fn metrics(&self) -> &Arc<Metrics> {
@@ -366,7 +386,7 @@ impl Outbox {
         queue.takes_polls = false;
         let drained = queue.is_drain_due();
         if drained {
-            queue.drain = Drain::Watched;
+            queue.drain = Drain::Unwatched;
         }
         TurnState {
             blocked: queue.blocked,
@@ -411,11 +431,13 @@ impl Outbox {
                 // Taken, but not on its way: the driver pushes.
                 Ok(()) => {
                     queue.block(self.pressure());
+                    self.weigh(&mut queue);
                     Wake::driver(queue.waker.take()).call();
                     return left;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.block(self.pressure());
+                    self.weigh(&mut queue);
                     Wake::driver(queue.waker.take()).call();
                     return left;
                 }
@@ -448,11 +470,47 @@ impl Outbox {
         }
     }
 
-    /// From now on the application is told whenever everything queued has left.
-    pub(crate) fn watch_drain(&self) {
+    /// The application is told when everything queued has left for the next time. `false`: it has
+    /// left already.
+    pub(crate) fn watch_drain(&self) -> bool {
         let mut queue = self.0.queue.lock();
         if queue.drain == Drain::Unwatched {
             queue.drain = Drain::Watched;
+        }
+        queue.has_unsent() || queue.flushing || queue.blocked
+    }
+}
+
+impl Shed for Inner {
+    fn shed_waiting(self: Arc<Self>, class: Class) {
+        let outbox = Outbox(self);
+        let mut queue = outbox.lock();
+        outbox.weigh(&mut queue);
+        if queue
+            .filed
+            .as_ref()
+            .is_some_and(|filed| filed.class() >= class)
+        {
+            let wake = queue.cut(Budget::Total, outbox.pressure());
+            drop(queue);
+            outbox.call(wake);
+        }
+    }
+
+    fn shed_recent(self: Arc<Self>, class: Class) {
+        let outbox = Outbox(self);
+        let mut queue = outbox.lock();
+        let Some(recent) = &mut queue.recent else {
+            return;
+        };
+        let bytes = recent.bytes();
+        outbox.weigh_recent(recent, bytes);
+        if recent
+            .filed
+            .as_ref()
+            .is_some_and(|filed| filed.class() >= class)
+        {
+            recent.clear();
         }
     }
 }

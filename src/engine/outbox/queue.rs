@@ -8,7 +8,7 @@ use super::{
     control::Control,
     handle::{Inner, Wake},
     parked::Parked,
-    waiting::{FRAME_OVERHEAD, Frames, Lossy, Outgoing, Pressure, Recent, Yielding},
+    waiting::{FRAME_OVERHEAD, Filed, Frames, Lossy, Outgoing, Pressure, Recent, Yielding},
 };
 use crate::{
     engine::{ground::now, transport::Stream},
@@ -28,6 +28,8 @@ pub(in crate::engine) struct Queue {
     pub(super) pong: Option<Frame>,
     /// What waits for a poll or for a slow client and may give way. Never empty.
     pub(super) lossy: Option<Box<Lossy>>,
+    /// Where this one lies among those for whom much waits, if it may be one of them.
+    pub(super) filed: Option<Box<Filed>>,
     /// All frames count as waiting for a slow client; those in `lossy` always do.
     pub(super) held: bool,
     /// Waits in a flusher's list.
@@ -129,6 +131,7 @@ impl Queue {
             bytes: 0,
             pong: None,
             lossy: None,
+            filed: None,
             held: false,
             listed: false,
             flushing: false,
@@ -206,6 +209,20 @@ impl Queue {
     /// Whether what is queued now waits for a slow client, and so counts.
     pub(super) fn is_backed_up(&self) -> bool {
         self.held || self.blocked || self.bytes > UNCOUNTED
+    }
+
+    /// Whether the client does not keep up, as far as can be seen.
+    pub(super) fn is_slow(&self) -> bool {
+        match self.sink {
+            Sink::WebSocket(_) => self.slow_since.is_some() || self.bytes > HIGH_WATER,
+            Sink::Poll | Sink::Detached => true,
+        }
+    }
+
+    /// What waits for a client that does not keep up, in bytes.
+    pub(super) fn backlog(&self) -> usize {
+        let counts = (self.held || self.lossy.is_some()) && self.closed.is_none();
+        if counts { self.total_cost() } else { 0 }
     }
 
     /// What the frames cost that are queued, but for the lossy ones.
@@ -383,9 +400,11 @@ impl Queue {
         if self.slow_since.is_some()
             && !self.has_unsent()
             && let Some(since) = self.slow_since.take()
-            && self.closed.is_none()
         {
-            metrics.time(Timing::SlowClient, now() - since);
+            self.filed = None;
+            if self.closed.is_none() {
+                metrics.time(Timing::SlowClient, now() - since);
+            }
         }
     }
 
@@ -446,6 +465,7 @@ impl Queue {
         self.exceeded = Some(budget);
         // It has lost its place, too.
         self.recent = None;
+        self.filed = None;
         match budget {
             Budget::Connection => {}
             Budget::Total => self.forget_unsent(pressure),
@@ -468,6 +488,7 @@ impl Queue {
     }
 
     fn forget(&mut self, but_first: bool, pressure: &Pressure) {
+        self.filed = None;
         self.drop_lossy(pressure);
         if self.held {
             let forgotten = self.frames.iter().skip(usize::from(but_first));

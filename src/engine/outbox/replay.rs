@@ -1,9 +1,12 @@
 //! Sessions that one outbox has begun and another one goes on with.
 //!
-//! Two outboxes may be locked at the same time in here, and always in the order in which their
-//! sessions have ended: an outbox hands over only after it was sealed, and only to one that is not.
+//! Two outboxes may be locked at the same time in here. Who passes a frame on locks them in the order
+//! in which their sessions have ended: an outbox hands over only after it was sealed, and only to one
+//! that is not. Who hands over cannot know that order before, and never waits for one with the other.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
 
 use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
 
@@ -57,9 +60,11 @@ impl Outbox {
         limits: Limits,
         hello: &Frame,
     ) -> Option<usize> {
-        let mut queue = self.lock();
+        if Arc::ptr_eq(self.inner(), to.inner()) {
+            return None;
+        }
+        let (mut queue, mut heir) = lock_both(self, to);
         queue.closed()?;
-        let mut heir = to.try_lock_for(PATIENCE)?;
         if heir.closed().is_some() {
             return None;
         }
@@ -99,8 +104,24 @@ impl Queue {
     }
 }
 
-/// How long another outbox may be locked: it is never for long.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Locks two outboxes, of which others may hold one and wait for the other. Whoever finds the second
+/// one taken lets go of the first, and begins with the one that was taken.
+fn lock_both<'a>(
+    one: &'a Outbox,
+    other: &'a Outbox,
+) -> (MutexGuard<'a, Queue>, MutexGuard<'a, Queue>) {
+    loop {
+        let first = one.lock();
+        if let Some(second) = other.try_lock() {
+            return (first, second);
+        }
+        drop(first);
+        let second = other.lock();
+        if let Some(first) = one.try_lock() {
+            return (first, second);
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -168,6 +189,46 @@ mod tests {
         new.forget_recent(1);
         third.forget_recent(1);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn a_hand_over_does_not_keep_the_first_outbox_while_it_waits_for_the_second() {
+        let (outboxes, _) = outboxes();
+        let (old, new) = (outbox(&outboxes), outbox(&outboxes));
+        old.keep_recent(1, LIMITS);
+        push(&old, [1, 2]);
+        old.cut();
+        let hello = Frame::text(b"0{}");
+        let started = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let locked = new.lock();
+            let handing_over = scope.spawn(|| {
+                started.wait();
+                old.hand_over(stamp(1), &new, LIMITS, &hello)
+            });
+            started.wait();
+            // Whoever holds the second one may wait for the first.
+            for number in 3..=90 {
+                std::thread::yield_now();
+                push(&old, [number]);
+            }
+            assert!(!handing_over.is_finished());
+            drop(locked);
+            assert!(handing_over.join().unwrap().is_some());
+        });
+    }
+
+    #[test]
+    fn a_session_is_not_handed_over_to_itself() {
+        let (outboxes, _) = outboxes();
+        let old = outbox(&outboxes);
+        old.keep_recent(1, LIMITS);
+        push(&old, [1]);
+        old.cut();
+        assert_eq!(
+            old.hand_over(stamp(1), &old, LIMITS, &Frame::text(b"0{}")),
+            None
+        );
     }
 
     #[test]

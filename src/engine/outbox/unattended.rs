@@ -73,6 +73,13 @@ impl Unattended {
         outbox.take_for_poll(usize::MAX)
     }
 
+    /// Whether the driver, if there were one, would have been asked to close the session.
+    #[cfg(test)]
+    pub(crate) fn is_closing(outbox: &Outbox) -> bool {
+        let control = &outbox.lock().control;
+        control.iter().any(super::control::Control::is_close)
+    }
+
     /// Empties the flusher's list.
     pub(crate) fn forget(&self) {
         self.flusher.forget();

@@ -20,7 +20,7 @@ use super::{
 use crate::engine::{
     ground::now,
     outbox::Control,
-    transport::{dismiss, goodbye},
+    transport::{MAX_DISCARDED, dismiss, goodbye},
 };
 
 impl Ending {
@@ -60,7 +60,7 @@ impl Ending {
             return Poll::Ready(());
         };
         let stream = &wire.stream;
-        if !self.lingering {
+        if self.lingering.is_none() {
             let is_between_frames = || driver.outbox.lock().is_between_frames();
             let code = match self.end {
                 End::Gone => None,
@@ -96,10 +96,10 @@ impl Ending {
                 return Poll::Ready(());
             }
             stream.shutdown();
-            self.lingering = true;
             self.deadline = self.deadline.min(now + LINGER);
         }
-        if stream.discard(cx) {
+        let left = self.lingering.get_or_insert(MAX_DISCARDED);
+        if stream.discard(cx, left) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -137,7 +137,7 @@ impl Ending {
             parked = driver.polls.pop_front();
         }
         match (self.end, parked) {
-            (End::Gone, None) => Poll::Ready(()),
+            (End::Gone | End::Answered | End::Closed(_), None) => Poll::Ready(()),
             // Whether anybody reads it makes no difference any more.
             (End::Gone, Some(parked)) => {
                 let _ = parked.answer(&[Frame::packet(&Packet::Close)]);
@@ -164,7 +164,7 @@ impl Ending {
                 Poll::Pending
             }
             // The next poll of the client is told.
-            (End::Flush(_) | End::Answered | End::Closed(_), None) => Poll::Pending,
+            (End::Flush(_), None) => Poll::Pending,
         }
     }
 }

@@ -387,7 +387,7 @@ impl<A: Application> Driver<A> {
                 Action::Reply(_) => self.outbox.push_ping(PING.clone()),
                 Action::DropCandidate => {
                     if let Some(candidate) = self.candidate.take() {
-                        self.drop_candidate(&candidate);
+                        self.drop_candidate(&candidate, CloseCode::NORMAL);
                     }
                 }
                 Action::Close(reason) => self.end(reason, End::Gone),
@@ -444,10 +444,10 @@ impl<A: Application> Driver<A> {
         if !is_switching {
             self.session.close(reason);
             if let Some(candidate) = self.candidate.take() {
-                self.drop_candidate(&candidate);
+                self.drop_candidate(&candidate, CloseCode::NORMAL);
             }
         }
-        if self.wire.is_none() && end == End::Gone {
+        if self.wire.is_none() && matches!(end, End::Gone | End::Answered) {
             // The next request of this client finds no session.
             self.engine.sessions.remove(self.outbox.sid());
         }

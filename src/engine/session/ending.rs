@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use roomcast_protocol::{engine::CloseReason, websocket::CloseCode};
 
-/// How long a peer may take to close its side after ours, or its last poll may be behind the
-/// packet that closed the session on another connection.
+/// How long a peer may take to close its side after ours, or to come for the close packet after it
+/// was answered what was queued before.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How a session ends.
@@ -26,8 +26,9 @@ pub(super) struct Ending {
     pub(super) reason: CloseReason,
     pub(super) end: End,
     pub(super) deadline: Instant,
-    /// Set once everything has been written: only the peer's own end is awaited.
-    pub(super) lingering: bool,
+    /// Set once everything has been written and only the peer's own end is awaited: bytes that may
+    /// be read until then.
+    pub(super) lingering: Option<usize>,
 }
 
 impl Ending {
@@ -40,7 +41,7 @@ impl Ending {
             reason,
             end,
             deadline,
-            lingering: false,
+            lingering: None,
         }
     }
 
@@ -53,7 +54,8 @@ impl Ending {
         self.end != End::Gone
     }
 
-    /// Whether the next poll is answered; else only one that was there before.
+    /// Whether polls that nobody had looked at when the session ended are answered; else only one
+    /// that waited.
     pub(super) fn takes_polls(&self) -> bool {
         self.end != End::Gone
     }

@@ -36,6 +36,8 @@ pub(crate) struct Engine<A: Application> {
     pub(in crate::engine) guard: Option<Arc<Guard>>,
     /// Log lines about requests of pages that may not use the server.
     pub(in crate::engine) foreign_origins: Quiet,
+    /// Lines about a server around that does not tell addresses.
+    pub(in crate::engine) misplacements: Quiet,
     pub(in crate::engine) door: Arc<Door>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) pressure: Arc<Pressure>,
@@ -76,6 +78,7 @@ impl<A: Application> Engine<A> {
             metrics,
             guard,
             foreign_origins: Quiet::new(10),
+            misplacements: Quiet::default(),
             sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),
@@ -157,8 +160,7 @@ impl<A: Application> Engine<A> {
     pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
-            let (sessions, pressure) = (Arc::clone(&self.sessions), Arc::clone(&self.pressure));
-            tokio::spawn(relieve(sessions, pressure));
+            tokio::spawn(relieve(Arc::clone(&self.pressure)));
             (0..workers.max(1))
                 .map(|_| {
                     let flusher = self.new_flusher();

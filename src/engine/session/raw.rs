@@ -50,6 +50,12 @@ impl RawEngine {
             None,
         ))
     }
+
+    /// Its counters, which are its own.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
 }
 
 impl fmt::Debug for RawEngine {

@@ -1,47 +1,68 @@
-//! Cuts the slowest clients off when too much waits for all of them together.
+//! Takes from those who have most when too much waits, or is kept, for all clients together: the
+//! slowest are cut off, and of those who may come back some have to start afresh.
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use super::sessions::Sessions;
-use crate::engine::outbox::{Outbox, Pressure};
+use crate::engine::outbox::Pressure;
 
-/// Between two looks at all sessions.
+/// How long to wait when nobody can give up anything.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Clients that are taken from before other tasks get their turn.
+const PER_TURN: usize = 64;
 
 /// Keeps the pressure from coming to its limit, until it is told to stop.
-pub(super) async fn relieve(sessions: Arc<Sessions>, pressure: Arc<Pressure>) {
+pub(super) async fn relieve(pressure: Arc<Pressure>) {
     loop {
         pressure.rises().await;
         if pressure.is_stopped() {
             return;
         }
         if pressure.is_high() {
-            cut_heaviest(sessions.all(), &pressure);
+            shed_waiting(&pressure).await;
         }
-        tokio::time::sleep(PAUSE).await;
+        shed_recent(&pressure).await;
+        if pressure.is_high() || pressure.keeps_too_much() {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
 /// Cuts those off for whom most is waiting, until it is enough.
-fn cut_heaviest(outboxes: Vec<Outbox>, pressure: &Pressure) {
-    let weigh = |outbox: Outbox| outbox.backlog().map(|bytes| (bytes, outbox));
-    let mut slow: Vec<(usize, Outbox)> = outboxes.into_iter().filter_map(weigh).collect();
-    slow.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
-    for (_, outbox) in slow {
-        if pressure.is_relieved() {
-            return;
-        }
-        outbox.cut_for_all();
+async fn shed_waiting(pressure: &Pressure) {
+    let mut taken = 0;
+    while !pressure.is_relieved()
+        && let Some((class, outbox)) = pressure.waiting().top()
+    {
+        outbox.shed_waiting(class);
+        rest(&mut taken).await;
+    }
+}
+
+/// Forgets what is kept for those for whom it is most, until it is enough.
+async fn shed_recent(pressure: &Pressure) {
+    let mut taken = 0;
+    while pressure.keeps_too_much()
+        && let Some((class, outbox)) = pressure.recent().top()
+    {
+        outbox.shed_recent(class);
+        rest(&mut taken).await;
+    }
+}
+
+async fn rest(taken: &mut usize) {
+    *taken += 1;
+    if taken.is_multiple_of(PER_TURN) {
+        tokio::task::yield_now().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use roomcast_protocol::{Frame, Sid, engine::CloseReason};
+    use roomcast_protocol::{Frame, Sid, Stamp, engine::CloseReason};
 
     use super::*;
     use crate::{
-        engine::{Mode, Unattended},
+        engine::{Limits, Mode, Outbox, Push, Unattended},
         metrics::{Gauge, Metrics},
     };
 
@@ -58,18 +79,14 @@ mod tests {
     async fn those_for_whom_most_waits_are_cut_first_and_no_more_than_necessary() {
         let metrics = Arc::new(Metrics::new());
         let outboxes = Unattended::limited(400_000, Arc::clone(&metrics));
-        let sessions = Arc::new(Sessions::new());
         let sizes = [40_000, 120_000, 5_000, 80_000, 50_000];
         let all: Vec<Outbox> = (1..)
             .zip(sizes)
             .map(|(id, size)| outbox(&outboxes, id, size))
             .collect();
-        for outbox in &all {
-            assert!(sessions.insert(outbox));
-        }
         let pressure = outboxes.pressure();
         assert!(pressure.is_high() && !pressure.is_exhausted());
-        let relieving = tokio::spawn(relieve(sessions, Arc::clone(&pressure)));
+        let relieving = tokio::spawn(relieve(Arc::clone(&pressure)));
         while !pressure.is_relieved() {
             tokio::task::yield_now().await;
         }
@@ -82,5 +99,58 @@ mod tests {
             Unattended::take(outbox);
         }
         assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_caught_up_is_not_cut_for_what_has_waited_for_it_before() {
+        let outboxes = Unattended::limited(400_000, Arc::default());
+        let quick = outbox(&outboxes, 1, 200_000);
+        let slow = outbox(&outboxes, 2, 40_000);
+        Unattended::take(&quick);
+        assert_eq!(quick.push(&Frame::text(b"x"), Mode::Reliable), Push::Queued);
+        let third = outbox(&outboxes, 3, 350_000);
+        let pressure = outboxes.pressure();
+        shed_waiting(&pressure).await;
+        let closed = [&quick, &slow, &third].map(|outbox| outbox.lock().closed().is_some());
+        assert_eq!(closed, [false, false, true]);
+        assert!(pressure.is_relieved());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_comes_back_to_its_events_loses_those_only_if_they_are_most() {
+        let limits = Limits {
+            messages: 1000,
+            bytes: 100_000,
+            total: 100_000,
+        };
+        let metrics = Arc::new(Metrics::new());
+        let outboxes = Unattended::polling(Arc::clone(&metrics));
+        let stamp = |number| Stamp { channel: 1, number };
+        let keep = |outbox: &Outbox, number| {
+            let frame = Frame::text(&[b'x'; 1000]).with_stamp(stamp(number));
+            assert_eq!(outbox.push(&frame, Mode::Volatile), Push::Dropped);
+        };
+        let all = [60, 30, 5].map(|count| {
+            let outbox = outboxes.outbox(Sid::from_random([count; 15]), usize::MAX);
+            outbox.keep_recent(1, limits);
+            (1..=u64::from(count)).for_each(|number| keep(&outbox, number));
+            (outbox, u64::from(count))
+        });
+        let pressure = outboxes.pressure();
+        assert!(!pressure.keeps_too_much());
+        // It is the smallest that takes all together over the limit.
+        (6..=12).for_each(|number| keep(&all[2].0, number));
+        assert!(pressure.keeps_too_much());
+        shed_recent(&pressure).await;
+        assert!(!pressure.keeps_too_much());
+        let complete = all
+            .each_ref()
+            .map(|(outbox, _)| outbox.has_all_after(stamp(1)));
+        assert_eq!(complete, [false, true, true]);
+        for (outbox, _) in &all {
+            outbox.forget_recent(1);
+        }
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+        assert!(pressure.recent().top().is_none());
     }
 }

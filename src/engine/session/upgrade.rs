@@ -32,26 +32,40 @@ impl<A: Application> Driver<A> {
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
-        let mut action = Action::None;
+        let mut verdict = Ok(Action::None);
         let mut throttle = self.throttle.take();
         let outcome = candidate
             .wire
             .read(cx, now, throttle.as_deref_mut(), |wire, event| {
-                action = self.on_candidate(wire, event, now);
-                match action {
-                    Action::None | Action::Reply(_) | Action::Deliver(_) => Flow::Continue,
-                    Action::Switch | Action::DropCandidate | Action::Close(_) => Flow::Stop,
+                verdict = self.on_candidate(wire, event, now);
+                match verdict {
+                    Ok(Action::None | Action::Reply(_) | Action::Deliver(_)) => Flow::Continue,
+                    Ok(Action::Switch | Action::DropCandidate | Action::Close(_)) | Err(_) => {
+                        Flow::Stop
+                    }
                 }
             });
         self.throttle = throttle;
         if self.session.is_probed() {
             candidate.probed_at.get_or_insert(now);
         }
-        let dropped = matches!(action, Action::DropCandidate | Action::Close(_))
-            || matches!(outcome, Outcome::Gone | Outcome::Broken(_));
-        if dropped || self.ending.is_some() {
-            self.drop_candidate(&candidate);
-        } else if matches!(action, Action::Switch) {
+        let failed = match (&verdict, &outcome) {
+            (Err(code), _) => Some(*code),
+            (_, Outcome::Broken(error)) => {
+                self.engine.metrics.count(Counter::FrameErrors);
+                tracing::debug!(session = ?self.outbox.sid(), %error, "a frame of an upgrade cannot be decoded");
+                Some(error.close_code())
+            }
+            (Ok(Action::DropCandidate | Action::Close(_)), _) | (_, Outcome::Gone) => {
+                Some(CloseCode::NORMAL)
+            }
+            (Ok(_), Outcome::Pending | Outcome::Yield | Outcome::Delayed) => {
+                self.ending.as_ref().map(|_| CloseCode::NORMAL)
+            }
+        };
+        if let Some(code) = failed {
+            self.drop_candidate(&candidate, code);
+        } else if matches!(verdict, Ok(Action::Switch)) {
             self.switch(candidate.wire, cx);
         } else {
             self.candidate = Some(candidate);
@@ -64,33 +78,31 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    /// Feeds an event of the candidate to the state machine and answers a probe.
-    fn on_candidate(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Action {
+    /// Feeds an event of the candidate to the state machine and answers a probe. An error is what
+    /// the candidate is closed with.
+    fn on_candidate(
+        &mut self,
+        wire: &mut Wire,
+        event: Event,
+        now: Instant,
+    ) -> Result<Action, CloseCode> {
         let packet = match event {
-            Event::Text(text) => match Packet::decode_text(text) {
-                Ok(packet) => packet,
-                Err(_) => return Action::DropCandidate,
-            },
+            Event::Text(text) => Packet::decode_text(text).map_err(|_| CloseCode::NORMAL)?,
+            Event::Ping(_) if !wire.allow_ping(now) => return Err(CloseCode::POLICY_VIOLATION),
             Event::Ping(payload) => {
-                let sent =
-                    wire.allow_ping(now) && write_whole(&wire.stream, pong(&payload).websocket());
-                return if sent {
-                    Action::None
-                } else {
-                    Action::DropCandidate
-                };
+                write_whole(&wire.stream, pong(&payload).websocket())?;
+                return Ok(Action::None);
             }
-            Event::Pong(_) => return Action::None,
-            Event::Binary(_) | Event::Close(_) => return Action::DropCandidate,
+            Event::Pong(_) => return Ok(Action::None),
+            Event::Binary(_) => return Err(CloseCode::NORMAL),
+            Event::Close(frame) => return Err(frame.map_or(CloseCode::NORMAL, |frame| frame.code)),
         };
         let action = self.session.handle_packet(now, Source::Candidate, packet);
         let Action::Reply(packet) = action else {
-            return action;
+            return Ok(action);
         };
-        if !write_whole(&wire.stream, Frame::packet(&packet).websocket()) {
-            return Action::DropCandidate;
-        }
-        Action::None
+        write_whole(&wire.stream, Frame::packet(&packet).websocket())?;
+        Ok(Action::None)
     }
 
     /// When a poll that waits is ended because the client wants to switch: at once, if no answer can
@@ -113,11 +125,11 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    /// The candidate failed or was abandoned: the session polls on.
-    pub(super) fn drop_candidate(&mut self, candidate: &Candidate) {
+    /// The candidate failed or was abandoned, and is closed with this code: the session polls on.
+    pub(super) fn drop_candidate(&mut self, candidate: &Candidate, code: CloseCode) {
         self.session.handle_detach();
         self.engine.metrics.count(Counter::UpgradesFailed);
-        dismiss(&candidate.wire.stream, CloseCode::NORMAL);
+        dismiss(&candidate.wire.stream, code);
     }
 
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
@@ -145,7 +157,11 @@ impl<A: Application> Driver<A> {
     }
 }
 
-/// Writes to a transport that has nothing queued. `false`: it did not fit.
-fn write_whole(stream: &Stream, bytes: &[u8]) -> bool {
-    stream.try_write(bytes).is_ok_and(|n| n == bytes.len())
+/// Writes to a transport that has nothing queued. An error is what it is closed with if that did not
+/// fit.
+fn write_whole(stream: &Stream, bytes: &[u8]) -> Result<(), CloseCode> {
+    match stream.try_write(bytes) {
+        Ok(n) if n == bytes.len() => Ok(()),
+        Ok(_) | Err(_) => Err(CloseCode::NORMAL),
+    }
 }

@@ -61,9 +61,6 @@ async fn a_polling_session_sends_messages_back() {
     assert_eq!(echo.post(&sid, body).await, (200, "ok".into()));
     assert_eq!(echo.poll(&sid).await, (200, "4hello\x1eb4OHi\x1e4x".into()));
     assert_eq!(echo.post(&sid, "1").await.0, 200);
-    // A client polls all the time: its last poll may come in behind its goodbye.
-    assert_eq!(echo.poll(&sid).await, (200, "6".into()));
-    assert_eq!(echo.poll(&sid).await.0, 400);
     echo.all_gone().await;
 }
 
@@ -179,6 +176,32 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
             (400, r#"{"code":1,"message":"Session ID unknown"}"#)
         );
     }
+}
+
+#[tokio::test]
+async fn a_session_that_its_client_has_closed_answers_the_poll_that_waits_and_is_unknown() {
+    let echo = echo(Config::default()).await;
+    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+    let goodbye = async |sid: &str| {
+        assert_eq!(echo.post(sid, "1").await, (200, "ok".into()));
+        for (status, body) in [echo.poll(sid).await, echo.post(sid, "4late").await] {
+            assert_eq!(
+                (status, &*body),
+                (400, r#"{"code":1,"message":"Session ID unknown"}"#)
+            );
+        }
+    };
+    goodbye(&echo.open().await).await;
+    let sid = echo.open().await;
+    let goodbye = async {
+        while !echo.engine.sessions.all().iter().any(waits) {
+            tokio::task::yield_now().await;
+        }
+        goodbye(&sid).await;
+    };
+    let (poll, ()) = tokio::join!(echo.poll(&sid), goodbye);
+    assert_eq!(poll, (200, "6".into()));
+    echo.all_gone().await;
 }
 
 #[tokio::test]

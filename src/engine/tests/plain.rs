@@ -73,13 +73,13 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
         while let Ok((mut stream, address)) = listener.accept().await {
             let site = Arc::clone(&site);
             tokio::spawn(async move {
-                let mut front = Bytes::new();
+                let mut front = bytes::BytesMut::new();
                 if reader == Reader::Hyper {
                     let mut first = vec![0; most.min(100_000)];
                     let Ok(len @ 1..) = stream.read(&mut first).await else {
                         return;
                     };
-                    front = Bytes::copy_from_slice(&first[..len]);
+                    front.extend_from_slice(&first[..len]);
                 }
                 let patience = Duration::from_secs(10);
                 let mut stream = if most == WHOLE {
@@ -267,12 +267,48 @@ async fn a_client_that_leaves_while_its_poll_waits_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_is_noticed_whatever_it_has_sent_behind_its_poll() {
+    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+    let another = request("GET", "/elsewhere", "", "");
+    for reader in [Reader::Own, Reader::Hyper] {
+        for behind in [
+            "G",
+            "\r\n",
+            &another,
+            &another.repeat(50),
+            &"x".repeat(10_000),
+        ] {
+            for is_at_once in [true, false] {
+                let echo = serving(Config::default(), reader, WHOLE).await;
+                let sid = echo.open().await;
+                let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
+                let now = if is_at_once { behind } else { "" };
+                let mut stream = send(&echo, &format!("{poll}{now}")).await;
+                while !echo.engine.sessions.all().iter().any(waits) {
+                    tokio::task::yield_now().await;
+                }
+                if !is_at_once {
+                    stream.write_all(behind.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                drop(stream);
+                echo.all_gone().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_comes_behind_a_waiting_poll_is_answered_after_it() {
     let echo = echo(Config::default()).await;
     let sid = echo.open().await;
     let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
     let mut stream = send(&echo, &poll).await;
-    for piece in ["GET /socket.io/?EIO=4 HTTP/1.1\r\n", CLOSE, "\r\n"] {
+    for piece in [
+        "GET /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\n",
+        CLOSE,
+        "\r\n",
+    ] {
         stream.write_all(piece.as_bytes()).await.unwrap();
         tokio::task::yield_now().await;
     }

@@ -4,6 +4,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
 };
 
@@ -134,6 +135,79 @@ async fn a_client_without_pongs_times_out_while_its_stream_takes_nothing() {
     client.send("4a lot").await;
     echo.all_gone().await;
     assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
+}
+
+/// Counts the bytes that are read from it.
+struct Counted {
+    stream: TcpStream,
+    read: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        this.read
+            .fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn little_is_read_behind_the_last_bytes_of_a_connection() {
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    let wrap = move |stream| Counted {
+        stream,
+        read: Arc::clone(&counted),
+    };
+    let echo = over(Config::default(), wrap, send_back).await;
+    let refused = async || {
+        let mut stream = TcpStream::connect(echo.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        stream
+    };
+    let closed = async || {
+        let mut client = echo.websocket(None).await;
+        client.send_frame(websocket::Opcode::Close, &[]).await;
+        client.stream
+    };
+    for is_websocket in [false, true] {
+        let mut stream = if is_websocket {
+            closed().await
+        } else {
+            refused().await
+        };
+        let before = read.load(Ordering::Relaxed);
+        let flood = async { while stream.write_all(&[b'a'; 65_536]).await.is_ok() {} };
+        timeout(DEADLINE, flood).await.unwrap();
+        // What had come in before the last bytes left is read in one piece.
+        let behind = read.load(Ordering::Relaxed) - before;
+        assert!(behind <= 2 * 65_536 + 4096, "{behind}");
+    }
 }
 
 /// Works until the WebSocket is there, then panics when it is written.

@@ -29,6 +29,9 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// Bytes that are read from a peer after the last ones were written to it.
+pub(in crate::engine) const MAX_DISCARDED: usize = 64 * 1024;
+
 /// A handle to a byte stream. Cloning is a reference count.
 #[derive(Clone)]
 pub(crate) enum Stream {
@@ -184,29 +187,31 @@ impl Stream {
 
     /// Reads and forgets what a closing peer still sends, so that unread input does not turn
     /// the last answer into a reset. `true`: the peer has closed.
-    pub(in crate::engine) fn discard(&self, cx: &mut Context<'_>) -> bool {
+    ///
+    /// Of a peer that goes on sending `left` bytes are read. The rest stays in the kernel, which
+    /// stops the peer, until the deadline of the caller.
+    pub(in crate::engine) fn discard(&self, cx: &mut Context<'_>, left: &mut usize) -> bool {
         let mut buffer = [0; 4096];
         if let Self::Other(other) = self {
             other.wakes.driver.register(cx.waker());
             // The end of a stream may take more than one attempt.
             self.shutdown();
         }
-        // At most 1 MiB a turn; the deadline of the caller ends a peer that never stops.
-        for _ in 0..256 {
+        while *left > 0 {
+            let most = buffer.len().min(*left);
             match self.poll_read_ready(cx) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
                 Poll::Ready(Ok(())) => {}
             }
-            match self.poll_read(cx, &mut buffer) {
+            match self.poll_read(cx, buffer.get_mut(..most).unwrap_or_default()) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(0)) => return true,
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(n)) => *left -= n,
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Poll::Ready(Err(_)) => return true,
             }
         }
-        cx.waker().wake_by_ref();
         false
     }
 }

@@ -7,11 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::HeaderMap;
-use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -241,10 +240,10 @@ impl Guard {
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
         let left = {
             let blocks = self.blocks.read();
-            let Some(block) = blocks.find(address, Timestamp::now) else {
+            let Some(block) = blocks.find(address, SystemTime::now) else {
                 return Ok(());
             };
-            let left = |end: Timestamp| end.duration_since(Timestamp::now()).try_into().ok();
+            let left = |end: SystemTime| end.duration_since(SystemTime::now()).ok();
             block.expires_at.and_then(left)
         };
         Err(self.refuse(Reason::Blocked, address, left.unwrap_or(MAX_RETRY_AFTER)))
@@ -264,7 +263,7 @@ impl Guard {
         let now = now() - self.started;
         if !self.addresses.violate(client, account, quota, now) {
             let blocks = self.blocks.read();
-            return blocks.find(address, Timestamp::now).is_some();
+            return blocks.find(address, SystemTime::now).is_some();
         }
         let time = Some(self.block_time);
         let block = Block::new(client, time, violation.name(), BlockSource::Automatic);
@@ -313,7 +312,7 @@ impl Guard {
     /// The block list, newest first.
     #[must_use]
     pub fn blocks(&self) -> Vec<Block> {
-        let now = Timestamp::now();
+        let now = SystemTime::now();
         let mut blocks = self.blocks.read().list();
         blocks.retain(|block| !block.is_over(now));
         blocks
@@ -338,7 +337,7 @@ impl Guard {
             .sweep(self.violations.window, now() - self.started);
         self.set(Gauge::LimitedAddresses, self.addresses.len());
         let mut blocks = self.blocks.write();
-        blocks.sweep(Timestamp::now());
+        blocks.sweep(SystemTime::now());
         self.set(Gauge::Blocks, blocks.len());
     }
 

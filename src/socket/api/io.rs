@@ -68,12 +68,19 @@ impl Io {
     /// are not let in any more: each is told by the event `error` first. To be called when
     /// something was revoked. Returns how many were disconnected.
     ///
+    /// Clients that are away lose what they could [recover](crate::options::Recovery) if they would have been
+    /// disconnected, whether they have been let in again by the time they come back or not.
+    ///
     /// It looks at every socket, which takes about a millisecond for ten thousand.
     #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn revalidate(&self) -> usize {
         let Some(built) = self.0.built.get() else {
             return 0;
         };
+        // Before anybody is looked for: who is on the way back is found by nobody.
+        if let Some(sessions) = self.sessions() {
+            sessions.begin_round();
+        }
         let made: Vec<_> = built.made.read().values().cloned().collect();
         let mut expelled = 0;
         for namespace in built.fixed.iter().chain(&made) {
@@ -81,6 +88,9 @@ impl Io {
                 let sockets = namespace.all_sockets();
                 expelled += sockets.iter().filter(|socket| !socket.revalidate()).count();
             }
+        }
+        if let Some(sessions) = self.sessions() {
+            sessions.revalidate();
         }
         expelled
     }

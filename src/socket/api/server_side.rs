@@ -9,7 +9,8 @@ use crate::{
     socket::{
         apply::{Elsewhere, Unpublished, apply},
         core::{Io, Namespace, ServerSide, ServerSideHandler},
-        words::{IntoAck, Room, args},
+        dispatch::{Handling, Middleware},
+        words::{IntoAck as _, Room, args},
     },
 };
 
@@ -96,33 +97,23 @@ impl fmt::Display for ServerSideError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Reserved => "reserved event name",
-            Self::Encode(_) => "the event cannot be encoded",
+            Self::Encode(error) => return write!(f, "the event cannot be encoded: {error}"),
             Self::Timeout(_) => "not all servers have answered in time",
-            Self::Decode(_) => "an answer has an unexpected shape",
-            Self::Adapter(_) => "other servers cannot be told",
+            Self::Decode(error) => return write!(f, "an answer has an unexpected shape: {error}"),
+            Self::Adapter(error) => return write!(f, "other servers cannot be told: {error}"),
             Self::TooManyPending => "too many requests are outstanding",
         })
     }
 }
 
-impl std::error::Error for ServerSideError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Encode(error) => Some(error),
-            Self::Decode(error) => Some(error),
-            Self::Adapter(error) => Some(error),
-            Self::Reserved | Self::Timeout(_) | Self::TooManyPending => None,
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for ServerSideError {}
 
-pub(crate) fn erase<F, R>(handler: F) -> ServerSideHandler
-where
-    F: Fn(ServerSide) -> R + Send + Sync + 'static,
-    R: Future<Output: IntoAck> + Send + 'static,
-{
+pub(crate) fn erase<M>(
+    handler: impl Middleware<ServerSide, M, Future: Handling>,
+) -> ServerSideHandler {
     Box::new(move |event, reply| {
-        let handling = handler(event);
+        let handling = handler.ask(event);
         Box::pin(async move { handling.await.into_ack(reply) })
     })
 }

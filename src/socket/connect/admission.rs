@@ -83,9 +83,16 @@ async fn decide(door: Door, connect: Connect) -> Entrance {
                 }
                 None => authenticate.authenticate(connect.clone()).await?,
             };
-            if previous.is_some_and(|previous| previous.subject != principal.subject) {
+            match previous {
                 // Somebody else's session stays where it is.
-                claim = None;
+                Some(previous) if previous.subject != principal.subject => claim = None,
+                // What was sent to who may do more is not for who may do less.
+                Some(previous) if has_lost_rights(&previous, &principal) => {
+                    if let Some(claim) = claim.take() {
+                        claim.give_up();
+                    }
+                }
+                Some(_) | None => {}
             }
             connect = connect.known(Arc::new(principal), claim.is_some());
         } else if claim.is_some() {
@@ -111,6 +118,11 @@ async fn decide(door: Door, connect: Connect) -> Entrance {
     tokio::time::timeout(limit, asking)
         .await
         .unwrap_or_else(|_| Err(late()))
+}
+
+/// Whether somebody had a role, or was known, and is not any more.
+fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
+    (now.guest && !before.guest) || before.roles.iter().any(|role| !now.has(role))
 }
 
 /// The session that a client offers to go on with, if it may.

@@ -5,21 +5,24 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Args;
 use serde::Serialize;
 
-use super::{authenticate::Authenticate, validity::rfc3339};
+use super::authenticate::Authenticate;
 use crate::{
     Principal,
     socket::{
         core::Event,
-        dispatch::Handler,
+        dispatch::{Handler, Handling},
         words::{Ack, Refusal},
     },
+    time::rfc3339,
 };
 
 /// The event by which a client offers new credentials.
 pub(crate) const REFRESH: &str = "auth:refresh";
 
 /// The handler of `auth:refresh`.
-pub(crate) fn refresher<A: Authenticate>(authenticate: Arc<A>) -> impl Handler<(Args,)> {
+pub(crate) fn refresher<A: Authenticate>(
+    authenticate: Arc<A>,
+) -> impl Handler<(Args,), Future: Handling> {
     move |event: Event, offer: Args| {
         let authenticate = Arc::clone(&authenticate);
         async move {

@@ -3,14 +3,16 @@
 //! There is no timer for it: it is one of the deadlines of the connection, which are looked at
 //! when the connection has its turn.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::socket::{
-    core::{Renewal, Socket},
-    words::Refusal,
+use crate::{
+    socket::{
+        core::{Renewal, Socket},
+        words::Refusal,
+    },
+    time::rfc3339,
 };
 /// The event by which a client is told that it should.
 const EXPIRING: &str = "auth:expiring";
@@ -73,8 +75,9 @@ impl Validity {
 }
 
 /// How much time is left; none if it is over.
-fn left(end: Timestamp) -> Duration {
-    Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
+fn left(end: SystemTime) -> Duration {
+    let left = end.duration_since(SystemTime::now());
+    left.unwrap_or(Duration::ZERO).min(LONGEST)
 }
 
 fn renewal(socket: &Socket) -> Option<Renewal> {
@@ -90,14 +93,12 @@ struct Expiring {
 }
 
 impl Expiring {
-    fn of(end: Timestamp) -> Self {
+    fn of(end: SystemTime) -> Self {
         Self {
             expires_at: rfc3339(end),
         }
     }
 }
 
-/// With three decimals, in UTC.
-pub(crate) fn rfc3339(time: Timestamp) -> String {
-    format!("{time:.3}")
-}
+/// Short enough to be added to any time.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);

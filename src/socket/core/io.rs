@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     pub(in crate::socket) settled: Notify,
     /// Lines about clients that are refused.
     pub(in crate::socket) refusals: Quiet,
+    /// Lines about faults of handlers.
+    failures: Quiet,
     /// Kept alive by whoever serves.
     pub(in crate::socket) engine: Mutex<Weak<Engine<Io>>>,
 }
@@ -78,7 +80,7 @@ pub(crate) struct Built {
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
 
-/// Lines about refused clients at once, before it is one a second.
+/// Lines about refused clients, or about failed events, at once, before it is one a second.
 const REFUSALS: u32 = 100;
 
 /// Which namespaces are made on demand.
@@ -104,6 +106,7 @@ impl Io {
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
             refusals: Quiet::new(REFUSALS),
+            failures: Quiet::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
         }))
     }
@@ -244,6 +247,12 @@ impl Io {
             let namespace = namespace.name.as_str();
             self.tell(&Lifecycle::NamespaceRemoved { namespace });
         }
+    }
+
+    /// Whether to write a line about a fault of a handler, and how many were left out since the last
+    /// one.
+    pub(crate) fn speak_of_failure(&self) -> Option<u64> {
+        self.0.failures.speak()
     }
 
     /// Remembers the runtime in which connections are driven, and other servers answered.

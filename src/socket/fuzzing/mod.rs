@@ -9,4 +9,6 @@ mod rooms;
 
 pub use recovery::recovery_offers;
 pub(crate) use rooms::admit;
+#[cfg(test)]
+pub(crate) use rooms::handshake;
 pub use rooms::{Crowd, rooms_ops};

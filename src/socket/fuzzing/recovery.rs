@@ -65,7 +65,13 @@ pub fn recovery_offers(data: &[u8]) {
         let resumed = claim.resume(|socket| {
             old = sockets.iter().position(|known| known == socket);
             let (shared, principal) = (fresh.shared_arc(), socket.principal());
-            Socket::recover(socket, shared, principal, Default::default())
+            Socket::recover(
+                socket,
+                shared,
+                principal,
+                Default::default(),
+                Default::default(),
+            )
         });
         assert!(resumed.is_some(), "a claim cannot be used");
         for frame in Unattended::take(fresh.outbox()) {

@@ -173,13 +173,7 @@ impl Game {
 pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
     let namespace = io.fixed_namespace("/").expect("there is a namespace");
     let outbox = outboxes.outbox(random_sid(), usize::MAX);
-    let uri = http::Uri::from_static("/socket.io/");
-    let peer = Peer {
-        address: ([127, 0, 0, 1], 1).into(),
-        secure: false,
-    };
-    let handshake = Handshake::new(&http::HeaderMap::new(), &uri, peer, 0);
-    let shared = Arc::new(Shared::new(outbox, Arc::new(handshake)));
+    let shared = Arc::new(Shared::new(outbox, handshake()));
     let principal = Arc::clone(io.anonymous());
     let namespace = Arc::clone(namespace);
     let socket = Socket::new(
@@ -188,12 +182,21 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
         shared,
         principal,
         Args::default(),
+        Default::default(),
     );
-    assert!(
-        namespace.admit(&socket),
-        "a fixed namespace does not go away"
-    );
+    let admitted = namespace.admit(&socket);
+    assert_eq!(admitted, Ok(()), "a fixed namespace does not go away");
     socket
+}
+
+/// The request of a client that said nothing of itself.
+pub(crate) fn handshake() -> Arc<Handshake> {
+    let uri = http::Uri::from_static("/socket.io/");
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 1).into(),
+        secure: false,
+    };
+    Arc::new(Handshake::new(&http::HeaderMap::new(), &uri, peer, 0))
 }
 
 /// One room with many members, for benches.

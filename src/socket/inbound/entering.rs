@@ -17,7 +17,7 @@ use crate::{
         connect::{Admission, Door, Entering, Entrance, Validity},
         core::{Connect, Handlers, Lifecycle, Socket},
         dispatch::Call,
-        life::Claim,
+        life::{Claim, NotAdmitted},
         recovery::Offer,
         words::Refusal,
     },
@@ -186,21 +186,28 @@ impl Connection {
                 Arc::clone(&self.shared),
                 Arc::clone(principal),
                 connect.payload().clone(),
+                connect.states(),
             );
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
                 sessions.enter(known.pid, socket.downgrade());
             }
             // Known to its connection first, so that whoever finds it can close all of it.
             self.shared.sockets.lock().push(socket.downgrade());
-            if namespace.admit(&socket) {
+            let Err(why) = namespace.admit(&socket) else {
                 return Ok(socket);
-            }
-            // Its last socket has just left; the next look-up makes a new one.
+            };
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
                 sessions.forget(known.pid);
             }
             self.shared.forget(&socket);
-            self.io.take_down(&namespace);
+            match why {
+                // Its last socket has just left; the next look-up makes a new one.
+                NotAdmitted::TakenDown => self.io.take_down(&namespace),
+                NotAdmitted::Untold => {
+                    socket.end_session();
+                    return Err(Refusal::internal());
+                }
+            }
         }
     }
 
@@ -213,7 +220,8 @@ impl Connection {
     ) -> Option<Socket> {
         let resumed = claim.resume(|old| {
             let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
-            let socket = Socket::recover(old, shared, principal, connect.payload().clone());
+            let payload = connect.payload().clone();
+            let socket = Socket::recover(old, shared, principal, payload, connect.states());
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
@@ -248,7 +256,11 @@ impl Connection {
             Ok(frame) => {
                 let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
             }
-            Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
+            Err(error) => {
+                // A client that would wait for an answer in vain is told by the end of its connection.
+                tracing::error!(namespace = nsp.as_str(), %error, "a refusal cannot be encoded");
+                self.shared.outbox.close(CloseReason::ForcedClose);
+            }
         }
         if self.io.blame(refusal, address.ip()) {
             let outbox = &self.shared.outbox;
@@ -258,5 +270,44 @@ impl Connection {
                 Transport::Polling => outbox.abort(CloseReason::ForcedClose),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use roomcast_protocol::socket::{Decoder, Parser};
+
+    use super::*;
+    use crate::{
+        config::Recovery,
+        engine::{Application as _, Unattended, random_sid},
+        metrics::Gauge,
+        socket::{Io, fuzzing},
+    };
+
+    #[tokio::test]
+    async fn a_client_that_cannot_be_told_of_its_socket_has_none_and_its_connection_is_closed() {
+        let mut builder = Io::builder().recovery(Recovery::default());
+        builder.namespaces(|_| true);
+        let io = builder.build().unwrap();
+        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
+        let outbox = outboxes.outbox(random_sid(), usize::MAX);
+        let mut connection =
+            Arc::new(io.clone()).open(outbox.clone(), fuzzing::handshake(), Instant::now());
+        // JSON has no way to write a name with a comma, and MessagePack has.
+        let frame = Parser::MessagePack.connect("/a,b", &()).unwrap();
+        let (_, message) = frame.messages().next().unwrap();
+        let mut decoder = Decoder::with_parser(Parser::MessagePack, Limits::default());
+        let packet = decoder.binary(Bytes::copy_from_slice(message)).unwrap();
+        connection
+            .connect(&packet.unwrap(), Instant::now())
+            .unwrap();
+
+        assert!(connection.seats.is_empty() && connection.shared.sockets.lock().is_empty());
+        assert_eq!(io.metrics().gauge(Gauge::Sockets), 0);
+        assert!(io.namespaces().is_empty());
+        assert!(Unattended::take(&outbox).is_empty());
+        assert!(Unattended::is_closing(&outbox));
     }
 }

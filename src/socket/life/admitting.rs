@@ -71,25 +71,22 @@ impl Inner {
         {
             Ok(frame) => Some(frame),
             Err(error) => {
-                // The name came from a packet, or was checked by the builder.
-                tracing::error!(%error, "a connect packet cannot be encoded");
+                let namespace = self.name.as_str();
+                tracing::error!(namespace, %error, "a connect packet cannot be encoded");
                 None
             }
         }
     }
 
     /// Lets a socket in: it is told its id and gets everything that is sent from then on.
-    /// `false`: the namespace has just been taken down.
-    pub(crate) fn admit(&self, socket: &Socket) -> bool {
-        let Some(frame) = self.hello(socket) else {
-            return true;
-        };
+    pub(crate) fn admit(&self, socket: &Socket) -> Result<(), NotAdmitted> {
+        let frame = self.hello(socket).ok_or(NotAdmitted::Untold)?;
         self.sockets.write().insert(socket.id(), socket.clone());
         let mut everybody = self.everybody.lock();
         if everybody.is_gone() {
             drop(everybody);
             self.sockets.write().remove(&socket.id());
-            return false;
+            return Err(NotAdmitted::TakenDown);
         }
         if let Some(channel) = &self.channel
             && socket.recoverable().is_some()
@@ -103,7 +100,7 @@ impl Inner {
             watchers.tell_created(self.metrics(), &frame);
         }
         self.metrics().shift(Gauge::Sockets, 1);
-        true
+        Ok(())
     }
 
     /// Takes a socket out. `true`: it was the last one of a namespace that goes with it.
@@ -133,6 +130,15 @@ impl Inner {
         drop(sockets);
         drop(gone);
     }
+}
+
+/// Why a socket is not in its namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    /// The namespace has just been taken down.
+    TakenDown,
+    /// Its client cannot be told, as the packet for that cannot be encoded.
+    Untold,
 }
 
 /// The payload of the `CONNECT` packet that admits a client.

@@ -25,15 +25,19 @@ enum Found {
 impl Sessions {
     /// Keeps a session whose client is away.
     pub(crate) fn park(self: &Arc<Self>, pid: Pid, socket: &Socket) {
-        self.keep(pid, socket.clone(), Instant::now() + self.window);
+        self.keep(pid, socket, Instant::now() + self.window);
         self.parked.notify_waiters();
     }
 
     /// Keeps a session until then, or ends it if it cannot be kept.
-    fn keep(self: &Arc<Self>, pid: Pid, socket: Socket, until: Instant) {
+    fn keep(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
         let io = socket.io().clone();
-        let (gone, must_sweep) = self.insert(pid, socket, until);
+        let (gone, must_sweep) = self.insert(pid, socket.clone(), until);
         self.end(gone);
+        // It may have been revoked after it had left and before anybody found it here.
+        if !socket.may_go_on() {
+            self.expel(pid);
+        }
         if must_sweep {
             io.spawn(sweep(Arc::downgrade(self), Self::expire));
         }
@@ -44,6 +48,16 @@ impl Sessions {
         let (gone, next) = self.take_due(Instant::now());
         self.end(gone);
         next
+    }
+
+    /// Ends the sessions of clients that are away and would be expelled if they were there. What is
+    /// revoked then may not be any more when they come back.
+    pub(crate) fn revalidate(&self) {
+        for (pid, socket) in self.all_parked() {
+            if !socket.may_go_on() {
+                self.expel(pid);
+            }
+        }
     }
 
     /// Ends all sessions; none is parked from here on.
@@ -90,6 +104,7 @@ impl Sessions {
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {
             return Found::Nothing;
         }
+        let round = self.rounds();
         match is_parked {
             // If it is not there any more, somebody else was faster.
             true => self.take(offer.pid).map_or(Found::Nothing, |parked| {
@@ -97,6 +112,7 @@ impl Sessions {
                     sessions: Arc::clone(self),
                     pid: offer.pid,
                     known,
+                    round,
                     parked: Some(parked),
                 })
             }),
@@ -118,6 +134,8 @@ pub(crate) struct Claim {
     sessions: Arc<Sessions>,
     pid: Pid,
     known: Stamp,
+    /// How often everybody had been asked for again before it was taken.
+    round: u64,
     /// The socket, and until when it is kept.
     parked: Option<(Instant, Socket)>,
 }
@@ -128,8 +146,24 @@ impl Claim {
         self.parked.as_ref().map(|(_, socket)| socket.principal())
     }
 
+    /// Ends the session, whose client is not what it was.
+    pub(crate) fn give_up(mut self) {
+        self.sessions.metrics.count(Counter::SessionsNotRecovered);
+        self.sessions.end(self.parked.take().map(|(_, old)| old));
+    }
+
+    /// Whether everybody has been asked for again since it was taken. Nobody found the session
+    /// meanwhile, so that it must end: its client may be one that was to be expelled.
+    fn was_missed(&self) -> bool {
+        self.sessions.rounds() != self.round
+    }
+
     /// Lets a new socket go on with the session. `None` if that cannot be: it ends then.
     pub(crate) fn resume(mut self, resume: impl FnOnce(&Socket) -> Socket) -> Option<Socket> {
+        if self.was_missed() {
+            self.give_up();
+            return None;
+        }
         let (_, old) = self.parked.take()?;
         let socket = resume(&old);
         let inner = old.namespace_inner();
@@ -148,8 +182,13 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some((until, socket)) = self.parked.take() {
-            self.sessions.keep(self.pid, socket, until);
+        let Some((until, socket)) = self.parked.take() else {
+            return;
+        };
+        if self.was_missed() {
+            self.sessions.end([socket]);
+        } else {
+            self.sessions.keep(self.pid, &socket, until);
         }
     }
 }

@@ -9,6 +9,7 @@ use roomcast_protocol::{
 use serde::Serialize;
 
 use crate::{
+    Principal,
     engine::Mode,
     socket::{
         core::{BoxHandler, Erased, Lifecycle, Socket},
@@ -30,6 +31,23 @@ impl Socket {
                 false
             }
         }
+    }
+
+    /// Whether a client that is away may come back as this socket. That its credentials have ended is
+    /// nothing against it, since it comes back with others.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
+            return true;
+        };
+        let principal = self.principal();
+        if principal.expires_at.is_none() {
+            return authenticator.revalidate(&principal).is_ok();
+        }
+        let endless = Principal {
+            expires_at: None,
+            ..Principal::clone(&principal)
+        };
+        authenticator.revalidate(&endless).is_ok()
     }
 
     /// Disconnects a client whose credentials are not good any more, after it was told so.

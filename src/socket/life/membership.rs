@@ -16,7 +16,7 @@ impl Socket {
     /// When a name is longer than [`Room::MAX_BYTES`], when it would be in more rooms than
     /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or when it is
     /// disconnected. Rooms before the faulty one are joined.
-    pub fn join<'a>(&self, rooms: impl IntoRooms<'a>) -> Result<(), JoinError> {
+    pub fn join<'a, M>(&self, rooms: impl IntoRooms<'a, M>) -> Result<(), JoinError> {
         let limit = self.0.io.config().sockets.max_rooms_per_socket;
         let is_told = self.tells_of_rooms();
         let mut news = Vec::new();
@@ -66,7 +66,7 @@ impl Socket {
     }
 
     /// Leaves rooms. Leaving one it is not in is harmless.
-    pub fn leave<'a>(&self, rooms: impl IntoRooms<'a>) {
+    pub fn leave<'a, M>(&self, rooms: impl IntoRooms<'a, M>) {
         let is_told = self.tells_of_rooms();
         let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();

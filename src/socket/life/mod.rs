@@ -11,4 +11,5 @@ mod ending;
 mod membership;
 mod parked;
 
+pub(crate) use admitting::NotAdmitted;
 pub(crate) use claiming::Claim;

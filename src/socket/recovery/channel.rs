@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use parking_lot::Mutex;
 use roomcast_protocol::{
@@ -32,7 +35,8 @@ impl<S: Clone> Channel<S> {
     pub(crate) fn new(recovery: &Recovery, tag: Option<Tag>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // So that a server that starts anew does not repeat the numbers of the one before.
-        let start = jiff::Timestamp::now().as_second().max(1) as u64;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let start = now.map_or(1, |now| now.as_secs().max(1));
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             next: AtomicU64::new(start << 16),

@@ -1,4 +1,12 @@
-use std::{collections::HashMap, fmt, iter, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt, iter,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
@@ -20,6 +28,7 @@ pub(crate) struct Sessions<S, W> {
     max: usize,
     pub(crate) limits: Limits,
     state: Mutex<State<S, W>>,
+    rounds: AtomicU64,
     /// Notified when a session has been parked.
     pub(crate) parked: Notify,
     pub(crate) metrics: Arc<Metrics>,
@@ -68,6 +77,7 @@ impl<S, W> Sessions<S, W> {
             max: recovery.max_sessions,
             limits: limits(recovery),
             state: Mutex::default(),
+            rounds: AtomicU64::new(0),
             parked: Notify::new(),
             metrics,
         }
@@ -139,6 +149,26 @@ impl<S, W> Sessions<S, W> {
             (None, Some(Place::Leaving)) => Some(Held::Leaving),
             (None, None) => None,
         }
+    }
+
+    /// All sessions whose clients are away, at this moment.
+    pub(crate) fn all_parked(&self) -> Vec<(Pid, S)>
+    where
+        S: Clone,
+    {
+        let state = self.state.lock();
+        let parked = state.parked.iter();
+        parked.map(|(pid, socket)| (pid, socket.clone())).collect()
+    }
+
+    /// Everybody is about to be asked for again.
+    pub(crate) fn begin_round(&self) {
+        self.rounds.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often everybody has been asked for again.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Acquire)
     }
 
     /// Takes a session whose client is away, with the time until which it was to be kept.

@@ -1,8 +1,9 @@
 //! Sending to one socket.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use roomcast_protocol::socket::{Argument, Arguments};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     ack::{AckFuture, Asked},
@@ -13,7 +14,7 @@ use crate::{
     socket::{
         core::Socket,
         rooms::Tally,
-        words::{AckError, Contract},
+        words::{AckError, Contract, DrainError},
     },
 };
 
@@ -67,8 +68,9 @@ impl<'a> Direct<'a> {
         self
     }
 
-    /// Says how long the acknowledgement may take. Default
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout).
+    /// Says how long the acknowledgement may take, or [`drained`](Self::drained). Default
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout), and
+    /// [`Config::write_timeout`](crate::Config::write_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
         self
@@ -100,6 +102,33 @@ impl<'a> Direct<'a> {
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
         AckFuture::new(self.ask(event, &args))
+    }
+
+    /// Waits until everything that is queued for the client has left. See
+    /// [`Socket::drained`](crate::Socket::drained).
+    ///
+    /// # Errors
+    ///
+    /// When it takes too long, or the client goes away.
+    pub async fn drained(&self) -> Result<(), DrainError> {
+        let limit = self.socket.io().config().http.write_timeout;
+        let deadline = Instant::now() + self.flags.timeout.unwrap_or(limit);
+        let shared = self.socket.shared();
+        let drained = shared.make_watchers().drained();
+        loop {
+            // Before anything is looked at, so that nothing is missed in between.
+            let mut next = pin!(drained.notified());
+            next.as_mut().enable();
+            if !self.socket.is_connected() {
+                return Err(DrainError::Disconnected);
+            }
+            if !shared.outbox().watch_drain() {
+                return Ok(());
+            }
+            if timeout_at(deadline, next).await.is_err() {
+                return Err(DrainError::Timeout);
+            }
+        }
     }
 
     fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
@@ -135,6 +164,37 @@ impl Socket {
     /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.
     pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
         Direct::new(self).emit_with_ack(event, args)
+    }
+
+    /// Waits until everything that is queued for the client has left: handed to the kernel on a
+    /// WebSocket, taken by polls otherwise. It is back-pressure for who has more to send than
+    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes), which `emit` would cut the client for.
+    /// It takes at most [`Config::write_timeout`](crate::Config::write_timeout), or what
+    /// [`timeout`](Self::timeout) says, and no time if nothing is queued.
+    ///
+    /// ```
+    /// use roomcast::{DrainError, Event, Io};
+    ///
+    /// async fn history(event: Event) -> Result<(), DrainError> {
+    ///     for first in (0..20_000).step_by(500) {
+    ///         for line in first..first + 500 {
+    ///             event.socket.emit("line", line);
+    ///         }
+    ///         event.socket.drained().await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on("history", history);
+    /// # io.build().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it takes too long, which changes nothing, or the client goes away.
+    pub async fn drained(&self) -> Result<(), DrainError> {
+        Direct::new(self).drained().await
     }
 
     /// This socket, which must acknowledge in this time.

@@ -44,6 +44,11 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
         before.map(|(_, value)| value)
     }
 
+    /// All that is kept, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.values.iter().map(|(key, (_, value))| (*key, value))
+    }
+
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.values.get(key).map(|(_, value)| value)
     }

@@ -22,7 +22,7 @@ pub(crate) use answer::{AnswerFuture, Outcome};
 pub use client_builds::ClientFiles;
 pub(crate) use client_builds::NAMES;
 pub use contract::Contract;
-pub use errors::{AckError, BuildError, EmitError, JoinError, ListenError, ListenerId};
+pub use errors::{AckError, BuildError, DrainError, EmitError, JoinError, ListenError, ListenerId};
 pub(crate) use expiring::{Expiring, give_back, sweep};
 pub(crate) use name::{Name, RESERVED};
 pub use reason::DisconnectReason;

@@ -1,5 +1,6 @@
 import type { SystemLine } from "../activity.ts";
 import type { Draft } from "../outbox.ts";
+import { isGuest } from "../identity.ts";
 import { webAddress } from "../text.ts";
 import { clockTime, exactTime } from "../time.ts";
 import type { Message } from "../types.ts";
@@ -53,9 +54,10 @@ function systemLine({ text, timestamp }: SystemLine): HTMLElement {
 function otherLine({ message, startsGroup }: MessageRow): HTMLElement {
   const { id, seq, userId, userName, type, createdAt } = message;
   const author = element("span", { class: "author" }, userName);
+  const tag = type === "ai" ? "AI" : isGuest(userId) ? "guest" : undefined;
   const head = startsGroup
-    ? element("p", { class: "head" }, author, type === "ai" ? element("span", { class: "tag" }, "AI") : undefined, time(createdAt))
-    : spoken(`${userName}: `);
+    ? element("p", { class: "head" }, author, tag && element("span", { class: "tag" }, tag), time(createdAt))
+    : spoken(tag === "guest" ? `${userName}, guest: ` : `${userName}: `);
   return element(
     "li",
     { class: startsGroup ? "message is-start" : "message", "data-id": id, "data-seq": String(seq) },
@@ -89,7 +91,7 @@ function draftLine({ clientMessageId, content, delivery }: Draft, startsGroup: b
   const foot = element("p", { class: "foot" }, icon(stateIcons[state]), stateWords[state]);
   const stack = element("div", { class: "stack" }, spoken("You: "), element("p", { class: "bubble" }, content), foot);
   if (delivery.state === "failed") {
-    foot.append(` ${delivery.reason}`);
+    foot.append(delivery.reason);
     stack.append(
       element(
         "div",
@@ -109,12 +111,14 @@ function draftLine({ clientMessageId, content, delivery }: Draft, startsGroup: b
 const stateWords: Record<Draft["delivery"]["state"], string> = {
   waiting: "Waiting for the connection…",
   sending: "Sending…",
-  failed: "Not sent.",
+  unconfirmed: "Not confirmed yet, trying again…",
+  failed: "",
 };
 
 const stateIcons: Record<Draft["delivery"]["state"], IconName> = {
   waiting: "clock",
   sending: "clock",
+  unconfirmed: "clock",
   failed: "alert",
 };
 

@@ -69,13 +69,14 @@ export class People {
 
 const narrow = matchMedia("(width < 48rem)");
 
-function person({ userId, name, connections }: PresentUser, isSelf: boolean): HTMLElement {
+function person({ userId, name, guest, connections }: PresentUser, isSelf: boolean): HTMLElement {
   return element(
     "li",
     { class: "person", "data-user": userId },
     avatar(userId, name),
     element("span", { class: "person-name" }, name),
     isSelf ? element("span", { class: "tag" }, "you") : undefined,
+    guest && !isSelf ? element("span", { class: "tag" }, "guest") : undefined,
     connections > 1 ? element("span", { class: "person-connections", title: `${connections} connections` }, `×${connections}`) : undefined,
   );
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Rules;
-use crate::auth::{AuthFault, Principal, session_hash};
+use crate::auth::{AuthFault, Principal, is_guest, is_name, session_hash};
 
 /// What is read of a token's claims. The others are nobody's business.
 #[derive(Deserialize)]
@@ -70,7 +70,8 @@ impl Claims {
         {
             return Err(AuthFault::Audience);
         }
-        let subject = self.sub.filter(|sub| is_name(sub, MAX_SUBJECT));
+        let is_user = |sub: &String| is_name(sub, MAX_SUBJECT) && !is_guest(sub);
+        let subject = self.sub.filter(is_user);
         let subject = subject.ok_or(AuthFault::Subject)?;
         let roles = self.roles.unwrap_or_else(|| vec![DEFAULT_ROLE.to_owned()]);
         let texts = self.name.iter().chain(&self.jti).chain(&self.sid);
@@ -81,7 +82,7 @@ impl Claims {
             return Err(AuthFault::Claims);
         }
         let expires_at = Timestamp::from_second(exp).unwrap_or(Timestamp::MAX);
-        let mut principal = Principal::new(subject).with_expiry(expires_at);
+        let mut principal = Principal::new(subject).with_expiry(expires_at.into());
         if let Some(name) = self.name {
             principal = principal.with_name(name);
         }
@@ -101,13 +102,6 @@ fn seconds(value: &Value) -> Result<i64, AuthFault> {
     }
     // Saturates, and cuts the fraction.
     Ok(number.as_f64().ok_or(AuthFault::NotANumber)? as i64)
-}
-
-/// Whether a text can be shown and logged: not empty, not too long, without control characters.
-fn is_name(text: &str, max: usize) -> bool {
-    !text.is_empty()
-        && text.chars().take(max + 1).count() <= max
-        && !text.chars().any(char::is_control)
 }
 
 /// The role of a user whose token names none.

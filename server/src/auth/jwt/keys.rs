@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::auth::AuthFault;
 
-/// A set of keys. Each is good for one algorithm, whatever a token says, and is found by its `kid`.
+/// Keys of one source or several. Each is good for one algorithm, whatever a token says, and is found
+/// by its `kid` among the keys of its source: sources do not know each other's names, so that no key
+/// of one keeps a key of another from being found.
 ///
 /// ```
 /// use roomcast_server::auth::Keys;
@@ -23,6 +25,12 @@ use crate::auth::AuthFault;
 /// ```
 #[derive(Clone, Default)]
 pub struct Keys {
+    sets: Vec<Set>,
+}
+
+/// The keys of one source.
+#[derive(Clone)]
+struct Set {
     keys: Vec<Key>,
     by_id: HashMap<Box<str>, Found>,
 }
@@ -73,55 +81,109 @@ impl Keys {
     }
 
     /// The signature keys of a JWK set (RFC 7517). Those that are for something else or of an
-    /// unknown kind are left out.
+    /// unknown kind are left out. A set without any is one that takes all keys back.
     ///
     /// A key whose `alg` is missing is used with the one that its curve says, RS256 for RSA, HS256
     /// for secrets.
     ///
     /// # Errors
     ///
-    /// If it is no JWK set, has more than 100 keys, or a key in it is broken.
+    /// If it is no JWK set, has more than 100 keys, a key in it is broken, or it has keys of which none
+    /// can be used.
     pub fn from_jwks(json: &str) -> Result<Self, KeysError> {
-        Ok(Self::collect(parse(json)?))
+        let (keys, is_empty) = parse(json)?;
+        let keys = Self::collect(keys);
+        if keys.is_of_use() || is_empty {
+            Ok(keys)
+        } else {
+            Err(KeysError::NoneOfUse)
+        }
     }
 
-    /// The same without secrets: a set that came over a network has none.
+    /// The keys of a set that came over a network: secrets in it do not count, and a set without a key
+    /// that can be used is no set.
     pub(super) fn from_public_jwks(json: &str) -> Result<Self, KeysError> {
-        let mut keys = parse(json)?;
+        let (mut keys, _) = parse(json)?;
         keys.retain(|key| key.signing.is_none());
-        Ok(Self::collect(keys))
+        let keys = Self::collect(keys);
+        if keys.is_of_use() {
+            Ok(keys)
+        } else {
+            Err(KeysError::NoneOfUse)
+        }
     }
 
-    /// These keys and those.
+    /// A source that has no key yet.
+    pub(super) fn none_yet() -> Self {
+        Self::collect(Vec::new())
+    }
+
+    /// These keys and those of another source.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        self.keys.extend(other.keys);
-        Self::collect(self.keys)
+        self.sets.extend(other.sets);
+        self
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.sets.iter().map(|set| set.keys.len()).sum()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len() == 0
     }
 
-    /// The `kid`s that more than one key has. Tokens that name one are refused.
+    /// The `kid`s that more than one key of a source has. None of these keys is found.
     pub fn duplicates(&self) -> impl Iterator<Item = &str> {
         let several = |found: &Found| matches!(found, Found::Several);
-        self.by_id
+        self.sets
             .iter()
+            .flat_map(|set| &set.by_id)
             .filter(move |(_, found)| several(found))
             .map(|(id, _)| &**id)
     }
 
+    /// The key that a token's header names, as each source knows it.
+    pub(super) fn find(&self, id: Option<&str>) -> impl Iterator<Item = Result<&Key, AuthFault>> {
+        self.sets.iter().map(move |set| set.find(id))
+    }
+
+    /// A key that can sign, with its `kid` and algorithm.
+    pub(super) fn signing(&self) -> Option<(Option<&str>, Algorithm, &EncodingKey)> {
+        let mut keys = self.sets.iter().flat_map(|set| &set.keys);
+        keys.find_map(|key| Some((key.id.as_deref(), key.algorithm, key.signing.as_ref()?)))
+    }
+
+    /// Whether there is a key that a token can mean.
+    fn is_of_use(&self) -> bool {
+        self.sets.iter().any(|set| {
+            let mut found = set.by_id.values();
+            found.any(|found| matches!(found, Found::One(_))) || set.find(None).is_ok()
+        })
+    }
+
+    fn collect(keys: Vec<Key>) -> Self {
+        let mut by_id = HashMap::with_capacity(keys.len());
+        for (at, key) in keys.iter().enumerate() {
+            if let Some(id) = &key.id {
+                by_id
+                    .entry(id.clone())
+                    .and_modify(|found| *found = Found::Several)
+                    .or_insert(Found::One(at));
+            }
+        }
+        let sets = vec![Set { keys, by_id }];
+        Self { sets }
+    }
+}
+
+impl Set {
     /// The key that a token's header names.
-    pub(super) fn find(&self, id: Option<&str>) -> Result<&Key, AuthFault> {
+    fn find(&self, id: Option<&str>) -> Result<&Key, AuthFault> {
         match (id, self.keys.as_slice()) {
             (_, []) => Err(AuthFault::NoKeys),
             (Some(id), keys) => match self.by_id.get(id) {
@@ -140,40 +202,18 @@ impl Keys {
             }
         }
     }
-
-    /// A key that can sign, with its `kid` and algorithm.
-    pub(super) fn signing(&self) -> Option<(Option<&str>, Algorithm, &EncodingKey)> {
-        self.keys
-            .iter()
-            .find_map(|key| Some((key.id.as_deref(), key.algorithm, key.signing.as_ref()?)))
-    }
-
-    fn collect(keys: Vec<Key>) -> Self {
-        let mut by_id = HashMap::with_capacity(keys.len());
-        for (at, key) in keys.iter().enumerate() {
-            if let Some(id) = &key.id {
-                by_id
-                    .entry(id.clone())
-                    .and_modify(|found| *found = Found::Several)
-                    .or_insert(Found::One(at));
-            }
-        }
-        Self { keys, by_id }
-    }
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self
-            .keys
-            .iter()
-            .map(|key| (key.id.as_deref(), key.algorithm));
+        let keys = self.sets.iter().flat_map(|set| &set.keys);
+        let names = keys.map(|key| (key.id.as_deref(), key.algorithm));
         f.debug_list().entries(names).finish()
     }
 }
 
 #[derive(Deserialize)]
-struct Set {
+struct JwkSet {
     keys: Vec<Value>,
 }
 
@@ -193,11 +233,13 @@ struct Jwk {
     k: Option<String>,
 }
 
-fn parse(json: &str) -> Result<Vec<Key>, KeysError> {
-    let set: Set = serde_json::from_str(json).map_err(|_| KeysError::NotASet)?;
+/// The keys of a set that are ours, and whether it has none at all.
+fn parse(json: &str) -> Result<(Vec<Key>, bool), KeysError> {
+    let set: JwkSet = serde_json::from_str(json).map_err(|_| KeysError::NotASet)?;
     if set.keys.len() > MAX_KEYS {
         return Err(KeysError::TooMany);
     }
+    let is_empty = set.keys.is_empty();
     let mut keys = Vec::with_capacity(set.keys.len());
     for (position, value) in set.keys.into_iter().enumerate() {
         let broken = || KeysError::Key(position);
@@ -214,7 +256,7 @@ fn parse(json: &str) -> Result<Vec<Key>, KeysError> {
         };
         keys.push(key(jwk, algorithm).ok_or_else(broken)?);
     }
-    Ok(keys)
+    Ok((keys, is_empty))
 }
 
 /// The one algorithm that a key is used with; none if it is not one of ours.
@@ -280,6 +322,8 @@ pub enum KeysError {
     TooMany,
     /// The key at this position, from 0, is broken.
     Key(usize),
+    /// None of the keys can be used for tokens.
+    NoneOfUse,
     /// A secret is for another algorithm than HS256, HS384 and HS512.
     SecretAlgorithm,
     /// The secret is empty.
@@ -294,6 +338,7 @@ impl fmt::Display for KeysError {
             Self::NotASet => f.write_str("not a JWK set"),
             Self::TooMany => write!(f, "more than {MAX_KEYS} keys"),
             Self::Key(position) => write!(f, "key {position} of the set is broken"),
+            Self::NoneOfUse => f.write_str("no key of the set can be used"),
             Self::SecretAlgorithm => f.write_str(
                 "a secret is for HS256, HS384 or HS512; public keys belong in a JWK set",
             ),

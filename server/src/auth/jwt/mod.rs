@@ -10,7 +10,11 @@ mod keys;
 mod provider;
 mod source;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -20,7 +24,7 @@ pub(crate) use jwks::{JwksUrl, UrlFault};
 pub use keys::{Keys, KeysError};
 pub(crate) use source::{FileError, KeyRing};
 
-use self::claims::Claims;
+use self::{claims::Claims, keys::Key};
 use super::{
     AuthFault, Credentials, Principal, Revocations,
     offer::{Offer, Offered},
@@ -193,11 +197,16 @@ impl JwtAuthenticator {
     ///
     /// Why it is for nobody.
     pub async fn verify(&self, token: &str) -> Result<Principal, AuthFault> {
-        let mut verified = self.verify_now(token);
-        if matches!(verified, Err(AuthFault::UnknownKey | AuthFault::NoKeys))
-            && self.keys.renew().await
+        let mut verified = self.check_now(token);
+        if matches!(
+            verified,
+            Err(Unverified {
+                is_final: false,
+                ..
+            })
+        ) && self.keys.renew().await
         {
-            verified = self.verify_now(token);
+            verified = self.check_now(token);
         }
         let principal = verified?;
         if self.revocations.covers(&principal) {
@@ -207,37 +216,54 @@ impl JwtAuthenticator {
     }
 
     /// The same with the keys that are known.
+    #[cfg(test)]
     fn verify_now(&self, token: &str) -> Result<Principal, AuthFault> {
+        Ok(self.check_now(token)?)
+    }
+
+    fn check_now(&self, token: &str) -> Result<Principal, Unverified> {
         if token.len() > self.rules.max_bytes {
-            return Err(AuthFault::TooLong);
+            return Err(AuthFault::TooLong.into());
         }
         let (message, signature) = token.rsplit_once('.').ok_or(AuthFault::NotAToken)?;
         let (head, body) = message.split_once('.').ok_or(AuthFault::NotAToken)?;
         if body.contains('.') {
-            return Err(AuthFault::NotAToken);
+            return Err(AuthFault::NotAToken.into());
         }
         let head: Header = part(head).ok_or(AuthFault::NotAToken)?;
         if head.crit.is_some() {
-            return Err(AuthFault::Critical);
+            return Err(AuthFault::Critical.into());
         }
         let algorithm: jsonwebtoken::Algorithm =
             head.alg.parse().map_err(|_| AuthFault::Algorithm)?;
         let keys = self.keys.now();
-        let key = keys.find(head.kid.as_deref())?;
-        if key.algorithm != algorithm {
-            return Err(AuthFault::AlgorithmMismatch);
+        let check = |key: &Key| {
+            if key.algorithm != algorithm {
+                return Err(AuthFault::AlgorithmMismatch);
+            }
+            let message = message.as_bytes();
+            let verified =
+                jsonwebtoken::crypto::verify(signature, message, &key.verifying, key.algorithm);
+            verified
+                .unwrap_or(false)
+                .then_some(())
+                .ok_or(AuthFault::Signature)
+        };
+        let mut unverified = Unverified {
+            fault: AuthFault::NoKeys,
+            is_final: true,
+        };
+        for found in keys.find(head.kid.as_deref()) {
+            let Err(fault) = found.and_then(check) else {
+                let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
+                return Ok(claims.check(&self.rules, Timestamp::now())?);
+            };
+            if closeness(fault) > closeness(unverified.fault) {
+                unverified.fault = fault;
+            }
+            unverified.is_final &= closeness(fault) >= closeness(AuthFault::NoKeyId);
         }
-        let verified = jsonwebtoken::crypto::verify(
-            signature,
-            message.as_bytes(),
-            &key.verifying,
-            key.algorithm,
-        );
-        if !verified.unwrap_or(false) {
-            return Err(AuthFault::Signature);
-        }
-        let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
-        claims.check(&self.rules, Timestamp::now())
+        Err(unverified)
     }
 
     /// Whether a principal that was let in earlier would still be.
@@ -249,6 +275,41 @@ impl JwtAuthenticator {
         let grace = self.grace.max(self.rules.leeway);
         revalidate(principal, &self.revocations, grace)
     }
+}
+
+/// Why a token is for nobody.
+struct Unverified {
+    fault: AuthFault,
+    /// Whether no key that could be fetched would change that.
+    is_final: bool,
+}
+
+impl From<AuthFault> for Unverified {
+    fn from(fault: AuthFault) -> Self {
+        let is_final = true;
+        Self { fault, is_final }
+    }
+}
+
+impl From<Unverified> for AuthFault {
+    fn from(unverified: Unverified) -> Self {
+        unverified.fault
+    }
+}
+
+/// How close a token came to be verified with the keys of a source. What is told of several sources is
+/// what is told of the one that came closest.
+fn closeness(fault: AuthFault) -> usize {
+    let from_far = [
+        AuthFault::NoKeys,
+        AuthFault::UnknownKey,
+        AuthFault::NoKeyId,
+        AuthFault::DuplicateKey,
+        AuthFault::AlgorithmMismatch,
+        AuthFault::Signature,
+    ];
+    let place = from_far.iter().position(|one| *one == fault);
+    place.unwrap_or(from_far.len())
 }
 
 /// Whether a principal that was let in earlier has been revoked or has ended this long ago.
@@ -266,9 +327,9 @@ pub(crate) fn revalidate(
     }
 }
 
-fn has_passed(end: Timestamp, grace: Duration) -> bool {
+fn has_passed(end: SystemTime, grace: Duration) -> bool {
     end.checked_add(grace)
-        .is_ok_and(|end| end <= Timestamp::now())
+        .is_some_and(|end| end <= SystemTime::now())
 }
 
 /// Reads one part of a token: base64url without padding, and JSON in it.

@@ -25,7 +25,6 @@ pub(crate) struct KeyRing {
     remote: Option<Remote>,
 }
 
-#[derive(Default)]
 struct Parts {
     fixed: Keys,
     file: Keys,
@@ -104,7 +103,8 @@ impl KeyRing {
             keys: RwLock::new(Arc::new(keys.clone())),
             parts: Mutex::new(Parts {
                 fixed: keys,
-                ..Parts::default()
+                file: Keys::default(),
+                remote: Keys::default(),
             }),
             file: None,
             remote: None,
@@ -122,6 +122,8 @@ impl KeyRing {
 
     /// And those at an address, which need not answer now.
     pub(crate) fn with_url(mut self, url: JwksUrl, refresh: Duration, timeout: Duration) -> Self {
+        self.parts.lock().remote = Keys::none_yet();
+        self.merge();
         self.remote = Some(Remote {
             url,
             refresh,
@@ -142,7 +144,10 @@ impl KeyRing {
         let keys = keys.and(parts.remote.clone());
         drop(parts);
         for id in keys.duplicates() {
-            tracing::warn!(kid = id, "several keys have this kid: none of them is used");
+            tracing::warn!(
+                kid = id,
+                "several keys of a source have this kid: none of them is used"
+            );
         }
         *self.keys.write() = Arc::new(keys);
     }
@@ -166,7 +171,13 @@ impl KeyRing {
             known = seen;
             match read(path) {
                 Ok(keys) => {
-                    tracing::info!(keys = keys.len(), "the file with keys was read again");
+                    if keys.is_empty() {
+                        tracing::warn!(
+                            "the file with keys was read again: it takes all its keys back"
+                        );
+                    } else {
+                        tracing::info!(keys = keys.len(), "the file with keys was read again");
+                    }
                     self.parts.lock().file = keys;
                     self.merge();
                 }

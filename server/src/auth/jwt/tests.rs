@@ -57,7 +57,10 @@ fn a_valid_token_becomes_a_principal() {
     assert_eq!(principal.roles, ["coach", "user"]);
     assert_eq!(principal.token_id.as_deref(), Some("t1"));
     assert_eq!(principal.session, Some(crate::auth::session_hash("s1")));
-    assert_eq!(principal.expires_at.map(Timestamp::as_second), Some(exp));
+    assert_eq!(
+        principal.expires_at,
+        Some(Timestamp::from_second(exp).unwrap().into())
+    );
     let plain = verify(&token(&claims())).unwrap();
     assert_eq!(
         (plain.name.as_str(), plain.roles.as_slice()),
@@ -300,8 +303,81 @@ fn keys_are_told_apart_by_their_kid() {
         verify(json!({"alg": "HS256"}), b"key a"),
         Err(AuthFault::NoKeyId)
     );
-    let none = JwtAuthenticator::from_keys(Keys::default());
-    assert_eq!(none.verify_now(&token(&claims())), Err(AuthFault::NoKeys));
+    for none in [Keys::default(), Keys::none_yet()] {
+        let none = JwtAuthenticator::from_keys(none);
+        assert_eq!(none.verify_now(&token(&claims())), Err(AuthFault::NoKeys));
+    }
+}
+
+#[test]
+fn keys_of_one_source_never_disable_those_of_another() {
+    let set = |keys: &[(Option<&str>, &str)]| {
+        let key = |(kid, secret): &(Option<&str>, &str)| json!({"kty": "oct", "kid": kid, "k": URL_SAFE_NO_PAD.encode(secret)});
+        let keys: Vec<_> = keys.iter().map(key).collect();
+        Keys::from_jwks(&json!({"keys": keys}).to_string()).unwrap()
+    };
+    let configured = Keys::from_secret(b"configured");
+    let file = set(&[(Some("a"), "file a"), (None, "file nameless")]);
+    let remote = set(&[
+        (Some("a"), "remote a"),
+        (None, "remote nameless"),
+        (Some("b"), "remote b"),
+    ]);
+    for keys in [
+        configured.clone().and(file.clone()).and(remote.clone()),
+        remote.and(file).and(configured),
+    ] {
+        assert_eq!(keys.duplicates().count(), 0);
+        let tokens = JwtAuthenticator::from_keys(keys);
+        let verify = |kid: Option<&str>, secret: &str| {
+            let header = match kid {
+                Some(kid) => json!({"alg": "HS256", "kid": kid}),
+                None => json!({"alg": "HS256"}),
+            };
+            let token = forge(&header, &claims(), secret.as_bytes());
+            tokens.verify_now(&token).map(|_| ())
+        };
+        for (kid, secret) in [
+            (None, "configured"),
+            (None, "file nameless"),
+            (None, "remote nameless"),
+            (Some("a"), "file a"),
+            (Some("a"), "remote a"),
+            (Some("b"), "remote b"),
+        ] {
+            assert_eq!(verify(kid, secret), Ok(()), "{kid:?} {secret}");
+        }
+        assert_eq!(verify(Some("b"), "file a"), Err(AuthFault::Signature));
+        assert_eq!(verify(None, "file a"), Err(AuthFault::Signature));
+        assert_eq!(verify(Some("c"), "configured"), Err(AuthFault::UnknownKey));
+    }
+}
+
+#[test]
+fn a_set_of_no_use_is_an_error_and_an_empty_one_takes_keys_back_if_it_is_ours() {
+    let secret = r#"{"kty":"oct","k":"AAAA"}"#;
+    let twice = r#"{"kty":"oct","kid":"a","k":"AAAA"}"#;
+    for keys in [
+        r#"{"kty":"new"}"#.to_owned(),
+        r#"{"kty":"oct","use":"enc","k":"AAAA"}"#.to_owned(),
+        format!("{twice},{twice}"),
+        format!("{secret},{secret}"),
+    ] {
+        let set = format!(r#"{{"keys":[{keys}]}}"#);
+        assert_eq!(
+            Keys::from_jwks(&set).unwrap_err(),
+            KeysError::NoneOfUse,
+            "{set}"
+        );
+        let public = Keys::from_public_jwks(&set).unwrap_err();
+        assert_eq!(public, KeysError::NoneOfUse, "{set}");
+    }
+    let empty = r#"{"keys":[]}"#;
+    assert!(Keys::from_jwks(empty).unwrap().is_empty());
+    for set in [empty.to_owned(), format!(r#"{{"keys":[{secret}]}}"#)] {
+        let fault = Keys::from_public_jwks(&set).unwrap_err();
+        assert_eq!(fault, KeysError::NoneOfUse, "{set}");
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::service::{
 use crate::{
     auth::{
         Permission, Principal, Revocations, Roles,
-        authenticator::{self, UseSession},
-        session_hash,
+        authenticator::{self, MAX_NAME, UseSession, name_given},
+        is_guest, is_name, session_hash,
     },
     config,
     metrics::{Gauge, Metrics},
@@ -144,13 +144,23 @@ impl Access {
         new: NewSession,
     ) -> Result<MadeSession, ServiceError> {
         self.require_permission(by, Permission::ApiSessions)?;
-        is_name(&new.user_id, MAX_USER_ID)
-            .then_some(())
-            .ok_or_else(|| ServiceError::invalid("userId", "must have 1 to 128 characters"))?;
+        if !is_name(&new.user_id, MAX_USER_ID) || is_guest(&new.user_id) {
+            let problem = "must have 1 to 128 characters, none of them control or invisible, and not \
+                           be the id of a guest";
+            return Err(ServiceError::invalid("userId", problem));
+        }
         if new.roles.len() > MAX_ROLES || !new.roles.iter().all(|role| is_name(role, MAX_ROLE)) {
             return Err(ServiceError::invalid(
                 "roles",
                 "must be up to 32 short texts",
+            ));
+        }
+        if let Some(role) = self.0.roles.beyond(by, &new.roles)
+            && !self.allows(by, Permission::RolesGrant)
+        {
+            tracing::info!(by = by.subject, role, "denied: a session that may do more");
+            return Err(ServiceError::Denied(
+                "a session may do no more than whoever makes it",
             ));
         }
         let max = self.0.lifetimes.session_s;
@@ -165,6 +175,11 @@ impl Access {
         {
             let problem = "must be an object of at most 4096 bytes";
             return Err(ServiceError::invalid("data", problem));
+        }
+        let name = new.data.as_ref().and_then(|data| name_given(data.get()));
+        if name.is_some_and(|name| !is_name(&name, MAX_NAME)) {
+            let problem = "must have 1 to 256 characters, none of them control or invisible";
+            return Err(ServiceError::invalid("data.name", problem));
         }
         let mut random = [0; 32];
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
@@ -252,13 +267,6 @@ impl Access {
         let change = self.0.revocations.len() as i64 - metrics.gauge(Gauge::Revocations);
         metrics.shift(Gauge::Revocations, change);
     }
-}
-
-/// Whether a text can be shown and logged: not empty, not too long, without control characters.
-pub(in crate::service) fn is_name(text: &str, max: usize) -> bool {
-    !text.is_empty()
-        && text.chars().take(max + 1).count() <= max
-        && !text.chars().any(char::is_control)
 }
 
 /// So many seconds later, or at the end of time.

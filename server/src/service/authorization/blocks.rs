@@ -1,6 +1,11 @@
 //! The block list: who may change it, and how it outlives the server.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -11,7 +16,7 @@ use crate::service::{
     fault::ServiceError,
 };
 use crate::{
-    auth::{Permission, Principal},
+    auth::{Permission, Principal, is_name},
     store::{BlocksDigest, Store, StoreError},
 };
 use roomcast::{
@@ -45,6 +50,8 @@ struct Seen {
 
 /// How often what has ended is taken out of the store.
 const SWEEP: Duration = Duration::from_secs(600);
+/// Characters of the reason of a block: each is kept in memory, and goes to every server.
+const MAX_REASON: usize = 200;
 /// The longest that a block with an end may last, in seconds: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
@@ -79,7 +86,7 @@ impl Blocks {
     ///
     /// If they cannot be read.
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::now();
+        let now = SystemTime::now();
         let mut gone = Vec::new();
         let stored = self.store.blocks().await?;
         self.note(stored.iter().map(|block| block.id));
@@ -117,8 +124,8 @@ impl Blocks {
         if seconds.is_some_and(|seconds| seconds == 0 || seconds > MAX_SECONDS) {
             return Err(ServiceError::invalid("seconds", "is zero or too many"));
         }
-        if reason.trim().is_empty() || reason.chars().any(char::is_control) {
-            let problem = "is empty or has control characters";
+        if !is_name(reason, MAX_REASON) {
+            let problem = "must have 1 to 200 characters, none of them control or invisible";
             return Err(ServiceError::invalid("reason", problem));
         }
         let duration = seconds.map(Duration::from_secs);
@@ -226,7 +233,7 @@ impl Blocks {
     /// Brings what is in force to what is stored; returns what is shut out by that.
     fn take(&self, stored: Vec<Block>, digest: Option<BlocksDigest>) -> Vec<Network> {
         let mut seen = self.seen.lock();
-        let now = jiff::Timestamp::now();
+        let now = SystemTime::now();
         let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
         for gone in seen.ids.difference(&ids) {
             let block = self.guard.unblock(*gone);
@@ -282,7 +289,7 @@ impl Blocks {
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::now();
+        let now = SystemTime::now();
         let stored = self.store.blocks().await?;
         let over = stored.iter().filter(|block| block.is_over(now));
         self.forget(over.map(|block| block.id).collect()).await

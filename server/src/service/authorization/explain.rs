@@ -11,7 +11,7 @@ use crate::service::{
     rules::policy::{self, EventPolicy, RoomRule},
 };
 use crate::{
-    auth::{Permission, Principal, Revoked},
+    auth::{Permission, Principal, Revoked, is_guest, roles_of},
     store::{Authorship, Time},
 };
 use roomcast::{Io, Socket};
@@ -95,7 +95,7 @@ impl Access {
         question: &Question,
     ) -> Result<(Principal, &'static str), ServiceError> {
         let mut principal = Principal::new(question.user.clone());
-        if question.user.starts_with("guest:") {
+        if is_guest(&question.user) {
             return Ok((Principal::guest(question.user.clone(), ""), "its id"));
         }
         if !question.roles.is_empty() {
@@ -120,10 +120,7 @@ impl Access {
         question: Question,
     ) -> Result<Explanation, ServiceError> {
         let inner = &self.0;
-        let mut roles = asked.roles.clone();
-        if asked.guest {
-            roles.push("guest".into());
-        }
+        let roles = roles_of(asked).map(str::to_owned).collect();
         let mut explanation = Explanation {
             allowed: false,
             rule: String::new(),
@@ -209,8 +206,14 @@ impl Access {
             return Ok((true, None));
         }
         let store = &self.0.store;
-        let is_moderator = matches!(policy.room, RoomRule::Author | RoomRule::Owner)
-            && self.allows(asked, Permission::ChatModerate);
+        let is_moderator = match policy.room {
+            RoomRule::Author | RoomRule::Owner => self.allows(asked, Permission::ChatModerate),
+            RoomRule::OwnerOrOneself => {
+                self.allows(asked, Permission::ChatModerate)
+                    && self.allows(asked, Permission::ChatManage)
+            }
+            RoomRule::Member | RoomRule::Anyone => false,
+        };
         let found = if is_moderator {
             store.conversation(room).await?
         } else {
@@ -224,7 +227,7 @@ impl Access {
                 let (allowed, why) = author(asked, policy, &written, is_moderator);
                 told(allowed, &why)
             }
-            (RoomRule::Author | RoomRule::Owner, _) if is_moderator => {
+            (RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself, _) if is_moderator => {
                 told(true, "the user has chat:moderate")
             }
             (RoomRule::Author, None) => {
@@ -241,6 +244,17 @@ impl Access {
                         "the user is not"
                     },
                 )
+            }
+            (RoomRule::OwnerOrOneself, _) => {
+                let owner = found.conversation.owner_id.as_ref();
+                if owner == Some(&asked.subject) {
+                    told(
+                        self.allows(asked, Permission::ChatManage),
+                        "the user is the owner, who never leaves",
+                    )
+                } else {
+                    told(true, "the user may remove itself, and nobody else")
+                }
             }
             (RoomRule::Member | RoomRule::Anyone, _) => told(true, "the user is one"),
         }

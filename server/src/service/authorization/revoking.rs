@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::service::{
-    authorization::access::{Access, HOUR_S, after, is_name},
+    authorization::access::{Access, HOUR_S, after},
     fault::ServiceError,
 };
 use crate::{
-    auth::{MAX_REVOCATIONS, Permission, Principal, Revoked, session_hash},
+    auth::{MAX_REVOCATIONS, Permission, Principal, Revoked, is_name, session_hash},
     store::{Revocation, StoreError, Time},
 };
 use roomcast::{Io, Socket};
@@ -70,7 +70,7 @@ impl Access {
                 continue;
             };
             // It was made when tokens had no longest life. They have one now.
-            if is_endless(row.until.into()) && !is_endless(end) {
+            if is_endless(row.until.into()) && !is_endless(end) && !revoked.is_of_guests() {
                 row.until = end.into();
                 inner.store.insert_revocation(row.clone()).await?;
             }
@@ -152,7 +152,7 @@ impl Access {
                 let mut principals = sockets.iter().map(Socket::principal);
                 let holder = principals.find(|principal| principal.token_id.as_ref() == Some(id));
                 let end = holder.and_then(|principal| principal.expires_at);
-                let end = end.map(|end| after(end, lifetimes.leeway_s + HOUR_S));
+                let end = end.map(|end| after(Time::from(end).into(), lifetimes.leeway_s + HOUR_S));
                 let tokens = lifetimes.tokens(now);
                 end.map_or(tokens, |end| end.min(tokens))
             }
@@ -161,6 +161,8 @@ impl Access {
                 // The `sid` of tokens that somebody else makes.
                 None => lifetimes.tokens(now),
             },
+            // Guests have no tokens, and come as often as they like.
+            guests if guests.is_of_guests() => NEVER,
             Revoked::User(_) | Revoked::Role(_) => lifetimes.all(now),
         })
     }
@@ -218,9 +220,13 @@ impl Access {
         self.gauge();
         match &revoked {
             Revoked::User(user) => inner.roles.forget(|subject, _| subject == user),
-            Revoked::Role(role) => inner.roles.forget(|_, roles| roles.contains(role)),
+            Revoked::Role(role) if !revoked.is_of_guests() => {
+                inner.roles.forget(|_, roles| roles.contains(role));
+            }
             // Whose it is is not known here.
-            Revoked::Token(_) | Revoked::Session(_) => inner.roles.forget(|_, _| true),
+            Revoked::Token(_) | Revoked::Session(_) | Revoked::Role(_) => {
+                inner.roles.forget(|_, _| true);
+            }
         }
         let disconnected = io.revalidate();
         let row = Revocation {
@@ -293,7 +299,11 @@ mod tests {
         };
         let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
         let soon: Time = after(Timestamp::now(), 7).into();
-        for (value, until) in [("ann", NEVER.into()), ("bob", soon)] {
+        for (value, until) in [
+            ("ann", NEVER.into()),
+            ("bob", soon),
+            ("guest:1", NEVER.into()),
+        ] {
             let (kind, value) = ("user".to_owned(), value.to_owned());
             let row = Revocation { kind, value, until };
             store.insert_revocation(row).await.unwrap();
@@ -319,6 +329,31 @@ mod tests {
                 "{rows:?}"
             );
             assert_eq!(rows[1].until, soon);
+            // Nothing of a guest ends by itself.
+            assert!(is_endless(rows[2].until.into()), "{rows:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revocation_of_guests_has_no_end_although_tokens_have_one() {
+        let store = config::Store {
+            url: "memory:".into(),
+            ..config::Store::default()
+        };
+        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let mut auth = config::Auth::default();
+        auth.jwt.max_lifetime_s = Some(3600);
+        let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
+        let access = Access::open(store, roles, Arc::default(), Arc::default(), &auth).await;
+        let (access, io) = (access.unwrap(), Io::builder().build().unwrap());
+        for (revoked, is_endless_then) in [
+            (Revoked::Role("guest".into()), true),
+            (Revoked::User("guest:1".into()), true),
+            (Revoked::Role("user".into()), false),
+            (Revoked::User("ann".into()), false),
+        ] {
+            let end = access.end_of(&io, &revoked).await.unwrap();
+            assert_eq!(is_endless(end), is_endless_then, "{revoked:?}");
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
+use crate::auth::is_guest;
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
 use crate::service::chat::presence::conversation::{Present, User};
@@ -234,6 +235,7 @@ fn present(here: &Here) -> Present {
             user_id: here.user_id.as_str().into(),
             name: here.name.as_str().into(),
         },
+        guest: is_guest(&here.user_id),
         connections: usize::try_from(here.connections).unwrap_or(usize::MAX),
         since: here.since,
     }

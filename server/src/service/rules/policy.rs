@@ -13,7 +13,8 @@ use crate::auth::Permission;
 use crate::auth::RefreshOffer;
 use crate::service::rules::commands::{
     AskPresence, ChangeMember, ConversationTarget, CreateConversation, DeleteMessage, EditMessage,
-    JoinTarget, ListConversations, MarkAsRead, ReadHistory, SearchMessages, SendMessage, SetTyping,
+    JoinTarget, ListConversations, MarkAsRead, ReadHistory, RenameConversation, SearchMessages,
+    SendMessage, SetTyping,
 };
 
 /// What is said of one event.
@@ -67,6 +68,8 @@ pub(crate) enum RoomRule {
     Author,
     /// The sender owns the conversation, or moderates.
     Owner,
+    /// The sender owns the conversation, or moderates, or is whom it is about.
+    OwnerOrOneself,
     /// It is about no room.
     Anyone,
 }
@@ -78,6 +81,9 @@ impl RoomRule {
             Self::Member => "members of the conversation",
             Self::Author => "the message's author, and `chat:moderate`",
             Self::Owner => "the conversation's owner, and `chat:moderate`",
+            Self::OwnerOrOneself => {
+                "the conversation's owner and `chat:moderate`, who need `chat:manage`, and whom it is about"
+            }
             Self::Anyone => "everybody",
         }
     }
@@ -129,10 +135,12 @@ events! {
         "takes the text out of a message";
     CREATE = "create_conversation", ChatManage, Changes, Anyone, CreateConversation,
         "makes a conversation, of which the sender is the owner";
+    RENAME = "rename_conversation", ChatManage, Changes, Owner, RenameConversation,
+        "gives a conversation a new title";
     ADD_MEMBER = "add_member", ChatManage, Changes, Owner, ChangeMember,
         "adds a member to a conversation";
-    REMOVE_MEMBER = "remove_member", ChatManage, Changes, Owner, ChangeMember,
-        "removes a member from a conversation";
+    REMOVE_MEMBER = "remove_member", ChatRead, Changes, OwnerOrOneself, ChangeMember,
+        "removes a member from a conversation, or the sender itself";
     MARK_READ = "mark_read", ChatRead, Requests, Member, MarkAsRead,
         "notes how far the sender has read";
     CONVERSATIONS = "conversations", ChatRead, Requests, Anyone, ListConversations,
@@ -237,6 +245,9 @@ mod tests {
             "add_member" | "remove_member" => {
                 serde_json::from_str::<Object<ChangeMember>>(&text).is_ok()
             }
+            "rename_conversation" => {
+                serde_json::from_str::<Object<RenameConversation>>(&text).is_ok()
+            }
             "mark_read" => serde_json::from_str::<Object<MarkAsRead>>(&text).is_ok(),
             "conversations" => serde_json::from_str::<Object<ListConversations>>(&text).is_ok(),
             "message_search" => serde_json::from_str::<Object<SearchMessages>>(&text).is_ok(),
@@ -256,7 +267,7 @@ mod tests {
                 .into_iter()
                 .flatten()
                 .collect();
-            if policy.event != REFRESH.event {
+            if ![REFRESH.event, CONVERSATIONS.event].contains(&policy.event) {
                 assert_eq!(
                     required.is_empty(),
                     properties.is_empty(),

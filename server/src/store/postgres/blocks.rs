@@ -1,7 +1,7 @@
 //! The SQL of blocked networks, as functions of a connection. Changes bear being repeated.
 
 use deadpool_postgres::ClientWrapper;
-use jiff::Timestamp;
+use std::time::SystemTime;
 use tokio_postgres::{Error, Row};
 
 use crate::store::Time;
@@ -88,7 +88,7 @@ fn block(row: &Row) -> Result<Option<Block>, Error> {
         cidr,
         row.try_get("reason")?,
         BlockSource::parse(source).unwrap_or(BlockSource::Admin),
-        row.try_get::<_, Timestamp>("created_at")?,
+        row.try_get::<_, SystemTime>("created_at")?,
         row.try_get("expires_at")?,
     )))
 }

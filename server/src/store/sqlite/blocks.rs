@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
-use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
+use std::time::SystemTime;
 use uuid::Uuid;
 
 use crate::store::Time;
@@ -51,16 +51,14 @@ pub(super) fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
 fn row(row: &Row<'_>) -> rusqlite::Result<Block> {
     let source: String = row.get("source")?;
     let expires_at: Option<String> = row.get("expires_at")?;
-    let expires_at = expires_at
-        .map(|text| read::<Timestamp>(&text))
-        .transpose()?;
+    let expires_at = expires_at.map(|text| read::<Time>(&text)).transpose()?;
     Ok(Block::restored(
         read::<Uuid>(&row.get::<_, String>("id")?)?,
         read(&row.get::<_, String>("cidr")?)?,
         row.get("reason")?,
         BlockSource::parse(&source).unwrap_or(BlockSource::Admin),
-        read(&row.get::<_, String>("created_at")?)?,
-        expires_at,
+        read::<Time>(&row.get::<_, String>("created_at")?)?.into(),
+        expires_at.map(SystemTime::from),
     ))
 }
 

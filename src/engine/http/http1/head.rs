@@ -1,7 +1,7 @@
 //! The head of a plain request, read with the parser that hyper uses.
 //!
-//! Plain is what clients of Engine.IO send: `GET`, `POST` or `OPTIONS`, HTTP/1.1, a path, and at most
-//! one length of a body. Everything else is not understood here: hyper gets it from its first byte
+//! Plain is what clients of Engine.IO send: `GET`, `POST` or `OPTIONS`, HTTP/1.1, a path, one valid host,
+//! and at most one length of a body. Everything else is not understood here: hyper gets it from its first byte
 //! on, so that there is one place where odd and malformed requests are judged, and no two that could
 //! take the same bytes for different requests.
 
@@ -13,7 +13,7 @@ use http::{
 };
 use roomcast_protocol::Sid;
 
-use crate::engine::http::message::reply::Form;
+use crate::engine::http::message::{host, reply::Form};
 
 /// Bytes that the head of a request may have.
 pub(in crate::engine::http) const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -102,11 +102,17 @@ fn brief(len: usize, request: &httparse::Request<'_, '_>, paths: &impl Paths) ->
     if request.version != Some(1) || !query.bytes().all(is_simple) {
         return None;
     }
-    let (mut body, mut keep_alive) = (None, true);
+    let (mut hosts, mut body, mut keep_alive) = (0, None, true);
     let (mut accept_encoding, mut user_agent) = (None, None);
     for httparse::Header { name, value } in &*request.headers {
         let is = |known: HeaderName| name.eq_ignore_ascii_case(known.as_str());
         match name.len() {
+            4 if is(header::HOST) => {
+                hosts += 1;
+                if !host::is_valid(value) {
+                    return None;
+                }
+            }
             6 if is(header::EXPECT) || is(header::ORIGIN) => return None,
             7 if is(header::UPGRADE) => return None,
             10 if is(header::CONNECTION) => keep_alive &= !closes(value),
@@ -123,7 +129,7 @@ fn brief(len: usize, request: &httparse::Request<'_, '_>, paths: &impl Paths) ->
         }
     }
     let body = body.unwrap_or(0);
-    if body > 0 && !is_post {
+    if hosts != 1 || body > 0 && !is_post {
         return None;
     }
     Some(Brief {
@@ -177,7 +183,7 @@ fn plain(
         headers.append(name, value);
     }
     let body = body.unwrap_or(0);
-    if body > 0 && method != Method::POST {
+    if body > 0 && method != Method::POST || !host::is_named(Version::HTTP_11, &headers) {
         return None;
     }
     let (mut parts, ()) = Request::new(()).into_parts();
@@ -256,16 +262,16 @@ mod tests {
     }
 
     fn get(headers: &str) -> String {
-        format!("GET /socket.io/?EIO=4 HTTP/1.1\r\n{headers}\r\n")
+        format!("GET /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
     }
 
     fn post(headers: &str) -> String {
-        format!("POST /socket.io/ HTTP/1.1\r\n{headers}\r\n")
+        format!("POST /socket.io/ HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
     }
 
     #[test]
     fn a_plain_request_is_read() {
-        let request = get("Host: x\r\nX-Two: 1\r\nCookie:  a=b \r\nx-two: 2\r\nEmpty:\r\n");
+        let request = get("X-Two: 1\r\nCookie:  a=b \r\nx-two: 2\r\nEmpty:\r\n");
         let head = plain(&format!("{request}rest"));
         assert_eq!(head.len, request.len());
         assert_eq!((head.body, head.keep_alive), (0, true));
@@ -285,14 +291,18 @@ mod tests {
     }
 
     /// A request within a session.
-    fn within(method: &str, headers: &str) -> Parsed {
+    fn within_text(method: &str, headers: &str) -> String {
         let target = "/socket.io/?sid=AAAAAAAAAAAAAAAAAAAA";
-        read(&format!("{method} {target} HTTP/1.1\r\n{headers}\r\n"))
+        format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
+    }
+
+    fn within(method: &str, headers: &str) -> Parsed {
+        read(&within_text(method, headers))
     }
 
     #[test]
     fn of_a_request_within_a_session_little_is_wanted() {
-        let headers = "Host: x\r\nAccept: */*\r\nCookie: a=b\r\nConnection: keep-alive\r\n";
+        let headers = "Accept: */*\r\nCookie: a=b\r\nConnection: keep-alive\r\n";
         let Parsed::Brief(poll) = within("GET", headers) else {
             panic!("a poll");
         };
@@ -391,8 +401,23 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_does_not_name_one_valid_host_is_left_to_hyper() {
+        for hosts in [
+            "",
+            "Host: x\r\nhost: x\r\n",
+            "Host: a b\r\n",
+            "Host: http://x\r\n",
+        ] {
+            for request in [get(""), within_text("GET", ""), within_text("POST", "")] {
+                let request = request.replace("Host: x\r\n", hosts);
+                assert!(matches!(read(&request), Parsed::Odd), "{request:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_head_is_partial_until_its_last_byte() {
-        let request = get("Host: x\r\nConnection: close\r\n");
+        let request = get("Connection: close\r\n");
         for end in 0..request.len() {
             assert!(matches!(read(&request[..end]), Parsed::Partial), "{end}");
             assert!(!may_end(&request.as_bytes()[..end], 0), "{end}");

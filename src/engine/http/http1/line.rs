@@ -24,9 +24,6 @@ use crate::engine::http::{accepted::Accepted, message::reply};
 
 /// Bytes read in one call.
 const READ_BUFFER: usize = 32 * 1024;
-/// Bytes that are taken from a client that sends requests without waiting for the answer to its
-/// last one. The rest stays in the kernel until then.
-const AHEAD: usize = 4096;
 /// Bodies up to this are copied behind their heads; from there on two buffers are cheaper.
 const CORKED: usize = 8 * 1024;
 
@@ -75,9 +72,10 @@ impl Line {
         }
     }
 
-    /// The connection, and what was read of it and not used.
-    pub(super) fn into_parts(self) -> (Accepted, Bytes) {
-        (self.stream, self.unread.freeze())
+    /// The connection, with what was read of it and not used in front of what comes.
+    pub(super) fn into_accepted(mut self) -> Accepted {
+        self.stream.put_back(self.unread);
+        self.stream
     }
 
     /// Whether nothing of a request has come.
@@ -101,7 +99,7 @@ impl Line {
                 seen,
                 ..
             } = self;
-            let read = poll_read(stream, cx, READ_BUFFER, |bytes| {
+            let read = poll_read(stream, cx, |bytes| {
                 if bytes.is_empty() {
                     return Some(Next::Gone);
                 }
@@ -150,7 +148,7 @@ impl Line {
     /// behind it can be read.
     pub(super) fn drain(&mut self, cx: &mut Context<'_>) -> bool {
         if self.body > 0 && self.unread.is_empty() {
-            let _ = self.fill(cx, READ_BUFFER);
+            let _ = self.fill(cx);
         }
         let used = self.within_body();
         self.use_up(used);
@@ -161,13 +159,10 @@ impl Line {
     /// Ready when the client has closed the connection while it waits for an answer. What it sends
     /// meanwhile is for later.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.body > 0 || !self.unread.is_empty() {
+        if self.body > 0 {
             return Poll::Pending;
         }
-        match self.fill(cx, AHEAD) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-        }
+        self.stream.poll_gone(cx)
     }
 
     /// The next piece of the body.
@@ -175,7 +170,7 @@ impl Line {
         if self.body == 0 {
             return Poll::Ready(None);
         }
-        if self.unread.is_empty() && ready!(self.fill(cx, READ_BUFFER))? == 0 {
+        if self.unread.is_empty() && ready!(self.fill(cx))? == 0 {
             return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
         }
         let len = self.within_body();
@@ -191,10 +186,10 @@ impl Line {
         body.min(self.unread.len())
     }
 
-    /// Reads on, at most `most` bytes; 0 is the end.
-    fn fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+    /// Reads on; 0 is the end.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { stream, unread, .. } = self;
-        poll_read(stream, cx, most, |bytes| {
+        poll_read(stream, cx, |bytes| {
             unread.extend_from_slice(bytes);
             bytes.len()
         })
@@ -226,12 +221,11 @@ fn next(parsed: Parsed) -> (Option<Next>, usize) {
 fn poll_read<T>(
     stream: &mut Accepted,
     cx: &mut Context<'_>,
-    most: usize,
     show: impl FnOnce(&[u8]) -> T,
 ) -> Poll<io::Result<T>> {
     let mut buffer = INPUT.take();
     buffer.resize(READ_BUFFER, 0);
-    let mut space = ReadBuf::new(buffer.get_mut(..most).unwrap_or_default());
+    let mut space = ReadBuf::new(&mut buffer);
     let read = Pin::new(stream).poll_read(cx, &mut space);
     let shown = read.map_ok(|()| show(space.filled()));
     INPUT.set(buffer);

@@ -6,9 +6,9 @@
 use std::{
     future::poll_fn,
     io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use crate::{
         admission::Knock,
         ground::Peer,
         http::{
-            accepted::Accepted,
+            accepted::{Accepted, attended},
             handoff::{Handoff, HandoffCell},
             message::{reply::Answer, request},
             site::Site,
@@ -103,6 +103,7 @@ impl<A: Application> Site<A> {
                 drop(knock.take());
             }
             let cell = HandoffCell::default();
+            let gone = |cx: &mut Context<'_>| line.lock().poll_gone(cx);
             let (answer, keep_alive) = match next {
                 Next::Gone => return Served::Gone,
                 Next::Late => {
@@ -111,16 +112,14 @@ impl<A: Application> Site<A> {
                 }
                 Next::Stopped => return over(line, None),
                 Next::Odd => {
-                    let (mut stream, unread) = line.into_inner().into_parts();
-                    stream.put_back(unread);
-                    return Served::Odd(stream, knock);
+                    return Served::Odd(line.into_inner().into_accepted(), knock);
                 }
                 Next::Brief(brief) => {
                     line.lock().begin(brief.body);
                     let Brief { sid, form, .. } = brief;
                     let body = brief.is_post.then_some(Inbound(&line));
                     let answering = pin!(self.engine.answer_session(sid, form, body, peer));
-                    (attended(&line, answering).await, brief.keep_alive)
+                    (attended(gone, answering).await, brief.keep_alive)
                 }
                 Next::Request(head) => {
                     line.lock().begin(head.body);
@@ -128,7 +127,7 @@ impl<A: Application> Site<A> {
                     let request = Request::from_parts(head.parts, Inbound(&line));
                     // Boxed, so that a connection that polls does not keep the room for it.
                     let mut answering = Box::pin(self.answer_owned(request, peer, &cell));
-                    let reply = attended(&line, answering.as_mut()).await;
+                    let reply = attended(gone, answering.as_mut()).await;
                     (reply.map(Answer::Other), keep_alive)
                 }
             };
@@ -181,22 +180,10 @@ impl<A: Application> Paths for Own<'_, A> {
     }
 }
 
-/// Waits for an answer as long as the client does. `None`: it has gone before there was one.
-async fn attended<T>(
-    line: &Mutex<Line>,
-    mut answering: Pin<&mut (impl Future<Output = T> + Send)>,
-) -> Option<T> {
-    poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => line.lock().poll_gone(cx).map(|()| None),
-    })
-    .await
-}
-
 fn over(line: Mutex<Line>, handoff: Option<Handoff>) -> Served {
-    let (stream, unread) = line.into_inner().into_parts();
+    let (stream, unread) = line.into_inner().into_accepted().into_parts();
     Served::Over(Rest {
-        stream: stream.into_parts().0,
+        stream,
         // Copied, so that it is no larger than it must be.
         unread: Bytes::copy_from_slice(&unread),
         handoff,

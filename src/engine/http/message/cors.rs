@@ -126,14 +126,11 @@ impl Cors {
         let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
         let allowed = self.allowed_headers.iter().flatten();
         let mut lists = allowed.chain(&self.exposed_headers).chain(&self.methods);
-        let is_nobodys = |origin: &String| {
-            let host = origin.split_once("://").map_or(&**origin, |(_, host)| host);
-            // A sandboxed page of anybody has the origin `null`.
-            let (host, _) = split_port(host.trim_end_matches('/'), "");
-            origin == "null" || host.trim_matches('*').is_empty()
-        };
-        if self.credentials && self.origins.iter().any(is_nobodys) {
-            Some("cors allows credentials to any origin: name those that may use them")
+        if self.credentials && self.origins.iter().any(|origin| is_anybodys(origin)) {
+            Some(
+                "cors allows credentials to any origin: name those that may use them, with a * for \
+                 names below a domain of yours at most, as in https://*.app.example",
+            )
         } else if !(200..300).contains(&self.options_success_status) {
             Some("cors.options_success_status is no success")
         } else if !lists.all(is_header) {
@@ -154,6 +151,20 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Display) {
     if let Ok(value) = HeaderValue::try_from(value.to_string()) {
         headers.insert(name, value);
     }
+}
+
+/// Whether anybody can have an origin that is listed like this: a sandboxed page has `null`, and who
+/// registers a domain has one that a `*` stands for, unless two names follow it that are given. (Below
+/// `co.uk` and its like anybody can register a name as well, which only a list of all of them tells.)
+fn is_anybodys(listed: &str) -> bool {
+    let host = listed.split_once("://").map_or(listed, |(_, host)| host);
+    let (host, _) = split_port(host.trim_end_matches('/'), "");
+    let mut names = host.trim_end_matches('.').rsplit('.');
+    let given = names
+        .by_ref()
+        .take_while(|name| !name.contains('*'))
+        .count();
+    listed == "null" || (host.contains('*') && given < 2)
 }
 
 /// Whether an origin is one that was listed: the same in any case of letters, where `*` stands for
@@ -279,17 +290,33 @@ mod tests {
 
     #[test]
     fn origins_that_anybody_can_have_do_not_go_with_credentials() {
-        for origin in ["*", "null", "https://*", "http://*:80", "*://*/", "**"] {
+        for origin in [
+            "*",
+            "null",
+            "https://*",
+            "http://*:80",
+            "*://*/",
+            "**",
+            "https://*.com",
+            "https://*.com.:443/",
+            "https://*example.com",
+            "https://app.*",
+            "http://192.168.1.*",
+        ] {
             let mut cors = Cors::default()
                 .origins(["http://good.example", origin])
                 .credentials(true);
-            let fault = Some("cors allows credentials to any origin: name those that may use them");
-            assert_eq!(cors.fault(), fault, "{origin}");
+            let fault = cors.fault().unwrap_or_default();
+            assert!(fault.contains("credentials to any origin"), "{origin}");
             cors.credentials = false;
             assert_eq!(cors.fault(), None, "{origin}");
         }
         let cors = Cors::default()
-            .origins(["https://*.example", "http://localhost:5173"])
+            .origins([
+                "https://*.app.example",
+                "https://app-*.example.com:8443",
+                "http://localhost:*",
+            ])
             .credentials(true);
         assert_eq!(cors.fault(), None);
     }

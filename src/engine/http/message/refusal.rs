@@ -20,6 +20,8 @@ pub(in crate::engine::http) enum RequestError {
     BadMethod,
     /// The request is too large, or asks for what is switched off.
     BadRequest,
+    /// There is more of the headers that prove who a client is than is kept of them.
+    CredentialsTooLarge,
     /// `Origin` is no origin, or there are two.
     InvalidOrigin,
     /// The session is on another transport, or the request says one and uses another.
@@ -61,6 +63,11 @@ impl RequestError {
             | Self::TransportHandshake
             | Self::IdGeneration(_)
             | Self::BadHandshake => (3, "Bad request", bad),
+            Self::CredentialsTooLarge => (
+                3,
+                "Bad request",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ),
             Self::BadWebSocketVersion => (3, "Bad request", StatusCode::UPGRADE_REQUIRED),
             Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
@@ -87,6 +94,7 @@ impl RequestError {
             | Self::UnknownSession
             | Self::BadMethod
             | Self::BadRequest
+            | Self::CredentialsTooLarge
             | Self::InvalidOrigin
             | Self::TransportMismatch(_)
             | Self::TransportHandshake
@@ -116,6 +124,7 @@ impl RequestError {
             Self::UnknownSession => Counter::RejectedSession,
             Self::BadMethod => Counter::RejectedMethod,
             Self::BadRequest
+            | Self::CredentialsTooLarge
             | Self::InvalidOrigin
             | Self::TransportMismatch(_)
             | Self::TransportHandshake
@@ -160,7 +169,7 @@ impl RequestError {
             Self::BadMethod => ErrorContext::BadHandshakeMethod {
                 method: request.method().to_string(),
             },
-            Self::BadRequest => ErrorContext::BadRequest,
+            Self::BadRequest | Self::CredentialsTooLarge => ErrorContext::BadRequest,
             Self::InvalidOrigin => ErrorContext::InvalidOrigin {
                 origin: request.lossy_header("origin"),
             },

@@ -6,7 +6,10 @@ use http_body_util::Full;
 use roomcast_protocol::Sid;
 
 use super::{compression::Encoding, refusal::RequestError};
-use crate::config::{Cookie, HttpCompression, Priority, SameSite};
+use crate::{
+    config::{Cookie, HttpCompression, Priority, SameSite},
+    time::http_date,
+};
 
 /// An answer of the engine.
 pub(in crate::engine::http) type Reply = Response<Full<Bytes>>;
@@ -253,8 +256,7 @@ impl Cookie {
         }
         if let Some(end) = self.expires {
             // RFC 9110, 5.6.7.
-            let end = end.strftime("%a, %d %b %Y %H:%M:%S GMT");
-            cookie.push_str(&format!("; Expires={end}"));
+            cookie.push_str(&format!("; Expires={}", http_date(end)));
         }
         for (is_set, attribute) in [
             (self.http_only, "; HttpOnly"),
@@ -342,7 +344,7 @@ mod tests {
             http_only: false,
             same_site: Some(SameSite::Strict),
             max_age: Some(Duration::from_secs(60)),
-            expires: Some(jiff::Timestamp::from_second(1_700_000_000).unwrap()),
+            expires: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
             domain: Some("example.com".into()),
             secure: true,
             partitioned: true,

@@ -13,7 +13,10 @@ use roomcast_protocol::{
 };
 
 use super::refusal::RequestError;
-use crate::Config;
+use crate::{
+    Config,
+    engine::admission::{CredentialsFault, check_credentials},
+};
 
 /// A request that is well-formed; whether its session exists is not known here.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,6 +120,10 @@ pub(in crate::engine::http) fn parse(
             if query.version.value() != Some("4") {
                 return Err(RequestError::UnsupportedVersion);
             }
+            check_credentials(&request.headers).map_err(|fault| match fault {
+                CredentialsFault::Ambiguous => RequestError::BadRequest,
+                CredentialsFault::TooLarge => RequestError::CredentialsTooLarge,
+            })?;
             if upgrade {
                 let accept = accept(request)?;
                 Ok(Ask::OpenWebSocket { accept })
@@ -370,6 +377,24 @@ mod tests {
             Err(RequestError::BadWebSocketVersion)
         );
         assert_eq!(RequestError::BadWebSocketVersion.answer().2, 426);
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_kept_whole_open_nothing() {
+        let open = |headers: &[(&str, &str)]| {
+            let request = request(Method::GET, "EIO=4&transport=polling", headers);
+            parse(&request, &Config::default())
+        };
+        let (most, more) = ("x".repeat(16 << 10), "x".repeat((16 << 10) + 1));
+        for name in ["authorization", "cookie"] {
+            assert_eq!(open(&[(name, &most)]), Ok(Ask::Open), "{name}");
+            let refused = Err(RequestError::CredentialsTooLarge);
+            assert_eq!(open(&[(name, &more)]), refused, "{name}");
+            assert_eq!(open(&[(name, &most), ("cookie", "a")]), refused, "{name}");
+        }
+        assert_eq!(RequestError::CredentialsTooLarge.answer().2, 431);
+        let twice = [("authorization", "Basic x"), ("authorization", "Bearer y")];
+        assert_eq!(open(&twice), Err(RequestError::BadRequest));
     }
 
     #[test]

@@ -11,13 +11,20 @@ use std::sync::{
 use roomcast_protocol::Frame;
 use tokio::sync::Notify;
 
+use super::heaviest::Heaviest;
 use crate::metrics::{Gauge, Metrics};
 
 /// The bytes that wait for slow clients of one server.
 pub(in crate::engine) struct Pressure {
     limit: usize,
     held: AtomicUsize,
-    /// Notified when it is time to cut somebody.
+    /// Those for whom they wait.
+    waiting: Arc<Heaviest>,
+    /// Those for whom something is kept that may be asked for again.
+    recent: Arc<Heaviest>,
+    /// The bytes that may be kept so, once it was too much.
+    max_recent: AtomicUsize,
+    /// Notified when it is time that somebody gives up what it has.
     high: Notify,
     stopped: AtomicBool,
     metrics: Arc<Metrics>,
@@ -31,6 +38,9 @@ impl Pressure {
         Self {
             limit,
             held: AtomicUsize::new(0),
+            waiting: Arc::default(),
+            recent: Arc::default(),
+            max_recent: AtomicUsize::new(usize::MAX),
             high: Notify::new(),
             stopped: AtomicBool::new(false),
             metrics,
@@ -74,7 +84,30 @@ impl Pressure {
         self.held.load(Ordering::Relaxed) <= self.limit / 4 * 3
     }
 
-    /// Waits until it may be high.
+    /// More is kept that may be asked for again than this.
+    #[cold]
+    pub(in crate::engine::outbox) fn recall(&self, max: usize) {
+        self.max_recent.store(max, Ordering::Relaxed);
+        self.high.notify_one();
+    }
+
+    /// Whether too much is kept that may be asked for again.
+    pub(in crate::engine) fn keeps_too_much(&self) -> bool {
+        let kept = usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes));
+        kept.is_ok_and(|kept| kept > self.max_recent.load(Ordering::Relaxed))
+    }
+
+    /// Those for whom something waits, and who do not keep up.
+    pub(in crate::engine) fn waiting(&self) -> &Arc<Heaviest> {
+        &self.waiting
+    }
+
+    /// Those for whom something is kept that may be asked for again.
+    pub(in crate::engine) fn recent(&self) -> &Arc<Heaviest> {
+        &self.recent
+    }
+
+    /// Waits until it may be high, or too much is kept.
     pub(in crate::engine) async fn rises(&self) {
         self.high.notified().await;
     }

@@ -11,6 +11,7 @@ use std::{
 
 use roomcast_protocol::{Frame, Stamp};
 
+use super::heaviest::Filed;
 use crate::metrics::{Gauge, Metrics};
 
 /// How much is kept.
@@ -41,6 +42,19 @@ pub(in crate::engine::outbox) struct Recent<T> {
     /// Empty if there is no first one.
     more: Vec<Channel<T>>,
     metrics: Arc<Metrics>,
+    /// Where it lies among those who keep much.
+    pub(in crate::engine::outbox) filed: Option<Box<Filed>>,
+}
+
+/// What became of a frame that is to be kept.
+#[must_use]
+pub(in crate::engine::outbox) enum Kept<T> {
+    /// It is kept, or none of these.
+    Here,
+    /// It is kept, and what is kept has grown to so many bytes.
+    Grown(usize),
+    /// It belongs to this one.
+    Elsewhere(Weak<T>),
 }
 
 struct Channel<T> {
@@ -67,6 +81,7 @@ impl<T> Recent<T> {
             first: None,
             more: Vec::new(),
             metrics,
+            filed: None,
         }
     }
 
@@ -118,25 +133,46 @@ impl<T> Recent<T> {
         }
     }
 
-    /// Keeps a frame if it is of a channel that is kept. `Some`: it belongs to that one.
-    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> Option<Weak<T>> {
-        let stamp = frame.stamp()?;
-        let channel = self.channel(stamp.channel)?;
+    /// Keeps a frame if it is of a channel that is kept.
+    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> Kept<T> {
+        let Some(stamp) = frame.stamp() else {
+            return Kept::Here;
+        };
+        let Some(channel) = self.channel(stamp.channel) else {
+            return Kept::Here;
+        };
         if let Some(heir) = &channel.heir {
-            return Some(Weak::clone(heir));
+            return Kept::Elsewhere(Weak::clone(heir));
         }
         self.frames.push_back(frame.clone());
         self.bytes += frame.len();
         while self.frames.len() > self.limits.messages || self.bytes > self.limits.bytes {
             self.drop_oldest();
         }
-        if self.tell() {
-            let total = self.metrics.gauge(Gauge::RecoveryBytes);
-            if usize::try_from(total).is_ok_and(|n| n > self.limits.total) {
-                self.clear();
-            }
+        if !self.tell() {
+            return Kept::Here;
         }
-        None
+        if self.total() > self.limits.total.saturating_add(self.limits.total / 8) {
+            // Those who keep most are not told fast enough.
+            self.clear();
+            return Kept::Here;
+        }
+        Kept::Grown(self.bytes)
+    }
+
+    /// What all sessions may keep together, if they keep more.
+    pub(in crate::engine::outbox) fn exceeded(&self) -> Option<usize> {
+        (self.total() > self.limits.total).then_some(self.limits.total)
+    }
+
+    /// What all sessions keep together.
+    fn total(&self) -> usize {
+        usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes)).unwrap_or_default()
+    }
+
+    /// What this one keeps, in bytes.
+    pub(in crate::engine::outbox) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// A ping is being queued: its pong will prove that all before it was received.
@@ -203,7 +239,9 @@ impl<T> Recent<T> {
         }
     }
 
-    fn clear(&mut self) {
+    /// Forgets all frames.
+    pub(in crate::engine::outbox) fn clear(&mut self) {
+        self.filed = None;
         while !self.frames.is_empty() {
             self.drop_oldest();
         }
@@ -258,9 +296,13 @@ mod tests {
         Frame::text(b"2[]").with_stamp(stamp(channel, number))
     }
 
+    fn keep_one(recent: &mut Recent<()>, frame: &Frame) {
+        assert!(!matches!(recent.keep(frame), Kept::Elsewhere(_)));
+    }
+
     fn keep(recent: &mut Recent<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
         for number in numbers {
-            assert!(recent.keep(&frame(channel, number)).is_none());
+            keep_one(recent, &frame(channel, number));
         }
     }
 
@@ -315,7 +357,7 @@ mod tests {
         keep(&mut recent, 1, 1..=3);
         assert_eq!(recent.bytes, one * 2);
         let large = Frame::text(&[b' '; 1000]).with_stamp(stamp(1, 4));
-        assert!(recent.keep(&large).is_none());
+        keep_one(&mut recent, &large);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
         assert_eq!(after(&recent, 1, 3), None);
         assert_eq!(after(&recent, 1, 4), Some(vec![]));
@@ -332,7 +374,7 @@ mod tests {
         let keep = |recent: &mut Recent<()>, channel, numbers: std::ops::RangeInclusive<u64>| {
             for number in numbers {
                 let frame = Frame::text(&[b' '; STEP / 2 + 1]).with_stamp(stamp(channel, number));
-                assert!(recent.keep(&frame).is_none());
+                keep_one(recent, &frame);
             }
         };
         let (mut first, metrics) = recent(limits);
@@ -360,7 +402,7 @@ mod tests {
             assert!(gauge >= recent.bytes && gauge < recent.bytes + 2 * STEP);
         };
         for number in 1..=900 {
-            recent.keep(&frame(1, number));
+            keep_one(&mut recent, &frame(1, number));
             check(&recent);
             if number % 300 == 0 {
                 recent.ping();
@@ -405,8 +447,10 @@ mod tests {
         let heir = Arc::new(());
         recent.hand_over(1, Arc::downgrade(&heir));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        let told = recent.keep(&frame(1, 3)).and_then(|heir| heir.upgrade());
-        assert!(Arc::ptr_eq(&told.unwrap(), &heir));
+        let Kept::Elsewhere(told) = recent.keep(&frame(1, 3)) else {
+            panic!("it was handed over");
+        };
+        assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &heir));
         assert_eq!(after(&recent, 1, 1), None);
     }
 }

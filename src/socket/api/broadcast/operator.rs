@@ -65,7 +65,7 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Adds rooms.
-    pub fn to(mut self, rooms: impl IntoRooms<'a>) -> Self {
+    pub fn to<M>(mut self, rooms: impl IntoRooms<'a, M>) -> Self {
         let mut to = match self.to {
             Audience::All => None,
             named @ (Audience::One(_) | Audience::Many(_)) => Some(named),
@@ -76,12 +76,12 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Adds rooms, as [`to`](Self::to) does.
-    pub fn in_(self, rooms: impl IntoRooms<'a>) -> Self {
+    pub fn in_<M>(self, rooms: impl IntoRooms<'a, M>) -> Self {
         self.to(rooms)
     }
 
     /// Takes out whoever is in one of these rooms.
-    pub fn except(mut self, rooms: impl IntoRooms<'a>) -> Self {
+    pub fn except<M>(mut self, rooms: impl IntoRooms<'a, M>) -> Self {
         rooms.each(|room| self.except.push(room));
         self
     }
@@ -260,13 +260,13 @@ impl<'a> Broadcast<'a> {
     }
 
     /// Lets all of them join rooms. One that may not, for it is in too many, is left out.
-    pub fn join<'r>(&self, rooms: impl IntoRooms<'r>) {
+    pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
         apply(&self.place, &self.operation::<()>(Kind::Join(&rooms)));
     }
 
     /// Lets all of them leave rooms, those too whose clients are away and may come back.
-    pub fn leave<'r>(&self, rooms: impl IntoRooms<'r>) {
+    pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
         apply(&self.place, &self.operation::<()>(Kind::Leave(&rooms)));
     }
@@ -282,7 +282,7 @@ impl<'a> Broadcast<'a> {
     }
 }
 
-fn owned<'r>(rooms: impl IntoRooms<'r>) -> Vec<Room> {
+fn owned<'r, M>(rooms: impl IntoRooms<'r, M>) -> Vec<Room> {
     let mut names = Vec::new();
     rooms.each(|room| names.push(room.into_room()));
     names
@@ -295,12 +295,12 @@ impl Socket {
     }
 
     /// The members of rooms but this socket.
-    pub fn to<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
+    pub fn to<'a, M>(&'a self, rooms: impl IntoRooms<'a, M>) -> Broadcast<'a> {
         self.broadcast().to(rooms)
     }
 
     /// Everybody in the namespace but this socket and the members of rooms.
-    pub fn except<'a>(&'a self, rooms: impl IntoRooms<'a>) -> Broadcast<'a> {
+    pub fn except<'a, M>(&'a self, rooms: impl IntoRooms<'a, M>) -> Broadcast<'a> {
         self.broadcast().except(rooms)
     }
 }

@@ -82,12 +82,12 @@ impl RemoteSocket {
     }
 
     /// Lets it join rooms.
-    pub fn join<'r>(&self, rooms: impl IntoRooms<'r>) {
+    pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         self.target().join(rooms);
     }
 
     /// Lets it leave rooms.
-    pub fn leave<'r>(&self, rooms: impl IntoRooms<'r>) {
+    pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         self.target().leave(rooms);
     }
 

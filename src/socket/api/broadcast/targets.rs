@@ -6,25 +6,25 @@
 macro_rules! targets {
     ($who:literal) => {
         #[doc = concat!("The members of rooms of ", $who, ".")]
-        pub fn to<'a>(
+        pub fn to<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a>,
+            rooms: impl crate::socket::words::IntoRooms<'a, M>,
         ) -> crate::socket::api::Broadcast<'a> {
             self.all().to(rooms)
         }
 
         #[doc = concat!("The members of rooms of ", $who, ", as [`to`](Self::to) says it.")]
-        pub fn in_<'a>(
+        pub fn in_<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a>,
+            rooms: impl crate::socket::words::IntoRooms<'a, M>,
         ) -> crate::socket::api::Broadcast<'a> {
             self.all().to(rooms)
         }
 
         #[doc = concat!("Everybody in ", $who, " but the members of rooms.")]
-        pub fn except<'a>(
+        pub fn except<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a>,
+            rooms: impl crate::socket::words::IntoRooms<'a, M>,
         ) -> crate::socket::api::Broadcast<'a> {
             self.all().except(rooms)
         }
@@ -114,12 +114,12 @@ macro_rules! targets {
 
         #[doc = concat!("Lets everybody in ", $who, " join rooms;")]
         /// see [`Broadcast::join`](crate::Broadcast::join).
-        pub fn join<'r>(&self, rooms: impl crate::socket::words::IntoRooms<'r>) {
+        pub fn join<'r, M>(&self, rooms: impl crate::socket::words::IntoRooms<'r, M>) {
             self.all().join(rooms);
         }
 
         #[doc = concat!("Lets everybody in ", $who, " leave rooms.")]
-        pub fn leave<'r>(&self, rooms: impl crate::socket::words::IntoRooms<'r>) {
+        pub fn leave<'r, M>(&self, rooms: impl crate::socket::words::IntoRooms<'r, M>) {
             self.all().leave(rooms);
         }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::client_files;
@@ -120,6 +121,16 @@ impl Server {
     /// Serves until `stop` is ready, then lets queues flush and handlers end, at most for
     /// the [`grace`](Self::grace).
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        let mut running = self.start();
+        tokio::select! {
+            () = running.ended() => {}
+            () = stop => running.stop().await,
+        }
+    }
+
+    /// Not `async`, so that everything below is compiled with the library and not with each of its
+    /// users.
+    fn start(self) -> Running {
         self.io.keep_runtime();
         let endpoints = Arc::new(Endpoints {
             engine: self.io.engine(),
@@ -140,18 +151,39 @@ impl Server {
         for listener in self.listeners {
             serving.spawn(engine::serve(Arc::clone(&endpoints), listener));
         }
-        let all = async { while serving.join_next().await.is_some() {} };
-        tokio::select! {
-            () = all => {}
-            () = stop => {
-                let raw = async {
-                    if let Some(raw) = &endpoints.raw {
-                        raw.shutdown(self.grace).await;
-                    }
-                };
-                tokio::join!(self.io.close(self.grace), raw);
-            }
+        Running {
+            io: self.io,
+            endpoints,
+            serving,
+            _sweeping: sweeping,
+            grace: self.grace,
         }
+    }
+}
+
+/// A server whose listeners are served, until it is dropped.
+struct Running {
+    io: Io,
+    endpoints: Arc<Endpoints<Io>>,
+    serving: JoinSet<()>,
+    _sweeping: JoinSet<()>,
+    grace: Duration,
+}
+
+impl Running {
+    async fn ended(&mut self) {
+        while self.serving.join_next().await.is_some() {}
+    }
+
+    fn stop(self) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let raw = async {
+                if let Some(raw) = &self.endpoints.raw {
+                    raw.shutdown(self.grace).await;
+                }
+            };
+            tokio::join!(self.io.close(self.grace), raw);
+        })
     }
 }
 

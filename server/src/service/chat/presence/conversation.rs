@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::auth::is_guest;
 use crate::service::chat::presence::elsewhere::{Elsewhere, SharedPresent};
 use crate::service::chat::presence::notices::Notices;
 use crate::store::Time;
@@ -117,6 +118,9 @@ pub(crate) struct Present {
     /// Who it is.
     #[serde(flatten)]
     pub(crate) user: User,
+    /// Whether nobody vouches for its name; left out if somebody does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) guest: bool,
     /// Sockets in this conversation; 0 during the grace after a lost connection.
     pub(crate) connections: usize,
     /// Since when.
@@ -357,6 +361,7 @@ impl Presence {
                     user_id: Arc::clone(user_id),
                     name: Arc::clone(&tabs.name),
                 },
+                guest: is_guest(user_id),
                 connections: tabs.sockets.len() + also.map_or(0, |also| also.connections),
                 since: also.map_or(tabs.since, |also| tabs.since.min(also.since)),
             })

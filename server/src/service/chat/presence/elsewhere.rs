@@ -179,6 +179,7 @@ mod tests {
     fn row(id: &str, connections: usize, second: u8) -> Present {
         Present {
             user: user(id),
+            guest: false,
             connections,
             since: since(second),
         }

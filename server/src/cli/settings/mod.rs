@@ -27,12 +27,17 @@ pub(super) struct Loaded {
 #[derive(Debug)]
 pub(super) enum LoadError {
     Read(PathBuf, std::io::Error),
-    Syntax(PathBuf, toml::de::Error),
+    /// The file is no TOML: the line, and what is wrong. The line itself may hold a secret.
+    Syntax(PathBuf, usize, String),
     UnknownKey {
         path: PathBuf,
         key: String,
         nearest: Option<String>,
     },
+    /// A variable that is no key, where that is no warning.
+    UnknownVariable(String),
+    /// A variable whose value is no text.
+    NotText(String),
     Value {
         key: String,
         from: String,
@@ -44,7 +49,11 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Syntax(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Syntax(path, line, error) => {
+                write!(f, "{}: line {line}: {error}", path.display())
+            }
+            Self::UnknownVariable(unknown) => f.write_str(unknown),
+            Self::NotText(name) => write!(f, "{name}: not UTF-8"),
             Self::UnknownKey { path, key, nearest } => {
                 write!(f, "{}: unknown key `{key}`", path.display())?;
                 match nearest {
@@ -81,13 +90,15 @@ pub(super) fn load(
     if let Some(path) = file {
         layers.add_file(path)?;
     }
-    layers.add_environment(environment);
+    layers.add_environment(environment)?;
     layers.add_overrides(overrides);
-    let warnings = std::mem::take(&mut layers.warnings);
-    Ok(Loaded {
-        settings: layers.settings()?,
-        warnings,
-    })
+    let mut warnings = std::mem::take(&mut layers.warnings);
+    let settings = layers.settings()?;
+    // As an unknown key of the file: what was meant to protect the server would not.
+    if settings.profile() == Profile::Production && !warnings.is_empty() {
+        return Err(LoadError::UnknownVariable(warnings.swap_remove(0)));
+    }
+    Ok(Loaded { settings, warnings })
 }
 
 /// Reads a profile's name.
@@ -168,9 +179,11 @@ impl Layers {
     fn add_file(&mut self, path: &Path) -> Result<(), LoadError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| LoadError::Read(path.into(), error))?;
-        let table: Table = text
-            .parse()
-            .map_err(|error| LoadError::Syntax(path.into(), error))?;
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = 1 + before.unwrap_or_default().matches('\n').count();
+            LoadError::Syntax(path.into(), line, error.message().to_owned())
+        })?;
         let mut unknown = None;
         let mut given = Vec::new();
         flatten("", &table, &mut |key, value| {
@@ -196,16 +209,28 @@ impl Layers {
         Ok(())
     }
 
-    fn add_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
+    fn add_environment(
+        &mut self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(), LoadError> {
         let mut prefixed = Vec::new();
         for (name, value) in variables {
-            let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
+            let Ok(name) = name.into_string() else {
                 continue;
+            };
+            let is_ours =
+                ALIASES.iter().any(|(alias, _)| *alias == name) || name.starts_with(PREFIX);
+            if !is_ours {
+                continue;
+            }
+            let Ok(value) = value.into_string() else {
+                return Err(LoadError::NotText(name));
             };
             if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
                 self.give(key, &value, name);
             } else if let Some(rest) = name.strip_prefix(PREFIX)
                 && !OTHERS.contains(&name.as_str())
+                && !is_of_kubernetes(rest)
             {
                 let key = rest.to_ascii_lowercase().replace("__", ".");
                 prefixed.push((key, value, name));
@@ -226,6 +251,7 @@ impl Layers {
                 self.warnings.push(format!("unknown variable {name}{hint}"));
             }
         }
+        Ok(())
     }
 
     fn add_overrides(&mut self, overrides: Overrides) {
@@ -312,6 +338,23 @@ impl Layers {
     }
 }
 
+/// Whether a variable is one that Kubernetes sets for each service in a namespace whose name begins with
+/// ours, as `ROOMCAST_SERVICE_HOST` and `ROOMCAST_DB_PORT_5432_TCP_ADDR`. Our own have no such names.
+fn is_of_kubernetes(rest: &str) -> bool {
+    let rest = format!("_{rest}");
+    let of_port = rest.rsplit_once("_PORT").is_some_and(|(_, after)| {
+        let digits = after
+            .trim_start_matches('_')
+            .trim_start_matches(|c: char| c.is_ascii_digit());
+        after.is_empty()
+            || ["_TCP", "_UDP", "_SCTP"]
+                .iter()
+                .any(|kind| digits.starts_with(kind))
+    });
+    !rest.contains("__")
+        && (rest.contains("_SERVICE_HOST") || rest.contains("_SERVICE_PORT") || of_port)
+}
+
 /// Whether a key is one of a role, whatever the role's name.
 fn is_of_role(key: &str) -> bool {
     let role = key
@@ -370,6 +413,9 @@ fn set(table: &mut Table, key: &str, value: Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod names;
 
 #[cfg(test)]
 mod tests {
@@ -487,16 +533,6 @@ mod tests {
         assert_eq!(settings.engine.session.ping_interval.as_millis(), 250);
         assert_eq!(settings.store.durability, Durability::Full);
         assert_eq!(settings.log.level, "7");
-    }
-
-    #[test]
-    fn an_unknown_variable_is_warned_about_with_the_nearest_name() {
-        let loaded =
-            from_env(&[("ROOMCAST_SERVER__LISTN", "x"), ("ROOMCAST_CONFIG", "y")]).unwrap();
-        assert_eq!(
-            loaded.warnings,
-            ["unknown variable ROOMCAST_SERVER__LISTN, did you mean ROOMCAST_SERVER__LISTEN?"]
-        );
     }
 
     #[test]

@@ -1,0 +1,138 @@
+//! Which names of keys and variables there are: those that documents say, and none that are misspelt.
+
+use super::*;
+
+fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
+    let variables = variables.iter();
+    let variables = variables.map(|(name, value)| ((*name).into(), (*value).into()));
+    load(None, variables, Overrides::default())
+}
+
+#[test]
+fn an_unknown_variable_is_warned_about_with_the_nearest_name() {
+    let loaded = from_env(&[("ROOMCAST_SERVER__LISTN", "x"), ("ROOMCAST_CONFIG", "y")]).unwrap();
+    assert_eq!(
+        loaded.warnings,
+        ["unknown variable ROOMCAST_SERVER__LISTN, did you mean ROOMCAST_SERVER__LISTEN?"]
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_an_error_in_production() {
+    let production = ("ROOMCAST_PROFILE", "production");
+    let error = from_env(&[production, ("ROOMCAST_AUTH__GUEST", "false")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "unknown variable ROOMCAST_AUTH__GUEST, did you mean ROOMCAST_AUTH__GUESTS?"
+    );
+    // An address that others reach makes it production as well.
+    let open = ("ROOMCAST_LISTEN", "0.0.0.0:1");
+    assert!(from_env(&[open, ("ROOMCAST_GUESTS", "false")]).is_err());
+    for of_kubernetes in [
+        "ROOMCAST_SERVICE_HOST",
+        "ROOMCAST_SERVICE_PORT",
+        "ROOMCAST_SERVICE_PORT_HTTP",
+        "ROOMCAST_PORT",
+        "ROOMCAST_PORT_3000_TCP",
+        "ROOMCAST_PORT_3000_TCP_ADDR",
+        "ROOMCAST_DB_SERVICE_HOST",
+        "ROOMCAST_DB_PORT_5432_TCP_PROTO",
+    ] {
+        let loaded = from_env(&[production, (of_kubernetes, "tcp://10.0.0.1:3000")]);
+        assert!(
+            loaded.is_ok_and(|loaded| loaded.warnings.is_empty()),
+            "{of_kubernetes}"
+        );
+    }
+    assert!(from_env(&[production, ("ROOMCAST_SERVER__PORT", "1")]).is_err());
+}
+
+#[test]
+fn a_variable_of_ours_that_is_no_text_is_an_error_and_one_of_others_is_not() {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let load = |name: &str| {
+        let variables = [(name.into(), OsString::from_vec(vec![0xff]))];
+        load(None, variables.into_iter(), Overrides::default())
+    };
+    for name in ["ROOMCAST_AUTH__GUESTS", "ALLOWED_ORIGINS"] {
+        assert_eq!(
+            load(name).unwrap_err().to_string(),
+            format!("{name}: not UTF-8")
+        );
+    }
+    assert!(load("LS_COLORS").is_ok());
+}
+
+/// What documents say in backticks that looks like a key or a variable.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter_map(|code| code.split([' ', '=']).next())
+}
+
+#[test]
+fn every_key_that_documents_name_exists() {
+    let layers = Layers::new();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut pages: Vec<PathBuf> = std::fs::read_dir(docs)
+        .unwrap()
+        .map(|page| page.unwrap().path())
+        .filter(|page| page.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    pages.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
+    let is_key = |key: &str| {
+        let in_it = |(known, _): &(String, Option<Value>)| {
+            known
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        layers.is_known(key) || layers.known.iter().any(in_it) || key.starts_with("auth.roles.")
+    };
+    // A field of the payload of CONNECT, and a method of the official server.
+    let others = ["auth.token", "engine.use"];
+    let (mut seen, mut unknown) = (0, Vec::new());
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for name in named(&text) {
+            let key = match name.strip_prefix(PREFIX) {
+                Some(_) if OTHERS.contains(&name) || name == "ROOMCAST_SECTION__KEY" => {
+                    continue;
+                }
+                Some(_) if ALIASES.iter().any(|(alias, _)| *alias == name) => continue,
+                Some(rest) => rest.to_ascii_lowercase().replace("__", "."),
+                None => name.trim_end_matches(".…").to_owned(),
+            };
+            let is_text =
+                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+            let section = key.split('.').next().unwrap_or_default();
+            let is_file = [".rs", ".js", ".md", ".io", ".mjs"]
+                .iter()
+                .any(|end| key.ends_with(end));
+            if !key.contains('.')
+                || !SECTIONS.contains(&section)
+                || !key.chars().all(is_text)
+                || is_file
+            {
+                continue;
+            }
+            seen += 1;
+            if !is_key(&key) && !others.contains(&&*key) {
+                unknown.push(format!("{}: `{key}`", page.display()));
+            }
+        }
+    }
+    assert_eq!(unknown, Vec::<String>::new(), "there are no such keys");
+    assert!(seen > 50, "{seen}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_by_its_line_which_is_not_shown() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[auth.jwt]\nsecret = \"canary\nissuer = \"x\"").unwrap();
+    let error = load(Some(file.path()), std::iter::empty(), Overrides::default());
+    let text = error.unwrap_err().to_string();
+    assert!(
+        text.contains(": line 2: ") && !text.contains("canary"),
+        "{text}"
+    );
+}

@@ -1,0 +1,138 @@
+//! The `Host` header of a request: for whom it is (RFC 9112, 3.2).
+//!
+//! A proxy that goes by one of two headers, or reads an invalid one in its own way, takes a request
+//! for another server's than this one does.
+
+use http::{HeaderMap, Version, header};
+
+/// Whether a request says properly for whom it is: once and in a valid form. HTTP/1.0 may leave it
+/// out; later versions than HTTP/1.1 say it elsewhere.
+pub(in crate::engine::http) fn is_named(version: Version, headers: &HeaderMap) -> bool {
+    if version > Version::HTTP_11 {
+        return true;
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_valid(host.as_bytes()),
+        (None, _) => version < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether these bytes are a host and maybe a port (RFC 9110, 7.2; RFC 3986, 3.2.2). An empty one is
+/// of a target that has no host.
+pub(in crate::engine::http) fn is_valid(host: &[u8]) -> bool {
+    match host.strip_prefix(b"[") {
+        Some(literal) => {
+            let mut parts = literal.splitn(2, |byte| *byte == b']');
+            let address = parts.next().unwrap_or_default();
+            let is_of_address = |byte: &u8| is_of_name(*byte) || *byte == b':';
+            let is_address = !address.is_empty() && address.iter().all(is_of_address);
+            is_address && parts.next().is_some_and(is_port)
+        }
+        None => {
+            let colon = host.iter().position(|byte| *byte == b':');
+            let (name, port) = host.split_at(colon.unwrap_or(host.len()));
+            is_name(name) && is_port(port)
+        }
+    }
+}
+
+/// Whether these bytes are a registered name or an IPv4 address.
+fn is_name(mut name: &[u8]) -> bool {
+    loop {
+        name = match name {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest
+            }
+            [byte, rest @ ..] if is_of_name(*byte) => rest,
+            _ => return false,
+        };
+    }
+}
+
+/// A byte that stands for itself in a name (`unreserved` and `sub-delims`).
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+}
+
+/// Whether these bytes are nothing, or a colon and the digits behind it.
+fn is_port(port: &[u8]) -> bool {
+    match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_maybe_a_port() {
+        for host in [
+            "",
+            "x",
+            "localhost:3000",
+            "chat.example.com",
+            "a_b.example:",
+            "127.0.0.1:80",
+            "[::1]",
+            "[fe80::1.2.3.4]:3000",
+            "[v7.x:y]",
+            "x%C3%A4.example",
+            "!$&'()*+,;=~",
+        ] {
+            assert!(is_valid(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a b",
+            "a/b",
+            "http://a",
+            "user@a",
+            "a:b",
+            "a:1:2",
+            "a:1 ",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a,\tb",
+            "<a>",
+            "a%",
+            "a%4",
+            "a%zz",
+            "::1",
+            "[",
+            "[]",
+            "[::1",
+            "[::1]x",
+            "[::1]:x",
+            "[::1/64]",
+            "\u{e4}.example",
+        ] {
+            assert!(!is_valid(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_one_host_where_its_version_wants_one() {
+        let named = |version, hosts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_static(host));
+            }
+            is_named(version, &headers)
+        };
+        assert!(named(Version::HTTP_11, &["a"]) && named(Version::HTTP_10, &["a"]));
+        assert!(!named(Version::HTTP_11, &[]) && named(Version::HTTP_10, &[]));
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            assert!(!named(version, &["a", "a"]));
+            assert!(!named(version, &["a b"]));
+        }
+        assert!(named(Version::HTTP_2, &[]));
+    }
+}

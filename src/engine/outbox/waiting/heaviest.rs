@@ -1,0 +1,166 @@
+//! Who holds most, found without asking everybody.
+//!
+//! Those who hold enough to matter are filed by the size class of what they hold. That costs a lock
+//! when somebody comes into another class, which is seldom, and nothing for those who hold little.
+//! Who holds less than before is found in too high a class, and filed anew then.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+
+/// Somebody who can give up what it holds.
+pub(in crate::engine) trait Shed: Send + Sync {
+    /// Gives up what waits for its client and the client with it, if that is still of this class. If
+    /// it is not, it is filed anew.
+    fn shed_waiting(self: Arc<Self>, class: Class);
+
+    /// The same for what is kept for a client that may come back.
+    fn shed_recent(self: Arc<Self>, class: Class);
+}
+
+/// A size class: four for each doubling, from [`LEAST`] on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::engine) struct Class(u8);
+
+/// Whoever holds less is not filed: 4 KiB.
+const LEAST: u32 = 12;
+
+impl Class {
+    /// The class of so many bytes. `None`: they do not matter.
+    fn of(bytes: usize) -> Option<Self> {
+        let doublings = bytes.checked_ilog2()?.checked_sub(LEAST)?;
+        let quarter = bytes >> (doublings + LEAST - 2) & 3;
+        Some(Self((doublings * 4) as u8 + quarter as u8))
+    }
+}
+
+/// Those who hold something of one kind, by size class.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Heaviest(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    filed: BTreeMap<(Class, u64), Weak<dyn Shed>>,
+    /// Of the next one to be filed.
+    id: u64,
+}
+
+/// The place of somebody who is filed. Dropped, there is none any more.
+#[derive(Debug)]
+pub(in crate::engine::outbox) struct Filed {
+    heaviest: Arc<Heaviest>,
+    key: (Class, u64),
+}
+
+impl Heaviest {
+    /// Files somebody who holds so many bytes now.
+    pub(in crate::engine::outbox) fn file(
+        self: &Arc<Self>,
+        filed: &mut Option<Box<Filed>>,
+        bytes: usize,
+        who: impl FnOnce() -> Weak<dyn Shed>,
+    ) {
+        let class = Class::of(bytes);
+        if class == filed.as_ref().map(|filed| filed.key.0) {
+            return;
+        }
+        *filed = None;
+        *filed = class.map(|class| {
+            let mut state = self.0.lock();
+            state.id += 1;
+            let key = (class, state.id);
+            state.filed.insert(key, who());
+            Box::new(Filed {
+                heaviest: Arc::clone(self),
+                key,
+            })
+        });
+    }
+
+    /// Whoever holds most, and the class it was last seen in.
+    pub(in crate::engine) fn top(&self) -> Option<(Class, Arc<dyn Shed>)> {
+        let state = self.0.lock();
+        let mut filed = state.filed.iter().rev();
+        // Those who are being dropped are about to take themselves out.
+        filed.find_map(|(key, who)| Some((key.0, who.upgrade()?)))
+    }
+}
+
+impl Filed {
+    pub(in crate::engine::outbox) fn class(&self) -> Class {
+        self.key.0
+    }
+}
+
+impl Drop for Filed {
+    fn drop(&mut self) {
+        self.heaviest.0.lock().filed.remove(&self.key);
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("filed", &self.filed.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Holder(usize);
+
+    impl Shed for Holder {
+        fn shed_waiting(self: Arc<Self>, _: Class) {}
+
+        fn shed_recent(self: Arc<Self>, _: Class) {}
+    }
+
+    #[test]
+    fn a_class_is_a_quarter_of_a_doubling() {
+        assert_eq!(Class::of(0), None);
+        assert_eq!(Class::of(4095), None);
+        let classes = [4096, 5120, 6144, 7168, 8192, 10_240].map(Class::of);
+        for (number, class) in (0..).zip(classes) {
+            assert_eq!(class, Some(Class(number)));
+        }
+        assert_eq!(Class::of(8191), Class::of(7168));
+        assert_eq!(Class::of(usize::MAX), Some(Class(207)));
+    }
+
+    #[test]
+    fn whoever_holds_most_is_on_top_until_it_goes() {
+        let heaviest = Arc::new(Heaviest::default());
+        let holders: Vec<_> = [50_000, 1000, 90_000, 20_000]
+            .into_iter()
+            .map(|bytes| {
+                let (holder, mut filed) = (Arc::new(Holder(bytes)), None);
+                let weak = Arc::downgrade(&holder);
+                heaviest.file(&mut filed, bytes, || weak);
+                (holder, filed)
+            })
+            .collect();
+        let mut left: Vec<_> = holders
+            .iter()
+            .filter(|(_, filed)| filed.is_some())
+            .collect();
+        left.sort_by_key(|(holder, _)| holder.0);
+        assert_eq!(left.len(), 3);
+        let on_top = |bytes| heaviest.top().map(|top| top.0) == Class::of(bytes);
+        assert!(on_top(90_000));
+        let mut holders = holders;
+        let nobody = || -> Weak<dyn Shed> { Weak::<Holder>::new() };
+        // It holds less now, and is filed anew.
+        heaviest.file(&mut holders[2].1, 30_000, nobody);
+        assert!(on_top(50_000));
+        holders.remove(0);
+        assert!(on_top(20_000), "one that cannot be found is passed over");
+        holders.clear();
+        assert!(heaviest.top().is_none() && heaviest.0.lock().filed.is_empty());
+    }
+}

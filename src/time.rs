@@ -1,0 +1,58 @@
+//! Points in time as texts. A leaf: it knows no other module.
+//!
+//! A point in time that has no text, before 1970 or after the year 9999, has that of the nearest one
+//! that has.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// RFC 3339 in UTC, with three decimals: `2025-01-31T12:00:00.000Z`.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(within(time)).to_string()
+}
+
+/// The date of HTTP (RFC 9110, 5.6.7): `Fri, 31 Jan 2025 12:00:00 GMT`.
+pub(crate) fn http_date(time: SystemTime) -> String {
+    httpdate::fmt_http_date(within(time))
+}
+
+/// The date as JavaScript writes it: `Fri Jan 31 2025 12:00:00 GMT+0000 (Coordinated Universal Time)`.
+pub(crate) fn javascript_date(time: SystemTime) -> String {
+    let date = http_date(time);
+    let mut parts = date.split(' ');
+    let mut next = || parts.next().unwrap_or_default();
+    let (weekday, day, month, year, clock) = (next(), next(), next(), next(), next());
+    let weekday = weekday.trim_end_matches(',');
+    format!("{weekday} {month} {day} {year} {clock} GMT+0000 (Coordinated Universal Time)")
+}
+
+fn within(time: SystemTime) -> SystemTime {
+    time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
+}
+
+/// The last second of the year 9999 since 1970.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_its_texts_in_utc() {
+        let time = UNIX_EPOCH + Duration::from_millis(1_738_324_800_042);
+        assert_eq!(rfc3339(time), "2025-01-31T12:00:00.042Z");
+        assert_eq!(http_date(time), "Fri, 31 Jan 2025 12:00:00 GMT");
+        assert_eq!(
+            javascript_date(time),
+            "Fri Jan 31 2025 12:00:00 GMT+0000 (Coordinated Universal Time)"
+        );
+    }
+
+    #[test]
+    fn what_is_beyond_all_texts_has_the_nearest() {
+        let early = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(rfc3339(early), "1970-01-01T00:00:00.000Z");
+        let late = UNIX_EPOCH + LAST + Duration::from_secs(1);
+        assert_eq!(rfc3339(late), "9999-12-31T23:59:59.000Z");
+        assert_eq!(http_date(late), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+}
