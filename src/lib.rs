@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs/guide.md")]
 
+pub mod adapter;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
@@ -7,6 +8,7 @@ mod engine;
 mod identity;
 pub mod limit;
 pub mod metrics;
+mod names;
 pub mod network;
 mod socket;
 #[cfg(feature = "client")]
@@ -20,6 +22,7 @@ pub use engine::{
 #[cfg(feature = "tls")]
 pub use engine::{Tls, TlsError};
 pub use identity::{Credentials, Principal};
+pub use names::{IntoRooms, Room, RoomName, SocketId};
 pub use roomcast_protocol::{
     engine::Transport,
     socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser, Value},
@@ -27,11 +30,12 @@ pub use roomcast_protocol::{
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,
     Builder, ClientFiles, Conn, ConnEvent, Connect, Contract, Data, Direct, DisconnectReason,
-    DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Handler, Handling,
-    Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
+    DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Fetched, Handler, Handling,
+    Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
     LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder,
-    Needs, NoAck, Outgoing, Parameter, Parameters, Refusal, Renewal, Reply, Room, RoomName, Server,
-    ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument, field, idempotent,
+    Needs, NoAck, Outgoing, Parameter, Parameters, PartialAnswers, Refusal, RemoteSocket, Renewal,
+    Reply, Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field,
+    idempotent,
 };
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.

@@ -23,21 +23,23 @@ const MODULES: &[(&str, Rooms)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `time`, `identity` and `client` are leaves.
+/// `metrics`, `names`, `time`, `identity` and `client` are leaves.
 const LIBRARY: Rooms = &[
     ("metrics", ""),
+    ("names", ""),
     ("time", ""),
     ("network", "time"),
     ("identity", ""),
     ("client", ""),
     ("config", "network"),
     ("limit", "config metrics network"),
+    ("adapter", "metrics names"),
     ("engine", "config metrics limit time"),
     (
         "socket",
-        "config metrics network engine identity limit time",
+        "config metrics network names adapter engine identity limit time",
     ),
-    ("testing", "client config socket"),
+    ("testing", "client config names socket"),
 ];
 
 /// `breaker`, `config` and `metrics` are leaves.
@@ -123,7 +125,8 @@ const SUBROOMS_SOCKET: Rooms = &[
     ("life", "words rooms recovery core dispatch"),
     ("connect", "words recovery core dispatch life"),
     ("inbound", "words recovery core dispatch life connect"),
-    ("api", "words core sending dispatch connect"),
+    ("apply", "words rooms core sending life"),
+    ("api", "words core sending dispatch connect apply"),
     ("fuzzing", "words recovery core life"),
 ];
 

@@ -89,6 +89,16 @@ metric_table! {
         SessionsNotRecovered => "roomcast_recoveries_total"["result" = "fresh"],
         SessionsExpired => "roomcast_recovery_sessions_expired_total",
         EventsRepeated => "roomcast_events_repeated_total",
+        ClusterSent => "roomcast_cluster_sent_total"["result" = "done"],
+        ClusterUnsent => "roomcast_cluster_sent_total"["result" = "failed"],
+        ClusterReceived => "roomcast_cluster_received_total"["result" = "done"],
+        ClusterRepeated => "roomcast_cluster_received_total"["result" = "repeated"],
+        ClusterUnknown => "roomcast_cluster_received_total"["result" = "unknown"],
+        ClusterMalformed => "roomcast_cluster_received_total"["result" = "malformed"],
+        ClusterLost => "roomcast_cluster_lost_total",
+        ClusterRepliesUnknown => "roomcast_cluster_replies_unknown_total",
+        ClusterRequestsRefused => "roomcast_cluster_requests_refused_total",
+        ClusterRequestsTimedOut => "roomcast_cluster_requests_timed_out_total",
     }
 }
 
@@ -111,6 +121,7 @@ metric_table! {
         RecoverySessions => "roomcast_recovery_sessions",
         RecoveryBytes => "roomcast_recovery_bytes",
         IdempotentAnswers => "roomcast_idempotent_answers",
+        ClusterRequests => "roomcast_cluster_requests",
     }
 }
 

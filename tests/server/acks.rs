@@ -324,7 +324,7 @@ fn a_room_is_asked_with_one_frame_and_partial_results_come() {
     let mut got = Vec::new();
     server.runtime.block_on(async {
         while let Some((socket, answer)) = answers.next().await {
-            got.push((socket, answer.map_err(|error| error.to_string())));
+            got.push((socket.unwrap(), answer.map_err(|error| error.to_string())));
         }
     });
     got.sort_by_key(|(socket, _)| ids.iter().position(|id| id == socket));

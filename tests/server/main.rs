@@ -15,6 +15,7 @@ mod binary;
 mod client;
 mod client_files;
 mod close_reasons;
+mod cluster;
 mod conn;
 mod failures;
 mod hooks;

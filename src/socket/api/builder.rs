@@ -10,10 +10,12 @@ use super::{
 };
 use crate::{
     Config,
+    adapter::{Adapter, Cluster, Joined, NodeId},
     config::{AddressLimits, Recovery},
-    engine::Hooks,
+    engine::{Hooks, random_sid},
     limit::{Guard, Proxies},
     socket::{
+        apply::Applier,
         core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
         dispatch::Middleware,
         words::{BuildError, ClientFiles, States},
@@ -46,6 +48,7 @@ pub struct Builder {
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
     client_files: ClientFiles,
+    adapter: Option<Box<dyn Adapter>>,
 }
 
 impl Builder {
@@ -62,6 +65,7 @@ impl Builder {
             on_demand: Vec::new(),
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
+            adapter: None,
         }
     }
 
@@ -76,6 +80,14 @@ impl Builder {
     /// [`Config::serve_client`](crate::Config::serve_client) is off. Without it there are none.
     pub fn client_files(mut self, files: ClientFiles) -> Self {
         self.client_files = files;
+        self
+    }
+
+    /// Makes this server one of a cluster: what is sent to rooms and namespaces reaches the sockets of
+    /// all servers that the adapter connects, unless it is [`local`](crate::Broadcast::local). Without
+    /// it there is one server. What is promised is in `docs/delivery.md`.
+    pub fn adapter(mut self, adapter: impl Adapter) -> Self {
+        self.adapter = Some(Box::new(adapter));
         self
     }
 
@@ -127,7 +139,7 @@ impl Builder {
     /// use roomcast::{Io, Parser};
     ///
     /// let io = Io::builder().parser(Parser::MessagePack).build()?;
-    /// assert_eq!(io.config().parser, Parser::MessagePack);
+    /// assert_eq!(io.config().sockets.parser, Parser::MessagePack);
     /// # Ok::<(), roomcast::BuildError>(())
     /// ```
     ///
@@ -258,6 +270,13 @@ impl Builder {
         let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
+        let node = NodeId::new(random_sid().as_str()).ok_or(BuildError::InvalidOption("node"))?;
+        let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
+            let receiver = Box::new(Applier::new(&self.io));
+            let limit = config.sockets.max_pending_acks;
+            let joined = Joined::new(node.clone(), adapter, receiver, limit, metrics);
+            Cluster::Joined(joined)
+        });
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
             if name.as_str().contains(',') || name.as_str().len() > MAX_NAME {
@@ -268,6 +287,7 @@ impl Builder {
                 name,
                 handlers,
                 false,
+                (cluster.clone(), node.clone()),
                 Arc::clone(&config),
                 Arc::clone(metrics),
             )));
@@ -285,6 +305,8 @@ impl Builder {
             .guard
             .map(|(limits, proxies)| Guard::new(&limits, proxies, Arc::clone(metrics)));
         self.io.complete(Built {
+            cluster: cluster.clone(),
+            node,
             sessions,
             config,
             hooks: Arc::new(self.hooks),
@@ -296,6 +318,9 @@ impl Builder {
             watchers: self.watchers,
             client_files: self.client_files,
         });
+        if let Some(cluster) = cluster.joined() {
+            cluster.start();
+        }
         Ok(self.io)
     }
 }

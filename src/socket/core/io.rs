@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Config, Principal,
+    adapter::{Cluster, NodeId},
     engine::{Engine, Hooks},
     limit::{Guard, Quiet},
     metrics::Metrics,
@@ -31,6 +32,15 @@ use crate::{
 /// work from any thread and never wait.
 #[derive(Clone)]
 pub struct Io(pub(in crate::socket) Arc<Inner>);
+
+/// A handle that does not keep the server alive.
+pub(crate) struct WeakIo(Weak<Inner>);
+
+impl WeakIo {
+    pub(crate) fn upgrade(&self) -> Option<Io> {
+        self.0.upgrade().map(Io)
+    }
+}
 
 /// A server, built or not.
 pub(crate) struct Inner {
@@ -63,6 +73,9 @@ pub(crate) struct Built {
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
+    /// The other servers, if there are any.
+    pub(crate) cluster: Cluster,
+    pub(crate) node: NodeId,
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
@@ -122,6 +135,17 @@ impl Io {
         let state = self.states().get();
         let name = std::any::type_name::<T>();
         state.unwrap_or_else(|| panic!("no state `{name}` was given to the builder"))
+    }
+
+    /// The other servers, if there are any.
+    #[inline]
+    pub(crate) fn cluster(&self) -> &Cluster {
+        static NONE: Cluster = Cluster::Local;
+        self.0.built.get().map_or(&NONE, |built| &built.cluster)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakIo {
+        WeakIo(Arc::downgrade(&self.0))
     }
 
     /// The sessions that can be recovered, if any can.
@@ -231,7 +255,7 @@ impl Io {
         self.0.failures.speak()
     }
 
-    /// Remembers the runtime in which connections are driven.
+    /// Remembers the runtime in which connections are driven, and other servers answered.
     pub(crate) fn keep_runtime(&self) {
         self.0.runtime.get_or_init(Handle::current);
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Principal,
-    engine::{Handshake, Mode, Outbox, Push},
+    engine::{Handshake, Mode, Outbox, Push, random_sid},
     metrics::Metrics,
     socket::{
         acks::AckTable,
@@ -74,7 +74,7 @@ impl Socket {
     ) -> Self {
         let recoverable = io.sessions().map(|_| Box::new(Recoverable::new()));
         Self(Arc::new(Inner {
-            id: SocketId::random(),
+            id: SocketId::new(random_sid()),
             io,
             namespace,
             shared,

@@ -96,9 +96,10 @@ fn sent(socket: &Socket, session: usize) -> String {
     let known = socket
         .namespace_inner()
         .stamp()
-        .map_or(0, |stamp| stamp.number);
+        .map_or(0, |(stamp, _)| stamp.number);
     socket.emit("missed", session);
-    Offset(known + 1).to_string()
+    let (number, tag) = (known + 1, None);
+    Offset { number, tag }.to_string()
 }
 
 fn offer(io: &Io, line: &str) -> Option<Claim> {

@@ -281,9 +281,9 @@ mod tests {
     use super::*;
     use crate::{
         config::Recovery,
-        engine::{Application as _, Unattended},
+        engine::{Application as _, Unattended, random_sid},
         metrics::Gauge,
-        socket::{Io, fuzzing, words::SocketId},
+        socket::{Io, fuzzing},
     };
 
     #[tokio::test]
@@ -292,7 +292,7 @@ mod tests {
         builder.namespaces(|_| true);
         let io = builder.build().unwrap();
         let outboxes = Unattended::polling(Arc::clone(io.metrics()));
-        let outbox = outboxes.outbox(SocketId::random().sid(), usize::MAX);
+        let outbox = outboxes.outbox(random_sid(), usize::MAX);
         let mut connection =
             Arc::new(io.clone()).open(outbox.clone(), fuzzing::handshake(), Instant::now());
         // JSON has no way to write a name with a comma, and MessagePack has.

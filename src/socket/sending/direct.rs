@@ -7,10 +7,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     ack::{AckFuture, Asked},
-    emit::{Emitted, Flags},
+    emit::{Emitted, encode, mode, stream},
 };
 use crate::{
-    engine::Mode,
+    adapter::{Delivery, Flags},
     socket::{
         core::Socket,
         rooms::Tally,
@@ -39,23 +39,26 @@ impl<'a> Direct<'a> {
 
     /// Lets the event be lost if it cannot leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
     pub fn volatile(mut self) -> Self {
-        self.flags.mode = Mode::Volatile;
+        self.flags.delivery = Delivery::Volatile;
         self
     }
 
     /// Lets only the newest event of this key wait if the client is too slow; see
     /// [`Broadcast::conflate`](crate::Broadcast::conflate).
     pub fn conflate(mut self, key: &str) -> Self {
-        let namespace = self.socket.namespace_inner();
-        self.flags.conflate(Some(namespace), key);
+        let number = stream(&self.socket.namespace_inner().name, &Delivery::Newest(key));
+        self.flags.delivery = Delivery::Newest(number);
         self
     }
 
     /// Lets only the last `keep` events of this stream wait if the client is too slow; see
     /// [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
-    pub fn drop_oldest(mut self, stream: &str, keep: u16) -> Self {
-        let namespace = self.socket.namespace_inner();
-        self.flags.drop_oldest(Some(namespace), stream, keep);
+    pub fn drop_oldest(mut self, name: &str, keep: u16) -> Self {
+        let number = stream(
+            &self.socket.namespace_inner().name,
+            &Delivery::Last(name, keep),
+        );
+        self.flags.delivery = Delivery::Last(number, keep);
         self
     }
 
@@ -76,12 +79,10 @@ impl<'a> Direct<'a> {
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        match self
-            .flags
-            .encode(self.socket.namespace_inner(), None, event, &args)
-        {
+        let namespace = self.socket.namespace_inner();
+        match encode(self.flags, namespace, None, event, &args) {
             Ok(frame) => {
-                let push = self.socket.push(&frame, self.flags.mode);
+                let push = self.socket.push(&frame, mode(self.flags.delivery));
                 self.socket.tell_outgoing(push, event, &args);
                 let mut tally = Tally::default();
                 tally.count(push);
@@ -131,10 +132,9 @@ impl<'a> Direct<'a> {
     }
 
     fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
-        let id = self.socket.namespace_inner().next_ack_id();
-        let frame = self
-            .flags
-            .encode(self.socket.namespace_inner(), Some(id), event, args);
+        let namespace = self.socket.namespace_inner();
+        let id = namespace.next_ack_id();
+        let frame = encode(self.flags, namespace, Some(id), event, args);
         let frame = frame.map_err(AckError::Encode)?;
         let timeout = self
             .flags
@@ -142,7 +142,7 @@ impl<'a> Direct<'a> {
             .unwrap_or_else(|| self.socket.io().config().sockets.ack_timeout);
         let asked = Asked::new(self.socket, id, timeout)?;
         // A frame that does not leave is as good as one that is not answered.
-        let push = self.socket.push(&frame, self.flags.mode);
+        let push = self.socket.push(&frame, mode(self.flags.delivery));
         self.socket.tell_outgoing(push, event, args);
         Ok(asked)
     }

@@ -244,7 +244,8 @@ impl Live {
             self.tell_typing(namespace, &typist, false, None);
         }
         // Those too whose clients are away and may come back, or they would get what was missed.
-        namespace.in_(user_room(user)).leave(&self.room);
+        let own = namespace.local().in_(user_room(user));
+        own.leave(&self.room);
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
             self.expelled.extend(sockets);
             if let Some(notice) = notice {
@@ -310,8 +311,9 @@ impl Live {
             .emit("typing", &typing);
     }
 
+    /// Those who are here on this server: every server has a sequencer of its own for what is stored.
     fn audience(&self, namespace: &Namespace, except: Option<SocketId>) -> Broadcast<'_> {
-        let all = namespace.to(&self.room);
+        let all = namespace.local().to(&self.room);
         match except {
             Some(socket) => all.except(socket),
             None => all,
@@ -324,8 +326,8 @@ pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commi
     let (from, confirm) = (sender(&commit), commit.origin().confirm);
     let event = commit.event().clone();
     let told = |room: Room| match from {
-        Some(socket) => namespace.to(room).except(socket),
-        None => namespace.to(room),
+        Some(socket) => namespace.local().to(room).except(socket),
+        None => namespace.local().to(room),
     };
     match &event {
         Committed::Renamed(conversation) => {
