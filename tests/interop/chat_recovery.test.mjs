@@ -10,6 +10,8 @@ let server;
 before(async () => {
   server = await startServer({
     ROOMCAST_RECOVERY__ENABLED: "true",
+    // Guests make conversations here.
+    ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
     ROOMCAST_PRESENCE__GRACE: "20ms",
     // A client that polls and is cut off is missed by its pong.
     ROOMCAST_ENGINE__PING_INTERVAL: "500ms",
