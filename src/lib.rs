@@ -9,6 +9,7 @@ pub mod limit;
 pub mod metrics;
 pub mod network;
 mod socket;
+mod tasks;
 #[cfg(feature = "client")]
 pub mod testing;
 mod time;
@@ -33,6 +34,7 @@ pub use socket::{
     RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument,
     field, idempotent,
 };
+pub use tasks::EndedTask;
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.
 pub mod options {
@@ -60,7 +62,10 @@ pub struct MigratingFromNode;
 /// What `roomcast-server` of the same version shares with the library; not part of the API.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::limit::{ByHash, Hashed, Quiet, SHARDS, Shards};
+    pub use crate::{
+        limit::{ByHash, Hashed, Quiet, SHARDS, Shards},
+        tasks::{Ended, Tasks},
+    };
 }
 
 /// Entry points of fuzz targets and benches; not part of the API.

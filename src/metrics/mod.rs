@@ -89,6 +89,7 @@ metric_table! {
         SessionsNotRecovered => "roomcast_recoveries_total"["result" = "fresh"],
         SessionsExpired => "roomcast_recovery_sessions_expired_total",
         EventsRepeated => "roomcast_events_repeated_total",
+        TaskRestarts => "roomcast_task_restarts_total",
     }
 }
 
@@ -109,6 +110,7 @@ metric_table! {
         RecoverySessions => "roomcast_recovery_sessions",
         RecoveryBytes => "roomcast_recovery_bytes",
         IdempotentAnswers => "roomcast_idempotent_answers",
+        TasksEnded => "roomcast_tasks_ended",
     }
 }
 

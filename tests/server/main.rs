@@ -34,5 +34,6 @@ mod rooms;
 mod slow;
 mod sockets;
 mod stop;
+mod supervision;
 mod testing;
 mod volatile;

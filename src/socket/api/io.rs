@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{builder::Builder, targets::targets};
 use crate::{
+    EndedTask,
     engine::Engine,
     socket::{
         core::{Io, Namespace},
@@ -98,6 +99,16 @@ impl Io {
         engine.map_or(0, |engine| engine.session_count())
     }
 
+    /// The tasks of this server that have ended although nobody asked them to: those that write to
+    /// clients, send pings, accept connections, sweep tables and look at the certificate. One that
+    /// panics is logged, counted (`roomcast_task_restarts_total`, `roomcast_tasks_ended`) and started
+    /// again, and is in here until it has run for ten seconds. A server with such a task should get no
+    /// new clients: it belongs into the answer to a load balancer that asks whether it is ready.
+    #[must_use]
+    pub fn ended_tasks(&self) -> Vec<EndedTask> {
+        self.tasks().ended()
+    }
+
     /// Closes all connections and waits until everything queued for them is sent and all handlers
     /// have ended, at most for `grace`.
     pub async fn close(&self, grace: Duration) {
@@ -134,7 +145,14 @@ impl Io {
             };
             let guard = self.guard().cloned();
             let metrics = Arc::clone(&self.0.metrics);
-            let new = Engine::new(Arc::new(self.clone()), config, hooks, metrics, guard);
+            let new = Engine::new(
+                Arc::new(self.clone()),
+                config,
+                hooks,
+                metrics,
+                self.tasks().clone(),
+                guard,
+            );
             *engine = Arc::downgrade(&new);
             new
         })
