@@ -9,6 +9,7 @@
 
 mod blocks;
 mod changes;
+mod emission;
 mod export;
 #[cfg(feature = "postgres")]
 mod groups;

@@ -34,6 +34,7 @@ mod presence;
 mod retention;
 mod security;
 mod server;
+mod supervision;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -52,6 +52,7 @@ pub use self::logins::{Login, Revocation, RevocationMark};
 use self::logins::{LoginChange, LoginOutcome};
 use crate::config;
 use crate::metrics::Metrics;
+use crate::supervisor::Supervisor;
 use roomcast::network::Block;
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
@@ -86,7 +87,8 @@ macro_rules! each {
 
 impl Store {
     /// Opens the store that the configuration names, makes or migrates its tables, and returns it
-    /// with the end at which its commits come out.
+    /// with the end at which its commits come out: when that is dropped, nothing is stored any more.
+    /// Nobody watches its tasks; see [`open_supervised`](Self::open_supervised).
     ///
     /// # Errors
     ///
@@ -95,6 +97,21 @@ impl Store {
         config: &config::Store,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Commits), OpenError> {
+        let supervisor = Supervisor::new(&metrics);
+        supervisor.stop();
+        Self::open_supervised(config, metrics, &supervisor).await
+    }
+
+    /// The same with tasks that a supervisor watches.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened, migrated or written.
+    pub async fn open_supervised(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<(Self, Commits), OpenError> {
         let (backend, commits) = match Location::parse(&config.url)? {
             Location::Memory => {
                 let (memory, commits) = memory::Memory::new(config, metrics);
@@ -102,12 +119,13 @@ impl Store {
             }
             #[cfg(feature = "postgres")]
             Location::Postgres(url) => {
-                let (postgres, commits) = postgres::Postgres::open(&url, config, metrics).await?;
+                let (postgres, commits) =
+                    postgres::Postgres::open(&url, config, metrics, supervisor).await?;
                 (Backend::Postgres(postgres), commits)
             }
             #[cfg(feature = "sqlite")]
             Location::Sqlite(path) => {
-                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics)?;
+                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics, supervisor)?;
                 (Backend::Sqlite(sqlite), commits)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
