@@ -2,7 +2,7 @@
 //!
 //! ```js
 //! const socket = io("http://localhost:3000");
-//! socket.on("said", (id, text) => console.log(id, text));
+//! socket.on("said", (id, text) => console.log(id, text));   // prints "hello"
 //! socket.emit("say", "hello");
 //! ```
 
@@ -15,7 +15,7 @@ async fn main() -> Result<(), roomcast::Error> {
         .on_connect(async |event: Event| event.socket.join("lobby"))
         .on("say", async |event: Event, text: String| {
             event
-                .socket
+                .io()
                 .to("lobby")
                 .emit("said", (event.socket.id(), text));
         })

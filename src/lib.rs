@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs/guide.md")]
 
+pub mod adapter;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
@@ -7,6 +8,7 @@ mod engine;
 mod identity;
 pub mod limit;
 pub mod metrics;
+mod names;
 pub mod network;
 mod socket;
 mod tasks;
@@ -21,18 +23,20 @@ pub use engine::{
 #[cfg(feature = "tls")]
 pub use engine::{Tls, TlsError};
 pub use identity::{Credentials, Principal};
+pub use names::{IntoRooms, Room, RoomName, SocketId};
 pub use roomcast_protocol::{
     engine::Transport,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser},
+    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser, Value},
 };
 pub use socket::{
-    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
-    ClientFiles, Conn, ConnEvent, Connect, Contract, Direct, DisconnectReason, EmitError, Emitted,
-    Error, Event, Failure, Handler, Idempotent, Incoming, IntoAck, IntoRooms, Io, IoFuture,
-    IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle, ListenError, ListenerId,
-    Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter, Refusal, Renewal, Reply, Room,
-    RoomName, Server, ServerSide, ServerSideError, Socket, SocketId, State, Verdict, argument,
-    field, idempotent,
+    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,
+    Builder, ClientFiles, Conn, ConnEvent, Connect, Contract, Data, Direct, DisconnectReason,
+    DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Fetched, Handler, Handling,
+    Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
+    LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder,
+    Needs, NoAck, Outgoing, Parameter, Parameters, PartialAnswers, Refusal, RemoteSocket, Renewal,
+    Reply, Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field,
+    idempotent,
 };
 pub use tasks::EndedTask;
 

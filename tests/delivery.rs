@@ -9,6 +9,7 @@ fn tests() -> String {
     let mut all = String::new();
     for folder in [
         "tests/server",
+        "tests/server/cluster",
         "tests/server/hostile",
         "tests/interop",
         "src/engine/outbox",

@@ -23,22 +23,24 @@ const MODULES: &[(&str, Rooms)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `time`, `identity` and `client` are leaves, and `tasks` but for the metrics.
+/// `metrics`, `names`, `time`, `identity` and `client` are leaves, and `tasks` but for the metrics.
 const LIBRARY: Rooms = &[
     ("metrics", ""),
     ("tasks", "metrics"),
+    ("names", ""),
     ("time", ""),
     ("network", "time"),
     ("identity", ""),
     ("client", ""),
     ("config", "network"),
     ("limit", "config metrics network"),
+    ("adapter", "metrics names"),
     ("engine", "config metrics limit tasks time"),
     (
         "socket",
-        "config metrics network engine identity limit tasks time",
+        "config metrics network names adapter engine identity limit tasks time",
     ),
-    ("testing", "client config socket"),
+    ("testing", "client config names socket"),
 ];
 
 /// `breaker`, `config` and `metrics` are leaves, and `supervisor` but for the metrics.
@@ -125,7 +127,8 @@ const SUBROOMS_SOCKET: Rooms = &[
     ("life", "words rooms recovery core dispatch"),
     ("connect", "words recovery core dispatch life"),
     ("inbound", "words recovery core dispatch life connect"),
-    ("api", "words core sending dispatch connect"),
+    ("apply", "words rooms core sending life"),
+    ("api", "words core sending dispatch connect apply"),
     ("fuzzing", "words recovery core life"),
 ];
 

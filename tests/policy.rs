@@ -54,7 +54,7 @@ fn every_event_that_is_registered_has_a_row_and_takes_from_its_limit() {
                 let row = event.strip_prefix("policy::").map(name_at_start);
                 let row = row.unwrap_or_else(|| panic!("{file}: {event:.40} is not in the table"));
                 assert!(rows.contains_key(row), "{file}: {row}");
-                let taken = piece.split("take(&users, &policy::").nth(1);
+                let taken = piece.split("command(&users, &policy::").nth(1);
                 let taken = taken.map(name_at_start);
                 assert_eq!(taken, Some(row), "{file}: counts for another row");
                 registered.insert(row.to_owned());

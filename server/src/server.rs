@@ -1,9 +1,12 @@
 //! The composition root of the binary: builds everything, top to bottom, and runs it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use roomcast_protocol::socket::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpSocket,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     auth::{
@@ -59,6 +62,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let profile = settings.profile();
 
+    try_address(settings.server.listen)?;
+    let reservation = Store::reserve(&settings.store).map_err(RunError::Open)?;
     let io = Io::builder()
         .config(engine_config(settings))
         .client_files(http::client_files::embedded())
@@ -91,6 +96,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         access.clone(),
         &chat_settings(settings),
         &settings.presence,
+        Some(settings.recovery.window).filter(|_| settings.recovery.enabled),
         Arc::clone(&metrics),
     );
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
@@ -182,6 +188,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .await
         .map_err(RunError::Server)?;
 
+    if let (Some(reservation), Some(address)) = (&reservation, server.local_addrs().first())
+        && let Err(error) = reservation.listening(*address)
+    {
+        tracing::warn!(%error, "another server on this database will not be told where this one is");
+    }
     announce(settings, profile, &server);
     server
         .run_until(async {
@@ -200,6 +211,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
     store.close().await;
     let _ = emission.await;
+    drop(reservation);
     tracing::info!("stopped");
     supervisor
         .fatal()
@@ -313,21 +325,41 @@ fn callers(
     })
 }
 
+/// Looks whether the address can be had: a server that cannot have it makes no database.
+fn try_address(address: SocketAddr) -> Result<(), RunError> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    });
+    bound.map_err(|error| RunError::Server(roomcast::Error::Listen(address.to_string(), error)))
+}
+
+/// Says how the server runs, and in the last line where it is.
 fn announce(settings: &Settings, profile: Profile, server: &Server) {
-    if settings.guests() {
-        tracing::warn!("guests may enter without credentials (auth.guests)");
+    match (settings.guests(), profile) {
+        (true, Profile::Production) => {
+            tracing::warn!("guests may enter without credentials (auth.guests)");
+        }
+        (true, Profile::Development) => tracing::info!("guests may enter without credentials"),
+        (false, _) => {}
     }
+    tracing::info!(
+        profile = profile.name(),
+        store = settings.store.shown_url(),
+        "ready"
+    );
     let scheme = if settings.server.tls.cert_file.is_some() {
         "https"
     } else {
         "http"
     };
     for address in server.local_addrs() {
-        tracing::info!(
-            profile = profile.name(),
-            store = settings.store.shown_url(),
-            "listening on {scheme}://{address}"
-        );
+        tracing::info!("listening on {scheme}://{address}");
     }
 }
 

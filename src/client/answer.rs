@@ -15,10 +15,10 @@ struct Refusal {
 pub(super) fn refusal(status: u16, body: &[u8]) -> ClientError {
     if let Ok(Refusal { code, message }) = serde_json::from_slice(body) {
         let message = format!("{} (code {code})", shorten(message.as_bytes()));
-        return ClientError::Refused { status, message };
+        return ClientError::Status { status, message };
     }
     match status {
-        401 | 403 | 429 | 503 => ClientError::Refused {
+        401 | 403 | 429 | 503 => ClientError::Status {
             status,
             message: shorten(body),
         },

@@ -16,19 +16,23 @@ pub enum ClientError {
     /// What answered is not a Socket.IO server of protocol 5: what it said instead.
     NotSocketIo(String),
     /// The server refused the session before any namespace: HTTP status and its words.
-    Refused {
+    Status {
         /// Status of the answer.
         status: u16,
         /// What its body said, shortened.
         message: String,
     },
-    /// The server refused the namespace.
-    Namespace {
-        /// The message of its `CONNECT_ERROR`.
+    /// The server refused the namespace, or an event by its acknowledgement.
+    Refused {
+        /// The code for programs; empty if there is none.
+        code: String,
+        /// The message for people.
         message: String,
-        /// What else it sent.
+        /// All that came with it: the `data` of a `CONNECT_ERROR`, the `error` of an acknowledgement.
         data: Option<Value>,
     },
+    /// An event came where none was to come: its name.
+    Unexpected(String),
     /// The server disconnected the socket from its namespace.
     Disconnected,
     /// The connection or the session ended.
@@ -56,8 +60,9 @@ impl ClientError {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout(_) => "timeout",
             Self::NotSocketIo(_) => "not_socketio",
-            Self::Refused { .. } => "refused",
-            Self::Namespace { .. } => "namespace_refused",
+            Self::Status { .. } => "refused",
+            Self::Refused { .. } => "namespace_refused",
+            Self::Unexpected(_) => "unexpected_event",
             Self::Disconnected => "disconnected",
             Self::Closed(reason) => reason.name(),
             Self::Io(_) => "transport_error",
@@ -81,18 +86,22 @@ impl fmt::Display for ClientError {
             Self::Unreachable(error) => write!(f, "cannot connect: {error}"),
             Self::Timeout(what) => write!(f, "{what} took too long"),
             Self::NotSocketIo(what) => write!(f, "not a Socket.IO server: {what}"),
-            Self::Refused { status, message } if message.is_empty() => {
+            Self::Status { status, message } if message.is_empty() => {
                 write!(f, "the server refuses clients with status {status}")
             }
-            Self::Refused { status, message } => {
+            Self::Status { status, message } => {
                 write!(
                     f,
                     "the server refuses clients with status {status}: {message}"
                 )
             }
-            Self::Namespace { message, .. } => {
-                write!(f, "the server refuses the namespace: {message}")
+            Self::Refused { code, message, .. } if code.is_empty() => {
+                write!(f, "the server refuses: {message}")
             }
+            Self::Refused { code, message, .. } => {
+                write!(f, "the server refuses: {message} ({code})")
+            }
+            Self::Unexpected(event) => write!(f, "the event `{event}` came"),
             Self::Disconnected => f.write_str("io server disconnect"),
             Self::Closed(reason) => reason.fmt(f),
             Self::Io(error) => write!(f, "transport error: {error}"),
@@ -117,8 +126,9 @@ impl std::error::Error for ClientError {
             | Self::Options(_)
             | Self::Timeout(_)
             | Self::NotSocketIo(_)
+            | Self::Status { .. }
             | Self::Refused { .. }
-            | Self::Namespace { .. }
+            | Self::Unexpected(_)
             | Self::Disconnected
             | Self::Closed(_)
             | Self::Full => None, // What there is stands in the text.

@@ -90,7 +90,9 @@ pub(super) fn refusal(packet: &socket::Packet) -> ClientError {
         message: packet.args.get(0).unwrap_or_default(),
         data: None,
     });
-    ClientError::Namespace {
+    let code = data.as_ref().and_then(|data| data.get("code"));
+    ClientError::Refused {
+        code: code.and_then(Value::as_str).unwrap_or_default().to_owned(),
         message: answer::shorten(message.as_bytes()),
         data,
     }

@@ -90,6 +90,16 @@ metric_table! {
         SessionsExpired => "roomcast_recovery_sessions_expired_total",
         EventsRepeated => "roomcast_events_repeated_total",
         TaskRestarts => "roomcast_task_restarts_total",
+        ClusterSent => "roomcast_cluster_sent_total"["result" = "done"],
+        ClusterUnsent => "roomcast_cluster_sent_total"["result" = "failed"],
+        ClusterReceived => "roomcast_cluster_received_total"["result" = "done"],
+        ClusterRepeated => "roomcast_cluster_received_total"["result" = "repeated"],
+        ClusterUnknown => "roomcast_cluster_received_total"["result" = "unknown"],
+        ClusterMalformed => "roomcast_cluster_received_total"["result" = "malformed"],
+        ClusterLost => "roomcast_cluster_lost_total",
+        ClusterRepliesUnknown => "roomcast_cluster_replies_unknown_total",
+        ClusterRequestsRefused => "roomcast_cluster_requests_refused_total",
+        ClusterRequestsTimedOut => "roomcast_cluster_requests_timed_out_total",
     }
 }
 
@@ -99,6 +109,8 @@ metric_table! {
         Connections => "roomcast_connections",
         SessionsPolling => "roomcast_sessions"["transport" = "polling"],
         SessionsWebSocket => "roomcast_sessions"["transport" = "websocket"],
+        PollsWaiting => "roomcast_requests_waiting"["for" = "packets"],
+        PostsWaiting => "roomcast_requests_waiting"["for" = "body"],
         OutboxBytes => "roomcast_outbox_bytes",
         Sockets => "roomcast_sockets",
         Rooms => "roomcast_rooms",
@@ -111,6 +123,7 @@ metric_table! {
         RecoveryBytes => "roomcast_recovery_bytes",
         IdempotentAnswers => "roomcast_idempotent_answers",
         TasksEnded => "roomcast_tasks_ended",
+        ClusterRequests => "roomcast_cluster_requests",
     }
 }
 

@@ -4,23 +4,26 @@
 //! here, and finds the names that it may use. Imports go down in this drawing, never up:
 //!
 //! ```text
-//!        api    inbound         what applications see; a client's packets in
-//!           \    /
-//!           connect             who may come in, and how long they may stay
-//!              |
-//!            life               admitted, in rooms, parked, going on, ended
-//!           /    \
-//!     sending    dispatch       an event's way out; handlers at work
-//!           \    /
-//!            core               the state of servers, namespaces and sockets
-//!          /   |   \
-//!     rooms  acks  recovery     tables that know no socket
-//!          \   |   /
-//!            words              ids, names, arguments, answers, refusals, errors
+//!          api                  what applications see
+//!         /   \
+//!     apply   inbound            what reaches many sockets; a client's packets in
+//!        |      |
+//!        |   connect             who may come in, and how long they may stay
+//!         \   /
+//!          life                  admitted, in rooms, parked, going on, ended
+//!         /    \
+//!   sending    dispatch          an event's way out; handlers at work
+//!         \    /
+//!          core                  the state of servers, namespaces and sockets
+//!        /   |   \
+//!   rooms  acks  recovery        tables that know no socket
+//!        \   |   /
+//!          words                 names, arguments, answers, refusals, errors
 //! ```
 //!
 //! A packet's way in is `inbound/connection` → `inbound/lanes` → `dispatch/running`; an event's way
-//! out is `sending/emit` → `core/namespace` → `rooms/members` → the outboxes of the engine.
+//! out is `apply/emitting` → `core/namespace` → `rooms/members` → the outboxes of the engine. What goes
+//! to other servers leaves in `apply/publishing` and comes in through `apply/received`.
 //!
 //! The types go in a circle: a server holds namespaces, which hold handlers, which take events,
 //! which hold sockets, which hold their namespace and server. So state is parted from what is done
@@ -37,6 +40,7 @@
 
 mod acks;
 mod api;
+mod apply;
 mod connect;
 mod core;
 mod dispatch;
@@ -49,17 +53,20 @@ mod sending;
 mod words;
 
 pub use api::{
-    Builder, Conn, Error, Idempotent, IoFuture, IoLayer, IoService, Layered, LayeredBody,
-    NamespaceBuilder, Server, ServerSideError, argument, field, idempotent,
+    Broadcast, Builder, Conn, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService, Layered,
+    LayeredBody, NamespaceBuilder, PartialAnswers, RemoteSocket, Server, ServerSideError, argument,
+    field, idempotent,
 };
-pub use connect::Authenticate;
+pub use connect::{Authenticate, Authenticates};
 pub use core::{
     ConnEvent, Connect, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing, Renewal,
     ServerSide, Socket,
 };
-pub use dispatch::{Handler, Parameter, State, Verdict};
-pub use sending::{AckFuture, Acks, Broadcast, Direct, Emitted};
+pub use dispatch::{
+    Data, Extension, Handler, Handling, Middleware, Needs, Parameter, Parameters, State, Verdict,
+};
+pub use sending::{AckFuture, Acks, Direct, Emitted};
 pub use words::{
-    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, EmitError, IntoAck,
-    IntoRooms, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply, Room, RoomName, SocketId,
+    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, DrainError,
+    EmitError, IntoAck, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply,
 };

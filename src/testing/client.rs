@@ -1,7 +1,8 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use roomcast_protocol::socket::{Args, Argument, Arguments, Parser};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
 #[must_use = "it connects when it is told to"]
 pub struct ClientBuilder {
     client: client::ClientBuilder,
+    auth: Map<String, Value>,
     deadline: Duration,
 }
 
@@ -23,12 +25,16 @@ impl ClientBuilder {
         let client = client::Client::builder(format!("http://{address}"));
         Self {
             client: client.path(path).parser(parser),
+            auth: Map::new(),
             deadline: DEADLINE,
         }
     }
 
     /// What it sends along when it connects: the option `auth` of stock clients, an object.
-    pub fn auth(self, auth: Value) -> Self {
+    pub fn auth(mut self, auth: Value) -> Self {
+        if let Value::Object(fields) = &auth {
+            self.auth.clone_from(fields);
+        }
         self.with(|client| client.auth(auth))
     }
 
@@ -62,18 +68,19 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Namespace`] is what stock clients call `connect_error`.
+    /// [`ClientError::Refused`] is what stock clients call `connect_error`.
     ///
     /// # Panics
     ///
     /// When the server is not ours.
     pub async fn connect(self) -> Result<Client, ClientError> {
-        let client = self.client.connect_timeout(self.deadline);
+        let client = self.client.clone().connect_timeout(self.deadline);
         let client = client.ack_timeout(self.deadline).connect().await?;
         Ok(Client {
             id: SocketId::parse(client.id()).expect("the server is ours"),
             client,
-            deadline: self.deadline,
+            offset: None,
+            builder: self,
         })
     }
 
@@ -91,7 +98,9 @@ impl ClientBuilder {
 pub struct Client {
     id: SocketId,
     client: client::Client,
-    deadline: Duration,
+    /// Which event came last, of a session that can be recovered.
+    offset: Option<String>,
+    builder: ClientBuilder,
 }
 
 impl Client {
@@ -116,20 +125,48 @@ impl Client {
     ///
     /// When it is disconnected, or the arguments cannot be sent.
     pub async fn emit(&self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
-        self.in_time(self.client.emit(event, args), "sending").await
+        in_time(
+            self.builder.deadline,
+            self.client.emit(event, args),
+            "sending",
+        )
+        .await
     }
 
     /// Sends an event and waits for its acknowledgement: one value, or [`Args`] for all of it.
     ///
+    /// ```
+    /// use roomcast::{Event, Io, Refusal, testing::ClientError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), ClientError> {
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on("close", async |_: Event| {
+    ///     Err::<(), _>(Refusal::new("FORBIDDEN", "for admins only"))
+    /// });
+    /// let server = roomcast::testing::serve(io).await;
+    /// let client = server.client().connect().await?;
+    /// match client.emit_with_ack::<u32>("close", ()).await {
+    ///     Err(ClientError::Refused { code, .. }) => assert_eq!(code, "FORBIDDEN"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// When it does not come in time or has another shape, and as [`emit`](Self::emit).
+    /// [`ClientError::Refused`] when the handler has refused the event, unless what was asked for takes
+    /// the object of a refusal as well, as [`Value`] does. When no answer comes in time or it has
+    /// another shape, and as [`emit`](Self::emit).
     pub async fn emit_with_ack<R: Argument>(
         &self,
         event: &str,
         args: impl Arguments,
     ) -> Result<R, ClientError> {
-        self.client.emit_with_ack(event, args).await
+        let answer = self.client.request(event, args).await?;
+        R::take(&answer, &mut 0)
+            .map_err(|error| refusal(&answer).unwrap_or(ClientError::Answer(error)))
     }
 
     /// The next event, whatever its name.
@@ -138,8 +175,9 @@ impl Client {
     ///
     /// When none comes in time, or the client is disconnected.
     pub async fn next(&mut self) -> Result<Incoming, ClientError> {
-        let next = async { self.client.next().await.ok_or(ClientError::Disconnected) };
-        self.in_time(next, "an event").await
+        let deadline = self.builder.deadline;
+        let next = async { self.take().await.ok_or(ClientError::Disconnected) };
+        in_time(deadline, next, "an event").await
     }
 
     /// The argument of the next event of this name, or [`Args`] for all of them. Events of other
@@ -149,17 +187,59 @@ impl Client {
     ///
     /// As [`next`](Self::next), and when the argument has another shape.
     pub async fn event<R: Argument>(&mut self, name: &str) -> Result<R, ClientError> {
+        let deadline = self.builder.deadline;
         let named = async {
             loop {
-                match self.client.next().await {
+                match self.take().await {
                     Some(event) if event.name == name => break Ok(event.args),
                     Some(_) => {}
                     None => break Err(ClientError::Disconnected),
                 }
             }
         };
-        let args: Args = self.in_time(named, "an event").await?;
+        let args: Args = in_time(deadline, named, "an event").await?;
         R::take(&args, &mut 0).map_err(ClientError::Answer)
+    }
+
+    /// Makes sure that no event comes within this time.
+    ///
+    /// It takes that time, and what comes later is not seen. Where the server answers something
+    /// afterwards, that is the better proof: whatever it has sent before an acknowledgement is there
+    /// before it, so `within` may be zero then.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Unexpected`] with the name of the event that came, and
+    /// [`ClientError::Disconnected`] if the server ends the connection.
+    pub async fn nothing_within(&mut self, within: Duration) -> Result<(), ClientError> {
+        match timeout(within, self.take()).await {
+            Err(_) => Ok(()),
+            Ok(Some(event)) => Err(ClientError::Unexpected(event.name)),
+            Ok(None) => Err(ClientError::Disconnected),
+        }
+    }
+
+    /// Breaks the connection without a goodbye and connects anew with the same options, as stock
+    /// clients do. Where the server [keeps sessions](crate::Builder::recovery), the new connection
+    /// offers the old one: with the events that were taken from this client as those that it has got.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientBuilder::connect`].
+    pub async fn reconnect(self) -> Result<Self, ClientError> {
+        let builder = self.builder;
+        let mut auth = builder.auth.clone();
+        if let (Some(pid), Some(offset)) = (self.client.pid(), self.offset) {
+            auth.insert("pid".into(), pid.into());
+            auth.insert("offset".into(), offset.into());
+        }
+        let offering = match auth.is_empty() {
+            true => builder.clone(),
+            false => builder.clone().auth(Value::Object(auth)),
+        };
+        drop(self.client);
+        let client = offering.connect().await?;
+        Ok(Self { builder, ..client })
     }
 
     /// Answers an event that asked for an acknowledgement; nothing happens if it did not.
@@ -168,7 +248,12 @@ impl Client {
     ///
     /// As [`emit`](Self::emit).
     pub async fn ack(&self, event: &Incoming, args: impl Arguments) -> Result<(), ClientError> {
-        self.in_time(self.client.ack(event, args), "sending").await
+        in_time(
+            self.builder.deadline,
+            self.client.ack(event, args),
+            "sending",
+        )
+        .await
     }
 
     /// Leaves the namespace and waits until the server has ended the connection.
@@ -184,22 +269,57 @@ impl Client {
     ///
     /// When it does not happen in time.
     pub async fn closed(&mut self) -> Result<bool, ClientError> {
+        let deadline = self.builder.deadline;
         let ended = async {
-            while self.client.next().await.is_some() {}
+            while self.take().await.is_some() {}
             Ok(matches!(self.client.end(), Some(ClientError::Disconnected)))
         };
-        self.in_time(ended, "the end").await
+        in_time(deadline, ended, "the end").await
     }
 
-    async fn in_time<T>(
-        &self,
-        what: impl Future<Output = Result<T, ClientError>>,
-        name: &'static str,
-    ) -> Result<T, ClientError> {
-        timeout(self.deadline, what)
-            .await
-            .unwrap_or(Err(ClientError::Timeout(name)))
+    /// The next event, noted as the last one that this client has got.
+    async fn take(&mut self) -> Option<Incoming> {
+        let event = self.client.next().await?;
+        if self.client.pid().is_some() && event.ack.is_none() {
+            let last = event.args.len().checked_sub(1);
+            if let Some(offset) = last.and_then(|last| event.args.get(last).ok()) {
+                self.offset = Some(offset);
+            }
+        }
+        Some(event)
     }
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    what: impl Future<Output = Result<T, ClientError>>,
+    name: &'static str,
+) -> Result<T, ClientError> {
+    timeout(deadline, what)
+        .await
+        .unwrap_or(Err(ClientError::Timeout(name)))
+}
+
+/// The refusal in an acknowledgement that is none of what was asked for.
+fn refusal(answer: &Args) -> Option<ClientError> {
+    #[derive(Deserialize)]
+    struct Failed {
+        success: bool,
+        error: Value,
+    }
+    let Failed {
+        success: false,
+        error,
+    } = answer.get(0).ok()?
+    else {
+        return None;
+    };
+    let text = |name| error.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(ClientError::Refused {
+        code: text("code").unwrap_or_default(),
+        message: text("message")?,
+        data: Some(error),
+    })
 }
 
 /// How long anything may take that is awaited.

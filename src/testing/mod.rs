@@ -34,8 +34,8 @@
 //! ```
 //!
 //! It is made for tests: what goes wrong in setting up panics, and everything that waits has a
-//! deadline. The client is that of [`client`](crate::client), which knows one namespace per connection
-//! and no reconnecting.
+//! deadline. The client is that of [`client`](crate::client), which knows one namespace per connection;
+//! it comes back when it is told to ([`Client::reconnect`]).
 
 mod client;
 

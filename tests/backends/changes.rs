@@ -253,6 +253,7 @@ async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
                 Committed::Repeated(message) => format!("again {}", message.content),
                 Committed::Edited(message) => format!("edited {}", message.content),
                 Committed::Deleted { message, by } => format!("deleted {} by {by}", message.seq),
+                Committed::Renamed(conversation) => format!("titled {:?}", conversation.title),
                 Committed::Members {
                     conversation,
                     user_id,
@@ -487,7 +488,7 @@ async fn a_user_has_the_conversations_of_its_memberships_and_the_open_ones(backe
     harness.send(first, "ann", "z").await;
     assert_eq!(read(&harness, first, "bob", 1).await, Some((1, 1)));
 
-    let list = harness.store.conversations("bob", 50).await.unwrap();
+    let list = harness.store.conversations("bob", None, 50).await.unwrap();
     assert!(!list.has_more);
     let mut ids: Vec<Uuid> = list
         .conversations
@@ -532,11 +533,11 @@ async fn a_list_of_conversations_ends_at_its_limit(backend: Backend) {
     for _ in 0..5 {
         harness.conversation(&["ann"]).await;
     }
-    let list = harness.store.conversations("ann", 3).await.unwrap();
+    let list = harness.store.conversations("ann", None, 3).await.unwrap();
     assert_eq!((list.conversations.len(), list.has_more), (3, true));
-    let list = harness.store.conversations("ann", 5).await.unwrap();
+    let list = harness.store.conversations("ann", None, 5).await.unwrap();
     assert_eq!((list.conversations.len(), list.has_more), (5, false));
-    let nobody = harness.store.conversations("eve", 5).await.unwrap();
+    let nobody = harness.store.conversations("eve", None, 5).await.unwrap();
     assert_eq!(
         serde_json::to_string(&nobody).unwrap(),
         r#"{"conversations":[],"hasMore":false}"#

@@ -9,6 +9,7 @@
 
 mod blocks;
 mod changes;
+mod conversations;
 mod emission;
 mod export;
 #[cfg(feature = "postgres")]

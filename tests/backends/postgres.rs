@@ -256,7 +256,7 @@ async fn use_everything(harness: &Harness, id: Uuid, turn: u32) {
         assert!(store.membership(id, "bob").await.unwrap().is_some());
         assert_eq!(
             store
-                .conversations("bob", 9)
+                .conversations("bob", None, 9)
                 .await
                 .unwrap()
                 .conversations

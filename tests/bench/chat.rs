@@ -9,7 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{assert_clean, bench, command, count, finish, support::RawClient};
+use crate::{
+    assert_clean, bench, command, count, finish,
+    support::{Polling, RawClient},
+};
 
 /// `roomcast serve`, killed with this value.
 pub(crate) struct Chat {
@@ -114,21 +117,37 @@ fn a_chat_that_does_not_know_the_secret_refuses_its_tokens() {
         .output();
     let outcome = finish(output.unwrap());
     let error = outcome.error();
-    assert!(
-        error.contains("refuses the namespace: unauthorized"),
-        "{error}"
-    );
+    assert!(error.contains("refuses: unauthorized"), "{error}");
 }
 
 #[test]
-fn rooms_of_a_chat_that_has_one_are_refused_before_anything_is_sent() {
+fn nothing_is_written_into_a_conversation_that_people_use() {
     let chat = Chat::start(&[]);
-    let outcome = bench(&format!("rooms http://{}", chat.address));
+    let url = format!("http://{} --json --clients 8 --rate 20", chat.address);
+    for scenario in ["fanout", "echo", "slow", "rooms --rooms 3"] {
+        assert_clean(&bench(&format!("{scenario} {url}")));
+    }
+    let lobby = "00000000-0000-4000-8000-000000000001";
+    let outcome = bench(&format!("fanout http://{} --room {lobby}", chat.address));
     assert!(
-        outcome.error().contains("preset chat has 1 room"),
+        outcome
+            .error()
+            .contains("--room: the chat's rooms are conversations that people use"),
         "{}",
         outcome.err
     );
+    // Any client sees that the Lobby has no messages.
+    let session = Polling::open(chat.address, "/socket.io/");
+    let history = format!(r#"421["message_history",{{"conversationId":"{lobby}"}}]"#);
+    for packet in ["40{}".to_owned(), history] {
+        assert_eq!(session.post(packet).parts(), (200, "ok"));
+    }
+    let mut answers = String::new();
+    while !answers.contains("431[") {
+        answers += &session.poll().body;
+    }
+    let nothing = r#"431[{"success":true,"messages":[],"hasMore":false}]"#;
+    assert!(answers.contains(nothing), "{answers}");
 }
 
 #[test]
@@ -139,9 +158,7 @@ fn a_chat_without_guests_says_whom_it_refuses() {
     ]);
     let outcome = bench(&format!("fanout http://{}", chat.address));
     assert!(
-        outcome
-            .error()
-            .contains("refuses the namespace: unauthorized"),
+        outcome.error().contains("refuses: unauthorized"),
         "{}",
         outcome.err
     );

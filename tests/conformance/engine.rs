@@ -49,13 +49,8 @@ mod handshake {
 
 mod message {
     mod http_long_polling {
-        use std::thread;
-
         use super::super::{
-            super::{
-                assert_unknown, server,
-                support::{PARKED, Polling},
-            },
+            super::{assert_unknown, server, support::Polling, until_unknown},
             PATH,
         };
 
@@ -95,7 +90,7 @@ mod message {
             let server = server();
             let session = Polling::open(server.address(), PATH);
             let mut first = session.start_poll();
-            thread::sleep(PARKED);
+            server.until_polls_wait(1);
             assert_eq!(session.poll().parts(), (400, ""));
             assert_eq!(first.response().parts(), (200, "1"));
             assert_unknown(&session);
@@ -106,10 +101,9 @@ mod message {
             let server = server();
             let session = Polling::open(server.address(), PATH);
             let poll = session.start_poll();
-            thread::sleep(PARKED);
+            server.until_polls_wait(1);
             drop(poll);
-            thread::sleep(PARKED); // The server sees the end of the connection on its own time.
-            assert_unknown(&session);
+            until_unknown(&server, &session);
         }
     }
 

@@ -2,8 +2,9 @@
 //! for its path.
 
 use super::{
-    assert_unknown, outlive_the_ping_timeout, server,
-    support::{Frame, PARKED, Polling, RawClient, http::sid_of},
+    assert_unknown, server,
+    support::{Frame, Polling, RawClient, http::sid_of},
+    until_unknown,
 };
 
 /// What an open packet must be, but for the random id.
@@ -108,8 +109,7 @@ pub(crate) fn polling_heartbeat(path: &str) {
 pub(crate) fn polling_ping_timeout(path: &str) {
     let server = server();
     let session = Polling::open(server.address(), path);
-    outlive_the_ping_timeout();
-    assert_unknown(&session);
+    until_unknown(&server, &session);
 }
 
 pub(crate) fn websocket_heartbeat(path: &str) {
@@ -134,7 +134,7 @@ pub(crate) fn polling_close(path: &str) {
     let server = server();
     let session = Polling::open(server.address(), path);
     let mut poll = session.start_poll();
-    std::thread::sleep(PARKED);
+    server.until_polls_wait(1);
     assert_eq!(session.post("1").parts(), (200, "ok"));
     assert_eq!(poll.response().parts(), (200, "6"));
     assert_unknown(&session);

@@ -16,18 +16,31 @@ mod engine;
 mod handshake;
 mod socket;
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use support::{Polling, TestServer};
+use support::{DEADLINE, Polling, TestServer};
 
 /// The server that both suites expect.
 fn server() -> TestServer {
     TestServer::start("conformance")
 }
 
-/// Lets `pingInterval` and `pingTimeout` of that server pass without a sign of life.
-fn outlive_the_ping_timeout() {
-    thread::sleep(Duration::from_millis(300 + 200 + 250));
+/// Waits until `session` is gone. It is asked for by a request that its server refuses in any case, for its transport, and
+/// that is no sign of life.
+fn until_unknown(server: &TestServer, session: &Polling) {
+    let start = Instant::now();
+    while server
+        .get(&session.upgrade)
+        .body
+        .starts_with(r#"{"code":3"#)
+    {
+        assert!(start.elapsed() < DEADLINE, "the session lives on");
+        thread::sleep(Duration::from_millis(5)); // The pace of asking.
+    }
+    assert_unknown(session);
 }
 
 /// `session` is gone: its sid is unknown.

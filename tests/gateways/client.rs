@@ -211,6 +211,19 @@ impl Client {
         self.stream.send(Message::text(packet)).await.unwrap();
     }
 
+    /// Sends the attachment of a packet.
+    pub(crate) async fn send_binary(&mut self, data: &'static [u8]) {
+        self.stream.send(Message::binary(data)).await.unwrap();
+    }
+
+    /// The answer to the arguments of an event in JSON as it is written.
+    pub(crate) async fn ask_literally(&mut self, event: &str, arguments: &str) -> Value {
+        self.last_id += 1;
+        self.send(&format!("42{}[\"{event}\"{arguments}]", self.last_id))
+            .await;
+        self.answer(self.last_id).await
+    }
+
     /// The next Engine.IO packet that is not a ping.
     pub(crate) async fn packet(&mut self) -> String {
         let packet = self.packet_if_any().await;

@@ -13,6 +13,7 @@ mod churn;
 mod client;
 mod config;
 mod confirm;
+mod conversations;
 mod credentials;
 mod durability;
 mod guard;
@@ -31,9 +32,11 @@ mod patience;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod presence;
+mod refused;
 mod retention;
 mod security;
 mod server;
+mod starting;
 mod supervision;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,7 +6,7 @@ import { connect as dial } from "node:net";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { LOBBY, call, enter, io, keyed, logged, server } from "./people.mjs";
-import { ask, next, open, startServer, within } from "./support.mjs";
+import { ask, metricIs, next, open, startServer, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 const PATH = "/socket.io/?EIO=4&transport=polling";
@@ -86,10 +86,13 @@ async function session() {
   return { target, post, poll };
 }
 
+/** How many requests wait for something. */
+const waiting = (what) => `roomcast_requests_waiting{for="${what}"}`;
+
 /** Expects that a session ends: its polls are refused before long. */
 async function gone({ poll }) {
   const ended = async () => {
-    while ((await poll()).status !== 400) await sleep(20);
+    while ((await poll()).status !== 400) await sleep(20); // The pace of asking.
   };
   await within(ended(), "the end of a session");
 }
@@ -153,14 +156,15 @@ describe("table A", () => {
 
   test("A7, A9: two polls or two posts at once, and half a post", async () => {
     const first = await session();
+    await metricIs(url, waiting("packets"), (polls) => polls === 0);
     const parked = first.poll();
-    await sleep(200);
+    await metricIs(url, waiting("packets"), (polls) => polls === 1);
     assert.equal((await first.poll()).status, 400);
     assert.equal((await parked).status, 200);
     await gone(first);
     const second = await session();
     const half = raw(`POST ${second.target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n42["e`);
-    await sleep(200);
+    await metricIs(url, waiting("body"), (posts) => posts === 1);
     assert.equal((await second.post("3")).status, 400);
     await gone(second);
     await half;
@@ -278,12 +282,8 @@ describe("table A", () => {
     const pipelined = `GET ${PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n`.repeat(500);
     const last = "GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert.equal((await raw(pipelined + last)).match(/"sid"/g).length, 500);
-    const alone = async () => {
-      // Nor is anything left of those who were thrown out before.
-      const none = /roomcast_sessions\{transport="polling"\} 0\n/;
-      while (!none.test(await (await fetch(`${url}/metrics`)).text())) await sleep(100);
-    };
-    await within(alone(), "the sessions to go");
+    // Nor is anything left of those who were thrown out before.
+    await metricIs(url, 'roomcast_sessions{transport="polling"}', (sessions) => sessions === 0);
   });
 });
 

@@ -253,8 +253,10 @@ for (const [client, io] of clients) {
         ]) {
           ada.socket.emit(event, ...(payload === undefined ? [] : [payload]));
           const error = await ada.event("error");
-          keys(error, ["type", "code", "message", "event", "status"]);
-          assert.deepEqual({ ...error, message: "" }, { ...expected, event, message: "" });
+          const { details, ...rest } = error;
+          keys(rest, ["type", "code", "message", "event", "status"]);
+          assert.deepEqual({ ...rest, message: "" }, { ...expected, event, message: "" });
+          assert.equal(typeof details?.field, expected.code === "INVALID_PAYLOAD" ? "string" : "undefined");
         }
       });
     }

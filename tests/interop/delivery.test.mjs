@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
-import { ask, connect, startExample, within } from "./support.mjs";
+import { ask, connect, startExample, until, within } from "./support.mjs";
 import { startLink } from "./link.mjs";
 
 let server;
@@ -41,8 +41,8 @@ for (const transports of [["polling"], ["websocket"]]) {
     const id = `lost-${transports}`;
     link.holdAnswers();
     const answer = order(socket, "order", { orderId: id, ms: 0 });
-    while (sent.length < 3 && transports[0] === "websocket") await new Promise((done) => setTimeout(done, 10));
-    if (transports[0] === "polling") while ((await runs(id)) === 0) await new Promise((done) => setTimeout(done, 10));
+    if (transports[0] === "websocket") await until(() => sent.length >= 3, "repeats");
+    else await until(async () => (await runs(id)) > 0, "the order");
     link.cut();
     link.releaseAnswers();
     link.restore();
@@ -64,7 +64,7 @@ for (const transports of [["polling"], ["websocket"]]) {
     const { link, socket, runs } = await connectBehindLink(t, { transports });
     const id = `away-${transports}`;
     const answer = order(socket, "order", { orderId: id, ms: 400 });
-    while ((await runs(id)) === 0) await new Promise((done) => setTimeout(done, 5));
+    await until(async () => (await runs(id)) > 0, "the order");
     link.cut();
     link.restore();
     assert.deepEqual(await answer, [id, 1]);

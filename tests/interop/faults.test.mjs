@@ -65,7 +65,7 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
   const members = await enter(t, url, random);
   const sending = members.map((member) => member.send(randomness(random() * 2 ** 32)));
   const happened = await rage(seconds, random, faultsOfServer(server, random), faultsOfDatabase(random));
-  await sleep(500);
+  await sleep(500); // They go on for a moment after the last fault.
   for (const member of members) member.stop();
   await Promise.all(sending);
   const acked = new Map(members.flatMap((member) => [...member.acked]));

@@ -52,7 +52,7 @@ test("who offers bad tokens again and again is shut out, alone and for a while",
     while (!guilty.connected) {
       guilty.connect();
       await Promise.race([next(guilty, "connect"), next(guilty, "connect_error")]);
-      await sleep(50);
+      await sleep(50); // The pace of a client that tries again.
     }
   };
   await within(again(), "the end of the block");

@@ -443,6 +443,7 @@ describe("sessions", () => {
     const made = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 2 });
     const { sessionId } = made.body;
     const { socket } = await enter(t, url, { auth: { sessionId } });
+    // What is waited for is time itself: of the two seconds that the session lasts when nobody uses it.
     await sleep(1200);
     const refreshed = await ask(socket, "auth:refresh", {});
     assert.ok(Date.parse(refreshed.expiresAt) > Date.parse(made.body.expiresAt), JSON.stringify(refreshed));

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enter, io, logged, refused, server, temporary } from "./people.mjs";
-import { command, next, open } from "./support.mjs";
+import { command, metricIs, next, open } from "./support.mjs";
 import { SECRET, pair, token } from "./tokens.mjs";
 
 /** An authority of its own, and certificates that it vouches for: by name, `[cert, key]`. */
@@ -151,12 +151,15 @@ describe("a key server", () => {
   test("is asked once for many, again for an unknown kid, and secrets in its set do not count", async (t) => {
     const keys = await keyServer(t);
     const first = pair("ES256", "first");
+    const started = fetching(t, keys);
     keys.answer = async (response) => {
-      await sleep(300);
+      const { url } = await started;
+      // Not before all have said who they are.
+      await metricIs(url, "roomcast_messages_received_total", (messages) => messages >= 20);
       const secret = { kty: "oct", kid: "oct", k: Buffer.from(SECRET).toString("base64url") };
       response.end(JSON.stringify({ keys: [first.jwk, secret] }));
     };
-    const { url } = await fetching(t, keys);
+    const { url } = await started;
     const options = { auth: { token: first.token() }, transports: ["websocket"] };
     await Promise.all(Array.from({ length: 20 }, () => enter(t, url, options)));
     assert.equal(keys.asked.length, 1);
@@ -219,7 +222,7 @@ describe("a key server", () => {
     keys.serve(first);
     const socket = open(t, io, started.url, { auth: { token: first.token() }, reconnection: false });
     socket.on("connect_error", async () => {
-      await sleep(500);
+      await sleep(500); // The pace of a client that tries again.
       socket.connect();
     });
     const [session] = await next(socket, "session");

@@ -128,7 +128,9 @@ for (const [client, io] of clients) {
     test("half a surrogate pair does no harm, whatever the client writes for it", async (t) => {
       const socket = await connect(t, io, url, { parser, transports: ["websocket"] });
       for (const text of ["\ud800", "a\udc00b", "x".repeat(40) + "\ud800", "一".repeat(11) + "\ud800"]) {
-        assert.equal(typeof (await ask(socket, "echo", text)), "string");
+        // Clients write another text, or bytes that are none and end in what was in their memory.
+        const answer = await ask(socket, "echo", text);
+        if (typeof answer !== "string") assert.equal(answer.error.code, "INVALID_PAYLOAD", JSON.stringify(answer));
       }
     });
 

@@ -30,7 +30,7 @@ export class Supervised {
         return this.#running;
       } catch (error) {
         if (tries === 0) throw error;
-        await sleep(100);
+        await sleep(100); // The pace of a supervisor that tries again.
       }
     }
   }
@@ -95,7 +95,7 @@ export function faultsOfPostgres(postgres, random) {
     async "a process of PostgreSQL crashes"() {
       const [backend] = postgres.backends().sort(() => random() - 0.5);
       if (backend) postgres.crash(backend);
-      await sleep(500);
+      await sleep(500); // PostgreSQL ends all its processes and recovers meanwhile.
     },
     async "connections are ended"() {
       postgres.disconnect(some());

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assertRevoked, call, enter, farewell, io, refused, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { DEADLINE, next, open, within } from "./support.mjs";
+import { DEADLINE, next, open, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 let postgres;
@@ -26,7 +26,7 @@ async function admitted(t, url, options) {
     socket.disconnect();
     if (!error) return;
     if (Date.now() > end) throw error;
-    await sleep(100);
+    await sleep(100); // The pace of a client that tries again.
   }
 }
 
@@ -44,14 +44,10 @@ describe("several servers on one database", { concurrency: false }, () => {
       const transports = [["polling"], ["websocket"]][n % 2];
       const { socket } = await enter(t, there.url, { auth: { token: own }, reconnection: true, transports });
       const gone = farewell(socket);
-      const start = Date.now();
       const answer = await call(here.url, "POST", "/api/v1/revocations", { [kind]: value });
       assert.equal(answer.status, 200, JSON.stringify(answer));
       assert.equal(answer.body.disconnected, 0, "nobody of them is here");
-      const end = await gone;
-      // Within one second is what is promised; the machine of a test may be busy.
-      assert.ok(Date.now() - start < 10_000, kind);
-      assertRevoked(socket, end);
+      assertRevoked(socket, await gone);
       await refused(t, there.url, { auth: { token: own } }, kind);
     }
     assert.equal(bystander.socket.connected, true);
@@ -94,14 +90,8 @@ describe("several servers on one database", { concurrency: false }, () => {
     assert.equal(refusal.status, 503, "nothing is promised that is not stored");
     assert.equal(socket.connected, true);
     await postgres.start();
-    const stored = async () => {
-      for (;;) {
-        const { status } = await call(here.url, "POST", "/api/v1/revocations", { userId: "h" });
-        if (status === 200) return;
-        await sleep(200);
-      }
-    };
-    await within(stored(), "the revocation");
+    const stored = async () => (await call(here.url, "POST", "/api/v1/revocations", { userId: "h" })).status === 200;
+    await until(stored, "the revocation");
     assert.deepEqual((await gone).told.map(({ code }) => code), ["TOKEN_REVOKED"]);
   });
 
@@ -124,9 +114,7 @@ describe("several servers on one database", { concurrency: false }, () => {
     // Taken away before the server that made it has looked for it.
     const made = await call(here.url, "POST", "/api/v1/blocks", { cidr: "192.0.2.0/24", reason: "tests" });
     postgres.query("DELETE FROM blocks");
-    const emptied = async () => {
-      while ((await call(here.url, "GET", "/api/v1/blocks")).body.blocks.some(({ id }) => id === made.body.id)) await sleep(50);
-    };
-    await within(emptied(), "the end of the block");
+    const blocks = async () => (await call(here.url, "GET", "/api/v1/blocks")).body.blocks;
+    await until(async () => (await blocks()).every(({ id }) => id !== made.body.id), "the end of the block");
   });
 });

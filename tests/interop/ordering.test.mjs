@@ -1,7 +1,7 @@
 // What is emitted arrives in the order of emission, in both directions, across the upgrade.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, clients, next, open, startExample, within } from "./support.mjs";
+import { ask, clients, next, open, startExample, until, within } from "./support.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -81,10 +81,7 @@ for (const [client, io] of clients) {
       await Promise.all(members.map((socket) => ask(socket, "join", "order")));
       for (const n of numbers(100)) members.forEach((socket, i) => socket.emit("in", "order", "n", i, n));
       await upgrades;
-      const wait = async () => {
-        while (seen.some((list) => list.length < 800)) await new Promise((done) => setTimeout(done, 5));
-      };
-      await within(wait(), "all events");
+      await until(() => seen.every((list) => list.length >= 800), "all events");
       for (const list of seen) assert.deepEqual(list, seen[0]);
       // Those of one sender are in its own order.
       for (const i of numbers(8)) {

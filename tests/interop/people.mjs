@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { clients, next, open, startServer, within } from "./support.mjs";
+import { clients, next, open, startServer, until, within } from "./support.mjs";
 import { SECRET, token } from "./tokens.mjs";
 
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
@@ -50,10 +49,7 @@ export async function refused(t, url, options, what = "") {
 
 /** A line of the log, waited for. */
 export async function logged(started, pattern) {
-  const found = async () => {
-    while (!pattern.test(started.output())) await sleep(20);
-  };
-  await within(found(), `${pattern} in\n${started.output()}`);
+  await until(() => pattern.test(started.output()), `${pattern} in\n${started.output()}`);
 }
 
 export async function call(url, method, path, body, authorization = `Bearer ${admin()}`) {

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, clients, lastingPort, next, startServer, within } from "./support.mjs";
+import { ask, clients, lastingPort, next, startServer, until, within } from "./support.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 const OPEN = "/socket.io/?EIO=4&transport=polling";
@@ -41,7 +41,7 @@ async function run(command, args, ports) {
       socket.on("connect", () => socket.destroy());
     });
   const all = async () => {
-    for (const port of ports) while (!(await listens(port))) await sleep(20);
+    for (const port of ports) while (!(await listens(port))) await sleep(20); // The pace of asking.
   };
   await within(Promise.race([all(), failed]), `${command} to listen\n${output}`);
 }
@@ -135,10 +135,7 @@ after(async () => {
 /** Waits until a server has logged a user's connection, and says where it came from. */
 async function addressOf(server, name) {
   const line = () => server.output().split("\n").find((text) => text.includes("connected") && text.includes(name));
-  const found = async () => {
-    while (!line()) await sleep(20);
-  };
-  await within(found(), `the connection of ${name} in\n${server.output()}`);
+  await until(line, `the connection of ${name} in\n${server.output()}`);
   return /address=\[?([0-9a-f.:]+?)\]?:\d+ /.exec(line())[1];
 }
 

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
 import v3 from "socket.io-client-v3";
 import parser from "socket.io-msgpack-parser";
-import { ask, connect, next, startExample, within } from "./support.mjs";
+import { ask, connect, next, startExample, until } from "./support.mjs";
 import { startLink } from "./link.mjs";
 
 let server, url, packed;
@@ -32,13 +32,6 @@ async function connectBehindLink(t, options = {}) {
   socket.emit("in", "room", "n", 0);
   await first;
   return { link, socket, numbers };
-}
-
-async function until(what, name) {
-  const wait = async () => {
-    while (!what()) await new Promise((done) => setTimeout(done, 5));
-  };
-  await within(wait(), name);
 }
 
 const cases = [["polling"], ["websocket"], ["polling", "websocket"]].flatMap((transports) => [

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { dirname, join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { io as v4 } from "socket.io-client";
 import v3 from "socket.io-client-v3";
@@ -119,6 +120,27 @@ export function within(promise, what, deadline = DEADLINE) {
     timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), deadline);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** Waits until something is so that no event tells. */
+export function until(isSo, what) {
+  let isOver = false;
+  const asking = async () => {
+    while (!isOver && !(await isSo())) await sleep(10); // The pace of asking.
+  };
+  return within(asking(), what).finally(() => (isOver = true));
+}
+
+/** The value of a row of a server's metrics. */
+export async function metric(url, row) {
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  const line = metrics.split("\n").find((line) => line.startsWith(`${row} `));
+  return line === undefined ? undefined : Number(line.slice(row.length));
+}
+
+/** Waits until a row of a server's metrics has a value that is expected. */
+export function metricIs(url, row, isExpected) {
+  return until(async () => isExpected(await metric(url, row)), row);
 }
 
 /** The arguments of the next `name` event of a socket or manager. */

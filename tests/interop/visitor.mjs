@@ -89,7 +89,7 @@ export class Visitor {
     }
   }
 
-  /** The message with exactly this text, in one of the states waiting, sending, failed, stored. */
+  /** The message with exactly this text, in one of the states waiting, sending, unconfirmed, failed, stored. */
   message(text, state) {
     const line = this.page.locator(state === undefined ? "li.message" : `li.message[data-state=${state}]`);
     return line.filter({ has: this.page.getByText(text, { exact: true }) });

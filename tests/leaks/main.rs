@@ -179,11 +179,12 @@ fn settle(house: &House, what: &str) {
 }
 
 /// Gauges of what belongs to clients.
-const GAUGES: [&str; 10] = [
+const GAUGES: [&str; 11] = [
     "connections ",
     "sessions{",
     "sockets ",
     "rooms ",
+    "requests_waiting{",
     "acks_pending ",
     "handlers_detached ",
     "recovery_sessions ",
@@ -224,7 +225,7 @@ fn back(house: &House, files: usize, memory: usize) {
             start.elapsed() < Duration::from_secs(60),
             "{left} files open, {files} before; {now} bytes resident, {memory} before"
         );
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100)); // The pace of asking.
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attachments, at any depth and in both directions.
 
 use bytes::Bytes;
-use roomcast::{Ack, Args, Event, Io};
+use roomcast::{Ack, Args, Event, Io, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +13,14 @@ use crate::{
 struct File {
     name: String,
     parts: Vec<Bytes>,
+}
+
+/// What is tagged inside is read before serde knows what it is.
+#[derive(Deserialize, Serialize)]
+#[serde(tag = "type")]
+enum Message {
+    Text { text: String },
+    File { data: Bytes },
 }
 
 fn server() -> Local {
@@ -29,6 +37,15 @@ fn server() -> Local {
                 event.socket.emit("typed", (last, file));
             },
         )
+        .on("tagged", async |event: Event, message: Message| {
+            event.socket.emit("tagged", message);
+        })
+        .on("any", async |event: Event, value: Value| {
+            event.socket.emit("any", value);
+        })
+        .on("json", async |event: Event, value: serde_json::Value| {
+            event.socket.emit("json", value);
+        })
         .on("second", async |event: Event, _: Bytes, rest: Args| {
             event.socket.emit("rest", rest);
         });
@@ -74,6 +91,37 @@ fn bytes_in_a_struct_are_attachments() {
     for part in [b"c", b"b", b"a"] {
         client.expect_binary(part);
     }
+}
+
+#[test]
+fn binary_in_a_tagged_enum_goes_both_ways() {
+    let server = server();
+    let (mut client, _) = server.connect();
+    client.send_text(
+        "451-[\"tagged\",{\"data\":{\"_placeholder\":true,\"num\":0},\"type\":\"File\"}]",
+    );
+    client.send_binary([1, 2]);
+    client.expect_text(
+        "451-[\"tagged\",{\"type\":\"File\",\"data\":{\"_placeholder\":true,\"num\":0}}]",
+    );
+    client.expect_binary(&[1, 2]);
+}
+
+#[test]
+fn an_echoed_value_never_turns_into_a_placeholder() {
+    let server = server();
+    let (mut client, _) = server.connect();
+    let packet = "[{\"a\":[{\"_placeholder\":true,\"num\":0}]}]";
+    client.send_text(format!("451-[\"any\",{}]", &packet[1..packet.len() - 1]));
+    client.send_binary([1, 2]);
+    client.expect_text("451-[\"any\",{\"a\":[{\"_placeholder\":true,\"num\":0}]}]");
+    client.expect_binary(&[1, 2]);
+    // JSON alone has no place for it, and says so.
+    client.send_text(format!("451-7[\"json\",{}]", &packet[1..packet.len() - 1]));
+    client.send_binary([1, 2]);
+    let refused = crate::local::text(&mut client);
+    assert!(refused.starts_with("437[{\"success\":false"), "{refused}");
+    assert!(refused.contains("argument 0 at `a[0]`"), "{refused}");
 }
 
 #[test]

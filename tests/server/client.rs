@@ -132,7 +132,7 @@ fn a_refused_namespace_is_an_error_with_its_reason() {
     server.runtime.block_on(async {
         let closed = format!("{}/closed", url(&server));
         let error = Client::builder(&closed).connect().await.unwrap_err();
-        let ClientError::Namespace { message, data } = &error else {
+        let ClientError::Refused { message, data, .. } = &error else {
             panic!("{error:?}");
         };
         assert_eq!(message, "not you");
@@ -141,7 +141,7 @@ fn a_refused_namespace_is_an_error_with_its_reason() {
         assert!(client.connect().await.is_ok());
         let error = Client::builder(format!("{}/none", url(&server))).connect();
         let error = error.await.unwrap_err().to_string();
-        assert_eq!(error, "the server refuses the namespace: Invalid namespace");
+        assert_eq!(error, "the server refuses: Invalid namespace");
     });
 }
 
@@ -226,7 +226,7 @@ async fn a_refusal_of_engine_io_has_its_words() {
         let error = Client::builder(&url).transports(transports).connect().await;
         let error = error.unwrap_err();
         assert!(
-            matches!(error, ClientError::Refused { status: 403, .. }),
+            matches!(error, ClientError::Status { status: 403, .. }),
             "{error:?}"
         );
     }

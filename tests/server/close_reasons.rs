@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use roomcast::{Config, DisconnectReason, Event, Io, State};
+use roomcast::{Config, DisconnectReason, Event, Io, State, metrics::Gauge};
 
 use crate::{
-    local::Local,
+    local::{Local, until},
     support::{Polling, RawClient},
 };
 
@@ -123,7 +123,7 @@ fn polls_overlap() {
     let reason = reason(Config::default(), |server, mut client| {
         let session = Polling::open(server.address(), "/socket.io/");
         let first = session.start_poll();
-        std::thread::sleep(crate::support::PARKED);
+        until(|| server.io.metrics().gauge(Gauge::PollsWaiting) == 1);
         assert_eq!(session.poll().status, 400);
         drop(first);
         // That was another session; this one is fine until it leaves.

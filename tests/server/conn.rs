@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use roomcast::{Ack, Config, ConnEvent, DisconnectReason, Event, Io, ListenError};
+use roomcast::{Ack, Config, ConnEvent, DisconnectReason, Event, Io, ListenError, metrics::Gauge};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -179,17 +179,18 @@ fn the_end_of_a_connection_is_described() {
     };
     let polling = joined();
     let first = polling.start_poll();
-    std::thread::sleep(crate::support::PARKED);
+    until(|| server.io.metrics().gauge(Gauge::PollsWaiting) == 1);
     polling.poll();
     ended((
         DisconnectReason::TransportError,
         Some("overlap from client"),
     ));
     drop(first);
+    until(|| server.io.metrics().gauge(Gauge::PollsWaiting) == 0);
 
     let polling = joined();
     let poll = polling.start_poll();
-    std::thread::sleep(crate::support::PARKED);
+    until(|| server.io.metrics().gauge(Gauge::PollsWaiting) == 1);
     drop(poll);
     ended((
         DisconnectReason::TransportError,

@@ -9,7 +9,10 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use roomcast::{Ack, Config, Event, Io, IoService, options::Cors};
+use roomcast::{
+    Ack, Builder, Config, Connect, EngineRequest, Event, Io, IoService, Principal, Refusal,
+    options::{AddressLimits, Cors},
+};
 use tokio::{io::BufStream, net::TcpListener, runtime::Runtime};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
@@ -27,7 +30,7 @@ struct Mounted {
     runtime: Runtime,
 }
 
-fn io(config: Config) -> Io {
+fn builder(config: Config) -> Builder {
     let files = crate::client_files::package();
     let mut io = Io::builder().config(config).client_files(files);
     io.namespace("/")
@@ -43,7 +46,7 @@ fn io(config: Config) -> Io {
         .on("room", async |event: Event| {
             event.socket.join("room").map(|()| Ack(()))
         });
-    io.build().unwrap()
+    io
 }
 
 impl Mounted {
@@ -52,12 +55,19 @@ impl Mounted {
         config: Config,
         serve: impl FnOnce(Io, TcpListener) -> F,
     ) -> Self {
+        Self::of(builder(config), serve)
+    }
+
+    fn of<F: Future<Output = io::Result<()>> + Send + 'static>(
+        builder: Builder,
+        serve: impl FnOnce(Io, TcpListener) -> F,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let io = runtime.block_on(async { io(config) });
+        let io = builder.build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let inside = runtime.enter();
@@ -288,7 +298,12 @@ fn a_websocket_that_nobody_could_hand_over_is_refused() {
             .header("sec-websocket-version", "13")
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
         let request = request.body(Full::<Bytes>::default()).unwrap();
-        let Ok(response) = io(Config::default()).service().oneshot(request).await;
+        let Ok(response) = builder(Config::default())
+            .build()
+            .unwrap()
+            .service()
+            .oneshot(request)
+            .await;
         assert_eq!(response.status(), 400);
     });
 }
@@ -351,4 +366,89 @@ fn the_client_is_handed_out_below_the_path() {
     join(&mut session, "");
     session.send_text("421[\"room\"]");
     assert_eq!(text(&mut session), "431[]");
+}
+
+#[test]
+fn a_guard_that_is_told_no_addresses_serves_nobody_and_says_what_to_add() {
+    let guarded = || {
+        let limits = AddressLimits::default();
+        builder(Config::default()).guard(&limits, roomcast::limit::Proxies::default())
+    };
+    let app = |io: &Io| Router::new().layer(io.layer());
+    let blind = Mounted::of(guarded(), |io, listener| {
+        axum::serve(listener, app(&io)).into_future()
+    });
+    let refused = blind.connect().get(POLLING);
+    assert_eq!(refused.status, 500);
+    let line = "app.into_make_service_with_connect_info::<SocketAddr>()";
+    assert!(refused.body.contains(line), "{}", refused.body);
+    let mut client = blind.connect();
+    client.send(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!(client.response().status, 500);
+
+    let told = Mounted::of(guarded(), |io, listener| {
+        let app = app(&io).into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, app).into_future()
+    });
+    let mut client = told.connect();
+    client.open_websocket("/socket.io/");
+    join(&mut client, "");
+}
+
+#[derive(Clone)]
+struct User(&'static str);
+
+/// A layer in front, as that of a login is one.
+async fn log_in(
+    mut request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    request.extensions_mut().insert(User("ann"));
+    next.run(request).await
+}
+
+#[test]
+fn extensions_of_the_request_reach_those_who_admit_and_those_who_handle() {
+    let mut builder = builder(Config::default()).allow_request(async |request: EngineRequest| {
+        let user = request.extension::<User>();
+        user.map(|_| ()).ok_or("nobody is logged in")
+    });
+    builder
+        .namespace("/")
+        .authenticate(async |connect: Connect| {
+            let user = connect.handshake().extension::<User>();
+            let user = user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
+            Ok::<_, Refusal>(Principal::new(user.0))
+        })
+        .on("user", async |event: Event| {
+            let user = event.socket.handshake().extension::<User>();
+            Ack((
+                event.principal().subject.clone(),
+                user.map(|user| user.0).unwrap_or_default(),
+                // What is known otherwise is not kept with every session.
+                (event.socket.handshake())
+                    .extension::<axum::extract::ConnectInfo<SocketAddr>>()
+                    .is_none(),
+            ))
+        });
+    let server = Mounted::of(builder, |io, listener| {
+        let app = Router::new().layer(io.layer());
+        let app = app.layer(axum::middleware::from_fn(log_in));
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, app).into_future()
+    });
+    let mut client = server.connect();
+    client.open_websocket("/socket.io/");
+    join(&mut client, "");
+    client.send_text("421[\"user\"]");
+    client.expect_text("431[\"ann\",\"ann\",true]");
+    let session = Polling::open(server.address, "/socket.io/");
+    session.post("40");
+    assert!(session.poll().body.starts_with("40{"));
+    session.post("421[\"user\"]");
+    assert_eq!(session.poll().body, "431[\"ann\",\"ann\",true]");
 }

@@ -82,7 +82,8 @@ fn serial_handlers_of_a_socket_run_one_after_the_other() {
     client.expect_text("432[2]");
     client.expect_text(
         "433[{\"success\":false,\"error\":{\"code\":\"INVALID_PAYLOAD\",\
-         \"message\":\"argument 0: invalid type\"}}]",
+         \"message\":\"argument 0: invalid type: expected u32, found a string\",\
+         \"details\":{\"field\":\"[0]\"}}}]",
     );
     client.expect_text("42[\"started\",4]");
     door.0.add_permits(1);

@@ -71,7 +71,10 @@ async fn server(parser: Parser) -> TestServer {
             event.socket.emit("echo", rest.clone());
             Ack(rest)
         })
-        .on("second", async |_: Event, _: Value, rest: Args| Ack(rest))
+        .on(
+            "second",
+            async |_: Event, _: roomcast::Value, rest: Args| Ack(rest),
+        )
         .on("ask", async |event: Event| {
             let asked = event.socket.emit_with_ack::<Upload>("question", upload());
             asked
@@ -147,13 +150,13 @@ async fn values_and_raw_arguments_mean_the_same() {
             assert_eq!(args.get(0), Ok(upload()));
             assert_eq!(args.get(1), Ok(list.clone()));
             assert_eq!(args.get(2), Ok(sent.2.clone()));
-            let value: Value = args.get(2).unwrap();
-            assert_eq!(args.attachment_of(&value), Some(sent.2.clone()));
+            assert_eq!(args.get(2), Ok(roomcast::Value::from(sent.2.clone())));
+            assert!(args.get::<Value>(2).is_err(), "JSON has no binary");
         }
         assert_eq!((echoed.len(), event.len()), (3, 4));
 
         let rest: Args = client.emit_with_ack("second", &sent).await.unwrap();
-        assert_eq!(rest.len(), 2);
+        assert_eq!(rest.len(), 2, "{rest:?}");
         assert_eq!(rest.get(1), Ok(sent.2.clone()));
     }
 }
@@ -195,15 +198,19 @@ async fn a_refusal_at_the_door_has_its_data() {
         let server = server(parser).await;
         let client = server.client().namespace("/auth").auth(json!({"data": 1}));
         match client.connect().await {
-            Err(ClientError::Namespace { message, data }) => {
-                assert_eq!(message, "no");
+            Err(ClientError::Refused {
+                code,
+                message,
+                data,
+            }) => {
+                assert_eq!((&*code, &*message), ("E", "no"));
                 assert_eq!(data, Some(json!({"code": "E", "retry": [1, null]})));
             }
             other => panic!("{other:?}"),
         }
         let client = server.client().namespace("/nowhere").connect().await;
         assert!(
-            matches!(client, Err(ClientError::Namespace { .. })),
+            matches!(client, Err(ClientError::Refused { .. })),
             "{parser:?}"
         );
     }

@@ -120,3 +120,64 @@ fn the_application_moves_and_disconnects_whole_rooms() {
     until(|| server.io.of("/").count() == 0);
     join(&mut b, "");
 }
+
+#[test]
+fn rooms_are_named_by_whatever_is_a_name_or_gives_names() {
+    use std::{
+        borrow::Cow,
+        collections::{BTreeSet, HashSet},
+        sync::Arc,
+    };
+
+    use roomcast::{IntoRooms, Room};
+
+    fn names<'a, M>(rooms: impl IntoRooms<'a, M>) -> Vec<String> {
+        let mut names = Vec::new();
+        rooms.each(|room| names.push(room.as_str().to_owned()));
+        names.sort();
+        names
+    }
+
+    let (text, room) = (String::from("a"), Room::from("a"));
+    let shared: Arc<str> = "a".into();
+    let boxed: Box<str> = "a".into();
+    let cow: Cow<'_, str> = "a".into();
+    for one in [
+        names("a"),
+        names(["a"].first().unwrap()),
+        names(&text),
+        names(text.clone()),
+        names(&room),
+        names(room),
+        names(&cow),
+        names(cow.clone()),
+        names(Cow::<'_, str>::Owned(text)),
+        names(&shared),
+        names(Arc::clone(&shared)),
+        names(&boxed),
+        names(boxed),
+        names(Some("a")),
+    ] {
+        assert_eq!(one, ["a"]);
+    }
+    let slice: &[&str] = &["b", "a"];
+    let list = vec![String::from("a"), String::from("b")];
+    let set: HashSet<String> = list.iter().cloned().collect();
+    let sorted: BTreeSet<Room> = slice.iter().map(|name| Room::from(*name)).collect();
+    for two in [
+        names(slice),
+        names(["a", "b"]),
+        names(&list),
+        names(list.as_slice()),
+        names(list),
+        names(&set),
+        names(&sorted),
+        names(set.iter().filter(|name| !name.is_empty())),
+        names(set),
+        names((0..2).map(|n| if n == 0 { "a" } else { "b" }.to_owned())),
+        names([Cow::Borrowed("a"), Cow::Owned("b".to_owned())]),
+    ] {
+        assert_eq!(two, ["a", "b"]);
+    }
+    assert!(names(Vec::<String>::new()).is_empty());
+}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use roomcast::{
-    Config, DisconnectReason, Event, Io, SocketId, State,
+    Config, DisconnectReason, DrainError, Event, Io, SocketId, State,
     metrics::{Counter, Gauge},
 };
 
@@ -252,4 +252,85 @@ fn a_slow_client_gets_the_last_events_of_a_stream_in_order() {
     }
     assert!(got.is_sorted() && got.len() < 2000);
     assert_eq!(got[got.len() - 5..], [1995, 1996, 1997, 1998, 1999]);
+}
+
+/// Twenty thousand events of a hundred bytes, several times what may wait for one client.
+const BURST: usize = 20_000;
+
+fn bursting() -> Local {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("at once", async |event: Event| {
+            for n in 0..BURST {
+                event.socket.emit("n", (n, "x".repeat(100)));
+            }
+        })
+        .on("in turns", async |event: Event| -> Result<(), DrainError> {
+            for n in 0..BURST {
+                event.socket.emit("n", (n, "x".repeat(100)));
+                if n % 500 == 0 {
+                    event.socket.drained().await?;
+                }
+            }
+            event.socket.drained().await
+        });
+    Local::serve(io)
+}
+
+#[test]
+fn a_burst_that_waits_for_its_client_arrives_whole() {
+    let server = bursting();
+    let (mut client, _) = server.connect();
+    client.send_text("421[\"in turns\"]");
+    read_in_order(&mut client, BURST - 1);
+    client.expect_text("431[]");
+    // All at once it is more than may wait.
+    client.send_text("42[\"at once\"]");
+    until(|| server.io.of("/").count() == 0);
+
+    // Over polls as well.
+    let session = crate::support::Polling::open(server.address(), "/socket.io/");
+    session.post("40");
+    assert!(session.poll().body.starts_with("40{"));
+    session.post("42[\"in turns\"]");
+    let mut seen = 0;
+    while seen < BURST {
+        for packet in session.poll().body.split('\u{1e}') {
+            if packet != "2" {
+                assert!(packet.starts_with(&format!("42[\"n\",{seen},")), "{packet}");
+                seen += 1;
+            } else {
+                session.post("3");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_client_does_so_up_to_a_deadline_or_its_end() {
+    let (server, _said) = server(
+        Config::default()
+            .outbox_bytes(64 << 20)
+            .send_buffer_bytes(16 << 10),
+    );
+    let (client, _, id) = member(&server, "room");
+    let socket = server.io.of("/").socket(id).unwrap();
+    let drained = |timeout| {
+        let socket = socket.clone();
+        server
+            .runtime
+            .spawn(async move { socket.timeout(timeout).drained().await })
+    };
+    let wait = |task: tokio::task::JoinHandle<_>| server.runtime.block_on(task).unwrap();
+    assert_eq!(wait(drained(DEADLINE)), Ok(()));
+    // The client reads nothing; what the kernels take is bounded.
+    let late = (0..64).find_map(|_| {
+        assert_eq!(socket.emit("big", "x".repeat(1 << 20)).queued, 1);
+        wait(drained(Duration::from_millis(20))).err()
+    });
+    assert_eq!(late, Some(DrainError::Timeout));
+    let waiting = drained(DEADLINE);
+    drop(client);
+    assert_eq!(wait(waiting), Err(DrainError::Disconnected));
+    assert_eq!(wait(drained(DEADLINE)), Err(DrainError::Disconnected));
 }

@@ -1,26 +1,35 @@
 //! SIGTERM with sessions in every state: each is told, and the process ends by itself and soon.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use crate::support::{Frame, Polling, RawClient, TestServer, websocket::masked};
 
-use crate::support::{Frame, PARKED, Polling, TestServer, websocket::masked};
-
-/// A quarter of the grace that a server has: nothing here is a reason to wait for it.
-const SOON: Duration = Duration::from_millis(2500);
+/// Nothing here is a reason to wait for the grace of the server, or for any other of its deadlines: each is so long that
+/// the test would fail for want of an end.
+const PATIENT: [(&str, &str); 2] = [
+    ("GRACE", "3600"),
+    (
+        "CONFIG",
+        r#"{"upgrade_timeout":"1h","ping_interval":"1h","header_timeout":"1h","write_timeout":"1h"}"#,
+    ),
+];
 
 /// Starts a server, lets `prepare` bring a session into some state, and tells the server to stop.
 /// What `finish` does with the session comes after that.
 fn stop_with<T>(prepare: impl FnOnce(&TestServer) -> T, finish: impl FnOnce(T)) {
-    let mut server = TestServer::start("hostile");
+    let mut server = TestServer::start_with("hostile", &PATIENT);
     let session = prepare(&server);
-    let start = Instant::now();
     server.terminate();
     finish(session);
     assert_eq!(server.exit_code(), Some(0));
-    let duration = start.elapsed();
-    assert!(duration < SOON, "stopped after {duration:?}");
+}
+
+/// A client in the middle of its upgrade, and one beside it that learns when the server has begun to stop.
+fn probed(server: &TestServer) -> (RawClient, RawClient) {
+    let mut candidate = joined(server).attach();
+    candidate.send_text("2probe");
+    candidate.expect_text("3probe");
+    let mut witness = server.connect();
+    witness.open_socket();
+    (candidate, witness)
 }
 
 /// A polling session that has joined `/`.
@@ -49,7 +58,7 @@ fn a_websocket_gets_a_close_frame() {
 fn a_parked_poll_is_answered() {
     let prepare = |server: &TestServer| {
         let poll = joined(server).start_poll();
-        thread::sleep(PARKED);
+        server.until_polls_wait(1);
         poll
     };
     stop_with(prepare, |mut poll| {
@@ -59,14 +68,8 @@ fn a_parked_poll_is_answered() {
 
 #[test]
 fn a_client_in_the_middle_of_its_upgrade_is_told_on_its_websocket() {
-    let prepare = |server: &TestServer| {
-        let mut candidate = joined(server).attach();
-        candidate.send_text("2probe");
-        candidate.expect_text("3probe");
-        candidate
-    };
-    stop_with(prepare, |mut candidate| {
-        thread::sleep(PARKED); // The stop comes first.
+    stop_with(probed, |(mut candidate, mut witness)| {
+        witness.expect_close();
         candidate.send_text("5");
         candidate.expect_close();
     });
@@ -78,7 +81,7 @@ fn a_client_before_its_probe_is_told_by_its_poll() {
         let session = joined(server);
         let candidate = session.attach();
         let poll = session.start_poll();
-        thread::sleep(PARKED);
+        server.until_polls_wait(1);
         (candidate, poll)
     };
     stop_with(prepare, |(mut candidate, mut poll)| {
@@ -102,55 +105,32 @@ fn connections_without_a_request_do_not_keep_it() {
 
 #[test]
 fn a_client_that_gives_up_its_upgrade_does_not_keep_it() {
-    let prepare = |server: &TestServer| {
-        let mut candidate = joined(server).attach();
-        candidate.send_text("2probe");
-        candidate.expect_text("3probe");
-        candidate
-    };
     // As a stock client that was refused by its namespace while it went over to a WebSocket.
-    stop_with(prepare, |candidate| {
-        thread::sleep(PARKED); // The stop comes first.
+    stop_with(probed, |(candidate, mut witness)| {
+        witness.expect_close();
         drop(candidate);
     });
 }
 
 #[test]
 fn a_client_that_does_not_go_on_with_its_upgrade_does_not_keep_it() {
-    let prepare = |server: &TestServer| {
-        let mut candidate = joined(server).attach();
-        candidate.send_text("2probe");
-        candidate.expect_text("3probe");
-        candidate
-    };
-    stop_with(prepare, |mut candidate| candidate.expect_unanswered_close());
+    stop_with(probed, |(mut candidate, mut witness)| {
+        witness.expect_close();
+        candidate.expect_unanswered_close();
+    });
 }
 
 #[test]
 fn a_session_that_was_closed_and_never_asked_why_does_not_keep_it() {
-    let config = r#"{"connect_timeout":"200ms"}"#;
-    let mut server = TestServer::start_with("hostile", &[("CONFIG", config)]);
-    let mut witness = server.connect();
-    witness.open_socket();
+    let config = r#"{"connect_timeout":"200ms","ping_interval":"1h"}"#;
+    let mut server = TestServer::start_with("hostile", &[("GRACE", "3600"), ("CONFIG", config)]);
     let session = Polling::open(server.address(), "/socket.io/");
     // Closed by the server, which waits for a poll to say so.
-    let closed = r#"roomcast_sessions_closed_total{reason=\"forced close\"} 1\n"#;
-    let start = Instant::now();
-    loop {
-        witness.send_text(r#"420["metrics"]"#);
-        let Frame::Text(metrics) = witness.message() else {
-            panic!("no metrics")
-        };
-        if metrics.contains(closed) {
-            break;
-        }
-        assert!(start.elapsed() < crate::support::DEADLINE, "{metrics}");
-        thread::sleep(Duration::from_millis(20)); // The pace of asking.
-    }
-    drop(witness);
-    let start = Instant::now();
+    server.until(
+        "roomcast_sessions_closed_total{reason=\"forced close\"}",
+        |sessions| sessions == 1,
+    );
     server.terminate();
     assert_eq!(server.exit_code(), Some(0));
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     drop(session);
 }

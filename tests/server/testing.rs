@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast::{
     Ack, Args, Config, Connect, Event, Io, Refusal,
+    metrics::Size,
     testing::{ClientError, Transports, serve},
 };
 use serde_json::{Value, json};
@@ -48,10 +49,9 @@ async fn events_acknowledgements_and_binary_go_both_ways() {
     assert_eq!(question.name, "question");
     assert!(question.ack.is_some());
     client.ack(&question, "three").await.unwrap();
-    // Long enough for several pings, which it answers.
-    for i in 0..20 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        assert_eq!(client.emit_with_ack::<u8>("echo", i).await.unwrap(), i);
+    // It answers pings meanwhile: the next one is sent only after the answer to the one before.
+    while server.io().metrics().sized(Size::Queued) < 5 {
+        assert_eq!(client.emit_with_ack::<u8>("echo", 7).await.unwrap(), 7);
     }
     client.disconnect().await;
     assert_eq!(server.io().count(), 0);
@@ -83,12 +83,18 @@ async fn a_client_says_who_it_is_and_learns_why_it_is_refused() {
         .namespace("staff")
         .auth(json!({"token": "t"}));
     let refused = client.clone().connect().await.unwrap_err();
-    let ClientError::Namespace { message, data } = refused else {
+    assert_eq!(refused.to_string(), "the server refuses: no (NO)");
+    let ClientError::Refused {
+        code,
+        message,
+        data,
+    } = refused
+    else {
         panic!("{refused}")
     };
     assert_eq!(
-        (message.as_str(), data),
-        ("no", Some(json!({"code": "NO", "why": 1})))
+        (code.as_str(), message.as_str(), data),
+        ("NO", "no", Some(json!({"code": "NO", "why": 1})))
     );
     let client = client.query("a b", "c&d").header("x-test", "yes");
     let client = client.connect().await.unwrap();
@@ -153,4 +159,86 @@ async fn a_client_may_use_any_transport() {
         client.disconnect().await;
         assert_eq!(server.io().count(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_refused_event_is_an_error_with_its_code() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("close", async |_: Event, room: String| {
+            Err::<(), _>(Refusal::new("FORBIDDEN", format!("{room} stays")))
+        });
+    let server = serve(io).await;
+    let client = server.client().connect().await.unwrap();
+    for (sent, code, message) in [
+        (json!("lobby"), "FORBIDDEN", "lobby stays"),
+        (
+            json!(7),
+            "INVALID_PAYLOAD",
+            "argument 0: invalid type: expected a string, found an integer",
+        ),
+    ] {
+        let refused = client.emit_with_ack::<()>("close", &sent).await;
+        let Err(ClientError::Refused {
+            code: got,
+            message: said,
+            data,
+        }) = refused
+        else {
+            panic!("{refused:?}")
+        };
+        assert_eq!((&*got, &*said), (code, message));
+        assert_eq!(data.unwrap()["code"], code);
+    }
+    // Who asks for anything gets what came.
+    let answer: Value = client.emit_with_ack("close", "lobby").await.unwrap();
+    assert_eq!(answer["success"], false);
+}
+
+#[tokio::test]
+async fn that_nothing_comes_can_be_asked_for() {
+    let server = serve(echo()).await;
+    let mut client = server.client().connect().await.unwrap();
+    client.nothing_within(Duration::ZERO).await.unwrap();
+    server.io().emit("surprise", 1);
+    let came = client.nothing_within(Duration::from_secs(10)).await;
+    assert_eq!(came.unwrap_err().to_string(), "the event `surprise` came");
+    client.emit("out", ()).await.unwrap();
+    let ended = client.nothing_within(Duration::from_secs(10)).await;
+    assert!(matches!(ended, Err(ClientError::Disconnected)));
+}
+
+#[tokio::test]
+async fn a_client_comes_back_when_it_is_told_to() {
+    let mut io = Io::builder().recovery(roomcast::options::Recovery::default());
+    io.namespace("/")
+        .gate(async |connect: Connect| match connect.auth::<Value>() {
+            Ok(auth) if auth["token"] == "t" => Ok(()),
+            _ => Err(Refusal::new("NO", "no")),
+        })
+        .on("recovered", async |event: Event| {
+            Ack(event.socket.recovered())
+        });
+    let server = serve(io).await;
+    let client = server.client().auth(json!({"token": "t"}));
+    let mut client = client.connect().await.unwrap();
+    let id = client.id();
+    for n in 0..3 {
+        server.io().emit("n", n);
+    }
+    assert_eq!(client.event::<u8>("n").await.unwrap(), 0);
+    // What was taken from the client is what it has got.
+    for missed in [1, 2] {
+        client = client.reconnect().await.unwrap();
+        assert_eq!(client.id(), id);
+        assert!(client.emit_with_ack::<bool>("recovered", ()).await.unwrap());
+        assert_eq!(client.event::<u8>("n").await.unwrap(), missed);
+    }
+
+    // Without sessions it is somebody else.
+    let server = serve(echo()).await;
+    let client = server.client().connect().await.unwrap();
+    let id = client.id();
+    let again = client.reconnect().await.unwrap();
+    assert_ne!(again.id(), id);
 }

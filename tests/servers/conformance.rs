@@ -1,4 +1,5 @@
-//! The server that the official protocol suites of Engine.IO and Socket.IO expect.
+//! The server that the official protocol suites of Engine.IO and Socket.IO expect. It tells its metrics at `/metrics`, each twice: of Socket.IO, and of
+//! plain Engine.IO.
 
 mod support;
 
@@ -22,7 +23,9 @@ async fn main() -> Result<(), roomcast::Error> {
     let mut io = Io::builder().config(config);
     handle(io.namespace("/"));
     handle(io.namespace("/custom"));
-    support::run(Server::new(io.build()?).raw(echo)).await
+    let io = io.build()?;
+    let metrics = support::tell([io.metrics(), echo.metrics()]);
+    support::run(Server::new(io).raw(echo).router(metrics)).await
 }
 
 fn handle(namespace: &mut NamespaceBuilder) {

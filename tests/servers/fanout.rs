@@ -37,7 +37,9 @@ async fn serve() -> Result<(), roomcast::Error> {
         .on("join", join)
         .on("bcast", broadcast)
         .on("echo", echo);
-    support::run(Server::new(io.build()?)).await
+    let io = io.build()?;
+    let metrics = support::tell([io.metrics()]);
+    support::run(Server::new(io).router(metrics)).await
 }
 
 async fn join(event: Event, room: String) -> Result<(), JoinError> {

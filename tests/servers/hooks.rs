@@ -84,8 +84,10 @@ fn hook(namespace: &mut NamespaceBuilder) {
     namespace
         .on_packet(check)
         .on_error(|failure: &Failure<'_>| {
-            let journal = failure.socket.io().state::<Journal>();
-            journal.note("failure", json!([failure.socket.id(), failure.event]));
+            if !failure.answered {
+                let journal = failure.socket.io().state::<Journal>();
+                journal.note("failure", json!([failure.socket.id(), failure.event]));
+            }
         })
         .on_connect(announce)
         .on("disconnecting", async |event: Event| {

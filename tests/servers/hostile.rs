@@ -1,5 +1,8 @@
 //! The server that the attacks of `tests/server/hostile` are aimed at: options from `CONFIG`
-//! (JSON), a guard with the limits of `LIMITS` (JSON) if there are any, and an event by which a client reads the metrics.
+//! (JSON), a guard with the limits of `LIMITS` (JSON) if there are any, `GRACE` in seconds when it stops (10), and the metrics
+//! at `/metrics` and by an event.
+
+mod support;
 
 use std::{env, time::Duration};
 
@@ -14,6 +17,7 @@ use tokio::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = env::var("CONFIG").unwrap_or_else(|_| "{}".to_owned());
+    let grace = env::var("GRACE").map_or(Ok(10), |seconds| seconds.parse())?;
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let mut io = Io::builder().config(serde_json::from_str(&config)?);
     if let Ok(limits) = env::var("LIMITS") {
@@ -31,7 +35,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     events(io.namespaces(on_demand));
 
-    let server = Server::new(io.build()?)
+    let io = io.build()?;
+    let metrics = support::tell([io.metrics()]);
+    let server = Server::new(io)
+        .router(metrics)
+        .grace(Duration::from_secs(grace))
         .bind(&format!("127.0.0.1:{port}"))
         .await?;
     for address in server.local_addrs() {

@@ -13,10 +13,10 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use bytes::Bytes;
 use roomcast::{
     Ack, AckError, Args, ClientFiles, Config, Connect, DisconnectReason, Event, Io, JoinError,
-    NamespaceBuilder, Parser, Refusal, Server, SocketId, State,
+    NamespaceBuilder, Parser, Refusal, Server, SocketId, State, Value as Anything,
     options::{Cors, Recovery},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 #[tokio::main]
@@ -152,33 +152,30 @@ async fn inspect(_: Event, rest: Args) -> Result<Ack<Vec<Value>>, Refusal> {
     let values = rest
         .to_values()
         .map_err(|error| Refusal::new("", error.to_string()))?;
-    Ok(Ack(values
-        .iter()
-        .map(|value| describe(value, &rest))
-        .collect()))
+    Ok(Ack(values.iter().map(describe).collect()))
 }
 
-fn describe(value: &Value, args: &Args) -> Value {
-    if let Some(bytes) = args.attachment_of(value) {
-        let sum: u64 = bytes.iter().copied().map(u64::from).sum();
-        return json!({"t": "bin", "n": bytes.len(), "sum": sum});
-    }
+fn describe(value: &Anything) -> Value {
     match value {
-        Value::Null => json!({"t": "null"}),
-        Value::Bool(value) => json!({"t": "bool", "v": value}),
-        Value::Number(value) => json!({"t": "num", "v": value}),
-        Value::String(text) => {
+        Anything::Null => json!({"t": "null"}),
+        Anything::Bool(value) => json!({"t": "bool", "v": value}),
+        Anything::Number(value) => json!({"t": "num", "v": value}),
+        Anything::String(text) => {
             let sum: u64 = text.chars().map(|c| u64::from(u32::from(c))).sum();
             json!({"t": "str", "n": text.len(), "sum": sum})
         }
-        Value::Array(values) => {
-            let described: Vec<_> = values.iter().map(|value| describe(value, args)).collect();
+        Anything::Binary(bytes) => {
+            let sum: u64 = bytes.iter().copied().map(u64::from).sum();
+            json!({"t": "bin", "n": bytes.len(), "sum": sum})
+        }
+        Anything::Array(values) => {
+            let described: Vec<_> = values.iter().map(describe).collect();
             json!({"t": "arr", "v": described})
         }
-        Value::Object(fields) => {
+        Anything::Object(fields) => {
             let described = fields
                 .iter()
-                .map(|(name, value)| (name.clone(), describe(value, args)));
+                .map(|(name, value)| (name.clone(), describe(value)));
             json!({"t": "obj", "v": described.collect::<Map<_, _>>()})
         }
     }
@@ -241,28 +238,12 @@ async fn ask_room(
 ) -> Ack<(bool, Vec<Anything>)> {
     let namespace = event.namespace();
     let asking = namespace.in_(&room).timeout(Duration::from_millis(millis));
-    let mut answers = asking.emit_with_acks::<Args>(&name, rest).await;
+    let mut answers = asking.emit_with_acks::<Anything>(&name, rest).await;
     let mut firsts = Vec::new();
     while let Some((_, answer)) = answers.next().await {
-        firsts.extend(answer.map(|args| first(&args)));
+        firsts.extend(answer);
     }
     Ack((firsts.len() == answers.expected(), firsts))
-}
-
-/// Anything that a client can send.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Anything {
-    Binary(Bytes),
-    Value(Value),
-}
-
-fn first(args: &Args) -> Anything {
-    let value: Value = args.get(0).unwrap_or_default();
-    match args.attachment_of(&value) {
-        Some(bytes) => Anything::Binary(bytes),
-        None => Anything::Value(value),
-    }
 }
 
 async fn who_am_i(event: Event) -> Ack<Value> {
@@ -272,11 +253,11 @@ async fn who_am_i(event: Event) -> Ack<Value> {
         .query()
         .map(|(k, v)| (k, v.into()))
         .collect();
-    let auth: Option<Value> = socket.auth().ok().flatten();
+    let auth: Option<Anything> = socket.auth().ok();
     Ack(json!({
         "id": socket.id(),
         "nsp": socket.namespace().name(),
-        "auth": auth.unwrap_or_else(|| json!({})),
+        "auth": auth.filter(|auth| *auth != Anything::Null).unwrap_or_else(|| json!({}).into()),
         "query": query,
         "transport": socket.transport().to_string(),
         "recovered": socket.recovered(),

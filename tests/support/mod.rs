@@ -19,12 +19,9 @@ use std::time::Duration;
 
 pub use client::RawClient;
 pub use http::{Polling, Response};
-pub use server::TestServer;
+pub use server::{POLLS_WAITING, POSTS_WAITING, TestServer};
 pub use websocket::Frame;
 
 /// How long anything may take that is expected to happen. Generous: it only decides how long a
 /// failing test waits, never whether a slow machine passes.
 pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// How long a server is given to park a long-polling request. It gives no sign of having done so.
-pub const PARKED: Duration = Duration::from_millis(100);

@@ -15,6 +15,11 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 
 use super::{DEADLINE, RawClient, Response};
 
+/// Polls that wait for packets.
+pub const POLLS_WAITING: &str = "roomcast_requests_waiting{for=\"packets\"}";
+/// Posts that wait for the rest of their body.
+pub const POSTS_WAITING: &str = "roomcast_requests_waiting{for=\"body\"}";
+
 /// One of the contract servers, listening on a free port of 127.0.0.1; ends with this value.
 pub struct TestServer {
     child: Child,
@@ -107,6 +112,28 @@ impl TestServer {
         self.connect().get(target)
     }
 
+    /// Waits until so many polls wait for packets. The server must tell its metrics at `/metrics`.
+    pub fn until_polls_wait(&self, count: i64) {
+        self.until(POLLS_WAITING, |polls| polls == count);
+    }
+
+    /// Waits until the rows of a metric add up to what is expected.
+    pub fn until(&self, row: &str, is_expected: impl Fn(i64) -> bool) {
+        let start = Instant::now();
+        loop {
+            let metrics = self.get("/metrics").body;
+            let found: i64 = metrics
+                .lines()
+                .filter_map(|line| line.strip_prefix(row)?.trim().parse::<i64>().ok())
+                .sum();
+            if is_expected(found) {
+                return;
+            }
+            assert!(start.elapsed() < DEADLINE, "{row} is {found}: {metrics}");
+            thread::sleep(Duration::from_millis(2)); // The pace of asking.
+        }
+    }
+
     /// Whether the process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -123,7 +150,7 @@ impl TestServer {
         let start = Instant::now();
         while self.is_running() {
             assert!(start.elapsed() < DEADLINE, "does not stop");
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5)); // The pace of asking.
         }
         self.child.wait().unwrap().code()
     }

@@ -1,6 +1,6 @@
 import { Activity, type Happening } from "./activity.ts";
 import type { Connection } from "./connection.ts";
-import { DISCONNECTED, RequestError, explain } from "./failure.ts";
+import { DISCONNECTED, RequestError, explain, isUnconfirmed } from "./failure.ts";
 import { randomId } from "./identity.ts";
 import { type Draft, Outbox } from "./outbox.ts";
 import { Timeline } from "./timeline.ts";
@@ -18,6 +18,8 @@ const MAX_LOADED_AT_END = 600;
 /** A hole in `seq` usually closes by itself: the missing message is just behind. */
 const HOLE_PATIENCE = 1_000;
 const ENTER_AGAIN = 3_000;
+/** The pauses before a message that was not confirmed is sent again; after the last one it has failed. */
+const SEND_AGAIN = [1_000, 2_000, 4_000, 8_000];
 
 export type Stage = "entering" | "entered" | "absent";
 
@@ -285,14 +287,19 @@ export class Conversation {
   }
 
   async #flush(): Promise<void> {
-    for (let draft = this.#sendable(); draft !== undefined; draft = this.#sendable()) await this.#deliver(draft);
+    for (let draft = this.#sendable(); draft !== undefined; draft = this.#sendable()) await this.#deliver(draft, SEND_AGAIN);
   }
 
   #sendable(): Draft | undefined {
-    return this.stage === "entered" && this.#connection.isOnline ? this.outbox.next : undefined;
+    return this.#canSend ? this.outbox.next : undefined;
   }
 
-  async #deliver({ clientMessageId, content, writtenAt }: Draft): Promise<void> {
+  get #canSend(): boolean {
+    return this.stage === "entered" && this.#connection.isOnline;
+  }
+
+  async #deliver(draft: Draft, pauses: readonly number[]): Promise<void> {
+    const { clientMessageId, content, writtenAt } = draft;
     this.outbox.mark(clientMessageId, { state: "sending" });
     this.#outboxChanged();
     try {
@@ -307,8 +314,21 @@ export class Conversation {
       this.#watchHole();
     } catch (error) {
       const failure = asFailure(error);
-      const isLost = failure.code === DISCONNECTED;
-      this.outbox.mark(clientMessageId, isLost ? { state: "waiting" } : { state: "failed", reason: explain(failure) });
+      const [pause, ...later] = pauses;
+      if (isUnconfirmed(failure) && pause !== undefined) {
+        this.outbox.mark(clientMessageId, { state: "unconfirmed" });
+        this.#outboxChanged();
+        await elapsed(Math.max(pause, failure.retryAfter ?? 0));
+        // Meanwhile it may have come as a message, which settles it.
+        if (!this.outbox.has(clientMessageId)) return;
+        if (this.#canSend) return this.#deliver(draft, later);
+        this.outbox.mark(clientMessageId, { state: "waiting" });
+      } else if (failure.code === DISCONNECTED) {
+        this.outbox.mark(clientMessageId, { state: "waiting" });
+      } else {
+        const outcome = isUnconfirmed(failure) ? "Not confirmed, it may have arrived." : "Not sent.";
+        this.outbox.mark(clientMessageId, { state: "failed", reason: `${outcome} ${explain(failure)}` });
+      }
     }
     this.#outboxChanged();
   }
@@ -335,6 +355,10 @@ export class Conversation {
       if (attempt === this.#attempt && this.#connection.isOnline) void this.enter();
     }, Math.max(ENTER_AGAIN, failure.retryAfter ?? 0));
   }
+}
+
+function elapsed(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Requests reject with a failure; anything else is a mistake of ours and is not to be hidden. */

@@ -19,6 +19,11 @@ export const TIMED_OUT = "TIMED_OUT";
 /** The connection is gone; whether the server did it is unknown. */
 export const DISCONNECTED = "DISCONNECTED";
 
+/** Whether the server may have done it all the same; asking again tells. */
+export function isUnconfirmed({ code }: Failure): boolean {
+  return code === TIMED_OUT || code === "STORE_UNAVAILABLE" || code === "INTERNAL";
+}
+
 /** What went wrong, in words that help the person in front of the page. */
 export function explain({ code, message, retryAfter }: Failure): string {
   const again = retryAfter === undefined ? "Please try again." : `Please try again in ${waitInWords(retryAfter)}.`;

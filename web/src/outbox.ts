@@ -3,6 +3,8 @@ import type { Message } from "./types.ts";
 export type Delivery =
   | { state: "waiting" }
   | { state: "sending" }
+  /** Sent without a confirmation: it may be stored or not, and is sent again after a pause. */
+  | { state: "unconfirmed" }
   | { state: "failed"; reason: string };
 
 /** An own message that the server has not confirmed yet. */
@@ -22,7 +24,7 @@ export class Outbox {
   constructor(drafts: readonly Draft[] = []) {
     // What was being sent when the page went away may or may not have arrived: it is sent again.
     this.#drafts = drafts.map((draft) => {
-      return draft.delivery.state === "sending" ? { ...draft, delivery: { state: "waiting" } } : draft;
+      return isUnderWay(draft) ? { ...draft, delivery: { state: "waiting" } } : draft;
     });
   }
 
@@ -32,8 +34,12 @@ export class Outbox {
 
   /** The one to send next: one at a time, so that the order of writing is the order of storing. */
   get next(): Draft | undefined {
-    if (this.#drafts.some((draft) => draft.delivery.state === "sending")) return undefined;
+    if (this.#drafts.some(isUnderWay)) return undefined;
     return this.#drafts.find((draft) => draft.delivery.state === "waiting");
+  }
+
+  has(clientMessageId: string): boolean {
+    return this.#drafts.some((draft) => draft.clientMessageId === clientMessageId);
   }
 
   add(draft: Omit<Draft, "delivery">): void {
@@ -71,7 +77,11 @@ export function parseDrafts(json: string | undefined): Draft[] {
 function isDraft(value: unknown): value is Draft {
   const { clientMessageId, content, writtenAt, delivery } = (value ?? {}) as Partial<Draft>;
   const isText = [clientMessageId, content, writtenAt].every((field) => typeof field === "string");
-  return isText && (delivery?.state === "waiting" || delivery?.state === "sending" || delivery?.state === "failed");
+  return isText && ["waiting", "sending", "unconfirmed", "failed"].includes(delivery?.state ?? "");
+}
+
+function isUnderWay({ delivery }: Draft): boolean {
+  return delivery.state === "sending" || delivery.state === "unconfirmed";
 }
 
 function isSame(draft: Draft, message: Message): boolean {

@@ -18,6 +18,8 @@ class FakeServer {
   sent: string[] = [];
   /** What happens to the next `message` request, before and instead of its answer. */
   failing: ((content: string) => RequestError | undefined) | undefined;
+  /** Each message is stored, and none is confirmed in time. */
+  isSlow = false;
   /** Happens after the next page was read, before it arrives. */
   afterReading: (() => void) | undefined;
   readonly session = { userId: "me" };
@@ -76,7 +78,9 @@ class FakeServer {
     this.failing = undefined;
     if (failure !== undefined) throw failure;
     const id = `own-${clientMessageId}`;
-    return this.stored.find((known) => known.id === id) ?? this.store({ id, userId: "me", content, metadata });
+    const stored = this.stored.find((known) => known.id === id) ?? this.store({ id, userId: "me", content, metadata });
+    if (this.isSlow) throw new RequestError({ code: TIMED_OUT, message: "" });
+    return stored;
   }
 }
 
@@ -95,6 +99,10 @@ function open(server: FakeServer, drafts: Draft[] = []) {
   };
   const conversation = new Conversation("lobby", server as unknown as Connection, drafts, surroundings);
   return { conversation, announced };
+}
+
+function deliveries(conversation: Conversation): string[] {
+  return conversation.outbox.drafts.map(({ delivery }) => delivery.state);
 }
 
 function seqs(conversation: Conversation): number[] {
@@ -187,21 +195,93 @@ test("when the server has begun a new history, the old one is dropped", async ()
   assert.deepEqual(conversation.timeline.messages.map(({ id }) => id), ["new-1"]);
 });
 
-test("a message whose answer got lost is sent again as the same message, and is there once", async () => {
+for (const code of [TIMED_OUT, "STORE_UNAVAILABLE", "INTERNAL"]) {
+  test(`a message that ${code} left unconfirmed is sent again by itself, as the same message and before later ones`, async (context) => {
+    context.mock.timers.enable({ apis: ["setTimeout"] });
+    const server = new FakeServer();
+    const { conversation } = open(server);
+    await conversation.enter();
+    server.failing = () => new RequestError({ code, message: "" });
+    conversation.send("hello");
+    conversation.send("later");
+    await settled();
+    assert.deepEqual(deliveries(conversation), ["unconfirmed", "waiting"]);
+    context.mock.timers.tick(1_000);
+    await settled();
+    const [first, second] = server.sent;
+    assert.equal(first, second);
+    assert.equal(server.sent.length, 3);
+    assert.deepEqual(conversation.outbox.drafts, []);
+    assert.deepEqual(conversation.timeline.messages.map(({ content }) => content), ["hello", "later"]);
+  });
+}
+
+test("a message that is never confirmed is said to be unknown, not unsent, and can be sent once more", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const server = new FakeServer();
+  const { conversation } = open(server);
+  await conversation.enter();
+  server.isSlow = true;
+  conversation.send("hello");
+  await settled();
+  for (const pause of [1_000, 2_000, 4_000, 8_000]) {
+    assert.deepEqual(deliveries(conversation), ["unconfirmed"]);
+    context.mock.timers.tick(pause);
+    await settled();
+  }
+  const [draft] = conversation.outbox.drafts;
+  const reason = "Not confirmed, it may have arrived. The server did not answer in time.";
+  assert.deepEqual(draft?.delivery, { state: "failed", reason });
+  server.isSlow = false;
+  conversation.sendAgain(draft?.clientMessageId ?? "");
+  await settled();
+  assert.deepEqual(conversation.outbox.drafts, []);
+  assert.equal(new Set(server.sent).size, 1);
+  assert.deepEqual(conversation.timeline.messages.map(({ content }) => content), ["hello"]);
+});
+
+test("a refused message is not sent again by itself", async () => {
+  const server = new FakeServer();
+  const { conversation } = open(server);
+  await conversation.enter();
+  server.failing = () => new RequestError({ code: "FORBIDDEN", message: "" });
+  conversation.send("hello");
+  await settled();
+  assert.deepEqual(conversation.outbox.drafts[0]?.delivery, { state: "failed", reason: "Not sent. You are not allowed to do that." });
+});
+
+test("an unconfirmed message waits for the connection that was lost meanwhile", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
   const server = new FakeServer();
   const { conversation } = open(server);
   await conversation.enter();
   server.failing = () => new RequestError({ code: TIMED_OUT, message: "" });
   conversation.send("hello");
   await settled();
-  const [draft] = conversation.outbox.drafts;
-  assert.equal(draft?.delivery.state, "failed");
-  conversation.sendAgain(draft?.clientMessageId ?? "");
+  server.isOnline = false;
+  context.mock.timers.tick(1_000);
   await settled();
-  assert.equal(new Set(server.sent).size, 1);
-  assert.equal(server.sent.length, 2);
+  assert.deepEqual(deliveries(conversation), ["waiting"]);
+  server.isOnline = true;
+  await conversation.enter();
+  await settled();
   assert.deepEqual(conversation.outbox.drafts, []);
-  assert.deepEqual(conversation.timeline.messages.map(({ content }) => content), ["hello"]);
+  assert.equal(new Set(server.sent).size, 1);
+});
+
+test("an unconfirmed message that is found among those caught up on is not sent again", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const server = new FakeServer();
+  const { conversation } = open(server);
+  await conversation.enter();
+  server.isSlow = true;
+  conversation.send("hello");
+  await settled();
+  await conversation.enter();
+  assert.deepEqual(conversation.outbox.drafts, []);
+  context.mock.timers.tick(1_000);
+  await settled();
+  assert.equal(server.sent.length, 1);
 });
 
 test("a stored message whose answer got lost with the connection is not shown as waiting as well", async () => {

@@ -24,6 +24,8 @@ test("messages are sent one at a time, in the order of writing", () => {
   assert.equal(next(outbox), "a");
   outbox.mark("a", { state: "sending" });
   assert.equal(next(outbox), undefined);
+  outbox.mark("a", { state: "unconfirmed" });
+  assert.equal(next(outbox), undefined);
   outbox.remove("a");
   assert.equal(next(outbox), "b");
 });
@@ -60,11 +62,12 @@ test("a message with the same words by somebody else, or from another time, sett
 });
 
 test("what was being sent when the page was closed is sent again", () => {
-  const outbox = outboxOf("a", "b");
+  const outbox = outboxOf("a", "b", "c");
   outbox.mark("a", { state: "sending" });
   outbox.mark("b", { state: "failed", reason: "no answer" });
+  outbox.mark("c", { state: "unconfirmed" });
   const restored = new Outbox(parseDrafts(JSON.stringify(outbox.drafts)));
-  assert.deepEqual(states(restored), ["a waiting", "b failed"]);
+  assert.deepEqual(states(restored), ["a waiting", "b failed", "c waiting"]);
 });
 
 test("nothing but drafts is restored", () => {

@@ -99,9 +99,12 @@ impl Plan {
             if self.vocabulary.join.is_none() || !self.vocabulary.send.ack {
                 return Err("chat needs the events of our own chat: --preset chat".into());
             }
-        } else if cast && self.vocabulary.room(self.rooms - 1).is_none() {
+        } else if cast
+            && !self.vocabulary.conversations
+            && self.vocabulary.room(self.rooms - 1).is_none()
+        {
             return Err(format!(
-                "preset {} has {} room: name more with --room, or use --preset rooms or events of \
+                "preset {} has {} rooms: name more with --room, or use --preset rooms or events of \
                  your own",
                 self.preset,
                 self.vocabulary.rooms.len()
@@ -111,6 +114,17 @@ impl Plan {
             return Err("echo needs an event that is acknowledged".into());
         }
         Ok(())
+    }
+
+    /// Whether conversations have to be made for the run.
+    pub(crate) fn makes_conversations(&self) -> bool {
+        match self.scenario {
+            Scenario::Chat => true,
+            Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Echo => {
+                self.vocabulary.conversations
+            }
+            Scenario::Connect | Scenario::Idle => false,
+        }
     }
 
     /// How many clients stop reading; the last ones.
@@ -238,8 +252,8 @@ pub(super) mod tests {
         refused(Scenario::Slow, |p| p.clients = 2, "slow needs");
         refused(
             Scenario::Rooms,
-            |p| p.vocabulary = Preset::Chat.vocabulary(),
-            "has 1 room",
+            |p| p.vocabulary.any_room = false,
+            "has 0 rooms",
         );
         refused(Scenario::Chat, |_| (), "a token for each client");
         let signed = |p: &mut Plan| p.tokens = vec![String::new(); p.clients].into();

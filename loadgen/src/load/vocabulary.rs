@@ -13,7 +13,7 @@ pub struct Vocabulary {
     pub send: Call,
     /// Is acknowledged.
     pub echo: Call,
-    /// The `auth` of every client, with `{client}` for its number.
+    /// The `auth` of every client, with `{client}` for its number and `{run}` for that of the run.
     pub auth: Option<Value>,
     /// Whether a sender gets its own messages.
     pub own: Own,
@@ -21,6 +21,9 @@ pub struct Vocabulary {
     pub rooms: Vec<String>,
     /// Whether the server lets clients join rooms of any name.
     pub any_room: bool,
+    /// Whether the rooms are conversations of our own chat, which are made for the run: nothing is
+    /// written where people are.
+    pub conversations: bool,
 }
 
 /// One event.
@@ -51,7 +54,7 @@ pub enum Own {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preset {
-    /// The chat of `roomcast serve`: one room, the Lobby.
+    /// The chat of `roomcast serve`: conversations of its own.
     Chat,
     /// The server of `docs/bench.md`: `join`, `bcast`, `echo`.
     Rooms,
@@ -90,10 +93,14 @@ impl Preset {
                     join: Some(call("join_conversation", json!(["{room}"]), true)),
                     echo: message.clone(),
                     send: message,
-                    auth: Some(json!({"name": "bench {client}"})),
+                    auth: Some(json!({
+                        "name": "bench {client}",
+                        "guestKey": "roomcast bench {run} {client}",
+                    })),
                     own: Own::No,
-                    rooms: vec!["00000000-0000-4000-8000-000000000001".into()],
+                    rooms: Vec::new(),
                     any_room: false,
+                    conversations: true,
                 }
             }
             Self::Rooms => Vocabulary {
@@ -104,12 +111,28 @@ impl Preset {
                 own: Own::Yes,
                 rooms: Vec::new(),
                 any_room: true,
+                conversations: false,
             },
         }
     }
 }
 
 impl Vocabulary {
+    /// Makes users of this run of those that the `auth` names, where it wants that.
+    pub(crate) fn stamp(&mut self, run: u32) {
+        for text in self
+            .auth
+            .as_mut()
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let (_, Value::String(text)) = text {
+                *text = text.replace("{run}", &format!("{run:08x}"));
+            }
+        }
+    }
+
     /// The name of a room; `None` if there are not so many.
     pub(crate) fn room(&self, index: usize) -> Option<String> {
         match self.rooms.get(index) {
@@ -235,9 +258,10 @@ mod tests {
 
     #[test]
     fn a_room_has_its_given_name_or_one_of_ours() {
-        let chat = Preset::Chat.vocabulary();
-        assert!(chat.room(0).is_some());
-        assert_eq!(chat.room(1), None);
+        let mut chat = Preset::Chat.vocabulary();
+        assert_eq!(chat.room(0), None, "none that people may be in");
+        chat.rooms = vec!["one".into()];
+        assert_eq!((chat.room(0).as_deref(), chat.room(1)), (Some("one"), None));
         assert_eq!(
             Preset::Rooms.vocabulary().room(3).as_deref(),
             Some("bench-3")

@@ -1,5 +1,5 @@
-//! The scenario `chat`: conversations for its clients before a run, and afterwards whether what was
-//! acknowledged is stored once, in order and without a gap.
+//! Conversations of our own chat: one for each room before a run, in which nobody else is, and with the
+//! scenario `chat` afterwards whether what was acknowledged is stored once, in order and without a gap.
 //!
 //! These events are those of our own chat; no other file of this folder knows them.
 
@@ -30,12 +30,13 @@ pub(super) async fn prepare(plan: &Plan) -> Result<Vec<String>, String> {
     struct Conversation {
         id: String,
     }
+    let users = users(plan).await?;
     let mut ids = Vec::new();
     for room in 0..plan.rooms {
         let mut owner = enter(plan, room).await?;
         let mut members: Vec<_> = (room..plan.clients)
             .step_by(plan.rooms)
-            .map(Plan::subject)
+            .filter_map(|client| users.get(client).cloned())
             .collect();
         let later = members.split_off(members.len().min(MEMBERS));
         let new = json!({"title": "roomcast bench", "memberIds": members});
@@ -49,6 +50,38 @@ pub(super) async fn prepare(plan: &Plan) -> Result<Vec<String>, String> {
         let _ = owner.close().await;
     }
     Ok(ids)
+}
+
+/// Who the clients are: whom their tokens are of, or whom the server says they are.
+async fn users(plan: &Plan) -> Result<Vec<String>, String> {
+    if plan.tokens.len() >= plan.clients {
+        return Ok((0..plan.clients).map(Plan::subject).collect());
+    }
+    let mut users = Vec::new();
+    for client in 0..plan.clients {
+        let mut connection = enter(plan, client).await?;
+        let user = timeout(plan.client.connect_timeout, session(&mut connection)).await;
+        users.push(user.map_err(|_| "the server does not say who its clients are".to_owned())??);
+        let _ = connection.close().await;
+    }
+    Ok(users)
+}
+
+async fn session(connection: &mut Connection) -> Result<String, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Session {
+        user_id: String,
+    }
+    loop {
+        let packet = connection.next().await.map_err(|error| error.to_string())?;
+        if packet.kind == Kind::Event && packet.event_name() == "session" {
+            let session: Result<Session, _> = packet.args.get(0);
+            return session
+                .map(|s| s.user_id)
+                .map_err(|error| error.to_string());
+        }
+    }
 }
 
 /// Reads every conversation of the run, and compares it with what was sent.

@@ -79,7 +79,8 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
     })?;
     let run = getrandom::u32().map_err(|error| BenchError::Internal(error.to_string()))?;
     let trial = Stamps::new(!run, plan.payload);
-    if plan.scenario == Scenario::Chat {
+    plan.vocabulary.stamp(run);
+    if plan.makes_conversations() {
         plan.vocabulary.rooms = chat::prepare(&plan).await.map_err(failed)?;
     }
     preflight::check(&plan, &trial).await.map_err(failed)?;

@@ -2,12 +2,11 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::{
-    Parser,
-    attachment::{self, Attached},
-    json::{Elements, Span},
+    ArgumentError, Parser, Value,
+    attachment::Attached,
+    json::{self, Elements, Span},
     msgpack,
 };
 
@@ -28,6 +27,9 @@ pub struct Args {
     parser: Parser,
     /// Whether MessagePack has values that JavaScript calls `undefined`.
     has_undefined: bool,
+    /// Whether MessagePack has texts that are not UTF-8. Some clients cannot read them, so they are not
+    /// passed on.
+    pub(super) has_invalid_text: bool,
 }
 
 impl Args {
@@ -54,11 +56,21 @@ impl Args {
             is_partial: false,
             parser,
             has_undefined,
+            has_invalid_text: false,
         }
     }
 
     pub(super) fn attach(&mut self, attachments: Vec<Bytes>) {
         self.attachments = Some(attachments.into());
+    }
+
+    /// The same JSON with U+FFFD for every half of a surrogate pair, which are no text for `serde_json`.
+    pub(super) fn repaired(&self) -> Self {
+        let mut repaired = self.clone();
+        let mut text = self.text.to_vec();
+        json::repair(&mut text);
+        repaired.text = text.into();
+        repaired
     }
 
     pub(super) const fn text(&self) -> &Bytes {
@@ -139,21 +151,20 @@ impl Args {
 
     /// Parses the argument at `i`.
     ///
-    /// Types that ask for bytes, like [`Bytes`], get an attachment or a binary value, at any depth
-    /// but not through `#[serde(flatten)]` or untagged enums; [`Value`] shows a placeholder object
-    /// there. A missing argument is read as `null`, so that it can be an [`Option`]. What JSON does
+    /// Types that ask for bytes, like [`Bytes`], get an attachment or a binary value, at any depth.
+    /// [`Value`] takes anything; [`serde_json::Value`] has no place for binary, so that binary where
+    /// it stands is an error. A missing argument is read as `null`, so that it can be an [`Option`]. What JSON does
     /// not know is read from MessagePack as JavaScript writes it to JSON: dates as strings,
     /// `undefined` as nothing.
     ///
     /// # Errors
-    /// If the argument is missing or is not a `T`.
+    /// If the argument is missing or is not a `T`, and if a text in it that a `T` takes has half a
+    /// surrogate pair: JavaScript has such texts, Rust has not, and no other is put in its place. In
+    /// MessagePack clients write all sorts of bytes for them.
     pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
         let Some(span) = self.span(i) else {
-            return serde_json::from_slice(b"null").map_err(|_| ArgumentError {
-                index: i,
-                path: String::new(),
-                message: MISSING,
-            });
+            return serde_json::from_slice(b"null")
+                .map_err(|error| ArgumentError::missing(i, &error));
         };
         match self.parser {
             Parser::Json => {
@@ -190,23 +201,12 @@ impl Args {
         rest
     }
 
-    /// Every argument as a value. Attachments stay placeholder objects, for
-    /// [`attachment_of`](Self::attachment_of).
+    /// Every argument as a value.
     ///
     /// # Errors
     /// If an argument is no value, such as a number beyond all range.
     pub fn to_values(&self) -> Result<Vec<Value>, ArgumentError> {
         (0..self.len()).map(|i| self.get(i)).collect()
-    }
-
-    /// The attachment, or the binary value, that a placeholder object stands for.
-    #[must_use]
-    pub fn attachment_of(&self, value: &Value) -> Option<Bytes> {
-        let number = attachment::number(value)?;
-        match self.parser {
-            Parser::Json => self.attachments().get(number).cloned(),
-            Parser::MessagePack => msgpack::binary_at(&self.text, number),
-        }
     }
 }
 
@@ -275,6 +275,9 @@ impl ExactSizeIterator for Iter<'_> {}
     note = "derive `serde::Deserialize` for it, without borrowed fields"
 )]
 pub trait Argument: Sized {
+    /// Whether it takes all that are left, so that no other can follow.
+    const TAKES_ALL: bool = false;
+
     /// Takes what is at `position` and moves on.
     ///
     /// # Errors
@@ -291,100 +294,11 @@ impl<T: DeserializeOwned> Argument for T {
 }
 
 impl Argument for Args {
+    const TAKES_ALL: bool = true;
+
     fn take(args: &Args, position: &mut usize) -> Result<Self, ArgumentError> {
         let rest = args.skip(*position);
         *position = args.len();
         Ok(rest)
     }
 }
-
-/// An argument that is missing or is not what was asked for.
-///
-/// It can be sent to the peer: the path names places, and nothing repeats a value that came in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArgumentError {
-    index: usize,
-    path: String,
-    message: &'static str,
-}
-
-impl ArgumentError {
-    fn new(index: usize, path: &str, error: &serde_json::Error) -> Self {
-        let text = error.to_string();
-        let begins = |message: &&str| text.starts_with(message);
-        let message = MESSAGES.into_iter().find(begins).unwrap_or("invalid value");
-        let mut path = shown(path);
-        if let "missing field" | "duplicate field" = message {
-            // The path ends at the object; the field is a name in the type.
-            let field = text.split('`').nth(1).map(shown).unwrap_or_default();
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(&field);
-        }
-        Self {
-            index,
-            path,
-            message,
-        }
-    }
-
-    /// Which argument, counted from 0.
-    #[must_use]
-    pub const fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Where in the argument, as in `items[2].name`; empty for the argument itself.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// What is wrong there: one of a few fixed texts.
-    #[must_use]
-    pub const fn message(&self) -> &'static str {
-        self.message
-    }
-}
-
-impl fmt::Display for ArgumentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            write!(f, "argument {}: {}", self.index, self.message)
-        } else {
-            write!(
-                f,
-                "argument {} at `{}`: {}",
-                self.index, self.path, self.message
-            )
-        }
-    }
-}
-
-impl std::error::Error for ArgumentError {}
-
-/// A path that is safe in logs and answers: keys of maps are the peer's words.
-fn shown(path: &str) -> String {
-    if path == "." {
-        // What the root is called.
-        return String::new();
-    }
-    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '?');
-    path.chars()
-        .take(MAX_PATH)
-        .map(|c| if is_plain(c) { c } else { '?' })
-        .collect()
-}
-
-const MISSING: &str = "missing";
-/// How the messages of serde begin, without what they quote.
-const MESSAGES: [&str; 6] = [
-    "missing field",
-    "invalid type",
-    "invalid length",
-    "unknown variant",
-    "unknown field",
-    "duplicate field",
-];
-const MAX_PATH: usize = 128;

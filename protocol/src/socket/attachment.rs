@@ -1,17 +1,19 @@
 //! Attachments: the binary values that placeholder objects in the JSON stand for.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, collections::VecDeque, fmt, marker::PhantomData};
 
 use bytes::Bytes;
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserialize, Deserializer,
     de::{
-        self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
+        self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess,
+        Visitor,
+        value::{CowStrDeserializer, MapDeserializer},
     },
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::Args;
+use super::{Args, Value, value::Reread};
 use crate::DecodeError;
 
 /// Checks that every placeholder is the number of an attachment and that there are enough of them;
@@ -32,15 +34,6 @@ pub(super) fn count_placeholders(
     } else {
         Ok(counts)
     }
-}
-
-/// The number in a placeholder object.
-pub(super) fn number(value: &Value) -> Option<usize> {
-    let object = value.as_object()?;
-    if object.get(PLACEHOLDER) != Some(&Value::Bool(true)) {
-        return None;
-    }
-    object.get(NUM)?.as_u64()?.try_into().ok()
 }
 
 /// Looks for placeholders in one value, and counts those of every attachment.
@@ -101,18 +94,21 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
         let mut is_placeholder = false;
         let mut num = Seen::Other;
+        let mut entries = 0;
         while let Some(Key(key)) = map.next_key()? {
             let value = map.next_value_seed(Walk(self.0))?;
+            entries += 1;
             match &*key {
-                PLACEHOLDER => is_placeholder = value == Seen::True,
+                PLACEHOLDER => is_placeholder |= value == Seen::True,
                 NUM => num = value,
                 _ => {}
             }
         }
         if is_placeholder {
             let number = match num {
-                Seen::Number(number) => usize::try_from(number).ok(),
-                Seen::True | Seen::Other => None,
+                // Whatever else were in it would be lost.
+                Seen::Number(number) if entries == 2 => usize::try_from(number).ok(),
+                Seen::Number(_) | Seen::True | Seen::Other => None,
             };
             let count = number.and_then(|number| self.0.get_mut(number));
             *count.ok_or_else(|| de::Error::custom("no such attachment"))? += 1;
@@ -124,7 +120,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A deserialiser that hands out an attachment where bytes are asked for.
+/// A deserialiser that hands out an attachment where bytes are asked for, or anything.
+///
+/// Types that look before they know what they are ask for anything: enums that are tagged inside or
+/// not at all, and structs with flattened fields.
 pub(super) struct Attached<'a, D> {
     inner: D,
     attachments: &'a [Bytes],
@@ -159,8 +158,44 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
         })
     }
 
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let attachments = self.attachments;
+        if attachments.is_empty() {
+            return self.inner.deserialize_any(visitor);
+        }
+        let visitor = Attached::new(visitor, attachments);
+        self.inner.deserialize_any(Anything(visitor))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let attachments = self.attachments;
+        if name != RAW_VALUE || attachments.is_empty() {
+            let visitor = Attached::new(visitor, attachments);
+            return self.inner.deserialize_newtype_struct(name, visitor);
+        }
+        let raw = Box::<RawValue>::deserialize(self.inner)?;
+        let mut counts = vec![0; attachments.len()];
+        let walked = Walk(&mut counts)
+            .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
+            .is_ok();
+        if !walked || counts.iter().any(|&count| count > 0) {
+            // Without its attachments a placeholder would mean something else, or nothing.
+            return Err(de::Error::invalid_type(
+                de::Unexpected::Other(BINARY),
+                &visitor,
+            ));
+        }
+        visitor.visit_map(MapDeserializer::new(std::iter::once((
+            RAW_VALUE,
+            raw.get(),
+        ))))
+    }
+
     forward! {
-        deserialize_any();
         deserialize_bool();
         deserialize_i8();
         deserialize_i16();
@@ -180,7 +215,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
         deserialize_option();
         deserialize_unit();
         deserialize_unit_struct(name: &'static str);
-        deserialize_newtype_struct(name: &'static str);
         deserialize_seq();
         deserialize_tuple(length: usize);
         deserialize_tuple_struct(name: &'static str, length: usize);
@@ -197,9 +231,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
 }
 
 macro_rules! forward_visit {
-    ($($method:ident($type:ty);)*) => {
+    ($inner:tt $($method:ident($type:ty);)*) => {
         $(fn $method<E: de::Error>(self, value: $type) -> Result<V::Value, E> {
-            self.inner.$method(value)
+            self.$inner.$method(value)
         })*
     };
 }
@@ -211,7 +245,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Attached<'_, V> {
         self.inner.expecting(f)
     }
 
-    forward_visit! {
+    forward_visit! { inner
         visit_bool(bool);
         visit_i8(i8);
         visit_i16(i16);
@@ -351,6 +385,111 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Attached<'_, A> {
     }
 }
 
+/// A visitor that takes anything: an object that turns out to be a placeholder is its attachment.
+struct Anything<'a, V>(Attached<'a, V>);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Anything<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.inner.expecting(f)
+    }
+
+    forward_visit! { 0
+        visit_bool(bool);
+        visit_i64(i64);
+        visit_i128(i128);
+        visit_u64(u64);
+        visit_u128(u128);
+        visit_f64(f64);
+        visit_str(&str);
+        visit_borrowed_str(&'de str);
+        visit_string(String);
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
+        self.0.visit_unit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.0.visit_seq(inner)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut inner: A) -> Result<V::Value, A::Error> {
+        // Either entry of a placeholder may come first, and it has no others. An object of the
+        // application may begin in the same way.
+        let mut ahead = VecDeque::new();
+        while ahead.len() < 2 {
+            let Some(Key(key)) = inner.next_key()? else {
+                break;
+            };
+            if !matches!(&*key, PLACEHOLDER | NUM) {
+                ahead.push_back((key, None));
+                break;
+            }
+            let value: Value =
+                inner.next_value_seed(Attached::new(PhantomData, self.0.attachments))?;
+            ahead.push_back((key, Some(value)));
+        }
+        match attachment(&ahead, self.0.attachments) {
+            Some(data) => self.0.inner.visit_byte_buf(data.to_vec()),
+            None => self.0.inner.visit_map(Ahead {
+                ahead,
+                value: None,
+                rest: Attached::new(inner, self.0.attachments),
+            }),
+        }
+    }
+}
+
+/// The attachment for which an object with these entries stands.
+fn attachment<'a>(
+    entries: &VecDeque<(Cow<'_, str>, Option<Value>)>,
+    attachments: &'a [Bytes],
+) -> Option<&'a Bytes> {
+    let entry = |name| {
+        let found = entries.iter().find(|(key, _)| key == name);
+        found.and_then(|(_, value)| value.as_ref())
+    };
+    match (entry(PLACEHOLDER), entry(NUM)) {
+        (Some(Value::Bool(true)), Some(Value::Number(number))) => {
+            attachments.get(usize::try_from(number.as_u64()?).ok()?)
+        }
+        _ => None,
+    }
+}
+
+/// A map of which the first entries were read ahead; the last of them maybe without its value.
+struct Ahead<'de, A> {
+    ahead: VecDeque<(Cow<'de, str>, Option<Value>)>,
+    value: Option<Value>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Ahead<'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
+        match self.ahead.pop_front() {
+            Some((key, value)) => {
+                self.value = value;
+                seed.deserialize(CowStrDeserializer::new(key)).map(Some)
+            }
+            None => self.rest.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        match self.value.take() {
+            Some(value) => seed.deserialize(Reread::new(value)),
+            None => self.rest.next_value_seed(seed),
+        }
+    }
+}
+
 /// Reads a placeholder object and visits its attachment.
 struct Placeholder<'a, 'de, V> {
     visitor: V,
@@ -362,7 +501,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Placeholder<'_, 'de, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an attachment")
+        f.write_str(BINARY)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
@@ -384,30 +523,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Placeholder<'_, 'de, V> {
     }
 }
 
-/// A value whose placeholders are serialised as the attachments they stand for.
-pub(super) struct Resolved<'a> {
-    pub(super) value: &'a Value,
-    pub(super) args: &'a Args,
-}
-
-impl Serialize for Resolved<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let inside = |value| Resolved {
-            value,
-            args: self.args,
-        };
-        match self.value {
-            Value::Array(values) => serializer.collect_seq(values.iter().map(inside)),
-            Value::Object(object) => match self.args.attachment_of(self.value) {
-                Some(data) => serializer.serialize_bytes(&data),
-                None => serializer.collect_map(object.iter().map(|(k, v)| (k, inside(v)))),
-            },
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                self.value.serialize(serializer)
-            }
-        }
-    }
-}
-
+/// What errors call bytes.
+pub(super) const BINARY: &str = "binary";
+/// How `serde_json` calls its `RawValue` towards (de)serialisers.
+pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
 pub(super) const PLACEHOLDER: &str = "_placeholder";
 pub(super) const NUM: &str = "num";

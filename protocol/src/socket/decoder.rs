@@ -98,7 +98,7 @@ impl Decoder {
         let nsp = header.nsp.map_or(Nsp::ROOT, |name| {
             Nsp::from_wire(text.slice(name.start as usize..name.end as usize))
         });
-        let args = header.args(text, &self.limits)?;
+        let (args, has_lone_surrogate) = header.args(text, &self.limits)?;
         let name = if kind == Kind::Event {
             read_name(&args)?
         } else {
@@ -114,7 +114,11 @@ impl Decoder {
         let Some(expected) = header.attachments else {
             return Ok(Some(packet));
         };
-        let counts = attachment::count_placeholders(&packet.args, expected)?;
+        let counts = if has_lone_surrogate {
+            attachment::count_placeholders(&packet.args.repaired(), expected)?
+        } else {
+            attachment::count_placeholders(&packet.args, expected)?
+        };
         if expected == 0 {
             return Ok(Some(packet));
         }
@@ -198,12 +202,12 @@ impl Header {
         })
     }
 
-    /// Checks the payload, and finds the arguments in it.
+    /// Checks the payload, and finds the arguments in it. `true`: they have halves of surrogate pairs.
     #[inline]
-    fn args(&self, mut text: Bytes, limits: &Limits) -> Result<Args, DecodeError> {
+    fn args(&self, text: Bytes, limits: &Limits) -> Result<(Args, bool), DecodeError> {
         let payload = text.get(self.end..).unwrap_or_default();
         match (self.kind, payload.iter().find(|b| !b.is_ascii_whitespace())) {
-            (Kind::Connect | Kind::Disconnect, None) => return Ok(Args::default()),
+            (Kind::Connect | Kind::Disconnect, None) => return Ok((Args::default(), false)),
             (Kind::Connect, Some(b'{')) if payload.len() > limits.max_connect_payload => {
                 return Err(DecodeError::TooLarge);
             }
@@ -216,16 +220,9 @@ impl Header {
             ) => return Err(DecodeError::InvalidPayload),
         }
         let mut elements = Elements::default();
-        if json::scan(&text, self.end, limits.max_depth, &mut elements)? {
-            let mut repaired = text.to_vec();
-            json::repair(repaired.get_mut(self.end..).unwrap_or_default());
-            text = repaired.into();
-        }
-        Ok(Args::new(
-            text,
-            elements,
-            usize::from(self.kind == Kind::Event),
-        ))
+        let has_lone_surrogate = json::scan(&text, self.end, limits.max_depth, &mut elements)?;
+        let args = Args::new(text, elements, usize::from(self.kind == Kind::Event));
+        Ok((args, has_lone_surrogate))
     }
 }
 

@@ -6,8 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Args, Kind, Parser,
-    attachment::Resolved,
+    Args, Kind, Parser, Value,
     msgpack::{self, Header},
     serializer::{self, Json, Root},
 };
@@ -113,13 +112,13 @@ impl Arguments for Args {
         let is_renumbered = self.is_partial() && !self.attachments().is_empty();
         if is_renumbered || self.parser() != encoder.parser {
             for i in 0..self.len() {
-                let value = self.get(i).map_err(|_| EncodeError::InvalidArguments)?;
-                encoder.value(&Resolved {
-                    value: &value,
-                    args: self,
-                })?;
+                let value: Value = self.get(i).map_err(|_| EncodeError::InvalidArguments)?;
+                encoder.value(&value)?;
             }
             return Ok(());
+        }
+        if self.has_invalid_text {
+            return Err(EncodeError::InvalidArguments);
         }
         if let Some(raw) = self.joined() {
             encoder.separate();
@@ -319,23 +318,13 @@ impl fmt::Display for EncodeError {
             Self::TooManyAttachments => "too many attachments",
             Self::TooLarge => "packet too large",
             Self::InvalidArguments => "invalid arguments",
-            Self::Serialize(_) => "serialisation failed",
+            Self::Serialize(error) => return write!(f, "serialisation failed: {error}"),
         })
     }
 }
 
-impl std::error::Error for EncodeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Serialize(error) => Some(error),
-            Self::ReservedEvent
-            | Self::InvalidNamespace
-            | Self::TooManyAttachments
-            | Self::TooLarge
-            | Self::InvalidArguments => None,
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for EncodeError {}
 
 /// The most attachments of one packet: stock clients and servers end a connection that sends more.
 pub const MAX_ATTACHMENTS: usize = 10;

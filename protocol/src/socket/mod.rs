@@ -1,6 +1,7 @@
 //! Socket.IO v5: packets, raw arguments, binary reassembly, encoding.
 
 mod args;
+mod argument_error;
 mod attachment;
 mod decoder;
 pub mod encode;
@@ -10,10 +11,13 @@ mod nsp;
 mod packet;
 mod parser;
 mod serializer;
+mod value;
 
-pub use args::{Args, Argument, ArgumentError, Iter};
+pub use args::{Args, Argument, Iter};
+pub use argument_error::ArgumentError;
 pub use decoder::{Decoder, Limits};
 pub use encode::{Arguments, EncodeError, Encoder};
 pub use nsp::Nsp;
 pub use packet::{Kind, Packet, RESERVED_EVENTS};
 pub use parser::Parser;
+pub use value::Value;

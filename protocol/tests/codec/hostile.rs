@@ -8,7 +8,7 @@ use roomcast_protocol::{
         ReservedEvent, TooDeep, TooLarge, TooManyAttachments, UnexpectedBinary, UnexpectedText,
         UnknownKind,
     },
-    socket::{Decoder, Kind, Limits, Packet},
+    socket::{Decoder, Kind, Limits, Packet, Value as Anything},
 };
 use serde_json::Value;
 
@@ -71,7 +71,7 @@ fn a16_what_the_depth_limit_allows_can_be_parsed() {
     let mut decoder = Decoder::new(Limits::default());
     assert!(decoder.text(text.into()).unwrap().is_none());
     let packet = decoder.binary(Bytes::from_static(&[1])).unwrap().unwrap();
-    assert!(packet.args.get::<Value>(0).is_ok());
+    assert!(packet.args.get::<Anything>(0).is_ok());
 }
 
 #[test]
@@ -86,14 +86,33 @@ fn a17_numbers_beyond_range_are_an_error_of_the_argument_not_of_the_packet() {
 }
 
 #[test]
-fn a17_a_lone_surrogate_is_the_replacement_character() {
-    let packet = event(r#"2["\ud800","x\udfffy",{"\ud800a":1}]"#);
-    assert_eq!(packet.event_name(), "\u{fffd}");
-    assert_eq!(packet.args.get::<String>(0), Ok("x\u{fffd}y".into()));
-    assert_eq!(packet.args.raw(0), Some(&br#""x\ufffdy""#[..]));
-    assert_eq!(packet.args.get::<Value>(1).unwrap()["\u{fffd}a"], 1);
-    let packet = event(r#"2/\ud800,["\ud800"]"#);
+fn a17_half_a_surrogate_pair_is_an_error_of_the_argument_and_never_another_text() {
+    let packet = event(r#"2["a","x\udfffy",{"\ud800a":1},"\ud83e\udd80",["\ud800x"]]"#);
+    let error = |i| packet.args.get::<Value>(i).unwrap_err().to_string();
+    assert_eq!(error(0), "argument 0: half of a surrogate pair");
+    assert_eq!(error(1), "argument 1 at `?`: half of a surrogate pair");
+    assert_eq!(packet.args.get::<String>(2), Ok("\u{1f980}".into()));
+    let texts = packet.args.get::<Vec<String>>(3).unwrap_err();
+    assert_eq!(
+        texts.to_string(),
+        "argument 3 at `[0]`: half of a surrogate pair"
+    );
+    // What passes it on passes it on as it came.
+    assert_eq!(packet.args.raw(0), Some(&br#""x\udfffy""#[..]));
+    // Rust has no text that could be the name of such an event.
+    assert_eq!(refused(r#"2["\ud800"]"#), DecodeError::InvalidUtf8);
+    let packet = event(r#"2/\ud800,["a"]"#);
     assert_eq!(packet.nsp, r"/\ud800");
+}
+
+#[test]
+fn a17_half_a_surrogate_pair_hides_no_placeholder_of_an_attachment() {
+    let mut decoder = Decoder::new(Limits::default());
+    let text = format!(r#"51-["a","\ud800",{PLACEHOLDER}]"#);
+    assert!(decoder.text(text.into()).unwrap().is_none());
+    let packet = decoder.binary(Bytes::from_static(&[7])).unwrap().unwrap();
+    assert!(packet.args.get::<String>(0).is_err());
+    assert_eq!(packet.args.get::<Bytes>(1), Ok(Bytes::from_static(&[7])));
 }
 
 #[test]
@@ -232,6 +251,8 @@ fn c3_a_placeholder_out_of_range_is_refused() {
         r#"50-["hello",{"_placeholder":true,"num":0}]"#,
         r#"51-["hello",{"\u005fplaceholder":true,"num":9},{"_placeholder":true,"num":0}]"#,
         r#"51-["hello",{"_placeholder":true,"num":0,"num":1}]"#,
+        r#"51-["hello",{"_placeholder":true,"num":0,"name":"lost"}]"#,
+        r#"51-["hello",{"_placeholder":true,"_placeholder":false,"num":0},{"_placeholder":true,"num":0}]"#,
         r#"51-["hello",[[{"a":{"_placeholder":true,"num":7}}]],{"_placeholder":true,"num":0}]"#,
     ] {
         assert_eq!(refused(text), IllegalAttachments, "{text}");

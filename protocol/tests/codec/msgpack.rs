@@ -4,7 +4,7 @@ use bytes::Bytes;
 use roomcast_protocol::{
     DecodeError, Frame,
     engine::{Message, Packet as EnginePacket, payload},
-    socket::{Args, Decoder, EncodeError, Kind, Limits, Packet, Parser, encode},
+    socket::{Args, Decoder, EncodeError, Kind, Limits, Packet, Parser, Value as Anything, encode},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
@@ -350,19 +350,22 @@ fn of_two_entries_with_one_key_the_last_counts() {
 }
 
 #[test]
-fn text_that_is_not_utf8_is_repaired() {
-    let packet = decode(hex(
-        "83 a474797065 02 a464617461 94 a178 a3 61ff62 81 a1 80 01 c402ffff a36e7370 a12f",
-    ))
-    .unwrap();
-    assert_eq!(packet.args.get(0), Ok("a\u{fffd}b".to_owned()));
-    assert_eq!(packet.args.get(1), Ok(json!({"\u{fffd}": 1})));
-    assert_eq!(packet.args.get(2), Ok(Bytes::from_static(&[255, 255])));
-    let passed_on = wire(Parser::MessagePack.event("/", None, "x", &packet.args));
-    assert_eq!(
-        decode(passed_on).unwrap().args.to_values().unwrap().len(),
-        3
-    );
+fn text_that_is_not_utf8_is_an_error_of_the_argument_and_not_passed_on() {
+    // What clients write for half of a surrogate pair: itself as UTF-8 would have it, or any bytes.
+    let packet = "83 a474797065 02 a464617461 95 a178 a5 61eda08062 81 a3 edbfbf 01 a162 a261ff a36e7370 a12f";
+    let packet = decode(hex(packet)).unwrap();
+    for i in [0, 1, 3] {
+        let error = packet.args.get::<Value>(i).unwrap_err();
+        assert_eq!(error.message(), "half of a surrogate pair");
+    }
+    assert_eq!(packet.args.get(2), Ok("b".to_owned()));
+    // Clients that are sent it would end their connection.
+    for parser in [Parser::MessagePack, Parser::Json] {
+        let passed_on = parser.event("/", None, "x", &packet.args);
+        assert!(matches!(passed_on, Err(EncodeError::InvalidArguments)));
+    }
+    let named = "83 a474797065 02 a464617461 91 a3eda080 a36e7370 a12f";
+    assert_eq!(decode(hex(named)).unwrap_err(), DecodeError::InvalidUtf8);
 }
 
 #[test]
@@ -402,48 +405,46 @@ fn arguments_of_one_parser_can_be_sent_with_the_other() {
 }
 
 #[test]
-fn values_show_placeholders_and_find_their_bytes() {
+fn any_value_keeps_its_binary() {
     let args = args("01 82 a161 c40105 a162 91 c702000607", 2);
     let values = args.to_values().unwrap();
-    let found = |value: &Value| args.attachment_of(value);
-    assert_eq!(found(&values[1]["a"]), Some(Bytes::from_static(&[5])));
-    assert_eq!(found(&values[1]["b"][0]), Some(Bytes::from_static(&[6, 7])));
-    assert_eq!(values[1]["a"]["_placeholder"], json!(true));
-    for other in [
-        json!(1),
-        json!({}),
-        json!({"num": 0}),
-        json!({"_placeholder": true, "num": 0}),
-        json!({"_placeholder": true, "num": 1_000_000}),
-        json!({"_placeholder": true, "num": u64::MAX}),
-    ] {
-        assert_eq!(found(&other), None, "{other}");
-    }
-    let tail = args.skip(1);
-    assert_eq!(
-        tail.attachment_of(&tail.to_values().unwrap()[0]["a"]),
-        Some(Bytes::from_static(&[5]))
-    );
+    let binary = |bytes: &'static [u8]| Anything::from(Bytes::from_static(bytes));
+    assert_eq!(values[1].get("a"), Some(&binary(&[5])));
+    let list = Anything::Array(vec![binary(&[6, 7])]);
+    assert_eq!(values[1].get("b"), Some(&list));
+    assert!(args.get::<Value>(1).is_err(), "JSON has no binary");
+    let sent = wire(Parser::MessagePack.event("/", None, "y", &values[1]));
+    assert!(sent.ends_with(&hex("82 a161 c40105 a162 91 c4020607")));
 }
 
 #[test]
-fn binary_is_not_copied_until_it_is_read() {
-    let received = args("c403010203", 1);
-    let raw = received.raw(0).unwrap();
-    assert_eq!(raw, &hex("c403010203")[..]);
-    let value: Value = received.get(0).unwrap();
-    let bytes = received.attachment_of(&value).unwrap();
-    assert_eq!(bytes.as_ptr(), raw[2..].as_ptr());
-    assert_eq!(received.clone().raw(0).unwrap().as_ptr(), raw.as_ptr());
-    assert_eq!(received.size(), 5);
+fn binary_reaches_types_that_look_before_they_know_what_they_are() {
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    #[serde(tag = "t")]
+    enum Tagged {
+        F { d: Bytes },
+    }
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    #[serde(untagged)]
+    enum Untagged {
+        Text(String),
+        Binary(Bytes),
+    }
+    let five = Bytes::from_static(&[5]);
+    let tagged = args("82 a164 c40105 a174 a146", 1);
+    assert_eq!(tagged.get(0), Ok(Tagged::F { d: five }));
+    // To serde, bytes that are UTF-8 would do for a text.
+    let binary = Bytes::from_static(&[0xff]);
+    assert_eq!(args("c401ff", 1).get(0), Ok(Untagged::Binary(binary)));
+    assert_eq!(args("a141", 1).get(0), Ok(Untagged::Text("A".into())));
 }
 
 #[test]
 fn raw_json_is_an_argument_both_ways() {
-    let args = args("82 a161 91 01 a162 c40105", 1);
+    let args = args("81 a161 91 01 82 a161 91 01 a162 c40105", 2);
     let raw: Box<RawValue> = args.get(0).unwrap();
-    let start = r#"{"a":[1],"b":{"_placeholder":true,"num":"#;
-    assert!(raw.get().starts_with(start), "{raw}");
+    assert_eq!(raw.get(), r#"{"a":[1]}"#);
+    assert!(args.get::<Box<RawValue>>(1).is_err(), "JSON has no binary");
     #[derive(Serialize)]
     struct Message {
         metadata: Box<RawValue>,
@@ -487,7 +488,10 @@ fn errors_name_the_argument_and_the_path_as_with_json() {
         assert_eq!(packed.unwrap_err(), json.unwrap_err());
     }
     let missing = args("01", 1).get::<String>(1).unwrap_err();
-    assert_eq!(missing.to_string(), "argument 1: missing");
+    assert_eq!(
+        missing.to_string(),
+        "argument 1: missing: expected a string"
+    );
 }
 
 #[test]

@@ -141,11 +141,7 @@ proptest! {
         let json = decode_frame(&encode::ack("/", 0, &value).unwrap()).unwrap().args;
         let packed = decode(message(&Parser::MessagePack.ack("/", 0, &value).unwrap())).unwrap().args;
         prop_assert_eq!(json.get::<Everything>(0).unwrap(), packed.get::<Everything>(0).unwrap());
-        let (mut json, mut packed) = (json.get::<Value>(0).unwrap(), packed.get::<Value>(0).unwrap());
-        for value in [&mut json, &mut packed] {
-            value["bytes"]["num"].take(); // The number of a placeholder is up to the parser.
-        }
-        prop_assert_eq!(json, packed);
+        prop_assert_eq!(json.to_values().unwrap(), packed.to_values().unwrap());
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use roomcast_protocol::{
     DecodeError, Frame, Sid,
     engine::{Message, Open, Packet, Probe, Transport, payload},
-    socket::{Decoder, Kind, Limits, encode},
+    socket::{Decoder, Kind, Limits, Value as Shown, encode},
     websocket::{self, Event, Role},
 };
 use serde::Serialize;
@@ -74,24 +74,21 @@ impl Serialize for Tree {
 }
 
 impl Tree {
-    /// The value with placeholders, as a decoder shows it; attachments go to `attachments`.
-    fn placeholders(&self, attachments: &mut Vec<Bytes>) -> Value {
+    /// The value as a decoder shows it; attachments go to `attachments`.
+    fn shown(&self, attachments: &mut Vec<Bytes>) -> Shown {
         match self {
-            Self::Leaf(value) => value.clone(),
+            Self::Leaf(value) => value.clone().into(),
             Self::Binary(data) => {
                 attachments.push(data.clone());
-                serde_json::json!({"_placeholder": true, "num": attachments.len() - 1})
+                data.clone().into()
             }
-            Self::Array(items) => items
-                .iter()
-                .map(|item| item.placeholders(attachments))
-                .collect(),
-            Self::Object(items) => Value::Object(
-                items
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v.placeholders(attachments)))
-                    .collect(),
-            ),
+            Self::Array(items) => {
+                Shown::Array(items.iter().map(|item| item.shown(attachments)).collect())
+            }
+            Self::Object(items) => {
+                let entry = |(key, item): &(String, Self)| (key.clone(), item.shown(attachments));
+                Shown::Object(items.iter().map(entry).collect())
+            }
         }
     }
 
@@ -199,7 +196,7 @@ proptest! {
         prop_assume!(!roomcast_protocol::socket::RESERVED_EVENTS.contains(&&*name));
         let frame = encode::event(&nsp, id, &name, &Several(&args)).unwrap();
         let mut attachments = Vec::new();
-        let values: Vec<_> = args.iter().map(|arg| arg.placeholders(&mut attachments)).collect();
+        let values: Vec<_> = args.iter().map(|arg| arg.shown(&mut attachments)).collect();
         let polled = !nsp.contains('\u{1e}') && !frame.polling().is_empty();
         let packets = [Some(decode_all(&by_websocket(&frame))), polled.then(|| decode_frame(&frame))];
         for packet in packets.into_iter().flatten() {

@@ -90,7 +90,8 @@ pub(super) struct BenchArguments {
     auth: Option<String>,
 
     /// Make a token for each client, of user bench-0, bench-1, … with the role `user`, as
-    /// `roomcast token` does; it stands in for `{token}` in --auth. `chat` always does.
+    /// `roomcast token` does; it stands in for `{token}` in --auth. `chat` always does, and so do all that
+    /// make conversations of our own chat, which guests may not, unless --auth says who clients are.
     #[arg(long)]
     tokens: bool,
 
@@ -129,7 +130,8 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     join_without_ack: bool,
 
-    /// Name of a room; may be repeated. Others are called bench-0, bench-1, …
+    /// Name of a room; may be repeated. Others are called bench-0, bench-1, …. Not with the events of
+    /// the chat, which get conversations of their own.
     #[arg(long)]
     room: Vec<String>,
 
@@ -168,7 +170,7 @@ enum TransportName {
     Upgrade,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum PresetName {
     Chat,
     Rooms,
@@ -177,7 +179,9 @@ enum PresetName {
 impl BenchArguments {
     /// Whether the configuration of a server is needed to make tokens.
     pub(super) fn makes_tokens(&self) -> bool {
-        self.tokens || matches!(self.scenario, ScenarioName::Chat)
+        let presets = [Some(self.preset), self.compare_preset];
+        let is_chat = presets.contains(&Some(PresetName::Chat));
+        self.tokens || matches!(self.scenario, ScenarioName::Chat) || is_chat && self.auth.is_none()
     }
 }
 
@@ -208,9 +212,10 @@ pub(super) fn run(arguments: &BenchArguments, settings: Option<&Settings>) -> Ex
 fn measure(arguments: &BenchArguments, settings: Option<&Settings>) -> Result<bool, BenchError> {
     let plan = |url: &str, preset: PresetName, pid| {
         let plan = plan(arguments, url, preset.into(), pid).and_then(|plan| {
-            let tokens = settings
-                .map(|settings| tokens(settings, &plan))
-                .transpose()?;
+            let auth = plan.vocabulary.auth.as_ref();
+            let needs = arguments.tokens || auth.is_some_and(names_token);
+            let settings = settings.filter(|_| needs);
+            let tokens = settings.map(|settings| mint(settings, &plan)).transpose()?;
             Ok(Plan {
                 tokens: tokens.unwrap_or_default(),
                 ..plan
@@ -253,8 +258,14 @@ fn measure(arguments: &BenchArguments, settings: Option<&Settings>) -> Result<bo
     Ok(is_clean)
 }
 
+/// Whether a client is to offer a token.
+fn names_token(auth: &Value) -> bool {
+    auth.as_object()
+        .is_some_and(|auth| auth.values().any(|value| value == "{token}"))
+}
+
 /// A token for each client, that outlives the run.
-fn tokens(settings: &Settings, plan: &Plan) -> Result<Arc<[String]>, String> {
+fn mint(settings: &Settings, plan: &Plan) -> Result<Arc<[String]>, String> {
     let minter = Minter::new(settings)?;
     let run = plan.warmup + plan.duration + plan.drain;
     let ttl = run + Duration::from_secs(60 * 60);
@@ -307,10 +318,22 @@ fn plan(
             vocabulary.rooms.clear();
         }
     }
+    if arguments.event.is_some() || arguments.join.is_some() {
+        vocabulary.conversations = false;
+    }
+    if vocabulary.conversations && !arguments.room.is_empty() {
+        return Err(
+            "--room: the chat's rooms are conversations that people use; the load has its own, \
+                    so leave it out"
+                .into(),
+        );
+    }
     if !arguments.room.is_empty() {
         vocabulary.rooms.clone_from(&arguments.room);
     }
-    if arguments.makes_tokens() {
+    let is_member =
+        vocabulary.conversations && !matches!(scenario, Scenario::Connect | Scenario::Idle);
+    if arguments.tokens || scenario == Scenario::Chat || is_member {
         vocabulary.auth = Some(json!({"token": "{token}"}));
     }
     if let Some(auth) = &arguments.auth {

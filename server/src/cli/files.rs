@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Settings;
+use crate::config::{Limits, Settings};
 
 /// Files that are open for other reasons than clients.
 const OTHERS: u64 = 128;
@@ -26,7 +26,14 @@ pub(super) fn raise_limit(settings: &Settings) {
     let room = connections(files);
     tracing::info!(files, connections = room, "limit of open files");
     let wanted = settings.limits.connections as u64;
-    if wanted > room {
+    if wanted > room && wanted == Limits::default().connections as u64 {
+        // Nobody has asked for so many.
+        tracing::info!(
+            wanted,
+            room,
+            "as many connections as the limit of open files allows"
+        );
+    } else if wanted > room {
         tracing::warn!(
             wanted,
             room,

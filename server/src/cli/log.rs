@@ -1,20 +1,18 @@
-//! Log output: human lines or JSON, to standard output or a file of the day.
+//! Log output: human lines or JSON, to standard output or files of limited size.
 
 use std::{fmt, io};
 
-use tracing_appender::{
-    non_blocking::WorkerGuard,
-    rolling::{RollingFileAppender, Rotation},
-};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
 
+use super::rotating::Rotating;
 use crate::config::{Log, LogFormat};
 
 /// Why logging could not be started.
 #[derive(Debug)]
 pub(super) enum LogError {
     Level(tracing_subscriber::filter::ParseError),
-    File(std::path::PathBuf),
+    File(std::path::PathBuf, io::Error),
     Init(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -22,7 +20,7 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Level(error) => write!(f, "log.level: {error}"),
-            Self::File(path) => write!(f, "log.file: {} is not a file's path", path.display()),
+            Self::File(path, error) => write!(f, "log.file: {}: {error}", path.display()),
             Self::Init(error) => write!(f, "log: {error}"),
         }
     }
@@ -36,20 +34,18 @@ pub(super) fn check(log: &Log) -> Result<(), LogError> {
 
 /// Starts logging. Lines are written by a thread of their own until the guard is dropped.
 pub(super) fn start(log: &Log) -> Result<WorkerGuard, LogError> {
-    let filter = EnvFilter::builder()
+    let mut filter = EnvFilter::builder()
         .parse(&log.level)
         .map_err(LogError::Level)?;
+    if !log.level.contains("refinery") {
+        // Each migration is told by the server, and one of two is enough.
+        filter = filter.add_directive("refinery_core=warn".parse().map_err(LogError::Level)?);
+    }
     let (writer, guard) = match &log.file {
         None => tracing_appender::non_blocking(io::stdout()),
         Some(path) => {
-            let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-                return Err(LogError::File(path.clone()));
-            };
-            let file = RollingFileAppender::builder()
-                .rotation(Rotation::DAILY)
-                .filename_prefix(name.to_string_lossy())
-                .build(folder)
-                .map_err(|error| LogError::Init(error.into()))?;
+            let file = Rotating::open(path, log.file_bytes, log.files)
+                .map_err(|error| LogError::File(path.clone(), error))?;
             tracing_appender::non_blocking(file)
         }
     };

@@ -6,6 +6,7 @@ mod files;
 mod identity;
 mod log;
 mod migrate;
+mod rotating;
 mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};

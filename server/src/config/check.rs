@@ -50,6 +50,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
     if let Some((_, fault)) = times.into_iter().find(|(time, _)| *time > LONGEST) {
         return Err(fault);
     }
+    if settings.log.files == 0 || settings.log.file_bytes == 0 {
+        return Err("log.files and log.file_bytes must be 1 or more");
+    }
     if server.proxy_protocol && server.trusted_proxies.is_empty() {
         return Err(
             "server.proxy_protocol is for connections of trusted proxies: set server.trusted_proxies",

@@ -137,8 +137,8 @@ impl Limits {
 
     /// Whether the values make sense.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        if self.users == 0 {
-            return Err("limits.users is zero");
+        if self.addresses == 0 || self.users == 0 {
+            return Err("limits.addresses or limits.users is zero");
         }
         self.addresses().check()
     }
@@ -190,7 +190,8 @@ mod tests {
             users: 0,
             ..Limits::default()
         };
-        assert_eq!(limits.check(), Err("limits.users is zero"));
+        let fault = "limits.addresses or limits.users is zero";
+        assert_eq!(limits.check(), Err(fault));
         assert_eq!(Limits::default().check(), Ok(()));
     }
 }

@@ -251,8 +251,13 @@ pub struct Log {
     pub level: String,
     /// Human-readable lines or JSON. Default human.
     pub format: LogFormat,
-    /// File to write to, a new one every day; standard output when absent.
+    /// File to write to; standard output when absent. A file that is full becomes `FILE.1`, that one
+    /// `FILE.2`, and so on.
     pub file: Option<PathBuf>,
+    /// Bytes of a file that is full. Default 64 MiB.
+    pub file_bytes: u64,
+    /// How many files are kept, the one being written included. Default 8.
+    pub files: usize,
 }
 
 impl Default for Log {
@@ -261,6 +266,8 @@ impl Default for Log {
             level: "info".into(),
             format: LogFormat::Human,
             file: None,
+            file_bytes: 64 << 20,
+            files: 8,
         }
     }
 }

@@ -5,108 +5,96 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::done;
-use super::limits::take;
+use super::limits::command;
 use crate::limit::Users;
 use crate::service::{
     ChangeMember, Chat, CreateConversation, DeleteMessage, EditMessage, ListConversations,
-    MarkAsRead, Object, SearchMessages, ServiceError, policy,
+    MarkAsRead, Object, RenameConversation, SearchMessages, policy,
 };
 use crate::store::Message;
-use roomcast::{Event, NamespaceBuilder, State};
+use roomcast::{Event, NamespaceBuilder, Refusal, State};
 
 /// Registers them.
 pub(super) fn register(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
     namespace
         .on(
             policy::EDIT.event,
-            async |event: Event,
-                   Object(command): Object<EditMessage>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::EDIT, &event)?;
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<EditMessage> = command(&users, &policy::EDIT, &event)?;
                 let by = event.principal();
                 let message = chat.edit(&by, event.socket.id(), command).await?;
-                Ok::<_, ServiceError>(done(Changed { message }))
+                Ok::<_, Refusal>(done(Changed { message }))
             },
         )
         .on(
             policy::DELETE.event,
-            async |event: Event,
-                   Object(command): Object<DeleteMessage>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::DELETE, &event)?;
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<DeleteMessage> =
+                    command(&users, &policy::DELETE, &event)?;
                 let by = event.principal();
                 let message = chat.delete(&by, event.socket.id(), command).await?;
-                Ok::<_, ServiceError>(done(Changed { message }))
+                Ok::<_, Refusal>(done(Changed { message }))
             },
         )
         .on(
             policy::CREATE.event,
-            async |event: Event,
-                   Object(command): Object<CreateConversation>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::CREATE, &event)?;
-                chat.create_conversation(&event.socket, command)
-                    .await
-                    .map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<CreateConversation> =
+                    command(&users, &policy::CREATE, &event)?;
+                Ok::<_, Refusal>(done(
+                    chat.create_conversation(&event.socket, command).await?,
+                ))
+            },
+        )
+        .on(
+            policy::RENAME.event,
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<RenameConversation> =
+                    command(&users, &policy::RENAME, &event)?;
+                let (by, from) = (event.principal(), event.socket.id());
+                Ok::<_, Refusal>(done(chat.rename_conversation(&by, from, command).await?))
             },
         )
         .on(
             policy::ADD_MEMBER.event,
-            async |event: Event,
-                   Object(command): Object<ChangeMember>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::ADD_MEMBER, &event)?;
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<ChangeMember> =
+                    command(&users, &policy::ADD_MEMBER, &event)?;
                 let (by, from) = (event.principal(), event.socket.id());
-                chat.change_member(&by, from, command, false)
-                    .await
-                    .map(done)
+                Ok::<_, Refusal>(done(chat.change_member(&by, from, command, false).await?))
             },
         )
         .on(
             policy::REMOVE_MEMBER.event,
-            async |event: Event,
-                   Object(command): Object<ChangeMember>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::REMOVE_MEMBER, &event)?;
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<ChangeMember> =
+                    command(&users, &policy::REMOVE_MEMBER, &event)?;
                 let (by, from) = (event.principal(), event.socket.id());
-                chat.change_member(&by, from, command, true).await.map(done)
+                Ok::<_, Refusal>(done(chat.change_member(&by, from, command, true).await?))
             },
         )
         .on(
             policy::MARK_READ.event,
-            async |event: Event,
-                   Object(command): Object<MarkAsRead>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::MARK_READ, &event)?;
-                chat.mark_read(&event.principal(), command).await.map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<MarkAsRead> =
+                    command(&users, &policy::MARK_READ, &event)?;
+                Ok::<_, Refusal>(done(chat.mark_read(&event.principal(), command).await?))
             },
         )
         .on(
             policy::CONVERSATIONS.event,
-            async |event: Event,
-                   Object(command): Object<ListConversations>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::CONVERSATIONS, &event)?;
-                chat.conversations(&event.principal(), command)
-                    .await
-                    .map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<ListConversations> =
+                    command(&users, &policy::CONVERSATIONS, &event)?;
+                Ok::<_, Refusal>(done(chat.conversations(&event.principal(), command).await?))
             },
         )
         .on(
             policy::SEARCH.event,
-            async |event: Event,
-                   Object(command): Object<SearchMessages>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::SEARCH, &event)?;
-                chat.search(&event.principal(), command).await.map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<SearchMessages> =
+                    command(&users, &policy::SEARCH, &event)?;
+                Ok::<_, Refusal>(done(chat.search(&event.principal(), command).await?))
             },
         )
 }

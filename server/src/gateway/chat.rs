@@ -6,16 +6,15 @@ use serde::Serialize;
 
 use super::changes;
 use super::identity::Limited;
-use super::limits::{count_connections, take};
+use super::limits::{command, count_connections, refuse_unknown};
 use super::{done, tell};
 use crate::auth::{Principal, authenticator::Authenticator};
 use crate::limit::Users;
 use crate::service::{
-    AskPresence, Chat, Join, Leave, Object, ReadHistory, SendMessage, ServiceError, SetTyping,
-    policy,
+    AskPresence, Chat, Join, Leave, Object, ReadHistory, SendMessage, SetTyping, policy,
 };
 use crate::store::{Message, Time};
-use roomcast::{Builder, DisconnectReason, Event, State};
+use roomcast::{Builder, DisconnectReason, Event, Refusal, State};
 
 /// Registers the chat, for those whom the authenticator lets in. The builder must be given the same
 /// [`Chat`] as a state.
@@ -36,6 +35,9 @@ pub(crate) fn register(
             event
                 .socket
                 .emit("session", Session::of(&event.principal()));
+            if event.socket.recovered() {
+                chat.recheck(&event.socket).await;
+            }
         })
         .on(
             "disconnect",
@@ -45,61 +47,53 @@ pub(crate) fn register(
         )
         .on(
             policy::MESSAGE.event,
-            async |event: Event,
-                   Object(command): Object<SendMessage>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::MESSAGE, &event)?;
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<SendMessage> =
+                    command(&users, &policy::MESSAGE, &event)?;
                 let message = chat
                     .send(&event.principal(), event.socket.id(), command)
                     .await?;
-                Ok::<_, ServiceError>(done(Sent { message }))
+                Ok::<_, Refusal>(done(Sent { message }))
             },
         )
         .on_serial(
             policy::JOIN.event,
-            async |event: Event, command: Join, chat: State<Chat>, users: State<Users>| {
-                take(&users, &policy::JOIN, &event)?;
-                chat.join(&event.socket, command).await.map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let command: Join = command(&users, &policy::JOIN, &event)?;
+                Ok::<_, Refusal>(done(chat.join(&event.socket, command).await?))
             },
         )
         .on_serial(
             policy::LEAVE.event,
-            async |event: Event, command: Leave, chat: State<Chat>, users: State<Users>| {
-                take(&users, &policy::LEAVE, &event)?;
-                chat.leave(&event.socket, command).await.map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let command: Leave = command(&users, &policy::LEAVE, &event)?;
+                Ok::<_, Refusal>(done(chat.leave(&event.socket, command).await?))
             },
         )
         .on_serial(
             policy::TYPING.event,
-            async |event: Event,
-                   Object(command): Object<SetTyping>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::TYPING, &event)?;
-                chat.set_typing(&event.socket, command).await.map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<SetTyping> = command(&users, &policy::TYPING, &event)?;
+                Ok::<_, Refusal>(done(chat.set_typing(&event.socket, command).await?))
             },
         )
         .on(
             policy::HISTORY.event,
-            async |event: Event,
-                   Object(command): Object<ReadHistory>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::HISTORY, &event)?;
-                chat.history(&event.principal(), command).await.map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<ReadHistory> =
+                    command(&users, &policy::HISTORY, &event)?;
+                Ok::<_, Refusal>(done(chat.history(&event.principal(), command).await?))
             },
         )
         .on(
             policy::PRESENCE.event,
-            async |event: Event,
-                   Object(command): Object<AskPresence>,
-                   chat: State<Chat>,
-                   users: State<Users>| {
-                take(&users, &policy::PRESENCE, &event)?;
-                chat.presence(&event.socket, command).await.map(done)
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<AskPresence> =
+                    command(&users, &policy::PRESENCE, &event)?;
+                Ok::<_, Refusal>(done(chat.presence(&event.socket, command).await?))
             },
         )
+        .fallback(refuse_unknown)
         .on_error(tell);
 }
 

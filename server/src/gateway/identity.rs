@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use roomcast_protocol::socket::Args;
 
+use super::limits::only_argument;
 use crate::{
-    auth::{Principal, authenticator::Authenticator},
+    auth::{Principal, RefreshOffer, authenticator::Authenticator},
     limit::Users,
-    service::{Chat, ServiceError, policy},
+    service::{Chat, Object, ServiceError, policy},
 };
 use roomcast::{Authenticate, Connect, Refusal, Renewal, Socket};
 
@@ -45,6 +46,8 @@ impl Authenticate for Limited {
         self.users
             .check(class, &current.subject)
             .map_err(|retry_after| ServiceError::Limited { retry_after })?;
+        // A derived type takes a list of its fields as well, and the authenticator the first argument.
+        only_argument::<Option<Object<RefreshOffer>>>(&offer)?;
         Authenticate::refresh(&self.authenticator, current, offer).await
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     },
 };
 use roomcast::{
-    Connect, Event, Failure, NamespaceBuilder, Refusal, Socket, State, network::Network,
+    Args, Connect, Event, Failure, NamespaceBuilder, Refusal, Socket, State, network::Network,
 };
 
 /// Counts every socket as a connection of its user, and refuses those that are too many.
@@ -62,9 +63,37 @@ fn address_of(socket: &Socket) -> Option<String> {
     socket.principal().guest.then(name)
 }
 
-/// Takes one of the events of its class from whoever sent it.
-pub(super) fn take(users: &Users, policy: &EventPolicy, event: &Event) -> Result<(), ServiceError> {
-    let class = policy.class.into();
+/// Counts an event, and then reads its one argument: what cannot be read has been counted as well.
+pub(super) fn command<T: DeserializeOwned>(
+    users: &Users,
+    policy: &EventPolicy,
+    event: &Event,
+) -> Result<T, Refusal> {
+    take(users, policy.class, event)?;
+    only_argument(event.args())
+}
+
+/// An event has one argument, and no other that would be lost.
+pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refusal> {
+    if args.len() > 1 {
+        let error = ServiceError::Invalid {
+            field: "[1]",
+            problem: "is one argument too many".into(),
+        };
+        return Err(error.into());
+    }
+    Ok(args.get(0)?)
+}
+
+/// Counts an event that the chat does not know, and refuses it.
+pub(super) async fn refuse_unknown(event: Event, users: State<Users>) -> Result<(), ServiceError> {
+    take(&users, UNKNOWN, &event)?;
+    Err(ServiceError::NotFound("no such event"))
+}
+
+/// Takes one of the events of a class from whoever sent it.
+fn take(users: &Users, class: LimitClass, event: &Event) -> Result<(), ServiceError> {
+    let class = class.into();
     match event.socket.data::<Allowed>() {
         Some(allowed) => users.take(class, &allowed.own).and_then(|()| {
             let address = allowed.address.as_ref();
@@ -77,11 +106,9 @@ pub(super) fn take(users: &Users, policy: &EventPolicy, event: &Event) -> Result
 
 /// Whether a client is told of an event that was one too many: once a second is enough to slow down.
 pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
-    let policy = policy::find(failure.event);
-    match (policy, failure.socket.data::<Allowed>()) {
-        (Some(policy), Some(allowed)) => allowed.own.may_tell(policy.class.into()),
-        _ => true,
-    }
+    let class = policy::find(failure.event).map_or(UNKNOWN, |policy| policy.class);
+    let allowed = failure.socket.data::<Allowed>();
+    allowed.is_none_or(|allowed| allowed.own.may_tell(class.into()))
 }
 
 impl From<LimitClass> for Class {
@@ -109,6 +136,9 @@ fn told() -> serde_json::Value {
         "status": 429,
     })
 }
+
+/// What events count as that the chat does not know.
+const UNKNOWN: LimitClass = LimitClass::Requests;
 
 /// Milliseconds after which trying again may make sense.
 const RETRY_AFTER: u64 = 10_000;

@@ -8,7 +8,7 @@ mod limits;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) use chat::register;
 
@@ -102,14 +102,14 @@ impl From<ServiceError> for Refusal {
             ServiceError::Limited { retry_after } => Self::new("RATE_LIMITED", message)
                 .data(json!({"retryAfter": milliseconds(retry_after)})),
             ServiceError::Unavailable { retry_after } => Self::new("STORE_UNAVAILABLE", message)
-                .data(json!({"retryAfter": retry_after.as_millis() as u64})),
+                .data(json!({"retryAfter": milliseconds(retry_after)})),
         }
     }
 }
 
-/// Whole milliseconds, rounded up, so that whoever waits for them has waited long enough.
+/// Whole milliseconds, one or more, rounded up, so that whoever waits for them has waited long enough.
 fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX)
 }
 
 /// Tells a client of an event that failed and was sent without asking for an acknowledgement.
@@ -124,7 +124,12 @@ fn tell(failure: &Failure<'_>) {
         event: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<&'a Value>,
         status: u16,
+    }
+    if failure.answered {
+        return;
     }
     let row = Row::of(failure.refusal.code());
     if row.code == "RATE_LIMITED" && !limits::may_tell(failure) {
@@ -140,6 +145,7 @@ fn tell(failure: &Failure<'_>) {
             .details()
             .get("retryAfter")
             .and_then(|ms| ms.as_u64()),
+        details: failure.refusal.details().get("details"),
         status: row.status,
     };
     failure.socket.emit("error", &told);
@@ -185,6 +191,8 @@ mod tests {
             }),
             r#"{"code":"RATE_LIMITED","message":"too many events of this kind, try again later","retryAfter":2}"#
         );
+        assert_eq!(milliseconds(Duration::ZERO), 1);
+        assert_eq!(milliseconds(Duration::from_nanos(1_000_001)), 2);
         assert_eq!(
             json(ServiceError::Unavailable {
                 retry_after: Duration::from_millis(1500)

@@ -11,7 +11,7 @@ pub(crate) enum ServiceError {
     Denied(&'static str),
     /// A field does not keep to the rules. Nothing of what was sent is repeated here.
     Invalid {
-        /// The field's path.
+        /// The field's path in the argument; `[0]` is the argument itself.
         field: &'static str,
         /// What is wrong with it, to be read behind the path.
         problem: Cow<'static, str>,

@@ -18,5 +18,6 @@ pub(crate) use fault::ServiceError;
 pub(crate) use rules::policy;
 pub(crate) use rules::{
     AskPresence, ChangeMember, CreateConversation, DeleteMessage, EditMessage, Join, Leave,
-    ListConversations, MarkAsRead, Object, ReadHistory, SearchMessages, SendMessage, SetTyping,
+    ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation, SearchMessages,
+    SendMessage, SetTyping,
 };

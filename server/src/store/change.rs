@@ -1,10 +1,13 @@
 //! Changes of what is stored already, and what becomes of them.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::Time;
 use super::rows::{Conversation, Message};
 
 /// Who asks for a change.
@@ -86,6 +89,29 @@ impl MemberChange {
     }
 }
 
+/// A new title for a conversation.
+#[derive(Clone, Debug)]
+pub struct Rename {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The new title.
+    pub title: String,
+    /// Who asks for it: the owner or an admin.
+    pub by: Actor,
+}
+
+impl Rename {
+    /// What the change is refused for, if anything. `is_member` is about the one who asks.
+    pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        match (self.by.is_admin, is_member, owner) {
+            (true, _, _) => None,
+            (false, false, _) => Some(Change::Absent),
+            (false, true, owner) if owner == Some(self.by.user_id.as_str()) => None,
+            (false, true, _) => Some(Change::Denied),
+        }
+    }
+}
+
 /// How far a user has read.
 #[derive(Clone, Debug)]
 pub struct MarkRead {
@@ -127,8 +153,65 @@ pub struct Listed {
 pub struct List {
     /// Those with the newest changes of title or members first.
     pub conversations: Vec<Listed>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
     /// Whether the user has more.
     pub has_more: bool,
+}
+
+/// The last conversation of a page: the next page has those that changed before it. One that changes
+/// meanwhile comes to the front of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "a place in one order")]
+pub struct Cursor {
+    /// When its title or members last changed.
+    pub updated_at: Time,
+    /// Its id.
+    pub id: Uuid,
+}
+
+impl Cursor {
+    /// The place of a conversation.
+    pub(super) fn of(conversation: &Conversation) -> Self {
+        Self {
+            updated_at: conversation.updated_at,
+            id: conversation.id,
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.updated_at, self.id)
+    }
+}
+
+/// A text that is no cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing to say")]
+pub struct NoCursor;
+
+impl FromStr for Cursor {
+    type Err = NoCursor;
+
+    /// Takes what [`Display`](fmt::Display) has written and no other spelling of it.
+    fn from_str(text: &str) -> Result<Self, NoCursor> {
+        let (updated_at, id) = text.split_once('_').ok_or(NoCursor)?;
+        let cursor = Self {
+            updated_at: updated_at.parse().map_err(|_| NoCursor)?,
+            id: id.parse().map_err(|_| NoCursor)?,
+        };
+        (cursor.to_string() == text)
+            .then_some(cursor)
+            .ok_or(NoCursor)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What is looked for in messages.
@@ -182,6 +265,8 @@ pub enum Committed {
         /// Who deleted it.
         by: String,
     },
+    /// A conversation has another title.
+    Renamed(Arc<Conversation>),
     /// Somebody is, or is no longer, a member.
     Members {
         /// The conversation as it is now.
@@ -202,7 +287,7 @@ impl Committed {
             | Self::Repeated(message)
             | Self::Edited(message)
             | Self::Deleted { message, .. } => message.conversation_id,
-            Self::Members { conversation, .. } => conversation.id,
+            Self::Renamed(conversation) | Self::Members { conversation, .. } => conversation.id,
         }
     }
 }
@@ -222,6 +307,24 @@ pub const UNREAD_MAX: u64 = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_not_otherwise() {
+        let text = "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e";
+        let cursor: Cursor = text.parse().unwrap();
+        assert_eq!(cursor.to_string(), text);
+        for wrong in [
+            "",
+            "_",
+            "x",
+            "2025-01-31T12:00:00Z_0f8fad5b-d9cb-469f-a165-70867728950e",
+            "2025-01-31T12:00:00.000Z_0F8FAD5B-d9cb-469f-a165-70867728950e",
+            "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e_",
+            "2025-01-31T12:00:00.000Z 0f8fad5b-d9cb-469f-a165-70867728950e",
+        ] {
+            assert_eq!(wrong.parse::<Cursor>(), Err(NoCursor), "{wrong}");
+        }
+    }
 
     #[test]
     fn words_are_letters_and_digits_in_lower_case() {

@@ -83,6 +83,13 @@ pub enum OpenError {
         /// What failed.
         reason: String,
     },
+    /// Another server has the database file.
+    Taken {
+        /// The database file.
+        database: String,
+        /// Who: its process and, once it listens, its address.
+        by: String,
+    },
     /// The thread that writes could not be started.
     Thread(String),
 }
@@ -100,6 +107,11 @@ impl fmt::Display for OpenError {
             Self::Migration { database, reason } => {
                 write!(f, "cannot migrate the database {database}: {reason}")
             }
+            Self::Taken { database, by } => write!(
+                f,
+                "the database {database} is served by {by}: stop that one, give this one another \
+                 database, or use PostgreSQL, which several servers may share"
+            ),
             Self::Thread(reason) => write!(f, "cannot start the store's thread: {reason}"),
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::change::{Change, Committed, Delete, Edit, MarkRead, MemberChange, ReadMark};
+use super::change::{Change, Committed, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin};
 
 /// What was stored, in the order of the commits. There is one per store.
@@ -121,6 +121,11 @@ pub(super) enum Write {
         origin: Origin,
         reply: Reply<Change<Conversation>>,
     },
+    Rename {
+        rename: Rename,
+        origin: Origin,
+        reply: Reply<Change<Conversation>>,
+    },
     Read {
         read: MarkRead,
         reply: Reply<Option<ReadMark>>,
@@ -133,6 +138,7 @@ pub(super) enum Done {
     Message(Outcome),
     Changed(Change<Arc<Message>>),
     Conversation(Conversation),
+    /// The members or the title of a conversation.
     Member(Change<Conversation>),
     Read(Option<ReadMark>),
 }
@@ -199,6 +205,7 @@ impl Write {
             } => *conversation_id,
             Self::Conversation { conversation, .. } => conversation.id,
             Self::Member { change, .. } => change.conversation_id,
+            Self::Rename { rename, .. } => rename.conversation_id,
             Self::Read { read, .. } => read.conversation_id,
         }
     }
@@ -209,7 +216,7 @@ impl Write {
             Self::Message { reply, .. } => reply.send(Err(error)),
             Self::Edit { reply, .. } | Self::Delete { reply, .. } => reply.send(Err(error)),
             Self::Conversation { reply, .. } => reply.send(Err(error)),
-            Self::Member { reply, .. } => reply.send(Err(error)),
+            Self::Member { reply, .. } | Self::Rename { reply, .. } => reply.send(Err(error)),
             Self::Read { reply, .. } => reply.send(Err(error)),
         }
     }
@@ -275,6 +282,16 @@ impl Write {
                         user_id: asked.user_id,
                         removed: asked.removes,
                     };
+                    return Some(commit(event, origin, reply, Change::Done(conversation)));
+                }
+                refused @ (Change::Unchanged(_)
+                | Change::Absent
+                | Change::Denied
+                | Change::Conflict) => reply.send(Ok(refused)),
+            },
+            (Self::Rename { origin, reply, .. }, Done::Member(change)) => match change {
+                Change::Done(conversation) => {
+                    let event = Committed::Renamed(Arc::new(conversation.clone()));
                     return Some(commit(event, origin, reply, Change::Done(conversation)));
                 }
                 refused @ (Change::Unchanged(_)

@@ -13,11 +13,11 @@ mod change;
 mod error;
 mod lane;
 mod leases;
-mod location;
 mod logins;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;
+mod opening;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
@@ -32,8 +32,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use change::{
-    Actor, Authorship, Change, Committed, Delete, Edit, List, Listed, MarkRead, MemberChange,
-    ReadMark, Search, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Cursor, Delete, Edit, List, Listed, MarkRead,
+    MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
@@ -47,12 +47,9 @@ pub use time::Time;
 
 use self::blocks::BlockChange;
 pub use self::blocks::BlocksDigest;
-use self::location::Location;
 pub use self::logins::{Login, Revocation, RevocationMark};
 use self::logins::{LoginChange, LoginOutcome};
-use crate::config;
-use crate::metrics::Metrics;
-use crate::supervisor::Supervisor;
+pub use self::opening::Reservation;
 use roomcast::network::Block;
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
@@ -86,95 +83,6 @@ macro_rules! each {
 }
 
 impl Store {
-    /// Opens the store that the configuration names, makes or migrates its tables, and returns it
-    /// with the end at which its commits come out: when that is dropped, nothing is stored any more.
-    /// Nobody watches its tasks; see [`open_supervised`](Self::open_supervised).
-    ///
-    /// # Errors
-    ///
-    /// If the URL is not usable, or the database cannot be opened, migrated or written.
-    pub async fn open(
-        config: &config::Store,
-        metrics: Arc<Metrics>,
-    ) -> Result<(Self, Commits), OpenError> {
-        let supervisor = Supervisor::new(&metrics);
-        supervisor.stop();
-        Self::open_supervised(config, metrics, &supervisor).await
-    }
-
-    /// The same with tasks that a supervisor watches.
-    ///
-    /// # Errors
-    ///
-    /// If the URL is not usable, or the database cannot be opened, migrated or written.
-    pub async fn open_supervised(
-        config: &config::Store,
-        metrics: Arc<Metrics>,
-        supervisor: &Supervisor,
-    ) -> Result<(Self, Commits), OpenError> {
-        let (backend, commits) = match Location::parse(&config.url)? {
-            Location::Memory => {
-                let (memory, commits) = memory::Memory::new(config, metrics);
-                (Backend::Memory(memory), commits)
-            }
-            #[cfg(feature = "postgres")]
-            Location::Postgres(url) => {
-                let (postgres, commits) =
-                    postgres::Postgres::open(&url, config, metrics, supervisor).await?;
-                (Backend::Postgres(postgres), commits)
-            }
-            #[cfg(feature = "sqlite")]
-            Location::Sqlite(path) => {
-                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics, supervisor)?;
-                (Backend::Sqlite(sqlite), commits)
-            }
-            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
-            absent => return Err(absent.absent()),
-        };
-        let store = Self {
-            backend,
-            patience: config.answer_timeout,
-        };
-        Ok((store, commits))
-    }
-
-    /// Whether a store could be opened with this configuration, without touching it.
-    ///
-    /// # Errors
-    ///
-    /// If the URL is not usable.
-    pub fn check(config: &config::Store) -> Result<(), OpenError> {
-        match Location::parse(&config.url)? {
-            #[cfg(feature = "postgres")]
-            Location::Postgres(url) => postgres::check(&url, config),
-            #[cfg(not(feature = "postgres"))]
-            absent @ Location::Postgres(_) => Err(absent.absent()),
-            #[cfg(not(feature = "sqlite"))]
-            absent @ Location::Sqlite(_) => Err(absent.absent()),
-            Location::Memory => Ok(()),
-            #[cfg(feature = "sqlite")]
-            Location::Sqlite(_) => Ok(()),
-        }
-    }
-
-    /// Brings the database to the tables of this version and says which migrations that took. Many
-    /// processes may do so at once: one does, the others wait.
-    ///
-    /// # Errors
-    ///
-    /// If the URL is not usable, or the database cannot be opened or migrated.
-    pub async fn migrate(config: &config::Store) -> Result<Vec<String>, OpenError> {
-        match Location::parse(&config.url)? {
-            Location::Memory => Ok(Vec::new()),
-            #[cfg(feature = "postgres")]
-            Location::Postgres(url) => postgres::migrate(&url, config).await,
-            #[cfg(feature = "sqlite")]
-            Location::Sqlite(path) => sqlite::migrate(&path, config),
-            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
-            absent => Err(absent.absent()),
-        }
-    }
-
     /// Stores a message and waits until it is emitted.
     ///
     /// The message is on its way when the future is first polled: dropping it later only forgoes the
@@ -278,6 +186,24 @@ impl Store {
         .await
     }
 
+    /// Gives a conversation a new title and waits until that is emitted. Only the owner or an admin may.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn rename_conversation(
+        &self,
+        rename: Rename,
+        origin: Origin,
+    ) -> Result<Change<Conversation>, StoreError> {
+        self.submit(|reply| Write::Rename {
+            rename,
+            origin,
+            reply,
+        })
+        .await
+    }
+
     /// Notes how far a user has read; never further back than before. None if the conversation is
     /// unknown or foreign.
     ///
@@ -336,13 +262,19 @@ impl Store {
         each!(self, backend => self.patiently(backend.is_member(conversation, user)).await)
     }
 
-    /// At most `limit` of the conversations that `user` is a member of, with what is unread.
+    /// At most `limit` of the conversations that `user` is a member of, with what is unread; those behind
+    /// `before`, if that is given.
     ///
     /// # Errors
     ///
     /// If they could not be read.
-    pub async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
-        each!(self, backend => self.patiently(backend.conversations(user, limit)).await)
+    pub async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
+        each!(self, backend => self.patiently(backend.conversations(user, before, limit)).await)
     }
 
     /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.

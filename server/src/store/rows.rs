@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Time;
-use super::change::{Actor, Change, List, Listed};
+use super::change::{Actor, Change, Cursor, List, Listed};
 
 /// One stored message: its row, and its JSON on the wire.
 #[derive(Clone, Debug, Serialize)]
@@ -330,7 +330,9 @@ impl PageBuilder<Arc<Message>> {
 impl PageBuilder<Listed> {
     /// The list, in the order of pushing.
     pub(super) fn finish(self) -> List {
+        let last = self.items.last().filter(|_| self.has_more);
         List {
+            cursor: last.map(|last| Cursor::of(&last.conversation)),
             conversations: self.items,
             has_more: self.has_more,
         }

@@ -2,7 +2,9 @@
 
 use std::{iter, net::SocketAddr, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, Uri, header};
+use axum::extract::{ConnectInfo, OriginalUri};
+use http::{Extensions, HeaderMap, HeaderValue, Uri, header};
+use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Map, Value};
@@ -29,6 +31,7 @@ pub struct Handshake {
     time: SystemTime,
     secure: bool,
     trusted: bool,
+    extensions: Extensions,
     /// The leave to open the session, until the session takes it.
     permit: Mutex<Option<Box<Permit>>>,
 }
@@ -118,6 +121,7 @@ impl Handshake {
             time: SystemTime::now(),
             secure: peer.secure,
             trusted: false,
+            extensions: Extensions::new(),
             permit: Mutex::default(),
         }
     }
@@ -125,6 +129,19 @@ impl Handshake {
     /// The same, sent by a page that may use the cookies of its reader, or not.
     pub(in crate::engine) fn with_trust(self, trusted: bool) -> Self {
         Self { trusted, ..self }
+    }
+
+    /// The same with what layers of the server around have put with the request.
+    pub(in crate::engine) fn with_extensions(self, extensions: &Extensions) -> Self {
+        let mut extensions = extensions.clone();
+        // What is known otherwise, or of no use any more, is not kept as long as the session.
+        extensions.remove::<ConnectInfo<SocketAddr>>();
+        extensions.remove::<OriginalUri>();
+        extensions.remove::<OnUpgrade>();
+        if extensions.is_empty() {
+            extensions = Extensions::new();
+        }
+        Self { extensions, ..self }
     }
 
     /// The same with the leave to open a session.
@@ -219,6 +236,31 @@ impl Handshake {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// What a layer of the server around has put with the request: a login session, say. Where the
+    /// server is mounted in another one ([`Io::layer`](crate::Io::layer),
+    /// [`Io::service`](crate::Io::service)), all extensions of the request that opened the session are
+    /// kept as long as it lasts; those of its later requests are not.
+    ///
+    /// Handlers take it as a parameter, [`Extension<T>`](crate::Extension).
+    ///
+    /// ```
+    /// # use roomcast::{Connect, Io, Principal, Refusal};
+    /// #[derive(Clone)]
+    /// struct User(String); // what a layer in front has found out
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").authenticate(async |connect: Connect| {
+    ///     let user = connect.handshake().extension::<User>();
+    ///     let user = user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
+    ///     Ok::<_, Refusal>(Principal::new(&user.0))
+    /// });
+    /// # io.build().unwrap();
+    /// ```
+    #[must_use]
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.extensions.get()
     }
 }
 

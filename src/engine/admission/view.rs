@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Uri, request::Parts};
+use http::{Extensions, HeaderMap, Method, Uri, request::Parts};
 use roomcast_protocol::engine::Transport;
 
 use crate::engine::ground::Peer;
@@ -15,6 +15,7 @@ struct View {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    extensions: Extensions,
     peer: Peer,
     trusted: bool,
 }
@@ -25,6 +26,7 @@ impl EngineRequest {
             method: request.method.clone(),
             uri: original_uri(request).clone(),
             headers: request.headers.clone(),
+            extensions: request.extensions.clone(),
             peer,
             trusted,
         }))
@@ -58,6 +60,12 @@ impl EngineRequest {
     #[must_use]
     pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.headers.get(name).map(|value| value.as_bytes())
+    }
+
+    /// What a layer of the server around has put with the request, where there is one.
+    #[must_use]
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.extensions.get()
     }
 
     pub(in crate::engine) fn lossy_header(&self, name: &str) -> String {

@@ -39,3 +39,18 @@ thread_local! {
 pub(crate) fn random_sid() -> Sid {
     Sid::from_random(POOL.with_borrow_mut(Pool::next))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::random_sid;
+
+    #[test]
+    fn ids_differ_across_batches_and_threads() {
+        let draw = || (0..100).map(|_| random_sid()).collect::<Vec<_>>();
+        let other = std::thread::spawn(draw).join().unwrap();
+        let all: HashSet<_> = draw().into_iter().chain(other).collect();
+        assert_eq!(all.len(), 200);
+    }
+}

@@ -344,7 +344,9 @@ impl<A: Application> Engine<A> {
             peer,
             self.config.sockets.handshake_header_bytes,
         );
-        let handshake = handshake.with_trust(self.trusts(&parts.headers));
+        let handshake = handshake
+            .with_trust(self.trusts(&parts.headers))
+            .with_extensions(&parts.extensions);
         Arc::new(match permit {
             Some(permit) => handshake.with_permit(permit),
             None => handshake,

@@ -18,7 +18,7 @@ use crate::{
         outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
         session::{Application, Engine},
     },
-    metrics::Counter,
+    metrics::{Counter, Gauge, Metrics},
 };
 
 impl<A: Application> Engine<A> {
@@ -34,6 +34,7 @@ impl<A: Application> Engine<A> {
                     outbox,
                     id,
                     waiting: true,
+                    _counted: Waiting::at(&self.metrics, Gauge::PollsWaiting),
                 };
                 let answer = answered.await;
                 guard.waiting = false;
@@ -69,6 +70,7 @@ impl<A: Application> Engine<A> {
             self.metrics.count(Counter::RejectedOverlap);
             return Ok(refused());
         };
+        let waiting = Waiting::at(&self.metrics, Gauge::PostsWaiting);
         let limit = self.config.session.max_payload;
         let body = tokio::time::timeout(self.config.http.body_timeout, collect(body, limit)).await;
         let body = match body {
@@ -84,6 +86,7 @@ impl<A: Application> Engine<A> {
                 return Ok(closing(StatusCode::REQUEST_TIMEOUT));
             }
         };
+        drop(waiting);
         let (answer, answered) = oneshot::channel();
         if !guard.hand_over(Control::Post { body, answer }) {
             return Err(RequestError::UnknownSession);
@@ -104,14 +107,34 @@ fn closing(status: StatusCode) -> Answer {
     Answer::Other(reply::closing(status))
 }
 
+/// A request that is counted while it waits.
+struct Waiting<'a> {
+    metrics: &'a Metrics,
+    gauge: Gauge,
+}
+
+impl<'a> Waiting<'a> {
+    fn at(metrics: &'a Metrics, gauge: Gauge) -> Self {
+        metrics.shift(gauge, 1);
+        Self { metrics, gauge }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.metrics.shift(self.gauge, -1);
+    }
+}
+
 /// Tells the driver when a client gave up its poll.
-struct PollGuard {
+struct PollGuard<'a> {
     outbox: Outbox,
     id: u64,
     waiting: bool,
+    _counted: Waiting<'a>,
 }
 
-impl Drop for PollGuard {
+impl Drop for PollGuard<'_> {
     fn drop(&mut self) {
         if self.waiting {
             self.outbox.control(Control::PollAborted { id: self.id });

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use hyper::{
     body::Body,
     upgrade::{OnUpgrade, Upgraded},
@@ -16,7 +17,11 @@ use tokio::net::TcpStream;
 
 use super::{
     handoff::{Handoff, HandoffCell},
-    message::{refusal::RequestError, reply::Reply, request},
+    message::{
+        refusal::RequestError,
+        reply::{self, Reply},
+        request,
+    },
 };
 use crate::engine::{
     ground::Peer,
@@ -33,6 +38,15 @@ impl<A: Application> Engine<A> {
         secure: bool,
     ) -> Reply {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        if address.is_none() && self.guard.is_some() {
+            // All clients would be one to the guard, with the limits and the blocks of one.
+            if let Some(more) = self.misplacements.speak() {
+                tracing::error!(more, "{NO_ADDRESSES}");
+            }
+            let mut reply = reply::closing(StatusCode::INTERNAL_SERVER_ERROR);
+            *reply.body_mut() = Full::from(NO_ADDRESSES);
+            return reply;
+        }
         let peer = Peer {
             address: address.map_or(UNKNOWN, |address| address.0),
             secure,
@@ -106,6 +120,10 @@ fn tcp(io: TokioIo<TcpStream>, unread: &[u8]) -> (Stream, Bytes) {
     // Copied, so that hyper's buffer is given back.
     (Stream::tcp(stream), Bytes::copy_from_slice(unread))
 }
+
+/// What is told instead of serving clients whom the guard cannot tell apart.
+const NO_ADDRESSES: &str = "the guard limits clients by address, and the server around does not \
+    tell addresses: serve `app.into_make_service_with_connect_info::<SocketAddr>()`";
 
 /// Stands for an address that the server around does not tell.
 const UNKNOWN: SocketAddr =

@@ -386,7 +386,7 @@ impl Outbox {
         queue.takes_polls = false;
         let drained = queue.is_drain_due();
         if drained {
-            queue.drain = Drain::Watched;
+            queue.drain = Drain::Unwatched;
         }
         TurnState {
             blocked: queue.blocked,
@@ -470,12 +470,14 @@ impl Outbox {
         }
     }
 
-    /// From now on the application is told whenever everything queued has left.
-    pub(crate) fn watch_drain(&self) {
+    /// The application is told when everything queued has left for the next time. `false`: it has
+    /// left already.
+    pub(crate) fn watch_drain(&self) -> bool {
         let mut queue = self.0.queue.lock();
         if queue.drain == Drain::Unwatched {
             queue.drain = Drain::Watched;
         }
+        queue.has_unsent() || queue.flushing || queue.blocked
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) trait Application: Send + Sync + Sized + 'static {
     /// The client has answered a ping.
     fn heartbeat(&self, _connection: &mut Self::Connection) {}
 
-    /// Everything queued has left; only told after [`Outbox::watch_drain`].
+    /// Everything queued has left; only told once after [`Outbox::watch_drain`].
     fn drained(&self, _connection: &mut Self::Connection) {}
 
     /// More about why the session is about to end.

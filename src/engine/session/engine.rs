@@ -38,6 +38,8 @@ pub(crate) struct Engine<A: Application> {
     pub(in crate::engine) guard: Option<Arc<Guard>>,
     /// Log lines about requests of pages that may not use the server.
     pub(in crate::engine) foreign_origins: Quiet,
+    /// Lines about a server around that does not tell addresses.
+    pub(in crate::engine) misplacements: Quiet,
     pub(in crate::engine) door: Arc<Door>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) pressure: Arc<Pressure>,
@@ -80,6 +82,7 @@ impl<A: Application> Engine<A> {
             tasks,
             guard,
             foreign_origins: Quiet::new(10),
+            misplacements: Quiet::default(),
             sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),

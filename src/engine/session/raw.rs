@@ -59,6 +59,12 @@ impl RawEngine {
     pub fn ended_tasks(&self) -> Vec<EndedTask> {
         self.0.tasks().ended()
     }
+
+    /// Its counters, which are its own.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
 }
 
 impl fmt::Debug for RawEngine {

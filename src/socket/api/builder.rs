@@ -4,14 +4,20 @@ use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use roomcast_protocol::socket::{Nsp, Parser};
 
-use super::{namespace_builder::NamespaceBuilder, options};
+use super::{
+    namespace_builder::{NamespaceBuilder, needs_of},
+    options,
+};
 use crate::{
     Config,
+    adapter::{Adapter, Cluster, Joined, NodeId},
     config::{AddressLimits, Recovery},
-    engine::Hooks,
+    engine::{Hooks, random_sid},
     limit::{Guard, Proxies},
     socket::{
+        apply::Applier,
         core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
+        dispatch::Middleware,
         words::{BuildError, ClientFiles, States},
     },
 };
@@ -32,6 +38,9 @@ use crate::{
 pub struct Builder {
     io: Io,
     config: Config,
+    /// Said by a method of its own, which beats the field of the options in whatever order.
+    recovery: Option<Recovery>,
+    parser: Option<Parser>,
     pub(super) hooks: Hooks,
     guard: Option<(AddressLimits, Proxies)>,
     states: States,
@@ -39,6 +48,7 @@ pub struct Builder {
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
     client_files: ClientFiles,
+    adapter: Option<Box<dyn Adapter>>,
 }
 
 impl Builder {
@@ -46,6 +56,8 @@ impl Builder {
         Self {
             io,
             config: Config::default(),
+            recovery: None,
+            parser: None,
             hooks: Hooks::default(),
             guard: None,
             states: States::default(),
@@ -53,10 +65,12 @@ impl Builder {
             on_demand: Vec::new(),
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
+            adapter: None,
         }
     }
 
-    /// Sets all options.
+    /// Sets all options. What [`recovery`](Self::recovery) and [`parser`](Self::parser) have said
+    /// stays, before or after.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -69,16 +83,28 @@ impl Builder {
         self
     }
 
+    /// Makes this server one of a cluster: what is sent to rooms and namespaces reaches the sockets of
+    /// all servers that the adapter connects, unless it is [`local`](crate::Broadcast::local). Without
+    /// it there is one server. What is promised is in `docs/delivery.md`.
+    pub fn adapter(mut self, adapter: impl Adapter) -> Self {
+        self.adapter = Some(Box::new(adapter));
+        self
+    }
+
     /// Limits who may connect, and believes these proxies what they say of their clients. Without it
     /// everybody may and nobody is believed.
+    ///
+    /// It goes by addresses. Where this server is mounted in another one that does not tell them, as
+    /// axum's does only with `app.into_make_service_with_connect_info::<SocketAddr>()`, nobody is
+    /// served: every request is answered 500, and the answer and the log name the line to add.
     pub fn guard(mut self, limits: &AddressLimits, proxies: Proxies) -> Self {
         self.guard = Some((limits.clone(), proxies));
         self
     }
 
     /// Lets clients whose connection broke go on as the same socket: with its id, rooms and data,
-    /// and with the events that they have missed. Off unless this is called, after
-    /// [`config`](Self::config).
+    /// and with the events that they have missed. Off unless this is called, or
+    /// [`Config::recovery`] is set.
     ///
     /// Stock clients need nothing for it. Every event that is emitted without asking for an
     /// acknowledgement, and is not volatile, then carries one more argument: a text that says which
@@ -103,23 +129,23 @@ impl Builder {
     ///
     /// [`Socket::recovered`]: crate::Socket::recovered
     pub fn recovery(mut self, recovery: Recovery) -> Self {
-        self.config.recovery = Some(recovery).filter(|recovery| recovery.enabled);
+        self.recovery = Some(recovery);
         self
     }
 
-    /// Sets how packets are written, [`Config::parser`]; after [`config`](Self::config).
+    /// Sets how packets are written, [`Config::parser`].
     ///
     /// ```
     /// use roomcast::{Io, Parser};
     ///
     /// let io = Io::builder().parser(Parser::MessagePack).build()?;
-    /// assert_eq!(io.config().parser, Parser::MessagePack);
+    /// assert_eq!(io.config().sockets.parser, Parser::MessagePack);
     /// # Ok::<(), roomcast::BuildError>(())
     /// ```
     ///
     /// Clients say the same: `io({ parser: require("socket.io-msgpack-parser") })`.
     pub fn parser(mut self, parser: Parser) -> Self {
-        self.config.sockets.parser = parser;
+        self.parser = Some(parser);
         self
     }
 
@@ -197,13 +223,15 @@ impl Builder {
     /// // the same on the official server
     /// io.of(async (name, auth, next) => next(null, await isKnownTenant(name)));
     /// ```
-    pub fn namespaces_async<F, R>(&mut self, accept: F) -> &mut NamespaceBuilder
-    where
-        F: Fn(Connect) -> R + Send + Sync + 'static,
-        R: Future<Output = bool> + Send + 'static,
-    {
-        let ask = move |connect| -> BoxFuture<'static, bool> { Box::pin(accept(connect)) };
-        self.demand(Predicate::Ask(Box::new(ask)))
+    pub fn namespaces_async<M>(
+        &mut self,
+        accept: impl Middleware<Connect, M, Future: Future<Output = bool> + Send + 'static>,
+    ) -> &mut NamespaceBuilder {
+        let needs = needs_of(&accept);
+        let ask = move |connect| -> BoxFuture<'static, bool> { Box::pin(accept.ask(connect)) };
+        let namespaces = self.demand(Predicate::Ask(Box::new(ask)));
+        namespaces.needs("namespaces_async", needs);
+        namespaces
     }
 
     fn demand(&mut self, predicate: Predicate) -> &mut NamespaceBuilder {
@@ -227,7 +255,13 @@ impl Builder {
     ///
     /// When an option makes no sense, an event has two handlers, or a handler asks for a
     /// [`State`](crate::State) that nobody gave.
-    pub fn build(self) -> Result<Io, BuildError> {
+    pub fn build(mut self) -> Result<Io, BuildError> {
+        if let Some(recovery) = self.recovery {
+            self.config.recovery = Some(recovery).filter(|recovery| recovery.enabled);
+        }
+        if let Some(parser) = self.parser {
+            self.config.sockets.parser = parser;
+        }
         options::check(&self.config)?;
         if let Some((limits, _)) = &self.guard {
             limits.check().map_err(BuildError::InvalidOption)?;
@@ -236,6 +270,13 @@ impl Builder {
         let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
+        let node = NodeId::new(random_sid().as_str()).ok_or(BuildError::InvalidOption("node"))?;
+        let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
+            let receiver = Box::new(Applier::new(&self.io));
+            let limit = config.sockets.max_pending_acks;
+            let joined = Joined::new(node.clone(), adapter, receiver, limit, metrics);
+            Cluster::Joined(joined)
+        });
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
             if name.as_str().contains(',') || name.as_str().len() > MAX_NAME {
@@ -246,6 +287,7 @@ impl Builder {
                 name,
                 handlers,
                 false,
+                (cluster.clone(), node.clone()),
                 Arc::clone(&config),
                 Arc::clone(metrics),
             )));
@@ -263,6 +305,8 @@ impl Builder {
             .guard
             .map(|(limits, proxies)| Guard::new(&limits, proxies, Arc::clone(metrics)));
         self.io.complete(Built {
+            cluster: cluster.clone(),
+            node,
             sessions,
             config,
             hooks: Arc::new(self.hooks),
@@ -274,6 +318,9 @@ impl Builder {
             watchers: self.watchers,
             client_files: self.client_files,
         });
+        if let Some(cluster) = cluster.joined() {
+            cluster.start();
+        }
         Ok(self.io)
     }
 }

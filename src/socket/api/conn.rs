@@ -83,7 +83,7 @@ impl Conn {
         let limit = sockets.first().ok_or(ListenError::Disconnected)?;
         let limit = limit.io().config().sockets.max_listeners_per_socket;
         let id = self.0.make_watchers().add(Arc::new(watcher), limit)?;
-        self.0.outbox().watch_drain();
+        let _ = self.0.outbox().watch_drain();
         for socket in &sockets {
             socket.become_curious();
         }

@@ -5,15 +5,20 @@ use std::{
     time::Duration,
 };
 
+use roomcast_protocol::socket::Nsp;
 use tokio::time::Instant;
 
-use super::{builder::Builder, targets::targets};
+use super::{
+    broadcast::{Broadcast, targets},
+    builder::Builder,
+};
 use crate::{
     EndedTask,
+    adapter::{Health, NodeId},
     engine::Engine,
     socket::{
+        apply::Place,
         core::{Io, Namespace},
-        sending::Broadcast,
     },
 };
 
@@ -109,6 +114,20 @@ impl Io {
         self.tasks().ended()
     }
 
+    /// The name of this server in its cluster, which it has even if there are no others; `None` before
+    /// it is built.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeId> {
+        self.0.built.get().map(|built| &built.node)
+    }
+
+    /// Whether the [adapter](crate::Builder::adapter) reaches other servers, as far as it knows; `None`
+    /// without one.
+    #[must_use]
+    pub fn adapter_health(&self) -> Option<Health> {
+        self.cluster().joined().map(|cluster| cluster.health())
+    }
+
     /// Closes all connections and waits until everything queued for them is sent and all handlers
     /// have ended, at most for `grace`.
     pub async fn close(&self, grace: Duration) {
@@ -119,6 +138,13 @@ impl Io {
         }
         if let Some(sessions) = self.sessions() {
             sessions.close();
+        }
+        if let Some(cluster) = self.cluster().joined()
+            && tokio::time::timeout_at(deadline, cluster.close())
+                .await
+                .is_err()
+        {
+            tracing::warn!("the adapter has not closed in time");
         }
         let settled = async {
             loop {
@@ -160,6 +186,9 @@ impl Io {
 
     #[inline]
     fn all<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(self.fixed_namespace("/").cloned())
+        Broadcast::new(match self.fixed_namespace("/") {
+            Some(namespace) => Place::Here(Arc::clone(namespace)),
+            None => Place::Absent(self.clone(), Nsp::ROOT),
+        })
     }
 }

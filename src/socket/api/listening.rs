@@ -1,8 +1,11 @@
 //! Listeners of one socket: what a [`Socket`] offers beyond the handlers of its namespace.
 
+use super::namespace_builder::needs_of;
 use crate::socket::{
     core::{Incoming, Listeners, Outgoing, OutgoingHook, Position, SharedHandler, Socket},
-    dispatch::{Handler, Verdict, erase, incoming},
+    dispatch::{
+        Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
+    },
     words::{ListenError, ListenerId, RESERVED, States},
 };
 
@@ -39,10 +42,10 @@ impl Socket {
     /// # Errors
     ///
     /// See [`ListenError`].
-    pub fn on<M: 'static>(
+    pub fn on<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M>,
+        handler: impl Handler<M, Future: Handling>,
     ) -> Result<ListenerId, ListenError> {
         self.listen_to(event, handler, false)
     }
@@ -52,10 +55,10 @@ impl Socket {
     /// # Errors
     ///
     /// See [`ListenError`].
-    pub fn once<M: 'static>(
+    pub fn once<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M>,
+        handler: impl Handler<M, Future: Handling>,
     ) -> Result<ListenerId, ListenError> {
         self.listen_to(event, handler, true)
     }
@@ -66,7 +69,10 @@ impl Socket {
     /// # Errors
     ///
     /// See [`ListenError`].
-    pub fn on_any<M: 'static>(&self, handler: impl Handler<M>) -> Result<ListenerId, ListenError> {
+    pub fn on_any<M: Parameters>(
+        &self,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> Result<ListenerId, ListenError> {
         self.watch_incoming(handler, Position::Last)
     }
 
@@ -75,9 +81,9 @@ impl Socket {
     /// # Errors
     ///
     /// See [`ListenError`].
-    pub fn prepend_any<M: 'static>(
+    pub fn prepend_any<M: Parameters>(
         &self,
-        handler: impl Handler<M>,
+        handler: impl Handler<M, Future: Handling>,
     ) -> Result<ListenerId, ListenError> {
         self.watch_incoming(handler, Position::First)
     }
@@ -116,12 +122,12 @@ impl Socket {
     /// # Errors
     ///
     /// See [`ListenError`].
-    pub fn on_packet<F, R>(&self, check: F) -> Result<ListenerId, ListenError>
-    where
-        F: Fn(Incoming) -> R + Send + Sync + 'static,
-        R: Future<Output: Verdict> + Send + 'static,
-    {
+    pub fn on_packet<M>(
+        &self,
+        check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
+    ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
+        check_needs("on_packet", &needs_of(&check), self.io().states())?;
         listeners.on_packet(limit, incoming::erase(check))
     }
 
@@ -164,27 +170,27 @@ impl Socket {
         (self.make_listeners(), limit)
     }
 
-    fn listen_to<M: 'static>(
+    fn listen_to<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M>,
+        handler: impl Handler<M, Future: Handling>,
         is_once: bool,
     ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
         if RESERVED.contains(&event) {
             return Err(ListenError::Reserved);
         }
-        let handler = shared(handler, self.io().states())?;
+        let handler = shared(event, handler, self.io().states())?;
         listeners.on(limit, event, handler, is_once)
     }
 
-    fn watch_incoming<M: 'static>(
+    fn watch_incoming<M: Parameters>(
         &self,
-        handler: impl Handler<M>,
+        handler: impl Handler<M, Future: Handling>,
         position: Position,
     ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
-        let handler = shared(handler, self.io().states())?;
+        let handler = shared("any", handler, self.io().states())?;
         listeners.on_any(limit, handler, position)
     }
 
@@ -200,12 +206,19 @@ impl Socket {
     }
 }
 
-fn shared<M: 'static, H: Handler<M>>(
-    handler: H,
+fn shared<M: Parameters>(
+    event: &str,
+    handler: impl Handler<M, Future: Handling>,
     states: &States,
 ) -> Result<SharedHandler, ListenError> {
-    match H::states().into_iter().find(|kind| !states.has(*kind)) {
-        Some(missing) => Err(ListenError::MissingState(missing.name)),
-        None => Ok(erase(handler).into()),
+    check_needs(event, &M::needs(), states)?;
+    Ok(erase(handler).into())
+}
+
+fn check_needs(event: &str, needs: &[Needs], states: &States) -> Result<(), ListenError> {
+    match unmet(needs, |kind| states.has(kind)) {
+        Some(Unmet::State(name)) => Err(ListenError::MissingState(name)),
+        Some(Unmet::Argument) => Err(ListenError::ArgsNotLast(event.into())),
+        None => Ok(()),
     }
 }

@@ -2,8 +2,8 @@
 //! sockets, and serving.
 //!
 //! The world outside of `socket` comes in here through the table of contents, and fuzz targets do;
-//! no other room may import this one. It is thin: it hands on to the rooms below, and must not know
-//! packets or connections that come in.
+//! no other room may import this one. It is thin: it hands on to the rooms below, what reaches other
+//! sockets as operations, and must not know packets or connections that come in.
 
 mod broadcast;
 mod builder;
@@ -17,11 +17,11 @@ mod once;
 mod options;
 mod server_side;
 mod serving;
-mod targets;
 
+pub use broadcast::{Broadcast, Fetched, RemoteSocket};
 pub use builder::Builder;
 pub use conn::Conn;
 pub use namespace_builder::NamespaceBuilder;
 pub use once::{Idempotent, argument, field, idempotent};
-pub use server_side::ServerSideError;
+pub use server_side::{PartialAnswers, ServerSideError};
 pub use serving::{Error, IoFuture, IoLayer, IoService, Layered, LayeredBody, Server};

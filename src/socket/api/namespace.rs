@@ -1,9 +1,9 @@
 //! A namespace as applications see it.
 
-use super::targets::targets;
+use super::broadcast::{Broadcast, targets};
 use crate::socket::{
+    apply::Place,
     core::{Namespace, Socket},
-    sending::Broadcast,
     words::{Room, SocketId},
 };
 
@@ -23,7 +23,14 @@ impl Namespace {
             .map_or_else(Vec::new, |inner| inner.rooms.sizes())
     }
 
+    pub(super) fn place(&self) -> Place {
+        match self.inner() {
+            Some(inner) => Place::Here(inner),
+            None => Place::Absent(self.io().clone(), self.nsp().clone()),
+        }
+    }
+
     fn all<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(self.inner())
+        Broadcast::new(self.place())
     }
 }

@@ -4,13 +4,15 @@ use serde::de::DeserializeOwned;
 
 use super::server_side;
 use crate::socket::{
-    connect::{Authenticate, refreshing},
+    connect::{Authenticate as _, Authenticates, refreshing},
     core::{
         Authenticator, BoxHandler, Connect, Event, Failure, Handlers, Incoming, Registered,
         ServerSide,
     },
-    dispatch::{Handler, Verdict, erase, incoming},
-    words::{BuildError, Contract, IntoAck, RESERVED, Refusal, StateKind},
+    dispatch::{
+        Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
+    },
+    words::{BuildError, Contract, RESERVED, Refusal, StateKind},
 };
 
 /// What a namespace does: who may come in, and what happens to events.
@@ -19,7 +21,8 @@ use crate::socket::{
 /// [`Builder::namespaces`](crate::Builder::namespaces), and immutable once the server is built.
 pub struct NamespaceBuilder {
     pub(crate) handlers: Handlers,
-    states: Vec<StateKind>,
+    /// What is needed by what, and for which event.
+    needs: Vec<(Box<str>, Vec<Needs>)>,
     error: Option<BuildError>,
 }
 
@@ -27,7 +30,7 @@ impl NamespaceBuilder {
     pub(crate) fn new() -> Self {
         Self {
             handlers: Handlers::default(),
-            states: Vec::new(),
+            needs: Vec::new(),
             error: None,
         }
     }
@@ -41,7 +44,11 @@ impl NamespaceBuilder {
     /// and when it has; they may take the
     /// [`DisconnectReason`](crate::DisconnectReason) and an `Option<String>` with a description as
     /// arguments, and both may be registered more than once.
-    pub fn on<M: 'static>(&mut self, name: &str, handler: impl Handler<M>) -> &mut Self {
+    pub fn on<M: Parameters>(
+        &mut self,
+        name: &str,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> &mut Self {
         self.register(name, handler, false)
     }
 
@@ -49,7 +56,11 @@ impl NamespaceBuilder {
     ///
     /// Of all events that a namespace handles serially, a socket has one at work at a time; the
     /// others wait, in the order in which they have arrived.
-    pub fn on_serial<M: 'static>(&mut self, name: &str, handler: impl Handler<M>) -> &mut Self {
+    pub fn on_serial<M: Parameters>(
+        &mut self,
+        name: &str,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> &mut Self {
         self.register(name, handler, true)
     }
 
@@ -58,7 +69,7 @@ impl NamespaceBuilder {
     where
         T: Contract + DeserializeOwned + 'static,
         F: Fn(Event, T) -> R + Send + Sync + 'static,
-        R: Future<Output: IntoAck> + Send + 'static,
+        R: Handling,
     {
         self.on::<(T,)>(T::EVENT, handler)
     }
@@ -66,16 +77,22 @@ impl NamespaceBuilder {
     /// Says what happens when a client has connected, after it was told so. Its argument is what
     /// the client sent along, its option `auth`. May be called more than once; the handlers start
     /// in this order, before the handler of any event.
-    pub fn on_connect<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
-        let handler = self.erase(handler);
+    pub fn on_connect<M: Parameters>(
+        &mut self,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> &mut Self {
+        let handler = self.erase("connect", handler);
         self.handlers.connect.push(handler);
         self
     }
 
     /// Watches every event before its own handler is started; [`Event::name`](crate::Event::name)
     /// says which it is. What the handler returns is not an answer to anything.
-    pub fn on_any<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
-        let handler = self.erase(handler);
+    pub fn on_any<M: Parameters>(
+        &mut self,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> &mut Self {
+        let handler = self.erase("any", handler);
         self.handlers.any.push(handler);
         self
     }
@@ -107,11 +124,11 @@ impl NamespaceBuilder {
     ///   next(event === "unauthorized event" ? new Error("unauthorized event") : undefined);
     /// });
     /// ```
-    pub fn on_packet<F, R>(&mut self, check: F) -> &mut Self
-    where
-        F: Fn(Incoming) -> R + Send + Sync + 'static,
-        R: Future<Output: Verdict> + Send + 'static,
-    {
+    pub fn on_packet<M>(
+        &mut self,
+        check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
+    ) -> &mut Self {
+        self.needs("on_packet", needs_of(&check));
         self.handlers.checks.push(incoming::erase(check));
         self
     }
@@ -133,11 +150,12 @@ impl NamespaceBuilder {
     /// // the same on the official server
     /// io.on("count", (reply) => reply(io.sockets.sockets.size));
     /// ```
-    pub fn on_server_side<F, R>(&mut self, event: &str, handler: F) -> &mut Self
-    where
-        F: Fn(ServerSide) -> R + Send + Sync + 'static,
-        R: Future<Output: IntoAck> + Send + 'static,
-    {
+    pub fn on_server_side<M>(
+        &mut self,
+        event: &str,
+        handler: impl Middleware<ServerSide, M, Future: Handling>,
+    ) -> &mut Self {
+        self.needs(event, needs_of(&handler));
         if server_side::RESERVED.contains(&event) {
             self.fail(BuildError::ReservedEvent(event.into()));
         }
@@ -150,17 +168,24 @@ impl NamespaceBuilder {
     }
 
     /// Handles the events that have no handler of their own, which are ignored otherwise.
-    pub fn fallback<M: 'static>(&mut self, handler: impl Handler<M>) -> &mut Self {
-        let handler = self.erase(handler);
+    pub fn fallback<M: Parameters>(
+        &mut self,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> &mut Self {
+        let handler = self.erase("fallback", handler);
         if self.handlers.fallback.replace(handler).is_some() {
             self.fail(BuildError::DuplicateHandler("fallback".into()));
         }
         self
     }
 
-    /// Looks at events that failed without anybody to tell: a check stopped it, or the arguments did
-    /// not fit, the handler returned an error or panicked, and the client asked for no
-    /// acknowledgement.
+    /// Looks at events that failed: a check stopped it, the arguments did not fit, or the handler
+    /// returned an error, an answer that cannot be encoded, or panicked. [`Failure::answered`] says
+    /// whether the client is told. It must not block.
+    ///
+    /// The log has a line for each with the cause, too: at `error` for faults of the application, at
+    /// most a hundred at once and one a second from then on, and at `debug` for what a client was
+    /// refused.
     pub fn on_error(&mut self, hook: impl Fn(&Failure<'_>) + Send + Sync + 'static) -> &mut Self {
         if self.handlers.on_error.replace(Box::new(hook)).is_some() {
             self.fail(BuildError::DuplicateHandler("on_error".into()));
@@ -172,8 +197,8 @@ impl NamespaceBuilder {
     /// [`Principal`](crate::Principal). Without it everybody is
     /// [`Principal::anonymous`](crate::Principal::anonymous).
     ///
-    /// A closure asks again when a client recovers its session; what implements [`Authenticate`]
-    /// may decide that by itself.
+    /// A closure asks again when a client recovers its session; what implements
+    /// [`Authenticate`](crate::Authenticate) may decide that by itself.
     ///
     /// ```
     /// use roomcast::{Connect, Io, Principal, Refusal};
@@ -189,8 +214,9 @@ impl NamespaceBuilder {
     ///     _ => Err(Refusal::new("E_AUTH", "not authorized")),
     /// });
     /// ```
-    pub fn authenticate(&mut self, authenticate: impl Authenticate) -> &mut Self {
-        let authenticate = Arc::new(authenticate);
+    pub fn authenticate<M, A: Authenticates<M>>(&mut self, authenticate: A) -> &mut Self {
+        self.needs("authenticate", A::needs());
+        let authenticate = Arc::new(authenticate.into_authenticate());
         if authenticate.renewal().is_some() {
             self.on(
                 refreshing::REFRESH,
@@ -208,26 +234,25 @@ impl NamespaceBuilder {
     /// order, each after the one before has let the client pass; the error of one is the client's
     /// `connect_error`. All of them together have
     /// [`Config::connect_timeout`](crate::Config::connect_timeout).
-    pub fn gate<F, R, E>(&mut self, gate: F) -> &mut Self
-    where
-        F: Fn(Connect) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<Refusal>,
-    {
+    pub fn gate<M, E: Into<Refusal>>(
+        &mut self,
+        gate: impl Middleware<Connect, M, Future: Future<Output = Result<(), E>> + Send + 'static>,
+    ) -> &mut Self {
+        self.needs("gate", needs_of(&gate));
         self.handlers.gates.push(Box::new(move |connect| {
-            let deciding = gate(connect);
+            let deciding = gate.ask(connect);
             Box::pin(async move { deciding.await.map_err(Into::into) })
         }));
         self
     }
 
-    fn register<M: 'static, H: Handler<M>>(
+    fn register<M: Parameters>(
         &mut self,
         name: &str,
-        handler: H,
+        handler: impl Handler<M, Future: Handling>,
         is_serial: bool,
     ) -> &mut Self {
-        let handler = self.erase(handler);
+        let handler = self.erase(name, handler);
         match name {
             "disconnecting" => self.handlers.disconnecting.push(handler),
             "disconnect" => self.handlers.disconnect.push(handler),
@@ -252,9 +277,17 @@ impl NamespaceBuilder {
         self
     }
 
-    fn erase<M: 'static, H: Handler<M>>(&mut self, handler: H) -> BoxHandler {
-        self.states.extend(H::states());
+    fn erase<M: Parameters>(
+        &mut self,
+        event: &str,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> BoxHandler {
+        self.needs(event, M::needs());
         erase(handler)
+    }
+
+    pub(super) fn needs(&mut self, event: &str, needs: Vec<Needs>) {
+        self.needs.push((event.into(), needs));
     }
 
     fn fail(&mut self, error: BuildError) {
@@ -269,14 +302,23 @@ impl NamespaceBuilder {
         if let Some(error) = self.error {
             return Err(error);
         }
-        if let Some(missing) = self.states.iter().find(|kind| !has_state(**kind)) {
-            return Err(BuildError::MissingState(missing.name));
+        for (event, needs) in &self.needs {
+            match unmet(needs, &has_state) {
+                Some(Unmet::State(name)) => return Err(BuildError::MissingState(name)),
+                Some(Unmet::Argument) => return Err(BuildError::ArgsNotLast((**event).into())),
+                None => {}
+            }
         }
         self.handlers
             .events
             .sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(Arc::new(self.handlers))
     }
+}
+
+/// What a function of middleware needs.
+pub(super) fn needs_of<C, M, F: Middleware<C, M>>(_: &F) -> Vec<Needs> {
+    F::needs()
 }
 
 impl fmt::Debug for NamespaceBuilder {

@@ -1,12 +1,17 @@
-//! Events between the servers of a cluster, of which there is one so far.
+//! Events between the servers of a cluster.
 
 use std::fmt;
 
 use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser};
 
-use crate::socket::{
-    core::{Io, Namespace, ServerSide, ServerSideHandler},
-    words::{IntoAck, Outcome, Reply, args},
+use crate::{
+    adapter::{AdapterError, Audience, Flags, Item, Kind, Missing, Operation, Request, Target},
+    socket::{
+        apply::{Elsewhere, Unpublished, apply},
+        core::{Io, Namespace, ServerSide, ServerSideHandler},
+        dispatch::{Handling, Middleware},
+        words::{IntoAck as _, Room, args},
+    },
 };
 
 impl ServerSide {
@@ -55,41 +60,68 @@ pub enum ServerSideError {
     Reserved,
     /// The arguments cannot be serialised.
     Encode(EncodeError),
+    /// Not all servers have answered in time; those that have are in here.
+    Timeout(PartialAnswers),
+    /// A server has answered with something else than was asked for.
+    Decode(ArgumentError),
+    /// The other servers were not told.
+    Adapter(AdapterError),
+    /// They were not told, since as many requests wait for answers as
+    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
+    TooManyPending,
+}
+
+/// The answers of some servers, where others have not answered.
+#[derive(Debug)]
+pub struct PartialAnswers {
+    answers: Vec<Args>,
+    missing: Missing,
+}
+
+impl PartialAnswers {
+    /// The answers that have come and are an `R`.
+    #[must_use]
+    pub fn answers<R: Argument>(&self) -> Vec<R> {
+        let read = |args| R::take(args, &mut 0).ok();
+        self.answers.iter().filter_map(read).collect()
+    }
+
+    /// Who has not answered.
+    #[must_use]
+    pub fn missing(&self) -> &Missing {
+        &self.missing
+    }
 }
 
 impl fmt::Display for ServerSideError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Reserved => "reserved event name",
-            Self::Encode(_) => "the event cannot be encoded",
+            Self::Encode(error) => return write!(f, "the event cannot be encoded: {error}"),
+            Self::Timeout(_) => "not all servers have answered in time",
+            Self::Decode(error) => return write!(f, "an answer has an unexpected shape: {error}"),
+            Self::Adapter(error) => return write!(f, "other servers cannot be told: {error}"),
+            Self::TooManyPending => "too many requests are outstanding",
         })
     }
 }
 
-impl std::error::Error for ServerSideError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Reserved => None,
-            Self::Encode(error) => Some(error),
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for ServerSideError {}
 
-pub(crate) fn erase<F, R>(handler: F) -> ServerSideHandler
-where
-    F: Fn(ServerSide) -> R + Send + Sync + 'static,
-    R: Future<Output: IntoAck> + Send + 'static,
-{
+pub(crate) fn erase<M>(
+    handler: impl Middleware<ServerSide, M, Future: Handling>,
+) -> ServerSideHandler {
     Box::new(move |event, reply| {
-        let handling = handler(event);
+        let handling = handler.ask(event);
         Box::pin(async move { handling.await.into_ack(reply) })
     })
 }
 
 impl Namespace {
-    /// Sends an event to the other servers of the cluster, not to this one, and not to clients.
-    ///
-    /// There is one server so far, so it reaches nobody; what can be wrong with it is found out.
+    /// Sends an event to the other servers of the cluster, not to this one, and not to clients. They
+    /// handle it with [`on_server_side`](crate::NamespaceBuilder::on_server_side). Without an
+    /// [adapter](crate::Builder::adapter) there are none.
     ///
     /// # Errors
     ///
@@ -100,51 +132,77 @@ impl Namespace {
         event: &str,
         args: impl Arguments,
     ) -> Result<(), ServerSideError> {
-        if RESERVED.contains(&event) {
-            return Err(ServerSideError::Reserved);
-        }
-        args::arguments(Parser::Json, &args).map_err(ServerSideError::Encode)?;
+        let args = &args;
+        self.tell_servers(event, args, Kind::ServerSide { event, args })?;
         Ok(())
     }
 
-    /// As [`server_side_emit`](Self::server_side_emit), and waits for the acknowledgement of every
-    /// other server: none so far.
+    /// As [`server_side_emit`](Self::server_side_emit), and waits for the answer of every other server,
+    /// at most for [`Adapter::request_timeout`](crate::adapter::Adapter::request_timeout). A server
+    /// that has no handler for the event, or whose handler answers nothing, is not waited for and has
+    /// no answer among these.
     ///
     /// # Errors
     ///
-    /// See [`ServerSideError`].
+    /// See [`ServerSideError`]; [`Timeout`](ServerSideError::Timeout) has the answers that have come.
     pub async fn server_side_emit_with_acks<R: Argument>(
         &self,
         event: &str,
         args: impl Arguments,
     ) -> Result<Vec<R>, ServerSideError> {
-        self.server_side_emit(event, args)?;
-        Ok(Vec::new())
+        let args = &args;
+        let asked = self.tell_servers(event, args, Kind::ServerSideWithAck { event, args });
+        let Some(mut request) = asked? else {
+            return Ok(Vec::new());
+        };
+        let mut answers = Vec::new();
+        while let Some((_, item)) = request.next().await {
+            if let Item::Answer(args) = item {
+                answers.push(args);
+            }
+        }
+        let missing = request.missing();
+        if !missing.is_empty() {
+            return Err(ServerSideError::Timeout(PartialAnswers {
+                answers,
+                missing,
+            }));
+        }
+        let read = answers.iter().map(|args| R::take(args, &mut 0));
+        read.collect::<Result<_, _>>()
+            .map_err(ServerSideError::Decode)
     }
 
-    /// Handles what another server has sent; `None`: nobody does, or it has no answer.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "there is no other server before there is a cluster"
-        )
-    )]
-    pub(crate) async fn serve_side(&self, event: &str, args: Args) -> Option<Args> {
-        let inner = self.inner()?;
-        let handler = inner.handlers.server_side.get(event)?;
-        let event = ServerSide {
-            namespace: self.clone(),
-            args,
+    fn tell_servers<A: Arguments>(
+        &self,
+        event: &str,
+        args: &A,
+        kind: Kind<&str, &A, &[Room]>,
+    ) -> Result<Option<Request>, ServerSideError> {
+        if RESERVED.contains(&event) {
+            return Err(ServerSideError::Reserved);
+        }
+        let place = self.place();
+        let target = Target {
+            namespace: self.nsp(),
+            rooms: &Audience::All,
+            except: &[],
+            sender: None,
+            local: false,
+            flags: Flags::default(),
+            stream: None,
         };
-        let reply = Reply {
-            parser: Parser::Json,
-            nsp: inner.name.clone(),
-            id: Some(0),
-        };
-        match handler(event, reply).await.0 {
-            Outcome::Frame(frame) => args::read(Parser::Json, &frame).ok(),
-            Outcome::Nothing | Outcome::Refused(_) => None,
+        match apply(&place, &Operation { target, kind }).elsewhere {
+            Elsewhere::Told => Ok(None),
+            Elsewhere::Asked(request) => Ok(Some(request)),
+            Elsewhere::Failed(Unpublished::Encode(error)) => Err(ServerSideError::Encode(error)),
+            Elsewhere::Failed(Unpublished::Adapter(error)) => Err(ServerSideError::Adapter(error)),
+            Elsewhere::Failed(Unpublished::TooManyPending) => Err(ServerSideError::TooManyPending),
+            // Nobody is there to find out what is wrong with it.
+            Elsewhere::Nobody => match args::arguments(Parser::Json, args) {
+                Ok(_) => Ok(None),
+                Err(error) => Err(ServerSideError::Encode(error)),
+            },
         }
     }
 }
@@ -174,14 +232,6 @@ mod tests {
             main.server_side_emit("new_namespace", ()),
             Err(ServerSideError::Reserved)
         ));
-
-        // What another server would send.
-        let args = args::arguments(Parser::Json, &41).unwrap();
-        let answer = main.serve_side("ping", args.clone()).await.unwrap();
-        assert_eq!(answer.get::<u32>(0).unwrap(), 42);
-        assert!(main.serve_side("quiet", args.clone()).await.is_none());
-        assert!(main.serve_side("unknown", args.clone()).await.is_none());
-        assert!(io.of("/none").serve_side("ping", args).await.is_none());
     }
 
     #[test]

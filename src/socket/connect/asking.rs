@@ -9,7 +9,10 @@ use serde::de::DeserializeOwned;
 use crate::{
     engine::Handshake,
     identity::{Credentials, Principal},
-    socket::core::{Asking, Connect, Io, Shared},
+    socket::{
+        core::{Asking, Connect, Io, Shared},
+        words::States,
+    },
 };
 
 impl Connect {
@@ -22,6 +25,7 @@ impl Connect {
             payload,
             principal,
             recovered: false,
+            data: Arc::default(),
         }))
     }
 
@@ -34,6 +38,7 @@ impl Connect {
             payload: self.0.payload.clone(),
             principal,
             recovered,
+            data: Arc::clone(&self.0.data),
         }))
     }
 
@@ -109,6 +114,25 @@ impl Connect {
     #[must_use]
     pub fn state<T: Send + Sync + 'static>(&self) -> &T {
         self.0.io.state()
+    }
+
+    /// Keeps a value for the socket that this client will be, one for each type; returns the one that
+    /// it replaces. Handlers find it as [`Data<T>`](crate::Data) or
+    /// [`Socket::data`](crate::Socket::data). If the client is not let in, it is dropped. One that goes
+    /// on with its session has the data it had, and what is set here replaces values of the same type.
+    pub fn set_data<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
+        self.0.data.lock().insert(Arc::new(value))
+    }
+
+    /// The value of this type that somebody before has set with [`set_data`](Self::set_data).
+    #[must_use]
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.data.lock().shared()
+    }
+
+    /// What the socket is to have with it.
+    pub(crate) fn states(&self) -> States {
+        self.0.data.lock().clone()
     }
 
     pub(crate) fn shared_principal(&self) -> Arc<Principal> {

@@ -8,6 +8,7 @@ use crate::{
     Principal,
     socket::{
         core::{Authenticator, Connect, Renewal, Socket},
+        dispatch::{Middleware, Needs},
         words::Refusal,
     },
 };
@@ -123,6 +124,55 @@ where
         self(connect).await.map_err(Into::into)
     }
 }
+
+/// What [`authenticate`](crate::NamespaceBuilder::authenticate) takes: something that implements
+/// [`Authenticate`], or an async function of a [`Connect`] and up to three
+/// [`State`](crate::State)s.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot find out who a client is",
+    label = "neither `Authenticate` nor a function of `Connect`",
+    note = "implement `Authenticate`, or pass an `async fn(Connect, State<A>, …) -> Result<Principal, E>`",
+    note = "its error converts into `Refusal`, and its future is `Send`"
+)]
+pub trait Authenticates<M> {
+    #[doc(hidden)]
+    fn into_authenticate(self) -> impl Authenticate;
+
+    #[doc(hidden)]
+    #[must_use]
+    fn needs() -> Vec<Needs> {
+        Vec::new()
+    }
+}
+
+impl<A: Authenticate> Authenticates<()> for A {
+    fn into_authenticate(self) -> impl Authenticate {
+        self
+    }
+}
+
+macro_rules! with_states {
+    ($($state:ident)*) => {
+        impl<F, R, E, $($state: Send + Sync + 'static),*> Authenticates<($($state,)*)> for F
+        where
+            F: Middleware<Connect, ($($state,)*), Future = R>,
+            R: Future<Output = Result<Principal, E>> + Send + 'static,
+            E: Into<Refusal>,
+        {
+            fn into_authenticate(self) -> impl Authenticate {
+                move |connect: Connect| self.ask(connect)
+            }
+
+            fn needs() -> Vec<Needs> {
+                <F as Middleware<Connect, ($($state,)*)>>::needs()
+            }
+        }
+    };
+}
+
+with_states!(A);
+with_states!(A B);
+with_states!(A B D);
 
 impl Authenticator {
     pub(crate) fn new(first: Arc<impl Authenticate>) -> Self {

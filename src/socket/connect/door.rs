@@ -110,6 +110,7 @@ impl Io {
                     name.clone(),
                     Arc::clone(handlers),
                     goes_when_empty,
+                    (built.cluster.clone(), built.node.clone()),
                     Arc::clone(&built.config),
                     Arc::clone(&self.0.metrics),
                 ))))

@@ -13,6 +13,6 @@ pub(crate) mod refreshing;
 mod validity;
 
 pub(crate) use admission::{Admission, Entering, Entrance};
-pub use authenticate::Authenticate;
+pub use authenticate::{Authenticate, Authenticates};
 pub(crate) use door::Door;
 pub(crate) use validity::Validity;

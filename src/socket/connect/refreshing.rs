@@ -10,7 +10,7 @@ use crate::{
     Principal,
     socket::{
         core::Event,
-        dispatch::Handler,
+        dispatch::{Handler, Handling},
         words::{Ack, Refusal},
     },
     time::rfc3339,
@@ -20,7 +20,9 @@ use crate::{
 pub(crate) const REFRESH: &str = "auth:refresh";
 
 /// The handler of `auth:refresh`.
-pub(crate) fn refresher<A: Authenticate>(authenticate: Arc<A>) -> impl Handler<(Args,)> {
+pub(crate) fn refresher<A: Authenticate>(
+    authenticate: Arc<A>,
+) -> impl Handler<(Args,), Future: Handling> {
     move |event: Event, offer: Args| {
         let authenticate = Arc::clone(&authenticate);
         async move {

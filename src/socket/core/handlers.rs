@@ -10,7 +10,8 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use roomcast_protocol::socket::{Args, ArgumentError, Nsp};
+use parking_lot::Mutex;
+use roomcast_protocol::socket::{Args, Nsp};
 
 use super::{
     io::Io,
@@ -22,7 +23,7 @@ use crate::{
     Principal,
     engine::Handshake,
     metrics::{Counter, Metrics},
-    socket::words::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room},
+    socket::words::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
 };
 
 /// Something that happened on a socket, as its handler sees it.
@@ -104,8 +105,7 @@ pub struct Incoming {
     pub(in crate::socket) wants_ack: bool,
 }
 
-/// An event that failed although nobody asked for its acknowledgement, as
-/// [`on_error`](crate::NamespaceBuilder::on_error) sees it.
+/// An event that failed, as [`on_error`](crate::NamespaceBuilder::on_error) sees it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Failure<'a> {
@@ -113,8 +113,10 @@ pub struct Failure<'a> {
     pub socket: &'a Socket,
     /// The name of the event.
     pub event: &'a str,
-    /// What the acknowledgement would have said.
+    /// Why. [`Refusal::reason`] is the cause, of which clients learn nothing.
     pub refusal: &'a Refusal,
+    /// Whether the client asked for an acknowledgement and is told the refusal by it.
+    pub answered: bool,
 }
 
 /// An event on its way to a client, as
@@ -150,11 +152,13 @@ pub(crate) struct Asking {
     pub(in crate::socket) payload: Args,
     pub(in crate::socket) principal: Arc<Principal>,
     pub(in crate::socket) recovered: bool,
+    /// What the socket is to have with it.
+    pub(in crate::socket) data: Arc<Mutex<States>>,
 }
 
 /// A handler without its type.
 pub(crate) trait Erased: Send + Sync {
-    fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, ArgumentError>;
+    fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, Refusal>;
 }
 
 /// A handler of a namespace.

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Config, Principal,
+    adapter::{Cluster, NodeId},
     engine::{Engine, Hooks},
     limit::{Guard, Quiet},
     metrics::Metrics,
@@ -33,6 +34,15 @@ use crate::{
 #[derive(Clone)]
 pub struct Io(pub(in crate::socket) Arc<Inner>);
 
+/// A handle that does not keep the server alive.
+pub(crate) struct WeakIo(Weak<Inner>);
+
+impl WeakIo {
+    pub(crate) fn upgrade(&self) -> Option<Io> {
+        self.0.upgrade().map(Io)
+    }
+}
+
 /// A server, built or not.
 pub(crate) struct Inner {
     pub(in crate::socket) built: OnceLock<Built>,
@@ -46,6 +56,8 @@ pub(crate) struct Inner {
     pub(in crate::socket) settled: Notify,
     /// Lines about clients that are refused.
     pub(in crate::socket) refusals: Quiet,
+    /// Lines about faults of handlers.
+    failures: Quiet,
     /// Kept alive by whoever serves.
     pub(in crate::socket) engine: Mutex<Weak<Engine<Io>>>,
 }
@@ -63,11 +75,14 @@ pub(crate) struct Built {
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
+    /// The other servers, if there are any.
+    pub(crate) cluster: Cluster,
+    pub(crate) node: NodeId,
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
 
-/// Lines about refused clients at once, before it is one a second.
+/// Lines about refused clients, or about failed events, at once, before it is one a second.
 const REFUSALS: u32 = 100;
 
 /// Which namespaces are made on demand.
@@ -95,6 +110,7 @@ impl Io {
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
             refusals: Quiet::new(REFUSALS),
+            failures: Quiet::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
         }))
     }
@@ -130,6 +146,17 @@ impl Io {
         let state = self.states().get();
         let name = std::any::type_name::<T>();
         state.unwrap_or_else(|| panic!("no state `{name}` was given to the builder"))
+    }
+
+    /// The other servers, if there are any.
+    #[inline]
+    pub(crate) fn cluster(&self) -> &Cluster {
+        static NONE: Cluster = Cluster::Local;
+        self.0.built.get().map_or(&NONE, |built| &built.cluster)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakIo {
+        WeakIo(Arc::downgrade(&self.0))
     }
 
     /// The sessions that can be recovered, if any can.
@@ -243,7 +270,13 @@ impl Io {
         }
     }
 
-    /// Remembers the runtime in which connections are driven.
+    /// Whether to write a line about a fault of a handler, and how many were left out since the last
+    /// one.
+    pub(crate) fn speak_of_failure(&self) -> Option<u64> {
+        self.0.failures.speak()
+    }
+
+    /// Remembers the runtime in which connections are driven, and other servers answered.
     pub(crate) fn keep_runtime(&self) {
         self.0.runtime.get_or_init(Handle::current);
     }

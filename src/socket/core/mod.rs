@@ -22,7 +22,7 @@ pub(crate) use handlers::{
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal, ServerSide};
 pub use io::Io;
-pub(crate) use io::{Built, OnDemand, Predicate};
+pub(crate) use io::{Built, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;
 pub use namespace::Namespace;
 pub use socket::Socket;

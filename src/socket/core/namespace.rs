@@ -12,12 +12,13 @@ use roomcast_protocol::{Frame, Stamp, socket::Nsp};
 use super::{handlers::Handlers, io::Io, socket::Socket};
 use crate::{
     Config,
+    adapter::{Audience, Cluster, NodeId},
     engine::{Mode, Outbox, Push},
     metrics::Metrics,
     socket::{
         acks::Questions,
-        recovery::{Channel, Offset},
-        rooms::{Except, Members, Pushing, Rooms, Tally, Target},
+        recovery::{Channel, Offset, Tag},
+        rooms::{Except, Members, Pushing, Rooms, Tally},
         words::{IdMap, IdSet, RoomName, SocketId},
     },
 };
@@ -69,6 +70,10 @@ impl Namespace {
         &self.io
     }
 
+    pub(crate) fn nsp(&self) -> &Nsp {
+        &self.name
+    }
+
     pub(crate) fn inner(&self) -> Option<Arc<Inner>> {
         match &self.fixed {
             Some(inner) => Some(Arc::clone(inner)),
@@ -102,6 +107,10 @@ pub(crate) struct Inner {
     curious_count: AtomicUsize,
     /// Numbers its events if clients may recover.
     pub(in crate::socket) channel: Option<Box<Channel<Socket>>>,
+    /// The other servers, if there are any.
+    pub(crate) cluster: Cluster,
+    /// This server.
+    pub(crate) node: NodeId,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
 }
@@ -111,9 +120,12 @@ impl Inner {
         name: Nsp,
         handlers: Arc<Handlers>,
         goes_when_empty: bool,
+        (cluster, node): (Cluster, NodeId),
         config: Arc<Config>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let joined = cluster.joined();
+        let tag = joined.and_then(|_| Tag::of(node.as_str()));
         Self {
             name,
             handlers,
@@ -128,7 +140,9 @@ impl Inner {
             channel: config
                 .recovery
                 .as_ref()
-                .map(|on| Box::new(Channel::new(on))),
+                .map(|on| Box::new(Channel::new(on, tag))),
+            cluster,
+            node,
             config,
             metrics,
         }
@@ -186,26 +200,29 @@ impl Inner {
 
     /// The stamp of the next event that may be asked for again, if any may.
     #[inline]
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
-        self.channel.as_ref().map(|channel| channel.next())
+    pub(crate) fn stamp(&self) -> Option<(Stamp, Offset)> {
+        self.channel.as_ref().map(|channel| {
+            let stamp = channel.next();
+            (stamp, channel.offset(stamp))
+        })
     }
 
     /// The stamp of an event that a client has.
     pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
-        self.channel.as_ref().map(|channel| channel.known(last))
+        self.channel.as_ref()?.known(last)
     }
 
     /// The members of a target whose clients are away.
-    pub(crate) fn away(&self, to: &Target<'_>, except: &Except) -> Vec<Socket> {
+    pub(crate) fn away(&self, to: &Audience<'_>, except: &Except) -> Vec<Socket> {
         let Some(channel) = &self.channel else {
             return Vec::new();
         };
         let mut ids = IdSet::default();
         let mut add = |name: &RoomName<'_>| self.collect_with_away(name, &mut ids);
         match to {
-            Target::All => ids.extend(self.everybody.lock().ids_away()),
-            Target::One(name) => add(name),
-            Target::Many(names) => names.iter().for_each(add),
+            Audience::All => ids.extend(self.everybody.lock().ids_away()),
+            Audience::One(name) => add(name),
+            Audience::Many(names) => names.iter().for_each(add),
         }
         ids.retain(|id| !except.has(*id));
         channel.away_of(&ids)
@@ -214,7 +231,7 @@ impl Inner {
     /// Pushes a frame to the members of a target, and calls `each` for everyone it is queued for.
     pub(crate) fn broadcast(
         &self,
-        to: &Target<'_>,
+        to: &Audience<'_>,
         frame: &Frame,
         mode: Mode,
         except: &Except,
@@ -222,8 +239,8 @@ impl Inner {
     ) -> Tally {
         let mut pushing = Pushing::new(frame, mode, except, each);
         match to {
-            Target::All => pushing.room(&self.everybody),
-            Target::One(name) => match (self.rooms.find(name.as_str()), self.own_room(name)) {
+            Audience::All => pushing.room(&self.everybody),
+            Audience::One(name) => match (self.rooms.find(name.as_str()), self.own_room(name)) {
                 (Some(room), None) => pushing.room(&room),
                 (None, Some((id, outbox))) => {
                     if !except.has(id) {
@@ -233,7 +250,7 @@ impl Inner {
                 (None, None) => {}
                 (Some(room), Some(single)) => pushing.union(vec![room], vec![single]),
             },
-            Target::Many(names) => {
+            Audience::Many(names) => {
                 let rooms = names
                     .iter()
                     .filter_map(|name| self.rooms.find(name.as_str()));
@@ -245,12 +262,12 @@ impl Inner {
     }
 
     /// The ids of the members of a target.
-    pub(crate) fn ids(&self, to: &Target<'_>) -> IdSet {
+    pub(crate) fn ids(&self, to: &Audience<'_>) -> IdSet {
         let mut ids = IdSet::default();
         match to {
-            Target::All => ids.extend(self.everybody.lock().ids()),
-            Target::One(name) => self.collect(name, &mut ids),
-            Target::Many(names) => {
+            Audience::All => ids.extend(self.everybody.lock().ids()),
+            Audience::One(name) => self.collect(name, &mut ids),
+            Audience::Many(names) => {
                 for name in names {
                     self.collect(name, &mut ids);
                 }

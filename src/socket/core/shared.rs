@@ -21,7 +21,7 @@ pub(crate) struct Shared<S> {
     pub(in crate::socket) sockets: Mutex<Vec<Weak<S>>>,
     /// Handlers that have outlived their socket and still wait.
     detached: AtomicUsize,
-    /// Nobody on most connections.
+    /// Those who watch the connection or wait for it; nobody on most.
     watchers: OnceLock<Box<ConnWatchers>>,
 }
 
@@ -51,7 +51,15 @@ impl<S> Shared<S> {
     /// Those who watch the connection, if anybody ever did.
     #[inline]
     pub(crate) fn watchers(&self) -> Option<&ConnWatchers> {
-        self.watchers.get().map(|watchers| &**watchers)
+        let watchers = self.watchers.get().map(|watchers| &**watchers);
+        watchers.filter(|watchers| watchers.is_watched())
+    }
+
+    /// Everything has left, or the connection is over: who waits for it looks again.
+    pub(crate) fn release(&self) {
+        if let Some(watchers) = self.watchers.get() {
+            watchers.drained().notify_waiters();
+        }
     }
 
     pub(crate) fn make_watchers(&self) -> &ConnWatchers {

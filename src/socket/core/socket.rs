@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Principal,
-    engine::{Handshake, Mode, Outbox, Push},
+    engine::{Handshake, Mode, Outbox, Push, random_sid},
     metrics::Metrics,
     socket::{
         acks::AckTable,
@@ -70,10 +70,11 @@ impl Socket {
         shared: Arc<Shared>,
         principal: Arc<Principal>,
         payload: Args,
+        data: States,
     ) -> Self {
         let recoverable = io.sessions().map(|_| Box::new(Recoverable::new()));
         Self(Arc::new(Inner {
-            id: SocketId::random(),
+            id: SocketId::new(random_sid()),
             io,
             namespace,
             shared,
@@ -83,20 +84,23 @@ impl Socket {
             payload,
             rooms: Mutex::default(),
             acks: AckTable::default(),
-            data: Mutex::default(),
+            data: Mutex::new(data),
             listeners: OnceLock::new(),
             recoverable,
             reason: OnceLock::new(),
         }))
     }
 
-    /// The same socket on another connection; in no room yet.
+    /// The same socket on another connection, with further data; in no room yet.
     pub(crate) fn recover(
         old: &Self,
         shared: Arc<Shared>,
         principal: Arc<Principal>,
         payload: Args,
+        new: States,
     ) -> Self {
+        let mut data = old.0.data.lock().clone();
+        data.extend(new);
         let recoverable = old.recoverable().map(|known| Box::new(known.again()));
         Self(Arc::new(Inner {
             id: old.0.id,
@@ -109,7 +113,7 @@ impl Socket {
             payload,
             rooms: Mutex::default(),
             acks: AckTable::default(),
-            data: Mutex::new(old.0.data.lock().clone()),
+            data: Mutex::new(data),
             listeners: OnceLock::new(),
             recoverable,
             reason: OnceLock::new(),

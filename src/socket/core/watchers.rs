@@ -2,11 +2,15 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
 use roomcast_protocol::{Frame, engine::Transport};
+use tokio::sync::Notify;
 
 use crate::{
     metrics::{Counter, Metrics},
@@ -46,9 +50,15 @@ pub enum ConnEvent<'a> {
     },
 }
 
-/// Those who watch one connection.
+/// Those who watch one connection, or wait for it.
 #[derive(Default)]
-pub(crate) struct ConnWatchers(Mutex<Table>);
+pub(crate) struct ConnWatchers {
+    table: Mutex<Table>,
+    /// Whether somebody has ever watched.
+    watched: AtomicBool,
+    /// Notified when everything has left, and when the connection is over.
+    drained: Notify,
+}
 
 #[derive(Default)]
 struct Table {
@@ -61,7 +71,7 @@ type Watcher = Arc<dyn Fn(&ConnEvent<'_>) + Send + Sync>;
 
 impl ConnWatchers {
     pub(crate) fn add(&self, watcher: Watcher, limit: usize) -> Result<ListenerId, ListenError> {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         if table.closed {
             return Err(ListenError::Disconnected);
         }
@@ -71,11 +81,21 @@ impl ConnWatchers {
         table.last += 1;
         let id = ListenerId::new(table.last);
         table.watchers.push((id, watcher));
+        self.watched.store(true, Ordering::Release);
         Ok(id)
     }
 
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
+    }
+
+    /// Notified when everything has left, and when the connection is over.
+    pub(crate) fn drained(&self) -> &Notify {
+        &self.drained
+    }
+
     pub(crate) fn remove(&self, id: ListenerId) -> bool {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         let position = table.watchers.iter().position(|(known, _)| *known == id);
         let gone = position.map(|position| table.watchers.remove(position));
         drop(table);
@@ -84,7 +104,7 @@ impl ConnWatchers {
 
     pub(crate) fn tell(&self, metrics: &Metrics, event: &ConnEvent<'_>) {
         let watchers: Vec<_> = {
-            let table = self.0.lock();
+            let table = self.table.lock();
             table
                 .watchers
                 .iter()
@@ -106,7 +126,7 @@ impl ConnWatchers {
 
     /// Forgets all: a watcher may hold the connection itself.
     pub(crate) fn close(&self) {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         table.closed = true;
         let gone = std::mem::take(&mut table.watchers);
         drop(table);

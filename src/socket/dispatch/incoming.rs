@@ -11,6 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use roomcast_protocol::socket::{Args, Arguments, EncodeError};
 
+use super::middleware::Middleware;
 use crate::{
     Principal,
     metrics::Counter,
@@ -113,13 +114,11 @@ impl<E: Into<Refusal>> Verdict for Result<Incoming, E> {
     }
 }
 
-pub(crate) fn erase<F, R>(check: F) -> Check
-where
-    F: Fn(Incoming) -> R + Send + Sync + 'static,
-    R: Future<Output: Verdict> + Send + 'static,
-{
+pub(crate) fn erase<M>(
+    check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
+) -> Check {
     Arc::new(move |incoming| {
-        let deciding = check(incoming.clone());
+        let deciding = check.ask(incoming.clone());
         Box::pin(async move { deciding.await.into_verdict(incoming) })
     })
 }
@@ -147,8 +146,9 @@ impl Checking {
         let deciding = Pin::new(&mut self.deciding);
         catch_unwind(AssertUnwindSafe(|| deciding.poll(cx))).unwrap_or_else(|_| {
             self.socket.metrics().count(Counter::HandlerPanics);
-            tracing::error!(socket = %self.socket.id(), "a check of packets has panicked");
-            Poll::Ready(Err(Refusal::internal()))
+            Poll::Ready(Err(
+                Refusal::internal().because("a check of packets has panicked")
+            ))
         })
     }
 }

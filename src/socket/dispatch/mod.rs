@@ -8,10 +8,15 @@
 mod detached;
 mod handler;
 pub(crate) mod incoming;
+mod middleware;
+mod parameter;
 mod running;
 
 pub(crate) use handler::erase;
-pub use handler::{Handler, Parameter, State};
+pub use handler::{Handler, Handling};
 pub(crate) use incoming::Checking;
 pub use incoming::Verdict;
+pub use middleware::Middleware;
+pub use parameter::{Data, Extension, Needs, Parameter, Parameters, State};
+pub(crate) use parameter::{Unmet, unmet};
 pub(crate) use running::{Call, Running};

@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roomcast_protocol::{
-    Frame,
-    socket::{Args, ArgumentError},
-};
+use roomcast_protocol::{Frame, socket::Args};
 
 use crate::{
     engine::Mode,
@@ -53,7 +50,7 @@ impl Call {
             nsp: self.socket.namespace_inner().name.clone(),
             id: self.id,
         };
-        let first_turn = || -> Result<Turn, ArgumentError> {
+        let first_turn = || -> Result<Turn, Refusal> {
             let mut future = handler.call(event, reply)?;
             // Whoever keeps it polls it again with a waker of its own.
             let poll = future
@@ -65,24 +62,26 @@ impl Call {
             })
         };
         match self.watch(first_turn) {
-            Some(Ok(Turn::Done(answer))) => self.finish(answer.0),
-            Some(Ok(Turn::Waiting(future))) => {
+            Ok(Ok(Turn::Done(answer))) => self.finish(answer.0),
+            Ok(Ok(Turn::Waiting(future))) => {
                 return Some(Running {
                     future,
                     call: Some(self),
                 });
             }
-            Some(Err(error)) => {
-                self.socket.metrics().count(Counter::EventsInvalid);
-                self.refuse(&Refusal::invalid(&error));
+            Ok(Err(refusal)) => {
+                if !refusal.is_internal() {
+                    self.socket.metrics().count(Counter::EventsInvalid);
+                }
+                self.refuse(&refusal);
             }
-            None => self.refuse(&Refusal::internal()),
+            Err(refusal) => self.refuse(&refusal),
         }
         None
     }
 
-    /// Runs a piece of a handler. `None`: it panicked.
-    fn watch<T>(&self, piece: impl FnOnce() -> T) -> Option<T> {
+    /// Runs a piece of a handler. An error: it panicked.
+    fn watch<T>(&self, piece: impl FnOnce() -> T) -> Result<T, Refusal> {
         let began = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(piece));
         if began.elapsed() > SLOW {
@@ -90,12 +89,12 @@ impl Call {
             let event = self.socket.event_name(&self.name);
             tracing::debug!(event, took = ?began.elapsed(), "a handler blocks its connection");
         }
-        if result.is_err() {
+        result.map_err(|panic| {
             self.socket.metrics().count(Counter::HandlerPanics);
-            let event = self.socket.event_name(&self.name);
-            tracing::error!(event, socket = %self.socket.id(), "a handler has panicked");
-        }
-        result.ok()
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+            Refusal::internal().because(format!("panicked: {}", words.unwrap_or_default()))
+        })
     }
 
     fn finish(&self, outcome: Outcome) {
@@ -107,15 +106,14 @@ impl Call {
     }
 
     fn refuse(&self, refusal: &Refusal) {
-        let Some(id) = self.id else {
-            self.fail(refusal);
-            return;
-        };
-        let parser = self.socket.io().config().sockets.parser;
-        match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
-            Ok(frame) => self.acknowledge(&frame),
-            Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
+        if let Some(id) = self.id {
+            let parser = self.socket.io().config().sockets.parser;
+            match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
+                Ok(frame) => self.acknowledge(&frame),
+                Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
+            }
         }
+        self.fail(refusal);
     }
 
     fn acknowledge(&self, frame: &Frame) {
@@ -123,15 +121,21 @@ impl Call {
         let _ = self.socket.push(frame, Mode::Reliable);
     }
 
-    /// Tells the application of a failure that the client cannot be told.
+    /// Tells the log and the application of a failure.
     pub(crate) fn fail(&self, refusal: &Refusal) {
         let event = self.socket.event_name(&self.name);
-        tracing::debug!(event, socket = %self.socket.id(), %refusal, "an event has failed");
+        let (socket, code, reason) = (self.socket.id(), refusal.code(), refusal.reason());
+        if !refusal.is_internal() {
+            tracing::debug!(event, %socket, code, reason, "an event was refused");
+        } else if let Some(more) = self.socket.io().speak_of_failure() {
+            tracing::error!(event, %socket, reason, more, "an event has failed");
+        }
         if let Some(on_error) = &self.socket.namespace_inner().handlers.on_error {
             let failure = Failure {
                 socket: &self.socket,
                 event,
                 refusal,
+                answered: self.id.is_some(),
             };
             if catch_unwind(AssertUnwindSafe(|| on_error(&failure))).is_err() {
                 self.socket.metrics().count(Counter::HandlerPanics);
@@ -162,9 +166,9 @@ impl Future for Running {
             return Poll::Ready(None);
         };
         match call.watch(|| this.future.as_mut().poll(cx)) {
-            Some(Poll::Pending) => return Poll::Pending,
-            Some(Poll::Ready(answer)) => call.finish(answer.0),
-            None => call.refuse(&Refusal::internal()),
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(answer)) => call.finish(answer.0),
+            Err(refusal) => call.refuse(&refusal),
         }
         let serial = call.is_serial.then(|| call.socket.id());
         this.call = None;

@@ -65,7 +65,13 @@ pub fn recovery_offers(data: &[u8]) {
         let resumed = claim.resume(|socket| {
             old = sockets.iter().position(|known| known == socket);
             let (shared, principal) = (fresh.shared_arc(), socket.principal());
-            Socket::recover(socket, shared, principal, Default::default())
+            Socket::recover(
+                socket,
+                shared,
+                principal,
+                Default::default(),
+                Default::default(),
+            )
         });
         assert!(resumed.is_some(), "a claim cannot be used");
         for frame in Unattended::take(fresh.outbox()) {
@@ -90,9 +96,10 @@ fn sent(socket: &Socket, session: usize) -> String {
     let known = socket
         .namespace_inner()
         .stamp()
-        .map_or(0, |stamp| stamp.number);
+        .map_or(0, |(stamp, _)| stamp.number);
     socket.emit("missed", session);
-    Offset(known + 1).to_string()
+    let (number, tag) = (known + 1, None);
+    Offset { number, tag }.to_string()
 }
 
 fn offer(io: &Io, line: &str) -> Option<Claim> {

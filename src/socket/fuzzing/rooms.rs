@@ -10,12 +10,9 @@ use std::{
 use roomcast_protocol::socket::Args;
 
 use crate::{
-    engine::{Handshake, Peer, Unattended},
+    engine::{Handshake, Peer, Unattended, random_sid},
     metrics::Gauge,
-    socket::{
-        core::{Io, Shared, Socket},
-        words::SocketId,
-    },
+    socket::core::{Io, Shared, Socket},
 };
 
 /// Plays operations that `data` spells on sockets and rooms, and compares who gets what with a
@@ -175,7 +172,7 @@ impl Game {
 /// A socket in `/` that nobody writes for.
 pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
     let namespace = io.fixed_namespace("/").expect("there is a namespace");
-    let outbox = outboxes.outbox(SocketId::random().sid(), usize::MAX);
+    let outbox = outboxes.outbox(random_sid(), usize::MAX);
     let shared = Arc::new(Shared::new(outbox, handshake()));
     let principal = Arc::clone(io.anonymous());
     let namespace = Arc::clone(namespace);
@@ -185,6 +182,7 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
         shared,
         principal,
         Args::default(),
+        Default::default(),
     );
     let admitted = namespace.admit(&socket);
     assert_eq!(admitted, Ok(()), "a fixed namespace does not go away");

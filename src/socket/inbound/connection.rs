@@ -194,7 +194,11 @@ impl Application for Io {
     }
 
     fn drained(&self, connection: &mut Connection) {
-        connection.tell(&ConnEvent::Drain);
+        if connection.shared.watchers().is_some() {
+            let _ = connection.shared.outbox.watch_drain();
+            connection.tell(&ConnEvent::Drain);
+        }
+        connection.shared.release();
     }
 
     fn describe(&self, connection: &mut Connection, description: &'static str) {
@@ -417,6 +421,7 @@ impl Drop for Connection {
         if let Some(watchers) = self.shared.watchers() {
             watchers.close();
         }
+        self.shared.release();
         let jobs = self.jobs.take().into_iter().flatten();
         let handlers = jobs.filter_map(|job| match job {
             Job::Handler(running) => Some(running),

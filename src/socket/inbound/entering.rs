@@ -186,6 +186,7 @@ impl Connection {
                 Arc::clone(&self.shared),
                 Arc::clone(principal),
                 connect.payload().clone(),
+                connect.states(),
             );
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
                 sessions.enter(known.pid, socket.downgrade());
@@ -219,7 +220,8 @@ impl Connection {
     ) -> Option<Socket> {
         let resumed = claim.resume(|old| {
             let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
-            let socket = Socket::recover(old, shared, principal, connect.payload().clone());
+            let payload = connect.payload().clone();
+            let socket = Socket::recover(old, shared, principal, payload, connect.states());
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
@@ -279,9 +281,9 @@ mod tests {
     use super::*;
     use crate::{
         config::Recovery,
-        engine::{Application as _, Unattended},
+        engine::{Application as _, Unattended, random_sid},
         metrics::Gauge,
-        socket::{Io, fuzzing, words::SocketId},
+        socket::{Io, fuzzing},
     };
 
     #[tokio::test]
@@ -290,7 +292,7 @@ mod tests {
         builder.namespaces(|_| true);
         let io = builder.build().unwrap();
         let outboxes = Unattended::polling(Arc::clone(io.metrics()));
-        let outbox = outboxes.outbox(SocketId::random().sid(), usize::MAX);
+        let outbox = outboxes.outbox(random_sid(), usize::MAX);
         let mut connection =
             Arc::new(io.clone()).open(outbox.clone(), fuzzing::handshake(), Instant::now());
         // JSON has no way to write a name with a comma, and MessagePack has.

@@ -16,9 +16,9 @@ impl Socket {
     /// When a name is longer than [`Room::MAX_BYTES`], when it would be in more rooms than
     /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or when it is
     /// disconnected. Rooms before the faulty one are joined.
-    pub fn join<'a>(&self, rooms: impl IntoRooms<'a>) -> Result<(), JoinError> {
+    pub fn join<'a, M>(&self, rooms: impl IntoRooms<'a, M>) -> Result<(), JoinError> {
         let limit = self.0.io.config().sockets.max_rooms_per_socket;
-        let is_watched = self.0.io.is_watched();
+        let is_told = self.tells_of_rooms();
         let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();
         let mut outcome = Ok(());
@@ -27,7 +27,7 @@ impl Socket {
                 return;
             }
             let room = name.into_room();
-            let known = is_watched.then(|| room.clone());
+            let known = is_told.then(|| room.clone());
             match self.join_one(&mut joined, room, limit) {
                 Ok(Some(is_first)) => news.extend(known.map(|room| (room, is_first))),
                 Ok(None) => {}
@@ -66,14 +66,14 @@ impl Socket {
     }
 
     /// Leaves rooms. Leaving one it is not in is harmless.
-    pub fn leave<'a>(&self, rooms: impl IntoRooms<'a>) {
-        let is_watched = self.0.io.is_watched();
+    pub fn leave<'a, M>(&self, rooms: impl IntoRooms<'a, M>) {
+        let is_told = self.tells_of_rooms();
         let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();
         rooms.each(|name| {
             if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
                 let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
-                if is_watched {
+                if is_told {
                     news.push((room, was_last));
                 }
             }
@@ -100,10 +100,10 @@ impl Socket {
         joined.closed = true;
         let rooms = std::mem::take(&mut joined.rooms);
         drop(joined);
-        let is_watched = self.0.io.is_watched();
+        let is_told = self.tells_of_rooms();
         for (room, cell) in rooms {
             let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
-            if is_watched {
+            if is_told {
                 self.tell_left(&[(room, was_last)]);
             }
         }
@@ -127,6 +127,7 @@ impl Socket {
             drop(joined);
             for (room, cell) in &rooms {
                 self.0.namespace.rooms.leave(room, cell, self.0.id);
+                self.room_changed(room);
             }
             return false;
         }
@@ -137,8 +138,24 @@ impl Socket {
         true
     }
 
+    /// Whether somebody wants to know which rooms are joined and left.
+    pub(crate) fn tells_of_rooms(&self) -> bool {
+        self.0.io.is_watched() || self.0.namespace.cluster.follows_rooms()
+    }
+
+    /// Tells the adapter if the room has been opened or closed. A room whose members are all away is
+    /// open: they are still sent what they may come back for.
+    fn room_changed(&self, room: &Room) {
+        let namespace = &self.0.namespace;
+        let exists = || namespace.rooms.find(room.as_str()).is_some();
+        namespace
+            .cluster
+            .room_changed(&namespace.name, room, exists);
+    }
+
     pub(crate) fn tell_left(&self, news: &[(Room, bool)]) {
         for (room, was_last) in news {
+            self.room_changed(room);
             self.0.io.tell(&Lifecycle::RoomLeft { socket: self, room });
             if *was_last {
                 let namespace = self.nsp();
@@ -149,6 +166,7 @@ impl Socket {
 
     pub(crate) fn tell_joined(&self, news: &[(Room, bool)]) {
         for (room, is_first) in news {
+            self.room_changed(room);
             if *is_first {
                 let namespace = self.nsp();
                 self.0.io.tell(&Lifecycle::RoomCreated { namespace, room });

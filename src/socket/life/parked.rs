@@ -23,11 +23,11 @@ impl Socket {
 
     /// Stays where it is for a client that is away.
     pub(crate) fn park(&self, recoverable: &Recoverable) {
-        let is_watched = self.io().is_watched();
+        let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
         self.stay(|room, cell| {
             let was_last = cell.lock().park(self.id(), self.outbox());
-            if is_watched {
+            if is_told {
                 news.push((room.clone(), was_last));
             }
         });
@@ -57,11 +57,11 @@ impl Socket {
 
     /// Takes the rooms of a socket over, as the same one.
     pub(crate) fn rejoin(&self, old: &Self) {
-        let is_watched = self.io().is_watched();
+        let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
         self.inherit(old, |room, cell| {
             let is_first = cell.lock().resume(self.id(), self.outbox());
-            if is_watched {
+            if is_told {
                 news.push((room.clone(), is_first));
             }
         });

@@ -9,7 +9,10 @@ use roomcast_protocol::{
     socket::{Arguments, EncodeError, Encoder},
 };
 
-use super::{offer::Offset, recoverable::limits};
+use super::{
+    offer::{Offset, Tag},
+    recoverable::limits,
+};
 use crate::{
     config::Recovery,
     engine::Limits,
@@ -22,12 +25,14 @@ pub(crate) struct Channel<S> {
     id: u64,
     next: AtomicU64,
     limits: Limits,
+    /// In a cluster.
+    tag: Option<Tag>,
     /// Sockets whose clients are away.
     away: Mutex<IdMap<S>>,
 }
 
 impl<S: Clone> Channel<S> {
-    pub(crate) fn new(recovery: &Recovery) -> Self {
+    pub(crate) fn new(recovery: &Recovery, tag: Option<Tag>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // So that a server that starts anew does not repeat the numbers of the one before.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -36,6 +41,7 @@ impl<S: Clone> Channel<S> {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             next: AtomicU64::new(start << 16),
             limits: limits(recovery),
+            tag,
             away: Mutex::default(),
         }
     }
@@ -73,12 +79,20 @@ impl<S: Clone> Channel<S> {
         }
     }
 
-    /// The stamp of an event that a client has.
-    pub(crate) fn known(&self, last: Offset) -> Stamp {
-        Stamp {
-            channel: self.id,
-            number: last.0,
+    /// What a client is told of a new event.
+    pub(crate) fn offset(&self, stamp: Stamp) -> Offset {
+        Offset {
+            number: stamp.number,
+            tag: self.tag,
         }
+    }
+
+    /// The stamp of an event that a client has; `None` if it has it from another server.
+    pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
+        (last.tag == self.tag).then_some(Stamp {
+            channel: self.id,
+            number: last.number,
+        })
     }
 }
 
@@ -90,11 +104,8 @@ pub(crate) struct Numbered<'a, A> {
 }
 
 impl<'a, A: Arguments> Numbered<'a, A> {
-    pub(crate) fn new(args: &'a A, stamp: Stamp) -> Self {
-        Self {
-            args,
-            number: Offset(stamp.number),
-        }
+    pub(crate) fn new(args: &'a A, number: Offset) -> Self {
+        Self { args, number }
     }
 }
 

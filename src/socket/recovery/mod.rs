@@ -12,6 +12,6 @@ mod recoverable;
 mod sessions;
 
 pub(crate) use channel::{Channel, Numbered};
-pub(crate) use offer::{Offer, Offset, Pid};
+pub(crate) use offer::{Offer, Offset, Pid, Tag};
 pub(crate) use recoverable::Recoverable;
 pub(crate) use sessions::{Held, Sessions};

@@ -7,7 +7,7 @@ use roomcast_protocol::{Sid, socket::Args};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::socket::words::SocketId;
+use crate::engine::random_sid;
 
 /// The secret by which a client proves that a session was its own. It is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ pub(crate) struct Pid(Sid);
 impl Pid {
     /// Draws one that nobody can guess.
     pub(crate) fn random() -> Self {
-        Self(SocketId::random().sid())
+        Self(random_sid())
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -37,12 +37,38 @@ impl Serialize for Pid {
 }
 
 /// The number of an event among those of its namespace, as clients see it: base 64, without leading
-/// zeros.
+/// zeros. In a cluster the tag of its server follows a full stop, so that it means nothing to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offset(pub(crate) u64);
+pub(crate) struct Offset {
+    pub(crate) number: u64,
+    pub(crate) tag: Option<Tag>,
+}
+
+/// What tells the offsets of one server from those of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag([u8; TAG]);
+
+impl Tag {
+    /// The tag of a server: what its name begins with.
+    pub(crate) fn of(node: &str) -> Option<Self> {
+        let start = node.as_bytes().get(..TAG)?;
+        let is_plain = start.iter().all(|byte| DIGITS.contains(byte));
+        is_plain.then_some(Self(start.try_into().ok()?))
+    }
+}
 
 impl Offset {
     fn parse(text: &str) -> Option<Self> {
+        let (number, tag) = match text.split_once('.') {
+            None => (text, None),
+            Some((_, tag)) if tag.len() != TAG => return None,
+            Some((number, tag)) => (number, Some(Tag::of(tag)?)),
+        };
+        let number = Self::parse_number(number)?;
+        Some(Self { number, tag })
+    }
+
+    fn parse_number(text: &str) -> Option<u64> {
         if text.len() > MAX_DIGITS || text.starts_with('A') {
             return None;
         }
@@ -50,12 +76,12 @@ impl Offset {
         let number = text.bytes().try_fold(0_u64, |number, byte| {
             number.checked_mul(64)?.checked_add(digit(byte)? as u64)
         });
-        number.filter(|number| *number > 0).map(Self)
+        number.filter(|number| *number > 0)
     }
 
     fn digits(self) -> impl Iterator<Item = char> {
         let digit = move |place: usize| {
-            let digit = self.0.checked_shr(place as u32 * 6).unwrap_or(0) & 63;
+            let digit = self.number.checked_shr(place as u32 * 6).unwrap_or(0) & 63;
             DIGITS
                 .get(digit as usize)
                 .map_or('A', |digit| char::from(*digit))
@@ -67,7 +93,11 @@ impl Offset {
 
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.digits().try_for_each(|digit| write!(f, "{digit}"))
+        self.digits().try_for_each(|digit| write!(f, "{digit}"))?;
+        match &self.tag {
+            Some(Tag(tag)) => write!(f, ".{}", tag.escape_ascii()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -109,6 +139,8 @@ impl Offer {
 
 /// Digits of base 64 as in ids.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Characters of a tag.
+const TAG: usize = 6;
 /// Digits of the largest number.
 const MAX_DIGITS: usize = 11;
 
@@ -125,13 +157,22 @@ mod tests {
         Offer::of(&packet.unwrap().args)
     }
 
+    const fn untagged(number: u64) -> Offset {
+        Offset { number, tag: None }
+    }
+
     #[test]
     fn a_number_is_read_back_from_its_text() {
         for number in [1, 63, 64, 4095, 1 << 40, u64::MAX] {
-            let text = Offset(number).to_string();
-            assert_eq!(Offset::parse(&text), Some(Offset(number)), "{text}");
+            for tag in [None, Tag::of("aB-_09 and more")] {
+                let offset = Offset { number, tag };
+                let text = offset.to_string();
+                assert_eq!(Offset::parse(&text), Some(offset), "{text}");
+            }
         }
-        assert_eq!(Offset(64 * 25 + 63).to_string(), "Z_");
+        assert_eq!(untagged(64 * 25 + 63).to_string(), "Z_");
+        let tag = Tag::of("aB-_09");
+        assert_eq!(Offset { number: 1, tag }.to_string(), "B.aB-_09");
     }
 
     #[test]
@@ -146,6 +187,12 @@ mod tests {
             "B=",
             "__________________",
             "P__________",
+            "B.",
+            "B.aB-_0",
+            "B.aB-_099",
+            "B.aB-_0é",
+            "B.aB-.09",
+            ".aB-_09",
         ] {
             let parsed = Offset::parse(text);
             assert!(
@@ -166,7 +213,7 @@ mod tests {
             good,
             Some(Offer {
                 pid,
-                last: Offset(1)
+                last: untagged(1)
             })
         );
         for payload in [
@@ -200,7 +247,7 @@ mod tests {
             offset: O,
         }
         let pid = Pid::random();
-        let last = Offset(1);
+        let last = untagged(1);
         assert_eq!(
             packed(Payload { pid, offset: "B" }),
             Some(Offer { pid, last })
@@ -226,7 +273,7 @@ mod tests {
             "{:?}",
             Offer {
                 pid,
-                last: Offset(1)
+                last: untagged(1)
             }
         );
         assert!(!shown.contains(pid.0.as_str()), "{shown}");

@@ -7,7 +7,7 @@ use roomcast_protocol::Frame;
 
 use crate::{
     engine::{Batch, Mode, Outbox, Push},
-    socket::words::{IdMap, IdSet, RoomName, SocketId},
+    socket::words::{IdMap, IdSet, SocketId},
 };
 
 /// A room: a handle to its members that outlives the name.
@@ -176,30 +176,6 @@ impl Members {
 
 /// Members whose memory is fetched together; a core has about a dozen fetches in flight.
 const AHEAD: usize = 8;
-
-/// The rooms of a broadcast.
-#[derive(Clone, Debug)]
-pub(crate) enum Target<'a> {
-    /// The whole namespace.
-    All,
-    One(RoomName<'a>),
-    /// Maybe none, which reaches nobody.
-    Many(Vec<RoomName<'a>>),
-}
-
-impl<'a> Target<'a> {
-    #[inline]
-    pub(crate) fn add(self, room: RoomName<'a>) -> Self {
-        match self {
-            Self::All => Self::One(room),
-            Self::One(first) => Self::Many(vec![first, room]),
-            Self::Many(mut rooms) => {
-                rooms.push(room);
-                Self::Many(rooms)
-            }
-        }
-    }
-}
 
 /// Who does not get a broadcast although a named room has it.
 #[derive(Debug, Default)]

@@ -16,6 +16,7 @@ use roomcast_protocol::socket::{Args, Argument};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
+    adapter::{Item, Missing, Request},
     metrics::{Counter, Gauge},
     socket::{
         acks::{Answers, Collecting},
@@ -30,6 +31,9 @@ use crate::{
 /// when the time is over; then every recipient that is still missing is an [`AckError::Timeout`].
 /// Dropping it stops waiting.
 ///
+/// A recipient on another server of a cluster may have no id: one that has not answered in time is known
+/// only as a number, and servers of other kinds tell nothing but the answer.
+///
 /// ```no_run
 /// # async fn example(io: roomcast::Io) {
 /// let mut answers = io
@@ -39,16 +43,31 @@ use crate::{
 ///     .await;
 /// println!("{} asked", answers.expected());
 /// while let Some((socket, answer)) = answers.next().await {
-///     println!("{socket}: {answer:?}");
+///     println!("{socket:?}: {answer:?}");
 /// }
 /// # }
 /// ```
 #[must_use = "answers are only taken by asking for the next one"]
 pub struct Acks<R> {
     question: Option<Question>,
+    /// Sockets of this server.
     expected: usize,
+    /// Nobody without a cluster.
+    others: Option<Box<Others>>,
     error: Option<EmitError>,
     answer: PhantomData<fn() -> R>,
+}
+
+/// The sockets of other servers.
+#[derive(Default)]
+struct Others {
+    /// As long as something may come.
+    request: Option<Request>,
+    /// How many were asked, when nothing more may come.
+    asked: usize,
+    /// Those that are too late.
+    late: usize,
+    missing: Missing,
 }
 
 /// A broadcast that waits for answers. Dropping it frees its place.
@@ -62,29 +81,64 @@ pub(crate) struct Question {
 }
 
 impl<R: Argument> Acks<R> {
-    /// `expected` is counted while answers are locked out: the first may come at any time after.
-    pub(crate) fn asked(question: Question, expected: usize) -> Self {
+    /// A question to sockets of this server and how many got it, counted while answers are locked out:
+    /// the first may come at any time after. And one to other servers.
+    pub(crate) fn asked(here: Option<(Question, usize)>, elsewhere: Option<Request>) -> Self {
+        let (question, expected) = here.unzip();
+        let others = elsewhere.map(|request| {
+            let request = Some(request);
+            Box::new(Others {
+                request,
+                ..Others::default()
+            })
+        });
         Self {
-            question: Some(question),
-            expected,
+            question,
+            expected: expected.unwrap_or(0),
+            others,
             error: None,
             answer: PhantomData,
         }
     }
 
-    pub(crate) fn failed(error: Option<EmitError>) -> Self {
+    pub(crate) fn failed(error: EmitError) -> Self {
         Self {
-            question: None,
-            expected: 0,
-            error,
-            answer: PhantomData,
+            error: Some(error),
+            ..Self::asked(None, None)
         }
     }
 
-    /// How many clients were asked.
+    /// The same, without other servers: they could not be asked.
+    pub(crate) fn without(mut self, missing: Missing) -> Self {
+        self.others = Some(Box::new(Others {
+            missing,
+            ..Others::default()
+        }));
+        self
+    }
+
+    /// How many clients were asked, as far as is known: in a cluster it grows until all other servers
+    /// have said how many they have asked.
     #[must_use]
     pub fn expected(&self) -> usize {
-        self.expected
+        let others = self
+            .others
+            .as_ref()
+            .map_or(0, |others| match &others.request {
+                Some(request) => request.announced(),
+                None => others.asked,
+            });
+        self.expected + others
+    }
+
+    /// The servers that have not said whom they have asked, and why the others could not be asked.
+    /// Known once [`next`](Self::next) has returned `None`; always empty without a cluster.
+    #[must_use]
+    pub fn missing(&self) -> &Missing {
+        static NOBODY: Missing = Missing::nobody();
+        self.others
+            .as_ref()
+            .map_or(&NOBODY, |others| &others.missing)
     }
 
     /// Why nobody was asked, if it failed.
@@ -94,25 +148,65 @@ impl<R: Argument> Acks<R> {
     }
 
     /// The next answer; `None` after all.
-    pub async fn next(&mut self) -> Option<(SocketId, Result<R, AckError>)> {
+    pub async fn next(&mut self) -> Option<(Option<SocketId>, Result<R, AckError>)> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(SocketId, Result<R, AckError>)>> {
-        let Some(question) = &mut self.question else {
-            return Poll::Ready(None);
-        };
-        let Some((socket, answer)) = std::task::ready!(question.poll(cx)) else {
-            self.question = None;
-            return Poll::Ready(None);
-        };
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<R>>> {
+        let mut is_waiting = false;
         let parse = |args: Args| R::take(&args, &mut 0).map_err(AckError::Decode);
-        Poll::Ready(Some((socket, answer.and_then(parse))))
+        if let Some(question) = &mut self.question {
+            match question.poll(cx) {
+                Poll::Ready(Some((socket, answer))) => {
+                    return Poll::Ready(Some((Some(socket), answer.and_then(parse))));
+                }
+                Poll::Ready(None) => self.question = None,
+                Poll::Pending => is_waiting = true,
+            }
+        }
+        match self.others.as_mut().map(|others| others.poll(cx)) {
+            Some(Poll::Ready(Some((socket, answer)))) => {
+                return Poll::Ready(Some((socket, answer.and_then(parse))));
+            }
+            Some(Poll::Pending) => is_waiting = true,
+            Some(Poll::Ready(None)) | None => {}
+        }
+        match is_waiting {
+            true => Poll::Pending,
+            false => Poll::Ready(None),
+        }
     }
 }
 
+impl Others {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<Args>>> {
+        while let Some(request) = &mut self.request {
+            match std::task::ready!(request.poll(cx)) {
+                Some((_, Item::Acknowledgement { socket, args })) => {
+                    return Poll::Ready(Some((socket, args.ok_or(AckError::Disconnected))));
+                }
+                // Nothing that answers this.
+                Some((_, Item::Sockets(_) | Item::Answer(_))) => {}
+                None => {
+                    self.asked = request.announced();
+                    self.late = request.outstanding();
+                    self.missing = request.silent();
+                    request.count_late(self.late);
+                    self.request = None;
+                }
+            }
+        }
+        let is_late = self.late > 0;
+        self.late = self.late.saturating_sub(1);
+        Poll::Ready(is_late.then_some((None, Err(AckError::Timeout))))
+    }
+}
+
+/// Who answers, as far as is known, and what.
+type Answer<R> = (Option<SocketId>, Result<R, AckError>);
+
 impl<R: Argument> Stream for Acks<R> {
-    type Item = (SocketId, Result<R, AckError>);
+    type Item = (Option<SocketId>, Result<R, AckError>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll(cx)

@@ -1,19 +1,20 @@
 //! Sending to one socket.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use roomcast_protocol::socket::{Argument, Arguments};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     ack::{AckFuture, Asked},
-    emit::{Emitted, Flags},
+    emit::{Emitted, encode, mode, stream},
 };
 use crate::{
-    engine::Mode,
+    adapter::{Delivery, Flags},
     socket::{
         core::Socket,
         rooms::Tally,
-        words::{AckError, Contract},
+        words::{AckError, Contract, DrainError},
     },
 };
 
@@ -38,23 +39,26 @@ impl<'a> Direct<'a> {
 
     /// Lets the event be lost if it cannot leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
     pub fn volatile(mut self) -> Self {
-        self.flags.mode = Mode::Volatile;
+        self.flags.delivery = Delivery::Volatile;
         self
     }
 
     /// Lets only the newest event of this key wait if the client is too slow; see
     /// [`Broadcast::conflate`](crate::Broadcast::conflate).
     pub fn conflate(mut self, key: &str) -> Self {
-        let namespace = self.socket.namespace_inner();
-        self.flags.conflate(Some(namespace), key);
+        let number = stream(&self.socket.namespace_inner().name, &Delivery::Newest(key));
+        self.flags.delivery = Delivery::Newest(number);
         self
     }
 
     /// Lets only the last `keep` events of this stream wait if the client is too slow; see
     /// [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
-    pub fn drop_oldest(mut self, stream: &str, keep: u16) -> Self {
-        let namespace = self.socket.namespace_inner();
-        self.flags.drop_oldest(Some(namespace), stream, keep);
+    pub fn drop_oldest(mut self, name: &str, keep: u16) -> Self {
+        let number = stream(
+            &self.socket.namespace_inner().name,
+            &Delivery::Last(name, keep),
+        );
+        self.flags.delivery = Delivery::Last(number, keep);
         self
     }
 
@@ -64,8 +68,9 @@ impl<'a> Direct<'a> {
         self
     }
 
-    /// Says how long the acknowledgement may take. Default
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout).
+    /// Says how long the acknowledgement may take, or [`drained`](Self::drained). Default
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout), and
+    /// [`Config::write_timeout`](crate::Config::write_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
         self
@@ -74,12 +79,10 @@ impl<'a> Direct<'a> {
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        match self
-            .flags
-            .encode(self.socket.namespace_inner(), None, event, &args)
-        {
+        let namespace = self.socket.namespace_inner();
+        match encode(self.flags, namespace, None, event, &args) {
             Ok(frame) => {
-                let push = self.socket.push(&frame, self.flags.mode);
+                let push = self.socket.push(&frame, mode(self.flags.delivery));
                 self.socket.tell_outgoing(push, event, &args);
                 let mut tally = Tally::default();
                 tally.count(push);
@@ -101,11 +104,37 @@ impl<'a> Direct<'a> {
         AckFuture::new(self.ask(event, &args))
     }
 
+    /// Waits until everything that is queued for the client has left. See
+    /// [`Socket::drained`](crate::Socket::drained).
+    ///
+    /// # Errors
+    ///
+    /// When it takes too long, or the client goes away.
+    pub async fn drained(&self) -> Result<(), DrainError> {
+        let limit = self.socket.io().config().http.write_timeout;
+        let deadline = Instant::now() + self.flags.timeout.unwrap_or(limit);
+        let shared = self.socket.shared();
+        let drained = shared.make_watchers().drained();
+        loop {
+            // Before anything is looked at, so that nothing is missed in between.
+            let mut next = pin!(drained.notified());
+            next.as_mut().enable();
+            if !self.socket.is_connected() {
+                return Err(DrainError::Disconnected);
+            }
+            if !shared.outbox().watch_drain() {
+                return Ok(());
+            }
+            if timeout_at(deadline, next).await.is_err() {
+                return Err(DrainError::Timeout);
+            }
+        }
+    }
+
     fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
-        let id = self.socket.namespace_inner().next_ack_id();
-        let frame = self
-            .flags
-            .encode(self.socket.namespace_inner(), Some(id), event, args);
+        let namespace = self.socket.namespace_inner();
+        let id = namespace.next_ack_id();
+        let frame = encode(self.flags, namespace, Some(id), event, args);
         let frame = frame.map_err(AckError::Encode)?;
         let timeout = self
             .flags
@@ -113,7 +142,7 @@ impl<'a> Direct<'a> {
             .unwrap_or_else(|| self.socket.io().config().sockets.ack_timeout);
         let asked = Asked::new(self.socket, id, timeout)?;
         // A frame that does not leave is as good as one that is not answered.
-        let push = self.socket.push(&frame, self.flags.mode);
+        let push = self.socket.push(&frame, mode(self.flags.delivery));
         self.socket.tell_outgoing(push, event, args);
         Ok(asked)
     }
@@ -135,6 +164,37 @@ impl Socket {
     /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.
     pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
         Direct::new(self).emit_with_ack(event, args)
+    }
+
+    /// Waits until everything that is queued for the client has left: handed to the kernel on a
+    /// WebSocket, taken by polls otherwise. It is back-pressure for who has more to send than
+    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes), which `emit` would cut the client for.
+    /// It takes at most [`Config::write_timeout`](crate::Config::write_timeout), or what
+    /// [`timeout`](Self::timeout) says, and no time if nothing is queued.
+    ///
+    /// ```
+    /// use roomcast::{DrainError, Event, Io};
+    ///
+    /// async fn history(event: Event) -> Result<(), DrainError> {
+    ///     for first in (0..20_000).step_by(500) {
+    ///         for line in first..first + 500 {
+    ///             event.socket.emit("line", line);
+    ///         }
+    ///         event.socket.drained().await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on("history", history);
+    /// # io.build().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it takes too long, which changes nothing, or the client goes away.
+    pub async fn drained(&self) -> Result<(), DrainError> {
+        Direct::new(self).drained().await
     }
 
     /// This socket, which must acknowledge in this time.

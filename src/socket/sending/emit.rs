@@ -3,15 +3,15 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::LazyLock,
-    time::Duration,
 };
 
 use roomcast_protocol::{
     Frame,
-    socket::{Arguments, EncodeError},
+    socket::{Arguments, EncodeError, Nsp},
 };
 
 use crate::{
+    adapter::{Delivery, Flags},
     engine::{Mode, Yielding},
     socket::{core::namespace, recovery::Numbered, rooms::Tally, words::EmitError},
 };
@@ -46,7 +46,7 @@ impl Emitted {
         }
     }
 
-    pub(super) fn failed(event: &str, error: EncodeError) -> Self {
+    pub(crate) fn failed(event: &str, error: EncodeError) -> Self {
         tracing::warn!(event, %error, "an event cannot be encoded");
         Self {
             error: Some(error),
@@ -68,75 +68,53 @@ impl From<Tally> for Emitted {
     }
 }
 
-/// How an event is sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flags {
-    pub(super) mode: Mode,
-    pub(super) compress: bool,
-    pub(super) timeout: Option<Duration>,
-}
-
-impl Default for Flags {
-    #[inline]
-    fn default() -> Self {
-        Self {
-            mode: Mode::Reliable,
-            compress: true,
-            timeout: None,
-        }
+/// What may happen to a frame of an event.
+#[inline]
+pub(crate) fn mode(delivery: Delivery<u64>) -> Mode {
+    let lossy = |stream, yielding| Mode::Lossy { stream, yielding };
+    match delivery {
+        Delivery::Reliable => Mode::Reliable,
+        Delivery::Volatile => Mode::Volatile,
+        Delivery::Newest(stream) => lossy(stream, Yielding::Newest),
+        Delivery::Last(stream, keep) => lossy(stream, Yielding::Last(keep.max(1))),
     }
 }
 
-impl Flags {
-    /// Only the newest event of a key waits.
-    pub(super) fn conflate(&mut self, namespace: Option<&namespace::Inner>, key: &str) {
-        self.lossy(namespace, key, Yielding::Newest);
-    }
-
-    /// Only the last events of a stream wait.
-    pub(super) fn drop_oldest(
-        &mut self,
-        namespace: Option<&namespace::Inner>,
-        stream: &str,
-        keep: u16,
-    ) {
-        self.lossy(namespace, stream, Yielding::Last(keep.max(1)));
-    }
-
-    fn lossy(&mut self, namespace: Option<&namespace::Inner>, name: &str, yielding: Yielding) {
+/// The number of the stream of an event; 0 if it is of none.
+pub(crate) fn stream<S: AsRef<str>>(nsp: &Nsp, delivery: &Delivery<S>) -> u64 {
+    match delivery {
+        Delivery::Reliable | Delivery::Volatile => 0,
         // A connection may be in several namespaces, and a name may be that of a key and of a stream.
-        let of = namespace.map(|namespace| namespace.name.as_str());
-        let is_key = yielding == Yielding::Newest;
-        let stream = STREAMS.hash_one((of, is_key, name));
-        self.mode = Mode::Lossy { stream, yielding };
+        Delivery::Newest(key) => STREAMS.hash_one((nsp.as_str(), true, key.as_ref())),
+        Delivery::Last(name, _) => STREAMS.hash_one((nsp.as_str(), false, name.as_ref())),
     }
+}
 
-    pub(super) fn encode(
-        self,
-        namespace: &namespace::Inner,
-        id: Option<u64>,
-        event: &str,
-        args: &impl Arguments,
-    ) -> Result<Frame, EncodeError> {
-        let nsp = namespace.name.as_str();
-        let parser = namespace.config().sockets.parser;
-        let is_kept = id.is_none() && self.mode == Mode::Reliable;
-        let stamp = is_kept.then(|| namespace.stamp()).flatten();
-        let frame = match stamp {
-            Some(stamp) => {
-                let args = Numbered::new(args, stamp);
-                parser.event(nsp, id, event, &args)?.with_stamp(stamp)
-            }
-            None => parser.event(nsp, id, event, args)?,
-        };
-        Ok(if self.compress {
-            frame
-        } else {
-            frame.with_compress(false)
-        })
-    }
+pub(crate) fn encode(
+    flags: Flags,
+    namespace: &namespace::Inner,
+    id: Option<u64>,
+    event: &str,
+    args: &impl Arguments,
+) -> Result<Frame, EncodeError> {
+    let nsp = namespace.name.as_str();
+    let parser = namespace.config().sockets.parser;
+    let is_kept = id.is_none() && flags.delivery == Delivery::Reliable;
+    let stamp = is_kept.then(|| namespace.stamp()).flatten();
+    let frame = match stamp {
+        Some((stamp, offset)) => {
+            let args = Numbered::new(args, offset);
+            parser.event(nsp, id, event, &args)?.with_stamp(stamp)
+        }
+        None => parser.event(nsp, id, event, args)?,
+    };
+    Ok(if flags.compress {
+        frame
+    } else {
+        frame.with_compress(false)
+    })
 }
 
 /// How names of streams become numbers. At random, so that clients who may choose names cannot
-/// choose two that meet.
+/// choose two that meet. Other servers are told the names, and have numbers of their own.
 static STREAMS: LazyLock<RandomState> = LazyLock::new(RandomState::new);

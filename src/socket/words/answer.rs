@@ -4,10 +4,10 @@ use std::pin::Pin;
 
 use roomcast_protocol::{
     Frame,
-    socket::{Arguments, Nsp, Parser},
+    socket::{Arguments, EncodeError, Nsp, Parser},
 };
 
-use super::refusal::Refusal;
+use super::refusal::{INVALID_PAYLOAD, Refusal};
 
 /// What a handler may return.
 ///
@@ -81,9 +81,15 @@ impl Reply {
         };
         match self.parser.ack(self.nsp.as_str(), id, &args) {
             Ok(frame) => Answer(Outcome::Frame(frame)),
+            // What a client has sent and cannot be sent back.
+            Err(error @ EncodeError::InvalidArguments) => {
+                let refusal = Refusal::new(INVALID_PAYLOAD, error.to_string());
+                let place = serde_json::json!({"details": {"field": "[0]"}});
+                Answer(Outcome::Refused(refusal.data(place)))
+            }
             Err(error) => {
-                tracing::error!(%error, "an acknowledgement cannot be encoded");
-                Answer(Outcome::Refused(Refusal::internal()))
+                let reason = format!("its acknowledgement cannot be encoded: {error}");
+                Answer(Outcome::Refused(Refusal::internal().because(reason)))
             }
         }
     }

@@ -28,22 +28,17 @@ impl fmt::Display for AckError {
         f.write_str(match self {
             Self::Timeout => "operation has timed out",
             Self::Disconnected => "socket has been disconnected",
-            Self::Decode(_) => "the acknowledgement has an unexpected shape",
-            Self::Encode(_) => "the event cannot be encoded",
+            Self::Decode(error) => {
+                return write!(f, "the acknowledgement has an unexpected shape: {error}");
+            }
+            Self::Encode(error) => return write!(f, "the event cannot be encoded: {error}"),
             Self::TooManyPending => "too many acknowledgements are outstanding",
         })
     }
 }
 
-impl std::error::Error for AckError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Decode(error) => Some(error),
-            Self::Encode(error) => Some(error),
-            Self::Timeout | Self::Disconnected | Self::TooManyPending => None,
-        }
-    }
-}
+/// Without a source: what there is stands in the text.
+impl std::error::Error for AckError {}
 
 /// `TIMEOUT`, `DISCONNECTED` or `INVALID_PAYLOAD` of a client that was asked; what is a fault of
 /// ours stays here.
@@ -53,9 +48,11 @@ impl From<AckError> for Refusal {
         match error {
             AckError::Timeout => Self::new("TIMEOUT", message),
             AckError::Disconnected => Self::new("DISCONNECTED", message),
-            AckError::Decode(error) => {
-                Self::new(INVALID_PAYLOAD, message).because(error.to_string())
-            }
+            AckError::Decode(_) => Self::new(
+                INVALID_PAYLOAD,
+                "the acknowledgement has an unexpected shape",
+            )
+            .because(message),
             AckError::Encode(error) => error.into(),
             AckError::TooManyPending => Self::internal().because(message),
         }
@@ -79,18 +76,43 @@ impl fmt::Display for EmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "socket has been disconnected",
-            Self::Encode(_) => "the event cannot be encoded",
+            Self::Encode(error) => return write!(f, "the event cannot be encoded: {error}"),
             Self::TooManyPending => "too many acknowledgements are outstanding",
         })
     }
 }
 
-impl std::error::Error for EmitError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Encode(error) => Some(error),
-            Self::Closed | Self::TooManyPending => None,
-        }
+/// Without a source: what there is stands in the text.
+impl std::error::Error for EmitError {}
+
+/// Why what is queued for a client has not left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// Not in time. It is still queued.
+    Timeout,
+    /// The client went away.
+    Disconnected,
+}
+
+impl fmt::Display for DrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "operation has timed out",
+            Self::Disconnected => "socket has been disconnected",
+        })
+    }
+}
+
+impl std::error::Error for DrainError {}
+
+impl From<DrainError> for Refusal {
+    fn from(error: DrainError) -> Self {
+        let code = match error {
+            DrainError::Timeout => "TIMEOUT",
+            DrainError::Disconnected => "DISCONNECTED",
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -142,6 +164,8 @@ pub enum ListenError {
     Reserved,
     /// The handler asks for a [`State`](crate::State) of this type, and the builder got none.
     MissingState(&'static str),
+    /// The handler of this event takes all arguments as [`Args`](crate::Args), and then one more.
+    ArgsNotLast(String),
 }
 
 impl fmt::Display for ListenError {
@@ -150,7 +174,14 @@ impl fmt::Display for ListenError {
             Self::TooMany => f.write_str("too many listeners on one socket"),
             Self::Disconnected => f.write_str("socket has been disconnected"),
             Self::Reserved => f.write_str("clients cannot send this event"),
-            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
+            Self::MissingState(name) => write!(
+                f,
+                "a handler or middleware asks for the state `{name}`, which nobody gave the builder"
+            ),
+            Self::ArgsNotLast(event) => write!(
+                f,
+                "the handler of `{event}` takes an argument behind `Args`, which takes all of them"
+            ),
         }
     }
 }
@@ -159,8 +190,8 @@ impl std::error::Error for ListenError {}
 
 /// A fault of the application: the client learns nothing of it.
 impl From<ListenError> for Refusal {
-    fn from(_: ListenError) -> Self {
-        Self::internal()
+    fn from(error: ListenError) -> Self {
+        Self::internal().because(error.to_string())
     }
 }
 
@@ -188,8 +219,10 @@ pub enum BuildError {
     /// A handler for an event that clients cannot send. For new clients there is
     /// [`on_connect`](crate::NamespaceBuilder::on_connect).
     ReservedEvent(String),
-    /// A handler asks for a [`State`](crate::State) of this type, and nobody gave one.
+    /// A handler or middleware asks for a [`State`](crate::State) of this type, and nobody gave one.
     MissingState(&'static str),
+    /// The handler of this event takes all arguments as [`Args`](crate::Args), and then one more.
+    ArgsNotLast(String),
 }
 
 impl fmt::Display for BuildError {
@@ -199,7 +232,14 @@ impl fmt::Display for BuildError {
             Self::InvalidNamespace(name) => write!(f, "invalid namespace `{name}`"),
             Self::DuplicateHandler(event) => write!(f, "two handlers for `{event}`"),
             Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),
-            Self::MissingState(name) => write!(f, "a handler asks for a missing state `{name}`"),
+            Self::MissingState(name) => write!(
+                f,
+                "a handler or middleware asks for the state `{name}`, which nobody gave the builder"
+            ),
+            Self::ArgsNotLast(event) => write!(
+                f,
+                "the handler of `{event}` takes an argument behind `Args`, which takes all of them"
+            ),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Words that everything in `socket` is said with: ids, names of rooms and events, arguments,
+//! Words that everything in `socket` is said with: names (those of sockets and rooms lie in
+//! `crate::names`, since adapters speak of them too), arguments,
 //! answers, refusals, errors, values that are kept for a time, and files that are handed out.
 //!
 //! Every other room of `socket` comes in here. Nothing in here may know what a socket, a namespace
@@ -10,25 +11,20 @@ mod client_builds;
 mod contract;
 mod errors;
 mod expiring;
-mod id;
 mod name;
 mod reason;
 mod refusal;
-mod room;
 mod state;
 
+pub(crate) use crate::names::{IdMap, IdSet, IntoRooms, Room, RoomName, SocketId};
 pub use answer::{Ack, Answer, IntoAck, NoAck, Reply};
 pub(crate) use answer::{AnswerFuture, Outcome};
 pub use client_builds::ClientFiles;
 pub(crate) use client_builds::NAMES;
 pub use contract::Contract;
-pub use errors::{AckError, BuildError, EmitError, JoinError, ListenError, ListenerId};
+pub use errors::{AckError, BuildError, DrainError, EmitError, JoinError, ListenError, ListenerId};
 pub(crate) use expiring::{Expiring, give_back, sweep};
-pub use id::SocketId;
-pub(crate) use id::{IdMap, IdSet};
 pub(crate) use name::{Name, RESERVED};
 pub use reason::DisconnectReason;
 pub use refusal::Refusal;
-pub use room::{IntoRooms, Room, RoomName};
-
 pub(crate) use state::{StateKind, States};

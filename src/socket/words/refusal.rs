@@ -109,14 +109,27 @@ impl Refusal {
         &self.0.data
     }
 
-    /// An event whose arguments are not what its handler takes.
+    /// An event whose arguments are not what its handler takes. `details.field` is where: a path in
+    /// the first argument, `[0]` if it is that argument itself, and the same with `[1]` and so on in
+    /// front for the others.
     pub(crate) fn invalid(error: &ArgumentError) -> Self {
+        let field = match (error.index(), error.path()) {
+            (0, path) if !path.is_empty() => path.to_owned(),
+            (index, "") => format!("[{index}]"),
+            (index, path) => format!("[{index}].{path}"),
+        };
         Self::new(INVALID_PAYLOAD, error.to_string())
+            .data(serde_json::json!({"details": {"field": field}}))
     }
 
     /// A fault of ours, of which the client learns nothing else.
     pub(crate) fn internal() -> Self {
         Self::new(INTERNAL, "internal error")
+    }
+
+    /// Whether it is a fault of ours.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.0.code == INTERNAL
     }
 
     /// The field `data` of a `CONNECT_ERROR`.
@@ -254,10 +267,20 @@ mod tests {
         let refusal = Refusal::from(error);
         assert_eq!(refusal.code(), "INVALID_PAYLOAD");
         assert_eq!(refusal.message(), text);
+        assert_eq!(refusal.details(), &json!({"details": {"field": "[0]"}}));
+        let sent: Args = args::arguments(Parser::Json, &(1, json!({"a": [1]}))).unwrap();
+        let field = |refusal: Refusal| refusal.details()["details"]["field"].clone();
+        let deep = sent.get::<std::collections::BTreeMap<String, Vec<String>>>(1);
+        assert_eq!(field(deep.unwrap_err().into()), "[1].a[0]");
+        let first = sent
+            .skip(1)
+            .get::<std::collections::BTreeMap<String, Vec<String>>>(0);
+        assert_eq!(field(first.unwrap_err().into()), "a[0]");
         let answer = sent.get::<String>(0).unwrap_err();
+        let text = answer.to_string();
         let refusal = Refusal::from(AckError::Decode(answer));
         assert_eq!(refusal.code(), "INVALID_PAYLOAD");
-        assert_eq!(refusal.reason(), text);
+        assert!(refusal.reason().ends_with(&text), "{}", refusal.reason());
     }
 
     #[test]

@@ -3,12 +3,20 @@ use std::{
     sync::Arc,
 };
 
-#[doc(hidden)]
-#[expect(unnameable_types, reason = "only build looks at it")]
+/// The type of a value.
 #[derive(Clone, Copy, Debug)]
-pub struct StateKind {
-    pub(crate) id: TypeId,
+pub(crate) struct StateKind {
+    id: TypeId,
     pub(crate) name: &'static str,
+}
+
+impl StateKind {
+    pub(crate) fn of<T: 'static>() -> Self {
+        Self {
+            id: TypeId::of::<T>(),
+            name: std::any::type_name::<T>(),
+        }
+    }
 }
 
 /// Values by their type; few of them, so a list.
@@ -29,6 +37,16 @@ impl States {
         }
         self.0.push((id, value));
         None
+    }
+
+    /// Adds the values of others, which replace those of the same types.
+    pub(crate) fn extend(&mut self, others: Self) {
+        for (id, value) in others.0 {
+            match self.0.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, place)) => *place = value,
+                None => self.0.push((id, value)),
+            }
+        }
     }
 
     pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
@@ -74,5 +92,12 @@ mod tests {
         assert_eq!(states.insert(Arc::new(2_u8)).as_deref(), Some(&1));
         assert_eq!(states.shared::<u8>().as_deref(), Some(&2));
         assert_eq!(states.get::<u16>(), None);
+        let mut others = States::default();
+        others.insert(Arc::new(3_u8));
+        others.insert(Arc::new(4_u16));
+        states.extend(others);
+        assert_eq!(states.get::<u8>(), Some(&3));
+        assert_eq!(states.get::<u16>(), Some(&4));
+        assert_eq!(states.get::<&str>(), Some(&"text"));
     }
 }

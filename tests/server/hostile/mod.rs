@@ -24,7 +24,9 @@ use std::{
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::support::{DEADLINE, Frame, Polling, RawClient, Response, TestServer};
+use crate::support::{
+    DEADLINE, Frame, POLLS_WAITING, POSTS_WAITING, Polling, RawClient, Response, TestServer,
+};
 
 /// Connections that use the server while a row attacks it.
 const BYSTANDERS: usize = 8;
@@ -34,12 +36,14 @@ const MANY: usize = 5000;
 const SLACK: usize = 16 << 20;
 
 /// Gauges with nobody there but the bystanders and the one who asks.
-const QUIET: [(&str, usize); 8] = [
+const QUIET: [(&str, usize); 10] = [
     ("roomcast_connections", BYSTANDERS + 1),
     ("roomcast_sessions{transport=\"polling\"}", 0),
     ("roomcast_sessions{transport=\"websocket\"}", BYSTANDERS + 1),
     ("roomcast_sockets", BYSTANDERS + 1),
     ("roomcast_rooms", 0),
+    (POLLS_WAITING, 0),
+    (POSTS_WAITING, 0),
     ("roomcast_outbox_bytes", 0),
     ("roomcast_acks_pending", 0),
     ("roomcast_handlers_detached", 0),
@@ -118,7 +122,7 @@ fn settle(server: &TestServer) {
             start.elapsed() < DEADLINE,
             "gauges (expected, found): {wrong:?}"
         );
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20)); // The pace of asking.
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     BYSTANDERS, assert_alive, assert_growth, assert_polling_alive, attack_on, attack_with, joined,
     metrics, opened, socket, value,
 };
-use crate::support::{DEADLINE, Frame, PARKED, RawClient, Response, TestServer};
+use crate::support::{DEADLINE, Frame, RawClient, Response, TestServer};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const REFUSED: &str = r#"{"code":4,"message":"Too many connections"}"#;
@@ -137,14 +137,14 @@ fn a_poll_that_waits_is_no_handshake_under_way() {
         // Each of them on a connection of its own that waits for its first answer.
         let sessions: Vec<_> = (0..2 * room).map(|_| joined(server)).collect();
         let mut waiting = Vec::new();
-        for session in &sessions {
+        for (session, others) in sessions.iter().zip(0..) {
             let mut client = server.connect();
             let sid = &session.sid;
             client.send(format!(
                 "GET {OPEN}&sid={sid} HTTP/1.1\r\nHost: localhost\r\n\r\n"
             ));
             waiting.push(client);
-            thread::sleep(PARKED);
+            server.until_polls_wait(others + 1);
         }
         for (session, mut client) in sessions.into_iter().zip(waiting) {
             assert_eq!(session.post(r#"42["echo",1]"#).parts(), (200, "ok"));

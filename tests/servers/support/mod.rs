@@ -2,11 +2,13 @@
 
 use std::{
     env,
+    future::ready,
     net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
-use roomcast::Server;
+use roomcast::{Server, metrics::Metrics};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -62,6 +64,14 @@ pub(crate) async fn run_all<const N: usize>(
     drop(stop);
     while running.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Tells these metrics at `/metrics`, one after the other.
+#[allow(dead_code, reason = "not every server tells them")]
+pub(crate) fn tell<const N: usize>(metrics: [&Arc<Metrics>; N]) -> axum::Router {
+    let metrics = metrics.map(Arc::clone);
+    let render = move || ready(metrics.each_ref().map(|metrics| metrics.render()).concat());
+    axum::Router::new().route("/metrics", axum::routing::get(render))
 }
 
 /// The first of so many ports in a row that nobody listens on: below those that others are given who

@@ -91,7 +91,7 @@ function draftLine({ clientMessageId, content, delivery }: Draft, startsGroup: b
   const foot = element("p", { class: "foot" }, icon(stateIcons[state]), stateWords[state]);
   const stack = element("div", { class: "stack" }, spoken("You: "), element("p", { class: "bubble" }, content), foot);
   if (delivery.state === "failed") {
-    foot.append(` ${delivery.reason}`);
+    foot.append(delivery.reason);
     stack.append(
       element(
         "div",
@@ -111,12 +111,14 @@ function draftLine({ clientMessageId, content, delivery }: Draft, startsGroup: b
 const stateWords: Record<Draft["delivery"]["state"], string> = {
   waiting: "Waiting for the connection…",
   sending: "Sending…",
-  failed: "Not sent.",
+  unconfirmed: "Not confirmed yet, trying again…",
+  failed: "",
 };
 
 const stateIcons: Record<Draft["delivery"]["state"], IconName> = {
   waiting: "clock",
   sending: "clock",
+  unconfirmed: "clock",
   failed: "alert",
 };
 

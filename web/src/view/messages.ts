@@ -9,6 +9,12 @@ const END_MARGIN = 48;
 /** Closer to the top than this, the page before is loaded. */
 const TOP_MARGIN = 400;
 
+/** A line, and where it ends in view. */
+interface Anchor {
+  key: string;
+  bottom: number;
+}
+
 /** The scrolling list of messages. It stays where the reader is, whatever comes in above or below. */
 export class Messages {
   readonly node: HTMLElement;
@@ -25,6 +31,8 @@ export class Messages {
   readonly #jumpText = element("span");
   #rows: readonly Row[] = [];
   #isAtEnd = true;
+  /** By how many pixels, less than one, the list stands lower than its place. */
+  #shift = 0;
 
   constructor(conversation: Conversation) {
     this.#conversation = conversation;
@@ -82,7 +90,7 @@ export class Messages {
     this.#jump.classList.toggle("is-unread", unread > 0);
     setText(this.#jumpText, unread === 0 ? "To the newest" : `${unread} new ${unread === 1 ? "message" : "messages"}`);
     if (anchor === undefined) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    else this.#scroller.scrollTop += (this.#bottomOf(anchor.key) ?? anchor.bottom) - anchor.bottom;
+    else this.#bringBack(anchor);
     if (stage === "entered") this.#loadWhenNearTop();
   }
 
@@ -90,17 +98,30 @@ export class Messages {
    * The first message in view that will still be there, and where it ends. Not where it begins: its
    * author goes away when earlier messages of the same author come in above.
    */
-  #anchor(): { key: string; bottom: number } | undefined {
+  #anchor(): Anchor | undefined {
     for (const row of this.#rows) {
       const bottom = this.#bottomOf(row.key);
-      if (row.kind === "message" && bottom !== undefined && bottom > this.#scroller.scrollTop) return { key: row.key, bottom };
+      if (row.kind === "message" && bottom !== undefined && bottom > 0) return { key: row.key, bottom };
     }
     return undefined;
   }
 
+  /** Brings the anchor back to where it was in view. */
+  #bringBack({ key, bottom }: Anchor): void {
+    const distance = (this.#bottomOf(key) ?? bottom) - bottom - this.#shift;
+    const before = this.#scroller.scrollTop;
+    this.#scroller.scrollTop = before + Math.round(distance);
+    // Heights are fractions of pixels, but browsers scroll by whole ones: the list is shifted by the rest.
+    const rest = this.#scroller.scrollTop - before - distance;
+    // Where the list ends there may be nothing to scroll by; its end is the place then.
+    this.#shift = Math.abs(rest) < 1 ? rest : 0;
+    this.#list.style.top = `${this.#shift}px`;
+  }
+
+  /** Where a line ends, in pixels below the upper edge of what is in view; not rounded, as `offsetTop` would be. */
   #bottomOf(key: string): number | undefined {
-    const node = this.#lines.get(key)?.node;
-    return node && node.offsetTop + node.offsetHeight;
+    const line = this.#lines.get(key)?.node.getBoundingClientRect();
+    return line && line.bottom - this.#scroller.getBoundingClientRect().top;
   }
 
   #reconcile(rows: readonly Row[]): void {

@@ -71,8 +71,8 @@ impl Elements {
 /// Checks that `text[start..]` is one JSON text, nested at most `max_depth` deep (at most 128), and
 /// adds its elements to `elements`.
 ///
-/// `true`: it has `\u` escapes that are half a surrogate pair; [`repair`] replaces them. There is no
-/// recursion: the open brackets are the bits of one number. The text is shorter than 4 GiB.
+/// `true`: it has `\u` escapes that are half a surrogate pair, so that not all of its texts are text.
+/// There is no recursion: the open brackets are the bits of one number. The text is shorter than 4 GiB.
 pub(crate) fn scan(
     text: &[u8],
     start: usize,
@@ -88,7 +88,8 @@ pub(crate) fn scan(
     Ok(scanner.has_lone_surrogate)
 }
 
-/// Replaces every lone surrogate escape by `\ufffd`, which has the same length.
+/// Replaces every lone surrogate escape by `\ufffd`, which has the same length. What is made of it is
+/// for looking at its structure only: an application gets what the peer has sent, or an error.
 pub(crate) fn repair(text: &mut [u8]) {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {

@@ -16,7 +16,7 @@ use serde::{
     de::{
         self, DeserializeSeed, Deserializer as _, EnumAccess, IntoDeserializer as _, MapAccess,
         SeqAccess, Unexpected, VariantAccess, Visitor,
-        value::{BorrowedStrDeserializer, StrDeserializer, StringDeserializer, U64Deserializer},
+        value::{MapDeserializer, StrDeserializer},
     },
     forward_to_deserialize_any,
 };
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     DecodeError,
     socket::{
-        attachment::{NUM, PLACEHOLDER},
+        attachment::{BINARY, RAW_VALUE},
         json::Span,
     },
 };
@@ -44,10 +44,18 @@ macro_rules! numbers {
     };
 }
 
+macro_rules! known {
+    ($($method:ident($($type:ty),*))*) => {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(self, $(_: $type,)* visitor: V) -> Result<V::Value, Error> {
+            self.known(visitor)
+        })*
+    };
+}
+
 /// Deserialises the value at one place of a message.
 ///
-/// - Binary is bytes for types that ask for bytes, and a placeholder object for those that take
-///   anything: its number is the place in the message.
+/// - Binary is bytes for types that ask for bytes, or for anything.
 /// - `undefined` and `nil` are a unit, or no [`Option`]; an entry of a map that is `undefined` is
 ///   not there.
 /// - Dates are the strings that JSON has for them.
@@ -78,7 +86,35 @@ impl<'de> Deserializer<'de> {
             Some(Token::Unsigned(value)) => visitor.visit_u64(value),
             Some(Token::Negative(value)) => visitor.visit_i64(value),
             Some(Token::Float(value)) => visitor.visit_f64(value),
-            _ => de::Deserializer::deserialize_any(self, visitor),
+            _ => self.known(visitor),
+        }
+    }
+
+    /// A value of a type that knows what it is.
+    #[inline]
+    fn known<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        let token = self.token()?;
+        self.visit(&token, visitor)
+    }
+
+    /// Binary is an error: some types would take it for something else.
+    #[inline]
+    fn visit<V: Visitor<'de>>(
+        &mut self,
+        token: &Token<'de>,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match *token {
+            Token::Nil | Token::Undefined => visitor.visit_unit(),
+            Token::Bool(value) => visitor.visit_bool(value),
+            Token::Unsigned(value) => visitor.visit_u64(value),
+            Token::Negative(value) => visitor.visit_i64(value),
+            Token::Float(value) => visitor.visit_f64(value),
+            Token::Str(value) => visitor.visit_borrowed_str(text(value)?),
+            Token::Binary(_) => Err(de::Error::invalid_type(Unexpected::Other(BINARY), &visitor)),
+            Token::Date(millis) => visitor.visit_string(date::to_json(millis)),
+            Token::Array(count) => self.list(count, visitor),
+            Token::Map(count) => self.map(count, visitor),
         }
     }
 
@@ -108,18 +144,9 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let at = self.reader.at();
         match self.token()? {
-            Token::Nil | Token::Undefined => visitor.visit_unit(),
-            Token::Bool(value) => visitor.visit_bool(value),
-            Token::Unsigned(value) => visitor.visit_u64(value),
-            Token::Negative(value) => visitor.visit_i64(value),
-            Token::Float(value) => visitor.visit_f64(value),
-            Token::Str(value) => visitor.visit_borrowed_str(text(value)?),
-            Token::Binary(_) => visitor.visit_map(Placeholder { at, next: 0 }),
-            Token::Date(millis) => visitor.visit_string(date::to_json(millis)),
-            Token::Array(count) => self.list(count, visitor),
-            Token::Map(count) => self.map(count, visitor),
+            Token::Binary(data) => visitor.visit_borrowed_bytes(data),
+            other => self.visit(&other, visitor),
         }
     }
 
@@ -127,7 +154,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.reader.short_text() {
             Some(value) => visitor.visit_borrowed_str(text(value)?),
-            None => self.deserialize_any(visitor),
+            None => self.known(visitor),
         }
     }
 
@@ -138,10 +165,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.token()? {
             Token::Binary(data) => visitor.visit_borrowed_bytes(data),
-            other => Err(de::Error::invalid_type(
-                unexpected(&other),
-                &"an attachment",
-            )),
+            other => Err(de::Error::invalid_type(unexpected(&other), &BINARY)),
         }
     }
 
@@ -164,7 +188,8 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     ) -> Result<V::Value, Error> {
         if name == RAW_VALUE {
             let value = Value::deserialize(self)?;
-            return visitor.visit_map(Raw(Some(value.to_string())));
+            let raw = std::iter::once((RAW_VALUE, value.to_string()));
+            return visitor.visit_map(MapDeserializer::new(raw));
         }
         visitor.visit_newtype_struct(self)
     }
@@ -199,9 +224,17 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         deserialize_f32 deserialize_f64
     }
 
-    forward_to_deserialize_any! {
-        bool char
-        unit unit_struct seq tuple tuple_struct map struct identifier
+    known! {
+        deserialize_bool()
+        deserialize_char()
+        deserialize_unit()
+        deserialize_unit_struct(&'static str)
+        deserialize_seq()
+        deserialize_tuple(usize)
+        deserialize_tuple_struct(&'static str, usize)
+        deserialize_map()
+        deserialize_struct(&'static str, &'static [&'static str])
+        deserialize_identifier()
     }
 }
 
@@ -403,63 +436,6 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     }
 }
 
-/// What stands for binary where no bytes were asked for.
-struct Placeholder {
-    at: usize,
-    next: usize,
-}
-
-impl<'de> MapAccess<'de> for Placeholder {
-    type Error = Error;
-
-    fn next_key_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Error> {
-        let Some(key) = [PLACEHOLDER, NUM].get(self.next) else {
-            return Ok(None);
-        };
-        self.next += 1;
-        let key: BorrowedStrDeserializer<'de, Error> = BorrowedStrDeserializer::new(key);
-        seed.deserialize(key).map(Some)
-    }
-
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        if self.next == 1 {
-            return seed.deserialize(true.into_deserializer());
-        }
-        let at: U64Deserializer<Error> = (self.at as u64).into_deserializer();
-        seed.deserialize(at)
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(2 - self.next)
-    }
-}
-
-/// A value as the text that `serde_json::value::RawValue` keeps, handed over in its own way.
-struct Raw(Option<String>);
-
-impl<'de> MapAccess<'de> for Raw {
-    type Error = Error;
-
-    fn next_key_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Error> {
-        if self.0.is_none() {
-            return Ok(None);
-        }
-        let key: BorrowedStrDeserializer<'de, Error> = BorrowedStrDeserializer::new(RAW_VALUE);
-        seed.deserialize(key).map(Some)
-    }
-
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        let text: StringDeserializer<Error> = self.0.take().unwrap_or_default().into_deserializer();
-        seed.deserialize(text)
-    }
-}
-
 impl fmt::Debug for Deserializer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deserializer").finish_non_exhaustive()
@@ -468,7 +444,8 @@ impl fmt::Debug for Deserializer<'_> {
 
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    basic::from_utf8(bytes).map_err(de::Error::custom)
+    // What JavaScript's clients write where a text has half of a surrogate pair.
+    basic::from_utf8(bytes).map_err(|_| de::Error::custom("lone leading surrogate"))
 }
 
 fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {
@@ -479,7 +456,7 @@ fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {
         Token::Negative(value) => Unexpected::Signed(*value),
         Token::Float(value) => Unexpected::Float(*value),
         Token::Str(_) | Token::Date(_) => Unexpected::Other("string"),
-        Token::Binary(_) => Unexpected::Other("byte array"),
+        Token::Binary(_) => Unexpected::Other(BINARY),
         Token::Array(_) => Unexpected::Seq,
         Token::Map(_) => Unexpected::Map,
     }
@@ -488,6 +465,3 @@ fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {
 fn fault(error: DecodeError) -> Error {
     de::Error::custom(error)
 }
-
-/// How `serde_json` calls its `RawValue` towards (de)serialisers.
-pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";

@@ -20,5 +20,4 @@ mod write;
 pub(super) use de::Deserializer;
 pub(super) use packet::decode;
 pub(super) use ser::Serializer;
-pub(super) use token::binary_at;
 pub(super) use write::{Header, begin, begin_list, payload};

@@ -8,10 +8,7 @@
 use bytes::Bytes;
 use simdutf8::basic;
 
-use super::{
-    token::{Reader, Token},
-    write,
-};
+use super::token::{Reader, Token};
 use crate::{
     DecodeError,
     socket::{
@@ -27,10 +24,6 @@ use crate::{
 pub(in crate::socket) fn decode(message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
     u32::try_from(message.len()).map_err(|_| DecodeError::TooLarge)?;
     let fields = Fields::read(&message, limits.max_depth.min(MAX_DEPTH))?;
-    if fields.has_invalid_text {
-        // As the original reads it. Lone surrogates can be written like that.
-        return decode(repaired(&message)?, limits);
-    }
     fields.packet(message, limits)
 }
 
@@ -108,13 +101,14 @@ impl Fields {
             let first = elements.get(0).ok_or(DecodeError::InvalidPayload)?;
             name = event_name(&message, first)?;
         }
-        let args = Args::with_parser(
+        let mut args = Args::with_parser(
             message,
             elements,
             usize::from(kind == Kind::Event),
             Parser::MessagePack,
             self.has_undefined,
         );
+        args.has_invalid_text = self.has_invalid_text;
         Ok(Packet {
             kind,
             nsp,
@@ -249,6 +243,7 @@ fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
     match reader.token()? {
         Token::Str(name) => {
             refuse_reserved(name)?;
+            basic::from_utf8(name).map_err(|_| DecodeError::InvalidUtf8)?;
             Ok(Name::Plain(behind(&reader, name)))
         }
         Token::Unsigned(number) => Ok(Name::Unescaped(number.to_string().into())),
@@ -260,20 +255,6 @@ fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
 /// Where the text lies that was just read.
 fn behind(reader: &Reader<'_>, text: &[u8]) -> Span {
     Span::new(reader.at() - text.len(), reader.at())
-}
-
-/// The same message with U+FFFD where text is not UTF-8, at most three times as long.
-fn repaired(message: &[u8]) -> Result<Bytes, DecodeError> {
-    let mut out = Vec::with_capacity(message.len());
-    let mut reader = Reader::new(message, 0);
-    while !reader.is_at_end() {
-        let start = reader.at();
-        match reader.token()? {
-            Token::Str(text) => write::text(&mut out, String::from_utf8_lossy(text).as_bytes()),
-            _ => out.extend_from_slice(message.get(start..reader.at()).unwrap_or_default()),
-        }
-    }
-    Ok(out.into())
 }
 
 /// As in JSON.

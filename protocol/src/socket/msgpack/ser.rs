@@ -8,10 +8,10 @@ use serde::{
 use serde_json::{Error, Value};
 
 use super::{
-    de::RAW_VALUE,
     token::{Reader, Token},
     write::{self, Header},
 };
+use crate::socket::attachment::RAW_VALUE;
 
 /// Appends a value to a buffer. Bytes are binary, in place.
 #[derive(Debug)]

@@ -1,7 +1,5 @@
 //! MessagePack, one token after the other.
 
-use bytes::Bytes;
-
 use super::date::MAX_MILLIS;
 use crate::DecodeError;
 
@@ -280,15 +278,6 @@ impl<'a> Reader<'a> {
         let (bytes, rest) = split.ok_or(DecodeError::InvalidMessagePack)?;
         self.rest = rest;
         Ok(bytes)
-    }
-}
-
-/// The binary value that begins at `at`, if one does, without a copy.
-pub(in crate::socket) fn binary_at(message: &Bytes, at: usize) -> Option<Bytes> {
-    let mut reader = Reader::new(message, at);
-    match reader.token() {
-        Ok(Token::Binary(data)) => Some(message.slice_ref(data)),
-        Ok(_) | Err(_) => None,
     }
 }
 

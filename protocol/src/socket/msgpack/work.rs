@@ -92,7 +92,6 @@ fn worst_cases(size: usize) -> Vec<(&'static str, Vec<u8>)> {
             many(size, b"\xd7\x00\x00\x00\x00\xdd\x9d\x5a\x0c\x95"),
         ),
         ("undefined", many(size, b"\xd4\x00\x00")),
-        ("broken texts", many(size, b"\xa3a\xff\xfe")),
         ("nested lists", many(size, &nested(b"\x91", b"\xc0"))),
         (
             "nested maps",

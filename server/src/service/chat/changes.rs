@@ -12,7 +12,7 @@ use crate::service::chat::handle::{Chat, NO_CONVERSATION};
 use crate::service::chat::sequencer::delivery::{tell_updated, user_room};
 use crate::service::rules::commands::{
     ChangeMember, CreateConversation, DeleteMessage, EditMessage, ListConversations, MarkAsRead,
-    SearchMessages,
+    RenameConversation, SearchMessages,
 };
 use crate::service::{
     fault::ServiceError,
@@ -20,7 +20,7 @@ use crate::service::{
 };
 use crate::store::{
     Actor, Change, Conversation, Delete, Edit, List, MarkRead, MemberChange, Message, Messages,
-    NewConversation, Origin, ReadMark, Search, words,
+    NewConversation, NoCursor, Origin, ReadMark, Rename, Search, words,
 };
 use roomcast::{Room, Socket, SocketId};
 
@@ -181,14 +181,45 @@ impl Chat {
         self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)
     }
 
+    /// Gives a conversation a new title: the owner may, and admins.
+    pub(crate) async fn rename_conversation(
+        &self,
+        by: &Principal,
+        from: SocketId,
+        command: RenameConversation,
+    ) -> Result<Changed, ServiceError> {
+        self.0.access.require(by, &policy::RENAME)?;
+        content::check_title(&command.title)?;
+        let rename = Rename {
+            conversation_id: command.conversation_id,
+            title: command.title,
+            by: self.actor(by),
+        };
+        let renamed = self.0.store.rename_conversation(rename, origin(from));
+        match renamed.await? {
+            Change::Done(conversation) | Change::Unchanged(conversation) => {
+                Ok(Changed { conversation })
+            }
+            Change::Denied => Err(denied(by, "only its owner renames a conversation")),
+            Change::Absent | Change::Conflict => Err(NO_CONVERSATION),
+        }
+    }
+
     /// The conversations of `by`, with what is unread.
     pub(crate) async fn conversations(
         &self,
         by: &Principal,
-        _command: ListConversations,
+        command: ListConversations,
     ) -> Result<List, ServiceError> {
         self.0.access.require(by, &policy::CONVERSATIONS)?;
-        Ok(self.0.store.conversations(&by.subject, LISTED).await?)
+        let limit = self.page_limit(command.limit)?;
+        let before = match command.cursor.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(cursor)) => Some(cursor),
+            Some(Err(NoCursor)) => return Err(ServiceError::invalid("cursor", "is none of ours")),
+        };
+        let list = self.0.store.conversations(&by.subject, before, limit);
+        Ok(list.await?)
     }
 
     /// The newest messages that have all the words, in one conversation or in all of `by`.
@@ -232,9 +263,6 @@ fn origin(from: SocketId) -> Origin {
 
 /// The same for one that is unknown, deleted and foreign.
 const NO_MESSAGE: ServiceError = ServiceError::NotFound("no such message");
-
-/// Conversations of a user that are listed.
-const LISTED: usize = 1000;
 
 /// Words and characters that may be looked for.
 const WORDS: usize = 16;

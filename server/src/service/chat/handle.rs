@@ -16,9 +16,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Here, Present, Tempo, User};
 use crate::service::chat::presence::elsewhere::Shared;
-use crate::service::chat::sequencer::conversations::{
-    Common, Conversations, Live, is_conversation,
-};
+use crate::service::chat::sequencer::conversations::{Common, Conversations, Live};
 use crate::service::chat::sequencer::delivery::{self, user_room};
 use crate::service::chat::sequencer::gate::Gap;
 use crate::service::rules::commands::{
@@ -31,7 +29,7 @@ use crate::store::{
     Commit, Commits, Conversation, Insert, Message, MessageKind, Messages, NewMessage, Origin,
     Page, Store, StoreError, Time,
 };
-use roomcast::{DisconnectReason, Io, Namespace, Room, Socket, SocketId};
+use roomcast::{Io, Namespace, Socket, SocketId};
 
 /// The chat of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
@@ -41,9 +39,11 @@ pub(crate) struct Chat(pub(in crate::service) Arc<Inner>);
 pub(in crate::service) struct Inner {
     pub(in crate::service) store: Store,
     pub(in crate::service) access: Access,
-    conversations: Conversations,
+    pub(super) conversations: Conversations,
     pub(in crate::service) rules: Arc<Rules>,
     pub(in crate::service) limits: config::Chat,
+    /// How long a client may be away and come back as the same socket, if it may at all.
+    pub(super) recovery: Option<Duration>,
 }
 
 /// Where a user is.
@@ -73,6 +73,7 @@ impl Chat {
         access: Access,
         chat: &config::Chat,
         presence: &config::Presence,
+        recovery: Option<Duration>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let tempo = Tempo {
@@ -86,6 +87,7 @@ impl Chat {
         let common = Common {
             rules: Arc::clone(&rules),
             confirmations: Arc::new(Semaphore::new(places)),
+            has_recovery: recovery.is_some(),
             metrics,
         };
         Self(Arc::new(Inner {
@@ -94,6 +96,7 @@ impl Chat {
             conversations: Conversations::new(tempo, common),
             rules,
             limits: chat.clone(),
+            recovery,
         }))
     }
 
@@ -200,7 +203,12 @@ impl Chat {
         })
     }
 
-    fn enter(&self, live: &mut Live, socket: &Socket, by: &Principal) -> Result<(), ServiceError> {
+    pub(super) fn enter(
+        &self,
+        live: &mut Live,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<(), ServiceError> {
         if !self.0.conversations.enter(socket.id(), live.id) {
             return Err(NO_CONVERSATION);
         }
@@ -270,7 +278,7 @@ impl Chat {
         }
     }
 
-    fn depart(&self, socket: &Socket, by: &Principal, id: Uuid) {
+    pub(super) fn depart(&self, socket: &Socket, by: &Principal, id: Uuid) {
         self.0.conversations.with(id, |live| {
             socket.leave(&live.room);
             self.0.conversations.exit(socket.id(), id);
@@ -384,44 +392,6 @@ impl Chat {
             connections: sockets.len(),
             conversations: self.0.conversations.of_sockets(ids).into_iter().collect(),
         })
-    }
-
-    /// A socket has connected and may join from now on.
-    ///
-    /// One that has been recovered joins its conversations again as a new one does: nothing is
-    /// emitted to a conversation in which nobody has been for a while.
-    pub(crate) fn connected(&self, socket: &Socket) {
-        if socket.recovered() {
-            let rooms = socket.rooms().into_iter();
-            let left: Vec<Room> = rooms.filter(is_conversation).collect();
-            socket.leave(&left);
-        }
-        let own = user_room(&socket.principal().subject);
-        if let Err(error) = socket.join(own) {
-            tracing::warn!(socket = %socket.id(), %error, "will not hear of its conversations");
-        }
-        self.0.conversations.connect(socket.id());
-        // It may have gone before it was noted; then nobody will say so again.
-        if !socket.is_connected() {
-            self.0.conversations.disconnect(socket.id());
-        }
-    }
-
-    /// A socket has gone: on purpose, or lost so that its user may come back.
-    pub(crate) fn disconnected(&self, socket: &Socket, reason: DisconnectReason) {
-        let by = &socket.principal();
-        for id in self.0.conversations.disconnect(socket.id()) {
-            self.0.conversations.with(id, |live| {
-                let deliberate = reason.is_deliberate();
-                live.depart(
-                    &socket.namespace(),
-                    now(),
-                    socket.id(),
-                    &user(by),
-                    deliberate,
-                );
-            });
-        }
     }
 
     /// Emits what is stored, in the order of storing, and what is due by time. Ends when the
@@ -568,7 +538,7 @@ impl Chat {
     }
 }
 
-fn user(by: &Principal) -> User {
+pub(super) fn user(by: &Principal) -> User {
     User {
         user_id: by.subject.as_str().into(),
         name: by.name.as_str().into(),
@@ -580,7 +550,7 @@ fn empty_object() -> Box<RawValue> {
 }
 
 /// The time that a test may stop.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

@@ -5,6 +5,7 @@
 //! parsed, or whether a user's role was proven by a token or a login.
 
 mod changes;
+mod coming;
 mod handle;
 mod leases;
 pub(in crate::service) mod presence;

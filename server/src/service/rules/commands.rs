@@ -46,6 +46,7 @@ pub(crate) struct SendMessage {
     #[serde(rename = "type")]
     /// `ai` needs the permission `chat:send_ai`. Default `user`.
     #[schemars(with = "Option<String>", extend("enum" = ["user", "ai"]))]
+    #[serde(default, deserialize_with = "kind_or_none")]
     pub(crate) kind: Option<MessageKind>,
     /// Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`).
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
@@ -85,10 +86,13 @@ pub(crate) struct ReadHistory {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
     /// Only messages before this one, the newest of them; not together with `afterSeq`.
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) before_seq: Option<u64>,
     /// Only messages after this one, the oldest of them.
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) after_seq: Option<u64>,
     /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<u64>,
 }
 
@@ -108,6 +112,7 @@ pub(crate) struct EditMessage {
     pub(crate) message_id: Uuid,
     pub(crate) content: String,
     /// The version that the editor has seen; another one is a conflict.
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) version: Option<u32>,
 }
 
@@ -127,6 +132,16 @@ pub(crate) struct CreateConversation {
     pub(crate) member_ids: Vec<String>,
 }
 
+/// `rename_conversation`: a new title.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RenameConversation {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    /// 1 to 200 characters, no control characters.
+    pub(crate) title: String,
+}
+
 /// `add_member` and `remove_member`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -142,12 +157,20 @@ pub(crate) struct ChangeMember {
 pub(crate) struct MarkAsRead {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
+    #[serde(deserialize_with = "whole")]
     pub(crate) seq: u64,
 }
 
 /// `conversations`: those of the sender.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub(crate) struct ListConversations {}
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListConversations {
+    /// The `cursor` of the page before; without it, the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) limit: Option<u64>,
+}
 
 /// `message_search`: messages that have all the words.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -160,6 +183,7 @@ pub(crate) struct SearchMessages {
     /// Only messages that are older than this one.
     #[serde(default, deserialize_with = "hyphenated_or_none")]
     pub(crate) before_id: Option<Uuid>,
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<u64>,
 }
 
@@ -198,6 +222,62 @@ fn parse(id: &str) -> Option<Uuid> {
 }
 
 const NOT_AN_ID: &str = "not a UUID with hyphens";
+
+/// A word and nothing else: a derived enum takes `{"user": null}` as well.
+fn kind_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<MessageKind>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None => Ok(None),
+        Some("user") => Ok(Some(MessageKind::User)),
+        Some("ai") => Ok(Some(MessageKind::Ai)),
+        Some(other) => Err(de::Error::unknown_variant(other, &["user", "ai"])),
+    }
+}
+
+/// A whole number that is not negative. JSON has one kind of number, so `50.0` is 50.
+fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<N, D::Error> {
+    struct Whole;
+    impl Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number from 0 on")
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+            // 2^64; below it every whole double is a `u64`.
+            if number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number) {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "checked"
+                )]
+                return Ok(number as u64);
+            }
+            Err(E::invalid_type(de::Unexpected::Float(number), &self))
+        }
+    }
+    let number = deserializer.deserialize_u64(Whole)?;
+    N::try_from(number)
+        .map_err(|_| de::Error::invalid_value(de::Unexpected::Unsigned(number), &Whole))
+}
+
+fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error> {
+    struct Number<N>(N);
+    impl<'de, N: TryFrom<u64>> Deserialize<'de> for Number<N> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            whole(deserializer).map(Self)
+        }
+    }
+    Ok(Option::<Number<N>>::deserialize(deserializer)?.map(|number| number.0))
+}
 
 impl<'de> Deserialize<'de> for Join {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -240,6 +320,7 @@ pub(crate) struct ConversationTarget {
 struct Target {
     #[serde(deserialize_with = "hyphenated")]
     conversation_id: Uuid,
+    #[serde(default, deserialize_with = "whole_or_none")]
     last_seq: Option<u64>,
 }
 
@@ -296,6 +377,70 @@ mod tests {
             );
             let leave: Leave = serde_json::from_str(&object).unwrap();
             assert_eq!(leave.conversation_id, join.conversation_id);
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        let history = |limit: &str| {
+            let json = format!(r#"{{"conversationId":"{ID}","limit":{limit},"afterSeq":{limit}}}"#);
+            serde_json::from_str::<ReadHistory>(&json).ok()
+        };
+        for (limit, expected) in [
+            ("50", Some(50)),
+            ("50.0", Some(50)),
+            ("5e1", Some(50)),
+            ("-0", Some(0)),
+            ("-0.0", Some(0)),
+            ("null", None),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("9223372036854775808.0", Some(1 << 63)),
+        ] {
+            let read = history(limit).unwrap();
+            assert_eq!(
+                (read.limit, read.after_seq),
+                (expected, expected),
+                "{limit}"
+            );
+        }
+        for limit in [
+            "50.5",
+            "-1",
+            "-1.0",
+            "1e300",
+            "18446744073709551616",
+            "1e999",
+            "true",
+            "\"50\"",
+            "[50]",
+            "{}",
+        ] {
+            assert!(history(limit).is_none(), "{limit}");
+        }
+        let edit = |version: &str| {
+            let json = format!(r#"{{"messageId":"{ID}","content":"x","version":{version}}}"#);
+            serde_json::from_str::<EditMessage>(&json).ok()
+        };
+        assert_eq!(edit("2.0").unwrap().version, Some(2));
+        assert!(edit("4294967296").is_none());
+    }
+
+    #[test]
+    fn the_type_of_a_message_is_a_word() {
+        let send = |kind: &str| {
+            let json = format!(r#"{{"conversationId":"{ID}","content":"x","type":{kind}}}"#);
+            serde_json::from_str::<SendMessage>(&json).map(|message| message.kind)
+        };
+        assert_eq!(send("\"ai\"").unwrap(), Some(MessageKind::Ai));
+        assert_eq!(send("null").unwrap(), None);
+        for kind in [
+            r#"{"user":null}"#,
+            r#"{"ai":null}"#,
+            r#"["user"]"#,
+            "0",
+            r#""User""#,
+        ] {
+            assert!(send(kind).is_err(), "{kind}");
         }
     }
 

@@ -1,10 +1,11 @@
 //! What a message may consist of.
 
 use std::borrow::Cow;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::auth::{is_hidden, is_invisible, is_name};
 use crate::service::fault::ServiceError;
@@ -107,17 +108,26 @@ pub(in crate::service) fn check_metadata(
     }
     // Halves of surrogate pairs and numbers that no double holds keep some clients from reading the
     // message at all.
-    if serde_json::from_str::<serde_json::Value>(metadata.get()).is_err() {
+    let Ok(value) = serde_json::from_str::<Value>(metadata.get()) else {
         return Err(ServiceError::invalid(
             "metadata",
             "has numbers or characters that not every client can read",
         ));
-    }
-    let known: Known<'_> = serde_json::from_str(metadata.get()).map_err(|_| {
-        ServiceError::invalid(
+    };
+    if has_placeholder(&value) {
+        return Err(ServiceError::invalid(
             "metadata",
-            "has an imageUrl or timestamp that is not one string",
-        )
+            "has binary data, or what stands for it in a packet",
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_str(metadata.get());
+    let known: Known<'_> = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let field = match error.path().to_string().as_str() {
+            "imageUrl" => "metadata.imageUrl",
+            "timestamp" => "metadata.timestamp",
+            _ => "metadata",
+        };
+        ServiceError::invalid(field, "is not one string")
     })?;
     if known.image_url.is_some_and(|url| !is_http_url(&url)) {
         return Err(ServiceError::invalid(
@@ -134,7 +144,20 @@ pub(in crate::service) fn check_metadata(
     Ok(())
 }
 
-/// Whether a text is an absolute `http` or `https` URL: a scheme, a host, perhaps a port, and
+/// Whether something in a value is what Socket.IO puts where an attachment belongs. The metadata is sent
+/// as JSON without the attachment; and next to one, it would be taken for it.
+fn has_placeholder(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            fields.get("_placeholder") == Some(&Value::Bool(true))
+                || fields.values().any(has_placeholder)
+        }
+        Value::Array(values) => values.iter().any(has_placeholder),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// Whether a text is an absolute `http` or `https` URL (RFC 3986): a scheme, a host, perhaps a port, and
 /// nothing that has to be escaped in a URL. International domain names and paths may be plain.
 pub(in crate::service) fn is_http_url(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -148,6 +171,9 @@ pub(in crate::service) fn is_http_url(url: &str) -> bool {
     }) {
         return false;
     }
+    if !escapes_are_right(rest) {
+        return false;
+    }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     // Credentials in an address that others will open are a trap or a leak.
     if authority.contains('@') {
@@ -157,18 +183,43 @@ pub(in crate::service) fn is_http_url(url: &str) -> bool {
         .strip_prefix('[')
         .and_then(|rest| rest.split_once(']'))
     {
-        Some((address, "")) => (address, None),
-        Some((address, port)) => match port.strip_prefix(':') {
-            Some(port) => (address, Some(port)),
-            None => return false,
-        },
+        Some((address, _)) if address.parse::<Ipv6Addr>().is_err() => return false,
+        Some((_, "")) => return true,
+        Some((_, port)) => return port.strip_prefix(':').is_some_and(is_port),
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),
         },
     };
-    let port_is_right = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
-    !host.is_empty() && !host.contains(['[', ']']) && port_is_right
+    is_host(host) && port.is_none_or(is_port)
+}
+
+/// Whether every `%` begins an escape (RFC 3986, 2.1).
+fn escapes_are_right(text: &str) -> bool {
+    let is_digit = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    let mut escapes = text.split('%').skip(1).map(str::as_bytes);
+    escapes.all(|rest| is_digit(rest.first()) && is_digit(rest.get(1)))
+}
+
+/// Whether a text is a port (RFC 3986, 3.2.3), which may be empty.
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|digit| digit.is_ascii_digit())
+        && (port.is_empty() || port.parse::<u16>().is_ok())
+}
+
+/// Whether a text is a domain name or an IPv4 address. What ends in a number is an address for
+/// browsers, or none at all. Escapes in names are of no use but to hide which name it is.
+fn is_host(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.split('.').any(str::is_empty) || host.contains(['[', ']', '%']) {
+        return false;
+    }
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|digit| digit.is_ascii_digit())
+        || last
+            .get(..2)
+            .is_some_and(|start| start.eq_ignore_ascii_case("0x"));
+    !is_number || name.parse::<Ipv4Addr>().is_ok()
 }
 
 /// Whether a text is a time as RFC 3339 writes it, which is stricter than ISO 8601.
@@ -196,9 +247,14 @@ fn is_rfc3339(text: &str) -> bool {
         }
         None => rest,
     };
+    let offset_is_right = shape(offset, "Z")
+        || (shape(offset, "+00:00") || shape(offset, "-00:00"))
+            && offset.get(1..3).is_some_and(|hours| hours < "24")
+            && offset.get(4..6).is_some_and(|minutes| minutes < "60");
+    // Any number of digits may follow the seconds; they make no time right or wrong.
     shape(seconds, "0000-00-00T00:00:00")
-        && (shape(offset, "Z") || shape(offset, "+00:00") || shape(offset, "-00:00"))
-        && text.parse::<Timestamp>().is_ok()
+        && offset_is_right
+        && format!("{seconds}{offset}").parse::<Timestamp>().is_ok()
 }
 
 /// The longest id that a client may give to a message, in characters.
@@ -294,6 +350,38 @@ mod tests {
     }
 
     #[test]
+    fn metadata_has_nothing_binary_and_nothing_that_looks_so() {
+        for metadata in [
+            r#"{"_placeholder":true,"num":0}"#,
+            r#"{"a":[{"b":{"num":7,"_placeholder":true}}]}"#,
+            r#"{"a":{"\u005fplaceholder":true}}"#,
+        ] {
+            assert!(!metadata_is_right(metadata), "{metadata}");
+        }
+        assert!(metadata_is_right(
+            r#"{"_placeholder":"text","a":{"_placeholder":false,"num":0}}"#
+        ));
+    }
+
+    #[test]
+    fn what_is_wrong_with_metadata_is_told_with_the_field() {
+        for (metadata, expected) in [
+            ("[]", "metadata"),
+            (r#"{"a":"\ud800"}"#, "metadata"),
+            (r#"{"imageUrl":7}"#, "metadata.imageUrl"),
+            (r#"{"imageUrl":"x"}"#, "metadata.imageUrl"),
+            (r#"{"timestamp":[]}"#, "metadata.timestamp"),
+            (r#"{"timestamp":"x"}"#, "metadata.timestamp"),
+        ] {
+            let metadata = RawValue::from_string(metadata.into()).unwrap();
+            let Err(ServiceError::Invalid { field, .. }) = check_metadata(&metadata, 4096) else {
+                panic!("{metadata} is right");
+            };
+            assert_eq!(field, expected, "{metadata}");
+        }
+    }
+
+    #[test]
     fn metadata_is_measured_as_it_was_sent() {
         let of_length = |length: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
         assert_eq!(of_length(4096).len(), 4096);
@@ -312,6 +400,10 @@ mod tests {
             "https://[::1]",
             "http://127.0.0.1:3000/a%20b.png",
             "https://münchen.example/ä.png",
+            "https://example.org./%E2%82%ac",
+            "https://example.org:/",
+            "https://0x.example.org",
+            "https://1.example",
         ] {
             assert!(is_http_url(url), "{url}");
         }
@@ -341,6 +433,22 @@ mod tests {
             "https://exa\u{200b}mple.org/",
             "https://[::1",
             "https://[::1]x/",
+            "https://[::1]:x/",
+            "https://[1.2.3.4]/",
+            "https://[]/",
+            "http://%zz/",
+            "http://%/",
+            "http://a%2/",
+            "http://%41/",
+            "http://example.org/%zz",
+            "http://example.org/?q=100%",
+            "http://example.org:+80/",
+            "http://example..org/",
+            "http://./",
+            "http://256.1.1.1/",
+            "http://1.2.3.4.5/",
+            "http://127.1/",
+            "http://0x7f000001/",
         ] {
             assert!(!is_http_url(url), "{url}");
         }
@@ -355,6 +463,8 @@ mod tests {
             "2025-01-31T12:00:00+05:30",
             "2025-01-31T12:00:00.0-00:00",
             "2024-02-29T23:59:59Z",
+            "2025-01-31T12:00:00+23:59",
+            "2025-01-31T12:00:00.1234567890123Z",
         ] {
             assert!(is_rfc3339(time), "{time}");
         }
@@ -372,6 +482,12 @@ mod tests {
             "20250131T120000Z",
             "+002025-01-31T12:00:00Z",
             "2025-01-31T12:00:0äZ",
+            "2025-01-31T12:00:00+24:00",
+            "2025-01-31T12:00:00-25:00",
+            "2025-01-31T12:00:00+99:99",
+            "2025-01-31T12:00:00+12:60",
+            "2025-01-31T24:00:00Z",
+            "2025-13-31T12:00:00Z",
         ] {
             assert!(!is_rfc3339(time), "{time}");
         }

@@ -12,5 +12,6 @@ pub(crate) mod policy;
 
 pub(crate) use commands::{
     AskPresence, ChangeMember, CreateConversation, DeleteMessage, EditMessage, Join, Leave,
-    ListConversations, MarkAsRead, Object, ReadHistory, SearchMessages, SendMessage, SetTyping,
+    ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation, SearchMessages,
+    SendMessage, SetTyping,
 };

@@ -13,7 +13,8 @@ use crate::auth::Permission;
 use crate::auth::RefreshOffer;
 use crate::service::rules::commands::{
     AskPresence, ChangeMember, ConversationTarget, CreateConversation, DeleteMessage, EditMessage,
-    JoinTarget, ListConversations, MarkAsRead, ReadHistory, SearchMessages, SendMessage, SetTyping,
+    JoinTarget, ListConversations, MarkAsRead, ReadHistory, RenameConversation, SearchMessages,
+    SendMessage, SetTyping,
 };
 
 /// What is said of one event.
@@ -134,6 +135,8 @@ events! {
         "takes the text out of a message";
     CREATE = "create_conversation", ChatManage, Changes, Anyone, CreateConversation,
         "makes a conversation, of which the sender is the owner";
+    RENAME = "rename_conversation", ChatManage, Changes, Owner, RenameConversation,
+        "gives a conversation a new title";
     ADD_MEMBER = "add_member", ChatManage, Changes, Owner, ChangeMember,
         "adds a member to a conversation";
     REMOVE_MEMBER = "remove_member", ChatRead, Changes, OwnerOrOneself, ChangeMember,
@@ -242,6 +245,9 @@ mod tests {
             "add_member" | "remove_member" => {
                 serde_json::from_str::<Object<ChangeMember>>(&text).is_ok()
             }
+            "rename_conversation" => {
+                serde_json::from_str::<Object<RenameConversation>>(&text).is_ok()
+            }
             "mark_read" => serde_json::from_str::<Object<MarkAsRead>>(&text).is_ok(),
             "conversations" => serde_json::from_str::<Object<ListConversations>>(&text).is_ok(),
             "message_search" => serde_json::from_str::<Object<SearchMessages>>(&text).is_ok(),
@@ -261,7 +267,7 @@ mod tests {
                 .into_iter()
                 .flatten()
                 .collect();
-            if policy.event != REFRESH.event {
+            if ![REFRESH.event, CONVERSATIONS.event].contains(&policy.event) {
                 assert_eq!(
                     required.is_empty(),
                     properties.is_empty(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ENTRY_BYTES, State, Stored, add, size};
-use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark};
+use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use crate::store::rows::{Conversation, Message, Version};
 use crate::store::{StoreError, Time};
 
@@ -108,6 +108,31 @@ impl State {
             room.members.insert(change.user_id.clone());
         }
         room.conversation.member_ids = room.members.iter().cloned().collect();
+        room.conversation.updated_at = now;
+        Ok(Change::Done(room.conversation.clone()))
+    }
+
+    pub(super) fn rename(
+        &mut self,
+        rename: &Rename,
+        now: Time,
+    ) -> Result<Change<Conversation>, StoreError> {
+        let max = self.max();
+        let Some(room) = self.rooms.get_mut(&rename.conversation_id) else {
+            return Ok(Change::Absent);
+        };
+        let is_member = room.admits(&rename.by.user_id);
+        let owner = room.conversation.owner_id.as_deref();
+        if let Some(refused) = rename.refused(owner, is_member) {
+            return Ok(refused);
+        }
+        let old = room.conversation.title.as_deref();
+        if old == Some(rename.title.as_str()) {
+            return Ok(Change::Unchanged(room.conversation.clone()));
+        }
+        let freed = old.map_or(0, str::len) as u64;
+        self.bytes = add(self.bytes.saturating_sub(freed), rename.title.len(), max)?;
+        room.conversation.title = Some(rename.title.clone());
         room.conversation.updated_at = now;
         Ok(Change::Done(room.conversation.clone()))
     }

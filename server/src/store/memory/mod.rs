@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
-use super::change::{Authorship, List, Search};
+use super::change::{Authorship, Cursor, List, Search};
 use super::lane::{self, Commit, Commits, Done, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
@@ -193,8 +193,13 @@ impl Memory {
         Ok(self.0.state.lock().room(conversation, Some(user)).is_some())
     }
 
-    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
-        Ok(self.0.state.lock().conversations(user, limit))
+    pub(super) async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
+        Ok(self.0.state.lock().conversations(user, before, limit))
     }
 
     pub(super) async fn messages(
@@ -298,6 +303,7 @@ impl State {
             Write::Edit { edit, .. } => Done::Changed(self.edit(edit, now)?),
             Write::Delete { delete, .. } => Done::Changed(self.delete(delete, now)?),
             Write::Member { change, .. } => Done::Member(self.change_member(change, now)?),
+            Write::Rename { rename, .. } => Done::Member(self.rename(rename, now)?),
             Write::Read { read, .. } => Done::Read(self.mark_read(read)?),
         })
     }

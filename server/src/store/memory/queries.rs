@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Room, State};
-use crate::store::change::{List, Listed, Search, UNREAD_MAX, words};
+use crate::store::change::{Cursor, List, Listed, Search, UNREAD_MAX, words};
 use crate::store::rows::{Message, Messages, Page, PageBuilder};
 
 impl Room {
@@ -46,15 +46,15 @@ impl Room {
 }
 
 impl State {
-    pub(super) fn conversations(&self, user: &str, limit: usize) -> List {
+    pub(super) fn conversations(&self, user: &str, before: Option<Cursor>, limit: usize) -> List {
+        let place = |room: &Room| Cursor::of(&room.conversation);
         let mut rooms: Vec<&Room> = self
             .rooms
             .values()
             .filter(|room| room.admits(user))
+            .filter(|room| before.is_none_or(|before| place(room) < before))
             .collect();
-        rooms.sort_by_key(|room| {
-            std::cmp::Reverse((room.conversation.updated_at, room.conversation.id))
-        });
+        rooms.sort_by_key(|room| std::cmp::Reverse(place(room)));
         let mut builder = PageBuilder::new(limit);
         for room in rooms {
             let listed = Listed {

@@ -46,6 +46,11 @@ pub(super) enum Witness {
         is_in: bool,
         at: Timestamp,
     },
+    /// A new title, given at this time.
+    Title {
+        conversation: Uuid,
+        at: Timestamp,
+    },
     /// Only what may be stored twice and is not emitted.
     Nothing,
 }
@@ -82,6 +87,10 @@ impl Witness {
                         is_in: !change.removes,
                         at,
                     };
+                }
+                (Write::Rename { rename, .. }, Done::Member(Change::Done(_))) => {
+                    let conversation = rename.conversation_id;
+                    best = Self::Title { conversation, at };
                 }
                 _ => {}
             }
@@ -138,6 +147,11 @@ impl Witness {
                         WHERE conversation_id = $1 AND user_id = $2)
                     AND EXISTS (SELECT 1 FROM conversations WHERE id = $1 AND updated_at >= $3)";
                 client.query_one(sql, &[conversation, user, at]).await?
+            }
+            Self::Title { conversation, at } => {
+                let sql = "SELECT EXISTS (SELECT 1 FROM conversations
+                    WHERE id = $1 AND updated_at = $2)";
+                client.query_one(sql, &[conversation, at]).await?
             }
             Self::Nothing => return Ok(None),
         };

@@ -11,7 +11,6 @@ mod doubt;
 mod failure;
 mod group;
 mod health;
-mod insert;
 mod lane;
 mod leases;
 mod logins;
@@ -37,7 +36,7 @@ use self::failure::{Failure, Fault};
 use self::health::Health;
 use self::lane::{Lane, Queued, throw_away};
 use super::blocks::{BlockChange, BlocksDigest};
-use super::change::{Authorship, List, Search};
+use super::change::{Authorship, Cursor, List, Search};
 use super::lane::{self as lanes, Commits, Write};
 use super::leases::Here;
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
@@ -261,8 +260,13 @@ impl Postgres {
         read!(self, client => queries::is_member(client, conversation, Some(user)))
     }
 
-    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
-        read!(self, client => queries::conversations(client, user, limit))
+    pub(super) async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
+        read!(self, client => queries::conversations(client, user, before, limit))
     }
 
     pub(super) async fn messages(

@@ -12,7 +12,7 @@ use tokio_postgres::{Error, Row, RowStream};
 use uuid::Uuid;
 
 use crate::store::Time;
-use crate::store::change::{Authorship, List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{Authorship, Cursor, List, Listed, Search, UNREAD_MAX};
 use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, Messages, Page, PageBuilder, Version,
 };
@@ -115,6 +115,7 @@ pub(super) async fn messages(
 pub(super) async fn conversations(
     client: &ClientWrapper,
     user: &str,
+    before: Option<Cursor>,
     limit: usize,
 ) -> Result<List, Error> {
     let statement = client
@@ -130,11 +131,16 @@ pub(super) async fn conversations(
                  LEFT JOIN reads r ON r.conversation_id = c.id AND r.user_id = $1
              WHERE c.id IN (SELECT conversation_id FROM members WHERE user_id = $1
                  UNION SELECT id FROM conversations WHERE is_open)
+                 AND ($4::timestamptz IS NULL OR (c.updated_at, c.id) < ($4, $5::uuid))
              ORDER BY c.updated_at DESC, c.id DESC LIMIT $2",
         )
         .await?;
     let (limits, most) = (one_more(limit), signed(UNREAD_MAX));
-    let parameters: [&(dyn ToSql + Sync); 3] = [&user, &limits, &most];
+    let (time, id) = (
+        before.map(|before| before.updated_at.timestamp()),
+        before.map(|before| before.id),
+    );
+    let parameters: [&(dyn ToSql + Sync); 5] = [&user, &limits, &most, &time, &id];
     let mut rows = pin!(client.query_raw(&statement, parameters).await?);
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.try_next().await? {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::queries::unread;
 use super::sql::{self, Id, last_seq, read_conversation, signed, unsigned};
 use crate::store::Time;
-use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark};
+use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use crate::store::rows::{Conversation, Message};
 
 pub(super) fn edit(
@@ -139,6 +139,32 @@ pub(super) fn change_member(
         .prepare_cached("UPDATE conversations SET updated_at = ?2 WHERE id = ?1")?
         .execute(params![id, now])?;
     read_conversation(connection, change.conversation_id).map(Change::Done)
+}
+
+pub(super) fn rename(
+    connection: &Connection,
+    rename: &Rename,
+    now: Time,
+) -> rusqlite::Result<Change<Conversation>> {
+    let id = Id(rename.conversation_id);
+    let found = connection
+        .prepare_cached("SELECT owner_id, title FROM conversations WHERE id = ?1")?
+        .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((owner, title)): Option<(Option<String>, Option<String>)> = found else {
+        return Ok(Change::Absent);
+    };
+    let is_member = sql::is_member(connection, rename.conversation_id, &rename.by.user_id)?;
+    if let Some(refused) = rename.refused(owner.as_deref(), is_member) {
+        return Ok(refused);
+    }
+    if title.as_ref() == Some(&rename.title) {
+        return read_conversation(connection, rename.conversation_id).map(Change::Unchanged);
+    }
+    connection
+        .prepare_cached("UPDATE conversations SET title = ?2, updated_at = ?3 WHERE id = ?1")?
+        .execute(params![id, rename.title, now])?;
+    read_conversation(connection, rename.conversation_id).map(Change::Done)
 }
 
 /// Whether there is no room for one who is not a member yet.

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
-use super::change::{Authorship, List, Search};
+use super::change::{Authorship, Cursor, List, Search};
 use super::lane::{self, Commits, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
@@ -165,11 +165,16 @@ impl Sqlite {
             .await
     }
 
-    pub(super) async fn conversations(&self, user: &str, limit: usize) -> Result<List, StoreError> {
+    pub(super) async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
         let user = user.to_owned();
         self.0
             .readers
-            .read(move |connection| queries::conversations(connection, &user, limit))
+            .read(move |connection| queries::conversations(connection, &user, before, limit))
             .await
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::sql::{Id, last_seq, message, metadata, read_conversation, signed, unsigned};
-use crate::store::change::{Authorship, List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{Authorship, Cursor, List, Listed, Search, UNREAD_MAX};
 use crate::store::rows::{Messages, Page, PageBuilder, Version};
 
 pub(super) const ASCENDING: &str = "SELECT * FROM messages
@@ -46,6 +46,7 @@ pub(super) fn messages(
 pub(super) fn conversations(
     connection: &Connection,
     user: &str,
+    before: Option<Cursor>,
     limit: usize,
 ) -> rusqlite::Result<List> {
     // One transaction, so that what is read belongs together.
@@ -54,11 +55,16 @@ pub(super) fn conversations(
         "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq
          FROM conversations LEFT JOIN reads
              ON reads.conversation_id = conversations.id AND reads.user_id = ?1
-         WHERE id IN (SELECT conversation_id FROM members WHERE user_id = ?1)
-             OR id IN (SELECT id FROM conversations WHERE is_open)
+         WHERE (id IN (SELECT conversation_id FROM members WHERE user_id = ?1)
+                 OR id IN (SELECT id FROM conversations WHERE is_open))
+             AND (?3 IS NULL OR (updated_at, id) < (?3, ?4))
          ORDER BY updated_at DESC, id DESC LIMIT ?2",
     )?;
-    let mut rows = statement.query(params![user, one_more(limit)])?;
+    let (time, id) = (
+        before.map(|before| before.updated_at),
+        before.map(|before| Id(before.id)),
+    );
+    let mut rows = statement.query(params![user, one_more(limit), time, id])?;
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.next()? {
         let id = row.get::<_, Id>("id")?.0;

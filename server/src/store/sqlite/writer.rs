@@ -205,6 +205,7 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
         Write::Member { change, .. } => {
             Done::Member(changes::change_member(connection, change, now)?)
         }
+        Write::Rename { rename, .. } => Done::Member(changes::rename(connection, rename, now)?),
         Write::Read { read, .. } => Done::Read(changes::mark_read(connection, read)?),
     })
 }

@@ -1,17 +1,17 @@
 //! Handlers that run once for every key of a user.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use roomcast_protocol::socket::ArgumentError;
-use serde_json::Value;
+use futures_util::future::BoxFuture;
+use roomcast_protocol::socket::Value;
 
 use super::table::{Answered, Begun, Bounds, Table, Ticket, Verdict};
 use crate::{
     metrics::Counter,
     socket::{
         core::Event,
-        dispatch::Handler,
-        words::{Answer, AnswerFuture, Outcome, Refusal, Reply, StateKind, args::read},
+        dispatch::{Handler, Handling, Needs, Parameters},
+        words::{Answer, IntoAck, Outcome, Refusal, Reply, args::read},
     },
 };
 
@@ -84,9 +84,12 @@ fn text(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),
         Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-            None
-        }
+        Value::Number(_)
+        | Value::Null
+        | Value::Bool(_)
+        | Value::Binary(_)
+        | Value::Array(_)
+        | Value::Object(_) => None,
     }
 }
 
@@ -134,60 +137,117 @@ impl<K, H> fmt::Debug for Idempotent<K, H> {
     }
 }
 
-/// Tells these handlers from others.
+/// The parameters of the handler inside, which are not taken before it is known that it runs.
 #[doc(hidden)]
 #[expect(unnameable_types, reason = "nobody writes it")]
 #[derive(Debug)]
-pub struct ByKey<M>(std::marker::PhantomData<M>);
+pub struct ByKey<M>(PhantomData<fn() -> M>);
+
+impl<M: Parameters> Parameters for ByKey<M> {
+    fn take(_: &Event) -> Result<Self, Refusal> {
+        Ok(Self(PhantomData))
+    }
+
+    fn needs() -> Vec<Needs> {
+        M::needs()
+    }
+}
+
+/// An answer that is made once it is known where it goes.
+#[doc(hidden)]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "nobody writes it"
+)]
+pub struct Later(Box<dyn FnOnce(Reply) -> Answer>);
+
+#[diagnostic::do_not_recommend]
+impl IntoAck for Later {
+    fn into_ack(self, reply: Reply) -> Answer {
+        (self.0)(reply)
+    }
+}
+
+fn later(answer: impl FnOnce(Reply) -> Answer + 'static) -> Later {
+    Later(Box::new(answer))
+}
+
+fn refused(refusal: Refusal) -> Later {
+    later(|_| Answer(Outcome::Refused(refusal)))
+}
 
 #[diagnostic::do_not_recommend]
 impl<M, K, H> Handler<ByKey<M>> for Idempotent<K, H>
 where
-    H: Handler<M>,
+    M: Parameters,
+    H: Handler<M, Future: Handling>,
     K: Fn(&Event) -> Option<String> + Send + Sync + 'static,
 {
-    fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, ArgumentError> {
+    type Future = BoxFuture<'static, Later>;
+
+    fn handle(&self, event: Event, _: ByKey<M>) -> Self::Future {
+        let run = |event: Event| match M::take(&event) {
+            Ok(parameters) => Ok(self.handler.handle(event, parameters)),
+            Err(refusal) => {
+                event.io().metrics().count(Counter::EventsInvalid);
+                Err(refusal)
+            }
+        };
         let Some(key) = (self.key)(&event) else {
-            return self.handler.call(event, reply);
+            let handling = run(event);
+            return Box::pin(async move {
+                match handling {
+                    Ok(handling) => {
+                        let value = handling.await;
+                        later(move |reply| value.into_ack(reply))
+                    }
+                    Err(refusal) => refused(refusal),
+                }
+            });
         };
         if key.len() > MAX_KEY {
             let refusal = Refusal::new("INVALID_PAYLOAD", "the key is too long");
-            return Ok(Box::pin(async { Answer(Outcome::Refused(refusal)) }));
+            return Box::pin(async { refused(refusal) });
         }
         let metrics = Arc::clone(event.io().metrics());
         match self.table.begin(&event, &key, self.bounds, &metrics) {
             Begun::First(ticket) => {
                 // Answered in a form that can be sent again under another id.
                 let captured = Reply {
+                    parser: event.io().config().sockets.parser,
+                    nsp: event.socket.namespace_inner().name.clone(),
                     id: Some(0),
-                    ..reply.clone()
                 };
-                let handling = self.handler.call(event, captured)?;
-                Ok(Box::pin(
-                    async move { settle(handling.await, ticket, reply) },
-                ))
+                let handling = run(event);
+                Box::pin(async move {
+                    match handling {
+                        Ok(handling) => {
+                            let given = handling.await.into_ack(captured);
+                            later(|reply| settle(given, ticket, reply))
+                        }
+                        Err(refusal) => refused(refusal),
+                    }
+                })
             }
             Begun::Running(mut verdict) => {
                 metrics.count(Counter::EventsRepeated);
-                Ok(Box::pin(async move {
+                Box::pin(async move {
                     let verdict = verdict.wait_for(Option::is_some).await;
                     match verdict.ok().and_then(|verdict| verdict.clone()) {
-                        Some(Verdict::Answered(answered)) => answer(reply, &answered),
-                        Some(Verdict::Refused(refusal)) => Answer(Outcome::Refused(refusal)),
-                        None => Answer(Outcome::Refused(Refusal::internal())),
+                        Some(Verdict::Answered(answered)) => {
+                            later(move |reply| answer(reply, &answered))
+                        }
+                        Some(Verdict::Refused(refusal)) => refused(refusal),
+                        None => refused(Refusal::internal().because("the first one has failed")),
                     }
-                }))
+                })
             }
             Begun::Done(answered) => {
                 metrics.count(Counter::EventsRepeated);
-                let answer = answer(reply, &answered);
-                Ok(Box::pin(async { answer }))
+                Box::pin(async move { later(move |reply| answer(reply, &answered)) })
             }
         }
-    }
-
-    fn states() -> Vec<StateKind> {
-        H::states()
     }
 }
 

@@ -25,14 +25,18 @@ impl Io {
     ///
     /// The server around must speak HTTP/1 with upgrades (`axum::serve` does), for WebSockets. It
     /// tells the address of clients as `ConnectInfo<SocketAddr>`
-    /// (`Router::into_make_service_with_connect_info`); without it the address is `0.0.0.0:0`. Its
-    /// deadlines and limits of requests are in force, and this server's own for everything else.
+    /// (`Router::into_make_service_with_connect_info`); without it the address is `0.0.0.0:0`, and a
+    /// server with a [guard](crate::Builder::guard) answers 500 to everybody. What layers in front put
+    /// with the request is [`Handshake::extension`](crate::Handshake::extension). The deadlines and
+    /// limits of requests of the server around are in force, and this server's own for everything else.
     ///
     /// ```no_run
+    /// # use std::net::SocketAddr;
     /// # async fn example(io: roomcast::Io) -> std::io::Result<()> {
     /// let app = axum::Router::new()
     ///     .route("/orders", axum::routing::get(async || "none"))
-    ///     .nest_service("/socket.io", io.service());
+    ///     .nest_service("/socket.io", io.service())
+    ///     .into_make_service_with_connect_info::<SocketAddr>();
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     /// axum::serve(listener, app).await
     /// # }
@@ -55,10 +59,12 @@ impl Io {
     /// of the server around.
     ///
     /// ```no_run
+    /// # use std::net::SocketAddr;
     /// # async fn example(io: roomcast::Io) -> std::io::Result<()> {
     /// let app = axum::Router::new()
     ///     .route("/orders", axum::routing::get(async || "none"))
-    ///     .layer(io.layer());
+    ///     .layer(io.layer())
+    ///     .into_make_service_with_connect_info::<SocketAddr>();
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     /// axum::serve(listener, app).await
     /// # }

@@ -88,6 +88,7 @@ impl Server {
     ///
     /// [`Error::Listen`] if the address is none or is taken.
     pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
+        self.io.keep_runtime();
         let fault = |error| Error::Listen(address.to_owned(), error);
         let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -130,6 +131,7 @@ impl Server {
     /// Not `async`, so that everything below is compiled with the library and not with each of its
     /// users.
     fn start(self) -> Running {
+        self.io.keep_runtime();
         let endpoints = Arc::new(Endpoints {
             engine: self.io.engine(),
             raw: self.raw.map(|raw| raw.0),

@@ -64,10 +64,12 @@ pub(in crate::service) struct Common {
     pub(in crate::service) rules: Arc<Rules>,
     /// One permit for each confirmation that may still come.
     pub(in crate::service) confirmations: Arc<Semaphore>,
+    /// Whether clients may be recovered: what asks to be confirmed would not be sent to them again.
+    pub(in crate::service) has_recovery: bool,
     pub(in crate::service) metrics: Arc<Metrics>,
 }
 
-/// A conversation in which somebody is.
+/// A conversation in which somebody is, or may be again any moment.
 #[derive(Debug)]
 pub(in crate::service) struct Live {
     pub(in crate::service) common: Arc<Common>,
@@ -80,6 +82,9 @@ pub(in crate::service) struct Live {
     pub(in crate::service) parked: Option<VecDeque<Commit>>,
     /// How many are just about to join and need the gate.
     pins: usize,
+    /// Until when a socket that was lost may come back as the same one: all that is emitted until
+    /// then has to go out to the room, where it is kept for that socket.
+    pub(in crate::service) kept_until: Option<Instant>,
     /// How often members were removed: who has asked before whether it is a member asks again.
     pub(in crate::service) removals: u64,
     /// Sockets that were just taken out, to be noted in the table of sockets.
@@ -94,12 +99,13 @@ impl Live {
         Self {
             common,
             id,
-            room: Room::from(format!("{ROOM}{id}")),
+            room: room_of(id),
             gate: Gate::new(),
             presence: Presence::new(tempo),
             typing: Typing::default(),
             parked: None,
             pins: 0,
+            kept_until: None,
             removals: 0,
             expelled: Vec::new(),
             scheduled: None,
@@ -112,6 +118,7 @@ impl Live {
             && self.presence.is_empty()
             && self.typing.is_empty()
             && self.parked.is_none()
+            && self.kept_until.is_none()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -120,7 +127,8 @@ impl Live {
             .presence
             .poll_timeout()
             .into_iter()
-            .chain(self.typing.poll_timeout());
+            .chain(self.typing.poll_timeout())
+            .chain(self.kept_until);
         if self.is_empty() {
             None
         } else {
@@ -361,9 +369,14 @@ impl Drop for Pin<'_> {
 /// are told, and a limit to what is kept while they cannot be.
 const MAX_CHANGES: usize = 100_000;
 
-/// Whether a room is that of a conversation.
-pub(in crate::service) fn is_conversation(room: &Room) -> bool {
-    room.as_str().starts_with(ROOM)
+/// The room of a conversation.
+pub(in crate::service) fn room_of(id: Uuid) -> Room {
+    Room::from(format!("{ROOM}{id}"))
+}
+
+/// The conversation whose room this is.
+pub(in crate::service) fn conversation_of(room: &Room) -> Option<Uuid> {
+    Uuid::try_parse(room.as_str().strip_prefix(ROOM)?).ok()
 }
 
 /// What the names of these rooms begin with.
@@ -513,6 +526,7 @@ mod tests {
         let common = Common {
             rules: Arc::new(Rules::Text),
             confirmations: Arc::new(Semaphore::new(10)),
+            has_recovery: false,
             metrics: Arc::default(),
         };
         Conversations::new(tempo, common)

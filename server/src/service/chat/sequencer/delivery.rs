@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::{Notice, User};
-use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::conversations::{Live, room_of};
 use crate::service::chat::sequencer::gate::{Gap, Passage};
 use crate::store::{Commit, Committed, Conversation, Message, Time};
 use roomcast::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
@@ -105,7 +105,7 @@ impl Live {
             Committed::Edited(message) | Committed::Deleted { message, .. } => {
                 self.gate.look(message.seq)
             }
-            Committed::Members { .. } => Passage::Next,
+            Committed::Renamed(_) | Committed::Members { .. } => Passage::Next,
         }
     }
 
@@ -147,6 +147,9 @@ impl Live {
                         .emit("message_deleted", &deleted);
                 }
             }
+            Committed::Renamed(conversation) => {
+                tell_members(self.audience(namespace, from), conversation);
+            }
             Committed::Members {
                 conversation,
                 user_id,
@@ -186,7 +189,9 @@ impl Live {
         // What is remembered of a message until all have confirmed it grows with those who are here.
         let wanted = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
         let confirmations = Arc::clone(&self.common.confirmations);
-        if let Ok(places) = confirmations.try_acquire_many_owned(wanted) {
+        if !self.common.has_recovery
+            && let Ok(places) = confirmations.try_acquire_many_owned(wanted)
+        {
             let acks = to.clone().timeout(timeout).ask("message", message);
             if acks.error().is_none() {
                 let expected = acks.expected();
@@ -197,7 +202,7 @@ impl Live {
                 });
             }
         }
-        // Too many are outstanding: this one goes out without.
+        // Too many are outstanding, or who is away would miss it: this one goes out without.
         let metrics = &self.common.metrics;
         metrics.count(Counter::ConfirmationsSkipped);
         let expected = to.emit("message", message).queued;
@@ -239,7 +244,8 @@ impl Live {
             self.tell_typing(namespace, &typist, false, None);
         }
         // Those too whose clients are away and may come back, or they would get what was missed.
-        namespace.in_(user_room(user)).leave(&self.room);
+        let own = namespace.local().in_(user_room(user));
+        own.leave(&self.room);
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
             self.expelled.extend(sockets);
             if let Some(notice) = notice {
@@ -257,6 +263,7 @@ impl Live {
         while let Some((user, socket)) = self.typing.handle_timeout(now) {
             self.tell_typing(namespace, &user, false, Some(socket));
         }
+        self.kept_until = self.kept_until.filter(|until| *until > now);
     }
 
     /// Tells a change of those present to all but the user it is about.
@@ -304,8 +311,9 @@ impl Live {
             .emit("typing", &typing);
     }
 
+    /// Those who are here on this server: every server has a sequencer of its own for what is stored.
     fn audience(&self, namespace: &Namespace, except: Option<SocketId>) -> Broadcast<'_> {
-        let all = namespace.to(&self.room);
+        let all = namespace.local().to(&self.room);
         match except {
             Some(socket) => all.except(socket),
             None => all,
@@ -317,18 +325,23 @@ impl Live {
 pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
     let (from, confirm) = (sender(&commit), commit.origin().confirm);
     let event = commit.event().clone();
-    if let Committed::Members {
-        conversation,
-        user_id,
-        ..
-    } = &event
-    {
-        let told = namespace.to(user_room(user_id));
-        let told = match from {
-            Some(socket) => told.except(socket),
-            None => told,
-        };
-        tell_updated(&told, conversation);
+    let told = |room: Room| match from {
+        Some(socket) => namespace.local().to(room).except(socket),
+        None => namespace.local().to(room),
+    };
+    match &event {
+        Committed::Renamed(conversation) => {
+            tell_members(told(room_of(conversation.id)), conversation);
+        }
+        Committed::Members {
+            conversation,
+            user_id,
+            ..
+        } => tell_updated(&told(user_room(user_id)), conversation),
+        Committed::Message(_)
+        | Committed::Repeated(_)
+        | Committed::Edited(_)
+        | Committed::Deleted { .. } => {}
     }
     note_time(metrics, &commit);
     commit.resolve();
@@ -360,6 +373,16 @@ pub(in crate::service) fn tell_updated(to: &Broadcast<'_>, conversation: &Conver
         timestamp: Time::now(),
     };
     to.emit("conversation_updated", &updated);
+}
+
+/// Tells those who are here, and all members in all tabs, that a conversation has changed.
+fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
+    let members: Vec<Room> = conversation
+        .member_ids
+        .iter()
+        .map(|id| user_room(id))
+        .collect();
+    tell_updated(&here.to(members), conversation);
 }
 
 /// The room of all sockets of a user.

@@ -1,4 +1,8 @@
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +33,12 @@ impl From<&str> for Room {
 impl From<String> for Room {
     fn from(name: String) -> Self {
         Self(name.into())
+    }
+}
+
+impl AsRef<str> for Room {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
@@ -94,15 +104,10 @@ impl RoomName<'_> {
     }
 }
 
-impl<'a> From<&'a str> for RoomName<'a> {
-    fn from(name: &'a str) -> Self {
-        Self(Name::Borrowed(name))
-    }
-}
-
-impl<'a> From<&'a String> for RoomName<'a> {
-    fn from(name: &'a String) -> Self {
-        Self(Name::Borrowed(name))
+/// Whatever is a text: `&str`, `&String`, `&Cow<str>`, `&Arc<str>`, `&Room`, `&SocketId`.
+impl<'a, S: AsRef<str> + ?Sized> From<&'a S> for RoomName<'a> {
+    fn from(name: &'a S) -> Self {
+        Self(Name::Borrowed(name.as_ref()))
     }
 }
 
@@ -112,15 +117,30 @@ impl From<String> for RoomName<'_> {
     }
 }
 
-impl From<Room> for RoomName<'_> {
-    fn from(room: Room) -> Self {
-        Self(Name::Shared(room))
+impl From<Box<str>> for RoomName<'_> {
+    fn from(name: Box<str>) -> Self {
+        Self(Name::Owned(name.into()))
     }
 }
 
-impl<'a> From<&'a Room> for RoomName<'a> {
-    fn from(room: &'a Room) -> Self {
-        Self(Name::Borrowed(room.as_str()))
+impl From<Arc<str>> for RoomName<'_> {
+    fn from(name: Arc<str>) -> Self {
+        Self(Name::Shared(Room(name)))
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for RoomName<'a> {
+    fn from(name: Cow<'a, str>) -> Self {
+        match name {
+            Cow::Borrowed(name) => Self(Name::Borrowed(name)),
+            Cow::Owned(name) => Self(Name::Owned(name)),
+        }
+    }
+}
+
+impl From<Room> for RoomName<'_> {
+    fn from(room: Room) -> Self {
+        Self(Name::Shared(room))
     }
 }
 
@@ -130,68 +150,39 @@ impl From<SocketId> for RoomName<'_> {
     }
 }
 
-impl From<&SocketId> for RoomName<'_> {
-    fn from(id: &SocketId) -> Self {
-        Self(Name::Id(*id))
-    }
-}
-
-/// What can be given where rooms are named: one name or several.
+/// What can be given where rooms are named: whatever is a name (`&str`, `String`, `Cow<str>`,
+/// `Room`, `SocketId` …), or whatever gives several of them one after the other (`&[&str]`,
+/// `Vec<String>`, `&HashSet<Room>`, an iterator …).
 ///
-/// An empty list names no room, so it reaches nobody.
-pub trait IntoRooms<'a> {
+/// Nothing in it names no room, so it reaches nobody. `M` tells one name from several; nobody has to
+/// write it.
+///
+/// ```
+/// # fn example(io: roomcast::Io, user: &roomcast::Socket, teams: &[u32]) {
+/// io.to("lobby").emit("news", 1);
+/// io.to(["red", "blue"]).except(user.id()).emit("news", 1);
+/// io.to(teams.iter().map(|team| format!("team:{team}"))).emit("news", 1);
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name rooms",
+    label = "neither a name nor several names",
+    note = "a name is a text, a `Room` or a `SocketId`; several are anything that can be iterated over and gives names"
+)]
+pub trait IntoRooms<'a, M> {
     /// Hands every named room to `add`.
     fn each(self, add: impl FnMut(RoomName<'a>));
 }
 
-macro_rules! one_room {
-    ($($name:ty),+) => {
-        $(impl<'a> IntoRooms<'a> for $name {
-            fn each(self, mut add: impl FnMut(RoomName<'a>)) {
-                add(self.into());
-            }
-        })+
-    };
+impl<'a, T: Into<RoomName<'a>>> IntoRooms<'a, RoomName<'a>> for T {
+    fn each(self, mut add: impl FnMut(RoomName<'a>)) {
+        add(self.into());
+    }
 }
 
-one_room!(
-    &'a str,
-    &'a String,
-    String,
-    Room,
-    &'a Room,
-    SocketId,
-    &'a SocketId,
-    RoomName<'a>
-);
-
-impl<'a, T: Into<RoomName<'a>>> IntoRooms<'a> for Vec<T> {
+impl<'a, I: IntoIterator<Item: Into<RoomName<'a>>>> IntoRooms<'a, Vec<RoomName<'a>>> for I {
     fn each(self, add: impl FnMut(RoomName<'a>)) {
         self.into_iter().map(Into::into).for_each(add);
-    }
-}
-
-impl<'a, T: Into<RoomName<'a>>, const N: usize> IntoRooms<'a> for [T; N] {
-    fn each(self, add: impl FnMut(RoomName<'a>)) {
-        self.into_iter().map(Into::into).for_each(add);
-    }
-}
-
-impl<'a, T> IntoRooms<'a> for &'a [T]
-where
-    &'a T: Into<RoomName<'a>>,
-{
-    fn each(self, add: impl FnMut(RoomName<'a>)) {
-        self.iter().map(Into::into).for_each(add);
-    }
-}
-
-impl<'a, T> IntoRooms<'a> for &'a Vec<T>
-where
-    &'a T: Into<RoomName<'a>>,
-{
-    fn each(self, add: impl FnMut(RoomName<'a>)) {
-        self.as_slice().each(add);
     }
 }
 

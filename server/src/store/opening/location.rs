@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::OpenError;
+use crate::store::OpenError;
 
 /// What a store's URL names.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,38 +6,38 @@
 macro_rules! targets {
     ($who:literal) => {
         #[doc = concat!("The members of rooms of ", $who, ".")]
-        pub fn to<'a>(
+        pub fn to<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a>,
-        ) -> crate::socket::sending::Broadcast<'a> {
+            rooms: impl crate::socket::words::IntoRooms<'a, M>,
+        ) -> crate::socket::api::Broadcast<'a> {
             self.all().to(rooms)
         }
 
         #[doc = concat!("The members of rooms of ", $who, ", as [`to`](Self::to) says it.")]
-        pub fn in_<'a>(
+        pub fn in_<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a>,
-        ) -> crate::socket::sending::Broadcast<'a> {
+            rooms: impl crate::socket::words::IntoRooms<'a, M>,
+        ) -> crate::socket::api::Broadcast<'a> {
             self.all().to(rooms)
         }
 
         #[doc = concat!("Everybody in ", $who, " but the members of rooms.")]
-        pub fn except<'a>(
+        pub fn except<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a>,
-        ) -> crate::socket::sending::Broadcast<'a> {
+            rooms: impl crate::socket::words::IntoRooms<'a, M>,
+        ) -> crate::socket::api::Broadcast<'a> {
             self.all().except(rooms)
         }
 
         #[doc = concat!("Everybody in ", $who, ", for an event that may be lost;")]
         /// see [`Broadcast::volatile`](crate::Broadcast::volatile).
-        pub fn volatile<'a>(&self) -> crate::socket::sending::Broadcast<'a> {
+        pub fn volatile<'a>(&self) -> crate::socket::api::Broadcast<'a> {
             self.all().volatile()
         }
 
         #[doc = concat!("Everybody in ", $who, ", for an event of which the newest is enough;")]
         /// see [`Broadcast::conflate`](crate::Broadcast::conflate).
-        pub fn conflate<'a>(&self, key: &str) -> crate::socket::sending::Broadcast<'a> {
+        pub fn conflate<'a>(&self, key: &str) -> crate::socket::api::Broadcast<'a> {
             self.all().conflate(key)
         }
 
@@ -47,19 +47,19 @@ macro_rules! targets {
             &self,
             stream: &str,
             keep: u16,
-        ) -> crate::socket::sending::Broadcast<'a> {
+        ) -> crate::socket::api::Broadcast<'a> {
             self.all().drop_oldest(stream, keep)
         }
 
-        #[doc = concat!("Everybody in ", $who, " on this node;")]
+        #[doc = concat!("Everybody in ", $who, " on this server;")]
         /// see [`Broadcast::local`](crate::Broadcast::local).
-        pub fn local<'a>(&self) -> crate::socket::sending::Broadcast<'a> {
+        pub fn local<'a>(&self) -> crate::socket::api::Broadcast<'a> {
             self.all().local()
         }
 
         #[doc = concat!("Everybody in ", $who, ", with this compression flag;")]
         /// see [`Broadcast::compress`](crate::Broadcast::compress).
-        pub fn compress<'a>(&self, compress: bool) -> crate::socket::sending::Broadcast<'a> {
+        pub fn compress<'a>(&self, compress: bool) -> crate::socket::api::Broadcast<'a> {
             self.all().compress(compress)
         }
 
@@ -68,7 +68,7 @@ macro_rules! targets {
         pub fn timeout<'a>(
             &self,
             timeout: std::time::Duration,
-        ) -> crate::socket::sending::Broadcast<'a> {
+        ) -> crate::socket::api::Broadcast<'a> {
             self.all().timeout(timeout)
         }
 
@@ -101,19 +101,25 @@ macro_rules! targets {
             self.all().emit_with_acks(event, args).await
         }
 
-        #[doc = concat!("All sockets in ", $who, ".")]
+        #[doc = concat!("All sockets in ", $who, " on this server.")]
         pub async fn sockets(&self) -> Vec<crate::socket::core::Socket> {
             self.all().sockets().await
         }
 
+        #[doc = concat!("What is known of all sockets in ", $who, ", on all servers of the cluster;")]
+        /// see [`Broadcast::fetch_sockets`](crate::Broadcast::fetch_sockets).
+        pub async fn fetch_sockets(&self) -> crate::socket::api::Fetched {
+            self.all().fetch_sockets().await
+        }
+
         #[doc = concat!("Lets everybody in ", $who, " join rooms;")]
         /// see [`Broadcast::join`](crate::Broadcast::join).
-        pub fn join<'r>(&self, rooms: impl crate::socket::words::IntoRooms<'r>) {
+        pub fn join<'r, M>(&self, rooms: impl crate::socket::words::IntoRooms<'r, M>) {
             self.all().join(rooms);
         }
 
         #[doc = concat!("Lets everybody in ", $who, " leave rooms.")]
-        pub fn leave<'r>(&self, rooms: impl crate::socket::words::IntoRooms<'r>) {
+        pub fn leave<'r, M>(&self, rooms: impl crate::socket::words::IntoRooms<'r, M>) {
             self.all().leave(rooms);
         }
 
@@ -123,7 +129,7 @@ macro_rules! targets {
             self.all().disconnect(close);
         }
 
-        #[doc = concat!("How many sockets are connected in ", $who, ".")]
+        #[doc = concat!("How many sockets are connected in ", $who, " on this server.")]
         #[must_use]
         pub fn count(&self) -> usize {
             self.all().count()
@@ -131,4 +137,4 @@ macro_rules! targets {
     };
 }
 
-pub(super) use targets;
+pub(in crate::socket::api) use targets;

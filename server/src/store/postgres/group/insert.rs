@@ -4,7 +4,7 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::queries::signed;
+use super::super::queries::signed;
 use crate::store::Time;
 use crate::store::rows::Message;
 

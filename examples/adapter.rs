@@ -1,0 +1,129 @@
+//! Two servers that are one: a client of port 3000 and a client of port 3001 see the same events.
+//!
+//! ```sh
+//! cargo run --example adapter
+//! ```
+//!
+//! ```js
+//! for (const port of [3000, 3001]) {
+//!     const socket = io(`http://localhost:${port}`);
+//!     socket.on("said", (text) => console.log(port, text));
+//!     socket.emit("say", "hello");
+//! }
+//! ```
+//!
+//! The adapter carries envelopes as bytes through a channel of this process. One for several machines
+//! looks the same, with a network in the place of the channel; `docs/adapters.md` says what it owes.
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use roomcast::{
+    Event, Io,
+    adapter::{Adapter, AdapterError, BoxFuture, Envelope, Health, Inbox, NodeId, Servers},
+    types::Bytes,
+};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// What the servers share: a line on which everybody hears everything, and the list of who is there.
+#[derive(Clone)]
+struct Bus {
+    line: broadcast::Sender<Bytes>,
+    members: Arc<Mutex<Vec<Inbox>>>,
+}
+
+impl Bus {
+    fn new() -> Self {
+        Self {
+            // So many envelopes may wait; whoever is slower than that loses some, and is told so.
+            line: broadcast::Sender::new(4096),
+            members: Arc::default(),
+        }
+    }
+
+    fn adapter(&self) -> Member {
+        Member {
+            bus: self.clone(),
+            node: OnceLock::new(),
+        }
+    }
+}
+
+/// The adapter of one server.
+struct Member {
+    bus: Bus,
+    node: OnceLock<NodeId>,
+}
+
+impl Adapter for Member {
+    fn receive(&self, inbox: Inbox) {
+        let _ = self.node.set(inbox.node().clone());
+        let mut line = self.bus.line.subscribe();
+        self.bus.members.lock().push(inbox.clone());
+        // One task delivers, so envelopes are applied in their order.
+        tokio::spawn(async move {
+            loop {
+                match line.recv().await {
+                    Ok(bytes) => inbox.deliver_bytes(bytes),
+                    Err(RecvError::Lagged(missed)) => inbox.lost(missed),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+    }
+
+    fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
+        let bytes = envelope.to_bytes().map_err(|_| AdapterError::TooLarge)?;
+        self.bus
+            .line
+            .send(bytes)
+            .map_err(|_| AdapterError::Closed)?;
+        Ok(())
+    }
+
+    fn reply(&self, _to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
+        // Everybody hears it; only the server that it is for takes it.
+        self.publish(envelope)
+    }
+
+    fn servers(&self) -> BoxFuture<Result<Servers, AdapterError>> {
+        let members = self.bus.members.lock();
+        let nodes = members.iter().map(|member| member.node().clone()).collect();
+        Box::pin(async { Ok(Servers::Known(nodes)) })
+    }
+
+    fn health(&self) -> Health {
+        Health::Ready
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        if let Some(node) = self.node.get() {
+            let mut members = self.bus.members.lock();
+            members.retain(|member| member.node() != node);
+            let others: Vec<Inbox> = members.clone();
+            drop(members);
+            others.iter().for_each(|member| member.left(node));
+        }
+        Box::pin(async {})
+    }
+}
+
+fn server(bus: &Bus) -> Result<Io, roomcast::Error> {
+    let mut io = Io::builder().adapter(bus.adapter());
+    io.namespace("/")
+        .on("say", async |event: Event, text: String| {
+            event.io().emit("said", text);
+        });
+    Ok(io.build()?)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), roomcast::Error> {
+    let bus = Bus::new();
+    let (first, second) = (server(&bus)?, server(&bus)?);
+    tokio::try_join!(
+        first.serve("127.0.0.1:3000"),
+        second.serve("127.0.0.1:3001")
+    )?;
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! A log file that is kept by size and number.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Writes to a file, and to a new one of the same name when that is full: `FILE` becomes `FILE.1`, which
+/// becomes `FILE.2`, and the oldest goes.
+#[derive(Debug)]
+pub(super) struct Rotating {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    max_bytes: u64,
+    files: usize,
+}
+
+impl Rotating {
+    /// Goes on with the file, or makes it and its folder.
+    pub(super) fn open(path: &Path, max_bytes: u64, files: usize) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: file.metadata()?.len(),
+            file,
+            max_bytes,
+            files: files.max(1),
+        })
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (1..self.files).rev() {
+            let from = self.numbered(number - 1);
+            if from.exists() {
+                fs::rename(from, self.numbered(number))?;
+            }
+        }
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        self.file = options.open(&self.path)?;
+        if self.files == 1 {
+            self.file.set_len(0)?;
+        }
+        self.bytes = self.file.metadata()?.len();
+        Ok(())
+    }
+
+    /// The file of this age.
+    fn numbered(&self, number: usize) -> PathBuf {
+        if number == 0 {
+            return self.path.clone();
+        }
+        let mut name = OsString::from(&self.path);
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+/// Each call is one line or more, whole.
+impl Write for Rotating {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let bytes = lines.len() as u64;
+        if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.max_bytes {
+            // A file that cannot be put away is written on: a full log is better than none.
+            let _ = self.rotate();
+        }
+        self.file.write_all(lines)?;
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(folder: &Path) -> Vec<(String, String)> {
+        let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+        let mut all: Vec<_> = entries
+            .map(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                (name, fs::read_to_string(entry.path()).unwrap())
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn log_files_are_kept_by_size_and_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/roomcast.log");
+        let mut log = Rotating::open(&path, 10, 3).unwrap();
+        for line in ["1234\n", "5678\n", "abcd\n", "a long line\n", "x\n", "y\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let files = |all: &[(&str, &str)]| {
+            let all = all
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+            all.collect::<Vec<_>>()
+        };
+        let expected = files(&[
+            ("roomcast.log", "x\ny\n"),
+            ("roomcast.log.1", "a long line\n"),
+            ("roomcast.log.2", "abcd\n"),
+        ]);
+        assert_eq!(lines(path.parent().unwrap()), expected);
+        // A server that starts again goes on with the file.
+        drop(log);
+        let mut log = Rotating::open(&path, 10, 3).unwrap();
+        log.write_all(b"1234567\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1234567\n");
+        let oldest = fs::read_to_string(folder.path().join("a/roomcast.log.2")).unwrap();
+        assert_eq!(oldest, "a long line\n");
+    }
+
+    #[test]
+    fn one_log_file_is_begun_again_when_it_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Rotating::open(&folder.path().join("log"), 4, 1).unwrap();
+        for line in ["123\n", "456\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(
+            lines(folder.path()),
+            [("log".to_owned(), "456\n".to_owned())]
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! Sockets that come, are lost, come back as the same ones, and go.
+
+use std::time::Duration;
+
+use roomcast::{DisconnectReason, Room, Socket};
+use uuid::Uuid;
+
+use super::handle::{Chat, now, user};
+use super::sequencer::{conversations::conversation_of, delivery::user_room};
+
+impl Chat {
+    /// A socket has connected and may join from now on. One that has been recovered is where it was
+    /// before, at once, so that it misses nothing; [`Chat::recheck`] is to follow.
+    pub(crate) fn connected(&self, socket: &Socket) {
+        let own = user_room(&socket.principal().subject);
+        if let Err(error) = socket.join(own) {
+            tracing::warn!(socket = %socket.id(), %error, "will not hear of its conversations");
+        }
+        self.0.conversations.connect(socket.id());
+        if socket.recovered() {
+            for room in socket.rooms() {
+                if let Some(id) = conversation_of(&room) {
+                    self.go_on(socket, id, &room);
+                }
+            }
+        }
+        // It may have gone before it was noted; then nobody will say so again.
+        if !socket.is_connected() {
+            self.0.conversations.disconnect(socket.id());
+        }
+    }
+
+    /// A socket that was lost is in a conversation again, which has been kept for it.
+    fn go_on(&self, socket: &Socket, id: Uuid, room: &Room) {
+        let by = &socket.principal();
+        let entered = self.0.conversations.with(id, |live| {
+            // Whoever was removed just now has been taken out of the room.
+            socket.rooms().contains(room) && self.enter(live, socket, by).is_ok()
+        });
+        if entered != Some(true) {
+            socket.leave(room);
+        }
+    }
+
+    /// Looks again whether a socket that has been recovered may be in its conversations: its claims are
+    /// those of now, and members are those of the store. A store that does not answer says nothing
+    /// against it: who is removed is taken out in any case, also while away.
+    pub(crate) async fn recheck(&self, socket: &Socket) {
+        self.reconsider(socket);
+        let by = &socket.principal();
+        let ids = self
+            .0
+            .conversations
+            .of_sockets(std::iter::once(socket.id()));
+        for id in ids {
+            if let Ok(false) = self.0.store.is_member(id, &by.subject).await {
+                self.depart(socket, by, id);
+            }
+        }
+    }
+
+    /// A socket has gone: on purpose, or lost so that its user may come back.
+    pub(crate) fn disconnected(&self, socket: &Socket, reason: DisconnectReason) {
+        let by = &socket.principal();
+        for id in self.0.conversations.disconnect(socket.id()) {
+            self.0.conversations.with(id, |live| {
+                let deliberate = reason.is_deliberate();
+                if let (Some(window), false) = (self.0.recovery, deliberate) {
+                    live.kept_until = live.kept_until.max(Some(now() + window + SETTLING));
+                }
+                live.depart(
+                    &socket.namespace(),
+                    now(),
+                    socket.id(),
+                    &user(by),
+                    deliberate,
+                );
+            });
+        }
+    }
+}
+
+/// How much longer a conversation is kept than the sessions of those who were lost: these are kept a
+/// little later, and take a moment to go on.
+const SETTLING: Duration = Duration::from_secs(10);

@@ -1,0 +1,123 @@
+//! From the URL of a store to its backend.
+//!
+//! [`Store::open`] is what processes call at start. Only this module knows which backend a URL names, and what
+//! is missing in a build without it; nothing here knows what is stored.
+
+mod location;
+mod reservation;
+
+use std::sync::Arc;
+
+use self::location::Location;
+pub use self::reservation::Reservation;
+#[cfg(feature = "postgres")]
+use super::postgres;
+#[cfg(feature = "sqlite")]
+use super::sqlite;
+use super::{Backend, Commits, OpenError, Store, memory};
+use crate::config;
+use crate::metrics::Metrics;
+use crate::supervisor::Supervisor;
+
+impl Store {
+    /// Opens the store that the configuration names, makes or migrates its tables, and returns it
+    /// with the end at which its commits come out: when that is dropped, nothing is stored any more.
+    /// Nobody watches its tasks; see [`open_supervised`](Self::open_supervised).
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened, migrated or written.
+    pub async fn open(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Commits), OpenError> {
+        let supervisor = Supervisor::new(&metrics);
+        supervisor.stop();
+        Self::open_supervised(config, metrics, &supervisor).await
+    }
+
+    /// The same with tasks that a supervisor watches.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened, migrated or written.
+    pub async fn open_supervised(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<(Self, Commits), OpenError> {
+        let (backend, commits) = match Location::parse(&config.url)? {
+            Location::Memory => {
+                let (memory, commits) = memory::Memory::new(config, metrics);
+                (Backend::Memory(memory), commits)
+            }
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => {
+                let (postgres, commits) =
+                    postgres::Postgres::open(&url, config, metrics, supervisor).await?;
+                (Backend::Postgres(postgres), commits)
+            }
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => {
+                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics, supervisor)?;
+                (Backend::Sqlite(sqlite), commits)
+            }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => return Err(absent.absent()),
+        };
+        let store = Self {
+            backend,
+            patience: config.answer_timeout,
+        };
+        Ok((store, commits))
+    }
+
+    /// Whether a store could be opened with this configuration, without touching it.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable.
+    pub fn check(config: &config::Store) -> Result<(), OpenError> {
+        match Location::parse(&config.url)? {
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::check(&url, config),
+            #[cfg(not(feature = "postgres"))]
+            absent @ Location::Postgres(_) => Err(absent.absent()),
+            #[cfg(not(feature = "sqlite"))]
+            absent @ Location::Sqlite(_) => Err(absent.absent()),
+            Location::Memory => Ok(()),
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Takes the right to serve the database, where there may be one server only.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or another server has it.
+    pub fn reserve(config: &config::Store) -> Result<Option<Reservation>, OpenError> {
+        match Location::parse(&config.url)? {
+            Location::Memory | Location::Postgres(_) => Ok(None),
+            Location::Sqlite(path) => Reservation::of(&path).map(Some),
+        }
+    }
+
+    /// Brings the database to the tables of this version and says which migrations that took. Many
+    /// processes may do so at once: one does, the others wait.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened or migrated.
+    pub async fn migrate(config: &config::Store) -> Result<Vec<String>, OpenError> {
+        match Location::parse(&config.url)? {
+            Location::Memory => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::migrate(&url, config).await,
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => sqlite::migrate(&path, config),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => Err(absent.absent()),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! One server for each database file: what one keeps in memory, others would not learn.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process,
+};
+
+use crate::store::OpenError;
+
+/// The right to serve a database file, until it is dropped or the process ends. It is a lock on a file
+/// beside the database that says who has it; the file stays.
+#[derive(Debug)]
+pub struct Reservation(File);
+
+impl Reservation {
+    /// Takes it, unless somebody else has it.
+    pub(super) fn of(database: &Path) -> Result<Self, OpenError> {
+        let failed = |reason: String| OpenError::Database {
+            database: database.display().to_string(),
+            reason,
+        };
+        let path = lock_path(database);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| failed(format!("{}: {error}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::Taken {
+                    database: database.display().to_string(),
+                    by: holder(file),
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(failed(format!(
+                    "{} cannot be locked: {error}",
+                    path.display()
+                )));
+            }
+        }
+        let reservation = Self(file);
+        let noted = reservation.note(&format!("process {}", process::id()));
+        noted.map_err(|error| failed(format!("{}: {error}", path.display())))?;
+        Ok(reservation)
+    }
+
+    /// Says where the server is that has it.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be written down.
+    pub fn listening(&self, address: SocketAddr) -> io::Result<()> {
+        self.note(&format!("process {} at {address}", process::id()))
+    }
+
+    fn note(&self, text: &str) -> io::Result<()> {
+        let mut file = &self.0;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())
+    }
+}
+
+/// Who has it, in the words of who took it.
+fn holder(file: File) -> String {
+    let mut text = String::new();
+    let read = file.take(LONGEST).read_to_string(&mut text);
+    match text.trim() {
+        "" => "another process".into(),
+        _ if read.is_err() => "another process".into(),
+        holder => holder.into(),
+    }
+}
+
+/// One place for one database, by whichever path it is named.
+fn lock_path(database: &Path) -> PathBuf {
+    let real = fs::canonicalize(database).or_else(|_| {
+        let folder = match database.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        Ok::<_, io::Error>(fs::canonicalize(folder)?.join(database.file_name().unwrap_or_default()))
+    });
+    let mut path = real
+        .unwrap_or_else(|_| database.to_owned())
+        .into_os_string();
+    path.push(".lock");
+    path.into()
+}
+
+/// More than any process and address take, in bytes.
+const LONGEST: u64 = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_reserved_once_by_whichever_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("chat.db");
+        fs::create_dir(folder.path().join("a")).unwrap();
+        let first = Reservation::of(&database).unwrap();
+        first.listening("127.0.0.1:3000".parse().unwrap()).unwrap();
+        let by = format!("process {} at 127.0.0.1:3000", process::id());
+        for path in [database.clone(), folder.path().join("a/../chat.db")] {
+            let taken = OpenError::Taken {
+                database: path.display().to_string(),
+                by: by.clone(),
+            };
+            assert_eq!(Reservation::of(&path).unwrap_err(), taken);
+        }
+        drop(first);
+        Reservation::of(&database).unwrap();
+    }
+}

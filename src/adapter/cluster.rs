@@ -1,0 +1,266 @@
+//! This server as one of several: it numbers what it publishes, leaves out what has come before, and
+//! brings replies to who has asked.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use roomcast_protocol::socket::Nsp;
+
+use super::{
+    WireError,
+    envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
+    interface::{Adapter, AdapterError, Deliver, Health, Inbox, Servers},
+    requests::{Request, Requests},
+    seen::Seen,
+};
+use crate::{
+    metrics::{Counter, Metrics},
+    names::Room,
+};
+
+/// Whether there are other servers. Cloning is a reference count at most.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Cluster {
+    /// There are none: a broadcast pays a branch for it.
+    #[default]
+    Local,
+    Joined(Arc<Joined>),
+}
+
+impl Cluster {
+    #[inline]
+    pub(crate) fn joined(&self) -> Option<&Arc<Joined>> {
+        match self {
+            Self::Local => None,
+            Self::Joined(joined) => Some(joined),
+        }
+    }
+
+    /// A socket has joined a room or left it: tells an adapter that wants to know whether the room has
+    /// been opened or closed by that. Not to be called with a lock of a room held.
+    #[inline]
+    pub(crate) fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
+        if let Self::Joined(joined) = self
+            && joined.follows_rooms
+        {
+            joined.room_changed(nsp, room, exists);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn follows_rooms(&self) -> bool {
+        self.joined().is_some_and(|joined| joined.follows_rooms)
+    }
+}
+
+/// A server in a cluster.
+pub(crate) struct Joined {
+    node: NodeId,
+    adapter: Box<dyn Adapter>,
+    receiver: Box<dyn Receiver>,
+    /// The number of the last envelope.
+    last: AtomicU64,
+    /// The adapter has refused the last thing that it was given.
+    is_failing: AtomicBool,
+    seen: Mutex<Seen>,
+    requests: Arc<Requests>,
+    timeout: Duration,
+    follows_rooms: bool,
+    /// The rooms that the adapter believes to be open; as many as there are. It is held while the
+    /// adapter is told, so that it hears of one room in the order in which things happened.
+    opened: Mutex<HashSet<(Nsp, Room)>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Applies what other servers have published.
+pub(crate) trait Receiver: Send + Sync {
+    fn receive(&self, cluster: &Arc<Joined>, from: &NodeId, publication: Publication);
+}
+
+impl Joined {
+    pub(crate) fn new(
+        node: NodeId,
+        adapter: Box<dyn Adapter>,
+        receiver: Box<dyn Receiver>,
+        max_requests: usize,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            timeout: adapter.request_timeout(),
+            follows_rooms: adapter.follows_rooms(),
+            adapter,
+            receiver,
+            last: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+            seen: Mutex::default(),
+            requests: Arc::new(Requests::new(max_requests, Arc::clone(metrics))),
+            opened: Mutex::default(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Begins to receive.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let server = Arc::downgrade(self);
+        self.adapter.receive(Inbox::new(self.node.clone(), server));
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.adapter.health()
+    }
+
+    pub(crate) async fn close(&self) {
+        self.adapter.close().await;
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How long a request may take that has no time limit of its own.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends an operation to the other servers.
+    pub(crate) fn publish(&self, publication: Publication) -> Result<(), AdapterError> {
+        let published = self
+            .adapter
+            .publish(self.seal(Message::Publication(publication)));
+        self.note(&published);
+        published
+    }
+
+    /// Sends an operation to the other servers and waits for what they say; `None`: too many wait
+    /// already. Everybody must answer who is a member at this moment.
+    pub(crate) fn ask(
+        &self,
+        mut publication: Publication,
+        timeout: Duration,
+    ) -> Option<Result<Request, AdapterError>> {
+        let mut request = self.requests.open(timeout)?;
+        publication.request = Some(request.number());
+        let members = self.adapter.servers();
+        Some(self.publish(publication).map(|()| {
+            let node = self.node.clone();
+            request.expect(Box::pin(async move {
+                let mut members = members.await?;
+                if let Servers::Known(nodes) = &mut members {
+                    nodes.retain(|member| *member != node);
+                }
+                Ok(members)
+            }));
+            request
+        }))
+    }
+
+    /// Says something to a request of another server.
+    pub(crate) fn reply(&self, to: &NodeId, request: u64, total: Option<u32>, item: Option<Item>) {
+        let reply = Reply::new(to.clone(), request, total, item);
+        let replied = self.adapter.reply(to, self.seal(Message::Reply(reply)));
+        self.note(&replied);
+    }
+
+    fn seal(&self, message: Message) -> Envelope {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        Envelope::new(self.node.clone(), Some(number), message)
+    }
+
+    fn note(&self, sent: &Result<(), AdapterError>) {
+        match sent {
+            Ok(()) => {
+                self.metrics.count(Counter::ClusterSent);
+                if self.is_failing.load(Ordering::Relaxed) {
+                    self.is_failing.store(false, Ordering::Relaxed);
+                    tracing::info!("the adapter takes what is for other servers again");
+                }
+            }
+            Err(error) => {
+                self.metrics.count(Counter::ClusterUnsent);
+                // One line for a failure that lasts.
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "other servers do not get what they should");
+                }
+            }
+        }
+    }
+
+    fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
+        let mut opened = self.opened.lock();
+        let key = (nsp.clone(), room.clone());
+        if exists() {
+            if opened.insert(key) {
+                self.adapter.room_opened(nsp.as_str(), room);
+            }
+        } else if opened.remove(&key) {
+            self.adapter.room_closed(nsp.as_str(), room);
+        }
+    }
+}
+
+impl Deliver for Joined {
+    fn deliver(self: Arc<Self>, envelope: Envelope) {
+        let Envelope {
+            node,
+            number,
+            message,
+        } = envelope;
+        if node == self.node {
+            return;
+        }
+        if let Message::Reply(reply) = &message
+            && reply.to != self.node
+        {
+            return;
+        }
+        if number.is_some_and(|number| !self.seen.lock().is_new(&node, number)) {
+            return self.metrics.count(Counter::ClusterRepeated);
+        }
+        self.metrics.count(Counter::ClusterReceived);
+        match message {
+            Message::Publication(publication) => self.receiver.receive(&self, &node, publication),
+            Message::Reply(reply) => {
+                if !self.requests.settle(node, reply) {
+                    self.metrics.count(Counter::ClusterRepliesUnknown);
+                }
+            }
+        }
+    }
+
+    fn ignore(&self, error: &WireError) {
+        let counter = match error {
+            WireError::UnknownVersion(_) | WireError::UnknownKind => Counter::ClusterUnknown,
+            WireError::TooLarge | WireError::Malformed(_) | WireError::Encode(_) => {
+                Counter::ClusterMalformed
+            }
+        };
+        self.metrics.count(counter);
+        tracing::debug!(%error, "something of another server is left out");
+    }
+
+    fn lost(&self, envelopes: u64) {
+        self.metrics.add(Counter::ClusterLost, envelopes);
+    }
+
+    fn left(&self, node: &NodeId) {
+        self.seen.lock().forget(node);
+        self.requests.left(node);
+    }
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joined")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}

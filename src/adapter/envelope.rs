@@ -1,0 +1,299 @@
+//! What goes from one server to another: an operation that owns its parts, or a reply to one.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use roomcast_protocol::socket::{Args, Nsp};
+use serde::{Deserialize, Serialize};
+
+use super::operation::{Audience, Delivery, Flags, Kind, Operation, Target};
+use crate::names::{Room, RoomName, SocketId};
+
+/// The name of a server in its cluster: drawn at random when the server is built, so one that starts
+/// anew is another one. Cloning is a reference count.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeId(Arc<str>);
+
+impl NodeId {
+    /// The longest name in bytes.
+    pub const MAX_BYTES: usize = 64;
+
+    /// The name of a server; `None` if it is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = (1..=Self::MAX_BYTES).contains(&name.len());
+        fits.then(|| Self(name.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeId {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        Self::new(&name).ok_or("a node's name has 1 to 64 bytes")
+    }
+}
+
+impl From<NodeId> for String {
+    fn from(node: NodeId) -> Self {
+        node.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
+
+/// What one server sends to another. Cloning copies no arguments.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Envelope {
+    /// Who has sent it.
+    pub node: NodeId,
+    /// Which one of its sender it is, so that one that comes twice is applied once. `None` where a
+    /// foreign wire numbers nothing: such an envelope is always applied.
+    pub number: Option<u64>,
+    /// What it says.
+    pub message: Message,
+}
+
+impl Envelope {
+    /// An envelope of this sender.
+    #[must_use]
+    pub const fn new(node: NodeId, number: Option<u64>, message: Message) -> Self {
+        Self {
+            node,
+            number,
+            message,
+        }
+    }
+
+    /// Who must get it, if not every other server.
+    #[must_use]
+    pub fn channel(&self) -> Channel<'_> {
+        match &self.message {
+            Message::Publication(publication) => publication.channel(),
+            Message::Reply(reply) => Channel::Node(&reply.to),
+        }
+    }
+}
+
+/// Which servers must get an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Channel<'a> {
+    /// All others.
+    All,
+    /// Those on which this room of this namespace is open; that all others get it does no harm.
+    Room(&'a str, &'a Room),
+    /// This one.
+    Node(&'a NodeId),
+}
+
+/// What an envelope says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Message {
+    /// An operation for the sockets of other servers.
+    Publication(Publication),
+    /// What a server has to say to an operation that it was asked about.
+    Reply(Reply),
+}
+
+/// An operation that was applied on one server and is to be applied on the others.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Publication {
+    /// The namespace, which need not exist where it arrives.
+    pub namespace: Nsp,
+    /// The rooms whose members it is about, each member once; `None`: the whole namespace.
+    pub rooms: Option<Vec<Room>>,
+    /// Members of these are left out; the name may be a socket's id.
+    pub except: Vec<Room>,
+    /// What may become of an event for a slow client.
+    pub delivery: Delivery,
+    /// Whether an event may be compressed.
+    pub compress: bool,
+    /// How long answers may take.
+    pub timeout: Option<Duration>,
+    /// What replies refer to, for a kind that asks for them.
+    pub request: Option<u64>,
+    /// What is done.
+    pub kind: Kind,
+}
+
+impl Publication {
+    /// Something that is done to a whole namespace, as an ordinary event if it is one.
+    #[must_use]
+    pub const fn new(namespace: Nsp, kind: Kind) -> Self {
+        Self {
+            namespace,
+            rooms: None,
+            except: Vec::new(),
+            delivery: Delivery::Reliable,
+            compress: true,
+            timeout: None,
+            request: None,
+            kind,
+        }
+    }
+
+    /// An event for one room need only reach where that room is open. The room of a socket's own id is
+    /// never said to be open, so it counts as none.
+    fn channel(&self) -> Channel<'_> {
+        match (&self.kind, self.rooms.as_deref()) {
+            (Kind::Broadcast { .. }, Some([room])) if SocketId::parse(room.as_str()).is_none() => {
+                Channel::Room(self.namespace.as_str(), room)
+            }
+            _ => Channel::All,
+        }
+    }
+
+    pub(crate) fn audience(&self) -> Audience<'_> {
+        match self.rooms.as_deref() {
+            None => Audience::All,
+            Some([room]) => Audience::One(room.into()),
+            Some(rooms) => Audience::Many(rooms.iter().map(Into::into).collect()),
+        }
+    }
+
+    pub(crate) fn excepted(&self) -> Vec<RoomName<'_>> {
+        self.except.iter().map(Into::into).collect()
+    }
+
+    /// What is to be applied on this server, with the number that a stream has here.
+    pub(crate) fn operation<'a>(
+        &'a self,
+        rooms: &'a Audience<'a>,
+        except: &'a [RoomName<'a>],
+        stream: impl FnOnce(&Delivery) -> u64,
+    ) -> Operation<'a, Args> {
+        let flags = Flags {
+            delivery: self.delivery.clone().map(|_| Some(stream(&self.delivery))),
+            compress: self.compress,
+            timeout: self.timeout,
+        };
+        let target = Target {
+            namespace: &self.namespace,
+            rooms,
+            except,
+            sender: None,
+            local: true,
+            flags,
+            stream: None,
+        };
+        let kind = match &self.kind {
+            Kind::Broadcast { event, args } => Kind::Broadcast {
+                event: &**event,
+                args,
+            },
+            Kind::BroadcastWithAck { event, args } => Kind::BroadcastWithAck {
+                event: &**event,
+                args,
+            },
+            Kind::Join(rooms) => Kind::Join(&**rooms),
+            Kind::Leave(rooms) => Kind::Leave(&**rooms),
+            Kind::Disconnect { close } => Kind::Disconnect { close: *close },
+            Kind::FetchSockets => Kind::FetchSockets,
+            Kind::ServerSide { event, args } => Kind::ServerSide {
+                event: &**event,
+                args,
+            },
+            Kind::ServerSideWithAck { event, args } => Kind::ServerSideWithAck {
+                event: &**event,
+                args,
+            },
+        };
+        Operation { target, kind }
+    }
+}
+
+impl<A> Operation<'_, A> {
+    /// The operation for other servers, with its arguments in the form in which those of clients are.
+    pub(crate) fn publication<X>(
+        &self,
+        args: impl FnOnce(&A) -> Result<Args, X>,
+    ) -> Result<Publication, X> {
+        let Target {
+            namespace,
+            rooms,
+            except,
+            sender,
+            local: _,
+            flags,
+            stream,
+        } = self.target;
+        let sender = sender.map(|id| Room::from(id.as_str()));
+        let except = except.iter().map(|name| name.clone().into_room());
+        let kind = self.kind.clone();
+        Ok(Publication {
+            namespace: namespace.clone(),
+            rooms: rooms.names(),
+            except: except.chain(sender).collect(),
+            delivery: flags.delivery.map(|_| stream.map(Into::into)),
+            compress: flags.compress,
+            timeout: flags.timeout,
+            request: None,
+            kind: kind.map(Into::into, args, <[Room]>::to_vec)?,
+        })
+    }
+}
+
+/// What a server says to a request. One that has several things to say sends several.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Reply {
+    /// Who has asked.
+    pub to: NodeId,
+    /// What is answered.
+    pub request: u64,
+    /// How many items this server sends, once it is known: clients that were asked, parts of a list
+    /// of sockets, 1 for an answer, 0 for nothing at all.
+    pub total: Option<u32>,
+    /// One of them.
+    pub item: Option<Item>,
+}
+
+impl Reply {
+    /// An answer to a request of this server.
+    #[must_use]
+    pub const fn new(to: NodeId, request: u64, total: Option<u32>, item: Option<Item>) -> Self {
+        Self {
+            to,
+            request,
+            total,
+            item,
+        }
+    }
+}
+
+/// One thing that a server says to a request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Item {
+    /// The acknowledgement of one client.
+    Acknowledgement {
+        /// Whose it is, if the other server says so.
+        socket: Option<SocketId>,
+        /// What it says; `None` if the client has gone.
+        args: Option<Args>,
+    },
+    /// Sockets: one argument, a list of objects with `id`, `rooms`, `handshake` and `data`.
+    Sockets(Args),
+    /// The answer of a server.
+    Answer(Args),
+}

@@ -1,0 +1,191 @@
+//! What an adapter is, and what it is given.
+
+use std::{fmt, pin::Pin, sync::Weak, time::Duration};
+
+use super::envelope::{Envelope, NodeId};
+use crate::names::Room;
+
+/// Carries envelopes between the servers of a cluster; given to
+/// [`Builder::adapter`](crate::Builder::adapter).
+///
+/// An adapter is a transport. It delivers each envelope at most once if it can; one that comes twice
+/// is applied once as long as it has a number. Envelopes of one sender should arrive in the order in
+/// which they were given to it: that is the order in which clients of other servers see events.
+///
+/// No method may wait for the network: emitting is not asynchronous. What cannot be sent at once is
+/// queued within a limit, and refused beyond it.
+pub trait Adapter: Send + Sync + 'static {
+    /// Called once, when the server is built: from now on what other servers send is to be given to
+    /// `inbox`. It may be called outside of a runtime.
+    fn receive(&self, inbox: Inbox);
+
+    /// Sends an operation to the other servers, which [`Envelope::channel`] names.
+    ///
+    /// # Errors
+    ///
+    /// When it will not be sent. The server counts it; its own sockets have got it already.
+    fn publish(&self, envelope: Envelope) -> Result<(), AdapterError>;
+
+    /// Sends a reply to one server.
+    ///
+    /// # Errors
+    ///
+    /// When it will not be sent.
+    fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError>;
+
+    /// The other servers, as far as is known now: those that must answer a request.
+    fn servers(&self) -> BoxFuture<Result<Servers, AdapterError>>;
+
+    /// Whether envelopes arrive, as far as is known now.
+    fn health(&self) -> Health;
+
+    /// Sends what is queued and leaves the cluster. The server waits for it within the grace of its
+    /// own end; what is published afterwards may be refused.
+    fn close(&self) -> BoxFuture<()>;
+
+    /// How long other servers may take to answer a request that has no time limit of its own. Default
+    /// 5 s.
+    fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    /// Whether [`room_opened`](Self::room_opened) and [`room_closed`](Self::room_closed) are called.
+    /// Asked once. Default `false`.
+    fn follows_rooms(&self) -> bool {
+        false
+    }
+
+    /// A room has its first member on this server: events for it must arrive from now on. Never called
+    /// with a lock of a room held. The next call for the same room is `room_closed`. Neither may give
+    /// anything to the inbox.
+    fn room_opened(&self, _namespace: &str, _room: &Room) {}
+
+    /// A room has no member on this server any more, nor a client that may come back to it.
+    fn room_closed(&self, _namespace: &str, _room: &Room) {}
+}
+
+/// What an adapter answers with when it has to ask somebody.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The other servers of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Servers {
+    /// These.
+    Known(Vec<NodeId>),
+    /// So many, for transports that count subscribers.
+    Count(usize),
+}
+
+/// Whether an adapter works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// It does, as far as is known.
+    Ready,
+    /// It does not; the text says why, for people who operate the server.
+    Down(String),
+}
+
+/// Why something does not reach other servers.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AdapterError {
+    /// The adapter is closed.
+    Closed,
+    /// As much waits to be sent as may.
+    Full,
+    /// The transport carries nothing that large.
+    TooLarge,
+    /// The transport has not answered in time.
+    Timeout,
+    /// The transport has failed.
+    Transport(std::sync::Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for AdapterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the adapter is closed",
+            Self::Full => "too much waits for other servers",
+            Self::TooLarge => "too large for other servers",
+            Self::Timeout => "the transport between servers has not answered in time",
+            Self::Transport(error) => {
+                return write!(f, "the transport between servers has failed: {error}");
+            }
+        })
+    }
+}
+
+/// Without a source: what there is stands in the text.
+impl std::error::Error for AdapterError {}
+
+/// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the
+/// server alive.
+///
+/// Every method returns without waiting. Envelopes are applied in the order in which they are
+/// delivered, so those of one sender are delivered by one task or thread at a time.
+#[derive(Clone)]
+pub struct Inbox {
+    node: NodeId,
+    server: Weak<dyn Deliver>,
+}
+
+impl Inbox {
+    pub(super) fn new(node: NodeId, server: Weak<dyn Deliver>) -> Self {
+        Self { node, server }
+    }
+
+    /// The name of this server.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// Applies what another server has sent. What this server has sent itself, what is addressed to
+    /// another one and what has come before are left out.
+    pub fn deliver(&self, envelope: Envelope) {
+        if let Some(server) = self.server.upgrade() {
+            server.deliver(envelope);
+        }
+    }
+
+    /// The same for an envelope of [`Envelope::to_bytes`]. One that cannot be read is counted and left
+    /// out.
+    pub fn deliver_bytes(&self, bytes: impl Into<bytes::Bytes>) {
+        if let Some(server) = self.server.upgrade() {
+            match Envelope::from_bytes(bytes) {
+                Ok(envelope) => server.deliver(envelope),
+                Err(error) => server.ignore(&error),
+            }
+        }
+    }
+
+    /// Tells that so many envelopes are known to be lost, for the metrics.
+    pub fn lost(&self, envelopes: u64) {
+        if let Some(server) = self.server.upgrade() {
+            server.lost(envelopes);
+        }
+    }
+
+    /// Tells that a server has left the cluster: nothing waits for its answers any more.
+    pub fn left(&self, node: &NodeId) {
+        if let Some(server) = self.server.upgrade() {
+            server.left(node);
+        }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inbox").field(&self.node).finish()
+    }
+}
+
+/// The server behind an inbox.
+pub(super) trait Deliver: Send + Sync {
+    fn deliver(self: std::sync::Arc<Self>, envelope: Envelope);
+    fn ignore(&self, error: &super::WireError);
+    fn lost(&self, envelopes: u64);
+    fn left(&self, node: &NodeId);
+}

@@ -1,0 +1,25 @@
+//! Several servers as one: what goes from one to another, and what carries it there.
+//!
+//! An [`Adapter`] carries envelopes, and is given to [`Builder::adapter`](crate::Builder::adapter). What
+//! they mean is done by the library, once for all adapters: who must answer and until when, what came
+//! twice, what is counted. How one is written is told in `docs/adapters.md`.
+//!
+//! In the library `socket` comes in here, to publish what it has applied to its own sockets, and with a
+//! receiver for what others publish. Nothing in here may know sockets: an operation is plain data.
+
+mod cluster;
+mod envelope;
+mod interface;
+mod operation;
+mod requests;
+mod seen;
+mod wire;
+
+pub(crate) use cluster::{Cluster, Joined, Receiver};
+pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
+pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
+pub(crate) use operation::{Audience, Flags, Operation, Target};
+pub use operation::{Delivery, Kind};
+pub use requests::Missing;
+pub(crate) use requests::Request;
+pub use wire::WireError;

@@ -1,0 +1,200 @@
+//! What reaches other sockets, as plain data: whom it is about, and what is done.
+
+use std::{sync::Arc, time::Duration};
+
+use roomcast_protocol::socket::{Args, Nsp};
+
+use crate::names::{Room, RoomName, SocketId};
+
+/// What is done to the sockets of a target, or on other servers. Locally its parts are borrowed; in an
+/// [`Envelope`](super::Envelope) they are owned.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
+    /// An event for every socket.
+    Broadcast {
+        /// Its name.
+        event: E,
+        /// Its arguments, without an offset of recovery.
+        args: A,
+    },
+    /// An event that every socket acknowledges. Each server gives it an id of its own.
+    BroadcastWithAck {
+        /// Its name.
+        event: E,
+        /// Its arguments.
+        args: A,
+    },
+    /// All sockets join these rooms.
+    Join(R),
+    /// All sockets leave these rooms.
+    Leave(R),
+    /// All sockets leave the namespace.
+    Disconnect {
+        /// Whether their connections are closed, with all namespaces on them.
+        close: bool,
+    },
+    /// What is known of every socket.
+    FetchSockets,
+    /// An event for the other servers themselves.
+    ServerSide {
+        /// Its name.
+        event: E,
+        /// Its arguments.
+        args: A,
+    },
+    /// An event that every other server answers.
+    ServerSideWithAck {
+        /// Its name.
+        event: E,
+        /// Its arguments.
+        args: A,
+    },
+}
+
+impl<E, A, R> Kind<E, A, R> {
+    /// The same with other parts.
+    pub(super) fn map<E2, A2, R2, X>(
+        self,
+        event: impl FnOnce(E) -> E2,
+        args: impl FnOnce(A) -> Result<A2, X>,
+        rooms: impl FnOnce(R) -> R2,
+    ) -> Result<Kind<E2, A2, R2>, X> {
+        let both = |name, given| Ok((event(name), args(given)?));
+        Ok(match self {
+            Self::Broadcast { event, args } => {
+                let (event, args) = both(event, args)?;
+                Kind::Broadcast { event, args }
+            }
+            Self::BroadcastWithAck { event, args } => {
+                let (event, args) = both(event, args)?;
+                Kind::BroadcastWithAck { event, args }
+            }
+            Self::Join(given) => Kind::Join(rooms(given)),
+            Self::Leave(given) => Kind::Leave(rooms(given)),
+            Self::Disconnect { close } => Kind::Disconnect { close },
+            Self::FetchSockets => Kind::FetchSockets,
+            Self::ServerSide { event, args } => {
+                let (event, args) = both(event, args)?;
+                Kind::ServerSide { event, args }
+            }
+            Self::ServerSideWithAck { event, args } => {
+                let (event, args) = both(event, args)?;
+                Kind::ServerSideWithAck { event, args }
+            }
+        })
+    }
+}
+
+/// What may become of an event for a client that is too slow. `S` says which stream it belongs to:
+/// its name in an [`Envelope`](super::Envelope), where events of other streams never meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery<S = Arc<str>> {
+    /// It waits.
+    #[default]
+    Reliable,
+    /// It is lost unless it can leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
+    Volatile,
+    /// Only the newest of its key waits; see [`Broadcast::conflate`](crate::Broadcast::conflate).
+    Newest(S),
+    /// Only the last ones of its stream wait, so many; see
+    /// [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
+    Last(S, u16),
+}
+
+impl<S> Delivery<S> {
+    /// The same with another name of the stream; one that has none is an ordinary event.
+    pub(super) fn map<T>(self, stream: impl FnOnce(S) -> Option<T>) -> Delivery<T> {
+        match self {
+            Self::Reliable => Delivery::Reliable,
+            Self::Volatile => Delivery::Volatile,
+            Self::Newest(name) => stream(name).map_or(Delivery::Reliable, Delivery::Newest),
+            Self::Last(name, keep) => {
+                stream(name).map_or(Delivery::Reliable, |name| Delivery::Last(name, keep))
+            }
+        }
+    }
+}
+
+/// How an event is sent. A stream is a number in here: borrowed names would be kept by who sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags {
+    pub(crate) delivery: Delivery<u64>,
+    pub(crate) compress: bool,
+    /// How long answers may take.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Default for Flags {
+    #[inline]
+    fn default() -> Self {
+        Self {
+            delivery: Delivery::Reliable,
+            compress: true,
+            timeout: None,
+        }
+    }
+}
+
+/// The rooms of a target.
+#[derive(Clone, Debug)]
+pub(crate) enum Audience<'a> {
+    /// The whole namespace.
+    All,
+    One(RoomName<'a>),
+    /// Maybe none, which reaches nobody.
+    Many(Vec<RoomName<'a>>),
+}
+
+impl<'a> Audience<'a> {
+    #[inline]
+    pub(crate) fn add(self, room: RoomName<'a>) -> Self {
+        match self {
+            Self::All => Self::One(room),
+            Self::One(first) => Self::Many(vec![first, room]),
+            Self::Many(mut rooms) => {
+                rooms.push(room);
+                Self::Many(rooms)
+            }
+        }
+    }
+
+    pub(crate) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Many(rooms) if rooms.is_empty())
+    }
+
+    /// The rooms, or `None` for the whole namespace.
+    pub(super) fn names(&self) -> Option<Vec<Room>> {
+        let room = |name: &RoomName<'_>| name.clone().into_room();
+        match self {
+            Self::All => None,
+            Self::One(name) => Some(vec![room(name)]),
+            Self::Many(names) => Some(names.iter().map(room).collect()),
+        }
+    }
+}
+
+/// Whom an operation is about, and how it is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) namespace: &'a Nsp,
+    pub(crate) rooms: &'a Audience<'a>,
+    /// Members of these are left out.
+    pub(crate) except: &'a [RoomName<'a>],
+    /// So is the socket that sends.
+    pub(crate) sender: Option<SocketId>,
+    /// This server and no other.
+    pub(crate) local: bool,
+    pub(crate) flags: Flags,
+    /// The name of the stream of `flags`, if other servers may have to know it.
+    pub(crate) stream: Option<&'a str>,
+}
+
+/// What reaches other sockets: built where an application asks for it, applied to the sockets of this
+/// server, and published for those of the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation<'a, A> {
+    pub(crate) target: Target<'a>,
+    pub(crate) kind: Kind<&'a str, &'a A, &'a [Room]>,
+}

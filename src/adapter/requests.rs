@@ -1,0 +1,348 @@
+//! What this server has asked the others: who must answer, what has come, and until when.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    envelope::{Item, NodeId, Reply},
+    interface::{AdapterError, BoxFuture, Servers},
+};
+use crate::metrics::{Counter, Gauge, Metrics};
+
+/// The requests that wait for other servers.
+pub(super) struct Requests {
+    open: Mutex<Open>,
+    /// How many may wait.
+    limit: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Open {
+    last: u64,
+    pending: HashMap<u64, Arc<Mutex<Pending>>>,
+}
+
+/// What has come of one request.
+#[derive(Default)]
+struct Pending {
+    ready: VecDeque<(NodeId, Item)>,
+    nodes: HashMap<NodeId, Progress>,
+    /// Who must answer, once that is known.
+    expected: Option<Servers>,
+    /// Who has left the cluster since.
+    gone: Vec<NodeId>,
+    error: Option<AdapterError>,
+    waker: Option<Waker>,
+}
+
+/// What one server has said so far.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    total: Option<u32>,
+    items: u32,
+}
+
+impl Progress {
+    fn is_done(&self) -> bool {
+        self.total.is_some_and(|total| self.items >= total)
+    }
+}
+
+/// A request that waits. Dropping it frees its place.
+pub(crate) struct Request {
+    requests: Arc<Requests>,
+    number: u64,
+    pending: Arc<Mutex<Pending>>,
+    membership: Option<Membership>,
+    deadline: Instant,
+    /// Made when it is first waited for: asking needs no runtime, waiting does.
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_late: bool,
+}
+
+/// Asks who must answer.
+type Membership = BoxFuture<Result<Servers, AdapterError>>;
+
+/// Who has not answered a request, or not all of it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Missing {
+    /// Those that are known by name.
+    pub nodes: Vec<NodeId>,
+    /// How many more there are, where the adapter only counts servers.
+    pub unnamed: usize,
+    /// Why the others could not be asked, or why nobody knows who they are.
+    pub error: Option<AdapterError>,
+}
+
+impl Missing {
+    /// Whether everybody has answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.unnamed == 0 && self.error.is_none()
+    }
+
+    pub(crate) const fn nobody() -> Self {
+        Self {
+            nodes: Vec::new(),
+            unnamed: 0,
+            error: None,
+        }
+    }
+
+    /// The others could not be asked.
+    pub(crate) fn failed(error: AdapterError) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::default()
+        }
+    }
+}
+
+impl Requests {
+    pub(super) fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            open: Mutex::default(),
+            limit,
+            metrics,
+        }
+    }
+
+    /// Reserves a place; `None`: there is none.
+    pub(super) fn open(self: &Arc<Self>, timeout: Duration) -> Option<Request> {
+        let mut open = self.open.lock();
+        if open.pending.len() >= self.limit {
+            return None;
+        }
+        open.last += 1;
+        let number = open.last;
+        let pending: Arc<Mutex<Pending>> = Arc::default();
+        open.pending.insert(number, Arc::clone(&pending));
+        drop(open);
+        self.metrics.shift(Gauge::ClusterRequests, 1);
+        Some(Request {
+            requests: Arc::clone(self),
+            number,
+            pending,
+            membership: None,
+            deadline: Instant::now() + timeout.min(LONGEST_TIMEOUT),
+            sleep: None,
+            is_late: false,
+        })
+    }
+
+    /// Takes in what a server says. `false`: nobody waits for it.
+    pub(super) fn settle(&self, from: NodeId, reply: Reply) -> bool {
+        let Some(pending) = self.open.lock().pending.get(&reply.request).cloned() else {
+            return false;
+        };
+        let taken = pending.lock().take(from, reply);
+        wake(&pending);
+        taken
+    }
+
+    /// A server has left: it answers nothing any more.
+    pub(super) fn left(&self, node: &NodeId) {
+        let open: Vec<_> = self.open.lock().pending.values().cloned().collect();
+        for pending in open {
+            pending.lock().lose(node);
+            wake(&pending);
+        }
+    }
+}
+
+fn wake(pending: &Mutex<Pending>) {
+    let waker = pending.lock().waker.take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl Pending {
+    fn take(&mut self, from: NodeId, reply: Reply) -> bool {
+        if !self.nodes.contains_key(&from) && self.nodes.len() >= MAX_NODES {
+            return false;
+        }
+        let progress = self.nodes.entry(from.clone()).or_default();
+        progress.total = progress.total.or(reply.total);
+        let Some(item) = reply.item else {
+            return true;
+        };
+        let is_one_too_many = progress.total.is_some_and(|total| progress.items >= total);
+        if is_one_too_many || self.ready.len() >= MAX_READY {
+            return false;
+        }
+        progress.items += 1;
+        self.ready.push_back((from, item));
+        true
+    }
+
+    fn lose(&mut self, node: &NodeId) {
+        let is_done = self
+            .nodes
+            .get(node)
+            .is_some_and(|progress| progress.is_done());
+        if !is_done && !self.gone.contains(node) && self.gone.len() < MAX_NODES {
+            self.gone.push(node.clone());
+        }
+    }
+
+    /// Whether nothing more is to come: everybody who must has said everything, or has left.
+    fn is_complete(&self) -> bool {
+        let has_left = |node: &NodeId| self.gone.contains(node);
+        let mut begun = self.nodes.iter();
+        let missing = self.missing(Progress::is_done);
+        self.expected.is_some()
+            && missing.nodes.iter().all(has_left)
+            && missing.unnamed <= self.gone.len()
+            && begun.all(|(node, progress)| progress.is_done() || has_left(node))
+    }
+
+    /// Who has not come as far as that.
+    fn missing(&self, is_enough: impl Fn(&Progress) -> bool) -> Missing {
+        let has = |node: &NodeId| self.nodes.get(node).is_some_and(&is_enough);
+        let mut missing = Missing::default();
+        match &self.expected {
+            Some(Servers::Known(nodes)) => {
+                missing.nodes = nodes.iter().filter(|node| !has(node)).cloned().collect();
+            }
+            Some(Servers::Count(count)) => {
+                let enough = self.nodes.values().filter(|progress| is_enough(progress));
+                missing.unnamed = count.saturating_sub(enough.count());
+            }
+            None => {
+                let error = self.error.clone();
+                missing.error = Some(error.unwrap_or(AdapterError::Timeout));
+            }
+        }
+        missing
+    }
+}
+
+impl Request {
+    /// What replies refer to.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Everybody must answer who is a member now.
+    pub(super) fn expect(&mut self, membership: Membership) {
+        self.membership = Some(membership);
+        self.look(None);
+    }
+
+    /// Looks whether it is known who must answer.
+    fn look(&mut self, cx: Option<&mut Context<'_>>) {
+        let Some(membership) = &mut self.membership else {
+            return;
+        };
+        let known = match cx {
+            Some(cx) => membership.poll_unpin(cx),
+            None => membership.now_or_never().map_or(Poll::Pending, Poll::Ready),
+        };
+        if let Poll::Ready(known) = known {
+            self.membership = None;
+            let mut pending = self.pending.lock();
+            match known {
+                Ok(servers) => pending.expected = Some(servers),
+                Err(error) => pending.error = Some(error),
+            }
+        }
+    }
+
+    /// The next thing that a server says; `None` when all have said everything, or the time is over.
+    pub(crate) async fn next(&mut self) -> Option<(NodeId, Item)> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(NodeId, Item)>> {
+        self.look(Some(cx));
+        let mut pending = self.pending.lock();
+        if let Some(next) = pending.ready.pop_front() {
+            return Poll::Ready(Some(next));
+        }
+        if self.is_late || pending.is_complete() {
+            return Poll::Ready(None);
+        }
+        let deadline = self.deadline;
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.as_mut().poll(cx).is_pending() {
+            pending.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.is_late = true;
+        self.requests
+            .metrics
+            .count(Counter::ClusterRequestsTimedOut);
+        Poll::Ready(None)
+    }
+
+    /// How many items have been announced.
+    pub(crate) fn announced(&self) -> usize {
+        let pending = self.pending.lock();
+        let totals = pending.nodes.values().filter_map(|progress| progress.total);
+        totals.map(|total| total as usize).sum()
+    }
+
+    /// How many items have been announced and have not come.
+    pub(crate) fn outstanding(&self) -> usize {
+        let pending = self.pending.lock();
+        let left = |progress: &Progress| Some(progress.total?.saturating_sub(progress.items));
+        let left = pending.nodes.values().filter_map(left);
+        left.map(|items| items as usize).sum()
+    }
+
+    /// Counts acknowledgements of clients that did not come in time.
+    pub(crate) fn count_late(&self, acks: usize) {
+        self.requests
+            .metrics
+            .add(Counter::AcksTimedOut, acks as u64);
+    }
+
+    /// Who has not said everything.
+    pub(crate) fn missing(&self) -> Missing {
+        self.pending.lock().missing(Progress::is_done)
+    }
+
+    /// Who has not even said how much it will say.
+    pub(crate) fn silent(&self) -> Missing {
+        let has_begun = |progress: &Progress| progress.total.is_some();
+        self.pending.lock().missing(has_begun)
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.requests.open.lock().pending.remove(&self.number);
+        self.requests.metrics.shift(Gauge::ClusterRequests, -1);
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Items that may wait for whoever has asked; further ones are lost.
+const MAX_READY: usize = 1 << 16;
+/// Servers that may answer one request.
+const MAX_NODES: usize = 4096;
+/// Short enough to be added to any time.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);

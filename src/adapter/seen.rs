@@ -1,0 +1,158 @@
+//! Which envelopes have come before.
+
+use std::collections::HashMap;
+
+use super::envelope::NodeId;
+
+/// The numbers of envelopes that have come, for each sender: the last [`WINDOW`] of them exactly, and
+/// everything older as one that has come.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    nodes: HashMap<NodeId, Window>,
+    /// Grows with every envelope, to find the sender that was silent for longest.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Window {
+    last: u64,
+    /// One bit for each number, at its place modulo the length.
+    bits: Box<[u64; WINDOW / 64]>,
+    used: u64,
+}
+
+impl Seen {
+    /// Notes an envelope. `false`: it has come before, or so late that nobody knows.
+    pub(super) fn is_new(&mut self, node: &NodeId, number: u64) -> bool {
+        self.clock += 1;
+        let clock = self.clock;
+        if let Some(window) = self.nodes.get_mut(node) {
+            window.used = clock;
+            return window.is_new(number);
+        }
+        if self.nodes.len() >= MAX_NODES {
+            let oldest = self.nodes.iter().min_by_key(|(_, window)| window.used);
+            if let Some(oldest) = oldest.map(|(node, _)| node.clone()) {
+                self.nodes.remove(&oldest);
+            }
+        }
+        let mut window = Window {
+            last: number,
+            bits: Box::new([0; WINDOW / 64]),
+            used: clock,
+        };
+        window.mark(number);
+        self.nodes.insert(node.clone(), window);
+        true
+    }
+
+    /// A sender has gone. One that is only believed to have gone starts anew with its next envelope.
+    pub(super) fn forget(&mut self, node: &NodeId) {
+        self.nodes.remove(node);
+    }
+}
+
+impl Window {
+    fn is_new(&mut self, number: u64) -> bool {
+        if number > self.last {
+            let passed = number - self.last;
+            if passed >= WINDOW as u64 {
+                self.bits.fill(0);
+            } else {
+                for passed in self.last + 1..number {
+                    self.clear(passed);
+                }
+                self.clear(number);
+            }
+            self.last = number;
+            self.mark(number);
+            return true;
+        }
+        if self.last - number >= WINDOW as u64 {
+            return false;
+        }
+        self.mark(number)
+    }
+
+    /// `true`: it was not marked.
+    fn mark(&mut self, number: u64) -> bool {
+        let (word, bit) = place(number);
+        self.bits.get_mut(word).is_some_and(|word| {
+            let is_new = *word & bit == 0;
+            *word |= bit;
+            is_new
+        })
+    }
+
+    fn clear(&mut self, number: u64) {
+        let (word, bit) = place(number);
+        if let Some(word) = self.bits.get_mut(word) {
+            *word &= !bit;
+        }
+    }
+}
+
+const fn place(number: u64) -> (usize, u64) {
+    let place = (number % WINDOW as u64) as usize;
+    (place / 64, 1 << (place % 64))
+}
+
+/// Numbers that are remembered for one sender.
+const WINDOW: usize = 4096;
+/// Senders that are remembered, half a kibibyte each.
+const MAX_NODES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn within_the_window_every_number_is_new_once(
+            steps in proptest::collection::vec(-2000_i64..2000, 1..300)
+        ) {
+            let mut seen = Seen::default();
+            let mut model = HashSet::new();
+            let (mut at, mut last) = (1_000_000_i64, 0);
+            for step in steps {
+                at += step;
+                let is_new = seen.is_new(&node("a"), at as u64);
+                let is_known = last != 0 && last - at >= WINDOW as i64;
+                prop_assert_eq!(is_new, !is_known && !model.contains(&at), "{}", at);
+                model.insert(at);
+                last = last.max(at);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_counts_as_seen_and_senders_have_their_own() {
+        let mut seen = Seen::default();
+        assert!(seen.is_new(&node("a"), 0));
+        assert!(seen.is_new(&node("a"), 5000));
+        assert!(!seen.is_new(&node("a"), 1));
+        assert!(seen.is_new(&node("a"), 4999));
+        assert!(seen.is_new(&node("b"), 1));
+    }
+
+    #[test]
+    fn the_sender_that_was_silent_for_longest_is_forgotten_first() {
+        let mut seen = Seen::default();
+        for n in 0..MAX_NODES {
+            assert!(seen.is_new(&node(&n.to_string()), 1));
+        }
+        assert!(!seen.is_new(&node("0"), 1));
+        assert!(seen.is_new(&node("new"), 1));
+        assert_eq!(seen.nodes.len(), MAX_NODES);
+        assert!(!seen.is_new(&node("0"), 1), "it was heard of lately");
+        assert!(seen.is_new(&node("1"), 1), "it was forgotten");
+    }
+}

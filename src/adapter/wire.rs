@@ -1,0 +1,603 @@
+//! Envelopes as bytes, for transports that have no form of their own.
+//!
+//! ```text
+//! version   1 byte, 1
+//! length    4 bytes, little-endian: of the header
+//! header    JSON: who sends what to whom, and the lengths of the parts
+//! parts     the arguments as the parser writes them, then each attachment
+//! ```
+//!
+//! Arguments are the bytes that clients get: nothing is parsed that is only passed on. A field that is
+//! not known is ignored; a version or a kind that is not known is told from what is malformed, since
+//! servers of several versions may share a cluster.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use bytes::{Buf as _, Bytes};
+use roomcast_protocol::socket::{
+    Args, Decoder, EncodeError, Limits, Nsp, Parser, encode::MAX_ATTACHMENTS,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
+    operation::{Delivery, Kind},
+};
+use crate::names::{Room, SocketId};
+
+/// The only version so far.
+const VERSION: u8 = 1;
+/// Bytes of a header: about four thousand rooms with names of the longest.
+const MAX_HEADER: usize = 1 << 20;
+
+/// Why bytes are no envelope, or an envelope no bytes.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WireError {
+    /// It is larger than [`Envelope::MAX_BYTES`], or names too many rooms.
+    TooLarge,
+    /// A newer server has sent it.
+    UnknownVersion(u8),
+    /// A newer server has sent it: something is asked for that is not known here.
+    UnknownKind,
+    /// The bytes are no envelope; the text says what is wrong.
+    Malformed(&'static str),
+    /// The arguments cannot be written.
+    Encode(EncodeError),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => f.write_str("the envelope is too large"),
+            Self::UnknownVersion(version) => write!(f, "unknown version {version}"),
+            Self::UnknownKind => f.write_str("unknown kind"),
+            Self::Malformed(what) => write!(f, "malformed envelope: {what}"),
+            Self::Encode(error) => write!(f, "the arguments cannot be encoded: {error}"),
+        }
+    }
+}
+
+/// Without a source: what there is stands in the text.
+impl std::error::Error for WireError {}
+
+/// Everything but arguments; what a kind does not need is left out.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Header<'a> {
+    #[serde(borrow)]
+    node: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<u64>,
+    /// Lengths of the parts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parser: Option<Parser>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rooms: Option<Cow<'a, [Room]>>,
+    #[serde(skip_serializing_if = "is_empty")]
+    except: Cow<'a, [Room]>,
+    #[serde(skip_serializing_if = "is_false")]
+    volatile: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    uncompressed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<Cow<'a, str>>,
+    /// How many of the stream are kept; without it the newest is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<u16>,
+    /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Cow<'a, str>>,
+    /// Rooms that are joined or left.
+    #[serde(skip_serializing_if = "is_empty")]
+    names: Cow<'a, [Room]>,
+    #[serde(skip_serializing_if = "is_false")]
+    close: bool,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket: Option<SocketId>,
+}
+
+fn is_empty(rooms: &[Room]) -> bool {
+    rooms.is_empty()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Envelope {
+    /// The most bytes of an envelope: 64 MiB.
+    pub const MAX_BYTES: usize = 64 << 20;
+
+    /// The envelope as bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large, or its arguments cannot be written.
+    pub fn to_bytes(&self) -> Result<Bytes, WireError> {
+        let mut header = Header {
+            node: self.node.as_str().into(),
+            number: self.number,
+            ..Header::default()
+        };
+        let args = match &self.message {
+            Message::Publication(publication) => header.publication(publication),
+            Message::Reply(reply) => header.reply(reply),
+        };
+        // The arguments as a packet: what the decoder of clients checks and takes apart.
+        let packet = args.map(|args| (args.parser(), args.parser().ack("/", 0, args)));
+        let packet = match packet {
+            Some((parser, frame)) => Some((parser, frame.map_err(WireError::Encode)?)),
+            None => None,
+        };
+        let mut parts = Vec::new();
+        if let Some((parser, frame)) = &packet {
+            header.parser = (*parser != Parser::default()).then_some(*parser);
+            for (i, (_, part)) in frame.messages().enumerate() {
+                // Text begins with the type of an Engine.IO packet.
+                let has_type = i == 0 && *parser == Parser::Json;
+                parts.push(part.get(usize::from(has_type)..).unwrap_or_default());
+            }
+        }
+        header.parts = parts.iter().map(|part| part.len()).collect();
+        let header = serde_json::to_vec(&header).map_err(|_| WireError::Malformed("header"))?;
+        let size = 5 + header.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let length = u32::try_from(header.len()).map_err(|_| WireError::TooLarge)?;
+        if header.len() > MAX_HEADER || size > Self::MAX_BYTES {
+            return Err(WireError::TooLarge);
+        }
+        let mut bytes = Vec::with_capacity(size);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&header);
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        Ok(bytes.into())
+    }
+
+    /// Reads an envelope. Its arguments are slices of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`]. What is not known is told from what is malformed.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self, WireError> {
+        let mut rest: Bytes = bytes.into();
+        if rest.len() > Self::MAX_BYTES {
+            return Err(WireError::TooLarge);
+        }
+        match rest.try_get_u8() {
+            Ok(VERSION) => {}
+            Ok(version) => return Err(WireError::UnknownVersion(version)),
+            Err(_) => return Err(WireError::Malformed("empty")),
+        }
+        let length = rest.try_get_u32_le();
+        let length = length.map_err(|_| WireError::Malformed("no header"))? as usize;
+        if length > MAX_HEADER {
+            return Err(WireError::TooLarge);
+        }
+        if length > rest.len() {
+            return Err(WireError::Malformed("header cut off"));
+        }
+        let header = rest.split_to(length);
+        let header: Header<'_> =
+            serde_json::from_slice(&header).map_err(|_| WireError::Malformed("header"))?;
+        let node = NodeId::new(&header.node).ok_or(WireError::Malformed("node"))?;
+        let number = header.number;
+        let args = header.args(rest)?;
+        let message = header.message(args)?;
+        Ok(Self::new(node, number, message))
+    }
+}
+
+impl<'a> Header<'a> {
+    fn publication(&mut self, publication: &'a Publication) -> Option<&'a Args> {
+        self.namespace = Some(publication.namespace.as_str().into());
+        self.rooms = publication.rooms.as_deref().map(Cow::Borrowed);
+        self.except = Cow::Borrowed(&publication.except);
+        self.uncompressed = !publication.compress;
+        let timeout = publication.timeout;
+        self.timeout =
+            timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        self.request = publication.request;
+        match &publication.delivery {
+            Delivery::Reliable => {}
+            Delivery::Volatile => self.volatile = true,
+            Delivery::Newest(key) => self.stream = Some((&**key).into()),
+            Delivery::Last(stream, keep) => {
+                self.stream = Some((&**stream).into());
+                self.keep = Some(*keep);
+            }
+        }
+        let (kind, event) = match &publication.kind {
+            Kind::Broadcast { event, args } => ("broadcast", Some((event, args))),
+            Kind::BroadcastWithAck { event, args } => ("broadcastWithAck", Some((event, args))),
+            Kind::Join(rooms) => {
+                self.names = Cow::Borrowed(rooms);
+                ("join", None)
+            }
+            Kind::Leave(rooms) => {
+                self.names = Cow::Borrowed(rooms);
+                ("leave", None)
+            }
+            Kind::Disconnect { close } => {
+                self.close = *close;
+                ("disconnect", None)
+            }
+            Kind::FetchSockets => ("fetchSockets", None),
+            Kind::ServerSide { event, args } => ("serverSide", Some((event, args))),
+            Kind::ServerSideWithAck { event, args } => ("serverSideWithAck", Some((event, args))),
+        };
+        self.kind = kind.into();
+        self.event = event.map(|(event, _)| (&**event).into());
+        event.map(|(_, args)| args)
+    }
+
+    fn reply(&mut self, reply: &'a Reply) -> Option<&'a Args> {
+        self.to = Some(reply.to.as_str().into());
+        self.request = Some(reply.request);
+        self.total = reply.total;
+        let (kind, args) = match &reply.item {
+            None => ("replies", None),
+            Some(Item::Acknowledgement { socket, args }) => {
+                self.socket = *socket;
+                ("ack", args.as_ref())
+            }
+            Some(Item::Sockets(args)) => ("sockets", Some(args)),
+            Some(Item::Answer(args)) => ("answer", Some(args)),
+        };
+        self.kind = kind.into();
+        args
+    }
+
+    /// The arguments in the parts, which must be all that is left.
+    fn args(&self, mut rest: Bytes) -> Result<Option<Args>, WireError> {
+        let malformed = WireError::Malformed("parts");
+        if self.parts.len() > 1 + MAX_ATTACHMENTS {
+            return Err(malformed);
+        }
+        let sum = self
+            .parts
+            .iter()
+            .try_fold(0_usize, |sum, part| sum.checked_add(*part));
+        if sum != Some(rest.len()) {
+            return Err(malformed);
+        }
+        let parser = self.parser.unwrap_or_default();
+        let limits = Limits {
+            max_bytes: Envelope::MAX_BYTES,
+            ..Limits::default()
+        };
+        let mut decoder = Decoder::with_parser(parser, limits);
+        let mut packet = None;
+        for (i, length) in self.parts.iter().enumerate() {
+            let part = rest.split_to(*length);
+            if packet.is_some() {
+                return Err(malformed);
+            }
+            let is_text = i == 0 && parser == Parser::Json;
+            if is_text && std::str::from_utf8(&part).is_err() {
+                return Err(malformed);
+            }
+            let decoded = match is_text {
+                true => decoder.text(part),
+                false => decoder.binary(part),
+            };
+            packet = decoded.map_err(|_| WireError::Malformed("arguments"))?;
+        }
+        if decoder.is_waiting() {
+            return Err(malformed);
+        }
+        Ok(packet.map(|packet| packet.args))
+    }
+
+    fn message(self, args: Option<Args>) -> Result<Message, WireError> {
+        if let Some(to) = &self.to {
+            let item = match &*self.kind {
+                "replies" => None,
+                "ack" => Some(Item::Acknowledgement {
+                    socket: self.socket,
+                    args,
+                }),
+                "sockets" => Some(Item::Sockets(args.unwrap_or_default())),
+                "answer" => Some(Item::Answer(args.unwrap_or_default())),
+                _ => return Err(WireError::UnknownKind),
+            };
+            let to = NodeId::new(to).ok_or(WireError::Malformed("to"))?;
+            let request = self.request.ok_or(WireError::Malformed("request"))?;
+            return Ok(Message::Reply(Reply::new(to, request, self.total, item)));
+        }
+        let event = |kind: fn(std::sync::Arc<str>, Args) -> Kind| {
+            let event = self.event.as_deref().ok_or(WireError::Malformed("event"))?;
+            Ok(kind(event.into(), args.clone().unwrap_or_default()))
+        };
+        let kind = match &*self.kind {
+            "broadcast" => event(|event, args| Kind::Broadcast { event, args })?,
+            "broadcastWithAck" => event(|event, args| Kind::BroadcastWithAck { event, args })?,
+            "join" => Kind::Join(self.names.into_owned()),
+            "leave" => Kind::Leave(self.names.into_owned()),
+            "disconnect" => Kind::Disconnect { close: self.close },
+            "fetchSockets" => Kind::FetchSockets,
+            "serverSide" => event(|event, args| Kind::ServerSide { event, args })?,
+            "serverSideWithAck" => event(|event, args| Kind::ServerSideWithAck { event, args })?,
+            _ => return Err(WireError::UnknownKind),
+        };
+        let namespace = self.namespace.ok_or(WireError::Malformed("namespace"))?;
+        let stream = self.stream.map(std::sync::Arc::from);
+        let delivery = match (stream, self.keep) {
+            (Some(stream), Some(keep)) => Delivery::Last(stream, keep.max(1)),
+            (Some(key), None) => Delivery::Newest(key),
+            (None, _) if self.volatile => Delivery::Volatile,
+            (None, _) => Delivery::Reliable,
+        };
+        Ok(Message::Publication(Publication {
+            rooms: self.rooms.map(Cow::into_owned),
+            except: self.except.into_owned(),
+            delivery,
+            compress: !self.uncompressed,
+            timeout: self.timeout.map(Duration::from_millis),
+            request: self.request,
+            ..Publication::new(Nsp::from(&*namespace), kind)
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn args(text: &'static str, attachments: &[&'static [u8]]) -> Args {
+        let mut decoder = Decoder::new(Limits::default());
+        let mut packet = decoder.text(text.into()).unwrap();
+        for attachment in attachments {
+            packet = decoder.binary(Bytes::from_static(attachment)).unwrap();
+        }
+        packet.unwrap().args
+    }
+
+    fn sent(publication: Publication) -> Envelope {
+        Envelope::new(node("a"), Some(7), Message::Publication(publication))
+    }
+
+    fn again(envelope: &Envelope) -> Envelope {
+        Envelope::from_bytes(envelope.to_bytes().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_broadcast_is_a_header_and_the_arguments_as_clients_get_them() {
+        let args = args("3[1,{\"é\": 2.50}]", &[]);
+        let publication = Publication {
+            rooms: Some(vec!["r".into()]),
+            ..Publication::new(
+                Nsp::ROOT,
+                Kind::Broadcast {
+                    event: "hi".into(),
+                    args,
+                },
+            )
+        };
+        let header = br#"{"node":"a","number":7,"kind":"broadcast","parts":[18],"namespace":"/","rooms":["r"],"event":"hi"}"#;
+        let mut expected = vec![1, header.len() as u8, 0, 0, 0];
+        expected.extend_from_slice(header);
+        expected.extend_from_slice("30[1,{\"é\": 2.50}]".as_bytes());
+        assert_eq!(
+            sent(publication)
+                .to_bytes()
+                .unwrap()
+                .escape_ascii()
+                .to_string(),
+            expected.escape_ascii().to_string()
+        );
+    }
+
+    #[test]
+    fn every_kind_and_every_reply_is_read_back() {
+        let json = || args("3[1,\"b\"]", &[]);
+        let binary = || {
+            args(
+                "61-[{\"_placeholder\":true,\"num\":0},2]",
+                &[b"\x00\xff bytes"],
+            )
+        };
+        let packed = {
+            let frame = Parser::MessagePack.ack("/", 0, &(1, "b")).unwrap();
+            let (_, message) = frame.messages().next().unwrap();
+            let mut decoder = Decoder::with_parser(Parser::MessagePack, Limits::default());
+            let packet = decoder.binary(Bytes::copy_from_slice(message)).unwrap();
+            packet.unwrap().args
+        };
+        let event = || "e".into();
+        let rooms = || vec![Room::from("x"), Room::from("y\"\u{2028}")];
+        let id = SocketId::parse("AAAAAAAAAAAAAAAAAAAA").unwrap();
+        for kind in [
+            Kind::Broadcast {
+                event: event(),
+                args: Args::default(),
+            },
+            Kind::Broadcast {
+                event: event(),
+                args: binary(),
+            },
+            Kind::Broadcast {
+                event: event(),
+                args: packed,
+            },
+            Kind::BroadcastWithAck {
+                event: event(),
+                args: json(),
+            },
+            Kind::Join(rooms()),
+            Kind::Leave(rooms()),
+            Kind::Disconnect { close: true },
+            Kind::Disconnect { close: false },
+            Kind::FetchSockets,
+            Kind::ServerSide {
+                event: event(),
+                args: json(),
+            },
+            Kind::ServerSideWithAck {
+                event: event(),
+                args: binary(),
+            },
+        ] {
+            for delivery in [
+                Delivery::Reliable,
+                Delivery::Volatile,
+                Delivery::Newest("k".into()),
+                Delivery::Last("s".into(), 3),
+            ] {
+                let publication = Publication {
+                    rooms: Some(rooms()),
+                    except: vec![id.as_str().into()],
+                    delivery,
+                    compress: false,
+                    timeout: Some(Duration::from_millis(1500)),
+                    request: Some(9),
+                    ..Publication::new(Nsp::from("/chat"), kind.clone())
+                };
+                let envelope = sent(publication);
+                assert_eq!(format!("{:?}", again(&envelope)), format!("{envelope:?}"));
+            }
+        }
+        for (total, item) in [
+            (Some(3), None),
+            (
+                None,
+                Some(Item::Acknowledgement {
+                    socket: Some(id),
+                    args: Some(binary()),
+                }),
+            ),
+            (
+                None,
+                Some(Item::Acknowledgement {
+                    socket: None,
+                    args: None,
+                }),
+            ),
+            (Some(1), Some(Item::Sockets(json()))),
+            (Some(1), Some(Item::Answer(json()))),
+        ] {
+            let reply = Message::Reply(Reply::new(node("b"), 5, total, item));
+            let envelope = Envelope::new(node("a"), None, reply);
+            assert_eq!(format!("{:?}", again(&envelope)), format!("{envelope:?}"));
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_told_from_what_is_malformed() {
+        let bytes = |header: &str, rest: &str| {
+            let mut bytes = vec![1];
+            bytes.extend_from_slice(&u32::try_from(header.len()).unwrap().to_le_bytes());
+            bytes.extend_from_slice(header.as_bytes());
+            bytes.extend_from_slice(rest.as_bytes());
+            Envelope::from_bytes(bytes)
+        };
+        assert!(matches!(
+            Envelope::from_bytes(vec![2, 0, 0, 0, 0]),
+            Err(WireError::UnknownVersion(2))
+        ));
+        for header in [
+            r#"{"node":"a","kind":"dance","namespace":"/"}"#,
+            r#"{"node":"a","kind":"dance","to":"b","request":1}"#,
+        ] {
+            assert!(matches!(bytes(header, ""), Err(WireError::UnknownKind)));
+        }
+        let news = r#"{"node":"a","kind":"fetchSockets","namespace":"/","tomorrow":{}}"#;
+        assert!(bytes(news, "").is_ok(), "an unknown field");
+        for (header, rest) in [
+            ("", ""),
+            ("{}", ""),
+            (r#"{"node":"","kind":"leave","namespace":"/"}"#, ""),
+            (r#"{"node":"a","kind":"leave"}"#, ""),
+            (r#"{"node":"a","kind":"leave","namespace":"/"}"#, "more"),
+            (r#"{"node":"a","kind":"broadcast","namespace":"/"}"#, ""),
+            (r#"{"node":"a","kind":"ack","to":"b"}"#, ""),
+            (
+                r#"{"node":"a","kind":"leave","namespace":"/","parts":[4]}"#,
+                "30[",
+            ),
+            (
+                r#"{"node":"a","kind":"leave","namespace":"/","parts":[3]}"#,
+                "30[",
+            ),
+            (
+                r#"{"node":"a","kind":"leave","namespace":"/","parts":[18446744073709551615,4]}"#,
+                "30[",
+            ),
+            (
+                r#"{"node":"a","kind":"leave","namespace":"/","parts":[0,0,0,0,0,0,0,0,0,0,0,0]}"#,
+                "",
+            ),
+        ] {
+            let read = bytes(header, rest);
+            assert!(
+                matches!(read, Err(WireError::Malformed(_))),
+                "{header} {rest}: {read:?}"
+            );
+        }
+        for bytes in [&[][..], &[1], &[1, 2, 0, 0, 0, b'{']] {
+            let read = Envelope::from_bytes(bytes.to_vec());
+            assert!(matches!(read, Err(WireError::Malformed(_))), "{bytes:?}");
+        }
+        let long = [1, 0xff, 0xff, 0xff, 0xff];
+        assert!(matches!(
+            Envelope::from_bytes(long.to_vec()),
+            Err(WireError::TooLarge)
+        ));
+    }
+
+    #[test]
+    fn an_envelope_that_is_cut_or_changed_anywhere_is_refused_or_another_one() {
+        let kind = Kind::Broadcast {
+            event: "e".into(),
+            args: args("61-[{\"_placeholder\":true,\"num\":0}]", &[b"bytes"]),
+        };
+        let bytes = sent(Publication::new(Nsp::ROOT, kind)).to_bytes().unwrap();
+        for end in 0..bytes.len() {
+            assert!(Envelope::from_bytes(bytes.slice(..end)).is_err(), "{end}");
+        }
+        for at in 0..bytes.len() {
+            for flip in [1, 0x20, 0x80] {
+                let mut changed = bytes.to_vec();
+                changed[at] ^= flip;
+                if let Ok(other) = Envelope::from_bytes(changed) {
+                    assert_eq!(format!("{:?}", again(&other)), format!("{other:?}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_rooms_than_a_header_holds_are_refused_before_they_are_sent() {
+        let publication = Publication {
+            rooms: Some(vec![Room::from("r".repeat(256)); 5000]),
+            ..Publication::new(Nsp::ROOT, Kind::FetchSockets)
+        };
+        assert!(matches!(
+            sent(publication).to_bytes(),
+            Err(WireError::TooLarge)
+        ));
+    }
+}

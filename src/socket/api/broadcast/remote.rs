@@ -1,0 +1,176 @@
+//! What is known of sockets wherever they are.
+
+use roomcast_protocol::socket::{Argument as _, Arguments, EncodeError};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::Broadcast;
+use crate::{
+    adapter::{Item, Missing, NodeId},
+    metrics::Counter,
+    socket::{
+        apply::{Applied, Elsewhere, Outcome, Place, Record, Shared},
+        core::Socket,
+        words::{IntoRooms, Room, SocketId},
+    },
+};
+
+/// A socket of any server of a cluster, as it was when it was asked for.
+#[derive(Clone, Debug)]
+pub struct RemoteSocket {
+    place: Place,
+    node: NodeId,
+    id: SocketId,
+    rooms: Vec<Room>,
+    handshake: Value,
+    data: Value,
+}
+
+impl RemoteSocket {
+    fn new(place: &Place, node: &NodeId, record: Record) -> Self {
+        Self {
+            place: place.clone(),
+            node: node.clone(),
+            id: record.id,
+            rooms: record.rooms,
+            handshake: record.handshake,
+            data: record.data,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SocketId {
+        self.id
+    }
+
+    /// The server that it is connected to.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// The rooms it had joined, in no order, without that of its own id.
+    #[must_use]
+    pub fn rooms(&self) -> &[Room] {
+        &self.rooms
+    }
+
+    /// The request that opened its connection, as a [`Handshake`](crate::Handshake) is serialized, but
+    /// without the headers `authorization` and `cookie`.
+    #[must_use]
+    pub fn handshake(&self) -> &Value {
+        &self.handshake
+    }
+
+    /// What its server has [shown](Socket::share) of it, as `T`; `None` if that is nothing, or another
+    /// thing.
+    #[must_use]
+    pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
+        let is_something = !self.data.is_null();
+        is_something.then(|| serde_json::from_value(self.data.clone()).ok())?
+    }
+
+    /// It alone, wherever it is now.
+    pub fn target<'a>(&self) -> Broadcast<'a> {
+        Broadcast::new(self.place.clone()).to(self.id)
+    }
+
+    /// Sends an event to it.
+    pub fn emit(&self, event: &str, args: impl Arguments) {
+        self.target().emit(event, args);
+    }
+
+    /// Lets it join rooms.
+    pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
+        self.target().join(rooms);
+    }
+
+    /// Lets it leave rooms.
+    pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
+        self.target().leave(rooms);
+    }
+
+    /// Disconnects it; see [`Socket::disconnect`].
+    pub fn disconnect(&self, close: bool) {
+        self.target().disconnect(close);
+    }
+}
+
+/// What is known of the sockets of a cluster; see [`Broadcast::fetch_sockets`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// Those of all servers that have answered.
+    pub sockets: Vec<RemoteSocket>,
+    /// The servers that have not, or not completely.
+    pub missing: Missing,
+}
+
+impl Fetched {
+    pub(super) async fn collect(place: &Place, applied: Applied) -> Self {
+        let mut fetched = Self {
+            sockets: Vec::new(),
+            missing: Missing::default(),
+        };
+        if let (Outcome::Sockets(here), Place::Here(namespace)) = (&applied.here, place) {
+            let own =
+                |socket: &Socket| RemoteSocket::new(place, &namespace.node, Record::of(socket));
+            fetched.sockets.extend(here.iter().map(own));
+        }
+        match applied.elsewhere {
+            Elsewhere::Nobody | Elsewhere::Told => {}
+            Elsewhere::Failed(why) => fetched.missing = why.missing(),
+            Elsewhere::Asked(mut request) => {
+                while let Some((node, item)) = request.next().await {
+                    let Item::Sockets(list) = item else {
+                        continue;
+                    };
+                    match Vec::<Record>::take(&list, &mut 0) {
+                        Ok(records) => {
+                            let remote = |record| RemoteSocket::new(place, &node, record);
+                            fetched.sockets.extend(records.into_iter().map(remote));
+                        }
+                        Err(error) => {
+                            place.metrics().count(Counter::ClusterMalformed);
+                            tracing::warn!(%node, %error, "a list of sockets cannot be read");
+                        }
+                    }
+                }
+                fetched.missing = request.missing();
+            }
+        }
+        fetched
+    }
+}
+
+impl Socket {
+    /// Shows a value to whoever [fetches](Broadcast::fetch_sockets) this socket, on this server and on
+    /// others; it replaces what was shown before. Nothing else of what is [kept](Socket::set_data) with
+    /// a socket leaves its server.
+    ///
+    /// # Errors
+    ///
+    /// When it is no JSON, or nested deeper than a hundred levels.
+    pub fn share(&self, value: impl Serialize) -> Result<(), EncodeError> {
+        let value = serde_json::to_value(value).map_err(EncodeError::Serialize)?;
+        if !is_flat(&value, MAX_LEVELS) {
+            return Err(EncodeError::InvalidArguments);
+        }
+        self.set_data(Shared(value));
+        Ok(())
+    }
+}
+
+/// Whether a value has no more than so many levels.
+fn is_flat(value: &Value, levels: usize) -> bool {
+    let is_inner_flat = |value: &Value| levels > 0 && is_flat(value, levels - 1);
+    match value {
+        Value::Array(values) => values.iter().all(is_inner_flat),
+        Value::Object(fields) => fields.values().all(is_inner_flat),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+/// Less than what decoders take, since lists of sockets lie around it.
+const MAX_LEVELS: usize = 100;

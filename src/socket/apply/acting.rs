@@ -1,0 +1,96 @@
+//! What is done to the sockets of this server, beyond sending to them.
+
+use std::sync::Arc;
+
+use super::Outcome;
+use crate::{
+    adapter::{Audience, Target},
+    socket::{
+        core::{Socket, namespace},
+        rooms::Except,
+        words::{IdSet, Room},
+    },
+};
+
+/// One that may not join, for it is in too many rooms, is left out.
+pub(super) fn join(
+    namespace: &Arc<namespace::Inner>,
+    target: &Target<'_>,
+    rooms: &[Room],
+) -> Outcome {
+    for socket in sockets(namespace, target) {
+        if let Err(error) = socket.join(rooms) {
+            tracing::warn!(socket = %socket.id(), %error, "a socket cannot join");
+        }
+    }
+    Outcome::Nothing
+}
+
+/// Those leave too whose clients are away and may come back.
+pub(super) fn leave(
+    namespace: &Arc<namespace::Inner>,
+    target: &Target<'_>,
+    rooms: &[Room],
+) -> Outcome {
+    let here = sockets(namespace, target);
+    for socket in here.iter().chain(&sockets_away(namespace, target)) {
+        socket.leave(rooms);
+    }
+    Outcome::Nothing
+}
+
+/// Those whose clients are away do not come back as the same socket.
+pub(super) fn disconnect(
+    namespace: &Arc<namespace::Inner>,
+    target: &Target<'_>,
+    close: bool,
+) -> Outcome {
+    for socket in sockets(namespace, target) {
+        socket.disconnect(close);
+    }
+    for socket in sockets_away(namespace, target) {
+        socket.expel_away();
+    }
+    Outcome::Nothing
+}
+
+pub(super) fn sockets(namespace: &namespace::Inner, target: &Target<'_>) -> Vec<Socket> {
+    namespace.sockets_of(&ids(namespace, target))
+}
+
+/// How many sockets of this server a target has.
+pub(crate) fn count(namespace: &namespace::Inner, target: &Target<'_>) -> usize {
+    match target.rooms {
+        Audience::All if target.except.is_empty() && target.sender.is_none() => namespace.len(),
+        Audience::All | Audience::One(_) | Audience::Many(_) => ids(namespace, target).len(),
+    }
+}
+
+/// Those whose clients are away and may come back.
+fn sockets_away(namespace: &namespace::Inner, target: &Target<'_>) -> Vec<Socket> {
+    namespace.away(target.rooms, &excepted(namespace, target))
+}
+
+fn ids(namespace: &namespace::Inner, target: &Target<'_>) -> IdSet {
+    let mut ids = namespace.ids(target.rooms);
+    if target.sender.is_some() || !target.except.is_empty() {
+        let except = excepted(namespace, target);
+        ids.retain(|id| !except.has(*id));
+    }
+    ids
+}
+
+#[inline]
+pub(super) fn excepted(namespace: &namespace::Inner, target: &Target<'_>) -> Except {
+    let others = (!target.except.is_empty()).then(|| {
+        let mut ids = IdSet::default();
+        for room in target.except {
+            namespace.collect_with_away(room, &mut ids);
+        }
+        ids
+    });
+    Except {
+        sender: target.sender,
+        others,
+    }
+}

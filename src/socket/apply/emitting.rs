@@ -1,0 +1,104 @@
+//! Events on their way to the sockets of this server.
+
+use std::sync::Arc;
+
+use roomcast_protocol::{Frame, socket::Arguments};
+
+use super::{Outcome, acting::excepted};
+use crate::{
+    adapter::Target,
+    socket::{
+        core::namespace,
+        sending::{Emitted, Question, encode, mode},
+        words::{EmitError, SocketId, args},
+    },
+};
+
+/// A question to many clients and how many got it, or why nobody did.
+pub(crate) type Asked = Result<(Question, usize), EmitError>;
+
+#[inline]
+pub(super) fn emit(
+    namespace: &Arc<namespace::Inner>,
+    target: &Target<'_>,
+    event: &str,
+    args: &impl Arguments,
+) -> (Outcome, Option<Frame>) {
+    let frame = match encode(target.flags, namespace, None, event, args) {
+        Ok(frame) => frame,
+        Err(error) => return (Outcome::Emitted(Emitted::failed(event, error)), None),
+    };
+    let except = excepted(namespace, target);
+    let mode = mode(target.flags.delivery);
+    let tally = if namespace.has_curious() {
+        let mut reached = Vec::new();
+        let each = |id| reached.push(id);
+        let tally = namespace.broadcast(target.rooms, &frame, mode, &except, each);
+        tell_curious(namespace, &reached, event, args, &frame);
+        tally
+    } else {
+        namespace.broadcast(target.rooms, &frame, mode, &except, |_| ())
+    };
+    (Outcome::Emitted(tally.into()), Some(frame))
+}
+
+pub(super) fn ask(
+    namespace: &Arc<namespace::Inner>,
+    target: &Target<'_>,
+    event: &str,
+    args: &impl Arguments,
+) -> (Outcome, Option<Frame>) {
+    let config = &namespace.config().sockets;
+    let timeout = target.flags.timeout.unwrap_or(config.ack_timeout);
+    let id = namespace.next_ack_id();
+    let frame = match encode(target.flags, namespace, Some(id), event, args) {
+        Ok(frame) => frame,
+        Err(error) => {
+            let failed = Emitted::failed(event, error).ok();
+            let error = failed.err().unwrap_or(EmitError::Closed);
+            return (Outcome::Asked(Err(error)), None);
+        }
+    };
+    let question = match Question::open(namespace, id, timeout, config.max_pending_acks) {
+        Ok(question) => question,
+        Err(error) => return (Outcome::Asked(Err(error)), None),
+    };
+    let except = excepted(namespace, target);
+    let mut recipients = question.collect();
+    let mut reached = Vec::new();
+    let is_curious = namespace.has_curious();
+    let each = |id| {
+        recipients.add(id);
+        if is_curious {
+            reached.push(id);
+        }
+    };
+    let mode = mode(target.flags.delivery);
+    let _ = namespace.broadcast(target.rooms, &frame, mode, &except, each);
+    let expected = recipients.len();
+    drop(recipients);
+    tell_curious(namespace, &reached, event, args, &frame);
+    (Outcome::Asked(Ok((question, expected))), Some(frame))
+}
+
+/// Tells those who want to know that something was sent to them.
+fn tell_curious(
+    namespace: &namespace::Inner,
+    reached: &[SocketId],
+    event: &str,
+    args: &impl Arguments,
+    frame: &Frame,
+) {
+    if reached.is_empty() {
+        return;
+    }
+    let curious = namespace.curious_of(reached);
+    if curious.is_empty() {
+        return;
+    }
+    if let Ok(args) = args::arguments(namespace.config().sockets.parser, args) {
+        for socket in &curious {
+            socket.tell_broadcast(event, &args, frame);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What other servers have published.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
+};
+
+use futures_util::FutureExt as _;
+use roomcast_protocol::socket::{Args, Parser};
+use tokio::runtime::Handle;
+
+use super::{Outcome, Record, act};
+use crate::{
+    adapter::{Delivery, Item, Joined, Kind, NodeId, Publication, Receiver},
+    metrics::Counter,
+    socket::{
+        core::{Io, Namespace, ServerSide, Socket, WeakIo},
+        sending::{Acks, stream},
+        words::{AckError, Outcome as Answered, Reply, args},
+    },
+};
+
+/// Applies what other servers have published to the sockets of this one. It does not keep the server
+/// alive.
+pub(crate) struct Applier {
+    io: WeakIo,
+    /// Handlers at work for other servers.
+    serving: Arc<AtomicUsize>,
+}
+
+/// Who has asked, and how to answer.
+#[derive(Clone)]
+struct Asker {
+    cluster: Arc<Joined>,
+    node: NodeId,
+    request: u64,
+}
+
+impl Asker {
+    fn announce(&self, total: usize) {
+        let total = u32::try_from(total).unwrap_or(u32::MAX);
+        self.cluster
+            .reply(&self.node, self.request, Some(total), None);
+    }
+
+    fn say(&self, total: Option<u32>, item: Item) {
+        self.cluster
+            .reply(&self.node, self.request, total, Some(item));
+    }
+}
+
+impl Applier {
+    pub(crate) fn new(io: &Io) -> Self {
+        Self {
+            io: io.downgrade(),
+            serving: Arc::default(),
+        }
+    }
+}
+
+impl Receiver for Applier {
+    fn receive(&self, cluster: &Arc<Joined>, from: &NodeId, publication: Publication) {
+        let Some(io) = self.io.upgrade() else {
+            return;
+        };
+        let asker = publication.request.map(|request| Asker {
+            cluster: Arc::clone(cluster),
+            node: from.clone(),
+            request,
+        });
+        let _runtime = io.enter_runtime();
+        let namespace = Namespace::new(io.clone(), publication.namespace.as_str());
+        match &publication.kind {
+            Kind::ServerSide { event, args } => self.serve(&namespace, event, args, None),
+            Kind::ServerSideWithAck { event, args } => self.serve(&namespace, event, args, asker),
+            Kind::Broadcast { .. }
+            | Kind::BroadcastWithAck { .. }
+            | Kind::Join(_)
+            | Kind::Leave(_)
+            | Kind::Disconnect { .. }
+            | Kind::FetchSockets => apply(&namespace, &publication, asker),
+        }
+    }
+}
+
+fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>) {
+    let outcome = namespace.inner().map(|inner| {
+        let rooms = publication.audience();
+        let except = publication.excepted();
+        // Every server has numbers of its own for streams: what they share is the names.
+        let number = |delivery: &Delivery| stream(&inner.name, delivery);
+        let (outcome, _) = act(&inner, &publication.operation(&rooms, &except, number));
+        outcome
+    });
+    let Some(asker) = asker else {
+        return;
+    };
+    match outcome {
+        Some(Outcome::Asked(Ok((question, asked)))) => {
+            asker.announce(asked);
+            if asked > 0 {
+                spawn(pass_on(Acks::asked(Some((question, asked)), None), asker));
+            }
+        }
+        Some(Outcome::Sockets(sockets)) => {
+            let parts = sockets.len().div_ceil(SOCKETS);
+            asker.announce(parts);
+            if parts > 0 {
+                spawn(tell(sockets, asker));
+            }
+        }
+        // The namespace is not here, too many are asked already, or it is no question.
+        None | Some(Outcome::Asked(Err(_)) | Outcome::Nothing | Outcome::Emitted(_)) => {
+            asker.announce(0);
+        }
+    }
+}
+
+/// Tells what is known of sockets, a part at a time, so that others get their turn.
+async fn tell(sockets: Vec<Socket>, asker: Asker) {
+    for part in sockets.chunks(SOCKETS) {
+        let records: Vec<_> = part.iter().map(Record::of).collect();
+        match Record::list(&records) {
+            Ok(list) => asker.say(None, Item::Sockets(list)),
+            Err(error) => tracing::error!(%error, "sockets cannot be told"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Passes the answers of clients on to who has asked. Those that are late are not told: whoever has
+/// asked knows the time.
+async fn pass_on(mut acks: Acks<Args>, asker: Asker) {
+    while let Some((socket, answer)) = acks.next().await {
+        let args = match answer {
+            Ok(args) => Some(args),
+            Err(AckError::Disconnected) => None,
+            Err(_) => continue,
+        };
+        asker.say(None, Item::Acknowledgement { socket, args });
+    }
+}
+
+impl Applier {
+    /// Calls the handler of an event between servers. Handlers start in the order of their events.
+    fn serve(&self, namespace: &Namespace, event: &str, args: &Args, asker: Option<Asker>) {
+        let inner = namespace.inner();
+        let known = inner.filter(|inner| inner.handlers.server_side.contains_key(event));
+        let metrics = namespace.io().metrics();
+        let is_refused = || {
+            // Without a runtime a handler can wait for nothing.
+            let is_refused = self.serving.load(Ordering::Relaxed) >= MAX_SERVING
+                || Handle::try_current().is_err();
+            if is_refused {
+                metrics.count(Counter::ClusterRequestsRefused);
+            }
+            is_refused
+        };
+        let Some(inner) = known.filter(|_| !is_refused()) else {
+            if let Some(asker) = asker {
+                asker.announce(0);
+            }
+            return;
+        };
+        let serving = Serving::new(&self.serving);
+        let reply = Reply {
+            parser: Parser::Json,
+            nsp: inner.name.clone(),
+            id: asker.is_some().then_some(0),
+        };
+        let given = ServerSide {
+            namespace: namespace.clone(),
+            args: args.clone(),
+        };
+        let event = event.to_owned();
+        let metrics = Arc::clone(metrics);
+        let mut handling = Box::pin(async move {
+            let _serving = serving;
+            let handling = async {
+                let handler = inner.handlers.server_side.get(&*event)?;
+                Some(handler(given, reply).await)
+            };
+            let answered = AssertUnwindSafe(handling).catch_unwind().await;
+            let answer = match answered.map(|answer| answer.map(|answer| answer.0)) {
+                Ok(Some(Answered::Frame(frame))) => args::read(Parser::Json, &frame).ok(),
+                Ok(Some(Answered::Nothing | Answered::Refused(_)) | None) => None,
+                Err(_) => {
+                    metrics.count(Counter::HandlerPanics);
+                    tracing::error!(event, "a handler of events between servers has panicked");
+                    None
+                }
+            };
+            match (asker, answer) {
+                (Some(asker), Some(args)) => asker.say(Some(1), Item::Answer(args)),
+                (Some(asker), None) => asker.announce(0),
+                (None, _) => {}
+            }
+        });
+        // Polled at once, so that it starts before the next one; the task polls it again at once.
+        let mut cx = Context::from_waker(Waker::noop());
+        if handling.as_mut().poll(&mut cx).is_pending() {
+            spawn(handling);
+        }
+    }
+}
+
+/// Counts one handler at work.
+struct Serving(Arc<AtomicUsize>);
+
+impl Serving {
+    fn new(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Goes on in the runtime of the server, which was entered, or else of the adapter.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(task)),
+        Err(_) => tracing::error!("there is no runtime to answer another server in"),
+    }
+}
+
+/// Sockets in one part of a list: together at most a few hundred kibibytes.
+const SOCKETS: usize = 100;
+/// Handlers that may be at work for other servers at the same time.
+const MAX_SERVING: usize = 1024;

@@ -1,0 +1,47 @@
+//! What one server tells another of a socket.
+
+use roomcast_protocol::socket::{Args, EncodeError, Parser};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::socket::{
+    core::Socket,
+    words::{Room, SocketId, args},
+};
+
+/// What is known of a socket elsewhere.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: SocketId,
+    pub(crate) rooms: Vec<Room>,
+    pub(crate) handshake: Value,
+    #[serde(default)]
+    pub(crate) data: Value,
+}
+
+/// What a socket shows of itself to other servers; kept among its data.
+pub(crate) struct Shared(pub(crate) Value);
+
+impl Record {
+    pub(crate) fn of(socket: &Socket) -> Self {
+        let mut handshake = serde_json::to_value(socket.handshake()).unwrap_or_default();
+        // What proves who a client is stays where it was proved.
+        if let Some(Value::Object(headers)) = handshake.get_mut("headers") {
+            for secret in ["authorization", "cookie"] {
+                headers.remove(secret);
+            }
+        }
+        let shared = socket.data::<Shared>();
+        Self {
+            id: socket.id(),
+            rooms: socket.rooms(),
+            handshake,
+            data: shared.map_or(Value::Null, |shared| shared.0.clone()),
+        }
+    }
+
+    /// The arguments of one part of a list.
+    pub(crate) fn list(records: &[Self]) -> Result<Args, EncodeError> {
+        args::arguments(Parser::Json, &records)
+    }
+}

@@ -1,0 +1,91 @@
+//! Functions that are asked about clients, packets and servers, and the states that they take.
+
+use super::parameter::{Needs, State};
+use crate::socket::core::{Connect, Incoming, Io, ServerSide};
+
+/// An async function that is asked about something: of a [`Connect`], of an [`Incoming`] or of a
+/// [`ServerSide`], and behind it of up to three [`State`]s.
+///
+/// ```
+/// use std::collections::HashSet;
+/// use roomcast::{Connect, Io, Refusal, State};
+///
+/// struct Beta(HashSet<String>);
+///
+/// let mut io = Io::builder().state(Beta(HashSet::new()));
+/// io.namespace("/").gate(async |connect: Connect, beta: State<Beta>| {
+///     match beta.0.contains(&connect.principal().subject) {
+///         true => Ok(()),
+///         false => Err(Refusal::new("NO_BETA", "not in the beta")),
+///     }
+/// });
+/// # io.build().unwrap();
+/// ```
+///
+/// A state that nobody gave makes [`build`](crate::Builder::build) fail, as with handlers.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be asked about a `{C}`",
+    label = "not a function of `{C}`",
+    note = "it is `async fn({C}, State<A>, …) -> R` with at most three states"
+)]
+pub trait Middleware<C, M>: Send + Sync + 'static {
+    /// What it returns.
+    type Future;
+
+    /// Asks it.
+    fn ask(&self, about: C) -> Self::Future;
+
+    #[doc(hidden)]
+    fn needs() -> Vec<Needs>;
+}
+
+/// What middleware is asked about.
+#[doc(hidden)]
+#[expect(unnameable_types, reason = "nobody writes it")]
+pub trait About {
+    fn io(&self) -> &Io;
+}
+
+impl About for Connect {
+    fn io(&self) -> &Io {
+        &self.0.io
+    }
+}
+
+impl About for Incoming {
+    fn io(&self) -> &Io {
+        self.socket.io()
+    }
+}
+
+impl About for ServerSide {
+    fn io(&self) -> &Io {
+        self.namespace.io()
+    }
+}
+
+macro_rules! middleware {
+    ($($state:ident)*) => {
+        impl<C: About, F, R, $($state: Send + Sync + 'static),*> Middleware<C, ($($state,)*)> for F
+        where
+            F: Fn(C $(, State<$state>)*) -> R + Send + Sync + 'static,
+        {
+            type Future = R;
+
+            #[allow(non_snake_case, reason = "one macro for all")]
+            fn ask(&self, about: C) -> R {
+                $(let $state = State::of(about.io().states());)*
+                self(about $(, $state)*)
+            }
+
+            fn needs() -> Vec<Needs> {
+                vec![$(Needs::state::<$state>()),*]
+            }
+        }
+    };
+}
+
+middleware!();
+middleware!(A);
+middleware!(A B);
+middleware!(A B D);

@@ -1,0 +1,317 @@
+//! What a handler may take behind the event.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use roomcast_protocol::socket::Argument;
+
+use crate::{
+    Principal,
+    socket::{
+        core::Event,
+        words::{Refusal, StateKind, States},
+    },
+};
+
+/// What a handler may take behind the [`Event`].
+///
+/// | type | what it is |
+/// |---|---|
+/// | whatever implements [`DeserializeOwned`](serde::de::DeserializeOwned) | the next argument; `Option<T>` may be missing, `Bytes` is binary, also inside a struct |
+/// | [`Value`](crate::Value) | the next argument, whatever it is |
+/// | [`Args`](crate::Args) | all arguments that are left, unparsed; no other may follow |
+/// | [`State<T>`](State) | something that was given to the builder |
+/// | [`Data<T>`](Data) | something that is kept with the socket |
+/// | [`Extension<T>`](Extension) | something that a layer in front has put with the request |
+/// | [`Principal`](crate::Principal) | who the socket belongs to, as of now |
+///
+/// One's own is written by implementing this for a type that is not deserialised:
+///
+/// ```
+/// use roomcast::{Ack, Event, Io, Parameter, Refusal};
+///
+/// struct Admin(String);
+///
+/// impl Parameter for Admin {
+///     fn take(event: &Event, _: &mut usize) -> Result<Self, Refusal> {
+///         let principal = event.principal();
+///         if !principal.has("admin") {
+///             return Err(Refusal::new("FORBIDDEN", "for admins only"));
+///         }
+///         Ok(Self(principal.name.clone()))
+///     }
+/// }
+///
+/// let mut io = Io::builder();
+/// io.namespace("/").on("close", async |_: Event, admin: Admin, room: String| {
+///     Ack(format!("{} closes {room}", admin.0))
+/// });
+/// # io.build().unwrap();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a parameter of a handler",
+    label = "the handler takes a `{Self}`",
+    note = "derive `serde::Deserialize` for it if a client sends it; it must own what it has, so take `String` for `&str`",
+    note = "what the application has goes by `State<T>`, `Data<T>` or `Extension<T>`"
+)]
+pub trait Parameter: Sized {
+    /// Takes it from an event. `position` is that of the next argument, and is moved past those
+    /// that are taken.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told instead, if it asked for an acknowledgement; the handler does not
+    /// run.
+    fn take(event: &Event, position: &mut usize) -> Result<Self, Refusal>;
+
+    /// What it needs, which is checked when the server is built. The default is nothing.
+    #[must_use]
+    fn needs() -> Needs {
+        Needs::nothing()
+    }
+}
+
+/// What a [`Parameter`] needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs(Need);
+
+#[derive(Clone, Copy, Debug)]
+enum Need {
+    Nothing,
+    State(StateKind),
+    Argument,
+    AllArguments,
+}
+
+impl Needs {
+    /// Nothing that could be missing.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self(Need::Nothing)
+    }
+
+    /// A value of this type that was given to [`Builder::state`](crate::Builder::state).
+    #[must_use]
+    pub fn state<T: 'static>() -> Self {
+        Self(Need::State(StateKind::of::<T>()))
+    }
+
+    /// An argument of the event, so that it cannot follow one that takes all.
+    #[must_use]
+    pub const fn argument() -> Self {
+        Self(Need::Argument)
+    }
+
+    /// All arguments that are left.
+    #[must_use]
+    pub const fn all_arguments() -> Self {
+        Self(Need::AllArguments)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<A: Argument> Parameter for A {
+    fn take(event: &Event, position: &mut usize) -> Result<Self, Refusal> {
+        Ok(A::take(event.args(), position)?)
+    }
+
+    fn needs() -> Needs {
+        if A::TAKES_ALL {
+            Needs::all_arguments()
+        } else {
+            Needs::argument()
+        }
+    }
+}
+
+/// Who the socket belongs to, as [`Event::principal`] says without a copy.
+impl Parameter for Principal {
+    fn take(event: &Event, _: &mut usize) -> Result<Self, Refusal> {
+        Ok(Self::clone(&event.principal()))
+    }
+}
+
+/// Something that was given to [`Builder::state`](crate::Builder::state), as a parameter of handlers
+/// and of middleware.
+///
+/// Who asks for a state nobody gave makes [`build`](crate::Builder::build) fail.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use roomcast::{Ack, Event, Io, State};
+///
+/// #[derive(Default)]
+/// struct Visits(AtomicU64);
+///
+/// let mut io = Io::builder().state(Visits::default());
+/// io.namespace("/").on("visit", async |_: Event, visits: State<Visits>| {
+///     Ack(visits.0.fetch_add(1, Ordering::Relaxed))
+/// });
+/// # io.build().unwrap();
+/// ```
+pub struct State<T>(pub(crate) Arc<T>);
+
+impl<T: Send + Sync + 'static> State<T> {
+    pub(super) fn of(states: &States) -> Self {
+        Self(
+            states
+                .shared()
+                .expect("build has checked that the state is there"),
+        )
+    }
+}
+
+impl<T: Send + Sync + 'static> Parameter for State<T> {
+    fn take(event: &Event, _: &mut usize) -> Result<Self, Refusal> {
+        Ok(Self::of(event.io().states()))
+    }
+
+    fn needs() -> Needs {
+        Needs::state::<T>()
+    }
+}
+
+/// Something that is kept with the socket, by [`Connect::set_data`](crate::Connect::set_data) or
+/// [`Socket::set_data`](crate::Socket::set_data), as a handler's parameter.
+///
+/// Where it may be missing, ask [`Socket::data`](crate::Socket::data): an event whose handler wants
+/// what is not there fails with a fault of the application, of which the client learns nothing.
+///
+/// ```
+/// use roomcast::{Ack, Connect, Data, Event, Io, Refusal};
+///
+/// struct Language(String);
+///
+/// let mut io = Io::builder();
+/// io.namespace("/")
+///     .gate(async |connect: Connect| {
+///         let language = connect.handshake().query_value("language");
+///         connect.set_data(Language(language.unwrap_or("en".into())));
+///         Ok::<_, Refusal>(())
+///     })
+///     .on("language", async |_: Event, language: Data<Language>| Ack(language.0.clone()));
+/// # io.build().unwrap();
+/// ```
+pub struct Data<T>(Arc<T>);
+
+impl<T: Send + Sync + 'static> Parameter for Data<T> {
+    fn take(event: &Event, _: &mut usize) -> Result<Self, Refusal> {
+        let data = event.socket.data().map(Self);
+        data.ok_or_else(|| missing::<T>("the socket has no data"))
+    }
+}
+
+/// Something that a layer in front has put with the request that opened the connection, as a
+/// handler's parameter; see [`Handshake::extension`](crate::Handshake::extension).
+///
+/// An event whose handler wants what is not there fails with a fault of the application, of which the
+/// client learns nothing.
+#[derive(Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "handlers take it apart")]
+pub struct Extension<T>(pub T);
+
+impl<T: Clone + Send + Sync + 'static> Parameter for Extension<T> {
+    fn take(event: &Event, _: &mut usize) -> Result<Self, Refusal> {
+        let extension = event.socket.handshake().extension().cloned();
+        let extension = extension.ok_or_else(|| missing::<T>("the request has no extension"));
+        extension.map(Self)
+    }
+}
+
+fn missing<T>(what: &str) -> Refusal {
+    let name = std::any::type_name::<T>();
+    Refusal::internal().because(format!("{what} `{name}`"))
+}
+
+macro_rules! shared {
+    ($($name:ident)+) => {
+        $(impl<T> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                Self(Arc::clone(&self.0))
+            }
+        }
+
+        impl<T> Deref for $name<T> {
+            type Target = T;
+
+            fn deref(&self) -> &T {
+                &self.0
+            }
+        })+
+    };
+}
+
+shared!(State Data);
+
+impl<T> Deref for Extension<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+macro_rules! debug {
+    ($($name:ident)+) => {
+        $(impl<T: fmt::Debug> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.0).finish()
+            }
+        })+
+    };
+}
+
+debug!(State Data Extension);
+
+/// All parameters of one handler.
+pub trait Parameters: Sized + 'static {
+    #[doc(hidden)]
+    fn take(event: &Event) -> Result<Self, Refusal>;
+
+    #[doc(hidden)]
+    fn needs() -> Vec<Needs>;
+}
+
+/// Why a handler can never be called.
+pub(crate) enum Unmet {
+    State(&'static str),
+    /// An argument is due after all have been taken.
+    Argument,
+}
+
+/// What a handler with these needs lacks.
+pub(crate) fn unmet(needs: &[Needs], has_state: impl Fn(StateKind) -> bool) -> Option<Unmet> {
+    let mut all_taken = false;
+    needs.iter().find_map(|needs| match needs.0 {
+        Need::State(kind) if !has_state(kind) => Some(Unmet::State(kind.name)),
+        Need::Argument | Need::AllArguments if all_taken => Some(Unmet::Argument),
+        Need::AllArguments => {
+            all_taken = true;
+            None
+        }
+        Need::Nothing | Need::State(_) | Need::Argument => None,
+    })
+}
+
+macro_rules! parameters {
+    ($($parameter:ident)*) => {
+        impl<$($parameter: Parameter + 'static),*> Parameters for ($($parameter,)*) {
+            #[allow(unused_mut, unused_variables, reason = "one macro for all")]
+            fn take(event: &Event) -> Result<Self, Refusal> {
+                let mut position = 0;
+                Ok(($($parameter::take(event, &mut position)?,)*))
+            }
+
+            fn needs() -> Vec<Needs> {
+                vec![$($parameter::needs()),*]
+            }
+        }
+    };
+}
+
+parameters!();
+parameters!(A);
+parameters!(A B);
+parameters!(A B C);
+parameters!(A B C D);
+parameters!(A B C D E);
+parameters!(A B C D E G);

@@ -1,0 +1,120 @@
+//! What every store does with the list of a user's conversations and with their titles.
+
+use roomcast_server::store::{Actor, Change, Conversation, Cursor, Origin, Rename};
+use uuid::Uuid;
+
+use crate::harness::{Backend, Harness, on_every_backend};
+
+on_every_backend! {
+    a_list_goes_on_behind_its_cursor_until_all_have_been_listed,
+    what_changes_while_a_list_is_read_comes_to_its_front,
+    the_owner_and_admins_rename_a_conversation,
+    a_title_that_is_so_already_changes_nothing,
+}
+
+fn actor(user: &str, is_admin: bool) -> Actor {
+    Actor {
+        user_id: user.into(),
+        is_admin,
+    }
+}
+
+async fn rename(harness: &Harness, id: Uuid, by: Actor, title: &str) -> Change<Conversation> {
+    let rename = Rename {
+        conversation_id: id,
+        title: title.into(),
+        by,
+    };
+    let renamed = harness.store.rename_conversation(rename, Origin::default());
+    renamed.await.unwrap()
+}
+
+/// The ids of a page, and where the next one begins.
+async fn page(harness: &Harness, before: Option<Cursor>) -> (Vec<Uuid>, Option<Cursor>) {
+    let list = harness.store.conversations("ann", before, 3).await.unwrap();
+    assert_eq!(list.cursor.is_some(), list.has_more);
+    let listed = list.conversations.iter();
+    (listed.map(|l| l.conversation.id).collect(), list.cursor)
+}
+
+async fn a_list_goes_on_behind_its_cursor_until_all_have_been_listed(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let mut all = Vec::new();
+    // Many within one millisecond, whose order is that of their ids.
+    for _ in 0..10 {
+        all.push(harness.conversation(&["ann"]).await);
+        harness.conversation(&["eve"]).await;
+    }
+    let (mut seen, mut cursor) = page(&harness, None).await;
+    while cursor.is_some() {
+        // As clients send it back.
+        let sent = cursor.map(|cursor| cursor.to_string().parse().unwrap());
+        let (ids, next) = page(&harness, sent).await;
+        seen.extend(ids);
+        cursor = next;
+    }
+    let whole = harness.store.conversations("ann", None, 200).await.unwrap();
+    let whole = whole.conversations.iter().map(|l| l.conversation.id);
+    assert_eq!(seen, whole.collect::<Vec<_>>());
+    all.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, all);
+}
+
+async fn what_changes_while_a_list_is_read_comes_to_its_front(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    for _ in 0..4 {
+        harness.conversation(&["ann"]).await;
+    }
+    let (first, cursor) = page(&harness, None).await;
+    let (rest, end) = page(&harness, cursor).await;
+    assert_eq!((rest.len(), end), (1, None));
+    let before = harness.store.conversation(rest[0]).await.unwrap().unwrap();
+    // Time goes on by itself; a change in the same millisecond would not be a later one.
+    while roomcast_server::store::Time::now() <= before.conversation.updated_at {}
+    assert!(matches!(
+        rename(&harness, rest[0], actor("ann", false), "new").await,
+        Change::Done(_)
+    ));
+    assert_eq!(page(&harness, cursor).await, (Vec::new(), None));
+    let (again, _) = page(&harness, None).await;
+    assert_eq!(again[0], rest[0]);
+    assert_eq!(again[1..], first[..2]);
+}
+
+async fn the_owner_and_admins_rename_a_conversation(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let open = harness.open_conversation().await;
+    for (conversation, by, expected) in [
+        (id, actor("bob", false), Change::Denied),
+        (id, actor("eve", false), Change::Absent),
+        (Uuid::new_v4(), actor("ann", false), Change::Absent),
+        (Uuid::new_v4(), actor("root", true), Change::Absent),
+        (open, actor("ann", false), Change::Denied),
+    ] {
+        assert_eq!(rename(&harness, conversation, by, "no").await, expected);
+    }
+    for (conversation, by, title) in [
+        (id, actor("ann", false), "by its owner"),
+        (id, actor("root", true), "e\u{301} \u{1f600}"),
+        (open, actor("root", true), "by an admin"),
+    ] {
+        let Change::Done(renamed) = rename(&harness, conversation, by, title).await else {
+            panic!("{title} was refused");
+        };
+        assert_eq!(renamed.title.as_deref(), Some(title));
+        let read = harness.store.conversation(conversation).await.unwrap();
+        assert_eq!(read.unwrap().conversation, renamed);
+    }
+}
+
+async fn a_title_that_is_so_already_changes_nothing(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    let Change::Done(first) = rename(&harness, id, actor("ann", false), "once").await else {
+        panic!();
+    };
+    let again = rename(&harness, id, actor("ann", false), "once").await;
+    assert_eq!(again, Change::Unchanged(first));
+}

@@ -1,0 +1,10 @@
+use roomcast::{Event, Io};
+
+fn main() {
+    let greeting = String::from("hello");
+    Io::builder()
+        .namespace("/")
+        .on("greet", async move |event: Event| {
+            event.socket.emit("greeting", &greeting);
+        });
+}

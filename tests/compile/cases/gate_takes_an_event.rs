@@ -1,0 +1,9 @@
+use roomcast::{Event, Io, Refusal};
+
+async fn let_in(_: Event) -> Result<(), Refusal> {
+    Ok(())
+}
+
+fn main() {
+    Io::builder().namespace("/").gate(let_in);
+}

@@ -1,0 +1,108 @@
+// The chat with connection state recovery: official clients that do what their documentation says, which is to join again
+// only if they were not recovered.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { io as v4 } from "socket.io-client";
+import { ask, next, open, startServer, within } from "./support.mjs";
+import { startLink } from "./link.mjs";
+
+let server;
+before(async () => {
+  server = await startServer({
+    ROOMCAST_RECOVERY__ENABLED: "true",
+    // Guests make conversations here.
+    ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
+    ROOMCAST_PRESENCE__GRACE: "20ms",
+    // A client that polls and is cut off is missed by its pong.
+    ROOMCAST_ENGINE__PING_INTERVAL: "500ms",
+    ROOMCAST_ENGINE__PING_TIMEOUT: "3s",
+  });
+});
+after(async () => assert.equal(await server.stop(), 0));
+
+/** Asks and expects success. */
+async function must(socket, event, payload) {
+  const answer = await ask(socket, event, payload);
+  assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+/** A guest who is the same in every test of this name. */
+async function guest(t, name, url, options = {}) {
+  const auth = { name, guestKey: `the key of ${name}`.padEnd(16, ".") };
+  const socket = open(t, v4, url, { auth, reconnectionDelay: 20, reconnectionDelayMax: 50, ...options });
+  const [session] = await next(socket, "session");
+  return { socket, userId: session.userId };
+}
+
+/** Ann, who may be cut off, in a conversation of Bob's, who has not joined it. */
+async function conversation(t, options) {
+  const link = await startLink(server.url);
+  t.after(() => link.close());
+  const bob = await guest(t, "Bob", server.url);
+  const ann = await guest(t, "Ann", link.url, { ...options, reconnection: true });
+  const made = await must(bob.socket, "create_conversation", { memberIds: [ann.userId] });
+  const conversationId = made.conversation.id;
+  await must(ann.socket, "join_conversation", { conversationId });
+  const heard = [];
+  ann.socket.on("message", (message) => heard.push(message.seq));
+  return { link, ann, bob, conversationId, heard };
+}
+
+/** Waits until there is nobody in a conversation any more. */
+async function nobody(socket, conversationId) {
+  const empty = async () => {
+    while ((await must(socket, "presence", { conversationId })).count > 0);
+  };
+  await within(empty(), "everybody to have gone");
+}
+
+const send = (socket, conversationId, content) => must(socket, "message", { conversationId, content });
+
+for (const transports of [["websocket"], ["polling"]]) {
+  describe(`with recovery, over ${transports}`, () => {
+    test("a client that is recovered has missed nothing and is in its conversations", async (t) => {
+      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      const { id } = ann.socket;
+      await send(bob.socket, conversationId, "before");
+      const lost = next(ann.socket, "disconnect");
+      link.cut();
+      await lost;
+      await nobody(bob.socket, conversationId);
+      await send(bob.socket, conversationId, "while away");
+      const told = next(bob.socket, "message_delivered");
+      await must(bob.socket, "message", { conversationId, content: "confirmed", confirmDelivery: true });
+      const [{ delivered, timedOut }] = await told;
+      assert.deepEqual([delivered, timedOut], [0, true]);
+      const back = next(ann.socket, "connect");
+      link.restore();
+      await back;
+      assert.equal(ann.socket.recovered, true);
+      assert.equal(ann.socket.id, id);
+      await send(bob.socket, conversationId, "afterwards");
+      while (heard.length < 4) await next(ann.socket, "message");
+      assert.deepEqual(heard, [1, 2, 3, 4]);
+      const { users } = await must(bob.socket, "presence", { conversationId });
+      assert.deepEqual(users.map(({ userId, connections }) => [userId, connections]), [[ann.userId, 1]]);
+    });
+
+    test("a client that is recovered hears nothing of a conversation that it was taken out of", async (t) => {
+      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      await send(bob.socket, conversationId, "before");
+      const lost = next(ann.socket, "disconnect");
+      link.cut();
+      await lost;
+      await nobody(bob.socket, conversationId);
+      await must(bob.socket, "remove_member", { conversationId, userId: ann.userId });
+      await send(bob.socket, conversationId, "not for her");
+      const back = next(ann.socket, "connect");
+      link.restore();
+      await back;
+      await send(bob.socket, conversationId, "nor this");
+      const refused = await ask(ann.socket, "message_history", { conversationId });
+      assert.equal(refused.error.code, "NOT_FOUND");
+      assert.deepEqual(heard, [1]);
+      assert.equal((await must(bob.socket, "presence", { conversationId })).count, 0);
+    });
+  });
+}

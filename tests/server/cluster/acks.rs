@@ -1,0 +1,165 @@
+//! Acknowledgements of the clients of all servers.
+
+use std::time::Duration;
+
+use roomcast::{AckError, Acks, Builder, Config, SocketId, adapter::Servers as Members};
+
+use super::{Servers, quiet};
+use crate::{
+    local::text,
+    support::{DEADLINE, RawClient},
+};
+
+/// Takes a question and tells the id under which it is answered.
+fn asked(client: &mut RawClient) -> u64 {
+    let question = text(client);
+    let id = question
+        .strip_prefix("42")
+        .unwrap()
+        .strip_suffix("[\"ready?\"]");
+    id.unwrap().parse().unwrap()
+}
+
+fn ask(servers: &Servers, timeout: Duration) -> Acks<u32> {
+    let io = &servers[0].io;
+    let room = io.to("room").timeout(timeout);
+    servers[0]
+        .runtime
+        .block_on(room.emit_with_acks("ready?", ()))
+}
+
+fn members(servers: &Servers, count: usize) -> Vec<(RawClient, SocketId)> {
+    let connect = |i: usize| {
+        let (client, sid) = servers[i].connect();
+        let id = SocketId::parse(&sid).unwrap();
+        servers[i].io.local().in_(id).join("room");
+        (client, id)
+    };
+    (0..count).map(connect).collect()
+}
+
+#[test]
+fn every_member_of_a_room_answers_wherever_it_is() {
+    Servers::each(quiet, |servers| {
+        let mut clients = members(servers, 6);
+        // Ids are given by each server for itself.
+        drop(servers[1].io.local().ask::<u32>("other", ()));
+        let mut answers = ask(servers, DEADLINE);
+        for (i, (client, _)) in clients.iter_mut().enumerate() {
+            if i % 3 == 1 || servers.hub.is_none() {
+                assert!(text(client).ends_with("[\"other\"]"));
+            }
+            let id = asked(client);
+            client.send_text(format!("43{id}[{i}]"));
+        }
+        let mut got = Vec::new();
+        servers[0].runtime.block_on(async {
+            while let Some((socket, answer)) = answers.next().await {
+                got.push((answer.unwrap(), socket.unwrap()));
+            }
+        });
+        got.sort_unstable();
+        let ids = clients.iter().map(|(_, id)| *id);
+        let expected: Vec<(u32, SocketId)> = (0..).zip(ids).collect();
+        assert_eq!(got, expected);
+        assert_eq!(answers.expected(), 6);
+        assert!(answers.missing().is_empty() && answers.error().is_none());
+    });
+}
+
+#[test]
+fn whoever_leaves_or_is_late_is_an_answer_without_a_value() {
+    Servers::each(quiet, |servers| {
+        let mut clients = members(servers, 3);
+        let mut answers = ask(servers, Duration::from_millis(500));
+        for (client, _) in &mut clients {
+            asked(client);
+        }
+        clients[1].0.send_text("41");
+        let mut got = Vec::new();
+        servers[0].runtime.block_on(async {
+            while let Some((socket, answer)) = answers.next().await {
+                got.push((socket, answer.unwrap_err()));
+            }
+        });
+        let gone = got
+            .iter()
+            .find(|(_, error)| matches!(error, AckError::Disconnected));
+        assert_eq!(gone.unwrap().0, Some(clients[1].1));
+        let late = got
+            .iter()
+            .filter(|(_, error)| matches!(error, AckError::Timeout));
+        let mut late: Vec<_> = late.map(|(socket, _)| *socket).collect();
+        late.sort_unstable();
+        let third = servers.hub.is_none().then_some(clients[2].1);
+        let mut expected = [Some(clients[0].1), third];
+        expected.sort_unstable();
+        assert_eq!(late, expected, "who is late elsewhere is only a number");
+        assert_eq!((got.len(), answers.expected()), (3, 3));
+    });
+}
+
+#[test]
+fn a_server_that_says_nothing_is_named() {
+    let servers = Servers::joined(3, quiet);
+    let mut clients = members(&servers, 3);
+    servers.hub().cut(&servers.node(1));
+    let mut answers = ask(&servers, Duration::from_millis(500));
+    for i in [0, 2] {
+        let client = &mut clients[i].0;
+        let id = asked(client);
+        client.send_text(format!("43{id}[7]"));
+    }
+    let mut got = 0;
+    servers[0].runtime.block_on(async {
+        while let Some((_, answer)) = answers.next().await {
+            got += answer.unwrap();
+        }
+    });
+    assert_eq!((got, answers.expected()), (14, 2));
+    assert_eq!(answers.missing().nodes, [servers.node(1)]);
+}
+
+#[test]
+fn a_server_that_goes_while_it_is_asked_is_not_waited_for() {
+    let servers = Servers::joined(3, quiet);
+    servers.hub().cut(&servers.node(1));
+    let mut answers = ask(&servers, Duration::from_secs(3600));
+    servers.hub().tell_left(&servers.node(1));
+    assert!(servers[0].runtime.block_on(answers.next()).is_none());
+    assert_eq!(answers.missing().nodes, [servers.node(1)]);
+    assert_ne!(Members::Count(1), Members::Known(Vec::new()));
+}
+
+#[test]
+fn answers_that_overtake_their_number_and_come_twice_count_once() {
+    let servers = Servers::joined(3, quiet);
+    let mut clients = members(&servers, 9);
+    servers.hub().double();
+    servers.hub().shuffle(3);
+    let mut answers = ask(&servers, DEADLINE);
+    for (client, _) in &mut clients {
+        let id = asked(client);
+        client.send_text(format!("43{id}[1]"));
+    }
+    let mut got = 0;
+    servers[0].runtime.block_on(async {
+        while let Some((_, answer)) = answers.next().await {
+            got += answer.unwrap();
+        }
+    });
+    assert_eq!((got, answers.expected()), (9, 9));
+}
+
+#[test]
+fn what_a_server_cannot_ask_is_told_by_the_error() {
+    let servers = Servers::joined(2, |io: Builder| {
+        quiet(io.config(Config::default().max_pending_acks(1)))
+    });
+    let first = ask(&servers, DEADLINE);
+    let second = ask(&servers, DEADLINE);
+    assert!(second.error().is_some());
+    drop(first);
+    let third = ask(&servers, DEADLINE);
+    assert!(third.error().is_none());
+}

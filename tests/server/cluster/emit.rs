@@ -1,0 +1,344 @@
+//! Events for the clients of all servers, and rooms across them.
+
+use roomcast::{
+    Builder, Event, Io, Lifecycle, Parser, Room, SocketId, adapter::Health, metrics::Counter,
+    types::Bytes,
+};
+
+use super::{Servers, hub::Hub, quiet};
+use crate::{
+    local::{join, text, until},
+    support::{Frame, Polling, RawClient},
+};
+
+fn id(text: &str) -> SocketId {
+    SocketId::parse(text).unwrap()
+}
+
+/// Three clients, on three servers if there are so many.
+fn three(servers: &Servers) -> [(RawClient, SocketId); 3] {
+    [0, 1, 2].map(|i| {
+        let (client, sid) = servers[i].connect();
+        (client, id(&sid))
+    })
+}
+
+#[test]
+fn an_event_reaches_the_members_of_a_room_once_wherever_they_are() {
+    Servers::each(quiet, |servers| {
+        let [(mut a, a_id), (mut b, b_id), (mut c, _)] = three(servers);
+        servers[1].io.in_([a_id, b_id]).join(["x", "y"]);
+        servers.settle();
+        let io = &servers[2].io;
+        io.to(["x", "y"]).emit("both", (1, "é"));
+        io.to("x").except(b_id).emit("a", ());
+        io.to("x").except("y").emit("nobody", ());
+        io.except("x").emit("c", ());
+        io.to(a_id).emit("own", ());
+        io.to(Vec::<Room>::new()).emit("nobody", ());
+        io.emit("all", ());
+        for (client, events) in [
+            (
+                &mut a,
+                &[
+                    "42[\"both\",1,\"é\"]",
+                    "42[\"a\"]",
+                    "42[\"own\"]",
+                    "42[\"all\"]",
+                ][..],
+            ),
+            (&mut b, &["42[\"both\",1,\"é\"]", "42[\"all\"]"]),
+            (&mut c, &["42[\"c\"]", "42[\"all\"]"]),
+        ] {
+            for event in events {
+                client.expect_text(event);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_socket_is_not_in_its_own_audience_on_any_server() {
+    let build = |mut io: Builder| {
+        io.namespace("/")
+            .on("shout", async |event: Event, text: String| {
+                event.socket.broadcast().emit("heard", text);
+            });
+        io
+    };
+    Servers::each(build, |servers| {
+        let [(mut a, _), (mut b, _), (mut c, _)] = three(servers);
+        a.send_text("42[\"shout\",\"hi\"]");
+        b.expect_text("42[\"heard\",\"hi\"]");
+        c.expect_text("42[\"heard\",\"hi\"]");
+        servers.settle();
+        servers[1].io.emit("end", ());
+        a.expect_text("42[\"end\"]");
+    });
+}
+
+#[test]
+fn rooms_are_joined_left_and_disconnected_from_any_server() {
+    Servers::each(quiet, |servers| {
+        let [(mut a, a_id), (mut b, b_id), (mut c, c_id)] = three(servers);
+        servers[1].io.in_([a_id, b_id, c_id]).join("x");
+        // What two servers do at the same time has no order.
+        servers.settle();
+        servers[2].io.in_("x").except(c_id).leave("x");
+        servers.settle();
+        let members = |room: &str| (0..3).map(|i| servers[i].io.to(room).count()).max();
+        assert_eq!(members("x"), Some(1));
+        servers[0].io.to("x").emit("x", ());
+        c.expect_text("42[\"x\"]");
+
+        servers[1].io.in_(a_id).disconnect(false);
+        a.expect_text("41");
+        servers[0].io.in_("x").disconnect(true);
+        c.expect_text("41");
+        c.expect_close();
+        join(&mut a, "");
+        servers.settle();
+        servers[2].io.in_(b_id).emit("still", ());
+        b.expect_text("42[\"still\"]");
+    });
+}
+
+#[test]
+fn attachments_and_both_parsers_go_from_server_to_server() {
+    let packed = |io: Builder| quiet(io.parser(Parser::MessagePack));
+    for build in [quiet, packed] {
+        let servers = Servers::joined(2, build);
+        let mut client = servers[0].open();
+        let is_json = servers[0].io.config().sockets.parser == Parser::Json;
+        if is_json {
+            join(&mut client, "");
+        } else {
+            client.send_binary(b"\x82\xa4type\x00\xa3nsp\xa1/");
+            assert!(matches!(client.message(), Frame::Binary(_)));
+        }
+        let args = (Bytes::from_static(b"\x00\xff"), 7);
+        for i in [1, 0] {
+            servers[i].io.emit("b", &args);
+            if is_json {
+                client.expect_text("451-[\"b\",{\"_placeholder\":true,\"num\":0},7]");
+                assert_eq!(client.message(), Frame::Binary(b"\x00\xff".to_vec()));
+            } else {
+                let packet = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x93\xa1b\xc4\x02\x00\xff\x07";
+                assert_eq!(client.message(), Frame::Binary(packet.to_vec()));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_local_stays_on_its_server() {
+    let servers = Servers::joined(2, quiet);
+    let (mut here, _) = servers[0].connect();
+    let (mut there, _) = servers[1].connect();
+    let carried = servers.hub().carried();
+    let local = || servers[0].io.local();
+    assert_eq!(local().emit("here", ()).queued, 1);
+    local().join("x");
+    let asked = servers[0].io.to("x").ask::<u8>("ready?", ());
+    assert_eq!(asked.expected(), 1);
+    let fetched = servers[0].runtime.block_on(local().fetch_sockets());
+    assert_eq!(fetched.sockets.len(), 1);
+    assert_eq!(servers.hub().carried(), carried);
+    servers[0].io.emit("all", ());
+    here.expect_text("42[\"here\"]");
+    here.expect_text("420[\"ready?\"]");
+    here.expect_text("42[\"all\"]");
+    there.expect_text("42[\"all\"]");
+}
+
+#[test]
+fn a_namespace_that_is_not_here_is_reached_elsewhere() {
+    let hub = Hub::new();
+    let here = Servers::joined_by(hub.clone(), 1, quiet);
+    let there = Servers::joined_by(hub, 1, |mut io: Builder| {
+        io.namespace("/chat");
+        io.namespaces(|name| name.starts_with("/tenant-"));
+        io
+    });
+    let mut client = there[0].open();
+    let chat = join(&mut client, "/chat,");
+    join(&mut client, "/tenant-7,");
+    let io = &here[0].io;
+    assert_eq!(io.of("/chat").emit("hi", ()).queued, 0);
+    client.expect_text("42/chat,[\"hi\"]");
+    io.of("/tenant-7").emit("hi", 1);
+    client.expect_text("42/tenant-7,[\"hi\",1]");
+    io.of("/chat").in_(id(&chat)).join("x");
+    here.settle();
+    assert_eq!(there[0].io.of("/chat").to("x").count(), 1);
+    let fetched = here[0].runtime.block_on(io.of("/chat").fetch_sockets());
+    assert_eq!(fetched.sockets.len(), 1);
+    assert!(fetched.missing.is_empty());
+    assert_eq!(fetched.sockets[0].node(), there[0].io.node().unwrap());
+    let nowhere = here[0].runtime.block_on(io.of("/none").fetch_sockets());
+    assert!(nowhere.sockets.is_empty() && nowhere.missing.is_empty());
+}
+
+#[test]
+fn what_comes_twice_or_in_another_order_is_applied_once() {
+    let servers = Servers::joined(2, quiet);
+    let hub = servers.hub();
+    let (mut client, _) = servers[0].connect();
+    hub.hold();
+    for n in 0..50 {
+        servers[1].io.emit("n", n);
+    }
+    hub.double();
+    hub.shuffle(7);
+    hub.release();
+    servers.settle();
+    let mut got: Vec<u32> = (0..50)
+        .map(|_| {
+            let event = text(&mut client);
+            let number = event.strip_prefix("42[\"n\",").unwrap();
+            number.strip_suffix(']').unwrap().parse().unwrap()
+        })
+        .collect();
+    assert!(!got.is_sorted(), "another order");
+    got.sort_unstable();
+    assert_eq!(got, (0..50).collect::<Vec<_>>());
+    servers[0].io.local().emit("end", ());
+    client.expect_text("42[\"end\"]");
+    let metrics = servers[0].io.metrics();
+    assert_eq!(metrics.counter(Counter::ClusterReceived), 50);
+    assert_eq!(metrics.counter(Counter::ClusterRepeated), 50);
+}
+
+#[test]
+fn what_is_lost_on_the_way_is_missing_and_nothing_else_is() {
+    let servers = Servers::joined(2, quiet);
+    let (mut client, _) = servers[0].connect();
+    let emit = |n: u32| servers[1].io.emit("n", n);
+    emit(1);
+    servers.settle();
+    servers.hub().lose(2);
+    for n in 2..=5 {
+        emit(n);
+    }
+    for n in [1, 4, 5] {
+        client.expect_text(&format!("42[\"n\",{n}]"));
+    }
+}
+
+#[test]
+fn conflated_events_of_all_servers_give_way_to_each_other() {
+    let servers = Servers::joined(2, quiet);
+    let client = Polling::open(servers[0].address(), "/socket.io/");
+    assert_eq!(client.post("40").parts(), (200, "ok"));
+    assert_eq!(client.poll().status, 200);
+    for (i, price) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
+        servers[i].io.conflate("price").emit("price", price);
+        servers[i].io.drop_oldest("trades", 2).emit("trade", price);
+        servers.settle();
+    }
+    let body = client.poll().body;
+    assert_eq!(
+        body,
+        "42[\"price\",4]\u{1e}42[\"trade\",3]\u{1e}42[\"trade\",4]"
+    );
+}
+
+#[test]
+fn rooms_are_told_to_the_adapter_when_they_open_and_close() {
+    let hub = Hub::following_rooms();
+    let servers = Servers::joined_by(hub, 3, quiet);
+    let [(mut a, a_id), (mut b, b_id), (c, c_id)] = three(&servers);
+    servers[0].io.in_([a_id, b_id]).join(["x", "y"]);
+    servers[0].io.in_(c_id).join("z");
+    servers.settle();
+    let carried = servers.hub().carried();
+    servers[2].io.to("x").emit("x", ());
+    servers[2].io.to("z").emit("z", ());
+    a.expect_text("42[\"x\"]");
+    b.expect_text("42[\"x\"]");
+    assert_eq!(
+        servers.hub().carried() - carried,
+        2,
+        "nobody needs the rest"
+    );
+
+    servers[2].io.in_(a_id).leave("x");
+    drop(c);
+    until(|| servers[2].io.of("/").count() == 0);
+    servers.settle();
+    let carried = servers.hub().carried();
+    servers[2].io.to("x").emit("x", 2);
+    servers[0].io.to("z").emit("z", ());
+    b.expect_text("42[\"x\",2]");
+    servers.settle();
+    assert_eq!(servers.hub().carried() - carried, 1);
+    a.send_text("41");
+    until(|| servers[0].io.of("/").count() == 0);
+    servers[1].io.in_(b_id).leave(["x", "y"]);
+    let carried = servers.hub().carried();
+    servers[2].io.to("y").emit("y", ());
+    assert_eq!(servers.hub().carried(), carried);
+}
+
+#[test]
+fn what_cannot_be_sent_is_counted_and_local_clients_have_got_it() {
+    let servers = Servers::joined(2, quiet);
+    let (mut client, _) = servers[0].connect();
+    assert_eq!(servers[0].io.adapter_health(), Some(Health::Ready));
+    assert_eq!(Servers::alone(quiet)[0].io.adapter_health(), None);
+    servers.hub().tell_left(&servers.node(0));
+    assert_eq!(servers[0].io.emit("hi", ()).queued, 1);
+    client.expect_text("42[\"hi\"]");
+    assert!(matches!(
+        servers[0].io.adapter_health(),
+        Some(Health::Down(_))
+    ));
+    let metrics = servers[0].io.metrics();
+    assert_eq!(metrics.counter(Counter::ClusterUnsent), 1);
+    assert_eq!(metrics.counter(Counter::ClusterSent), 0);
+}
+
+#[test]
+fn a_server_that_closes_leaves_the_cluster() {
+    let servers = Servers::joined(2, quiet);
+    let closed = servers[1].io.close(std::time::Duration::from_secs(5));
+    servers[1].runtime.block_on(closed);
+    let fetched = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
+    assert!(fetched.missing.is_empty());
+}
+
+#[test]
+fn watchers_of_rooms_see_what_other_servers_do() {
+    use std::sync::{Arc, Mutex};
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    let servers = Servers::joined(2, move |mut io: Builder| {
+        io.namespace("/");
+        let told = Arc::clone(&told);
+        io.on_event(move |event: &Lifecycle<'_>| {
+            if let Lifecycle::RoomJoined { room, .. } | Lifecycle::RoomLeft { room, .. } = event {
+                told.lock().unwrap().push(room.as_str().to_owned());
+            }
+        });
+        io
+    });
+    let (_client, sid) = servers[0].connect();
+    servers[1].io.in_(id(&sid)).join("x");
+    servers[1].io.in_("x").leave("x");
+    servers.settle();
+    assert_eq!(*seen.lock().unwrap(), ["x", "x"]);
+}
+
+#[test]
+fn a_server_that_is_not_built_yet_reaches_nobody() {
+    let hub = Hub::new();
+    let servers = Servers::joined_by(hub.clone(), 1, quiet);
+    let (mut client, _) = servers[0].connect();
+    let mut builder = Io::builder().adapter(hub.adapter());
+    builder.namespace("/");
+    let early = builder.handle();
+    early.emit("early", ());
+    let io = builder.build().unwrap();
+    io.emit("built", ());
+    client.expect_text("42[\"built\"]");
+}

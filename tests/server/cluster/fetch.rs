@@ -1,0 +1,148 @@
+//! What is known of sockets on other servers.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use roomcast::{
+    Builder, Config, Event, Fetched, Room, SocketId,
+    metrics::{Counter, Gauge},
+};
+use serde_json::json;
+
+use super::{Servers, quiet};
+use crate::{
+    local::{Local, join, text, until},
+    support::RawClient,
+};
+
+fn fetch(server: &Local, room: &str) -> Fetched {
+    let timeout = Duration::from_millis(500);
+    let found = server.io.to(room).timeout(timeout);
+    server.runtime.block_on(found.fetch_sockets())
+}
+
+#[test]
+fn sockets_are_known_with_their_rooms_handshake_data_and_server() {
+    let build = |mut io: Builder| {
+        io.namespace("/").on_connect(async |event: Event| {
+            event.socket.set_data(7_u8);
+            event.socket.share(json!({"name": "Ann"})).unwrap();
+            event.socket.join(["room", "other"])
+        });
+        io
+    };
+    Servers::each(build, |servers| {
+        let mut client = RawClient::connect(servers[1].address());
+        client.send(
+            "GET /socket.io/?EIO=4&transport=websocket&k=v HTTP/1.1\r\nHost: localhost\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-A: 1\r\n\
+             Cookie: secret=1\r\nAuthorization: Bearer secret\r\n\r\n",
+        );
+        assert_eq!(client.response().status, 101);
+        client.message();
+        let id = SocketId::parse(&join(&mut client, "")).unwrap();
+        until(|| servers[1].io.to("other").count() == 1);
+
+        let fetched = fetch(&servers[0], "room");
+        assert!(fetched.missing.is_empty());
+        let [socket] = fetched.sockets.as_slice() else {
+            panic!("{fetched:?}");
+        };
+        assert_eq!(socket.id(), id);
+        assert_eq!(socket.node(), &servers.node(1));
+        let rooms: BTreeSet<&str> = socket.rooms().iter().map(Room::as_str).collect();
+        assert_eq!(rooms, BTreeSet::from(["room", "other"]));
+        assert_eq!(socket.handshake()["query"]["k"], "v");
+        assert_eq!(socket.handshake()["headers"]["x-a"], "1");
+        assert!(!socket.handshake().to_string().contains("secret"));
+        assert_eq!(
+            socket.data::<serde_json::Value>(),
+            Some(json!({"name": "Ann"}))
+        );
+        assert_eq!(socket.data::<u8>(), None);
+
+        socket.emit("hi", 1);
+        client.expect_text("42[\"hi\",1]");
+        socket.leave("room");
+        socket.join("third");
+        servers.settle();
+        let again = fetch(&servers[2], "third");
+        assert_eq!(again.sockets.len(), 1);
+        assert!(fetch(&servers[2], "room").sockets.is_empty());
+        socket.disconnect(true);
+        client.expect_text("41");
+    });
+}
+
+#[test]
+fn servers_that_do_not_answer_are_named() {
+    let servers = Servers::joined(3, quiet);
+    let clients: Vec<_> = (0..3).map(|i| servers[i].connect()).collect();
+    servers.hub().cut(&servers.node(2));
+    let timeout = Duration::from_millis(300);
+    let all = servers[0].io.timeout(timeout);
+    let fetched = servers[0].runtime.block_on(all.fetch_sockets());
+    assert_eq!(fetched.missing.nodes, [servers.node(2)]);
+    let found: BTreeSet<_> = fetched
+        .sockets
+        .iter()
+        .map(|socket| socket.id().to_string())
+        .collect();
+    let expected: BTreeSet<_> = clients[..2].iter().map(|(_, id)| id.clone()).collect();
+    assert_eq!(found, expected);
+    let metrics = servers[0].io.metrics();
+    assert_eq!(metrics.counter(Counter::ClusterRequestsTimedOut), 1);
+    assert_eq!(metrics.gauge(Gauge::ClusterRequests), 0);
+}
+
+#[test]
+fn a_long_list_comes_in_parts_whatever_their_order() {
+    let servers = Servers::joined(2, quiet);
+    let clients: Vec<_> = (0..250).map(|_| servers[1].connect()).collect();
+    servers.hub().shuffle(11);
+    servers.hub().double();
+    let fetched = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
+    assert!(fetched.missing.is_empty());
+    let found: BTreeSet<_> = fetched.sockets.iter().map(|socket| socket.id()).collect();
+    assert_eq!((found.len(), fetched.sockets.len()), (250, 250));
+    drop(clients);
+}
+
+#[test]
+fn requests_that_wait_are_limited() {
+    let servers = Servers::joined(2, |io: Builder| {
+        quiet(io.config(Config::default().max_pending_acks(1)))
+    });
+    servers.hub().hold();
+    let io = &servers[0].io;
+    let soon = io.timeout(Duration::from_millis(300));
+    let (first, second) = servers[0]
+        .runtime
+        .block_on(async { tokio::join!(soon.fetch_sockets(), io.fetch_sockets()) });
+    assert_eq!(first.missing.nodes.len(), 1);
+    assert!(first.missing.error.is_none());
+    assert!(second.missing.error.is_some());
+    assert_eq!(io.metrics().counter(Counter::ClusterRequestsRefused), 1);
+    servers.hub().release();
+}
+
+#[test]
+fn what_is_shown_of_a_socket_is_json_within_a_depth() {
+    let build = |mut io: Builder| {
+        io.namespace("/")
+            .on("share", async |event: Event, depth: usize| {
+                let value = (0..depth).fold(json!(1), |inner, _| json!([inner]));
+                let shared = event.socket.share(value);
+                roomcast::Ack(shared.is_ok())
+            });
+        io
+    };
+    let servers = Servers::joined(2, build);
+    let (mut client, _) = servers[0].connect();
+    for (depth, accepted) in [(100, true), (101, false), (1000, false)] {
+        client.send_text(format!("421[\"share\",{depth}]"));
+        assert_eq!(text(&mut client), format!("431[{accepted}]"));
+    }
+    let fetched = servers[1].runtime.block_on(servers[1].io.fetch_sockets());
+    assert!(fetched.sockets[0].data::<serde_json::Value>().is_some());
+}

@@ -1,0 +1,347 @@
+//! An adapter for servers of one process, which loses, delays, doubles and reorders on demand.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock},
+    thread,
+};
+
+use roomcast::{
+    Room,
+    adapter::{
+        Adapter, AdapterError, BoxFuture, Channel, Envelope, Health, Inbox, NodeId, Servers,
+    },
+    types::Bytes,
+};
+
+/// What joins the servers. Everything is carried as bytes; each pair of servers has a queue of its own.
+#[derive(Clone, Default)]
+pub(super) struct Hub(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something may have become deliverable, or nothing is under way any more.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    nodes: BTreeMap<NodeId, Node>,
+    /// By sender and receiver.
+    links: BTreeMap<(NodeId, NodeId), VecDeque<Bytes>>,
+    /// Deliveries that are being made.
+    busy: usize,
+    /// Nothing is delivered.
+    held: bool,
+    /// Everything is delivered twice.
+    doubled: bool,
+    /// Whatever is queued is delivered in random order.
+    shuffled: bool,
+    /// Envelopes that are lost from now on.
+    losing: usize,
+    follows_rooms: bool,
+    random: Random,
+    carried: usize,
+}
+
+struct Node {
+    inbox: Inbox,
+    rooms: HashSet<(String, String)>,
+    is_cut: bool,
+}
+
+/// A small generator: what matters is that a seed tells all.
+#[derive(Clone, Copy)]
+pub(super) struct Random(u64);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit
+    }
+}
+
+impl Hub {
+    pub(super) fn new() -> Self {
+        let hub = Self::default();
+        let shared = Arc::downgrade(&hub.0);
+        thread::spawn(move || {
+            while let Some(shared) = shared.upgrade() {
+                Self(shared).work();
+            }
+        });
+        hub
+    }
+
+    /// One that carries events of a room only to where it is open.
+    pub(super) fn following_rooms() -> Self {
+        let hub = Self::new();
+        hub.state().follows_rooms = true;
+        hub
+    }
+
+    /// What one server is given.
+    pub(super) fn adapter(&self) -> Link {
+        Link {
+            hub: self.clone(),
+            node: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.0.changed.notify_all();
+    }
+
+    /// Delivers what it may, and gives others a turn.
+    fn work(&self) {
+        let state = self.state();
+        let turn = std::time::Duration::from_millis(20);
+        let is_idle = |state: &mut State| state.held || state.is_empty();
+        let (state, _) = self
+            .0
+            .changed
+            .wait_timeout_while(state, turn, is_idle)
+            .unwrap();
+        if !state.held {
+            drop(state);
+            self.step(None);
+        }
+    }
+
+    /// Delivers one envelope; `false`: there is none. The first of its pair of servers, unless the hub
+    /// shuffles.
+    pub(super) fn step(&self, random: Option<&mut Random>) -> bool {
+        let mut state = self.state();
+        let mut own = state.random;
+        let random = random.unwrap_or(&mut own);
+        let Some((inbox, bytes, times)) = state.take(random) else {
+            return false;
+        };
+        state.random = own;
+        state.busy += 1;
+        drop(state);
+        for _ in 0..times {
+            inbox.deliver_bytes(bytes.clone());
+        }
+        self.change(|state| state.busy -= 1);
+        true
+    }
+
+    /// Waits until nothing is under way. To be called when no server answers anything by itself.
+    pub(super) fn settle(&self) {
+        let state = self.state();
+        assert!(
+            !state.held || state.is_empty(),
+            "what is held never arrives"
+        );
+        let is_busy = |state: &mut State| state.busy > 0 || !state.is_empty();
+        drop(self.0.changed.wait_while(state, is_busy).unwrap());
+    }
+
+    pub(super) fn hold(&self) {
+        self.change(|state| state.held = true);
+    }
+
+    pub(super) fn release(&self) {
+        self.change(|state| state.held = false);
+    }
+
+    pub(super) fn double(&self) {
+        self.change(|state| state.doubled = true);
+    }
+
+    pub(super) fn shuffle(&self, seed: u64) {
+        self.change(|state| (state.shuffled, state.random) = (true, Random::new(seed)));
+    }
+
+    pub(super) fn lose(&self, envelopes: usize) {
+        self.change(|state| state.losing = envelopes);
+    }
+
+    /// A server is believed to be there and is not reached any more.
+    pub(super) fn cut(&self, node: &NodeId) {
+        self.change(|state| state.nodes.get_mut(node).unwrap().is_cut = true);
+    }
+
+    /// Tells everybody that a server has gone.
+    pub(super) fn tell_left(&self, node: &NodeId) {
+        let mut inboxes = Vec::new();
+        self.change(|state| {
+            state.nodes.remove(node);
+            inboxes.extend(state.nodes.values().map(|node| node.inbox.clone()));
+        });
+        for inbox in inboxes {
+            inbox.left(node);
+        }
+    }
+
+    /// How many envelopes were taken to one server each.
+    pub(super) fn carried(&self) -> usize {
+        self.state().carried
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.links.values().all(VecDeque::is_empty)
+    }
+
+    fn take(&mut self, random: &mut Random) -> Option<(Inbox, Bytes, usize)> {
+        let full = self.links.iter_mut().filter(|(_, queue)| !queue.is_empty());
+        let mut full: Vec<_> = full.collect();
+        if full.is_empty() {
+            return None;
+        }
+        let chosen = random.below(full.len());
+        let ((_, to), queue) = full.swap_remove(chosen);
+        let place = if self.shuffled {
+            random.below(queue.len())
+        } else {
+            0
+        };
+        let bytes = queue.remove(place).unwrap();
+        let node = self.nodes.get(to);
+        let times = match node {
+            Some(node) if !node.is_cut => 1 + usize::from(self.doubled),
+            _ => 0,
+        };
+        // One that has gone is no place to deliver to, but the envelope is gone too.
+        let inbox = node.or_else(|| self.nodes.values().next())?.inbox.clone();
+        Some((inbox, bytes, times))
+    }
+
+    fn send(&mut self, from: &NodeId, envelope: &Envelope) -> Result<(), AdapterError> {
+        let bytes = envelope.to_bytes().map_err(|_| AdapterError::TooLarge)?;
+        let receivers: Vec<NodeId> = match envelope.channel() {
+            Channel::Node(node) => vec![node.clone()],
+            Channel::Room(nsp, room) if self.follows_rooms => {
+                let key = (nsp.to_owned(), room.as_str().to_owned());
+                let nodes = self
+                    .nodes
+                    .iter()
+                    .filter(|(_, node)| node.rooms.contains(&key));
+                nodes.map(|(id, _)| id.clone()).collect()
+            }
+            _ => self.nodes.keys().cloned().collect(),
+        };
+        for to in receivers.into_iter().filter(|to| to != from) {
+            if self.losing > 0 {
+                self.losing -= 1;
+                continue;
+            }
+            self.carried += 1;
+            let queue = self.links.entry((from.clone(), to)).or_default();
+            queue.push_back(bytes.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The adapter of one server.
+pub(super) struct Link {
+    hub: Hub,
+    node: Arc<OnceLock<NodeId>>,
+}
+
+impl Link {
+    fn node(&self) -> &NodeId {
+        self.node.get().unwrap()
+    }
+
+    fn send(&self, envelope: &Envelope) -> Result<(), AdapterError> {
+        let mut sent = Ok(());
+        self.hub.change(|state| {
+            sent = match state.nodes.contains_key(self.node()) {
+                true => state.send(self.node(), envelope),
+                false => Err(AdapterError::Closed),
+            };
+        });
+        sent
+    }
+}
+
+impl Adapter for Link {
+    fn receive(&self, inbox: Inbox) {
+        self.node.set(inbox.node().clone()).unwrap();
+        let node = Node {
+            inbox,
+            rooms: HashSet::new(),
+            is_cut: false,
+        };
+        self.hub.change(|state| {
+            state.nodes.insert(self.node().clone(), node);
+        });
+    }
+
+    fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
+        self.send(&envelope)
+    }
+
+    fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
+        assert_eq!(envelope.channel(), Channel::Node(to));
+        self.send(&envelope)
+    }
+
+    fn servers(&self) -> BoxFuture<Result<Servers, AdapterError>> {
+        let nodes = self.hub.state().nodes.keys().cloned().collect();
+        Box::pin(async { Ok(Servers::Known(nodes)) })
+    }
+
+    fn health(&self) -> Health {
+        match self.hub.state().nodes.get(self.node()) {
+            Some(node) if !node.is_cut => Health::Ready,
+            _ => Health::Down("cut off".to_owned()),
+        }
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let (hub, node) = (self.hub.clone(), self.node().clone());
+        Box::pin(async move { hub.tell_left(&node) })
+    }
+
+    fn follows_rooms(&self) -> bool {
+        self.hub.state().follows_rooms
+    }
+
+    fn room_opened(&self, namespace: &str, room: &Room) {
+        self.turn(namespace, room, true);
+    }
+
+    fn room_closed(&self, namespace: &str, room: &Room) {
+        self.turn(namespace, room, false);
+    }
+}
+
+impl Link {
+    fn turn(&self, namespace: &str, room: &Room, is_open: bool) {
+        let key = (namespace.to_owned(), room.as_str().to_owned());
+        self.hub.change(|state| {
+            let Some(node) = state.nodes.get_mut(self.node()) else {
+                return;
+            };
+            let has_changed = match is_open {
+                true => node.rooms.insert(key),
+                false => node.rooms.remove(&key),
+            };
+            assert!(has_changed, "{room} is told twice");
+        });
+    }
+}

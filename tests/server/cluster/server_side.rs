@@ -1,0 +1,154 @@
+//! Events between servers.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use roomcast::{
+    Ack, Builder, NoAck, ServerSide, ServerSideError,
+    adapter::{Adapter, AdapterError, BoxFuture, Envelope, Health, Inbox, NodeId},
+    metrics::Counter,
+};
+
+use super::{
+    Servers,
+    hub::{Hub, Link},
+};
+
+fn counting(mut io: Builder) -> Builder {
+    io.namespace("/")
+        .on_server_side("double", async |event: ServerSide| {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ack(event.arg::<u32>(0).unwrap() * 2)
+        })
+        .on_server_side("quiet", async |_: ServerSide| NoAck)
+        .on_server_side("panic", async |event: ServerSide| {
+            assert!(event.args().is_empty(), "a fault");
+        });
+    io
+}
+
+fn ask(servers: &Servers, event: &str) -> Result<Vec<u32>, ServerSideError> {
+    let main = servers[0].io.of("/");
+    servers[0]
+        .runtime
+        .block_on(main.server_side_emit_with_acks(event, 21))
+}
+
+#[test]
+fn every_other_server_answers_and_this_one_does_not() {
+    assert!(ask(&Servers::alone(counting), "double").unwrap().is_empty());
+    let servers = Servers::joined(3, counting);
+    assert_eq!(ask(&servers, "double").unwrap(), [42, 42]);
+}
+
+#[test]
+fn a_server_without_an_answer_is_not_waited_for() {
+    let servers = Servers::joined(3, counting);
+    for event in ["quiet", "unknown", "panic"] {
+        assert!(ask(&servers, event).unwrap().is_empty(), "{event}");
+    }
+    let panics = servers[1].io.metrics().counter(Counter::HandlerPanics);
+    assert_eq!(panics, 1);
+    let main = servers[0].io.of("/none");
+    let asked = main.server_side_emit_with_acks::<u32>("double", 1);
+    assert!(servers[0].runtime.block_on(asked).unwrap().is_empty());
+    let wrong = servers[0].io.of("/");
+    let wrong = wrong.server_side_emit_with_acks::<String>("double", 1);
+    let wrong = servers[0].runtime.block_on(wrong);
+    assert!(matches!(wrong, Err(ServerSideError::Decode(_))));
+}
+
+#[test]
+fn events_between_servers_start_in_their_order() {
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    let servers = Servers::joined(2, move |mut io: Builder| {
+        let told = Arc::clone(&told);
+        io.namespace("/")
+            .on_server_side("n", move |event: ServerSide| {
+                let told = Arc::clone(&told);
+                async move {
+                    told.lock().unwrap().push(event.arg(0).unwrap());
+                    tokio::task::yield_now().await;
+                }
+            });
+        io
+    });
+    for n in 0..100 {
+        servers[0].io.of("/").server_side_emit("n", n).unwrap();
+    }
+    servers.settle();
+    assert_eq!(*seen.lock().unwrap(), (0..100).collect::<Vec<_>>());
+}
+
+/// A hub whose servers have little time to answer.
+struct Hurried(Link);
+
+impl Adapter for Hurried {
+    fn receive(&self, inbox: Inbox) {
+        self.0.receive(inbox);
+    }
+
+    fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
+        self.0.publish(envelope)
+    }
+
+    fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
+        self.0.reply(to, envelope)
+    }
+
+    fn servers(&self) -> BoxFuture<Result<roomcast::adapter::Servers, AdapterError>> {
+        // It only knows how many there are.
+        Box::pin(async { Ok(roomcast::adapter::Servers::Count(2)) })
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        self.0.close()
+    }
+
+    fn request_timeout(&self) -> Duration {
+        Duration::from_millis(300)
+    }
+}
+
+#[test]
+fn when_the_time_is_over_the_answers_that_have_come_are_there() {
+    let hub = Hub::new();
+    let serve = |_| {
+        let io = roomcast::Io::builder().adapter(Hurried(hub.adapter()));
+        crate::local::Local::serve(counting(io))
+    };
+    let servers = Servers {
+        servers: (0..3).map(serve).collect(),
+        hub: Some(hub.clone()),
+    };
+    assert_eq!(ask(&servers, "double").unwrap(), [42, 42]);
+    hub.cut(&servers.node(2));
+    let Err(ServerSideError::Timeout(partial)) = ask(&servers, "double") else {
+        panic!("one server cannot answer");
+    };
+    assert_eq!(partial.answers::<u32>(), [42]);
+    assert_eq!(partial.missing().unnamed, 1);
+}
+
+#[test]
+fn a_closed_adapter_is_an_error_for_whoever_can_be_told() {
+    let servers = Servers::joined(2, counting);
+    servers.hub().tell_left(&servers.node(0));
+    let told = servers[0].io.of("/").server_side_emit("double", 1);
+    assert!(matches!(
+        told,
+        Err(ServerSideError::Adapter(AdapterError::Closed))
+    ));
+    let asked = ask(&servers, "double");
+    assert!(matches!(
+        asked,
+        Err(ServerSideError::Adapter(AdapterError::Closed))
+    ));
+}

@@ -1,0 +1,202 @@
+//! What becomes of handlers that fail: the client's answer, the hook, and the log.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use roomcast::{Ack, BuildError, Event, Failure, Io, Refusal, State, testing::serve};
+use serde_json::{Value, json};
+use tracing::{
+    Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+/// What the hook has seen: event, code, cause, whether the client was told.
+#[derive(Default)]
+struct Seen(Mutex<Vec<(String, String, String, bool)>>);
+
+impl Seen {
+    fn note(failure: &Failure<'_>) {
+        let seen = failure.socket.io().state::<Self>();
+        seen.0.lock().unwrap().push((
+            failure.event.to_owned(),
+            failure.refusal.code().to_owned(),
+            failure.refusal.reason().to_owned(),
+            failure.answered,
+        ));
+    }
+}
+
+/// Lines of the library's log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!("{}={value:?} ", field.name());
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("roomcast::socket::dispatch")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0
+            .lock()
+            .unwrap()
+            .push((*event.metadata().level(), line.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the_client_is_told() {
+    let log = Log::default();
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let mut io = Io::builder().state(Seen::default());
+    io.namespace("/")
+        .on("refuse", async |_: Event| {
+            Err::<(), _>(Refusal::new("NO", "not now").because("the moon is full"))
+        })
+        .on("number", async |_: Event, _: u8| {})
+        .on("panic", async |event: Event| {
+            assert!(event.name() != "panic", "a fault of {}", "ours");
+        })
+        // JSON has texts for keys only.
+        .on("unwritable", async |_: Event| {
+            Ack(std::collections::BTreeMap::from([(vec![1], 1)]))
+        })
+        .on_error(Seen::note);
+    let server = serve(io).await;
+    let client = server.client().connect().await.unwrap();
+    let expected = [
+        ("refuse", "NO", "the moon is full", Level::DEBUG),
+        (
+            "number",
+            "INVALID_PAYLOAD",
+            "argument 0: missing: expected u8",
+            Level::DEBUG,
+        ),
+        (
+            "panic",
+            "INTERNAL",
+            "panicked: a fault of ours",
+            Level::ERROR,
+        ),
+        (
+            "unwritable",
+            "INTERNAL",
+            "its acknowledgement cannot be encoded: serialisation failed: key must be a string",
+            Level::ERROR,
+        ),
+    ];
+    for (event, code, ..) in expected {
+        let answer: Value = client.emit_with_ack(event, ()).await.unwrap();
+        assert_eq!(answer["error"]["code"], code);
+    }
+    for (event, ..) in expected {
+        client.emit(event, ()).await.unwrap();
+    }
+    // Behind all of these.
+    let answer: Value = client.emit_with_ack("number", 1).await.unwrap();
+    assert_eq!(answer, json!(null));
+    let seen = std::mem::take(&mut *server.io().state::<Seen>().0.lock().unwrap());
+    let mut log = std::mem::take(&mut *log.0.lock().unwrap());
+    // Where the machine is busy a handler may also be said to block its connection.
+    log.retain(|(_, line)| line.contains("reason="));
+    let mut expected_failures = Vec::new();
+    for answered in [true, false] {
+        for (event, code, reason, level) in expected {
+            // Without an acknowledgement nothing is encoded that could fail.
+            if event == "unwritable" && !answered {
+                continue;
+            }
+            expected_failures.push((event.into(), code.into(), reason.into(), answered));
+            let (logged, line) = &log[expected_failures.len() - 1];
+            assert_eq!(*logged, level, "{line}");
+            assert!(line.contains(&format!("event={event:?}")), "{line}");
+            assert!(line.contains(&format!("reason={reason:?}")), "{line}");
+        }
+    }
+    assert_eq!(seen, expected_failures);
+    assert_eq!(log.len(), expected_failures.len());
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_encoded_says_what_serde_said() {
+    let mut io = Io::builder();
+    io.namespace("/");
+    let server = serve(io).await;
+    let client = server.client().connect().await.unwrap();
+    let socket = server.io().of("/").socket(client.id()).unwrap();
+    let map = std::collections::BTreeMap::from([(vec![1], 1)]);
+    let words = "the event cannot be encoded: serialisation failed: key must be a string";
+    assert_eq!(socket.emit("x", &map).ok().unwrap_err().to_string(), words);
+    let asked = socket.emit_with_ack::<u8>("x", &map).await.unwrap_err();
+    assert_eq!(asked.to_string(), words);
+    assert_eq!(Refusal::from(asked).reason(), &words[29..]);
+}
+
+#[test]
+fn a_state_that_middleware_asks_for_must_be_there() {
+    use roomcast::{Authenticate, Connect, Incoming, NamespaceBuilder, Principal, ServerSide};
+
+    type Register = fn(&mut NamespaceBuilder);
+    let all: [Register; 4] = [
+        |namespace| {
+            namespace.gate(async |_: Connect, _: State<u16>| Ok::<_, Refusal>(()));
+        },
+        |namespace| {
+            namespace.authenticate(async |_: Connect, _: State<u8>, _: State<u16>| {
+                Ok::<_, Refusal>(Principal::new("ann"))
+            });
+        },
+        |namespace| {
+            namespace.on_packet(async |_: Incoming, _: State<u16>| Ok::<_, Refusal>(()));
+        },
+        |namespace| {
+            namespace.on_server_side("x", async |_: ServerSide, _: State<u16>| {});
+        },
+    ];
+    for register in all {
+        let mut io = Io::builder().state(1_u8);
+        register(io.namespace("/"));
+        assert_eq!(io.build().unwrap_err(), BuildError::MissingState("u16"));
+        let mut io = Io::builder().state(1_u8).state(2_u16);
+        register(io.namespace("/"));
+        assert!(io.build().is_ok());
+    }
+    let mut io = Io::builder();
+    io.namespaces_async(async |_: Connect, _: State<u16>| true);
+    assert_eq!(io.build().unwrap_err(), BuildError::MissingState("u16"));
+
+    // What implements the trait has its own states.
+    struct Nobody;
+    impl Authenticate for Nobody {
+        async fn authenticate(&self, _: Connect) -> Result<Principal, Refusal> {
+            Err(Refusal::unauthenticated("nobody"))
+        }
+    }
+    let mut io = Io::builder();
+    io.namespace("/").authenticate(Nobody);
+    assert!(io.build().is_ok());
+}
