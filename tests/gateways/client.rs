@@ -118,6 +118,7 @@ impl Client {
     }
 
     /// The next event of this name; none if the connection has ended.
+    #[cfg(debug_assertions)]
     pub(crate) async fn any_event(&mut self, name: &str) -> Option<Value> {
         loop {
             if let Some(place) = self.events.iter().position(|(event, ..)| event == name) {

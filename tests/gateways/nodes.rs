@@ -41,6 +41,7 @@ impl Database {
     }
 
     /// Where its servers run.
+    #[cfg(debug_assertions)]
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -116,6 +116,7 @@ impl Binary {
     }
 
     /// Waits until it has ended by itself: its exit code.
+    #[cfg(debug_assertions)]
     pub(crate) fn exit_code(mut self) -> Option<i32> {
         self.process.wait().unwrap().code()
     }

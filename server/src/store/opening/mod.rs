@@ -41,6 +41,10 @@ impl Store {
     /// # Errors
     ///
     /// If the URL is not usable, or the database cannot be opened, migrated or written.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(unused_variables, reason = "memory has no tasks")
+    )]
     pub async fn open_supervised(
         config: &config::Store,
         metrics: Arc<Metrics>,
