@@ -47,8 +47,8 @@ pub(crate) enum RunError {
     Server(roomcast::Error),
     /// Signals cannot be received.
     Signals(std::io::Error),
-    /// A task of this name has ended that cannot be started again.
-    Task(&'static str),
+    /// Tasks of these names have ended that cannot be started again.
+    Tasks(Vec<&'static str>),
 }
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -213,9 +213,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let _ = emission.await;
     drop(reservation);
     tracing::info!("stopped");
-    supervisor
-        .fatal()
-        .map_or(Ok(()), |task| Err(RunError::Task(task)))
+    match supervisor.fatal() {
+        none if none.is_empty() => Ok(()),
+        tasks => Err(RunError::Tasks(tasks)),
+    }
 }
 
 /// Whether the server could start with these settings, as far as that can be said without
@@ -374,8 +375,9 @@ impl fmt::Display for RunError {
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
             Self::Server(_) => f.write_str("cannot start the server"),
             Self::Signals(_) => f.write_str("cannot receive signals"),
-            Self::Task(name) => {
-                write!(f, "the task `{name}` has ended and cannot be started again")
+            Self::Tasks(names) => {
+                let names = names.join(", ");
+                write!(f, "what cannot be started again has ended: {names}")
             }
         }
     }
@@ -384,7 +386,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Settings(_) | Self::Task(_) => None,
+            Self::Settings(_) | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
             Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),

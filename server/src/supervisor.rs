@@ -18,8 +18,8 @@ use crate::metrics::Metrics;
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     tasks: Tasks,
-    /// The task for which the process has to end.
-    fatal: watch::Sender<Option<&'static str>>,
+    /// The tasks for which the process has to end. One often takes others with it, in any order.
+    fatal: watch::Sender<Vec<&'static str>>,
 }
 
 impl Supervisor {
@@ -70,7 +70,11 @@ impl Supervisor {
 
     fn note(&self, ended: Result<(), Ended>) {
         if let Err(Ended { name }) = ended {
-            self.fatal.send_replace(Some(name));
+            self.fatal.send_modify(|names| {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            });
         }
     }
 
@@ -80,17 +84,17 @@ impl Supervisor {
         self.tasks.ended()
     }
 
-    /// The task for which the process has to end, if there is one.
+    /// The tasks for which the process has to end.
     #[must_use]
-    pub fn fatal(&self) -> Option<&'static str> {
-        *self.fatal.borrow()
+    pub fn fatal(&self) -> Vec<&'static str> {
+        self.fatal.borrow().clone()
     }
 
     /// Waits until the process has to end.
     pub async fn failed(&self) {
         let mut fatal = self.fatal.subscribe();
         // The sender is as old as this.
-        let _ = fatal.wait_for(Option::is_some).await;
+        let _ = fatal.wait_for(|names| !names.is_empty()).await;
     }
 
     /// The server stops: a task that returns from now on was asked to.
@@ -145,7 +149,7 @@ mod tests {
         while !supervisor.ended().iter().any(|task| task.is_restarted) {
             tokio::task::yield_now().await;
         }
-        assert_eq!(supervisor.fatal(), None);
+        assert!(supervisor.fatal().is_empty());
         task.abort();
     }
 
@@ -156,7 +160,7 @@ mod tests {
         supervisor.failed().await;
         assert_eq!(
             (supervisor.fatal(), names(&supervisor)),
-            (Some("task"), vec!["task"])
+            (vec!["task"], vec!["task"])
         );
         let supervisor = Supervisor::new(&Metrics::default());
         supervisor.start_thread("thread", || panic!("bad")).unwrap();
@@ -170,6 +174,6 @@ mod tests {
         supervisor.stop();
         supervisor.start_once("task", ready(())).await.unwrap();
         supervisor.start("other", || ready(())).await.unwrap();
-        assert_eq!((supervisor.fatal(), supervisor.ended()), (None, vec![]));
+        assert_eq!((supervisor.fatal(), supervisor.ended()), (vec![], vec![]));
     }
 }

@@ -137,7 +137,7 @@ async fn a_lane_that_is_killed_ends_the_process() {
     let database = Database::new();
     let server = database.server_with(&[("SUPERVISOR_TEST_KILLS", "kill")]);
     kill(database.folder(), "store lane");
-    server.expect_log(&["the task `store lane` has ended"]);
+    server.expect_log(&["cannot be started again has ended", "store lane"]);
     assert_eq!(server.exit_code(), TASK_ENDED);
 }
 
@@ -176,7 +176,7 @@ async fn a_server_whose_emission_is_killed_acknowledges_only_what_it_emits_and_e
     );
     let lost: Vec<_> = acknowledged.difference(&emitted).collect();
     assert!(lost.is_empty(), "acknowledged and not emitted: {lost:?}");
-    server.expect_log(&["the task `emission` has ended"]);
+    server.expect_log(&["cannot be started again has ended", "emission"]);
     assert_eq!(server.exit_code(), TASK_ENDED);
 }
 

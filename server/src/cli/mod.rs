@@ -173,7 +173,7 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain(&error), "stopped");
-            if matches!(error, RunError::Task(_)) {
+            if matches!(error, RunError::Tasks(_)) {
                 ExitCode::from(TASK_ENDED)
             } else {
                 ExitCode::FAILURE

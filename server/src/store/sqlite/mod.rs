@@ -323,7 +323,7 @@ mod tests {
         let killed = store.write(|_| -> rusqlite::Result<()> { panic!("killed by a test") });
         assert_eq!(killed.await, Err(StoreError::Unknown));
         supervisor.failed().await;
-        assert_eq!(supervisor.fatal(), Some("store writer"));
+        assert_eq!(supervisor.fatal(), ["store writer"]);
         assert_eq!(store.write(|_| Ok(())).await, Err(StoreError::Closed));
         assert_eq!(supervisor.ended().len(), 1);
     }
