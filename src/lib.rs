@@ -11,6 +11,7 @@ pub mod metrics;
 mod names;
 pub mod network;
 mod socket;
+mod tasks;
 #[cfg(feature = "client")]
 pub mod testing;
 mod time;
@@ -37,6 +38,7 @@ pub use socket::{
     Reply, Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field,
     idempotent,
 };
+pub use tasks::EndedTask;
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.
 pub mod options {
@@ -64,7 +66,10 @@ pub struct MigratingFromNode;
 /// What `roomcast-server` of the same version shares with the library; not part of the API.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::limit::{ByHash, Hashed, Quiet, SHARDS, Shards};
+    pub use crate::{
+        limit::{ByHash, Hashed, Quiet, SHARDS, Shards},
+        tasks::{Ended, Tasks},
+    };
 }
 
 /// Entry points of fuzz targets and benches; not part of the API.

@@ -23,9 +23,10 @@ const MODULES: &[(&str, Rooms)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `names`, `time`, `identity` and `client` are leaves.
+/// `metrics`, `names`, `time`, `identity` and `client` are leaves, and `tasks` but for the metrics.
 const LIBRARY: Rooms = &[
     ("metrics", ""),
+    ("tasks", "metrics"),
     ("names", ""),
     ("time", ""),
     ("network", "time"),
@@ -34,28 +35,29 @@ const LIBRARY: Rooms = &[
     ("config", "network"),
     ("limit", "config metrics network"),
     ("adapter", "metrics names"),
-    ("engine", "config metrics limit time"),
+    ("engine", "config metrics limit tasks time"),
     (
         "socket",
-        "config metrics network names adapter engine identity limit time",
+        "config metrics network names adapter engine identity limit tasks time",
     ),
     ("testing", "client config names socket"),
 ];
 
-/// `breaker`, `config` and `metrics` are leaves.
+/// `breaker`, `config` and `metrics` are leaves, and `supervisor` but for the metrics.
 const SERVER: Rooms = &[
     ("breaker", ""),
     ("config", ""),
     ("metrics", ""),
     ("limit", "config metrics"),
     ("auth", "config metrics"),
-    ("store", "breaker config metrics"),
-    ("service", "config metrics auth limit store"),
+    ("supervisor", "metrics"),
+    ("store", "breaker config metrics supervisor"),
+    ("service", "config metrics auth limit store supervisor"),
     ("gateway", "config metrics service auth limit store"),
     ("http", "config metrics auth service limit"),
     (
         "server",
-        "config metrics limit auth store service gateway http",
+        "config metrics limit auth store service gateway http supervisor",
     ),
     (
         "cli",

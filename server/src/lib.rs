@@ -15,6 +15,7 @@ pub mod metrics;
 mod server;
 mod service;
 pub mod store;
+pub mod supervisor;
 
 /// Entry points of benches; not part of the API.
 #[doc(hidden)]

@@ -90,6 +90,12 @@ impl Metrics {
         }
     }
 
+    /// Those of the library.
+    #[must_use]
+    pub fn library(&self) -> &Arc<roomcast::metrics::Metrics> {
+        &self.library
+    }
+
     /// Adds one to a counter.
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);

@@ -6,7 +6,6 @@ use roomcast_protocol::socket::Args;
 use tokio::{
     net::TcpSocket,
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
 };
 
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
     metrics::Metrics,
     service::{Access, Blocks, Chat, Leases, Retention},
     store::{NewConversation, OpenError, Store, StoreError},
+    supervisor::Supervisor,
 };
 use roomcast::{
     Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::Quiet, limit::Proxies,
@@ -47,13 +47,15 @@ pub(crate) enum RunError {
     Server(roomcast::Error),
     /// Signals cannot be received.
     Signals(std::io::Error),
+    /// Tasks of these names have ended that cannot be started again.
+    Tasks(Vec<&'static str>),
 }
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
-/// If it cannot start.
+/// If it cannot start, or a task has ended that cannot be started again.
 pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     check(settings)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
@@ -67,9 +69,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .client_files(http::client_files::embedded())
         .guard(&settings.limits.addresses(), proxies(settings));
     let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
-    let (store, commits) = Store::open(&settings.store, Arc::clone(&metrics))
-        .await
-        .map_err(RunError::Open)?;
+    let supervisor = Supervisor::new(&metrics);
+    let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
+    let (store, commits) = opened.await.map_err(RunError::Open)?;
     let auth = &settings.auth;
     let revocations = Arc::new(Revocations::new());
     let roles = Roles::new(&auth.roles, auth.permission_cache, Arc::clone(&metrics));
@@ -114,31 +116,40 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         });
     }
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
-    let mut background = JoinSet::new();
-    background.spawn(users.sweep());
+    #[cfg(debug_assertions)]
+    supervisor.obey_tests(&io);
+    supervisor.start("user sweep", move || Arc::clone(&users).sweep());
     let mut routes = axum::Router::new();
     if let Some(guard) = io.guard() {
         let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
-        background.spawn(blocks.clone().keep());
+        let kept = blocks.clone();
+        supervisor.start("block list", move || kept.clone().keep());
         if store.is_shared() {
-            background.spawn(blocks.clone().follow());
+            let followed = blocks.clone();
+            supervisor.start("blocks of others", move || followed.clone().follow());
         }
         routes = routes.merge(http::blocks::routes(blocks));
     }
     let leases = store.leases().map(|leases| {
         let (lease, metrics) = (settings.presence.lease, Arc::clone(&metrics));
-        Leases::start(chat.clone(), io.of("/"), leases, lease, metrics)
+        let (chat, namespace) = (chat.clone(), io.of("/"));
+        Leases::start(chat, namespace, leases, lease, metrics, &supervisor)
     });
-    let gate = tokio::spawn(chat.clone().run(io.clone(), commits));
-    background.spawn(keys.run());
-    background.spawn(access.clone().sweep());
+    let emission = supervisor.start_once("emission", chat.clone().run(io.clone(), commits));
+    if keys.may_change() {
+        supervisor.start("keys", move || Arc::clone(&keys).run());
+    }
+    let swept = access.clone();
+    supervisor.start("login sweep", move || swept.clone().sweep());
     if store.is_shared() {
-        background.spawn(access.clone().follow(io.clone()));
+        let (followed, io) = (access.clone(), io.clone());
+        let follow = move || followed.clone().follow(io.clone());
+        supervisor.start("revocations of others", follow);
     }
     let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
     if let Some(retention) = retention {
-        background.spawn(retention.run());
+        supervisor.start("retention", move || Arc::clone(&retention).run());
     }
     if profile == Profile::Development {
         store
@@ -147,10 +158,16 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             .map_err(RunError::Store)?;
     }
 
-    let readiness = Readiness::new({
-        let store = store.clone();
-        move || store.is_healthy()
-    });
+    let readiness = Readiness::new(
+        {
+            let store = store.clone();
+            move || store.is_healthy()
+        },
+        {
+            let (supervisor, io) = (supervisor.clone(), io.clone());
+            move || [supervisor.ended(), io.ended_tasks()].concat()
+        },
+    );
     let routes = routes
         .merge(http::identity::routes(access.clone(), io.clone()))
         .merge(http::presence::routes(chat.clone(), io.clone()));
@@ -182,19 +199,24 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = supervisor.failed() => {}
             }
             tracing::info!("stopping");
             readiness.drain();
         })
         .await;
+    supervisor.stop();
     if let Some(leases) = leases {
         leases.stop().await;
     }
     store.close().await;
-    let _ = gate.await;
+    let _ = emission.await;
     drop(reservation);
     tracing::info!("stopped");
-    Ok(())
+    match supervisor.fatal() {
+        none if none.is_empty() => Ok(()),
+        tasks => Err(RunError::Tasks(tasks)),
+    }
 }
 
 /// Whether the server could start with these settings, as far as that can be said without
@@ -353,6 +375,10 @@ impl fmt::Display for RunError {
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
             Self::Server(_) => f.write_str("cannot start the server"),
             Self::Signals(_) => f.write_str("cannot receive signals"),
+            Self::Tasks(names) => {
+                let names = names.join(", ");
+                write!(f, "what cannot be started again has ended: {names}")
+            }
         }
     }
 }
@@ -360,7 +386,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Settings(_) => None,
+            Self::Settings(_) | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
             Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),

@@ -89,6 +89,7 @@ metric_table! {
         SessionsNotRecovered => "roomcast_recoveries_total"["result" = "fresh"],
         SessionsExpired => "roomcast_recovery_sessions_expired_total",
         EventsRepeated => "roomcast_events_repeated_total",
+        TaskRestarts => "roomcast_task_restarts_total",
         ClusterSent => "roomcast_cluster_sent_total"["result" = "done"],
         ClusterUnsent => "roomcast_cluster_sent_total"["result" = "failed"],
         ClusterReceived => "roomcast_cluster_received_total"["result" = "done"],
@@ -121,6 +122,7 @@ metric_table! {
         RecoverySessions => "roomcast_recovery_sessions",
         RecoveryBytes => "roomcast_recovery_bytes",
         IdempotentAnswers => "roomcast_idempotent_answers",
+        TasksEnded => "roomcast_tasks_ended",
         ClusterRequests => "roomcast_cluster_requests",
     }
 }

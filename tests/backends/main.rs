@@ -10,6 +10,7 @@
 mod blocks;
 mod changes;
 mod conversations;
+mod emission;
 mod export;
 #[cfg(feature = "postgres")]
 mod groups;

@@ -117,6 +117,18 @@ impl Client {
         self.event_to_answer(name).await.0
     }
 
+    /// The next event of this name; none if the connection has ended.
+    #[cfg(debug_assertions)]
+    pub(crate) async fn any_event(&mut self, name: &str) -> Option<Value> {
+        loop {
+            if let Some(place) = self.events.iter().position(|(event, ..)| event == name) {
+                return self.events.remove(place).map(|(_, payload, _)| payload);
+            }
+            let packet = self.packet_if_any().await?;
+            self.keep(&packet);
+        }
+    }
+
     /// The next event of this name and the id under which it wants to be acknowledged.
     pub(crate) async fn event_to_answer(&mut self, name: &str) -> (Value, Option<u64>) {
         loop {
@@ -227,8 +239,8 @@ impl Client {
             match next {
                 Some(Ok(Message::Text(text))) if text == "2" => self.send("3").await,
                 Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(message)) => panic!("unexpected {message:?}"),
-                Some(Err(_)) | None => return None,
             }
         }
     }

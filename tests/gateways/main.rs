@@ -37,6 +37,7 @@ mod retention;
 mod security;
 mod server;
 mod starting;
+mod supervision;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

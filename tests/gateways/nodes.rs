@@ -40,6 +40,12 @@ impl Database {
         Binary::start(self.folder.path(), &variables)
     }
 
+    /// Where its servers run.
+    #[cfg(debug_assertions)]
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn sql(&self, sql: &str) -> String {
         let (_, name) = self.url.rsplit_once('/').unwrap();
         shared().lock().unwrap().sql(name, sql)

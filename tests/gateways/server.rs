@@ -115,6 +115,12 @@ impl Binary {
         assert!(self.process.wait().unwrap().success());
     }
 
+    /// Waits until it has ended by itself: its exit code.
+    #[cfg(debug_assertions)]
+    pub(crate) fn exit_code(mut self) -> Option<i32> {
+        self.process.wait().unwrap().code()
+    }
+
     /// What it has logged since it listens.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()

@@ -37,5 +37,6 @@ mod rooms;
 mod slow;
 mod sockets;
 mod stop;
+mod supervision;
 mod testing;
 mod volatile;

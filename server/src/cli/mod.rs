@@ -17,6 +17,7 @@ use self::settings::Overrides;
 use crate::{
     auth::configured,
     config::{Profile, Settings},
+    server::RunError,
 };
 
 /// A Socket.IO server with a chat on it.
@@ -172,10 +173,17 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain(&error), "stopped");
-            ExitCode::FAILURE
+            if matches!(error, RunError::Tasks(_)) {
+                ExitCode::from(TASK_ENDED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
+
+/// The exit code when a task has ended that cannot be started again: `EX_SOFTWARE` of sysexits(3).
+const TASK_ENDED: u8 = 70;
 
 /// One core needs no work stealing and is faster without; several need threads.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

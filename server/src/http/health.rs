@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use roomcast::EndedTask;
 use serde::Serialize;
 
 /// What readiness depends on. Cloning gives another handle.
@@ -13,14 +14,19 @@ use serde::Serialize;
 pub struct Readiness {
     draining: Arc<AtomicBool>,
     store: Arc<dyn Fn() -> bool + Send + Sync>,
+    tasks: Arc<dyn Fn() -> Vec<EndedTask> + Send + Sync>,
 }
 
 impl Readiness {
-    /// Ready while `store` says that it can be written.
-    pub fn new(store: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    /// Ready while `store` says that it can be written, and `tasks` that none has ended.
+    pub fn new(
+        store: impl Fn() -> bool + Send + Sync + 'static,
+        tasks: impl Fn() -> Vec<EndedTask> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             draining: Arc::default(),
             store: Arc::new(store),
+            tasks: Arc::new(tasks),
         }
     }
 
@@ -48,6 +54,15 @@ struct Ready {
     status: &'static str,
     store: &'static str,
     draining: bool,
+    /// The tasks that have ended unasked.
+    tasks: Vec<Task>,
+}
+
+/// A task by its name; why it has ended is in the log.
+#[derive(Serialize)]
+struct Task {
+    name: &'static str,
+    state: &'static str,
 }
 
 pub(super) async fn live() -> impl IntoResponse {
@@ -57,7 +72,8 @@ pub(super) async fn live() -> impl IntoResponse {
 pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     let draining = readiness.draining.load(Ordering::Relaxed);
     let store = (readiness.store)();
-    let (status, word) = if store && !draining {
+    let tasks: Vec<Task> = (readiness.tasks)().iter().map(task).collect();
+    let (status, word) = if store && !draining && tasks.is_empty() {
         (StatusCode::OK, "ok")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
@@ -66,13 +82,27 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
         status: word,
         store: if store { "ok" } else { "unavailable" },
         draining,
+        tasks,
     };
     (status, Json(body))
+}
+
+fn task(ended: &EndedTask) -> Task {
+    let state = if ended.is_restarted {
+        "restarted"
+    } else {
+        "ended"
+    };
+    Task {
+        name: ended.name,
+        state,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use axum::{body::Body, http::Request};
+    use roomcast::internal::Tasks;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -90,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_draining_server_lives_but_is_not_ready() {
-        let readiness = Readiness::new(|| true);
+        let readiness = Readiness::new(|| true, Vec::new);
         assert_eq!(status(&readiness, "/health/ready").await, 200);
         readiness.drain();
         assert_eq!(status(&readiness, "/health/ready").await, 503);
@@ -98,8 +128,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_with_a_task_that_has_ended_is_not_ready_and_names_it() {
+        let tasks = Tasks::new(Arc::default());
+        let readiness = Readiness::new(|| true, {
+            let tasks = tasks.clone();
+            move || tasks.ended()
+        });
+        assert_eq!(status(&readiness, "/health/ready").await, 200);
+        let task = tasks.once("emission", async { panic!("killed by a test") });
+        assert!(task.await.is_err());
+        let answer = ready(State(readiness)).await.into_response();
+        assert_eq!(answer.status(), 503);
+        let body = axum::body::to_bytes(answer.into_body(), 1000)
+            .await
+            .unwrap();
+        let expected = r#"{"status":"unavailable","store":"ok","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
     async fn a_server_without_its_store_is_not_ready() {
-        let readiness = Readiness::new(|| false);
+        let readiness = Readiness::new(|| false, Vec::new);
         assert_eq!(status(&readiness, "/health/ready").await, 503);
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Endpoints<A: Application> {
 }
 
 /// Serves connections until the engine stops.
-pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: TcpListener) {
+pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: Arc<TcpListener>) {
     let site = Arc::new(server.site());
     let mut stopped = site.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });

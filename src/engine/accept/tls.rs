@@ -120,7 +120,12 @@ impl Tls {
             interval.tick().await;
             let (tls, metrics) = (self.clone(), Arc::clone(&metrics));
             // Files block.
-            let _ = tokio::task::spawn_blocking(move || tls.reload(&metrics)).await;
+            let looked = tokio::task::spawn_blocking(move || tls.reload(&metrics)).await;
+            if let Err(error) = looked
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
         }
     }
 

@@ -520,6 +520,10 @@ impl Flush for Outbox {
         // The method of the same name.
         Self::flush(self)
     }
+
+    fn give_up(&self) {
+        self.abort(CloseReason::TransportError);
+    }
 }
 
 /// A WebSocket is on its way: its `101` may be with the client already. Polls that come in

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use roomcast_protocol::Frame;
+use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     handle::{Outbox, Wake},
@@ -44,6 +44,10 @@ impl Beat for Outbox {
             Pulse::Sent(at) => again.min(at + rhythm.timeout),
             Pulse::Due(_) | Pulse::Own => again,
         }
+    }
+
+    fn give_up(&self) {
+        self.abort(CloseReason::TransportError);
     }
 }
 

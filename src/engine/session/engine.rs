@@ -23,6 +23,7 @@ use crate::{
     },
     limit::{Client, Guard, Quiet},
     metrics::{Counter, Gauge, Metrics},
+    tasks::Tasks,
 };
 
 /// All sessions of one server.
@@ -31,6 +32,7 @@ pub(crate) struct Engine<A: Application> {
     pub(in crate::engine) config: Arc<Config>,
     pub(in crate::engine) hooks: Arc<Hooks>,
     pub(in crate::engine) metrics: Arc<Metrics>,
+    tasks: Tasks,
     /// Sessions that may wait for hooks to admit them.
     pub(in crate::engine) admissions: Semaphore,
     pub(in crate::engine) guard: Option<Arc<Guard>>,
@@ -55,6 +57,7 @@ impl<A: Application> Engine<A> {
         config: Arc<Config>,
         hooks: Arc<Hooks>,
         metrics: Arc<Metrics>,
+        tasks: Tasks,
         guard: Option<Arc<Guard>>,
     ) -> Arc<Self> {
         let pressure = Pressure::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
@@ -76,6 +79,7 @@ impl<A: Application> Engine<A> {
             config,
             hooks,
             metrics,
+            tasks,
             guard,
             foreign_origins: Quiet::new(10),
             misplacements: Quiet::default(),
@@ -148,6 +152,11 @@ impl<A: Application> Engine<A> {
         guard.limits(peer.ip()).then_some(peer.ip())
     }
 
+    /// The tasks that work for its sessions.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     pub(crate) fn guard(&self) -> Option<&Arc<Guard>> {
         self.guard.as_ref()
     }
@@ -160,20 +169,25 @@ impl<A: Application> Engine<A> {
     pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
-            tokio::spawn(relieve(Arc::clone(&self.pressure)));
-            (0..workers.max(1))
-                .map(|_| {
-                    let flusher = self.new_flusher();
-                    tokio::spawn(Arc::clone(&flusher).run());
-                    tokio::spawn(Arc::clone(&flusher).beat());
-                    flusher
-                })
-                .collect()
+            let pressure = Arc::clone(&self.pressure);
+            let relieving = move || relieve(Arc::clone(&pressure));
+            tokio::spawn(self.tasks().clone().keep("memory relief", relieving));
+            (0..workers.max(1)).map(|_| self.start_flusher()).collect()
         });
         let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
         flushers
             .get(turn)
             .map_or_else(|| self.new_flusher(), Arc::clone)
+    }
+
+    fn start_flusher(&self) -> Arc<Flusher<Outbox>> {
+        let flusher = self.new_flusher();
+        let (writing, beating) = (Arc::clone(&flusher), Arc::clone(&flusher));
+        let write = move || Arc::clone(&writing).run();
+        tokio::spawn(self.tasks().clone().keep("flusher", write));
+        let beat = move || Arc::clone(&beating).beat();
+        tokio::spawn(self.tasks().clone().keep("heartbeats", beat));
+        flusher
     }
 
     fn new_flusher(&self) -> Arc<Flusher<Outbox>> {

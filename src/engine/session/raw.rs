@@ -21,6 +21,7 @@ use crate::{
         outbox::{Mode, Outbox, Push},
     },
     metrics::Metrics,
+    tasks::{EndedTask, Tasks},
 };
 
 type OnMessage = Box<dyn Fn(&RawSession, Message) + Send + Sync>;
@@ -42,13 +43,21 @@ impl RawEngine {
         let application = Arc::new(Raw {
             on_message: Box::new(on_message),
         });
+        let metrics = Arc::new(Metrics::new());
         Self(Engine::new(
             application,
             Arc::new(config),
             Arc::default(),
-            Arc::new(Metrics::new()),
+            Arc::clone(&metrics),
+            Tasks::new(metrics),
             None,
         ))
+    }
+
+    /// See [`Io::ended_tasks`](crate::Io::ended_tasks).
+    #[must_use]
+    pub fn ended_tasks(&self) -> Vec<EndedTask> {
+        self.0.tasks().ended()
     }
 
     /// Its counters, which are its own.

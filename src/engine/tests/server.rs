@@ -21,7 +21,7 @@ pub(super) async fn echo_with(
     let RawEngine(engine) = RawEngine::new(config, on_message);
     let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(endpoints(&engine), listener));
+    tokio::spawn(serve(endpoints(&engine), Arc::new(listener)));
     Echo { address, engine }
 }
 

@@ -13,6 +13,7 @@ use super::{
     builder::Builder,
 };
 use crate::{
+    EndedTask,
     adapter::{Health, NodeId},
     engine::Engine,
     socket::{
@@ -103,6 +104,16 @@ impl Io {
         engine.map_or(0, |engine| engine.session_count())
     }
 
+    /// The tasks of this server that have ended although nobody asked them to: those that write to
+    /// clients, send pings, accept connections, sweep tables and look at the certificate. One that
+    /// panics is logged, counted (`roomcast_task_restarts_total`, `roomcast_tasks_ended`) and started
+    /// again, and is in here until it has run for ten seconds. A server with such a task should get no
+    /// new clients: it belongs into the answer to a load balancer that asks whether it is ready.
+    #[must_use]
+    pub fn ended_tasks(&self) -> Vec<EndedTask> {
+        self.tasks().ended()
+    }
+
     /// The name of this server in its cluster, which it has even if there are no others; `None` before
     /// it is built.
     #[must_use]
@@ -160,7 +171,14 @@ impl Io {
             };
             let guard = self.guard().cloned();
             let metrics = Arc::clone(&self.0.metrics);
-            let new = Engine::new(Arc::new(self.clone()), config, hooks, metrics, guard);
+            let new = Engine::new(
+                Arc::new(self.clone()),
+                config,
+                hooks,
+                metrics,
+                self.tasks().clone(),
+                guard,
+            );
             *engine = Arc::downgrade(&new);
             new
         })

@@ -24,6 +24,7 @@ use crate::{
     limit::{Guard, Quiet},
     metrics::Metrics,
     socket::words::{ClientFiles, States},
+    tasks::Tasks,
 };
 
 /// A handle to the whole server. Cloning is a reference count.
@@ -46,6 +47,7 @@ impl WeakIo {
 pub(crate) struct Inner {
     pub(in crate::socket) built: OnceLock<Built>,
     pub(in crate::socket) metrics: Arc<Metrics>,
+    tasks: Tasks,
     anonymous: Arc<Principal>,
     /// Where handlers go on that outlive their socket.
     pub(in crate::socket) runtime: OnceLock<Handle>,
@@ -98,9 +100,11 @@ pub(crate) struct OnDemand {
 impl Io {
     /// A server that is not built yet.
     pub(crate) fn unbuilt() -> Self {
+        let metrics = Arc::new(Metrics::new());
         Self(Arc::new(Inner {
             built: OnceLock::new(),
-            metrics: Arc::new(Metrics::new()),
+            tasks: Tasks::new(Arc::clone(&metrics)),
+            metrics,
             anonymous: Arc::new(Principal::anonymous()),
             runtime: OnceLock::new(),
             detached: AtomicUsize::new(0),
@@ -123,6 +127,13 @@ impl Io {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
+    }
+
+    /// The tasks of this server itself, not those of its clients.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.0.tasks
     }
 
     /// Something that was given to [`Builder::state`](crate::Builder::state).
@@ -158,6 +169,16 @@ impl Io {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let runtime = self.0.runtime.get();
         runtime.map(|runtime| runtime.spawn(task)).is_some()
+    }
+
+    /// Starts a task that is started again if it panics. `false`: no connection has ever been driven,
+    /// so there is no runtime.
+    pub(crate) fn keep<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        make: impl FnMut() -> F + Send + 'static,
+    ) -> bool {
+        self.spawn(self.0.tasks.clone().keep(name, make))
     }
 
     /// Who may connect, if [`Builder::guard`](crate::Builder::guard) limits it.

@@ -39,7 +39,9 @@ impl Sessions {
             self.expel(pid);
         }
         if must_sweep {
-            io.spawn(sweep(Arc::downgrade(self), Self::expire));
+            let sessions = Arc::downgrade(self);
+            let sweeping = move || sweep(sessions.clone(), Self::expire);
+            io.keep("recovery sweep", sweeping);
         }
     }
 

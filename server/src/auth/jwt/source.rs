@@ -152,7 +152,12 @@ impl KeyRing {
         *self.keys.write() = Arc::new(keys);
     }
 
-    /// Keeps the keys up to date for as long as it is polled.
+    /// Whether there is a place where other keys may come from.
+    pub(crate) fn may_change(&self) -> bool {
+        self.file.is_some() || self.remote.is_some()
+    }
+
+    /// Keeps the keys up to date for as long as it is polled, if they may change.
     pub(crate) async fn run(self: Arc<Self>) {
         tokio::join!(self.watch(), self.refresh());
     }

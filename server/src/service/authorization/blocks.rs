@@ -2,8 +2,10 @@
 
 use std::{
     collections::HashSet,
+    future::poll_fn,
     net::IpAddr,
     sync::Arc,
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
@@ -33,6 +35,9 @@ pub(crate) struct Blocks {
     access: Access,
     io: Io,
     seen: Arc<Mutex<Seen>>,
+    /// The automatic blocks as they are made; none if somebody else keeps them. Locked to look, and not
+    /// while it waits.
+    made: Arc<Mutex<Option<mpsc::Receiver<Block>>>>,
 }
 
 /// What is known to have been stored. Not there any more, it was taken away by another server; what is in
@@ -71,12 +76,14 @@ impl Seen {
 
 impl Blocks {
     pub(crate) fn new(guard: Arc<Guard>, store: Store, access: Access, io: Io) -> Self {
+        let made = guard.automatic_blocks();
         Self {
             guard,
             store,
             access,
             io,
             seen: Arc::default(),
+            made: Arc::new(Mutex::new(made)),
         }
     }
 
@@ -173,16 +180,17 @@ impl Blocks {
     }
 
     /// Stores the automatic blocks as they are made, and forgets those that have ended. Runs until
-    /// it is dropped.
+    /// it is dropped, and may be run again then.
     pub(crate) async fn keep(self) {
-        let Some(mut made) = self.guard.automatic_blocks() else {
-            return;
-        };
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
+            let made = poll_fn(|cx| match &mut *self.made.lock() {
+                Some(made) => made.poll_recv(cx),
+                None => Poll::Pending,
+            });
             let kept = tokio::select! {
-                block = made.recv() => match block {
-                    Some(block) => self.keep_all(block, &mut made).await,
+                block = made => match block {
+                    Some(block) => self.keep_all(block).await,
                     None => return,
                 },
                 _ = sweep.tick() => self.sweep().await,
@@ -268,15 +276,11 @@ impl Blocks {
     }
 
     /// Stores a block and what has come behind it, and disconnects those whom they shut out.
-    async fn keep_all(
-        &self,
-        first: Block,
-        made: &mut mpsc::Receiver<Block>,
-    ) -> Result<(), StoreError> {
+    async fn keep_all(&self, first: Block) -> Result<(), StoreError> {
         let mut networks = vec![first.cidr];
         let mut ids = vec![first.id];
         let mut stored = self.store.insert_block(first).await;
-        while let Ok(block) = made.try_recv() {
+        while let Some(block) = self.made_meanwhile() {
             networks.push(block.cidr);
             ids.push(block.id);
             stored = self.store.insert_block(block).await.and(stored);
@@ -286,6 +290,10 @@ impl Blocks {
             self.note(ids);
         }
         stored
+    }
+
+    fn made_meanwhile(&self) -> Option<Block> {
+        self.made.lock().as_mut()?.try_recv().ok()
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! The chat: messages, and who is where.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use roomcast_protocol::Sid;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
@@ -393,13 +395,28 @@ impl Chat {
     }
 
     /// Emits what is stored, in the order of storing, and what is due by time. Ends when the
-    /// store is closed and everything that was stored is emitted.
+    /// store is closed and everything that was stored is emitted, and panics with whatever fills a gap.
     pub(crate) async fn run(self, io: Io, mut commits: Commits) {
         let namespace = io.of("/");
         let emitting = async {
-            while let Some(commit) = commits.next().await {
-                self.emit(&namespace, commit);
+            let mut filling = JoinSet::new();
+            loop {
+                tokio::select! {
+                    commit = commits.next() => match commit {
+                        Some(commit) => if let Some((id, gap)) = self.emit(&namespace, commit) {
+                            filling.spawn(self.clone().fill(namespace.clone(), id, gap));
+                        },
+                        None => break,
+                    },
+                    Some(filled) = filling.join_next() => {
+                        if let Err(error) = filled && error.is_panic() {
+                            resume_unwind(error.into_panic());
+                        }
+                    }
+                }
             }
+            // The store is closed, so that nothing is waited for any more.
+            filling.join_all().await;
         };
         let advancing = async {
             loop {
@@ -416,8 +433,8 @@ impl Chat {
     }
 
     /// Shows what was stored to those who are in its conversation, then answers who asked for it.
-    /// This is the only place from which messages go out.
-    fn emit(&self, namespace: &Namespace, commit: Commit) {
+    /// This is the only place from which messages go out. Says what is missing before it.
+    fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
         let id = commit.event().conversation_id();
         let mut commit = Some(commit);
         let gap = self.0.conversations.with(id, |live| {
@@ -428,29 +445,24 @@ impl Chat {
         if let Some(commit) = commit {
             delivery::unseen(namespace, self.0.conversations.metrics(), commit);
         }
-        if let Some(Some(gap)) = gap {
-            self.fill(namespace.clone(), id, gap);
-        }
+        gap.flatten().map(|gap| (id, gap))
     }
 
     /// Reads what was stored but has not come by: another server stored it, or this one before its
     /// connection was lost. What came by meanwhile waits in its conversation, for a limited time.
-    fn fill(&self, namespace: Namespace, id: Uuid, mut gap: Gap) {
-        let chat = self.clone();
-        tokio::spawn(async move {
-            loop {
-                let missing = chat.missing(id, gap).await;
-                let timeout = chat.0.limits.confirm_timeout;
-                let next = chat
-                    .0
-                    .conversations
-                    .with(id, |live| live.fill(&namespace, gap, &missing, timeout));
-                match next.flatten() {
-                    Some(next) => gap = next,
-                    None => return,
-                }
+    async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
+        loop {
+            let missing = self.missing(id, gap).await;
+            let timeout = self.0.limits.confirm_timeout;
+            let next = self
+                .0
+                .conversations
+                .with(id, |live| live.fill(&namespace, gap, &missing, timeout));
+            match next.flatten() {
+                Some(next) => gap = next,
+                None => return,
             }
-        });
+        }
     }
 
     /// The first messages of a gap. While the store does not answer it is asked again: until it does there

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
@@ -18,12 +18,13 @@ use crate::service::chat::handle::Chat;
 use crate::service::chat::presence::conversation::{Present, User};
 use crate::service::chat::presence::elsewhere::Shared;
 use crate::store::{self, Here, StoreError};
+use crate::supervisor::Supervisor;
 use roomcast::Namespace;
 
 /// The lease of this server, kept by a task.
 #[derive(Debug)]
 pub(crate) struct Leases {
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -35,23 +36,28 @@ impl Leases {
         store: store::Leases,
         lease: Duration,
         metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> Self {
-        let keeper = Keeper {
-            chat,
-            namespace,
-            store,
-            lease,
-            metrics,
-            held: None,
+        let (stop, stopped) = watch::channel(false);
+        // A new keeper takes a new lease and tells everything; that of the old one runs out.
+        let keep = move || {
+            let keeper = Keeper {
+                chat: chat.clone(),
+                namespace: namespace.clone(),
+                store: store.clone(),
+                lease,
+                metrics: Arc::clone(&metrics),
+                held: None,
+            };
+            keeper.run(stopped.clone())
         };
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(keeper.run(stopped));
+        let task = supervisor.start("lease", keep);
         Self { stop, task }
     }
 
     /// Takes back what was told, as far as the store answers.
     pub(crate) async fn stop(self) {
-        let _ = self.stop.send(());
+        let _ = self.stop.send(true);
         let _ = self.task.await;
     }
 }
@@ -77,19 +83,19 @@ struct Held {
 struct Lost;
 
 impl Keeper {
-    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut turns = interval(TURN.min(self.lease / 3).max(Duration::from_millis(1)));
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                _ = &mut stopped => break,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
                 _ = turns.tick() => {}
             }
             let turn = self.turn();
             tokio::select! {
                 biased;
-                _ = &mut stopped => break,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
                 done = turn => match done {
                     Ok(()) => {}
                     // The store's own log says why; the lease goes on as long as it goes on.

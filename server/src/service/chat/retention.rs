@@ -24,18 +24,22 @@ pub(crate) struct Retention {
 
 impl Retention {
     /// The job, if messages are not kept for ever.
-    pub(crate) fn new(store: Store, config: &config::Store, metrics: Arc<Metrics>) -> Option<Self> {
-        Some(Self {
+    pub(crate) fn new(
+        store: Store,
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Option<Arc<Self>> {
+        Some(Arc::new(Self {
             store,
             metrics,
             age: SignedDuration::try_from(config.retention?).unwrap_or(SignedDuration::MAX),
             interval: config.retention_interval,
             batch: config.retention_batch,
-        })
+        }))
     }
 
     /// Runs for ever, the first time at once.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self: Arc<Self>) {
         loop {
             match self.run_once().await {
                 Ok(0) => {}

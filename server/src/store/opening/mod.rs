@@ -17,10 +17,12 @@ use super::sqlite;
 use super::{Backend, Commits, OpenError, Store, memory};
 use crate::config;
 use crate::metrics::Metrics;
+use crate::supervisor::Supervisor;
 
 impl Store {
     /// Opens the store that the configuration names, makes or migrates its tables, and returns it
-    /// with the end at which its commits come out.
+    /// with the end at which its commits come out: when that is dropped, nothing is stored any more.
+    /// Nobody watches its tasks; see [`open_supervised`](Self::open_supervised).
     ///
     /// # Errors
     ///
@@ -29,6 +31,25 @@ impl Store {
         config: &config::Store,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Commits), OpenError> {
+        let supervisor = Supervisor::new(&metrics);
+        supervisor.stop();
+        Self::open_supervised(config, metrics, &supervisor).await
+    }
+
+    /// The same with tasks that a supervisor watches.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be opened, migrated or written.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(unused_variables, reason = "memory has no tasks")
+    )]
+    pub async fn open_supervised(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<(Self, Commits), OpenError> {
         let (backend, commits) = match Location::parse(&config.url)? {
             Location::Memory => {
                 let (memory, commits) = memory::Memory::new(config, metrics);
@@ -36,12 +57,13 @@ impl Store {
             }
             #[cfg(feature = "postgres")]
             Location::Postgres(url) => {
-                let (postgres, commits) = postgres::Postgres::open(&url, config, metrics).await?;
+                let (postgres, commits) =
+                    postgres::Postgres::open(&url, config, metrics, supervisor).await?;
                 (Backend::Postgres(postgres), commits)
             }
             #[cfg(feature = "sqlite")]
             Location::Sqlite(path) => {
-                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics)?;
+                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics, supervisor)?;
                 (Backend::Sqlite(sqlite), commits)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]

@@ -40,6 +40,11 @@ impl Lane {
         let mut taken = Vec::new();
         while waiting.recv_many(&mut taken, self.group.max(1)).await > 0 {
             let group = taken.drain(..).map(|(write, _)| write).collect();
+            if self.commits.is_closed() {
+                // With nobody left to emit it, nothing is stored.
+                refuse(group, StoreError::Closed);
+                continue;
+            }
             if let Some((group, doubt)) = self.store(group).await {
                 self.resolve(group, doubt, &mut waiting).await;
             }
@@ -199,11 +204,9 @@ impl Lane {
         self.metrics.add(Counter::MessagesStored, stored as u64);
         self.metrics.count(Counter::StoreCommits);
         for (write, done) in group.into_iter().zip(done) {
-            if let Some(commit) = write.settle(done)
-                && let Err(mpsc::error::SendError(commit)) = self.commits.send(commit).await
-            {
-                // With nobody left to emit, it is stored all the same.
-                commit.resolve();
+            if let Some(commit) = write.settle(done) {
+                // With nobody left to emit it, it is not acknowledged: nobody knows.
+                let _ = self.commits.send(commit).await;
             }
         }
     }

@@ -45,6 +45,7 @@ use super::{OpenError, StoreError, Time, migrate as migrations};
 use crate::breaker::Admission;
 use crate::config;
 use crate::metrics::{Counter, Metrics};
+use crate::supervisor::Supervisor;
 use roomcast::network::Block;
 
 /// Runs a query on a connection that reads; once more on another one if that is lost. Statements that
@@ -96,6 +97,7 @@ impl Postgres {
         url: &str,
         config: &config::Store,
         metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> Result<(Self, Commits), OpenError> {
         let address = Address::new(url, config)?;
         set_up(&address, config, config.migrate).await?;
@@ -124,14 +126,13 @@ impl Postgres {
                 closing: closed.clone(),
             };
             senders.push(sender_of_lane);
-            running.push(tokio::spawn(lane.run(waiting)));
+            running.push(supervisor.start_once("store lane", lane.run(waiting)));
         }
-        tokio::spawn(health::watch(
-            Arc::downgrade(&health),
-            readers.clone(),
-            config.health_interval,
-            patience,
-        ));
+        supervisor.start("database health", {
+            let (health, readers) = (Arc::downgrade(&health), readers.clone());
+            let interval = config.health_interval;
+            move || health::watch(health.clone(), readers.clone(), interval, patience)
+        });
         let reads = config.readers.saturating_add(config.waiting_reads);
         let inner = Inner {
             lanes: Mutex::new(Some(senders)),

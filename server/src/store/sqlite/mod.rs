@@ -15,7 +15,6 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -32,6 +31,7 @@ use super::rows::{Membership, Messages, Page, Version};
 use super::{OpenError, StoreError, Time, migrate};
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
+use crate::supervisor::Supervisor;
 use roomcast::network::Block;
 
 /// A handle to a store in an SQLite database.
@@ -52,6 +52,7 @@ impl Sqlite {
         path: PathBuf,
         config: &config::Store,
         metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> Result<(Self, Commits), OpenError> {
         let mut connection = prepare(&path, config)?;
         migrate::sqlite(&mut connection, &path, config.migrate)?;
@@ -66,9 +67,8 @@ impl Sqlite {
             Arc::clone(&metrics),
         );
         let group = config.group.max(1);
-        thread::Builder::new()
-            .name("roomcast-store".into())
-            .spawn(move || writer.run(waiting, group))
+        supervisor
+            .start_thread("store writer", move || writer.run(waiting, group))
             .map_err(|error| OpenError::Thread(error.to_string()))?;
 
         let readers = Readers::new(path, config, metrics);
@@ -306,3 +306,25 @@ fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<(
 
 /// How much of the write-ahead log is kept between two checkpoints after a burst.
 const JOURNAL_BYTES: i64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_panics_ends_the_process_and_nothing_more_is_stored() {
+        let folder = TempDir::new().unwrap();
+        let (metrics, config) = (Arc::<Metrics>::default(), config::Store::default());
+        let supervisor = Supervisor::new(&metrics);
+        let path = folder.path().join("chat.db");
+        let (store, _commits) = Sqlite::open(path, &config, metrics, &supervisor).unwrap();
+        let killed = store.write(|_| -> rusqlite::Result<()> { panic!("killed by a test") });
+        assert_eq!(killed.await, Err(StoreError::Unknown));
+        supervisor.failed().await;
+        assert_eq!(supervisor.fatal(), ["store writer"]);
+        assert_eq!(store.write(|_| Ok(())).await, Err(StoreError::Closed));
+        assert_eq!(supervisor.ended().len(), 1);
+    }
+}

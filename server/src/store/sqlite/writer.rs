@@ -89,7 +89,12 @@ impl Writer {
             if group.iter().any(|order| matches!(order, Order::Close(_))) {
                 waiting.close();
             }
-            closing = self.store(std::mem::take(&mut group)).or(closing);
+            let mut group = std::mem::take(&mut group);
+            if self.commits.is_closed() {
+                // With nobody left to emit it, nothing is stored.
+                group = group.into_iter().filter_map(unless_emitted).collect();
+            }
+            closing = self.store(group).or(closing);
         }
         // The last connection to close folds the write-ahead log into the database.
         if let Err((_, error)) = self.connection.close() {
@@ -156,11 +161,8 @@ impl Writer {
         match (order, done) {
             (Order::Write(write), Some(done)) => {
                 if let Some(commit) = write.settle(done) {
-                    // With nobody left to emit, it is stored all the same.
-                    if let Err(mpsc::error::SendError(commit)) = self.commits.blocking_send(commit)
-                    {
-                        commit.resolve();
-                    }
+                    // With nobody left to emit it, it is not acknowledged: nobody knows.
+                    let _ = self.commits.blocking_send(commit);
                 }
                 None
             }
@@ -216,6 +218,17 @@ fn refuse(order: Order) -> Option<Reply<()>> {
         Order::Close(reply) => return Some(reply),
     }
     None
+}
+
+/// Refuses what others are to hear of.
+fn unless_emitted(order: Order) -> Option<Order> {
+    match order {
+        Order::Write(write) => {
+            write.refuse(StoreError::Closed);
+            None
+        }
+        Order::Job(_) | Order::Close(_) => Some(order),
+    }
 }
 
 /// Whether someone else has locked the database: trying again at once would only wait again.

@@ -10,6 +10,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll, Waker},
+    thread,
     time::Instant,
 };
 
@@ -31,6 +32,9 @@ const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
 pub(in crate::engine) trait Flush {
     /// Writes what is queued. Returns how many bytes have left.
     fn flush(&self) -> usize;
+
+    /// Ends the session: writing for it has panicked.
+    fn give_up(&self);
 }
 
 /// The list of sessions that have something to write.
@@ -43,6 +47,8 @@ pub(crate) struct Flusher<T> {
 
 struct List<T> {
     dirty: Vec<T>,
+    /// The session for which writing has panicked.
+    broken: Option<T>,
     /// How often something came into the list when it was empty.
     rounds: u32,
     /// When that was last, of one round in [`SAMPLED`].
@@ -118,13 +124,18 @@ impl<T> Flusher<T> {
 }
 
 impl<T: Flush> Flusher<T> {
-    /// Writes until stopped.
+    /// Writes until stopped. Should it panic, it can be run again: the session at fault is ended, and
+    /// those that wait behind it are written for.
     pub(in crate::engine) async fn run(self: Arc<Self>) {
-        let mut work = Work::default();
+        let broken = self.list.lock().broken.take();
+        if let Some(session) = broken {
+            session.give_up();
+        }
+        let mut work = Work::of(&self);
         poll_fn(|cx| self.turn(&mut work, cx)).await;
     }
 
-    fn turn(&self, work: &mut Work<T>, cx: &mut Context<'_>) -> Poll<()> {
+    fn turn(&self, work: &mut Work<'_, T>, cx: &mut Context<'_>) -> Poll<()> {
         let sessions = &mut work.sessions;
         {
             let mut list = self.list.lock();
@@ -147,8 +158,9 @@ impl<T: Flush> Flusher<T> {
             && let Some(session) = sessions.pop_front()
         {
             written += 1;
-            bytes += session.flush();
+            bytes += work.current.insert(session).flush();
         }
+        work.current = None;
         if sessions.is_empty() && sessions.capacity() > KEPT {
             *sessions = VecDeque::new();
         }
@@ -166,17 +178,32 @@ impl<T: Flush> Flusher<T> {
 }
 
 /// What a flusher has taken out of its list.
-struct Work<T> {
+struct Work<'a, T> {
+    of: &'a Flusher<T>,
     sessions: VecDeque<T>,
+    /// The session that is written for.
+    current: Option<T>,
     /// When a round that is timed began, and how many are left up to its end.
     timed: Option<(Instant, usize)>,
 }
 
-impl<T> Default for Work<T> {
-    fn default() -> Self {
+impl<'a, T> Work<'a, T> {
+    fn of(flusher: &'a Flusher<T>) -> Self {
         Self {
+            of: flusher,
             sessions: VecDeque::new(),
+            current: None,
             timed: None,
+        }
+    }
+}
+
+impl<T> Drop for Work<'_, T> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut list = self.of.list.lock();
+            list.broken = self.current.take();
+            list.dirty.extend(self.sessions.drain(..));
         }
     }
 }
@@ -188,6 +215,7 @@ impl<T> Default for List<T> {
     fn default() -> Self {
         Self {
             dirty: Vec::new(),
+            broken: None,
             rounds: 0,
             since: None,
             waker: None,
@@ -239,5 +267,120 @@ impl<T: Beat> Flusher<T> {
 impl<T> std::fmt::Debug for Flusher<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Flusher").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{metrics::Metrics, tasks::Tasks};
+
+    /// A session that counts what is done with it.
+    #[derive(Clone, Default)]
+    struct Session(Arc<Done>);
+
+    #[derive(Default)]
+    struct Done {
+        is_bad: AtomicBool,
+        flushed: AtomicUsize,
+        given_up: AtomicUsize,
+    }
+
+    impl Session {
+        fn bad() -> Self {
+            let session = Self::default();
+            session.0.is_bad.store(true, Ordering::Relaxed);
+            session
+        }
+
+        fn done(&self) -> (usize, usize) {
+            let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+            (of(&self.0.flushed), of(&self.0.given_up))
+        }
+    }
+
+    impl Flush for Session {
+        fn flush(&self) -> usize {
+            assert!(!self.0.is_bad.load(Ordering::Relaxed), "cannot be written");
+            self.0.flushed.fetch_add(1, Ordering::Relaxed);
+            1
+        }
+
+        fn give_up(&self) {
+            self.0.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Beat for Session {
+        fn begin(&self, _at: Instant) {}
+
+        fn beat(&self, now: Instant, rhythm: &super::super::heartbeats::Rhythm) -> Instant {
+            self.flush();
+            now + rhythm.interval
+        }
+
+        fn give_up(&self) {
+            Flush::give_up(self);
+        }
+    }
+
+    const INTERVAL: Duration = Duration::from_millis(20);
+
+    fn flusher() -> Arc<Flusher<Session>> {
+        let pressure = Arc::new(Pressure::new(usize::MAX, Arc::new(Metrics::new())));
+        let heartbeats = Heartbeats::new(INTERVAL, INTERVAL, now());
+        Arc::new(Flusher::new(pressure, heartbeats, usize::MAX))
+    }
+
+    #[tokio::test]
+    async fn a_flusher_that_panics_goes_on_and_ends_the_session_at_fault_alone() {
+        let flusher = flusher();
+        let (first, bad, last) = (Session::default(), Session::bad(), Session::default());
+        flusher.enqueue_all(&mut vec![first.clone(), bad.clone(), last.clone()]);
+        let writing = Arc::clone(&flusher);
+        let tasks = Tasks::new(Arc::default());
+        let write = move || Arc::clone(&writing).run();
+        let running = tokio::spawn(tasks.clone().keep("flusher", write));
+        while last.done() != (1, 0) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((first.done(), bad.done()), ((1, 0), (0, 1)));
+        assert!(tasks.ended()[0].is_restarted);
+        flusher.enqueue(first.clone());
+        flusher.stop();
+        running.await.unwrap();
+        assert_eq!(first.done(), (2, 0));
+    }
+
+    #[tokio::test]
+    async fn heartbeats_that_panic_go_on_and_end_the_session_at_fault_alone() {
+        let flusher = flusher();
+        let (first, bad, last) = (Session::default(), Session::bad(), Session::default());
+        for session in [&first, &bad, &last] {
+            flusher.heartbeats().add(session, now()).unwrap();
+        }
+        let beating = Arc::clone(&flusher);
+        let tasks = Tasks::new(Arc::default());
+        let beat = move || Arc::clone(&beating).beat();
+        let running = tokio::spawn(tasks.clone().keep("heartbeats", beat));
+        while bad.done() != (0, 1) {
+            tokio::task::yield_now().await;
+        }
+        bad.0.is_bad.store(false, Ordering::Relaxed);
+        // Each of them again and again, that one too for as long as nobody takes it out.
+        while [&first, &bad, &last]
+            .iter()
+            .any(|session| session.done().0 < 3)
+        {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((first.done().1, last.done().1), (0, 0));
+        flusher.stop();
+        running.await.unwrap();
     }
 }

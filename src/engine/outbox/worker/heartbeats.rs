@@ -26,6 +26,9 @@ pub(in crate::engine) trait Beat: Clone {
     /// Does what a session needs now. When to look at it again: no pong that comes from now on makes a
     /// ping due earlier than an interval from now.
     fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant;
+
+    /// Ends the session: its heartbeat has panicked.
+    fn give_up(&self);
 }
 
 /// How often a ping is sent, how long its pong may take, and the ping.
@@ -46,6 +49,8 @@ pub(in crate::engine) struct Heartbeats<T> {
 
 struct State<T> {
     wheel: Wheel<T>,
+    /// The session whose heartbeat has panicked.
+    broken: Option<T>,
     /// When the task looks without being told.
     planned: Option<Instant>,
     stopped: bool,
@@ -68,6 +73,7 @@ impl<T: Beat> Heartbeats<T> {
         Self {
             state: Mutex::new(State {
                 wheel: Wheel::new(now, tick, SLOTS),
+                broken: None,
                 planned: None,
                 stopped: false,
             }),
@@ -106,8 +112,13 @@ impl<T: Beat> Heartbeats<T> {
         self.changed.notify_one();
     }
 
-    /// Sends pings until stopped.
+    /// Sends pings until stopped. Should it panic, it can be run again: the session at fault is ended,
+    /// and the others have their pings.
     pub(super) async fn run(&self) {
+        let broken = self.state.lock().broken.take();
+        if let Some(session) = broken {
+            session.give_up();
+        }
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             while self.turn(now(), &mut batch) {
@@ -135,17 +146,43 @@ impl<T: Beat> Heartbeats<T> {
     /// Looks at some of the sessions that are due. `false`: that were all.
     fn turn(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
         self.state.lock().wheel.take_due(now, batch, BATCH);
-        for taken in &mut *batch {
-            taken.again = taken.item.beat(now, &self.rhythm);
-        }
         let is_full = batch.len() >= BATCH;
-        if !batch.is_empty() {
-            let mut state = self.state.lock();
-            batch.iter().for_each(|taken| state.wheel.put_back(taken));
+        let mut turn = Turn {
+            of: self,
+            batch,
+            done: 0,
+        };
+        for taken in &mut *turn.batch {
+            taken.again = taken.item.beat(now, &self.rhythm);
+            turn.done += 1;
         }
-        // Not under the lock: the last handle of an outbox may be among them.
-        batch.clear();
         is_full
+    }
+}
+
+/// Sessions that are looked at. They are put back however that ends.
+struct Turn<'a, T: Clone> {
+    of: &'a Heartbeats<T>,
+    batch: &'a mut Vec<Taken<T>>,
+    /// Those that have been looked at.
+    done: usize,
+}
+
+impl<T: Clone> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let mut state = self.of.state.lock();
+        if let Some(broken) = self.batch.get_mut(self.done) {
+            broken.again += self.of.rhythm.interval;
+            state.broken = Some(broken.item.clone());
+        }
+        let batch = self.batch.iter();
+        batch.for_each(|taken| state.wheel.put_back(taken));
+        drop(state);
+        // Not under the lock: the last handle of an outbox may be among them.
+        self.batch.clear();
     }
 }
 

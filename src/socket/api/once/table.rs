@@ -17,6 +17,7 @@ use crate::{
         core::Event,
         words::{Expiring, Refusal, give_back, sweep},
     },
+    tasks::Tasks,
 };
 
 /// How much is remembered.
@@ -103,6 +104,7 @@ pub(super) struct Ticket {
     bounds: Bounds,
     verdict: watch::Sender<Option<Verdict>>,
     metrics: Arc<Metrics>,
+    tasks: Tasks,
     is_settled: bool,
 }
 
@@ -141,6 +143,7 @@ impl Table {
             bounds,
             verdict: sender,
             metrics: Arc::clone(metrics),
+            tasks: event.socket.io().tasks().clone(),
             is_settled: false,
         })
     }
@@ -170,12 +173,16 @@ impl Ticket {
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
             && state.done.must_sweep()
         {
-            let metrics = Arc::clone(&self.metrics);
-            runtime.spawn(sweep(Arc::downgrade(&self.table), move |table: &Table| {
-                let mut state = table.0.lock();
-                state.expire(&metrics);
-                state.done.look_again()
-            }));
+            let (table, metrics) = (Arc::downgrade(&self.table), Arc::clone(&self.metrics));
+            let sweeping = move || {
+                let metrics = Arc::clone(&metrics);
+                sweep(table.clone(), move |table: &Table| {
+                    let mut state = table.0.lock();
+                    state.expire(&metrics);
+                    state.done.look_again()
+                })
+            };
+            runtime.spawn(self.tasks.clone().keep("sweep of answers", sweeping));
         }
         drop(state);
         // Those who wait are told last, so that nobody comes in between.

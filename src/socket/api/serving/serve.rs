@@ -139,17 +139,22 @@ impl Server {
             tls: self.tls,
         });
         let mut sweeping = JoinSet::new();
-        if let Some(guard) = endpoints.engine.guard() {
-            sweeping.spawn(Arc::clone(guard).sweep());
+        let tasks = self.io.tasks();
+        if let Some(guard) = endpoints.engine.guard().cloned() {
+            let sweep = move || Arc::clone(&guard).sweep();
+            sweeping.spawn(tasks.clone().keep("guard sweep", sweep));
         }
         #[cfg(feature = "tls")]
-        if let Some(tls) = &endpoints.tls {
+        if let Some(tls) = endpoints.tls.clone() {
             let metrics = Arc::clone(self.io.metrics());
-            sweeping.spawn(tls.clone().watch(metrics));
+            let watch = move || tls.clone().watch(Arc::clone(&metrics));
+            sweeping.spawn(tasks.clone().keep("certificate watch", watch));
         }
         let mut serving = JoinSet::new();
         for listener in self.listeners {
-            serving.spawn(engine::serve(Arc::clone(&endpoints), listener));
+            let (endpoints, listener) = (Arc::clone(&endpoints), Arc::new(listener));
+            let serve = move || engine::serve(Arc::clone(&endpoints), Arc::clone(&listener));
+            serving.spawn(tasks.clone().keep("listener", serve));
         }
         Running {
             io: self.io,

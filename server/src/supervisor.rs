@@ -1,0 +1,179 @@
+//! What starts every task that lives as long as the server, and knows when one has ended unasked.
+//!
+//! Each has a name and one of two policies. A task whose state is elsewhere is started again, after a
+//! pause. One whose state is lost with it, as what it has taken and not yet stored or emitted, ends the
+//! process: a new one knows what to do about that. A leaf but for the metrics.
+
+use std::{io, thread};
+
+use roomcast::{
+    EndedTask,
+    internal::{Ended, Tasks},
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::metrics::Metrics;
+
+/// The long-lived tasks of one server. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    tasks: Tasks,
+    /// The tasks for which the process has to end. One often takes others with it, in any order.
+    fatal: watch::Sender<Vec<&'static str>>,
+}
+
+impl Supervisor {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            tasks: Tasks::endless(metrics.library().clone()),
+            fatal: watch::Sender::default(),
+        }
+    }
+
+    /// Starts a task that is started again when it ends unasked.
+    pub fn start<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        make: impl FnMut() -> F + Send + 'static,
+    ) -> JoinHandle<()> {
+        tokio::spawn(self.tasks.clone().keep(name, make))
+    }
+
+    /// Starts a task with which the process ends.
+    pub fn start_once(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let running = self.tasks.clone().once(name, task);
+        let supervisor = self.clone();
+        tokio::spawn(async move { supervisor.note(running.await) })
+    }
+
+    /// Starts a thread with which the process ends.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives none.
+    pub fn start_thread(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let supervisor = self.clone();
+        let run = move || supervisor.note(supervisor.tasks.clone().once_blocking(name, work));
+        let thread = thread::Builder::new().name(name.into());
+        thread.spawn(run).map(drop)
+    }
+
+    fn note(&self, ended: Result<(), Ended>) {
+        if let Err(Ended { name }) = ended {
+            self.fatal.send_modify(|names| {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            });
+        }
+    }
+
+    /// The tasks that have ended unasked, and those that were started again a moment ago.
+    #[must_use]
+    pub fn ended(&self) -> Vec<EndedTask> {
+        self.tasks.ended()
+    }
+
+    /// The tasks for which the process has to end.
+    #[must_use]
+    pub fn fatal(&self) -> Vec<&'static str> {
+        self.fatal.borrow().clone()
+    }
+
+    /// Waits until the process has to end.
+    pub async fn failed(&self) {
+        let mut fatal = self.fatal.subscribe();
+        // The sender is as old as this.
+        let _ = fatal.wait_for(|names| !names.is_empty()).await;
+    }
+
+    /// The server stops: a task that returns from now on was asked to.
+    pub fn stop(&self) {
+        self.tasks.let_end();
+    }
+
+    /// Lets a test kill tasks: those whose name is written into the file that a variable names. No
+    /// release build knows that variable.
+    #[cfg(debug_assertions)]
+    pub(crate) fn obey_tests(&self, io: &roomcast::Io) {
+        let Some(file) = std::env::var_os("SUPERVISOR_TEST_KILLS") else {
+            return;
+        };
+        let (tasks, library) = (self.tasks.clone(), io.tasks().clone());
+        tokio::spawn(async move {
+            loop {
+                if let Ok(name) = std::fs::read_to_string(&file) {
+                    let _ = std::fs::remove_file(&file);
+                    tasks.kill(&name);
+                    library.kill(&name);
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    fn names(supervisor: &Supervisor) -> Vec<&'static str> {
+        let ended = supervisor.ended();
+        ended.iter().map(|task| task.name).collect()
+    }
+
+    #[tokio::test]
+    async fn a_task_that_can_be_started_again_does_not_end_the_process() {
+        let supervisor = Supervisor::new(&Metrics::default());
+        let mut runs = 0;
+        let task = supervisor.start("one", move || {
+            runs += 1;
+            let is_bad = runs == 1;
+            async move {
+                assert!(!is_bad, "bad");
+                pending().await
+            }
+        });
+        while !supervisor.ended().iter().any(|task| task.is_restarted) {
+            tokio::task::yield_now().await;
+        }
+        assert!(supervisor.fatal().is_empty());
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_task_or_thread_that_cannot_be_started_again_ends_the_process() {
+        let supervisor = Supervisor::new(&Metrics::default());
+        supervisor.start_once("task", ready(())).await.unwrap();
+        supervisor.failed().await;
+        assert_eq!(
+            (supervisor.fatal(), names(&supervisor)),
+            (vec!["task"], vec!["task"])
+        );
+        let supervisor = Supervisor::new(&Metrics::default());
+        supervisor.start_thread("thread", || panic!("bad")).unwrap();
+        supervisor.failed().await;
+        assert_eq!(names(&supervisor), ["thread"]);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_returns_when_the_server_stops_was_asked_to() {
+        let supervisor = Supervisor::new(&Metrics::default());
+        supervisor.stop();
+        supervisor.start_once("task", ready(())).await.unwrap();
+        supervisor.start("other", || ready(())).await.unwrap();
+        assert_eq!((supervisor.fatal(), supervisor.ended()), (vec![], vec![]));
+    }
+}

@@ -1,0 +1,355 @@
+//! Tasks that live as long as what they work for, by name. One that ends unasked or panics is logged,
+//! counted and told to whoever asks which have ended, and is started again where that can be. A leaf
+//! but for the metrics.
+//!
+//! `roomcast-server` starts its own tasks with it as well.
+
+use std::{
+    any::Any,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+
+use crate::metrics::{Counter, Gauge, Metrics};
+
+/// A task of the server that has ended although nobody asked it to, or has panicked. See
+/// [`Io::ended_tasks`](crate::Io::ended_tasks).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndedTask {
+    /// What the task is called.
+    pub name: &'static str,
+    /// Whether it was started again, less than ten seconds ago. `false`: nobody does its work.
+    pub is_restarted: bool,
+}
+
+/// The tasks of one server. Cloning gives another handle.
+#[derive(Clone)]
+pub struct Tasks(Arc<Inner>);
+
+struct Inner {
+    metrics: Arc<Metrics>,
+    /// Whether a task that returns has been asked to.
+    may_end: AtomicBool,
+    /// No longer than there are tasks.
+    ended: Mutex<Vec<(u64, EndedTask)>>,
+    last: AtomicU64,
+    /// The name of those that a test has killed last.
+    #[cfg(debug_assertions)]
+    killed: tokio::sync::watch::Sender<String>,
+}
+
+/// Between the end of a task and its new start, doubled by each end that follows soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a task that was started again has to run until it counts as well.
+const PROBATION: Duration = Duration::from_secs(10);
+
+impl Tasks {
+    /// Tasks that return only when they were asked to.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self::with(metrics, true)
+    }
+
+    /// Tasks of which none may return before [`let_end`](Self::let_end).
+    #[must_use]
+    pub fn endless(metrics: Arc<Metrics>) -> Self {
+        Self::with(metrics, false)
+    }
+
+    fn with(metrics: Arc<Metrics>, may_end: bool) -> Self {
+        Self(Arc::new(Inner {
+            metrics,
+            may_end: may_end.into(),
+            ended: Mutex::default(),
+            last: AtomicU64::new(0),
+            #[cfg(debug_assertions)]
+            killed: tokio::sync::watch::Sender::default(),
+        }))
+    }
+
+    /// From now on a task that returns was asked to.
+    pub fn let_end(&self) {
+        self.0.may_end.store(true, Ordering::Release);
+    }
+
+    /// The tasks that have ended unasked and those that were started again a moment ago.
+    #[must_use]
+    pub fn ended(&self) -> Vec<EndedTask> {
+        let ended = self.0.ended.lock();
+        ended.iter().map(|(_, task)| task.clone()).collect()
+    }
+
+    /// Does what `make` makes, and again whenever that ends unasked.
+    pub async fn keep<F: Future<Output = ()>>(
+        self,
+        name: &'static str,
+        mut make: impl FnMut() -> F,
+    ) {
+        let mut record = self.record(name);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mut run = pin!(self.outcome(name, make()));
+            let outcome = if record.is_ended {
+                match tokio::time::timeout(PROBATION, run.as_mut()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        record.clear();
+                        pause = FIRST_PAUSE;
+                        run.await
+                    }
+                }
+            } else {
+                run.await
+            };
+            let Err(reason) = outcome else { return };
+            record.end(&reason);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            record.restart();
+        }
+    }
+
+    /// Does something that cannot be started again.
+    ///
+    /// # Errors
+    ///
+    /// If it ended unasked; [`ended`](Self::ended) tells it from then on.
+    pub async fn once(
+        self,
+        name: &'static str,
+        task: impl Future<Output = ()>,
+    ) -> Result<(), Ended> {
+        let outcome = self.outcome(name, task).await;
+        outcome.map_err(|reason| self.record(name).stay(&reason))
+    }
+
+    /// The same for what blocks a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// If it ended unasked; [`ended`](Self::ended) tells it from then on.
+    pub fn once_blocking(self, name: &'static str, task: impl FnOnce()) -> Result<(), Ended> {
+        let outcome = self.judge(catch_unwind(AssertUnwindSafe(task)));
+        outcome.map_err(|reason| self.record(name).stay(&reason))
+    }
+
+    async fn outcome(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()>,
+    ) -> Result<(), String> {
+        #[cfg(debug_assertions)]
+        let task = self.mortal(name, task);
+        #[cfg(not(debug_assertions))]
+        let _ = name;
+        self.judge(AssertUnwindSafe(task).catch_unwind().await)
+    }
+
+    fn judge(&self, result: Result<(), Box<dyn Any + Send>>) -> Result<(), String> {
+        match result {
+            Ok(()) if self.0.may_end.load(Ordering::Acquire) => Ok(()),
+            Ok(()) => Err("it returned".to_owned()),
+            Err(panic) => Err(format!("it panicked: {}", text(&*panic))),
+        }
+    }
+
+    fn record(&self, name: &'static str) -> Record {
+        Record {
+            id: self.0.last.fetch_add(1, Ordering::Relaxed),
+            name,
+            tasks: self.clone(),
+            is_ended: false,
+        }
+    }
+}
+
+/// A task has ended unasked and is not started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it is called.
+    pub name: &'static str,
+}
+
+/// What is known of one task. Dropped, as when a task is taken down, it is forgotten.
+struct Record {
+    id: u64,
+    name: &'static str,
+    tasks: Tasks,
+    is_ended: bool,
+}
+
+impl Record {
+    fn end(&mut self, reason: &str) {
+        tracing::error!(task = self.name, reason, "a task has ended unasked");
+        self.set(false);
+    }
+
+    fn restart(&mut self) {
+        self.tasks.0.metrics.count(Counter::TaskRestarts);
+        tracing::warn!(task = self.name, "started the task again");
+        self.set(true);
+    }
+
+    fn set(&mut self, is_restarted: bool) {
+        self.clear();
+        let task = EndedTask {
+            name: self.name,
+            is_restarted,
+        };
+        self.tasks.0.ended.lock().push((self.id, task));
+        self.tasks.0.metrics.shift(Gauge::TasksEnded, 1);
+        self.is_ended = true;
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.is_ended) {
+            self.tasks.0.ended.lock().retain(|(id, _)| *id != self.id);
+            self.tasks.0.metrics.shift(Gauge::TasksEnded, -1);
+        }
+    }
+
+    /// The end that is remembered for good.
+    fn stay(mut self, reason: &str) -> Ended {
+        self.end(reason);
+        self.is_ended = false;
+        Ended { name: self.name }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Tests kill tasks; no release build can.
+#[cfg(debug_assertions)]
+impl Tasks {
+    /// Lets all tasks of this name panic where they wait.
+    pub fn kill(&self, name: &str) {
+        self.0.killed.send_replace(name.to_owned());
+    }
+
+    async fn mortal(&self, name: &str, task: impl Future<Output = ()>) {
+        let mut killed = self.0.killed.subscribe();
+        let killing = async {
+            while killed.changed().await.is_ok() {
+                assert!(*killed.borrow() != name, "killed by a test");
+            }
+        };
+        tokio::select! {
+            () = task => {}
+            () = killing => {}
+        }
+    }
+}
+
+/// What a panic says.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a text")
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks")
+            .field("ended", &self.ended())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    fn ended(name: &'static str, is_restarted: bool) -> EndedTask {
+        EndedTask { name, is_restarted }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_started_again_and_counts_as_ended_until_it_has_run_for_a_while()
+    {
+        let metrics = Arc::new(Metrics::new());
+        let tasks = Tasks::new(Arc::clone(&metrics));
+        let mut runs = 0;
+        let task = tokio::spawn(tasks.clone().keep("one", move || {
+            runs += 1;
+            let is_bad = runs < 3;
+            async move {
+                sleep(Duration::from_secs(1)).await;
+                assert!(!is_bad, "bad");
+                pending().await
+            }
+        }));
+        assert_eq!(tasks.ended(), []);
+        sleep(Duration::from_millis(1005)).await;
+        assert_eq!(tasks.ended(), [ended("one", false)]);
+        assert_eq!(metrics.gauge(Gauge::TasksEnded), 1);
+        assert_eq!(metrics.counter(Counter::TaskRestarts), 0);
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(tasks.ended(), [ended("one", true)]);
+        sleep(Duration::from_secs(8)).await;
+        assert_eq!(metrics.counter(Counter::TaskRestarts), 2);
+        assert_eq!(tasks.ended(), [ended("one", true)]);
+        sleep(PROBATION).await;
+        assert_eq!(tasks.ended(), []);
+        assert_eq!(metrics.gauge(Gauge::TasksEnded), 0);
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_never_runs_is_started_less_and_less_often() {
+        let metrics = Arc::new(Metrics::new());
+        let start = Instant::now();
+        let keep = Tasks::endless(Arc::clone(&metrics)).keep("one", || ready(()));
+        let task = tokio::spawn(keep);
+        while metrics.counter(Counter::TaskRestarts) < 14 {
+            sleep(Duration::from_secs(1)).await;
+        }
+        // 10 ms doubled eleven times, and then twice the longest.
+        let least = FIRST_PAUSE * 4095 + 2 * LONGEST_PAUSE;
+        assert!(start.elapsed() >= least, "{:?}", start.elapsed());
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_return_is_an_end_only_before_tasks_may_end() {
+        let tasks = Tasks::endless(Arc::default());
+        let early = tasks.clone().once("early", ready(())).await;
+        assert_eq!(early, Err(Ended { name: "early" }));
+        let blocking = tasks.clone().once_blocking("blocking", || panic!("bad"));
+        assert_eq!(blocking, Err(Ended { name: "blocking" }));
+        tasks.let_end();
+        assert_eq!(tasks.clone().once("late", ready(())).await, Ok(()));
+        let (early, blocking) = (ended("early", false), ended("blocking", false));
+        assert_eq!(tasks.ended(), [early, blocking]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_taken_down_is_forgotten() {
+        let tasks = Tasks::endless(Arc::default());
+        let task = tokio::spawn(tasks.clone().keep("one", || ready(())));
+        while tasks.ended().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        task.abort();
+        let _ = task.await;
+        assert_eq!(tasks.ended(), []);
+    }
+}

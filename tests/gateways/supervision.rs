@@ -1,0 +1,190 @@
+//! Tasks of the server that are killed: each is started again, or ends the process.
+//!
+//! Only a debug build can be told to kill one.
+
+#![cfg(debug_assertions)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::Client;
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
+use crate::server::{Binary, LOBBY, UNLIMITED};
+use crate::support::RawClient;
+
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a process ends for a task that cannot be started again.
+const TASK_ENDED: Option<i32> = Some(70);
+
+/// Lets a server kill its tasks of this name.
+fn kill(folder: &Path, name: &str) {
+    let (new, file) = (folder.join("kill.new"), folder.join("kill"));
+    fs::write(&new, name).unwrap();
+    fs::rename(new, file).unwrap();
+}
+
+/// What a load balancer is told.
+async fn readiness(server: &Binary) -> (u16, Value) {
+    let address = server.address();
+    let asked = move || RawClient::connect(address).get("/health/ready");
+    let answer = tokio::task::spawn_blocking(asked).await.unwrap();
+    (answer.status, serde_json::from_str(&answer.body).unwrap())
+}
+
+/// Kills tasks one after the other; each time the server says so, and goes on.
+async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    for client in [&mut ann, &mut bob] {
+        client.must("join_conversation", json!(LOBBY)).await;
+    }
+    assert_eq!(readiness(server).await.1["tasks"], json!([]));
+    let start = Instant::now();
+    for name in names {
+        kill(folder, name);
+        loop {
+            let (status, told) = readiness(server).await;
+            let tasks = told["tasks"].as_array().unwrap();
+            if tasks.iter().any(|task| task["name"] == *name) {
+                assert_eq!((status, &told["status"]), (503, &json!("unavailable")));
+                break;
+            }
+            assert!(start.elapsed() < DEADLINE, "{name}: {told}");
+        }
+        server.expect_log(&["ended unasked", name, "killed by a test"]);
+        server.expect_log(&["started the task again", name]);
+        let message = json!({"conversationId": LOBBY, "content": name});
+        ann.must("message", message).await;
+        assert_eq!(bob.event("message").await["content"], *name);
+    }
+    while readiness(server).await
+        != (
+            200,
+            json!({"status": "ok", "store": "ok", "draining": false, "tasks": []}),
+        )
+    {
+        assert!(start.elapsed() < DEADLINE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("keys.json"), r#"{"keys":[]}"#).unwrap();
+    let variables = [
+        ("SUPERVISOR_TEST_KILLS", "kill"),
+        ("ROOMCAST_STORE__RETENTION", "1h"),
+        ("ROOMCAST_AUTH__JWT__KEYS_FILE", "keys.json"),
+    ];
+    let server = Binary::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
+    let names = [
+        // Of the library.
+        "flusher",
+        "heartbeats",
+        "memory relief",
+        "guard sweep",
+        "listener",
+        // Of the server.
+        "user sweep",
+        "block list",
+        "keys",
+        "login sweep",
+        "retention",
+    ];
+    survives(&server, folder.path(), &names).await;
+    let metrics = tokio::task::spawn_blocking({
+        let address = server.address();
+        move || RawClient::connect(address).get("/metrics").body
+    });
+    let metrics = metrics.await.unwrap();
+    assert!(metrics.contains("\nroomcast_tasks_ended 0\n"), "{metrics}");
+    let restarts = metrics
+        .split("\nroomcast_task_restarts_total ")
+        .nth(1)
+        .unwrap();
+    let restarts: usize = restarts.split('\n').next().unwrap().parse().unwrap();
+    assert!(restarts >= names.len(), "{restarts}");
+    server.terminate();
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed() {
+    let database = Database::new();
+    let server = database.server_with(&[("SUPERVISOR_TEST_KILLS", "kill")]);
+    let names = [
+        "database health",
+        "lease",
+        "blocks of others",
+        "revocations of others",
+    ];
+    survives(&server, database.folder(), &names).await;
+    server.terminate();
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_is_killed_ends_the_process() {
+    let database = Database::new();
+    let server = database.server_with(&[("SUPERVISOR_TEST_KILLS", "kill")]);
+    kill(database.folder(), "store lane");
+    server.expect_log(&["cannot be started again has ended", "store lane"]);
+    assert_eq!(server.exit_code(), TASK_ENDED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_emission_is_killed_acknowledges_only_what_it_emits_and_ends() {
+    let folder = TempDir::new().unwrap();
+    let variables = [("SUPERVISOR_TEST_KILLS", "kill")];
+    let server = Binary::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    for client in [&mut ann, &mut bob] {
+        client.must("join_conversation", json!(LOBBY)).await;
+    }
+    for n in 0..2000 {
+        let message = json!({"conversationId": LOBBY, "content": n.to_string()});
+        ann.request("message", message).await;
+    }
+    let (_, first) = ann.any_answer().await.unwrap();
+    kill(folder.path(), "emission");
+    let acknowledged = tokio::spawn(async move {
+        let mut acknowledged = BTreeSet::from([first["message"]["id"].to_string()]);
+        while let Some((_, answer)) = ann.any_answer().await {
+            if answer["success"] == true {
+                acknowledged.insert(answer["message"]["id"].to_string());
+            } else {
+                assert_eq!(answer["error"]["code"], "STORE_UNAVAILABLE", "{answer}");
+            }
+        }
+        acknowledged
+    });
+    let emitted = messages(bob).await;
+    let acknowledged = acknowledged.await.unwrap();
+    assert!(
+        acknowledged.len() < 2000,
+        "killed while messages were on their way"
+    );
+    let lost: Vec<_> = acknowledged.difference(&emitted).collect();
+    assert!(lost.is_empty(), "acknowledged and not emitted: {lost:?}");
+    server.expect_log(&["cannot be started again has ended", "emission"]);
+    assert_eq!(server.exit_code(), TASK_ENDED);
+}
+
+/// The ids of all messages that a client gets until its connection ends.
+async fn messages(mut client: Client) -> BTreeSet<String> {
+    let mut messages = BTreeSet::new();
+    while let Some(message) = client.any_event("message").await {
+        messages.insert(message["id"].to_string());
+    }
+    messages
+}

@@ -1,0 +1,119 @@
+//! Tasks of the library that panic: they are named, and started again.
+
+#![cfg(debug_assertions)]
+
+use std::{fs, time::Duration};
+
+use roomcast::{
+    Ack, Builder, Config, Event, Io, Server, Tls, idempotent,
+    metrics::{Counter, Gauge},
+    options::Recovery,
+};
+
+use crate::{
+    local::{Local, join, text, until},
+    support::Frame,
+};
+
+/// Kills tasks that run; waits until they are said to have ended and run again.
+fn kill(io: &Io, name: &str) {
+    assert_eq!(io.ended_tasks(), []);
+    // One that was only started does not hear it yet.
+    until(|| {
+        io.tasks().kill(name);
+        !io.ended_tasks().is_empty()
+    });
+    until(|| {
+        let ended = io.ended_tasks();
+        !ended.is_empty() && ended.iter().all(|task| task.is_restarted)
+    });
+    assert!(io.ended_tasks().iter().all(|task| task.name == name));
+    assert!(io.metrics().gauge(Gauge::TasksEnded) >= 1);
+    assert!(io.metrics().counter(Counter::TaskRestarts) >= 1);
+}
+
+fn builder() -> Builder {
+    let mut io = Io::builder();
+    io.namespace("/");
+    io
+}
+
+#[test]
+fn what_is_queued_for_a_flusher_that_panics_arrives() {
+    let server = Local::serve(builder());
+    let (mut client, _) = server.connect();
+    kill(&server.io, "flusher");
+    server.io.emit("news", 1);
+    assert_eq!(text(&mut client), "42[\"news\",1]");
+}
+
+#[test]
+fn pings_go_on_when_the_task_that_sends_them_panics() {
+    let config = Config::default().ping_interval(Duration::from_millis(200));
+    let server = Local::serve(builder().config(config));
+    let (mut client, _) = server.connect();
+    kill(&server.io, "heartbeats");
+    for _ in 0..2 {
+        assert_eq!(client.frame(), Frame::Text("2".to_owned()));
+        client.send_text("3");
+    }
+}
+
+#[test]
+fn a_listener_that_panics_accepts_again() {
+    let server = Local::serve(builder());
+    server.connect();
+    kill(&server.io, "listener");
+    server.connect();
+}
+
+#[test]
+fn sessions_that_are_kept_end_although_the_task_that_ends_them_has_panicked() {
+    let recovery = Recovery::default().window(Duration::from_secs(3));
+    let config = Config::default().recovery(Some(recovery));
+    let server = Local::serve(builder().config(config));
+    let mut client = server.open();
+    client.send_text("40");
+    text(&mut client);
+    drop(client);
+    let metrics = server.io.metrics();
+    until(|| metrics.gauge(Gauge::RecoverySessions) == 1 && server.io.clients_count() == 0);
+    kill(&server.io, "recovery sweep");
+    until(|| metrics.counter(Counter::SessionsExpired) == 1);
+}
+
+#[test]
+fn answers_that_are_remembered_are_forgotten_although_the_task_that_forgets_them_has_panicked() {
+    let mut io = Io::builder();
+    let once = idempotent(roomcast::argument(0), async |_: Event, n: u32| Ack(n));
+    io.namespace("/")
+        .on("order", once.window(Duration::from_secs(3)));
+    let server = Local::serve(io);
+    let mut client = server.open();
+    join(&mut client, "");
+    client.send_text("421[\"order\",7]");
+    assert_eq!(text(&mut client), "431[7]");
+    kill(&server.io, "sweep of answers");
+    let metrics = server.io.metrics();
+    until(|| metrics.gauge(Gauge::IdempotentAnswers) == 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_read_again_although_the_task_that_looks_at_it_has_panicked() {
+    let folder = tempfile::tempdir().unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let issue = || {
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+        fs::write(&cert, issued.cert.pem()).unwrap();
+    };
+    issue();
+    let io = Io::builder().build().unwrap();
+    let tls = Tls::from_files(&cert, &key).unwrap();
+    let server = Server::new(io.clone()).tls(tls).bind("127.0.0.1:0");
+    let running = tokio::spawn(server.await.unwrap().run());
+    kill(&io, "certificate watch");
+    issue();
+    until(|| io.metrics().counter(Counter::TlsReloads) >= 1);
+    running.abort();
+}

@@ -1,0 +1,110 @@
+//! Every task that lives as long as the server is started by name, is in `docs/operations.md`, and is
+//! killed in a test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// How a task with a name is started.
+const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("];
+
+/// What starts tasks without a name, and where the server may: these end by themselves, and soon.
+const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
+const NAMELESS: [(&str, &str); 6] = [
+    ("supervisor.rs", "It is what starts tasks by name."),
+    ("auth/jwt/source.rs", "One fetch, which has a deadline."),
+    (
+        "service/chat/sequencer/delivery.rs",
+        "One report, which has a deadline.",
+    ),
+    (
+        "service/rules/html/mod.rs",
+        "One page, which is waited for.",
+    ),
+    (
+        "store/postgres/address.rs",
+        "One connection, which ends with its client.",
+    ),
+    ("store/sqlite/reader.rs", "One query, which has a deadline."),
+];
+
+/// Where tasks are killed.
+const KILLERS: [&str; 3] = [
+    "tests/server/supervision.rs",
+    "tests/gateways/supervision.rs",
+    "server/src/store/sqlite/mod.rs",
+];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The source below a folder without its tests: path in the folder, and text.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut sources = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+                let shown = path.strip_prefix(&root).unwrap().to_str().unwrap();
+                sources.push((shown.to_owned(), code.to_owned()));
+            }
+        }
+    }
+    sources
+}
+
+/// The names under which tasks are started.
+fn started() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, code) in [sources("src"), sources("server/src")].concat() {
+        for start in STARTS {
+            for rest in code.split(start).skip(1) {
+                let name = rest.trim_start().strip_prefix('"');
+                names.extend(name.map(|name| name.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_task_is_described_and_no_other() {
+    let page = read("docs/operations.md");
+    let (_, table) = page.split_once("| task | policy |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .map_while(|row| row.strip_prefix("| `"));
+    let described: BTreeSet<String> = rows
+        .map(|row| row.split('`').next().unwrap().to_owned())
+        .collect();
+    assert!(described.len() >= 20, "{described:?}");
+    assert_eq!(described, started());
+}
+
+#[test]
+fn every_task_is_killed_in_a_test() {
+    let tests = KILLERS.map(read).concat();
+    for name in started() {
+        assert!(
+            tests.contains(&format!("\"{name}\"")),
+            "{name} is killed nowhere"
+        );
+    }
+}
+
+#[test]
+fn the_server_starts_no_task_without_a_name_that_does_not_end_soon() {
+    for (path, code) in sources("server/src") {
+        let spawns = SPAWNS.iter().any(|spawn| code.contains(spawn));
+        let may = NAMELESS.iter().any(|(known, _)| *known == path);
+        assert_eq!(spawns, may, "{path}");
+    }
+}
