@@ -146,6 +146,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let (followed, io) = (access.clone(), io.clone());
         let follow = move || followed.clone().follow(io.clone());
         supervisor.start("revocations of others", follow);
+        let chat = chat.clone();
+        supervisor.start("commits of others", move || chat.clone().follow());
     }
     let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
     if let Some(retention) = retention {

@@ -126,6 +126,7 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
         "lease",
         "blocks of others",
         "revocations of others",
+        "commits of others",
     ];
     survives(&server, database.folder(), &names).await;
     server.terminate();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::change::{Change, Committed, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
-use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin};
+use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
 
 /// What was stored, in the order of the commits. There is one per store.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ impl Commits {
 #[must_use = "the sender waits until the commit is resolved"]
 pub struct Commit {
     event: Committed,
+    revision: Revision,
     origin: Origin,
     answer: Box<dyn FnOnce() + Send>,
 }
@@ -41,6 +42,24 @@ impl Commit {
     #[must_use]
     pub fn event(&self) -> &Committed {
         &self.event
+    }
+
+    /// How far the conversation has come with it.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Another server has committed something: to be handed on behind all that this one has committed
+    /// before it knew.
+    #[cfg(feature = "postgres")]
+    pub(super) fn announced(conversation_id: Uuid, revision: Revision) -> Self {
+        Self {
+            event: Committed::Announced(conversation_id),
+            revision,
+            origin: Origin::default(),
+            answer: Box::new(|| {}),
+        }
     }
 
     /// Where the change came from.
@@ -59,6 +78,7 @@ impl fmt::Debug for Commit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Commit")
             .field("event", &self.event)
+            .field("revision", &self.revision)
             .field("origin", &self.origin)
             .finish_non_exhaustive()
     }
@@ -168,6 +188,14 @@ impl Done {
             })
         )
     }
+
+    /// Whether it is a change beside messages that takes a step in the order of its conversation.
+    pub(super) fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Changed(Change::Done(_)) | Self::Member(Change::Done(_))
+        )
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -190,10 +218,6 @@ impl Done {
 
 impl Write {
     /// The conversation that it changes: changes of one go through one lane.
-    #[cfg_attr(
-        not(feature = "postgres"),
-        expect(dead_code, reason = "other stores have one lane")
-    )]
     pub(super) fn conversation_id(&self) -> Uuid {
         match self {
             Self::Message { message, .. } => message.conversation_id,
@@ -221,8 +245,9 @@ impl Write {
         }
     }
 
-    /// The commit to emit, or an answer at once where there is nothing to emit.
-    pub(super) fn settle(self, done: Done) -> Option<Commit> {
+    /// The commit to emit, or an answer at once where there is nothing to emit. `revision` is how far the
+    /// conversation had come then.
+    pub(super) fn settle(self, done: Done, revision: Revision) -> Option<Commit> {
         match (self, done) {
             (Self::Message { origin, reply, .. }, Done::Message(outcome)) => match outcome {
                 Outcome::Row { message, repeated } => {
@@ -232,7 +257,7 @@ impl Write {
                     } else {
                         (Committed::Message(row), Insert::Stored(message))
                     };
-                    return Some(commit(event, origin, reply, insert));
+                    return Some(commit(event, revision, origin, reply, insert));
                 }
                 Outcome::Absent => reply.send(Ok(Insert::Absent)),
                 Outcome::Conflict => reply.send(Ok(Insert::Conflict)),
@@ -240,7 +265,13 @@ impl Write {
             (Self::Edit { origin, reply, .. }, Done::Changed(change)) => match change {
                 Change::Done(message) => {
                     let event = Committed::Edited(Arc::clone(&message));
-                    return Some(commit(event, origin, reply, Change::Done(message)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(message),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
@@ -261,7 +292,13 @@ impl Write {
                         message: Arc::clone(&message),
                         by: delete.by.user_id,
                     };
-                    return Some(commit(event, origin, reply, Change::Done(message)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(message),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
@@ -282,7 +319,13 @@ impl Write {
                         user_id: asked.user_id,
                         removed: asked.removes,
                     };
-                    return Some(commit(event, origin, reply, Change::Done(conversation)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(conversation),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
@@ -292,7 +335,13 @@ impl Write {
             (Self::Rename { origin, reply, .. }, Done::Member(change)) => match change {
                 Change::Done(conversation) => {
                     let event = Committed::Renamed(Arc::new(conversation.clone()));
-                    return Some(commit(event, origin, reply, Change::Done(conversation)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(conversation),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
@@ -312,12 +361,14 @@ impl Write {
 
 fn commit<T: Send + 'static>(
     event: Committed,
+    revision: Revision,
     origin: Origin,
     reply: Reply<T>,
     answer: T,
 ) -> Commit {
     Commit {
         event,
+        revision,
         origin,
         answer: Box::new(move || reply.send(Ok(answer))),
     }

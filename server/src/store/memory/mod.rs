@@ -17,7 +17,8 @@ use super::change::{Authorship, Cursor, List, Search};
 use super::lane::{self, Commit, Commits, Done, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
-    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Version,
+    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Revision,
+    Version,
 };
 use super::{StoreError, Time};
 use crate::config;
@@ -59,6 +60,8 @@ struct Room {
     conversation: Conversation,
     members: BTreeSet<String>,
     is_open: bool,
+    /// How many changes there were beside messages.
+    changes: u64,
     /// How many messages have expired: the message with `seq` n is at n - 1 - expired.
     expired: u64,
     messages: VecDeque<Stored>,
@@ -127,10 +130,11 @@ impl Memory {
             mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
         })?;
         let done = self.record(state.apply(&write))?;
+        let revision = state.step(write.conversation_id(), &done);
         if done.is_new_message() {
             self.0.metrics.count(Counter::MessagesStored);
         }
-        if let Some(commit) = write.settle(done) {
+        if let Some(commit) = write.settle(done, revision) {
             place.send(commit);
         }
         Ok(())
@@ -182,6 +186,8 @@ impl Memory {
         Ok(state.room(conversation, user).map(|room| Membership {
             conversation: room.conversation.clone(),
             last_seq: room.last_seq(),
+            changes: room.changes,
+            is_open: room.is_open,
         }))
     }
 
@@ -279,6 +285,18 @@ impl State {
         self.rooms
             .get(&conversation)
             .filter(|room| user.is_none_or(|user| room.admits(user)))
+    }
+
+    /// Counts a change, and says how far its conversation has come.
+    fn step(&mut self, conversation: Uuid, done: &Done) -> Revision {
+        let Some(room) = self.rooms.get_mut(&conversation) else {
+            return Revision::default();
+        };
+        room.changes += u64::from(done.is_change());
+        Revision {
+            seq: room.last_seq(),
+            changes: room.changes,
+        }
     }
 
     fn room_for_logins(&self) -> u64 {
@@ -379,6 +397,7 @@ impl State {
             conversation: conversation.clone(),
             members,
             is_open: new.is_open,
+            changes: 0,
             expired: 0,
             messages: VecDeque::new(),
             reads: HashMap::new(),

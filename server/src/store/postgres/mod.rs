@@ -14,6 +14,7 @@ mod health;
 mod lane;
 mod leases;
 mod logins;
+mod missed;
 mod queries;
 mod texts;
 mod tls;
@@ -34,13 +35,13 @@ use uuid::Uuid;
 use self::address::{Address, ConnectError};
 use self::failure::{Failure, Fault};
 use self::health::Health;
-use self::lane::{Lane, Queued, throw_away};
+use self::lane::{Lane, Order, throw_away};
 use super::blocks::{BlockChange, BlocksDigest};
-use super::change::{Authorship, Cursor, List, Search};
+use super::change::{Authorship, Cursor, List, Missed, Search};
 use super::lane::{self as lanes, Commits, Write};
 use super::leases::Here;
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
-use super::rows::{Membership, Messages, Page, Version};
+use super::rows::{Membership, Messages, Page, Revision, Version};
 use super::{OpenError, StoreError, Time, migrate as migrations};
 use crate::breaker::Admission;
 use crate::config;
@@ -76,7 +77,7 @@ pub(super) struct Postgres(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// None after closing.
-    lanes: Mutex<Option<Vec<mpsc::Sender<Queued>>>>,
+    lanes: Mutex<Option<Vec<mpsc::Sender<Order>>>>,
     running: Mutex<Vec<JoinHandle<()>>>,
     closing: watch::Sender<bool>,
     /// Which conversation goes to which lane.
@@ -160,14 +161,57 @@ impl Postgres {
         let place = Arc::clone(&self.0.queue)
             .try_acquire_owned()
             .map_err(|_| StoreError::Overloaded)?;
-        let hash = self.0.hasher.hash_one(write.conversation_id());
-        let index = hash % lanes.len().max(1) as u64;
-        let lane = usize::try_from(index).ok().and_then(|i| lanes.get(i));
-        let lane = lane.ok_or(StoreError::Closed)?;
-        lane.try_send((write, place)).map_err(|error| match error {
+        let lane = self.lane(lanes, write.conversation_id())?;
+        let order = Order::Write {
+            write,
+            _place: place,
+        };
+        lane.try_send(order).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
         })
+    }
+
+    /// The lane of a conversation.
+    fn lane<'a>(
+        &self,
+        lanes: &'a [mpsc::Sender<Order>],
+        conversation: Uuid,
+    ) -> Result<&'a mpsc::Sender<Order>, StoreError> {
+        let index = self.0.hasher.hash_one(conversation) % lanes.len().max(1) as u64;
+        let lane = usize::try_from(index).ok().and_then(|i| lanes.get(i));
+        lane.ok_or(StoreError::Closed)
+    }
+
+    /// Lets who emits know how far another server has come.
+    pub(super) fn announce(&self, conversation: Uuid, revision: Revision) {
+        let lanes = self.0.lanes.lock();
+        let lanes = lanes.as_deref().unwrap_or_default();
+        if let Ok(lane) = self.lane(lanes, conversation) {
+            // A lane that is full or closed: whoever looks again finds it again.
+            let _ = lane.try_send(Order::Announced(conversation, revision));
+        }
+    }
+
+    pub(super) async fn revisions(
+        &self,
+        conversations: &[Uuid],
+    ) -> Result<Vec<(Uuid, Revision)>, StoreError> {
+        read!(self, client => missed::revisions(client, conversations))
+    }
+
+    pub(super) async fn missed(
+        &self,
+        conversation: Uuid,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Missed, StoreError> {
+        read!(self, client => missed::missed(client, conversation, after, through, limit))
+    }
+
+    pub(super) async fn forget_changes(&self) -> Result<u64, StoreError> {
+        read!(self, client => missed::forget(client))
     }
 
     pub(super) async fn change_logins(

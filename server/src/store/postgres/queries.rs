@@ -35,7 +35,7 @@ pub(super) async fn membership(
 ) -> Result<Option<Membership>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT id, title, owner_id, last_seq, created_at, updated_at,
+            "SELECT id, title, owner_id, last_seq, changes, is_open, created_at, updated_at,
                  ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY user_id)
                      AS member_ids
              FROM conversations
@@ -50,6 +50,8 @@ pub(super) async fn membership(
         Ok(Membership {
             conversation: read_conversation(&row)?,
             last_seq: unsigned(row.try_get("last_seq")?),
+            changes: unsigned(row.try_get("changes")?),
+            is_open: row.try_get("is_open")?,
         })
     })
     .transpose()

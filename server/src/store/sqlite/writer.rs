@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{changes, sql};
 use crate::metrics::{Counter, Metrics};
 use crate::store::lane::{self, Answer, Commit, Done, Reply, Write};
+use crate::store::rows::Revision;
 use crate::store::{StoreError, Time};
 
 /// What waits for the writer.
@@ -132,7 +133,7 @@ impl Writer {
 
     /// One transaction; on an error nothing of it remains. What was done is none for what is no
     /// [`Write`].
-    fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<Done>>> {
+    fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<(Done, Revision)>>> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -151,16 +152,19 @@ impl Writer {
             })
             .collect::<rusqlite::Result<Vec<_>>>()?;
         transaction.commit()?;
-        let stored = done.iter().flatten().filter(|done| done.is_new_message());
+        let stored = done
+            .iter()
+            .flatten()
+            .filter(|(done, _)| done.is_new_message());
         self.committed(stored.count());
         Ok(done)
     }
 
     /// Hands a stored change to who emits it, or answers at once where nothing is emitted.
-    fn hand_on(&self, order: Order, done: Option<Done>) -> Option<Reply<()>> {
+    fn hand_on(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
         match (order, done) {
-            (Order::Write(write), Some(done)) => {
-                if let Some(commit) = write.settle(done) {
+            (Order::Write(write), Some((done, revision))) => {
+                if let Some(commit) = write.settle(done, revision) {
                     // With nobody left to emit it, it is not acknowledged: nobody knows.
                     let _ = self.commits.blocking_send(commit);
                 }
@@ -192,8 +196,9 @@ impl Writer {
     }
 }
 
-fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<Done> {
-    Ok(match write {
+/// Carries a change out, and says how far its conversation has come.
+fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<(Done, Revision)> {
+    let done = match write {
         Write::Message { message, .. } => {
             Done::Message(sql::insert_message(connection, message, now)?)
         }
@@ -207,7 +212,16 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
         }
         Write::Rename { rename, .. } => Done::Member(changes::rename(connection, rename, now)?),
         Write::Read { read, .. } => Done::Read(changes::mark_read(connection, read)?),
-    })
+    };
+    let id = write.conversation_id();
+    if done.is_change() {
+        sql::count_change(connection, id)?;
+    }
+    let known = sql::revision(connection, id)?;
+    Ok((
+        done,
+        known.map(|(revision, _)| revision).unwrap_or_default(),
+    ))
 }
 
 /// Tells who waits that the change is not stored; closing is never refused.

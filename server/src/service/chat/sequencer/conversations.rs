@@ -85,8 +85,9 @@ pub(in crate::service) struct Live {
     /// Until when a socket that was lost may come back as the same one: all that is emitted until
     /// then has to go out to the room, where it is kept for that socket.
     pub(in crate::service) kept_until: Option<Instant>,
-    /// How often members were removed: who has asked before whether it is a member asks again.
-    pub(in crate::service) removals: u64,
+    /// The number of the last change that removed a member: who has asked before that whether it is a
+    /// member asks again.
+    pub(in crate::service) removed_at: u64,
     /// Sockets that were just taken out, to be noted in the table of sockets.
     pub(in crate::service) expelled: Vec<SocketId>,
     scheduled: Option<Instant>,
@@ -106,7 +107,7 @@ impl Live {
             parked: None,
             pins: 0,
             kept_until: None,
-            removals: 0,
+            removed_at: 0,
             expelled: Vec::new(),
             scheduled: None,
             is_gone: false,
