@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Time;
-use super::rows::{Conversation, Membership, Message, Revision};
+use super::rows::{Conversation, Message, Revision};
 
 /// Who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,24 +312,6 @@ impl Committed {
             Self::Repeated(_) | Self::Announced(_) => revision,
         }
     }
-}
-
-/// What was committed in a conversation after a revision.
-#[derive(Debug)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "whoever emits must say what each is for the members"
-)]
-pub enum Missed {
-    /// The next steps, in their order, each as it was then; what has been removed since is left out.
-    Steps {
-        /// What was committed, with the revision that it made.
-        steps: Vec<(Revision, Committed)>,
-        /// Up to where these are all.
-        reached: Revision,
-    },
-    /// Changes among them are not kept any more. The conversation as it is now; none if it is gone.
-    Forgotten(Option<Membership>),
 }
 
 /// The words of a text, as all stores look for them: runs of letters and digits, in lower case.

@@ -339,7 +339,7 @@ pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
 }
 
 /// The column `metadata`; what is no JSON, which only other programs can have written, is empty.
-fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
+pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     let text: String = row.try_get("metadata")?;
     Ok(RawValue::from_string(text).unwrap_or_else(|error| {
         tracing::warn!(%error, "a message's metadata is not JSON");
