@@ -99,6 +99,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "keys",
         "login sweep",
         "retention",
+        "timeouts",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({

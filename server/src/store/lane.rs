@@ -1,12 +1,15 @@
 //! The lane: from a message that is to be stored to the one place that emits it.
 //!
 //! A lane stores one [`Write`] after another and hands each that others must hear of, in the order
-//! of the commits, to [`Commits`]. Whoever drains that emits it first and acknowledges it
+//! of the commits, to its lane of [`Commits`]. Whoever drains that emits it first and acknowledges it
 //! afterwards with [`Commit::resolve`]. The sender only waits for the acknowledgement: if it goes
 //! away after the commit, the message is emitted all the same.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -15,14 +18,37 @@ use super::StoreError;
 use super::change::{Change, Committed, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
 
-/// What was stored, in the order of the commits. There is one per store.
+/// What was stored, in the order of the commits of each conversation. There is one per store.
 #[derive(Debug)]
-pub struct Commits(mpsc::Receiver<Commit>);
+pub struct Commits(Vec<mpsc::Receiver<Commit>>);
 
 impl Commits {
     /// The next change that was stored; none after the store was closed and everything was drained.
     pub async fn next(&mut self) -> Option<Commit> {
-        self.0.recv().await
+        poll_fn(|context| {
+            let mut is_open = false;
+            for lane in &mut self.0 {
+                match lane.poll_recv(context) {
+                    Poll::Ready(Some(commit)) => return Poll::Ready(Some(commit)),
+                    Poll::Ready(None) => {}
+                    Poll::Pending => is_open = true,
+                }
+            }
+            if is_open {
+                Poll::Pending
+            } else {
+                Poll::Ready(None)
+            }
+        })
+        .await
+    }
+
+    /// The same by lanes, to be drained at the same time: all that is stored in one conversation comes out of
+    /// one of them. When one is dropped, the conversations of that lane take nothing more.
+    #[must_use]
+    pub fn split(self) -> Vec<Self> {
+        let one = |lane| Self(vec![lane]);
+        self.0.into_iter().map(one).collect()
     }
 }
 
@@ -374,8 +400,55 @@ fn commit<T: Send + 'static>(
     }
 }
 
-/// A lane's end of [`Commits`].
-pub(super) fn commits(capacity: usize) -> (mpsc::Sender<Commit>, Commits) {
-    let (sender, receiver) = mpsc::channel(capacity.max(1));
-    (sender, Commits(receiver))
+/// Bounded queues, of which each conversation has one for all that happens in it.
+#[derive(Debug)]
+pub(super) struct Lanes<T> {
+    queues: Box<[mpsc::Sender<T>]>,
+    hasher: RandomState,
 }
+
+impl<T> Lanes<T> {
+    /// So many queues, and how many may wait in each.
+    pub(super) fn new(count: usize, capacity: usize) -> (Self, Vec<mpsc::Receiver<T>>) {
+        let (queues, ends): (Vec<_>, _) = (0..count.max(1))
+            .map(|_| mpsc::channel(capacity.max(1)))
+            .unzip();
+        let lanes = Self {
+            queues: queues.into(),
+            hasher: RandomState::new(),
+        };
+        (lanes, ends)
+    }
+
+    /// The queue of a conversation.
+    pub(super) fn of(&self, conversation: Uuid) -> &mpsc::Sender<T> {
+        let index = self.hasher.hash_one(conversation) % self.queues.len() as u64;
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "a remainder is below its divisor, and there is at least one queue"
+        )]
+        &self.queues[index as usize]
+    }
+
+    /// Whether somebody who took from one of the queues is gone.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn is_any_closed(&self) -> bool {
+        self.queues.iter().any(mpsc::Sender::is_closed)
+    }
+
+    /// The queues, for those who put into one each.
+    #[cfg(feature = "postgres")]
+    pub(super) fn into_queues(self) -> Box<[mpsc::Sender<T>]> {
+        self.queues
+    }
+}
+
+/// The ends of so many lanes of [`Commits`], in each of which so many may wait.
+pub(super) fn commits(lanes: usize, capacity: usize) -> (Lanes<Commit>, Commits) {
+    let (lanes, ends) = Lanes::new(lanes, capacity);
+    (lanes, Commits(ends))
+}
+
+/// From how many lanes a store emits that writes in one.
+pub(super) const EMISSION_LANES: usize = 4;

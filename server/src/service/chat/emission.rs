@@ -15,46 +15,41 @@ use crate::store::{Commit, Commits, Missed, StoreError};
 use roomcast::{Io, Namespace};
 
 impl Chat {
-    /// Emits what is stored, in the order of storing, and what is due by time. Ends when the
-    /// store is closed and everything that was stored is emitted, and panics with whatever fills a gap.
+    /// Emits what is stored in a lane, in the order of storing. Ends when the store is closed and everything
+    /// that was stored is emitted, and panics with whatever fills a gap.
     pub(crate) async fn run(self, io: Io, mut commits: Commits) {
         let namespace = io.of("/");
-        let emitting = async {
-            let mut filling = JoinSet::new();
-            loop {
-                tokio::select! {
-                    commit = commits.next() => match commit {
-                        Some(commit) => if let Some((id, gap)) = self.emit(&namespace, commit) {
-                            filling.spawn(self.clone().fill(namespace.clone(), id, gap));
-                        },
-                        None => break,
+        let mut filling = JoinSet::new();
+        loop {
+            tokio::select! {
+                commit = commits.next() => match commit {
+                    Some(commit) => if let Some((id, gap)) = self.emit(&namespace, commit) {
+                        filling.spawn(self.clone().fill(namespace.clone(), id, gap));
                     },
-                    Some(filled) = filling.join_next() => {
-                        if let Err(error) = filled && error.is_panic() {
-                            resume_unwind(error.into_panic());
-                        }
+                    None => break,
+                },
+                Some(filled) = filling.join_next() => {
+                    if let Err(error) = filled && error.is_panic() {
+                        resume_unwind(error.into_panic());
                     }
                 }
             }
-            // The store is closed, so that nothing is waited for any more.
-            filling.join_all().await;
-        };
-        let advancing = async {
-            loop {
-                let id = self.0.conversations.next_timeout().await;
-                self.0
-                    .conversations
-                    .with(id, |live| live.advance(&namespace, now()));
-            }
-        };
-        tokio::select! {
-            () = emitting => {}
-            () = advancing => {}
         }
+        // The store is closed, so that nothing is waited for any more.
+        filling.join_all().await;
+    }
+
+    /// Tells what is due by time, as long as it runs.
+    pub(crate) async fn advance(self, io: Io) {
+        let (namespace, conversations) = (io.of("/"), &self.0.conversations);
+        let advance = |id| {
+            conversations.with(id, |live| live.advance(&namespace, now()));
+        };
+        conversations.time_out(advance).await;
     }
 
     /// Shows what was stored to those who are in its conversation, then answers who asked for it.
-    /// This is the only place from which messages go out. Says what is missing before it.
+    /// Messages go out from here alone, and where a gap is filled. Says what is missing before it.
     fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
         let id = commit.event().conversation_id();
         let mut commit = Some(commit);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self, Commit, Commits, Done, Outcome, Write};
+use super::lane::{self, Commit, Commits, Done, EMISSION_LANES, Lanes, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
     Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Revision,
@@ -52,7 +52,7 @@ struct State {
     bytes: u64,
     max_bytes: u64,
     /// None after closing.
-    commits: Option<mpsc::Sender<Commit>>,
+    commits: Option<Lanes<Commit>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Room {
 impl Memory {
     /// An empty store.
     pub(super) fn new(config: &config::Store, metrics: Arc<Metrics>) -> (Self, Commits) {
-        let (sender, commits) = lane::commits(config.queue);
+        let (lanes, commits) = lane::commits(EMISSION_LANES, config.queue);
         let state = State {
             rooms: HashMap::new(),
             places: HashMap::new(),
@@ -111,7 +111,7 @@ impl Memory {
             blocks: Blocks::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
-            commits: Some(sender),
+            commits: Some(lanes),
         };
         let inner = Inner {
             state: Mutex::new(state),
@@ -123,9 +123,10 @@ impl Memory {
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
         let mut state = self.0.state.lock();
-        let commits = state.commits.clone().ok_or(StoreError::Closed)?;
+        let lanes = state.commits.as_ref().ok_or(StoreError::Closed)?;
+        let lane = lanes.of(write.conversation_id()).clone();
         // A place is reserved first, since what is stored must also be emitted.
-        let place = commits.try_reserve().map_err(|error| match error {
+        let place = lane.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
         })?;

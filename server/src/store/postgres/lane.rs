@@ -18,6 +18,7 @@ use crate::store::lane::{Commit, Done, Write};
 use crate::store::rows::Revision;
 
 /// What waits in a lane.
+#[derive(Debug)]
 pub(super) enum Order {
     Write {
         write: Write,
@@ -46,10 +47,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Stores what comes until every sender is gone.
+    /// Stores what comes until the store closes and nothing waits any more.
     pub(super) async fn run(self, mut waiting: mpsc::Receiver<Order>) {
         let mut taken = Vec::new();
-        while waiting.recv_many(&mut taken, self.group.max(1)).await > 0 {
+        while self.take(&mut waiting, &mut taken).await > 0 {
             let (mut group, mut announced) = (Vec::new(), Vec::new());
             for order in taken.drain(..) {
                 match order {
@@ -71,6 +72,18 @@ impl Lane {
                 let _ = self.commits.send(Commit::announced(id, revision)).await;
             }
         }
+    }
+
+    /// Takes what waits, once there is something.
+    async fn take(&self, waiting: &mut mpsc::Receiver<Order>, taken: &mut Vec<Order>) -> usize {
+        let mut closing = self.closing.clone();
+        let limit = self.group.max(1);
+        tokio::select! {
+            count = waiting.recv_many(taken, limit) => return count,
+            () = async { drop(closing.wait_for(|closing| *closing).await) } => {}
+        }
+        waiting.close();
+        waiting.recv_many(taken, limit).await
     }
 
     /// Stores a group, or tells everybody in it that it is not stored. Comes back with it if nobody

@@ -19,7 +19,6 @@ mod queries;
 mod texts;
 mod tls;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,7 @@ use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
 use super::blocks::{BlockChange, BlocksDigest};
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self as lanes, Commits, Write};
+use super::lane::{self as lane_ends, Commits, Lanes, Write};
 use super::leases::Here;
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::order::Missed;
@@ -77,13 +76,11 @@ pub(super) struct Postgres(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// None after closing.
-    lanes: Mutex<Option<Vec<mpsc::Sender<Order>>>>,
+    /// What waits to be stored.
+    lanes: Lanes<Order>,
     running: Mutex<Vec<JoinHandle<()>>>,
     closing: watch::Sender<bool>,
-    /// Which conversation goes to which lane.
-    hasher: RandomState,
-    /// One permit per change that waits in a lane.
+    /// One permit per change that waits in a lane; closed when the store is.
     queue: Arc<Semaphore>,
     readers: Pool,
     /// One permit per read that runs or waits; closed when the store is.
@@ -104,22 +101,21 @@ impl Postgres {
         let address = Address::new(url, config)?;
         set_up(&address, config, config.migrate).await?;
 
-        let (sender, commits) = lanes::commits(config.queue);
         let (closing, closed) = watch::channel(false);
         let health = Arc::new(Health::new());
-        let lanes = config.lanes.clamp(1, MAX_LANES);
+        let count = config.lanes.clamp(1, MAX_LANES);
+        let (lanes, waiting) = Lanes::new(count, config.queue);
+        let (emitted, commits) = lane_ends::commits(count, config.queue.div_ceil(count));
         // One more, for the question whether the database is there.
-        let writers = address.pool(lanes)?;
+        let writers = address.pool(count)?;
         let readers = address.pool(config.readers.saturating_add(1))?;
         // The server's own limit comes first; this one is for a server that says nothing at all.
         let patience = config.statement_timeout + MARGIN;
-        let mut senders = Vec::new();
         let mut running = Vec::new();
-        for _ in 0..lanes {
-            let (sender_of_lane, waiting) = mpsc::channel(config.queue.max(1));
+        for (waiting, commits) in waiting.into_iter().zip(emitted.into_queues()) {
             let lane = Lane {
                 pool: writers.clone(),
-                commits: sender.clone(),
+                commits,
                 health: Arc::clone(&health),
                 metrics: Arc::clone(&metrics),
                 group: config.group,
@@ -127,7 +123,6 @@ impl Postgres {
                 retry: config.retry_timeout,
                 closing: closed.clone(),
             };
-            senders.push(sender_of_lane);
             running.push(supervisor.start_once("store lane", lane.run(waiting)));
         }
         supervisor.start("database health", {
@@ -137,10 +132,9 @@ impl Postgres {
         });
         let reads = config.readers.saturating_add(config.waiting_reads);
         let inner = Inner {
-            lanes: Mutex::new(Some(senders)),
+            lanes,
             running: Mutex::new(running),
             closing,
-            hasher: RandomState::new(),
             queue: Arc::new(Semaphore::new(
                 config.queue.clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -154,15 +148,16 @@ impl Postgres {
     }
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
-        let lanes = self.0.lanes.lock();
-        let lanes = lanes.as_ref().ok_or(StoreError::Closed)?;
         if let Some(wait) = self.0.health.breaker.wait() {
             return Err(StoreError::Suspended(wait));
         }
         let place = Arc::clone(&self.0.queue)
             .try_acquire_owned()
-            .map_err(|_| StoreError::Overloaded)?;
-        let lane = self.lane(lanes, write.conversation_id())?;
+            .map_err(|error| match error {
+                TryAcquireError::Closed => StoreError::Closed,
+                TryAcquireError::NoPermits => StoreError::Overloaded,
+            })?;
+        let lane = self.0.lanes.of(write.conversation_id());
         let order = Order::Write {
             write,
             _place: place,
@@ -173,25 +168,11 @@ impl Postgres {
         })
     }
 
-    /// The lane of a conversation.
-    fn lane<'a>(
-        &self,
-        lanes: &'a [mpsc::Sender<Order>],
-        conversation: Uuid,
-    ) -> Result<&'a mpsc::Sender<Order>, StoreError> {
-        let index = self.0.hasher.hash_one(conversation) % lanes.len().max(1) as u64;
-        let lane = usize::try_from(index).ok().and_then(|i| lanes.get(i));
-        lane.ok_or(StoreError::Closed)
-    }
-
     /// Lets who emits know how far another server has come.
     pub(super) fn announce(&self, conversation: Uuid, revision: Revision) {
-        let lanes = self.0.lanes.lock();
-        let lanes = lanes.as_deref().unwrap_or_default();
-        if let Ok(lane) = self.lane(lanes, conversation) {
-            // A lane that is full or closed: whoever looks again finds it again.
-            let _ = lane.try_send(Order::Announced(conversation, revision));
-        }
+        // If the lane is full or closed: whoever looks again finds it again.
+        let announced = Order::Announced(conversation, revision);
+        let _ = self.0.lanes.of(conversation).try_send(announced);
     }
 
     pub(super) async fn revisions(
@@ -354,8 +335,8 @@ impl Postgres {
     }
 
     pub(super) async fn close(&self) {
-        // Dropping the senders lets the lanes come to their end.
-        drop(self.0.lanes.lock().take());
+        self.0.queue.close();
+        // The lanes take nothing more and come to their end.
         let _ = self.0.closing.send(true);
         let running = std::mem::take(&mut *self.0.running.lock());
         for lane in running {

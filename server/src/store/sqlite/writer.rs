@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{changes, sql};
 use crate::metrics::{Counter, Metrics};
-use crate::store::lane::{self, Answer, Commit, Done, Reply, Write};
+use crate::store::lane::{self, Answer, Commit, Done, Lanes, Reply, Write};
 use crate::store::rows::Revision;
 use crate::store::{StoreError, Time};
 
@@ -61,7 +61,7 @@ impl fmt::Debug for Job {
 /// The only connection that writes, and the way out for what it stored.
 pub(super) struct Writer {
     connection: Connection,
-    commits: mpsc::Sender<Commit>,
+    commits: Lanes<Commit>,
     healthy: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
@@ -69,7 +69,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
-        commits: mpsc::Sender<Commit>,
+        commits: Lanes<Commit>,
         healthy: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -91,9 +91,10 @@ impl Writer {
                 waiting.close();
             }
             let mut group = std::mem::take(&mut group);
-            if self.commits.is_closed() {
+            if self.commits.is_any_closed() {
                 // With nobody left to emit it, nothing is stored.
-                group = group.into_iter().filter_map(unless_emitted).collect();
+                let emitted = |order| self.if_emitted(order);
+                group = group.into_iter().filter_map(emitted).collect();
             }
             closing = self.store(group).or(closing);
         }
@@ -164,9 +165,10 @@ impl Writer {
     fn hand_on(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
         match (order, done) {
             (Order::Write(write), Some((done, revision))) => {
+                let lane = self.commits.of(write.conversation_id());
                 if let Some(commit) = write.settle(done, revision) {
                     // With nobody left to emit it, it is not acknowledged: nobody knows.
-                    let _ = self.commits.blocking_send(commit);
+                    let _ = lane.blocking_send(commit);
                 }
                 None
             }
@@ -175,6 +177,17 @@ impl Writer {
                 None
             }
             (order, _) => refuse(order),
+        }
+    }
+
+    /// Refuses what others are to hear of, if nobody is left who emits it.
+    fn if_emitted(&self, order: Order) -> Option<Order> {
+        match order {
+            Order::Write(write) if self.commits.of(write.conversation_id()).is_closed() => {
+                write.refuse(StoreError::Closed);
+                None
+            }
+            order @ (Order::Write(_) | Order::Job(_) | Order::Close(_)) => Some(order),
         }
     }
 
@@ -232,17 +245,6 @@ fn refuse(order: Order) -> Option<Reply<()>> {
         Order::Close(reply) => return Some(reply),
     }
     None
-}
-
-/// Refuses what others are to hear of.
-fn unless_emitted(order: Order) -> Option<Order> {
-    match order {
-        Order::Write(write) => {
-            write.refuse(StoreError::Closed);
-            None
-        }
-        Order::Job(_) | Order::Close(_) => Some(order),
-    }
 }
 
 /// Whether someone else has locked the database: trying again at once would only wait again.
