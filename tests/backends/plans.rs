@@ -166,7 +166,7 @@ impl Place {
              AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
         while self.sql(others) != "0" {
             assert!(start.elapsed() < DEADLINE, "connections do not end");
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await; // The pace of asking.
         }
         let number = |sql: &str| self.sql(sql).parse().unwrap();
         let of_index = |index: &str| {

@@ -626,7 +626,7 @@ async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since()
     let editing = tokio::spawn(async move { store.edit_message(edit, Origin::default()).await });
     let eaten = async {
         while proxy.eat.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, eaten)
@@ -717,11 +717,12 @@ fn senders(
                         Ok(other) => panic!("{other:?}"),
                         Err(error) => {
                             assert!(!error.retry_after().is_zero());
+                            // The pace of a client that tries again.
                             sleep(Duration::from_millis(20)).await;
                         }
                     }
                 }
-                sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await; // The pace of one who writes.
             }
             acknowledged
         });
@@ -760,7 +761,7 @@ async fn stored_more(harness: &Harness, id: Uuid) {
     let before = harness.emitted_to(id).len();
     let more = async {
         while harness.emitted_to(id).len() < before + 20 {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, more).await.expect("messages are stored");
@@ -770,7 +771,7 @@ async fn stored_more(harness: &Harness, id: Uuid) {
 async fn refused(harness: &Harness, id: Uuid) {
     let bad = async {
         while harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, bad).await.expect("the breaker opens");
@@ -784,7 +785,7 @@ async fn refused(harness: &Harness, id: Uuid) {
 async fn healthy(harness: &Harness) {
     let good = async {
         while !harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, good)
@@ -934,7 +935,7 @@ async fn revocations_are_followed_in_whatever_order_they_are_committed() {
                 break;
             }
             mark = next;
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, quiet).await.unwrap();

@@ -138,7 +138,7 @@ impl Binary {
                 return;
             }
             assert!(start.elapsed().as_secs() < 20, "no {parts:?} in {log}");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10)); // The pace of asking.
         }
     }
 

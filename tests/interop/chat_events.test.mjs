@@ -11,7 +11,7 @@ let server;
 before(async () => {
   server = await startServer({
     ROOMCAST_PRESENCE__GRACE: "300ms",
-    ROOMCAST_CHAT__CONFIRM_TIMEOUT: "400ms",
+    ROOMCAST_CHAT__CONFIRM_TIMEOUT: "2s",
     ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0",
     ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
   });
