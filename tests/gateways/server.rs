@@ -159,7 +159,7 @@ impl Drop for Binary {
 
 /// A server with a folder of its own.
 pub(crate) struct Server {
-    binary: Binary,
+    pub(crate) binary: Binary,
     /// The server's database, opened beside it for what no event can do yet.
     pub(crate) store: Store,
     _commits: Commits,

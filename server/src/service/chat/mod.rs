@@ -6,6 +6,7 @@
 
 mod changes;
 mod coming;
+mod deleting;
 mod handle;
 mod leases;
 pub(in crate::service) mod presence;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::{Notice, User};
+use crate::service::chat::sequencer::closing::tell_deleted;
 use crate::service::chat::sequencer::conversations::{Live, room_of};
 use crate::service::chat::sequencer::gate::{Gap, Passage};
 use crate::store::{Commit, Committed, Conversation, Message, Time};
@@ -105,7 +106,9 @@ impl Live {
             Committed::Edited(message) | Committed::Deleted { message, .. } => {
                 self.gate.look(message.seq)
             }
-            Committed::Renamed(_) | Committed::Members { .. } => Passage::Next,
+            Committed::Renamed(_)
+            | Committed::Members { .. }
+            | Committed::ConversationDeleted { .. } => Passage::Next,
         }
     }
 
@@ -160,6 +163,13 @@ impl Live {
                 if *removed {
                     self.expel(namespace, user_id);
                 }
+            }
+            Committed::ConversationDeleted {
+                deleted,
+                member_ids,
+            } => {
+                tell_deleted(self.audience(namespace, from), deleted, member_ids);
+                self.close(namespace);
             }
         }
         note_time(&self.common.metrics, &commit);
@@ -338,6 +348,15 @@ pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commi
             user_id,
             ..
         } => tell_updated(&told(user_room(user_id)), conversation),
+        Committed::ConversationDeleted {
+            deleted,
+            member_ids,
+        } => {
+            let room = room_of(deleted.conversation_id);
+            tell_deleted(told(room.clone()), deleted, member_ids);
+            // Those whose clients are away.
+            namespace.local().in_(&room).leave(&room);
+        }
         Committed::Message(_)
         | Committed::Repeated(_)
         | Committed::Edited(_)

@@ -6,6 +6,7 @@
 //! a member and what was sent before, to insert, to count, and one commit.
 
 mod changes;
+mod deletion;
 mod insert;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,7 @@ use uuid::Uuid;
 use self::changes::{
     change_member, change_text, insert_conversation, mark_read, remove_text, rename,
 };
+use self::deletion::delete_conversation;
 use self::insert::Rows;
 use super::doubt::{Doubt, Witness};
 use super::failure::Failure;
@@ -66,6 +68,11 @@ pub(super) async fn transact(
             Write::Message { message, .. } => {
                 *done = Some(Done::Message(held.place(message, now, &mut rows)));
             }
+            Write::Deletion { deletion, .. } => {
+                let deleted = delete_conversation(client, &mut held, deletion, now);
+                let deleted = within(patience, deleted).await.map_err(before)?;
+                *done = Some(Done::Deletion(deleted));
+            }
             Write::Edit { .. }
             | Write::Delete { .. }
             | Write::Member { .. }
@@ -94,7 +101,10 @@ pub(super) async fn transact(
                 let changed = within(patience, rename(client, &held, asked, now)).await;
                 *done = Some(Done::Member(changed.map_err(before)?));
             }
-            Write::Read { .. } | Write::Message { .. } | Write::Conversation { .. } => {}
+            Write::Read { .. }
+            | Write::Message { .. }
+            | Write::Conversation { .. }
+            | Write::Deletion { .. } => {}
         }
     }
     let reads = group
@@ -107,7 +117,8 @@ pub(super) async fn transact(
             | Write::Delete { .. }
             | Write::Conversation { .. }
             | Write::Member { .. }
-            | Write::Rename { .. } => None,
+            | Write::Rename { .. }
+            | Write::Deletion { .. } => None,
         });
     within(patience, try_join_all(reads))
         .await
@@ -213,7 +224,7 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<Held, Error> {
     let lock = client
         .prepare_cached(
             "SELECT id, last_seq, is_open, owner_id FROM conversations
-             WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
+             WHERE id = ANY($1) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE",
         )
         .await?;
     let name = client
@@ -288,6 +299,7 @@ fn asker(write: &Write) -> Option<&str> {
         Write::Delete { delete, .. } => Some(&delete.by.user_id),
         Write::Member { change, .. } => Some(&change.by.user_id),
         Write::Rename { rename, .. } => Some(&rename.by.user_id),
+        Write::Deletion { deletion, .. } => Some(&deletion.by.user_id),
         Write::Read { read, .. } => Some(&read.user_id),
         Write::Conversation { .. } => None,
     }

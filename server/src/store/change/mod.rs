@@ -10,6 +10,11 @@ use uuid::Uuid;
 use super::Time;
 use super::rows::{Conversation, Message};
 
+mod deletion;
+
+pub(super) use deletion::Removal;
+pub use deletion::{DeleteConversation, DeletedConversation};
+
 /// Who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
@@ -276,6 +281,13 @@ pub enum Committed {
         /// Whether that one was removed.
         removed: bool,
     },
+    /// A conversation is deleted, with all messages.
+    ConversationDeleted {
+        /// What is told of it.
+        deleted: Arc<DeletedConversation>,
+        /// Who was a member.
+        member_ids: Arc<[String]>,
+    },
 }
 
 impl Committed {
@@ -288,6 +300,7 @@ impl Committed {
             | Self::Edited(message)
             | Self::Deleted { message, .. } => message.conversation_id,
             Self::Renamed(conversation) | Self::Members { conversation, .. } => conversation.id,
+            Self::ConversationDeleted { deleted, .. } => deleted.conversation_id,
         }
     }
 }
