@@ -10,8 +10,8 @@ use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::metrics::Counter;
 use roomcast_server::store::{
-    Actor, Change, Delete, Edit, Insert, MarkRead, MemberChange, OpenError, Origin, Page,
-    RevocationMark, Search, Store, StoreError, Time, words,
+    Actor, Change, Delete, DeleteConversation, Edit, Insert, MarkRead, MemberChange, OpenError,
+    Origin, Page, RevocationMark, Search, Store, StoreError, Time, words,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -590,7 +590,16 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
         expect("delete", matches!(deleted, Ok(Change::Done(_))));
         let versions = store.versions(message.id).await.unwrap().len();
         assert_eq!(versions, if stored { 2 } else { 0 });
-        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 6);
+        cut_off();
+        let deletion = DeleteConversation {
+            conversation_id: id,
+            by: ann(),
+        };
+        let gone = store.delete_conversation(deletion, Origin::default()).await;
+        expect("end", matches!(gone, Ok(Change::Done(_))));
+        let is_there = store.conversation(id).await.unwrap().is_some();
+        assert_eq!(is_there, !stored);
+        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 7);
     }
 }
 

@@ -67,17 +67,15 @@ pub(super) fn delete_conversation(
     }))
 }
 
+pub(super) const PURGE: &str = "DELETE FROM messages WHERE number IN (
+    SELECT messages.number FROM conversations JOIN messages
+        ON messages.conversation_id = conversations.id
+    WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)";
+
 /// Removes a part of what is left, in the order in which one thing refers to another.
 pub(super) fn purge(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let messages = connection
-        .prepare_cached(
-            "DELETE FROM messages WHERE number IN (
-                 SELECT messages.number FROM conversations JOIN messages
-                     ON messages.conversation_id = conversations.id
-                 WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)",
-        )?
-        .execute([limit])?;
+    let messages = connection.prepare_cached(PURGE)?.execute([limit])?;
     if messages > 0 {
         return Ok(messages as u64);
     }
