@@ -33,8 +33,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use change::{
-    Actor, Authorship, Change, Committed, Cursor, Delete, Edit, List, Listed, MarkRead,
-    MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Cursor, Delete, DeleteConversation, DeletedConversation,
+    Edit, List, Listed, MarkRead, MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX,
+    words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};

@@ -6,6 +6,7 @@
 
 mod changes;
 mod coming;
+mod deleting;
 mod emission;
 mod handle;
 mod leases;

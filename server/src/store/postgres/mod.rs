@@ -330,6 +330,10 @@ impl Postgres {
         read!(self, client => queries::expire(client, time, limit))
     }
 
+    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        read!(self, client => queries::purge(client, time, limit))
+    }
+
     pub(super) fn is_healthy(&self) -> bool {
         self.0.health.is_good()
     }
