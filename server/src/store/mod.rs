@@ -18,7 +18,6 @@ mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;
 mod opening;
-mod order;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
@@ -38,10 +37,9 @@ pub use change::{
     words,
 };
 pub use error::{OpenError, StoreError};
-pub use lane::{Commit, Commits};
+pub use lane::{Commit, Commits, Missed};
 use lane::{Reply, Write};
 pub use leases::{Here, Leases};
-pub use order::Missed;
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page, Revision, Version,

@@ -14,7 +14,7 @@ use super::queries::{
 };
 use crate::store::Time;
 use crate::store::change::{Committed, DeletedConversation};
-use crate::store::order::Missed;
+use crate::store::lane::Missed;
 use crate::store::rows::{Conversation, Message, Messages, Page, Revision};
 
 /// How far each of these conversations has come; unknown ones are left out.
