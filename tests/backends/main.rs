@@ -12,6 +12,8 @@ mod changes;
 mod conversations;
 mod emission;
 mod export;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod feed;
 #[cfg(feature = "postgres")]
 mod groups;
 mod harness;

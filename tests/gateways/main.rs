@@ -16,6 +16,8 @@ mod confirm;
 mod conversations;
 mod credentials;
 mod durability;
+#[cfg(feature = "postgres")]
+mod feed;
 mod guard;
 mod guests;
 mod html;

@@ -10,7 +10,7 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::queries::time;
-use crate::store::leases::Here;
+use crate::store::Here;
 
 pub(super) async fn take(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<(), Error> {
     let statement = client
