@@ -122,7 +122,7 @@ async fn what_the_store_changes_is_told_and_looked_up() {
     assert_eq!(told(feed, &mut mark).await, both);
     let names = [("session", "a:b"), ("session", "a"), ("user", "a:b")];
     let found = feed.revocations(&names).await.unwrap();
-    assert_eq!(found, [revocation.clone()]);
+    assert_eq!(found, std::slice::from_ref(&revocation));
     let found = feed.blocks(&[block.id, later.id]).await.unwrap();
     assert_eq!(
         found.iter().map(|block| block.id).collect::<Vec<_>>(),

@@ -44,7 +44,7 @@ pub(in crate::service) struct Storing<'a> {
 }
 
 /// What came of what was read.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Taken {
     /// Entries that were not known like that.
     news: usize,
@@ -155,8 +155,9 @@ impl Followed {
         for revoked in rows.iter().filter_map(revoked) {
             gone.remove(&revoked);
         }
-        let taken = self.access.take(&rows);
-        Ok(self.done(taken.and(self.access.lift(gone))))
+        let mut all = self.done(self.access.take(&rows));
+        all.add(self.done(self.access.lift(gone)));
+        Ok(all)
     }
 
     async fn look_up_all(&self, feed: &Feed) -> Result<Applied, StoreError> {
@@ -197,16 +198,6 @@ impl Followed {
 
 fn revoked(row: &Revocation) -> Option<Revoked> {
     Revoked::from_parts(&row.kind, row.value.clone())
-}
-
-impl Taken {
-    fn and(self, other: Self) -> Self {
-        Self {
-            news: self.news + other.news,
-            own: self.own + other.own,
-            too_many: self.too_many + other.too_many,
-        }
-    }
 }
 
 impl Access {
