@@ -101,6 +101,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "keys",
         "login sweep",
         "retention",
+        "timeouts",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({
@@ -123,7 +124,12 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
 async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed() {
     let database = Database::new();
     let server = database.server_with(&[("SUPERVISOR_TEST_KILLS", "kill")]);
-    let names = ["database health", "lease", "change feed"];
+    let names = [
+        "database health",
+        "lease",
+        "change feed",
+        "commits of others",
+    ];
     survives(&server, database.folder(), &names).await;
     // The new reader of changes knows all that the old one did not live to see.
     let mut carl = server.guest("carl").await;

@@ -40,9 +40,9 @@ pub use lane::{Commit, Commits};
 use lane::{Reply, Write};
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
-    Origin, PAGE_BYTES, Page, Version,
+    Origin, PAGE_BYTES, Page, Revision, Version,
 };
-pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases};
+pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed};
 pub use time::Time;
 
 use self::blocks::BlockChange;

@@ -12,7 +12,7 @@ use crate::store::{Changed, FeedMark, FeedPage};
 
 /// The end of the feed. Rows of transactions that are still to come, which a database has that was
 /// restored from another one's dump, are thrown away: they would never be over.
-pub(super) async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
+pub(in crate::store::postgres) async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
     let statement = client
         .prepare_cached(
             "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
@@ -30,7 +30,7 @@ pub(super) async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
 
 /// What a mark does not show, in the order of transactions; none if some of that may be gone. A snapshot
 /// that is newer than the database's is of another database, or of one that has lost what it had.
-pub(super) async fn read(
+pub(in crate::store::postgres) async fn read(
     client: &ClientWrapper,
     mark: &FeedMark,
     limit: usize,
@@ -97,7 +97,7 @@ pub(super) async fn read(
 /// Forgets a page of what a mark shows, and of what there is beyond so many. Whether there is more.
 /// Nothing is forgotten that was written by a transaction as young as one that is under way: of that
 /// nobody has seen all.
-pub(super) async fn shorten(
+pub(in crate::store::postgres) async fn shorten(
     client: &ClientWrapper,
     below: Option<&FeedMark>,
     most: usize,
