@@ -136,8 +136,9 @@ const SUBROOMS_SOCKET: Rooms = &[
 
 const SUBROOMS_SERVICE: Rooms = &[
     ("fault", ""),
+    ("feed", ""),
     ("rules", "fault"),
-    ("authorization", "fault rules"),
+    ("authorization", "fault feed rules"),
     ("chat", "fault rules authorization"),
 ];
 
