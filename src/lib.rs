@@ -1,4 +1,8 @@
 #![doc = include_str!("../docs/guide.md")]
+#![cfg_attr(
+    not(feature = "client"),
+    doc = "\n[`testing`]: https://docs.rs/roomcast/latest/roomcast/testing/"
+)]
 
 pub mod adapter;
 #[cfg(feature = "client")]
