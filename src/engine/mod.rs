@@ -31,14 +31,16 @@ mod session;
 mod tests;
 mod transport;
 
-pub(crate) use self::http::{compression, fuzzing};
+pub(crate) use self::http::compression;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{ground::Peer, http::fuzzing, outbox::Unattended};
 pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};
 #[cfg(feature = "tls")]
 pub use accept::{Tls, TlsError};
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
-pub(crate) use ground::{Peer, random_sid};
-pub(crate) use outbox::{Batch, Limits, Mode, Outbox, Push, Unattended, Yielding};
+pub(crate) use ground::random_sid;
+pub(crate) use outbox::{Batch, Limits, Mode, Outbox, Push, Yielding};
 pub(crate) use session::{Application, Engine};
 pub use session::{RawEngine, RawSession};
 #[cfg(test)]
