@@ -16,6 +16,7 @@ mod pings;
 mod polls;
 mod queue;
 mod replay;
+#[cfg(feature = "fuzzing")]
 mod unattended;
 mod waiting;
 mod worker;
@@ -29,6 +30,7 @@ pub(crate) use handle::{Mode, Outbox, Push};
 pub(in crate::engine) use parked::{Parked, PollAnswer};
 pub(in crate::engine) use polls::Polled;
 pub(in crate::engine) use queue::{Budget, Sink};
+#[cfg(feature = "fuzzing")]
 pub(crate) use unattended::Unattended;
 pub(in crate::engine) use waiting::Pressure;
 pub(crate) use waiting::{Limits, Yielding};

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::{
     alarm::Alarm,
-    application::Application,
+    application::SessionHandler,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
 };
@@ -36,12 +36,12 @@ use crate::{
 };
 
 /// The task of a session.
-pub(in crate::engine) struct Driver<A: Application> {
-    pub(super) engine: Arc<Engine<A>>,
+pub(in crate::engine) struct Driver {
+    pub(super) engine: Arc<Engine>,
     pub(super) outbox: Outbox,
     pub(super) session: Session,
     /// `None` once the application has been told of the end.
-    pub(super) connection: Option<A::Connection>,
+    pub(super) connection: Option<Box<dyn SessionHandler>>,
     /// The WebSocket that carries the session; `None` while it polls.
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade that is under way.
@@ -86,12 +86,12 @@ pub(super) struct Post {
     pub(super) answer: oneshot::Sender<PostAnswer>,
 }
 
-impl<A: Application> Driver<A> {
+impl Driver {
     pub(super) fn new(
-        engine: Arc<Engine<A>>,
+        engine: Arc<Engine>,
         outbox: Outbox,
         session: Session,
-        connection: A::Connection,
+        connection: Box<dyn SessionHandler>,
         wire: Option<Wire>,
         permit: Option<Box<Permit>>,
     ) -> Self {
@@ -168,7 +168,7 @@ impl<A: Application> Driver<A> {
         if state.drained
             && let Some(connection) = &mut self.connection
         {
-            self.engine.application.drained(connection);
+            connection.drained();
         }
         if state.blocked {
             // The flush at the end of this turn tries again if there is room.
@@ -328,7 +328,7 @@ impl<A: Application> Driver<A> {
             Action::None if is_pong => {
                 self.hand_heartbeat_over();
                 if let Some(connection) = &mut self.connection {
-                    self.engine.application.heartbeat(connection);
+                    connection.heartbeat();
                 }
             }
             Action::None | Action::DropCandidate | Action::Switch => {}
@@ -360,7 +360,7 @@ impl<A: Application> Driver<A> {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        if let Err(reason) = self.engine.application.message(connection, message, now) {
+        if let Err(reason) = connection.message(message, now) {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
     }
@@ -372,7 +372,7 @@ impl<A: Application> Driver<A> {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        if let Poll::Ready(reason) = self.engine.application.poll(connection, cx) {
+        if let Poll::Ready(reason) = connection.poll(cx) {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
     }
@@ -406,11 +406,8 @@ impl<A: Application> Driver<A> {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        let application = &self.engine.application;
-        if application
-            .poll_timeout(connection)
-            .is_some_and(|at| at <= now)
-            && let Err(reason) = application.handle_timeout(connection, now)
+        if connection.poll_timeout().is_some_and(|at| at <= now)
+            && let Err(reason) = connection.handle_timeout(now)
         {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
@@ -456,7 +453,7 @@ impl<A: Application> Driver<A> {
         self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
         if let Some(connection) = self.connection.take() {
             self.engine.metrics.count(closed_counter(reason));
-            self.engine.application.close(connection, reason);
+            connection.close(reason);
         }
     }
 
@@ -465,7 +462,7 @@ impl<A: Application> Driver<A> {
         if self.ending.is_none()
             && let Some(connection) = &mut self.connection
         {
-            self.engine.application.describe(connection, description);
+            connection.describe(description);
         }
         self.end(reason, end);
     }
@@ -479,13 +476,13 @@ impl<A: Application> Driver<A> {
             Some(_) => None,
             None => self.session.poll_timeout(),
         };
-        let application = |connection| self.engine.application.poll_timeout(connection);
+        let connection = self.connection.as_deref();
         [
             heartbeat,
             self.wire.as_ref().and_then(Wire::poll_timeout),
             self.throttle.as_deref().and_then(Throttle::poll_timeout),
             self.release_at(),
-            self.connection.as_ref().and_then(application),
+            connection.and_then(SessionHandler::poll_timeout),
         ]
         .into_iter()
         .flatten()
@@ -529,7 +526,7 @@ impl<A: Application> Driver<A> {
     }
 }
 
-impl<A: Application> std::fmt::Debug for Driver<A> {
+impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver")
             .field("sid", &self.outbox.sid())
@@ -537,7 +534,7 @@ impl<A: Application> std::fmt::Debug for Driver<A> {
     }
 }
 
-impl<A: Application> Drop for Driver<A> {
+impl Drop for Driver {
     fn drop(&mut self) {
         let mut queue = self.outbox.lock();
         queue.seal(CloseReason::TransportError);
@@ -554,7 +551,7 @@ impl<A: Application> Drop for Driver<A> {
         if let Some(connection) = self.connection.take() {
             let reason = CloseReason::TransportError;
             self.engine.metrics.count(closed_counter(reason));
-            self.engine.application.close(connection, reason);
+            connection.close(reason);
         }
     }
 }

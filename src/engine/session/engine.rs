@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// All sessions of one server.
-pub(crate) struct Engine<A: Application> {
-    pub(super) application: Arc<A>,
+pub(crate) struct Engine {
+    pub(super) application: Box<dyn Application>,
     pub(in crate::engine) config: Arc<Config>,
     pub(in crate::engine) hooks: Arc<Hooks>,
     pub(in crate::engine) metrics: Arc<Metrics>,
@@ -51,9 +51,9 @@ pub(crate) struct Engine<A: Application> {
     pub(super) ended: Arc<Notify>,
 }
 
-impl<A: Application> Engine<A> {
+impl Engine {
     pub(crate) fn new(
-        application: Arc<A>,
+        application: Box<dyn Application>,
         config: Arc<Config>,
         hooks: Arc<Hooks>,
         metrics: Arc<Metrics>,
@@ -244,7 +244,7 @@ impl Drop for OpenConnection {
     }
 }
 
-impl<A: Application> Drop for Engine<A> {
+impl Drop for Engine {
     fn drop(&mut self) {
         for flusher in self.flushers.get().into_iter().flatten() {
             flusher.stop();
@@ -253,7 +253,7 @@ impl<A: Application> Drop for Engine<A> {
     }
 }
 
-impl<A: Application> std::fmt::Debug for Engine<A> {
+impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").finish_non_exhaustive()
     }

@@ -19,10 +19,9 @@ mod relief;
 mod sessions;
 mod upgrade;
 
-pub(crate) use application::Application;
+pub(crate) use application::{Application, SessionHandler};
 #[cfg(test)]
 pub(in crate::engine) use driver::Driver;
 pub(crate) use engine::Engine;
 pub(in crate::engine) use opening::Opening;
-pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};

@@ -9,7 +9,6 @@ use roomcast_protocol::{
 };
 
 use super::{
-    application::Application,
     driver::Driver,
     engine::{Engine, session_gauge},
     sessions::Announced,
@@ -34,7 +33,7 @@ pub(in crate::engine) struct Opening {
     pub(in crate::engine) announced: Option<Announced>,
 }
 
-impl<A: Application> Engine<A> {
+impl Engine {
     /// Gives a session that is to be opened its id, so that what the client is told of it can leave
     /// together with the answer to its request.
     pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
@@ -49,7 +48,7 @@ impl<A: Application> Engine<A> {
         stream: Stream,
         unread: Bytes,
         opening: Opening,
-    ) -> Driver<A> {
+    ) -> Driver {
         let outbox = match opening.announced.and_then(Announced::into_outbox) {
             Some(outbox) => {
                 outbox.lock().sink = Sink::WebSocket(stream.clone());
@@ -74,7 +73,7 @@ impl<A: Application> Engine<A> {
         transport: Transport,
         handshake: Arc<Handshake>,
         wire: Option<Wire>,
-    ) -> Driver<A> {
+    ) -> Driver {
         let now = now();
         let config = SessionConfig {
             ping_interval: self.config.session.ping_interval,

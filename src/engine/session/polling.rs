@@ -9,7 +9,6 @@ use roomcast_protocol::{
 };
 
 use super::{
-    application::Application,
     driver::{Candidate, Driver, Post},
     ending::End,
 };
@@ -21,7 +20,7 @@ use crate::{
     metrics::Counter,
 };
 
-impl<A: Application> Driver<A> {
+impl Driver {
     pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
         let was_upgrading = self.candidate.is_some();
         let (control, is_attaching) = {

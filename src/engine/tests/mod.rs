@@ -18,7 +18,7 @@ use crate::{
         ground::{Peer, now, random_sid},
         http::Site,
         outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
-        session::{Application, Driver, Engine, Raw, RawEngine, RawSession},
+        session::{Driver, Engine, RawEngine, RawSession},
     },
     metrics::{Counter, Gauge, Metrics, Timing},
 };

@@ -118,6 +118,7 @@ impl<T> Flusher<T> {
     }
 
     /// Empties the list without writing.
+    #[cfg(feature = "fuzzing")]
     pub(in crate::engine::outbox) fn forget(&self) {
         self.list.lock().dirty.clear();
     }
