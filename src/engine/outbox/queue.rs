@@ -235,6 +235,16 @@ impl Queue {
         self.cost() + self.lossy.as_ref().map_or(0, |lossy| lossy.cost())
     }
 
+    /// The frames that count as waiting for a slow client.
+    #[cfg(test)]
+    pub(in crate::engine) fn counted(&self) -> Vec<Frame> {
+        let bytes: usize = self.frames.iter().map(Frame::len).sum();
+        assert_eq!(self.bytes, bytes);
+        let held = self.frames.iter().filter(|_| self.held);
+        let lossy = self.lossy.iter().flat_map(|lossy| lossy.frames());
+        held.chain(lossy).cloned().collect()
+    }
+
     pub(in crate::engine) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.lossy.is_none()
     }
@@ -368,6 +378,10 @@ impl Queue {
         if self.closed.is_some() {
             // The rest of the queue may have been forgotten meanwhile.
             self.bytes = self.frames.iter().map(Frame::len).sum();
+        }
+        if matches!(self.sink, Sink::Detached) {
+            // The driver has gone meanwhile, and nobody else would ever take this out of the account.
+            self.clear(pressure);
         }
     }
 

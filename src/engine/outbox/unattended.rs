@@ -80,6 +80,12 @@ impl Unattended {
         control.iter().any(super::control::Control::is_close)
     }
 
+    /// Takes those out that the flusher was asked to write.
+    #[cfg(test)]
+    pub(in crate::engine) fn take_listed(&self) -> Vec<Outbox> {
+        self.flusher.take_listed()
+    }
+
     /// Empties the flusher's list.
     pub(crate) fn forget(&self) {
         self.flusher.forget();

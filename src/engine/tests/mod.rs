@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod heartbeats;
+mod model;
 mod parked;
 mod plain;
 mod scripts;

@@ -82,6 +82,11 @@ impl Lossy {
         true
     }
 
+    #[cfg(test)]
+    pub(in crate::engine::outbox) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.waiting.iter().map(|waiting| &waiting.frame)
+    }
+
     /// All of them, oldest first.
     pub(in crate::engine::outbox) fn into_frames(self) -> impl Iterator<Item = Frame> {
         self.waiting.into_iter().map(|waiting| waiting.frame)

@@ -117,6 +117,11 @@ impl<T> Flusher<T> {
         }
     }
 
+    #[cfg(test)]
+    pub(in crate::engine::outbox) fn take_listed(&self) -> Vec<T> {
+        std::mem::take(&mut self.list.lock().dirty)
+    }
+
     /// Empties the list without writing.
     pub(in crate::engine::outbox) fn forget(&self) {
         self.list.lock().dirty.clear();
