@@ -5,10 +5,9 @@ use roomcast_protocol::Frame;
 use tokio::sync::oneshot;
 
 use super::{
-    control::Control,
-    handle::Outbox,
-    parked::{Parked, PollAnswer},
+    handle::{Inner, Outbox},
     queue::Queue,
+    requests::{Control, Parked, PollAnswer},
 };
 
 /// What becomes of a polling request.
@@ -30,11 +29,7 @@ impl Outbox {
     /// A polling request has come. Most of them need no look of the driver.
     pub(in crate::engine) fn poll(&self, id: u64) -> Polled {
         let mut queue = self.lock();
-        let may_wait = queue.takes_polls
-            && queue.poll.is_none()
-            && queue.control.is_empty()
-            && queue.closed.is_none()
-            && !queue.is_attaching();
+        let may_wait = queue.takes_polls();
         if may_wait && !queue.is_empty() {
             let frames = queue.take_for_poll(self.poll_bytes(), self.pressure());
             drop(queue);
@@ -43,7 +38,7 @@ impl Outbox {
         let (answer, answered) = oneshot::channel();
         let parked = Parked::new(id, answer);
         if may_wait {
-            queue.poll = Some(parked);
+            queue.park_poll(parked);
         } else {
             drop(queue);
             if !self.control(Control::Poll(parked)) {
@@ -54,11 +49,11 @@ impl Outbox {
     }
 
     /// Answers the poll that waits.
-    pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue>) -> usize {
-        if queue.closed.is_some() || queue.is_empty() {
+    pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue<Inner>>) -> usize {
+        if queue.closed().is_some() || queue.is_empty() {
             return 0;
         }
-        let Some(parked) = queue.poll.take() else {
+        let Some(parked) = queue.take_poll() else {
             return 0;
         };
         let frames = queue.take_for_poll(self.poll_bytes(), self.pressure());

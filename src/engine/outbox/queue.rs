@@ -5,9 +5,8 @@ use std::{collections::VecDeque, task::Waker, time::Instant};
 use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
-    control::Control,
-    handle::{Inner, Wake},
-    parked::Parked,
+    requests::{Control, Parked},
+    states::{Budget, Drain, Life, Pulse, Sink, Turn, Wake, Writer},
     waiting::{FRAME_OVERHEAD, Filed, Frames, Lossy, Outgoing, Pressure, Recent, Yielding},
 };
 use crate::{
@@ -17,8 +16,9 @@ use crate::{
 
 /// The frames of one session, where they go, and what its driver is asked.
 ///
-/// Whatever takes frames out or puts them in keeps `held` true to its word.
-pub(in crate::engine) struct Queue {
+/// Whatever takes frames out or puts them in keeps `held` true to its word. `H` is what takes over
+/// what is kept for recovery.
+pub(in crate::engine) struct Queue<H> {
     pub(in crate::engine) frames: Frames,
     /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
     pub(super) offset: usize,
@@ -32,22 +32,14 @@ pub(in crate::engine) struct Queue {
     pub(super) filed: Option<Box<Filed>>,
     /// All frames count as waiting for a slow client; those in `lossy` always do.
     pub(super) held: bool,
-    /// Waits in a flusher's list.
-    pub(super) listed: bool,
-    /// A batch is out of the queue and being written.
-    pub(super) flushing: bool,
-    /// The driver runs and will flush at the end of its turn.
-    pub(in crate::engine) in_turn: bool,
-    /// The kernel took no more.
-    pub(super) blocked: bool,
-    /// The driver has asked to be woken when there is room again.
-    pub(super) awaited: bool,
+    pub(super) writer: Writer,
+    turn: Turn,
+    /// Wakes the driver. `None`: it was woken, or has never parked.
+    waker: Option<Waker>,
     /// When the kernel first took no more, as long as something of what was queued has not left.
     slow_since: Option<Instant>,
     pub(super) pulse: Pulse,
-    pub(super) closed: Option<CloseReason>,
-    /// What the session was cut for, if it was.
-    pub(in crate::engine) exceeded: Option<Budget>,
+    pub(super) life: Life,
     pub(super) drain: Drain,
     /// A request brings packets.
     posting: bool,
@@ -55,67 +47,9 @@ pub(in crate::engine) struct Queue {
     /// [`Attaching`](super::handle::Attaching).
     pub(super) attaching: u32,
     /// What may be asked for again; `None` if nothing may.
-    pub(super) recent: Option<Box<Recent<Inner>>>,
+    pub(super) recent: Option<Box<Recent<H>>>,
     pub(in crate::engine) sink: Sink,
-    /// The polling request that waits for packets.
-    pub(in crate::engine) poll: Option<Parked>,
-    /// The next one may wait without the driver having looked at it.
-    pub(in crate::engine) takes_polls: bool,
     pub(in crate::engine) control: VecDeque<Control>,
-    pub(in crate::engine) waker: Option<Waker>,
-    /// Somebody wants the driver to have another turn.
-    pub(in crate::engine) woken: bool,
-}
-
-/// Whether the application wants to know when everything has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drain {
-    Unwatched,
-    Watched,
-    /// It has, and the driver is to tell.
-    Due,
-}
-
-/// What a slow client was cut for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Budget {
-    /// Its own budget.
-    Connection,
-    /// That of all connections together.
-    Total,
-}
-
-impl Budget {
-    /// What the application is told.
-    pub(in crate::engine) const fn description(self) -> &'static str {
-        match self {
-            Self::Connection => "more than outbox_bytes waited for the client",
-            Self::Total => "more than total_outbox_bytes waited for slow clients",
-        }
-    }
-}
-
-/// What is next in the heartbeat of a session, in its queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Pulse {
-    /// Whatever its driver does.
-    #[default]
-    Own,
-    /// The wheel sends a ping, not before this time.
-    Due(Instant),
-    /// The wheel has sent a ping at this time and there was no pong yet.
-    Sent(Instant),
-}
-
-/// Where frames go.
-#[derive(Clone)]
-pub(in crate::engine) enum Sink {
-    /// A WebSocket that anyone may flush.
-    WebSocket(Stream),
-    /// The polling request that waits, or the next one.
-    Poll,
-    /// Nowhere; frames wait.
-    Detached,
 }
 
 /// Above this many queued bytes a client is slow.
@@ -123,7 +57,41 @@ const HIGH_WATER: usize = 64 * 1024;
 /// Up to this many queued bytes are on their way and not worth counting, unless the kernel refuses.
 const UNCOUNTED: usize = 16 * 1024;
 
-impl Queue {
+/// What a driver's turn starts from.
+pub(in crate::engine) struct TurnState {
+    pub(in crate::engine) blocked: bool,
+    pub(in crate::engine) closed: Option<CloseReason>,
+    /// Everything that was queued has left, and somebody wants to know.
+    pub(in crate::engine) drained: bool,
+    /// There are messages to the driver.
+    pub(in crate::engine) has_control: bool,
+}
+
+/// What a driver still has to do when its turn ends.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Rest {
+    /// Its session is over but for its transport.
+    pub(in crate::engine) is_ending: bool,
+    /// It has polling requests that wait for a WebSocket that is on its way.
+    pub(in crate::engine) has_polls: bool,
+    /// It has payloads that it may read on.
+    pub(in crate::engine) has_posts: bool,
+    /// It has a WebSocket, of which it can ask for room.
+    pub(in crate::engine) has_wire: bool,
+    /// The next polling request may wait without it.
+    pub(in crate::engine) takes_polls: bool,
+}
+
+/// What becomes of a driver whose turn was to end.
+pub(super) enum TurnEnd {
+    /// Others have left frames to this turn.
+    Flush,
+    /// Something has come in meanwhile.
+    Again,
+    Parked,
+}
+
+impl<H> Queue<H> {
     pub(super) fn new(sink: Sink) -> Self {
         Self {
             frames: Frames::default(),
@@ -133,67 +101,57 @@ impl Queue {
             lossy: None,
             filed: None,
             held: false,
-            listed: false,
-            flushing: false,
-            in_turn: false,
-            blocked: false,
-            awaited: false,
+            writer: Writer::Nobody,
+            turn: Turn::Parked,
+            waker: None,
             slow_since: None,
             pulse: Pulse::Own,
-            closed: None,
-            exceeded: None,
+            life: Life::Open,
             drain: Drain::Unwatched,
             posting: false,
             attaching: 0,
             recent: None,
             sink,
-            poll: None,
-            takes_polls: false,
             control: VecDeque::new(),
-            waker: None,
-            woken: false,
         }
     }
 
     /// Who has to be woken for what was queued.
-    pub(super) fn schedule(&mut self) -> Wake {
-        if self.in_turn || self.listed || self.flushing || self.blocked {
+    pub(super) fn schedule<O>(&mut self) -> Wake<O> {
+        // A driver in its turn writes at the end of it, and whoever writes looks again.
+        if self.is_in_turn() || self.writer != Writer::Nobody || !self.can_flush() {
             return Wake::Nobody;
         }
-        if self.can_flush() {
-            self.listed = true;
-            Wake::Flusher
-        } else {
-            Wake::Nobody
-        }
+        self.writer = Writer::Listed;
+        Wake::Flusher
     }
 
     /// Whether there is anywhere to write to, and for a poll anything to be written.
-    pub(super) fn can_flush(&self) -> bool {
-        match self.sink {
+    fn can_flush(&self) -> bool {
+        match &self.sink {
             Sink::WebSocket(_) => true,
-            Sink::Poll => self.poll.is_some() && !self.is_empty(),
+            Sink::Poll(poll) => poll.is_some() && !self.is_empty(),
             Sink::Detached => false,
         }
     }
 
     /// Whether the driver, which has others leave frames to it, must write again.
-    pub(in crate::engine) fn must_flush(&self) -> bool {
-        self.can_flush()
+    fn must_flush(&self) -> bool {
+        self.writer == Writer::Nobody
             && self.has_unsent()
-            && !self.listed
-            && !self.blocked
-            && !self.flushing
-            && self.closed.is_none()
+            && self.can_flush()
+            && self.life.is_open()
     }
 
     /// Whether nothing is in the way of an event, which is what a volatile one asks: as in the
     /// official server, neither frames that have not left yet nor, while polling, a poll that is
     /// not there.
     pub(super) fn is_writable(&self) -> bool {
-        match self.sink {
-            Sink::WebSocket(_) => !self.blocked && !self.flushing && self.is_empty(),
-            Sink::Poll => self.poll.is_some() && self.is_empty(),
+        match &self.sink {
+            Sink::WebSocket(_) => {
+                matches!(self.writer, Writer::Nobody | Writer::Listed) && self.is_empty()
+            }
+            Sink::Poll(poll) => poll.is_some() && self.is_empty(),
             Sink::Detached => false,
         }
     }
@@ -201,27 +159,29 @@ impl Queue {
     /// Whether a lossy event has to wait where it can give way.
     pub(super) fn holds_lossy(&self) -> bool {
         match self.sink {
-            Sink::WebSocket(_) => self.blocked || self.bytes > HIGH_WATER || self.lossy.is_some(),
-            Sink::Poll | Sink::Detached => true,
+            Sink::WebSocket(_) => {
+                self.is_blocked() || self.bytes > HIGH_WATER || self.lossy.is_some()
+            }
+            Sink::Poll(_) | Sink::Detached => true,
         }
     }
 
     /// Whether what is queued now waits for a slow client, and so counts.
     pub(super) fn is_backed_up(&self) -> bool {
-        self.held || self.blocked || self.bytes > UNCOUNTED
+        self.held || self.bytes > UNCOUNTED || self.is_blocked()
     }
 
     /// Whether the client does not keep up, as far as can be seen.
     pub(super) fn is_slow(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => self.slow_since.is_some() || self.bytes > HIGH_WATER,
-            Sink::Poll | Sink::Detached => true,
+            Sink::Poll(_) | Sink::Detached => true,
         }
     }
 
     /// What waits for a client that does not keep up, in bytes.
     pub(super) fn backlog(&self) -> usize {
-        let counts = (self.held || self.lossy.is_some()) && self.closed.is_none();
+        let counts = (self.held || self.lossy.is_some()) && self.life.is_open();
         if counts { self.total_cost() } else { 0 }
     }
 
@@ -351,7 +311,7 @@ impl Queue {
             self.bytes += pong.len();
             self.frames.push_front(pong);
         }
-        self.flushing = true;
+        self.writer = Writer::Writing;
         Outgoing {
             frames: std::mem::take(&mut self.frames),
             offset: self.offset,
@@ -362,7 +322,7 @@ impl Queue {
 
     /// Puts back what was not written, before what came meanwhile.
     pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, pressure: &Pressure) {
-        self.flushing = false;
+        self.writer = Writer::Nobody;
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
         if !batch.frames.is_empty() && batch.held != self.held {
@@ -375,7 +335,7 @@ impl Queue {
         }
         self.frames.prepend(batch.frames);
         self.held &= !self.frames.is_empty();
-        if self.closed.is_some() {
+        if !self.life.is_open() {
             // The rest of the queue may have been forgotten meanwhile.
             self.bytes = self.frames.iter().map(Frame::len).sum();
         }
@@ -387,25 +347,35 @@ impl Queue {
 
     /// The kernel takes no more.
     pub(super) fn block(&mut self, pressure: &Pressure) {
-        self.blocked = true;
-        self.awaited = false;
+        self.writer = Writer::Blocked { is_awaited: false };
         self.slow_since.get_or_insert_with(now);
         self.begin_holding(pressure);
     }
 
-    /// From here on frames leave on this stream.
-    pub(in crate::engine) fn switch(&mut self, stream: Stream, pressure: &Pressure) {
+    /// From here on frames leave on this stream. The polling request that still waits is given back.
+    #[must_use]
+    pub(in crate::engine) fn switch(
+        &mut self,
+        stream: Stream,
+        pressure: &Pressure,
+    ) -> Option<Parked> {
         self.settle_lossy(pressure);
-        self.blocked = !stream.is_flushed();
-        self.awaited = false;
-        self.sink = Sink::WebSocket(stream);
+        if !stream.is_flushed() {
+            self.writer = Writer::Blocked { is_awaited: false };
+        } else if self.is_blocked() {
+            self.writer = Writer::Nobody;
+        }
+        match std::mem::replace(&mut self.sink, Sink::WebSocket(stream)) {
+            Sink::Poll(poll) => poll,
+            Sink::WebSocket(_) | Sink::Detached => None,
+        }
     }
 
     /// Everything may have left.
     pub(super) fn note_drained(&mut self) {
         if self.drain == Drain::Watched && !self.has_unsent() {
             self.drain = Drain::Due;
-            Wake::driver(self.waker.take()).call();
+            self.wake_driver();
         }
     }
 
@@ -416,39 +386,59 @@ impl Queue {
             && let Some(since) = self.slow_since.take()
         {
             self.filed = None;
-            if self.closed.is_none() {
+            if self.life.is_open() {
                 metrics.time(Timing::SlowClient, now() - since);
             }
         }
     }
 
-    pub(in crate::engine) fn is_drain_due(&self) -> bool {
-        self.drain == Drain::Due
-    }
-
-    pub(super) fn has_unsent(&self) -> bool {
+    fn has_unsent(&self) -> bool {
         !self.is_empty() || self.pong.is_some()
     }
 
-    pub(in crate::engine) fn is_drained(&self) -> bool {
-        self.frames.is_empty() && !self.flushing
+    /// Whether there is something that nobody writes yet.
+    pub(super) fn has_work(&self) -> bool {
+        self.writer == Writer::Nobody && self.has_unsent()
     }
 
-    /// Whether the driver must ask the kernel for room.
-    pub(in crate::engine) fn needs_driver(&self) -> bool {
-        self.blocked && !self.awaited
+    /// Whether something has not left yet.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.has_unsent() || matches!(self.writer, Writer::Writing | Writer::Blocked { .. })
+    }
+
+    pub(in crate::engine) fn is_drained(&self) -> bool {
+        self.frames.is_empty() && self.writer != Writer::Writing
     }
 
     pub(in crate::engine) fn is_blocked(&self) -> bool {
-        self.blocked
+        matches!(self.writer, Writer::Blocked { .. })
     }
 
     pub(in crate::engine) fn is_between_frames(&self) -> bool {
-        self.offset == 0 && !self.flushing
+        self.offset == 0 && self.writer != Writer::Writing
+    }
+
+    /// What the driver has learned of the kernel. A write that is under way will find out for itself.
+    pub(super) fn set_blocked(&mut self, is_blocked: bool) {
+        match (self.writer, is_blocked) {
+            (Writer::Writing, _) | (Writer::Nobody | Writer::Listed, false) => {}
+            (Writer::Blocked { .. }, false) => self.writer = Writer::Nobody,
+            (Writer::Nobody | Writer::Listed | Writer::Blocked { .. }, true) => {
+                self.writer = Writer::Blocked { is_awaited: true };
+            }
+        }
     }
 
     pub(in crate::engine) fn closed(&self) -> Option<CloseReason> {
-        self.closed
+        self.life.closed()
+    }
+
+    /// What the session was cut for, if it was.
+    pub(in crate::engine) fn exceeded(&self) -> Option<Budget> {
+        match self.life {
+            Life::Cut(budget) => Some(budget),
+            Life::Open | Life::Sealed(_) => None,
+        }
     }
 
     /// Whether polls must wait for a WebSocket that is about to be attached.
@@ -465,18 +455,127 @@ impl Queue {
         self.posting = false;
     }
 
+    /// Whether a polling request waits.
+    pub(in crate::engine) fn has_poll(&self) -> bool {
+        matches!(self.sink, Sink::Poll(Some(_)))
+    }
+
+    /// Takes the polling request out that waits.
+    pub(in crate::engine) fn take_poll(&mut self) -> Option<Parked> {
+        match &mut self.sink {
+            Sink::Poll(poll) => poll.take(),
+            Sink::WebSocket(_) | Sink::Detached => None,
+        }
+    }
+
+    /// Takes out the one with this id, if it is the one that waits.
+    pub(in crate::engine) fn forget_poll(&mut self, id: u64) -> bool {
+        let Sink::Poll(poll) = &mut self.sink else {
+            return false;
+        };
+        poll.take_if(|parked| parked.id == id).is_some()
+    }
+
+    /// Lets a polling request wait. Where nothing polls it is dropped, and its session is unknown.
+    pub(in crate::engine) fn park_poll(&mut self, parked: Parked) {
+        if let Sink::Poll(poll) = &mut self.sink {
+            *poll = Some(parked);
+        }
+    }
+
+    /// Whether a polling request may wait, or be answered, without the driver.
+    pub(super) fn takes_polls(&self) -> bool {
+        self.turn == Turn::Polling
+            && matches!(self.sink, Sink::Poll(None))
+            && self.control.is_empty()
+            && self.life.is_open()
+            && !self.is_attaching()
+    }
+
+    fn is_in_turn(&self) -> bool {
+        matches!(self.turn, Turn::Running | Turn::Recalled)
+    }
+
+    /// Wakes the driver, or lets it have another turn after the one it has. Waking only schedules, so
+    /// it may be done under the lock.
+    pub(super) fn wake_driver(&mut self) {
+        match self.turn {
+            Turn::Running | Turn::Recalled => self.turn = Turn::Recalled,
+            // Where there is no waker any more, somebody else has woken it already.
+            Turn::Parked | Turn::Polling => {
+                if let Some(waker) = self.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// The driver has its turn. Others leave to it from here on what they queue.
+    pub(super) fn begin_turn(&mut self) -> TurnState {
+        self.turn = Turn::Running;
+        let drained = self.drain == Drain::Due;
+        if drained {
+            self.drain = Drain::Unwatched;
+        }
+        TurnState {
+            blocked: self.is_blocked(),
+            closed: self.life.closed(),
+            drained,
+            has_control: !self.control.is_empty(),
+        }
+    }
+
+    /// The turn of the driver ends, and its waker is left where others find it. Nothing comes between
+    /// that and the look at what others have left to it, so that no wake is lost.
+    pub(super) fn end_turn(&mut self, waker: &Waker, rest: &Rest) -> TurnEnd {
+        if !rest.is_ending && self.must_flush() {
+            return TurnEnd::Flush;
+        }
+        let is_live = !rest.is_ending
+            && (!self.life.is_open()
+                || (rest.has_polls && !self.is_attaching())
+                || rest.has_posts
+                || self.drain == Drain::Due
+                || (rest.has_wire && self.writer == Writer::Blocked { is_awaited: false }));
+        let again = self.turn == Turn::Recalled || !self.control.is_empty() || is_live;
+        self.turn = if rest.takes_polls {
+            Turn::Polling
+        } else {
+            Turn::Parked
+        };
+        match &self.waker {
+            Some(known) if known.will_wake(waker) => {}
+            Some(_) | None => self.waker = Some(waker.clone()),
+        }
+        if again {
+            TurnEnd::Again
+        } else {
+            TurnEnd::Parked
+        }
+    }
+
+    /// The driver goes away: nothing leaves any more, and nobody is waited for. What it leaves behind is
+    /// to be dropped without the lock.
+    pub(in crate::engine) fn detach(&mut self, pressure: &Pressure) -> impl Sized + use<H> {
+        self.seal(CloseReason::TransportError);
+        self.clear(pressure);
+        let sink = std::mem::replace(&mut self.sink, Sink::Detached);
+        (std::mem::take(&mut self.control), sink, self.waker.take())
+    }
+
     /// No more frames are taken from here on.
     pub(in crate::engine) fn seal(&mut self, reason: CloseReason) {
-        self.closed.get_or_insert(reason);
+        if self.life.is_open() {
+            self.life = Life::Sealed(reason);
+        }
     }
 
     /// The client does not keep up: no more frames are taken. What waits is forgotten at once if that
     /// is for the sake of others; else its driver tries a last time to get some of it out first.
     /// Nothing that was queued later than what is forgotten will leave.
     #[cold]
-    pub(super) fn cut(&mut self, budget: Budget, pressure: &Pressure) -> Wake {
-        self.closed = Some(CloseReason::Overflow);
-        self.exceeded = Some(budget);
+    pub(super) fn cut(&mut self, budget: Budget, pressure: &Pressure) {
+        self.life = Life::Cut(budget);
         // It has lost its place, too.
         self.recent = None;
         self.filed = None;
@@ -484,13 +583,13 @@ impl Queue {
             Budget::Connection => {}
             Budget::Total => self.forget_unsent(pressure),
         }
-        Wake::driver(self.waker.take())
+        self.wake_driver();
     }
 
     /// Forgets what is queued, but for the rest of a frame that has left in part. Of a batch that is
     /// being written nothing is here.
     pub(in crate::engine) fn forget_unsent(&mut self, pressure: &Pressure) {
-        self.forget(self.offset > 0 && !self.flushing, pressure);
+        self.forget(self.offset > 0 && self.writer != Writer::Writing, pressure);
         self.pong = None;
     }
 

@@ -11,7 +11,8 @@ use parking_lot::MutexGuard;
 use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
 
 use super::{
-    handle::{Inner, Mode, Outbox, Wake},
+    handle::{Inner, Outbox, Wake},
+    push::{Bearer, Mode},
     queue::Queue,
     waiting::{Limits, Recent},
 };
@@ -43,11 +44,7 @@ impl Outbox {
     pub(crate) fn cut(&self) {
         let mut queue = self.lock();
         queue.seal(CloseReason::TransportClose);
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        queue.wake_driver();
     }
 
     /// Lets `to` go on with a channel: it gets what follows `known`, then `hello`, then everything
@@ -73,7 +70,7 @@ impl Outbox {
         heir.keep_recent(to, known.channel, Some(known.number), limits);
         let mut wake = Wake::Nobody;
         for frame in missed.iter().chain([hello]) {
-            let (_, next) = to.append(&mut heir, frame, Mode::Reliable);
+            let (_, next) = to.append(&mut heir, frame, Mode::Reliable, Bearer::Sender);
             wake = wake.or(next);
         }
         recent.hand_over(known.channel, Arc::downgrade(to.inner()));
@@ -86,16 +83,16 @@ impl Outbox {
     pub(super) fn append_for(inner: Arc<Inner>, frame: &Frame, mode: Mode) -> Wake {
         let outbox = Self::from(inner);
         let mut queue = outbox.lock();
-        let (_, wake) = outbox.append_own(&mut queue, frame, mode);
+        let (_, wake) = outbox.append(&mut queue, frame, mode, Bearer::Predecessor);
         drop(queue);
         match wake {
             Wake::Flusher => Wake::FlusherOf(outbox),
-            other @ (Wake::Nobody | Wake::FlusherOf(_) | Wake::Driver(_)) => other,
+            other @ (Wake::Nobody | Wake::FlusherOf(_)) => other,
         }
     }
 }
 
-impl Queue {
+impl Queue<Inner> {
     fn keep_recent(&mut self, outbox: &Outbox, channel: u64, floor: Option<u64>, limits: Limits) {
         let metrics = || Arc::clone(outbox.metrics());
         self.recent
@@ -109,7 +106,7 @@ impl Queue {
 fn lock_both<'a>(
     one: &'a Outbox,
     other: &'a Outbox,
-) -> (MutexGuard<'a, Queue>, MutexGuard<'a, Queue>) {
+) -> (MutexGuard<'a, Queue<Inner>>, MutexGuard<'a, Queue<Inner>>) {
     loop {
         let first = one.lock();
         if let Some(second) = other.try_lock() {

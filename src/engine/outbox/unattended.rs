@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{
     handle::Outbox,
-    queue::Sink,
+    states::Sink,
     waiting::Pressure,
     worker::{Flusher, Heartbeats},
 };
@@ -62,7 +62,7 @@ impl Unattended {
     pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
         let sink = match &self.stream {
             Some(stream) => Sink::WebSocket(stream.clone()),
-            None => Sink::Poll,
+            None => Sink::Poll(None),
         };
         let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));
         Outbox::new(sid, budget, sink, flusher, metrics)
@@ -77,7 +77,7 @@ impl Unattended {
     #[cfg(test)]
     pub(crate) fn is_closing(outbox: &Outbox) -> bool {
         let control = &outbox.lock().control;
-        control.iter().any(super::control::Control::is_close)
+        control.iter().any(super::requests::Control::is_close)
     }
 
     /// Takes those out that the flusher was asked to write.

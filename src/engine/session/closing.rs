@@ -112,7 +112,7 @@ impl Ending {
         for control in control {
             match control {
                 Control::Poll(parked) if self.takes_polls() && driver.wire.is_none() => {
-                    driver.outbox.lock().poll = Some(parked);
+                    driver.outbox.lock().park_poll(parked);
                 }
                 // Dropped, the session is unknown to their senders.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
@@ -132,7 +132,7 @@ impl Ending {
     }
 
     fn poll_polling<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
-        let mut parked = driver.outbox.lock().poll.take();
+        let mut parked = driver.outbox.lock().take_poll();
         if parked.is_none() && self.takes_polls() {
             parked = driver.polls.pop_front();
         }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     engine::{
         ground::now,
-        outbox::{Budget, Outbox, Parked, Place, PostAnswer, Sink},
+        outbox::{Budget, Outbox, Parked, Place, PostAnswer, Rest},
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -154,9 +154,7 @@ impl<A: Application> Driver<A> {
         }
         let next = self.next_deadline();
         self.alarm.set(cx, now, next);
-        while !self.park(cx) {
-            self.outbox.flush();
-        }
+        self.park(cx);
         Poll::Pending
     }
 
@@ -189,7 +187,7 @@ impl<A: Application> Driver<A> {
     fn lost(&mut self, reason: CloseReason) {
         let exceeded = {
             let mut queue = self.outbox.lock();
-            let exceeded = queue.exceeded;
+            let exceeded = queue.exceeded();
             if exceeded.is_some() {
                 // What waits is what the client does not take.
                 queue.forget_unsent(self.outbox.pressure());
@@ -492,35 +490,19 @@ impl<A: Application> Driver<A> {
         .min()
     }
 
-    /// Ends the turn and leaves the waker where others find it; if something has come in meanwhile
-    /// there is another turn. `false`: there are frames that others have left to this turn.
-    fn park(&self, cx: &Context<'_>) -> bool {
-        let mut queue = self.outbox.lock();
-        if self.ending.is_none() && queue.must_flush() {
-            return false;
-        }
-        queue.in_turn = false;
-        let waiting = std::mem::take(&mut queue.woken)
-            || !queue.control.is_empty()
-            || (self.ending.is_none()
-                && (queue.closed().is_some()
-                    || (!self.polls.is_empty() && !queue.is_attaching())
-                    || (!self.posts.is_empty() && !self.is_delayed())
-                    || queue.is_drain_due()
-                    || (self.wire.is_some() && queue.needs_driver())));
-        queue.takes_polls = self.wire.is_none()
-            && self.candidate.is_none()
-            && self.ending.is_none()
-            && self.polls.is_empty();
-        match &queue.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            Some(_) | None => queue.waker = Some(cx.waker().clone()),
-        }
-        drop(queue);
-        if waiting {
-            cx.waker().wake_by_ref();
-        }
-        true
+    /// Ends the turn. If something has come in meanwhile there is another one.
+    fn park(&self, cx: &Context<'_>) {
+        let rest = Rest {
+            is_ending: self.ending.is_some(),
+            has_polls: !self.polls.is_empty(),
+            has_posts: !self.posts.is_empty() && !self.is_delayed(),
+            has_wire: self.wire.is_some(),
+            takes_polls: self.wire.is_none()
+                && self.candidate.is_none()
+                && self.ending.is_none()
+                && self.polls.is_empty(),
+        };
+        self.outbox.end_turn(cx, &rest);
     }
 
     /// The transport a closing session still has.
@@ -539,14 +521,7 @@ impl<A: Application> std::fmt::Debug for Driver<A> {
 
 impl<A: Application> Drop for Driver<A> {
     fn drop(&mut self) {
-        let mut queue = self.outbox.lock();
-        queue.seal(CloseReason::TransportError);
-        queue.clear(self.outbox.pressure());
-        queue.sink = Sink::Detached;
-        let (control, poll) = (std::mem::take(&mut queue.control), queue.poll.take());
-        queue.waker = None;
-        drop(queue);
-        drop((control, poll));
+        self.outbox.detach();
         if let Some(place) = self.heartbeat.take() {
             self.outbox.heartbeats().remove(place);
         }

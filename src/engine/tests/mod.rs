@@ -88,7 +88,7 @@ async fn an_upgraded_session_goes_on_over_websocket() {
 #[tokio::test]
 async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
     let echo = echo(Config::default()).await;
-    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+    let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let ended_by = async |asks: bool| {
         let sid = echo.open().await;
         let mut client = echo.websocket(Some(&sid)).await;
@@ -182,7 +182,7 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
 #[tokio::test]
 async fn a_session_that_its_client_has_closed_answers_the_poll_that_waits_and_is_unknown() {
     let echo = echo(Config::default()).await;
-    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+    let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let goodbye = async |sid: &str| {
         assert_eq!(echo.post(sid, "1").await, (200, "ok".into()));
         for (status, body) in [echo.poll(sid).await, echo.post(sid, "4late").await] {
@@ -418,7 +418,7 @@ async fn a_shutdown_flushes_and_closes_every_session() {
     let sid = echo.open().await;
     let poll = echo.poll(&sid);
     let stop = async {
-        let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+        let waits = |outbox: &Outbox| outbox.lock().has_poll();
         while !echo.engine.sessions.all().iter().any(waits) {
             tokio::task::yield_now().await;
         }

@@ -114,7 +114,7 @@ fn many_small_events_cost_what_they_take_in_memory() {
         queued += 1;
     }
     assert!(queued <= 100_000 / 256, "{queued}");
-    assert_eq!(outbox.lock().exceeded, Some(Budget::Connection));
+    assert_eq!(outbox.lock().exceeded(), Some(Budget::Connection));
     assert_eq!(push(&outbox, "x", Mode::Reliable), Push::Closed);
 }
 
@@ -141,7 +141,7 @@ fn when_too_much_waits_for_all_whoever_is_slow_is_cut_and_nobody_else() {
         assert!(metrics.gauge(Gauge::OutboxBytes) < 120_000);
     }
     assert!((9..12).contains(&queued), "{queued}");
-    assert_eq!(slow.lock().exceeded, Some(Budget::Total));
+    assert_eq!(slow.lock().exceeded(), Some(Budget::Total));
     assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
     let other = outbox(&outboxes, 1 << 20);
     assert_eq!(push(&other, "fine", Mode::Reliable), Push::Queued);
@@ -238,7 +238,7 @@ proptest! {
             let waits = queue.frames.iter().map(Frame::len).sum::<usize>();
             prop_assert_eq!(queue.bytes, waits);
         }
-        let was_cut = outbox.lock().exceeded.is_some();
+        let was_cut = outbox.lock().exceeded().is_some();
         left.extend(Unattended::take(&outbox));
         let numbers: Vec<usize> = left
             .iter()

@@ -197,7 +197,11 @@ mod tests {
     use std::{
         io::{ErrorKind, Read as _},
         net::{TcpListener, TcpStream},
-        sync::Arc,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::{Context, Wake},
     };
 
     use roomcast_protocol::{Sid, Stamp, engine::CloseReason};
@@ -207,6 +211,7 @@ mod tests {
         engine::{
             Limits, Mode, Outbox, Push, Unattended,
             outbox::{
+                Rest,
                 unattended::{INTERVAL, TIMEOUT},
                 worker::flusher::Flusher,
             },
@@ -222,6 +227,7 @@ mod tests {
     /// Sessions that all write to one stream, and its other end.
     struct House {
         outboxes: Vec<Outbox>,
+        bells: Vec<Arc<Bell>>,
         places: Vec<Place>,
         client: TcpStream,
         metrics: Arc<Metrics>,
@@ -243,12 +249,17 @@ mod tests {
             let outboxes: Vec<Outbox> = (0..sessions)
                 .map(|id| unattended.outbox(Sid::from_random([id; 15]), 100_000))
                 .collect();
+            let bells: Vec<Arc<Bell>> = outboxes.iter().map(|_| Arc::default()).collect();
+            for (outbox, bell) in outboxes.iter().zip(&bells) {
+                park(outbox, bell);
+            }
             let places = outboxes
                 .iter()
                 .map(|outbox| outbox.heartbeats().add(outbox, start + INTERVAL).unwrap())
                 .collect();
             Self {
                 outboxes,
+                bells,
                 places,
                 client,
                 metrics,
@@ -286,8 +297,25 @@ mod tests {
         }
 
         fn is_woken(&self, session: usize) -> bool {
-            std::mem::take(&mut self.outboxes[session].lock().woken)
+            let is_woken = self.bells[session].0.swap(false, Ordering::Relaxed);
+            park(&self.outboxes[session], &self.bells[session]);
+            is_woken
         }
+    }
+
+    /// Rings when the driver of a session is woken.
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn park(outbox: &Outbox, bell: &Arc<Bell>) {
+        let waker = Arc::clone(bell).into();
+        outbox.end_turn(&Context::from_waker(&waker), &Rest::default());
     }
 
     #[tokio::test]

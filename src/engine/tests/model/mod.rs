@@ -441,7 +441,7 @@ impl World {
             }
             let client = &mut self.clients[which];
             let queue = client.session.outbox.lock();
-            let was_cut = queue.exceeded.is_some();
+            let was_cut = queue.exceeded().is_some();
             let is_closed = queue.closed().is_some();
             drop(queue);
             if let Some(after) = client.closed_after

@@ -153,7 +153,7 @@ impl Pipe {
                         self.state().has_overlapped = true;
                     }
                 }
-                Meanwhile::Detach => super::session::detach(&outbox),
+                Meanwhile::Detach => outbox.detach(),
                 Meanwhile::Cut => outbox.cut(),
             }
         }

@@ -9,12 +9,11 @@ use std::{
     task::{Context, Waker},
 };
 
-use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::pipe::{Bell, Kind, Pipe, Pushed, frame};
 use crate::engine::{
-    outbox::{Attaching, Control, Outbox, Parked, PollAnswer, Polled, Sink},
+    outbox::{Attaching, Control, Outbox, Parked, PollAnswer, Polled, Rest},
     transport::Stream,
 };
 
@@ -74,11 +73,8 @@ impl Session {
 
     fn switch(&mut self, pipe: Pipe) {
         let stream = Stream::other(Box::new(pipe.clone()));
-        let parked = {
-            let mut queue = self.outbox.lock();
-            queue.switch(stream.clone(), self.outbox.pressure());
-            queue.poll.take()
-        };
+        let pressure = self.outbox.pressure();
+        let parked = self.outbox.lock().switch(stream.clone(), pressure);
         (self.pipe, self.stream) = (Some(pipe), Some(stream));
         if let Some(parked) = parked {
             let _ = parked.answer_noop();
@@ -162,7 +158,7 @@ impl Session {
                 let state = pipe.state();
                 state.room > 0 && !state.is_clogged
             }
-            None => queue.poll.is_some(),
+            None => queue.has_poll(),
         };
         has_way && !self.is_over && !queue.is_empty()
     }
@@ -201,8 +197,15 @@ impl Session {
             let push = self.outbox.push(&frame(kind, number, size), kind.mode());
             self.pushed.push((kind, number, push));
         }
-        while !self.is_over && !self.park(&cx) {
-            self.outbox.flush();
+        if !self.is_over {
+            let rest = Rest {
+                is_ending: self.is_closing,
+                has_polls: !self.polls.is_empty(),
+                has_posts: false,
+                has_wire: self.pipe.is_some(),
+                takes_polls: self.pipe.is_none() && !self.is_closing && self.polls.is_empty(),
+            };
+            self.outbox.end_turn(&cx, &rest);
         }
     }
 
@@ -216,8 +219,7 @@ impl Session {
                 Control::Poll(parked) => self.polls.push(parked),
                 Control::PollAborted { id } => {
                     self.polls.retain(|parked| parked.id != id);
-                    let poll = self.outbox.lock().poll.take_if(|parked| parked.id == id);
-                    if poll.is_some() {
+                    if self.outbox.lock().forget_poll(id) {
                         self.end();
                     }
                 }
@@ -235,7 +237,9 @@ impl Session {
             if self.pipe.is_some() {
                 parked.refuse();
             } else {
-                assert!(self.outbox.lock().poll.replace(parked).is_none());
+                let mut queue = self.outbox.lock();
+                assert!(!queue.has_poll());
+                queue.park_poll(parked);
             }
         }
     }
@@ -262,7 +266,7 @@ impl Session {
                 cx.waker().wake_by_ref();
             }
         } else {
-            let poll = self.outbox.lock().poll.take();
+            let poll = self.outbox.lock().take_poll();
             if let Some(parked) = poll {
                 let frames = self.outbox.take_for_poll(usize::MAX);
                 if frames.is_empty() || !parked.answer(&frames) {
@@ -272,46 +276,12 @@ impl Session {
         }
     }
 
-    fn park(&self, cx: &Context<'_>) -> bool {
-        let mut queue = self.outbox.lock();
-        if !self.is_closing && queue.must_flush() {
-            return false;
-        }
-        queue.in_turn = false;
-        let is_waiting = std::mem::take(&mut queue.woken)
-            || !queue.control.is_empty()
-            || !self.is_closing
-                && (queue.closed().is_some()
-                    || queue.is_drain_due()
-                    || !self.polls.is_empty() && !queue.is_attaching()
-                    || self.pipe.is_some() && queue.needs_driver());
-        queue.takes_polls = self.pipe.is_none() && !self.is_closing && self.polls.is_empty();
-        queue.waker = Some(cx.waker().clone());
-        drop(queue);
-        if is_waiting {
-            cx.waker().wake_by_ref();
-        }
-        true
-    }
-
     /// The driver goes away.
     pub(super) fn end(&mut self) {
         self.is_over = true;
         self.polls.clear();
-        detach(&self.outbox);
+        self.outbox.detach();
     }
-}
-
-/// What a driver leaves behind.
-pub(super) fn detach(outbox: &Outbox) {
-    let mut queue = outbox.lock();
-    queue.seal(CloseReason::TransportError);
-    queue.clear(outbox.pressure());
-    queue.sink = Sink::Detached;
-    let left = (std::mem::take(&mut queue.control), queue.poll.take());
-    queue.waker = None;
-    drop(queue);
-    drop(left);
 }
 
 impl Bell {
