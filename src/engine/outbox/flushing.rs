@@ -6,12 +6,19 @@
 
 use std::io;
 
-use roomcast_protocol::engine::CloseReason;
+use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     handle::Outbox,
-    states::{Sink, Writer},
+    queue::Queue,
+    requests::Parked,
+    states::{Drain, Sink, Wake, Writer},
+    waiting::{Outgoing, Pressure},
     worker::Flush,
+};
+use crate::{
+    engine::{ground::now, transport::Stream},
+    metrics::{Metrics, Timing},
 };
 
 /// Batches written for one session before others get their turn.
@@ -97,5 +104,150 @@ impl Flush for Outbox {
 
     fn give_up(&self) {
         self.abort(CloseReason::TransportError);
+    }
+}
+
+impl<H> Queue<H> {
+    /// Who has to be woken for what was queued.
+    pub(super) fn schedule<O>(&mut self) -> Wake<O> {
+        // A driver in its turn writes at the end of it, and whoever writes looks again.
+        if self.is_in_turn() || self.writer != Writer::Nobody || !self.can_flush() {
+            return Wake::Nobody;
+        }
+        self.writer = Writer::Listed;
+        Wake::Flusher
+    }
+
+    /// Whether there is anywhere to write to, and for a poll anything to be written.
+    fn can_flush(&self) -> bool {
+        match &self.sink {
+            Sink::WebSocket(_) => true,
+            Sink::Poll(poll) => poll.is_some() && !self.is_empty(),
+            Sink::Detached => false,
+        }
+    }
+
+    /// Whether the driver, which has others leave frames to it, must write again.
+    pub(super) fn must_flush(&self) -> bool {
+        self.writer == Writer::Nobody
+            && self.has_unsent()
+            && self.can_flush()
+            && self.life.is_open()
+    }
+
+    /// Takes everything out that is to be written.
+    pub(in crate::engine) fn take_batch(&mut self, pressure: &Pressure) -> Outgoing {
+        // A pong goes first, but never into the middle of another frame.
+        if let Some(pong) = self.pong.take_if(|_| self.offset == 0) {
+            if self.held {
+                pressure.hold(&pong);
+            }
+            self.bytes += pong.len();
+            self.frames.push_front(pong);
+        }
+        self.writer = Writer::Writing;
+        Outgoing {
+            frames: std::mem::take(&mut self.frames),
+            offset: self.offset,
+            written: 0,
+            held: self.held,
+        }
+    }
+
+    /// Puts back what was not written, before what came meanwhile.
+    pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, pressure: &Pressure) {
+        self.writer = Writer::Nobody;
+        self.bytes = self.bytes.saturating_sub(batch.written);
+        self.offset = batch.offset;
+        if !batch.frames.is_empty() && batch.held != self.held {
+            if batch.held {
+                self.begin_holding(pressure);
+                self.held = true;
+            } else {
+                batch.frames.iter().for_each(|frame| pressure.hold(frame));
+            }
+        }
+        self.frames.prepend(batch.frames);
+        self.held &= !self.frames.is_empty();
+        if !self.life.is_open() {
+            // The rest of the queue may have been forgotten meanwhile.
+            self.bytes = self.frames.iter().map(Frame::len).sum();
+        }
+        if matches!(self.sink, Sink::Detached) {
+            // The driver has gone meanwhile, and nobody else would ever take this out of the account.
+            self.clear(pressure);
+        }
+    }
+
+    /// The kernel takes no more.
+    pub(super) fn block(&mut self, pressure: &Pressure) {
+        self.writer = Writer::Blocked { is_awaited: false };
+        self.slow_since.get_or_insert_with(now);
+        self.begin_holding(pressure);
+    }
+
+    /// From here on frames leave on this stream. The polling request that still waits is given back.
+    #[must_use]
+    pub(in crate::engine) fn switch(
+        &mut self,
+        stream: Stream,
+        pressure: &Pressure,
+    ) -> Option<Parked> {
+        self.settle_lossy(pressure);
+        if !stream.is_flushed() {
+            self.writer = Writer::Blocked { is_awaited: false };
+        } else if self.is_blocked() {
+            self.writer = Writer::Nobody;
+        }
+        match std::mem::replace(&mut self.sink, Sink::WebSocket(stream)) {
+            Sink::Poll(poll) => poll,
+            Sink::WebSocket(_) | Sink::Detached => None,
+        }
+    }
+
+    /// Everything may have left.
+    pub(super) fn note_drained(&mut self) {
+        if self.drain == Drain::Watched && !self.has_unsent() {
+            self.drain = Drain::Due;
+            self.wake_driver();
+        }
+    }
+
+    /// A client that was slow may have taken everything.
+    pub(super) fn note_caught_up(&mut self, metrics: &Metrics) {
+        if self.slow_since.is_some()
+            && !self.has_unsent()
+            && let Some(since) = self.slow_since.take()
+        {
+            self.filed = None;
+            if self.life.is_open() {
+                metrics.time(Timing::SlowClient, now() - since);
+            }
+        }
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.is_empty() || self.pong.is_some()
+    }
+
+    /// Whether there is something that nobody writes yet.
+    pub(super) fn has_work(&self) -> bool {
+        self.writer == Writer::Nobody && self.has_unsent()
+    }
+
+    /// Whether something has not left yet.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.has_unsent() || matches!(self.writer, Writer::Writing | Writer::Blocked { .. })
+    }
+
+    /// What the driver has learned of the kernel. A write that is under way will find out for itself.
+    pub(super) fn set_blocked(&mut self, is_blocked: bool) {
+        match (self.writer, is_blocked) {
+            (Writer::Writing, _) | (Writer::Nobody | Writer::Listed, false) => {}
+            (Writer::Blocked { .. }, false) => self.writer = Writer::Nobody,
+            (Writer::Nobody | Writer::Listed | Writer::Blocked { .. }, true) => {
+                self.writer = Writer::Blocked { is_awaited: true };
+            }
+        }
     }
 }

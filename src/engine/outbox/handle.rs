@@ -4,7 +4,11 @@
 //! mutex guards the [`Queue`], the sink and the control messages to the driver; it is never
 //! held across a system call and nothing called under it may call back.
 
-use std::{fmt, sync::Arc, task::Context};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -14,9 +18,9 @@ use roomcast_protocol::{
 };
 
 use super::{
-    queue::{Queue, Rest, TurnEnd, TurnState},
+    queue::Queue,
     requests::Control,
-    states::{self, Drain, Sink},
+    states::{self, Drain, Sink, Turn, Writer},
     waiting::Pressure,
     worker::Flusher,
 };
@@ -208,6 +212,113 @@ impl Outbox {
             queue.drain = Drain::Watched;
         }
         queue.is_on_its_way()
+    }
+}
+
+/// What a driver's turn starts from.
+pub(in crate::engine) struct TurnState {
+    pub(in crate::engine) blocked: bool,
+    pub(in crate::engine) closed: Option<CloseReason>,
+    /// Everything that was queued has left, and somebody wants to know.
+    pub(in crate::engine) drained: bool,
+    /// There are messages to the driver.
+    pub(in crate::engine) has_control: bool,
+}
+
+/// What a driver still has to do when its turn ends.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Rest {
+    /// Its session is over but for its transport.
+    pub(in crate::engine) is_ending: bool,
+    /// It has polling requests that wait for a WebSocket that is on its way.
+    pub(in crate::engine) has_polls: bool,
+    /// It has payloads that it may read on.
+    pub(in crate::engine) has_posts: bool,
+    /// It has a WebSocket, of which it can ask for room.
+    pub(in crate::engine) has_wire: bool,
+    /// The next polling request may wait without it.
+    pub(in crate::engine) takes_polls: bool,
+}
+
+/// What becomes of a driver whose turn was to end.
+pub(super) enum TurnEnd {
+    /// Others have left frames to this turn.
+    Flush,
+    /// Something has come in meanwhile.
+    Again,
+    Parked,
+}
+
+impl<H> Queue<H> {
+    pub(super) fn is_in_turn(&self) -> bool {
+        matches!(self.turn, Turn::Running | Turn::Recalled)
+    }
+
+    /// Wakes the driver, or lets it have another turn after the one it has. Waking only schedules, so
+    /// it may be done under the lock.
+    pub(super) fn wake_driver(&mut self) {
+        match self.turn {
+            Turn::Running | Turn::Recalled => self.turn = Turn::Recalled,
+            // Where there is no waker any more, somebody else has woken it already.
+            Turn::Parked | Turn::Polling => {
+                if let Some(waker) = self.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// The driver has its turn. Others leave to it from here on what they queue.
+    pub(super) fn begin_turn(&mut self) -> TurnState {
+        self.turn = Turn::Running;
+        let drained = self.drain == Drain::Due;
+        if drained {
+            self.drain = Drain::Unwatched;
+        }
+        TurnState {
+            blocked: self.is_blocked(),
+            closed: self.life.closed(),
+            drained,
+            has_control: !self.control.is_empty(),
+        }
+    }
+
+    /// The turn of the driver ends, and its waker is left where others find it. Nothing comes between
+    /// that and the look at what others have left to it, so that no wake is lost.
+    pub(super) fn end_turn(&mut self, waker: &Waker, rest: &Rest) -> TurnEnd {
+        if !rest.is_ending && self.must_flush() {
+            return TurnEnd::Flush;
+        }
+        let is_live = !rest.is_ending
+            && (!self.life.is_open()
+                || (rest.has_polls && !self.is_attaching())
+                || rest.has_posts
+                || self.drain == Drain::Due
+                || (rest.has_wire && self.writer == Writer::Blocked { is_awaited: false }));
+        let again = self.turn == Turn::Recalled || !self.control.is_empty() || is_live;
+        self.turn = if rest.takes_polls {
+            Turn::Polling
+        } else {
+            Turn::Parked
+        };
+        match &self.waker {
+            Some(known) if known.will_wake(waker) => {}
+            Some(_) | None => self.waker = Some(waker.clone()),
+        }
+        if again {
+            TurnEnd::Again
+        } else {
+            TurnEnd::Parked
+        }
+    }
+
+    /// The driver goes away: nothing leaves any more, and nobody is waited for. What it leaves behind is
+    /// to be dropped without the lock.
+    pub(in crate::engine) fn detach(&mut self, pressure: &Pressure) -> impl Sized + use<H> {
+        self.seal(CloseReason::TransportError);
+        self.clear(pressure);
+        let sink = std::mem::replace(&mut self.sink, Sink::Detached);
+        (std::mem::take(&mut self.control), sink, self.waker.take())
     }
 }
 

@@ -22,13 +22,12 @@ mod waiting;
 mod worker;
 
 pub(crate) use batch::Batch;
-pub(in crate::engine) use handle::Attaching;
 #[cfg(test)]
 pub(in crate::engine) use handle::Inner;
 pub(crate) use handle::Outbox;
+pub(in crate::engine) use handle::{Attaching, Rest};
 pub(in crate::engine) use polls::Polled;
 pub(crate) use push::{Mode, Push};
-pub(in crate::engine) use queue::Rest;
 pub(in crate::engine) use requests::{Control, Parked, PollAnswer, PostAnswer};
 pub(in crate::engine) use states::{Budget, Sink};
 pub(crate) use unattended::Unattended;

@@ -8,6 +8,8 @@ use super::{
     handle::{Inner, Outbox},
     queue::Queue,
     requests::{Control, Parked, PollAnswer},
+    states::{Sink, Turn},
+    waiting::Pressure,
 };
 
 /// What becomes of a polling request.
@@ -62,5 +64,60 @@ impl Outbox {
             self.control(Control::PollLost);
         }
         frames.iter().map(Frame::len).sum()
+    }
+}
+
+impl<H> Queue<H> {
+    /// Takes frames out for one polling answer: at most `limit` bytes, at least one frame.
+    pub(super) fn take_for_poll(&mut self, limit: usize, pressure: &Pressure) -> Vec<Frame> {
+        let mut taken = Vec::new();
+        let mut size = 0;
+        self.settle_lossy(pressure);
+        while let Some(frame) = self.frames.front() {
+            size += frame.polling().len() + 1;
+            if size > limit && !taken.is_empty() {
+                break;
+            }
+            taken.extend(self.pop(pressure));
+        }
+        self.note_drained();
+        taken
+    }
+
+    /// Whether a polling request waits.
+    pub(in crate::engine) fn has_poll(&self) -> bool {
+        matches!(self.sink, Sink::Poll(Some(_)))
+    }
+
+    /// Takes the polling request out that waits.
+    pub(in crate::engine) fn take_poll(&mut self) -> Option<Parked> {
+        match &mut self.sink {
+            Sink::Poll(poll) => poll.take(),
+            Sink::WebSocket(_) | Sink::Detached => None,
+        }
+    }
+
+    /// Takes out the one with this id, if it is the one that waits.
+    pub(in crate::engine) fn forget_poll(&mut self, id: u64) -> bool {
+        let Sink::Poll(poll) = &mut self.sink else {
+            return false;
+        };
+        poll.take_if(|parked| parked.id == id).is_some()
+    }
+
+    /// Lets a polling request wait. Where nothing polls it is dropped, and its session is unknown.
+    pub(in crate::engine) fn park_poll(&mut self, parked: Parked) {
+        if let Sink::Poll(poll) = &mut self.sink {
+            *poll = Some(parked);
+        }
+    }
+
+    /// Whether a polling request may wait, or be answered, without the driver.
+    pub(super) fn takes_polls(&self) -> bool {
+        self.turn == Turn::Polling
+            && matches!(self.sink, Sink::Poll(None))
+            && self.control.is_empty()
+            && self.life.is_open()
+            && !self.is_attaching()
     }
 }
