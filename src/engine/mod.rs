@@ -38,7 +38,7 @@ pub use accept::{Tls, TlsError};
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
 pub(crate) use ground::{Peer, random_sid};
-pub(crate) use outbox::{Batch, Limits, Mode, Outbox, Push, Unattended, Yielding};
+pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push, Unattended};
 pub(crate) use session::{Application, Engine};
 pub use session::{RawEngine, RawSession};
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Outbox {
         match wake {
             Wake::Nobody => {}
             Wake::Flusher => batch.add(self.flusher(), self.clone()),
-            Wake::FlusherOf(heir) => batch.add(heir.flusher(), heir.clone()),
+            Wake::FlusherOf(successor) => batch.add(successor.flusher(), successor.clone()),
         }
         push
     }

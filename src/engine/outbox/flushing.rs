@@ -11,9 +11,9 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 use super::{
     handle::Outbox,
     queue::Queue,
-    requests::Parked,
+    requests::PendingPoll,
     states::{Drain, Sink, Wake, Writer},
-    waiting::{Outgoing, Pressure},
+    waiting::{MemoryBudget, Outgoing},
     worker::Flush,
 };
 use crate::{
@@ -44,16 +44,16 @@ impl Outbox {
             let stream = stream.clone();
             if queue.frames.is_empty() {
                 // What came while the client was slow.
-                queue.settle_lossy(self.pressure());
+                queue.settle_conflated(self.memory());
             }
-            let mut batch = queue.take_batch(self.pressure());
+            let mut batch = queue.take_batch(self.memory());
             drop(queue);
 
-            let outcome = batch.write(&stream, self.metrics(), self.pressure());
+            let outcome = batch.write(&stream, self.metrics(), self.memory());
             left += batch.written;
 
             queue = self.lock();
-            queue.put_back(batch, self.pressure());
+            queue.put_back(batch, self.memory());
             match outcome {
                 Ok(()) if stream.is_flushed() => {
                     queue.note_drained();
@@ -61,14 +61,14 @@ impl Outbox {
                 }
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                     queue.seal(CloseReason::TransportClose);
-                    queue.clear(self.pressure());
+                    queue.clear(self.memory());
                     queue.wake_driver();
                     return left;
                 }
                 // Nothing more is taken, or what was is not on its way: the driver asks for room, and
                 // pushes.
                 Ok(()) | Err(_) => {
-                    queue.block(self.pressure());
+                    queue.block(self.memory());
                     self.weigh(&mut queue);
                     queue.wake_driver();
                     return left;
@@ -136,11 +136,11 @@ impl<H> Queue<H> {
     }
 
     /// Takes everything out that is to be written.
-    pub(in crate::engine) fn take_batch(&mut self, pressure: &Pressure) -> Outgoing {
+    pub(in crate::engine) fn take_batch(&mut self, memory: &MemoryBudget) -> Outgoing {
         // A pong goes first, but never into the middle of another frame.
         if let Some(pong) = self.pong.take_if(|_| self.offset == 0) {
             if self.held {
-                pressure.hold(&pong);
+                memory.hold(&pong);
             }
             self.bytes += pong.len();
             self.frames.push_front(pong);
@@ -155,16 +155,16 @@ impl<H> Queue<H> {
     }
 
     /// Puts back what was not written, before what came meanwhile.
-    pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, pressure: &Pressure) {
+    pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, memory: &MemoryBudget) {
         self.writer = Writer::Nobody;
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
         if !batch.frames.is_empty() && batch.held != self.held {
             if batch.held {
-                self.begin_holding(pressure);
+                self.begin_holding(memory);
                 self.held = true;
             } else {
-                batch.frames.iter().for_each(|frame| pressure.hold(frame));
+                batch.frames.iter().for_each(|frame| memory.hold(frame));
             }
         }
         self.frames.prepend(batch.frames);
@@ -175,15 +175,15 @@ impl<H> Queue<H> {
         }
         if matches!(self.sink, Sink::Detached) {
             // The driver has gone meanwhile, and nobody else would ever take this out of the account.
-            self.clear(pressure);
+            self.clear(memory);
         }
     }
 
     /// The kernel takes no more.
-    pub(super) fn block(&mut self, pressure: &Pressure) {
+    pub(super) fn block(&mut self, memory: &MemoryBudget) {
         self.writer = Writer::Blocked { is_awaited: false };
         self.slow_since.get_or_insert_with(now);
-        self.begin_holding(pressure);
+        self.begin_holding(memory);
     }
 
     /// From here on frames leave on this stream. The polling request that still waits is given back.
@@ -191,9 +191,9 @@ impl<H> Queue<H> {
     pub(in crate::engine) fn switch(
         &mut self,
         stream: Stream,
-        pressure: &Pressure,
-    ) -> Option<Parked> {
-        self.settle_lossy(pressure);
+        memory: &MemoryBudget,
+    ) -> Option<PendingPoll> {
+        self.settle_conflated(memory);
         if !stream.is_flushed() {
             self.writer = Writer::Blocked { is_awaited: false };
         } else if self.is_blocked() {

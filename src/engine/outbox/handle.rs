@@ -21,7 +21,7 @@ use super::{
     queue::Queue,
     requests::Control,
     states::{self, Drain, Sink, Turn, Writer},
-    waiting::Pressure,
+    waiting::MemoryBudget,
     worker::Flusher,
 };
 use crate::{engine::transport::Stream, metrics::Metrics};
@@ -37,7 +37,7 @@ pub(in crate::engine) struct Inner {
     budget: usize,
     flusher: Arc<Flusher<Outbox>>,
     metrics: Arc<Metrics>,
-    queue: Mutex<Queue<Inner>>,
+    queue: Mutex<Queue<Self>>,
 }
 
 /// Control messages that may wait for a driver; each is a request in flight.
@@ -86,7 +86,7 @@ impl Outbox {
         match wake {
             Wake::Nobody => {}
             Wake::Flusher => self.0.flusher.enqueue(self.clone()),
-            Wake::FlusherOf(heir) => heir.0.flusher.enqueue(heir.clone()),
+            Wake::FlusherOf(successor) => successor.0.flusher.enqueue(successor.clone()),
         }
     }
 
@@ -165,8 +165,8 @@ impl Outbox {
     }
 
     /// What waits for slow clients, of whom this may be one.
-    pub(in crate::engine) fn pressure(&self) -> &Pressure {
-        self.0.flusher.pressure()
+    pub(in crate::engine) fn memory(&self) -> &MemoryBudget {
+        self.0.flusher.memory()
     }
 
     pub(in crate::engine) fn inner(&self) -> &Arc<Inner> {
@@ -199,7 +199,7 @@ impl Outbox {
 
     /// The driver goes away.
     pub(in crate::engine) fn detach(&self) {
-        let left = self.lock().detach(self.pressure());
+        let left = self.lock().detach(self.memory());
         // Without the lock: what waited for answers is told that there is none.
         drop(left);
     }
@@ -314,9 +314,9 @@ impl<H> Queue<H> {
 
     /// The driver goes away: nothing leaves any more, and nobody is waited for. What it leaves behind is
     /// to be dropped without the lock.
-    pub(in crate::engine) fn detach(&mut self, pressure: &Pressure) -> impl Sized + use<H> {
+    pub(in crate::engine) fn detach(&mut self, memory: &MemoryBudget) -> impl Sized + use<H> {
         self.seal(CloseReason::TransportError);
-        self.clear(pressure);
+        self.clear(memory);
         let sink = std::mem::replace(&mut self.sink, Sink::Detached);
         (std::mem::take(&mut self.control), sink, self.waker.take())
     }

@@ -68,8 +68,8 @@ impl Outbox {
 
     /// Queues a ping; its pong proves that everything before it was received.
     fn append_ping(&self, queue: &mut Queue<Inner>, frame: Frame) -> Wake {
-        if let Some(recent) = &mut queue.recent {
-            recent.ping();
+        if let Some(replay) = &mut queue.replay {
+            replay.ping();
         }
         if queue.life.is_open() {
             self.metrics().size(Size::Queued, queue.total_cost());
@@ -81,8 +81,8 @@ impl Outbox {
     /// it was it.
     pub(in crate::engine) fn confirm(&self, next: Instant) -> Option<Instant> {
         let mut queue = self.lock();
-        if let Some(recent) = &mut queue.recent {
-            recent.pong();
+        if let Some(replay) = &mut queue.replay {
+            replay.pong();
         }
         match queue.pulse {
             Pulse::Sent(at) => {

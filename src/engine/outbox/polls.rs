@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use super::{
     handle::{Inner, Outbox},
     queue::Queue,
-    requests::{Control, Parked, PollAnswer},
+    requests::{Control, PendingPoll, PollAnswer},
     states::{Sink, Turn},
-    waiting::Pressure,
+    waiting::MemoryBudget,
 };
 
 /// What becomes of a polling request.
@@ -25,7 +25,7 @@ pub(in crate::engine) enum Polled {
 impl Outbox {
     /// Takes frames for one polling answer: at most `limit` bytes, at least one frame.
     pub(in crate::engine) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
-        self.lock().take_for_poll(limit, self.pressure())
+        self.lock().take_for_poll(limit, self.memory())
     }
 
     /// A polling request has come. Most of them need no look of the driver.
@@ -33,14 +33,14 @@ impl Outbox {
         let mut queue = self.lock();
         let may_wait = queue.takes_polls();
         if may_wait && !queue.is_empty() {
-            let frames = queue.take_for_poll(self.poll_bytes(), self.pressure());
+            let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
             drop(queue);
             return Polled::Answered(PollAnswer::packets(&frames));
         }
         let (answer, answered) = oneshot::channel();
-        let parked = Parked::new(id, answer);
+        let parked = PendingPoll::new(id, answer);
         if may_wait {
-            queue.park_poll(parked);
+            queue.keep_poll(parked);
         } else {
             drop(queue);
             if !self.control(Control::Poll(parked)) {
@@ -58,7 +58,7 @@ impl Outbox {
         let Some(parked) = queue.take_poll() else {
             return 0;
         };
-        let frames = queue.take_for_poll(self.poll_bytes(), self.pressure());
+        let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
         drop(queue);
         if !parked.answer(&frames) {
             self.control(Control::PollLost);
@@ -69,16 +69,16 @@ impl Outbox {
 
 impl<H> Queue<H> {
     /// Takes frames out for one polling answer: at most `limit` bytes, at least one frame.
-    pub(super) fn take_for_poll(&mut self, limit: usize, pressure: &Pressure) -> Vec<Frame> {
+    pub(super) fn take_for_poll(&mut self, limit: usize, memory: &MemoryBudget) -> Vec<Frame> {
         let mut taken = Vec::new();
         let mut size = 0;
-        self.settle_lossy(pressure);
+        self.settle_conflated(memory);
         while let Some(frame) = self.frames.front() {
             size += frame.polling().len() + 1;
             if size > limit && !taken.is_empty() {
                 break;
             }
-            taken.extend(self.pop(pressure));
+            taken.extend(self.pop(memory));
         }
         self.note_drained();
         taken
@@ -90,7 +90,7 @@ impl<H> Queue<H> {
     }
 
     /// Takes the polling request out that waits.
-    pub(in crate::engine) fn take_poll(&mut self) -> Option<Parked> {
+    pub(in crate::engine) fn take_poll(&mut self) -> Option<PendingPoll> {
         match &mut self.sink {
             Sink::Poll(poll) => poll.take(),
             Sink::WebSocket(_) | Sink::Detached => None,
@@ -106,7 +106,7 @@ impl<H> Queue<H> {
     }
 
     /// Lets a polling request wait. Where nothing polls it is dropped, and its session is unknown.
-    pub(in crate::engine) fn park_poll(&mut self, parked: Parked) {
+    pub(in crate::engine) fn keep_poll(&mut self, parked: PendingPoll) {
         if let Sink::Poll(poll) = &mut self.sink {
             *poll = Some(parked);
         }

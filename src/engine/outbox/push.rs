@@ -14,7 +14,7 @@ use super::{
     handle::{Inner, Outbox, Wake},
     queue::Queue,
     states::Budget,
-    waiting::{Class, Kept, Recent, Shed, Yielding},
+    waiting::{Class, DropPolicy, Kept, ReplayBuffer, Shed},
 };
 use crate::metrics::Counter;
 
@@ -27,11 +27,11 @@ pub(crate) enum Mode {
     Volatile,
     /// For a slow client, or until a poll comes, it waits where an older one of its stream gives
     /// way to it.
-    Lossy {
+    Conflated {
         /// Which frames give way to one another.
         stream: u64,
         /// In which way.
-        yielding: Yielding,
+        policy: DropPolicy,
     },
 }
 
@@ -68,7 +68,7 @@ enum Admission {
     /// It waits where older frames of its stream give way to it.
     Conflate {
         stream: u64,
-        yielding: Yielding,
+        policy: DropPolicy,
     },
     /// What may be lost is to give way to it, and then it is looked at again.
     MakeRoom,
@@ -100,7 +100,7 @@ impl Outbox {
         if !queue.life.is_open() {
             return Wake::Nobody;
         }
-        queue.push(frame, self.pressure());
+        queue.push(frame, self.memory());
         queue.schedule()
     }
 
@@ -113,37 +113,40 @@ impl Outbox {
         mode: Mode,
         bearer: Bearer,
     ) -> (Push, Wake) {
-        if let Some(recent) = &mut queue.recent {
-            match (recent.keep(frame), bearer) {
+        if let Some(replay) = &mut queue.replay {
+            match (replay.keep(frame), bearer) {
                 (Kept::Here, _) | (Kept::Elsewhere(_), Bearer::Predecessor) => {}
-                (Kept::Grown(bytes), _) => self.weigh_recent(recent, bytes),
-                (Kept::Elsewhere(heir), Bearer::Sender) => {
-                    let append = |heir| Self::append_for(heir, frame, mode);
-                    return (Push::Closed, heir.upgrade().map_or(Wake::Nobody, append));
+                (Kept::Grown(bytes), _) => self.weigh_replay(replay, bytes),
+                (Kept::Elsewhere(successor), Bearer::Sender) => {
+                    let append = |successor| Self::append_for(successor, frame, mode);
+                    return (
+                        Push::Closed,
+                        successor.upgrade().map_or(Wake::Nobody, append),
+                    );
                 }
             }
         }
         loop {
             return match self.admission(queue, frame, mode) {
                 Admission::Queue { is_backed_up } => {
-                    queue.push(frame.clone(), self.pressure());
+                    queue.push(frame.clone(), self.memory());
                     if is_backed_up {
                         self.begin_counting(queue);
                     }
                     (Push::Queued, queue.schedule())
                 }
-                Admission::Conflate { stream, yielding } => {
-                    self.keep_lossy(queue, frame, stream, yielding)
+                Admission::Conflate { stream, policy } => {
+                    self.conflate(queue, frame, stream, policy)
                 }
                 Admission::MakeRoom => {
-                    let gone = queue.drop_lossy(self.pressure());
+                    let gone = queue.drop_conflated(self.memory());
                     self.metrics().add(Counter::OldestDropped, gone);
                     continue;
                 }
                 Admission::Drop => self.drop_volatile(),
                 Admission::Refuse => (Push::Closed, Wake::Nobody),
                 Admission::Cut(budget) => {
-                    queue.cut(budget, self.pressure());
+                    queue.cut(budget, self.memory());
                     (Push::Overflow, Wake::Nobody)
                 }
             };
@@ -159,13 +162,13 @@ impl Outbox {
             Mode::Reliable => {}
             Mode::Volatile if queue.is_writable() => {}
             Mode::Volatile => return Admission::Drop,
-            Mode::Lossy { stream, yielding } if queue.holds_lossy() => {
-                return Admission::Conflate { stream, yielding };
+            Mode::Conflated { stream, policy } if queue.conflates() => {
+                return Admission::Conflate { stream, policy };
             }
-            Mode::Lossy { .. } => {}
+            Mode::Conflated { .. } => {}
         }
         let is_backed_up = queue.is_backed_up();
-        let budget = if is_backed_up && self.pressure().is_exhausted() {
+        let budget = if is_backed_up && self.memory().is_exhausted() {
             Budget::Total
         } else if queue.bytes > 0 && queue.total_cost() + frame.len() > self.budget() {
             Budget::Connection
@@ -174,8 +177,8 @@ impl Outbox {
         };
         match mode {
             Mode::Volatile => Admission::Drop,
-            Mode::Lossy { stream, yielding } => Admission::Conflate { stream, yielding },
-            Mode::Reliable if budget == Budget::Connection && queue.lossy.is_some() => {
+            Mode::Conflated { stream, policy } => Admission::Conflate { stream, policy },
+            Mode::Reliable if budget == Budget::Connection && queue.conflated.is_some() => {
                 Admission::MakeRoom
             }
             Mode::Reliable => Admission::Cut(budget),
@@ -185,7 +188,7 @@ impl Outbox {
     /// What is queued waits for a slow client.
     #[cold]
     fn begin_counting(&self, queue: &mut Queue<Inner>) {
-        queue.begin_holding(self.pressure());
+        queue.begin_holding(self.memory());
         if queue.is_slow() {
             self.weigh(queue);
         }
@@ -199,23 +202,23 @@ impl Outbox {
 
     /// Lets a frame wait where it can give way, or others give way to it.
     #[cold]
-    fn keep_lossy(
+    fn conflate(
         &self,
         queue: &mut Queue<Inner>,
         frame: &Frame,
         stream: u64,
-        yielding: Yielding,
+        policy: DropPolicy,
     ) -> (Push, Wake) {
-        let counter = match yielding {
-            Yielding::Newest => Counter::FramesConflated,
-            Yielding::Last(_) => Counter::OldestDropped,
+        let counter = match policy {
+            DropPolicy::Newest => Counter::FramesConflated,
+            DropPolicy::Last(_) => Counter::OldestDropped,
         };
-        if self.pressure().is_exhausted() {
+        if self.memory().is_exhausted() {
             self.metrics().count(counter);
             return (Push::Dropped, Wake::Nobody);
         }
-        let (budget, pressure) = (self.budget(), self.pressure());
-        let (gone, kept) = queue.keep_lossy(stream, yielding, frame, budget, pressure);
+        let (budget, memory) = (self.budget(), self.memory());
+        let (gone, kept) = queue.conflate(stream, policy, frame, budget, memory);
         self.metrics().add(counter, gone);
         self.weigh(queue);
         if kept {
@@ -229,17 +232,17 @@ impl Outbox {
     #[cold]
     pub(super) fn weigh(&self, queue: &mut Queue<Inner>) {
         let waiting = queue.backlog();
-        let heaviest = self.pressure().waiting();
+        let heaviest = self.memory().waiting();
         heaviest.file(&mut queue.filed, waiting, || self.shed());
     }
 
     /// Files what is kept for a client, and calls for whoever keeps most if that is too much.
     #[cold]
-    fn weigh_recent(&self, recent: &mut Recent<Inner>, bytes: usize) {
-        let heaviest = self.pressure().recent();
-        heaviest.file(&mut recent.filed, bytes, || self.shed());
-        if let Some(max) = recent.exceeded() {
-            self.pressure().recall(max);
+    fn weigh_replay(&self, replay: &mut ReplayBuffer<Inner>, bytes: usize) {
+        let heaviest = self.memory().replay();
+        heaviest.file(&mut replay.filed, bytes, || self.shed());
+        if let Some(max) = replay.exceeded() {
+            self.memory().recall(max);
         }
     }
 
@@ -259,24 +262,24 @@ impl Shed for Inner {
             .as_ref()
             .is_some_and(|filed| filed.class() >= class)
         {
-            queue.cut(Budget::Total, outbox.pressure());
+            queue.cut(Budget::Total, outbox.memory());
         }
     }
 
-    fn shed_recent(self: Arc<Self>, class: Class) {
+    fn shed_replay(self: Arc<Self>, class: Class) {
         let outbox = Outbox::from(self);
         let mut queue = outbox.lock();
-        let Some(recent) = &mut queue.recent else {
+        let Some(replay) = &mut queue.replay else {
             return;
         };
-        let bytes = recent.bytes();
-        outbox.weigh_recent(recent, bytes);
-        if recent
+        let bytes = replay.bytes();
+        outbox.weigh_replay(replay, bytes);
+        if replay
             .filed
             .as_ref()
             .is_some_and(|filed| filed.class() >= class)
         {
-            recent.clear();
+            replay.clear();
         }
     }
 }

@@ -7,7 +7,7 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 use super::{
     requests::Control,
     states::{Budget, Drain, Life, Pulse, Sink, Turn, Writer},
-    waiting::{FRAME_OVERHEAD, Filed, Frames, Lossy, Pressure, Recent, Yielding},
+    waiting::{Conflation, DropPolicy, FRAME_OVERHEAD, Filed, Frames, MemoryBudget, ReplayBuffer},
 };
 
 /// The frames of one session, where they go, and what its driver is asked.
@@ -23,10 +23,10 @@ pub(in crate::engine) struct Queue<H> {
     /// The newest WebSocket pong, ready to send. Older ones need no answer (RFC 6455, 5.5.3).
     pub(super) pong: Option<Frame>,
     /// What waits for a poll or for a slow client and may give way. Never empty.
-    pub(super) lossy: Option<Box<Lossy>>,
+    pub(super) conflated: Option<Box<Conflation>>,
     /// Where this one lies among those for whom much waits, if it may be one of them.
     pub(super) filed: Option<Box<Filed>>,
-    /// All frames count as waiting for a slow client; those in `lossy` always do.
+    /// All frames count as waiting for a slow client; those in `conflated` always do.
     pub(super) held: bool,
     pub(super) writer: Writer,
     pub(super) turn: Turn,
@@ -43,7 +43,7 @@ pub(in crate::engine) struct Queue<H> {
     /// [`Attaching`](super::handle::Attaching).
     pub(super) attaching: u32,
     /// What may be asked for again; `None` if nothing may.
-    pub(super) recent: Option<Box<Recent<H>>>,
+    pub(super) replay: Option<Box<ReplayBuffer<H>>>,
     pub(in crate::engine) sink: Sink,
     pub(in crate::engine) control: VecDeque<Control>,
 }
@@ -60,7 +60,7 @@ impl<H> Queue<H> {
             offset: 0,
             bytes: 0,
             pong: None,
-            lossy: None,
+            conflated: None,
             filed: None,
             held: false,
             writer: Writer::Nobody,
@@ -72,7 +72,7 @@ impl<H> Queue<H> {
             drain: Drain::Unwatched,
             posting: false,
             attaching: 0,
-            recent: None,
+            replay: None,
             sink,
             control: VecDeque::new(),
         }
@@ -91,11 +91,11 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether a lossy event has to wait where it can give way.
-    pub(super) fn holds_lossy(&self) -> bool {
+    /// Whether an event that may be conflated has to wait where it can give way.
+    pub(super) fn conflates(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => {
-                self.is_blocked() || self.bytes > HIGH_WATER || self.lossy.is_some()
+                self.is_blocked() || self.bytes > HIGH_WATER || self.conflated.is_some()
             }
             Sink::Poll(_) | Sink::Detached => true,
         }
@@ -116,18 +116,22 @@ impl<H> Queue<H> {
 
     /// What waits for a client that does not keep up, in bytes.
     pub(super) fn backlog(&self) -> usize {
-        let counts = (self.held || self.lossy.is_some()) && self.life.is_open();
+        let counts = (self.held || self.conflated.is_some()) && self.life.is_open();
         if counts { self.total_cost() } else { 0 }
     }
 
-    /// What the frames cost that are queued, but for the lossy ones.
+    /// What the frames cost that are queued, but for those that may be conflated.
     fn cost(&self) -> usize {
         self.bytes + self.frames.len() * FRAME_OVERHEAD
     }
 
     /// What everything costs that waits.
     pub(in crate::engine) fn total_cost(&self) -> usize {
-        self.cost() + self.lossy.as_ref().map_or(0, |lossy| lossy.cost())
+        self.cost()
+            + self
+                .conflated
+                .as_ref()
+                .map_or(0, |conflated| conflated.cost())
     }
 
     /// The frames that count as waiting for a slow client.
@@ -136,18 +140,21 @@ impl<H> Queue<H> {
         let bytes: usize = self.frames.iter().map(Frame::len).sum();
         assert_eq!(self.bytes, bytes);
         let held = self.frames.iter().filter(|_| self.held);
-        let lossy = self.lossy.iter().flat_map(|lossy| lossy.frames());
-        held.chain(lossy).cloned().collect()
+        let conflated = self
+            .conflated
+            .iter()
+            .flat_map(|conflated| conflated.frames());
+        held.chain(conflated).cloned().collect()
     }
 
     pub(in crate::engine) fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.lossy.is_none()
+        self.frames.is_empty() && self.conflated.is_none()
     }
 
     /// Appends a frame.
-    pub(super) fn push(&mut self, frame: Frame, pressure: &Pressure) {
+    pub(super) fn push(&mut self, frame: Frame, memory: &MemoryBudget) {
         if self.held {
-            pressure.hold(&frame);
+            memory.hold(&frame);
         }
         self.bytes += frame.len();
         self.frames.push_back(frame);
@@ -155,21 +162,21 @@ impl<H> Queue<H> {
 
     /// From here on the frames count as waiting for a slow client, until none is left.
     #[cold]
-    pub(super) fn begin_holding(&mut self, pressure: &Pressure) {
+    pub(super) fn begin_holding(&mut self, memory: &MemoryBudget) {
         if !self.held && !self.frames.is_empty() {
-            self.frames.iter().for_each(|frame| pressure.hold(frame));
+            self.frames.iter().for_each(|frame| memory.hold(frame));
             self.held = true;
         }
     }
 
-    /// Keeps a lossy frame. How many have gone, and whether this one is kept.
-    pub(super) fn keep_lossy(
+    /// Keeps a frame that may be conflated. How many have gone, and whether this one is kept.
+    pub(super) fn conflate(
         &mut self,
         stream: u64,
-        yielding: Yielding,
+        policy: DropPolicy,
         frame: &Frame,
         budget: usize,
-        pressure: &Pressure,
+        memory: &MemoryBudget,
     ) -> (u64, bool) {
         let room = if self.bytes == 0 {
             // One event is taken whatever its size.
@@ -177,44 +184,48 @@ impl<H> Queue<H> {
         } else {
             budget.saturating_sub(self.cost())
         };
-        pressure.hold(frame);
+        memory.hold(frame);
         let mut gone = 0;
-        let lossy = self.lossy.get_or_insert_default();
-        let kept = lossy.keep(stream, yielding, frame.clone(), room, |frame| {
-            pressure.release(&frame);
+        let conflated = self.conflated.get_or_insert_default();
+        let kept = conflated.keep(stream, policy, frame.clone(), room, |frame| {
+            memory.release(&frame);
             gone += 1;
         });
-        if lossy.len() == 0 {
-            self.lossy = None;
+        if conflated.len() == 0 {
+            self.conflated = None;
         }
         (gone, kept)
     }
 
     /// Drops what may give way: how many that were.
-    pub(super) fn drop_lossy(&mut self, pressure: &Pressure) -> u64 {
-        let frames = self.lossy.take().into_iter().flat_map(|l| l.into_frames());
-        frames.map(|frame| pressure.release(&frame)).count() as u64
+    pub(super) fn drop_conflated(&mut self, memory: &MemoryBudget) -> u64 {
+        let frames = self
+            .conflated
+            .take()
+            .into_iter()
+            .flat_map(|l| l.into_frames());
+        frames.map(|frame| memory.release(&frame)).count() as u64
     }
 
     /// What could give way until now is on its way.
-    pub(super) fn settle_lossy(&mut self, pressure: &Pressure) {
-        let Some(lossy) = self.lossy.take() else {
+    pub(super) fn settle_conflated(&mut self, memory: &MemoryBudget) {
+        let Some(conflated) = self.conflated.take() else {
             return;
         };
-        self.begin_holding(pressure);
+        self.begin_holding(memory);
         self.held = true;
-        for frame in lossy.into_frames() {
+        for frame in conflated.into_frames() {
             self.bytes += frame.len();
             self.frames.push_back(frame);
         }
     }
 
     /// Takes the first frame out.
-    pub(super) fn pop(&mut self, pressure: &Pressure) -> Option<Frame> {
+    pub(super) fn pop(&mut self, memory: &MemoryBudget) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
         self.bytes = self.bytes.saturating_sub(frame.len());
         if self.held {
-            pressure.release(&frame);
+            memory.release(&frame);
             self.held = !self.frames.is_empty();
         }
         Some(frame)
@@ -269,38 +280,38 @@ impl<H> Queue<H> {
     /// is for the sake of others; else its driver tries a last time to get some of it out first.
     /// Nothing that was queued later than what is forgotten will leave.
     #[cold]
-    pub(super) fn cut(&mut self, budget: Budget, pressure: &Pressure) {
+    pub(super) fn cut(&mut self, budget: Budget, memory: &MemoryBudget) {
         self.life = Life::Cut(budget);
         // It has lost its place, too.
-        self.recent = None;
+        self.replay = None;
         self.filed = None;
         match budget {
             Budget::Connection => {}
-            Budget::Total => self.forget_unsent(pressure),
+            Budget::Total => self.forget_unsent(memory),
         }
         self.wake_driver();
     }
 
     /// Forgets what is queued, but for the rest of a frame that has left in part. Of a batch that is
     /// being written nothing is here.
-    pub(in crate::engine) fn forget_unsent(&mut self, pressure: &Pressure) {
-        self.forget(self.offset > 0 && self.writer != Writer::Writing, pressure);
+    pub(in crate::engine) fn forget_unsent(&mut self, memory: &MemoryBudget) {
+        self.forget(self.offset > 0 && self.writer != Writer::Writing, memory);
         self.pong = None;
     }
 
     /// Forgets what is queued.
-    pub(in crate::engine) fn clear(&mut self, pressure: &Pressure) {
-        self.forget(false, pressure);
+    pub(in crate::engine) fn clear(&mut self, memory: &MemoryBudget) {
+        self.forget(false, memory);
         self.offset = 0;
         self.pong = None;
     }
 
-    fn forget(&mut self, but_first: bool, pressure: &Pressure) {
+    fn forget(&mut self, but_first: bool, memory: &MemoryBudget) {
         self.filed = None;
-        self.drop_lossy(pressure);
+        self.drop_conflated(memory);
         if self.held {
             let forgotten = self.frames.iter().skip(usize::from(but_first));
-            forgotten.for_each(|frame| pressure.release(frame));
+            forgotten.for_each(|frame| memory.release(frame));
         }
         self.frames.clear(but_first);
         self.held &= !self.frames.is_empty();

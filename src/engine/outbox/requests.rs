@@ -13,7 +13,7 @@ use crate::engine::transport::Stream;
 #[derive(Debug)]
 pub(in crate::engine) enum Control {
     /// A polling request waits for packets.
-    Poll(Parked),
+    Poll(PendingPoll),
     /// The polling request with this id was given up by its client.
     PollAborted { id: u64 },
     /// A polling request was answered when its client had given it up.
@@ -52,12 +52,12 @@ pub(in crate::engine) enum PostAnswer {
 
 /// A polling request that waits for packets.
 #[derive(Debug)]
-pub(in crate::engine) struct Parked {
+pub(in crate::engine) struct PendingPoll {
     pub(in crate::engine) id: u64,
     answer: oneshot::Sender<PollAnswer>,
 }
 
-impl Parked {
+impl PendingPoll {
     pub(super) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
         Self { id, answer }
     }

@@ -42,7 +42,7 @@ use std::time::Instant;
 
 use roomcast_protocol::engine::CloseReason;
 
-use super::requests::Parked;
+use super::requests::PendingPoll;
 use crate::engine::transport::Stream;
 
 /// Who writes what is queued, or is about to.
@@ -144,7 +144,7 @@ pub(in crate::engine) enum Sink {
     /// A WebSocket that anyone may flush.
     WebSocket(Stream),
     /// The polling request that waits, or else the next one.
-    Poll(Option<Parked>),
+    Poll(Option<PendingPoll>),
     /// Nowhere; frames wait.
     Detached,
 }

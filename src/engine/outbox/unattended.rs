@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::{
     handle::Outbox,
     states::Sink,
-    waiting::Pressure,
+    waiting::MemoryBudget,
     worker::{Flusher, Heartbeats},
 };
 use crate::{
@@ -35,10 +35,10 @@ impl Unattended {
 
     /// The same with so many bytes for slow clients.
     pub(in crate::engine) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
-        let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
+        let memory = Arc::new(MemoryBudget::new(total, Arc::clone(&metrics)));
         let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());
         Self {
-            flusher: Arc::new(Flusher::new(pressure, heartbeats, usize::MAX)),
+            flusher: Arc::new(Flusher::new(memory, heartbeats, usize::MAX)),
             stream: None,
             metrics,
         }
@@ -46,8 +46,8 @@ impl Unattended {
 
     /// What waits in them.
     #[cfg(test)]
-    pub(in crate::engine) fn pressure(&self) -> Arc<Pressure> {
-        self.flusher.pressure_arc()
+    pub(in crate::engine) fn memory(&self) -> Arc<MemoryBudget> {
+        self.flusher.memory_arc()
     }
 
     /// Outboxes of WebSocket sessions, all on one stream, in a flusher's list when they are

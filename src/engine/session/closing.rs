@@ -112,7 +112,7 @@ impl Ending {
         for control in control {
             match control {
                 Control::Poll(parked) if self.takes_polls() && driver.wire.is_none() => {
-                    driver.outbox.lock().park_poll(parked);
+                    driver.outbox.lock().keep_poll(parked);
                 }
                 // Dropped, the session is unknown to their senders.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     engine::{
         ground::now,
-        outbox::{Budget, Outbox, Parked, Place, PostAnswer, Rest},
+        outbox::{Budget, Outbox, PendingPoll, Place, PostAnswer, Rest},
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -53,7 +53,7 @@ pub(in crate::engine) struct Driver<A: Application> {
     /// Payloads that are not read to their end. A second one comes only when a session has ended.
     pub(super) posts: VecDeque<Post>,
     /// Polling requests that have come in and not been looked at.
-    pub(super) polls: VecDeque<Parked>,
+    pub(super) polls: VecDeque<PendingPoll>,
     pub(super) ending: Option<Box<Ending>>,
     /// How fast the client may send, if that is limited.
     pub(super) throttle: Option<Box<Throttle>>,
@@ -190,7 +190,7 @@ impl<A: Application> Driver<A> {
             let exceeded = queue.exceeded();
             if exceeded.is_some() {
                 // What waits is what the client does not take.
-                queue.forget_unsent(self.outbox.pressure());
+                queue.forget_unsent(self.outbox.memory());
             }
             exceeded
         };

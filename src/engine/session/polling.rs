@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::{
-        outbox::{Control, Parked, PostAnswer},
+        outbox::{Control, PendingPoll, PostAnswer},
         transport::{MESSAGES_PER_TURN, Wire, dismiss},
     },
     metrics::Counter,
@@ -81,13 +81,13 @@ impl<A: Application> Driver<A> {
         self.outbox.lock().forget_poll(id)
     }
 
-    fn on_poll(&mut self, parked: Parked, now: Instant) {
+    fn on_poll(&mut self, parked: PendingPoll, now: Instant) {
         if self.wire.is_some() {
             parked.refuse();
         } else if let Some(ending) = &self.ending {
             // Dropped otherwise: the session is unknown from now on.
             if ending.takes_polls() {
-                self.outbox.lock().park_poll(parked);
+                self.outbox.lock().keep_poll(parked);
             }
         } else if self.has_poll() {
             self.engine.metrics.count(Counter::RejectedOverlap);
@@ -98,7 +98,7 @@ impl<A: Application> Driver<A> {
                 End::Gone,
             );
         } else {
-            self.outbox.lock().park_poll(parked);
+            self.outbox.lock().keep_poll(parked);
             self.release_late_poll(now);
         }
     }

@@ -135,8 +135,8 @@ impl<A: Application> Driver<A> {
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
-        let pressure = self.outbox.pressure();
-        let parked = self.outbox.lock().switch(wire.stream.clone(), pressure);
+        let memory = self.outbox.memory();
+        let parked = self.outbox.lock().switch(wire.stream.clone(), memory);
         self.wire = Some(wire);
         self.hand_heartbeat_over();
         let metrics = &self.engine.metrics;

@@ -17,7 +17,7 @@ use crate::{
         admission::Handshake,
         ground::{Peer, now, random_sid},
         http::Site,
-        outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
+        outbox::{Attaching, DropPolicy, Mode, Outbox, Push, Unattended},
         session::{Application, Driver, Engine, Raw, RawEngine, RawSession},
     },
     metrics::{Counter, Gauge, Metrics, Timing},
@@ -299,9 +299,9 @@ async fn of_what_may_be_replaced_a_poll_gets_the_newest_of_each_key() {
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
     for (key, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
-        let mode = Mode::Lossy {
+        let mode = Mode::Conflated {
             stream: key,
-            yielding: Yielding::Newest,
+            policy: DropPolicy::Newest,
         };
         let push = outbox.push(&Frame::text(text.as_bytes()), mode);
         assert_eq!(push, Push::Queued);

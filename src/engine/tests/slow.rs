@@ -23,14 +23,14 @@ fn texts(outbox: &Outbox) -> Vec<String> {
     Unattended::take(outbox).iter().map(text).collect()
 }
 
-const NEWEST: Mode = Mode::Lossy {
+const NEWEST: Mode = Mode::Conflated {
     stream: 1,
-    yielding: Yielding::Newest,
+    policy: DropPolicy::Newest,
 };
 
-const LAST_TWO: Mode = Mode::Lossy {
+const LAST_TWO: Mode = Mode::Conflated {
     stream: 2,
-    yielding: Yielding::Last(2),
+    policy: DropPolicy::Last(2),
 };
 
 fn push(outbox: &Outbox, text: &str, mode: Mode) -> Push {
@@ -218,19 +218,19 @@ proptest! {
                 Step::Batch(write) => {
                     // As a flusher does that gets so many frames out.
                     let mut queue = outbox.lock();
-                    let mut batch = queue.take_batch(outbox.pressure());
+                    let mut batch = queue.take_batch(outbox.memory());
                     drop(queue);
                     let _ = push(&outbox, "- meanwhile", LAST_TWO);
                     for _ in 0..write {
                         if let Some(frame) = batch.frames.pop_front() {
                             batch.written += frame.len();
                             if batch.held {
-                                outbox.pressure().release(&frame);
+                                outbox.memory().release(&frame);
                             }
                             left.push(frame);
                         }
                     }
-                    outbox.lock().put_back(batch, outbox.pressure());
+                    outbox.lock().put_back(batch, outbox.memory());
                 }
             }
             let queue = outbox.lock();

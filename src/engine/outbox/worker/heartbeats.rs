@@ -15,7 +15,7 @@ use roomcast_protocol::{
 };
 use tokio::sync::Notify;
 
-use super::wheel::{Place, Taken, Wheel};
+use super::timer_wheel::{Place, Taken, TimerWheel};
 use crate::engine::ground::now;
 
 /// Somebody whose pings are sent.
@@ -48,7 +48,7 @@ pub(in crate::engine) struct Heartbeats<T> {
 }
 
 struct State<T> {
-    wheel: Wheel<T>,
+    wheel: TimerWheel<T>,
     /// The session whose heartbeat has panicked.
     broken: Option<T>,
     /// When the task looks without being told.
@@ -72,7 +72,7 @@ impl<T: Beat> Heartbeats<T> {
         let tick = (interval.min(timeout) / PRECISION).clamp(MIN_TICK, MAX_TICK);
         Self {
             state: Mutex::new(State {
-                wheel: Wheel::new(now, tick, SLOTS),
+                wheel: TimerWheel::new(now, tick, SLOTS),
                 broken: None,
                 planned: None,
                 stopped: false,
@@ -413,7 +413,7 @@ mod tests {
             bytes: 10_000,
             total: 100_000,
         };
-        outbox.keep_recent(1, limits);
+        outbox.keep_for_replay(1, limits);
         let stamp = |number| Stamp { channel: 1, number };
         let frame = |number| Frame::text(b"2[]").with_stamp(stamp(number));
         let _ = outbox.push(&frame(1), Mode::Reliable);
@@ -423,15 +423,15 @@ mod tests {
         outbox.confirm(house.start + 2 * INTERVAL + SECOND);
         assert!(outbox.has_all_after(stamp(1)));
         outbox.lock().seal(CloseReason::TransportClose);
-        let heir = house.unattended.outbox(Sid::from_random([9; 15]), 1000);
-        let missed = outbox.hand_over(stamp(1), &heir, limits, &Frame::text(b"0"));
+        let successor = house.unattended.outbox(Sid::from_random([9; 15]), 1000);
+        let missed = outbox.hand_over(stamp(1), &successor, limits, &Frame::text(b"0"));
         assert_eq!(missed, Some(1));
     }
 
     #[tokio::test]
     async fn the_wheel_turns_by_itself_and_stops_when_it_is_told_to() {
         let flusher: Arc<Flusher<Outbox>> = Arc::new(Flusher::new(
-            Unattended::polling(Arc::default()).pressure(),
+            Unattended::polling(Arc::default()).memory(),
             Heartbeats::new(SECOND, SECOND, now()),
             usize::MAX,
         ));

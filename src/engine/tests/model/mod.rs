@@ -139,7 +139,7 @@ struct Client {
 
 impl Client {
     fn new(outbox: Outbox, numbers: &Arc<AtomicU32>) -> Self {
-        outbox.keep_recent(1, LIMITS);
+        outbox.keep_for_replay(1, LIMITS);
         Self {
             session: Session::new(outbox, numbers),
             before: None,
@@ -367,12 +367,12 @@ impl World {
     }
 
     fn shed(&self) {
-        let pressure = self.outboxes.pressure();
-        if let Some((class, outbox)) = pressure.waiting().top() {
+        let memory = self.outboxes.memory();
+        if let Some((class, outbox)) = memory.waiting().top() {
             outbox.shed_waiting(class);
         }
-        if let Some((class, outbox)) = pressure.recent().top() {
-            outbox.shed_recent(class);
+        if let Some((class, outbox)) = memory.replay().top() {
+            outbox.shed_replay(class);
         }
     }
 

@@ -16,7 +16,7 @@ use roomcast_protocol::{Frame, Stamp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::DEADLINE;
-use crate::engine::outbox::{Inner, Mode, Outbox, Push, Yielding};
+use crate::engine::outbox::{DropPolicy, Inner, Mode, Outbox, Push};
 
 /// What kind of frame is pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +29,12 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) fn mode(self) -> Mode {
-        let lossy = |stream, yielding| Mode::Lossy { stream, yielding };
+        let conflated = |stream, policy| Mode::Conflated { stream, policy };
         match self {
             Self::Reliable => Mode::Reliable,
             Self::Volatile => Mode::Volatile,
-            Self::Newest => lossy(1, Yielding::Newest),
-            Self::LastTwo => lossy(2, Yielding::Last(2)),
+            Self::Newest => conflated(1, DropPolicy::Newest),
+            Self::LastTwo => conflated(2, DropPolicy::Last(2)),
         }
     }
 }

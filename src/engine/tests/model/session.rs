@@ -13,7 +13,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::pipe::{Bell, Kind, Pipe, Pushed, frame};
 use crate::engine::{
-    outbox::{Attaching, Control, Outbox, Parked, PollAnswer, Polled, Rest},
+    outbox::{Attaching, Control, Outbox, PendingPoll, PollAnswer, Polled, Rest},
     transport::Stream,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Session {
     /// The poll of the client.
     poll: Option<oneshot::Receiver<PollAnswer>>,
     /// Polls that wait for a WebSocket that is on its way.
-    polls: Vec<Parked>,
+    polls: Vec<PendingPoll>,
     attaching: Option<Attaching>,
     is_closing: bool,
     /// The driver has gone.
@@ -73,8 +73,8 @@ impl Session {
 
     fn switch(&mut self, pipe: Pipe) {
         let stream = Stream::other(Box::new(pipe.clone()));
-        let pressure = self.outbox.pressure();
-        let parked = self.outbox.lock().switch(stream.clone(), pressure);
+        let memory = self.outbox.memory();
+        let parked = self.outbox.lock().switch(stream.clone(), memory);
         (self.pipe, self.stream) = (Some(pipe), Some(stream));
         if let Some(parked) = parked {
             let _ = parked.answer_noop();
@@ -239,7 +239,7 @@ impl Session {
             } else {
                 let mut queue = self.outbox.lock();
                 assert!(!queue.has_poll());
-                queue.park_poll(parked);
+                queue.keep_poll(parked);
             }
         }
     }
