@@ -1,0 +1,20 @@
+//! An envelope of another server is read whole or refused, and says the same when it is passed on.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use roomcast::adapter::Envelope;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(envelope) = Envelope::from_bytes(data.to_vec()) else {
+        return;
+    };
+    // Arguments may hold what no server sends, such as more attachments than a packet may have.
+    let Ok(bytes) = envelope.to_bytes() else {
+        return;
+    };
+    let again = Envelope::from_bytes(bytes.clone()).expect("what was written is read");
+    assert_eq!(again.node, envelope.node);
+    assert_eq!(again.number, envelope.number);
+    assert_eq!(again.channel(), envelope.channel());
+    assert_eq!(again.to_bytes().expect("it was written before"), bytes);
+});
