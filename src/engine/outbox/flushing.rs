@@ -47,6 +47,8 @@ impl Outbox {
                 queue.settle_conflated(self.memory());
             }
             let mut batch = queue.take_batch(self.memory());
+            // From here to the next lock others may queue, end the session or detach the queue. None of
+            // them writes, because of `Writer::Writing`.
             drop(queue);
 
             let outcome = batch.write(&stream, self.metrics(), self.memory());
@@ -70,6 +72,7 @@ impl Outbox {
                 Ok(()) | Err(_) => {
                     queue.block(self.memory());
                     self.weigh(&mut queue);
+                    // Only the driver can ask the runtime for room, and it may be parked.
                     queue.wake_driver();
                     return left;
                 }

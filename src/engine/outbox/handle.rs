@@ -3,6 +3,14 @@
 //! An [`Outbox`] is the handle of a session that everybody but its driver holds. Its
 //! mutex guards the [`Queue`], the sink and the control messages to the driver; it is never
 //! held across a system call and nothing called under it may call back.
+//!
+//! The order of locks: a room, then the outbox of a member, then the outbox that has taken a channel
+//! over from it (see `handover`), then the list of those for whom most waits. The list of a flusher is
+//! locked when no outbox is, because flushers lock outboxes. Wakers are called under the lock: a waker
+//! only puts its task into the list of a runtime.
+//!
+//! Nothing in here waits, so there is no point at which a future could be cancelled half-way: whoever
+//! waits for an answer to a poll or a post holds a guard that tells the driver when it is dropped.
 
 use std::{
     fmt,
@@ -286,6 +294,8 @@ impl<H> Queue<H> {
     /// The turn of the driver ends, and its waker is left where others find it. Nothing comes between
     /// that and the look at what others have left to it, so that no wake is lost.
     pub(super) fn end_turn(&mut self, waker: &Waker, rest: &Rest) -> TurnEnd {
+        // While the driver had its turn, whoever queued a frame woke nobody. What came after its last
+        // flush would lie here for ever.
         if !rest.is_ending && self.must_flush() {
             return TurnEnd::Flush;
         }
@@ -301,6 +311,7 @@ impl<H> Queue<H> {
         } else {
             Turn::Parked
         };
+        // A waker that would wake the same task is kept, which saves two reference counts for each turn.
         match &self.waker {
             Some(known) if known.will_wake(waker) => {}
             Some(_) | None => self.waker = Some(waker.clone()),

@@ -153,6 +153,7 @@ impl Outbox {
         }
     }
 
+    /// Decides without changing anything, so that what was decided can be read in one place.
     #[inline]
     fn admission(&self, queue: &Queue<Inner>, frame: &Frame, mode: Mode) -> Admission {
         if !queue.life.is_open() {

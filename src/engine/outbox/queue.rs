@@ -1,4 +1,7 @@
-//! What is guarded by the mutex of an outbox.
+//! What is guarded by the mutex of an outbox: the frames of one session, what they cost, and its state.
+//!
+//! What is done to a queue lies beside who does it: writing in `flushing`, answering polls in `polls`,
+//! the turns of the driver in `handle`, admission in `push`.
 
 use std::{collections::VecDeque, task::Waker, time::Instant};
 
@@ -20,29 +23,33 @@ pub(in crate::engine) struct Queue<H> {
     pub(super) offset: usize,
     /// Bytes of all frames, the first one whole.
     pub(in crate::engine) bytes: usize,
-    /// The newest WebSocket pong, ready to send. Older ones need no answer (RFC 6455, 5.5.3).
+    /// The newest WebSocket pong, ready to send. Pings before the last one need no answer of their own
+    /// (RFC 6455, 5.5.3).
     pub(super) pong: Option<Frame>,
     /// What waits for a poll or for a slow client and may give way. Never empty.
     pub(super) conflated: Option<Box<Conflation>>,
-    /// Where this one lies among those for whom much waits, if it may be one of them.
+    /// Where the session is filed among those for whom much waits; `None` if little does.
     pub(super) filed: Option<Box<Filed>>,
     /// All frames count as waiting for a slow client; those in `conflated` always do.
     pub(super) held: bool,
+    /// Who writes what is queued, or is bound to look at it.
     pub(super) writer: Writer,
+    /// Whether the driver has its turn.
     pub(super) turn: Turn,
-    /// Wakes the driver. `None`: it was woken, or has never parked.
+    /// The waker of the driver. `None`: somebody has called it already, or the driver has not parked yet.
     pub(super) waker: Option<Waker>,
     /// When the kernel first took no more, as long as something of what was queued has not left.
     pub(super) slow_since: Option<Instant>,
     pub(super) pulse: Pulse,
+    /// Whether the session takes frames.
     pub(super) life: Life,
     pub(super) drain: Drain,
-    /// A request brings packets.
+    /// A request brings packets. A second one at the same time ends the session.
     posting: bool,
     /// WebSockets on their way to take the session over; see
     /// [`Attaching`](super::handle::Attaching).
     pub(super) attaching: u32,
-    /// What may be asked for again; `None` if nothing may.
+    /// What a client that comes back may ask for again; `None` if this one cannot come back.
     pub(super) replay: Option<Box<ReplayBuffer<H>>>,
     pub(in crate::engine) sink: Sink,
     pub(in crate::engine) control: VecDeque<Control>,
