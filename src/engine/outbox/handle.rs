@@ -10,7 +10,8 @@
 //! only puts its task into the list of a runtime.
 //!
 //! Nothing in here waits, so there is no point at which a future could be cancelled half-way: whoever
-//! waits for an answer to a poll or a post holds a guard that tells the driver when it is dropped.
+//! waits for an answer to a poll, or still brings a post, holds a guard that tells the driver when it is
+//! dropped.
 
 use std::{
     fmt,
