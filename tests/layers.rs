@@ -98,7 +98,7 @@ const SUBROOMS_ENGINE: Rooms = &[
     ("accept", "ground admission session http"),
 ];
 
-/// Of the files only `handle` and `queue` know each other, so they are one room here.
+/// The files are one room here.
 const SUBROOMS_OUTBOX: Rooms = &[
     ("waiting", ""),
     ("worker", "waiting"),

@@ -40,7 +40,7 @@ pub use accept::{Tls, TlsError};
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
 pub(crate) use ground::random_sid;
-pub(crate) use outbox::{Batch, Limits, Mode, Outbox, Push, Yielding};
+pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
 pub(crate) use session::{Application, Engine, SessionHandler};
 pub use session::{RawEngine, RawSession};
 #[cfg(test)]

@@ -365,7 +365,7 @@ impl Engine {
 
     /// A polling session and the answer that tells the client of it.
     fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
-        let outbox = self.new_outbox(opening.sid, &Sink::Poll);
+        let outbox = self.new_outbox(opening.sid, || Sink::Poll(None));
         let sid = outbox.sid();
         let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);

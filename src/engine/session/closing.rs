@@ -106,7 +106,7 @@ impl Ending {
         for control in control {
             match control {
                 Control::Poll(parked) if self.takes_polls() && driver.wire.is_none() => {
-                    driver.outbox.lock().poll = Some(parked);
+                    driver.outbox.lock().keep_poll(parked);
                 }
                 // Dropped, the session is unknown to their senders.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
@@ -126,7 +126,7 @@ impl Ending {
     }
 
     fn poll_polling(&mut self, driver: &mut Driver) -> Poll<()> {
-        let mut parked = driver.outbox.lock().poll.take();
+        let mut parked = driver.outbox.lock().take_poll();
         if parked.is_none() && self.takes_polls() {
             parked = driver.polls.pop_front();
         }

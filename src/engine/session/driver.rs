@@ -28,7 +28,7 @@ use super::{
 use crate::{
     engine::{
         ground::now,
-        outbox::{Budget, Outbox, Parked, Place, PostAnswer, Sink},
+        outbox::{Budget, Outbox, PendingPoll, Place, PostAnswer, Rest},
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -53,7 +53,7 @@ pub(in crate::engine) struct Driver {
     /// Payloads that are not read to their end. A second one comes only when a session has ended.
     pub(super) posts: VecDeque<Post>,
     /// Polling requests that have come in and not been looked at.
-    pub(super) polls: VecDeque<Parked>,
+    pub(super) polls: VecDeque<PendingPoll>,
     pub(super) ending: Option<Box<Ending>>,
     /// How fast the client may send, if that is limited.
     pub(super) throttle: Option<Box<Throttle>>,
@@ -154,9 +154,7 @@ impl Driver {
         }
         let next = self.next_deadline();
         self.alarm.set(cx, now, next);
-        while !self.park(cx) {
-            self.outbox.flush();
-        }
+        self.park(cx);
         Poll::Pending
     }
 
@@ -189,10 +187,10 @@ impl Driver {
     fn lost(&mut self, reason: CloseReason) {
         let exceeded = {
             let mut queue = self.outbox.lock();
-            let exceeded = queue.exceeded;
+            let exceeded = queue.exceeded();
             if exceeded.is_some() {
                 // What waits is what the client does not take.
-                queue.forget_unsent(self.outbox.pressure());
+                queue.forget_unsent(self.outbox.memory());
             }
             exceeded
         };
@@ -489,35 +487,19 @@ impl Driver {
         .min()
     }
 
-    /// Ends the turn and leaves the waker where others find it; if something has come in meanwhile
-    /// there is another turn. `false`: there are frames that others have left to this turn.
-    fn park(&self, cx: &Context<'_>) -> bool {
-        let mut queue = self.outbox.lock();
-        if self.ending.is_none() && queue.must_flush() {
-            return false;
-        }
-        queue.in_turn = false;
-        let waiting = std::mem::take(&mut queue.woken)
-            || !queue.control.is_empty()
-            || (self.ending.is_none()
-                && (queue.closed().is_some()
-                    || (!self.polls.is_empty() && !queue.is_attaching())
-                    || (!self.posts.is_empty() && !self.is_delayed())
-                    || queue.is_drain_due()
-                    || (self.wire.is_some() && queue.needs_driver())));
-        queue.takes_polls = self.wire.is_none()
-            && self.candidate.is_none()
-            && self.ending.is_none()
-            && self.polls.is_empty();
-        match &queue.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            Some(_) | None => queue.waker = Some(cx.waker().clone()),
-        }
-        drop(queue);
-        if waiting {
-            cx.waker().wake_by_ref();
-        }
-        true
+    /// Ends the turn. If something has come in meanwhile there is another one.
+    fn park(&self, cx: &Context<'_>) {
+        let rest = Rest {
+            is_ending: self.ending.is_some(),
+            has_polls: !self.polls.is_empty(),
+            has_posts: !self.posts.is_empty() && !self.is_delayed(),
+            has_wire: self.wire.is_some(),
+            takes_polls: self.wire.is_none()
+                && self.candidate.is_none()
+                && self.ending.is_none()
+                && self.polls.is_empty(),
+        };
+        self.outbox.end_turn(cx, &rest);
     }
 
     /// The transport a closing session still has.
@@ -536,14 +518,7 @@ impl std::fmt::Debug for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let mut queue = self.outbox.lock();
-        queue.seal(CloseReason::TransportError);
-        queue.clear(self.outbox.pressure());
-        queue.sink = Sink::Detached;
-        let (control, poll) = (std::mem::take(&mut queue.control), queue.poll.take());
-        queue.waker = None;
-        drop(queue);
-        drop((control, poll));
+        self.outbox.detach();
         if let Some(place) = self.heartbeat.take() {
             self.outbox.heartbeats().remove(place);
         }

@@ -12,10 +12,10 @@ mod closing;
 mod driver;
 mod ending;
 mod engine;
+mod load_shedding;
 mod opening;
 mod polling;
 mod raw;
-mod relief;
 mod sessions;
 mod upgrade;
 

@@ -37,7 +37,7 @@ impl Engine {
     /// Gives a session that is to be opened its id, so that what the client is told of it can leave
     /// together with the answer to its request.
     pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
-        let outbox = self.new_outbox(opening.sid, &Sink::Detached);
+        let outbox = self.new_outbox(opening.sid, || Sink::Detached);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         opening.announced = Some(Announced::new(outbox, &self.sessions));
         Frame::packet(&Packet::Open(open)).websocket().clone()
@@ -55,7 +55,7 @@ impl Engine {
                 outbox
             }
             None => {
-                let outbox = self.new_outbox(opening.sid, &Sink::WebSocket(stream.clone()));
+                let outbox = self.new_outbox(opening.sid, || Sink::WebSocket(stream.clone()));
                 let open = self.open_packet(outbox.sid(), Transport::WebSocket);
                 // The driver's first turn writes it, and no flusher needs to.
                 let _ = outbox.begin_turn();
@@ -114,13 +114,17 @@ impl Engine {
 
     /// The outbox of a new session, which can be found from now on. An id that somebody else has
     /// got meanwhile is replaced by a random one.
-    pub(in crate::engine) fn new_outbox(&self, sid: Option<Sid>, sink: &Sink) -> Outbox {
+    pub(in crate::engine) fn new_outbox(
+        &self,
+        sid: Option<Sid>,
+        sink: impl Fn() -> Sink,
+    ) -> Outbox {
         let mut sid = sid.unwrap_or_else(random_sid);
         loop {
             let outbox = Outbox::new(
                 sid,
                 self.config.outbox.outbox_bytes,
-                sink.clone(),
+                sink(),
                 self.flusher(),
                 Arc::clone(&self.metrics),
             );

@@ -132,10 +132,8 @@ impl Driver {
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
-        let mut queue = self.outbox.lock();
-        queue.switch(wire.stream.clone(), self.outbox.pressure());
-        let parked = queue.poll.take();
-        drop(queue);
+        let memory = self.outbox.memory();
+        let parked = self.outbox.lock().switch(wire.stream.clone(), memory);
         self.wire = Some(wire);
         self.hand_heartbeat_over();
         let metrics = &self.engine.metrics;
