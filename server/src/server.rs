@@ -106,6 +106,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         &mut io,
         authenticator.clone(),
         Arc::clone(&users),
+        access.clone(),
         chat.clone(),
     );
     if auth.at_handshake {
@@ -121,7 +122,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
     let mut routes = axum::Router::new();
     if let Some(guard) = io.guard() {
-        let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
+        let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
         let kept = blocks.clone();
         supervisor.start("block list", move || kept.clone().keep());
@@ -129,7 +130,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             let followed = blocks.clone();
             supervisor.start("blocks of others", move || followed.clone().follow());
         }
-        routes = routes.merge(http::blocks::routes(blocks));
+        routes = routes.merge(http::blocks::routes(blocks, access.clone()));
     }
     let leases = store.leases().map(|leases| {
         let (lease, metrics) = (settings.presence.lease, Arc::clone(&metrics));
@@ -170,7 +171,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     );
     let routes = routes
         .merge(http::identity::routes(access.clone(), io.clone()))
-        .merge(http::presence::routes(chat.clone(), io.clone()));
+        .merge(http::presence::routes(
+            chat.clone(),
+            access.clone(),
+            io.clone(),
+        ));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
     let mut router = http::router(metrics, readiness.clone(), &settings.engine.http.path);

@@ -45,7 +45,17 @@ pub(crate) enum Class {
 impl Class {
     const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
 
-    fn counter(self) -> Counter {
+    /// Its name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Typing => "typing",
+            Self::Changes => "changes",
+            Self::Requests => "requests",
+        }
+    }
+
+    const fn counter(self) -> Counter {
         match self {
             Self::Messages => Counter::LimitedMessages,
             Self::Typing => Counter::LimitedTyping,
