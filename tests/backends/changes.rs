@@ -259,6 +259,7 @@ async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
                     user_id,
                     removed,
                 } => format!("{user_id} {removed} {:?}", conversation.member_ids),
+                Committed::Announced(_) => "announced".into(),
             });
             commit.resolve();
         }

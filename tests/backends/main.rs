@@ -18,6 +18,7 @@ mod harness;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
+mod order;
 #[cfg(feature = "postgres")]
 mod plans;
 #[cfg(feature = "postgres")]

@@ -26,6 +26,8 @@ mod limits;
 #[cfg(feature = "postgres")]
 mod nodes;
 #[cfg(feature = "postgres")]
+mod order;
+#[cfg(feature = "postgres")]
 mod outage;
 mod patience;
 #[cfg(feature = "postgres")]

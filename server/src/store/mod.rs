@@ -18,6 +18,7 @@ mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;
 mod opening;
+mod order;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
@@ -39,9 +40,10 @@ pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
 use lane::{Reply, Write};
 pub use leases::{Here, Leases};
+pub use order::Missed;
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
-    Origin, PAGE_BYTES, Page, Version,
+    Origin, PAGE_BYTES, Page, Revision, Version,
 };
 pub use time::Time;
 

@@ -72,7 +72,6 @@ impl Chat {
         let pin = conversations.pin(id);
         let mut tries = 0;
         let (membership, emitted, users) = loop {
-            let removals = conversations.with(id, |live| live.removals);
             let membership = self
                 .0
                 .store
@@ -81,13 +80,15 @@ impl Chat {
                 .ok_or_else(|| stranger(by, id))?;
             let entered = conversations.with(id, |live| {
                 // Whoever was removed after the store was asked would not be taken out any more.
-                if Some(live.removals) != removals {
+                if live.removed_at > membership.changes {
                     return Ok(None);
                 }
                 // What is emitted up to here is read from the store, the rest comes live.
-                let emitted = live.gate.open(membership.last_seq);
+                let Some(emitted) = live.gate.open(membership.revision()) else {
+                    return Ok(None);
+                };
                 self.enter(live, socket, by)?;
-                Ok(Some((emitted, live.presence.list(id).users)))
+                Ok(Some((emitted.seq, live.presence.list(id).users)))
             });
             if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
                 break (membership, emitted, users);

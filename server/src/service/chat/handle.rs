@@ -1,12 +1,10 @@
 //! The handle of the chat, and what its features share.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roomcast_protocol::Sid;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
@@ -15,12 +13,10 @@ use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Present, Tempo, User};
 use crate::service::chat::presence::elsewhere::Shared;
 use crate::service::chat::sequencer::conversations::{Common, Conversations};
-use crate::service::chat::sequencer::delivery;
-use crate::service::chat::sequencer::gate::Gap;
 use crate::service::rules::html::Rules;
 use crate::service::{authorization::access::Access, fault::ServiceError};
-use crate::store::{Actor, Commit, Commits, Message, Origin, Page, Store, StoreError};
-use roomcast::{Io, Namespace, SocketId};
+use crate::store::{Actor, Origin, Store};
+use roomcast::{Namespace, SocketId};
 
 /// The chat of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
@@ -78,97 +74,6 @@ impl Chat {
         }
     }
 
-    /// Emits what is stored, in the order of storing, and what is due by time. Ends when the
-    /// store is closed and everything that was stored is emitted, and panics with whatever fills a gap.
-    pub(crate) async fn run(self, io: Io, mut commits: Commits) {
-        let namespace = io.of("/");
-        let emitting = async {
-            let mut filling = JoinSet::new();
-            loop {
-                tokio::select! {
-                    commit = commits.next() => match commit {
-                        Some(commit) => if let Some((id, gap)) = self.emit(&namespace, commit) {
-                            filling.spawn(self.clone().fill(namespace.clone(), id, gap));
-                        },
-                        None => break,
-                    },
-                    Some(filled) = filling.join_next() => {
-                        if let Err(error) = filled && error.is_panic() {
-                            resume_unwind(error.into_panic());
-                        }
-                    }
-                }
-            }
-            // The store is closed, so that nothing is waited for any more.
-            filling.join_all().await;
-        };
-        let advancing = async {
-            loop {
-                let id = self.0.conversations.next_timeout().await;
-                self.0
-                    .conversations
-                    .with(id, |live| live.advance(&namespace, now()));
-            }
-        };
-        tokio::select! {
-            () = emitting => {}
-            () = advancing => {}
-        }
-    }
-
-    /// Shows what was stored to those who are in its conversation, then answers who asked for it.
-    /// This is the only place from which messages go out. Says what is missing before it.
-    fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
-        let id = commit.event().conversation_id();
-        let mut commit = Some(commit);
-        let gap = self.0.conversations.with(id, |live| {
-            commit
-                .take()
-                .and_then(|commit| live.pass(namespace, commit, self.0.limits.confirm_timeout))
-        });
-        if let Some(commit) = commit {
-            delivery::unseen(namespace, self.0.conversations.metrics(), commit);
-        }
-        gap.flatten().map(|gap| (id, gap))
-    }
-
-    /// Reads what was stored but has not come by: another server stored it, or this one before its
-    /// connection was lost. What came by meanwhile waits in its conversation, for a limited time.
-    async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
-        loop {
-            let missing = self.missing(id, gap).await;
-            let timeout = self.0.limits.confirm_timeout;
-            let next = self
-                .0
-                .conversations
-                .with(id, |live| live.fill(&namespace, gap, &missing, timeout));
-            match next.flatten() {
-                Some(next) => gap = next,
-                None => return,
-            }
-        }
-    }
-
-    /// The first messages of a gap. While the store does not answer it is asked again: until it does there
-    /// is nothing new either.
-    async fn missing(&self, id: Uuid, gap: Gap) -> Vec<Arc<Message>> {
-        let deadline = tokio::time::Instant::now() + GAP_PATIENCE;
-        let page = Page::Between {
-            after: gap.after,
-            through: gap.through,
-        };
-        loop {
-            let read = self.0.store.history(id, page, self.0.limits.page);
-            match tokio::time::timeout_at(deadline, read).await {
-                Ok(Ok(Some(messages))) => return messages.messages,
-                Ok(Ok(None) | Err(StoreError::Closed)) | Err(_) => return Vec::new(),
-                Ok(Err(error)) => {
-                    tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await;
-                }
-            }
-        }
-    }
-
     /// What other servers have to be told of who is here: at most `limit` users, each as it is now.
     pub(crate) fn take_shared(&self, limit: usize) -> Vec<Shared> {
         self.0.conversations.take_shared(limit)
@@ -217,12 +122,6 @@ pub(super) fn user(by: &Principal) -> User {
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
-
-/// How long messages of a conversation may wait for one that is stored before them.
-const GAP_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Between two tries to read it.
-const GAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// What somebody is told who may not change what belongs to others; the log says who tried.
 pub(super) fn denied(by: &Principal, why: &'static str) -> ServiceError {

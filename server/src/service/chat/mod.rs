@@ -2,13 +2,14 @@
 //!
 //! What gateways call are methods of the handle, one file for each feature: `messages`, `history`,
 //! `conversations`, `members`, `attendance`. Those that somebody asks for take an
-//! [`Allowed`](super::Allowed) command. `sequencer` emits what was stored in its order, and `presence` says who
-//! is there. Gateways and the composition root come in here. Nothing in here may know how an event is
-//! parsed, or whether a user's role was proven by a token or a login.
+//! [`Allowed`](super::Allowed) command. `emission` takes what was stored, `sequencer` emits it in its order, and
+//! `presence` says who is there. Gateways and the composition root come in here. Nothing in here may know how
+//! an event is parsed, or whether a user's role was proven by a token or a login.
 
 mod attendance;
 mod coming;
 mod conversations;
+mod emission;
 mod handle;
 mod history;
 mod leases;

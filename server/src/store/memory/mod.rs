@@ -14,10 +14,11 @@ use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self, Commit, Commits, Done, Outcome, Write};
+use super::lane::{self, Commit, Commits, Done, EMISSION_LANES, Lanes, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
-    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Version,
+    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Revision,
+    Version,
 };
 use super::{StoreError, Time};
 use crate::config;
@@ -51,7 +52,7 @@ struct State {
     bytes: u64,
     max_bytes: u64,
     /// None after closing.
-    commits: Option<mpsc::Sender<Commit>>,
+    commits: Option<Lanes<Commit>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +60,8 @@ struct Room {
     conversation: Conversation,
     members: BTreeSet<String>,
     is_open: bool,
+    /// How many changes there were beside messages.
+    changes: u64,
     /// How many messages have expired: the message with `seq` n is at n - 1 - expired.
     expired: u64,
     messages: VecDeque<Stored>,
@@ -98,7 +101,7 @@ impl Room {
 impl Memory {
     /// An empty store.
     pub(super) fn new(config: &config::Store, metrics: Arc<Metrics>) -> (Self, Commits) {
-        let (sender, commits) = lane::commits(config.queue);
+        let (lanes, commits) = lane::commits(EMISSION_LANES, config.queue);
         let state = State {
             rooms: HashMap::new(),
             places: HashMap::new(),
@@ -108,7 +111,7 @@ impl Memory {
             blocks: Blocks::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
-            commits: Some(sender),
+            commits: Some(lanes),
         };
         let inner = Inner {
             state: Mutex::new(state),
@@ -120,17 +123,19 @@ impl Memory {
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
         let mut state = self.0.state.lock();
-        let commits = state.commits.clone().ok_or(StoreError::Closed)?;
+        let lanes = state.commits.as_ref().ok_or(StoreError::Closed)?;
+        let lane = lanes.of(write.conversation_id()).clone();
         // A place is reserved first, since what is stored must also be emitted.
-        let place = commits.try_reserve().map_err(|error| match error {
+        let place = lane.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
         })?;
         let done = self.record(state.apply(&write))?;
+        let revision = state.step(write.conversation_id(), &done);
         if done.is_new_message() {
             self.0.metrics.count(Counter::MessagesStored);
         }
-        if let Some(commit) = write.settle(done) {
+        if let Some(commit) = write.settle(done, revision) {
             place.send(commit);
         }
         Ok(())
@@ -182,6 +187,8 @@ impl Memory {
         Ok(state.room(conversation, user).map(|room| Membership {
             conversation: room.conversation.clone(),
             last_seq: room.last_seq(),
+            changes: room.changes,
+            is_open: room.is_open,
         }))
     }
 
@@ -279,6 +286,18 @@ impl State {
         self.rooms
             .get(&conversation)
             .filter(|room| user.is_none_or(|user| room.admits(user)))
+    }
+
+    /// Counts a change, and says how far its conversation has come.
+    fn step(&mut self, conversation: Uuid, done: &Done) -> Revision {
+        let Some(room) = self.rooms.get_mut(&conversation) else {
+            return Revision::default();
+        };
+        room.changes += u64::from(done.is_change());
+        Revision {
+            seq: room.last_seq(),
+            changes: room.changes,
+        }
     }
 
     fn room_for_logins(&self) -> u64 {
@@ -379,6 +398,7 @@ impl State {
             conversation: conversation.clone(),
             members,
             is_open: new.is_open,
+            changes: 0,
             expired: 0,
             messages: VecDeque::new(),
             reads: HashMap::new(),

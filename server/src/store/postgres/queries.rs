@@ -35,7 +35,7 @@ pub(super) async fn membership(
 ) -> Result<Option<Membership>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT id, title, owner_id, last_seq, created_at, updated_at,
+            "SELECT id, title, owner_id, last_seq, changes, is_open, created_at, updated_at,
                  ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY user_id)
                      AS member_ids
              FROM conversations
@@ -50,6 +50,8 @@ pub(super) async fn membership(
         Ok(Membership {
             conversation: read_conversation(&row)?,
             last_seq: unsigned(row.try_get("last_seq")?),
+            changes: unsigned(row.try_get("changes")?),
+            is_open: row.try_get("is_open")?,
         })
     })
     .transpose()
@@ -337,7 +339,7 @@ pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
 }
 
 /// The column `metadata`; what is no JSON, which only other programs can have written, is empty.
-fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
+pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     let text: String = row.try_get("metadata")?;
     Ok(RawValue::from_string(text).unwrap_or_else(|error| {
         tracing::warn!(%error, "a message's metadata is not JSON");

@@ -25,7 +25,7 @@ use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self, Commits, Write};
+use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
 use super::{OpenError, StoreError, Time, migrate};
@@ -58,11 +58,12 @@ impl Sqlite {
         migrate::sqlite(&mut connection, &path, config.migrate)?;
 
         let (orders, waiting) = mpsc::channel(config.queue.max(1));
-        let (sender, commits) = lane::commits(config.queue);
+        let capacity = config.queue.div_ceil(EMISSION_LANES);
+        let (lanes, commits) = lane::commits(EMISSION_LANES, capacity);
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer::new(
             connection,
-            sender,
+            lanes,
             Arc::clone(&healthy),
             Arc::clone(&metrics),
         );

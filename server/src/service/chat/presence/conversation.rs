@@ -164,6 +164,11 @@ impl Presence {
         self.users.get(user).map_or(&[], |tabs| &tabs.sockets)
     }
 
+    /// The users who are here, or were lost and may come back.
+    pub(in crate::service) fn users(&self) -> Vec<Arc<str>> {
+        self.users.keys().cloned().collect()
+    }
+
     /// Takes a user out with all sockets, whether they are here or lost.
     pub(in crate::service) fn expel(
         &mut self,

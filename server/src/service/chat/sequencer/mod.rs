@@ -7,3 +7,5 @@
 pub(in crate::service) mod conversations;
 pub(in crate::service) mod delivery;
 pub(in crate::service) mod gate;
+pub(in crate::service) mod passing;
+mod sharded;
