@@ -67,7 +67,7 @@ pub struct MigratingFromNode;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::{
-        limit::{ByHash, Hashed, Quiet, SHARDS, Shards},
+        limit::{ByHash, Hashed, Quiet, Rested, SHARDS, Shards, SharedRested},
         tasks::{Ended, Tasks},
     };
 }
