@@ -156,9 +156,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         supervisor.start("commits of others", move || chat.clone().follow());
     }
     let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
-    if let Some(retention) = retention {
-        supervisor.start("retention", move || Arc::clone(&retention).run());
-    }
+    supervisor.start("retention", move || Arc::clone(&retention).run());
     if profile == Profile::Development {
         store
             .insert_conversation(NewConversation::lobby())

@@ -10,6 +10,7 @@
 mod blocks;
 mod changes;
 mod conversations;
+mod deletion;
 mod emission;
 mod export;
 #[cfg(feature = "postgres")]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use roomcast_server::store::{
-    Actor, Change, Commits, Committed, Delete, Edit, Insert, MemberChange, Message, Missed, Origin,
-    Rename, Revision, Store,
+    Actor, Change, Commits, Committed, Delete, DeleteConversation, Edit, Insert, MemberChange,
+    Message, Missed, Origin, Rename, Revision, Store,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -48,6 +48,7 @@ fn short(event: &Committed) -> String {
         Committed::Members {
             user_id, removed, ..
         } => format!("{user_id} {}", if *removed { "removed" } else { "added" }),
+        Committed::ConversationDeleted { deleted, .. } => format!("gone by {}", deleted.deleted_by),
         Committed::Announced(_) => "announced".into(),
     }
 }
@@ -124,6 +125,14 @@ async fn every_change_takes_one_step_and_what_changes_nothing_takes_none(backend
     }
     assert_eq!(revision().await, at(2, 5));
     harness.send(id, "ann", "last").await;
+    for _ in 0..2 {
+        let deletion = DeleteConversation {
+            conversation_id: id,
+            by: admin(),
+        };
+        let deleted = store.delete_conversation(deletion, none());
+        deleted.await.unwrap();
+    }
     let mut seen = Vec::new();
     while let Ok((revision, event)) = recorded.try_recv() {
         seen.push((revision, short(&event)));
@@ -138,6 +147,7 @@ async fn every_change_takes_one_step_and_what_changes_nothing_takes_none(backend
         (at(2, 4), "bob removed"),
         (at(2, 5), "renamed"),
         (at(3, 5), "message 3 last"),
+        (at(3, 6), "gone by admin"),
     ];
     assert_eq!(seen, expected.map(|(at, event)| (at, event.to_owned())));
 }
@@ -357,15 +367,19 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
     let id = old.conversation(&["ann"]).await;
     let sent = old.send(id, "ann", "before").await;
     old.store.close().await;
-    sql("DROP TABLE conversation_changes;
-         ALTER TABLE conversations DROP COLUMN changes;
-         DROP TRIGGER message_versions_note_change ON message_versions;
+    sql(
+        "DROP TRIGGER message_versions_note_change ON message_versions;
          DROP TRIGGER conversations_note_title ON conversations;
+         DROP TRIGGER conversations_note_closed ON conversations;
          DROP TRIGGER members_note_added ON members;
          DROP TRIGGER members_note_removed ON members;
-         DROP FUNCTION roomcast_note_version, roomcast_note_title, roomcast_note_added,
-             roomcast_note_removed, roomcast_take_change;
-         DELETE FROM refinery_schema_history WHERE version >= 6");
+         DROP FUNCTION roomcast_note_version, roomcast_note_title, roomcast_note_closed,
+             roomcast_note_added, roomcast_note_removed, roomcast_take_change;
+         DROP TABLE conversation_changes;
+         ALTER TABLE conversations DROP COLUMN changes;
+         ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
+         DELETE FROM refinery_schema_history WHERE version >= 6",
+    );
     let new = Harness::new((config.clone(), None)).await;
     let known = new.store.conversation(id).await.unwrap().unwrap();
     assert_eq!(known.revision(), at(1, 0));
@@ -393,6 +407,9 @@ async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
     let file = rusqlite::Connection::open(config.url.trim_start_matches("sqlite:")).unwrap();
     file.execute_batch(
         "ALTER TABLE conversations DROP COLUMN changes;
+         DROP INDEX conversations_deleted;
+         ALTER TABLE conversations DROP COLUMN deleted_at;
+         ALTER TABLE conversations DROP COLUMN deleted_by;
          DELETE FROM refinery_schema_history WHERE version >= 6",
     )
     .unwrap();

@@ -15,6 +15,7 @@ mod config;
 mod confirm;
 mod conversations;
 mod credentials;
+mod deletion;
 mod durability;
 mod guard;
 mod guests;

@@ -76,6 +76,7 @@ async fn next(client: &mut Client) -> String {
                 let members = conversation["memberIds"].as_array().unwrap().len();
                 format!("{} of {members}", conversation["title"])
             }
+            "conversation_deleted" => format!("gone by {}", payload["deletedBy"]),
             _ => continue,
         };
     }
@@ -180,6 +181,36 @@ async fn who_is_removed_at_one_server_gets_nothing_that_comes_after_at_another()
         .refused("message_history", refused, "NOT_FOUND")
         .await;
     assert!(all.bob.events_until_now("message").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_is_deleted_at_one_server_ends_at_another() {
+    let mut all = Apart::new().await;
+    let by = all.ann.user_id();
+    let mut tab = all.servers[1].guest("bob").await;
+    all.send("last").await;
+    assert_eq!(next(&mut all.bob).await, "message \"last\"");
+    let about = all.with(json!({}));
+    all.ann.must("delete_conversation", about.clone()).await;
+    assert_eq!(next(&mut all.bob).await, format!("gone by {by:?}"));
+    tab.event("conversation_deleted").await;
+    all.bob.refused("message_history", about, "NOT_FOUND").await;
+    // The members and the title that went with it are no steps of their own.
+    let steps = "SELECT string_agg(kind, ' ') FROM conversation_changes";
+    assert_eq!(all.sql(steps), "closed");
+
+    // Neither is it believed to be there by a server that was away for longer than its row is kept.
+    let mut all = Apart::new().await;
+    all.servers[1].pause();
+    let about = all.with(json!({}));
+    all.ann.must("delete_conversation", about.clone()).await;
+    all.sql("DELETE FROM conversation_changes WHERE conversation_id = $ID");
+    all.servers[1].go_on();
+    assert_eq!(
+        next(&mut all.bob).await,
+        format!("gone by {:?}", all.ann.user_id())
+    );
+    all.bob.refused("message_history", about, "NOT_FOUND").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,7 @@ async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
         )
     {
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
     }
 }
 

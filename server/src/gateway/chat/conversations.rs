@@ -1,10 +1,10 @@
-//! Conversations that are made, renamed and listed.
+//! Conversations that are made, renamed, deleted and listed.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
 use crate::service::conversations::{
-    CONVERSATIONS, CREATE_CONVERSATION, CreateConversation, ListConversations, RENAME_CONVERSATION,
-    RenameConversation,
+    CONVERSATIONS, CREATE_CONVERSATION, CreateConversation, DELETE_CONVERSATION,
+    DeleteConversation, ListConversations, RENAME_CONVERSATION, RenameConversation,
 };
 use roomcast::State;
 
@@ -21,6 +21,13 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             &RENAME_CONVERSATION,
             async |call: Call<RenameConversation>, chat: State<Chat>| {
                 chat.rename_conversation(call.allowed, call.socket.id())
+                    .await
+            },
+        )
+        .on(
+            &DELETE_CONVERSATION,
+            async |call: Call<DeleteConversation>, chat: State<Chat>| {
+                chat.delete_conversation(call.allowed, call.socket.id())
                     .await
             },
         )

@@ -1,4 +1,4 @@
-//! Conversations that are made, renamed and listed.
+//! Conversations that are made, renamed, deleted and listed.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -8,10 +8,12 @@ use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::chat::sequencer::delivery::{tell_updated, user_room};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::conversations::{
-    CreateConversation, ListConversations, RenameConversation,
+    CreateConversation, DeleteConversation, ListConversations, RenameConversation,
 };
 use crate::service::rules::content;
-use crate::store::{Change, Conversation, List, NewConversation, NoCursor, Rename};
+use crate::store::{
+    self, Change, Conversation, DeletedConversation, List, NewConversation, NoCursor, Rename,
+};
 use roomcast::{Room, Socket, SocketId};
 
 /// The acknowledgement of whatever makes or changes a conversation.
@@ -75,6 +77,33 @@ impl Chat {
             }
             Change::Denied => Err(denied(&by, "only its owner renames a conversation")),
             Change::Absent | Change::Conflict => Err(NO_CONVERSATION),
+        }
+    }
+
+    /// Deletes a conversation with all that is in it: the owner may, and admins. Doing so twice is answered
+    /// like the first time.
+    pub(crate) async fn delete_conversation(
+        &self,
+        allowed: Allowed<DeleteConversation>,
+        from: SocketId,
+    ) -> Result<DeletedConversation, ServiceError> {
+        let (by, DeleteConversation { conversation_id }) = allowed.into_parts();
+        let deletion = store::DeleteConversation {
+            conversation_id,
+            by: self.actor(&by),
+        };
+        let deleted = self.0.store.delete_conversation(deletion, origin(from));
+        match deleted.await? {
+            Change::Done(deleted) => {
+                tracing::info!(user = by.subject, conversation = %conversation_id, "deleted a conversation");
+                Ok(deleted)
+            }
+            Change::Unchanged(deleted) => Ok(deleted),
+            Change::Absent => Err(NO_CONVERSATION),
+            Change::Denied => Err(denied(&by, "only its owner deletes a conversation")),
+            Change::Conflict => Err(ServiceError::Conflict(
+                "a conversation that is open to everyone is not deleted",
+            )),
         }
     }
 

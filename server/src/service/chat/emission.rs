@@ -116,7 +116,13 @@ impl Chat {
                     conversations.with(id, |live| live.reload(namespace, &now));
                     return;
                 }
-                Ok(None) | Err(StoreError::Closed) => return,
+                Ok(None) => {
+                    self.0
+                        .conversations
+                        .with(id, |live| live.close(namespace, 0));
+                    return;
+                }
+                Err(StoreError::Closed) => return,
                 Err(error) => tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await,
             }
         }

@@ -1,6 +1,7 @@
 //! The store that keeps everything in memory and loses it at the end of the process.
 
 mod changes;
+mod deletion;
 mod queries;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
-use super::change::{Authorship, Cursor, List, Search};
+use super::change::{Authorship, Cursor, DeletedConversation, List, Search};
 use super::lane::{self, Commit, Commits, Done, EMISSION_LANES, Lanes, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
@@ -40,12 +41,7 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     rooms: HashMap<Uuid, Room>,
-    /// Where each message is: conversation and `seq`.
-    places: HashMap<Uuid, (Uuid, u64)>,
-    /// User and client's id of every message that has one, and where it is.
-    sent: HashMap<(String, String), (Uuid, u64)>,
-    /// What messages were before.
-    versions: HashMap<Uuid, Vec<Version>>,
+    index: Index,
     logins: Logins,
     blocks: Blocks,
     /// Roughly what all but the logins takes; with them at most `max_bytes`.
@@ -55,9 +51,47 @@ struct State {
     commits: Option<Lanes<Commit>>,
 }
 
+/// What is known of messages beside the conversations that they are in.
+#[derive(Debug, Default)]
+struct Index {
+    /// Where each message is: conversation and `seq`.
+    places: HashMap<Uuid, (Uuid, u64)>,
+    /// User and client's id of every message that has one, and where it is.
+    sent: HashMap<(String, String), (Uuid, u64)>,
+    /// What messages were before.
+    versions: HashMap<Uuid, Vec<Version>>,
+}
+
+impl Index {
+    /// Forgets a message that is removed, and says what all of it took.
+    fn forget(&mut self, stored: Stored) -> usize {
+        let Stored {
+            message,
+            client_message_id,
+        } = stored;
+        let mut bytes = size(
+            &message.content,
+            &message.metadata,
+            &message.user_id,
+            &message.user_name,
+        );
+        self.places.remove(&message.id);
+        for version in self.versions.remove(&message.id).unwrap_or_default() {
+            bytes += version.content.len() + ENTRY_BYTES;
+        }
+        if let Some(id) = client_message_id {
+            bytes += 3 * id.len();
+            self.sent.remove(&(message.user_id.clone(), id));
+        }
+        bytes
+    }
+}
+
 #[derive(Debug)]
 struct Room {
     conversation: Conversation,
+    /// Once it is deleted: there is no member any more, and no conversation for anybody else.
+    deleted: Option<DeletedConversation>,
     members: BTreeSet<String>,
     is_open: bool,
     /// How many changes there were beside messages.
@@ -104,9 +138,7 @@ impl Memory {
         let (lanes, commits) = lane::commits(EMISSION_LANES, config.queue);
         let state = State {
             rooms: HashMap::new(),
-            places: HashMap::new(),
-            sent: HashMap::new(),
-            versions: HashMap::new(),
+            index: Index::default(),
             logins: Logins::default(),
             blocks: Blocks::default(),
             bytes: 0,
@@ -233,12 +265,18 @@ impl Memory {
 
     pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
         let state = self.0.state.lock();
-        Ok(state.versions.get(&message).cloned().unwrap_or_default())
+        Ok(state
+            .index
+            .versions
+            .get(&message)
+            .cloned()
+            .unwrap_or_default())
     }
 
     pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
         let state = self.0.state.lock();
         Ok(state
+            .index
             .places
             .get(&message)
             .map(|(conversation, _)| *conversation))
@@ -246,8 +284,8 @@ impl Memory {
 
     pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
         let state = self.0.state.lock();
-        let found = state.places.get(&message).and_then(|(id, seq)| {
-            let message = state.rooms.get(id)?.message(*seq)?;
+        let found = state.index.places.get(&message).and_then(|(id, seq)| {
+            let message = state.room(*id, None)?.message(*seq)?;
             Some(Authorship {
                 conversation_id: *id,
                 user_id: message.user_id.clone(),
@@ -259,6 +297,10 @@ impl Memory {
 
     pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         Ok(self.0.state.lock().expire(time, limit))
+    }
+
+    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.0.state.lock().purge(time, limit))
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -285,7 +327,7 @@ impl State {
     fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
         self.rooms
             .get(&conversation)
-            .filter(|room| user.is_none_or(|user| room.admits(user)))
+            .filter(|room| room.deleted.is_none() && user.is_none_or(|user| room.admits(user)))
     }
 
     /// Counts a change, and says how far its conversation has come.
@@ -323,6 +365,9 @@ impl State {
             Write::Delete { delete, .. } => Done::Changed(self.delete(delete, now)?),
             Write::Member { change, .. } => Done::Member(self.change_member(change, now)?),
             Write::Rename { rename, .. } => Done::Member(self.rename(rename, now)?),
+            Write::Deletion { deletion, .. } => {
+                Done::Deletion(self.delete_conversation(deletion, now))
+            }
             Write::Read { read, .. } => Done::Read(self.mark_read(read)?),
         })
     }
@@ -339,7 +384,7 @@ impl State {
             .client_message_id
             .clone()
             .map(|id| (new.user_id.clone(), id));
-        if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.sent.get(key)) {
+        if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.index.sent.get(key)) {
             return Ok(match room.message(seq) {
                 Some(message) if conversation == new.conversation_id => Outcome::Row {
                     message: Arc::clone(message),
@@ -358,9 +403,9 @@ impl State {
             message: Arc::clone(&message),
             client_message_id,
         });
-        self.places.insert(message.id, place);
+        self.index.places.insert(message.id, place);
         if let Some(key) = key {
-            self.sent.insert(key, place);
+            self.index.sent.insert(key, place);
         }
         Ok(Outcome::Row {
             message,
@@ -396,6 +441,7 @@ impl State {
         };
         let room = Room {
             conversation: conversation.clone(),
+            deleted: None,
             members,
             is_open: new.is_open,
             changes: 0,

@@ -52,6 +52,11 @@ pub(super) enum Witness {
         conversation: Uuid,
         at: Timestamp,
     },
+    /// A conversation that was deleted at this time.
+    Deletion {
+        conversation: Uuid,
+        at: Timestamp,
+    },
     /// Only what may be stored twice and is not emitted.
     Nothing,
 }
@@ -93,6 +98,10 @@ impl Witness {
                 (Write::Rename { rename, .. }, Done::Member(Change::Done(_))) => {
                     let conversation = rename.conversation_id;
                     best = Self::Title { conversation, at };
+                }
+                (Write::Deletion { deletion, .. }, Done::Deletion(Change::Done(_))) => {
+                    let conversation = deletion.conversation_id;
+                    return Self::Deletion { conversation, at };
                 }
                 _ => {}
             }
@@ -153,6 +162,11 @@ impl Witness {
             Self::Title { conversation, at } => {
                 let sql = "SELECT EXISTS (SELECT 1 FROM conversations
                     WHERE id = $1 AND updated_at = $2)";
+                client.query_one(sql, &[conversation, at]).await?
+            }
+            Self::Deletion { conversation, at } => {
+                let sql = "SELECT EXISTS (SELECT 1 FROM conversations
+                    WHERE id = $1 AND deleted_at = $2)";
                 client.query_one(sql, &[conversation, at]).await?
             }
             Self::Nothing => return Ok(None),

@@ -13,8 +13,8 @@ use super::queries::{
     membership, message, message_columns, messages, metadata, signed, time, unsigned,
 };
 use crate::store::Time;
-use crate::store::change::Committed;
-use crate::store::order::Missed;
+use crate::store::change::{Committed, DeletedConversation};
+use crate::store::lane::Missed;
 use crate::store::rows::{Conversation, Message, Messages, Page, Revision};
 
 /// How far each of these conversations has come; unknown ones are left out.
@@ -61,9 +61,17 @@ pub(super) async fn missed(
         .zip(numbers)
         .all(|(next, number)| next == number)
         && (wanted == 0 || !rows.is_empty());
-    let (Some(new), true) = (new, is_whole) else {
-        return Ok(Missed::Forgotten(now));
+    let Some(new) = new else {
+        // What was said before it is gone as well.
+        let gone = closed(client, conversation).await?;
+        return Ok(gone.map_or(Missed::Forgotten(None), |event| Missed::Steps {
+            steps: vec![(through, event)],
+            reached: through,
+        }));
     };
+    if !is_whole {
+        return Ok(Missed::Forgotten(now));
+    }
     let has_all = rows.len() as u64 >= wanted;
     let (steps, reached) = merge(after, through, new, rows, has_all);
     let texts = Texts::read(client, conversation, after, &steps).await?;
@@ -73,6 +81,31 @@ pub(super) async fn missed(
         steps: steps.into_iter().filter_map(event).collect(),
         reached,
     })
+}
+
+/// The last step of a conversation that is deleted; none if nobody knows it any more.
+async fn closed(client: &ClientWrapper, conversation: Uuid) -> Result<Option<Committed>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT deleted_at, deleted_by, member_ids
+             FROM conversations LEFT JOIN conversation_changes
+                 ON conversation_id = id AND kind = 'closed'
+             WHERE id = $1 AND deleted_at IS NOT NULL",
+        )
+        .await?;
+    let read = |row: Row| {
+        let member_ids: Option<Vec<String>> = row.try_get("member_ids")?;
+        Ok(Committed::ConversationDeleted {
+            deleted: Arc::new(DeletedConversation {
+                conversation_id: conversation,
+                deleted_at: time(&row, "deleted_at")?,
+                deleted_by: row.try_get("deleted_by")?,
+            }),
+            member_ids: member_ids.unwrap_or_default().into(),
+        })
+    };
+    let row = client.query_opt(&statement, &[&conversation]).await?;
+    row.map(read).transpose()
 }
 
 /// A step as it is stored.

@@ -37,10 +37,9 @@ use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
 use super::blocks::{BlockChange, BlocksDigest};
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self as lane_ends, Commits, Lanes, Write};
+use super::lane::{self as lane_ends, Commits, Lanes, Missed, Write};
 use super::leases::Here;
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
-use super::order::Missed;
 use super::rows::{Membership, Messages, Page, Revision, Version};
 use super::{OpenError, StoreError, Time, migrate as migrations};
 use crate::breaker::Admission;
@@ -175,11 +174,28 @@ impl Postgres {
         let _ = self.0.lanes.of(conversation).try_send(announced);
     }
 
+    /// Nobody waits for this, and it is asked again soon: it is tried once, and does not count against the
+    /// database. A restart that nobody else notices must not open the breaker.
     pub(super) async fn revisions(
         &self,
         conversations: &[Uuid],
     ) -> Result<Vec<(Uuid, Revision)>, StoreError> {
-        read!(self, client => missed::revisions(client, conversations))
+        let _place = self.0.reads.try_acquire().map_err(|error| match error {
+            TryAcquireError::Closed => StoreError::Closed,
+            TryAcquireError::NoPermits => StoreError::Overloaded,
+        })?;
+        let breaker = &self.0.health.breaker;
+        let admission = breaker.admit().map_err(StoreError::Suspended)?;
+        let Ok(client) = self.0.readers.get().await else {
+            return Err(StoreError::Failed);
+        };
+        let answer = timeout(self.0.patience, missed::revisions(&client, conversations));
+        if let Ok(Ok(revisions)) = answer.await {
+            admission.succeeded();
+            return Ok(revisions);
+        }
+        throw_away(client);
+        Err(StoreError::Failed)
     }
 
     pub(super) async fn missed(
@@ -328,6 +344,10 @@ impl Postgres {
 
     pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         read!(self, client => queries::expire(client, time, limit))
+    }
+
+    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        read!(self, client => queries::purge(client, time, limit))
     }
 
     pub(super) fn is_healthy(&self) -> bool {

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod changes;
+mod deletion;
 mod logins;
 #[cfg(test)]
 mod plans;
@@ -234,6 +235,11 @@ impl Sqlite {
 
     pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         self.write(move |connection| changes::expire(connection, time, limit))
+            .await
+    }
+
+    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        self.write(move |connection| deletion::purge(connection, time, limit))
             .await
     }
 

@@ -31,7 +31,7 @@ pub(super) fn last_seq(
     connection
         .prepare_cached(
             "SELECT last_seq FROM conversations
-             WHERE id = ?1 AND (?2 IS NULL OR is_open OR EXISTS (
+             WHERE id = ?1 AND deleted_at IS NULL AND (?2 IS NULL OR is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = ?2))",
         )?
         .query_row(params![Id(conversation), user], |row| row.get(0))

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::{changes, sql};
+use super::{changes, deletion, sql};
 use crate::metrics::{Counter, Metrics};
 use crate::store::lane::{self, Answer, Commit, Done, Lanes, Reply, Write};
 use crate::store::rows::Revision;
@@ -224,6 +224,9 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
             Done::Member(changes::change_member(connection, change, now)?)
         }
         Write::Rename { rename, .. } => Done::Member(changes::rename(connection, rename, now)?),
+        Write::Deletion { deletion, .. } => {
+            Done::Deletion(deletion::delete_conversation(connection, deletion, now)?)
+        }
         Write::Read { read, .. } => Done::Read(changes::mark_read(connection, read)?),
     };
     let id = write.conversation_id();

@@ -183,6 +183,20 @@ impl Presence {
         Some((sockets, self.announce(now, Notice::Left(user))))
     }
 
+    /// Takes everybody out, and returns their sockets.
+    pub(in crate::service) fn close(&mut self) -> Vec<SocketId> {
+        let users = std::mem::take(&mut self.users);
+        if self.tempo.is_shared {
+            self.changed.extend(users.keys().cloned());
+        }
+        let changed = std::mem::take(&mut self.changed);
+        *self = Self {
+            changed,
+            ..Self::new(self.tempo)
+        };
+        users.into_values().flat_map(|tabs| tabs.sockets).collect()
+    }
+
     /// What is to be told of this now; otherwise it will be due later, if it is still true then.
     pub(in crate::service) fn announce(&mut self, now: Instant, notice: Notice) -> Option<Notice> {
         self.notices.offer(now, notice, self.sockets)

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::{Notice, User};
+use crate::service::chat::sequencer::closing::tell_deleted;
 use crate::service::chat::sequencer::conversations::{Live, room_of};
 use crate::store::{Commit, Committed, Conversation, Message, Revision, Time};
 use roomcast::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
@@ -57,6 +58,13 @@ impl Live {
                 if *removed {
                     self.expel(namespace, user_id, revision.changes);
                 }
+            }
+            Committed::ConversationDeleted {
+                deleted,
+                member_ids,
+            } => {
+                tell_deleted(self.audience(namespace, from), deleted, member_ids);
+                self.close(namespace, revision.changes);
             }
             // Shown when it was stored.
             Committed::Repeated(_) => {}
@@ -250,6 +258,15 @@ pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option
             user_id,
             ..
         } => tell_updated(&told(user_room(user_id)), conversation),
+        Committed::ConversationDeleted {
+            deleted,
+            member_ids,
+        } => {
+            let room = room_of(deleted.conversation_id);
+            tell_deleted(told(room.clone()), deleted, member_ids);
+            // Those whose clients are away.
+            namespace.local().in_(&room).leave(&room);
+        }
         Committed::Message(_)
         | Committed::Repeated(_)
         | Committed::Edited(_)

@@ -64,7 +64,11 @@ impl Live {
                 self.gate.forget(gap.through.changes);
                 self.reload(namespace, &now);
             }
-            Some(Missed::Forgotten(None)) | None => self.gate.advance(gap.through),
+            Some(Missed::Forgotten(None)) => {
+                self.gate.advance(gap.through);
+                self.close(namespace, gap.through.changes);
+            }
+            None => self.gate.advance(gap.through),
         }
         // Nothing waits where too much did: what was given up then is not known.
         let Some(mut waiting) = self.parked.take() else {
@@ -97,6 +101,7 @@ impl Live {
             | Committed::Deleted { .. }
             | Committed::Renamed(_)
             | Committed::Members { .. }
+            | Committed::ConversationDeleted { .. }
             | Committed::Announced(_)) => event,
         };
         self.gate.advance(revision);

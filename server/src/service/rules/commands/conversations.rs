@@ -1,4 +1,4 @@
-//! Commands about conversations: making, renaming and listing them.
+//! Commands about conversations: making, renaming, deleting and listing them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +14,9 @@ events! {
     RENAME_CONVERSATION: RenameConversation =
         "rename_conversation", ChatManage, Changes, Owner, object,
         "gives a conversation a new title";
+    DELETE_CONVERSATION: DeleteConversation =
+        "delete_conversation", ChatManage, Changes, Owner, object,
+        "deletes a conversation with all that is in it";
     CONVERSATIONS: ListConversations = "conversations", ChatRead, Requests, Anyone, object,
         "lists the sender's conversations with what is unread";
 }
@@ -34,6 +37,14 @@ pub(crate) struct RenameConversation {
     pub(crate) conversation_id: Uuid,
     /// 1 to 200 characters, no control characters.
     pub(crate) title: String,
+}
+
+/// `delete_conversation`: the conversation, with all that is in it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeleteConversation {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
 }
 
 /// `conversations`: those of the sender.

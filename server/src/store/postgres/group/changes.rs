@@ -57,7 +57,7 @@ pub(super) async fn insert_conversation(
     Ok((read_back(client, new.id).await?, is_new))
 }
 
-async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conversation, Error> {
+pub(super) async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conversation, Error> {
     let read = client
         .prepare_cached(
             "SELECT id, title, owner_id, created_at, updated_at,
@@ -131,6 +131,9 @@ async fn changeable(
         return Ok(Err(Change::Absent));
     };
     let message = message(&row)?;
+    if !held.rooms.contains_key(&message.conversation_id) {
+        return Ok(Err(Change::Absent));
+    }
     let is_member = held.admits(message.conversation_id, &by.user_id);
     Ok(match message.refuses(by, is_member) {
         Some(refused) => Err(refused),

@@ -7,6 +7,7 @@
 //! by one, and numbered by triggers, so that servers of the version before number it too.
 
 mod changes;
+mod deletion;
 mod insert;
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,7 @@ use uuid::Uuid;
 use self::changes::{
     change_member, change_text, changes_of, insert_conversation, mark_read, remove_text, rename,
 };
+use self::deletion::delete_conversation;
 use self::insert::Rows;
 use super::doubt::{Doubt, Witness};
 use super::failure::Failure;
@@ -73,11 +75,16 @@ pub(super) async fn transact(
             Write::Edit { .. }
             | Write::Delete { .. }
             | Write::Member { .. }
-            | Write::Rename { .. } => within(patience, change(client, &mut held, write, now))
+            | Write::Rename { .. }
+            | Write::Deletion { .. } => within(patience, change(client, &mut held, write, now))
                 .await
                 .map_err(before)?,
         };
-        *done = Some((outcome, held.revision(id)));
+        let revision = held.revision(id);
+        if let Done::Deletion(Change::Done(_)) = outcome {
+            held.forget(id);
+        }
+        *done = Some((outcome, revision));
     }
     within(patience, rows.insert(client, now))
         .await
@@ -92,7 +99,8 @@ pub(super) async fn transact(
             | Write::Delete { .. }
             | Write::Conversation { .. }
             | Write::Member { .. }
-            | Write::Rename { .. } => None,
+            | Write::Rename { .. }
+            | Write::Deletion { .. } => None,
         });
     within(patience, try_join_all(reads))
         .await
@@ -126,6 +134,9 @@ async fn change(
                 held.set_member(change);
             }
             Done::Member(changed)
+        }
+        Write::Deletion { deletion, .. } => {
+            Done::Deletion(delete_conversation(client, held, deletion, now).await?)
         }
         Write::Message { .. } | Write::Conversation { .. } | Write::Read { .. } => {
             unreachable!("is stored in another way")
@@ -238,7 +249,7 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<Held, Error> {
     let lock = client
         .prepare_cached(
             "SELECT id, last_seq, changes, is_open, owner_id FROM conversations
-             WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
+             WHERE id = ANY($1) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE",
         )
         .await?;
     let name = client
@@ -314,6 +325,7 @@ fn asker(write: &Write) -> Option<&str> {
         Write::Delete { delete, .. } => Some(&delete.by.user_id),
         Write::Member { change, .. } => Some(&change.by.user_id),
         Write::Rename { rename, .. } => Some(&rename.by.user_id),
+        Write::Deletion { deletion, .. } => Some(&deletion.by.user_id),
         Write::Read { read, .. } => Some(&read.user_id),
         Write::Conversation { .. } => None,
     }
@@ -344,6 +356,12 @@ impl Held {
         } else {
             self.members.insert(member);
         }
+    }
+
+    /// Takes note of a conversation that is deleted: for what follows in this group there is none.
+    fn forget(&mut self, conversation: Uuid) {
+        self.rooms.remove(&conversation);
+        self.members.retain(|(of, _)| *of != conversation);
     }
 
     /// Takes note of a conversation that this group has stored.

@@ -10,6 +10,11 @@ use uuid::Uuid;
 use super::Time;
 use super::rows::{Conversation, Message, Revision};
 
+mod deletion;
+
+pub(super) use deletion::Removal;
+pub use deletion::{DeleteConversation, DeletedConversation};
+
 /// Who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
@@ -276,6 +281,13 @@ pub enum Committed {
         /// Whether that one was removed.
         removed: bool,
     },
+    /// A conversation is deleted, with all messages.
+    ConversationDeleted {
+        /// What is told of it.
+        deleted: Arc<DeletedConversation>,
+        /// Who was a member.
+        member_ids: Arc<[String]>,
+    },
     /// Another server has committed something in this conversation, up to the revision.
     Announced(Uuid),
 }
@@ -290,6 +302,7 @@ impl Committed {
             | Self::Edited(message)
             | Self::Deleted { message, .. } => message.conversation_id,
             Self::Renamed(conversation) | Self::Members { conversation, .. } => conversation.id,
+            Self::ConversationDeleted { deleted, .. } => deleted.conversation_id,
             Self::Announced(conversation_id) => *conversation_id,
         }
     }
@@ -303,12 +316,14 @@ impl Committed {
                 seq: seq.saturating_sub(1),
                 changes,
             },
-            Self::Edited(_) | Self::Deleted { .. } | Self::Renamed(_) | Self::Members { .. } => {
-                Revision {
-                    seq,
-                    changes: changes.saturating_sub(1),
-                }
-            }
+            Self::Edited(_)
+            | Self::Deleted { .. }
+            | Self::Renamed(_)
+            | Self::Members { .. }
+            | Self::ConversationDeleted { .. } => Revision {
+                seq,
+                changes: changes.saturating_sub(1),
+            },
             Self::Repeated(_) | Self::Announced(_) => revision,
         }
     }

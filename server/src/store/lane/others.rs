@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::change::Committed;
-use super::rows::{Membership, Page, Revision};
-use super::{Backend, Store, StoreError};
+use crate::store::change::Committed;
+use crate::store::rows::{Membership, Page, Revision};
+use crate::store::{Backend, Store, StoreError};
 
 /// What was committed in a conversation after a revision.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Store {
         }
     }
 
-    /// Lets who emits know that another server has come up to a revision: it comes out of [`Commits`]
+    /// Lets who emits know that another server has come up to a revision: it comes out of [`Commits`](super::Commits)
     /// behind all that this server had committed in the conversation when that was seen.
     #[cfg_attr(
         not(feature = "postgres"),

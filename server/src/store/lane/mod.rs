@@ -3,7 +3,10 @@
 //! A lane stores one [`Write`] after another and hands each that others must hear of, in the order
 //! of the commits, to its lane of [`Commits`]. Whoever drains that emits it first and acknowledges it
 //! afterwards with [`Commit::resolve`]. The sender only waits for the acknowledgement: if it goes
-//! away after the commit, the message is emitted all the same.
+//! away after the commit, the message is emitted all the same. What other servers have committed is
+//! announced through the same lanes, and read in `others`.
+
+mod others;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,8 +17,12 @@ use std::task::Poll;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+pub use self::others::Missed;
 use super::StoreError;
-use super::change::{Change, Committed, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
+use super::change::{
+    Change, Committed, Delete, DeleteConversation, DeletedConversation, Edit, MarkRead,
+    MemberChange, ReadMark, Removal, Rename,
+};
 use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
 
 /// What was stored, in the order of the commits of each conversation. There is one per store.
@@ -172,6 +179,11 @@ pub(super) enum Write {
         origin: Origin,
         reply: Reply<Change<Conversation>>,
     },
+    Deletion {
+        deletion: DeleteConversation,
+        origin: Origin,
+        reply: Reply<Change<DeletedConversation>>,
+    },
     Read {
         read: MarkRead,
         reply: Reply<Option<ReadMark>>,
@@ -186,6 +198,7 @@ pub(super) enum Done {
     Conversation(Conversation),
     /// The members or the title of a conversation.
     Member(Change<Conversation>),
+    Deletion(Change<Removal>),
     Read(Option<ReadMark>),
 }
 
@@ -219,7 +232,9 @@ impl Done {
     pub(super) fn is_change(&self) -> bool {
         matches!(
             self,
-            Self::Changed(Change::Done(_)) | Self::Member(Change::Done(_))
+            Self::Changed(Change::Done(_))
+                | Self::Member(Change::Done(_))
+                | Self::Deletion(Change::Done(_))
         )
     }
 }
@@ -237,6 +252,7 @@ impl Done {
             | Self::Changed(_)
             | Self::Conversation(_)
             | Self::Member(_)
+            | Self::Deletion(_)
             | Self::Read(_) => None,
         }
     }
@@ -256,6 +272,7 @@ impl Write {
             Self::Conversation { conversation, .. } => conversation.id,
             Self::Member { change, .. } => change.conversation_id,
             Self::Rename { rename, .. } => rename.conversation_id,
+            Self::Deletion { deletion, .. } => deletion.conversation_id,
             Self::Read { read, .. } => read.conversation_id,
         }
     }
@@ -267,6 +284,7 @@ impl Write {
             Self::Edit { reply, .. } | Self::Delete { reply, .. } => reply.send(Err(error)),
             Self::Conversation { reply, .. } => reply.send(Err(error)),
             Self::Member { reply, .. } | Self::Rename { reply, .. } => reply.send(Err(error)),
+            Self::Deletion { reply, .. } => reply.send(Err(error)),
             Self::Read { reply, .. } => reply.send(Err(error)),
         }
     }
@@ -373,6 +391,30 @@ impl Write {
                 | Change::Absent
                 | Change::Denied
                 | Change::Conflict) => reply.send(Ok(refused)),
+            },
+            (Self::Deletion { origin, reply, .. }, Done::Deletion(change)) => match change {
+                Change::Done(Removal {
+                    deleted,
+                    member_ids,
+                }) => {
+                    let event = Committed::ConversationDeleted {
+                        deleted: Arc::new(deleted.clone()),
+                        member_ids: member_ids.into(),
+                    };
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(deleted),
+                    ));
+                }
+                Change::Unchanged(Removal { deleted, .. }) => {
+                    reply.send(Ok(Change::Unchanged(deleted)));
+                }
+                Change::Absent => reply.send(Ok(Change::Absent)),
+                Change::Denied => reply.send(Ok(Change::Denied)),
+                Change::Conflict => reply.send(Ok(Change::Conflict)),
             },
             (Self::Conversation { reply, .. }, Done::Conversation(conversation)) => {
                 reply.send(Ok(conversation));
