@@ -8,11 +8,12 @@ pub(in crate::service) mod access;
 pub(in crate::service) mod allowed;
 mod blocks;
 mod explain;
-pub(in crate::service) mod following;
+mod following;
 pub(in crate::service) mod revoking;
 
 pub(crate) use access::{Access, NewSession};
 pub(crate) use allowed::Allowed;
 pub(crate) use blocks::{Blocks, ListBlocks, NewBlock, RemoveBlock};
 pub(crate) use explain::{Explanation, Question};
+pub(crate) use following::Followed;
 pub(crate) use revoking::{EndSession, NewRevocation};
