@@ -1,0 +1,87 @@
+// Programs that chat through the client package, and what they must have seen in the end.
+import assert from "node:assert/strict";
+import { SocketManager } from "../../../web/packages/client/dist/index.js";
+import { ask, connect, until, within } from "../support.mjs";
+import { io } from "socket.io-client";
+
+export const LOBBY = "00000000-0000-4000-8000-000000000001";
+
+/** A manager that ends with the test. */
+export function manager(t, url, options = {}) {
+  const made = new SocketManager(url, options);
+  t.after(() => made.leave());
+  return made;
+}
+
+/** Somebody in the Lobby who writes down what the package says. */
+export class Chatter {
+  /** The states of the connection, one after the other. */
+  states = [];
+  /** What was given of the conversation, in the order in which it was given. */
+  messages = [];
+  /** How often the conversation began anew. */
+  resets = 0;
+
+  constructor(t, url, options) {
+    this.manager = manager(t, url, options);
+    this.manager.watch("status", ({ state }) => {
+      if (this.states.at(-1) !== state) this.states.push(state);
+    });
+    this.conversation = this.manager.conversation(LOBBY);
+    this.conversation.on("reset", (messages) => {
+      this.resets += 1;
+      this.messages = [...messages];
+    });
+    this.conversation.on("messages", (messages) => this.messages.push(...messages));
+    this.manager.open();
+  }
+
+  get contents() {
+    return this.messages.map(({ content }) => content);
+  }
+
+  say(...contents) {
+    return contents.map((content) => this.conversation.send(content));
+  }
+
+  is(state) {
+    return until(() => this.manager.status.state === state, `the state ${state} (${this.states})`, 90_000);
+  }
+
+  async entered() {
+    await until(() => this.conversation.stage === "entered", `to enter (${this.states})`, 90_000);
+    return this;
+  }
+
+  /** Waits until all of these were seen, and expects each once, in this order, without a hole. */
+  async has(expected) {
+    const isThere = () => this.messages.length >= expected.length && this.manager.queue.entries.length === 0;
+    await until(isThere, "the messages", 90_000).catch((error) => {
+      error.message += `\n${JSON.stringify(this.contents)}\n${JSON.stringify(this.manager.queue.entries)}`;
+      error.message += `\n${this.manager.log.map(({ at, what, detail }) => `${at} ${what} ${detail}`).join("\n")}`;
+      throw error;
+    });
+    assert.deepEqual(this.contents, expected);
+    const [first] = this.messages;
+    assert.deepEqual(this.messages.map(({ seq }) => seq), this.messages.map((_, index) => first.seq + index));
+  }
+}
+
+/** What the server has of the Lobby, read by a stock client. */
+export async function stored(t, url, auth = { name: "Reader" }) {
+  const reader = await connect(t, io, url, { auth });
+  const messages = [];
+  for (let hasMore = true; hasMore; ) {
+    const page = await ask(reader, "message_history", { conversationId: LOBBY, afterSeq: messages.at(-1)?.seq ?? 0, limit: 200 });
+    assert.equal(page.success, true, JSON.stringify(page));
+    messages.push(...page.messages);
+    ({ hasMore } = page);
+  }
+  reader.disconnect();
+  return messages.map(({ content }) => content);
+}
+
+/** Numbered texts. */
+export const texts = (prefix, count) => Array.from({ length: count }, (_, index) => `${prefix} ${index + 1}`);
+
+export { until, within };
