@@ -1,10 +1,37 @@
 // Programs that chat through the client package, and what they must have seen in the end.
 import assert from "node:assert/strict";
-import { SocketManager } from "../../../web/packages/client/dist/index.js";
-import { ask, connect, until, within } from "../support.mjs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { io } from "socket.io-client";
+import { SocketManager } from "../../../web/packages/client/dist/index.js";
+import { ask, connect, lastingPort, startServer, until, within } from "../support.mjs";
+import { SECRET } from "../tokens.mjs";
 
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
+
+/** A server that can be killed and started again at the same address, with all that it has stored. */
+export async function lasting(t, env = {}) {
+  const folder = await mkdtemp(join(tmpdir(), "roomcast-"));
+  const variables = {
+    ROOMCAST_LISTEN: `127.0.0.1:${await lastingPort()}`,
+    ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}`,
+    ROOMCAST_AUTH__JWT__SECRET: SECRET,
+    ROOMCAST_AUTH__GUESTS: "true",
+    ...env,
+  };
+  let running = await startServer(variables);
+  t.after(async () => {
+    await running.stop("SIGKILL");
+    await rm(folder, { recursive: true });
+  });
+  return {
+    url: running.url,
+    kill: () => running.stop("SIGKILL"),
+    start: async () => (running = await startServer(variables)),
+    signal: (name) => process.kill(running.pid, name),
+  };
+}
 
 /** A manager that ends with the test. */
 export function manager(t, url, options = {}) {

@@ -17,15 +17,15 @@ const PAGE = `<!doctype html><title>tab</title><link rel="icon" href="data:,">
   import * as client from "/client/index.js";
   window.client = client;
   window.chat = (url, options, auth) => {
-    const manager = new client.SocketManager(url, { ...options, auth: () => auth });
+    const manager = new client.SocketManager(url, { ...options, auth: () => window.auth });
     const conversation = manager.conversation("${LOBBY}");
     const seen = { states: [], contents: [], seqs: [], entries: [] };
     const add = ({ content, seq }) => (seen.contents.push(content), seen.seqs.push(seq));
     manager.watch("status", ({ state }) => seen.states.at(-1) === state || seen.states.push(state));
     conversation.on("reset", (messages) => ((seen.contents = []), (seen.seqs = []), messages.forEach(add)));
     conversation.on("messages", (messages) => messages.forEach(add));
-    manager.open();
     Object.assign(window, { manager, conversation, seen, auth });
+    manager.open();
   };
 </script>`;
 

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startServer } from "../support.mjs";
-import { SECRET, token } from "../tokens.mjs";
+import { SECRET, now, token } from "../tokens.mjs";
 import { launch } from "../visitor.mjs";
-import { stored, texts, until } from "./chatter.mjs";
+import { lasting, stored, texts, until } from "./chatter.mjs";
 import { Tab, startSite } from "./tab.mjs";
 
 let browser;
@@ -23,14 +23,14 @@ after(async () => {
 });
 
 /** A browser profile of its own, and tabs in it. */
-async function profile(t, user, chromium = browser) {
+async function profile(t, user, { chromium = browser, url = server.url } = {}) {
   const context = await chromium.newContext();
   t.after(() => context.close());
   const auth = { token: token({ sub: user }) };
   return {
     context,
-    open: (options) => Tab.open(context, site.url, server.url, auth, { identity: user, ...options }),
-    visit: (tab, options) => tab.visit(site.url, server.url, auth, { identity: user, ...options }),
+    open: (options) => Tab.open(context, site.url, url, auth, { identity: user, ...options }),
+    visit: (tab, options) => tab.visit(site.url, url, auth, { identity: user, ...options }),
   };
 }
 
@@ -69,6 +69,51 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.contents(1, "missed"), ["missed 1"]);
     await assertStored(t, other, "offline", expected);
     assert.deepEqual((await tab.seen()).states.filter((state) => state !== "connecting"), ["online", "offline", "online"]);
+  });
+
+  test("goes on after its server was killed, and after it was stopped for 30 s", async (t) => {
+    const own = await lasting(t, { ALLOWED_ORIGINS: site.url });
+    const { open } = await profile(t, "server", own);
+    const tab = await open();
+    await tab.entered();
+    await tab.say(...texts("server", 20));
+    await own.kill();
+    await tab.hasState("offline");
+    await tab.say("server 21");
+    await own.start();
+    await tab.hasState("online");
+    assert.deepEqual(await tab.contents(21), texts("server", 21));
+    own.signal("SIGSTOP");
+    await tab.say("server 22", "server 23");
+    await tab.hasState("unresponsive");
+    await sleep(20_000);
+    own.signal("SIGCONT");
+    assert.deepEqual(await tab.contents(23), texts("server", 23));
+    assert.deepEqual(await stored(t, own.url), texts("server", 23));
+    assert.deepEqual((await tab.seen()).states, ["connecting", "online", "offline", "online", "unresponsive", "online"]);
+  });
+
+  test("comes back with a new token after its own has ended while it was away", async (t) => {
+    const own = await lasting(t, { ALLOWED_ORIGINS: site.url, ROOMCAST_AUTH__JWT__LEEWAY_S: "0" });
+    const { context, open } = await profile(t, "late", own);
+    const tab = await open();
+    await tab.entered();
+    const use = (exp) => tab.page.evaluate((auth) => Object.assign(window, { auth }), { token: token({ sub: "late", exp }) });
+    const end = now() + 3;
+    await use(end);
+    await tab.page.evaluate(() => (manager.close(), manager.open()));
+    await tab.entered();
+    await context.setOffline(true);
+    await tab.hasState("offline");
+    await tab.say("late 1", "late 2");
+    await sleep(Math.max(0, (end + 1) * 1_000 - Date.now()));
+    await context.setOffline(false);
+    await tab.is(`manager.log.some(({ what, detail }) => what === "status" && detail.includes("UNAUTHENTICATED"))`);
+    await use(now() + 3600);
+    await tab.page.evaluate(() => manager.retry());
+    await tab.hasState("online");
+    assert.deepEqual(await tab.contents(2), texts("late", 2));
+    assert.deepEqual(await stored(t, own.url), texts("late", 2));
   });
 
   test("keeps what is written offline beyond a reload", async (t) => {
@@ -116,7 +161,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     // a screen all can; the system freezes the process of any.
     const own = await launch();
     t.after(() => own.close());
-    const { open } = await profile(t, "frozen", own);
+    const { open } = await profile(t, "frozen", { chromium: own });
     const tab = await open();
     await tab.entered();
     await tab.say(...texts("frozen", 3));

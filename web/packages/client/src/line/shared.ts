@@ -24,7 +24,6 @@ type Word =
 /** One connection for all tabs: that of the leader, which is the tab that has the lock. */
 export class SharedLine implements Line {
   readonly #own = randomId();
-  readonly #channel: BroadcastChannel;
   readonly #lock: string;
   readonly #make: () => SocketLine;
   readonly #note: Note;
@@ -35,6 +34,7 @@ export class SharedLine implements Line {
   readonly #others = new Set<string>();
   /** The connection, in the leader. */
   #line: SocketLine | undefined;
+  #channel: BroadcastChannel | undefined;
   #leader: string | undefined;
   #heard = 0;
   #state: { status: Status; session: Session | undefined; isReady: boolean } = IDLE;
@@ -45,8 +45,6 @@ export class SharedLine implements Line {
     this.#lock = `roomcast:leader:${name}`;
     this.#make = make;
     this.#note = note;
-    this.#channel = new BroadcastChannel(this.#lock);
-    this.#channel.onmessage = ({ data }: MessageEvent<Word>) => this.#hear(data);
   }
 
   get status(): Status {
@@ -69,6 +67,8 @@ export class SharedLine implements Line {
   open(): void {
     if (this.#timer !== undefined) return;
     this.#heard = now();
+    this.#channel = new BroadcastChannel(this.#lock);
+    this.#channel.onmessage = ({ data }: MessageEvent<Word>) => this.#hear(data);
     this.#become({ ...IDLE, status: { state: "connecting" } });
     this.#stand({});
     this.#say({ kind: "hello", from: this.#own });
@@ -80,6 +80,8 @@ export class SharedLine implements Line {
     this.#timer = undefined;
     this.#stepDown();
     this.#become(IDLE);
+    this.#channel?.close();
+    this.#channel = undefined;
   }
 
   retry(): void {
@@ -240,7 +242,7 @@ export class SharedLine implements Line {
   }
 
   #say(word: Word): void {
-    this.#channel.postMessage(word);
+    this.#channel?.postMessage(word);
   }
 }
 
