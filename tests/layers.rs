@@ -15,6 +15,8 @@ use house::{House, Rooms, circles, collect, entries, join, room, root, segments}
 
 #[path = "layers/house.rs"]
 mod house;
+#[path = "layers/sleeps.rs"]
+mod sleeps;
 
 /// Every module of a package and the modules of it that it may name.
 const MODULES: &[(&str, Rooms)] = &[

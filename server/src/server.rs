@@ -136,7 +136,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let (chat, namespace) = (chat.clone(), io.of("/"));
         Leases::start(chat, namespace, leases, lease, metrics, &supervisor)
     });
-    let emission = supervisor.start_once("emission", chat.clone().run(io.clone(), commits));
+    let emit = |commits| supervisor.start_once("emission", chat.clone().run(io.clone(), commits));
+    let emission: Vec<_> = commits.split().into_iter().map(emit).collect();
+    let (timed, namespaces) = (chat.clone(), io.clone());
+    supervisor.start("timeouts", move || {
+        timed.clone().advance(namespaces.clone())
+    });
     if keys.may_change() {
         supervisor.start("keys", move || Arc::clone(&keys).run());
     }
@@ -146,11 +151,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let (followed, io) = (access.clone(), io.clone());
         let follow = move || followed.clone().follow(io.clone());
         supervisor.start("revocations of others", follow);
+        let chat = chat.clone();
+        supervisor.start("commits of others", move || chat.clone().follow());
     }
     let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
-    if let Some(retention) = retention {
-        supervisor.start("retention", move || Arc::clone(&retention).run());
-    }
+    supervisor.start("retention", move || Arc::clone(&retention).run());
     if profile == Profile::Development {
         store
             .insert_conversation(NewConversation::lobby())
@@ -210,7 +215,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         leases.stop().await;
     }
     store.close().await;
-    let _ = emission.await;
+    for lane in emission {
+        let _ = lane.await;
+    }
     drop(reservation);
     tracing::info!("stopped");
     match supervisor.fatal() {

@@ -10,6 +10,7 @@
 mod blocks;
 mod changes;
 mod conversations;
+mod deletion;
 mod emission;
 mod export;
 #[cfg(feature = "postgres")]
@@ -18,6 +19,7 @@ mod harness;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
+mod order;
 #[cfg(feature = "postgres")]
 mod plans;
 #[cfg(feature = "postgres")]

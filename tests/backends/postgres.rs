@@ -10,8 +10,8 @@ use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::metrics::Counter;
 use roomcast_server::store::{
-    Actor, Change, Delete, Edit, Insert, MarkRead, MemberChange, OpenError, Origin, Page,
-    RevocationMark, Search, Store, StoreError, Time, words,
+    Actor, Change, Delete, DeleteConversation, Edit, Insert, MarkRead, MemberChange, OpenError,
+    Origin, Page, RevocationMark, Search, Store, StoreError, Time, words,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -590,7 +590,16 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
         expect("delete", matches!(deleted, Ok(Change::Done(_))));
         let versions = store.versions(message.id).await.unwrap().len();
         assert_eq!(versions, if stored { 2 } else { 0 });
-        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 6);
+        cut_off();
+        let deletion = DeleteConversation {
+            conversation_id: id,
+            by: ann(),
+        };
+        let gone = store.delete_conversation(deletion, Origin::default()).await;
+        expect("end", matches!(gone, Ok(Change::Done(_))));
+        let is_there = store.conversation(id).await.unwrap().is_some();
+        assert_eq!(is_there, !stored);
+        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 7);
     }
 }
 
@@ -626,7 +635,7 @@ async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since()
     let editing = tokio::spawn(async move { store.edit_message(edit, Origin::default()).await });
     let eaten = async {
         while proxy.eat.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, eaten)
@@ -717,11 +726,12 @@ fn senders(
                         Ok(other) => panic!("{other:?}"),
                         Err(error) => {
                             assert!(!error.retry_after().is_zero());
+                            // The pace of a client that tries again.
                             sleep(Duration::from_millis(20)).await;
                         }
                     }
                 }
-                sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await; // The pace of one who writes.
             }
             acknowledged
         });
@@ -760,7 +770,7 @@ async fn stored_more(harness: &Harness, id: Uuid) {
     let before = harness.emitted_to(id).len();
     let more = async {
         while harness.emitted_to(id).len() < before + 20 {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, more).await.expect("messages are stored");
@@ -770,7 +780,7 @@ async fn stored_more(harness: &Harness, id: Uuid) {
 async fn refused(harness: &Harness, id: Uuid) {
     let bad = async {
         while harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, bad).await.expect("the breaker opens");
@@ -784,7 +794,7 @@ async fn refused(harness: &Harness, id: Uuid) {
 async fn healthy(harness: &Harness) {
     let good = async {
         while !harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, good)
@@ -934,7 +944,7 @@ async fn revocations_are_followed_in_whatever_order_they_are_committed() {
                 break;
             }
             mark = next;
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, quiet).await.unwrap();

@@ -15,6 +15,7 @@ mod config;
 mod confirm;
 mod conversations;
 mod credentials;
+mod deletion;
 mod durability;
 mod guard;
 mod guests;
@@ -25,6 +26,8 @@ mod leases;
 mod limits;
 #[cfg(feature = "postgres")]
 mod nodes;
+#[cfg(feature = "postgres")]
+mod order;
 #[cfg(feature = "postgres")]
 mod outage;
 mod patience;

@@ -72,7 +72,7 @@ async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
         )
     {
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
     }
 }
 
@@ -99,6 +99,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "keys",
         "login sweep",
         "retention",
+        "timeouts",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({
@@ -126,6 +127,7 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
         "lease",
         "blocks of others",
         "revocations of others",
+        "commits of others",
     ];
     survives(&server, database.folder(), &names).await;
     server.terminate();

@@ -17,7 +17,7 @@ pub(crate) use chat::{Chat, Leases, Retention};
 pub(crate) use fault::ServiceError;
 pub(crate) use rules::policy;
 pub(crate) use rules::{
-    AskPresence, ChangeMember, CreateConversation, DeleteMessage, EditMessage, Join, Leave,
-    ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation, SearchMessages,
-    SendMessage, SetTyping,
+    AskPresence, ChangeMember, CreateConversation, DeleteConversation, DeleteMessage, EditMessage,
+    Join, Leave, ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation,
+    SearchMessages, SendMessage, SetTyping,
 };

@@ -32,16 +32,17 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use change::{
-    Actor, Authorship, Change, Committed, Cursor, Delete, Edit, List, Listed, MarkRead,
-    MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Cursor, Delete, DeleteConversation, DeletedConversation,
+    Edit, List, Listed, MarkRead, MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX,
+    words,
 };
 pub use error::{OpenError, StoreError};
-pub use lane::{Commit, Commits};
+pub use lane::{Commit, Commits, Missed};
 use lane::{Reply, Write};
 pub use leases::{Here, Leases};
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
-    Origin, PAGE_BYTES, Page, Version,
+    Origin, PAGE_BYTES, Page, Revision, Version,
 };
 pub use time::Time;
 

@@ -112,6 +112,12 @@ export class Conversation {
     if (this.#stage !== "absent") this.#set("waiting");
   }
 
+  /** There is no such conversation any more. */
+  handleDeleted(): void {
+    this.wait();
+    this.#set("absent");
+  }
+
   /** A message has come, by whatever way. */
   receive(message: Message): void {
     if (this.#last !== undefined && message.seq <= this.#last.seq) return;

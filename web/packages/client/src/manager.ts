@@ -11,7 +11,7 @@ import { SocketLine } from "./line/socket.ts";
 import { type QueueStorage, defaultStorage } from "./queue/storage.ts";
 import { Subscription, type SubscriptionOptions } from "./subscription.ts";
 import { Tabs } from "./queue/tabs.ts";
-import type { Message, MessageDelivered, Requests, ServerEvents, Session } from "./types.ts";
+import type { ConversationDeleted, Message, MessageDelivered, Requests, ServerEvents, Session } from "./types.ts";
 
 export interface SocketManagerOptions {
   /** What is sent with each CONNECT, or how to get it. Default `{}`. */
@@ -198,6 +198,7 @@ export class SocketManager<Server = ServerEvents, Client extends { [Name in keyo
       if (typeof confirm === "function") confirm();
       this.#conversations.get(message?.conversationId)?.receive(message);
     });
+    line.on("conversation_deleted", ({ conversationId }: ConversationDeleted) => this.#conversations.get(conversationId)?.handleDeleted());
     line.on("message_delivered", (report: MessageDelivered) => this.#confirmations.handleReport(report));
   }
 

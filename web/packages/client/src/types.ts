@@ -73,6 +73,12 @@ export interface MessageDeleted {
   deletedBy: string;
 }
 
+export interface ConversationDeleted {
+  conversationId: string;
+  deletedAt: string;
+  deletedBy: string;
+}
+
 export interface MessageDelivered {
   conversationId: string;
   messageId: string;
@@ -146,6 +152,7 @@ export interface Requests {
   presence: { payload: InConversation; answer: Presence };
   create_conversation: { payload: { title?: string; memberIds: string[] }; answer: { conversation: ConversationInfo } };
   rename_conversation: { payload: { conversationId: string; title: string }; answer: { conversation: ConversationInfo } };
+  delete_conversation: { payload: InConversation; answer: ConversationDeleted };
   add_member: { payload: { conversationId: string; userId: string }; answer: { conversation: ConversationInfo } };
   remove_member: { payload: { conversationId: string; userId: string }; answer: { conversation: ConversationInfo } };
   conversations: {
@@ -169,6 +176,7 @@ export interface ServerEvents {
   typing: (typing: Typing) => void;
   presence: (presence: Presence) => void;
   conversation_updated: (update: { conversation: ConversationInfo; timestamp: string }) => void;
+  conversation_deleted: (deleted: ConversationDeleted) => void;
   error: (error: ErrorEvent) => void;
   "auth:expiring": (warning: { expiresAt: string }) => void;
 }

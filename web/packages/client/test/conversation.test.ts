@@ -151,6 +151,16 @@ test("joining is tried again with pauses, and not where there is nothing to join
   assert.equal(conversation.stage, "absent");
 });
 
+test("a conversation that is deleted is absent, and nothing more is asked of it", async () => {
+  const server = new FakeServer();
+  const { conversation } = open(server);
+  await conversation.enter();
+  conversation.handleDeleted();
+  assert.equal(conversation.stage, "absent");
+  conversation.receive(message(5));
+  assert.equal(server.requests.length, 2);
+});
+
 test("what an earlier connection has asked for changes nothing any more", async () => {
   const server = new FakeServer();
   server.store();

@@ -254,6 +254,7 @@ const IDLE: { status: Status; session: Session | undefined; isReady: boolean } =
 
 /** What a change in the chat looks like to those who did not make it. */
 function echoOf(name: string, answer: unknown): { name: string; args: unknown[] } | undefined {
+  if (name === "delete_conversation") return { name: "conversation_deleted", args: [answer] };
   const message = (answer as { message?: Message } | undefined)?.message;
   if (message === undefined) return undefined;
   if (name === "message") return { name, args: [message] };

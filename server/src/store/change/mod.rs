@@ -8,7 +8,12 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Time;
-use super::rows::{Conversation, Message};
+use super::rows::{Conversation, Message, Revision};
+
+mod deletion;
+
+pub(super) use deletion::Removal;
+pub use deletion::{DeleteConversation, DeletedConversation};
 
 /// Who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +281,15 @@ pub enum Committed {
         /// Whether that one was removed.
         removed: bool,
     },
+    /// A conversation is deleted, with all messages.
+    ConversationDeleted {
+        /// What is told of it.
+        deleted: Arc<DeletedConversation>,
+        /// Who was a member.
+        member_ids: Arc<[String]>,
+    },
+    /// Another server has committed something in this conversation, up to the revision.
+    Announced(Uuid),
 }
 
 impl Committed {
@@ -288,6 +302,29 @@ impl Committed {
             | Self::Edited(message)
             | Self::Deleted { message, .. } => message.conversation_id,
             Self::Renamed(conversation) | Self::Members { conversation, .. } => conversation.id,
+            Self::ConversationDeleted { deleted, .. } => deleted.conversation_id,
+            Self::Announced(conversation_id) => *conversation_id,
+        }
+    }
+
+    /// What has to be shown before it, if it has this revision: what is before it in the order of the
+    /// conversation. Something that takes no step itself waits for all.
+    pub(crate) fn before(&self, revision: Revision) -> Revision {
+        let Revision { seq, changes } = revision;
+        match self {
+            Self::Message(_) => Revision {
+                seq: seq.saturating_sub(1),
+                changes,
+            },
+            Self::Edited(_)
+            | Self::Deleted { .. }
+            | Self::Renamed(_)
+            | Self::Members { .. }
+            | Self::ConversationDeleted { .. } => Revision {
+                seq,
+                changes: changes.saturating_sub(1),
+            },
+            Self::Repeated(_) | Self::Announced(_) => revision,
         }
     }
 }
