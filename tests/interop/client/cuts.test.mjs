@@ -44,7 +44,7 @@ describe("the client package", { concurrency: true }, () => {
     const bob = await new Chatter(t, server.url, as("bob")).entered();
     await Promise.all(ada.say("before").map(({ answered }) => answered));
     server.signal("SIGSTOP");
-    const stopped = sleep(30_000);
+    const stopped = sleep(30_000); // How long it stands still.
     ada.say(...texts("during", 3));
     await ada.is("unresponsive");
     const [first, ...others] = ada.manager.queue.entries;
@@ -133,7 +133,7 @@ describe("the client package", { concurrency: true }, () => {
     link.cut();
     await ada.is("offline");
     ada.say(...texts("away", 3));
-    await sleep(Math.max(0, (end + 1) * 1_000 - Date.now()));
+    await sleep(Math.max(0, (end + 1) * 1_000 - Date.now())); // Until it has ended.
     link.restore();
     ada.manager.retry();
     await ada.has(texts("away", 3));

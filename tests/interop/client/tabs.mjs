@@ -86,7 +86,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     own.signal("SIGSTOP");
     await tab.say("server 22", "server 23");
     await tab.hasState("unresponsive");
-    await sleep(20_000);
+    await sleep(20_000); // 30 s with the ten after which it is called unresponsive.
     own.signal("SIGCONT");
     assert.deepEqual(await tab.contents(23), texts("server", 23));
     assert.deepEqual(await stored(t, own.url), texts("server", 23));
@@ -106,7 +106,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await context.setOffline(true);
     await tab.hasState("offline");
     await tab.say("late 1", "late 2");
-    await sleep(Math.max(0, (end + 1) * 1_000 - Date.now()));
+    await sleep(Math.max(0, (end + 1) * 1_000 - Date.now())); // Until it has ended.
     await context.setOffline(false);
     await tab.is(`manager.log.some(({ what, detail }) => what === "status" && detail.includes("UNAUTHENTICATED"))`);
     await use(now() + 3600);
@@ -187,7 +187,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.entered();
     await tab.say(...texts("paused", 4));
     const goOn = await tab.stop();
-    await sleep(11_000);
+    await sleep(11_000); // Longer than an answer may take.
     await goOn();
     const expected = texts("paused", 4);
     assert.deepEqual(await tab.contents(4, "paused"), expected);

@@ -338,10 +338,10 @@ test("a tab sends what another one has left, and not what another one is about t
   const [gone, here, heir] = [new Tabs(locks), new Tabs(locks), new Tabs(locks)];
   const [first, second, third] = [gone, here, heir].map((tabs) => open(server, { storage, tabs }));
   assert.ok(first && second && third);
+  await second.queue.open("me");
   await first.queue.open("me");
   first.send("left one");
   first.send("left two");
-  await second.queue.open("me");
   second.send("still here");
   await third.queue.begin("me", "me");
   await settled();

@@ -1,5 +1,8 @@
 import { randomId } from "../time.ts";
 
+/** A page that is loaded anew may come before the former one has let go. */
+const SOON = 3_000;
+
 /** This tab among those of its origin, told apart by locks that end with them. */
 export class Tabs {
   readonly own = randomId();
@@ -17,8 +20,8 @@ export class Tabs {
   }
 
   /**
-   * Calls `take` if a tab is gone, and resolves after that; if it is not and `waits` is true, calls it when it is.
-   * Of several heirs one is called at a time.
+   * Calls `take` if a tab is gone, and resolves after that. If it is not, `take` is called when it is: with `waits`
+   * whenever that may be, without soon or never. Of several heirs one is called at a time.
    */
   async inherit(tab: string, waits: boolean, take: () => Promise<void>): Promise<void> {
     const locks = this.#locks;
@@ -27,11 +30,11 @@ export class Tabs {
       if (lock !== null) await take();
       return lock !== null;
     });
-    if (isGone || !waits || this.#watched.has(tab)) return;
-    this.#watched.add(tab);
-    const { signal } = this.#end;
+    if (isGone || this.#watched.has(tab)) return;
+    if (waits) this.#watched.add(tab);
+    const signal = waits ? this.#end.signal : AbortSignal.timeout(SOON);
     locks.request(nameOf(tab), { signal }, take).catch(() => {
-      // This tab has gone first.
+      // This tab has gone first, or the other one stays.
     });
   }
 
