@@ -281,10 +281,17 @@ test("what cannot be kept is sent all the same", async () => {
 test("an entry that is answered while the storage is read is not sent again", async () => {
   const server = new FakeServer();
   const storage = memoryStorage();
+  const ask = server.ask.bind(server);
+  let release = () => {};
+  const held = new Promise<void>((resolve) => (release = resolve));
+  server.ask = (...args) => held.then(() => ask(...args));
+  let loads = 0;
   const slow: QueueStorage = {
     ...storage,
     load: async (owner) => {
+      loads += 1;
       const kept = await storage.load(owner);
+      if (loads === 4) release();
       await settled();
       return kept;
     },
@@ -293,8 +300,19 @@ test("an entry that is answered while the storage is read is not sent again", as
   send("hello");
   await queue.begin("me", "me");
   await settled();
+  assert.equal(loads, 4);
   assert.equal(server.sent.length, 1);
   assert.deepEqual(queue.entries, []);
+});
+
+test("what another name has written is not shown", async () => {
+  const { queue, send } = open(new FakeServer());
+  await queue.open("ada");
+  send("by Ada");
+  await queue.open("bob");
+  assert.deepEqual(queue.entries, []);
+  await queue.open("ada");
+  assert.deepEqual(states(queue), ["queued"]);
 });
 
 test("what one user has written is not lost when it cannot be kept and another comes", async () => {
