@@ -93,7 +93,10 @@ export class Conversation {
     const enter = async (isCurrent: IsCurrent) => {
       this.#set("entering");
       await this.#join(isCurrent);
-      if (isCurrent()) this.#set("entered");
+      if (!isCurrent()) return;
+      this.#set("entered");
+      // What has come since the last look waits to be given.
+      this.#advance();
     };
     return this.#effort.begin(enter, (failure) => {
       this.#note("join failed", failure.code);

@@ -161,6 +161,19 @@ test("a conversation that is deleted is absent, and nothing more is asked of it"
   assert.equal(server.requests.length, 2);
 });
 
+test("a message that comes in the moment of entering is given, whichever moment that is", async () => {
+  for (let moment = 0; moment < 20; moment += 1) {
+    const server = new FakeServer();
+    server.store();
+    const { conversation, seen } = open(server, { since: 0 });
+    const entering = conversation.enter();
+    for (let passed = 0; passed < moment; passed += 1) await Promise.resolve();
+    conversation.receive(message(2));
+    await entering;
+    assert.deepEqual(seen.seqs, [1, 2], `after ${moment} turns`);
+  }
+});
+
 test("what an earlier connection has asked for changes nothing any more", async () => {
   const server = new FakeServer();
   server.store();
