@@ -29,6 +29,21 @@ const PAGE = `<!doctype html><title>tab</title><link rel="icon" href="data:,">
   };
 </script>`;
 
+/** What a tab knows, for whoever has to find out why it is not as it should be. */
+async function diagnosis() {
+  const { held, pending } = await navigator.locks.query();
+  const database = await new Promise((done) => {
+    const opening = indexedDB.open("roomcast");
+    opening.onsuccess = () => done(opening.result);
+  });
+  const kept = await new Promise((done) => {
+    const request = database.transaction("queue").objectStore("queue").getAll();
+    request.onsuccess = () => done(request.result.map(({ owner, tab, order }) => [owner, tab, order].join(" ")));
+  });
+  const names = (locks) => locks.map(({ name, clientId }) => `${name} ${clientId}`);
+  return { seen, entries: manager.queue.entries, log: manager.log, kept, held: names(held), pending: names(pending) };
+}
+
 /** A site with the package; its port makes it an origin of its own. */
 export async function startSite() {
   const served = createServer((request, response) => {
@@ -71,7 +86,7 @@ export class Tab {
   /** Evaluates an expression until it is true. */
   async is(expression) {
     await until(() => this.page.evaluate(expression), expression, 60_000).catch(async (error) => {
-      error.message += `\n${JSON.stringify(await this.page.evaluate(() => [seen, manager.queue.entries, manager.log]), null, 1)}`;
+      error.message += `\n${JSON.stringify(await this.page.evaluate(diagnosis), null, 1)}`;
       throw error;
     });
   }

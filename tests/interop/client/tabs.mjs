@@ -126,8 +126,9 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.say(...texts("reload", 5));
     // Written to disk, as `stored` in IndexedDB.
     await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 5)`);
-    await context.setOffline(false);
+    // The page can be loaded again, and the server is still out of reach.
     await context.route(`${server.url}/**`, (route) => route.abort());
+    await context.setOffline(false);
     await visit(tab);
     await tab.is(`manager.queue.entries.length === 5`);
     await tab.say("reload 6");
