@@ -98,7 +98,7 @@ const SUBROOMS_ENGINE: Rooms = &[
     ("accept", "ground admission session http"),
 ];
 
-/// Of the files only `handle` and `queue` know each other, so they are one room here.
+/// The files are one room here.
 const SUBROOMS_OUTBOX: Rooms = &[
     ("waiting", ""),
     ("worker", "waiting"),
@@ -136,8 +136,9 @@ const SUBROOMS_SOCKET: Rooms = &[
 
 const SUBROOMS_SERVICE: Rooms = &[
     ("fault", ""),
+    ("feed", ""),
     ("rules", "fault"),
-    ("authorization", "fault rules"),
+    ("authorization", "fault feed rules"),
     ("chat", "fault rules authorization"),
 ];
 

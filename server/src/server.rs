@@ -19,7 +19,7 @@ use crate::{
     http::{self, Readiness, api::Turned},
     limit::Users,
     metrics::Metrics,
-    service::{Access, Blocks, Chat, Leases, Retention},
+    service::{Access, Applier, Blocks, ChangeFeed, Chat, Followed, Leases, Retention},
     store::{NewConversation, OpenError, Store, StoreError},
     supervisor::Supervisor,
 };
@@ -120,15 +120,14 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.obey_tests(&io);
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
     let mut routes = axum::Router::new();
+    let mut appliers: Vec<Box<dyn Applier>> =
+        vec![Box::new(Followed::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
         let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
         let kept = blocks.clone();
         supervisor.start("block list", move || kept.clone().keep());
-        if store.is_shared() {
-            let followed = blocks.clone();
-            supervisor.start("blocks of others", move || followed.clone().follow());
-        }
+        appliers.push(Box::new(blocks.clone()));
         routes = routes.merge(http::blocks::routes(blocks));
     }
     let leases = store.leases().map(|leases| {
@@ -147,10 +146,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
     let swept = access.clone();
     supervisor.start("login sweep", move || swept.clone().sweep());
+    if let Some(feed) = store.feed() {
+        let changes = ChangeFeed::new(feed, appliers);
+        supervisor.start("change feed", move || changes.clone().run());
+    }
     if store.is_shared() {
-        let (followed, io) = (access.clone(), io.clone());
-        let follow = move || followed.clone().follow(io.clone());
-        supervisor.start("revocations of others", follow);
         let chat = chat.clone();
         supervisor.start("commits of others", move || chat.clone().follow());
     }

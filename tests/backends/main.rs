@@ -13,6 +13,8 @@ mod conversations;
 mod deletion;
 mod emission;
 mod export;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod feed;
 #[cfg(feature = "postgres")]
 mod groups;
 mod harness;

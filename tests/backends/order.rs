@@ -367,7 +367,8 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
     let id = old.conversation(&["ann"]).await;
     let sent = old.send(id, "ann", "before").await;
     old.store.close().await;
-    sql("DROP TRIGGER message_versions_note_change ON message_versions;
+    sql(
+        "DROP TRIGGER message_versions_note_change ON message_versions;
          DROP TRIGGER conversations_note_title ON conversations;
          DROP TRIGGER conversations_note_closed ON conversations;
          DROP TRIGGER members_note_added ON members;
@@ -377,7 +378,8 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
          DROP TABLE conversation_changes;
          ALTER TABLE conversations DROP COLUMN changes;
          ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
-         DELETE FROM refinery_schema_history WHERE version >= 6");
+         DELETE FROM refinery_schema_history WHERE version >= 6",
+    );
     let new = Harness::new((config.clone(), None)).await;
     let known = new.store.conversation(id).await.unwrap().unwrap();
     assert_eq!(known.revision(), at(1, 0));

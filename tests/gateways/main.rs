@@ -17,6 +17,8 @@ mod conversations;
 mod credentials;
 mod deletion;
 mod durability;
+#[cfg(feature = "postgres")]
+mod feed;
 mod guard;
 mod guests;
 mod html;

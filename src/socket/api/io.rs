@@ -162,7 +162,7 @@ impl Io {
     }
 
     /// The engine below, made for the first who serves.
-    pub(crate) fn engine(&self) -> Arc<Engine<Self>> {
+    pub(crate) fn engine(&self) -> Arc<Engine> {
         let mut engine = self.0.engine.lock();
         engine.upgrade().unwrap_or_else(|| {
             let (config, hooks) = match self.0.built.get() {
@@ -172,7 +172,7 @@ impl Io {
             let guard = self.guard().cloned();
             let metrics = Arc::clone(&self.0.metrics);
             let new = Engine::new(
-                Arc::new(self.clone()),
+                Box::new(self.clone()),
                 config,
                 hooks,
                 metrics,

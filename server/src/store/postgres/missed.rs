@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::queries::{
     membership, message, message_columns, messages, metadata, signed, time, unsigned,
 };
+use crate::store::Missed;
 use crate::store::Time;
 use crate::store::change::{Committed, DeletedConversation};
-use crate::store::lane::Missed;
 use crate::store::rows::{Conversation, Message, Messages, Page, Revision};
 
 /// How far each of these conversations has come; unknown ones are left out.

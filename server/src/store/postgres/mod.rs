@@ -12,10 +12,10 @@ mod failure;
 mod group;
 mod health;
 mod lane;
-mod leases;
 mod logins;
 mod missed;
 mod queries;
+mod shared;
 mod texts;
 mod tls;
 
@@ -35,13 +35,13 @@ use self::address::{Address, ConnectError};
 use self::failure::{Failure, Fault};
 use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
-use super::blocks::{BlockChange, BlocksDigest};
+use self::shared::{feed, leases};
+use super::blocks::BlockChange;
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self as lane_ends, Commits, Lanes, Missed, Write};
-use super::leases::Here;
+use super::lane::{self as lane_ends, Commits, Lanes, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Revision, Version};
-use super::{OpenError, StoreError, Time, migrate as migrations};
+use super::{FeedMark, FeedPage, Here, Missed, OpenError, StoreError, Time, migrate as migrations};
 use crate::breaker::Admission;
 use crate::config;
 use crate::metrics::{Counter, Metrics};
@@ -275,15 +275,45 @@ impl Postgres {
         read!(self, client => logins::revocations(client))
     }
 
-    pub(super) async fn revocations_since(
-        &self,
-        since: i64,
-    ) -> Result<(Vec<Revocation>, i64), StoreError> {
-        read!(self, client => logins::revocations_since(client, since))
+    pub(super) async fn feed_end(&self) -> Result<FeedMark, StoreError> {
+        read!(self, client => feed::end(client))
     }
 
-    pub(super) async fn blocks_digest(&self) -> Result<BlocksDigest, StoreError> {
-        read!(self, client => blocks::digest(client))
+    pub(super) async fn read_feed(
+        &self,
+        mark: &FeedMark,
+        limit: usize,
+    ) -> Result<Option<FeedPage>, StoreError> {
+        read!(self, client => feed::read(client, mark, limit))
+    }
+
+    pub(super) async fn shorten_feed(
+        &self,
+        below: Option<&FeedMark>,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => feed::shorten(client, below, most))
+    }
+
+    pub(super) async fn revocations_named(
+        &self,
+        kinds: &[&str],
+        values: &[&str],
+    ) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => logins::revocations_named(client, kinds, values))
+    }
+
+    pub(super) async fn revocations_after(
+        &self,
+        kind: &str,
+        value: &str,
+        limit: usize,
+    ) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => logins::revocations_after(client, kind, value, limit))
+    }
+
+    pub(super) async fn blocks_named(&self, ids: &[Uuid]) -> Result<Vec<Block>, StoreError> {
+        read!(self, client => blocks::named(client, ids))
     }
 
     pub(super) async fn membership(

@@ -16,19 +16,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::Shared;
 #[cfg(feature = "postgres")]
-use super::postgres::Postgres;
-use super::{StoreError, Time};
+use crate::store::postgres::Postgres;
+use crate::store::{StoreError, Time};
 
 /// The leases of the servers that share a store. Cloning gives another handle.
 #[derive(Clone, Debug)]
 pub struct Leases(Shared);
-
-#[derive(Clone, Debug)]
-enum Shared {
-    #[cfg(feature = "postgres")]
-    Postgres(Postgres),
-}
 
 /// A user in a conversation, as one server sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +42,7 @@ pub struct Here {
 
 impl Leases {
     #[cfg(feature = "postgres")]
-    pub(super) fn new(postgres: Postgres) -> Self {
+    pub(in crate::store) fn new(postgres: Postgres) -> Self {
         Self(Shared::Postgres(postgres))
     }
 

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use roomcast_protocol::Frame;
 
-use super::pressure::FRAME_OVERHEAD;
+use super::memory_budget::FRAME_OVERHEAD;
 
-/// Events of streams that were declared to be lossy, in the order in which they will leave.
+/// Events of streams that were declared to give way, in the order in which they will leave.
 #[derive(Debug, Default)]
-pub(in crate::engine::outbox) struct Lossy {
+pub(in crate::engine::outbox) struct Conflation {
     waiting: VecDeque<Waiting>,
     /// What they cost.
     cost: usize,
@@ -22,7 +22,7 @@ struct Waiting {
 
 /// How events of a stream give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Yielding {
+pub(crate) enum DropPolicy {
     /// The newest takes the place of the one that waits.
     Newest,
     /// So many wait, and the oldest goes.
@@ -32,7 +32,7 @@ pub(crate) enum Yielding {
 /// Events that may wait for one client.
 const MAX_WAITING: usize = 256;
 
-impl Lossy {
+impl Conflation {
     /// What they cost, in bytes.
     pub(in crate::engine::outbox) fn cost(&self) -> usize {
         self.cost
@@ -47,14 +47,14 @@ impl Lossy {
     pub(in crate::engine::outbox) fn keep(
         &mut self,
         stream: u64,
-        yielding: Yielding,
+        policy: DropPolicy,
         frame: Frame,
         room: usize,
         mut gone: impl FnMut(Frame),
     ) -> bool {
         let cost = frame.len() + FRAME_OVERHEAD;
-        match yielding {
-            Yielding::Newest => {
+        match policy {
+            DropPolicy::Newest => {
                 let known = self.waiting.iter_mut().find(|w| w.stream == stream);
                 if let Some(waiting) = known {
                     let before = waiting.frame.len() + FRAME_OVERHEAD;
@@ -67,7 +67,7 @@ impl Lossy {
                 // An old value that cannot be replaced is worse than none.
                 self.drop_oldest(stream, &mut gone);
             }
-            Yielding::Last(count) => {
+            DropPolicy::Last(count) => {
                 let count = usize::from(count);
                 while self.count(stream) >= count && self.drop_oldest(stream, &mut gone) {}
                 while !self.has_room(cost, room) && self.drop_oldest(stream, &mut gone) {}
@@ -80,6 +80,11 @@ impl Lossy {
         self.cost += cost;
         self.waiting.push_back(Waiting { stream, frame });
         true
+    }
+
+    #[cfg(test)]
+    pub(in crate::engine::outbox) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.waiting.iter().map(|waiting| &waiting.frame)
     }
 
     /// All of them, oldest first.
@@ -123,20 +128,20 @@ mod tests {
     }
 
     /// What is kept after these, and what has gone.
-    fn after(steps: &[(u64, Yielding, &str)], room: usize) -> (Vec<String>, Vec<String>) {
-        let mut lossy = Lossy::default();
+    fn after(steps: &[(u64, DropPolicy, &str)], room: usize) -> (Vec<String>, Vec<String>) {
+        let mut conflated = Conflation::default();
         let mut gone = Vec::new();
-        for (stream, yielding, content) in steps {
+        for (stream, policy, content) in steps {
             let went = |frame| gone.push(text(&frame));
-            lossy.keep(*stream, *yielding, frame(content), room, went);
+            conflated.keep(*stream, *policy, frame(content), room, went);
         }
-        let kept = lossy.into_frames().map(|frame| text(&frame)).collect();
+        let kept = conflated.into_frames().map(|frame| text(&frame)).collect();
         (kept, gone)
     }
 
     #[test]
     fn the_newest_takes_the_place_of_the_one_that_waits() {
-        let newest = Yielding::Newest;
+        let newest = DropPolicy::Newest;
         let steps = [(1, newest, "a"), (2, newest, "b"), (1, newest, "c")];
         let (kept, gone) = after(&steps, ROOM);
         assert_eq!(kept, ["c", "b"]);
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn of_a_stream_the_last_ones_wait_in_order() {
-        let last = Yielding::Last(2);
+        let last = DropPolicy::Last(2);
         let steps = [
             (1, last, "a"),
             (2, last, "x"),
@@ -159,7 +164,7 @@ mod tests {
 
     #[test]
     fn where_there_is_no_room_the_oldest_of_the_same_stream_go_and_else_the_newcomer() {
-        let last = Yielding::Last(100);
+        let last = DropPolicy::Last(100);
         let long = "x".repeat(1000);
         let room = 3 * (1000 + 5 + FRAME_OVERHEAD);
         let steps = [(1, last, &*long), (1, last, &long), (2, last, &long)];
@@ -175,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_value_for_which_there_is_no_room_leaves_no_older_one_behind() {
-        let newest = Yielding::Newest;
+        let newest = DropPolicy::Newest;
         let long = "x".repeat(2000);
         let room = 3 * (10 + FRAME_OVERHEAD);
         let (kept, _) = after(
@@ -188,7 +193,7 @@ mod tests {
     #[test]
     fn the_number_of_events_is_limited() {
         let names: Vec<String> = (0..300).map(|n| n.to_string()).collect();
-        let step = |(n, name)| (n, Yielding::Newest, name);
+        let step = |(n, name)| (n, DropPolicy::Newest, name);
         let steps: Vec<_> = (0..).zip(names.iter().map(|n| &**n)).map(step).collect();
         let (kept, gone) = after(&steps, usize::MAX);
         assert_eq!((kept.len(), gone.len()), (MAX_WAITING, 300 - MAX_WAITING));
@@ -199,20 +204,20 @@ mod tests {
         fn every_frame_is_kept_or_gone_and_the_cost_is_what_is_kept(
             steps in prop::collection::vec((0..4_u64, 0..4_u16, 0..2000_usize), 0..100),
         ) {
-            let mut lossy = Lossy::default();
+            let mut conflated = Conflation::default();
             let (mut gone, room) = (0, 8000);
             for (stream, kind, size) in &steps {
-                let yielding = match kind {
-                    0 => Yielding::Newest,
-                    &count => Yielding::Last(count),
+                let policy = match kind {
+                    0 => DropPolicy::Newest,
+                    &count => DropPolicy::Last(count),
                 };
                 let frame = Frame::text(&vec![b'x'; *size]);
-                lossy.keep(*stream, yielding, frame, room, |_| gone += 1);
-                prop_assert!(lossy.len() <= MAX_WAITING && lossy.cost() <= room);
+                conflated.keep(*stream, policy, frame, room, |_| gone += 1);
+                prop_assert!(conflated.len() <= MAX_WAITING && conflated.cost() <= room);
             }
-            prop_assert_eq!(lossy.len() + gone, steps.len());
-            let (len, cost) = (lossy.len(), lossy.cost());
-            let frames: Vec<Frame> = lossy.into_frames().collect();
+            prop_assert_eq!(conflated.len() + gone, steps.len());
+            let (len, cost) = (conflated.len(), conflated.cost());
+            let frames: Vec<Frame> = conflated.into_frames().collect();
             prop_assert_eq!(frames.len(), len);
             prop_assert_eq!(frames.iter().map(|f| f.len() + FRAME_OVERHEAD).sum::<usize>(), cost);
         }

@@ -26,7 +26,7 @@ pub(crate) struct Limits {
 }
 
 /// The frames, oldest first. Only frames with the stamp of a channel that is kept are in here.
-pub(in crate::engine::outbox) struct Recent<T> {
+pub(in crate::engine::outbox) struct ReplayBuffer<T> {
     limits: Limits,
     frames: VecDeque<Frame>,
     /// Of all frames.
@@ -62,14 +62,14 @@ struct Channel<T> {
     /// The last frame that is not in here any more: what follows it is.
     floor: Option<u64>,
     /// Who gets its frames now, after somebody else has taken it over.
-    heir: Option<Weak<T>>,
+    successor: Option<Weak<T>>,
 }
 
 /// The gauge moves in steps of as many bytes: it is one word for all cores, and a broadcast to
 /// thousands must not write it for each of them.
 const STEP: usize = 1024;
 
-impl<T> Recent<T> {
+impl<T> ReplayBuffer<T> {
     pub(in crate::engine::outbox) fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             limits,
@@ -91,7 +91,7 @@ impl<T> Recent<T> {
         let channel = Channel {
             id: channel,
             floor,
-            heir: None,
+            successor: None,
         };
         if self.first.is_none() {
             self.first = Some(channel);
@@ -113,10 +113,10 @@ impl<T> Recent<T> {
 
     /// Hands a channel over: its frames are forgotten, and who still brings one is told whose it
     /// is.
-    pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, heir: Weak<T>) {
+    pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, successor: Weak<T>) {
         self.forget_frames(channel);
         if let Some(known) = self.channel(channel) {
-            known.heir = Some(heir);
+            known.successor = Some(successor);
         }
     }
 
@@ -141,8 +141,8 @@ impl<T> Recent<T> {
         let Some(channel) = self.channel(stamp.channel) else {
             return Kept::Here;
         };
-        if let Some(heir) = &channel.heir {
-            return Kept::Elsewhere(Weak::clone(heir));
+        if let Some(successor) = &channel.successor {
+            return Kept::Elsewhere(Weak::clone(successor));
         }
         self.frames.push_back(frame.clone());
         self.bytes += frame.len();
@@ -201,7 +201,7 @@ impl<T> Recent<T> {
     ) -> Option<impl Iterator<Item = &Frame>> {
         let mut channels = self.first.iter().chain(&self.more);
         let channel = channels.find(|own| own.id == known.channel)?;
-        if channel.heir.is_some() {
+        if channel.successor.is_some() {
             return None;
         }
         let found = self
@@ -264,7 +264,7 @@ impl<T> Recent<T> {
     }
 }
 
-impl<T> Drop for Recent<T> {
+impl<T> Drop for ReplayBuffer<T> {
     fn drop(&mut self) {
         let told = -(self.told as i64);
         self.metrics.shift(Gauge::RecoveryBytes, told);
@@ -281,11 +281,11 @@ mod tests {
         total: 100_000,
     };
 
-    fn recent(limits: Limits) -> (Recent<()>, Arc<Metrics>) {
+    fn replay(limits: Limits) -> (ReplayBuffer<()>, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new());
-        let mut recent = Recent::new(limits, Arc::clone(&metrics));
-        recent.open(1, None);
-        (recent, metrics)
+        let mut replay = ReplayBuffer::new(limits, Arc::clone(&metrics));
+        replay.open(1, None);
+        (replay, metrics)
     }
 
     fn stamp(channel: u64, number: u64) -> Stamp {
@@ -296,71 +296,71 @@ mod tests {
         Frame::text(b"2[]").with_stamp(stamp(channel, number))
     }
 
-    fn keep_one(recent: &mut Recent<()>, frame: &Frame) {
-        assert!(!matches!(recent.keep(frame), Kept::Elsewhere(_)));
+    fn keep_one(replay: &mut ReplayBuffer<()>, frame: &Frame) {
+        assert!(!matches!(replay.keep(frame), Kept::Elsewhere(_)));
     }
 
-    fn keep(recent: &mut Recent<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
+    fn keep(replay: &mut ReplayBuffer<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
         for number in numbers {
-            keep_one(recent, &frame(channel, number));
+            keep_one(replay, &frame(channel, number));
         }
     }
 
-    fn after(recent: &Recent<()>, channel: u64, number: u64) -> Option<Vec<u64>> {
+    fn after(replay: &ReplayBuffer<()>, channel: u64, number: u64) -> Option<Vec<u64>> {
         let number_of = |frame: &Frame| frame.stamp().unwrap().number;
-        let frames = recent.after(stamp(channel, number))?;
+        let frames = replay.after(stamp(channel, number))?;
         Some(frames.map(number_of).collect())
     }
 
     #[test]
     fn what_follows_a_frame_is_in_the_order_in_which_it_was_queued() {
-        let (mut recent, _) = recent(LIMITS);
-        keep(&mut recent, 1, [7, 9, 8]);
-        assert_eq!(after(&recent, 1, 7), Some(vec![9, 8]));
-        assert_eq!(after(&recent, 1, 8), Some(vec![]));
-        assert_eq!(after(&recent, 1, 6), None);
-        assert_eq!(after(&recent, 2, 7), None);
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, [7, 9, 8]);
+        assert_eq!(after(&replay, 1, 7), Some(vec![9, 8]));
+        assert_eq!(after(&replay, 1, 8), Some(vec![]));
+        assert_eq!(after(&replay, 1, 6), None);
+        assert_eq!(after(&replay, 2, 7), None);
     }
 
     #[test]
     fn channels_do_not_see_one_another() {
-        let (mut recent, metrics) = recent(LIMITS);
-        recent.open(2, None);
-        keep(&mut recent, 1, [1]);
-        keep(&mut recent, 2, [1]);
-        keep(&mut recent, 3, [1]);
-        keep(&mut recent, 1, [2]);
-        assert_eq!(after(&recent, 1, 1), Some(vec![2]));
-        assert_eq!(after(&recent, 2, 1), Some(vec![]));
-        assert!(!recent.close(1));
-        assert_eq!(after(&recent, 1, 1), None);
+        let (mut replay, metrics) = replay(LIMITS);
+        replay.open(2, None);
+        keep(&mut replay, 1, [1]);
+        keep(&mut replay, 2, [1]);
+        keep(&mut replay, 3, [1]);
+        keep(&mut replay, 1, [2]);
+        assert_eq!(after(&replay, 1, 1), Some(vec![2]));
+        assert_eq!(after(&replay, 2, 1), Some(vec![]));
+        assert!(!replay.close(1));
+        assert_eq!(after(&replay, 1, 1), None);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), STEP as i64);
-        assert!(recent.close(2));
+        assert!(replay.close(2));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
     }
 
     #[test]
     fn the_oldest_leave_and_only_a_gap_prevents_an_answer() {
-        let (mut recent, _) = recent(LIMITS);
-        keep(&mut recent, 1, 1..=6);
-        assert_eq!(after(&recent, 1, 1), None);
-        assert_eq!(after(&recent, 1, 2), Some(vec![3, 4, 5, 6]));
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=6);
+        assert_eq!(after(&replay, 1, 1), None);
+        assert_eq!(after(&replay, 1, 2), Some(vec![3, 4, 5, 6]));
     }
 
     #[test]
     fn bytes_are_limited_even_if_one_frame_has_too_many() {
         let one = frame(1, 1).len();
-        let (mut recent, metrics) = recent(Limits {
+        let (mut replay, metrics) = replay(Limits {
             bytes: one * 2,
             ..LIMITS
         });
-        keep(&mut recent, 1, 1..=3);
-        assert_eq!(recent.bytes, one * 2);
+        keep(&mut replay, 1, 1..=3);
+        assert_eq!(replay.bytes, one * 2);
         let large = Frame::text(&[b' '; 1000]).with_stamp(stamp(1, 4));
-        keep_one(&mut recent, &large);
+        keep_one(&mut replay, &large);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        assert_eq!(after(&recent, 1, 3), None);
-        assert_eq!(after(&recent, 1, 4), Some(vec![]));
+        assert_eq!(after(&replay, 1, 3), None);
+        assert_eq!(after(&replay, 1, 4), Some(vec![]));
     }
 
     #[test]
@@ -371,14 +371,16 @@ mod tests {
             bytes: 10 * STEP,
             ..LIMITS
         };
-        let keep = |recent: &mut Recent<()>, channel, numbers: std::ops::RangeInclusive<u64>| {
+        let keep = |replay: &mut ReplayBuffer<()>,
+                    channel,
+                    numbers: std::ops::RangeInclusive<u64>| {
             for number in numbers {
                 let frame = Frame::text(&[b' '; STEP / 2 + 1]).with_stamp(stamp(channel, number));
-                keep_one(recent, &frame);
+                keep_one(replay, &frame);
             }
         };
-        let (mut first, metrics) = recent(limits);
-        let mut second = Recent::<()>::new(limits, Arc::clone(&metrics));
+        let (mut first, metrics) = replay(limits);
+        let mut second = ReplayBuffer::<()>::new(limits, Arc::clone(&metrics));
         second.open(1, None);
         keep(&mut first, 1, 1..=3);
         keep(&mut second, 1, 1..=2);
@@ -392,65 +394,65 @@ mod tests {
 
     #[test]
     fn the_gauge_is_at_least_what_is_kept_and_at_most_two_steps_more() {
-        let (mut recent, metrics) = recent(Limits {
+        let (mut replay, metrics) = replay(Limits {
             messages: 1000,
             bytes: 100_000,
             total: 1_000_000,
         });
-        let check = |recent: &Recent<()>| {
+        let check = |replay: &ReplayBuffer<()>| {
             let gauge = usize::try_from(metrics.gauge(Gauge::RecoveryBytes)).unwrap();
-            assert!(gauge >= recent.bytes && gauge < recent.bytes + 2 * STEP);
+            assert!(gauge >= replay.bytes && gauge < replay.bytes + 2 * STEP);
         };
         for number in 1..=900 {
-            keep_one(&mut recent, &frame(1, number));
-            check(&recent);
+            keep_one(&mut replay, &frame(1, number));
+            check(&replay);
             if number % 300 == 0 {
-                recent.ping();
+                replay.ping();
             }
             if number % 350 == 0 {
-                recent.pong();
-                check(&recent);
+                replay.pong();
+                check(&replay);
             }
         }
-        drop(recent);
+        drop(replay);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
     }
 
     #[test]
     fn a_pong_proves_receipt_of_what_was_queued_before_its_ping() {
-        let (mut recent, _) = recent(LIMITS);
-        keep(&mut recent, 1, 1..=2);
-        recent.ping();
-        keep(&mut recent, 1, [3]);
-        recent.pong();
-        assert_eq!(recent.bytes, frame(1, 3).len());
-        assert_eq!(after(&recent, 1, 1), None);
-        assert_eq!(after(&recent, 1, 2), Some(vec![3]));
-        recent.pong();
-        assert_eq!(after(&recent, 1, 2), Some(vec![3]));
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=2);
+        replay.ping();
+        keep(&mut replay, 1, [3]);
+        replay.pong();
+        assert_eq!(replay.bytes, frame(1, 3).len());
+        assert_eq!(after(&replay, 1, 1), None);
+        assert_eq!(after(&replay, 1, 2), Some(vec![3]));
+        replay.pong();
+        assert_eq!(after(&replay, 1, 2), Some(vec![3]));
     }
 
     #[test]
     fn a_pong_after_frames_have_left_takes_no_later_ones_along() {
-        let (mut recent, _) = recent(LIMITS);
-        keep(&mut recent, 1, 1..=2);
-        recent.ping();
-        keep(&mut recent, 1, 3..=7);
-        recent.pong();
-        assert_eq!(after(&recent, 1, 3), Some(vec![4, 5, 6, 7]));
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=2);
+        replay.ping();
+        keep(&mut replay, 1, 3..=7);
+        replay.pong();
+        assert_eq!(after(&replay, 1, 3), Some(vec![4, 5, 6, 7]));
     }
 
     #[test]
     fn frames_of_a_channel_that_was_handed_over_go_to_the_heir() {
-        let (mut recent, metrics) = recent(LIMITS);
-        keep(&mut recent, 1, 1..=2);
-        let heir = Arc::new(());
-        recent.hand_over(1, Arc::downgrade(&heir));
+        let (mut replay, metrics) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=2);
+        let successor = Arc::new(());
+        replay.hand_over(1, Arc::downgrade(&successor));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        let Kept::Elsewhere(told) = recent.keep(&frame(1, 3)) else {
+        let Kept::Elsewhere(told) = replay.keep(&frame(1, 3)) else {
             panic!("it was handed over");
         };
-        assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &heir));
-        assert_eq!(after(&recent, 1, 1), None);
+        assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &successor));
+        assert_eq!(after(&replay, 1, 1), None);
     }
 }

@@ -11,31 +11,32 @@ use parking_lot::MutexGuard;
 use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
 
 use super::{
-    handle::{Inner, Mode, Outbox, Wake},
+    handle::{Inner, Outbox, Wake},
+    push::{Bearer, Mode},
     queue::Queue,
-    waiting::{Limits, Recent},
+    waiting::{Limits, ReplayBuffer},
 };
 
 impl Outbox {
     /// Keeps what is queued of a channel from here on.
-    pub(crate) fn keep_recent(&self, channel: u64, limits: Limits) {
-        self.lock().keep_recent(self, channel, None, limits);
+    pub(crate) fn keep_for_replay(&self, channel: u64, limits: Limits) {
+        self.lock().keep_for_replay(self, channel, None, limits);
     }
 
     /// Whether everything is here that follows a frame.
     pub(crate) fn has_all_after(&self, known: Stamp) -> bool {
         let queue = self.lock();
-        let recent = queue.recent.as_ref();
-        recent.is_some_and(|recent| recent.after(known).is_some())
+        let replay = queue.replay.as_ref();
+        replay.is_some_and(|replay| replay.after(known).is_some())
     }
 
     /// Forgets what was kept of a channel.
-    pub(crate) fn forget_recent(&self, channel: u64) {
+    pub(crate) fn forget_replay(&self, channel: u64) {
         let mut queue = self.lock();
-        if let Some(recent) = &mut queue.recent
-            && recent.close(channel)
+        if let Some(replay) = &mut queue.replay
+            && replay.close(channel)
         {
-            queue.recent = None;
+            queue.replay = None;
         }
     }
 
@@ -43,11 +44,7 @@ impl Outbox {
     pub(crate) fn cut(&self) {
         let mut queue = self.lock();
         queue.seal(CloseReason::TransportClose);
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        queue.wake_driver();
     }
 
     /// Lets `to` go on with a channel: it gets what follows `known`, then `hello`, then everything
@@ -63,21 +60,21 @@ impl Outbox {
         if Arc::ptr_eq(self.inner(), to.inner()) {
             return None;
         }
-        let (mut queue, mut heir) = lock_both(self, to);
+        let (mut queue, mut successor) = lock_both(self, to);
         queue.closed()?;
-        if heir.closed().is_some() {
+        if successor.closed().is_some() {
             return None;
         }
-        let recent = queue.recent.as_mut()?;
-        let missed: Vec<Frame> = recent.after(known)?.cloned().collect();
-        heir.keep_recent(to, known.channel, Some(known.number), limits);
+        let replay = queue.replay.as_mut()?;
+        let missed: Vec<Frame> = replay.after(known)?.cloned().collect();
+        successor.keep_for_replay(to, known.channel, Some(known.number), limits);
         let mut wake = Wake::Nobody;
         for frame in missed.iter().chain([hello]) {
-            let (_, next) = to.append(&mut heir, frame, Mode::Reliable);
+            let (_, next) = to.append(&mut successor, frame, Mode::Reliable, Bearer::Sender);
             wake = wake.or(next);
         }
-        recent.hand_over(known.channel, Arc::downgrade(to.inner()));
-        drop((heir, queue));
+        replay.hand_over(known.channel, Arc::downgrade(to.inner()));
+        drop((successor, queue));
         to.call(wake);
         Some(missed.len())
     }
@@ -86,20 +83,26 @@ impl Outbox {
     pub(super) fn append_for(inner: Arc<Inner>, frame: &Frame, mode: Mode) -> Wake {
         let outbox = Self::from(inner);
         let mut queue = outbox.lock();
-        let (_, wake) = outbox.append_own(&mut queue, frame, mode);
+        let (_, wake) = outbox.append(&mut queue, frame, mode, Bearer::Predecessor);
         drop(queue);
         match wake {
             Wake::Flusher => Wake::FlusherOf(outbox),
-            other @ (Wake::Nobody | Wake::FlusherOf(_) | Wake::Driver(_)) => other,
+            other @ (Wake::Nobody | Wake::FlusherOf(_)) => other,
         }
     }
 }
 
-impl Queue {
-    fn keep_recent(&mut self, outbox: &Outbox, channel: u64, floor: Option<u64>, limits: Limits) {
+impl Queue<Inner> {
+    fn keep_for_replay(
+        &mut self,
+        outbox: &Outbox,
+        channel: u64,
+        floor: Option<u64>,
+        limits: Limits,
+    ) {
         let metrics = || Arc::clone(outbox.metrics());
-        self.recent
-            .get_or_insert_with(|| Box::new(Recent::new(limits, metrics())))
+        self.replay
+            .get_or_insert_with(|| Box::new(ReplayBuffer::new(limits, metrics())))
             .open(channel, floor);
     }
 }
@@ -109,7 +112,7 @@ impl Queue {
 fn lock_both<'a>(
     one: &'a Outbox,
     other: &'a Outbox,
-) -> (MutexGuard<'a, Queue>, MutexGuard<'a, Queue>) {
+) -> (MutexGuard<'a, Queue<Inner>>, MutexGuard<'a, Queue<Inner>>) {
     loop {
         let first = one.lock();
         if let Some(second) = other.try_lock() {
@@ -171,7 +174,7 @@ mod tests {
     fn another_session_goes_on_where_the_first_broke_off() {
         let (outboxes, metrics) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_recent(1, LIMITS);
+        old.keep_for_replay(1, LIMITS);
         push(&old, [1, 2, 3]);
         let _ = old.push(&Frame::text(b"2[\"volatile\"]"), Mode::Volatile);
         old.cut();
@@ -186,8 +189,8 @@ mod tests {
         assert_eq!(old.hand_over(stamp(2), &third, LIMITS, &hello), None);
         new.cut();
         assert_eq!(new.hand_over(stamp(2), &third, LIMITS, &hello), Some(4));
-        new.forget_recent(1);
-        third.forget_recent(1);
+        new.forget_replay(1);
+        third.forget_replay(1);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
     }
 
@@ -195,7 +198,7 @@ mod tests {
     fn a_hand_over_does_not_keep_the_first_outbox_while_it_waits_for_the_second() {
         let (outboxes, _) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_recent(1, LIMITS);
+        old.keep_for_replay(1, LIMITS);
         push(&old, [1, 2]);
         old.cut();
         let hello = Frame::text(b"0{}");
@@ -222,7 +225,7 @@ mod tests {
     fn a_session_is_not_handed_over_to_itself() {
         let (outboxes, _) = outboxes();
         let old = outbox(&outboxes);
-        old.keep_recent(1, LIMITS);
+        old.keep_for_replay(1, LIMITS);
         push(&old, [1]);
         old.cut();
         assert_eq!(
@@ -235,7 +238,7 @@ mod tests {
     fn a_session_is_not_handed_over_before_its_end_nor_to_one_that_has_ended() {
         let (outboxes, _) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_recent(1, LIMITS);
+        old.keep_for_replay(1, LIMITS);
         push(&old, [1]);
         let hello = Frame::text(b"0{}");
         assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
@@ -250,7 +253,7 @@ mod tests {
     fn an_overflow_leaves_nothing_to_go_on_with() {
         let (outboxes, metrics) = outboxes();
         let old = outboxes.outbox(Sid::from_random([7; 15]), 20);
-        old.keep_recent(1, LIMITS);
+        old.keep_for_replay(1, LIMITS);
         push(&old, 1..=10);
         assert!(!old.has_all_after(stamp(1)));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);

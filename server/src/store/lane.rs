@@ -4,9 +4,7 @@
 //! of the commits, to its lane of [`Commits`]. Whoever drains that emits it first and acknowledges it
 //! afterwards with [`Commit::resolve`]. The sender only waits for the acknowledgement: if it goes
 //! away after the commit, the message is emitted all the same. What other servers have committed is
-//! announced through the same lanes, and read in `others`.
-
-mod others;
+//! announced through the same lanes, and read in `shared::order`.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -17,7 +15,6 @@ use std::task::Poll;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-pub use self::others::Missed;
 use super::StoreError;
 use super::change::{
     Change, Committed, Delete, DeleteConversation, DeletedConversation, Edit, MarkRead,

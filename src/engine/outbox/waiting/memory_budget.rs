@@ -15,15 +15,15 @@ use super::heaviest::Heaviest;
 use crate::metrics::{Gauge, Metrics};
 
 /// The bytes that wait for slow clients of one server.
-pub(in crate::engine) struct Pressure {
+pub(in crate::engine) struct MemoryBudget {
     limit: usize,
     held: AtomicUsize,
     /// Those for whom they wait.
     waiting: Arc<Heaviest>,
     /// Those for whom something is kept that may be asked for again.
-    recent: Arc<Heaviest>,
+    replay: Arc<Heaviest>,
     /// The bytes that may be kept so, once it was too much.
-    max_recent: AtomicUsize,
+    max_replay: AtomicUsize,
     /// Notified when it is time that somebody gives up what it has.
     high: Notify,
     stopped: AtomicBool,
@@ -33,14 +33,14 @@ pub(in crate::engine) struct Pressure {
 /// What a frame costs beside its bytes: the allocations around them and a place in a queue.
 pub(in crate::engine::outbox) const FRAME_OVERHEAD: usize = 256;
 
-impl Pressure {
+impl MemoryBudget {
     pub(in crate::engine) fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             limit,
             held: AtomicUsize::new(0),
             waiting: Arc::default(),
-            recent: Arc::default(),
-            max_recent: AtomicUsize::new(usize::MAX),
+            replay: Arc::default(),
+            max_replay: AtomicUsize::new(usize::MAX),
             high: Notify::new(),
             stopped: AtomicBool::new(false),
             metrics,
@@ -87,14 +87,14 @@ impl Pressure {
     /// More is kept that may be asked for again than this.
     #[cold]
     pub(in crate::engine::outbox) fn recall(&self, max: usize) {
-        self.max_recent.store(max, Ordering::Relaxed);
+        self.max_replay.store(max, Ordering::Relaxed);
         self.high.notify_one();
     }
 
     /// Whether too much is kept that may be asked for again.
     pub(in crate::engine) fn keeps_too_much(&self) -> bool {
         let kept = usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes));
-        kept.is_ok_and(|kept| kept > self.max_recent.load(Ordering::Relaxed))
+        kept.is_ok_and(|kept| kept > self.max_replay.load(Ordering::Relaxed))
     }
 
     /// Those for whom something waits, and who do not keep up.
@@ -103,8 +103,8 @@ impl Pressure {
     }
 
     /// Those for whom something is kept that may be asked for again.
-    pub(in crate::engine) fn recent(&self) -> &Arc<Heaviest> {
-        &self.recent
+    pub(in crate::engine) fn replay(&self) -> &Arc<Heaviest> {
+        &self.replay
     }
 
     /// Waits until it may be high, or too much is kept.
@@ -131,9 +131,9 @@ impl Pressure {
     }
 }
 
-impl std::fmt::Debug for Pressure {
+impl std::fmt::Debug for MemoryBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pressure")
+        f.debug_struct("MemoryBudget")
             .field("held", &self.held)
             .finish_non_exhaustive()
     }
@@ -146,35 +146,35 @@ mod tests {
     #[test]
     fn a_frame_counts_once_in_however_many_queues_it_waits() {
         let metrics = Arc::new(Metrics::new());
-        let pressure = Pressure::new(10_000, Arc::clone(&metrics));
+        let memory = MemoryBudget::new(10_000, Arc::clone(&metrics));
         let frame = Frame::text(&[b'x'; 1000]);
         let cost = (frame.len() + FRAME_OVERHEAD) as i64;
         for _ in 0..3 {
-            pressure.hold(&frame);
+            memory.hold(&frame);
             assert_eq!(metrics.gauge(Gauge::OutboxBytes), cost);
         }
         let copy = frame.clone().with_compress(false);
-        pressure.hold(&copy);
+        memory.hold(&copy);
         assert_eq!(metrics.gauge(Gauge::OutboxBytes), 2 * cost);
         for _ in 0..3 {
-            pressure.release(&frame);
+            memory.release(&frame);
         }
-        pressure.release(&copy);
+        memory.release(&copy);
         assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
     }
 
     #[test]
     fn it_is_high_before_it_is_exhausted() {
-        let pressure = Pressure::new(8000, Arc::default());
+        let memory = MemoryBudget::new(8000, Arc::default());
         let frames: Vec<Frame> = (0..8).map(|_| Frame::text(&[b'x'; 900])).collect();
         let marks: Vec<(bool, bool, bool)> = frames
             .iter()
             .map(|frame| {
-                pressure.hold(frame);
+                memory.hold(frame);
                 (
-                    pressure.is_relieved(),
-                    pressure.is_high(),
-                    pressure.is_exhausted(),
+                    memory.is_relieved(),
+                    memory.is_high(),
+                    memory.is_exhausted(),
                 )
             })
             .collect();

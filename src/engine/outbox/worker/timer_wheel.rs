@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 /// Entries in slots.
-pub(super) struct Wheel<T> {
+pub(super) struct TimerWheel<T> {
     origin: Instant,
     /// In nanoseconds.
     tick: u64,
@@ -44,7 +44,7 @@ pub(super) struct Taken<T> {
 /// The end of a list.
 const NONE: u32 = u32::MAX;
 
-impl<T: Clone> Wheel<T> {
+impl<T: Clone> TimerWheel<T> {
     /// A wheel with so many slots of a tick each, of which the first begins now.
     pub(super) fn new(now: Instant, tick: Duration, slots: usize) -> Self {
         Self {
@@ -174,12 +174,12 @@ mod tests {
     }
 
     /// A wheel of 16 slots, and when it begins.
-    fn wheel<T: Clone>() -> (Wheel<T>, Instant) {
+    fn wheel<T: Clone>() -> (TimerWheel<T>, Instant) {
         let start = now();
-        (Wheel::new(start, TICK, 16), start)
+        (TimerWheel::new(start, TICK, 16), start)
     }
 
-    fn take<T: Clone>(wheel: &mut Wheel<T>, now: Instant) -> Vec<Taken<T>> {
+    fn take<T: Clone>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<Taken<T>> {
         let mut taken = Vec::new();
         wheel.take_due(now, &mut taken, usize::MAX);
         taken

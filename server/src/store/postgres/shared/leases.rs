@@ -9,10 +9,14 @@ use jiff::Timestamp;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::queries::time;
-use crate::store::leases::Here;
+use crate::store::Here;
+use crate::store::postgres::queries::time;
 
-pub(super) async fn take(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<(), Error> {
+pub(in crate::store::postgres) async fn take(
+    client: &ClientWrapper,
+    node: Uuid,
+    lease: Duration,
+) -> Result<(), Error> {
     let statement = client
         .prepare_cached(
             "INSERT INTO nodes (id, expires_at)
@@ -26,7 +30,7 @@ pub(super) async fn take(client: &ClientWrapper, node: Uuid, lease: Duration) ->
 }
 
 /// One that has run out stays so: others act on it.
-pub(super) async fn renew(
+pub(in crate::store::postgres) async fn renew(
     client: &ClientWrapper,
     node: Uuid,
     lease: Duration,
@@ -42,7 +46,10 @@ pub(super) async fn renew(
     Ok(renewed > 0)
 }
 
-pub(super) async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error> {
+pub(in crate::store::postgres) async fn end(
+    client: &ClientWrapper,
+    node: Uuid,
+) -> Result<(), Error> {
     let statement = client
         .prepare_cached("DELETE FROM nodes WHERE id = $1")
         .await?;
@@ -51,7 +58,7 @@ pub(super) async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error>
 }
 
 /// Two servers that look at the same time do not wait for one another.
-pub(super) async fn bury(client: &ClientWrapper) -> Result<u64, Error> {
+pub(in crate::store::postgres) async fn bury(client: &ClientWrapper) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
             "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
@@ -62,7 +69,11 @@ pub(super) async fn bury(client: &ClientWrapper) -> Result<u64, Error> {
 }
 
 /// The server's row is held meanwhile, so that nothing is told for one that is being removed.
-pub(super) async fn tell(client: &ClientWrapper, node: Uuid, here: &[Here]) -> Result<bool, Error> {
+pub(in crate::store::postgres) async fn tell(
+    client: &ClientWrapper,
+    node: Uuid,
+    here: &[Here],
+) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
             "WITH node AS MATERIALIZED (
@@ -103,7 +114,7 @@ pub(super) async fn tell(client: &ClientWrapper, node: Uuid, here: &[Here]) -> R
     told.try_get(0)
 }
 
-pub(super) async fn elsewhere(
+pub(in crate::store::postgres) async fn elsewhere(
     client: &ClientWrapper,
     node: Uuid,
     conversations: &[Uuid],

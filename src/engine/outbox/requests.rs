@@ -1,20 +1,63 @@
-//! The polling request that waits at an outbox, and what it is answered.
+//! What requests bring to a session and ask of its driver, and what they are answered.
 
 use bytes::Bytes;
 use roomcast_protocol::{
     Frame,
-    engine::{Packet, payload},
+    engine::{CloseReason, Packet, payload},
 };
 use tokio::sync::oneshot;
 
+use crate::engine::transport::Stream;
+
+/// A message to the driver of a session.
+#[derive(Debug)]
+pub(in crate::engine) enum Control {
+    /// A polling request waits for packets.
+    Poll(PendingPoll),
+    /// The polling request with this id was given up by its client.
+    PollAborted { id: u64 },
+    /// A polling request was answered when its client had given it up.
+    PollLost,
+    /// A payload has come in.
+    Post {
+        body: Bytes,
+        answer: oneshot::Sender<PostAnswer>,
+    },
+    /// A WebSocket wants to take the session over.
+    Attach {
+        stream: Stream,
+        /// Bytes the client sent right behind its request.
+        unread: Bytes,
+    },
+    /// End the session; flush first.
+    Close(CloseReason),
+    /// End the session at once.
+    Abort(CloseReason),
+}
+
+impl Control {
+    pub(super) fn is_close(&self) -> bool {
+        matches!(self, Self::Close(_))
+    }
+}
+
+/// What a request that brought packets is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum PostAnswer {
+    /// `200` and `ok`.
+    Accepted,
+    /// `400`: what it brought ended the session.
+    Refused,
+}
+
 /// A polling request that waits for packets.
 #[derive(Debug)]
-pub(in crate::engine) struct Parked {
+pub(in crate::engine) struct PendingPoll {
     pub(in crate::engine) id: u64,
     answer: oneshot::Sender<PollAnswer>,
 }
 
-impl Parked {
+impl PendingPoll {
     pub(super) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
         Self { id, answer }
     }

@@ -3,35 +3,35 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::engine::outbox::Pressure;
+use crate::engine::outbox::MemoryBudget;
 
 /// How long to wait when nobody can give up anything.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Clients that are taken from before other tasks get their turn.
 const PER_TURN: usize = 64;
 
-/// Keeps the pressure from coming to its limit, until it is told to stop.
-pub(super) async fn relieve(pressure: Arc<Pressure>) {
+/// Keeps what waits from coming to its limit, until it is told to stop.
+pub(super) async fn shed_load(memory: Arc<MemoryBudget>) {
     loop {
-        pressure.rises().await;
-        if pressure.is_stopped() {
+        memory.rises().await;
+        if memory.is_stopped() {
             return;
         }
-        if pressure.is_high() {
-            shed_waiting(&pressure).await;
+        if memory.is_high() {
+            shed_waiting(&memory).await;
         }
-        shed_recent(&pressure).await;
-        if pressure.is_high() || pressure.keeps_too_much() {
+        shed_replay(&memory).await;
+        if memory.is_high() || memory.keeps_too_much() {
             tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
 /// Cuts those off for whom most is waiting, until it is enough.
-async fn shed_waiting(pressure: &Pressure) {
+async fn shed_waiting(memory: &MemoryBudget) {
     let mut taken = 0;
-    while !pressure.is_relieved()
-        && let Some((class, outbox)) = pressure.waiting().top()
+    while !memory.is_relieved()
+        && let Some((class, outbox)) = memory.waiting().top()
     {
         outbox.shed_waiting(class);
         rest(&mut taken).await;
@@ -39,12 +39,12 @@ async fn shed_waiting(pressure: &Pressure) {
 }
 
 /// Forgets what is kept for those for whom it is most, until it is enough.
-async fn shed_recent(pressure: &Pressure) {
+async fn shed_replay(memory: &MemoryBudget) {
     let mut taken = 0;
-    while pressure.keeps_too_much()
-        && let Some((class, outbox)) = pressure.recent().top()
+    while memory.keeps_too_much()
+        && let Some((class, outbox)) = memory.replay().top()
     {
-        outbox.shed_recent(class);
+        outbox.shed_replay(class);
         rest(&mut taken).await;
     }
 }
@@ -84,14 +84,14 @@ mod tests {
             .zip(sizes)
             .map(|(id, size)| outbox(&outboxes, id, size))
             .collect();
-        let pressure = outboxes.pressure();
-        assert!(pressure.is_high() && !pressure.is_exhausted());
-        let relieving = tokio::spawn(relieve(Arc::clone(&pressure)));
-        while !pressure.is_relieved() {
+        let memory = outboxes.memory();
+        assert!(memory.is_high() && !memory.is_exhausted());
+        let shedding = tokio::spawn(shed_load(Arc::clone(&memory)));
+        while !memory.is_relieved() {
             tokio::task::yield_now().await;
         }
-        pressure.stop();
-        relieving.await.unwrap();
+        memory.stop();
+        shedding.await.unwrap();
         let cut = |outbox: &Outbox| outbox.lock().closed() == Some(CloseReason::Overflow);
         let was_cut: Vec<bool> = all.iter().map(cut).collect();
         assert_eq!(was_cut, [false, true, false, false, false]);
@@ -109,11 +109,11 @@ mod tests {
         Unattended::take(&quick);
         assert_eq!(quick.push(&Frame::text(b"x"), Mode::Reliable), Push::Queued);
         let third = outbox(&outboxes, 3, 350_000);
-        let pressure = outboxes.pressure();
-        shed_waiting(&pressure).await;
+        let memory = outboxes.memory();
+        shed_waiting(&memory).await;
         let closed = [&quick, &slow, &third].map(|outbox| outbox.lock().closed().is_some());
         assert_eq!(closed, [false, false, true]);
-        assert!(pressure.is_relieved());
+        assert!(memory.is_relieved());
     }
 
     #[tokio::test]
@@ -132,25 +132,25 @@ mod tests {
         };
         let all = [60, 30, 5].map(|count| {
             let outbox = outboxes.outbox(Sid::from_random([count; 15]), usize::MAX);
-            outbox.keep_recent(1, limits);
+            outbox.keep_for_replay(1, limits);
             (1..=u64::from(count)).for_each(|number| keep(&outbox, number));
             (outbox, u64::from(count))
         });
-        let pressure = outboxes.pressure();
-        assert!(!pressure.keeps_too_much());
+        let memory = outboxes.memory();
+        assert!(!memory.keeps_too_much());
         // It is the smallest that takes all together over the limit.
         (6..=12).for_each(|number| keep(&all[2].0, number));
-        assert!(pressure.keeps_too_much());
-        shed_recent(&pressure).await;
-        assert!(!pressure.keeps_too_much());
+        assert!(memory.keeps_too_much());
+        shed_replay(&memory).await;
+        assert!(!memory.keeps_too_much());
         let complete = all
             .each_ref()
             .map(|(outbox, _)| outbox.has_all_after(stamp(1)));
         assert_eq!(complete, [false, true, true]);
         for (outbox, _) in &all {
-            outbox.forget_recent(1);
+            outbox.forget_replay(1);
         }
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        assert!(pressure.recent().top().is_none());
+        assert!(memory.replay().top().is_none());
     }
 }
