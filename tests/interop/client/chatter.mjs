@@ -1,5 +1,6 @@
 // Programs that chat through the client package, and what they must have seen in the end.
 import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,7 +30,14 @@ export async function lasting(t, env = {}) {
     url: running.url,
     kill: () => running.stop("SIGKILL"),
     start: async () => (running = await startServer(variables)),
-    signal: (name) => process.kill(running.pid, name),
+    /** Stops it, as the system knows it: a busy one takes a while to stand still. */
+    pause: () => {
+      const { pid } = running;
+      process.kill(pid, "SIGSTOP");
+      const stands = (thread) => / [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8").replace(/^.*\)/, ""));
+      return until(() => readdirSync(`/proc/${pid}/task`).every(stands), "the server to stand still");
+    },
+    resume: () => process.kill(running.pid, "SIGCONT"),
   };
 }
 

@@ -43,7 +43,7 @@ describe("the client package", { concurrency: true }, () => {
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     const bob = await new Chatter(t, server.url, as("bob")).entered();
     await Promise.all(ada.say("before").map(({ answered }) => answered));
-    server.signal("SIGSTOP");
+    await server.pause();
     const stopped = sleep(30_000); // How long it stands still.
     ada.say(...texts("during", 3));
     await ada.is("unresponsive");
@@ -52,7 +52,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.equal(first.failure.code, "TIMED_OUT");
     assert.deepEqual(others.map(({ state }) => state), ["queued", "queued"]);
     await stopped;
-    server.signal("SIGCONT");
+    server.resume();
     await ada.is("online");
     const all = ["before", ...texts("during", 3)];
     await ada.has(all);

@@ -83,11 +83,11 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await own.start();
     await tab.hasState("online");
     assert.deepEqual(await tab.contents(21), texts("server", 21));
-    own.signal("SIGSTOP");
+    await own.pause();
     await tab.say("server 22", "server 23");
     await tab.hasState("unresponsive");
     await sleep(20_000); // 30 s with the ten after which it is called unresponsive.
-    own.signal("SIGCONT");
+    own.resume();
     assert.deepEqual(await tab.contents(23), texts("server", 23));
     assert.deepEqual(await stored(t, own.url), texts("server", 23));
     assert.deepEqual((await tab.seen()).states, ["connecting", "online", "offline", "online", "unresponsive", "online"]);
