@@ -16,10 +16,11 @@ use std::{
 /// Where the sources of the page are.
 const WEB: &str = "../web";
 /// What the page is made of, below them.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "index.html",
     "package.json",
     "package-lock.json",
+    "packages/client/src",
     "public",
     "src",
     "tsconfig.json",

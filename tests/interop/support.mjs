@@ -124,12 +124,12 @@ export function within(promise, what, deadline = DEADLINE) {
 }
 
 /** Waits until something is so that no event tells. */
-export function until(isSo, what) {
+export function until(isSo, what, deadline = DEADLINE) {
   let isOver = false;
   const asking = async () => {
     while (!isOver && !(await isSo())) await sleep(10); // The pace of asking.
   };
-  return within(asking(), what).finally(() => (isOver = true));
+  return within(asking(), what, deadline).finally(() => (isOver = true));
 }
 
 /** The value of a row of a server's metrics. */

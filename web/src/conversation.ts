@@ -1,25 +1,15 @@
+import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, RequestError, type SocketManager } from "../packages/client/src/index.ts";
 import { Activity, type Happening } from "./activity.ts";
-import type { Connection } from "./connection.ts";
-import { DISCONNECTED, RequestError, explain, isUnconfirmed } from "./failure.ts";
-import { randomId } from "./identity.ts";
-import { type Draft, Outbox } from "./outbox.ts";
+import { type Draft, draftsOf } from "./draft.ts";
+import { explain } from "./failure.ts";
 import { Timeline } from "./timeline.ts";
 import type { Failure, Message, PresentUser, SystemEvent } from "./types.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
-/** The largest page the server gives. */
-const CATCH_UP_PAGE = 200;
-/** What was missed beyond this is read by scrolling up instead. */
-const CATCH_UP_PAGES = 10;
 const HISTORY_PAGE = 50;
 /** More loaded messages than this are cut down to two thirds; fewer while the end is in view. */
 const MAX_LOADED = 3_000;
 const MAX_LOADED_AT_END = 600;
-/** A hole in `seq` usually closes by itself: the missing message is just behind. */
-const HOLE_PATIENCE = 1_000;
-const ENTER_AGAIN = 3_000;
-/** The pauses before a message that was not confirmed is sent again; after the last one it has failed. */
-const SEND_AGAIN = [1_000, 2_000, 4_000, 8_000];
 
 export type Stage = "entering" | "entered" | "absent";
 
@@ -31,17 +21,19 @@ export interface Surroundings {
   announce(text: string): void;
   /** Something failed that has no place of its own. */
   notice(text: string): void;
-  /** Keeps the messages on their way beyond a reload. */
-  keep(drafts: readonly Draft[]): void;
 }
 
-/** One conversation as this tab sees it, kept complete across lost connections. */
+/** What a conversation needs of the connection. */
+export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "tell" | "watch"> {
+  conversation(id: string, options: ConversationOptions): Feed;
+}
+
+/** One conversation as this tab shows it; the client package keeps it complete. */
 export class Conversation {
   readonly id: string;
   readonly timeline = new Timeline();
   readonly activity = new Activity();
   readonly typists = new Typists();
-  readonly outbox: Outbox;
   /** Those who came first; in a large conversation not all. */
   users: readonly PresentUser[] = [];
   /** How many are here. */
@@ -52,20 +44,25 @@ export class Conversation {
   /** The first message from others that arrived out of sight; it stays marked after it was seen. */
   firstUnread: number | undefined;
   readonly #connection: Connection;
+  readonly #feed: Feed;
   readonly #surroundings: Surroundings;
   readonly #ownTyping = new OwnTyping();
   #isAtEnd = true;
   #isVisible = true;
   #seenSeq = 0;
-  #attempt = 0;
-  #holeTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(id: string, connection: Connection, drafts: readonly Draft[], surroundings: Surroundings) {
+  constructor(id: string, connection: Connection, surroundings: Surroundings) {
     this.id = id;
     this.#connection = connection;
     this.#surroundings = surroundings;
-    this.outbox = new Outbox(drafts);
+    this.#feed = connection.conversation(id, { page: HISTORY_PAGE });
+    this.#follow();
     this.#listen();
+  }
+
+  /** The own messages on their way, in the order of writing. */
+  get drafts(): Draft[] {
+    return draftsOf(this.#connection.queue.entries, this.id, this.timeline.messages, this.ownId);
   }
 
   get ownId(): string {
@@ -86,21 +83,6 @@ export class Conversation {
     if (this.#seenSeq !== before) this.#surroundings.changed();
   }
 
-  /** Enters after every connect: the first time with the newest page, later with what was missed. */
-  async enter(): Promise<void> {
-    this.#attempt += 1;
-    this.stage = "entering";
-    this.#surroundings.changed();
-    try {
-      await this.#join();
-      this.stage = "entered";
-      this.#surroundings.changed();
-      void this.#flush();
-    } catch (error) {
-      this.#handleEnterFailure(asFailure(error));
-    }
-  }
-
   /** Loads the page before the oldest message. */
   async loadOlder(): Promise<void> {
     const beforeSeq = this.timeline.first?.seq;
@@ -108,10 +90,10 @@ export class Conversation {
     this.isLoadingOlder = true;
     this.#surroundings.changed();
     try {
-      const page = await this.#history({ beforeSeq, limit: HISTORY_PAGE });
+      const page = await this.#feed.history({ beforeSeq, limit: HISTORY_PAGE });
       // The messages may have been cut down meanwhile: a page that does not adjoin would leave a hole.
       if (this.timeline.first?.seq === beforeSeq) {
-        this.#merge(page.messages);
+        this.timeline.merge(page.messages);
         this.hasOlder = page.hasMore;
       }
     } catch (error) {
@@ -126,21 +108,20 @@ export class Conversation {
   send(content: string): void {
     this.handleInputStop();
     this.firstUnread = undefined;
-    this.outbox.add({ clientMessageId: randomId(), content, writtenAt: new Date().toISOString() });
-    this.#outboxChanged();
-    void this.#flush();
+    try {
+      this.#feed.send(content, { metadata: { timestamp: new Date().toISOString() } });
+    } catch (error) {
+      this.#surroundings.notice(`Not sent. ${explain(asFailure(error))}`);
+    }
   }
 
   /** Sends a failed message once more, as the same message. */
   sendAgain(clientMessageId: string): void {
-    this.outbox.mark(clientMessageId, { state: "waiting" });
-    this.#outboxChanged();
-    void this.#flush();
+    this.#connection.queue.again(clientMessageId);
   }
 
   discard(clientMessageId: string): void {
-    this.outbox.remove(clientMessageId);
-    this.#outboxChanged();
+    this.#connection.queue.discard(clientMessageId);
   }
 
   handleInput(text: string): void {
@@ -151,67 +132,47 @@ export class Conversation {
     this.#tellTyping(this.#ownTyping.handleStop());
   }
 
-  async #join(): Promise<void> {
-    const conversationId = this.id;
-    const known = this.timeline.lastContiguous;
-    // One message more than needed: it proves that this is still the same history.
-    const lastSeq = known === undefined ? {} : { lastSeq: known.seq - 1 };
-    const { users, messages, hasMore } = await this.#connection.request("join_conversation", { conversationId, ...lastSeq });
-    // If there are more, the next list says how many.
-    this.#setPresent(users, users.length);
-    this.typists.clear();
-    if (known !== undefined && messages[0]?.id === known.id) {
-      this.#arrive(messages);
-      if (hasMore) await this.#catchUp();
-    } else {
-      await this.#loadNewest();
-    }
+  #follow(): void {
+    const feed = this.#feed;
+    const { changed, notice } = this.#surroundings;
+    feed.on("stage", (stage) => {
+      // What is shown stays while there is no connection.
+      if (stage !== "waiting") this.stage = stage;
+      changed();
+    });
+    feed.on("users", (users) => {
+      // If there are more, the next list says how many.
+      this.#setPresent(users, users.length);
+      this.typists.clear();
+    });
+    feed.on("reset", (newest, hasOlder) => {
+      this.timeline.clear();
+      this.activity.clear();
+      this.firstUnread = undefined;
+      this.timeline.merge(newest);
+      this.#seenSeq = this.timeline.newest?.seq ?? 0;
+      this.hasOlder = hasOlder;
+      changed();
+    });
+    feed.on("messages", (messages) => this.#arrive(messages));
+    feed.on("failed", (failure) => notice(`The conversation could not be opened. ${explain(failure)}`));
+    this.#connection.watch("entry", changed);
   }
 
-  /** Reads on from the last message before the first hole until nothing is missing. */
-  async #catchUp(): Promise<void> {
-    for (let page = 0; page < CATCH_UP_PAGES; page += 1) {
-      const afterSeq = this.timeline.lastContiguous?.seq ?? 0;
-      const { messages, hasMore } = await this.#history({ afterSeq, limit: CATCH_UP_PAGE });
-      this.#arrive(messages);
-      if (!hasMore) return;
-    }
-    await this.#loadNewest();
-  }
-
-  async #loadNewest(): Promise<void> {
-    // Cleared first: what arrives live while the page is on its way belongs behind it.
-    this.timeline.clear();
-    this.activity.clear();
-    this.firstUnread = undefined;
-    this.hasOlder = false;
-    const { messages, hasMore } = await this.#history({ limit: HISTORY_PAGE });
-    this.#merge(messages);
-    this.#seenSeq = this.timeline.newest?.seq ?? 0;
-    this.hasOlder = hasMore;
-  }
-
-  #history(bounds: { beforeSeq?: number; afterSeq?: number; limit: number }) {
-    return this.#connection.request("message_history", { conversationId: this.id, ...bounds });
-  }
-
-  #merge(messages: readonly Message[]): Message[] {
-    const before = this.outbox.drafts.length;
-    this.outbox.settle(messages, this.ownId);
-    const added = this.timeline.merge(messages);
-    if (this.outbox.drafts.length !== before) this.#surroundings.keep(this.outbox.drafts);
-    return added;
-  }
-
-  /** Takes messages in at the end, live or caught up on, and returns those from others. */
-  #arrive(messages: readonly Message[]): Message[] {
-    const added = this.#merge(messages).filter(({ userId }) => userId !== this.ownId);
+  /** Takes messages in at the end. */
+  #arrive(messages: readonly Message[]): void {
+    const added = this.timeline.merge(messages).filter(({ userId }) => userId !== this.ownId);
+    for (const { userId } of messages) this.typists.remove(userId);
     this.#see();
     const unread = added.find(({ seq }) => seq > this.#seenSeq);
     if (unread !== undefined && (this.firstUnread ?? 0) <= this.#seenSeq) this.firstUnread = unread.seq;
     const limit = this.#isAtEnd ? MAX_LOADED_AT_END : MAX_LOADED;
     if (this.timeline.messages.length > limit && this.timeline.keepNewest((limit * 2) / 3)) this.hasOlder = true;
-    return added;
+    // What was missed is not read out, what comes now is.
+    if (this.stage === "entered") {
+      for (const { userName, content } of added) this.#surroundings.announce(`${userName}: ${content}`);
+    }
+    this.#surroundings.changed();
   }
 
   #see(): void {
@@ -221,10 +182,6 @@ export class Conversation {
   #listen(): void {
     const connection = this.#connection;
     const isOurs = ({ conversationId }: { conversationId: string }) => conversationId === this.id;
-    connection.on("message", (message, confirm) => {
-      confirm?.();
-      if (isOurs(message)) this.#receive(message);
-    });
     connection.on("message_edited", (message) => {
       // A newer version of what is loaded; of what is not, history has it.
       if (this.timeline.messages.some(({ id }) => id === message.id)) this.timeline.merge([message]);
@@ -257,13 +214,6 @@ export class Conversation {
     this.present = count;
   }
 
-  #receive(message: Message): void {
-    this.typists.remove(message.userId);
-    for (const { userName, content } of this.#arrive([message])) this.#surroundings.announce(`${userName}: ${content}`);
-    this.#watchHole();
-    this.#surroundings.changed();
-  }
-
   #note(happening: Happening, event: SystemEvent): void {
     if (happening !== "joined") this.typists.remove(event.userId);
     if (event.userId !== this.ownId) {
@@ -273,92 +223,9 @@ export class Conversation {
     this.#surroundings.changed();
   }
 
-  #watchHole(): void {
-    if (!this.timeline.hasHole || this.#holeTimer !== undefined) return;
-    this.#holeTimer = setTimeout(() => {
-      this.#holeTimer = undefined;
-      if (!this.timeline.hasHole || this.stage !== "entered") return;
-      // Should it fail, the next message or the next connection comes back to the hole.
-      this.#catchUp().then(
-        () => this.#surroundings.changed(),
-        () => {},
-      );
-    }, HOLE_PATIENCE);
-  }
-
-  async #flush(): Promise<void> {
-    for (let draft = this.#sendable(); draft !== undefined; draft = this.#sendable()) await this.#deliver(draft, SEND_AGAIN);
-  }
-
-  #sendable(): Draft | undefined {
-    return this.#canSend ? this.outbox.next : undefined;
-  }
-
-  get #canSend(): boolean {
-    return this.stage === "entered" && this.#connection.isOnline;
-  }
-
-  async #deliver(draft: Draft, pauses: readonly number[]): Promise<void> {
-    const { clientMessageId, content, writtenAt } = draft;
-    this.outbox.mark(clientMessageId, { state: "sending" });
-    this.#outboxChanged();
-    try {
-      const { message } = await this.#connection.request("message", {
-        conversationId: this.id,
-        content,
-        clientMessageId,
-        metadata: { timestamp: writtenAt },
-      });
-      this.outbox.remove(clientMessageId);
-      this.#arrive([message]);
-      this.#watchHole();
-    } catch (error) {
-      const failure = asFailure(error);
-      const [pause, ...later] = pauses;
-      if (isUnconfirmed(failure) && pause !== undefined) {
-        this.outbox.mark(clientMessageId, { state: "unconfirmed" });
-        this.#outboxChanged();
-        await elapsed(Math.max(pause, failure.retryAfter ?? 0));
-        // Meanwhile it may have come as a message, which settles it.
-        if (!this.outbox.has(clientMessageId)) return;
-        if (this.#canSend) return this.#deliver(draft, later);
-        this.outbox.mark(clientMessageId, { state: "waiting" });
-      } else if (failure.code === DISCONNECTED) {
-        this.outbox.mark(clientMessageId, { state: "waiting" });
-      } else {
-        const outcome = isUnconfirmed(failure) ? "Not confirmed, it may have arrived." : "Not sent.";
-        this.outbox.mark(clientMessageId, { state: "failed", reason: `${outcome} ${explain(failure)}` });
-      }
-    }
-    this.#outboxChanged();
-  }
-
-  #outboxChanged(): void {
-    this.#surroundings.keep(this.outbox.drafts);
-    this.#surroundings.changed();
-  }
-
   #tellTyping(isTyping: boolean | undefined): void {
-    if (isTyping !== undefined && this.stage === "entered") this.#connection.sendTyping(this.id, isTyping);
+    if (isTyping !== undefined && this.stage === "entered") this.#connection.tell("typing", { conversationId: this.id, isTyping });
   }
-
-  #handleEnterFailure(failure: Failure): void {
-    if (failure.code === DISCONNECTED) return;
-    if (failure.code === "NOT_FOUND" || failure.code === "FORBIDDEN") {
-      this.stage = "absent";
-      this.#surroundings.changed();
-      return;
-    }
-    this.#surroundings.notice(`The conversation could not be opened. ${explain(failure)}`);
-    const attempt = this.#attempt;
-    setTimeout(() => {
-      if (attempt === this.#attempt && this.#connection.isOnline) void this.enter();
-    }, Math.max(ENTER_AGAIN, failure.retryAfter ?? 0));
-  }
-}
-
-function elapsed(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Requests reject with a failure; anything else is a mistake of ours and is not to be hidden. */

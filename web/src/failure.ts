@@ -1,28 +1,6 @@
-import type { Failure } from "./types.ts";
+import { DISCONNECTED, QUEUE_FULL, TIMED_OUT } from "../packages/client/src/index.ts";
 import { waitInWords } from "./time.ts";
-
-/** A request that was refused, or that got no answer. */
-export class RequestError extends Error implements Failure {
-  readonly code: string;
-  readonly retryAfter?: number;
-
-  constructor({ code, message, retryAfter }: Failure) {
-    super(message);
-    this.code = code;
-    if (retryAfter !== undefined) this.retryAfter = retryAfter;
-  }
-}
-
-/** No answer came in time; whether the server did it is unknown. */
-export const TIMED_OUT = "TIMED_OUT";
-
-/** The connection is gone; whether the server did it is unknown. */
-export const DISCONNECTED = "DISCONNECTED";
-
-/** Whether the server may have done it all the same; asking again tells. */
-export function isUnconfirmed({ code }: Failure): boolean {
-  return code === TIMED_OUT || code === "STORE_UNAVAILABLE" || code === "INTERNAL";
-}
+import type { Failure } from "./types.ts";
 
 /** What went wrong, in words that help the person in front of the page. */
 export function explain({ code, message, retryAfter }: Failure): string {
@@ -32,6 +10,8 @@ export function explain({ code, message, retryAfter }: Failure): string {
       return "The server did not answer in time.";
     case DISCONNECTED:
       return "The connection was lost.";
+    case QUEUE_FULL:
+      return "Too many messages wait to be sent already.";
     case "RATE_LIMITED":
       return `That was too fast for this server. ${again}`;
     case "STORE_UNAVAILABLE":

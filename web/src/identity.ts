@@ -1,3 +1,4 @@
+import { randomId } from "../packages/client/src/time.ts";
 import { browser } from "./storage.ts";
 import { MAX_NAME, cleanName, scalarCount } from "./text.ts";
 
@@ -30,9 +31,4 @@ export function guestKey(): string {
   const key = randomId();
   browser.set(GUEST_KEY, key);
   return key;
-}
-
-/** 128 random bits in hexadecimal digits. (`crypto.randomUUID` is missing on plain http pages.) */
-export function randomId(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

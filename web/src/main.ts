@@ -1,23 +1,21 @@
-import { Connection } from "./connection.ts";
+import { SocketManager } from "../packages/client/src/index.ts";
 import { Conversation } from "./conversation.ts";
 import { explain } from "./failure.ts";
 import { guestKey, storeName, storedName } from "./identity.ts";
-import { parseDrafts } from "./outbox.ts";
-import { tab } from "./storage.ts";
 import { Chat } from "./view/chat.ts";
 import { entryPage, renameDialog } from "./view/entry.ts";
 import { applyTheme } from "./view/theme.ts";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
-const DRAFTS = "roomcast.drafts";
 
 function socketPath(): string {
   return document.querySelector<HTMLMetaElement>("meta[name=socket-path]")?.content ?? "/socket.io/";
 }
 
 /** `?transport=polling` or `?transport=websocket` keeps to one transport. */
-function wantedTransport(): string | undefined {
-  return new URLSearchParams(location.search).get("transport") ?? undefined;
+function wantedTransport(): "polling" | "websocket" | undefined {
+  const wanted = new URLSearchParams(location.search).get("transport");
+  return wanted === "polling" || wanted === "websocket" ? wanted : undefined;
 }
 
 function show(node: HTMLElement): void {
@@ -25,30 +23,34 @@ function show(node: HTMLElement): void {
 }
 
 function enter(name: string): void {
-  const connection = new Connection({ path: socketPath(), name, guestKey: guestKey(), transport: wantedTransport() });
-  const conversation = new Conversation(LOBBY, connection, parseDrafts(tab.get(DRAFTS)), {
+  const key = guestKey();
+  const transport = wantedTransport();
+  const manager = new SocketManager(undefined, {
+    auth: { name, guestKey: key },
+    // Who has the key is the same guest, so that what waits may be sent after a reload and by any tab.
+    identity: key,
+    socket: { path: socketPath(), ...(transport !== undefined && { transports: [transport] }) },
+  });
+  const conversation = new Conversation(LOBBY, manager, {
     changed: () => chat.schedule(),
     announce: (text) => chat.announce(text),
     notice: (text) => chat.notice(text),
-    keep: (drafts) => tab.set(DRAFTS, JSON.stringify(drafts)),
   });
-  const chat = new Chat(connection, conversation, () => {
+  const chat = new Chat(manager, conversation, () => {
     // The server learns a name when we connect, so the page begins anew; messages on their way are kept.
     renameDialog(name, (chosen) => {
       storeName(chosen);
       location.reload();
     });
   });
-  connection.changed = () => chat.schedule();
-  connection.on("session", () => void conversation.enter());
-  connection.on("error", (error) => {
+  for (const name of ["status", "session"] as const) manager.watch(name, () => chat.schedule());
+  manager.on("error", (error) => {
     // Typing comes back by itself; nobody needs to read about it.
     if (error.event !== "typing") chat.notice(explain(error));
   });
-  window.addEventListener("online", () => connection.retry());
   show(chat.node);
   chat.start();
-  connection.open();
+  manager.open();
 }
 
 applyTheme();

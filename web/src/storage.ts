@@ -29,6 +29,3 @@ export class Memory {
 
 /** Shared by all tabs, kept between visits. */
 export const browser = new Memory(() => localStorage);
-
-/** Of this tab alone; survives a reload. */
-export const tab = new Memory(() => sessionStorage);

@@ -16,20 +16,6 @@ export class Timeline {
     return this.#messages.at(-1);
   }
 
-  /**
-   * The last message before the first hole. After a lost connection the server is asked for what
-   * follows this one, so that an early newer message never hides a missing one.
-   */
-  get lastContiguous(): Message | undefined {
-    const [first] = this.#messages;
-    if (first === undefined) return undefined;
-    return this.#messages.findLast((message, index) => message.seq === first.seq + index);
-  }
-
-  get hasHole(): boolean {
-    return this.newest !== this.lastContiguous;
-  }
-
   /** Adds what is new, takes over newer versions of what is known, and returns what was new. */
   merge(messages: readonly Message[]): Message[] {
     return messages.filter((message) => this.#put(message));

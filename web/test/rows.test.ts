@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Activity } from "../src/activity.ts";
-import type { Draft } from "../src/outbox.ts";
+import type { Draft } from "../src/draft.ts";
 import { type Row, type RowSource, rowsOf } from "../src/view/rows.ts";
 import { message } from "./message.ts";
 

@@ -32,22 +32,6 @@ test("an older page goes in front", () => {
   assert.deepEqual(seqs(timeline), [49, 50, 51, 52]);
 });
 
-test("the last message before a hole is where catching up begins", () => {
-  const timeline = timelineOf(8, 9, 12);
-  assert.equal(timeline.lastContiguous?.seq, 9);
-  assert.equal(timeline.hasHole, true);
-  timeline.merge([message(10), message(11)]);
-  assert.equal(timeline.lastContiguous?.seq, 12);
-  assert.equal(timeline.hasHole, false);
-});
-
-test("an empty timeline has no messages and no hole", () => {
-  const timeline = new Timeline();
-  assert.equal(timeline.lastContiguous, undefined);
-  assert.equal(timeline.newest, undefined);
-  assert.equal(timeline.hasHole, false);
-});
-
 test("a newer version replaces the message, an older one does not", () => {
   const timeline = timelineOf(1);
   timeline.merge([message(1, { content: "edited", version: 2 })]);

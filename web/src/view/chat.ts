@@ -1,4 +1,4 @@
-import type { Connection } from "../connection.ts";
+import type { SocketManager } from "../../packages/client/src/index.ts";
 import type { Conversation } from "../conversation.ts";
 import { typingLine } from "../typing.ts";
 import { Composer } from "./composer.ts";
@@ -13,7 +13,7 @@ import { themeToggle } from "./theme.ts";
 /** The whole page of a conversation. */
 export class Chat {
   readonly node: HTMLElement;
-  readonly #connection: Connection;
+  readonly #manager: SocketManager;
   readonly #conversation: Conversation;
   readonly #messages: Messages;
   readonly #composer: Composer;
@@ -26,8 +26,8 @@ export class Chat {
   #isScheduled = false;
   #typingTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(connection: Connection, conversation: Conversation, rename: () => void) {
-    this.#connection = connection;
+  constructor(manager: SocketManager, conversation: Conversation, rename: () => void) {
+    this.#manager = manager;
     this.#conversation = conversation;
     this.#messages = new Messages(conversation);
     this.#composer = new Composer({
@@ -38,7 +38,7 @@ export class Chat {
       handleInput: (text) => conversation.handleInput(text),
       handleInputStop: () => conversation.handleInputStop(),
     });
-    this.#status = new StatusView(() => connection.retry());
+    this.#status = new StatusView(() => manager.retry());
     const name = element("button", { class: "icon-button", type: "button", title: "Change your name", "aria-label": "Change your name" }, icon("pencil"));
     name.addEventListener("click", rename);
     const header = element(
@@ -88,7 +88,7 @@ export class Chat {
   render(): void {
     this.#isScheduled = false;
     const { users, present, ownId, stage } = this.#conversation;
-    this.#status.render(this.#connection.status);
+    this.#status.render(this.#manager.status);
     this.#people.render(users, present, ownId);
     this.#absent.hidden = stage !== "absent";
     this.#messages.render();

@@ -1,5 +1,5 @@
 import type { SystemLine } from "../activity.ts";
-import type { Draft } from "../outbox.ts";
+import type { Draft } from "../draft.ts";
 import { isGuest } from "../identity.ts";
 import { webAddress } from "../text.ts";
 import { clockTime, exactTime } from "../time.ts";
@@ -110,6 +110,7 @@ function draftLine({ clientMessageId, content, delivery }: Draft, startsGroup: b
 
 const stateWords: Record<Draft["delivery"]["state"], string> = {
   waiting: "Waiting for the connection…",
+  held: "Waiting, this server is not that fast…",
   sending: "Sending…",
   unconfirmed: "Not confirmed yet, trying again…",
   failed: "",
@@ -117,6 +118,7 @@ const stateWords: Record<Draft["delivery"]["state"], string> = {
 
 const stateIcons: Record<Draft["delivery"]["state"], IconName> = {
   waiting: "clock",
+  held: "clock",
   sending: "clock",
   unconfirmed: "clock",
   failed: "alert",

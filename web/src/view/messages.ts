@@ -69,12 +69,12 @@ export class Messages {
   }
 
   render(): void {
-    const { timeline, activity, outbox, ownId, firstUnread, unread, hasOlder, isLoadingOlder, stage } = this.#conversation;
+    const { timeline, activity, drafts, ownId, firstUnread, unread, hasOlder, isLoadingOlder, stage } = this.#conversation;
     const anchor = this.#isAtEnd ? undefined : this.#anchor();
     const rows = rowsOf({
       messages: timeline.messages,
       lines: activity.lines,
-      drafts: outbox.drafts,
+      drafts,
       ownId,
       firstUnread,
       now: new Date(),

@@ -1,5 +1,5 @@
 import type { SystemLine } from "../activity.ts";
-import type { Draft } from "../outbox.ts";
+import type { Draft } from "../draft.ts";
 import { dayKey, dayLabel } from "../time.ts";
 import type { Message } from "../types.ts";
 

@@ -1,4 +1,4 @@
-import type { Status } from "../connection.ts";
+import type { Status } from "../../packages/client/src/index.ts";
 import { explain } from "../failure.ts";
 import { element, setText } from "./dom.ts";
 
@@ -27,8 +27,9 @@ export class StatusView {
   render(status: Status): void {
     this.badge.dataset["state"] = status.state;
     setText(this.#label, labels[status.state]);
-    setText(this.#transport, status.state === "online" ? transportName(status.transport) : "");
-    this.badge.title = status.state === "online" ? `${labels.online} over ${transportName(status.transport)}` : labels[status.state];
+    const transport = "transport" in status ? transportName(status.transport) : "";
+    setText(this.#transport, transport);
+    this.badge.title = status.state === "online" ? `${labels.online} over ${transport}` : labels[status.state];
     const [text, action] = barOf(status);
     this.bar.hidden = text === "";
     setText(this.#text, text);
@@ -37,8 +38,10 @@ export class StatusView {
 }
 
 const labels: Record<Status["state"], string> = {
+  idle: "Connecting…",
   connecting: "Connecting…",
   online: "Connected",
+  unresponsive: "Not answering…",
   offline: "Reconnecting…",
   refused: "Refused",
   closed: "Disconnected",
@@ -46,8 +49,10 @@ const labels: Record<Status["state"], string> = {
 
 function barOf(status: Status): [text: string, action: string] {
   switch (status.state) {
+    case "idle":
     case "connecting":
     case "online":
+    case "unresponsive":
       return ["", ""];
     case "offline":
       return ["The server cannot be reached. What you write is sent once it is back.", "Try now"];

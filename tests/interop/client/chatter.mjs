@@ -1,0 +1,122 @@
+// Programs that chat through the client package, and what they must have seen in the end.
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { io } from "socket.io-client";
+import { SocketManager } from "../../../web/packages/client/dist/index.js";
+import { ask, connect, lastingPort, startServer, until, within } from "../support.mjs";
+import { SECRET } from "../tokens.mjs";
+
+export const LOBBY = "00000000-0000-4000-8000-000000000001";
+
+/** A server that can be killed and started again at the same address, with all that it has stored. */
+export async function lasting(t, env = {}) {
+  const folder = await mkdtemp(join(tmpdir(), "roomcast-"));
+  const variables = {
+    ROOMCAST_LISTEN: `127.0.0.1:${await lastingPort()}`,
+    ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}`,
+    ROOMCAST_AUTH__JWT__SECRET: SECRET,
+    ROOMCAST_AUTH__GUESTS: "true",
+    ...env,
+  };
+  let running = await startServer(variables);
+  t.after(async () => {
+    await running.stop("SIGKILL");
+    await rm(folder, { recursive: true });
+  });
+  return {
+    url: running.url,
+    kill: () => running.stop("SIGKILL"),
+    start: async () => (running = await startServer(variables)),
+    /** Stops it, as the system knows it: a busy one takes a while to stand still. */
+    pause: () => {
+      const { pid } = running;
+      process.kill(pid, "SIGSTOP");
+      const stands = (thread) => / [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8").replace(/^.*\)/, ""));
+      return until(() => readdirSync(`/proc/${pid}/task`).every(stands), "the server to stand still");
+    },
+    resume: () => process.kill(running.pid, "SIGCONT"),
+  };
+}
+
+/** A manager that ends with the test. */
+export function manager(t, url, options = {}) {
+  const made = new SocketManager(url, options);
+  t.after(() => made.leave());
+  return made;
+}
+
+/** Somebody in the Lobby who writes down what the package says. */
+export class Chatter {
+  /** The states of the connection, one after the other. */
+  states = [];
+  /** What was given of the conversation, in the order in which it was given. */
+  messages = [];
+  /** How often the conversation began anew. */
+  resets = 0;
+
+  constructor(t, url, options) {
+    this.manager = manager(t, url, options);
+    this.manager.watch("status", ({ state }) => {
+      if (this.states.at(-1) !== state) this.states.push(state);
+    });
+    this.conversation = this.manager.conversation(LOBBY);
+    this.conversation.on("reset", (messages) => {
+      this.resets += 1;
+      this.messages = [...messages];
+    });
+    this.conversation.on("messages", (messages) => this.messages.push(...messages));
+    this.manager.open();
+  }
+
+  get contents() {
+    return this.messages.map(({ content }) => content);
+  }
+
+  say(...contents) {
+    return contents.map((content) => this.conversation.send(content));
+  }
+
+  is(state) {
+    return until(() => this.manager.status.state === state, `the state ${state} (${this.states})`, 90_000);
+  }
+
+  async entered() {
+    await until(() => this.conversation.stage === "entered", `to enter (${this.states})`, 90_000);
+    return this;
+  }
+
+  /** Waits until all of these were seen, and expects each once, in this order, without a hole. */
+  async has(expected) {
+    const isThere = () => this.messages.length >= expected.length && this.manager.queue.entries.length === 0;
+    await until(isThere, "the messages", 90_000).catch((error) => {
+      error.message += `\n${JSON.stringify(this.contents)}\n${JSON.stringify(this.manager.queue.entries)}`;
+      error.message += `\n${this.manager.log.map(({ at, what, detail }) => `${at} ${what} ${detail}`).join("\n")}`;
+      throw error;
+    });
+    assert.deepEqual(this.contents, expected);
+    const [first] = this.messages;
+    assert.deepEqual(this.messages.map(({ seq }) => seq), this.messages.map((_, index) => first.seq + index));
+  }
+}
+
+/** What the server has of the Lobby, read by a stock client. */
+export async function stored(t, url, auth = { name: "Reader" }) {
+  const reader = await connect(t, io, url, { auth });
+  const messages = [];
+  for (let hasMore = true; hasMore; ) {
+    const page = await ask(reader, "message_history", { conversationId: LOBBY, afterSeq: messages.at(-1)?.seq ?? 0, limit: 200 });
+    assert.equal(page.success, true, JSON.stringify(page));
+    messages.push(...page.messages);
+    ({ hasMore } = page);
+  }
+  reader.disconnect();
+  return messages.map(({ content }) => content);
+}
+
+/** Numbered texts. */
+export const texts = (prefix, count) => Array.from({ length: count }, (_, index) => `${prefix} ${index + 1}`);
+
+export { until, within };

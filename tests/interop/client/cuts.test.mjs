@@ -1,0 +1,253 @@
+// The client package over connections and servers that fail, in Node against the real server. In each case every
+// message is there once and in order, and the state that is shown is the one that is true.
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { startLink } from "../link.mjs";
+import { now, token } from "../tokens.mjs";
+import { Chatter, LOBBY, lasting, manager, stored, texts, until, within } from "./chatter.mjs";
+
+const as = (user) => ({ auth: { token: token({ sub: user }) } });
+
+async function linked(t, url) {
+  const link = await startLink(url);
+  t.after(() => link.close());
+  return link;
+}
+
+describe("the client package", { concurrency: true }, () => {
+  test("goes on after its server was killed in the middle of a burst", async (t) => {
+    const server = await lasting(t);
+    const ada = await new Chatter(t, server.url, as("ada")).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
+    const [before, during, after] = [texts("before", 40), texts("during", 20), texts("after", 5)];
+    const sent = ada.say(...before);
+    await within(sent[10].answered, "the first answers");
+    await server.kill();
+    await ada.is("offline");
+    await bob.is("offline");
+    ada.say(...during);
+    assert.ok(ada.manager.queue.entries.every(({ state }) => state === "queued"));
+    await server.start();
+    await ada.is("online");
+    ada.say(...after);
+    const all = [...before, ...during, ...after];
+    await ada.has(all);
+    await bob.has(all);
+    assert.deepEqual(await stored(t, server.url), all);
+    for (const { states } of [ada, bob]) assert.deepEqual(states, ["connecting", "online", "offline", "online"]);
+  });
+
+  test("says that a stopped server does not answer, and goes on with it after 30 s", async (t) => {
+    const server = await lasting(t);
+    const ada = await new Chatter(t, server.url, as("ada")).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
+    await Promise.all(ada.say("before").map(({ answered }) => answered));
+    await server.pause();
+    const stopped = sleep(30_000); // How long it stands still.
+    ada.say(...texts("during", 3));
+    await ada.is("unresponsive");
+    const [first, ...others] = ada.manager.queue.entries;
+    assert.equal(first.state, "sending");
+    assert.equal(first.failure.code, "TIMED_OUT");
+    assert.deepEqual(others.map(({ state }) => state), ["queued", "queued"]);
+    await stopped;
+    server.resume();
+    await ada.is("online");
+    const all = ["before", ...texts("during", 3)];
+    await ada.has(all);
+    await bob.has(all);
+    assert.deepEqual(await stored(t, server.url), all);
+    assert.deepEqual(ada.states, ["connecting", "online", "unresponsive", "online"]);
+    assert.deepEqual(bob.states, ["connecting", "online"]);
+  });
+
+  test("goes on after its network was cut again and again, and reads what it has missed", async (t) => {
+    const server = await lasting(t);
+    const link = await linked(t, server.url);
+    const ada = await new Chatter(t, link.url, as("ada")).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
+    for (let cut = 0; cut < 3; cut += 1) {
+      ada.say(...texts(`cut ${cut} before`, 10));
+      link.cut();
+      await ada.is("offline");
+      ada.say(...texts(`cut ${cut} during`, 10));
+      bob.say(...texts(`cut ${cut} others`, 3));
+      link.restore();
+      ada.manager.retry();
+      await ada.entered();
+    }
+    await until(() => ada.messages.length === 69 && bob.messages.length === 69, "all messages");
+    const all = await stored(t, server.url);
+    assert.equal(new Set(all).size, 69);
+    await ada.has(all);
+    await bob.has(all);
+    const own = (text) => all.filter((content) => content.includes(text));
+    assert.deepEqual(own("before"), [0, 1, 2].flatMap((cut) => texts(`cut ${cut} before`, 10)));
+    assert.deepEqual(own("during"), [0, 1, 2].flatMap((cut) => texts(`cut ${cut} during`, 10)));
+    assert.equal(ada.resets, 1);
+  });
+
+  test("sends a message again whose answer is held back, as the same", async (t) => {
+    const server = await lasting(t);
+    const link = await linked(t, server.url);
+    const ada = await new Chatter(t, link.url, as("ada")).entered();
+    link.holdAnswers();
+    ada.say("once", "after");
+    await ada.is("unresponsive");
+    assert.deepEqual(ada.manager.queue.entries.map(({ state }) => state), ["sending", "queued"]);
+    link.releaseAnswers();
+    await ada.has(["once", "after"]);
+    assert.deepEqual(await stored(t, server.url), ["once", "after"]);
+    assert.equal(ada.manager.status.state, "online");
+  });
+
+  test("swaps a token that is about to end, on the same connection", async (t) => {
+    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+    const reasons = [];
+    const auth = (reason) => {
+      reasons.push(reason);
+      return { token: token({ sub: "ada", exp: now() + (reasons.length === 1 ? 3 : 3600) }) };
+    };
+    const ada = await new Chatter(t, server.url, { auth }).entered();
+    await until(() => ada.manager.log.some(({ what }) => what === "refreshed"), "the refresh");
+    await sleep(4_000); // Past the end of the first token.
+    ada.say("still here");
+    await ada.has(["still here"]);
+    assert.deepEqual(reasons, ["connect", "expiring"]);
+    assert.deepEqual(ada.states, ["connecting", "online"]);
+  });
+
+  test("comes back with a new token after its own has ended while it was away", async (t) => {
+    const server = await lasting(t, { ROOMCAST_AUTH__JWT__LEEWAY_S: "0" });
+    const link = await linked(t, server.url);
+    const end = now() + 2;
+    // The application does not notice by itself: it gives its old token until it was refused.
+    let fresh = false;
+    const auth = (reason) => {
+      fresh ||= reason === "refused";
+      return { token: token({ sub: "ada", exp: fresh ? now() + 3600 : end }) };
+    };
+    const env = { auth, identity: "ada" };
+    const ada = await new Chatter(t, link.url, env).entered();
+    link.cut();
+    await ada.is("offline");
+    ada.say(...texts("away", 3));
+    await sleep(Math.max(0, (end + 1) * 1_000 - Date.now())); // Until it has ended.
+    link.restore();
+    ada.manager.retry();
+    await ada.has(texts("away", 3));
+    assert.ok(fresh);
+    assert.equal(ada.manager.status.state, "online");
+    assert.ok(!ada.states.includes("refused"), String(ada.states));
+  });
+
+  test("is refused for good when new credentials are no better, and comes in when it is asked to", async (t) => {
+    const server = await lasting(t);
+    let isGood = false;
+    const auth = () => ({ token: isGood ? token({ sub: "ada" }) : "nonsense" });
+    const ada = new Chatter(t, server.url, { auth });
+    await ada.is("refused");
+    assert.equal(ada.manager.status.failure.code, "UNAUTHENTICATED");
+    ada.say("waits");
+    isGood = true;
+    ada.manager.retry();
+    await ada.has(["waits"]);
+    assert.deepEqual(ada.states, ["connecting", "offline", "refused", "connecting", "online"]);
+  });
+
+  test("is closed when its user is revoked, and does not come back by itself", async (t) => {
+    const server = await lasting(t);
+    const ada = await new Chatter(t, server.url, as("ada")).entered();
+    const headers = { authorization: `Bearer ${token({ sub: "root", roles: ["admin"] })}`, "content-type": "application/json" };
+    const body = JSON.stringify({ userId: "ada" });
+    assert.ok((await fetch(`${server.url}/api/v1/revocations`, { method: "POST", headers, body })).ok);
+    await ada.is("closed");
+    assert.equal(ada.manager.status.failure.code, "TOKEN_REVOKED");
+    ada.say("too late");
+    assert.deepEqual(ada.manager.queue.entries.map(({ state }) => state), ["queued"]);
+  });
+
+  test("holds its queue for as long as the server asks to", async (t) => {
+    const server = await lasting(t, { ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "30" });
+    const ada = await new Chatter(t, server.url, as("ada")).entered();
+    const all = texts("fast", 33);
+    ada.say(...all);
+    await until(() => ada.manager.queue.isHeld, "the limit");
+    const [first] = ada.manager.queue.entries;
+    assert.equal(first.state, "queued");
+    assert.equal(first.failure.code, "RATE_LIMITED");
+    await ada.has(all);
+    const refused = ada.manager.log.filter(({ what, detail }) => what === "not answered" && detail.endsWith("RATE_LIMITED"));
+    assert.ok(refused.length <= 3, `${refused.length} attempts for 3 messages over the limit`);
+    assert.deepEqual(await stored(t, server.url), all);
+  });
+
+  test("sends what one user has written as nobody else", async (t) => {
+    const server = await lasting(t);
+    const link = await linked(t, server.url);
+    let user = "ada";
+    const auth = () => ({ token: token({ sub: user }) });
+    const somebody = await new Chatter(t, link.url, { auth }).entered();
+    link.cut();
+    await somebody.is("offline");
+    const [secret] = somebody.say("a secret of Ada");
+    user = "bob";
+    link.restore();
+    somebody.manager.retry();
+    await until(() => somebody.manager.session.userId === "bob", "Bob");
+    await somebody.entered();
+    somebody.say("by Bob");
+    await somebody.has(["by Bob"]);
+    user = "ada";
+    link.cut();
+    await somebody.is("offline");
+    link.restore();
+    somebody.manager.retry();
+    const { message } = await within(secret.answered, "the message of Ada");
+    assert.equal(message.userId, "ada");
+    assert.deepEqual(await stored(t, server.url), ["by Bob", "a secret of Ada"]);
+  });
+
+  test("says how many have got a message", async (t) => {
+    const server = await lasting(t);
+    const ada = await new Chatter(t, server.url, as("ada")).entered();
+    await new Chatter(t, server.url, as("bob")).entered();
+    const reported = new Promise((done) => ada.manager.watch("delivered", (entry, report) => done({ entry, report })));
+    const { id } = ada.conversation.send("confirm this", { confirmDelivery: true });
+    const { entry, report } = await within(reported, "the report");
+    assert.deepEqual([entry.id, entry.state, report.expected, report.delivered], [id, "delivered", 1, 1]);
+  });
+
+  test("refuses more than it can keep, and keeps what it has taken", async (t) => {
+    const server = await lasting(t);
+    const ada = manager(t, server.url, { ...as("ada"), limits: { entries: 2 } });
+    const send = (content) => ada.send("message", { conversationId: LOBBY, content });
+    const [first] = [send("one"), send("two")];
+    assert.throws(() => send("three"), { code: "QUEUE_FULL" });
+    ada.open();
+    await within(first.answered, "room");
+    send("four");
+    await until(() => ada.queue.entries.length === 0, "an empty queue");
+    assert.deepEqual(await stored(t, server.url), ["one", "two", "four"]);
+  });
+
+  test("begins anew with the newest page when it has missed more than it reads", async (t) => {
+    const server = await lasting(t);
+    const link = await linked(t, server.url);
+    const ada = await new Chatter(t, link.url, as("ada")).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
+    bob.say("seen");
+    await ada.has(["seen"]);
+    link.cut();
+    await ada.is("offline");
+    for (let part = 0; part < 11; part += 1) {
+      bob.say(...texts(`missed ${part}`, 200));
+      await until(() => bob.manager.queue.entries.length === 0, "room in the queue");
+    }
+    link.restore();
+    ada.manager.retry();
+    await until(() => ada.resets === 2, "the newest page");
+    assert.deepEqual(ada.contents, texts("missed 10", 200).slice(-50));
+  });
+});

@@ -1,0 +1,265 @@
+// The client package in real Chromium tabs: offline, frozen, with the clock moved, reloaded, closed, two at a time.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { startServer } from "../support.mjs";
+import { SECRET, now, token } from "../tokens.mjs";
+import { launch } from "../visitor.mjs";
+import { lasting, stored, texts, until } from "./chatter.mjs";
+import { Tab, startSite } from "./tab.mjs";
+
+let browser;
+let site;
+let server;
+before(async () => {
+  site = await startSite();
+  server = await startServer({ ALLOWED_ORIGINS: site.url, ROOMCAST_AUTH__JWT__SECRET: SECRET, ROOMCAST_AUTH__GUESTS: "true" });
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+  site?.close();
+});
+
+/** A browser profile of its own, and tabs in it. */
+async function profile(t, user, { chromium = browser, url = server.url } = {}) {
+  const context = await chromium.newContext();
+  t.after(() => context.close());
+  const auth = { token: token({ sub: user }) };
+  return {
+    context,
+    open: (options) => Tab.open(context, site.url, url, auth, { identity: user, ...options }),
+    visit: (tab, options) => tab.visit(site.url, url, auth, { identity: user, ...options }),
+  };
+}
+
+/** Whoever reads along, in a profile of its own. */
+async function reader(t) {
+  const tab = await (await profile(t, "reader")).open();
+  await tab.entered();
+  return tab;
+}
+
+/** That the server and a reader have these, once and in order. */
+async function assertStored(t, other, prefix, expected) {
+  assert.deepEqual(await other.contents(expected.length, prefix), expected);
+  assert.deepEqual((await stored(t, server.url)).filter((text) => text.startsWith(prefix)), expected);
+}
+
+// The tests share one server, so each has words of its own.
+describe("the client package in Chromium", { concurrency: true }, () => {
+  test("keeps what is written offline, and reads what it has missed", async (t) => {
+    const { context, open } = await profile(t, "offline");
+    const other = await reader(t);
+    const tab = await open();
+    await tab.entered();
+    await tab.say("offline 1");
+    await tab.contents(1, "offline");
+    await context.setOffline(true);
+    await tab.hasState("offline");
+    await tab.say("offline 2", "offline 3");
+    await tab.is(`manager.queue.entries.map(({ state }) => state).join() === "queued,queued"`);
+    await other.say("missed 1");
+    await other.contents(1, "missed");
+    await context.setOffline(false);
+    await tab.hasState("online");
+    const expected = texts("offline", 3);
+    assert.deepEqual(await tab.contents(3, "offline"), expected);
+    assert.deepEqual(await tab.contents(1, "missed"), ["missed 1"]);
+    await assertStored(t, other, "offline", expected);
+    assert.deepEqual((await tab.seen()).states.filter((state) => state !== "connecting"), ["online", "offline", "online"]);
+  });
+
+  test("goes on after its server was killed, and after it was stopped for 30 s", async (t) => {
+    const own = await lasting(t, { ALLOWED_ORIGINS: site.url });
+    const { open } = await profile(t, "server", own);
+    const tab = await open();
+    await tab.entered();
+    await tab.say(...texts("server", 20));
+    await own.kill();
+    await tab.hasState("offline");
+    await tab.say("server 21");
+    await own.start();
+    await tab.hasState("online");
+    assert.deepEqual(await tab.contents(21), texts("server", 21));
+    await own.pause();
+    await tab.say("server 22", "server 23");
+    await tab.hasState("unresponsive");
+    await sleep(20_000); // 30 s with the ten after which it is called unresponsive.
+    own.resume();
+    assert.deepEqual(await tab.contents(23), texts("server", 23));
+    assert.deepEqual(await stored(t, own.url), texts("server", 23));
+    assert.deepEqual((await tab.seen()).states, ["connecting", "online", "offline", "online", "unresponsive", "online"]);
+  });
+
+  test("comes back with a new token after its own has ended while it was away", async (t) => {
+    const own = await lasting(t, { ALLOWED_ORIGINS: site.url, ROOMCAST_AUTH__JWT__LEEWAY_S: "0" });
+    const { context, open } = await profile(t, "late", own);
+    const tab = await open();
+    await tab.entered();
+    const use = (exp) => tab.page.evaluate((auth) => Object.assign(window, { auth }), { token: token({ sub: "late", exp }) });
+    const end = now() + 3;
+    await use(end);
+    await tab.page.evaluate(() => (manager.close(), manager.open()));
+    await tab.entered();
+    await context.setOffline(true);
+    await tab.hasState("offline");
+    await tab.say("late 1", "late 2");
+    await sleep(Math.max(0, (end + 1) * 1_000 - Date.now())); // Until it has ended.
+    await context.setOffline(false);
+    await tab.is(`manager.log.some(({ what, detail }) => what === "status" && detail.includes("UNAUTHENTICATED"))`);
+    await use(now() + 3600);
+    await tab.page.evaluate(() => manager.retry());
+    await tab.hasState("online");
+    assert.deepEqual(await tab.contents(2), texts("late", 2));
+    assert.deepEqual(await stored(t, own.url), texts("late", 2));
+  });
+
+  test("keeps what is written offline beyond a reload", async (t) => {
+    const { context, open, visit } = await profile(t, "reload");
+    const other = await reader(t);
+    const tab = await open();
+    await tab.entered();
+    await context.setOffline(true);
+    await tab.hasState("offline");
+    await tab.say(...texts("reload", 5));
+    // Written to disk, as `stored` in IndexedDB.
+    await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 5)`);
+    // The page can be loaded again, and the server is still out of reach.
+    await context.route(`${server.url}/**`, (route) => route.abort());
+    await context.setOffline(false);
+    await visit(tab);
+    await tab.is(`manager.queue.entries.length === 5`);
+    await tab.say("reload 6");
+    await context.unroute(`${server.url}/**`);
+    const expected = texts("reload", 6);
+    assert.deepEqual(await tab.contents(6, "reload"), expected);
+    await assertStored(t, other, "reload", expected);
+    await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 0)`);
+  });
+
+  test("leaves what a closed tab has not sent to another one", async (t) => {
+    const { context, open } = await profile(t, "closed");
+    const other = await reader(t);
+    const [first, second] = [await open(), await open()];
+    await Promise.all([first.entered(), second.entered()]);
+    await context.setOffline(true);
+    await first.hasState("offline");
+    await second.hasState("offline");
+    await first.say(...texts("closed", 3));
+    await second.is(`client.indexedDbStorage().load("closed").then((kept) => kept.length === 3)`);
+    await first.page.close();
+    await context.setOffline(false);
+    const expected = texts("closed", 3);
+    assert.deepEqual(await second.contents(3, "closed"), expected);
+    await assertStored(t, other, "closed", expected);
+  });
+
+  test("goes on after its tab was frozen", async (t) => {
+    const other = await reader(t);
+    // A browser of its own: all tabs that it has are this one. Chromium freezes no tab that can be seen, and without
+    // a screen all can; the system freezes the process of any.
+    const own = await launch();
+    t.after(() => own.close());
+    const { open } = await profile(t, "frozen", { chromium: own });
+    const tab = await open();
+    await tab.entered();
+    await tab.say(...texts("frozen", 3));
+    const { processInfo } = await (await own.newBrowserCDPSession()).send("SystemInfo.getProcessInfo");
+    const renderers = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
+    const signal = (name) => renderers.forEach((pid) => process.kill(pid, name));
+    signal("SIGSTOP");
+    await other.say(...texts("thawed", 3));
+    await sleep(12_000); // Longer than an answer may take.
+    signal("SIGCONT");
+    await tab.say(...texts("frozen", 5).slice(3));
+    const expected = texts("frozen", 5);
+    assert.deepEqual(await tab.contents(5, "frozen"), expected);
+    assert.deepEqual(await tab.contents(3, "thawed"), texts("thawed", 3));
+    await assertStored(t, other, "frozen", expected);
+    await tab.hasState("online");
+  });
+
+  test("stops at a debugger for longer than an answer may take, and goes on", async (t) => {
+    const { open } = await profile(t, "paused");
+    const other = await reader(t);
+    const tab = await open();
+    await tab.entered();
+    await tab.say(...texts("paused", 4));
+    const goOn = await tab.stop();
+    await sleep(11_000); // Longer than an answer may take.
+    await goOn();
+    const expected = texts("paused", 4);
+    assert.deepEqual(await tab.contents(4, "paused"), expected);
+    await assertStored(t, other, "paused", expected);
+    await tab.hasState("online");
+  });
+
+  for (const hours of [-2, 2]) {
+    test(`does not mind a clock that is moved by ${hours} hours`, async (t) => {
+      const prefix = `clock ${hours}:`;
+      const { context, open } = await profile(t, `clock${hours}`);
+      const other = await reader(t);
+      const tab = await open();
+      await tab.entered();
+      await tab.say(`${prefix} 1`);
+      await tab.page.evaluate((moved) => {
+        const original = Date.now;
+        Date.now = () => original() + moved;
+      }, hours * 3_600_000);
+      await tab.say(`${prefix} 2`);
+      await context.setOffline(true);
+      await tab.hasState("offline");
+      await tab.say(`${prefix} 3`);
+      await context.setOffline(false);
+      await tab.hasState("online");
+      await tab.say(`${prefix} 4`);
+      assert.deepEqual(await tab.contents(4, prefix), texts(prefix, 4));
+      await assertStored(t, other, prefix, texts(prefix, 4));
+    });
+  }
+
+  test("shares one connection between tabs, and gives it to another when the leader is closed", async (t) => {
+    const { open } = await profile(t, "shared");
+    const other = await reader(t);
+    const first = await open({ share: "test" });
+    await first.entered();
+    const second = await open({ share: "test" });
+    await second.entered();
+    assert.deepEqual([await isLeader(first), await isLeader(second)], [true, false]);
+    await first.say("shared 1");
+    await first.contents(1, "shared");
+    await second.say("shared 2");
+    for (const tab of [first, second]) assert.deepEqual(await tab.contents(2, "shared"), texts("shared", 2));
+    await first.page.close();
+    await second.say("shared 3");
+    await until(() => isLeader(second), "another leader");
+    await second.hasState("online");
+    assert.deepEqual(await second.contents(3, "shared"), texts("shared", 3));
+    await assertStored(t, other, "shared", texts("shared", 3));
+  });
+
+  test("takes the connection from a leader that does not move", async (t) => {
+    const { open } = await profile(t, "icy");
+    const other = await reader(t);
+    const [first, second] = [await open({ share: "test" }), await open({ share: "test" })];
+    await Promise.all([first.entered(), second.entered()]);
+    const leader = (await isLeader(first)) ? first : second;
+    const follower = leader === first ? second : first;
+    const goOn = await leader.stop();
+    await follower.say("icy 1");
+    await until(() => isLeader(follower), "another leader", 60_000);
+    assert.deepEqual(await follower.contents(1, "icy"), ["icy 1"]);
+    await goOn();
+    await until(async () => !(await isLeader(leader)), "the former leader to notice");
+    await leader.entered();
+    await leader.say("icy 2");
+    for (const tab of [first, second]) assert.deepEqual(await tab.contents(2, "icy"), texts("icy", 2));
+    await assertStored(t, other, "icy", texts("icy", 2));
+  });
+});
+
+function isLeader(tab) {
+  return tab.page.evaluate(() => manager.isLeader);
+}

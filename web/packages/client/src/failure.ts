@@ -1,0 +1,46 @@
+/** What went wrong, as the server says it in a refused request, or as this package says it with the codes below. */
+export interface Failure {
+  code: string;
+  message: string;
+  /** Milliseconds after which another attempt makes sense. */
+  retryAfter?: number;
+  details?: unknown;
+}
+
+/** A request that was refused, or that got no answer. */
+export class RequestError extends Error implements Failure {
+  readonly code: string;
+  readonly retryAfter?: number;
+  readonly details?: unknown;
+
+  constructor({ code, message, retryAfter, details }: Failure) {
+    super(message);
+    this.name = "RequestError";
+    this.code = code;
+    if (retryAfter !== undefined) this.retryAfter = retryAfter;
+    if (details !== undefined) this.details = details;
+  }
+}
+
+/** No answer came in time; whether the server did it is unknown. */
+export const TIMED_OUT = "TIMED_OUT";
+
+/** The connection is gone, or there is none; whether the server did it is unknown. */
+export const DISCONNECTED = "DISCONNECTED";
+
+/** The queue takes nothing more; what was to be sent is in the hands of the caller. */
+export const QUEUE_FULL = "QUEUE_FULL";
+
+/** The credentials that a connection needs could not be had. */
+export const NO_CREDENTIALS = "NO_CREDENTIALS";
+
+/** Whether the server may have done it all the same; asking again with the same id tells. */
+export function isUnconfirmed({ code }: Failure): boolean {
+  return code === TIMED_OUT || code === "STORE_UNAVAILABLE" || code === "INTERNAL";
+}
+
+/** Requests reject with a failure; anything else is a mistake of a program and is not to be hidden. */
+export function asFailure(error: unknown): RequestError {
+  if (error instanceof RequestError) return error;
+  throw error;
+}

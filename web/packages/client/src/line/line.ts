@@ -1,0 +1,52 @@
+import type { Failure } from "../failure.ts";
+import type { Session } from "../types.ts";
+
+/** How long a request waits for its answer unless it says so itself. */
+export const ANSWER_TIMEOUT = 10_000;
+
+/** How the connection is doing. */
+export type Status =
+  /** Not opened yet, or closed on purpose. */
+  | { state: "idle" }
+  | { state: "connecting" }
+  | { state: "online"; transport: string }
+  /** Connected, but a request was not answered in time and nothing has come since. */
+  | { state: "unresponsive"; transport: string }
+  /** Lost or not reachable; the next attempt comes by itself. */
+  | { state: "offline"; failure?: Failure }
+  /** The server refused us; another attempt takes a decision. */
+  | { state: "refused"; failure: Failure }
+  /** The server sent us away; another attempt takes a decision. */
+  | { state: "closed"; failure?: Failure };
+
+/** What is said about the line itself, beside the events of the server. */
+export interface LineEvents {
+  /** `status` or `session` have changed. */
+  changed: () => void;
+  /** Connected, and the server has said who we are; once for each connection. */
+  ready: () => void;
+  /** The connection is gone. */
+  lost: () => void;
+}
+
+/** The way to the server: a connection of this tab, or one that another tab shares with it. */
+export interface Line {
+  readonly status: Status;
+  /** Who the server says we are. */
+  readonly session: Session | undefined;
+  /** Whether requests are sent now. */
+  readonly isReady: boolean;
+  open(): void;
+  close(): void;
+  /** Tries at once instead of waiting for the next attempt. */
+  retry(): void;
+  watch<Name extends keyof LineEvents>(name: Name, listener: LineEvents[Name]): () => void;
+  /** Listens to an event of the server. */
+  on(name: string, listener: (...args: never[]) => void): () => void;
+  /** Asks the server; resolves with its acknowledgement, rejects with a `RequestError`. */
+  ask(name: string, payload?: unknown, timeout?: number): Promise<unknown>;
+  /** Sends an event if there is a connection; nobody waits for an answer. */
+  tell(name: string, payload?: unknown): void;
+  /** Sends an event that ends something, unless others on the same connection may still want it. */
+  release(name: string, payload?: unknown): void;
+}

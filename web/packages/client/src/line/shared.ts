@@ -1,0 +1,269 @@
+import { Emitter } from "../emitter.ts";
+import { DISCONNECTED, type Failure, RequestError, TIMED_OUT, asFailure } from "../failure.ts";
+import { ANSWER_TIMEOUT, type Line, type LineEvents, type Status } from "./line.ts";
+import type { Note } from "../log.ts";
+import type { SocketLine } from "./socket.ts";
+import { now, randomId, within } from "../time.ts";
+import type { Message, Session } from "../types.ts";
+
+/** How often a tab looks whether the leader is there. */
+const LOOK = 2_000;
+/** A leader that says nothing for so long is frozen: another tab takes its place. */
+const PATIENCE = 5_000;
+
+/** What tabs say to each other. */
+type Word =
+  | { kind: "hello"; from: string }
+  | { kind: "state"; from: string; status: Status; session: Session | undefined; isReady: boolean }
+  | { kind: "event"; except?: string; name: string; args: unknown[] }
+  | { kind: "ask"; from: string; id: string; name: string; payload: unknown; timeout: number | undefined }
+  | { kind: "answer"; to: string; id: string; answer?: unknown; failure?: Failure }
+  | { kind: "tell" | "release"; from: string; name: string; payload: unknown }
+  | { kind: "retry" };
+
+/** One connection for all tabs: that of the leader, which is the tab that has the lock. */
+export class SharedLine implements Line {
+  readonly #own = randomId();
+  readonly #lock: string;
+  readonly #make: () => SocketLine;
+  readonly #note: Note;
+  readonly #events = new Emitter<LineEvents>();
+  readonly #server = new Emitter<Record<string, (...args: never[]) => void>>();
+  readonly #asked = new Map<string, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
+  /** The tabs that have asked the leader for anything. */
+  readonly #others = new Set<string>();
+  /** The connection, in the leader. */
+  #line: SocketLine | undefined;
+  #channel: BroadcastChannel | undefined;
+  #leader: string | undefined;
+  #heard = 0;
+  #state: { status: Status; session: Session | undefined; isReady: boolean } = IDLE;
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #resign: (() => void) | undefined;
+
+  constructor(name: string, make: () => SocketLine, note: Note) {
+    this.#lock = `roomcast:leader:${name}`;
+    this.#make = make;
+    this.#note = note;
+  }
+
+  get status(): Status {
+    return this.#state.status;
+  }
+
+  get session(): Session | undefined {
+    return this.#state.session;
+  }
+
+  get isReady(): boolean {
+    return this.#state.isReady;
+  }
+
+  /** Whether this tab has the connection. */
+  get isLeader(): boolean {
+    return this.#line !== undefined;
+  }
+
+  open(): void {
+    if (this.#timer !== undefined) return;
+    this.#heard = now();
+    this.#channel = new BroadcastChannel(this.#lock);
+    this.#channel.onmessage = ({ data }: MessageEvent<Word>) => this.#hear(data);
+    this.#become({ ...IDLE, status: { state: "connecting" } });
+    this.#stand({});
+    this.#say({ kind: "hello", from: this.#own });
+    this.#timer = setInterval(() => this.#look(), LOOK);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#stepDown();
+    this.#become(IDLE);
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
+  retry(): void {
+    if (this.#line !== undefined) this.#line.retry();
+    else this.#say({ kind: "retry" });
+  }
+
+  watch<Name extends keyof LineEvents>(name: Name, listener: LineEvents[Name]): () => void {
+    return this.#events.on(name, listener as never);
+  }
+
+  on(name: string, listener: (...args: never[]) => void): () => void {
+    return this.#server.on(name, listener as never);
+  }
+
+  async ask(name: string, payload?: unknown, timeout?: number): Promise<unknown> {
+    if (this.#line !== undefined) return this.#askFor(this.#own, this.#line, name, payload, timeout);
+    if (!this.isReady) throw disconnected();
+    const id = randomId();
+    const answer = new Promise<unknown>((resolve, reject) => this.#asked.set(id, { resolve, reject }));
+    this.#say({ kind: "ask", from: this.#own, id, name, payload, timeout });
+    // The leader has its own deadline; this is for one that goes meanwhile.
+    const late = (error: Error) => {
+      throw error instanceof RequestError ? error : new RequestError({ code: TIMED_OUT, message: error.message });
+    };
+    return within((timeout ?? ANSWER_TIMEOUT) + PATIENCE, answer).catch(late).finally(() => this.#asked.delete(id));
+  }
+
+  tell(name: string, payload?: unknown): void {
+    if (this.#line !== undefined) this.#line.tell(name, payload);
+    else this.#say({ kind: "tell", from: this.#own, name, payload });
+  }
+
+  release(name: string, payload?: unknown): void {
+    // Other tabs may still want it, and there is one connection for all.
+    if (this.#line !== undefined && this.#others.size === 0) this.#line.release(name, payload);
+  }
+
+  /** Stands for leadership; with `steal` it is taken from a leader that does not answer. */
+  #stand(options: LockOptions): void {
+    const lead = () => new Promise<void>((resign) => this.#lead(resign));
+    navigator.locks.request(this.#lock, options, lead).catch(() => {
+      // Another tab has taken it, while this one was frozen.
+      this.#stepDown();
+      if (this.#timer !== undefined) this.#stand({});
+    });
+  }
+
+  #lead(resign: () => void): void {
+    if (this.#timer === undefined) return resign();
+    this.#resign = resign;
+    this.#note("leader");
+    this.#follow(this.#own);
+    const line = (this.#line = this.#make());
+    line.onAny((name, ...args) => {
+      this.#server.emit(name, ...(args as never[]));
+      // Functions cannot be handed over; the leader has answered for all.
+      this.#say({ kind: "event", name, args: args.filter((arg) => typeof arg !== "function") });
+    });
+    const tell = () => {
+      if (line === this.#line) this.#become({ status: line.status, session: line.session, isReady: line.isReady });
+    };
+    for (const name of ["changed", "ready", "lost"] as const) line.watch(name, tell);
+    line.open();
+  }
+
+  /** The connection is another tab's, or nobody's. */
+  #stepDown(): void {
+    this.#resign?.();
+    this.#resign = undefined;
+    const line = this.#line;
+    this.#line = undefined;
+    if (line === undefined) return;
+    line.close();
+    this.#become({ ...IDLE, status: { state: "connecting" } });
+  }
+
+  #look(): void {
+    if (this.#line !== undefined) return this.#announce();
+    if (now() - this.#heard > PATIENCE) {
+      this.#heard = now();
+      this.#note("leader is silent");
+      this.#stand({ steal: true });
+    } else this.#say({ kind: "hello", from: this.#own });
+  }
+
+  #hear(word: Word): void {
+    const line = this.#line;
+    switch (word.kind) {
+      case "state":
+        // Two leaders at once: the one that was frozen learns from its lock that it is none.
+        if (line !== undefined) return;
+        this.#heard = now();
+        this.#follow(word.from);
+        return this.#become({ status: word.status, session: word.session, isReady: word.isReady });
+      case "event":
+        if (line === undefined && word.except !== this.#own) this.#server.emit(word.name, ...(word.args as never[]));
+        return;
+      case "answer":
+        return this.#take(word);
+      case "retry":
+        return line?.retry();
+    }
+    if (line === undefined) return;
+    this.#others.add(word.from);
+    if (word.kind === "hello") this.#announce();
+    else if (word.kind === "tell") line.tell(word.name, word.payload);
+    else if (word.kind === "ask") void this.#answer(line, word);
+  }
+
+  async #answer(line: SocketLine, { from, id, name, payload, timeout }: Extract<Word, { kind: "ask" }>): Promise<void> {
+    try {
+      this.#say({ kind: "answer", to: from, id, answer: await this.#askFor(from, line, name, payload, timeout) });
+    } catch (error) {
+      const { code, message, retryAfter, details } = asFailure(error);
+      this.#say({ kind: "answer", to: from, id, failure: { code, message, ...(retryAfter !== undefined && { retryAfter }), details } });
+    }
+  }
+
+  /** Asks, and tells other tabs what the server tells all sockets but the one that has asked. */
+  async #askFor(tab: string, line: SocketLine, name: string, payload: unknown, timeout?: number): Promise<unknown> {
+    const answer = await line.ask(name, payload, timeout);
+    const echo = echoOf(name, answer);
+    if (echo !== undefined) {
+      this.#say({ kind: "event", except: tab, ...echo });
+      if (tab !== this.#own) this.#server.emit(echo.name, ...(echo.args as never[]));
+    }
+    return answer;
+  }
+
+  #take({ to, id, answer, failure }: Extract<Word, { kind: "answer" }>): void {
+    if (to !== this.#own) return;
+    if (failure !== undefined) this.#asked.get(id)?.reject(new RequestError(failure));
+    else this.#asked.get(id)?.resolve(answer);
+  }
+
+  /** Who leads; what another has been asked is not answered any more. */
+  #follow(leader: string): void {
+    if (leader === this.#leader) return;
+    this.#leader = leader;
+    this.#become({ ...this.#state, isReady: false });
+  }
+
+  #become(state: typeof IDLE): void {
+    const wasReady = this.#state.isReady;
+    this.#state = state;
+    if (this.#line !== undefined) this.#announce();
+    if (wasReady && !state.isReady) {
+      for (const { reject } of this.#asked.values()) reject(disconnected());
+      this.#events.emit("lost");
+    }
+    this.#events.emit("changed");
+    if (!wasReady && state.isReady) this.#events.emit("ready");
+  }
+
+  #announce(): void {
+    this.#say({ kind: "state", from: this.#own, ...this.#state });
+  }
+
+  #say(word: Word): void {
+    this.#channel?.postMessage(word);
+  }
+}
+
+const IDLE: { status: Status; session: Session | undefined; isReady: boolean } = {
+  status: { state: "idle" },
+  session: undefined,
+  isReady: false,
+};
+
+/** What a change in the chat looks like to those who did not make it. */
+function echoOf(name: string, answer: unknown): { name: string; args: unknown[] } | undefined {
+  if (name === "delete_conversation") return { name: "conversation_deleted", args: [answer] };
+  const message = (answer as { message?: Message } | undefined)?.message;
+  if (message === undefined) return undefined;
+  if (name === "message") return { name, args: [message] };
+  if (name === "edit_message") return { name: "message_edited", args: [message] };
+  if (name !== "delete_message") return undefined;
+  const { id, conversationId, seq, deletedAt, userId } = message;
+  return { name: "message_deleted", args: [{ conversationId, messageId: id, seq, deletedAt, deletedBy: userId }] };
+}
+
+function disconnected(): RequestError {
+  return new RequestError({ code: DISCONNECTED, message: "not connected" });
+}

@@ -1,0 +1,34 @@
+import type { Entry } from "./queue.ts";
+import type { MessageDelivered } from "../types.ts";
+
+/** More of either kind are forgotten, the oldest first. */
+const MAX = 1_000;
+
+/** Brings together stored messages and the server's reports on them, whichever comes first. */
+export class Confirmations {
+  readonly #entries = new Map<string, Entry>();
+  readonly #reports = new Map<string, MessageDelivered>();
+  readonly #delivered: (entry: Entry, report: MessageDelivered) => void;
+
+  constructor(delivered: (entry: Entry, report: MessageDelivered) => void) {
+    this.#delivered = delivered;
+  }
+
+  handleStored(messageId: string, entry: Entry): void {
+    this.#match(messageId, this.#entries, entry);
+  }
+
+  handleReport(report: MessageDelivered): void {
+    this.#match(report.messageId, this.#reports, report);
+  }
+
+  #match<Half>(messageId: string, halves: Map<string, Half>, half: Half): void {
+    halves.set(messageId, half);
+    for (const oldest of halves.keys()) if (halves.size > MAX) halves.delete(oldest);
+    const [entry, report] = [this.#entries.get(messageId), this.#reports.get(messageId)];
+    if (entry === undefined || report === undefined) return;
+    this.#entries.delete(messageId);
+    this.#reports.delete(messageId);
+    this.#delivered({ ...entry, state: "delivered" }, report);
+  }
+}

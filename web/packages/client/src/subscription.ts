@@ -1,0 +1,57 @@
+import { Effort } from "./effort.ts";
+import type { RequestError } from "./failure.ts";
+import type { Line } from "./line/line.ts";
+import type { Note } from "./log.ts";
+
+/** Refusals after which asking again is in vain. */
+const FINAL = new Set(["FORBIDDEN", "INVALID_PAYLOAD", "NOT_FOUND", "REFUSED"]);
+
+export interface SubscriptionOptions {
+  /** Gets every answer, such as the snapshot of a subscription; the first, and one after each reconnect. */
+  answered?: (answer: unknown) => void;
+  /** The server does not want it. */
+  refused?: (failure: RequestError) => void;
+  /** The event that ends it. Default: `unsubscribe:x` for `subscribe:x`, otherwise none. */
+  undo?: string;
+}
+
+/** A request that stands: made again after each reconnect until it is stopped. */
+export class Subscription {
+  readonly #effort = new Effort();
+  readonly #event: string;
+  readonly #payload: unknown;
+  readonly #options: SubscriptionOptions;
+  readonly #line: Line;
+  readonly #note: Note;
+
+  constructor(event: string, payload: unknown, options: SubscriptionOptions, line: Line, note: Note) {
+    this.#event = event;
+    this.#payload = payload;
+    this.#options = options;
+    this.#line = line;
+    this.#note = note;
+  }
+
+  begin(): void {
+    const subscribe = async (isCurrent: () => boolean) => {
+      const answer = await this.#line.ask(this.#event, this.#payload);
+      if (isCurrent()) this.#options.answered?.(answer);
+    };
+    void this.#effort.begin(subscribe, (failure) => {
+      this.#note("subscription failed", `${this.#event} ${failure.code}`);
+      const goesOn = !FINAL.has(failure.code);
+      if (!goesOn) this.#options.refused?.(failure);
+      return goesOn;
+    });
+  }
+
+  wait(): void {
+    this.#effort.end();
+  }
+
+  stop(): void {
+    this.wait();
+    const undo = this.#options.undo ?? (this.#event.startsWith("subscribe:") ? `un${this.#event}` : undefined);
+    if (undo !== undefined) this.#line.release(undo, this.#payload);
+  }
+}

@@ -1,0 +1,44 @@
+/** Milliseconds of a clock that nobody sets: pauses do not depend on the time of day. */
+export function now(): number {
+  return performance.now();
+}
+
+/** The pause before the next attempt: 1, 2, 4, then 8 seconds, or longer where the server says so, up to an hour. */
+export function pauseAfter(attempts: number, retryAfter: unknown = 0): number {
+  return Math.max(Math.min(2 ** (attempts - 1), 8) * 1_000, Math.min(Number(retryAfter) || 0, 3_600_000));
+}
+
+/** A pause that can be cut short. */
+export class Pause {
+  #end: (() => void) | undefined;
+
+  /** Resolves after so many milliseconds, or when `end` is called. */
+  async for(milliseconds: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#end = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#end = undefined;
+  }
+
+  end(): void {
+    this.#end?.();
+  }
+}
+
+/** Rejects if something takes longer than so many milliseconds. */
+export async function within<Result>(milliseconds: number, something: Promise<Result>): Promise<Result> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`nothing came within ${milliseconds} ms`)), milliseconds);
+  });
+  return Promise.race([something, late]).finally(() => clearTimeout(timer));
+}
+
+/** 128 random bits in hexadecimal digits. (`crypto.randomUUID` is missing on plain http pages.) */
+export function randomId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,108 @@
+import { DISCONNECTED, RequestError, TIMED_OUT } from "../src/failure.ts";
+import type { Line, Status } from "../src/line/line.ts";
+import type { Message, Requests, Session } from "../src/types.ts";
+
+type History = Requests["message_history"]["payload"];
+
+/** A message with what a test says of it. */
+export function message(seq: number, fields: Partial<Message> = {}): Message {
+  return {
+    id: `id-${seq}`,
+    conversationId: "lobby",
+    seq,
+    userId: "ada",
+    userName: "Ada",
+    content: `text ${seq}`,
+    type: "user",
+    createdAt: "2026-01-05T12:00:00.000Z",
+    version: 1,
+    ...fields,
+  };
+}
+
+/** A server with one conversation, behind the face of a line. Pages hold at most `pageSize`. */
+export class FakeServer implements Line {
+  readonly status: Status = { state: "online", transport: "websocket" };
+  session: Session | undefined = { userId: "me", name: "Me", roles: [], guest: false };
+  isReady = true;
+  stored: Message[] = [];
+  pageSize = 3;
+  requests: string[] = [];
+  /** The ids of the messages that were sent. */
+  sent: string[] = [];
+  /** What happens to the next `message` request, before and instead of its answer. */
+  failing: ((content: string) => RequestError | undefined) | undefined;
+  /** Each message is stored, and none is confirmed in time. */
+  isSlow = false;
+  /** Happens after the next page was read, before it arrives. */
+  afterReading: (() => void) | undefined;
+  readonly #rows = new Map<string, Message>();
+
+  open(): void {}
+  close(): void {}
+  retry(): void {}
+  tell(): void {}
+  release(): void {}
+
+  watch(): () => void {
+    return () => {};
+  }
+
+  on(): () => void {
+    return () => {};
+  }
+
+  store(fields: Partial<Message> = {}): Message {
+    const stored = message(this.stored.length + 1, fields);
+    this.stored.push(stored);
+    return stored;
+  }
+
+  async ask(name: string, payload: never): Promise<unknown> {
+    this.requests.push(`${name} ${describe(payload)}`.trim());
+    if (!this.isReady) throw new RequestError({ code: DISCONNECTED, message: "" });
+    switch (name) {
+      case "join_conversation":
+        return { users: [], ...this.#pageAfterJoin(payload) };
+      case "message_history": {
+        const page = this.#page(payload);
+        this.afterReading?.();
+        this.afterReading = undefined;
+        return page;
+      }
+      default:
+        return { message: this.#take(payload) };
+    }
+  }
+
+  #pageAfterJoin({ lastSeq }: { lastSeq?: number }) {
+    return lastSeq === undefined ? { messages: [], hasMore: false } : this.#page({ conversationId: "lobby", afterSeq: lastSeq });
+  }
+
+  #page({ afterSeq, beforeSeq }: History) {
+    const range = this.stored.filter(({ seq }) => seq > (afterSeq ?? 0) && seq < (beforeSeq ?? Number.POSITIVE_INFINITY));
+    const messages = afterSeq === undefined ? range.slice(-this.pageSize) : range.slice(0, this.pageSize);
+    return { messages, hasMore: range.length > messages.length };
+  }
+
+  #take({ content, clientMessageId = "" }: Requests["message"]["payload"]): Message {
+    this.sent.push(clientMessageId);
+    const failure = this.failing?.(content);
+    this.failing = undefined;
+    if (failure !== undefined) throw failure;
+    const row = this.#rows.get(clientMessageId) ?? this.store({ userId: "me", content });
+    this.#rows.set(clientMessageId, row);
+    if (this.isSlow) throw new RequestError({ code: TIMED_OUT, message: "" });
+    return row;
+  }
+}
+
+function describe({ lastSeq, afterSeq, beforeSeq }: History & { lastSeq?: number }): string {
+  const bounds = Object.entries({ lastSeq, afterSeq, beforeSeq }).filter(([, seq]) => seq !== undefined);
+  return bounds.map(([name, seq]) => `${name}=${seq}`).join(" ");
+}
+
+/** Lets everything that waits for an answer of the fake go on. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}

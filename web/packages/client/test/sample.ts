@@ -1,0 +1,65 @@
+// What an application may write, compiled strictly by `package.test.ts` against the packed package.
+import { type Entry, type Message, RequestError, SocketManager, type Status, indexedDbStorage, memoryStorage } from "@roomcast/client";
+
+const manager = new SocketManager("https://chat.example", {
+  auth: async (reason) => ({ token: reason === "connect" ? "kept" : await Promise.resolve("fresh") }),
+  identity: "ada",
+  storage: typeof indexedDB === "undefined" ? memoryStorage() : indexedDbStorage("own"),
+  limits: { entries: 100 },
+  share: "tabs",
+  socket: { path: "/socket.io/", transports: ["websocket"] },
+});
+
+export function words(status: Status): string {
+  switch (status.state) {
+    case "online":
+    case "unresponsive":
+      return status.transport;
+    case "refused":
+      return status.failure.code;
+    case "offline":
+    case "closed":
+      return status.failure?.message ?? "";
+    case "idle":
+    case "connecting":
+      return "";
+  }
+}
+
+manager.watch("status", (status) => console.log(words(status)));
+manager.watch("entry", ({ id, state }: Entry) => console.log(id, state));
+manager.on("message", (message: Message, confirm) => confirm?.());
+manager.on("typing", ({ userId, isTyping }) => console.log(userId, isTyping));
+
+const conversation = manager.conversation("0f8fad5b-d9cb-469f-a165-70867728950e", { since: 7 });
+conversation.on("messages", (messages) => messages.map(({ content }) => content));
+conversation.on("reset", (newest, hasOlder) => console.log(newest.length, hasOlder));
+
+export async function talk(): Promise<number> {
+  const { message } = await conversation.send("hello", { confirmDelivery: true }).answered;
+  const page = await manager.request("message_history", { conversationId: message.conversationId, limit: 10 });
+  // @ts-expect-error `limit` is a number.
+  await manager.request("message_history", { conversationId: message.conversationId, limit: "10" });
+  // @ts-expect-error There is no such event.
+  await manager.request("mesage_history", {});
+  // @ts-expect-error Nor one that the server sends.
+  manager.on("mesage", () => {});
+  try {
+    await manager.request("mark_read", { conversationId: message.conversationId, seq: message.seq });
+  } catch (error) {
+    if (error instanceof RequestError && error.code === "RATE_LIMITED") console.log(error.retryAfter);
+  }
+  return page.messages.length;
+}
+
+/** A server of one's own, with events of one's own. */
+interface Prices {
+  price: (symbol: string, price: number) => void;
+}
+interface Orders {
+  order: { payload: { amount: number }; answer: { filled: boolean } };
+}
+const shop = new SocketManager<Prices, Orders>(undefined, { sessionEvent: false, idField: "key" });
+shop.on("price", (symbol, price) => console.log(symbol, price.toFixed(2)));
+export const stop: () => void = shop.subscribe("subscribe:prices", { symbol: "BTC" });
+export const filled: Promise<boolean> = shop.send("order", { amount: 3 }).answered.then((answer) => answer.filled);
