@@ -400,7 +400,10 @@ mod tests {
             assert_eq!(items.len(), 3);
             assert_eq!(items.get::<u8>(0).unwrap(), 1);
             assert_eq!(items.skip(1).get::<String>(0).unwrap(), "é");
-            assert_eq!(items.entries(2).unwrap()["b"].get::<Option<u8>>(0).unwrap(), None);
+            assert_eq!(
+                items.entries(2).unwrap()["b"].get::<Option<u8>>(0).unwrap(),
+                None
+            );
             let inner = entries["c"].entries(0).unwrap();
             assert!(inner["d"].items(0).unwrap().is_empty());
             assert!(inner["a\""].get::<bool>(0).unwrap());
@@ -414,7 +417,13 @@ mod tests {
             let document = Args::document(Parser::Json, Bytes::copy_from_slice(text));
             assert!(document.is_err(), "{text:?}");
         }
-        for bytes in [&b""[..], b"\x91", b"\xc0\xc0", b"\xdf\xff\xff\xff\xff", b"\xd6\x01\0\0\0\0"] {
+        for bytes in [
+            &b""[..],
+            b"\x91",
+            b"\xc0\xc0",
+            b"\xdf\xff\xff\xff\xff",
+            b"\xd6\x01\0\0\0\0",
+        ] {
             let document = Args::document(Parser::MessagePack, Bytes::copy_from_slice(bytes));
             assert!(document.is_err(), "{bytes:?}");
         }
@@ -436,7 +445,10 @@ mod tests {
                 let frame = parser.ack("/", 0, &args).unwrap();
                 let sent = frame.messages().next().unwrap().1;
                 let text = b"1970-01-01T00:00:01.000Z";
-                assert!(sent.windows(text.len()).any(|part| part == text), "{sent:?}");
+                assert!(
+                    sent.windows(text.len()).any(|part| part == text),
+                    "{sent:?}"
+                );
             }
         }
     }

@@ -99,7 +99,10 @@ impl Adapter for Hurried {
         self.0.reply(to, envelope)
     }
 
-    fn servers(&self) -> BoxFuture<Result<roomcast::adapter::Servers, AdapterError>> {
+    fn servers(
+        &self,
+        _namespace: &str,
+    ) -> BoxFuture<Result<roomcast::adapter::Servers, AdapterError>> {
         // It only knows how many there are.
         Box::pin(async { Ok(roomcast::adapter::Servers::Count(2)) })
     }

@@ -112,7 +112,9 @@ impl<'de> Deserializer<'de> {
             Token::Float(value) => visitor.visit_f64(value),
             Token::Str(value) => visitor.visit_borrowed_str(text(value)?),
             Token::Binary(_) => Err(de::Error::invalid_type(Unexpected::Other(BINARY), &visitor)),
-            Token::Date(millis) | Token::Timestamp(millis) => visitor.visit_string(date::to_json(millis)),
+            Token::Date(millis) | Token::Timestamp(millis) => {
+                visitor.visit_string(date::to_json(millis))
+            }
             Token::Array(count) => self.list(count, visitor),
             Token::Map(count) => self.map(count, visitor),
         }

@@ -262,7 +262,10 @@ impl<'a> Reader<'a> {
             [0] => Ok(Token::Binary(self.take(length)?)),
             [TIMESTAMP] if length == 12 => {
                 let nanos = u32::from_be_bytes(self.array()?);
-                Ok(timestamp(i128::from(i64::from_be_bytes(self.array()?)), nanos))
+                Ok(timestamp(
+                    i128::from(i64::from_be_bytes(self.array()?)),
+                    nanos,
+                ))
             }
             _ => Err(DecodeError::UnknownExtension),
         }
