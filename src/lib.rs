@@ -1,4 +1,8 @@
 #![doc = include_str!("../docs/guide.md")]
+#![cfg_attr(
+    not(feature = "client"),
+    doc = "\n[`testing`]: https://docs.rs/roomcast/latest/roomcast/testing/"
+)]
 
 pub mod adapter;
 #[cfg(feature = "client")]
@@ -67,17 +71,22 @@ pub struct MigratingFromNode;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::{
-        limit::{ByHash, Hashed, Quiet, SHARDS, Shards},
+        limit::{
+            ByHash, Hashed, Quiet, SHARDS, Shards,
+            bench::{Connection as LimitedConnection, Guarded},
+        },
         tasks::{Ended, Tasks},
     };
 }
 
 /// Entry points of fuzz targets and benches; not part of the API.
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
+    #[cfg(feature = "redis")]
+    pub use crate::adapter::redis::fuzz as node_messages;
     pub use crate::{
         engine::fuzzing::{PlainHead, head, request},
-        limit::bench::{Connection as LimitedConnection, Guarded},
         socket::fuzzing::{Crowd, recovery_offers, rooms_ops},
     };
 }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -91,10 +91,19 @@ impl Tasks {
     }
 
     /// Does what `make` makes, and again whenever that ends unasked.
-    pub async fn keep<F: Future<Output = ()>>(
+    pub fn keep<F: Future<Output = ()> + Send + 'static>(
         self,
         name: &'static str,
-        mut make: impl FnMut() -> F,
+        mut make: impl FnMut() -> F + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        // One type for all of them, so that what runs a task is compiled once.
+        self.keep_boxed(name, Box::new(move || make().boxed()))
+    }
+
+    async fn keep_boxed(
+        self,
+        name: &'static str,
+        mut make: Box<dyn FnMut() -> BoxFuture<'static, ()> + Send>,
     ) {
         let mut record = self.record(name);
         let mut pause = FIRST_PAUSE;

@@ -15,6 +15,8 @@ use house::{House, Rooms, circles, collect, entries, join, room, root, segments}
 
 #[path = "layers/house.rs"]
 mod house;
+#[path = "layers/sleeps.rs"]
+mod sleeps;
 
 /// Every module of a package and the modules of it that it may name.
 const MODULES: &[(&str, Rooms)] = &[
@@ -96,7 +98,7 @@ const SUBROOMS_ENGINE: Rooms = &[
     ("accept", "ground admission session http"),
 ];
 
-/// Of the files only `handle` and `queue` know each other, so they are one room here.
+/// The files are one room here.
 const SUBROOMS_OUTBOX: Rooms = &[
     ("waiting", ""),
     ("worker", "waiting"),
@@ -134,8 +136,9 @@ const SUBROOMS_SOCKET: Rooms = &[
 
 const SUBROOMS_SERVICE: Rooms = &[
     ("fault", ""),
+    ("feed", ""),
     ("rules", "fault"),
-    ("authorization", "fault rules"),
+    ("authorization", "fault feed rules"),
     ("chat", "fault rules authorization"),
 ];
 

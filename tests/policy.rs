@@ -75,6 +75,7 @@ fn every_service_method_begins_with_its_check() {
         "src/service/authorization/access.rs",
         "src/service/authorization/blocks.rs",
         "src/service/chat/changes.rs",
+        "src/service/chat/deleting.rs",
         "src/service/chat/handle.rs",
         "src/service/authorization/explain.rs",
         "src/service/authorization/revoking.rs",

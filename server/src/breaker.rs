@@ -5,6 +5,7 @@
 //! stays open twice as long. Whoever owns it should see to it that somebody does try.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -14,6 +15,8 @@ pub(crate) struct Breaker {
     /// What is behind it, for the log.
     name: &'static str,
     state: Mutex<State>,
+    /// Whether the state is [`State::Closed`], for those who only look.
+    closed: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,7 @@ impl Breaker {
         Self {
             name,
             state: Mutex::new(State::Closed { failures: 0 }),
+            closed: AtomicBool::new(true),
         }
     }
 
@@ -52,6 +56,9 @@ impl Breaker {
 
     /// How long nobody will be admitted; none if somebody may be.
     pub(crate) fn wait(&self) -> Option<Duration> {
+        if self.is_closed() {
+            return None;
+        }
         match *self.state.lock() {
             State::Closed { .. } => None,
             State::Open { until, .. } => Some(until.saturating_duration_since(Instant::now())),
@@ -61,13 +68,15 @@ impl Breaker {
 
     /// Whether all are admitted.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(*self.state.lock(), State::Closed { .. })
+        self.closed.load(Ordering::Relaxed)
     }
 
     fn change(&self, next: impl FnOnce(State) -> State) {
         let mut state = self.state.lock();
         let before = *state;
         *state = next(before);
+        let is_closed = matches!(*state, State::Closed { .. });
+        self.closed.store(is_closed, Ordering::Relaxed);
         match (before, *state) {
             (State::Closed { .. }, State::Open { wait, .. }) => {
                 tracing::error!(name = self.name, ?wait, "does not work, not asked any more");

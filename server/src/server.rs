@@ -19,7 +19,7 @@ use crate::{
     http::{self, Readiness, api::Turned},
     limit::Users,
     metrics::Metrics,
-    service::{Access, Blocks, Chat, Leases, Retention},
+    service::{Access, Applier, Blocks, ChangeFeed, Chat, Followed, Leases, Retention},
     store::{NewConversation, OpenError, Store, StoreError},
     supervisor::Supervisor,
 };
@@ -120,15 +120,14 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.obey_tests(&io);
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
     let mut routes = axum::Router::new();
+    let mut appliers: Vec<Box<dyn Applier>> =
+        vec![Box::new(Followed::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
         let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
         let kept = blocks.clone();
         supervisor.start("block list", move || kept.clone().keep());
-        if store.is_shared() {
-            let followed = blocks.clone();
-            supervisor.start("blocks of others", move || followed.clone().follow());
-        }
+        appliers.push(Box::new(blocks.clone()));
         routes = routes.merge(http::blocks::routes(blocks));
     }
     let leases = store.leases().map(|leases| {
@@ -136,21 +135,27 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let (chat, namespace) = (chat.clone(), io.of("/"));
         Leases::start(chat, namespace, leases, lease, metrics, &supervisor)
     });
-    let emission = supervisor.start_once("emission", chat.clone().run(io.clone(), commits));
+    let emit = |commits| supervisor.start_once("emission", chat.clone().run(io.clone(), commits));
+    let emission: Vec<_> = commits.split().into_iter().map(emit).collect();
+    let (timed, namespaces) = (chat.clone(), io.clone());
+    supervisor.start("timeouts", move || {
+        timed.clone().advance(namespaces.clone())
+    });
     if keys.may_change() {
         supervisor.start("keys", move || Arc::clone(&keys).run());
     }
     let swept = access.clone();
     supervisor.start("login sweep", move || swept.clone().sweep());
+    if let Some(feed) = store.feed() {
+        let changes = ChangeFeed::new(feed, appliers);
+        supervisor.start("change feed", move || changes.clone().run());
+    }
     if store.is_shared() {
-        let (followed, io) = (access.clone(), io.clone());
-        let follow = move || followed.clone().follow(io.clone());
-        supervisor.start("revocations of others", follow);
+        let chat = chat.clone();
+        supervisor.start("commits of others", move || chat.clone().follow());
     }
     let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
-    if let Some(retention) = retention {
-        supervisor.start("retention", move || Arc::clone(&retention).run());
-    }
+    supervisor.start("retention", move || Arc::clone(&retention).run());
     if profile == Profile::Development {
         store
             .insert_conversation(NewConversation::lobby())
@@ -210,7 +215,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         leases.stop().await;
     }
     store.close().await;
-    let _ = emission.await;
+    for lane in emission {
+        let _ = lane.await;
+    }
     drop(reservation);
     tracing::info!("stopped");
     match supervisor.fatal() {

@@ -136,6 +136,11 @@ impl Joined {
         !self.has_task.load(Ordering::Relaxed) && !self.has_task.swap(true, Ordering::Relaxed)
     }
 
+    pub(crate) async fn followed(&self) {
+        // Beyond that time nobody waits for other servers either.
+        let _ = tokio::time::timeout(self.timeout, self.adapter.followed()).await;
+    }
+
     pub(crate) fn task(&self) -> Option<BoxFuture<()>> {
         self.adapter.task()
     }

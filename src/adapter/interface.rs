@@ -78,6 +78,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// anything to the inbox.
     fn room_opened(&self, _namespace: &str, _room: &Room) {}
 
+    /// Waits until events of all rooms arrive that were opened before it is called, or until that
+    /// cannot be known. Default: at once.
+    fn followed(&self) -> BoxFuture<()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// A room has no member on this server any more, nor a client that may come back to it.
     fn room_closed(&self, _namespace: &str, _room: &Room) {}
 }

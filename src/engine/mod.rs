@@ -1,7 +1,7 @@
 //! Engine.IO: HTTP requests and WebSockets in, messages out, and the other way round.
 //!
-//! It knows nothing of Socket.IO: messages go up through [`Application`], frames come
-//! down through [`Outbox`]. A session is one task, its driver; everybody else holds
+//! It knows nothing of Socket.IO: messages go up through [`SessionHandler`], frames
+//! come down through [`Outbox`]. A session is one task, its driver; everybody else holds
 //! its outbox. What outboxes have queued is written by one flusher per worker.
 //!
 //! The house has seven rooms, and each may import those below it and none above; a test holds them
@@ -31,15 +31,17 @@ mod session;
 mod tests;
 mod transport;
 
-pub(crate) use self::http::{compression, fuzzing};
+pub(crate) use self::http::compression;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{ground::Peer, http::fuzzing, outbox::Unattended};
 pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};
 #[cfg(feature = "tls")]
 pub use accept::{Tls, TlsError};
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
-pub(crate) use ground::{Peer, random_sid};
-pub(crate) use outbox::{Batch, Limits, Mode, Outbox, Push, Unattended, Yielding};
-pub(crate) use session::{Application, Engine};
+pub(crate) use ground::random_sid;
+pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
+pub(crate) use session::{Application, Engine, SessionHandler};
 pub use session::{RawEngine, RawSession};
 #[cfg(test)]
 pub(crate) use tests::sizes;

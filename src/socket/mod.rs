@@ -44,6 +44,7 @@ mod apply;
 mod connect;
 mod core;
 mod dispatch;
+#[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod inbound;
 mod life;

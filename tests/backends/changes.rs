@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use roomcast_server::store::{
-    Actor, Authorship, Change, Committed, Delete, Edit, Insert, MarkRead, MemberChange, Message,
-    Messages, Origin, Page, Search, Time, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Delete, DeleteConversation, Edit, Insert, MarkRead,
+    MemberChange, Message, Messages, Origin, Page, Search, Time, UNREAD_MAX, words,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -245,7 +245,7 @@ async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
     let (harness, mut commits) = Harness::undrained(backend).await;
     let seen = tokio::spawn(async move {
         let mut seen = Vec::new();
-        while seen.len() < 6
+        while seen.len() < 7
             && let Some(commit) = commits.next().await
         {
             seen.push(match commit.event() {
@@ -259,6 +259,11 @@ async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
                     user_id,
                     removed,
                 } => format!("{user_id} {removed} {:?}", conversation.member_ids),
+                Committed::Announced(_) => "announced".into(),
+                Committed::ConversationDeleted {
+                    deleted,
+                    member_ids,
+                } => format!("gone by {} {member_ids:?}", deleted.deleted_by),
             });
             commit.resolve();
         }
@@ -281,6 +286,14 @@ async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
     done(members(&harness, id, "ann", "bob", false).await);
     members(&harness, id, "ann", "bob", false).await;
     done(members(&harness, id, "ann", "bob", true).await);
+    let deletion = DeleteConversation {
+        conversation_id: id,
+        by: user("ann"),
+    };
+    let deleted = harness
+        .store
+        .delete_conversation(deletion, Origin::default());
+    done(deleted.await.unwrap());
     assert_eq!(
         seen.await.unwrap(),
         [
@@ -290,6 +303,7 @@ async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
             "deleted 1 by ann",
             "bob false [\"ann\", \"bob\"]",
             "bob true [\"ann\"]",
+            "gone by ann [\"ann\"]",
         ]
     );
 }

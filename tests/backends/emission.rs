@@ -2,11 +2,15 @@
 
 use roomcast_server::store::{NewConversation, Origin, Page, StoreError};
 
-use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
+use uuid::Uuid;
+
+use crate::harness::{Backend, Harness, drain, on_every_backend, retriable, text};
 
 on_every_backend! {
     nothing_is_stored_once_nobody_emits,
     what_is_stored_and_never_emitted_is_not_acknowledged,
+    a_lane_whose_emission_is_dead_stores_and_acknowledges_nothing_and_the_others_go_on,
+    all_that_is_stored_in_a_conversation_comes_out_of_one_lane_in_its_order,
 }
 
 async fn nothing_is_stored_once_nobody_emits(backend: Backend) {
@@ -33,4 +37,78 @@ async fn what_is_stored_and_never_emitted_is_not_acknowledged(backend: Backend) 
     };
     let (answer, ()) = tokio::join!(sent, die);
     assert_eq!(answer.unwrap_err(), StoreError::Unknown);
+}
+
+async fn a_lane_whose_emission_is_dead_stores_and_acknowledges_nothing_and_the_others_go_on(
+    backend: Backend,
+) {
+    let (harness, commits) = Harness::undrained(backend).await;
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(harness.open_conversation().await);
+    }
+    let mut lanes = commits.split();
+    assert!(lanes.len() > 1);
+    let dead = lanes.remove(0);
+    let emitted: Vec<_> = lanes.into_iter().map(drain).collect();
+    drop(dead);
+    let mut refused = Vec::new();
+    for &id in &ids {
+        let message = text(id, "ann", "a");
+        let sent = harness.store.insert_message(message, Origin::default());
+        match sent.await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, StoreError::Closed);
+                refused.push(id);
+            }
+        }
+    }
+    assert!(
+        !refused.is_empty() && refused.len() < ids.len(),
+        "{} of {} refused",
+        refused.len(),
+        ids.len()
+    );
+    let emitted: Vec<Uuid> = emitted
+        .iter()
+        .flat_map(|lane| lane.lock().unwrap().clone())
+        .map(|message| message.conversation_id)
+        .collect();
+    for id in ids {
+        let stored = harness.store.history(id, Page::Newest, 10).await.unwrap();
+        let is_stored = !stored.unwrap().messages.is_empty();
+        assert_eq!(is_stored, !refused.contains(&id));
+        assert_eq!(is_stored, emitted.contains(&id));
+    }
+}
+
+async fn all_that_is_stored_in_a_conversation_comes_out_of_one_lane_in_its_order(backend: Backend) {
+    let (harness, commits) = Harness::undrained(backend).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(harness.open_conversation().await);
+    }
+    let emitted: Vec<_> = commits.split().into_iter().map(drain).collect();
+    let sends = (0..200).map(|n| {
+        let message = text(ids[n % ids.len()], "ann", "a");
+        harness.store.insert_message(message, Origin::default())
+    });
+    for sent in futures_util::future::join_all(sends).await {
+        sent.unwrap();
+    }
+    let mut busy = 0;
+    for id in ids {
+        let lanes = emitted.iter().map(|lane| {
+            let lane = lane.lock().unwrap();
+            let own = lane.iter().filter(|message| message.conversation_id == id);
+            own.map(|message| message.seq).collect::<Vec<_>>()
+        });
+        let own: Vec<Vec<u64>> = lanes.filter(|seqs| !seqs.is_empty()).collect();
+        assert_eq!(own, [(1..=10).collect::<Vec<_>>()]);
+    }
+    for lane in &emitted {
+        busy += usize::from(!lane.lock().unwrap().is_empty());
+    }
+    assert!(busy > 1, "{busy} lanes");
 }

@@ -82,7 +82,7 @@ async fn a_lease_that_ran_out_counts_no_more_and_cannot_be_renewed() {
     let (_harness, leases) = open().await;
     let (dead, alive) = (Uuid::new_v4(), Uuid::new_v4());
     let room = Uuid::from_u128(1);
-    leases.take(dead, Duration::from_millis(600)).await.unwrap();
+    leases.take(dead, LONG).await.unwrap();
     leases.take(alive, LONG).await.unwrap();
     // Within its time it is renewed.
     assert!(leases.tell(dead, &[row(room, "ann", 1)]).await.unwrap());
@@ -149,7 +149,7 @@ async fn open() -> (Harness, Leases) {
 async fn until_gone(leases: &Leases, node: Uuid, room: Uuid) {
     let gone = async {
         while !leases.elsewhere(node, &[room]).await.unwrap().is_empty() {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
     };
     timeout(Duration::from_secs(60), gone).await.unwrap();

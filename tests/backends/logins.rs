@@ -1,6 +1,6 @@
 //! Login sessions and revocations, on every store.
 
-use roomcast_server::store::{Login, Revocation, RevocationMark, Time};
+use roomcast_server::store::{Login, Revocation, Time};
 
 use crate::harness::{Backend, Harness, on_every_backend};
 
@@ -10,7 +10,6 @@ on_every_backend! {
     a_deleted_login_is_returned_once,
     the_logins_of_a_user_are_listed_the_oldest_first,
     revocations_are_kept_one_of_each,
-    who_follows_revocations_misses_no_change,
     what_has_ended_is_swept,
 }
 
@@ -113,23 +112,6 @@ async fn revocations_are_kept_one_of_each(backend: Backend) {
     assert!(store.delete_revocation("user", "ann").await.unwrap());
     assert!(!store.delete_revocation("user", "ann").await.unwrap());
     assert_eq!(store.revocations().await.unwrap(), expected[..3]);
-}
-
-async fn who_follows_revocations_misses_no_change(backend: Backend) {
-    let harness = Harness::new(backend).await;
-    let store = &harness.store;
-    let mut mark = RevocationMark::default();
-    for (value, until) in [
-        ("ann", "2030-01-01T00:00:00Z"),
-        ("bob", "2030-01-01T00:00:00Z"),
-        ("ann", "2029-01-01T00:00:00Z"),
-    ] {
-        let new = revocation("user", value, until);
-        store.insert_revocation(new.clone()).await.unwrap();
-        let (changed, next) = store.revocations_since(mark).await.unwrap();
-        assert!(changed.contains(&new), "{changed:?}");
-        mark = next;
-    }
 }
 
 async fn what_has_ended_is_swept(backend: Backend) {

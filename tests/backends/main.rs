@@ -10,14 +10,18 @@
 mod blocks;
 mod changes;
 mod conversations;
+mod deletion;
 mod emission;
 mod export;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod feed;
 #[cfg(feature = "postgres")]
 mod groups;
 mod harness;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
+mod order;
 #[cfg(feature = "postgres")]
 mod plans;
 #[cfg(feature = "postgres")]

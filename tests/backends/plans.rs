@@ -5,7 +5,9 @@
 use std::time::{Duration, Instant};
 
 use roomcast_server::config;
-use roomcast_server::store::{Page, Search, words};
+use roomcast_server::store::{
+    Actor, Change, DeleteConversation, Origin, Page, Search, Time, words,
+};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -90,6 +92,32 @@ async fn a_search_reads_little_more_than_it_finds() {
     assert!(read.rows <= TIMES * 400, "{read:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
+    let place = Place::fill().await;
+    let before = place.counted().await;
+    let harness = place.open().await;
+    let deletion = DeleteConversation {
+        conversation_id: place.room,
+        by: Actor {
+            user_id: "ann".into(),
+            is_admin: false,
+        },
+    };
+    let deleted = harness
+        .store
+        .delete_conversation(deletion, Origin::default());
+    assert!(matches!(deleted.await.unwrap(), Change::Done(_)));
+    let early: Time = "2000-01-01T00:00:00.000Z".parse().unwrap();
+    for _ in 0..TIMES {
+        assert_eq!(harness.store.purge(early, 50).await.unwrap(), 50);
+    }
+    harness.store.close().await;
+    let read = place.counted().await.since(before);
+    assert_eq!(read.read_through, 0, "{read:?}");
+    assert!(read.rows <= TIMES * 51 * 3, "{read:?}");
+}
+
 /// A database with a long conversation, of which ann is the only member.
 struct Place {
     config: config::Store,
@@ -166,7 +194,7 @@ impl Place {
              AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
         while self.sql(others) != "0" {
             assert!(start.elapsed() < DEADLINE, "connections do not end");
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await; // The pace of asking.
         }
         let number = |sql: &str| self.sql(sql).parse().unwrap();
         let of_index = |index: &str| {

@@ -5,18 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::metrics::Counter;
 use roomcast_server::store::{
-    Actor, Change, Delete, Edit, Insert, MarkRead, MemberChange, OpenError, Origin, Page,
-    RevocationMark, Search, Store, StoreError, Time, words,
+    Actor, Change, Delete, DeleteConversation, Edit, Insert, MarkRead, MemberChange, OpenError,
+    Origin, Page, Search, Store, StoreError, words,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::harness::{Harness, postgres, retriable, text};
@@ -590,7 +587,16 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
         expect("delete", matches!(deleted, Ok(Change::Done(_))));
         let versions = store.versions(message.id).await.unwrap().len();
         assert_eq!(versions, if stored { 2 } else { 0 });
-        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 6);
+        cut_off();
+        let deletion = DeleteConversation {
+            conversation_id: id,
+            by: ann(),
+        };
+        let gone = store.delete_conversation(deletion, Origin::default()).await;
+        expect("end", matches!(gone, Ok(Change::Done(_))));
+        let is_there = store.conversation(id).await.unwrap().is_some();
+        assert_eq!(is_there, !stored);
+        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 7);
     }
 }
 
@@ -626,7 +632,7 @@ async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since()
     let editing = tokio::spawn(async move { store.edit_message(edit, Origin::default()).await });
     let eaten = async {
         while proxy.eat.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, eaten)
@@ -717,11 +723,12 @@ fn senders(
                         Ok(other) => panic!("{other:?}"),
                         Err(error) => {
                             assert!(!error.retry_after().is_zero());
+                            // The pace of a client that tries again.
                             sleep(Duration::from_millis(20)).await;
                         }
                     }
                 }
-                sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await; // The pace of one who writes.
             }
             acknowledged
         });
@@ -760,7 +767,7 @@ async fn stored_more(harness: &Harness, id: Uuid) {
     let before = harness.emitted_to(id).len();
     let more = async {
         while harness.emitted_to(id).len() < before + 20 {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, more).await.expect("messages are stored");
@@ -770,7 +777,7 @@ async fn stored_more(harness: &Harness, id: Uuid) {
 async fn refused(harness: &Harness, id: Uuid) {
     let bad = async {
         while harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, bad).await.expect("the breaker opens");
@@ -784,7 +791,7 @@ async fn refused(harness: &Harness, id: Uuid) {
 async fn healthy(harness: &Harness) {
     let good = async {
         while !harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
         }
     };
     timeout(DEADLINE, good)
@@ -885,88 +892,4 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
             }
         }
     }
-}
-
-/// How a server revokes that knows nothing of those who follow.
-const REVOKE: &str = "INSERT INTO revocations (kind, value, until, created_at)
-    VALUES ('user', $1, $2, now()) ON CONFLICT (kind, value) DO UPDATE SET until = $2";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn revocations_are_followed_in_whatever_order_they_are_committed() {
-    let (config, _) = postgres();
-    let mut late = connect(&config.url).await;
-    let early = connect(&config.url).await;
-    let harness = Harness::new((config, None)).await;
-    let look = async |mark| {
-        let (rows, next) = harness.store.revocations_since(mark).await.unwrap();
-        let mut users: Vec<_> = rows.into_iter().map(|row| (row.value, row.until)).collect();
-        users.sort();
-        (users, next)
-    };
-    let at = |year: &str| {
-        format!("{year}-01-01T00:00:00Z")
-            .parse::<Timestamp>()
-            .unwrap()
-    };
-    let (until, sooner) = (Time::from(at("2030")), Time::from(at("2029")));
-
-    let open = late.transaction().await.unwrap();
-    let row: [&(dyn ToSql + Sync); 2] = [&"ann", &at("2030")];
-    open.execute(REVOKE, &row).await.unwrap();
-    let row: [&(dyn ToSql + Sync); 2] = [&"bob", &at("2030")];
-    early.execute(REVOKE, &row).await.unwrap();
-    let (seen, mark) = look(RevocationMark::default()).await;
-    assert_eq!(seen, [("bob".to_owned(), until)]);
-    // Begun before what was seen, and committed after it.
-    open.commit().await.unwrap();
-    let (seen, mark) = look(mark).await;
-    assert!(seen.contains(&("ann".to_owned(), until)), "{seen:?}");
-
-    let row: [&(dyn ToSql + Sync); 2] = [&"bob", &at("2029")];
-    early.execute(REVOKE, &row).await.unwrap();
-    let (seen, mut mark) = look(mark).await;
-    assert!(seen.contains(&("bob".to_owned(), sooner)), "{seen:?}");
-    // Once nothing older is under way it is not read again.
-    let quiet = async {
-        loop {
-            let (seen, next) = look(mark).await;
-            if seen.is_empty() {
-                break;
-            }
-            mark = next;
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(DEADLINE, quiet).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_digest_says_whether_another_server_has_changed_the_blocks() {
-    let (config, _) = postgres();
-    let first = Harness::new((config.clone(), None)).await;
-    let second = Harness::new((config, None)).await;
-    let digest = async || second.store.blocks_digest().await.unwrap().unwrap();
-    let block = |cidr: &str| {
-        let network = cidr.parse().unwrap();
-        Block::new(network, None, "tests", BlockSource::Admin)
-    };
-    let none = digest().await;
-    let one = block("192.0.2.0/24");
-    first.store.insert_block(one.clone()).await.unwrap();
-    let with_one = digest().await;
-    // As many as before.
-    let replaced = block("192.0.2.0/24");
-    first.store.insert_block(replaced.clone()).await.unwrap();
-    let with_another = digest().await;
-    assert!(none != with_one && with_one != with_another && none != with_another);
-    assert_eq!(digest().await, with_another);
-    first.store.delete_blocks(vec![replaced.id]).await.unwrap();
-    assert_eq!(digest().await, none);
-}
-
-async fn connect(url: &str) -> tokio_postgres::Client {
-    let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
-    let (client, connection) = connected.unwrap();
-    tokio::spawn(connection);
-    client
 }

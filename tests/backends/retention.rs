@@ -55,7 +55,7 @@ async fn are_removed(backend: Backend, servers: usize) {
         assert_eq!(seqs, (seqs[0]..=7).collect::<Vec<_>>());
         assert!(since.elapsed().as_secs() < 60, "still {seqs:?}");
         assert!(servers.are_running(), "a server has ended");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
     }
     assert_eq!(harness.send(id, "ann", "new").await.seq, 8);
 }

@@ -5,8 +5,11 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
 pub(crate) struct Chat {
     process: Child,
     pub(crate) address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Chat {
@@ -28,8 +31,25 @@ impl Chat {
         Self {
             process,
             address,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// How many rows of its database in SQLite are so.
+    fn rows(&self, of: &str) -> i64 {
+        let database = rusqlite::Connection::open(self.folder.path().join("chat.db")).unwrap();
+        let count = format!("SELECT count(*) FROM {of}");
+        database.query_row(&count, [], |row| row.get(0)).unwrap()
+    }
+
+    fn deleted(&self) -> i64 {
+        self.rows("conversations WHERE deleted_at IS NOT NULL")
+    }
+
+    /// The Lobby is left and nothing else.
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(self.rows("conversations WHERE deleted_at IS NULL"), 1);
+        assert_eq!(self.rows("members"), 0);
     }
 }
 
@@ -51,7 +71,7 @@ fn spawn(folder: &Path, variables: &[(&str, &str)]) -> (Child, SocketAddr) {
         address[..end.unwrap_or(address.len())].parse().ok()
     });
     // A pipe that nobody reads would stop the server sooner or later.
-    std::thread::spawn(move || log.for_each(drop));
+    thread::spawn(move || log.for_each(drop));
     (process, address.expect("the server says where it listens"))
 }
 
@@ -105,6 +125,10 @@ fn a_chat_stores_what_it_acknowledges_once_and_in_order() {
         let metrics = RawClient::connect(chat.address).get("/metrics").body;
         let processed = "roomcast_message_processing_seconds_count 37\n";
         assert!(metrics.contains(processed), "with the one before the run");
+        if store != "memory:" {
+            assert_eq!(chat.deleted(), 3);
+            chat.assert_nothing_is_left();
+        }
     }
 }
 
@@ -148,6 +172,72 @@ fn nothing_is_written_into_a_conversation_that_people_use() {
     }
     let nothing = r#"431[{"success":true,"messages":[],"hasMore":false}]"#;
     assert!(answers.contains(nothing), "{answers}");
+}
+
+/// Waits for something while a bench is running.
+fn until(bench: &mut Child, mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        assert_eq!(bench.try_wait().unwrap(), None, "it has ended");
+        thread::sleep(Duration::from_millis(5)); // The pace of asking.
+    }
+}
+
+#[test]
+fn a_bench_that_is_interrupted_deletes_the_conversations_that_it_has_made() {
+    // First while it makes them, as many as it takes time to make; then under load.
+    for (rooms, is_time) in [
+        (
+            200,
+            (|chat| chat.rows("conversations") > 3) as fn(&Chat) -> bool,
+        ),
+        (2, |chat| chat.rows("messages") > 20),
+    ] {
+        let chat = Chat::start(&[SECRET, ("ROOMCAST_STORE", "sqlite:chat.db")]);
+        let words = format!(
+            "chat http://{} --json --clients {} --rooms {rooms} --rate 100 --duration 600",
+            chat.address,
+            2 * rooms
+        );
+        let mut bench = command(&words);
+        let bench = bench.env(SECRET.0, SECRET.1);
+        let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut bench = bench.spawn().unwrap();
+        until(&mut bench, || is_time(&chat));
+        let id = Pid::from_raw(i32::try_from(bench.id()).unwrap()).unwrap();
+        kill_process(id, Signal::INT).unwrap();
+        let outcome = finish(bench.wait_with_output().unwrap());
+        assert!([1, 2].contains(&outcome.code), "{}", outcome.err);
+        let said = outcome.out.clone() + &outcome.err;
+        assert!(said.contains("stopped before"), "{said}");
+        assert!(!said.contains("are left"), "{said}");
+        assert!(chat.deleted() > 0);
+        chat.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn conversations_that_could_not_be_deleted_are_a_problem_of_the_report() {
+    let chat = Chat::start(&[SECRET, ("ROOMCAST_STORE", "sqlite:chat.db")]);
+    let words = format!(
+        "chat http://{} --json --clients 4 --rooms 2 --rate 20 --duration 600",
+        chat.address
+    );
+    let mut bench = command(&words);
+    let bench = bench.env(SECRET.0, SECRET.1);
+    let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut bench = bench.spawn().unwrap();
+    until(&mut bench, || chat.rows("messages") > 20);
+    let id = Pid::from_raw(i32::try_from(chat.process.id()).unwrap()).unwrap();
+    kill_process(id, Signal::KILL).unwrap();
+    let id = Pid::from_raw(i32::try_from(bench.id()).unwrap()).unwrap();
+    kill_process(id, Signal::INT).unwrap();
+    let outcome = finish(bench.wait_with_output().unwrap());
+    let report = outcome.report();
+    assert_eq!((outcome.code, &report["complete"]), (1, &false.into()));
+    let problems = report["problems"].as_array().unwrap();
+    let last = problems.last().unwrap().as_str().unwrap();
+    let start = "conversations of this run are left: ";
+    assert!(last.starts_with(start), "{report:#}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn confirmed() -> Value {
 
 #[tokio::test]
 async fn late_and_double_confirmations_are_counted_and_change_nothing() {
-    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "200ms")]);
+    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "2s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
     let mut eve = server.in_lobby("eve").await;
@@ -39,7 +39,7 @@ async fn late_and_double_confirmations_are_counted_and_change_nothing() {
 
 #[tokio::test]
 async fn a_confirmation_of_somebody_else_counts_for_nobody() {
-    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "300ms")]);
+    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "2s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
     let mut eve = server.guest("eve").await;
@@ -107,7 +107,7 @@ async fn past_the_limit_messages_go_out_without_confirmations_and_their_senders_
 
 #[tokio::test]
 async fn a_sender_that_goes_away_leaves_nothing_behind() {
-    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "300ms")]);
+    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "2s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
     for _ in 0..20 {

@@ -15,7 +15,10 @@ mod config;
 mod confirm;
 mod conversations;
 mod credentials;
+mod deletion;
 mod durability;
+#[cfg(feature = "postgres")]
+mod feed;
 mod guard;
 mod guests;
 mod html;
@@ -25,6 +28,8 @@ mod leases;
 mod limits;
 #[cfg(feature = "postgres")]
 mod nodes;
+#[cfg(feature = "postgres")]
+mod order;
 #[cfg(feature = "postgres")]
 mod outage;
 mod patience;

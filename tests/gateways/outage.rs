@@ -107,6 +107,7 @@ impl Outage {
             }
             assert!(start.elapsed() < Duration::from_secs(60), "{answer}");
             let wait = answer["error"]["retryAfter"].as_u64().unwrap();
+            // As long as the server asks for.
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }

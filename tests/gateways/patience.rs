@@ -1,10 +1,11 @@
 //! How long a sender waits for a store that neither works nor fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::server::{LOBBY, Server};
+use crate::support::DEADLINE;
 
 #[tokio::test]
 async fn a_sender_does_not_wait_for_a_store_that_hangs_and_a_repeat_gets_the_same_row() {
@@ -41,11 +42,14 @@ async fn a_sender_does_not_wait_for_a_store_that_hangs_and_a_repeat_gets_the_sam
         (&seen["content"], &seen["seq"]),
         (&json!("late"), &json!(1))
     );
+    let start = Instant::now();
     let repeated = loop {
         let answer = ann.ask("message", message.clone()).await;
         if answer["success"] == true {
             break answer;
         }
+        assert!(start.elapsed() < DEADLINE, "{answer}");
+        // The pace of a client that tries again.
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(repeated["message"], seen);

@@ -138,7 +138,7 @@ impl Binary {
                 return;
             }
             assert!(start.elapsed().as_secs() < 20, "no {parts:?} in {log}");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10)); // The pace of asking.
         }
     }
 
@@ -159,7 +159,7 @@ impl Drop for Binary {
 
 /// A server with a folder of its own.
 pub(crate) struct Server {
-    binary: Binary,
+    pub(crate) binary: Binary,
     /// The server's database, opened beside it for what no event can do yet.
     pub(crate) store: Store,
     _commits: Commits,

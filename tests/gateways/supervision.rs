@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 #[cfg(feature = "postgres")]
+use crate::feed::until_gone;
+#[cfg(feature = "postgres")]
 use crate::nodes::Database;
 use crate::server::{Binary, LOBBY, UNLIMITED};
 use crate::support::RawClient;
@@ -72,7 +74,7 @@ async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
         )
     {
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
     }
 }
 
@@ -99,6 +101,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "keys",
         "login sweep",
         "retention",
+        "timeouts",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({
@@ -124,10 +127,18 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
     let names = [
         "database health",
         "lease",
-        "blocks of others",
-        "revocations of others",
+        "change feed",
+        "commits of others",
     ];
     survives(&server, database.folder(), &names).await;
+    // The new reader of changes knows all that the old one did not live to see.
+    let mut carl = server.guest("carl").await;
+    kill(database.folder(), "change feed");
+    database.sql(&format!(
+        "INSERT INTO revocations VALUES ('user', '{}', '2100-01-01', now())",
+        carl.user_id()
+    ));
+    until_gone(&mut carl).await;
     server.terminate();
 }
 

@@ -11,7 +11,7 @@ let server;
 before(async () => {
   server = await startServer({
     ROOMCAST_PRESENCE__GRACE: "300ms",
-    ROOMCAST_CHAT__CONFIRM_TIMEOUT: "400ms",
+    ROOMCAST_CHAT__CONFIRM_TIMEOUT: "2s",
     ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0",
     ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
   });
@@ -40,7 +40,7 @@ async function guest(t, io, name, options = {}, key = `key of user ${++users} ${
 
 const EVENTS = [
   "message", "message_edited", "message_deleted", "message_delivered", "user_joined", "user_left",
-  "user_disconnected", "typing", "presence", "conversation_updated", "error",
+  "user_disconnected", "typing", "presence", "conversation_updated", "conversation_deleted", "error",
 ];
 
 async function must({ socket }, name, ...args) {
@@ -111,6 +111,7 @@ for (const [client, io] of clients) {
           ["message_search", { conversationId, query: "x" }],
           ["add_member", { conversationId, userId: eve.userId }],
           ["remove_member", { conversationId, userId: bob.userId }],
+          ["delete_conversation", { conversationId }],
         ]) await refused(eve, "NOT_FOUND", event, payload);
         await refused(bob, "FORBIDDEN", "add_member", { conversationId, userId: eve.userId });
 
@@ -176,6 +177,17 @@ for (const [client, io] of clients) {
         await refused(bob, "NOT_FOUND", "message", { conversationId, content: "x" });
         await refused(ada, "CONFLICT", "remove_member", { conversationId, userId: ada.userId });
         assert.deepEqual(await must(ada, "remove_member", { conversationId, userId: bob.userId }), removed, "twice is once");
+
+        await refused(eve, "FORBIDDEN", "delete_conversation", { conversationId });
+        const { success, ...ended } = await must(ada, "delete_conversation", { conversationId });
+        keys(ended, ["conversationId", "deletedAt", "deletedBy"]);
+        assert.match(ended.deletedAt, TIME);
+        assert.deepEqual([success, ended.conversationId, ended.deletedBy], [true, conversationId, ada.userId]);
+        assert.deepEqual(await eve.event("conversation_deleted"), ended, "who is a member and elsewhere");
+        assert.deepEqual(await must(ada, "delete_conversation", { conversationId }), { success, ...ended }, "twice is once");
+        await refused(eve, "NOT_FOUND", "delete_conversation", { conversationId });
+        await refused(ada, "NOT_FOUND", "join_conversation", conversationId);
+        await refused(ada, "NOT_FOUND", "message", { conversationId, content: "x", clientMessageId: "c2" });
         for (const one of [ada, bob, eve]) assert.deepEqual(one.events.filter(([name]) => name === "error"), []);
       });
 

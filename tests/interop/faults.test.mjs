@@ -135,7 +135,7 @@ async function conclude(auditor, conversationId, members) {
   const { message } = await ask(auditor, "message", { conversationId, content, clientMessageId: content });
   const without = () =>
     members.filter(({ timelines }) => timelines.has(conversationId) && !timelines.get(conversationId).has(message.seq));
-  for (const end = Date.now() + DEADLINE; without().length > 0; await sleep(20)) {
+  for (const end = Date.now() + DEADLINE; without().length > 0; await sleep(20)) { // The pace of asking.
     assert.ok(Date.now() < end, `${message.seq} does not reach ${without().map((member) => member.describe(conversationId))}`);
   }
   return message;

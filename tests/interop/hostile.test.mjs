@@ -304,8 +304,8 @@ test("a server stops at once whatever refused clients are doing", async (t) => {
       const socket = open(t, io, started.url, { auth: { token: "bad" } });
       await next(socket, "connect_error");
     });
-    // Their upgrades are under way, at another point in each round.
     await Promise.all(refused);
+    // Their upgrades are under way, at another point in each round.
     await new Promise((done) => setTimeout(done, round * 2));
     assert.equal(await started.stop(), 0);
     assert.doesNotMatch(started.output(), /the grace is over/);

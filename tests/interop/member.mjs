@@ -127,14 +127,14 @@ export class Member {
     if (code !== "STORE_UNAVAILABLE" || !(retryAfter > 0)) {
       this.wrong.push(`${this.name} was refused: ${JSON.stringify(answer)}`);
     }
-    await sleep(Math.min(retryAfter || 100, 1000));
+    await sleep(Math.min(retryAfter || 100, 1000)); // As long as the server asked for, within a second.
   }
 
   /** Sends one message after another until it is told to stop; `random` decides when and where. */
   async send(random) {
     const conversations = [...this.timelines.keys()];
     for (let n = 0; !this.#stopped; n++) {
-      await sleep(200 + random() * 800);
+      await sleep(200 + random() * 800); // The pace of a person who writes.
       const clientMessageId = `${this.name} ${n}`;
       const conversationId = conversations[Math.floor(random() * conversations.length)];
       const command = { conversationId, content: clientMessageId, clientMessageId };

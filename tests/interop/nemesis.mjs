@@ -62,12 +62,12 @@ export function faultsOfServer(server, random) {
   return {
     async "the server is killed"() {
       await server.kill();
-      await sleep(random() * 1000);
+      await sleep(random() * 1000); // How long it is away.
       await server.start();
     },
     async "the server is paused"() {
       server.pause();
-      await sleep(200 + random() * 3500);
+      await sleep(200 + random() * 3500); // How long it stands still.
       server.goOn();
     },
   };
@@ -79,17 +79,17 @@ export function faultsOfPostgres(postgres, random) {
   return {
     async "PostgreSQL is killed"() {
       await postgres.kill();
-      await sleep(random() * 1500);
+      await sleep(random() * 1500); // How long it is away.
       await postgres.start();
     },
     async "PostgreSQL is stopped"() {
       await postgres.stop();
-      await sleep(random() * 1500);
+      await sleep(random() * 1500); // How long it is away.
       await postgres.start();
     },
     async "PostgreSQL is paused"() {
       postgres.pause();
-      await sleep(200 + random() * 4000);
+      await sleep(200 + random() * 4000); // How long it stands still.
       postgres.goOn();
     },
     async "a process of PostgreSQL crashes"() {
@@ -99,7 +99,7 @@ export function faultsOfPostgres(postgres, random) {
     },
     async "connections are ended"() {
       postgres.disconnect(some());
-      await sleep(200);
+      await sleep(200); // Some of them are made again before the next fault.
     },
   };
 }
@@ -124,8 +124,10 @@ export async function rage(seconds, random, ofServer, ofDatabase) {
     const name = deck.pop();
     const others = Object.keys(name in ofServer ? ofDatabase : ofServer);
     const both = others.length > 0 && random() < 0.25;
-    await Promise.all([happen(name), both && sleep(random() * 1000).then(() => happen(pick(others)))]);
-    await sleep(300 + random() * 1200);
+    // The second fault begins somewhere within the first.
+    const second = both && sleep(random() * 1000).then(() => happen(pick(others)));
+    await Promise.all([happen(name), second]);
+    await sleep(300 + random() * 1200); // The members recover, or do not quite.
   }
   return happened;
 }

@@ -59,6 +59,7 @@ for (const [client, io] of clients) {
         } else {
           socket.emit("echo", i);
         }
+        // Packets of the upgrade come between the events.
         if (i % 100 === 0) await new Promise((done) => setTimeout(done, 1));
       }
       socket.emit("echo", count, "last");

@@ -117,6 +117,7 @@ export function command(args, env = {}) {
 export function within(promise, what, deadline = DEADLINE) {
   let timer;
   const late = new Promise((_, fail) => {
+    // The deadline of what is waited for.
     timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), deadline);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));

@@ -213,7 +213,7 @@ class Asyncio(Cases):
         client = await self.client()
 
         async def greet(name):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # A turn of the loop: the answer does not come at once.
             return f"hello {name}", len(name)
 
         client.on("greet", greet)

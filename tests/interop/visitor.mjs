@@ -13,12 +13,12 @@ const options =
   "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " +
   "--disable-component-update --disable-sync";
 
-/** Starts Chromium; `CHROMIUM` in the environment names another one. */
-export async function launch() {
+/** Starts Chromium, with an environment of its own if one is given; `CHROMIUM` in ours names another browser. */
+export async function launch(env) {
   const executablePath = process.env.CHROMIUM ?? places.find((place) => existsSync(place));
   if (executablePath === undefined) throw new Error(`no Chromium at ${places.join(", ")}; CHROMIUM may name one`);
   await mkdir(screenshots, { recursive: true });
-  return chromium.launch({ executablePath, headless: true, args: options.split(" ") });
+  return chromium.launch({ executablePath, headless: true, args: options.split(" "), env });
 }
 
 export class Visitor {

@@ -173,7 +173,7 @@ fn settle(house: &House, what: &str) {
             return;
         }
         assert!(start.elapsed() < 3 * DEADLINE, "{what} leaves {left:?}");
-        // Asking costs the server something too.
+        // The pace of asking, which costs the server something too.
         thread::sleep(Duration::from_millis(20) * patience.min(20));
     }
 }

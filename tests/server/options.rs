@@ -350,8 +350,9 @@ fn clients_are_counted_from_their_handshake_to_their_end() {
 
 #[test]
 fn an_upgrade_that_the_router_does_not_answer_is_refused_in_the_end() {
-    // One route never answers; the other does after the time that refuses the first, which must pass here without effect.
+    // One route never answers; the other does after the time that refuses the first.
     let late = async || {
+        // The time that must pass without effect, and more.
         tokio::time::sleep(Duration::from_millis(200)).await;
         "late"
     };

@@ -161,9 +161,9 @@ fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
         for _ in 0..1500 {
             assert_eq!(server.io.to(id).emit("n", &payload).queued, 1);
         }
-        // Until nothing moves any more, for which there is no sign but that.
         let (mut last, mut rounds) = ((0, 0), 0);
         while rounds < 10 {
+            // Until nothing moves any more, for which there is no sign but that.
             thread::sleep(Duration::from_millis(20));
             let waiting = server.io.metrics().gauge(Gauge::OutboxBytes);
             let now = (kernel_holds(&server, address), waiting);

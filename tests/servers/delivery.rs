@@ -53,6 +53,7 @@ async fn order(_: Event, order: Order, runs: State<Runs>) -> Ack<(String, u32)> 
         *run += 1;
         *run
     };
+    // The work of the order takes as long as the order says.
     tokio::time::sleep(Duration::from_millis(order.ms)).await;
     Ack((order.order_id, run))
 }

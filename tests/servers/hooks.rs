@@ -139,6 +139,7 @@ async fn check(mut packet: Incoming) -> Result<Incoming, Refusal> {
         "forbidden" => return Err(Refusal::new("E_FORBIDDEN", "nobody may")),
         "old name" => packet.set_name("echo"),
         "slow" => {
+            // A check that takes a while: events that come meanwhile wait behind it.
             tokio::time::sleep(Duration::from_millis(200)).await;
             packet.set_name("echo");
         }

@@ -69,6 +69,7 @@ fn build(config: Config) -> Result<Io, roomcast::BuildError> {
     handle(io.namespace("/chat"));
     handle(io.namespace("/auth").gate(only_good_tokens));
     handle(io.namespace("/slow").gate(async |_: Connect| {
+        // Time for the other namespaces to answer before it lets anybody in.
         tokio::time::sleep(Duration::from_millis(300)).await;
         Ok::<_, Refusal>(())
     }));

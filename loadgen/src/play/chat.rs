@@ -1,5 +1,6 @@
-//! Conversations of our own chat: one for each room before a run, in which nobody else is, and with the
-//! scenario `chat` afterwards whether what was acknowledged is stored once, in order and without a gap.
+//! Conversations of our own chat: one for each room before a run, in which nobody else is, and which is
+//! deleted afterwards; and with the scenario `chat` whether what was acknowledged is stored once, in order
+//! and without a gap.
 //!
 //! These events are those of our own chat; no other file of this folder knows them.
 
@@ -11,17 +12,22 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
+use super::interrupts::Interrupts;
 use crate::{
     account::{Book, Stored, Total},
     clients::options,
     load::{Blanks, Call, Plan, Spoken, Stamps, refusal},
 };
 
-/// Makes a conversation for each room, of all clients that belong to it: their ids.
+/// Makes a conversation for each room, of all clients that belong to it, and adds their ids to `made`.
 ///
 /// # Errors
-/// Why the server has not made one.
-pub(super) async fn prepare(plan: &Plan) -> Result<Vec<String>, String> {
+/// Why the server has not made one, or that somebody has stopped it.
+pub(super) async fn prepare(
+    plan: &Plan,
+    made: &mut Vec<String>,
+    interrupts: &Interrupts,
+) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Made {
         conversation: Conversation,
@@ -31,8 +37,8 @@ pub(super) async fn prepare(plan: &Plan) -> Result<Vec<String>, String> {
         id: String,
     }
     let users = users(plan).await?;
-    let mut ids = Vec::new();
     for room in 0..plan.rooms {
+        go_on(interrupts)?;
         let mut owner = enter(plan, room).await?;
         let mut members: Vec<_> = (room..plan.clients)
             .step_by(plan.rooms)
@@ -40,16 +46,49 @@ pub(super) async fn prepare(plan: &Plan) -> Result<Vec<String>, String> {
             .collect();
         let later = members.split_off(members.len().min(MEMBERS));
         let new = json!({"title": "roomcast bench", "memberIds": members});
-        let made: Made = ask(plan, &mut owner, "create_conversation", new).await?;
-        let id = made.conversation.id;
+        let Made {
+            conversation: Conversation { id },
+        } = ask(plan, &mut owner, "create_conversation", new).await?;
+        // Noted before anything else can fail.
+        made.push(id.clone());
         for user in later {
+            go_on(interrupts)?;
             let member = json!({"conversationId": id, "userId": user});
             let _: Value = ask(plan, &mut owner, "add_member", member).await?;
         }
-        ids.push(id);
         let _ = owner.close().await;
     }
-    Ok(ids)
+    Ok(())
+}
+
+fn go_on(interrupts: &Interrupts) -> Result<(), String> {
+    if interrupts.count() == 0 {
+        Ok(())
+    } else {
+        Err("stopped before the load began".into())
+    }
+}
+
+/// Deletes the conversations that were made, until somebody is tired of waiting for that.
+///
+/// # Errors
+/// Why some of them are left.
+pub(super) async fn remove(
+    plan: &Plan,
+    made: &[String],
+    interrupts: &Interrupts,
+) -> Result<(), String> {
+    let before = interrupts.count();
+    for (room, id) in made.iter().enumerate() {
+        if interrupts.count() > before {
+            return Err("stopped while they were deleted".into());
+        }
+        let mut owner = enter(plan, room).await?;
+        let about = json!({"conversationId": id});
+        let _: Value = ask(plan, &mut owner, "delete_conversation", about).await?;
+        let _ = owner.close().await;
+    }
+    Ok(())
 }
 
 /// Who the clients are: whom their tokens are of, or whom the server says they are.

@@ -6,6 +6,7 @@
 //! message, nor how a report looks.
 
 mod chat;
+mod interrupts;
 mod open_files;
 mod preflight;
 mod progress;

@@ -1,8 +1,7 @@
 //! One run: from the plan to the report.
 
 use std::{
-    fmt, future,
-    pin::pin,
+    fmt,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -11,7 +10,9 @@ use std::{
 use roomcast::client::ClientError;
 use tokio::time::sleep;
 
-use super::{chat, open_files::allow_open_files, preflight, progress::Display};
+use super::{
+    chat, interrupts::Interrupts, open_files::allow_open_files, preflight, progress::Display,
+};
 use crate::{
     account::{Process, Samples, Stats},
     clients::{Shared, play_part},
@@ -42,7 +43,8 @@ impl fmt::Display for BenchError {
 
 impl std::error::Error for BenchError {}
 
-/// Plays a plan against its server. Ctrl-C ends it early, with the figures so far.
+/// Plays a plan against its server. Ctrl-C ends it early, with the figures so far. Conversations that it has
+/// made are deleted in any case.
 ///
 /// It takes this thread until the run is over, and must not be called inside an asynchronous runtime.
 /// If the error output is a terminal, a line there shows how far the run is, behind `title`.
@@ -67,6 +69,7 @@ pub fn run(plan: &Plan, title: &str) -> Result<Report, BenchError> {
 }
 
 async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
+    let interrupts = Interrupts::listen();
     let url = plan.client.url.clone();
     let mut plan = plan.clone();
     let failed = |error: String| BenchError::Server(url.clone(), error);
@@ -78,11 +81,44 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
         failed(error.to_string())
     })?;
     let run = getrandom::u32().map_err(|error| BenchError::Internal(error.to_string()))?;
-    let trial = Stamps::new(!run, plan.payload);
     plan.vocabulary.stamp(run);
-    if plan.makes_conversations() {
-        plan.vocabulary.rooms = chat::prepare(&plan).await.map_err(failed)?;
+    if !plan.makes_conversations() {
+        return measure(plan, title, run, interrupts).await;
     }
+    let mut made = Vec::new();
+    let result = match chat::prepare(&plan, &mut made, &interrupts).await {
+        Ok(()) => {
+            plan.vocabulary.rooms.clone_from(&made);
+            measure(plan.clone(), title, run, interrupts.clone()).await
+        }
+        Err(error) => Err(failed(error)),
+    };
+    let Err(why) = chat::remove(&plan, &made, &interrupts).await else {
+        return result;
+    };
+    let why = format!("conversations of this run are left: {why}");
+    match result {
+        Ok(mut report) => {
+            report.add_problem(why);
+            Ok(report)
+        }
+        Err(BenchError::Server(url, what)) => {
+            Err(BenchError::Server(url, format!("{what}; {why}")))
+        }
+        Err(error) => Err(BenchError::Internal(format!("{error}; {why}"))),
+    }
+}
+
+/// Plays a plan whose rooms are there.
+async fn measure(
+    plan: Plan,
+    title: &str,
+    run: u32,
+    mut interrupts: Interrupts,
+) -> Result<Report, BenchError> {
+    let url = plan.client.url.clone();
+    let failed = |error: String| BenchError::Server(url.clone(), error);
+    let trial = Stamps::new(!run, plan.payload);
     preflight::check(&plan, &trial).await.map_err(failed)?;
 
     let started = jiff::Timestamp::now();
@@ -106,7 +142,14 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
             thread::spawn(move || play_part(index, plan, shared))
         })
         .collect();
-    let observed = observe(&plan, &shared, &mut samples, &mut display, &look);
+    let observed = observe(
+        &plan,
+        &shared,
+        &mut samples,
+        &mut display,
+        &mut interrupts,
+        &look,
+    );
     let all_ended = async {
         // A thread that panicked would let the others wait for it.
         while !threads.iter().all(thread::JoinHandle::is_finished) {
@@ -163,18 +206,14 @@ async fn observe(
     shared: &Shared,
     samples: &mut Samples,
     display: &mut Display,
+    interrupts: &mut Interrupts,
     look: &impl Fn() -> Option<Process>,
 ) {
-    // One listener for the whole run: what comes between two listeners nobody hears.
-    let mut interrupted = pin!(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            shared.stop.send_replace(true);
-        }
-        future::pending::<()>().await;
-    });
     loop {
         tokio::select! {
-            () = interrupted.as_mut() => {}
+            () = interrupts.next() => {
+                shared.stop.send_replace(true);
+            }
             () = sleep(Duration::from_millis(20)) => {}
         }
         let start = *shared.start.lock();

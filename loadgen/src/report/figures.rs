@@ -288,6 +288,12 @@ impl Report {
         }
     }
 
+    /// Takes note of what went wrong after the run.
+    pub(crate) fn add_problem(&mut self, problem: String) {
+        self.complete = false;
+        self.problems.push(problem);
+    }
+
     /// Whether somebody stopped it.
     pub(crate) fn is_stopped(&self) -> bool {
         self.problems.iter().any(|problem| problem == STOPPED)

@@ -1,42 +1,55 @@
-//! The sections of the Autobahn test suite as tables of literal bytes.
+//! The sections of the Autobahn test suite as tables of literal bytes, a text file each.
 //!
 //! Every row is run as a server reads it (masked) and as a client reads it, whole, byte by byte, and cut
-//! in two at every place (long ones at some), always with the same outcome.
+//! in two at every place (long ones at some), always with the same outcome. A row is
+//!
+//! ```text
+//! name | frames | events | how it ends | largest message, most fragments
+//! ```
+//!
+//! A frame is its header as a server sends it, in hexadecimal, and its payload in quotes, which may be
+//! less than was announced. `x3` repeats the bytes before it, `times 3` the frame or event. It ends
+//! `idle`, or `waits` for more of a message, or with an error. The limits may be left out.
 
-mod table;
+mod case;
+mod row;
 
-mod s10_misc;
-mod s1_framing;
-mod s2_pings;
-mod s3_reserved_bits;
-mod s4_opcodes;
-mod s5_fragmentation;
-mod s6_utf8;
-mod s6_utf8_stress;
-mod s7_close;
-mod s9_limits;
+use case::Case;
 
-use table::Case;
+macro_rules! sections {
+    ($($name:ident = $file:literal;)+) => {
+        const FILES: &[&str] = &[$(include_str!(concat!("cases/", $file, ".txt"))),+];
 
-const TABLES: &[&[Case]] = &[
-    s1_framing::CASES,
-    s2_pings::CASES,
-    s3_reserved_bits::CASES,
-    s4_opcodes::CASES,
-    s5_fragmentation::CASES,
-    s6_utf8::CASES,
-    s6_utf8_stress::CASES,
-    s7_close::CASES,
-    s9_limits::CASES,
-    s10_misc::CASES,
-];
+        $(
+            #[test]
+            fn $name() {
+                for case in row::cases(include_str!(concat!("cases/", $file, ".txt"))) {
+                    case.check();
+                }
+            }
+        )+
+    };
+}
+
+sections! {
+    framing = "1_framing";
+    pings = "2_pings";
+    reserved_bits = "3_reserved_bits";
+    opcodes = "4_opcodes";
+    fragmentation = "5_fragmentation";
+    utf8 = "6_utf8";
+    utf8_stress = "6_utf8_stress";
+    close = "7_close";
+    limits = "9_limits";
+    misc = "10_misc";
+}
 
 #[test]
-fn the_table_has_at_least_200_rows_of_distinct_names() {
-    let mut names: Vec<_> = TABLES.iter().copied().flatten().map(Case::name).collect();
-    let rows = names.len();
-    assert!(rows >= 200, "{rows} rows");
+fn the_tables_have_at_least_200_rows_of_distinct_names() {
+    let cases: Vec<Case> = FILES.iter().flat_map(|file| row::cases(file)).collect();
+    let mut names: Vec<_> = cases.iter().map(|case| case.name).collect();
+    assert!(names.len() >= 200, "{} rows", names.len());
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), rows);
+    assert_eq!(names.len(), cases.len());
 }

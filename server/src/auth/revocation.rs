@@ -177,6 +177,16 @@ impl Revocations {
         entries.of(revoked).remove(revoked.value()).is_some()
     }
 
+    /// All that is revoked, be it over or not.
+    pub(crate) fn all(&self) -> Vec<Revoked> {
+        let entries = self.entries.read();
+        let tokens = entries.tokens.keys().cloned().map(Revoked::Token);
+        let sessions = entries.sessions.keys().cloned().map(Revoked::Session);
+        let users = entries.users.keys().cloned().map(Revoked::User);
+        let roles = entries.roles.keys().cloned().map(Revoked::Role);
+        tokens.chain(sessions).chain(users).chain(roles).collect()
+    }
+
     /// Until when this is revoked, be it over or not.
     pub(crate) fn until(&self, revoked: &Revoked) -> Option<Timestamp> {
         let entries = self.entries.read();

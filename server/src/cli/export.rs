@@ -136,6 +136,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
     let Membership {
         conversation,
         last_seq,
+        ..
     } = read
         .map_err(|error| error.to_string())?
         .ok_or("no such conversation")?;

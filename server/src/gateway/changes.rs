@@ -8,8 +8,8 @@ use super::done;
 use super::limits::command;
 use crate::limit::Users;
 use crate::service::{
-    ChangeMember, Chat, CreateConversation, DeleteMessage, EditMessage, ListConversations,
-    MarkAsRead, Object, RenameConversation, SearchMessages, policy,
+    ChangeMember, Chat, CreateConversation, DeleteConversation, DeleteMessage, EditMessage,
+    ListConversations, MarkAsRead, Object, RenameConversation, SearchMessages, policy,
 };
 use crate::store::Message;
 use roomcast::{Event, NamespaceBuilder, Refusal, State};
@@ -53,6 +53,19 @@ pub(super) fn register(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilde
                     command(&users, &policy::RENAME, &event)?;
                 let (by, from) = (event.principal(), event.socket.id());
                 Ok::<_, Refusal>(done(chat.rename_conversation(&by, from, command).await?))
+            },
+        )
+        .on(
+            policy::DELETE_CONVERSATION.event,
+            async |event: Event, chat: State<Chat>, users: State<Users>| {
+                let Object(command): Object<DeleteConversation> =
+                    command(&users, &policy::DELETE_CONVERSATION, &event)?;
+                let (by, from, id) = (
+                    event.principal(),
+                    event.socket.id(),
+                    command.conversation_id,
+                );
+                Ok::<_, Refusal>(done(chat.delete_conversation(&by, from, id).await?))
             },
         )
         .on(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast::fuzzing::{Guarded, LimitedConnection};
+use roomcast::internal::{Guarded, LimitedConnection};
 
 use super::{Allowance, Class, Users};
 use crate::{config::Limits, metrics::Metrics};

@@ -5,19 +5,23 @@
 //! [`ServiceError`]; which words that becomes for a client is the gateway's business. Gateways, the HTTP
 //! API and commands come in here. Nothing in here may know how an event is parsed or a row is written.
 //!
-//! Imports go one way: `fault` and `rules` ← `authorization` ← `chat`.
+//! Imports go one way: `fault`, `feed` and `rules` ← `authorization` ← `chat`.
 
 mod authorization;
 mod chat;
 mod fault;
+mod feed;
 mod rules;
 
-pub(crate) use authorization::{Access, Blocks, Explanation, NewRevocation, NewSession, Question};
+pub(crate) use authorization::{
+    Access, Blocks, Explanation, Followed, NewRevocation, NewSession, Question,
+};
 pub(crate) use chat::{Chat, Leases, Retention};
 pub(crate) use fault::ServiceError;
+pub(crate) use feed::{Applier, ChangeFeed};
 pub(crate) use rules::policy;
 pub(crate) use rules::{
-    AskPresence, ChangeMember, CreateConversation, DeleteMessage, EditMessage, Join, Leave,
-    ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation, SearchMessages,
-    SendMessage, SetTyping,
+    AskPresence, ChangeMember, CreateConversation, DeleteConversation, DeleteMessage, EditMessage,
+    Join, Leave, ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation,
+    SearchMessages, SendMessage, SetTyping,
 };

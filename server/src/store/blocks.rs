@@ -15,15 +15,6 @@ pub(super) enum BlockChange {
     Delete(Vec<Uuid>),
 }
 
-/// Which blocks there are, in short: two lists with the same blocks have the same one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlocksDigest {
-    /// How many there are.
-    pub(super) count: i64,
-    /// The sum of their ids' hashes.
-    pub(super) sum: String,
-}
-
 /// The table, in memory. It is as large as the block list of the server, which is bounded.
 #[derive(Debug, Default)]
 pub(super) struct Blocks(HashMap<Network, Block>);

@@ -1,28 +1,58 @@
 //! The lane: from a message that is to be stored to the one place that emits it.
 //!
 //! A lane stores one [`Write`] after another and hands each that others must hear of, in the order
-//! of the commits, to [`Commits`]. Whoever drains that emits it first and acknowledges it
+//! of the commits, to its lane of [`Commits`]. Whoever drains that emits it first and acknowledges it
 //! afterwards with [`Commit::resolve`]. The sender only waits for the acknowledgement: if it goes
-//! away after the commit, the message is emitted all the same.
+//! away after the commit, the message is emitted all the same. What other servers have committed is
+//! announced through the same lanes, and read in `shared::order`.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::change::{Change, Committed, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
-use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin};
+use super::change::{
+    Change, Committed, Delete, DeleteConversation, DeletedConversation, Edit, MarkRead,
+    MemberChange, ReadMark, Removal, Rename,
+};
+use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
 
-/// What was stored, in the order of the commits. There is one per store.
+/// What was stored, in the order of the commits of each conversation. There is one per store.
 #[derive(Debug)]
-pub struct Commits(mpsc::Receiver<Commit>);
+pub struct Commits(Vec<mpsc::Receiver<Commit>>);
 
 impl Commits {
     /// The next change that was stored; none after the store was closed and everything was drained.
     pub async fn next(&mut self) -> Option<Commit> {
-        self.0.recv().await
+        poll_fn(|context| {
+            let mut is_open = false;
+            for lane in &mut self.0 {
+                match lane.poll_recv(context) {
+                    Poll::Ready(Some(commit)) => return Poll::Ready(Some(commit)),
+                    Poll::Ready(None) => {}
+                    Poll::Pending => is_open = true,
+                }
+            }
+            if is_open {
+                Poll::Pending
+            } else {
+                Poll::Ready(None)
+            }
+        })
+        .await
+    }
+
+    /// The same by lanes, to be drained at the same time: all that is stored in one conversation comes out of
+    /// one of them. When one is dropped, the conversations of that lane take nothing more.
+    #[must_use]
+    pub fn split(self) -> Vec<Self> {
+        let one = |lane| Self(vec![lane]);
+        self.0.into_iter().map(one).collect()
     }
 }
 
@@ -32,6 +62,7 @@ impl Commits {
 #[must_use = "the sender waits until the commit is resolved"]
 pub struct Commit {
     event: Committed,
+    revision: Revision,
     origin: Origin,
     answer: Box<dyn FnOnce() + Send>,
 }
@@ -41,6 +72,24 @@ impl Commit {
     #[must_use]
     pub fn event(&self) -> &Committed {
         &self.event
+    }
+
+    /// How far the conversation has come with it.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Another server has committed something: to be handed on behind all that this one has committed
+    /// before it knew.
+    #[cfg(feature = "postgres")]
+    pub(super) fn announced(conversation_id: Uuid, revision: Revision) -> Self {
+        Self {
+            event: Committed::Announced(conversation_id),
+            revision,
+            origin: Origin::default(),
+            answer: Box::new(|| {}),
+        }
     }
 
     /// Where the change came from.
@@ -59,6 +108,7 @@ impl fmt::Debug for Commit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Commit")
             .field("event", &self.event)
+            .field("revision", &self.revision)
             .field("origin", &self.origin)
             .finish_non_exhaustive()
     }
@@ -126,6 +176,11 @@ pub(super) enum Write {
         origin: Origin,
         reply: Reply<Change<Conversation>>,
     },
+    Deletion {
+        deletion: DeleteConversation,
+        origin: Origin,
+        reply: Reply<Change<DeletedConversation>>,
+    },
     Read {
         read: MarkRead,
         reply: Reply<Option<ReadMark>>,
@@ -140,6 +195,7 @@ pub(super) enum Done {
     Conversation(Conversation),
     /// The members or the title of a conversation.
     Member(Change<Conversation>),
+    Deletion(Change<Removal>),
     Read(Option<ReadMark>),
 }
 
@@ -168,6 +224,16 @@ impl Done {
             })
         )
     }
+
+    /// Whether it is a change beside messages that takes a step in the order of its conversation.
+    pub(super) fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Changed(Change::Done(_))
+                | Self::Member(Change::Done(_))
+                | Self::Deletion(Change::Done(_))
+        )
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -183,6 +249,7 @@ impl Done {
             | Self::Changed(_)
             | Self::Conversation(_)
             | Self::Member(_)
+            | Self::Deletion(_)
             | Self::Read(_) => None,
         }
     }
@@ -190,10 +257,6 @@ impl Done {
 
 impl Write {
     /// The conversation that it changes: changes of one go through one lane.
-    #[cfg_attr(
-        not(feature = "postgres"),
-        expect(dead_code, reason = "other stores have one lane")
-    )]
     pub(super) fn conversation_id(&self) -> Uuid {
         match self {
             Self::Message { message, .. } => message.conversation_id,
@@ -206,6 +269,7 @@ impl Write {
             Self::Conversation { conversation, .. } => conversation.id,
             Self::Member { change, .. } => change.conversation_id,
             Self::Rename { rename, .. } => rename.conversation_id,
+            Self::Deletion { deletion, .. } => deletion.conversation_id,
             Self::Read { read, .. } => read.conversation_id,
         }
     }
@@ -217,12 +281,14 @@ impl Write {
             Self::Edit { reply, .. } | Self::Delete { reply, .. } => reply.send(Err(error)),
             Self::Conversation { reply, .. } => reply.send(Err(error)),
             Self::Member { reply, .. } | Self::Rename { reply, .. } => reply.send(Err(error)),
+            Self::Deletion { reply, .. } => reply.send(Err(error)),
             Self::Read { reply, .. } => reply.send(Err(error)),
         }
     }
 
-    /// The commit to emit, or an answer at once where there is nothing to emit.
-    pub(super) fn settle(self, done: Done) -> Option<Commit> {
+    /// The commit to emit, or an answer at once where there is nothing to emit. `revision` is how far the
+    /// conversation had come then.
+    pub(super) fn settle(self, done: Done, revision: Revision) -> Option<Commit> {
         match (self, done) {
             (Self::Message { origin, reply, .. }, Done::Message(outcome)) => match outcome {
                 Outcome::Row { message, repeated } => {
@@ -232,7 +298,7 @@ impl Write {
                     } else {
                         (Committed::Message(row), Insert::Stored(message))
                     };
-                    return Some(commit(event, origin, reply, insert));
+                    return Some(commit(event, revision, origin, reply, insert));
                 }
                 Outcome::Absent => reply.send(Ok(Insert::Absent)),
                 Outcome::Conflict => reply.send(Ok(Insert::Conflict)),
@@ -240,7 +306,13 @@ impl Write {
             (Self::Edit { origin, reply, .. }, Done::Changed(change)) => match change {
                 Change::Done(message) => {
                     let event = Committed::Edited(Arc::clone(&message));
-                    return Some(commit(event, origin, reply, Change::Done(message)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(message),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
@@ -261,7 +333,13 @@ impl Write {
                         message: Arc::clone(&message),
                         by: delete.by.user_id,
                     };
-                    return Some(commit(event, origin, reply, Change::Done(message)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(message),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
@@ -282,7 +360,13 @@ impl Write {
                         user_id: asked.user_id,
                         removed: asked.removes,
                     };
-                    return Some(commit(event, origin, reply, Change::Done(conversation)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(conversation),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
@@ -292,12 +376,42 @@ impl Write {
             (Self::Rename { origin, reply, .. }, Done::Member(change)) => match change {
                 Change::Done(conversation) => {
                     let event = Committed::Renamed(Arc::new(conversation.clone()));
-                    return Some(commit(event, origin, reply, Change::Done(conversation)));
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(conversation),
+                    ));
                 }
                 refused @ (Change::Unchanged(_)
                 | Change::Absent
                 | Change::Denied
                 | Change::Conflict) => reply.send(Ok(refused)),
+            },
+            (Self::Deletion { origin, reply, .. }, Done::Deletion(change)) => match change {
+                Change::Done(Removal {
+                    deleted,
+                    member_ids,
+                }) => {
+                    let event = Committed::ConversationDeleted {
+                        deleted: Arc::new(deleted.clone()),
+                        member_ids: member_ids.into(),
+                    };
+                    return Some(commit(
+                        event,
+                        revision,
+                        origin,
+                        reply,
+                        Change::Done(deleted),
+                    ));
+                }
+                Change::Unchanged(Removal { deleted, .. }) => {
+                    reply.send(Ok(Change::Unchanged(deleted)));
+                }
+                Change::Absent => reply.send(Ok(Change::Absent)),
+                Change::Denied => reply.send(Ok(Change::Denied)),
+                Change::Conflict => reply.send(Ok(Change::Conflict)),
             },
             (Self::Conversation { reply, .. }, Done::Conversation(conversation)) => {
                 reply.send(Ok(conversation));
@@ -312,19 +426,68 @@ impl Write {
 
 fn commit<T: Send + 'static>(
     event: Committed,
+    revision: Revision,
     origin: Origin,
     reply: Reply<T>,
     answer: T,
 ) -> Commit {
     Commit {
         event,
+        revision,
         origin,
         answer: Box::new(move || reply.send(Ok(answer))),
     }
 }
 
-/// A lane's end of [`Commits`].
-pub(super) fn commits(capacity: usize) -> (mpsc::Sender<Commit>, Commits) {
-    let (sender, receiver) = mpsc::channel(capacity.max(1));
-    (sender, Commits(receiver))
+/// Bounded queues, of which each conversation has one for all that happens in it.
+#[derive(Debug)]
+pub(super) struct Lanes<T> {
+    queues: Box<[mpsc::Sender<T>]>,
+    hasher: RandomState,
 }
+
+impl<T> Lanes<T> {
+    /// So many queues, and how many may wait in each.
+    pub(super) fn new(count: usize, capacity: usize) -> (Self, Vec<mpsc::Receiver<T>>) {
+        let (queues, ends): (Vec<_>, _) = (0..count.max(1))
+            .map(|_| mpsc::channel(capacity.max(1)))
+            .unzip();
+        let lanes = Self {
+            queues: queues.into(),
+            hasher: RandomState::new(),
+        };
+        (lanes, ends)
+    }
+
+    /// The queue of a conversation.
+    pub(super) fn of(&self, conversation: Uuid) -> &mpsc::Sender<T> {
+        let index = self.hasher.hash_one(conversation) % self.queues.len() as u64;
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "a remainder is below its divisor, and there is at least one queue"
+        )]
+        &self.queues[index as usize]
+    }
+
+    /// Whether somebody who took from one of the queues is gone.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn is_any_closed(&self) -> bool {
+        self.queues.iter().any(mpsc::Sender::is_closed)
+    }
+
+    /// The queues, for those who put into one each.
+    #[cfg(feature = "postgres")]
+    pub(super) fn into_queues(self) -> Box<[mpsc::Sender<T>]> {
+        self.queues
+    }
+}
+
+/// The ends of so many lanes of [`Commits`], in each of which so many may wait.
+pub(super) fn commits(lanes: usize, capacity: usize) -> (Lanes<Commit>, Commits) {
+    let (lanes, ends) = Lanes::new(lanes, capacity);
+    (lanes, Commits(ends))
+}
+
+/// From how many lanes a store emits that writes in one.
+pub(super) const EMISSION_LANES: usize = 4;

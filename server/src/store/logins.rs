@@ -36,10 +36,6 @@ pub struct Revocation {
     pub until: Time,
 }
 
-/// How far somebody has got who follows what is revoked; the default is the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RevocationMark(pub(super) i64);
-
 /// A change of logins and revocations.
 #[derive(Clone, Debug)]
 pub(super) enum LoginChange {

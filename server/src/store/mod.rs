@@ -12,7 +12,6 @@ mod blocks;
 mod change;
 mod error;
 mod lane;
-mod leases;
 mod logins;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -21,6 +20,7 @@ mod opening;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
+mod shared;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod time;
@@ -32,22 +32,22 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use change::{
-    Actor, Authorship, Change, Committed, Cursor, Delete, Edit, List, Listed, MarkRead,
-    MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Cursor, Delete, DeleteConversation, DeletedConversation,
+    Edit, List, Listed, MarkRead, MemberChange, NoCursor, ReadMark, Rename, Search, UNREAD_MAX,
+    words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
 use lane::{Reply, Write};
-pub use leases::{Here, Leases};
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
-    Origin, PAGE_BYTES, Page, Version,
+    Origin, PAGE_BYTES, Page, Revision, Version,
 };
+pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed};
 pub use time::Time;
 
 use self::blocks::BlockChange;
-pub use self::blocks::BlocksDigest;
-pub use self::logins::{Login, Revocation, RevocationMark};
+pub use self::logins::{Login, Revocation};
 use self::logins::{LoginChange, LoginOutcome};
 pub use self::opening::Reservation;
 use roomcast::network::Block;
@@ -370,6 +370,18 @@ impl Store {
         }
     }
 
+    /// What has changed that all servers that share this store must know; none if it belongs to one server.
+    #[must_use]
+    pub fn feed(&self) -> Option<Feed> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => Some(Feed::new(postgres.clone())),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => None,
+        }
+    }
+
     /// Stores a login session; one of the same hash is replaced.
     ///
     /// # Errors
@@ -453,29 +465,6 @@ impl Store {
         each!(self, backend => backend.revocations().await)
     }
 
-    /// The revocations that were stored or changed since `mark`, by whichever server, and the mark to ask
-    /// with the next time. None is left out, whatever was being stored meanwhile; others may be among
-    /// them. A store of one server gives all.
-    ///
-    /// # Errors
-    ///
-    /// If they could not be read.
-    pub async fn revocations_since(
-        &self,
-        mark: RevocationMark,
-    ) -> Result<(Vec<Revocation>, RevocationMark), StoreError> {
-        match &self.backend {
-            Backend::Memory(memory) => Ok((memory.revocations().await?, mark)),
-            #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => {
-                let (rows, next) = postgres.revocations_since(mark.0).await?;
-                Ok((rows, RevocationMark(next)))
-            }
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(sqlite) => Ok((sqlite.revocations().await?, mark)),
-        }
-    }
-
     /// Forgets login sessions and revocations that have ended; says how many.
     ///
     /// # Errors
@@ -511,22 +500,6 @@ impl Store {
     /// If they could not be read.
     pub async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
         each!(self, backend => backend.blocks().await)
-    }
-
-    /// What differs when the blocks differ, so that a server need not read them all to see whether
-    /// another one has changed them; none if the store belongs to one server.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be read.
-    pub async fn blocks_digest(&self) -> Result<Option<BlocksDigest>, StoreError> {
-        match &self.backend {
-            Backend::Memory(_) => Ok(None),
-            #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => postgres.blocks_digest().await.map(Some),
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => Ok(None),
-        }
     }
 
     async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {

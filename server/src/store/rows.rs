@@ -246,6 +246,33 @@ pub struct Membership {
     pub conversation: Conversation,
     /// The `seq` of its newest message; 0 if it has none.
     pub last_seq: u64,
+    /// How many changes it has had beside its messages.
+    pub changes: u64,
+    /// Whether everyone counts as a member.
+    pub is_open: bool,
+}
+
+impl Membership {
+    /// How far the conversation has come.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Revision {
+            seq: self.last_seq,
+            changes: self.changes,
+        }
+    }
+}
+
+/// How far a conversation has come. Everything that is committed in it takes one step, under one lock: a
+/// new message in `seq`, and an edit, a deletion, a new title or a change of its members in `changes`.
+/// Revisions of one conversation are therefore in one order, which is that of these fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "a place in one order")]
+pub struct Revision {
+    /// The `seq` of the newest message.
+    pub seq: u64,
+    /// The number of the newest change.
+    pub changes: u64,
 }
 
 /// Which messages of a conversation; bounds are exclusive but `through`.

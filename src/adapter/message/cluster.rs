@@ -31,10 +31,8 @@ mod kind {
 }
 
 /// A publication as a message.
-pub(crate) fn write(own: &NodeId, publication: &Publication) -> Result<Bytes, WireError> {
-    let id = publication
-        .request
-        .map(|number| request_id(own.as_str(), number));
+pub(crate) fn write(own: &str, publication: &Publication) -> Result<Bytes, WireError> {
+    let id = publication.request.map(|number| request_id(own, number));
     let mut parser = Parser::Json;
     let mut list = |event, args| -> Result<Tree<'_>, WireError> {
         let body = body(Some(event), args)?;
@@ -59,9 +57,9 @@ pub(crate) fn write(own: &NodeId, publication: &Publication) -> Result<Bytes, Wi
         Kind::Join(rooms) | Kind::Leave(rooms) => {
             data.push(("opts", Tree::Map(opts)));
             data.push(("rooms", Tree::texts(rooms)));
-            match publication.kind {
-                Kind::Join(_) => kind::JOIN,
-                _ => kind::LEAVE,
+            match matches!(publication.kind, Kind::Join(_)) {
+                true => kind::JOIN,
+                false => kind::LEAVE,
             }
         }
         Kind::Disconnect { close } => {
@@ -86,13 +84,13 @@ pub(crate) fn write(own: &NodeId, publication: &Publication) -> Result<Bytes, Wi
 fn message<'a>(
     kind: u64,
     data: Vec<(&'static str, Tree<'a>)>,
-    own: &'a NodeId,
+    own: &'a str,
     nsp: &'a Nsp,
 ) -> Tree<'a> {
     Tree::Map(vec![
         ("type", Tree::Number(kind)),
         ("data", Tree::Map(data)),
-        ("uid", Tree::Text(own.as_str())),
+        ("uid", Tree::Text(own)),
         ("nsp", Tree::Text(nsp.as_str())),
     ])
 }
@@ -108,7 +106,7 @@ pub(crate) fn response(
         Response::Count(count) => (
             kind::COUNT,
             "clientCount",
-            json(Tree::Number(u64::from(*count))),
+            json(&Tree::Number(u64::from(*count))),
         ),
         Response::Acknowledgement(args) => (kind::ACK, "packet", first(Some(args), None)?),
         Response::Answer(args) => (kind::ANSWER, "packet", first(Some(args), None)?),
@@ -129,10 +127,10 @@ pub(crate) fn response(
         ("requestId", Tree::Text(&asked.id)),
         (name, Tree::Raw(bytes)),
     ];
-    Ok(message(kind, data, own, nsp).write(parser))
+    Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
-fn json(tree: Tree<'_>) -> Body {
+fn json(tree: &Tree<'_>) -> Body {
     let parser = Parser::Json;
     Body {
         parser,
@@ -227,7 +225,7 @@ impl Heard {
             id,
             ids_only: false,
         });
-        Self::Publication(node, publication, request)
+        Self::Publication(node, publication.into(), request)
     }
 }
 
@@ -238,9 +236,9 @@ mod tests {
     use super::*;
 
     fn args(parser: Parser, json: &serde_json::Value) -> Args {
-        let document = match parser {
-            Parser::MessagePack => rmp_serde::to_vec(json).unwrap().into(),
-            _ => json.to_string().into(),
+        let document = match parser == Parser::MessagePack {
+            true => rmp_serde::to_vec(json).unwrap().into(),
+            false => json.to_string().into(),
         };
         Args::document(parser, document).unwrap().items(0).unwrap()
     }
@@ -311,7 +309,7 @@ mod tests {
             publication.except = vec!["b".into()];
             let is_question = data.contains("requestId");
             publication.request = is_question.then_some(7);
-            let message = write(&node("me"), &publication).unwrap();
+            let message = write("me", &publication).unwrap();
             let expected = format!(r#"{{"type":{number},"data":{data},"uid":"me","nsp":"/n"}}"#);
             assert_eq!(message, expected);
             let heard = read(&node("you"), &Nsp::from("/n"), message.clone()).unwrap();
@@ -341,18 +339,13 @@ mod tests {
             event: "e".into(),
             args,
         };
-        let message = write(&node("me"), &Publication::new(Nsp::ROOT, kind)).unwrap();
+        let message = write("me", &Publication::new(Nsp::ROOT, kind)).unwrap();
         assert_eq!(message[0], 0x84);
         let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
-        let Heard::Publication(
-            _,
-            Publication {
-                kind: Kind::ServerSide { args, .. },
-                ..
-            },
-            _,
-        ) = heard
-        else {
+        let Heard::Publication(_, heard, _) = heard else {
+            panic!("{heard:?}");
+        };
+        let Kind::ServerSide { args, .. } = heard.kind else {
             panic!("{heard:?}");
         };
         assert_eq!(args.get::<Bytes>(1).unwrap(), &b"\x00\xff"[..]);
@@ -361,7 +354,7 @@ mod tests {
             event: "e".into(),
             args: packed,
         };
-        let message = write(&node("me"), &Publication::new(Nsp::ROOT, kind)).unwrap();
+        let message = write("me", &Publication::new(Nsp::ROOT, kind)).unwrap();
         assert_eq!(message[0], b'{', "without binary it is JSON");
     }
 

@@ -15,8 +15,8 @@ pub(super) use cluster::{
 };
 pub(super) use ids::{FOREIGN, own_request, request_id, request_of};
 pub(super) use parts::{
-    Body, Opts, body, event, first, flags, get, names, node, packed, parse, server_event, sockets,
-    text,
+    Body, Opts, arguments, body, event, first, flags, get, names, node, packed, parse,
+    server_event, sockets, text,
 };
 pub(super) use tree::Tree;
 
@@ -32,7 +32,7 @@ pub(crate) enum Heard {
     /// It is this server's own, or for another one.
     Nothing,
     /// Something is to be done, and maybe answered.
-    Publication(NodeId, Publication, Option<Request>),
+    Publication(NodeId, Box<Publication>, Option<Request>),
     /// An answer to a question of this server. Some wires do not say whose.
     Answer(u64, Option<NodeId>, Said),
     /// The names of all rooms are asked for.

@@ -175,7 +175,7 @@ pub(crate) fn body(event: Option<&str>, args: &Args) -> Result<Body, WireError> 
             all: true,
         },
     );
-    match list.write(parser) {
+    match list_of(parser, &list) {
         Ok(Some(bytes)) => Ok(Body { parser, bytes }),
         Ok(None) | Err(EncodeError::TooManyAttachments) => packed(event, args),
         Err(error) => Err(WireError::Encode(error)),
@@ -192,9 +192,18 @@ pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError
             all: true,
         },
     );
-    let bytes = list.write(parser).map_err(WireError::Encode)?;
+    let bytes = list_of(parser, &list).map_err(WireError::Encode)?;
     let bytes = bytes.unwrap_or_default();
     Ok(Body { parser, bytes })
+}
+
+/// Arguments of an application in the form in which those of clients are.
+pub(crate) fn arguments(args: &impl Arguments) -> Result<Args, WireError> {
+    let parser = Parser::MessagePack;
+    let list = list_of(parser, args).map_err(WireError::Encode)?;
+    let document = Args::document(parser, list.unwrap_or_default()).ok();
+    let args = document.and_then(|document| document.items(0));
+    args.ok_or(malformed("arguments"))
 }
 
 /// The first argument alone; in JSON unless `parser` says otherwise or it has binary in it.
@@ -209,10 +218,9 @@ pub(crate) fn first(args: Option<&Args>, parser: Option<Parser>) -> Result<Body,
         args,
         all: false,
     };
-    for parser in parser.map_or(vec![Parser::Json, Parser::MessagePack], |parser| {
-        vec![parser]
-    }) {
-        match list.write(parser) {
+    let parsers = [Parser::Json, Parser::MessagePack].into_iter();
+    for parser in parsers.filter(|one| parser.is_none_or(|parser| parser == *one)) {
+        match list_of(parser, &list) {
             Ok(Some(list)) => {
                 let end = list.len() - usize::from(parser == Parser::Json);
                 let bytes = list.slice(1..end);
@@ -249,20 +257,18 @@ impl Arguments for Listed<'_> {
     }
 }
 
-impl Listed<'_> {
-    /// The list alone; `None` if it has binary in it that the format has no place for.
-    fn write(&self, parser: Parser) -> Result<Option<Bytes>, EncodeError> {
-        // What stands before the list in an acknowledgement.
-        let head = match parser {
-            Parser::MessagePack => b"\x84\xa4type\x03\xa3nsp\xa1/\xa2id\x00\xa4data".len(),
-            _ => "430".len(),
-        };
-        let frame = parser.ack("/", 0, self)?;
-        let mut messages = frame.messages();
-        let list = messages.next().and_then(|(_, message)| message.get(head..));
-        let list = list.filter(|_| messages.next().is_none());
-        Ok(list.map(|list| frame.websocket().slice_ref(list)))
-    }
+/// A list alone; `None` if it has binary in it that the format has no place for.
+fn list_of(parser: Parser, args: &impl Arguments) -> Result<Option<Bytes>, EncodeError> {
+    // What stands before the list in an acknowledgement.
+    let head = match parser == Parser::MessagePack {
+        true => b"\x84\xa4type\x03\xa3nsp\xa1/\xa2id\x00\xa4data".len(),
+        false => "430".len(),
+    };
+    let frame = parser.ack("/", 0, args)?;
+    let mut messages = frame.messages();
+    let list = messages.next().and_then(|(_, message)| message.get(head..));
+    let list = list.filter(|_| messages.next().is_none());
+    Ok(list.map(|list| frame.websocket().slice_ref(list)))
 }
 
 /// Lists of sockets as Node servers have them: as one list, with the room of its own id for each, and

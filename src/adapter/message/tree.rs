@@ -26,9 +26,10 @@ impl<'a> Tree<'a> {
 
     pub(crate) fn write(&self, parser: Parser) -> Bytes {
         let mut out = Vec::new();
-        match parser {
-            Parser::MessagePack => self.pack(&mut out),
-            _ => self.json(&mut out),
+        if parser == Parser::MessagePack {
+            self.pack(&mut out);
+        } else {
+            self.json(&mut out);
         }
         out.into()
     }

@@ -76,21 +76,26 @@ pub(crate) struct Channels {
     subscribed: HashSet<Name>,
     /// Where these two may differ.
     changed: HashSet<Name>,
+    /// Grows with every change.
+    version: u64,
 }
 
 impl Channels {
     pub(crate) fn want(&mut self, name: Name, target: Target) {
+        self.version += 1;
         self.changed.insert(name.clone());
         self.wanted.insert(name, target);
     }
 
     pub(crate) fn forget(&mut self, name: Name) {
+        self.version += 1;
         self.wanted.remove(&name);
         self.changed.insert(name);
     }
 
     /// A new connection is subscribed to nothing.
     pub(crate) fn reset(&mut self) {
+        self.version += 1;
         self.subscribed.clear();
         self.changed = self.wanted.keys().cloned().collect();
     }
@@ -118,8 +123,13 @@ impl Channels {
         }
     }
 
-    pub(crate) fn is_settled(&self) -> bool {
-        self.changed.is_empty()
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The version that is subscribed to, once nothing is left to do.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        self.changed.is_empty().then_some(self.version)
     }
 
     pub(crate) fn target(&self, name: &Name) -> Option<Target> {

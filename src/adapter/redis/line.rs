@@ -57,13 +57,10 @@ impl Place {
             let settings = info.redis_settings().clone();
             Ok(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))
         };
-        let (scheme, several) = match scheme.split_once('+') {
-            Some((scheme, several @ ("cluster" | "sentinel"))) => (scheme, several),
-            _ => {
-                let place = Self::One(one(url.to_owned())?);
-                place.prepare_tls(scheme == "rediss");
-                return Ok(place);
-            }
+        let Some((scheme, several @ ("cluster" | "sentinel"))) = scheme.split_once('+') else {
+            let place = Self::One(one(url.to_owned())?);
+            place.prepare_tls(scheme == "rediss");
+            return Ok(place);
         };
         if !matches!(scheme, "redis" | "rediss") {
             return Err(fault("unknown scheme"));

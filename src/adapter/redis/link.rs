@@ -40,6 +40,8 @@ pub(crate) struct Link {
     queued: Notify,
     channels: Mutex<Channels>,
     resubscribe: Notify,
+    /// The version of the channels that are all subscribed to.
+    settled: watch::Sender<u64>,
     state: Mutex<State>,
     /// When this server has heard itself last.
     heard: Mutex<Instant>,
@@ -65,6 +67,15 @@ struct State {
     health: Health,
     /// For questions to Redis, while it is connected.
     line: Option<Line>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            health: Health::Down(UNTRIED.to_owned()),
+            line: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,10 +107,8 @@ impl Link {
             queued: Notify::new(),
             channels: Mutex::new(channels),
             resubscribe: Notify::new(),
-            state: Mutex::new(State {
-                health: Health::Down("not connected yet".to_owned()),
-                line: None,
-            }),
+            settled: watch::Sender::new(0),
+            state: Mutex::new(State::new()),
             heard: Mutex::new(Instant::now()),
             phase: watch::Sender::new(Phase::New),
             listener,
@@ -148,6 +157,13 @@ impl Link {
         self.resubscribe.notify_one();
     }
 
+    /// Waits until all channels are subscribed to that are wanted now.
+    pub(crate) async fn followed(self: Arc<Self>) {
+        let wanted = self.channels.lock().version();
+        let mut settled = self.settled.subscribe();
+        let _ = settled.wait_for(|version| *version >= wanted).await;
+    }
+
     /// How many others subscribe to a channel.
     pub(crate) async fn others(self: Arc<Self>, channel: String) -> Result<usize, AdapterError> {
         let Some(mut line) = self.state.lock().line.clone() else {
@@ -190,6 +206,8 @@ impl Link {
             }
             is_new
         });
+        // The task may have panicked before.
+        *self.state.lock() = State::new();
         let mut pause = FIRST_PAUSE;
         let mut ending = self.phase.subscribe();
         loop {
@@ -198,7 +216,7 @@ impl Link {
                 _ = ending.wait_for(|phase| *phase == Phase::Closed) => Ok(()),
             };
             let Err(why) = ended else { break };
-            if self.down(why) {
+            if self.down(&why) {
                 pause = FIRST_PAUSE;
             }
             // Servers that lost Redis together do not come back together.
@@ -252,11 +270,11 @@ impl Link {
     }
 
     /// `true`: it was up.
-    fn down(&self, why: String) -> bool {
+    fn down(&self, why: &str) -> bool {
         let mut state = self.state.lock();
         let was_up = state.line.take().is_some();
-        let is_first = was_up || state.health == Health::Down("not connected yet".to_owned());
-        state.health = Health::Down(why.clone());
+        let is_first = was_up || state.health == Health::Down(UNTRIED.to_owned());
+        state.health = Health::Down(why.to_owned());
         drop(state);
         if is_first {
             tracing::warn!(why, "other servers are not reached: no connection to Redis");
@@ -298,7 +316,8 @@ impl Link {
             }
             let mut channels = self.channels.lock();
             channels.note(changes);
-            if channels.is_settled() {
+            if let Some(version) = channels.settled() {
+                self.settled.send_replace(version);
                 return Ok(());
             }
         }
@@ -347,8 +366,7 @@ impl Link {
         let mut data = info.data.into_iter();
         let mut next = || match data.next() {
             Some(Value::BulkString(bytes)) => Some(Bytes::from(bytes)),
-            Some(Value::SimpleString(text)) => Some(Bytes::from(text)),
-            _ => None,
+            Some(_) | None => None,
         };
         let how = if info.kind == PushKind::Message {
             How::Plain
@@ -439,6 +457,7 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// How long a message waits for a connection.
 const STALE: Duration = Duration::from_secs(5);
+const UNTRIED: &str = "not connected yet";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How often this server speaks to itself, and how long it may not hear that.

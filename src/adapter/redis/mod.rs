@@ -13,6 +13,7 @@
 
 mod channels;
 mod classic;
+mod emitter;
 mod line;
 mod link;
 mod unnamed;
@@ -26,12 +27,15 @@ use std::{
 use bytes::Bytes;
 use roomcast_protocol::socket::Nsp;
 
-pub use self::line::InvalidUrl;
 use self::{
     channels::{How, Route, Scope, Target, escape},
     line::Place,
     link::{Limits, Link, Listener},
     unnamed::Unnamed,
+};
+pub use self::{
+    emitter::{Emission, Emitter},
+    line::InvalidUrl,
 };
 use super::{
     WireError,
@@ -273,6 +277,15 @@ impl Adapter for Redis {
         self.wire == Wire::Sharded(Subscriptions::Rooms)
     }
 
+    fn followed(&self) -> BoxFuture<()> {
+        let link = self.shared.get().map(|shared| Arc::clone(&shared.link));
+        Box::pin(async {
+            if let Some(link) = link {
+                link.followed().await;
+            }
+        })
+    }
+
     fn room_opened(&self, namespace: &str, room: &Room) {
         self.turn_room(namespace, room, true);
     }
@@ -303,7 +316,7 @@ impl Redis {
             return;
         };
         let nsp = Nsp::from(namespace);
-        if let Some(name) = shared.room_channel(&nsp, room) {
+        if let Some(name) = room_channel(shared.wire, &shared.key, &nsp, room) {
             let route = Route {
                 namespace: nsp,
                 scope: Scope::Events,
@@ -346,31 +359,9 @@ impl Shared {
         }
     }
 
-    /// The channel that a room has on the sharded wire. Node takes names of twenty characters for ids of
-    /// sockets, which have none.
-    fn room_channel(&self, nsp: &Nsp, room: &Room) -> Option<String> {
-        let has_channels = self.wire == Wire::Sharded(Subscriptions::Rooms);
-        let is_like_id = room.as_str().encode_utf16().count() == 20;
-        (has_channels && !is_like_id)
-            .then(|| format!("{}{room}#", Scope::Events.channel(&self.key, nsp)))
-    }
-
     fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
-        let nsp = &publication.namespace;
-        let own = self.inbox.node();
-        let (channel, payload) = match self.wire {
-            Wire::Classic => {
-                classic::write(&self.key, own.as_str(), publication).map_err(unwritten)?
-            }
-            Wire::Sharded(_) => {
-                let room = match (&publication.kind, publication.rooms.as_deref()) {
-                    (Kind::Broadcast { .. }, Some([room])) => self.room_channel(nsp, room),
-                    _ => None,
-                };
-                let channel = room.unwrap_or_else(|| Scope::Events.channel(&self.key, nsp));
-                (channel, write_message(own, publication).map_err(unwritten)?)
-            }
-        };
+        let own = self.inbox.node().as_str();
+        let (channel, payload) = write_publication(self.wire, &self.key, own, publication)?;
         self.link.publish(channel, payload)
     }
 
@@ -411,7 +402,7 @@ impl Shared {
                 if let Some(request) = request {
                     publication.request = Some(self.asked.open(request, &publication));
                 }
-                let message = Message::Publication(publication);
+                let message = Message::Publication(*publication);
                 self.inbox.deliver(Envelope::new(node, None, message));
             }
             Heard::Answer(question, node, said) => {
@@ -466,6 +457,33 @@ fn of(said: Said) -> (Option<u32>, Option<Item>) {
     }
 }
 
+/// Where a publication goes, and as what.
+fn write_publication(
+    wire: Wire,
+    key: &str,
+    own: &str,
+    publication: &Publication,
+) -> Result<(String, Bytes), AdapterError> {
+    if wire == Wire::Classic {
+        return classic::write(key, own, publication).map_err(unwritten);
+    }
+    let nsp = &publication.namespace;
+    let room = match (&publication.kind, publication.rooms.as_deref()) {
+        (Kind::Broadcast { .. }, Some([room])) => room_channel(wire, key, nsp, room),
+        _ => None,
+    };
+    let channel = room.unwrap_or_else(|| Scope::Events.channel(key, nsp));
+    Ok((channel, write_message(own, publication).map_err(unwritten)?))
+}
+
+/// The channel that a room has on the sharded wire. Node takes names of twenty characters for ids of
+/// sockets, which have none.
+fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Option<String> {
+    let has_channels = wire == Wire::Sharded(Subscriptions::Rooms);
+    let is_like_id = room.as_str().encode_utf16().count() == 20;
+    (has_channels && !is_like_id).then(|| format!("{}{room}#", Scope::Events.channel(key, nsp)))
+}
+
 /// The channel on which a server gets envelopes of others of its kind.
 fn own_channel(key: &str, node: &NodeId) -> String {
     format!("{key}-roomcast#{node}#")
@@ -496,5 +514,28 @@ impl fmt::Debug for Redis {
             .field("key", &self.key)
             .field("wire", &self.wire)
             .finish_non_exhaustive()
+    }
+}
+
+/// For fuzz targets: reads what may come on the channels of both wires, and writes again what was read.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let (Some(own), payload) = (NodeId::new("own"), Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    let scopes = [Scope::Events, Scope::Requests, Scope::Responses];
+    let routes = scopes.map(|scope| Route {
+        namespace: Nsp::ROOT,
+        scope,
+    });
+    let classic = routes.map(|route| classic::read(&own, &route, payload.clone()));
+    let sharded = read_message(&own, &Nsp::ROOT, payload);
+    for heard in classic.into_iter().chain([sharded]) {
+        if let Ok(Heard::Publication(node, publication, _)) = heard {
+            // What has texts that are none, for example, cannot be passed on.
+            let _ = classic::write("key", node.as_str(), &publication);
+            let _ = write_message(node.as_str(), &publication);
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         admission::{Knock, hang_up},
         ground::Peer,
         http::{Accepted, Site},
-        session::{Application, Engine, Raw},
+        session::Engine,
     },
     limit::Quiet,
     metrics::Counter,
@@ -25,11 +25,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPTS_PER_TURN: u32 = 16;
 
 /// What a listener serves.
-pub(crate) struct Endpoints<A: Application> {
+pub(crate) struct Endpoints {
     /// Socket.IO.
-    pub(crate) engine: Arc<Engine<A>>,
+    pub(crate) engine: Arc<Engine>,
     /// Plain Engine.IO under another path.
-    pub(crate) raw: Option<Arc<Engine<Raw>>>,
+    pub(crate) raw: Option<Arc<Engine>>,
     /// Everything else.
     pub(crate) router: axum::Router,
     /// What connections are encrypted with, if they are.
@@ -37,7 +37,7 @@ pub(crate) struct Endpoints<A: Application> {
 }
 
 /// Serves connections until the engine stops.
-pub(crate) async fn serve<A: Application>(server: Arc<Endpoints<A>>, listener: Arc<TcpListener>) {
+pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
     let site = Arc::new(server.site());
     let mut stopped = site.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
@@ -78,9 +78,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-impl<A: Application> Endpoints<A> {
+impl Endpoints {
     /// What its connections see of it.
-    fn site(&self) -> Site<A> {
+    fn site(&self) -> Site {
         Site {
             engine: Arc::clone(&self.engine),
             raw: self.raw.clone(),
@@ -89,7 +89,7 @@ impl<A: Application> Endpoints<A> {
     }
 
     /// Gives a connection a task of its own, if there is room.
-    fn take_in(&self, site: &Arc<Site<A>>, stream: TcpStream, address: SocketAddr) {
+    fn take_in(&self, site: &Arc<Site>, stream: TcpStream, address: SocketAddr) {
         let Some(knock) = site.engine.door.knock() else {
             site.engine.metrics.count(Counter::RejectedUnheard);
             if self.tls.is_none() {
@@ -112,8 +112,8 @@ impl<A: Application> Endpoints<A> {
 }
 
 /// Serves a connection that a load balancer has passed on.
-async fn passed_on<A: Application>(
-    site: Arc<Site<A>>,
+async fn passed_on(
+    site: Arc<Site>,
     tls: Option<Tls>,
     mut stream: TcpStream,
     balancer: SocketAddr,
@@ -133,8 +133,8 @@ async fn passed_on<A: Application>(
 }
 
 /// Serves an encrypted connection of this client.
-async fn encrypted<A: Application>(
-    site: Arc<Site<A>>,
+async fn encrypted(
+    site: Arc<Site>,
     tls: Tls,
     stream: TcpStream,
     address: SocketAddr,
@@ -159,8 +159,8 @@ async fn encrypted<A: Application>(
 }
 
 /// Serves a connection of this client.
-fn direct<A: Application>(
-    site: Arc<Site<A>>,
+fn direct(
+    site: Arc<Site>,
     stream: TcpStream,
     address: SocketAddr,
     knock: Knock,

@@ -27,13 +27,13 @@ use crate::{
         admission::{EngineRequest, Forbidden, Handshake, join_cookies, original_uri},
         ground::{Peer, now},
         outbox::{Attaching, Outbox, Sink},
-        session::{Application, Engine, Opening},
+        session::{Engine, Opening},
     },
     limit::{Guard, Permit, Violation},
     metrics::Counter,
 };
 
-impl<A: Application> Engine<A> {
+impl Engine {
     /// Whether a request path is this engine's.
     pub(crate) fn owns(&self, path: &str) -> bool {
         let own = self.config.http.path.trim_end_matches('/');
@@ -205,11 +205,12 @@ impl<A: Application> Engine<A> {
             Ask::OpenWebSocket { accept } => {
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
-                *handoff.lock() = Some(Handoff::Open(Opening {
+                let opening = Opening {
                     handshake: self.handshake(&parts, peer, permit),
                     sid,
                     announced: None,
-                }));
+                };
+                *handoff.lock() = Some(Handoff::Open(Arc::clone(self), opening));
                 reply::switching_protocols(&accept)
             }
             Ask::Mismatch(sid) => {
@@ -364,7 +365,7 @@ impl<A: Application> Engine<A> {
 
     /// A polling session and the answer that tells the client of it.
     fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
-        let outbox = self.new_outbox(opening.sid, &Sink::Poll);
+        let outbox = self.new_outbox(opening.sid, || Sink::Poll(None));
         let sid = outbox.sid();
         let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);

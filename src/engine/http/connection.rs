@@ -29,14 +29,13 @@ use super::{
     accepted::{Accepted, Watched, attended},
     handoff::{Handoff, HandoffCell},
     http1::{MAX_HEADER_BYTES, MAX_HEADERS, Rest, Served},
-    message::reply::{self, Reply},
+    message::reply,
     site::Site,
 };
 use crate::{
     engine::{
         admission::Knock,
         ground::Peer,
-        session::{Application, Engine, Raw},
         transport::{MAX_DISCARDED, Stream, dismiss},
     },
     limit::Client,
@@ -46,7 +45,7 @@ use crate::{
 /// How long a client may take to read the last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
 
-impl<A: Application> Site<A> {
+impl Site {
     /// Serves one connection until it ends.
     pub(in crate::engine) async fn connection(
         self: Arc<Self>,
@@ -65,19 +64,10 @@ impl<A: Application> Site<A> {
             Served::Gone => return,
         };
         match rest.handoff {
-            Some(Handoff::Open(opening)) => {
-                let driver = self
-                    .engine
-                    .open_websocket(rest.stream, rest.unread, opening);
-                drop(self);
+            Some(Handoff::Open(engine, opening)) => {
+                let driver = engine.open_websocket(rest.stream, rest.unread, opening);
+                drop((self, engine));
                 driver.run().await;
-            }
-            Some(Handoff::OpenRaw(opening)) => {
-                let Some(raw) = &self.raw else { return };
-                let driver = raw.open_websocket(rest.stream, rest.unread, opening);
-                drop(self);
-                // Boxed: one of two drivers in this task's future is enough.
-                Box::pin(driver.run()).await;
             }
             Some(Handoff::Attach(attaching)) => {
                 if !attaching.attach(rest.stream.clone(), rest.unread) {
@@ -167,16 +157,8 @@ impl<A: Application> Site<A> {
         if let Some(refusal) = self.engine.refuse_unnamed(&request) {
             return refusal.map(Either::Left);
         }
-        if self.engine.owns(request.uri().path()) {
-            let response = self.engine.answer(request, peer, handoff).await;
-            return response.map(Either::Left);
-        }
-        if let Some(raw) = self
-            .raw
-            .as_ref()
-            .filter(|raw| raw.owns(request.uri().path()))
-        {
-            let response = Box::pin(answer_raw(raw, request, peer, handoff)).await;
+        if let Some(engine) = self.owner(request.uri().path()) {
+            let response = engine.answer(request, peer, handoff).await;
             return response.map(Either::Left);
         }
         let mut request = request.map(axum::body::Body::new);
@@ -200,21 +182,6 @@ impl<A: Application> Site<A> {
         }
     }
 
-    /// Answers a request for a path that belongs to an engine.
-    pub(super) async fn answer_owned<B: Body>(
-        &self,
-        request: Request<B>,
-        peer: Peer,
-        handoff: &HandoffCell,
-    ) -> Reply {
-        match &self.raw {
-            Some(raw) if !self.engine.owns(request.uri().path()) => {
-                Box::pin(answer_raw(raw, request, peer, handoff)).await
-            }
-            Some(_) | None => self.engine.answer(request, peer, handoff).await,
-        }
-    }
-
     fn count_http_error(&self, error: &hyper::Error) {
         let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
         let is_stalled = io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
@@ -224,21 +191,6 @@ impl<A: Application> Site<A> {
             self.engine.metrics.count(Counter::RejectedMalformed);
         }
     }
-}
-
-/// The same for the endpoint of plain Engine.IO.
-async fn answer_raw<B: Body>(
-    raw: &Arc<Engine<Raw>>,
-    request: Request<B>,
-    peer: Peer,
-    handoff: &HandoffCell,
-) -> Reply {
-    let reply = raw.answer(request, peer, handoff).await;
-    let mut handoff = handoff.lock();
-    if let Some(Handoff::Open(opening)) = handoff.take_if(|h| matches!(h, Handoff::Open(_))) {
-        *handoff = Some(Handoff::OpenRaw(opening));
-    }
-    reply
 }
 
 /// Closes our side, then reads some of what the client still sends for a moment: unread input

@@ -16,12 +16,12 @@ use super::message::{
 use crate::{
     engine::{
         outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
-        session::{Application, Engine},
+        session::Engine,
     },
     metrics::{Counter, Gauge, Metrics},
 };
 
-impl<A: Application> Engine<A> {
+impl Engine {
     /// Waits for packets.
     pub(super) async fn poll(&self, outbox: Outbox, form: Form) -> Result<Answer, RequestError> {
         let id = self.next_poll_id();

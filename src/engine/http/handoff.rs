@@ -1,16 +1,19 @@
 //! What becomes of a connection that is no longer HTTP.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
-use crate::engine::{outbox::Attaching, session::Opening};
+use crate::engine::{
+    outbox::Attaching,
+    session::{Engine, Opening},
+};
 
 /// What becomes of the connection after a `101`.
 #[derive(Debug)]
 pub(super) enum Handoff {
-    /// It carries a new session.
-    Open(Opening),
-    /// It carries a new session of the plain Engine.IO endpoint.
-    OpenRaw(Opening),
+    /// It carries a new session of this engine.
+    Open(Arc<Engine>, Opening),
     /// It wants to take this session over.
     Attach(Attaching),
 }

@@ -9,6 +9,7 @@ mod accepted;
 mod answer;
 mod connection;
 mod exchange;
+#[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod handoff;
 mod http1;

@@ -25,11 +25,11 @@ use super::{
 };
 use crate::engine::{
     ground::Peer,
-    session::{Application, Engine},
+    session::Engine,
     transport::{Stream, dismiss},
 };
 
-impl<A: Application> Engine<A> {
+impl Engine {
     /// Answers a request that another server has received. A WebSocket goes on in a task of its
     /// own, once that server has sent the answer.
     pub(crate) async fn answer_mounted<B: Body>(
@@ -83,8 +83,9 @@ impl<A: Application> Engine<A> {
         };
         let (stream, unread) = stream_of(upgraded);
         match handoff {
-            Handoff::Open(opening) | Handoff::OpenRaw(opening) => {
-                let driver = self.open_websocket(stream, unread, opening);
+            Handoff::Open(engine, opening) => {
+                let driver = engine.open_websocket(stream, unread, opening);
+                drop(engine);
                 drop(self);
                 driver.run().await;
             }

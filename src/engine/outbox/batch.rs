@@ -5,7 +5,8 @@ use std::{cell::RefCell, sync::Arc};
 use roomcast_protocol::Frame;
 
 use super::{
-    handle::{Mode, Outbox, Push, Wake},
+    handle::{Outbox, Wake},
+    push::{Bearer, Mode, Push},
     worker::{Flusher, give_back},
 };
 
@@ -55,13 +56,12 @@ impl Outbox {
     /// Queues a frame that goes to many; the batch wakes each flusher once.
     pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
         let mut queue = self.lock();
-        let (push, wake) = self.append(&mut queue, frame, mode);
+        let (push, wake) = self.append(&mut queue, frame, mode, Bearer::Sender);
         drop(queue);
         match wake {
             Wake::Nobody => {}
             Wake::Flusher => batch.add(self.flusher(), self.clone()),
-            Wake::FlusherOf(heir) => batch.add(heir.flusher(), heir.clone()),
-            Wake::Driver(waker) => waker.wake(),
+            Wake::FlusherOf(successor) => batch.add(successor.flusher(), successor.clone()),
         }
         push
     }

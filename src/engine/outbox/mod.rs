@@ -5,32 +5,35 @@
 //! this room, and so does all that sends from outside of the engine. It must not know drivers: what
 //! it wants of one it leaves in a queue, and wakes it.
 //!
-//! The handle and the queue it guards are two files that know each other, as a queue names the
-//! outbox that has taken over what it kept; all others know them in one direction.
+//! What an outbox can be in, and what becomes of it, is told in [`states`].
 
 mod batch;
-mod control;
+mod flushing;
 mod handle;
-mod parked;
+mod handover;
 mod pings;
 mod polls;
+mod push;
 mod queue;
-mod replay;
+mod requests;
+mod states;
+#[cfg(feature = "fuzzing")]
 mod unattended;
 mod waiting;
 mod worker;
 
 pub(crate) use batch::Batch;
-pub(in crate::engine) use control::{Control, PostAnswer};
-pub(in crate::engine) use handle::Attaching;
 #[cfg(test)]
 pub(in crate::engine) use handle::Inner;
-pub(crate) use handle::{Mode, Outbox, Push};
-pub(in crate::engine) use parked::{Parked, PollAnswer};
+pub(crate) use handle::Outbox;
+pub(in crate::engine) use handle::{Attaching, Rest};
 pub(in crate::engine) use polls::Polled;
-pub(in crate::engine) use queue::{Budget, Sink};
+pub(crate) use push::{Mode, Push};
+pub(in crate::engine) use requests::{Control, PendingPoll, PollAnswer, PostAnswer};
+pub(in crate::engine) use states::{Budget, Sink};
+#[cfg(feature = "fuzzing")]
 pub(crate) use unattended::Unattended;
-pub(in crate::engine) use waiting::Pressure;
-pub(crate) use waiting::{Limits, Yielding};
+pub(in crate::engine) use waiting::MemoryBudget;
+pub(crate) use waiting::{DropPolicy, Limits};
 pub(crate) use worker::Flusher;
 pub(in crate::engine) use worker::{Heartbeats, Place};

@@ -5,8 +5,9 @@ use std::time::Instant;
 use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
-    handle::{Outbox, Wake},
-    queue::{Pulse, Queue},
+    handle::{Inner, Outbox, Wake},
+    queue::Queue,
+    states::Pulse,
     worker::{Beat, Heartbeats, Rhythm},
 };
 use crate::metrics::Size;
@@ -30,7 +31,7 @@ impl Beat for Outbox {
                     Wake::Flusher => {
                         self.flush();
                     }
-                    other @ (Wake::Nobody | Wake::FlusherOf(_) | Wake::Driver(_)) => {
+                    other @ (Wake::Nobody | Wake::FlusherOf(_)) => {
                         self.call(other);
                     }
                 }
@@ -66,24 +67,22 @@ impl Outbox {
     }
 
     /// Queues a ping; its pong proves that everything before it was received.
-    fn append_ping(&self, queue: &mut Queue, frame: Frame) -> Wake {
-        if let Some(recent) = &mut queue.recent {
-            recent.ping();
+    fn append_ping(&self, queue: &mut Queue<Inner>, frame: Frame) -> Wake {
+        if let Some(replay) = &mut queue.replay {
+            replay.ping();
         }
-        if queue.closed.is_some() {
-            return Wake::Nobody;
+        if queue.life.is_open() {
+            self.metrics().size(Size::Queued, queue.total_cost());
         }
-        self.metrics().size(Size::Queued, queue.total_cost());
-        queue.push(frame, self.pressure());
-        queue.schedule()
+        self.append_control(queue, frame)
     }
 
     /// The pong has come, and the next ping is due at this time. When the wheel has sent the ping, if
     /// it was it.
     pub(in crate::engine) fn confirm(&self, next: Instant) -> Option<Instant> {
         let mut queue = self.lock();
-        if let Some(recent) = &mut queue.recent {
-            recent.pong();
+        if let Some(replay) = &mut queue.replay {
+            replay.pong();
         }
         match queue.pulse {
             Pulse::Sent(at) => {

@@ -5,10 +5,11 @@ use roomcast_protocol::Frame;
 use tokio::sync::oneshot;
 
 use super::{
-    control::Control,
-    handle::Outbox,
-    parked::{Parked, PollAnswer},
+    handle::{Inner, Outbox},
     queue::Queue,
+    requests::{Control, PendingPoll, PollAnswer},
+    states::{Sink, Turn},
+    waiting::MemoryBudget,
 };
 
 /// What becomes of a polling request.
@@ -24,26 +25,22 @@ pub(in crate::engine) enum Polled {
 impl Outbox {
     /// Takes frames for one polling answer: at most `limit` bytes, at least one frame.
     pub(in crate::engine) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
-        self.lock().take_for_poll(limit, self.pressure())
+        self.lock().take_for_poll(limit, self.memory())
     }
 
     /// A polling request has come. Most of them need no look of the driver.
     pub(in crate::engine) fn poll(&self, id: u64) -> Polled {
         let mut queue = self.lock();
-        let may_wait = queue.takes_polls
-            && queue.poll.is_none()
-            && queue.control.is_empty()
-            && queue.closed.is_none()
-            && !queue.is_attaching();
+        let may_wait = queue.takes_polls();
         if may_wait && !queue.is_empty() {
-            let frames = queue.take_for_poll(self.poll_bytes(), self.pressure());
+            let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
             drop(queue);
             return Polled::Answered(PollAnswer::packets(&frames));
         }
         let (answer, answered) = oneshot::channel();
-        let parked = Parked::new(id, answer);
+        let parked = PendingPoll::new(id, answer);
         if may_wait {
-            queue.poll = Some(parked);
+            queue.keep_poll(parked);
         } else {
             drop(queue);
             if !self.control(Control::Poll(parked)) {
@@ -54,18 +51,73 @@ impl Outbox {
     }
 
     /// Answers the poll that waits.
-    pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue>) -> usize {
-        if queue.closed.is_some() || queue.is_empty() {
+    pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue<Inner>>) -> usize {
+        if queue.closed().is_some() || queue.is_empty() {
             return 0;
         }
-        let Some(parked) = queue.poll.take() else {
+        let Some(parked) = queue.take_poll() else {
             return 0;
         };
-        let frames = queue.take_for_poll(self.poll_bytes(), self.pressure());
+        let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
         drop(queue);
         if !parked.answer(&frames) {
             self.control(Control::PollLost);
         }
         frames.iter().map(Frame::len).sum()
+    }
+}
+
+impl<H> Queue<H> {
+    /// Takes frames out for one polling answer: at most `limit` bytes, at least one frame.
+    pub(super) fn take_for_poll(&mut self, limit: usize, memory: &MemoryBudget) -> Vec<Frame> {
+        let mut taken = Vec::new();
+        let mut size = 0;
+        self.settle_conflated(memory);
+        while let Some(frame) = self.frames.front() {
+            size += frame.polling().len() + 1;
+            if size > limit && !taken.is_empty() {
+                break;
+            }
+            taken.extend(self.pop(memory));
+        }
+        self.note_drained();
+        taken
+    }
+
+    /// Whether a polling request waits.
+    pub(in crate::engine) fn has_poll(&self) -> bool {
+        matches!(self.sink, Sink::Poll(Some(_)))
+    }
+
+    /// Takes the polling request out that waits.
+    pub(in crate::engine) fn take_poll(&mut self) -> Option<PendingPoll> {
+        match &mut self.sink {
+            Sink::Poll(poll) => poll.take(),
+            Sink::WebSocket(_) | Sink::Detached => None,
+        }
+    }
+
+    /// Takes out the one with this id, if it is the one that waits.
+    pub(in crate::engine) fn forget_poll(&mut self, id: u64) -> bool {
+        let Sink::Poll(poll) = &mut self.sink else {
+            return false;
+        };
+        poll.take_if(|parked| parked.id == id).is_some()
+    }
+
+    /// Lets a polling request wait. Where nothing polls it is dropped, and its session is unknown.
+    pub(in crate::engine) fn keep_poll(&mut self, parked: PendingPoll) {
+        if let Sink::Poll(poll) = &mut self.sink {
+            *poll = Some(parked);
+        }
+    }
+
+    /// Whether a polling request may wait, or be answered, without the driver.
+    pub(super) fn takes_polls(&self) -> bool {
+        self.turn == Turn::Polling
+            && matches!(self.sink, Sink::Poll(None))
+            && self.control.is_empty()
+            && self.life.is_open()
+            && !self.is_attaching()
     }
 }

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use super::{
     handle::Outbox,
-    queue::Sink,
-    waiting::Pressure,
+    states::Sink,
+    waiting::MemoryBudget,
     worker::{Flusher, Heartbeats},
 };
 use crate::{
@@ -35,10 +35,10 @@ impl Unattended {
 
     /// The same with so many bytes for slow clients.
     pub(in crate::engine) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
-        let pressure = Arc::new(Pressure::new(total, Arc::clone(&metrics)));
+        let memory = Arc::new(MemoryBudget::new(total, Arc::clone(&metrics)));
         let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());
         Self {
-            flusher: Arc::new(Flusher::new(pressure, heartbeats, usize::MAX)),
+            flusher: Arc::new(Flusher::new(memory, heartbeats, usize::MAX)),
             stream: None,
             metrics,
         }
@@ -46,8 +46,8 @@ impl Unattended {
 
     /// What waits in them.
     #[cfg(test)]
-    pub(in crate::engine) fn pressure(&self) -> Arc<Pressure> {
-        self.flusher.pressure_arc()
+    pub(in crate::engine) fn memory(&self) -> Arc<MemoryBudget> {
+        self.flusher.memory_arc()
     }
 
     /// Outboxes of WebSocket sessions, all on one stream, in a flusher's list when they are
@@ -62,7 +62,7 @@ impl Unattended {
     pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
         let sink = match &self.stream {
             Some(stream) => Sink::WebSocket(stream.clone()),
-            None => Sink::Poll,
+            None => Sink::Poll(None),
         };
         let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));
         Outbox::new(sid, budget, sink, flusher, metrics)
@@ -77,7 +77,13 @@ impl Unattended {
     #[cfg(test)]
     pub(crate) fn is_closing(outbox: &Outbox) -> bool {
         let control = &outbox.lock().control;
-        control.iter().any(super::control::Control::is_close)
+        control.iter().any(super::requests::Control::is_close)
+    }
+
+    /// Takes those out that the flusher was asked to write.
+    #[cfg(test)]
+    pub(in crate::engine) fn take_listed(&self) -> Vec<Outbox> {
+        self.flusher.take_listed()
     }
 
     /// Empties the flusher's list.

@@ -13,7 +13,6 @@ use roomcast_protocol::{
 };
 
 use super::{
-    application::Application,
     driver::Driver,
     ending::{End, Ending, LINGER},
 };
@@ -25,9 +24,9 @@ use crate::engine::{
 
 impl Ending {
     /// Goes on closing. Ready: the transport is closed.
-    pub(super) fn poll<A: Application>(
+    pub(super) fn poll(
         &mut self,
-        driver: &mut Driver<A>,
+        driver: &mut Driver,
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Poll<()> {
@@ -50,12 +49,7 @@ impl Ending {
         self.poll_polling(driver)
     }
 
-    fn poll_websocket<A: Application>(
-        &mut self,
-        driver: &Driver<A>,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) -> Poll<()> {
+    fn poll_websocket(&mut self, driver: &Driver, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         let Some(wire) = &driver.wire else {
             return Poll::Ready(());
         };
@@ -107,12 +101,12 @@ impl Ending {
     }
 
     /// Ready: the session is to be cut off.
-    fn take_control<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
+    fn take_control(&mut self, driver: &mut Driver) -> Poll<()> {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
             match control {
                 Control::Poll(parked) if self.takes_polls() && driver.wire.is_none() => {
-                    driver.outbox.lock().poll = Some(parked);
+                    driver.outbox.lock().keep_poll(parked);
                 }
                 // Dropped, the session is unknown to their senders.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
@@ -131,8 +125,8 @@ impl Ending {
         Poll::Pending
     }
 
-    fn poll_polling<A: Application>(&mut self, driver: &mut Driver<A>) -> Poll<()> {
-        let mut parked = driver.outbox.lock().poll.take();
+    fn poll_polling(&mut self, driver: &mut Driver) -> Poll<()> {
+        let mut parked = driver.outbox.lock().take_poll();
         if parked.is_none() && self.takes_polls() {
             parked = driver.polls.pop_front();
         }

@@ -21,14 +21,14 @@ use tokio::sync::oneshot;
 
 use super::{
     alarm::Alarm,
-    application::Application,
+    application::SessionHandler,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
 };
 use crate::{
     engine::{
         ground::now,
-        outbox::{Budget, Outbox, Parked, Place, PostAnswer, Sink},
+        outbox::{Budget, Outbox, PendingPoll, Place, PostAnswer, Rest},
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -36,12 +36,12 @@ use crate::{
 };
 
 /// The task of a session.
-pub(in crate::engine) struct Driver<A: Application> {
-    pub(super) engine: Arc<Engine<A>>,
+pub(in crate::engine) struct Driver {
+    pub(super) engine: Arc<Engine>,
     pub(super) outbox: Outbox,
     pub(super) session: Session,
     /// `None` once the application has been told of the end.
-    pub(super) connection: Option<A::Connection>,
+    pub(super) connection: Option<Box<dyn SessionHandler>>,
     /// The WebSocket that carries the session; `None` while it polls.
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade that is under way.
@@ -53,7 +53,7 @@ pub(in crate::engine) struct Driver<A: Application> {
     /// Payloads that are not read to their end. A second one comes only when a session has ended.
     pub(super) posts: VecDeque<Post>,
     /// Polling requests that have come in and not been looked at.
-    pub(super) polls: VecDeque<Parked>,
+    pub(super) polls: VecDeque<PendingPoll>,
     pub(super) ending: Option<Box<Ending>>,
     /// How fast the client may send, if that is limited.
     pub(super) throttle: Option<Box<Throttle>>,
@@ -86,12 +86,12 @@ pub(super) struct Post {
     pub(super) answer: oneshot::Sender<PostAnswer>,
 }
 
-impl<A: Application> Driver<A> {
+impl Driver {
     pub(super) fn new(
-        engine: Arc<Engine<A>>,
+        engine: Arc<Engine>,
         outbox: Outbox,
         session: Session,
-        connection: A::Connection,
+        connection: Box<dyn SessionHandler>,
         wire: Option<Wire>,
         permit: Option<Box<Permit>>,
     ) -> Self {
@@ -154,9 +154,7 @@ impl<A: Application> Driver<A> {
         }
         let next = self.next_deadline();
         self.alarm.set(cx, now, next);
-        while !self.park(cx) {
-            self.outbox.flush();
-        }
+        self.park(cx);
         Poll::Pending
     }
 
@@ -168,7 +166,7 @@ impl<A: Application> Driver<A> {
         if state.drained
             && let Some(connection) = &mut self.connection
         {
-            self.engine.application.drained(connection);
+            connection.drained();
         }
         if state.blocked {
             // The flush at the end of this turn tries again if there is room.
@@ -189,10 +187,10 @@ impl<A: Application> Driver<A> {
     fn lost(&mut self, reason: CloseReason) {
         let exceeded = {
             let mut queue = self.outbox.lock();
-            let exceeded = queue.exceeded;
+            let exceeded = queue.exceeded();
             if exceeded.is_some() {
                 // What waits is what the client does not take.
-                queue.forget_unsent(self.outbox.pressure());
+                queue.forget_unsent(self.outbox.memory());
             }
             exceeded
         };
@@ -328,7 +326,7 @@ impl<A: Application> Driver<A> {
             Action::None if is_pong => {
                 self.hand_heartbeat_over();
                 if let Some(connection) = &mut self.connection {
-                    self.engine.application.heartbeat(connection);
+                    connection.heartbeat();
                 }
             }
             Action::None | Action::DropCandidate | Action::Switch => {}
@@ -360,7 +358,7 @@ impl<A: Application> Driver<A> {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        if let Err(reason) = self.engine.application.message(connection, message, now) {
+        if let Err(reason) = connection.message(message, now) {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
     }
@@ -372,7 +370,7 @@ impl<A: Application> Driver<A> {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        if let Poll::Ready(reason) = self.engine.application.poll(connection, cx) {
+        if let Poll::Ready(reason) = connection.poll(cx) {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
     }
@@ -406,11 +404,8 @@ impl<A: Application> Driver<A> {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        let application = &self.engine.application;
-        if application
-            .poll_timeout(connection)
-            .is_some_and(|at| at <= now)
-            && let Err(reason) = application.handle_timeout(connection, now)
+        if connection.poll_timeout().is_some_and(|at| at <= now)
+            && let Err(reason) = connection.handle_timeout(now)
         {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
@@ -456,7 +451,7 @@ impl<A: Application> Driver<A> {
         self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
         if let Some(connection) = self.connection.take() {
             self.engine.metrics.count(closed_counter(reason));
-            self.engine.application.close(connection, reason);
+            connection.close(reason);
         }
     }
 
@@ -465,7 +460,7 @@ impl<A: Application> Driver<A> {
         if self.ending.is_none()
             && let Some(connection) = &mut self.connection
         {
-            self.engine.application.describe(connection, description);
+            connection.describe(description);
         }
         self.end(reason, end);
     }
@@ -479,48 +474,32 @@ impl<A: Application> Driver<A> {
             Some(_) => None,
             None => self.session.poll_timeout(),
         };
-        let application = |connection| self.engine.application.poll_timeout(connection);
+        let connection = self.connection.as_deref();
         [
             heartbeat,
             self.wire.as_ref().and_then(Wire::poll_timeout),
             self.throttle.as_deref().and_then(Throttle::poll_timeout),
             self.release_at(),
-            self.connection.as_ref().and_then(application),
+            connection.and_then(SessionHandler::poll_timeout),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
-    /// Ends the turn and leaves the waker where others find it; if something has come in meanwhile
-    /// there is another turn. `false`: there are frames that others have left to this turn.
-    fn park(&self, cx: &Context<'_>) -> bool {
-        let mut queue = self.outbox.lock();
-        if self.ending.is_none() && queue.must_flush() {
-            return false;
-        }
-        queue.in_turn = false;
-        let waiting = std::mem::take(&mut queue.woken)
-            || !queue.control.is_empty()
-            || (self.ending.is_none()
-                && (queue.closed().is_some()
-                    || (!self.polls.is_empty() && !queue.is_attaching())
-                    || (!self.posts.is_empty() && !self.is_delayed())
-                    || queue.is_drain_due()
-                    || (self.wire.is_some() && queue.needs_driver())));
-        queue.takes_polls = self.wire.is_none()
-            && self.candidate.is_none()
-            && self.ending.is_none()
-            && self.polls.is_empty();
-        match &queue.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            Some(_) | None => queue.waker = Some(cx.waker().clone()),
-        }
-        drop(queue);
-        if waiting {
-            cx.waker().wake_by_ref();
-        }
-        true
+    /// Ends the turn. If something has come in meanwhile there is another one.
+    fn park(&self, cx: &Context<'_>) {
+        let rest = Rest {
+            is_ending: self.ending.is_some(),
+            has_polls: !self.polls.is_empty(),
+            has_posts: !self.posts.is_empty() && !self.is_delayed(),
+            has_wire: self.wire.is_some(),
+            takes_polls: self.wire.is_none()
+                && self.candidate.is_none()
+                && self.ending.is_none()
+                && self.polls.is_empty(),
+        };
+        self.outbox.end_turn(cx, &rest);
     }
 
     /// The transport a closing session still has.
@@ -529,7 +508,7 @@ impl<A: Application> Driver<A> {
     }
 }
 
-impl<A: Application> std::fmt::Debug for Driver<A> {
+impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver")
             .field("sid", &self.outbox.sid())
@@ -537,16 +516,9 @@ impl<A: Application> std::fmt::Debug for Driver<A> {
     }
 }
 
-impl<A: Application> Drop for Driver<A> {
+impl Drop for Driver {
     fn drop(&mut self) {
-        let mut queue = self.outbox.lock();
-        queue.seal(CloseReason::TransportError);
-        queue.clear(self.outbox.pressure());
-        queue.sink = Sink::Detached;
-        let (control, poll) = (std::mem::take(&mut queue.control), queue.poll.take());
-        queue.waker = None;
-        drop(queue);
-        drop((control, poll));
+        self.outbox.detach();
         if let Some(place) = self.heartbeat.take() {
             self.outbox.heartbeats().remove(place);
         }
@@ -554,7 +526,7 @@ impl<A: Application> Drop for Driver<A> {
         if let Some(connection) = self.connection.take() {
             let reason = CloseReason::TransportError;
             self.engine.metrics.count(closed_counter(reason));
-            self.engine.application.close(connection, reason);
+            connection.close(reason);
         }
     }
 }

@@ -13,13 +13,13 @@ use http::HeaderMap;
 use roomcast_protocol::engine::{CloseReason, Transport};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::{application::Application, relief::relieve, sessions::Sessions};
+use super::{application::Application, load_shedding::shed_load, sessions::Sessions};
 use crate::{
     Config,
     engine::{
         admission::{Door, Hooks},
         ground::{Peer, now},
-        outbox::{Flusher, Heartbeats, Outbox, Pressure},
+        outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
     },
     limit::{Client, Guard, Quiet},
     metrics::{Counter, Gauge, Metrics},
@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// All sessions of one server.
-pub(crate) struct Engine<A: Application> {
-    pub(super) application: Arc<A>,
+pub(crate) struct Engine {
+    pub(super) application: Box<dyn Application>,
     pub(in crate::engine) config: Arc<Config>,
     pub(in crate::engine) hooks: Arc<Hooks>,
     pub(in crate::engine) metrics: Arc<Metrics>,
@@ -42,7 +42,7 @@ pub(crate) struct Engine<A: Application> {
     pub(in crate::engine) misplacements: Quiet,
     pub(in crate::engine) door: Arc<Door>,
     pub(in crate::engine) sessions: Arc<Sessions>,
-    pub(super) pressure: Arc<Pressure>,
+    pub(super) memory: Arc<MemoryBudget>,
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
@@ -51,16 +51,16 @@ pub(crate) struct Engine<A: Application> {
     pub(super) ended: Arc<Notify>,
 }
 
-impl<A: Application> Engine<A> {
+impl Engine {
     pub(crate) fn new(
-        application: Arc<A>,
+        application: Box<dyn Application>,
         config: Arc<Config>,
         hooks: Arc<Hooks>,
         metrics: Arc<Metrics>,
         tasks: Tasks,
         guard: Option<Arc<Guard>>,
     ) -> Arc<Self> {
-        let pressure = Pressure::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
+        let memory = MemoryBudget::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
         let door = Door::new(
             config.admission.handshakes_per_second,
             config.admission.max_handshakes,
@@ -68,7 +68,7 @@ impl<A: Application> Engine<A> {
         );
         Arc::new(Self {
             application,
-            pressure: Arc::new(pressure),
+            memory: Arc::new(memory),
             door: Arc::new(door),
             admissions: Semaphore::new(
                 config
@@ -169,9 +169,9 @@ impl<A: Application> Engine<A> {
     pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
-            let pressure = Arc::clone(&self.pressure);
-            let relieving = move || relieve(Arc::clone(&pressure));
-            tokio::spawn(self.tasks().clone().keep("memory relief", relieving));
+            let memory = Arc::clone(&self.memory);
+            let shedding = move || shed_load(Arc::clone(&memory));
+            tokio::spawn(self.tasks().clone().keep("memory relief", shedding));
             (0..workers.max(1)).map(|_| self.start_flusher()).collect()
         });
         let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
@@ -196,9 +196,9 @@ impl<A: Application> Engine<A> {
             self.config.session.ping_timeout,
         );
         let heartbeats = Heartbeats::new(interval, timeout, now());
-        let pressure = Arc::clone(&self.pressure);
+        let memory = Arc::clone(&self.memory);
         Arc::new(Flusher::new(
-            pressure,
+            memory,
             heartbeats,
             self.config.session.max_payload,
         ))
@@ -244,16 +244,16 @@ impl Drop for OpenConnection {
     }
 }
 
-impl<A: Application> Drop for Engine<A> {
+impl Drop for Engine {
     fn drop(&mut self) {
         for flusher in self.flushers.get().into_iter().flatten() {
             flusher.stop();
         }
-        self.pressure.stop();
+        self.memory.stop();
     }
 }
 
-impl<A: Application> std::fmt::Debug for Engine<A> {
+impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").finish_non_exhaustive()
     }

@@ -12,17 +12,16 @@ mod closing;
 mod driver;
 mod ending;
 mod engine;
+mod load_shedding;
 mod opening;
 mod polling;
 mod raw;
-mod relief;
 mod sessions;
 mod upgrade;
 
-pub(crate) use application::Application;
+pub(crate) use application::{Application, SessionHandler};
 #[cfg(test)]
 pub(in crate::engine) use driver::Driver;
 pub(crate) use engine::Engine;
 pub(in crate::engine) use opening::Opening;
-pub(crate) use raw::Raw;
 pub use raw::{RawEngine, RawSession};

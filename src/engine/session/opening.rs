@@ -9,7 +9,6 @@ use roomcast_protocol::{
 };
 
 use super::{
-    application::Application,
     driver::Driver,
     engine::{Engine, session_gauge},
     sessions::Announced,
@@ -34,11 +33,11 @@ pub(in crate::engine) struct Opening {
     pub(in crate::engine) announced: Option<Announced>,
 }
 
-impl<A: Application> Engine<A> {
+impl Engine {
     /// Gives a session that is to be opened its id, so that what the client is told of it can leave
     /// together with the answer to its request.
     pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
-        let outbox = self.new_outbox(opening.sid, &Sink::Detached);
+        let outbox = self.new_outbox(opening.sid, || Sink::Detached);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         opening.announced = Some(Announced::new(outbox, &self.sessions));
         Frame::packet(&Packet::Open(open)).websocket().clone()
@@ -49,14 +48,14 @@ impl<A: Application> Engine<A> {
         stream: Stream,
         unread: Bytes,
         opening: Opening,
-    ) -> Driver<A> {
+    ) -> Driver {
         let outbox = match opening.announced.and_then(Announced::into_outbox) {
             Some(outbox) => {
                 outbox.lock().sink = Sink::WebSocket(stream.clone());
                 outbox
             }
             None => {
-                let outbox = self.new_outbox(opening.sid, &Sink::WebSocket(stream.clone()));
+                let outbox = self.new_outbox(opening.sid, || Sink::WebSocket(stream.clone()));
                 let open = self.open_packet(outbox.sid(), Transport::WebSocket);
                 // The driver's first turn writes it, and no flusher needs to.
                 let _ = outbox.begin_turn();
@@ -74,7 +73,7 @@ impl<A: Application> Engine<A> {
         transport: Transport,
         handshake: Arc<Handshake>,
         wire: Option<Wire>,
-    ) -> Driver<A> {
+    ) -> Driver {
         let now = now();
         let config = SessionConfig {
             ping_interval: self.config.session.ping_interval,
@@ -115,13 +114,17 @@ impl<A: Application> Engine<A> {
 
     /// The outbox of a new session, which can be found from now on. An id that somebody else has
     /// got meanwhile is replaced by a random one.
-    pub(in crate::engine) fn new_outbox(&self, sid: Option<Sid>, sink: &Sink) -> Outbox {
+    pub(in crate::engine) fn new_outbox(
+        &self,
+        sid: Option<Sid>,
+        sink: impl Fn() -> Sink,
+    ) -> Outbox {
         let mut sid = sid.unwrap_or_else(random_sid);
         loop {
             let outbox = Outbox::new(
                 sid,
                 self.config.outbox.outbox_bytes,
-                sink.clone(),
+                sink(),
                 self.flusher(),
                 Arc::clone(&self.metrics),
             );

@@ -9,19 +9,18 @@ use roomcast_protocol::{
 };
 
 use super::{
-    application::Application,
     driver::{Candidate, Driver, Post},
     ending::End,
 };
 use crate::{
     engine::{
-        outbox::{Control, Parked, PostAnswer},
+        outbox::{Control, PendingPoll, PostAnswer},
         transport::{MESSAGES_PER_TURN, Wire, dismiss},
     },
     metrics::Counter,
 };
 
-impl<A: Application> Driver<A> {
+impl Driver {
     pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
         let was_upgrading = self.candidate.is_some();
         let (control, is_attaching) = {
@@ -78,17 +77,16 @@ impl<A: Application> Driver<A> {
     /// The client gave up its request. `false`: that one had been answered.
     pub(super) fn forget_poll(&mut self, id: u64) -> bool {
         self.polls.retain(|parked| parked.id != id);
-        let mut queue = self.outbox.lock();
-        queue.poll.take_if(|parked| parked.id == id).is_some()
+        self.outbox.lock().forget_poll(id)
     }
 
-    fn on_poll(&mut self, parked: Parked, now: Instant) {
+    fn on_poll(&mut self, parked: PendingPoll, now: Instant) {
         if self.wire.is_some() {
             parked.refuse();
         } else if let Some(ending) = &self.ending {
             // Dropped otherwise: the session is unknown from now on.
             if ending.takes_polls() {
-                self.outbox.lock().poll = Some(parked);
+                self.outbox.lock().keep_poll(parked);
             }
         } else if self.has_poll() {
             self.engine.metrics.count(Counter::RejectedOverlap);
@@ -99,7 +97,7 @@ impl<A: Application> Driver<A> {
                 End::Gone,
             );
         } else {
-            self.outbox.lock().poll = Some(parked);
+            self.outbox.lock().keep_poll(parked);
             self.release_late_poll(now);
         }
     }
@@ -172,13 +170,13 @@ impl<A: Application> Driver<A> {
 
     /// Whether a polling request waits.
     pub(super) fn has_poll(&self) -> bool {
-        self.outbox.lock().poll.is_some()
+        self.outbox.lock().has_poll()
     }
 
     /// Ends the waiting poll although nothing is to be sent.
     pub(super) fn release_poll(&mut self) {
         self.outbox.flush();
-        let parked = self.outbox.lock().poll.take();
+        let parked = self.outbox.lock().take_poll();
         if let Some(parked) = parked {
             // One that was given up has lost nothing; `PollAborted` follows.
             let _ = parked.answer_noop();

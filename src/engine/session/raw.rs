@@ -1,19 +1,17 @@
 //! Plain Engine.IO for programs that bring their own protocol, as `engine.io` is without
 //! `socket.io`.
 
-use std::{
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{fmt, sync::Arc, time::Instant};
 
 use roomcast_protocol::{
     Frame, Sid,
     engine::{CloseReason, Message},
 };
 
-use super::{application::Application, engine::Engine};
+use super::{
+    application::{Application, SessionHandler},
+    engine::Engine,
+};
 use crate::{
     Config,
     engine::{
@@ -24,13 +22,13 @@ use crate::{
     tasks::{EndedTask, Tasks},
 };
 
-type OnMessage = Box<dyn Fn(&RawSession, Message) + Send + Sync>;
+type OnMessage = Arc<dyn Fn(&RawSession, Message) + Send + Sync>;
 
 /// An Engine.IO endpoint without Socket.IO: every message is handed to one function.
 ///
 /// Given to [`Server::raw`](crate::Server::raw), which serves it beside Socket.IO under
 /// its own [`path`](Config::path).
-pub struct RawEngine(pub(crate) Arc<Engine<Raw>>);
+pub struct RawEngine(pub(crate) Arc<Engine>);
 
 impl RawEngine {
     /// An endpoint that calls `on_message` for every message of every session, in order.
@@ -40,12 +38,9 @@ impl RawEngine {
         config: Config,
         on_message: impl Fn(&RawSession, Message) + Send + Sync + 'static,
     ) -> Self {
-        let application = Arc::new(Raw {
-            on_message: Box::new(on_message),
-        });
         let metrics = Arc::new(Metrics::new());
         Self(Engine::new(
-            application,
+            Box::new(Raw(Arc::new(on_message))),
             Arc::new(config),
             Arc::default(),
             Arc::clone(&metrics),
@@ -110,45 +105,31 @@ impl RawSession {
 }
 
 /// The application of a [`RawEngine`].
-pub(crate) struct Raw {
-    on_message: OnMessage,
-}
+struct Raw(OnMessage);
 
 impl Application for Raw {
-    type Connection = RawSession;
-
     fn open(
-        self: &Arc<Self>,
+        &self,
         outbox: Outbox,
         handshake: Arc<Handshake>,
         _now: Instant,
-    ) -> RawSession {
-        RawSession { outbox, handshake }
+    ) -> Box<dyn SessionHandler> {
+        Box::new(RawHandler {
+            on_message: Arc::clone(&self.0),
+            session: RawSession { outbox, handshake },
+        })
     }
+}
 
-    fn message(
-        &self,
-        session: &mut RawSession,
-        message: Message,
-        _now: Instant,
-    ) -> Result<(), CloseReason> {
-        (self.on_message)(session, message);
+/// What runs on one session of a [`RawEngine`].
+struct RawHandler {
+    on_message: OnMessage,
+    session: RawSession,
+}
+
+impl SessionHandler for RawHandler {
+    fn message(&mut self, message: Message, _now: Instant) -> Result<(), CloseReason> {
+        (self.on_message)(&self.session, message);
         Ok(())
     }
-
-    fn poll(&self, _session: &mut RawSession, _cx: &mut Context<'_>) -> Poll<CloseReason> {
-        Poll::Pending
-    }
-
-    fn poll_timeout(&self, _session: &RawSession) -> Option<Instant> {
-        None
-    }
-
-    fn handle_timeout(&self, _: &mut RawSession, _now: Instant) -> Result<(), CloseReason> {
-        Ok(())
-    }
-
-    fn upgraded(&self, _session: &mut RawSession) {}
-
-    fn close(&self, _session: RawSession, _reason: CloseReason) {}
 }

@@ -12,10 +12,7 @@ use roomcast_protocol::{
     websocket::{CloseCode, Event},
 };
 
-use super::{
-    application::Application,
-    driver::{Candidate, Driver},
-};
+use super::driver::{Candidate, Driver};
 use crate::{
     engine::transport::{Flow, Outcome, Stream, Wire, dismiss, pong},
     metrics::{Counter, Gauge},
@@ -26,7 +23,7 @@ use crate::{
 /// waits as long.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 
-impl<A: Application> Driver<A> {
+impl Driver {
     /// Reads the candidate, if there is one.
     pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(mut candidate) = self.candidate.take() else {
@@ -135,10 +132,8 @@ impl<A: Application> Driver<A> {
     /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
-        let mut queue = self.outbox.lock();
-        queue.switch(wire.stream.clone(), self.outbox.pressure());
-        let parked = queue.poll.take();
-        drop(queue);
+        let memory = self.outbox.memory();
+        let parked = self.outbox.lock().switch(wire.stream.clone(), memory);
         self.wire = Some(wire);
         self.hand_heartbeat_over();
         let metrics = &self.engine.metrics;
@@ -150,7 +145,7 @@ impl<A: Application> Driver<A> {
             let _ = parked.answer_noop();
         }
         if let Some(connection) = &mut self.connection {
-            self.engine.application.upgraded(connection);
+            connection.upgraded();
         }
         // What the client sent behind its `5` is read in the next turn.
         cx.waker().wake_by_ref();

@@ -17,13 +17,14 @@ use crate::{
         admission::Handshake,
         ground::{Peer, now, random_sid},
         http::Site,
-        outbox::{Attaching, Mode, Outbox, Push, Unattended, Yielding},
-        session::{Application, Driver, Engine, Raw, RawEngine, RawSession},
+        outbox::{Attaching, DropPolicy, Mode, Outbox, Push, Unattended},
+        session::{Driver, Engine, RawEngine, RawSession},
     },
     metrics::{Counter, Gauge, Metrics, Timing},
 };
 
 mod heartbeats;
+mod model;
 mod parked;
 mod plain;
 mod scripts;
@@ -87,7 +88,7 @@ async fn an_upgraded_session_goes_on_over_websocket() {
 #[tokio::test]
 async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
     let echo = echo(Config::default()).await;
-    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+    let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let ended_by = async |asks: bool| {
         let sid = echo.open().await;
         let mut client = echo.websocket(Some(&sid)).await;
@@ -181,7 +182,7 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
 #[tokio::test]
 async fn a_session_that_its_client_has_closed_answers_the_poll_that_waits_and_is_unknown() {
     let echo = echo(Config::default()).await;
-    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+    let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let goodbye = async |sid: &str| {
         assert_eq!(echo.post(sid, "1").await, (200, "ok".into()));
         for (status, body) in [echo.poll(sid).await, echo.post(sid, "4late").await] {
@@ -298,9 +299,9 @@ async fn of_what_may_be_replaced_a_poll_gets_the_newest_of_each_key() {
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
     for (key, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
-        let mode = Mode::Lossy {
+        let mode = Mode::Conflated {
             stream: key,
-            yielding: Yielding::Newest,
+            policy: DropPolicy::Newest,
         };
         let push = outbox.push(&Frame::text(text.as_bytes()), mode);
         assert_eq!(push, Push::Queued);
@@ -417,7 +418,7 @@ async fn a_shutdown_flushes_and_closes_every_session() {
     let sid = echo.open().await;
     let poll = echo.poll(&sid);
     let stop = async {
-        let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+        let waits = |outbox: &Outbox| outbox.lock().has_poll();
         while !echo.engine.sessions.all().iter().any(waits) {
             tokio::task::yield_now().await;
         }

@@ -1,19 +1,26 @@
 //! Polls that wait at an outbox, whose driver is played by the test.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use roomcast_protocol::{Frame, Sid};
 
 use crate::engine::{
     Mode, Outbox, Push, Unattended,
-    outbox::{Attaching, Control, PollAnswer, Polled},
+    outbox::{Attaching, Control, PollAnswer, Polled, Rest},
 };
 
 /// An outbox whose driver has parked and takes polls, and what it needs.
 fn outbox() -> (Unattended, Outbox) {
     let unattended = Unattended::polling(Arc::default());
     let outbox = unattended.outbox(Sid::from_random([1; 15]), 1 << 20);
-    outbox.lock().takes_polls = true;
+    let rest = Rest {
+        takes_polls: true,
+        ..Rest::default()
+    };
+    outbox.end_turn(&Context::from_waker(Waker::noop()), &rest);
     (unattended, outbox)
 }
 

@@ -268,7 +268,7 @@ async fn a_client_that_leaves_while_its_poll_waits_is_noticed() {
 
 #[tokio::test]
 async fn a_client_that_leaves_is_noticed_whatever_it_has_sent_behind_its_poll() {
-    let waits = |outbox: &Outbox| outbox.lock().poll.is_some();
+    let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let another = request("GET", "/elsewhere", "", "");
     for reader in [Reader::Own, Reader::Hyper] {
         for behind in [

@@ -4,7 +4,7 @@ use super::*;
 
 pub(super) struct Echo {
     pub(super) address: SocketAddr,
-    pub(super) engine: Arc<Engine<Raw>>,
+    pub(super) engine: Arc<Engine>,
 }
 
 pub(super) async fn echo(config: Config) -> Echo {
@@ -25,7 +25,7 @@ pub(super) async fn echo_with(
     Echo { address, engine }
 }
 
-pub(super) fn endpoints(engine: &Arc<Engine<Raw>>) -> Arc<Endpoints<Raw>> {
+pub(super) fn endpoints(engine: &Arc<Engine>) -> Arc<Endpoints> {
     Arc::new(Endpoints {
         engine: Arc::clone(engine),
         raw: None,
@@ -35,7 +35,7 @@ pub(super) fn endpoints(engine: &Arc<Engine<Raw>>) -> Arc<Endpoints<Raw>> {
 }
 
 /// What a connection sees of that.
-pub(super) fn site(engine: &Arc<Engine<Raw>>) -> Arc<Site<Raw>> {
+pub(super) fn site(engine: &Arc<Engine>) -> Arc<Site> {
     Arc::new(Site {
         engine: Arc::clone(engine),
         raw: None,

@@ -5,10 +5,10 @@ use crate::engine::outbox::Inner;
 
 /// The engine's parts and their sizes in bytes: what is allocated once for every WebSocket, but for
 /// the bytes of its handshake.
-pub(crate) fn parts<A: Application>() -> Vec<(&'static str, usize)> {
+pub(crate) fn parts() -> Vec<(&'static str, usize)> {
     vec![
         ("outbox", size_of::<Inner>()),
-        ("driver", size_of::<Driver<A>>()),
+        ("driver", size_of::<Driver>()),
         ("stream", size_of::<TcpStream>()),
         ("handshake", size_of::<Handshake>()),
     ]

@@ -23,14 +23,14 @@ fn texts(outbox: &Outbox) -> Vec<String> {
     Unattended::take(outbox).iter().map(text).collect()
 }
 
-const NEWEST: Mode = Mode::Lossy {
+const NEWEST: Mode = Mode::Conflated {
     stream: 1,
-    yielding: Yielding::Newest,
+    policy: DropPolicy::Newest,
 };
 
-const LAST_TWO: Mode = Mode::Lossy {
+const LAST_TWO: Mode = Mode::Conflated {
     stream: 2,
-    yielding: Yielding::Last(2),
+    policy: DropPolicy::Last(2),
 };
 
 fn push(outbox: &Outbox, text: &str, mode: Mode) -> Push {
@@ -114,7 +114,7 @@ fn many_small_events_cost_what_they_take_in_memory() {
         queued += 1;
     }
     assert!(queued <= 100_000 / 256, "{queued}");
-    assert_eq!(outbox.lock().exceeded, Some(Budget::Connection));
+    assert_eq!(outbox.lock().exceeded(), Some(Budget::Connection));
     assert_eq!(push(&outbox, "x", Mode::Reliable), Push::Closed);
 }
 
@@ -141,7 +141,7 @@ fn when_too_much_waits_for_all_whoever_is_slow_is_cut_and_nobody_else() {
         assert!(metrics.gauge(Gauge::OutboxBytes) < 120_000);
     }
     assert!((9..12).contains(&queued), "{queued}");
-    assert_eq!(slow.lock().exceeded, Some(Budget::Total));
+    assert_eq!(slow.lock().exceeded(), Some(Budget::Total));
     assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
     let other = outbox(&outboxes, 1 << 20);
     assert_eq!(push(&other, "fine", Mode::Reliable), Push::Queued);
@@ -218,19 +218,19 @@ proptest! {
                 Step::Batch(write) => {
                     // As a flusher does that gets so many frames out.
                     let mut queue = outbox.lock();
-                    let mut batch = queue.take_batch(outbox.pressure());
+                    let mut batch = queue.take_batch(outbox.memory());
                     drop(queue);
                     let _ = push(&outbox, "- meanwhile", LAST_TWO);
                     for _ in 0..write {
                         if let Some(frame) = batch.frames.pop_front() {
                             batch.written += frame.len();
                             if batch.held {
-                                outbox.pressure().release(&frame);
+                                outbox.memory().release(&frame);
                             }
                             left.push(frame);
                         }
                     }
-                    outbox.lock().put_back(batch, outbox.pressure());
+                    outbox.lock().put_back(batch, outbox.memory());
                 }
             }
             let queue = outbox.lock();
@@ -238,7 +238,7 @@ proptest! {
             let waits = queue.frames.iter().map(Frame::len).sum::<usize>();
             prop_assert_eq!(queue.bytes, waits);
         }
-        let was_cut = outbox.lock().exceeded.is_some();
+        let was_cut = outbox.lock().exceeded().is_some();
         left.extend(Unattended::take(&outbox));
         let numbers: Vec<usize> = left
             .iter()

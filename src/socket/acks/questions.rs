@@ -1,7 +1,7 @@
 //! The answers that many clients owe to one broadcast.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     task::Waker,
 };
@@ -26,8 +26,8 @@ impl<'a> Collecting<'a> {
         Self(answers.lock())
     }
 
-    pub(crate) fn add(&mut self, recipient: SocketId) {
-        self.0.outstanding.insert(recipient);
+    pub(crate) fn extend(&mut self, recipients: &[SocketId]) {
+        self.0.outstanding.extend(recipients);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -37,7 +37,7 @@ impl<'a> Collecting<'a> {
 
 /// The questions that a namespace has open.
 #[derive(Default)]
-pub(crate) struct Questions(Mutex<BTreeMap<u64, Arc<Mutex<Answers>>>>);
+pub(crate) struct Questions(Mutex<HashMap<u64, Arc<Mutex<Answers>>>>);
 
 impl Questions {
     pub(crate) fn insert(&self, id: u64, answers: Arc<Mutex<Answers>>, limit: usize) -> bool {

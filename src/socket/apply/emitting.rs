@@ -9,6 +9,7 @@ use crate::{
     adapter::Target,
     socket::{
         core::namespace,
+        rooms::Tally,
         sending::{Emitted, Question, encode, mode},
         words::{EmitError, SocketId, args},
     },
@@ -28,17 +29,10 @@ pub(super) fn emit(
         Ok(frame) => frame,
         Err(error) => return (Outcome::Emitted(Emitted::failed(event, error)), None),
     };
-    let except = excepted(namespace, target);
-    let mode = mode(target.flags.delivery);
-    let tally = if namespace.has_curious() {
-        let mut reached = Vec::new();
-        let each = |id| reached.push(id);
-        let tally = namespace.broadcast(target.rooms, &frame, mode, &except, each);
-        tell_curious(namespace, &reached, event, args, &frame);
-        tally
-    } else {
-        namespace.broadcast(target.rooms, &frame, mode, &except, |_| ())
-    };
+    let mut reached = Vec::new();
+    let told = namespace.has_curious().then_some(&mut reached);
+    let tally = push(namespace, target, &frame, told);
+    tell_curious(namespace, &reached, event, args, &frame);
     (Outcome::Emitted(tally.into()), Some(frame))
 }
 
@@ -63,22 +57,26 @@ pub(super) fn ask(
         Ok(question) => question,
         Err(error) => return (Outcome::Asked(Err(error)), None),
     };
-    let except = excepted(namespace, target);
+    // Nobody's answer is taken before all that are asked are known.
     let mut recipients = question.collect();
     let mut reached = Vec::new();
-    let is_curious = namespace.has_curious();
-    let each = |id| {
-        recipients.add(id);
-        if is_curious {
-            reached.push(id);
-        }
-    };
-    let mode = mode(target.flags.delivery);
-    let _ = namespace.broadcast(target.rooms, &frame, mode, &except, each);
+    let _ = push(namespace, target, &frame, Some(&mut reached));
+    recipients.extend(&reached);
     let expected = recipients.len();
     drop(recipients);
     tell_curious(namespace, &reached, event, args, &frame);
     (Outcome::Asked(Ok((question, expected))), Some(frame))
+}
+
+fn push(
+    namespace: &namespace::Inner,
+    target: &Target<'_>,
+    frame: &Frame,
+    reached: Option<&mut Vec<SocketId>>,
+) -> Tally {
+    let except = excepted(namespace, target);
+    let mode = mode(target.flags.delivery);
+    namespace.broadcast(target.rooms, frame, mode, &except, reached)
 }
 
 /// Tells those who want to know that something was sent to them.
@@ -89,7 +87,7 @@ fn tell_curious(
     args: &impl Arguments,
     frame: &Frame,
 ) {
-    if reached.is_empty() {
+    if reached.is_empty() || !namespace.has_curious() {
         return;
     }
     let curious = namespace.curious_of(reached);

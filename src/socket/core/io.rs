@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     /// Lines about faults of handlers.
     failures: Quiet,
     /// Kept alive by whoever serves.
-    pub(in crate::socket) engine: Mutex<Weak<Engine<Io>>>,
+    pub(in crate::socket) engine: Mutex<Weak<Engine>>,
 }
 
 /// What is known once the server is built.

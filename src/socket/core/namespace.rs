@@ -228,16 +228,16 @@ impl Inner {
         channel.away_of(&ids)
     }
 
-    /// Pushes a frame to the members of a target, and calls `each` for everyone it is queued for.
+    /// Pushes a frame to the members of a target. Those it is queued for are added to `reached`.
     pub(crate) fn broadcast(
         &self,
         to: &Audience<'_>,
         frame: &Frame,
         mode: Mode,
         except: &Except,
-        each: impl FnMut(SocketId),
+        reached: Option<&mut Vec<SocketId>>,
     ) -> Tally {
-        let mut pushing = Pushing::new(frame, mode, except, each);
+        let mut pushing = Pushing::new(frame, mode, except, reached);
         match to {
             Audience::All => pushing.room(&self.everybody),
             Audience::One(name) => match (self.rooms.find(name.as_str()), self.own_room(name)) {

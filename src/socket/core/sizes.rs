@@ -1,9 +1,6 @@
 //! What an idle connection costs.
 
-use super::{
-    io::Io,
-    socket::{self, Shared},
-};
+use super::socket::{self, Shared};
 use crate::engine::sizes;
 
 /// A connection that is joined to `/` costs at most 4 KiB resident; of that these parts may be so
@@ -13,7 +10,7 @@ const LIMIT: usize = 2048;
 
 #[test]
 fn an_idle_connection_is_made_of_small_parts() {
-    let mut parts = sizes::parts::<Io>();
+    let mut parts = sizes::parts();
     parts.push(("connection", size_of::<Shared>()));
     parts.push(("socket", size_of::<socket::Inner>()));
     let all: usize = parts.iter().map(|(_, size)| size).sum();

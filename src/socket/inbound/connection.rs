@@ -20,7 +20,7 @@ use roomcast_protocol::{
 
 use super::lanes::{Checked, Held, Parked};
 use crate::{
-    engine::{Application, Handshake, Outbox},
+    engine::{Application, Handshake, Outbox, SessionHandler},
     metrics::Counter,
     socket::{
         connect::{Admission, Entrance, Validity},
@@ -117,18 +117,99 @@ impl Future for Job {
 }
 
 impl Application for Io {
-    type Connection = Connection;
-
     fn open(
-        self: &Arc<Self>,
+        &self,
         session: Outbox,
         handshake: Arc<Handshake>,
         now: Instant,
-    ) -> Connection {
-        self.keep_runtime();
-        let config = self.config();
-        Connection {
-            io: Self::clone(self),
+    ) -> Box<dyn SessionHandler> {
+        Box::new(Connection::new(self, session, handshake, now))
+    }
+}
+
+impl SessionHandler for Connection {
+    fn message(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
+        let result = self.receive(message, now);
+        self.renew();
+        result
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.run_jobs(cx);
+        self.renew();
+        Poll::Pending
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let expiries = self.seats.iter().filter_map(|seat| match seat.place {
+            Place::Taken { ref validity, .. } => validity.poll_timeout(),
+            Place::Waiting => None,
+        });
+        expiries.chain(self.connect_by).chain(self.attach_by).min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), CloseReason> {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_due(self.connect_by) {
+            return Err(self.misplaced());
+        }
+        if is_due(self.attach_by) {
+            return Err(self.undecodable(DecodeError::IllegalAttachments));
+        }
+        for seat in &mut self.seats {
+            if let Place::Taken {
+                socket, validity, ..
+            } = &mut seat.place
+            {
+                validity.handle_timeout(socket, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn upgraded(&mut self) {
+        let handshake = self.shared.handshake();
+        self.io.tell(&Lifecycle::Upgraded { handshake });
+        let transport = self.shared.outbox.transport();
+        self.tell(&ConnEvent::Upgrade { transport });
+    }
+
+    fn heartbeat(&mut self) {
+        self.tell(&ConnEvent::Heartbeat);
+    }
+
+    fn drained(&mut self) {
+        if self.shared.watchers().is_some() {
+            let _ = self.shared.outbox.watch_drain();
+            self.tell(&ConnEvent::Drain);
+        }
+        self.shared.release();
+    }
+
+    fn describe(&mut self, description: &'static str) {
+        self.description = Some(description);
+    }
+
+    fn close(mut self: Box<Self>, reason: CloseReason) {
+        if reason == CloseReason::Overflow {
+            let handshake = self.shared.handshake();
+            self.io.tell(&Lifecycle::SlowClient { handshake });
+        }
+        let reason = *self.reason.get_or_insert_with(|| reason.into());
+        let description = self.description;
+        self.tell(&ConnEvent::Close {
+            reason,
+            description,
+        });
+    }
+}
+
+impl Connection {
+    pub(super) fn new(io: &Io, session: Outbox, handshake: Arc<Handshake>, now: Instant) -> Self {
+        io.keep_runtime();
+        let config = io.config();
+        Self {
+            io: io.clone(),
             shared: Arc::new(Shared::new(session, handshake)),
             decoder: Decoder::with_parser(
                 config.sockets.parser,
@@ -157,71 +238,7 @@ impl Application for Io {
         }
     }
 
-    fn message(
-        &self,
-        connection: &mut Connection,
-        message: Message,
-        now: Instant,
-    ) -> Result<(), CloseReason> {
-        let result = connection.message(message, now);
-        connection.renew();
-        result
-    }
-
-    fn poll(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let poll = connection.poll(cx);
-        connection.renew();
-        poll
-    }
-
-    fn poll_timeout(&self, connection: &Connection) -> Option<Instant> {
-        connection.poll_timeout()
-    }
-
-    fn handle_timeout(&self, connection: &mut Connection, now: Instant) -> Result<(), CloseReason> {
-        connection.handle_timeout(now)
-    }
-
-    fn upgraded(&self, connection: &mut Connection) {
-        let handshake = connection.shared.handshake();
-        self.tell(&Lifecycle::Upgraded { handshake });
-        let transport = connection.shared.outbox.transport();
-        connection.tell(&ConnEvent::Upgrade { transport });
-    }
-
-    fn heartbeat(&self, connection: &mut Connection) {
-        connection.tell(&ConnEvent::Heartbeat);
-    }
-
-    fn drained(&self, connection: &mut Connection) {
-        if connection.shared.watchers().is_some() {
-            let _ = connection.shared.outbox.watch_drain();
-            connection.tell(&ConnEvent::Drain);
-        }
-        connection.shared.release();
-    }
-
-    fn describe(&self, connection: &mut Connection, description: &'static str) {
-        connection.description = Some(description);
-    }
-
-    fn close(&self, mut connection: Connection, reason: CloseReason) {
-        if reason == CloseReason::Overflow {
-            let handshake = connection.shared.handshake();
-            self.tell(&Lifecycle::SlowClient { handshake });
-        }
-        let reason = *connection.reason.get_or_insert_with(|| reason.into());
-        let description = connection.description;
-        connection.tell(&ConnEvent::Close {
-            reason,
-            description,
-        });
-        drop(connection);
-    }
-}
-
-impl Connection {
-    fn message(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
+    fn receive(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
         if let Some(watchers) = self.shared.watchers() {
             let (Message::Text(data) | Message::Binary(data)) = &message;
             watchers.tell(self.io.metrics(), &ConnEvent::Packet { data });
@@ -291,7 +308,8 @@ impl Connection {
         self.jobs.get_or_insert_default().push(job);
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    /// Drives handlers, checks and admissions that wait.
+    fn run_jobs(&mut self, cx: &mut Context<'_>) {
         while let Some(jobs) = &mut self.jobs {
             match jobs.poll_next_unpin(cx) {
                 Poll::Ready(Some(Done::Handler(serial))) => {
@@ -311,10 +329,9 @@ impl Connection {
                     self.decided(&connect, entrance, now);
                 }
                 Poll::Ready(None) => self.jobs = None,
-                Poll::Pending => break,
+                Poll::Pending => return,
             }
         }
-        Poll::Pending
     }
 
     /// Tells those who watch the connection.
@@ -350,33 +367,6 @@ impl Connection {
         while let Some(position) = self.seats.iter().position(is_over) {
             self.clear_seat(position);
         }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        let expiries = self.seats.iter().filter_map(|seat| match seat.place {
-            Place::Taken { ref validity, .. } => validity.poll_timeout(),
-            Place::Waiting => None,
-        });
-        expiries.chain(self.connect_by).chain(self.attach_by).min()
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), CloseReason> {
-        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if is_due(self.connect_by) {
-            return Err(self.misplaced());
-        }
-        if is_due(self.attach_by) {
-            return Err(self.undecodable(DecodeError::IllegalAttachments));
-        }
-        for seat in &mut self.seats {
-            if let Place::Taken {
-                socket, validity, ..
-            } = &mut seat.place
-            {
-                validity.handle_timeout(socket, now);
-            }
-        }
-        Ok(())
     }
 
     /// Looks for principals that were replaced.

@@ -281,7 +281,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Recovery,
-        engine::{Application as _, Unattended, random_sid},
+        engine::{Unattended, random_sid},
         metrics::Gauge,
         socket::{Io, fuzzing},
     };
@@ -293,8 +293,8 @@ mod tests {
         let io = builder.build().unwrap();
         let outboxes = Unattended::polling(Arc::clone(io.metrics()));
         let outbox = outboxes.outbox(random_sid(), usize::MAX);
-        let mut connection =
-            Arc::new(io.clone()).open(outbox.clone(), fuzzing::handshake(), Instant::now());
+        let handshake = fuzzing::handshake();
+        let mut connection = Connection::new(&io, outbox.clone(), handshake, Instant::now());
         // JSON has no way to write a name with a comma, and MessagePack has.
         let frame = Parser::MessagePack.connect("/a,b", &()).unwrap();
         let (_, message) = frame.messages().next().unwrap();

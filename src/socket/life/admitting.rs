@@ -14,9 +14,9 @@ use crate::{
 
 impl Inner {
     /// Forgets what was kept for a client.
-    pub(crate) fn forget_recent(&self, socket: &Socket) {
+    pub(crate) fn forget_replay(&self, socket: &Socket) {
         if let Some(channel) = &self.channel {
-            socket.outbox().forget_recent(channel.id());
+            socket.outbox().forget_replay(channel.id());
         }
     }
 
@@ -91,7 +91,9 @@ impl Inner {
         if let Some(channel) = &self.channel
             && socket.recoverable().is_some()
         {
-            socket.outbox().keep_recent(channel.id(), channel.limits());
+            socket
+                .outbox()
+                .keep_for_replay(channel.id(), channel.limits());
         }
         let _ = socket.outbox().push(&frame, Mode::Reliable);
         everybody.insert(socket.id(), socket.outbox().clone());

@@ -45,7 +45,7 @@ impl Socket {
         if namespace.dismiss(self.id()) {
             self.io().take_down(namespace);
         }
-        namespace.forget_recent(self);
+        namespace.forget_replay(self);
     }
 
     /// Its client, which is away, must not come back as the same socket.

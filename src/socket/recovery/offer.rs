@@ -3,9 +3,11 @@
 
 use std::fmt;
 
-use roomcast_protocol::{Sid, socket::Args};
+use roomcast_protocol::{
+    Sid,
+    socket::{Args, Value},
+};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
 
 use crate::engine::random_sid;
 

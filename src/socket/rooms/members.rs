@@ -150,7 +150,7 @@ impl Members {
 
     /// Pushes a frame to every member that is not excepted. Nothing in here may call back: the
     /// caller holds the lock.
-    fn push(&self, push: &mut Pushing<'_, impl FnMut(SocketId)>) {
+    fn push(&self, push: &mut Pushing<'_>) {
         for slots in self.slots.chunks(AHEAD) {
             // A push is full of atomic operations, each of which waits for every load before it.
             // So what several of them need is fetched in one go, side by side.
@@ -216,23 +216,28 @@ impl Tally {
 }
 
 /// One broadcast on its way: what is sent how, and to whom it went.
-pub(crate) struct Pushing<'a, F> {
+pub(crate) struct Pushing<'a> {
     pub(crate) frame: &'a Frame,
     pub(crate) mode: Mode,
     pub(crate) except: &'a Except,
-    /// Called for every recipient that the frame was queued for.
-    pub(crate) each: F,
+    /// Takes those that the frame was queued for, if somebody wants to know.
+    pub(crate) reached: Option<&'a mut Vec<SocketId>>,
     pub(crate) batch: Batch,
     pub(crate) tally: Tally,
 }
 
-impl<'a, F: FnMut(SocketId)> Pushing<'a, F> {
-    pub(crate) fn new(frame: &'a Frame, mode: Mode, except: &'a Except, each: F) -> Self {
+impl<'a> Pushing<'a> {
+    pub(crate) fn new(
+        frame: &'a Frame,
+        mode: Mode,
+        except: &'a Except,
+        reached: Option<&'a mut Vec<SocketId>>,
+    ) -> Self {
         Self {
             frame,
             mode,
             except,
-            each,
+            reached,
             batch: Batch::new(),
             tally: Tally::default(),
         }
@@ -241,8 +246,10 @@ impl<'a, F: FnMut(SocketId)> Pushing<'a, F> {
     /// One recipient, whoever it is.
     pub(crate) fn one(&mut self, id: SocketId, outbox: &Outbox) {
         let push = outbox.push_batched(self.frame, self.mode, &mut self.batch);
-        if push == Push::Queued {
-            (self.each)(id);
+        if push == Push::Queued
+            && let Some(reached) = &mut self.reached
+        {
+            reached.push(id);
         }
         self.tally.count(push);
     }

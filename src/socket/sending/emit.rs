@@ -12,7 +12,7 @@ use roomcast_protocol::{
 
 use crate::{
     adapter::{Delivery, Flags},
-    engine::{Mode, Yielding},
+    engine::{DropPolicy, Mode},
     socket::{core::namespace, recovery::Numbered, rooms::Tally, words::EmitError},
 };
 
@@ -71,12 +71,12 @@ impl From<Tally> for Emitted {
 /// What may happen to a frame of an event.
 #[inline]
 pub(crate) fn mode(delivery: Delivery<u64>) -> Mode {
-    let lossy = |stream, yielding| Mode::Lossy { stream, yielding };
+    let lossy = |stream, policy| Mode::Conflated { stream, policy };
     match delivery {
         Delivery::Reliable => Mode::Reliable,
         Delivery::Volatile => Mode::Volatile,
-        Delivery::Newest(stream) => lossy(stream, Yielding::Newest),
-        Delivery::Last(stream, keep) => lossy(stream, Yielding::Last(keep.max(1))),
+        Delivery::Newest(stream) => lossy(stream, DropPolicy::Newest),
+        Delivery::Last(stream, keep) => lossy(stream, DropPolicy::Last(keep.max(1))),
     }
 }
 

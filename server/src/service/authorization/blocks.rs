@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::service::{
-    authorization::{access::Access, following::Pause},
+    authorization::access::Access,
     fault::ServiceError,
+    feed::{Applied, Applier, Applying, Entries},
 };
 use crate::{
     auth::{Permission, Principal, is_name},
-    store::{BlocksDigest, Store, StoreError},
+    store::{Feed, Store, StoreError},
 };
 use roomcast::{
     Io,
@@ -45,12 +46,18 @@ pub(crate) struct Blocks {
 #[derive(Debug, Default)]
 struct Seen {
     ids: HashSet<Uuid>,
-    /// As it was when the stored ones were read; none if they have to be read again.
-    digest: Option<BlocksDigest>,
     /// What this server has stored since it began to look.
     added: HashSet<Uuid>,
     /// What it has taken away since.
     removed: HashSet<Uuid>,
+}
+
+/// What came of what was read.
+#[derive(Debug, Default)]
+struct Taken {
+    /// What is shut out by that.
+    networks: Vec<Network>,
+    too_many: bool,
 }
 
 /// How often what has ended is taken out of the store.
@@ -61,16 +68,20 @@ const MAX_REASON: usize = 200;
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 impl Seen {
-    /// The digest that says that nothing has changed, if there is one: what this server has stored since
-    /// the last look has to be looked for.
-    fn begin(&mut self) -> Option<BlocksDigest> {
+    /// From now on what is read may be older than what this server adds or takes away.
+    fn look(&mut self) {
         self.removed = HashSet::new();
-        let added = std::mem::take(&mut self.added);
-        if !added.is_empty() {
-            self.ids.extend(added);
-            self.digest = None;
-        }
-        self.digest.clone()
+        self.ids.extend(std::mem::take(&mut self.added));
+    }
+}
+
+impl Applier for Blocks {
+    fn topic(&self) -> &'static str {
+        "blocks"
+    }
+
+    fn apply<'a>(&'a self, feed: &'a Feed, changed: &'a Entries) -> Applying<'a> {
+        Box::pin(self.look(feed, changed))
     }
 }
 
@@ -201,21 +212,6 @@ impl Blocks {
         }
     }
 
-    /// Takes over what other servers of the store block and unblock, for as long as it is polled.
-    pub(crate) async fn follow(self) {
-        let mut pause = Pause::new();
-        loop {
-            pause.pass().await;
-            match self.look().await {
-                Ok(()) => pause.answered(),
-                Err(error) => {
-                    tracing::debug!(%error, "what other servers block is not known at the moment");
-                    pause.failed(error);
-                }
-            }
-        }
-    }
-
     /// These are stored, and may be gone from there before anybody looks.
     fn note(&self, ids: impl IntoIterator<Item = Uuid>) {
         if self.store.is_shared() {
@@ -223,38 +219,51 @@ impl Blocks {
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
-        let seen_before = self.seen.lock().begin();
-        // Before the list: should that have changed in between, it is read again.
-        let digest = self.store.blocks_digest().await?;
-        if seen_before.is_some() && digest == seen_before {
-            return Ok(());
+    /// Takes over what other servers of the store block and unblock.
+    async fn look(&self, feed: &Feed, changed: &Entries) -> Result<Applied, StoreError> {
+        self.seen.lock().look();
+        let taken = match changed {
+            Entries::These(keys) => {
+                let ids = keys.iter().filter_map(|key| key.parse().ok());
+                let ids: HashSet<Uuid> = ids.collect();
+                let asked: Vec<Uuid> = ids.iter().copied().collect();
+                self.take(feed.blocks(&asked).await?, Some(&ids))
+            }
+            Entries::All => self.take(self.store.blocks().await?, None),
+        };
+        if !taken.networks.is_empty() {
+            self.expel(&taken.networks).await;
         }
-        let stored = self.store.blocks().await?;
-        let networks = self.take(stored, digest);
-        if !networks.is_empty() {
-            self.expel(&networks).await;
-        }
-        Ok(())
+        let (own, too_many) = (false, taken.too_many);
+        Ok(Applied { own, too_many })
     }
 
-    /// Brings what is in force to what is stored; returns what is shut out by that.
-    fn take(&self, stored: Vec<Block>, digest: Option<BlocksDigest>) -> Vec<Network> {
+    /// Brings what is in force to what is stored of these blocks, or of all.
+    fn take(&self, stored: Vec<Block>, asked: Option<&HashSet<Uuid>>) -> Taken {
         let mut seen = self.seen.lock();
         let now = SystemTime::now();
         let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
-        for gone in seen.ids.difference(&ids) {
-            let block = self.guard.unblock(*gone);
+        let gone: Vec<Uuid> = asked
+            .unwrap_or(&seen.ids)
+            .difference(&ids)
+            .copied()
+            .collect();
+        for gone in gone {
+            seen.ids.remove(&gone);
+            let block = self.guard.unblock(gone);
             if let Some(block) = block.filter(|block| !block.is_over(now)) {
                 tracing::warn!(network = %block.cidr, "unblocked by another server");
             }
         }
         let known: HashSet<Uuid> = self.guard.blocks().iter().map(|block| block.id).collect();
-        let mut networks = Vec::new();
+        let mut taken = Taken::default();
         for block in stored {
             let (id, network) = (block.id, block.cidr);
-            let is_known = seen.ids.contains(&id) || known.contains(&id);
-            if is_known || seen.removed.contains(&id) || block.is_over(now) {
+            if seen.removed.contains(&id) {
+                continue;
+            }
+            if seen.ids.contains(&id) || known.contains(&id) || block.is_over(now) {
+                seen.ids.insert(id);
                 continue;
             }
             match self.guard.block(block) {
@@ -262,17 +271,19 @@ impl Blocks {
                 Ok(gone) if gone.contains(&id) => {}
                 Ok(_) => {
                     tracing::warn!(%network, "blocked by another server");
-                    networks.push(network);
+                    taken.networks.push(network);
                 }
                 Err(_) => {
-                    tracing::warn!("there are more stored blocks than can be in force");
-                    break;
+                    if !taken.too_many {
+                        tracing::warn!("there are more stored blocks than can be in force");
+                    }
+                    taken.too_many = true;
+                    continue;
                 }
             }
+            seen.ids.insert(id);
         }
-        seen.ids = ids;
-        seen.digest = digest;
-        networks
+        taken
     }
 
     /// Stores a block and what has come behind it, and disconnects those whom they shut out.
@@ -320,5 +331,89 @@ impl Blocks {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        auth::{Revocations, Roles},
+        config,
+    };
+    use roomcast::limit::Proxies;
+
+    async fn blocks() -> Blocks {
+        let store = config::Store {
+            url: "memory:".into(),
+            ..config::Store::default()
+        };
+        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let auth = config::Auth::default();
+        let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
+        let revocations = Arc::new(Revocations::new());
+        let access = Access::open(store.clone(), roles, revocations, Arc::default(), &auth);
+        let limits = config::Limits::default().addresses();
+        let io = Io::builder().guard(&limits, Proxies::default());
+        let io = io.build().unwrap();
+        let guard = Arc::clone(io.guard().unwrap());
+        Blocks::new(guard, store, access.await.unwrap(), io)
+    }
+
+    fn block(n: usize) -> Block {
+        let network = format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255);
+        Block::new(network.parse().unwrap(), None, "tests", BlockSource::Admin)
+    }
+
+    fn in_force(blocks: &Blocks) -> HashSet<Uuid> {
+        blocks.guard.blocks().iter().map(|block| block.id).collect()
+    }
+
+    #[tokio::test]
+    async fn only_what_was_asked_for_or_known_to_be_stored_is_let_in_again() {
+        let blocks = blocks().await;
+        let (one, two, own) = (block(1), block(2), block(3));
+        let stored = vec![one.clone(), two.clone()];
+        assert_eq!(blocks.take(stored.clone(), None).networks.len(), 2);
+        assert!(blocks.take(stored, None).networks.is_empty(), "known");
+        // On its way into the store.
+        blocks.guard.block(own.clone()).unwrap();
+        blocks.take(vec![], Some(&HashSet::from([one.id])));
+        assert_eq!(in_force(&blocks), HashSet::from([two.id, own.id]));
+        blocks.take(vec![], None);
+        assert_eq!(in_force(&blocks), HashSet::from([own.id]));
+        // Stored, and gone from there before anybody has looked.
+        blocks.seen.lock().added.insert(own.id);
+        blocks.take(vec![], None);
+        assert_eq!(in_force(&blocks), HashSet::from([own.id]), "read before");
+        blocks.seen.lock().look();
+        blocks.take(vec![], None);
+        assert!(in_force(&blocks).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_does_not_undo_that_the_server_lets_a_network_in_again() {
+        let blocks = blocks().await;
+        let one = block(1);
+        blocks.guard.block(one.clone()).unwrap();
+        blocks.seen.lock().look();
+        let read = vec![one.clone()];
+        blocks.seen.lock().removed.insert(one.id);
+        blocks.guard.unblock(one.id);
+        let asked = HashSet::from([one.id]);
+        assert!(blocks.take(read, Some(&asked)).networks.is_empty());
+        assert!(in_force(&blocks).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_block_that_does_not_fit_comes_when_there_is_room() {
+        let blocks = blocks().await;
+        let all: Vec<Block> = (0..10_001).map(block).collect();
+        let taken = blocks.take(all.clone(), None);
+        assert_eq!((taken.networks.len(), taken.too_many), (10_000, true));
+        blocks.guard.unblock(all[7].id);
+        let taken = blocks.take(all.clone(), None);
+        assert_eq!(taken.networks, [all[10_000].cidr]);
+        assert!(!taken.too_many);
     }
 }

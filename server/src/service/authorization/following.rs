@@ -1,25 +1,27 @@
-//! Hears from the store what other servers have revoked.
+//! Takes over what other servers revoke, or let end sooner.
 //!
-//! Each server asks twice a second for what was written since it asked last, so that a revocation holds
-//! everywhere within a second of its answer. What the server itself is revoking meanwhile is left
-//! alone: it knows better than what was read before.
+//! What the server itself is revoking meanwhile is left alone: it knows better than what was read before.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::time::sleep;
 
 use crate::auth::Revoked;
-use crate::service::authorization::access::Access;
-use crate::store::{Revocation, RevocationMark, StoreError, Time};
+use crate::service::{
+    authorization::access::Access,
+    feed::{Applied, Applier, Applying, Entries},
+};
+use crate::store::{Feed, Revocation, StoreError, Time};
 use roomcast::Io;
 
-/// What this server revokes itself while it asks for what others do.
+/// What this server revokes itself while it looks up what others do.
 #[derive(Debug)]
 pub(in crate::service) struct Own {
-    /// Whether somebody asks.
+    /// Whether somebody does.
     is_followed: bool,
     state: Mutex<State>,
 }
@@ -28,9 +30,12 @@ pub(in crate::service) struct Own {
 struct State {
     /// What is being stored, and how often at the same time.
     storing: HashMap<Revoked, usize>,
-    /// What was stored since the last question.
-    stored: HashSet<Revoked>,
+    /// What was stored since the look began that is under way; none if there is none.
+    stored: Option<HashSet<Revoked>>,
 }
+
+/// A look at what is stored, which may be older than what this server stores meanwhile.
+struct Look<'a>(&'a Own);
 
 /// A revocation of this server on its way into the store.
 pub(in crate::service) struct Storing<'a> {
@@ -39,7 +44,7 @@ pub(in crate::service) struct Storing<'a> {
 }
 
 /// What came of what was read.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Taken {
     /// Entries that were not known like that.
     news: usize,
@@ -49,29 +54,12 @@ struct Taken {
     too_many: usize,
 }
 
-/// The time between two questions.
-#[derive(Debug)]
-pub(in crate::service) struct Pause(Duration);
-
-impl Pause {
-    pub(in crate::service) fn new() -> Self {
-        Self(TURN)
-    }
-
-    pub(in crate::service) async fn pass(&self) {
-        sleep(self.0).await;
-    }
-
-    pub(in crate::service) fn answered(&mut self) {
-        self.0 = TURN;
-    }
-
-    pub(in crate::service) fn failed(&mut self, error: StoreError) {
-        // That others are faster says nothing about the store.
-        if error != StoreError::Overloaded {
-            self.0 = (self.0 * 2).min(LONGEST_PAUSE);
-        }
-    }
+/// What changes of revocations do to this server.
+pub(crate) struct Followed {
+    access: Access,
+    io: Io,
+    /// Whether there was no room for some. That is said once.
+    is_full: AtomicBool,
 }
 
 impl Own {
@@ -95,9 +83,23 @@ impl Own {
         })
     }
 
-    /// From now on what is read may be older than what is stored.
-    fn ask(&self) {
-        self.state.lock().stored = HashSet::new();
+    /// To be held from before something is read until it is taken over.
+    fn look(&self) -> Look<'_> {
+        self.state.lock().stored = Some(HashSet::new());
+        Look(self)
+    }
+}
+
+impl State {
+    fn has(&self, revoked: &Revoked) -> bool {
+        let stored = self.stored.as_ref();
+        self.storing.contains_key(revoked) || stored.is_some_and(|stored| stored.contains(revoked))
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().stored = None;
     }
 }
 
@@ -110,67 +112,102 @@ impl Drop for Storing<'_> {
                 state.storing.remove(&self.revoked);
             }
         }
-        state.stored.insert(self.revoked.clone());
+        if let Some(stored) = &mut state.stored {
+            stored.insert(self.revoked.clone());
+        }
     }
 }
 
-impl Access {
-    /// Takes over what other servers of the store revoke, or let end sooner, for as long as it is
-    /// polled.
-    pub(crate) async fn follow(self, io: Io) {
-        let mut mark = RevocationMark::default();
-        let mut pause = Pause::new();
-        let mut is_full = false;
+impl Applier for Followed {
+    fn topic(&self) -> &'static str {
+        "revocations"
+    }
+
+    fn apply<'a>(&'a self, feed: &'a Feed, changed: &'a Entries) -> Applying<'a> {
+        Box::pin(async move {
+            let _look = self.access.0.own.look();
+            match changed {
+                Entries::These(keys) => self.look_up(feed, keys).await,
+                Entries::All => self.look_up_all(feed).await,
+            }
+        })
+    }
+}
+
+impl Followed {
+    pub(crate) fn new(access: Access, io: Io) -> Self {
+        let is_full = AtomicBool::new(false);
+        Self {
+            access,
+            io,
+            is_full,
+        }
+    }
+
+    async fn look_up(&self, feed: &Feed, keys: &HashSet<String>) -> Result<Applied, StoreError> {
+        let named = keys.iter().filter_map(|key| {
+            let (kind, value) = key.split_once(':')?;
+            Revoked::from_parts(kind, value.to_owned())
+        });
+        let mut gone: HashSet<Revoked> = named.collect();
+        let names: Vec<_> = gone.iter().map(|one| (one.kind(), one.value())).collect();
+        let rows = feed.revocations(&names).await?;
+        for revoked in rows.iter().filter_map(revoked) {
+            gone.remove(&revoked);
+        }
+        let mut all = self.done(self.access.take(&rows));
+        all.add(self.done(self.access.lift(gone)));
+        Ok(all)
+    }
+
+    async fn look_up_all(&self, feed: &Feed) -> Result<Applied, StoreError> {
+        let mut gone: HashSet<Revoked> = self.access.0.revocations.all().into_iter().collect();
+        let mut all = Applied::default();
+        let mut last: Option<Revocation> = None;
         loop {
-            pause.pass().await;
-            match self.look(&io, mark).await {
-                Ok((taken, next)) => {
-                    pause.answered();
-                    if taken.too_many > 0 && !is_full {
-                        tracing::error!("other servers have revoked more than there may be");
-                    }
-                    is_full = taken.too_many > 0;
-                    if taken.own + taken.too_many == 0 {
-                        mark = next;
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "what other servers revoke is not known at the moment");
-                    pause.failed(error);
-                }
+            let mut rows = feed.revocations_after(last.as_ref(), PAGE).await?;
+            for revoked in rows.iter().filter_map(revoked) {
+                gone.remove(&revoked);
+            }
+            all.add(self.done(self.access.take(&rows)));
+            last = rows.pop().filter(|_| rows.len() + 1 == PAGE);
+            if last.is_none() {
+                break;
             }
         }
+        all.add(self.done(self.access.lift(gone)));
+        self.is_full.fetch_and(all.too_many, Ordering::Relaxed);
+        Ok(all)
     }
 
-    async fn look(
-        &self,
-        io: &Io,
-        mark: RevocationMark,
-    ) -> Result<(Taken, RevocationMark), StoreError> {
-        let inner = &self.0;
-        inner.own.ask();
-        let (rows, next) = inner.store.revocations_since(mark).await?;
-        let taken = self.take(&rows);
+    /// Has what was taken over take effect.
+    fn done(&self, taken: Taken) -> Applied {
         if taken.news > 0 {
-            self.gauge();
-            inner.roles.forget(|_, _| true);
-            let disconnected = io.revalidate();
-            tracing::info!(
-                entries = taken.news,
-                disconnected,
-                "revoked by another server"
-            );
+            self.access.gauge();
+            self.access.0.roles.forget(|_, _| true);
+            let (entries, disconnected) = (taken.news, self.io.revalidate());
+            tracing::info!(entries, disconnected, "revoked by another server");
         }
-        Ok((taken, next))
+        let (own, too_many) = (taken.own > 0, taken.too_many > 0);
+        if too_many && !self.is_full.swap(true, Ordering::Relaxed) {
+            tracing::error!("other servers have revoked more than there may be");
+        }
+        Applied { own, too_many }
     }
+}
 
+fn revoked(row: &Revocation) -> Option<Revoked> {
+    Revoked::from_parts(&row.kind, row.value.clone())
+}
+
+impl Access {
     /// Takes into memory what differs there.
     fn take(&self, rows: &[Revocation]) -> Taken {
         let inner = &self.0;
         let now = Timestamp::now();
         let mut taken = Taken::default();
         for row in rows {
-            let Some(revoked) = Revoked::from_parts(&row.kind, row.value.clone()) else {
+            let Some(revoked) = revoked(row) else {
                 continue;
             };
             // Held until it is in memory: who begins meanwhile comes after.
@@ -180,7 +217,7 @@ impl Access {
             if known == Some(row.until) || known.is_none() && until <= now {
                 continue;
             }
-            if state.storing.contains_key(&revoked) || state.stored.contains(&revoked) {
+            if state.has(&revoked) {
                 taken.own += 1;
             } else if inner.revocations.insert(&revoked, until).is_err() {
                 taken.too_many += 1;
@@ -190,16 +227,34 @@ impl Access {
         }
         taken
     }
+
+    /// Takes out of memory what is not stored any more.
+    fn lift(&self, gone: impl IntoIterator<Item = Revoked>) -> Taken {
+        let inner = &self.0;
+        let now = Timestamp::now();
+        let mut taken = Taken::default();
+        for revoked in gone {
+            let state = inner.own.state.lock();
+            let Some(until) = inner.revocations.until(&revoked) else {
+                continue;
+            };
+            if state.has(&revoked) {
+                taken.own += 1;
+            } else {
+                inner.revocations.remove(&revoked);
+                taken.news += usize::from(until > now);
+            }
+        }
+        taken
+    }
 }
 
-/// How often others are asked for: half of what is promised.
-const TURN: Duration = Duration::from_millis(500);
-/// How long nobody asks a store that does not answer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// Revocations that are read at once.
+const PAGE: usize = 1000;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::{
@@ -263,7 +318,7 @@ mod tests {
         let ann = Revoked::User("ann".into());
         let (old, others) = (row("ann", -1), row("bob", 60));
         let later = Timestamp::now() + Duration::from_secs(60);
-        own.ask();
+        let look = own.look();
         let storing = own.begin(&ann);
         revocations.insert(&ann, later).unwrap();
         let left_alone = Taken { own: 1, ..news(0) };
@@ -273,9 +328,35 @@ mod tests {
         assert_eq!(access.take(std::slice::from_ref(&old)), left_alone);
         assert!(is_revoked(&revocations, "ann") && is_revoked(&revocations, "bob"));
         // What is read from now on was stored later.
-        own.ask();
+        drop(look);
+        let _look = own.look();
         assert_eq!(access.take(&[old]), news(1));
         assert!(!is_revoked(&revocations, "ann"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_stored_any_more_is_lifted_unless_the_server_revokes_it_itself() {
+        let revocations = Arc::default();
+        let access = access(&revocations).await;
+        let own = &access.0.own;
+        assert_eq!(access.take(&[row("ann", 60), row("bob", 60)]), news(2));
+        let (ann, bob) = (Revoked::User("ann".into()), Revoked::User("bob".into()));
+        let unknown = Revoked::User("carl".into());
+        let look = own.look();
+        let storing = own.begin(&ann);
+        let gone = [ann.clone(), bob, unknown];
+        assert_eq!(access.lift(gone), Taken { own: 1, ..news(1) });
+        assert!(is_revoked(&revocations, "ann") && !is_revoked(&revocations, "bob"));
+        drop(storing);
+        assert_eq!(access.lift([ann.clone()]), Taken { own: 1, ..news(0) });
+        drop(look);
+        assert_eq!(access.lift([ann]), news(1));
+        // What is over ends no session anew.
+        let until = Timestamp::now() - Duration::from_secs(1);
+        let over = Revoked::User("dora".into());
+        revocations.insert(&over, until).unwrap();
+        assert_eq!(access.lift([over]), news(0));
+        assert!(revocations.is_empty());
     }
 
     #[tokio::test]

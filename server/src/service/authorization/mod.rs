@@ -7,10 +7,11 @@
 pub(in crate::service) mod access;
 mod blocks;
 mod explain;
-pub(in crate::service) mod following;
+mod following;
 pub(in crate::service) mod revoking;
 
 pub(crate) use access::{Access, NewSession};
 pub(crate) use blocks::Blocks;
 pub(crate) use explain::{Explanation, Question};
+pub(crate) use following::Followed;
 pub(crate) use revoking::NewRevocation;

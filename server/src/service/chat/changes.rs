@@ -31,7 +31,7 @@ pub(crate) struct Changed {
 }
 
 impl Chat {
-    fn actor(&self, by: &Principal) -> Actor {
+    pub(super) fn actor(&self, by: &Principal) -> Actor {
         Actor {
             user_id: by.subject.clone(),
             is_admin: self.0.access.allows(by, Permission::ChatModerate),
@@ -249,12 +249,12 @@ impl Chat {
 }
 
 /// What somebody is told who may not change what belongs to others; the log says who tried.
-fn denied(by: &Principal, why: &'static str) -> ServiceError {
+pub(super) fn denied(by: &Principal, why: &'static str) -> ServiceError {
     tracing::info!(user = by.subject, "denied: {why}");
     ServiceError::Denied(why)
 }
 
-fn origin(from: SocketId) -> Origin {
+pub(super) fn origin(from: SocketId) -> Origin {
     Origin {
         socket: Sid::parse(from.as_str()),
         ..Origin::default()

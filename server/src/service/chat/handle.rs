@@ -1,6 +1,5 @@
 //! The chat: messages, and who is where.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,6 @@ use roomcast_protocol::Sid;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
@@ -17,8 +15,7 @@ use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Here, Present, Tempo, User};
 use crate::service::chat::presence::elsewhere::Shared;
 use crate::service::chat::sequencer::conversations::{Common, Conversations, Live};
-use crate::service::chat::sequencer::delivery::{self, user_room};
-use crate::service::chat::sequencer::gate::Gap;
+use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::rules::commands::{
     AskPresence, Join, Leave, ReadHistory, SendMessage, SetTyping,
 };
@@ -26,8 +23,7 @@ use crate::service::rules::content;
 use crate::service::rules::html::Rules;
 use crate::service::{authorization::access::Access, fault::ServiceError, rules::policy};
 use crate::store::{
-    Commit, Commits, Conversation, Insert, Message, MessageKind, Messages, NewMessage, Origin,
-    Page, Store, StoreError, Time,
+    Conversation, Insert, Message, MessageKind, Messages, NewMessage, Origin, Page, Store, Time,
 };
 use roomcast::{Io, Namespace, Socket, SocketId};
 
@@ -163,7 +159,6 @@ impl Chat {
         let pin = conversations.pin(id);
         let mut tries = 0;
         let (membership, emitted, users) = loop {
-            let removals = conversations.with(id, |live| live.removals);
             let membership = self
                 .0
                 .store
@@ -172,13 +167,15 @@ impl Chat {
                 .ok_or_else(|| stranger(by, id))?;
             let entered = conversations.with(id, |live| {
                 // Whoever was removed after the store was asked would not be taken out any more.
-                if Some(live.removals) != removals {
+                if live.removed_at > membership.changes {
                     return Ok(None);
                 }
                 // What is emitted up to here is read from the store, the rest comes live.
-                let emitted = live.gate.open(membership.last_seq);
+                let Some(emitted) = live.gate.open(membership.revision()) else {
+                    return Ok(None);
+                };
                 self.enter(live, socket, by)?;
-                Ok(Some((emitted, live.presence.list(id).users)))
+                Ok(Some((emitted.seq, live.presence.list(id).users)))
             });
             if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
                 break (membership, emitted, users);
@@ -394,97 +391,6 @@ impl Chat {
         })
     }
 
-    /// Emits what is stored, in the order of storing, and what is due by time. Ends when the
-    /// store is closed and everything that was stored is emitted, and panics with whatever fills a gap.
-    pub(crate) async fn run(self, io: Io, mut commits: Commits) {
-        let namespace = io.of("/");
-        let emitting = async {
-            let mut filling = JoinSet::new();
-            loop {
-                tokio::select! {
-                    commit = commits.next() => match commit {
-                        Some(commit) => if let Some((id, gap)) = self.emit(&namespace, commit) {
-                            filling.spawn(self.clone().fill(namespace.clone(), id, gap));
-                        },
-                        None => break,
-                    },
-                    Some(filled) = filling.join_next() => {
-                        if let Err(error) = filled && error.is_panic() {
-                            resume_unwind(error.into_panic());
-                        }
-                    }
-                }
-            }
-            // The store is closed, so that nothing is waited for any more.
-            filling.join_all().await;
-        };
-        let advancing = async {
-            loop {
-                let id = self.0.conversations.next_timeout().await;
-                self.0
-                    .conversations
-                    .with(id, |live| live.advance(&namespace, now()));
-            }
-        };
-        tokio::select! {
-            () = emitting => {}
-            () = advancing => {}
-        }
-    }
-
-    /// Shows what was stored to those who are in its conversation, then answers who asked for it.
-    /// This is the only place from which messages go out. Says what is missing before it.
-    fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
-        let id = commit.event().conversation_id();
-        let mut commit = Some(commit);
-        let gap = self.0.conversations.with(id, |live| {
-            commit
-                .take()
-                .and_then(|commit| live.pass(namespace, commit, self.0.limits.confirm_timeout))
-        });
-        if let Some(commit) = commit {
-            delivery::unseen(namespace, self.0.conversations.metrics(), commit);
-        }
-        gap.flatten().map(|gap| (id, gap))
-    }
-
-    /// Reads what was stored but has not come by: another server stored it, or this one before its
-    /// connection was lost. What came by meanwhile waits in its conversation, for a limited time.
-    async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
-        loop {
-            let missing = self.missing(id, gap).await;
-            let timeout = self.0.limits.confirm_timeout;
-            let next = self
-                .0
-                .conversations
-                .with(id, |live| live.fill(&namespace, gap, &missing, timeout));
-            match next.flatten() {
-                Some(next) => gap = next,
-                None => return,
-            }
-        }
-    }
-
-    /// The first messages of a gap. While the store does not answer it is asked again: until it does there
-    /// is nothing new either.
-    async fn missing(&self, id: Uuid, gap: Gap) -> Vec<Arc<Message>> {
-        let deadline = tokio::time::Instant::now() + GAP_PATIENCE;
-        let page = Page::Between {
-            after: gap.after,
-            through: gap.through,
-        };
-        loop {
-            let read = self.0.store.history(id, page, self.0.limits.page);
-            match tokio::time::timeout_at(deadline, read).await {
-                Ok(Ok(Some(messages))) => return messages.messages,
-                Ok(Ok(None) | Err(StoreError::Closed)) | Err(_) => return Vec::new(),
-                Ok(Err(error)) => {
-                    tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await;
-                }
-            }
-        }
-    }
-
     /// What other servers have to be told of who is here: at most `limit` users, each as it is now.
     pub(crate) fn take_shared(&self, limit: usize) -> Vec<Shared> {
         self.0.conversations.take_shared(limit)
@@ -557,12 +463,6 @@ pub(super) fn now() -> Instant {
 /// How often a socket that joins asks whether it is a member, if others are being removed meanwhile.
 const JOIN_TRIES: u32 = 8;
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
-
-/// How long messages of a conversation may wait for one that is stored before them.
-const GAP_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Between two tries to read it.
-const GAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// What somebody is told of a conversation that is unknown or foreign; the log says who asked.
 pub(in crate::service) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {

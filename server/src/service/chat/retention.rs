@@ -1,4 +1,4 @@
-//! The job that removes messages that are older than they are kept.
+//! The job that removes messages that are older than they are kept, and what deleted conversations have left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,32 +10,29 @@ use crate::config;
 use crate::metrics::{Counter, Metrics};
 use crate::store::{Store, StoreError, Time};
 
-/// Looks for old messages again and again, and removes them in batches between which others have
+/// Looks for what is to be removed again and again, and does that in batches between which others have
 /// their turn.
 #[derive(Debug)]
 pub(crate) struct Retention {
     store: Store,
     metrics: Arc<Metrics>,
-    /// How long messages are kept.
-    age: SignedDuration,
+    /// How long messages are kept; none: for ever.
+    age: Option<SignedDuration>,
     interval: Duration,
     batch: usize,
 }
 
 impl Retention {
-    /// The job, if messages are not kept for ever.
-    pub(crate) fn new(
-        store: Store,
-        config: &config::Store,
-        metrics: Arc<Metrics>,
-    ) -> Option<Arc<Self>> {
-        Some(Arc::new(Self {
+    /// The job.
+    pub(crate) fn new(store: Store, config: &config::Store, metrics: Arc<Metrics>) -> Arc<Self> {
+        let age = |kept| SignedDuration::try_from(kept).unwrap_or(SignedDuration::MAX);
+        Arc::new(Self {
             store,
             metrics,
-            age: SignedDuration::try_from(config.retention?).unwrap_or(SignedDuration::MAX),
+            age: config.retention.map(age),
             interval: config.retention_interval,
             batch: config.retention_batch,
-        }))
+        })
     }
 
     /// Runs for ever, the first time at once.
@@ -43,18 +40,21 @@ impl Retention {
         loop {
             match self.run_once().await {
                 Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "messages have expired"),
+                Ok(removed) => tracing::info!(removed, "removed what is not kept any longer"),
                 Err(error) => {
-                    tracing::warn!(%error, "could not remove messages that have expired");
+                    tracing::warn!(%error, "could not remove what is not kept any longer");
                 }
             }
             sleep(self.interval).await;
         }
     }
 
-    /// Removes what has expired by now, and says how many messages that were.
+    /// Removes what has expired or is deleted by now, and says how many rows that were.
     async fn run_once(&self) -> Result<u64, StoreError> {
-        let result = self.remove().await;
+        let result = match self.expire().await {
+            Ok(expired) => self.purge().await.map(|purged| expired + purged),
+            Err(error) => Err(error),
+        };
         self.metrics.count(match result {
             Ok(_) => Counter::RetentionDone,
             Err(_) => Counter::RetentionFailed,
@@ -62,10 +62,12 @@ impl Retention {
         result
     }
 
-    async fn remove(&self) -> Result<u64, StoreError> {
+    /// Removes messages that are too old.
+    async fn expire(&self) -> Result<u64, StoreError> {
         let mut all = 0;
         // A time before the calendar begins is older than any message.
-        let Ok(before) = Timestamp::now().checked_sub(self.age) else {
+        let kept_since = self.age.map(|age| Timestamp::now().checked_sub(age));
+        let Some(Ok(before)) = kept_since else {
             return Ok(0);
         };
         loop {
@@ -78,7 +80,25 @@ impl Retention {
             sleep(PAUSE).await;
         }
     }
+
+    /// Removes what conversations that are deleted have left.
+    async fn purge(&self) -> Result<u64, StoreError> {
+        let mut all = 0;
+        let before = Time::from(Timestamp::now() - DELETED_KEPT);
+        loop {
+            let removed = self.store.purge(before, self.batch).await?;
+            if removed == 0 {
+                return Ok(all);
+            }
+            all += removed;
+            sleep(PAUSE).await;
+        }
+    }
 }
+
+/// How long the row of a conversation that is deleted stays: whoever has deleted it and was not answered may
+/// ask again until then.
+const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -102,7 +122,7 @@ mod tests {
             send(&store, id).await;
         }
         wait_a_millisecond();
-        let job = Retention::new(store.clone(), &config, Arc::clone(&metrics)).unwrap();
+        let job = Retention::new(store.clone(), &config, Arc::clone(&metrics));
         assert_eq!(job.run_once().await, Ok(7));
         assert_eq!(metrics.counter(Counter::MessagesExpired), 7);
         assert_eq!(metrics.counter(Counter::RetentionDone), 1);
@@ -126,25 +146,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_young_enough_stays_and_for_ever_is_no_job() {
+    async fn what_is_young_enough_stays_and_for_ever_removes_nothing() {
         let config = config(Duration::from_secs(3600));
         let (store, commits) = Store::open(&config, Arc::default()).await.unwrap();
         tokio::spawn(drain(commits));
         let id = conversation(&store).await;
         send(&store, id).await;
-        let job = Retention::new(store.clone(), &config, Arc::default()).unwrap();
+        let job = Retention::new(store.clone(), &config, Arc::default());
         assert_eq!(job.run_once().await, Ok(0));
         assert_eq!(seqs(&store, id).await, [1]);
         let for_ever = config::Store {
             retention: None,
             ..config.clone()
         };
-        assert!(Retention::new(store.clone(), &for_ever, Arc::default()).is_none());
+        let job = Retention::new(store.clone(), &for_ever, Arc::default());
+        assert_eq!(job.run_once().await, Ok(0));
         let longer_than_time = config::Store {
             retention: Some(Duration::MAX),
             ..config
         };
-        let job = Retention::new(store, &longer_than_time, Arc::default()).unwrap();
+        let job = Retention::new(store, &longer_than_time, Arc::default());
         assert_eq!(job.run_once().await, Ok(0));
     }
 

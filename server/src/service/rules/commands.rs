@@ -142,6 +142,14 @@ pub(crate) struct RenameConversation {
     pub(crate) title: String,
 }
 
+/// `delete_conversation`: the conversation, with all that is in it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeleteConversation {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+}
+
 /// `add_member` and `remove_member`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

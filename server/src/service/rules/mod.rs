@@ -11,7 +11,7 @@ mod markup;
 pub(crate) mod policy;
 
 pub(crate) use commands::{
-    AskPresence, ChangeMember, CreateConversation, DeleteMessage, EditMessage, Join, Leave,
-    ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation, SearchMessages,
-    SendMessage, SetTyping,
+    AskPresence, ChangeMember, CreateConversation, DeleteConversation, DeleteMessage, EditMessage,
+    Join, Leave, ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation,
+    SearchMessages, SendMessage, SetTyping,
 };

@@ -12,9 +12,9 @@ use schemars::{Schema, schema_for};
 use crate::auth::Permission;
 use crate::auth::RefreshOffer;
 use crate::service::rules::commands::{
-    AskPresence, ChangeMember, ConversationTarget, CreateConversation, DeleteMessage, EditMessage,
-    JoinTarget, ListConversations, MarkAsRead, ReadHistory, RenameConversation, SearchMessages,
-    SendMessage, SetTyping,
+    AskPresence, ChangeMember, ConversationTarget, CreateConversation, DeleteConversation,
+    DeleteMessage, EditMessage, JoinTarget, ListConversations, MarkAsRead, ReadHistory,
+    RenameConversation, SearchMessages, SendMessage, SetTyping,
 };
 
 /// What is said of one event.
@@ -137,6 +137,8 @@ events! {
         "makes a conversation, of which the sender is the owner";
     RENAME = "rename_conversation", ChatManage, Changes, Owner, RenameConversation,
         "gives a conversation a new title";
+    DELETE_CONVERSATION = "delete_conversation", ChatManage, Changes, Owner, DeleteConversation,
+        "deletes a conversation with all that is in it";
     ADD_MEMBER = "add_member", ChatManage, Changes, Owner, ChangeMember,
         "adds a member to a conversation";
     REMOVE_MEMBER = "remove_member", ChatRead, Changes, OwnerOrOneself, ChangeMember,
@@ -247,6 +249,9 @@ mod tests {
             }
             "rename_conversation" => {
                 serde_json::from_str::<Object<RenameConversation>>(&text).is_ok()
+            }
+            "delete_conversation" => {
+                serde_json::from_str::<Object<DeleteConversation>>(&text).is_ok()
             }
             "mark_read" => serde_json::from_str::<Object<MarkAsRead>>(&text).is_ok(),
             "conversations" => serde_json::from_str::<Object<ListConversations>>(&text).is_ok(),

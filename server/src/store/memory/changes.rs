@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ENTRY_BYTES, State, Stored, add, size};
+use super::{ENTRY_BYTES, State, Stored, add};
 use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use crate::store::rows::{Conversation, Message, Version};
 use crate::store::{StoreError, Time};
@@ -41,9 +41,9 @@ impl State {
 
     /// A message that `by` may change, or what to say instead.
     fn changeable(&self, id: uuid::Uuid, by: &Actor) -> Result<Arc<Message>, Change<Arc<Message>>> {
-        let place = self.places.get(&id);
+        let place = self.index.places.get(&id);
         let Some((room, message)) = place.and_then(|(conversation, seq)| {
-            let room = self.rooms.get(conversation)?;
+            let room = self.room(*conversation, None)?;
             Some((room, room.message(*seq)?))
         }) else {
             return Err(Change::Absent);
@@ -64,13 +64,17 @@ impl State {
         let max = self.max();
         let bytes = new.content.len() + old.metadata.get().len() + ENTRY_BYTES;
         self.bytes = add(self.bytes, bytes, max)?;
-        self.versions.entry(old.id).or_default().push(Version {
-            version: old.version,
-            content: old.content.clone(),
-            metadata: old.metadata.clone(),
-            replaced_at: now,
-            replaced_by: by.user_id.clone(),
-        });
+        self.index
+            .versions
+            .entry(old.id)
+            .or_default()
+            .push(Version {
+                version: old.version,
+                content: old.content.clone(),
+                metadata: old.metadata.clone(),
+                replaced_at: now,
+                replaced_by: by.user_id.clone(),
+            });
         let new = Arc::new(new);
         if let Some(room) = self.rooms.get_mut(&old.conversation_id) {
             let index = room.index(old.seq);
@@ -87,7 +91,8 @@ impl State {
         now: Time,
     ) -> Result<Change<Conversation>, StoreError> {
         let max = self.max();
-        let Some(room) = self.rooms.get_mut(&change.conversation_id) else {
+        let found = self.rooms.get_mut(&change.conversation_id);
+        let Some(room) = found.filter(|room| room.deleted.is_none()) else {
             return Ok(Change::Absent);
         };
         let is_member = room.admits(&change.by.user_id);
@@ -118,7 +123,8 @@ impl State {
         now: Time,
     ) -> Result<Change<Conversation>, StoreError> {
         let max = self.max();
-        let Some(room) = self.rooms.get_mut(&rename.conversation_id) else {
+        let found = self.rooms.get_mut(&rename.conversation_id);
+        let Some(room) = found.filter(|room| room.deleted.is_none()) else {
             return Ok(Change::Absent);
         };
         let is_member = room.admits(&rename.by.user_id);
@@ -172,27 +178,11 @@ impl State {
             while removed < limit
                 && let Some(Stored { message, .. }) = room.messages.front()
                 && message.created_at < time
-                && let Some(Stored {
-                    message,
-                    client_message_id,
-                }) = room.messages.pop_front()
+                && let Some(stored) = room.messages.pop_front()
             {
                 room.expired += 1;
                 removed += 1;
-                bytes += size(
-                    &message.content,
-                    &message.metadata,
-                    &message.user_id,
-                    &message.user_name,
-                );
-                self.places.remove(&message.id);
-                for version in self.versions.remove(&message.id).unwrap_or_default() {
-                    bytes += version.content.len() + ENTRY_BYTES;
-                }
-                if let Some(id) = client_message_id {
-                    bytes += 3 * id.len();
-                    self.sent.remove(&(message.user_id.clone(), id));
-                }
+                bytes += self.index.forget(stored);
             }
         }
         self.bytes = self.bytes.saturating_sub(bytes as u64);

@@ -1,6 +1,7 @@
 //! The store that keeps everything in memory and loses it at the end of the process.
 
 mod changes;
+mod deletion;
 mod queries;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -13,11 +14,12 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
-use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self, Commit, Commits, Done, Outcome, Write};
+use super::change::{Authorship, Cursor, DeletedConversation, List, Search};
+use super::lane::{self, Commit, Commits, Done, EMISSION_LANES, Lanes, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
-    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Version,
+    Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Revision,
+    Version,
 };
 use super::{StoreError, Time};
 use crate::config;
@@ -39,26 +41,61 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     rooms: HashMap<Uuid, Room>,
-    /// Where each message is: conversation and `seq`.
-    places: HashMap<Uuid, (Uuid, u64)>,
-    /// User and client's id of every message that has one, and where it is.
-    sent: HashMap<(String, String), (Uuid, u64)>,
-    /// What messages were before.
-    versions: HashMap<Uuid, Vec<Version>>,
+    index: Index,
     logins: Logins,
     blocks: Blocks,
     /// Roughly what all but the logins takes; with them at most `max_bytes`.
     bytes: u64,
     max_bytes: u64,
     /// None after closing.
-    commits: Option<mpsc::Sender<Commit>>,
+    commits: Option<Lanes<Commit>>,
+}
+
+/// What is known of messages beside the conversations that they are in.
+#[derive(Debug, Default)]
+struct Index {
+    /// Where each message is: conversation and `seq`.
+    places: HashMap<Uuid, (Uuid, u64)>,
+    /// User and client's id of every message that has one, and where it is.
+    sent: HashMap<(String, String), (Uuid, u64)>,
+    /// What messages were before.
+    versions: HashMap<Uuid, Vec<Version>>,
+}
+
+impl Index {
+    /// Forgets a message that is removed, and says what all of it took.
+    fn forget(&mut self, stored: Stored) -> usize {
+        let Stored {
+            message,
+            client_message_id,
+        } = stored;
+        let mut bytes = size(
+            &message.content,
+            &message.metadata,
+            &message.user_id,
+            &message.user_name,
+        );
+        self.places.remove(&message.id);
+        for version in self.versions.remove(&message.id).unwrap_or_default() {
+            bytes += version.content.len() + ENTRY_BYTES;
+        }
+        if let Some(id) = client_message_id {
+            bytes += 3 * id.len();
+            self.sent.remove(&(message.user_id.clone(), id));
+        }
+        bytes
+    }
 }
 
 #[derive(Debug)]
 struct Room {
     conversation: Conversation,
+    /// Once it is deleted: there is no member any more, and no conversation for anybody else.
+    deleted: Option<DeletedConversation>,
     members: BTreeSet<String>,
     is_open: bool,
+    /// How many changes there were beside messages.
+    changes: u64,
     /// How many messages have expired: the message with `seq` n is at n - 1 - expired.
     expired: u64,
     messages: VecDeque<Stored>,
@@ -98,17 +135,15 @@ impl Room {
 impl Memory {
     /// An empty store.
     pub(super) fn new(config: &config::Store, metrics: Arc<Metrics>) -> (Self, Commits) {
-        let (sender, commits) = lane::commits(config.queue);
+        let (lanes, commits) = lane::commits(EMISSION_LANES, config.queue);
         let state = State {
             rooms: HashMap::new(),
-            places: HashMap::new(),
-            sent: HashMap::new(),
-            versions: HashMap::new(),
+            index: Index::default(),
             logins: Logins::default(),
             blocks: Blocks::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
-            commits: Some(sender),
+            commits: Some(lanes),
         };
         let inner = Inner {
             state: Mutex::new(state),
@@ -120,17 +155,19 @@ impl Memory {
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
         let mut state = self.0.state.lock();
-        let commits = state.commits.clone().ok_or(StoreError::Closed)?;
+        let lanes = state.commits.as_ref().ok_or(StoreError::Closed)?;
+        let lane = lanes.of(write.conversation_id()).clone();
         // A place is reserved first, since what is stored must also be emitted.
-        let place = commits.try_reserve().map_err(|error| match error {
+        let place = lane.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
         })?;
         let done = self.record(state.apply(&write))?;
+        let revision = state.step(write.conversation_id(), &done);
         if done.is_new_message() {
             self.0.metrics.count(Counter::MessagesStored);
         }
-        if let Some(commit) = write.settle(done) {
+        if let Some(commit) = write.settle(done, revision) {
             place.send(commit);
         }
         Ok(())
@@ -182,6 +219,8 @@ impl Memory {
         Ok(state.room(conversation, user).map(|room| Membership {
             conversation: room.conversation.clone(),
             last_seq: room.last_seq(),
+            changes: room.changes,
+            is_open: room.is_open,
         }))
     }
 
@@ -226,12 +265,18 @@ impl Memory {
 
     pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
         let state = self.0.state.lock();
-        Ok(state.versions.get(&message).cloned().unwrap_or_default())
+        Ok(state
+            .index
+            .versions
+            .get(&message)
+            .cloned()
+            .unwrap_or_default())
     }
 
     pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
         let state = self.0.state.lock();
         Ok(state
+            .index
             .places
             .get(&message)
             .map(|(conversation, _)| *conversation))
@@ -239,8 +284,8 @@ impl Memory {
 
     pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
         let state = self.0.state.lock();
-        let found = state.places.get(&message).and_then(|(id, seq)| {
-            let message = state.rooms.get(id)?.message(*seq)?;
+        let found = state.index.places.get(&message).and_then(|(id, seq)| {
+            let message = state.room(*id, None)?.message(*seq)?;
             Some(Authorship {
                 conversation_id: *id,
                 user_id: message.user_id.clone(),
@@ -252,6 +297,10 @@ impl Memory {
 
     pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         Ok(self.0.state.lock().expire(time, limit))
+    }
+
+    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.0.state.lock().purge(time, limit))
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -278,7 +327,19 @@ impl State {
     fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
         self.rooms
             .get(&conversation)
-            .filter(|room| user.is_none_or(|user| room.admits(user)))
+            .filter(|room| room.deleted.is_none() && user.is_none_or(|user| room.admits(user)))
+    }
+
+    /// Counts a change, and says how far its conversation has come.
+    fn step(&mut self, conversation: Uuid, done: &Done) -> Revision {
+        let Some(room) = self.rooms.get_mut(&conversation) else {
+            return Revision::default();
+        };
+        room.changes += u64::from(done.is_change());
+        Revision {
+            seq: room.last_seq(),
+            changes: room.changes,
+        }
     }
 
     fn room_for_logins(&self) -> u64 {
@@ -304,6 +365,9 @@ impl State {
             Write::Delete { delete, .. } => Done::Changed(self.delete(delete, now)?),
             Write::Member { change, .. } => Done::Member(self.change_member(change, now)?),
             Write::Rename { rename, .. } => Done::Member(self.rename(rename, now)?),
+            Write::Deletion { deletion, .. } => {
+                Done::Deletion(self.delete_conversation(deletion, now))
+            }
             Write::Read { read, .. } => Done::Read(self.mark_read(read)?),
         })
     }
@@ -320,7 +384,7 @@ impl State {
             .client_message_id
             .clone()
             .map(|id| (new.user_id.clone(), id));
-        if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.sent.get(key)) {
+        if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.index.sent.get(key)) {
             return Ok(match room.message(seq) {
                 Some(message) if conversation == new.conversation_id => Outcome::Row {
                     message: Arc::clone(message),
@@ -339,9 +403,9 @@ impl State {
             message: Arc::clone(&message),
             client_message_id,
         });
-        self.places.insert(message.id, place);
+        self.index.places.insert(message.id, place);
         if let Some(key) = key {
-            self.sent.insert(key, place);
+            self.index.sent.insert(key, place);
         }
         Ok(Outcome::Row {
             message,
@@ -377,8 +441,10 @@ impl State {
         };
         let room = Room {
             conversation: conversation.clone(),
+            deleted: None,
             members,
             is_open: new.is_open,
+            changes: 0,
             expired: 0,
             messages: VecDeque::new(),
             reads: HashMap::new(),

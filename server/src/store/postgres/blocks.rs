@@ -3,9 +3,10 @@
 use deadpool_postgres::ClientWrapper;
 use std::time::SystemTime;
 use tokio_postgres::{Error, Row};
+use uuid::Uuid;
 
 use crate::store::Time;
-use crate::store::blocks::{BlockChange, BlocksDigest};
+use crate::store::blocks::BlockChange;
 use roomcast::network::{Block, BlockSource};
 
 /// Applies a change.
@@ -61,19 +62,18 @@ pub(super) async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
         .collect()
 }
 
-/// A digest of which blocks there are, in whatever order they came and went.
-pub(super) async fn digest(client: &ClientWrapper) -> Result<BlocksDigest, Error> {
+/// Those of these that there are.
+pub(super) async fn named(client: &ClientWrapper, ids: &[Uuid]) -> Result<Vec<Block>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT count(*) AS count,
-                 coalesce(sum(hashtextextended(id::text, 0)), 0)::text AS sum FROM blocks",
+            "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
+             WHERE id = ANY($1) ORDER BY created_at, id",
         )
         .await?;
-    let row = client.query_one(&statement, &[]).await?;
-    Ok(BlocksDigest {
-        count: row.try_get("count")?,
-        sum: row.try_get("sum")?,
-    })
+    let rows = client.query(&statement, &[&ids]).await?;
+    rows.iter()
+        .filter_map(|row| block(row).transpose())
+        .collect()
 }
 
 fn block(row: &Row) -> Result<Option<Block>, Error> {

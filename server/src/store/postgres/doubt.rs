@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::store::Time;
 use crate::store::change::Change;
 use crate::store::lane::{Done, Write};
+use crate::store::rows::Revision;
 
 /// What is needed to find out whether a transaction was committed.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Doubt {
     /// The server process that ran it.
     pub(super) process: i32,
     /// What it came to, if it was committed.
-    pub(super) done: Vec<Done>,
+    pub(super) done: Vec<(Done, Revision)>,
     pub(super) witness: Witness,
     pub(super) reason: String,
 }
@@ -51,20 +52,26 @@ pub(super) enum Witness {
         conversation: Uuid,
         at: Timestamp,
     },
+    /// A conversation that was deleted at this time.
+    Deletion {
+        conversation: Uuid,
+        at: Timestamp,
+    },
     /// Only what may be stored twice and is not emitted.
     Nothing,
 }
 
 impl Witness {
     /// The best one for a group that came to this.
-    pub(super) fn of(group: &[Write], done: &[Done], now: Time) -> Self {
-        let ids: Vec<Uuid> = done.iter().filter_map(Done::new_message_id).collect();
+    pub(super) fn of(group: &[Write], done: &[(Done, Revision)], now: Time) -> Self {
+        let done = || done.iter().map(|(done, _)| done);
+        let ids: Vec<Uuid> = done().filter_map(Done::new_message_id).collect();
         if !ids.is_empty() {
             return Self::Messages(ids);
         }
         let at = now.timestamp();
         let mut best = Self::Nothing;
-        for (write, done) in group.iter().zip(done) {
+        for (write, done) in group.iter().zip(done()) {
             match (write, done) {
                 (Write::Edit { .. }, Done::Changed(Change::Done(message))) => {
                     // An edit makes a new version of what it keeps, a deletion does not.
@@ -91,6 +98,10 @@ impl Witness {
                 (Write::Rename { rename, .. }, Done::Member(Change::Done(_))) => {
                     let conversation = rename.conversation_id;
                     best = Self::Title { conversation, at };
+                }
+                (Write::Deletion { deletion, .. }, Done::Deletion(Change::Done(_))) => {
+                    let conversation = deletion.conversation_id;
+                    return Self::Deletion { conversation, at };
                 }
                 _ => {}
             }
@@ -151,6 +162,11 @@ impl Witness {
             Self::Title { conversation, at } => {
                 let sql = "SELECT EXISTS (SELECT 1 FROM conversations
                     WHERE id = $1 AND updated_at = $2)";
+                client.query_one(sql, &[conversation, at]).await?
+            }
+            Self::Deletion { conversation, at } => {
+                let sql = "SELECT EXISTS (SELECT 1 FROM conversations
+                    WHERE id = $1 AND deleted_at = $2)";
                 client.query_one(sql, &[conversation, at]).await?
             }
             Self::Nothing => return Ok(None),

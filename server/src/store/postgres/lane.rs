@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Object, Pool};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use super::doubt::Doubt;
 use super::failure::{Failure, Fault};
@@ -14,9 +15,20 @@ use super::health::Health;
 use crate::metrics::{Counter, Metrics};
 use crate::store::StoreError;
 use crate::store::lane::{Commit, Done, Write};
+use crate::store::rows::Revision;
 
-/// A change in a lane's queue, with its place in the queue of all.
-pub(super) type Queued = (Write, OwnedSemaphorePermit);
+/// What waits in a lane.
+#[derive(Debug)]
+pub(super) enum Order {
+    Write {
+        write: Write,
+        /// Its place in the queue of all.
+        _place: OwnedSemaphorePermit,
+    },
+    /// How far another server has come in a conversation. It is handed on behind all that this lane had
+    /// committed when that was seen, so that nothing of this server's own is taken for missed.
+    Announced(Uuid, Revision),
+}
 
 /// Stores the changes of some of the conversations.
 pub(super) struct Lane {
@@ -35,20 +47,43 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Stores what comes until every sender is gone.
-    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+    /// Stores what comes until the store closes and nothing waits any more.
+    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Order>) {
         let mut taken = Vec::new();
-        while waiting.recv_many(&mut taken, self.group.max(1)).await > 0 {
-            let group = taken.drain(..).map(|(write, _)| write).collect();
+        while self.take(&mut waiting, &mut taken).await > 0 {
+            let (mut group, mut announced) = (Vec::new(), Vec::new());
+            for order in taken.drain(..) {
+                match order {
+                    Order::Write { write, .. } => group.push(write),
+                    Order::Announced(id, revision) => announced.push((id, revision)),
+                }
+            }
             if self.commits.is_closed() {
                 // With nobody left to emit it, nothing is stored.
                 refuse(group, StoreError::Closed);
                 continue;
             }
-            if let Some((group, doubt)) = self.store(group).await {
+            if !group.is_empty()
+                && let Some((group, doubt)) = self.store(group).await
+            {
                 self.resolve(group, doubt, &mut waiting).await;
             }
+            for (id, revision) in announced {
+                let _ = self.commits.send(Commit::announced(id, revision)).await;
+            }
         }
+    }
+
+    /// Takes what waits, once there is something.
+    async fn take(&self, waiting: &mut mpsc::Receiver<Order>, taken: &mut Vec<Order>) -> usize {
+        let mut closing = self.closing.clone();
+        let limit = self.group.max(1);
+        tokio::select! {
+            count = waiting.recv_many(taken, limit) => return count,
+            () = async { drop(closing.wait_for(|closing| *closing).await) } => {}
+        }
+        waiting.close();
+        waiting.recv_many(taken, limit).await
     }
 
     /// Stores a group, or tells everybody in it that it is not stored. Comes back with it if nobody
@@ -104,7 +139,7 @@ impl Lane {
     }
 
     /// One transaction on one connection. A connection that it broke is thrown away.
-    async fn attempt(&self, group: &[Write]) -> Result<Vec<Done>, Attempt> {
+    async fn attempt(&self, group: &[Write]) -> Result<Vec<(Done, Revision)>, Attempt> {
         let admission = self.health.breaker.admit().map_err(Attempt::Suspended)?;
         let client = match self.pool.get().await {
             Ok(client) => client,
@@ -145,7 +180,7 @@ impl Lane {
     /// what is stored must be emitted, however late.
     ///
     /// [`Store`]: crate::store::Store
-    async fn resolve(&self, group: Vec<Write>, doubt: Doubt, waiting: &mut mpsc::Receiver<Queued>) {
+    async fn resolve(&self, group: Vec<Write>, doubt: Doubt, waiting: &mut mpsc::Receiver<Order>) {
         tracing::warn!(
             reason = doubt.reason,
             changes = group.len(),
@@ -170,8 +205,11 @@ impl Lane {
                 Err(failure) => tracing::debug!(reason = failure.reason, "cannot look"),
             }
             // Those who came meanwhile would wait for nobody knows how long.
-            while let Ok((write, _)) = waiting.try_recv() {
-                write.refuse(StoreError::Suspended(LONGEST_PAUSE));
+            while let Ok(order) = waiting.try_recv() {
+                // What is announced is found again.
+                if let Order::Write { write, .. } = order {
+                    write.refuse(StoreError::Suspended(LONGEST_PAUSE));
+                }
             }
             if *closing.borrow() {
                 break group;
@@ -199,12 +237,13 @@ impl Lane {
         Err(failure)
     }
 
-    async fn hand_on(&self, group: Vec<Write>, done: Vec<Done>) {
-        let stored = done.iter().filter(|done| done.is_new_message()).count();
-        self.metrics.add(Counter::MessagesStored, stored as u64);
+    async fn hand_on(&self, group: Vec<Write>, done: Vec<(Done, Revision)>) {
+        let stored = done.iter().filter(|(done, _)| done.is_new_message());
+        self.metrics
+            .add(Counter::MessagesStored, stored.count() as u64);
         self.metrics.count(Counter::StoreCommits);
-        for (write, done) in group.into_iter().zip(done) {
-            if let Some(commit) = write.settle(done) {
+        for (write, (done, revision)) in group.into_iter().zip(done) {
+            if let Some(commit) = write.settle(done, revision) {
                 // With nobody left to emit it, it is not acknowledged: nobody knows.
                 let _ = self.commits.send(commit).await;
             }

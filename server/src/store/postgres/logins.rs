@@ -130,46 +130,50 @@ pub(super) async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation
         .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")
         .await?;
     let rows = client.query(&statement, &[]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Revocation {
-                kind: row.try_get("kind")?,
-                value: row.try_get("value")?,
-                until: row.try_get::<_, Timestamp>("until")?.into(),
-            })
-        })
-        .collect()
+    rows.iter().map(revocation).collect()
 }
 
-/// What was revoked in transactions from this one on, and the first of those that were not over
-/// then. One snapshot says both: whatever it does not show was written by a transaction from there on,
-/// in whatever order they are committed.
-pub(super) async fn revocations_since(
+/// Those of these that there are, a value for each kind.
+pub(super) async fn revocations_named(
     client: &ClientWrapper,
-    since: i64,
-) -> Result<(Vec<Revocation>, i64), Error> {
+    kinds: &[&str],
+    values: &[&str],
+) -> Result<Vec<Revocation>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT s.next, r.kind, r.value, r.until
-             FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS next) s
-             LEFT JOIN revocations r ON r.changed_in >= $1",
+            "SELECT r.kind, r.value, r.until FROM revocations r
+             JOIN unnest($1::text[], $2::text[]) AS n (kind, value)
+                 ON r.kind = n.kind AND r.value = n.value",
         )
         .await?;
-    let rows = client.query(&statement, &[&since]).await?;
-    let mut next = since;
-    let mut revocations = Vec::new();
-    for row in &rows {
-        next = row.try_get("next")?;
-        let Some(kind) = row.try_get("kind")? else {
-            continue;
-        };
-        revocations.push(Revocation {
-            kind,
-            value: row.try_get("value")?,
-            until: row.try_get::<_, Timestamp>("until")?.into(),
-        });
-    }
-    Ok((revocations, next))
+    let rows = client.query(&statement, &[&kinds, &values]).await?;
+    rows.iter().map(revocation).collect()
+}
+
+/// Those behind this one, in the order of kinds and values.
+pub(super) async fn revocations_after(
+    client: &ClientWrapper,
+    kind: &str,
+    value: &str,
+    limit: usize,
+) -> Result<Vec<Revocation>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT kind, value, until FROM revocations WHERE (kind, value) > ($1, $2)
+             ORDER BY kind, value LIMIT $3",
+        )
+        .await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = client.query(&statement, &[&kind, &value, &limit]).await?;
+    rows.iter().map(revocation).collect()
+}
+
+fn revocation(row: &Row) -> Result<Revocation, Error> {
+    Ok(Revocation {
+        kind: row.try_get("kind")?,
+        value: row.try_get("value")?,
+        until: row.try_get::<_, Timestamp>("until")?.into(),
+    })
 }
 
 fn row(row: &Row) -> Result<Login, Error> {

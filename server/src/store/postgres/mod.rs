@@ -12,13 +12,13 @@ mod failure;
 mod group;
 mod health;
 mod lane;
-mod leases;
 mod logins;
+mod missed;
 mod queries;
+mod shared;
 mod texts;
 mod tls;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,14 +34,14 @@ use uuid::Uuid;
 use self::address::{Address, ConnectError};
 use self::failure::{Failure, Fault};
 use self::health::Health;
-use self::lane::{Lane, Queued, throw_away};
-use super::blocks::{BlockChange, BlocksDigest};
+use self::lane::{Lane, Order, throw_away};
+use self::shared::{feed, leases};
+use super::blocks::BlockChange;
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self as lanes, Commits, Write};
-use super::leases::Here;
+use super::lane::{self as lane_ends, Commits, Lanes, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
-use super::rows::{Membership, Messages, Page, Version};
-use super::{OpenError, StoreError, Time, migrate as migrations};
+use super::rows::{Membership, Messages, Page, Revision, Version};
+use super::{FeedMark, FeedPage, Here, Missed, OpenError, StoreError, Time, migrate as migrations};
 use crate::breaker::Admission;
 use crate::config;
 use crate::metrics::{Counter, Metrics};
@@ -75,13 +75,11 @@ pub(super) struct Postgres(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// None after closing.
-    lanes: Mutex<Option<Vec<mpsc::Sender<Queued>>>>,
+    /// What waits to be stored.
+    lanes: Lanes<Order>,
     running: Mutex<Vec<JoinHandle<()>>>,
     closing: watch::Sender<bool>,
-    /// Which conversation goes to which lane.
-    hasher: RandomState,
-    /// One permit per change that waits in a lane.
+    /// One permit per change that waits in a lane; closed when the store is.
     queue: Arc<Semaphore>,
     readers: Pool,
     /// One permit per read that runs or waits; closed when the store is.
@@ -102,22 +100,21 @@ impl Postgres {
         let address = Address::new(url, config)?;
         set_up(&address, config, config.migrate).await?;
 
-        let (sender, commits) = lanes::commits(config.queue);
         let (closing, closed) = watch::channel(false);
         let health = Arc::new(Health::new());
-        let lanes = config.lanes.clamp(1, MAX_LANES);
+        let count = config.lanes.clamp(1, MAX_LANES);
+        let (lanes, waiting) = Lanes::new(count, config.queue);
+        let (emitted, commits) = lane_ends::commits(count, config.queue.div_ceil(count));
         // One more, for the question whether the database is there.
-        let writers = address.pool(lanes)?;
+        let writers = address.pool(count)?;
         let readers = address.pool(config.readers.saturating_add(1))?;
         // The server's own limit comes first; this one is for a server that says nothing at all.
         let patience = config.statement_timeout + MARGIN;
-        let mut senders = Vec::new();
         let mut running = Vec::new();
-        for _ in 0..lanes {
-            let (sender_of_lane, waiting) = mpsc::channel(config.queue.max(1));
+        for (waiting, commits) in waiting.into_iter().zip(emitted.into_queues()) {
             let lane = Lane {
                 pool: writers.clone(),
-                commits: sender.clone(),
+                commits,
                 health: Arc::clone(&health),
                 metrics: Arc::clone(&metrics),
                 group: config.group,
@@ -125,7 +122,6 @@ impl Postgres {
                 retry: config.retry_timeout,
                 closing: closed.clone(),
             };
-            senders.push(sender_of_lane);
             running.push(supervisor.start_once("store lane", lane.run(waiting)));
         }
         supervisor.start("database health", {
@@ -135,10 +131,9 @@ impl Postgres {
         });
         let reads = config.readers.saturating_add(config.waiting_reads);
         let inner = Inner {
-            lanes: Mutex::new(Some(senders)),
+            lanes,
             running: Mutex::new(running),
             closing,
-            hasher: RandomState::new(),
             queue: Arc::new(Semaphore::new(
                 config.queue.clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -152,22 +147,69 @@ impl Postgres {
     }
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
-        let lanes = self.0.lanes.lock();
-        let lanes = lanes.as_ref().ok_or(StoreError::Closed)?;
         if let Some(wait) = self.0.health.breaker.wait() {
             return Err(StoreError::Suspended(wait));
         }
         let place = Arc::clone(&self.0.queue)
             .try_acquire_owned()
-            .map_err(|_| StoreError::Overloaded)?;
-        let hash = self.0.hasher.hash_one(write.conversation_id());
-        let index = hash % lanes.len().max(1) as u64;
-        let lane = usize::try_from(index).ok().and_then(|i| lanes.get(i));
-        let lane = lane.ok_or(StoreError::Closed)?;
-        lane.try_send((write, place)).map_err(|error| match error {
+            .map_err(|error| match error {
+                TryAcquireError::Closed => StoreError::Closed,
+                TryAcquireError::NoPermits => StoreError::Overloaded,
+            })?;
+        let lane = self.0.lanes.of(write.conversation_id());
+        let order = Order::Write {
+            write,
+            _place: place,
+        };
+        lane.try_send(order).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
         })
+    }
+
+    /// Lets who emits know how far another server has come.
+    pub(super) fn announce(&self, conversation: Uuid, revision: Revision) {
+        // If the lane is full or closed: whoever looks again finds it again.
+        let announced = Order::Announced(conversation, revision);
+        let _ = self.0.lanes.of(conversation).try_send(announced);
+    }
+
+    /// Nobody waits for this, and it is asked again soon: it is tried once, and does not count against the
+    /// database. A restart that nobody else notices must not open the breaker.
+    pub(super) async fn revisions(
+        &self,
+        conversations: &[Uuid],
+    ) -> Result<Vec<(Uuid, Revision)>, StoreError> {
+        let _place = self.0.reads.try_acquire().map_err(|error| match error {
+            TryAcquireError::Closed => StoreError::Closed,
+            TryAcquireError::NoPermits => StoreError::Overloaded,
+        })?;
+        let breaker = &self.0.health.breaker;
+        let admission = breaker.admit().map_err(StoreError::Suspended)?;
+        let Ok(client) = self.0.readers.get().await else {
+            return Err(StoreError::Failed);
+        };
+        let answer = timeout(self.0.patience, missed::revisions(&client, conversations));
+        if let Ok(Ok(revisions)) = answer.await {
+            admission.succeeded();
+            return Ok(revisions);
+        }
+        throw_away(client);
+        Err(StoreError::Failed)
+    }
+
+    pub(super) async fn missed(
+        &self,
+        conversation: Uuid,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Missed, StoreError> {
+        read!(self, client => missed::missed(client, conversation, after, through, limit))
+    }
+
+    pub(super) async fn forget_changes(&self) -> Result<u64, StoreError> {
+        read!(self, client => missed::forget(client))
     }
 
     pub(super) async fn change_logins(
@@ -233,15 +275,45 @@ impl Postgres {
         read!(self, client => logins::revocations(client))
     }
 
-    pub(super) async fn revocations_since(
-        &self,
-        since: i64,
-    ) -> Result<(Vec<Revocation>, i64), StoreError> {
-        read!(self, client => logins::revocations_since(client, since))
+    pub(super) async fn feed_end(&self) -> Result<FeedMark, StoreError> {
+        read!(self, client => feed::end(client))
     }
 
-    pub(super) async fn blocks_digest(&self) -> Result<BlocksDigest, StoreError> {
-        read!(self, client => blocks::digest(client))
+    pub(super) async fn read_feed(
+        &self,
+        mark: &FeedMark,
+        limit: usize,
+    ) -> Result<Option<FeedPage>, StoreError> {
+        read!(self, client => feed::read(client, mark, limit))
+    }
+
+    pub(super) async fn shorten_feed(
+        &self,
+        below: Option<&FeedMark>,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => feed::shorten(client, below, most))
+    }
+
+    pub(super) async fn revocations_named(
+        &self,
+        kinds: &[&str],
+        values: &[&str],
+    ) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => logins::revocations_named(client, kinds, values))
+    }
+
+    pub(super) async fn revocations_after(
+        &self,
+        kind: &str,
+        value: &str,
+        limit: usize,
+    ) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => logins::revocations_after(client, kind, value, limit))
+    }
+
+    pub(super) async fn blocks_named(&self, ids: &[Uuid]) -> Result<Vec<Block>, StoreError> {
+        read!(self, client => blocks::named(client, ids))
     }
 
     pub(super) async fn membership(
@@ -304,13 +376,17 @@ impl Postgres {
         read!(self, client => queries::expire(client, time, limit))
     }
 
+    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        read!(self, client => queries::purge(client, time, limit))
+    }
+
     pub(super) fn is_healthy(&self) -> bool {
         self.0.health.is_good()
     }
 
     pub(super) async fn close(&self) {
-        // Dropping the senders lets the lanes come to their end.
-        drop(self.0.lanes.lock().take());
+        self.0.queue.close();
+        // The lanes take nothing more and come to their end.
         let _ = self.0.closing.send(true);
         let running = std::mem::take(&mut *self.0.running.lock());
         for lane in running {

@@ -35,11 +35,11 @@ pub(super) async fn membership(
 ) -> Result<Option<Membership>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT id, title, owner_id, last_seq, created_at, updated_at,
+            "SELECT id, title, owner_id, last_seq, changes, is_open, created_at, updated_at,
                  ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY user_id)
                      AS member_ids
              FROM conversations
-             WHERE id = $1 AND ($2::text IS NULL OR is_open OR EXISTS (
+             WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))",
         )
         .await?;
@@ -50,6 +50,8 @@ pub(super) async fn membership(
         Ok(Membership {
             conversation: read_conversation(&row)?,
             last_seq: unsigned(row.try_get("last_seq")?),
+            changes: unsigned(row.try_get("changes")?),
+            is_open: row.try_get("is_open")?,
         })
     })
     .transpose()
@@ -63,7 +65,7 @@ pub(super) async fn is_member(
     let statement = client
         .prepare_cached(
             "SELECT 1 FROM conversations
-             WHERE id = $1 AND ($2::text IS NULL OR is_open OR EXISTS (
+             WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))",
         )
         .await?;
@@ -244,7 +246,9 @@ pub(super) async fn authorship(
 ) -> Result<Option<Authorship>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT conversation_id, user_id, deleted_at IS NOT NULL FROM messages WHERE id = $1",
+            "SELECT m.conversation_id, m.user_id, m.deleted_at IS NOT NULL
+             FROM messages m JOIN conversations c ON c.id = m.conversation_id
+             WHERE m.id = $1 AND c.deleted_at IS NULL",
         )
         .await?;
     let row = client.query_opt(&statement, &[&message]).await?;
@@ -289,6 +293,46 @@ pub(super) async fn expire(
             ],
         )
         .await
+}
+
+/// Removes a part of what deleted conversations have left, in the order in which one thing refers to
+/// another, unless another server is doing that.
+pub(super) async fn purge(
+    client: &ClientWrapper,
+    before: Time,
+    limit: usize,
+) -> Result<u64, Error> {
+    const MESSAGES: &str =
+        "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+         old AS MATERIALIZED (
+             SELECT m.id FROM conversations c JOIN messages m ON m.conversation_id = c.id
+             WHERE c.deleted_at IS NOT NULL LIMIT $2)
+         DELETE FROM messages USING old, mine WHERE mine.locked AND messages.id = old.id";
+    const READS: &str =
+        "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+         old AS MATERIALIZED (
+             SELECT r.conversation_id, r.user_id FROM conversations c
+                 JOIN reads r ON r.conversation_id = c.id
+             WHERE c.deleted_at IS NOT NULL LIMIT $2)
+         DELETE FROM reads USING old, mine WHERE mine.locked
+             AND reads.conversation_id = old.conversation_id AND reads.user_id = old.user_id";
+    // A server of the version before may have stored something meanwhile.
+    const ROWS: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+         old AS MATERIALIZED (
+             SELECT c.id FROM conversations c WHERE c.deleted_at < $3
+                 AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = c.id) LIMIT $2)
+         DELETE FROM conversations USING old, mine WHERE mine.locked AND conversations.id = old.id";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    for sql in [MESSAGES, READS] {
+        let statement = client.prepare_cached(sql).await?;
+        let removed = client.execute(&statement, &[&EXPIRE_LOCK, &limit]).await?;
+        if removed > 0 {
+            return Ok(removed);
+        }
+    }
+    let statement = client.prepare_cached(ROWS).await?;
+    let parameters: [&(dyn ToSql + Sync); 3] = [&EXPIRE_LOCK, &limit, &before.timestamp()];
+    client.execute(&statement, &parameters).await
 }
 
 /// Reads rows one by one until the page is full: what does not fit is never kept.
@@ -337,7 +381,7 @@ pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
 }
 
 /// The column `metadata`; what is no JSON, which only other programs can have written, is empty.
-fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
+pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     let text: String = row.try_get("metadata")?;
     Ok(RawValue::from_string(text).unwrap_or_else(|error| {
         tracing::warn!(%error, "a message's metadata is not JSON");

@@ -57,6 +57,9 @@ fn changeable(
     let Some(message) = message else {
         return Ok(Err(Change::Absent));
     };
+    if last_seq(connection, message.conversation_id, None)?.is_none() {
+        return Ok(Err(Change::Absent));
+    }
     let is_member = sql::is_member(connection, message.conversation_id, &by.user_id)?;
     Ok(match message.refuses(by, is_member) {
         Some(refused) => Err(refused),
@@ -108,7 +111,7 @@ pub(super) fn change_member(
 ) -> rusqlite::Result<Change<Conversation>> {
     let id = Id(change.conversation_id);
     let owner = connection
-        .prepare_cached("SELECT owner_id FROM conversations WHERE id = ?1")?
+        .prepare_cached("SELECT owner_id FROM conversations WHERE id = ?1 AND deleted_at IS NULL")?
         .query_row([&id], |row| row.get::<_, Option<String>>(0))
         .optional()?;
     let Some(owner) = owner else {
@@ -148,7 +151,9 @@ pub(super) fn rename(
 ) -> rusqlite::Result<Change<Conversation>> {
     let id = Id(rename.conversation_id);
     let found = connection
-        .prepare_cached("SELECT owner_id, title FROM conversations WHERE id = ?1")?
+        .prepare_cached(
+            "SELECT owner_id, title FROM conversations WHERE id = ?1 AND deleted_at IS NULL",
+        )?
         .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((owner, title)): Option<(Option<String>, Option<String>)> = found else {

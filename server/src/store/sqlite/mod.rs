@@ -4,6 +4,7 @@
 
 mod blocks;
 mod changes;
+mod deletion;
 mod logins;
 #[cfg(test)]
 mod plans;
@@ -25,7 +26,7 @@ use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
 use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self, Commits, Write};
+use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
 use super::{OpenError, StoreError, Time, migrate};
@@ -58,11 +59,12 @@ impl Sqlite {
         migrate::sqlite(&mut connection, &path, config.migrate)?;
 
         let (orders, waiting) = mpsc::channel(config.queue.max(1));
-        let (sender, commits) = lane::commits(config.queue);
+        let capacity = config.queue.div_ceil(EMISSION_LANES);
+        let (lanes, commits) = lane::commits(EMISSION_LANES, capacity);
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer::new(
             connection,
-            sender,
+            lanes,
             Arc::clone(&healthy),
             Arc::clone(&metrics),
         );
@@ -233,6 +235,11 @@ impl Sqlite {
 
     pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         self.write(move |connection| changes::expire(connection, time, limit))
+            .await
+    }
+
+    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
+        self.write(move |connection| deletion::purge(connection, time, limit))
             .await
     }
 

@@ -4,6 +4,7 @@ use rusqlite::{Connection, StatementStatus, ToSql, params};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::deletion::{PURGE, purge};
 use super::queries::{ASCENDING, DESCENDING, SEARCH, UNREAD, messages, search};
 use super::sql::Id;
 use crate::config;
@@ -78,6 +79,38 @@ fn a_search_reads_the_newest_first_and_stops() {
     }
     let all = place.steps(SEARCH, params!["\"message\"", none, none, "ann", 51]);
     assert!(all < LENGTH, "{all} steps for 51 messages of all");
+}
+
+#[test]
+fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
+    let place = Place::new();
+    let index = [
+        "conversations USING INDEX conversations_deleted",
+        "messages USING COVERING INDEX messages_in_order",
+        "messages USING INTEGER PRIMARY KEY",
+    ];
+    place.is_direct("before it is deleted", PURGE, params![50], &index);
+    let delete = "UPDATE conversations SET deleted_at = '2030-01-01T00:00:00.000Z' WHERE id = ?1";
+    place.connection.execute(delete, [Id(ROOM)]).unwrap();
+    place.is_direct("afterwards", PURGE, params![50], &index);
+    let few = place.steps(PURGE, params![50]);
+    let left = "SELECT count(*) FROM messages";
+    let count = |sql| {
+        place
+            .connection
+            .query_row(sql, [], |row| row.get::<_, i32>(0))
+    };
+    let before = count(left).unwrap();
+    assert_eq!(
+        purge(
+            &place.connection,
+            "2000-01-01T00:00:00.000Z".parse().unwrap(),
+            50
+        ),
+        Ok(50)
+    );
+    assert_eq!(count(left), Ok(before - 50));
+    assert!(few < LENGTH, "{few} steps for 50 messages of {LENGTH}");
 }
 
 #[test]

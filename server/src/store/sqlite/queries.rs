@@ -187,7 +187,9 @@ pub(super) fn authorship(
 ) -> rusqlite::Result<Option<Authorship>> {
     connection
         .prepare_cached(
-            "SELECT conversation_id, user_id, deleted_at IS NOT NULL FROM messages WHERE id = ?1",
+            "SELECT conversation_id, user_id, messages.deleted_at IS NOT NULL
+             FROM messages JOIN conversations ON conversations.id = conversation_id
+             WHERE messages.id = ?1 AND conversations.deleted_at IS NULL",
         )?
         .query_row([Id(message)], |row| {
             Ok(Authorship {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::store::Time;
 use crate::store::lane::Outcome;
 use crate::store::rows::{
-    Conversation, Membership, Message, MessageKind, NewConversation, NewMessage,
+    Conversation, Membership, Message, MessageKind, NewConversation, NewMessage, Revision,
 };
 
 /// Whether a user is a member; everyone is one of an open conversation.
@@ -31,7 +31,7 @@ pub(super) fn last_seq(
     connection
         .prepare_cached(
             "SELECT last_seq FROM conversations
-             WHERE id = ?1 AND (?2 IS NULL OR is_open OR EXISTS (
+             WHERE id = ?1 AND deleted_at IS NULL AND (?2 IS NULL OR is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = ?2))",
         )?
         .query_row(params![Id(conversation), user], |row| row.get(0))
@@ -44,16 +44,45 @@ pub(super) fn membership(
     conversation: Uuid,
     user: Option<&str>,
 ) -> rusqlite::Result<Option<Membership>> {
-    // One transaction, so that `last_seq` and the members belong together.
+    // One transaction, so that the revision and the members belong together.
     let transaction = connection.unchecked_transaction()?;
-    let Some(last_seq) = last_seq(&transaction, conversation, user)? else {
+    if last_seq(&transaction, conversation, user)?.is_none() {
+        return Ok(None);
+    }
+    let Some((revision, is_open)) = revision(&transaction, conversation)? else {
         return Ok(None);
     };
-    let conversation = read_conversation(&transaction, conversation)?;
     Ok(Some(Membership {
-        conversation,
-        last_seq: unsigned(last_seq),
+        conversation: read_conversation(&transaction, conversation)?,
+        last_seq: revision.seq,
+        changes: revision.changes,
+        is_open,
     }))
+}
+
+/// How far a conversation has come, and whether it is open to everyone.
+pub(super) fn revision(
+    connection: &Connection,
+    conversation: Uuid,
+) -> rusqlite::Result<Option<(Revision, bool)>> {
+    connection
+        .prepare_cached("SELECT last_seq, changes, is_open FROM conversations WHERE id = ?1")?
+        .query_row([Id(conversation)], |row| {
+            let revision = Revision {
+                seq: unsigned(row.get(0)?),
+                changes: unsigned(row.get(1)?),
+            };
+            Ok((revision, row.get(2)?))
+        })
+        .optional()
+}
+
+/// Counts a change beside messages.
+pub(super) fn count_change(connection: &Connection, conversation: Uuid) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE conversations SET changes = changes + 1 WHERE id = ?1")?
+        .execute([Id(conversation)])?;
+    Ok(())
 }
 
 pub(super) fn read_conversation(

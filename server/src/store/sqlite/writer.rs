@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::{changes, sql};
+use super::{changes, deletion, sql};
 use crate::metrics::{Counter, Metrics};
-use crate::store::lane::{self, Answer, Commit, Done, Reply, Write};
+use crate::store::lane::{self, Answer, Commit, Done, Lanes, Reply, Write};
+use crate::store::rows::Revision;
 use crate::store::{StoreError, Time};
 
 /// What waits for the writer.
@@ -60,7 +61,7 @@ impl fmt::Debug for Job {
 /// The only connection that writes, and the way out for what it stored.
 pub(super) struct Writer {
     connection: Connection,
-    commits: mpsc::Sender<Commit>,
+    commits: Lanes<Commit>,
     healthy: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
@@ -68,7 +69,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
-        commits: mpsc::Sender<Commit>,
+        commits: Lanes<Commit>,
         healthy: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -90,9 +91,10 @@ impl Writer {
                 waiting.close();
             }
             let mut group = std::mem::take(&mut group);
-            if self.commits.is_closed() {
+            if self.commits.is_any_closed() {
                 // With nobody left to emit it, nothing is stored.
-                group = group.into_iter().filter_map(unless_emitted).collect();
+                let emitted = |order| self.if_emitted(order);
+                group = group.into_iter().filter_map(emitted).collect();
             }
             closing = self.store(group).or(closing);
         }
@@ -132,7 +134,7 @@ impl Writer {
 
     /// One transaction; on an error nothing of it remains. What was done is none for what is no
     /// [`Write`].
-    fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<Done>>> {
+    fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<(Done, Revision)>>> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -151,18 +153,22 @@ impl Writer {
             })
             .collect::<rusqlite::Result<Vec<_>>>()?;
         transaction.commit()?;
-        let stored = done.iter().flatten().filter(|done| done.is_new_message());
+        let stored = done
+            .iter()
+            .flatten()
+            .filter(|(done, _)| done.is_new_message());
         self.committed(stored.count());
         Ok(done)
     }
 
     /// Hands a stored change to who emits it, or answers at once where nothing is emitted.
-    fn hand_on(&self, order: Order, done: Option<Done>) -> Option<Reply<()>> {
+    fn hand_on(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
         match (order, done) {
-            (Order::Write(write), Some(done)) => {
-                if let Some(commit) = write.settle(done) {
+            (Order::Write(write), Some((done, revision))) => {
+                let lane = self.commits.of(write.conversation_id());
+                if let Some(commit) = write.settle(done, revision) {
                     // With nobody left to emit it, it is not acknowledged: nobody knows.
-                    let _ = self.commits.blocking_send(commit);
+                    let _ = lane.blocking_send(commit);
                 }
                 None
             }
@@ -171,6 +177,17 @@ impl Writer {
                 None
             }
             (order, _) => refuse(order),
+        }
+    }
+
+    /// Refuses what others are to hear of, if nobody is left who emits it.
+    fn if_emitted(&self, order: Order) -> Option<Order> {
+        match order {
+            Order::Write(write) if self.commits.of(write.conversation_id()).is_closed() => {
+                write.refuse(StoreError::Closed);
+                None
+            }
+            order @ (Order::Write(_) | Order::Job(_) | Order::Close(_)) => Some(order),
         }
     }
 
@@ -192,8 +209,9 @@ impl Writer {
     }
 }
 
-fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<Done> {
-    Ok(match write {
+/// Carries a change out, and says how far its conversation has come.
+fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<(Done, Revision)> {
+    let done = match write {
         Write::Message { message, .. } => {
             Done::Message(sql::insert_message(connection, message, now)?)
         }
@@ -206,8 +224,20 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
             Done::Member(changes::change_member(connection, change, now)?)
         }
         Write::Rename { rename, .. } => Done::Member(changes::rename(connection, rename, now)?),
+        Write::Deletion { deletion, .. } => {
+            Done::Deletion(deletion::delete_conversation(connection, deletion, now)?)
+        }
         Write::Read { read, .. } => Done::Read(changes::mark_read(connection, read)?),
-    })
+    };
+    let id = write.conversation_id();
+    if done.is_change() {
+        sql::count_change(connection, id)?;
+    }
+    let known = sql::revision(connection, id)?;
+    Ok((
+        done,
+        known.map(|(revision, _)| revision).unwrap_or_default(),
+    ))
 }
 
 /// Tells who waits that the change is not stored; closing is never refused.
@@ -218,17 +248,6 @@ fn refuse(order: Order) -> Option<Reply<()>> {
         Order::Close(reply) => return Some(reply),
     }
     None
-}
-
-/// Refuses what others are to hear of.
-fn unless_emitted(order: Order) -> Option<Order> {
-    match order {
-        Order::Write(write) => {
-            write.refuse(StoreError::Closed);
-            None
-        }
-        Order::Job(_) | Order::Close(_) => Some(order),
-    }
 }
 
 /// Whether someone else has locked the database: trying again at once would only wait again.

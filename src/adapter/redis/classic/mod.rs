@@ -178,7 +178,11 @@ fn read_event(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireErro
     let (event, args) = does;
     let mut publication = Publication::new(nsp.clone(), Kind::Broadcast { event, args });
     Opts::read(Some(&parts.skip(2)))?.apply(&mut publication);
-    Ok(Heard::Publication(node(uid.as_deref())?, publication, None))
+    Ok(Heard::Publication(
+        node(uid.as_deref())?,
+        publication.into(),
+        None,
+    ))
 }
 
 type Entries = std::collections::HashMap<String, Args>;
@@ -220,7 +224,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
             publication.rooms = Some(rooms).filter(|rooms| !rooms.is_empty());
             let (id, ids_only) = (wanted()?, true);
             let request = Request { uid, id, ids_only };
-            return Ok(Heard::Publication(node, publication, Some(request)));
+            return Ok(Heard::Publication(node, publication.into(), Some(request)));
         }
         kind::JOIN => Kind::Join(names(request.get("rooms"))?),
         kind::LEAVE => Kind::Leave(names(request.get("rooms"))?),

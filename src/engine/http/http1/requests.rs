@@ -32,7 +32,6 @@ use crate::{
             message::{reply::Answer, request},
             site::Site,
         },
-        session::Application,
         transport::Stream,
     },
     metrics::Counter,
@@ -56,7 +55,7 @@ pub(in crate::engine) enum Served {
     Gone,
 }
 
-impl<A: Application> Site<A> {
+impl Site {
     /// Serves plain requests until the connection ends, is handed off, or has another one.
     pub(in crate::engine) async fn requests(
         self: &Arc<Self>,
@@ -69,7 +68,7 @@ impl<A: Application> Site<A> {
             return Served::Odd(stream, knock);
         }
         let own = Own {
-            site: &**self,
+            site: self,
             may_be_brief: self.engine.looks_at_sessions_only(peer),
         };
         let line = Mutex::new(Line::new(stream));
@@ -124,9 +123,10 @@ impl<A: Application> Site<A> {
                 Next::Request(head) => {
                     line.lock().begin(head.body);
                     let keep_alive = head.keep_alive;
+                    let engine = self.owner(head.parts.uri.path()).unwrap_or(&self.engine);
                     let request = Request::from_parts(head.parts, Inbound(&line));
                     // Boxed, so that a connection that polls does not keep the room for it.
-                    let mut answering = Box::pin(self.answer_owned(request, peer, &cell));
+                    let mut answering = Box::pin(engine.answer(request, peer, &cell));
                     let reply = attended(gone, answering.as_mut()).await;
                     (reply.map(Answer::Other), keep_alive)
                 }
@@ -138,10 +138,8 @@ impl<A: Application> Site<A> {
             let (head, mut body) = answer.into_parts();
             let is_drained = poll_fn(|cx| Poll::Ready(line.lock().drain(cx))).await;
             let is_last = !(keep_alive && is_drained) || self.engine.is_stopped();
-            match (&mut handoff, &self.raw) {
-                (Some(Handoff::Open(opening)), _) => body = self.engine.announce(opening),
-                (Some(Handoff::OpenRaw(opening)), Some(raw)) => body = raw.announce(opening),
-                (_, _) => {}
+            if let Some(Handoff::Open(engine, opening)) = &mut handoff {
+                body = engine.announce(opening);
             }
             let is_over = is_last || response::is_last(&head) || handoff.is_some();
             let mut outbound = Outbound::new(head, body, is_last);
@@ -163,14 +161,14 @@ impl<A: Application> Site<A> {
 }
 
 /// The paths of a server's engines, for one peer.
-struct Own<'a, A: Application> {
-    site: &'a Site<A>,
+struct Own<'a> {
+    site: &'a Site,
     may_be_brief: bool,
 }
 
-impl<A: Application> Paths for Own<'_, A> {
+impl Paths for Own<'_> {
     fn owns(&self, path: &str) -> bool {
-        self.site.owns(path)
+        self.site.owner(path).is_some()
     }
 
     fn session(&self, path: &str, query: &str) -> Option<Sid> {

@@ -18,7 +18,7 @@ pub(in crate::engine) trait Shed: Send + Sync {
     fn shed_waiting(self: Arc<Self>, class: Class);
 
     /// The same for what is kept for a client that may come back.
-    fn shed_recent(self: Arc<Self>, class: Class);
+    fn shed_replay(self: Arc<Self>, class: Class);
 }
 
 /// A size class: four for each doubling, from [`LEAST`] on.
@@ -118,7 +118,7 @@ mod tests {
     impl Shed for Holder {
         fn shed_waiting(self: Arc<Self>, _: Class) {}
 
-        fn shed_recent(self: Arc<Self>, _: Class) {}
+        fn shed_replay(self: Arc<Self>, _: Class) {}
     }
 
     #[test]

@@ -4,20 +4,20 @@
 //! The rest of the outbox is made of them and imports them; others see only the limits and the
 //! cost. They must not know the queue they are in, nor whose it is.
 
+mod conflation;
 mod frames;
 mod heaviest;
-mod lossy;
+mod memory_budget;
 mod outgoing;
-mod pressure;
-mod recent;
+mod replay_buffer;
 
+pub(in crate::engine::outbox) use conflation::Conflation;
+pub(crate) use conflation::DropPolicy;
 pub(in crate::engine::outbox) use frames::Frames;
 pub(in crate::engine::outbox) use heaviest::Filed;
 pub(in crate::engine) use heaviest::{Class, Shed};
-pub(in crate::engine::outbox) use lossy::Lossy;
-pub(crate) use lossy::Yielding;
+pub(in crate::engine::outbox) use memory_budget::FRAME_OVERHEAD;
+pub(in crate::engine) use memory_budget::MemoryBudget;
 pub(in crate::engine::outbox) use outgoing::Outgoing;
-pub(in crate::engine::outbox) use pressure::FRAME_OVERHEAD;
-pub(in crate::engine) use pressure::Pressure;
-pub(crate) use recent::Limits;
-pub(in crate::engine::outbox) use recent::{Kept, Recent};
+pub(crate) use replay_buffer::Limits;
+pub(in crate::engine::outbox) use replay_buffer::{Kept, ReplayBuffer};

@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice},
 };
 
-use super::{frames::Frames, pressure::Pressure};
+use super::{frames::Frames, memory_budget::MemoryBudget};
 use crate::{
     engine::transport::Stream,
     metrics::{Counter, Metrics},
@@ -30,7 +30,7 @@ impl Outgoing {
         &mut self,
         stream: &Stream,
         metrics: &Metrics,
-        pressure: &Pressure,
+        memory: &MemoryBudget,
     ) -> io::Result<()> {
         while let Some(first) = self.frames.front() {
             let rest = first.websocket().get(self.offset..).unwrap_or_default();
@@ -48,7 +48,7 @@ impl Outgoing {
             };
             metrics.count(Counter::Writes);
             metrics.add(Counter::BytesSent, n as u64);
-            self.advance(n, metrics, pressure);
+            self.advance(n, metrics, memory);
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Outgoing {
         stream.try_write_vectored(&slices)
     }
 
-    fn advance(&mut self, mut n: usize, metrics: &Metrics, pressure: &Pressure) {
+    fn advance(&mut self, mut n: usize, metrics: &Metrics, memory: &MemoryBudget) {
         while let Some(first) = self.frames.front() {
             let left = first.len() - self.offset;
             if n < left {
@@ -90,7 +90,7 @@ impl Outgoing {
             self.offset = 0;
             self.written += first.len();
             if self.held {
-                pressure.release(first);
+                memory.release(first);
             }
             self.frames.pop_front();
             metrics.count(Counter::FramesSent);

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::heartbeats::{Beat, Heartbeats};
 use crate::{
-    engine::{ground::now, outbox::waiting::Pressure},
+    engine::{ground::now, outbox::waiting::MemoryBudget},
     metrics::Timing,
 };
 
@@ -40,7 +40,7 @@ pub(in crate::engine) trait Flush {
 /// The list of sessions that have something to write.
 pub(crate) struct Flusher<T> {
     list: Mutex<List<T>>,
-    pressure: Arc<Pressure>,
+    memory: Arc<MemoryBudget>,
     heartbeats: Heartbeats<T>,
     poll_bytes: usize,
 }
@@ -60,13 +60,13 @@ struct List<T> {
 impl<T> Flusher<T> {
     /// `poll_bytes`: how many bytes the answer to one poll may have.
     pub(in crate::engine) fn new(
-        pressure: Arc<Pressure>,
+        memory: Arc<MemoryBudget>,
         heartbeats: Heartbeats<T>,
         poll_bytes: usize,
     ) -> Self {
         Self {
             list: Mutex::new(List::default()),
-            pressure,
+            memory,
             heartbeats,
             poll_bytes,
         }
@@ -82,13 +82,13 @@ impl<T> Flusher<T> {
     }
 
     /// What waits for slow clients in all sessions together.
-    pub(in crate::engine::outbox) fn pressure(&self) -> &Pressure {
-        &self.pressure
+    pub(in crate::engine::outbox) fn memory(&self) -> &MemoryBudget {
+        &self.memory
     }
 
     #[cfg(test)]
-    pub(in crate::engine::outbox) fn pressure_arc(&self) -> Arc<Pressure> {
-        Arc::clone(&self.pressure)
+    pub(in crate::engine::outbox) fn memory_arc(&self) -> Arc<MemoryBudget> {
+        Arc::clone(&self.memory)
     }
 
     pub(in crate::engine::outbox) fn enqueue(&self, session: T) {
@@ -117,7 +117,13 @@ impl<T> Flusher<T> {
         }
     }
 
+    #[cfg(test)]
+    pub(in crate::engine::outbox) fn take_listed(&self) -> Vec<T> {
+        std::mem::take(&mut self.list.lock().dirty)
+    }
+
     /// Empties the list without writing.
+    #[cfg(feature = "fuzzing")]
     pub(in crate::engine::outbox) fn forget(&self) {
         self.list.lock().dirty.clear();
     }
@@ -167,7 +173,7 @@ impl<T: Flush> Flusher<T> {
         if let Some((since, left)) = work.timed.take() {
             if left <= written {
                 let took = now() - since;
-                self.pressure.metrics().time(Timing::Queue, took);
+                self.memory.metrics().time(Timing::Queue, took);
             } else {
                 work.timed = Some((since, left - written));
             }
@@ -332,9 +338,9 @@ mod tests {
     const INTERVAL: Duration = Duration::from_millis(20);
 
     fn flusher() -> Arc<Flusher<Session>> {
-        let pressure = Arc::new(Pressure::new(usize::MAX, Arc::new(Metrics::new())));
+        let memory = Arc::new(MemoryBudget::new(usize::MAX, Arc::new(Metrics::new())));
         let heartbeats = Heartbeats::new(INTERVAL, INTERVAL, now());
-        Arc::new(Flusher::new(pressure, heartbeats, usize::MAX))
+        Arc::new(Flusher::new(memory, heartbeats, usize::MAX))
     }
 
     #[tokio::test]

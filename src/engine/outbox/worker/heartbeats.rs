@@ -15,7 +15,7 @@ use roomcast_protocol::{
 };
 use tokio::sync::Notify;
 
-use super::wheel::{Place, Taken, Wheel};
+use super::timer_wheel::{Place, Taken, TimerWheel};
 use crate::engine::ground::now;
 
 /// Somebody whose pings are sent.
@@ -48,7 +48,7 @@ pub(in crate::engine) struct Heartbeats<T> {
 }
 
 struct State<T> {
-    wheel: Wheel<T>,
+    wheel: TimerWheel<T>,
     /// The session whose heartbeat has panicked.
     broken: Option<T>,
     /// When the task looks without being told.
@@ -72,7 +72,7 @@ impl<T: Beat> Heartbeats<T> {
         let tick = (interval.min(timeout) / PRECISION).clamp(MIN_TICK, MAX_TICK);
         Self {
             state: Mutex::new(State {
-                wheel: Wheel::new(now, tick, SLOTS),
+                wheel: TimerWheel::new(now, tick, SLOTS),
                 broken: None,
                 planned: None,
                 stopped: false,
@@ -197,7 +197,11 @@ mod tests {
     use std::{
         io::{ErrorKind, Read as _},
         net::{TcpListener, TcpStream},
-        sync::Arc,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::{Context, Wake},
     };
 
     use roomcast_protocol::{Sid, Stamp, engine::CloseReason};
@@ -207,6 +211,7 @@ mod tests {
         engine::{
             Limits, Mode, Outbox, Push, Unattended,
             outbox::{
+                Rest,
                 unattended::{INTERVAL, TIMEOUT},
                 worker::flusher::Flusher,
             },
@@ -222,6 +227,7 @@ mod tests {
     /// Sessions that all write to one stream, and its other end.
     struct House {
         outboxes: Vec<Outbox>,
+        bells: Vec<Arc<Bell>>,
         places: Vec<Place>,
         client: TcpStream,
         metrics: Arc<Metrics>,
@@ -243,12 +249,17 @@ mod tests {
             let outboxes: Vec<Outbox> = (0..sessions)
                 .map(|id| unattended.outbox(Sid::from_random([id; 15]), 100_000))
                 .collect();
+            let bells: Vec<Arc<Bell>> = outboxes.iter().map(|_| Arc::default()).collect();
+            for (outbox, bell) in outboxes.iter().zip(&bells) {
+                park(outbox, bell);
+            }
             let places = outboxes
                 .iter()
                 .map(|outbox| outbox.heartbeats().add(outbox, start + INTERVAL).unwrap())
                 .collect();
             Self {
                 outboxes,
+                bells,
                 places,
                 client,
                 metrics,
@@ -286,8 +297,25 @@ mod tests {
         }
 
         fn is_woken(&self, session: usize) -> bool {
-            std::mem::take(&mut self.outboxes[session].lock().woken)
+            let is_woken = self.bells[session].0.swap(false, Ordering::Relaxed);
+            park(&self.outboxes[session], &self.bells[session]);
+            is_woken
         }
+    }
+
+    /// Rings when the driver of a session is woken.
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn park(outbox: &Outbox, bell: &Arc<Bell>) {
+        let waker = Arc::clone(bell).into();
+        outbox.end_turn(&Context::from_waker(&waker), &Rest::default());
     }
 
     #[tokio::test]
@@ -385,7 +413,7 @@ mod tests {
             bytes: 10_000,
             total: 100_000,
         };
-        outbox.keep_recent(1, limits);
+        outbox.keep_for_replay(1, limits);
         let stamp = |number| Stamp { channel: 1, number };
         let frame = |number| Frame::text(b"2[]").with_stamp(stamp(number));
         let _ = outbox.push(&frame(1), Mode::Reliable);
@@ -395,15 +423,15 @@ mod tests {
         outbox.confirm(house.start + 2 * INTERVAL + SECOND);
         assert!(outbox.has_all_after(stamp(1)));
         outbox.lock().seal(CloseReason::TransportClose);
-        let heir = house.unattended.outbox(Sid::from_random([9; 15]), 1000);
-        let missed = outbox.hand_over(stamp(1), &heir, limits, &Frame::text(b"0"));
+        let successor = house.unattended.outbox(Sid::from_random([9; 15]), 1000);
+        let missed = outbox.hand_over(stamp(1), &successor, limits, &Frame::text(b"0"));
         assert_eq!(missed, Some(1));
     }
 
     #[tokio::test]
     async fn the_wheel_turns_by_itself_and_stops_when_it_is_told_to() {
         let flusher: Arc<Flusher<Outbox>> = Arc::new(Flusher::new(
-            Unattended::polling(Arc::default()).pressure(),
+            Unattended::polling(Arc::default()).memory(),
             Heartbeats::new(SECOND, SECOND, now()),
             usize::MAX,
         ));

@@ -7,10 +7,10 @@
 
 mod flusher;
 mod heartbeats;
-mod wheel;
+mod timer_wheel;
 
 pub(crate) use flusher::Flusher;
 pub(in crate::engine::outbox) use flusher::{Flush, give_back};
 pub(in crate::engine) use heartbeats::Heartbeats;
 pub(in crate::engine::outbox) use heartbeats::{Beat, Rhythm};
-pub(in crate::engine) use wheel::Place;
+pub(in crate::engine) use timer_wheel::Place;

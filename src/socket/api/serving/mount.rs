@@ -78,7 +78,7 @@ impl Io {
 /// See [`Io::service`]. Cloning is a reference count.
 #[derive(Clone)]
 pub struct IoService {
-    engine: Arc<Engine<Io>>,
+    engine: Arc<Engine>,
     io: Io,
     secure: bool,
 }

@@ -169,7 +169,7 @@ impl Server {
 /// A server whose listeners are served, until it is dropped.
 struct Running {
     io: Io,
-    endpoints: Arc<Endpoints<Io>>,
+    endpoints: Arc<Endpoints>,
     serving: JoinSet<()>,
     _sweeping: JoinSet<()>,
     grace: Duration,

@@ -164,6 +164,11 @@ impl Presence {
         self.users.get(user).map_or(&[], |tabs| &tabs.sockets)
     }
 
+    /// The users who are here, or were lost and may come back.
+    pub(in crate::service) fn users(&self) -> Vec<Arc<str>> {
+        self.users.keys().cloned().collect()
+    }
+
     /// Takes a user out with all sockets, whether they are here or lost.
     pub(in crate::service) fn expel(
         &mut self,
@@ -176,6 +181,20 @@ impl Presence {
         self.list_changed(now);
         let user = self.forget(user)?;
         Some((sockets, self.announce(now, Notice::Left(user))))
+    }
+
+    /// Takes everybody out, and returns their sockets.
+    pub(in crate::service) fn close(&mut self) -> Vec<SocketId> {
+        let users = std::mem::take(&mut self.users);
+        if self.tempo.is_shared {
+            self.changed.extend(users.keys().cloned());
+        }
+        let changed = std::mem::take(&mut self.changed);
+        *self = Self {
+            changed,
+            ..Self::new(self.tempo)
+        };
+        users.into_values().flat_map(|tabs| tabs.sockets).collect()
     }
 
     /// What is to be told of this now; otherwise it will be due later, if it is still true then.

@@ -2,14 +2,16 @@
 //!
 //! Everything that the members of a conversation see goes out under its own lock, in the order in
 //! which it became true: messages, joining and leaving, typing, lists. Nothing under that lock waits
-//! or calls a user's code. Locks are taken in the order conversation → table of sockets, schedule or
-//! changes; the table of conversations is never held together with another.
+//! or calls a user's code. Locks are taken in the order conversation → a part of the table of sockets, a
+//! part of the schedule, or changes; a part of the table of conversations is never held together with
+//! another lock. Only who comes and goes takes a lock that all conversations share, that of the changes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
@@ -19,6 +21,7 @@ use crate::service::chat::presence::conversation::{Presence, Tempo};
 use crate::service::chat::presence::elsewhere::Shared;
 use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::gate::Gate;
+use crate::service::chat::sequencer::sharded::Sharded;
 use crate::service::rules::html::Rules;
 use crate::store::Commit;
 use roomcast::{Room, SocketId};
@@ -28,15 +31,43 @@ use roomcast::{Room, SocketId};
 pub(in crate::service) struct Conversations {
     tempo: Tempo,
     common: Arc<Common>,
-    live: Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>,
+    live: Sharded<Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>>,
     /// The conversations of each connected socket; as bounded as its rooms.
-    sockets: Mutex<HashMap<SocketId, Vec<Uuid>>>,
-    /// Each conversation at most once, by its next timeout.
-    schedule: Mutex<BTreeSet<(Instant, Uuid)>>,
-    /// The earliest timeout has become earlier.
-    earlier: Notify,
+    sockets: Sharded<Mutex<HashMap<SocketId, Vec<Uuid>>>>,
+    schedule: Sharded<Schedule>,
     /// Whom other servers have to be told of: users who are here, and some who have gone lately.
     changed: Mutex<Changes>,
+}
+
+/// When something is due in some of the conversations.
+#[derive(Debug, Default)]
+struct Schedule {
+    /// Each conversation at most once, by its next timeout.
+    timeouts: Mutex<BTreeSet<(Instant, Uuid)>>,
+    /// The earliest timeout has become earlier.
+    earlier: Notify,
+}
+
+impl Schedule {
+    /// Waits until a conversation has something due. It stays due until that is done.
+    async fn next(&self) -> Uuid {
+        loop {
+            let first = self.timeouts.lock().first().copied();
+            let Some((at, _)) = first else {
+                self.earlier.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(at.into()) => {}
+                () = self.earlier.notified() => continue,
+            }
+            if let Some((due, id)) = self.timeouts.lock().first().copied()
+                && due <= at
+            {
+                return id;
+            }
+        }
+    }
 }
 
 /// Users of whom other servers have to be told, each once.
@@ -85,8 +116,9 @@ pub(in crate::service) struct Live {
     /// Until when a socket that was lost may come back as the same one: all that is emitted until
     /// then has to go out to the room, where it is kept for that socket.
     pub(in crate::service) kept_until: Option<Instant>,
-    /// How often members were removed: who has asked before whether it is a member asks again.
-    pub(in crate::service) removals: u64,
+    /// The number of the last change that removed a member: who has asked before that whether it is a
+    /// member asks again.
+    pub(in crate::service) removed_at: u64,
     /// Sockets that were just taken out, to be noted in the table of sockets.
     pub(in crate::service) expelled: Vec<SocketId>,
     scheduled: Option<Instant>,
@@ -106,7 +138,7 @@ impl Live {
             parked: None,
             pins: 0,
             kept_until: None,
-            removals: 0,
+            removed_at: 0,
             expelled: Vec::new(),
             scheduled: None,
             is_gone: false,
@@ -146,10 +178,9 @@ impl Conversations {
         Self {
             tempo,
             common: Arc::new(common),
-            live: Mutex::default(),
-            sockets: Mutex::default(),
-            schedule: Mutex::default(),
-            earlier: Notify::new(),
+            live: Sharded::new(),
+            sockets: Sharded::new(),
+            schedule: Sharded::new(),
             changed: Mutex::default(),
         }
     }
@@ -201,7 +232,8 @@ impl Conversations {
 
     /// The conversations in which somebody is.
     pub(in crate::service) fn ids(&self) -> Vec<Uuid> {
-        self.live.lock().keys().copied().collect()
+        let ids = |part: &Mutex<HashMap<Uuid, _>>| part.lock().keys().copied().collect::<Vec<_>>();
+        self.live.iter().flat_map(ids).collect()
     }
 
     /// The conversations in which one of these sockets is.
@@ -209,11 +241,9 @@ impl Conversations {
         &self,
         sockets: impl Iterator<Item = SocketId>,
     ) -> BTreeSet<Uuid> {
-        let table = self.sockets.lock();
         sockets
-            .filter_map(|socket| table.get(&socket))
+            .filter_map(|socket| self.sockets.of(socket).lock().get(&socket).cloned())
             .flatten()
-            .copied()
             .collect()
     }
 
@@ -223,7 +253,7 @@ impl Conversations {
         id: Uuid,
         act: impl FnOnce(&mut Live) -> R,
     ) -> Option<R> {
-        let found = self.live.lock().get(&id).cloned()?;
+        let found = self.live.of(id).lock().get(&id).cloned()?;
         let mut live = found.lock();
         if live.is_gone {
             return None;
@@ -237,7 +267,7 @@ impl Conversations {
     /// is read from the store until somebody has joined.
     pub(in crate::service) fn pin(&self, id: Uuid) -> Pin<'_> {
         loop {
-            let found = match self.live.lock().entry(id) {
+            let found = match self.live.of(id).lock().entry(id) {
                 Entry::Occupied(entry) => Arc::clone(entry.get()),
                 Entry::Vacant(entry) => {
                     let live = Live::new(id, self.tempo, Arc::clone(&self.common));
@@ -271,14 +301,15 @@ impl Conversations {
         }
         let next = live.poll_timeout();
         if next != live.scheduled {
-            let mut schedule = self.schedule.lock();
+            let schedule = self.schedule.of(live.id);
+            let mut timeouts = schedule.timeouts.lock();
             if let Some(at) = live.scheduled {
-                schedule.remove(&(at, live.id));
+                timeouts.remove(&(at, live.id));
             }
             if let Some(at) = next {
-                schedule.insert((at, live.id));
-                if schedule.first() == Some(&(at, live.id)) {
-                    self.earlier.notify_one();
+                timeouts.insert((at, live.id));
+                if timeouts.first() == Some(&(at, live.id)) {
+                    schedule.earlier.notify_one();
                 }
             }
             live.scheduled = next;
@@ -292,7 +323,7 @@ impl Conversations {
     }
 
     fn forget(&self, id: Uuid, gone: &Arc<Mutex<Live>>) {
-        if let Entry::Occupied(entry) = self.live.lock().entry(id)
+        if let Entry::Occupied(entry) = self.live.of(id).lock().entry(id)
             && Arc::ptr_eq(entry.get(), gone)
         {
             entry.remove();
@@ -301,19 +332,20 @@ impl Conversations {
 
     /// A socket has connected and may join.
     pub(in crate::service) fn connect(&self, socket: SocketId) {
-        self.sockets.lock().insert(socket, Vec::new());
+        self.sockets.of(socket).lock().insert(socket, Vec::new());
     }
 
     /// A socket has gone and joins nothing more. These are the conversations it was in.
     pub(in crate::service) fn disconnect(&self, socket: SocketId) -> Vec<Uuid> {
-        self.sockets.lock().remove(&socket).unwrap_or_default()
+        let removed = self.sockets.of(socket).lock().remove(&socket);
+        removed.unwrap_or_default()
     }
 
     /// Notes that a socket is in a conversation; false says that it has gone meanwhile. To be
     /// called under the conversation's lock, so that [`Conversations::disconnect`] either makes this
     /// fail or finds what it did.
     pub(in crate::service) fn enter(&self, socket: SocketId, conversation: Uuid) -> bool {
-        match self.sockets.lock().get_mut(&socket) {
+        match self.sockets.of(socket).lock().get_mut(&socket) {
             Some(own) => {
                 if !own.contains(&conversation) {
                     own.push(conversation);
@@ -326,30 +358,22 @@ impl Conversations {
 
     /// Notes that a socket has left a conversation.
     pub(in crate::service) fn exit(&self, socket: SocketId, conversation: Uuid) {
-        if let Some(own) = self.sockets.lock().get_mut(&socket) {
+        if let Some(own) = self.sockets.of(socket).lock().get_mut(&socket) {
             own.retain(|id| *id != conversation);
         }
     }
 
-    /// Waits until a conversation has something due. It stays due until that is done by
-    /// [`Conversations::with`].
-    pub(in crate::service) async fn next_timeout(&self) -> Uuid {
-        loop {
-            let first = self.schedule.lock().first().copied();
-            let Some((at, _)) = first else {
-                self.earlier.notified().await;
-                continue;
-            };
-            tokio::select! {
-                () = tokio::time::sleep_until(at.into()) => {}
-                () = self.earlier.notified() => continue,
+    /// Says of each conversation that has something due that it has, until it does not, and never ends.
+    /// That is done by [`Conversations::with`].
+    pub(in crate::service) async fn time_out(&self, due: impl Fn(Uuid)) {
+        let due = &due;
+        let watch = async move |part: &Schedule| {
+            loop {
+                due(part.next().await);
             }
-            if let Some((due, id)) = self.schedule.lock().first().copied()
-                && due <= at
-            {
-                return id;
-            }
-        }
+        };
+        let mut parts: FuturesUnordered<_> = self.schedule.iter().map(watch).collect();
+        let _: Option<()> = parts.next().await;
     }
 }
 
@@ -443,14 +467,21 @@ mod tests {
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let start = now();
         let later = start + Duration::from_secs(1);
-        let waiting = async {
-            let mut due = Vec::new();
-            while due.len() < 2 {
-                let id = conversations.next_timeout().await;
-                conversations.with(id, |live| live.typing.handle_timeout(now()));
-                due.push((id, now().duration_since(start).as_secs()));
+        let due = Mutex::new(Vec::new());
+        let waiting = conversations.time_out(|id| {
+            conversations.with(id, |live| live.typing.handle_timeout(now()));
+            due.lock().push((id, now().duration_since(start).as_secs()));
+        });
+        let both = async {
+            while due.lock().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            due
+        };
+        let waiting = async {
+            tokio::select! {
+                () = waiting => {}
+                () = both => {}
+            }
         };
         let typing = async {
             // Each is due earlier than what is being waited for until then.
@@ -458,8 +489,8 @@ mod tests {
             tokio::task::yield_now().await;
             start_typing(&conversations, first, start);
         };
-        let (due, ()) = tokio::join!(waiting, typing);
-        assert_eq!(due, [(first, 6), (second, 7)]);
+        tokio::join!(waiting, typing);
+        assert_eq!(*due.lock(), [(first, 6), (second, 7)]);
         assert!(is_empty(&conversations));
     }
 
@@ -533,9 +564,15 @@ mod tests {
     }
 
     fn is_empty(conversations: &Conversations) -> bool {
-        conversations.live.lock().is_empty()
-            && conversations.sockets.lock().is_empty()
-            && conversations.schedule.lock().is_empty()
+        conversations.ids().is_empty()
+            && conversations
+                .sockets
+                .iter()
+                .all(|part| part.lock().is_empty())
+            && conversations
+                .schedule
+                .iter()
+                .all(|part| part.timeouts.lock().is_empty())
             && conversations.changed.lock().users.is_empty()
     }
 

@@ -1,6 +1,5 @@
 //! What goes out to those who are in a conversation.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,140 +11,39 @@ use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::{Notice, User};
+use crate::service::chat::sequencer::closing::tell_deleted;
 use crate::service::chat::sequencer::conversations::{Live, room_of};
-use crate::service::chat::sequencer::gate::{Gap, Passage};
-use crate::store::{Commit, Committed, Conversation, Message, Time};
+use crate::store::{Commit, Committed, Conversation, Message, Revision, Time};
 use roomcast::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
 
 impl Live {
-    /// Lets out what was stored, in the order of the gate, and answers who asked for it. If others are
-    /// stored before it that have not come by, it waits, and all after it.
-    pub(in crate::service) fn pass(
+    /// Emits a step to those who are here but the socket it came from.
+    pub(super) fn show(
         &mut self,
         namespace: &Namespace,
-        commit: Commit,
-        timeout: Duration,
-    ) -> Option<Gap> {
-        if let Some(parked) = &mut self.parked {
-            if parked.len() < PARKED {
-                parked.push_back(commit);
-                return None;
-            }
-            // Too many: go on without what is missing.
-            let parked = self.parked.take().unwrap_or_default();
-            for waiting in parked {
-                self.skip_to(&waiting);
-                self.let_out(namespace, waiting, timeout);
-            }
-            self.skip_to(&commit);
-        }
-        match self.passage(commit.event()) {
-            Passage::Gap(gap) => {
-                self.parked = Some(VecDeque::from([commit]));
-                Some(gap)
-            }
-            Passage::Next | Passage::Past | Passage::Unseen => {
-                self.let_out(namespace, commit, timeout);
-                None
-            }
-        }
-    }
-
-    /// Lets out what was missing, and then what waited for it.
-    pub(in crate::service) fn fill(
-        &mut self,
-        namespace: &Namespace,
-        gap: Gap,
-        missing: &[Arc<Message>],
-        timeout: Duration,
-    ) -> Option<Gap> {
-        let mut found = false;
-        for message in missing {
-            // What should be before it and is not in the same answer is not there any more.
-            self.gate.skip(message.seq.saturating_sub(1));
-            if self.gate.pass(message.seq) == Passage::Next {
-                found = true;
-                let shown = self.common.rules.show(message);
-                self.audience(namespace, None).emit("message", &*shown);
-            }
-        }
-        if !found {
-            // Not there, or not to be had: those who are here find the gap in the numbers.
-            self.gate.skip(gap.through);
-        }
-        let mut waiting = self.parked.take().unwrap_or_default();
-        while let Some(commit) = waiting.pop_front() {
-            if let Some(gap) = self.pass(namespace, commit, timeout) {
-                self.parked.get_or_insert_default().append(&mut waiting);
-                return Some(gap);
-            }
-        }
-        None
-    }
-
-    fn skip_to(&mut self, commit: &Commit) {
-        if let Passage::Gap(gap) = self.passage(commit.event()) {
-            self.gate.skip(gap.through);
-        }
-    }
-
-    /// Where the gate stands for something; nothing is let out by asking.
-    fn passage(&self, event: &Committed) -> Passage {
+        revision: Revision,
+        event: &Committed,
+        from: Option<SocketId>,
+        confirm: Option<Duration>,
+    ) -> Option<Asked> {
         match event {
-            Committed::Message(message) | Committed::Repeated(message) => {
-                match self.gate.look(message.seq) {
-                    Passage::Gap(gap) if gap.after + 1 == message.seq => Passage::Next,
-                    Passage::Gap(gap) => Passage::Gap(Gap {
-                        through: message.seq - 1,
-                        ..gap
-                    }),
-                    other @ (Passage::Next | Passage::Past | Passage::Unseen) => other,
-                }
-            }
-            Committed::Edited(message) | Committed::Deleted { message, .. } => {
-                self.gate.look(message.seq)
-            }
-            Committed::Renamed(_) | Committed::Members { .. } => Passage::Next,
-        }
-    }
-
-    /// Shows something to those who are here, if they have not seen it, and answers who asked for it.
-    fn let_out(&mut self, namespace: &Namespace, commit: Commit, timeout: Duration) {
-        let origin = commit.origin();
-        let from = sender(&commit);
-        let event = commit.event().clone();
-        let mut asked = None;
-        match &event {
             Committed::Message(message) => {
-                if self.gate.pass(message.seq) == Passage::Next {
-                    let timeout = origin.confirm.then_some(timeout);
-                    asked = self.emit_message(namespace, message, from, timeout);
-                }
-            }
-            Committed::Repeated(message) => {
-                if self.gate.pass(message.seq) == Passage::Next {
-                    let shown = self.common.rules.show(message);
-                    self.emit_message(namespace, &shown, from, None);
-                }
+                return self.emit_message(namespace, message, from, confirm);
             }
             Committed::Edited(message) => {
-                if self.gate.look(message.seq) == Passage::Next {
-                    self.audience(namespace, from)
-                        .emit("message_edited", message);
-                }
+                self.audience(namespace, from)
+                    .emit("message_edited", message);
             }
             Committed::Deleted { message, by } => {
-                if self.gate.look(message.seq) == Passage::Next {
-                    let deleted = Deleted {
-                        conversation_id: message.conversation_id,
-                        message_id: message.id,
-                        seq: message.seq,
-                        deleted_at: message.deleted_at,
-                        deleted_by: by,
-                    };
-                    self.audience(namespace, from)
-                        .emit("message_deleted", &deleted);
-                }
+                let deleted = Deleted {
+                    conversation_id: message.conversation_id,
+                    message_id: message.id,
+                    seq: message.seq,
+                    deleted_at: message.deleted_at,
+                    deleted_by: by,
+                };
+                self.audience(namespace, from)
+                    .emit("message_deleted", &deleted);
             }
             Committed::Renamed(conversation) => {
                 tell_members(self.audience(namespace, from), conversation);
@@ -158,18 +56,22 @@ impl Live {
                 let here = self.audience(namespace, from);
                 tell_updated(&here.to(user_room(user_id)), conversation);
                 if *removed {
-                    self.expel(namespace, user_id);
+                    self.expel(namespace, user_id, revision.changes);
                 }
             }
+            Committed::ConversationDeleted {
+                deleted,
+                member_ids,
+            } => {
+                tell_deleted(self.audience(namespace, from), deleted, member_ids);
+                self.close(namespace, revision.changes);
+            }
+            // Shown when it was stored.
+            Committed::Repeated(_) => {}
+            // All before it has been let out.
+            Committed::Announced(_) => {}
         }
-        note_time(&self.common.metrics, &commit);
-        commit.resolve();
-        if let Committed::Message(message) = &event
-            && origin.confirm
-            && let Some(socket) = from.and_then(|id| namespace.socket(id))
-        {
-            report(socket, message, asked);
-        }
+        None
     }
 
     /// Emits a message to all but the socket it came from. With a `timeout` each of them is asked to
@@ -236,10 +138,11 @@ impl Live {
         self.advance(namespace, now);
     }
 
-    /// Takes out somebody who is no longer a member, with all sockets, and says so.
-    fn expel(&mut self, namespace: &Namespace, user: &str) {
+    /// Takes out somebody who is no longer a member since this many changes, with all sockets, and says
+    /// so.
+    pub(super) fn expel(&mut self, namespace: &Namespace, user: &str, changes: u64) {
         let now = tokio::time::Instant::now().into_std();
-        self.removals += 1;
+        self.removed_at = changes.max(self.removed_at);
         if let Some(typist) = self.typing.stop(user) {
             self.tell_typing(namespace, &typist, false, None);
         }
@@ -312,7 +215,11 @@ impl Live {
     }
 
     /// Those who are here on this server: every server has a sequencer of its own for what is stored.
-    fn audience(&self, namespace: &Namespace, except: Option<SocketId>) -> Broadcast<'_> {
+    pub(super) fn audience(
+        &self,
+        namespace: &Namespace,
+        except: Option<SocketId>,
+    ) -> Broadcast<'_> {
         let all = namespace.local().to(&self.room);
         match except {
             Some(socket) => all.except(socket),
@@ -325,24 +232,7 @@ impl Live {
 pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
     let (from, confirm) = (sender(&commit), commit.origin().confirm);
     let event = commit.event().clone();
-    let told = |room: Room| match from {
-        Some(socket) => namespace.local().to(room).except(socket),
-        None => namespace.local().to(room),
-    };
-    match &event {
-        Committed::Renamed(conversation) => {
-            tell_members(told(room_of(conversation.id)), conversation);
-        }
-        Committed::Members {
-            conversation,
-            user_id,
-            ..
-        } => tell_updated(&told(user_room(user_id)), conversation),
-        Committed::Message(_)
-        | Committed::Repeated(_)
-        | Committed::Edited(_)
-        | Committed::Deleted { .. } => {}
-    }
+    tell_unseen(namespace, &event, from);
     note_time(metrics, &commit);
     commit.resolve();
     if let Committed::Message(message) = &event
@@ -353,15 +243,47 @@ pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commi
     }
 }
 
+/// Tells members in all tabs of what is news to them although they are not in the conversation.
+pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option<SocketId>) {
+    let told = |room: Room| match from {
+        Some(socket) => namespace.local().to(room).except(socket),
+        None => namespace.local().to(room),
+    };
+    match event {
+        Committed::Renamed(conversation) => {
+            tell_members(told(room_of(conversation.id)), conversation);
+        }
+        Committed::Members {
+            conversation,
+            user_id,
+            ..
+        } => tell_updated(&told(user_room(user_id)), conversation),
+        Committed::ConversationDeleted {
+            deleted,
+            member_ids,
+        } => {
+            let room = room_of(deleted.conversation_id);
+            tell_deleted(told(room.clone()), deleted, member_ids);
+            // Those whose clients are away.
+            namespace.local().in_(&room).leave(&room);
+        }
+        Committed::Message(_)
+        | Committed::Repeated(_)
+        | Committed::Edited(_)
+        | Committed::Deleted { .. }
+        | Committed::Announced(_) => {}
+    }
+}
+
 /// Notes how long a new message took from when it was received until now, when it is stored and queued
 /// for all who are there.
-fn note_time(metrics: &Metrics, commit: &Commit) {
+pub(super) fn note_time(metrics: &Metrics, commit: &Commit) {
     if let (Committed::Message(_), Some(received)) = (commit.event(), commit.origin().received) {
         metrics.time(Timing::MessageProcessing, received.elapsed());
     }
 }
 
-fn sender(commit: &Commit) -> Option<SocketId> {
+pub(super) fn sender(commit: &Commit) -> Option<SocketId> {
     let sid = commit.origin().socket?;
     SocketId::parse(sid.as_str())
 }
@@ -376,7 +298,7 @@ pub(in crate::service) fn tell_updated(to: &Broadcast<'_>, conversation: &Conver
 }
 
 /// Tells those who are here, and all members in all tabs, that a conversation has changed.
-fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
+pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
     let members: Vec<Room> = conversation
         .member_ids
         .iter()
@@ -402,7 +324,7 @@ pub(in crate::service) fn user_room(user: &str) -> Room {
 const LONGEST_USER: usize = Room::MAX_BYTES - "user:".len();
 
 /// A message whose sender wants to know who got it.
-enum Asked {
+pub(super) enum Asked {
     /// Its receivers are asked to confirm it.
     Confirming {
         expected: usize,
@@ -417,7 +339,7 @@ enum Asked {
 /// Counts who confirms a message, and tells its sender when all have or the time is over.
 ///
 /// Without `asked` nobody was there to confirm it.
-fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
+pub(super) fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
     let mut report = Delivered {
         conversation_id: message.conversation_id,
         message_id: message.id,
@@ -449,9 +371,6 @@ fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
         socket.emit("message_delivered", &report);
     });
 }
-
-/// What may wait in one conversation for something that is stored before it.
-const PARKED: usize = 1024;
 
 /// `message_deleted`.
 #[derive(Serialize)]

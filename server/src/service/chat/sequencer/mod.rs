@@ -4,6 +4,9 @@
 //! The chat's handle comes in here with what was committed. Nothing in here may write to the store or
 //! decide who may do something.
 
+mod closing;
 pub(in crate::service) mod conversations;
 pub(in crate::service) mod delivery;
 pub(in crate::service) mod gate;
+pub(in crate::service) mod passing;
+mod sharded;

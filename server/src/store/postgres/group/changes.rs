@@ -15,7 +15,7 @@ use crate::store::change::{
     Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename, UNREAD_MAX,
 };
 use crate::store::lane::Done;
-use crate::store::rows::{Conversation, Message, NewConversation};
+use crate::store::rows::{Conversation, Message, NewConversation, Revision};
 
 /// Stores a conversation unless there is one of that id, and reads it; says whether it is new.
 pub(super) async fn insert_conversation(
@@ -57,7 +57,7 @@ pub(super) async fn insert_conversation(
     Ok((read_back(client, new.id).await?, is_new))
 }
 
-async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conversation, Error> {
+pub(super) async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conversation, Error> {
     let read = client
         .prepare_cached(
             "SELECT id, title, owner_id, created_at, updated_at,
@@ -67,6 +67,15 @@ async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conversation, Err
         .await?;
     let row = client.query_one(&read, &[&id]).await?;
     read_conversation(&row)
+}
+
+/// How many changes beside messages a conversation has had.
+pub(super) async fn changes_of(client: &ClientWrapper, id: Uuid) -> Result<u64, Error> {
+    let read = client
+        .prepare_cached("SELECT changes FROM conversations WHERE id = $1")
+        .await?;
+    let row = client.query_one(&read, &[&id]).await?;
+    row.try_get(0).map(unsigned)
 }
 
 pub(super) async fn change_text(
@@ -122,6 +131,9 @@ async fn changeable(
         return Ok(Err(Change::Absent));
     };
     let message = message(&row)?;
+    if !held.rooms.contains_key(&message.conversation_id) {
+        return Ok(Err(Change::Absent));
+    }
     let is_member = held.admits(message.conversation_id, &by.user_id);
     Ok(match message.refuses(by, is_member) {
         Some(refused) => Err(refused),
@@ -269,15 +281,16 @@ pub(super) async fn mark_read(
     client: &ClientWrapper,
     held: &Held,
     read: &MarkRead,
-    done: &mut Option<Done>,
+    done: &mut Option<(Done, Revision)>,
 ) -> Result<(), Error> {
     let id = read.conversation_id;
+    let revision = held.revision(id);
     let Some(room) = held
         .rooms
         .get(&id)
         .filter(|_| held.admits(id, &read.user_id))
     else {
-        *done = Some(Done::Read(None));
+        *done = Some((Done::Read(None), revision));
         return Ok(());
     };
     let statement = client
@@ -296,9 +309,10 @@ pub(super) async fn mark_read(
     let row = client
         .query_one(&statement, &[&id, &read.user_id, &seq, &signed(UNREAD_MAX)])
         .await?;
-    *done = Some(Done::Read(Some(ReadMark {
+    let mark = ReadMark {
         seq: unsigned(row.try_get("seq")?),
         unread: unsigned(row.try_get("unread")?),
-    })));
+    };
+    *done = Some((Done::Read(Some(mark)), revision));
     Ok(())
 }

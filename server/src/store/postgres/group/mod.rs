@@ -3,9 +3,11 @@
 //! First the rows of all conversations are locked, in the order of their ids, so that two servers
 //! never wait for one another in a circle; whoever holds them hands out their `seq`. What a group
 //! of messages costs does not depend on how many they are: one statement each to lock, to look who is
-//! a member and what was sent before, to insert, to count, and one commit.
+//! a member and what was sent before, to insert, to count, and one commit. What is no message is done one
+//! by one, and numbered by triggers, so that servers of the version before number it too.
 
 mod changes;
+mod deletion;
 mod insert;
 
 use std::collections::{HashMap, HashSet};
@@ -22,15 +24,17 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use self::changes::{
-    change_member, change_text, insert_conversation, mark_read, remove_text, rename,
+    change_member, change_text, changes_of, insert_conversation, mark_read, remove_text, rename,
 };
+use self::deletion::delete_conversation;
 use self::insert::Rows;
 use super::doubt::{Doubt, Witness};
 use super::failure::Failure;
 use super::queries::{message, message_columns, signed, unsigned};
 use crate::store::Time;
+use crate::store::change::{Change, MemberChange};
 use crate::store::lane::{Done, Outcome, Write};
-use crate::store::rows::{Message, NewConversation, NewMessage};
+use crate::store::rows::{Message, NewConversation, NewMessage, Revision};
 
 /// How a transaction did not come to its end.
 #[derive(Debug)]
@@ -41,62 +45,50 @@ pub(super) enum Aborted {
     Committing(Doubt),
 }
 
-/// Stores a group in one transaction. Each step may take `patience`.
+/// Stores a group in one transaction, and says of each change how far its conversation had come with it.
+/// Each step may take `patience`.
 pub(super) async fn transact(
     client: &ClientWrapper,
     group: &[Write],
     patience: Duration,
-) -> Result<Vec<Done>, Aborted> {
+) -> Result<Vec<(Done, Revision)>, Aborted> {
     let now = Time::now();
     let before = Aborted::Before;
     let mut held = within(patience, begin(client, group))
         .await
         .map_err(before)?;
-    let mut done: Vec<Option<Done>> = group.iter().map(|_| None).collect();
-    // Messages are stored together; among changes that wait at the same time any order is right.
+    let mut done: Vec<Option<(Done, Revision)>> = group.iter().map(|_| None).collect();
+    // One after the other, which is the order in which they get their numbers and are emitted. Only the
+    // rows of messages are stored together at the end: nothing before looks at them.
     let mut rows = Rows::default();
     for (write, done) in group.iter().zip(&mut done) {
-        match write {
+        let id = write.conversation_id();
+        let outcome = match write {
+            Write::Message { message, .. } => Done::Message(held.place(message, now, &mut rows)),
             Write::Conversation { conversation, .. } => {
                 let stored = within(patience, insert_conversation(client, conversation, now)).await;
                 let (stored, is_new) = stored.map_err(before)?;
                 held.learn(conversation, is_new);
-                *done = Some(Done::Conversation(stored));
+                Done::Conversation(stored)
             }
-            Write::Message { message, .. } => {
-                *done = Some(Done::Message(held.place(message, now, &mut rows)));
-            }
+            Write::Read { .. } => continue,
             Write::Edit { .. }
             | Write::Delete { .. }
             | Write::Member { .. }
             | Write::Rename { .. }
-            | Write::Read { .. } => {}
+            | Write::Deletion { .. } => within(patience, change(client, &mut held, write, now))
+                .await
+                .map_err(before)?,
+        };
+        let revision = held.revision(id);
+        if let Done::Deletion(Change::Done(_)) = outcome {
+            held.forget(id);
         }
+        *done = Some((outcome, revision));
     }
     within(patience, rows.insert(client, now))
         .await
         .map_err(before)?;
-    for (write, done) in group.iter().zip(&mut done) {
-        match write {
-            Write::Edit { edit, .. } => {
-                let changed = within(patience, change_text(client, &held, edit, now)).await;
-                *done = Some(Done::Changed(changed.map_err(before)?));
-            }
-            Write::Delete { delete, .. } => {
-                let changed = within(patience, remove_text(client, &held, delete, now)).await;
-                *done = Some(Done::Changed(changed.map_err(before)?));
-            }
-            Write::Member { change, .. } => {
-                let changed = within(patience, change_member(client, &held, change, now)).await;
-                *done = Some(Done::Member(changed.map_err(before)?));
-            }
-            Write::Rename { rename: asked, .. } => {
-                let changed = within(patience, rename(client, &held, asked, now)).await;
-                *done = Some(Done::Member(changed.map_err(before)?));
-            }
-            Write::Read { .. } | Write::Message { .. } | Write::Conversation { .. } => {}
-        }
-    }
     let reads = group
         .iter()
         .zip(&mut done)
@@ -107,24 +99,66 @@ pub(super) async fn transact(
             | Write::Delete { .. }
             | Write::Conversation { .. }
             | Write::Member { .. }
-            | Write::Rename { .. } => None,
+            | Write::Rename { .. }
+            | Write::Deletion { .. } => None,
         });
     within(patience, try_join_all(reads))
         .await
         .map_err(before)?;
-    let done: Vec<Done> = done.into_iter().flatten().collect();
+    let done: Vec<(Done, Revision)> = done.into_iter().flatten().collect();
     let witness = Witness::of(group, &done, now);
     commit(client, held, done, witness, patience).await
 }
 
+/// Carries out what is no message. A trigger numbers it behind the last message that the database knows, so
+/// those of this group are counted first.
+async fn change(
+    client: &ClientWrapper,
+    held: &mut Held,
+    write: &Write,
+    now: Time,
+) -> Result<Done, Error> {
+    let id = write.conversation_id();
+    held.count(client, Some(id)).await?;
+    let done = match write {
+        Write::Edit { edit, .. } => Done::Changed(change_text(client, held, edit, now).await?),
+        Write::Delete { delete, .. } => {
+            Done::Changed(remove_text(client, held, delete, now).await?)
+        }
+        Write::Rename { rename: asked, .. } => {
+            Done::Member(rename(client, held, asked, now).await?)
+        }
+        Write::Member { change, .. } => {
+            let changed = change_member(client, held, change, now).await?;
+            if let Change::Done(_) = changed {
+                held.set_member(change);
+            }
+            Done::Member(changed)
+        }
+        Write::Deletion { deletion, .. } => {
+            Done::Deletion(delete_conversation(client, held, deletion, now).await?)
+        }
+        Write::Message { .. } | Write::Conversation { .. } | Write::Read { .. } => {
+            unreachable!("is stored in another way")
+        }
+    };
+    if done.is_change()
+        && let Some(room) = held.rooms.get_mut(&id)
+    {
+        room.changes = changes_of(client, id).await?;
+    }
+    Ok(done)
+}
+
 async fn commit(
     client: &ClientWrapper,
-    held: Held,
-    done: Vec<Done>,
+    mut held: Held,
+    done: Vec<(Done, Revision)>,
     witness: Witness,
     patience: Duration,
-) -> Result<Vec<Done>, Aborted> {
-    let count = held.count(client);
+) -> Result<Vec<(Done, Revision)>, Aborted> {
+    let (transaction, process) = (held.transaction.clone(), held.process);
+    let count = held.count(client, None);
     let commit = client.batch_execute("COMMIT");
     // Sent together: if counting fails, the commit turns into a rollback.
     let answer = timeout(patience, async { tokio::join!(biased; count, commit) }).await;
@@ -138,8 +172,8 @@ async fn commit(
         Err(_) => Failure::timed_out().reason,
     };
     Err(Aborted::Committing(Doubt {
-        transaction: held.transaction,
-        process: held.process,
+        transaction,
+        process,
         done,
         witness,
         reason,
@@ -186,8 +220,10 @@ struct Held {
 
 struct Room {
     last_seq: u64,
-    /// `last_seq` as it was.
+    /// `last_seq` as the row has it.
     stored_seq: u64,
+    /// Changes beside messages, as the row has them.
+    changes: u64,
     is_open: bool,
     owner: Option<String>,
 }
@@ -212,8 +248,8 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<Held, Error> {
     }
     let lock = client
         .prepare_cached(
-            "SELECT id, last_seq, is_open, owner_id FROM conversations
-             WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
+            "SELECT id, last_seq, changes, is_open, owner_id FROM conversations
+             WHERE id = ANY($1) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE",
         )
         .await?;
     let name = client
@@ -274,6 +310,7 @@ fn room(row: &Row) -> Result<(Uuid, Room), Error> {
     let room = Room {
         last_seq,
         stored_seq: last_seq,
+        changes: unsigned(row.try_get("changes")?),
         is_open: row.try_get("is_open")?,
         owner: row.try_get("owner_id")?,
     };
@@ -288,6 +325,7 @@ fn asker(write: &Write) -> Option<&str> {
         Write::Delete { delete, .. } => Some(&delete.by.user_id),
         Write::Member { change, .. } => Some(&change.by.user_id),
         Write::Rename { rename, .. } => Some(&rename.by.user_id),
+        Write::Deletion { deletion, .. } => Some(&deletion.by.user_id),
         Write::Read { read, .. } => Some(&read.user_id),
         Write::Conversation { .. } => None,
     }
@@ -301,6 +339,31 @@ impl Held {
             || self.members.contains(&(conversation, user.to_owned()))
     }
 
+    /// How far a conversation has come with what this group has done so far.
+    fn revision(&self, conversation: Uuid) -> Revision {
+        let room = self.rooms.get(&conversation);
+        room.map_or_else(Revision::default, |room| Revision {
+            seq: room.last_seq,
+            changes: room.changes,
+        })
+    }
+
+    /// Takes note of a member that was added or removed: what follows in this group depends on it.
+    fn set_member(&mut self, change: &MemberChange) {
+        let member = (change.conversation_id, change.user_id.clone());
+        if change.removes {
+            self.members.remove(&member);
+        } else {
+            self.members.insert(member);
+        }
+    }
+
+    /// Takes note of a conversation that is deleted: for what follows in this group there is none.
+    fn forget(&mut self, conversation: Uuid) {
+        self.rooms.remove(&conversation);
+        self.members.retain(|(of, _)| *of != conversation);
+    }
+
     /// Takes note of a conversation that this group has stored.
     fn learn(&mut self, new: &NewConversation, is_new: bool) {
         if !is_new {
@@ -312,6 +375,7 @@ impl Held {
         self.rooms.entry(new.id).or_insert_with(|| Room {
             last_seq: 0,
             stored_seq: 0,
+            changes: 0,
             is_open: new.is_open,
             owner: new.owner_id.clone(),
         });
@@ -351,15 +415,16 @@ impl Held {
         }
     }
 
-    /// Writes down the new `last_seq` of every conversation that has one.
-    async fn count(&self, client: &ClientWrapper) -> Result<(), Error> {
-        let changed = self
-            .rooms
-            .iter()
-            .filter(|(_, room)| room.last_seq != room.stored_seq);
-        let (ids, seqs): (Vec<Uuid>, Vec<i64>) = changed
-            .map(|(id, room)| (*id, signed(room.last_seq)))
-            .unzip();
+    /// Writes down the new `last_seq` of every conversation that has one, or of one.
+    async fn count(&mut self, client: &ClientWrapper, only: Option<Uuid>) -> Result<(), Error> {
+        let (mut ids, mut seqs): (Vec<Uuid>, Vec<i64>) = (vec![], vec![]);
+        for (id, room) in &mut self.rooms {
+            if room.last_seq != room.stored_seq && only.is_none_or(|only| only == *id) {
+                room.stored_seq = room.last_seq;
+                ids.push(*id);
+                seqs.push(signed(room.last_seq));
+            }
+        }
         if ids.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,34 @@
+//! Ctrl-C, heard from the beginning of a run until what it has made is removed.
+
+use std::future::pending;
+
+use tokio::sync::watch;
+
+/// How often it came.
+#[derive(Clone, Debug)]
+pub(super) struct Interrupts(watch::Receiver<u32>);
+
+impl Interrupts {
+    /// Listens as long as the runtime in which this is called.
+    pub(super) fn listen() -> Self {
+        let (sender, receiver) = watch::channel(0);
+        tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                sender.send_modify(|count| *count += 1);
+            }
+        });
+        Self(receiver)
+    }
+
+    /// How often it has come.
+    pub(super) fn count(&self) -> u32 {
+        *self.0.borrow()
+    }
+
+    /// Waits until it comes.
+    pub(super) async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            pending().await
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! From what is stored to those who are there: what this server commits comes by itself, what others
+//! commit is looked for.
+
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::handle::{Chat, now};
+use super::sequencer::delivery;
+use super::sequencer::gate::{Gap, Passage};
+use super::sequencer::passing::Filling;
+use crate::store::{Commit, Commits, Missed, StoreError};
+use roomcast::{Io, Namespace};
+
+impl Chat {
+    /// Emits what is stored in a lane, in the order of storing. Ends when the store is closed and everything
+    /// that was stored is emitted, and panics with whatever fills a gap.
+    pub(crate) async fn run(self, io: Io, mut commits: Commits) {
+        let namespace = io.of("/");
+        let mut filling = JoinSet::new();
+        loop {
+            tokio::select! {
+                commit = commits.next() => match commit {
+                    Some(commit) => if let Some((id, gap)) = self.emit(&namespace, commit) {
+                        filling.spawn(self.clone().fill(namespace.clone(), id, gap));
+                    },
+                    None => break,
+                },
+                Some(filled) = filling.join_next() => {
+                    if let Err(error) = filled && error.is_panic() {
+                        resume_unwind(error.into_panic());
+                    }
+                }
+            }
+        }
+        // The store is closed, so that nothing is waited for any more.
+        filling.join_all().await;
+    }
+
+    /// Tells what is due by time, as long as it runs.
+    pub(crate) async fn advance(self, io: Io) {
+        let (namespace, conversations) = (io.of("/"), &self.0.conversations);
+        let advance = |id| {
+            conversations.with(id, |live| live.advance(&namespace, now()));
+        };
+        conversations.time_out(advance).await;
+    }
+
+    /// Shows what was stored to those who are in its conversation, then answers who asked for it.
+    /// Messages go out from here alone, and where a gap is filled. Says what is missing before it.
+    fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
+        let id = commit.event().conversation_id();
+        let mut commit = Some(commit);
+        let gap = self.0.conversations.with(id, |live| {
+            commit
+                .take()
+                .and_then(|commit| live.pass(namespace, commit, self.0.limits.confirm_timeout))
+        });
+        if let Some(commit) = commit {
+            delivery::unseen(namespace, self.0.conversations.metrics(), commit);
+        }
+        gap.flatten().map(|gap| (id, gap))
+    }
+
+    /// Reads what was stored but has not come by: another server stored it, or this one before its
+    /// connection was lost. What came by meanwhile waits in its conversation, for a limited time.
+    async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
+        let mut is_unsure = false;
+        loop {
+            let missed = self.read_missed(id, gap).await;
+            let timeout = self.0.limits.confirm_timeout;
+            let next = self
+                .0
+                .conversations
+                .with(id, |live| live.fill(&namespace, gap, missed, timeout));
+            match next {
+                Some(Filling::Gap(next)) => gap = next,
+                Some(Filling::Unsure) => is_unsure = true,
+                Some(Filling::Done) | None => {}
+            }
+            if !matches!(next, Some(Filling::Gap(_))) {
+                break;
+            }
+        }
+        if is_unsure {
+            self.reload(&namespace, id).await;
+        }
+    }
+
+    /// The first steps of a gap. While the store does not answer it is asked again: until it does there
+    /// is nothing new either.
+    async fn read_missed(&self, id: Uuid, gap: Gap) -> Option<Missed> {
+        let deadline = tokio::time::Instant::now() + GAP_PATIENCE;
+        loop {
+            let limit = self.0.limits.page;
+            let read = self.0.store.missed(id, gap.after, gap.through, limit);
+            match tokio::time::timeout_at(deadline, read).await {
+                Ok(Ok(missed)) => return Some(missed),
+                Ok(Err(StoreError::Closed)) | Err(_) => return None,
+                Ok(Err(error)) => {
+                    tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    /// Looks who is a member, until the store says so or nobody is there any more: a removal may be among
+    /// what was given up.
+    async fn reload(&self, namespace: &Namespace, id: Uuid) {
+        while self.0.conversations.with(id, |_| ()).is_some() {
+            match self.0.store.conversation(id).await {
+                Ok(Some(now)) => {
+                    let conversations = &self.0.conversations;
+                    conversations.with(id, |live| live.reload(namespace, &now));
+                    return;
+                }
+                Ok(None) => {
+                    self.0
+                        .conversations
+                        .with(id, |live| live.close(namespace, 0));
+                    return;
+                }
+                Err(StoreError::Closed) => return,
+                Err(error) => tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await,
+            }
+        }
+    }
+
+    /// Looks what other servers have committed in the conversations in which somebody is here, as long as
+    /// it runs, and forgets what none of them needs any more.
+    pub(crate) async fn follow(self) {
+        let mut pause = TURN;
+        let mut turns: u32 = 0;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = match self.look().await {
+                Ok(()) => TURN,
+                // The store's own log says why.
+                Err(_) => (pause * 2).min(LONGEST_PAUSE),
+            };
+            turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(FORGETTING) {
+                let _ = self.0.store.forget_changes().await;
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        for ids in self.0.conversations.ids().chunks(BATCH) {
+            for (id, revision) in self.0.store.revisions(ids).await? {
+                let is_behind = |gap| matches!(gap, Passage::Gap(_));
+                let behind = self
+                    .0
+                    .conversations
+                    .with(id, |live| is_behind(live.gate.look(revision, revision)));
+                if behind == Some(true) {
+                    self.0.store.announce(id, revision);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long messages of a conversation may wait for one that is stored before them.
+const GAP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two tries to read it.
+const GAP_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often others are looked at: half of what is promised.
+const TURN: Duration = Duration::from_millis(500);
+/// How long nobody asks a store that does not answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// Conversations that are asked for at once.
+const BATCH: usize = 1000;
+/// After how many turns old changes are forgotten.
+const FORGETTING: u32 = 120;

@@ -1,0 +1,29 @@
+//! The end of a conversation that is deleted.
+
+use crate::service::chat::presence::typing::Typing;
+use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::delivery::user_room;
+use crate::store::DeletedConversation;
+use roomcast::{Broadcast, Namespace, Room};
+
+impl Live {
+    /// Takes everybody out, without a word about it: `conversation_deleted` says all.
+    pub(in crate::service) fn close(&mut self, namespace: &Namespace, changes: u64) {
+        // Whoever has asked before whether it is a member asks again.
+        self.removed_at = changes.max(self.removed_at);
+        self.typing = Typing::default();
+        // Those too whose clients are away and may come back.
+        namespace.local().in_(&self.room).leave(&self.room);
+        self.expelled.extend(self.presence.close());
+    }
+}
+
+/// Tells those who are here, and all members in all tabs.
+pub(super) fn tell_deleted(
+    here: Broadcast<'_>,
+    deleted: &DeletedConversation,
+    member_ids: &[String],
+) {
+    let members: Vec<Room> = member_ids.iter().map(|id| user_room(id)).collect();
+    here.to(members).emit("conversation_deleted", deleted);
+}

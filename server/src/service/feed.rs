@@ -1,0 +1,248 @@
+//! Hears from the store what other servers have changed that all must know, and has it applied here.
+//!
+//! One reader asks for whatever has changed, and those who registered for a table look up there what it is
+//! now. So a change may be told again, and in any order. Who knows nothing yet, or has fallen behind what
+//! the store keeps of the feed, marks its end and reads the tables.
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use crate::store::{Changed, Feed, FeedMark, StoreError};
+
+/// Brings this server to what the store says of one table.
+pub(crate) trait Applier: Send + Sync {
+    /// The name of the table.
+    fn topic(&self) -> &'static str;
+
+    /// Looks up what may have changed and takes it over. What this server is changing itself meanwhile is
+    /// left alone: what was read may be older.
+    fn apply<'a>(&'a self, feed: &'a Feed, changed: &'a Entries) -> Applying<'a>;
+}
+
+pub(crate) type Applying<'a> =
+    Pin<Box<dyn Future<Output = Result<Applied, StoreError>> + Send + 'a>>;
+
+/// Which entries of a table may have changed.
+pub(crate) enum Entries {
+    All,
+    /// By their keys in the feed; not empty.
+    These(HashSet<String>),
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// Something is being changed by this server as well: to be told again.
+    pub(in crate::service) own: bool,
+    /// For something there is no room: to be told again when there may be.
+    pub(in crate::service) too_many: bool,
+}
+
+/// Reads the feed. Cloning gives another handle.
+#[derive(Clone)]
+pub(crate) struct ChangeFeed(Arc<Inner>);
+
+struct Inner {
+    feed: Feed,
+    appliers: Vec<Box<dyn Applier>>,
+    woken: Notify,
+}
+
+/// How far one run of the reader has got.
+#[derive(Default)]
+struct Reader {
+    /// None: the tables have to be read.
+    mark: Option<FeedMark>,
+    /// When they have to be read again, because something had no room.
+    full: Option<Instant>,
+    /// A mark of some time ago, and since when.
+    older: Option<(Instant, FeedMark)>,
+    /// A mark that everybody has passed who reads at all.
+    passed: Option<FeedMark>,
+    /// When the feed was shortened.
+    shortened: Option<Instant>,
+}
+
+impl ChangeFeed {
+    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>) -> Self {
+        let woken = Notify::new();
+        Self(Arc::new(Inner {
+            feed,
+            appliers,
+            woken,
+        }))
+    }
+
+    /// Asks at once: somebody says that something has changed.
+    #[expect(dead_code, reason = "nobody is told of changes yet")]
+    pub(crate) fn wake(&self) {
+        self.0.woken.notify_one();
+    }
+
+    /// Takes over what other servers change, for as long as it is polled.
+    pub(crate) async fn run(self) {
+        let mut reader = Reader::default();
+        let mut pause = TURN;
+        loop {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.0.woken.notified() => {}
+            }
+            match self.0.turn(&mut reader).await {
+                Ok(()) => pause = TURN,
+                Err(error) => {
+                    tracing::debug!(%error, "what other servers change is not known at the moment");
+                    pause = after(pause, error);
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn turn(&self, reader: &mut Reader) -> Result<(), StoreError> {
+        if reader.full.is_some_and(|again| again <= Instant::now()) {
+            reader.mark = None;
+        }
+        loop {
+            let Some(mark) = &reader.mark else {
+                return self.reload(reader).await;
+            };
+            let Some(page) = self.feed.read(mark, PAGE).await? else {
+                tracing::info!("behind what the store keeps of changes: reading everything again");
+                reader.mark = None;
+                continue;
+            };
+            let applied = self.dispatch(page.changes).await?;
+            reader.note(applied);
+            if applied.own {
+                return Ok(());
+            }
+            reader.mark = Some(page.next);
+            if !page.has_more {
+                self.shorten(reader).await;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the tables. What changes meanwhile comes behind the mark.
+    async fn reload(&self, reader: &mut Reader) -> Result<(), StoreError> {
+        let mark = self.feed.end().await?;
+        let mut all = Applied::default();
+        for applier in &self.appliers {
+            all.add(applier.apply(&self.feed, &Entries::All).await?);
+        }
+        reader.full = None;
+        reader.note(all);
+        if !all.own {
+            reader.mark = Some(mark);
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&self, changes: Vec<Changed>) -> Result<Applied, StoreError> {
+        let mut topics: HashMap<String, Entries> = HashMap::new();
+        for Changed { topic, key } in changes {
+            let entries = topics.entry(topic);
+            let entries = entries.or_insert_with(|| Entries::These(HashSet::new()));
+            match (key, entries) {
+                (Some(key), Entries::These(keys)) => drop(keys.insert(key)),
+                (None, entries) => *entries = Entries::All,
+                (Some(_), Entries::All) => {}
+            }
+        }
+        let mut all = Applied::default();
+        // Of what a newer version writes nobody knows anything here.
+        for applier in &self.appliers {
+            if let Some(entries) = topics.get(applier.topic()) {
+                all.add(applier.apply(&self.feed, entries).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Has the store forget, now and then, what everybody knows.
+    async fn shorten(&self, reader: &mut Reader) {
+        let now = Instant::now();
+        let is_due = |time: Option<Instant>, span| time.is_none_or(|time| now >= time + span);
+        if is_due(reader.older.as_ref().map(|(since, _)| *since), KEPT) {
+            let newer = reader.mark.clone().map(|mark| (now, mark));
+            let older = std::mem::replace(&mut reader.older, newer);
+            reader.passed = older.map(|(_, mark)| mark);
+        }
+        if is_due(reader.shortened, SHORTENED) {
+            let shortened = self.feed.shorten(reader.passed.as_ref(), MOST).await;
+            if let Err(error) = shortened {
+                tracing::debug!(%error, "old changes could not be forgotten");
+            }
+            reader.shortened = Some(now).filter(|_| shortened != Ok(true));
+        }
+    }
+}
+
+impl Reader {
+    fn note(&mut self, applied: Applied) {
+        if applied.too_many && self.full.is_none() {
+            self.full = Some(Instant::now() + FULL);
+        }
+    }
+}
+
+impl Applied {
+    pub(in crate::service) fn add(&mut self, other: Self) {
+        self.own |= other.own;
+        self.too_many |= other.too_many;
+    }
+}
+
+/// The pause after a failure.
+fn after(pause: Duration, error: StoreError) -> Duration {
+    // That others are faster says nothing about the store.
+    if error == StoreError::Overloaded {
+        return pause;
+    }
+    (pause * 2).min(LONGEST_PAUSE)
+}
+
+/// How often others are asked for: half of what is promised.
+const TURN: Duration = Duration::from_millis(500);
+/// How long nobody asks a store that does not answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// Changes that are read at once.
+const PAGE: usize = 1000;
+/// How soon everything is read again because there was no room for something.
+const FULL: Duration = Duration::from_secs(5);
+/// How long changes are kept at least, unless there are too many.
+const KEPT: Duration = Duration::from_secs(600);
+/// How often some are forgotten.
+const SHORTENED: Duration = Duration::from_secs(60);
+/// How many are kept, roughly.
+const MOST: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_asked_less_often_and_one_that_is_busy_is_not() {
+        let mut pause = TURN;
+        pause = after(pause, StoreError::Overloaded);
+        assert_eq!(pause, TURN);
+        for _ in 0..9 {
+            assert!(pause <= after(pause, StoreError::Failed));
+            pause = after(pause, StoreError::Failed);
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
+    }
+}

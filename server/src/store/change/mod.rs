@@ -1,0 +1,375 @@
+//! Changes of what is stored already, and what becomes of them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::Time;
+use super::rows::{Conversation, Message, Revision};
+
+mod deletion;
+
+pub(super) use deletion::Removal;
+pub use deletion::{DeleteConversation, DeletedConversation};
+
+/// Who asks for a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The user.
+    pub user_id: String,
+    /// Whether this user may change what belongs to others, and where it is not a member.
+    pub is_admin: bool,
+}
+
+/// Whose a message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Authorship {
+    /// The conversation it belongs to.
+    pub conversation_id: Uuid,
+    /// Who sent it.
+    pub user_id: String,
+    /// Whether it has been deleted.
+    pub is_deleted: bool,
+}
+
+/// A new text for a message.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    /// The message.
+    pub message_id: Uuid,
+    /// Who edits it: its author or an admin.
+    pub by: Actor,
+    /// The new text.
+    pub content: String,
+    /// The version that the editor has seen; the edit is refused if there is a newer one.
+    pub version: Option<u32>,
+}
+
+/// A message that is to be deleted: its row stays, without its text.
+#[derive(Clone, Debug)]
+pub struct Delete {
+    /// The message.
+    pub message_id: Uuid,
+    /// Who deletes it: its author or an admin.
+    pub by: Actor,
+}
+
+/// A member that is to be added or removed.
+#[derive(Clone, Debug)]
+pub struct MemberChange {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// Who is added or removed.
+    pub user_id: String,
+    /// Who asks for it: the owner, an admin, or a member that removes itself.
+    pub by: Actor,
+    /// True removes.
+    pub removes: bool,
+    /// How many members the conversation may have beside its owner; one more is refused.
+    pub limit: usize,
+}
+
+impl MemberChange {
+    /// What the change is refused for, if anything. `is_member` is about the one who asks.
+    pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        let leaves = self.removes && self.by.user_id == self.user_id;
+        if !self.by.is_admin && !is_member {
+            Some(Change::Absent)
+        } else if !self.by.is_admin && !leaves && owner != Some(self.by.user_id.as_str()) {
+            Some(Change::Denied)
+        } else if self.removes && owner == Some(self.user_id.as_str()) {
+            Some(Change::Conflict)
+        } else {
+            None
+        }
+    }
+
+    /// How many members the conversation may have, its owner included.
+    pub(super) fn most(&self, owner: Option<&str>) -> usize {
+        self.limit.saturating_add(usize::from(owner.is_some()))
+    }
+}
+
+/// A new title for a conversation.
+#[derive(Clone, Debug)]
+pub struct Rename {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The new title.
+    pub title: String,
+    /// Who asks for it: the owner or an admin.
+    pub by: Actor,
+}
+
+impl Rename {
+    /// What the change is refused for, if anything. `is_member` is about the one who asks.
+    pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        match (self.by.is_admin, is_member, owner) {
+            (true, _, _) => None,
+            (false, false, _) => Some(Change::Absent),
+            (false, true, owner) if owner == Some(self.by.user_id.as_str()) => None,
+            (false, true, _) => Some(Change::Denied),
+        }
+    }
+}
+
+/// How far a user has read.
+#[derive(Clone, Debug)]
+pub struct MarkRead {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The user.
+    pub user_id: String,
+    /// The last `seq` that was read; past the newest message it means that one.
+    pub seq: u64,
+}
+
+/// How far a user has read, and what is left; its JSON is part of the acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadMark {
+    /// The last `seq` that was read.
+    pub seq: u64,
+    /// Messages of others after that which are not deleted; counted up to [`UNREAD_MAX`].
+    pub unread: u64,
+}
+
+/// One of a user's conversations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// The conversation.
+    #[serde(flatten)]
+    pub conversation: Conversation,
+    /// The `seq` of its newest message; 0 if it has none.
+    pub last_seq: u64,
+    /// The last `seq` that the user has read.
+    pub read_seq: u64,
+    /// Messages of others after that which are not deleted; counted up to [`UNREAD_MAX`].
+    pub unread: u64,
+}
+
+/// A page of a user's conversations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List {
+    /// Those with the newest changes of title or members first.
+    pub conversations: Vec<Listed>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+    /// Whether the user has more.
+    pub has_more: bool,
+}
+
+/// The last conversation of a page: the next page has those that changed before it. One that changes
+/// meanwhile comes to the front of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "a place in one order")]
+pub struct Cursor {
+    /// When its title or members last changed.
+    pub updated_at: Time,
+    /// Its id.
+    pub id: Uuid,
+}
+
+impl Cursor {
+    /// The place of a conversation.
+    pub(super) fn of(conversation: &Conversation) -> Self {
+        Self {
+            updated_at: conversation.updated_at,
+            id: conversation.id,
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.updated_at, self.id)
+    }
+}
+
+/// A text that is no cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing to say")]
+pub struct NoCursor;
+
+impl FromStr for Cursor {
+    type Err = NoCursor;
+
+    /// Takes what [`Display`](fmt::Display) has written and no other spelling of it.
+    fn from_str(text: &str) -> Result<Self, NoCursor> {
+        let (updated_at, id) = text.split_once('_').ok_or(NoCursor)?;
+        let cursor = Self {
+            updated_at: updated_at.parse().map_err(|_| NoCursor)?,
+            id: id.parse().map_err(|_| NoCursor)?,
+        };
+        (cursor.to_string() == text)
+            .then_some(cursor)
+            .ok_or(NoCursor)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What is looked for in messages.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// The words that a message must all have; see [`words`].
+    pub words: Vec<String>,
+    /// Only in this conversation; none looks into all that the user is a member of.
+    pub conversation: Option<Uuid>,
+    /// Only messages that are older than this one.
+    pub before: Option<Uuid>,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a caller must say what each outcome means"
+)]
+pub enum Change<T> {
+    /// It is stored.
+    Done(T),
+    /// It was so already: nothing is stored or emitted.
+    Unchanged(T),
+    /// There is no such thing, or not for whoever asked.
+    Absent,
+    /// Whoever asked may see it but not change it.
+    Denied,
+    /// It does not fit to what is stored: another version, the owner who cannot be removed, or as many
+    /// members as there may be.
+    Conflict,
+}
+
+/// What was stored, for whoever emits it.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever emits must say what each is for the members"
+)]
+pub enum Committed {
+    /// A new message.
+    Message(Arc<Message>),
+    /// A message that an earlier request stored. It was emitted then, unless that was cut off.
+    Repeated(Arc<Message>),
+    /// A message with a new text.
+    Edited(Arc<Message>),
+    /// A message without its text.
+    Deleted {
+        /// The row as it is now.
+        message: Arc<Message>,
+        /// Who deleted it.
+        by: String,
+    },
+    /// A conversation has another title.
+    Renamed(Arc<Conversation>),
+    /// Somebody is, or is no longer, a member.
+    Members {
+        /// The conversation as it is now.
+        conversation: Arc<Conversation>,
+        /// Who.
+        user_id: String,
+        /// Whether that one was removed.
+        removed: bool,
+    },
+    /// A conversation is deleted, with all messages.
+    ConversationDeleted {
+        /// What is told of it.
+        deleted: Arc<DeletedConversation>,
+        /// Who was a member.
+        member_ids: Arc<[String]>,
+    },
+    /// Another server has committed something in this conversation, up to the revision.
+    Announced(Uuid),
+}
+
+impl Committed {
+    /// The conversation in which it happened.
+    #[must_use]
+    pub fn conversation_id(&self) -> Uuid {
+        match self {
+            Self::Message(message)
+            | Self::Repeated(message)
+            | Self::Edited(message)
+            | Self::Deleted { message, .. } => message.conversation_id,
+            Self::Renamed(conversation) | Self::Members { conversation, .. } => conversation.id,
+            Self::ConversationDeleted { deleted, .. } => deleted.conversation_id,
+            Self::Announced(conversation_id) => *conversation_id,
+        }
+    }
+
+    /// What has to be shown before it, if it has this revision: what is before it in the order of the
+    /// conversation. Something that takes no step itself waits for all.
+    pub(crate) fn before(&self, revision: Revision) -> Revision {
+        let Revision { seq, changes } = revision;
+        match self {
+            Self::Message(_) => Revision {
+                seq: seq.saturating_sub(1),
+                changes,
+            },
+            Self::Edited(_)
+            | Self::Deleted { .. }
+            | Self::Renamed(_)
+            | Self::Members { .. }
+            | Self::ConversationDeleted { .. } => Revision {
+                seq,
+                changes: changes.saturating_sub(1),
+            },
+            Self::Repeated(_) | Self::Announced(_) => revision,
+        }
+    }
+}
+
+/// The words of a text, as all stores look for them: runs of letters and digits, in lower case.
+#[must_use]
+pub fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// Past this many, unread messages are no longer counted.
+pub const UNREAD_MAX: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_not_otherwise() {
+        let text = "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e";
+        let cursor: Cursor = text.parse().unwrap();
+        assert_eq!(cursor.to_string(), text);
+        for wrong in [
+            "",
+            "_",
+            "x",
+            "2025-01-31T12:00:00Z_0f8fad5b-d9cb-469f-a165-70867728950e",
+            "2025-01-31T12:00:00.000Z_0F8FAD5B-d9cb-469f-a165-70867728950e",
+            "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e_",
+            "2025-01-31T12:00:00.000Z 0f8fad5b-d9cb-469f-a165-70867728950e",
+        ] {
+            assert_eq!(wrong.parse::<Cursor>(), Err(NoCursor), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn words_are_letters_and_digits_in_lower_case() {
+        assert_eq!(
+            words("Hello, WORLD-2! \"quoted\" a.b_c"),
+            ["hello", "world", "2", "quoted", "a", "b", "c"]
+        );
+        assert_eq!(words("Ärger Ελλάδα"), ["ärger", "ελλάδα"]);
+        assert!(words(" \n\t*:'\"()-^ ").is_empty());
+    }
+}

@@ -1,0 +1,394 @@
+//! What other servers have committed in a conversation, in its order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deadpool_postgres::ClientWrapper;
+use serde_json::value::RawValue;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::queries::{
+    membership, message, message_columns, messages, metadata, signed, time, unsigned,
+};
+use crate::store::Missed;
+use crate::store::Time;
+use crate::store::change::{Committed, DeletedConversation};
+use crate::store::rows::{Conversation, Message, Messages, Page, Revision};
+
+/// How far each of these conversations has come; unknown ones are left out.
+pub(super) async fn revisions(
+    client: &ClientWrapper,
+    conversations: &[Uuid],
+) -> Result<Vec<(Uuid, Revision)>, Error> {
+    let statement = client
+        .prepare_cached("SELECT id, last_seq, changes FROM conversations WHERE id = ANY($1)")
+        .await?;
+    let rows = client.query(&statement, &[&conversations]).await?;
+    let read = |row: &Row| {
+        let revision = Revision {
+            seq: unsigned(row.try_get("last_seq")?),
+            changes: unsigned(row.try_get("changes")?),
+        };
+        Ok((row.try_get("id")?, revision))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// At most about `limit` of the steps after one revision, up to and with another, which is committed.
+pub(super) async fn missed(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    after: Revision,
+    through: Revision,
+    limit: usize,
+) -> Result<Missed, Error> {
+    let wanted = through.changes.saturating_sub(after.changes);
+    let rows = changes(client, conversation, after, through, limit).await?;
+    let page = Page::Between {
+        after: after.seq,
+        through: through.seq,
+    };
+    let new = messages(client, conversation, None, page, limit).await?;
+    let now = if wanted > 0 {
+        membership(client, conversation, None).await?
+    } else {
+        None
+    };
+    let numbers = rows.iter().map(|row| row.number);
+    let is_whole = (after.changes + 1..)
+        .zip(numbers)
+        .all(|(next, number)| next == number)
+        && (wanted == 0 || !rows.is_empty());
+    let Some(new) = new else {
+        // What was said before it is gone as well.
+        let gone = closed(client, conversation).await?;
+        return Ok(gone.map_or(Missed::Forgotten(None), |event| Missed::Steps {
+            steps: vec![(through, event)],
+            reached: through,
+        }));
+    };
+    if !is_whole {
+        return Ok(Missed::Forgotten(now));
+    }
+    let has_all = rows.len() as u64 >= wanted;
+    let (steps, reached) = merge(after, through, new, rows, has_all);
+    let texts = Texts::read(client, conversation, after, &steps).await?;
+    let now = now.map(|now| Arc::new(now.conversation));
+    let event = |(revision, step)| Some((revision, texts.event(revision, step, now.as_ref())?));
+    Ok(Missed::Steps {
+        steps: steps.into_iter().filter_map(event).collect(),
+        reached,
+    })
+}
+
+/// The last step of a conversation that is deleted; none if nobody knows it any more.
+async fn closed(client: &ClientWrapper, conversation: Uuid) -> Result<Option<Committed>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT deleted_at, deleted_by, member_ids
+             FROM conversations LEFT JOIN conversation_changes
+                 ON conversation_id = id AND kind = 'closed'
+             WHERE id = $1 AND deleted_at IS NOT NULL",
+        )
+        .await?;
+    let read = |row: Row| {
+        let member_ids: Option<Vec<String>> = row.try_get("member_ids")?;
+        Ok(Committed::ConversationDeleted {
+            deleted: Arc::new(DeletedConversation {
+                conversation_id: conversation,
+                deleted_at: time(&row, "deleted_at")?,
+                deleted_by: row.try_get("deleted_by")?,
+            }),
+            member_ids: member_ids.unwrap_or_default().into(),
+        })
+    };
+    let row = client.query_opt(&statement, &[&conversation]).await?;
+    row.map(read).transpose()
+}
+
+/// A step as it is stored.
+enum Step {
+    Message(Arc<Message>),
+    Change(Change),
+}
+
+/// Puts messages and changes into one order, and says up to where these are all.
+fn merge(
+    after: Revision,
+    through: Revision,
+    new: Messages,
+    changes: Vec<Change>,
+    has_all_changes: bool,
+) -> (Vec<(Revision, Step)>, Revision) {
+    let last = if new.has_more {
+        new.messages.last().map_or(after.seq, |message| message.seq)
+    } else {
+        through.seq
+    };
+    let mut new = new.messages.into_iter().peekable();
+    let mut changes = changes.into_iter().peekable();
+    let (mut steps, mut reached) = (Vec::new(), after);
+    loop {
+        // A change comes behind the last message that there was before it.
+        let change = changes.next_if(|change| change.seq <= last);
+        let until = match &change {
+            Some(change) => change.seq,
+            // Behind those that were read there may be changes that were not.
+            None if changes.peek().is_none() && !has_all_changes => break,
+            None => last,
+        };
+        while let Some(message) = new.next_if(|message| message.seq <= until) {
+            reached.seq = message.seq;
+            steps.push((reached, Step::Message(message)));
+        }
+        reached.seq = until.max(reached.seq);
+        let Some(change) = change else {
+            break;
+        };
+        reached.changes = change.number;
+        steps.push((reached, Step::Change(change)));
+    }
+    (steps, reached)
+}
+
+/// Forgets changes that are older than any server should be behind; says how many.
+pub(super) async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
+    let statement = client
+        .prepare_cached(
+            "DELETE FROM conversation_changes WHERE (conversation_id, number) IN (
+                 SELECT conversation_id, number FROM conversation_changes
+                 WHERE changed_at < now() - interval '1 hour'
+                 ORDER BY changed_at LIMIT 10000 FOR UPDATE SKIP LOCKED)",
+        )
+        .await?;
+    client.execute(&statement, &[]).await
+}
+
+/// A row of a change.
+struct Change {
+    number: u64,
+    seq: u64,
+    kind: String,
+    message: Option<Uuid>,
+    version: Option<i32>,
+    user: Option<String>,
+}
+
+async fn changes(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    after: Revision,
+    through: Revision,
+    limit: usize,
+) -> Result<Vec<Change>, Error> {
+    if after.changes >= through.changes {
+        return Ok(Vec::new());
+    }
+    let statement = client
+        .prepare_cached(
+            "SELECT number, seq, kind, message_id, version, user_id FROM conversation_changes
+             WHERE conversation_id = $1 AND number > $2 AND number <= $3 ORDER BY number LIMIT $4",
+        )
+        .await?;
+    let (after, through) = (signed(after.changes), signed(through.changes));
+    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
+    let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &through, &limit];
+    let rows = client.query(&statement, &parameters).await?;
+    let read = |row: &Row| {
+        Ok(Change {
+            number: unsigned(row.try_get("number")?),
+            seq: unsigned(row.try_get("seq")?),
+            kind: row.try_get("kind")?,
+            message: row.try_get("message_id")?,
+            version: row.try_get("version")?,
+            user: row.try_get("user_id")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Messages as they are now and as they were: who was removed between two edits must not get the later one
+/// in place of the earlier.
+struct Texts {
+    /// Those that were changed.
+    messages: HashMap<Uuid, Arc<Message>>,
+    /// The later changes of each new message, in their order: number, and version until then.
+    later: HashMap<Uuid, Vec<(u64, i32)>>,
+    /// Former texts by message and version, and when they were replaced.
+    former: HashMap<(Uuid, i32), (String, Box<RawValue>, Time)>,
+}
+
+impl Texts {
+    async fn read(
+        client: &ClientWrapper,
+        conversation: Uuid,
+        after: Revision,
+        steps: &[(Revision, Step)],
+    ) -> Result<Self, Error> {
+        let mut texts = Self {
+            messages: HashMap::new(),
+            later: HashMap::new(),
+            former: HashMap::new(),
+        };
+        let (mut changed, mut edited) = (Vec::new(), Vec::new());
+        for (_, step) in steps {
+            match step {
+                Step::Change(change) => changed.extend(change.message),
+                Step::Message(message)
+                    if message.edited_at.is_some() || message.deleted_at.is_some() =>
+                {
+                    edited.push(message.id);
+                }
+                Step::Message(_) => {}
+            }
+        }
+        if !changed.is_empty() {
+            texts.read_messages(client, &changed).await?;
+        }
+        if !edited.is_empty() {
+            texts
+                .read_later(client, conversation, after, &edited)
+                .await?;
+        }
+        let wanted = steps.iter().filter_map(|(revision, step)| match step {
+            Step::Change(change) => Some((change.message?, change.version?)),
+            Step::Message(message) => {
+                Some((message.id, texts.version(message.id, revision.changes)?))
+            }
+        });
+        // With the one before, which says when it was made.
+        let wanted: Vec<(Uuid, i32)> = wanted
+            .flat_map(|(id, version)| [(id, version), (id, version.saturating_sub(1))])
+            .collect();
+        if !wanted.is_empty() {
+            texts.read_former(client, wanted).await?;
+        }
+        Ok(texts)
+    }
+
+    async fn read_messages(&mut self, client: &ClientWrapper, ids: &[Uuid]) -> Result<(), Error> {
+        let statement = client
+            .prepare_cached(concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages WHERE id = ANY($1)"
+            ))
+            .await?;
+        for row in client.query(&statement, &[&ids]).await? {
+            let message = message(&row)?;
+            self.messages.insert(message.id, Arc::new(message));
+        }
+        Ok(())
+    }
+
+    async fn read_later(
+        &mut self,
+        client: &ClientWrapper,
+        conversation: Uuid,
+        after: Revision,
+        ids: &[Uuid],
+    ) -> Result<(), Error> {
+        let statement = client
+            .prepare_cached(
+                "SELECT number, kind, message_id, version FROM conversation_changes
+                 WHERE conversation_id = $1 AND number > $2 AND message_id = ANY($3)
+                 ORDER BY number",
+            )
+            .await?;
+        let after = signed(after.changes);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&conversation, &after, &ids];
+        for row in client.query(&statement, &parameters).await? {
+            let version: i32 = row.try_get("version")?;
+            let kind: &str = row.try_get("kind")?;
+            // A deletion makes no new version.
+            let before = version.saturating_sub(i32::from(kind == "edited"));
+            let number = unsigned(row.try_get("number")?);
+            let changes: &mut Vec<_> = self.later.entry(row.try_get("message_id")?).or_default();
+            changes.push((number, before));
+        }
+        Ok(())
+    }
+
+    async fn read_former(
+        &mut self,
+        client: &ClientWrapper,
+        wanted: Vec<(Uuid, i32)>,
+    ) -> Result<(), Error> {
+        let (ids, versions): (Vec<Uuid>, Vec<i32>) = wanted.into_iter().unzip();
+        let statement = client
+            .prepare_cached(
+                "SELECT message_id, version, content, metadata, replaced_at FROM message_versions
+                 WHERE (message_id, version) IN (SELECT * FROM unnest($1::uuid[], $2::int4[]))",
+            )
+            .await?;
+        let parameters: [&(dyn ToSql + Sync); 2] = [&ids, &versions];
+        for row in client.query(&statement, &parameters).await? {
+            let key = (row.try_get("message_id")?, row.try_get("version")?);
+            let text = row.try_get("content")?;
+            let former = (text, metadata(&row)?, time(&row, "replaced_at")?);
+            self.former.insert(key, former);
+        }
+        Ok(())
+    }
+
+    /// The version that a new message had when its conversation had had this many changes, if it has another
+    /// one by now.
+    fn version(&self, message: Uuid, changes: u64) -> Option<i32> {
+        let later = self.later.get(&message)?;
+        let next = later.iter().find(|(number, _)| *number > changes);
+        next.map(|(_, before)| *before)
+    }
+
+    /// A message as it was with this version.
+    fn as_of(&self, message: &Arc<Message>, version: i32) -> Arc<Message> {
+        let Some((content, metadata, _)) = self.former.get(&(message.id, version)) else {
+            return Arc::clone(message);
+        };
+        // An edit is made when the text before it is replaced.
+        let before = self.former.get(&(message.id, version.saturating_sub(1)));
+        Arc::new(Message {
+            content: content.clone(),
+            metadata: metadata.clone(),
+            version: u32::try_from(version).unwrap_or(0),
+            edited_at: before.map(|(.., replaced_at)| *replaced_at),
+            deleted_at: None,
+            ..Message::clone(message)
+        })
+    }
+
+    /// What was committed; none if it is about a message that is there no more.
+    fn event(
+        &self,
+        revision: Revision,
+        step: Step,
+        now: Option<&Arc<Conversation>>,
+    ) -> Option<Committed> {
+        let change = match step {
+            Step::Message(message) => {
+                let version = self.version(message.id, revision.changes);
+                let message = version.map_or_else(
+                    || Arc::clone(&message),
+                    |version| self.as_of(&message, version),
+                );
+                return Some(Committed::Message(message));
+            }
+            Step::Change(change) => change,
+        };
+        let message = || self.messages.get(&change.message?);
+        Some(match change.kind.as_str() {
+            "edited" => Committed::Edited(self.as_of(message()?, change.version?)),
+            "deleted" => Committed::Deleted {
+                message: Arc::clone(message()?),
+                by: change.user.unwrap_or_default(),
+            },
+            "renamed" => Committed::Renamed(Arc::clone(now?)),
+            kind => Committed::Members {
+                conversation: Arc::clone(now?),
+                removed: kind == "removed",
+                user_id: change.user?,
+            },
+        })
+    }
+}

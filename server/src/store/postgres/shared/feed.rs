@@ -1,0 +1,134 @@
+//! The SQL of the change feed, as functions of a connection. Each statement may be repeated.
+//!
+//! A mark is a snapshot: of each transaction it says whether that was over. What a snapshot does not show
+//! was written by a transaction from the oldest on that was under way then (its `xmin`), in whatever
+//! order they are committed. `changes_kept` says from which transaction on the feed is whole.
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::Error;
+
+use crate::store::shared::Reading;
+use crate::store::{Changed, FeedMark, FeedPage};
+
+/// The end of the feed. Rows of transactions that are still to come, which a database has that was
+/// restored from another one's dump, are thrown away: they would never be over.
+pub(in crate::store::postgres) async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
+                 foreign_rows AS (
+                     DELETE FROM changes WHERE changed_in >= (SELECT pg_snapshot_xmax(now) FROM s)),
+                 foreign_mark AS (
+                     UPDATE changes_kept SET since = '0'
+                     WHERE since > (SELECT pg_snapshot_xmax(now) FROM s))
+             SELECT now::text AS snapshot FROM s",
+        )
+        .await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(FeedMark::at(row.try_get("snapshot")?))
+}
+
+/// What a mark does not show, in the order of transactions; none if some of that may be gone. A snapshot
+/// that is newer than the database's is of another database, or of one that has lost what it had.
+pub(in crate::store::postgres) async fn read(
+    client: &ClientWrapper,
+    mark: &FeedMark,
+    limit: usize,
+) -> Result<Option<FeedPage>, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH s AS MATERIALIZED (
+                 SELECT pg_current_snapshot() AS now, m.mark, pg_snapshot_xmin(m.mark) AS oldest
+                 FROM (SELECT $1::text::pg_snapshot AS mark) m)
+             SELECT s.now::text AS snapshot,
+                 s.oldest > pg_snapshot_xmax(s.now)
+                     OR coalesce(s.oldest < (SELECT since FROM changes_kept), true) AS is_behind,
+                 c.changed_in::text, c.id, c.topic, c.key
+             FROM s LEFT JOIN LATERAL (
+                 SELECT c.changed_in, c.id, c.topic, c.key FROM changes c
+                 WHERE (c.changed_in, c.id) > (coalesce($2::text::xid8, s.oldest), $3::bigint)
+                     AND NOT pg_visible_in_snapshot(c.changed_in, s.mark)
+                 ORDER BY c.changed_in, c.id LIMIT $4) c ON true
+             ORDER BY c.changed_in, c.id",
+        )
+        .await?;
+    let (changed_in, id) = match &mark.reading {
+        Some(reading) => (Some(&reading.changed_in), reading.id),
+        None => (None, 0),
+    };
+    let count = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = client
+        .query(&statement, &[&mark.snapshot, &changed_in, &id, &count])
+        .await?;
+    let mut changes = Vec::new();
+    let mut next = mark.clone();
+    for row in &rows {
+        if row.try_get("is_behind")? {
+            return Ok(None);
+        }
+        // What comes between two pages may belong before the second: that is read the next time.
+        let first = mark.reading.as_ref().map(|reading| &reading.snapshot);
+        let snapshot = first.map_or_else(|| row.try_get("snapshot"), |first| Ok(first.clone()))?;
+        let Some(topic) = row.try_get("topic")? else {
+            next = FeedMark::at(snapshot);
+            continue;
+        };
+        let key = row.try_get("key")?;
+        changes.push(Changed { topic, key });
+        next.reading = Some(Reading {
+            snapshot,
+            changed_in: row.try_get("changed_in")?,
+            id: row.try_get("id")?,
+        });
+    }
+    if changes.len() < limit
+        && let Some(reading) = next.reading.take()
+    {
+        next = FeedMark::at(reading.snapshot);
+    }
+    let has_more = next.reading.is_some();
+    Ok(Some(FeedPage {
+        changes,
+        next,
+        has_more,
+    }))
+}
+
+/// Forgets a page of what a mark shows, and of what there is beyond so many. Whether there is more.
+/// Nothing is forgotten that was written by a transaction as young as one that is under way: of that
+/// nobody has seen all.
+pub(in crate::store::postgres) async fn shorten(
+    client: &ClientWrapper,
+    below: Option<&FeedMark>,
+    most: usize,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH below AS MATERIALIZED (
+                 SELECT greatest(pg_snapshot_xmin($1::text::pg_snapshot), (
+                     SELECT changed_in FROM changes
+                     WHERE changed_in < pg_snapshot_xmin(pg_current_snapshot())
+                     ORDER BY changed_in DESC, id DESC OFFSET $2 LIMIT 1)) AS changed_in),
+             told AS (
+                 UPDATE changes_kept SET since = below.changed_in
+                 FROM below WHERE since < below.changed_in),
+             old AS MATERIALIZED (
+                 SELECT c.changed_in, c.id FROM changes c
+                 WHERE c.changed_in < (SELECT changed_in FROM below)
+                 ORDER BY c.changed_in, c.id LIMIT $3 FOR UPDATE SKIP LOCKED),
+             gone AS (
+                 DELETE FROM changes c USING old
+                 WHERE c.changed_in = old.changed_in AND c.id = old.id RETURNING 1)
+             SELECT count(*) FROM gone",
+        )
+        .await?;
+    let below = below.map(|mark| &mark.snapshot);
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let row = client
+        .query_one(&statement, &[&below, &most, &PAGE])
+        .await?;
+    Ok(row.try_get::<_, i64>(0)? >= PAGE)
+}
+
+/// Rows that one statement forgets at most.
+const PAGE: i64 = 10_000;

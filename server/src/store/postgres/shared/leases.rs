@@ -1,0 +1,154 @@
+//! Leases of servers, and who is where, as functions of a connection.
+//!
+//! Each statement may be repeated: that changes nothing more.
+
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use crate::store::Here;
+use crate::store::postgres::queries::time;
+
+pub(in crate::store::postgres) async fn take(
+    client: &ClientWrapper,
+    node: Uuid,
+    lease: Duration,
+) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO nodes (id, expires_at)
+             VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
+             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
+        )
+        .await?;
+    let lease = milliseconds(lease);
+    client.execute(&statement, &[&node, &lease]).await?;
+    Ok(())
+}
+
+/// One that has run out stays so: others act on it.
+pub(in crate::store::postgres) async fn renew(
+    client: &ClientWrapper,
+    node: Uuid,
+    lease: Duration,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE nodes SET expires_at = clock_timestamp() + $2 * interval '1 millisecond'
+             WHERE id = $1 AND expires_at > clock_timestamp()",
+        )
+        .await?;
+    let lease = milliseconds(lease);
+    let renewed = client.execute(&statement, &[&node, &lease]).await?;
+    Ok(renewed > 0)
+}
+
+pub(in crate::store::postgres) async fn end(
+    client: &ClientWrapper,
+    node: Uuid,
+) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached("DELETE FROM nodes WHERE id = $1")
+        .await?;
+    client.execute(&statement, &[&node]).await?;
+    Ok(())
+}
+
+/// Two servers that look at the same time do not wait for one another.
+pub(in crate::store::postgres) async fn bury(client: &ClientWrapper) -> Result<u64, Error> {
+    let statement = client
+        .prepare_cached(
+            "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
+                 WHERE expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED)",
+        )
+        .await?;
+    client.execute(&statement, &[]).await
+}
+
+/// The server's row is held meanwhile, so that nothing is told for one that is being removed.
+pub(in crate::store::postgres) async fn tell(
+    client: &ClientWrapper,
+    node: Uuid,
+    here: &[Here],
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH node AS MATERIALIZED (
+                 SELECT id FROM nodes WHERE id = $1 AND expires_at > clock_timestamp()
+                 FOR KEY SHARE),
+             told AS MATERIALIZED (
+                 SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::int4[],
+                     $6::timestamptz[]) AS t (conversation_id, user_id, name, connections, since)),
+             gone AS (
+                 DELETE FROM presences p USING node, told t
+                 WHERE p.node_id = node.id AND p.conversation_id = t.conversation_id
+                     AND p.user_id = t.user_id AND t.connections = 0),
+             here AS (
+                 INSERT INTO presences
+                     (node_id, conversation_id, user_id, name, connections, since)
+                 SELECT node.id, t.conversation_id, t.user_id, t.name, t.connections, t.since
+                 FROM node, told t WHERE t.connections > 0
+                 ON CONFLICT (node_id, conversation_id, user_id) DO UPDATE
+                 SET name = excluded.name, connections = excluded.connections,
+                     since = excluded.since)
+             SELECT EXISTS (SELECT 1 FROM node)",
+        )
+        .await?;
+    let conversations: Vec<Uuid> = here.iter().map(|row| row.conversation_id).collect();
+    let users: Vec<&str> = here.iter().map(|row| row.user_id.as_str()).collect();
+    let names: Vec<&str> = here.iter().map(|row| row.name.as_str()).collect();
+    let connections: Vec<i32> = here
+        .iter()
+        .map(|row| i32::try_from(row.connections).unwrap_or(i32::MAX))
+        .collect();
+    let since: Vec<Timestamp> = here.iter().map(|row| row.since.timestamp()).collect();
+    let told = client
+        .query_one(
+            &statement,
+            &[&node, &conversations, &users, &names, &connections, &since],
+        )
+        .await?;
+    told.try_get(0)
+}
+
+pub(in crate::store::postgres) async fn elsewhere(
+    client: &ClientWrapper,
+    node: Uuid,
+    conversations: &[Uuid],
+) -> Result<Vec<Here>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT p.conversation_id, p.user_id, max(p.name) AS name,
+                 least(sum(p.connections), 2147483647)::int4 AS connections, min(p.since) AS since
+             FROM presences p JOIN nodes n ON n.id = p.node_id
+             WHERE p.conversation_id = ANY($2) AND p.node_id <> $1
+                 AND n.expires_at > clock_timestamp()
+             GROUP BY p.conversation_id, p.user_id
+             ORDER BY p.conversation_id, p.user_id LIMIT $3",
+        )
+        .await?;
+    let rows = client
+        .query(&statement, &[&node, &conversations, &MAX_ELSEWHERE])
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Here {
+                conversation_id: row.try_get("conversation_id")?,
+                user_id: row.try_get("user_id")?,
+                name: row.try_get("name")?,
+                connections: u32::try_from(row.try_get::<_, i32>("connections")?).unwrap_or(0),
+                since: time(row, "since")?,
+            })
+        })
+        .collect()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Rows of one answer.
+const MAX_ELSEWHERE: i64 = 100_000;

@@ -1,0 +1,127 @@
+//! Who is where, as the servers that work on one store tell one another.
+//!
+//! A server has a lease, which it renews. What it tells counts as long as the lease does; others remove
+//! what a server told whose lease ran out. Time is the database's: clocks of servers may differ.
+
+#![cfg_attr(
+    not(feature = "postgres"),
+    allow(
+        unused_variables,
+        clippy::unused_async,
+        reason = "without PostgreSQL no store is shared"
+    )
+)]
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Shared;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::Postgres;
+use crate::store::{StoreError, Time};
+
+/// The leases of the servers that share a store. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub struct Leases(Shared);
+
+/// A user in a conversation, as one server sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The user.
+    pub user_id: String,
+    /// The user's name.
+    pub name: String,
+    /// Connections in this conversation; 0 says that the user is not there any more.
+    pub connections: u32,
+    /// Since when the user is there.
+    pub since: Time,
+}
+
+impl Leases {
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn new(postgres: Postgres) -> Self {
+        Self(Shared::Postgres(postgres))
+    }
+
+    /// Gives a server a lease. Its id must be one that was never used before.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn take(&self, node: Uuid, lease: Duration) -> Result<(), StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(ref postgres) => postgres.take_lease(node, lease).await,
+        }
+    }
+
+    /// Makes a server's lease end later. `false`: it has run out, others may have removed what the server
+    /// told, and it needs a new id.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn renew(&self, node: Uuid, lease: Duration) -> Result<bool, StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(ref postgres) => postgres.renew_lease(node, lease).await,
+        }
+    }
+
+    /// Ends a server's lease and removes what it told.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn end(&self, node: Uuid) -> Result<(), StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(ref postgres) => postgres.end_lease(node).await,
+        }
+    }
+
+    /// Removes what servers told whose leases have run out, and says how many there were.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn bury(&self) -> Result<u64, StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(ref postgres) => postgres.bury_nodes().await,
+        }
+    }
+
+    /// Tells the others who is here; users of no others are named than what has changed, each once.
+    /// `false`: the lease has run out, and nothing was told.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn tell(&self, node: Uuid, here: &[Here]) -> Result<bool, StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(ref postgres) => postgres.tell_presence(node, here).await,
+        }
+    }
+
+    /// Who is in these conversations at other servers whose leases count: each user once, with all
+    /// connections, in the order of the conversations' and users' ids. 100,000 at most.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn elsewhere(
+        &self,
+        node: Uuid,
+        conversations: &[Uuid],
+    ) -> Result<Vec<Here>, StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(ref postgres) => postgres.elsewhere(node, conversations).await,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What the servers of one store tell one another: who is where, under leases, what was committed in conversations, and what has changed that
+//! all of them must know. Handles to stores that several servers can share; the others give none.
+
+mod feed;
+mod leases;
+mod order;
+
+#[cfg(feature = "postgres")]
+pub(super) use feed::Reading;
+pub use feed::{Changed, Feed, FeedMark, FeedPage};
+pub use leases::{Here, Leases};
+pub use order::Missed;
+
+#[cfg(feature = "postgres")]
+use super::postgres::Postgres;
+
+/// The stores that can be shared.
+#[derive(Clone, Debug)]
+enum Shared {
+    #[cfg(feature = "postgres")]
+    Postgres(Postgres),
+}

@@ -1,0 +1,127 @@
+//! What was committed in conversations, in their order, for servers that share a store.
+
+use uuid::Uuid;
+
+use crate::store::change::Committed;
+use crate::store::rows::{Membership, Page, Revision};
+use crate::store::{Backend, Store, StoreError};
+
+/// What was committed in a conversation after a revision.
+#[derive(Debug)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever emits must say what each is for the members"
+)]
+pub enum Missed {
+    /// The next steps, in their order, each as it was then; what has been removed since is left out.
+    Steps {
+        /// What was committed, with the revision that it made.
+        steps: Vec<(Revision, Committed)>,
+        /// Up to where these are all.
+        reached: Revision,
+    },
+    /// Changes among them are not kept any more. The conversation as it is now; none if it is gone.
+    Forgotten(Option<Membership>),
+}
+
+impl Store {
+    /// How far these conversations have come, whoever has committed in them; those that are unknown are
+    /// left out. Empty if the store belongs to one server, which need not ask.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, unused_variables, reason = "nobody else writes")
+    )]
+    pub async fn revisions(
+        &self,
+        conversations: &[Uuid],
+    ) -> Result<Vec<(Uuid, Revision)>, StoreError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => self.patiently(postgres.revisions(conversations)).await,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Lets who emits know that another server has come up to a revision: it comes out of [`Commits`](super::Commits)
+    /// behind all that this server had committed in the conversation when that was seen.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "nobody else writes")
+    )]
+    pub fn announce(&self, conversation: Uuid, revision: Revision) {
+        match &self.backend {
+            Backend::Memory(_) => {}
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => postgres.announce(conversation, revision),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => {}
+        }
+    }
+
+    /// What was committed in a conversation after one revision, up to and with another: about `limit`
+    /// steps, or the conversation as it is now if changes among them are not kept any more. A store of
+    /// one server keeps messages only.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn missed(
+        &self,
+        conversation: Uuid,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Missed, StoreError> {
+        #[cfg(feature = "postgres")]
+        if let Backend::Postgres(postgres) = &self.backend {
+            let missed = postgres.missed(conversation, after, through, limit);
+            return self.patiently(missed).await;
+        }
+        if through.changes > after.changes {
+            let now = self.conversation(conversation).await?;
+            return Ok(Missed::Forgotten(now));
+        }
+        let page = Page::Between {
+            after: after.seq,
+            through: through.seq,
+        };
+        let Some(read) = self.history(conversation, page, limit).await? else {
+            return Ok(Missed::Forgotten(None));
+        };
+        let at = |seq| Revision { seq, ..after };
+        let last = read.messages.last().filter(|_| read.has_more);
+        Ok(Missed::Steps {
+            reached: at(last.map_or(through.seq, |message| message.seq)),
+            steps: read
+                .messages
+                .into_iter()
+                .map(|message| (at(message.seq), Committed::Message(message)))
+                .collect(),
+        })
+    }
+
+    /// Forgets changes of conversations that no other server should need any more; says how many.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be removed.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, reason = "only PostgreSQL keeps any")
+    )]
+    pub async fn forget_changes(&self) -> Result<u64, StoreError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(0),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => postgres.forget_changes().await,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Conversations that are deleted, and what they leave.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::sql::{self, Id};
+use crate::store::Time;
+use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
+
+/// What is known of a conversation, whether it is deleted or not.
+struct Found {
+    owner: Option<String>,
+    is_open: bool,
+    deleted: Option<(Time, String)>,
+}
+
+pub(super) fn delete_conversation(
+    connection: &Connection,
+    deletion: &DeleteConversation,
+    now: Time,
+) -> rusqlite::Result<Change<Removal>> {
+    let id = deletion.conversation_id;
+    let found = connection
+        .prepare_cached(
+            "SELECT owner_id, is_open, deleted_at, deleted_by FROM conversations WHERE id = ?1",
+        )?
+        .query_row([Id(id)], |row| {
+            let (at, by): (Option<Time>, Option<String>) = (row.get(2)?, row.get(3)?);
+            Ok(Found {
+                owner: row.get(0)?,
+                is_open: row.get(1)?,
+                deleted: at.zip(by),
+            })
+        })
+        .optional()?;
+    let Some(found) = found else {
+        return Ok(Change::Absent);
+    };
+    let owner = found.owner.as_deref();
+    if let Some((deleted_at, deleted_by)) = found.deleted {
+        let deleted = DeletedConversation {
+            conversation_id: id,
+            deleted_at,
+            deleted_by,
+        };
+        return Ok(deletion.repeated(owner, deleted));
+    }
+    let is_member = sql::is_member(connection, id, &deletion.by.user_id)?;
+    if let Some(refused) = deletion.refused(owner, found.is_open, is_member) {
+        return Ok(refused);
+    }
+    let member_ids = sql::read_conversation(connection, id)?.member_ids;
+    connection
+        .prepare_cached(
+            "UPDATE conversations SET title = NULL, deleted_at = ?2, deleted_by = ?3 WHERE id = ?1",
+        )?
+        .execute(params![Id(id), now, deletion.by.user_id])?;
+    connection
+        .prepare_cached("DELETE FROM members WHERE conversation_id = ?1")?
+        .execute([Id(id)])?;
+    Ok(Change::Done(Removal {
+        deleted: DeletedConversation {
+            conversation_id: id,
+            deleted_at: now,
+            deleted_by: deletion.by.user_id.clone(),
+        },
+        member_ids,
+    }))
+}
+
+pub(super) const PURGE: &str = "DELETE FROM messages WHERE number IN (
+    SELECT messages.number FROM conversations JOIN messages
+        ON messages.conversation_id = conversations.id
+    WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)";
+
+/// Removes a part of what is left, in the order in which one thing refers to another.
+pub(super) fn purge(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let messages = connection.prepare_cached(PURGE)?.execute([limit])?;
+    if messages > 0 {
+        return Ok(messages as u64);
+    }
+    let reads = connection
+        .prepare_cached(
+            "DELETE FROM reads WHERE (conversation_id, user_id) IN (
+                 SELECT reads.conversation_id, reads.user_id FROM conversations JOIN reads
+                     ON reads.conversation_id = conversations.id
+                 WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)",
+        )?
+        .execute([limit])?;
+    if reads > 0 {
+        return Ok(reads as u64);
+    }
+    let rows = connection
+        .prepare_cached(
+            "DELETE FROM conversations WHERE id IN (
+                 SELECT id FROM conversations WHERE deleted_at < ?1 LIMIT ?2)",
+        )?
+        .execute(params![time, limit])?;
+    Ok(rows as u64)
+}

@@ -1,0 +1,261 @@
+//! Sessions that one outbox has begun and another one goes on with.
+//!
+//! Two outboxes may be locked at the same time in here. Who passes a frame on locks them in the order
+//! in which their sessions have ended: an outbox hands over only after it was sealed, and only to one
+//! that is not. Who hands over cannot know that order before, and never waits for one with the other.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
+
+use super::{
+    handle::{Inner, Outbox, Wake},
+    push::{Bearer, Mode},
+    queue::Queue,
+    waiting::{Limits, ReplayBuffer},
+};
+
+impl Outbox {
+    /// Keeps what is queued of a channel from here on.
+    pub(crate) fn keep_for_replay(&self, channel: u64, limits: Limits) {
+        self.lock().keep_for_replay(self, channel, None, limits);
+    }
+
+    /// Whether everything is here that follows a frame.
+    pub(crate) fn has_all_after(&self, known: Stamp) -> bool {
+        let queue = self.lock();
+        let replay = queue.replay.as_ref();
+        replay.is_some_and(|replay| replay.after(known).is_some())
+    }
+
+    /// Forgets what was kept of a channel.
+    pub(crate) fn forget_replay(&self, channel: u64) {
+        let mut queue = self.lock();
+        if let Some(replay) = &mut queue.replay
+            && replay.close(channel)
+        {
+            queue.replay = None;
+        }
+    }
+
+    /// Cuts the session off as if its transport had just broken.
+    pub(crate) fn cut(&self) {
+        let mut queue = self.lock();
+        queue.seal(CloseReason::TransportClose);
+        queue.wake_driver();
+    }
+
+    /// Lets `to` go on with a channel: it gets what follows `known`, then `hello`, then everything
+    /// that is still brought to this one. `None` if that cannot be; else how many frames were sent
+    /// again.
+    pub(crate) fn hand_over(
+        &self,
+        known: Stamp,
+        to: &Self,
+        limits: Limits,
+        hello: &Frame,
+    ) -> Option<usize> {
+        if Arc::ptr_eq(self.inner(), to.inner()) {
+            return None;
+        }
+        let (mut queue, mut successor) = lock_both(self, to);
+        queue.closed()?;
+        if successor.closed().is_some() {
+            return None;
+        }
+        let replay = queue.replay.as_mut()?;
+        let missed: Vec<Frame> = replay.after(known)?.cloned().collect();
+        successor.keep_for_replay(to, known.channel, Some(known.number), limits);
+        let mut wake = Wake::Nobody;
+        for frame in missed.iter().chain([hello]) {
+            let (_, next) = to.append(&mut successor, frame, Mode::Reliable, Bearer::Sender);
+            wake = wake.or(next);
+        }
+        replay.hand_over(known.channel, Arc::downgrade(to.inner()));
+        drop((successor, queue));
+        to.call(wake);
+        Some(missed.len())
+    }
+
+    /// Queues a frame that was brought to another outbox. Whoever calls holds that one's lock.
+    pub(super) fn append_for(inner: Arc<Inner>, frame: &Frame, mode: Mode) -> Wake {
+        let outbox = Self::from(inner);
+        let mut queue = outbox.lock();
+        let (_, wake) = outbox.append(&mut queue, frame, mode, Bearer::Predecessor);
+        drop(queue);
+        match wake {
+            Wake::Flusher => Wake::FlusherOf(outbox),
+            other @ (Wake::Nobody | Wake::FlusherOf(_)) => other,
+        }
+    }
+}
+
+impl Queue<Inner> {
+    fn keep_for_replay(
+        &mut self,
+        outbox: &Outbox,
+        channel: u64,
+        floor: Option<u64>,
+        limits: Limits,
+    ) {
+        let metrics = || Arc::clone(outbox.metrics());
+        self.replay
+            .get_or_insert_with(|| Box::new(ReplayBuffer::new(limits, metrics())))
+            .open(channel, floor);
+    }
+}
+
+/// Locks two outboxes, of which others may hold one and wait for the other. Whoever finds the second
+/// one taken lets go of the first, and begins with the one that was taken.
+fn lock_both<'a>(
+    one: &'a Outbox,
+    other: &'a Outbox,
+) -> (MutexGuard<'a, Queue<Inner>>, MutexGuard<'a, Queue<Inner>>) {
+    loop {
+        let first = one.lock();
+        if let Some(second) = other.try_lock() {
+            return (first, second);
+        }
+        drop(first);
+        let second = other.lock();
+        if let Some(first) = one.try_lock() {
+            return (first, second);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::Sid;
+
+    use super::*;
+    use crate::{
+        engine::Unattended,
+        metrics::{Gauge, Metrics},
+    };
+
+    const LIMITS: Limits = Limits {
+        messages: 100,
+        bytes: 10_000,
+        total: 100_000,
+    };
+
+    fn stamp(number: u64) -> Stamp {
+        Stamp { channel: 1, number }
+    }
+
+    fn frame(number: u64) -> Frame {
+        Frame::text(format!("2[{number}]").as_bytes()).with_stamp(stamp(number))
+    }
+
+    fn texts(outbox: &Outbox) -> Vec<String> {
+        let text = |frame: &Frame| String::from_utf8(frame.polling().to_vec()).unwrap();
+        Unattended::take(outbox).iter().map(text).collect()
+    }
+
+    fn outboxes() -> (Unattended, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new());
+        (Unattended::polling(Arc::clone(&metrics)), metrics)
+    }
+
+    fn outbox(outboxes: &Unattended) -> Outbox {
+        outboxes.outbox(Sid::from_random([7; 15]), 100_000)
+    }
+
+    fn push(outbox: &Outbox, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            let _ = outbox.push(&frame(number), Mode::Reliable);
+        }
+    }
+
+    #[test]
+    fn another_session_goes_on_where_the_first_broke_off() {
+        let (outboxes, metrics) = outboxes();
+        let (old, new) = (outbox(&outboxes), outbox(&outboxes));
+        old.keep_for_replay(1, LIMITS);
+        push(&old, [1, 2, 3]);
+        let _ = old.push(&Frame::text(b"2[\"volatile\"]"), Mode::Volatile);
+        old.cut();
+        push(&old, [4]);
+        let hello = Frame::text(b"0{}");
+        assert_eq!(old.hand_over(stamp(2), &new, LIMITS, &hello), Some(2));
+        push(&old, [5]);
+        push(&new, [6]);
+        assert_eq!(texts(&new), ["42[3]", "42[4]", "40{}", "42[5]", "42[6]"]);
+        // Nobody else gets it, and the new session can be gone on with as well.
+        let third = outbox(&outboxes);
+        assert_eq!(old.hand_over(stamp(2), &third, LIMITS, &hello), None);
+        new.cut();
+        assert_eq!(new.hand_over(stamp(2), &third, LIMITS, &hello), Some(4));
+        new.forget_replay(1);
+        third.forget_replay(1);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn a_hand_over_does_not_keep_the_first_outbox_while_it_waits_for_the_second() {
+        let (outboxes, _) = outboxes();
+        let (old, new) = (outbox(&outboxes), outbox(&outboxes));
+        old.keep_for_replay(1, LIMITS);
+        push(&old, [1, 2]);
+        old.cut();
+        let hello = Frame::text(b"0{}");
+        let started = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let locked = new.lock();
+            let handing_over = scope.spawn(|| {
+                started.wait();
+                old.hand_over(stamp(1), &new, LIMITS, &hello)
+            });
+            started.wait();
+            // Whoever holds the second one may wait for the first.
+            for number in 3..=90 {
+                std::thread::yield_now();
+                push(&old, [number]);
+            }
+            assert!(!handing_over.is_finished());
+            drop(locked);
+            assert!(handing_over.join().unwrap().is_some());
+        });
+    }
+
+    #[test]
+    fn a_session_is_not_handed_over_to_itself() {
+        let (outboxes, _) = outboxes();
+        let old = outbox(&outboxes);
+        old.keep_for_replay(1, LIMITS);
+        push(&old, [1]);
+        old.cut();
+        assert_eq!(
+            old.hand_over(stamp(1), &old, LIMITS, &Frame::text(b"0{}")),
+            None
+        );
+    }
+
+    #[test]
+    fn a_session_is_not_handed_over_before_its_end_nor_to_one_that_has_ended() {
+        let (outboxes, _) = outboxes();
+        let (old, new) = (outbox(&outboxes), outbox(&outboxes));
+        old.keep_for_replay(1, LIMITS);
+        push(&old, [1]);
+        let hello = Frame::text(b"0{}");
+        assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
+        old.cut();
+        new.cut();
+        assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
+        assert!(old.has_all_after(stamp(1)));
+        assert!(!old.has_all_after(stamp(2)));
+    }
+
+    #[test]
+    fn an_overflow_leaves_nothing_to_go_on_with() {
+        let (outboxes, metrics) = outboxes();
+        let old = outboxes.outbox(Sid::from_random([7; 15]), 20);
+        old.keep_for_replay(1, LIMITS);
+        push(&old, 1..=10);
+        assert!(!old.has_all_after(stamp(1)));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+}

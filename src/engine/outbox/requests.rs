@@ -1,0 +1,112 @@
+//! What requests bring to a session and ask of its driver, and what they are answered.
+
+use bytes::Bytes;
+use roomcast_protocol::{
+    Frame,
+    engine::{CloseReason, Packet, payload},
+};
+use tokio::sync::oneshot;
+
+use crate::engine::transport::Stream;
+
+/// A message to the driver of a session.
+#[derive(Debug)]
+pub(in crate::engine) enum Control {
+    /// A polling request waits for packets.
+    Poll(PendingPoll),
+    /// The polling request with this id was given up by its client.
+    PollAborted { id: u64 },
+    /// A polling request was answered when its client had given it up.
+    PollLost,
+    /// A payload has come in.
+    Post {
+        body: Bytes,
+        answer: oneshot::Sender<PostAnswer>,
+    },
+    /// A WebSocket wants to take the session over.
+    Attach {
+        stream: Stream,
+        /// Bytes the client sent right behind its request.
+        unread: Bytes,
+    },
+    /// End the session; flush first.
+    Close(CloseReason),
+    /// End the session at once.
+    Abort(CloseReason),
+}
+
+impl Control {
+    pub(super) fn is_close(&self) -> bool {
+        matches!(self, Self::Close(_))
+    }
+}
+
+/// What a request that brought packets is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum PostAnswer {
+    /// `200` and `ok`.
+    Accepted,
+    /// `400`: what it brought ended the session.
+    Refused,
+}
+
+/// A polling request that waits for packets.
+#[derive(Debug)]
+pub(in crate::engine) struct PendingPoll {
+    pub(in crate::engine) id: u64,
+    answer: oneshot::Sender<PollAnswer>,
+}
+
+impl PendingPoll {
+    pub(super) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
+        Self { id, answer }
+    }
+
+    /// Answers with packets. `false`: the client had given up.
+    #[must_use]
+    pub(in crate::engine) fn answer(self, frames: &[Frame]) -> bool {
+        self.answer.send(PollAnswer::packets(frames)).is_ok()
+    }
+
+    /// Answers that it overlaps with another one.
+    pub(in crate::engine) fn refuse(self) {
+        let _ = self.answer.send(PollAnswer::Refused);
+    }
+
+    /// Answers with nothing.
+    #[must_use]
+    pub(in crate::engine) fn answer_noop(self) -> bool {
+        self.answer(&[Frame::packet(&Packet::Noop)])
+    }
+}
+
+/// What a polling request is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::engine) enum PollAnswer {
+    /// `200` with these packets, and whether they may be compressed.
+    Payload(Bytes, bool),
+    /// `400`: it overlapped with another one.
+    Refused,
+}
+
+impl PollAnswer {
+    pub(super) fn packets(frames: &[Frame]) -> Self {
+        let may_compress = frames.iter().any(Frame::is_compressible);
+        Self::Payload(join(frames), may_compress)
+    }
+}
+
+/// The packets of a polling answer in one payload.
+fn join(frames: &[Frame]) -> Bytes {
+    if let [frame] = frames {
+        return frame.polling();
+    }
+    let mut payload = Vec::with_capacity(frames.iter().map(|frame| frame.len() + 1).sum());
+    for frame in frames {
+        if !payload.is_empty() {
+            payload.push(payload::SEPARATOR);
+        }
+        payload.extend_from_slice(&frame.polling());
+    }
+    payload.into()
+}

@@ -1,0 +1,169 @@
+//! What an outbox can be in. Each of these enums answers one question, and all are guarded by the lock of
+//! the queue.
+//!
+//! **Who writes**: [`Writer`]. As long as it is not `Nobody`, somebody is bound to look at the queue again,
+//! and whoever queues a frame wakes nobody.
+//!
+//! | state | a frame is queued | `flush` begins | all is written | no room | the driver finds room |
+//! |---|---|---|---|---|---|
+//! | `Nobody` | `Listed`, and the flusher is woken | `Writing` | | | |
+//! | `Listed` | | `Writing` | | | |
+//! | `Writing` | taken along by the next batch | returns at once | `Nobody` | `Blocked`, and the driver is woken | |
+//! | `Blocked` | waits, and counts | returns at once | | | `Nobody`, and the driver writes |
+//!
+//! A frame is also left alone, in `Nobody`, while the driver has its turn (it writes at the end of it) and
+//! while there is nowhere to write to: a poll that comes takes it along. A batch that is put back into a
+//! queue whose driver has gone is forgotten.
+//!
+//! **Whether the driver has its turn**: [`Turn`].
+//!
+//! | state | turn begins | somebody wakes it | turn ends |
+//! |---|---|---|---|
+//! | `Parked`, `Polling` | `Running` | its waker is called, once | |
+//! | `Running` | | `Recalled` | `Parked` or `Polling`; not while frames are left to it, which it writes first |
+//! | `Recalled` | | | the same, and it has another turn |
+//!
+//! The end of a turn looks at everything that others may have left to it and stores the waker under one
+//! lock. Whoever comes before that is seen, and whoever comes after it finds the waker: no wake is lost.
+//!
+//! **Whether the session takes frames**: [`Life`], which never goes back to `Open`.
+//!
+//! | state | sealed | cut | a frame comes |
+//! |---|---|---|---|
+//! | `Open` | `Sealed` | `Cut` | it is queued, conflated or dropped, or cuts the session |
+//! | `Sealed` | | | it is refused; what is kept for recovery is kept all the same |
+//! | `Cut` | | | it is refused, and nothing is kept |
+//!
+//! **Where frames go**: [`Sink`], from `Poll` to `WebSocket` once, and to `Detached` when the driver goes.
+//! Only while polling a request can wait. **Whether somebody asked to be told that all has left**:
+//! [`Drain`]. **Who sends the pings**: [`Pulse`].
+
+use std::time::Instant;
+
+use roomcast_protocol::engine::CloseReason;
+
+use super::requests::PendingPoll;
+use crate::engine::transport::Stream;
+
+/// Who writes what is queued, or is about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// Nobody. Whoever queues something has to see to it.
+    Nobody,
+    /// The session waits in the list of its flusher.
+    Listed,
+    /// A batch is out of the queue and is being written.
+    Writing,
+    /// The kernel took no more. Only the driver learns when it takes bytes again.
+    Blocked {
+        /// The driver has asked to be woken then.
+        is_awaited: bool,
+    },
+}
+
+/// Whether the driver of the session has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has not, and wants to see polling requests.
+    Parked,
+    /// It has not, and a polling request may wait without it.
+    Polling,
+    /// It has, and writes what is queued at the end of it.
+    Running,
+    /// It has, and somebody wants it to have another one.
+    Recalled,
+}
+
+/// Whether the session takes frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Open,
+    /// It is over. What was queued before may still leave.
+    Sealed(CloseReason),
+    /// It was cut off because its client does not keep up.
+    Cut(Budget),
+}
+
+impl Life {
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    /// Why the session is over, if it is.
+    pub(super) fn closed(self) -> Option<CloseReason> {
+        match self {
+            Self::Open => None,
+            Self::Sealed(reason) => Some(reason),
+            Self::Cut(_) => Some(CloseReason::Overflow),
+        }
+    }
+}
+
+/// Whether the application wants to know when everything has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drain {
+    Unwatched,
+    Watched,
+    /// It has, and the driver is to tell.
+    Due,
+}
+
+/// What a slow client was cut for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Budget {
+    /// Its own budget.
+    Connection,
+    /// That of all connections together.
+    Total,
+}
+
+impl Budget {
+    /// What the application is told.
+    pub(in crate::engine) const fn description(self) -> &'static str {
+        match self {
+            Self::Connection => "more than outbox_bytes waited for the client",
+            Self::Total => "more than total_outbox_bytes waited for slow clients",
+        }
+    }
+}
+
+/// What is next in the heartbeat of a session, in its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// Whatever its driver does.
+    #[default]
+    Own,
+    /// The wheel sends a ping, not before this time.
+    Due(Instant),
+    /// The wheel has sent a ping at this time and there was no pong yet.
+    Sent(Instant),
+}
+
+/// Where frames go.
+pub(in crate::engine) enum Sink {
+    /// A WebSocket that anyone may flush.
+    WebSocket(Stream),
+    /// The polling request that waits, or else the next one.
+    Poll(Option<PendingPoll>),
+    /// Nowhere; frames wait.
+    Detached,
+}
+
+/// Who has to be woken. `O` is the handle of an outbox.
+#[must_use]
+pub(super) enum Wake<O> {
+    Nobody,
+    Flusher,
+    /// The flusher of another outbox, to which the frame was passed on.
+    FlusherOf(O),
+}
+
+impl<O> Wake<O> {
+    /// Both of two wakes for one outbox are as good as either.
+    pub(super) fn or(self, other: Self) -> Self {
+        match self {
+            Self::Nobody => other,
+            wake @ (Self::Flusher | Self::FlusherOf(_)) => wake,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What waits for a slow client and may give way to something newer.
+
+use std::collections::VecDeque;
+
+use roomcast_protocol::Frame;
+
+use super::memory_budget::FRAME_OVERHEAD;
+
+/// Events of streams that were declared to give way, in the order in which they will leave.
+#[derive(Debug, Default)]
+pub(in crate::engine::outbox) struct Conflation {
+    waiting: VecDeque<Waiting>,
+    /// What they cost.
+    cost: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    stream: u64,
+    frame: Frame,
+}
+
+/// How events of a stream give way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropPolicy {
+    /// The newest takes the place of the one that waits.
+    Newest,
+    /// So many wait, and the oldest goes.
+    Last(u16),
+}
+
+/// Events that may wait for one client.
+const MAX_WAITING: usize = 256;
+
+impl Conflation {
+    /// What they cost, in bytes.
+    pub(in crate::engine::outbox) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    pub(in crate::engine::outbox) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes a frame in. What is not kept, an older one or this one, is given to `gone`. `false`:
+    /// it was this one.
+    pub(in crate::engine::outbox) fn keep(
+        &mut self,
+        stream: u64,
+        policy: DropPolicy,
+        frame: Frame,
+        room: usize,
+        mut gone: impl FnMut(Frame),
+    ) -> bool {
+        let cost = frame.len() + FRAME_OVERHEAD;
+        match policy {
+            DropPolicy::Newest => {
+                let known = self.waiting.iter_mut().find(|w| w.stream == stream);
+                if let Some(waiting) = known {
+                    let before = waiting.frame.len() + FRAME_OVERHEAD;
+                    if self.cost - before + cost <= room || cost <= before {
+                        self.cost = self.cost - before + cost;
+                        gone(std::mem::replace(&mut waiting.frame, frame));
+                        return true;
+                    }
+                }
+                // An old value that cannot be replaced is worse than none.
+                self.drop_oldest(stream, &mut gone);
+            }
+            DropPolicy::Last(count) => {
+                let count = usize::from(count);
+                while self.count(stream) >= count && self.drop_oldest(stream, &mut gone) {}
+                while !self.has_room(cost, room) && self.drop_oldest(stream, &mut gone) {}
+            }
+        }
+        if !self.has_room(cost, room) {
+            gone(frame);
+            return false;
+        }
+        self.cost += cost;
+        self.waiting.push_back(Waiting { stream, frame });
+        true
+    }
+
+    #[cfg(test)]
+    pub(in crate::engine::outbox) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.waiting.iter().map(|waiting| &waiting.frame)
+    }
+
+    /// All of them, oldest first.
+    pub(in crate::engine::outbox) fn into_frames(self) -> impl Iterator<Item = Frame> {
+        self.waiting.into_iter().map(|waiting| waiting.frame)
+    }
+
+    fn has_room(&self, cost: usize, room: usize) -> bool {
+        self.waiting.len() < MAX_WAITING && self.cost + cost <= room
+    }
+
+    fn count(&self, stream: u64) -> usize {
+        self.waiting.iter().filter(|w| w.stream == stream).count()
+    }
+
+    fn drop_oldest(&mut self, stream: u64, gone: &mut impl FnMut(Frame)) -> bool {
+        let position = self.waiting.iter().position(|w| w.stream == stream);
+        let Some(waiting) = position.and_then(|position| self.waiting.remove(position)) else {
+            return false;
+        };
+        self.cost -= waiting.frame.len() + FRAME_OVERHEAD;
+        gone(waiting.frame);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROOM: usize = 100_000;
+
+    fn frame(text: &str) -> Frame {
+        Frame::text(text.as_bytes())
+    }
+
+    fn text(frame: &Frame) -> String {
+        String::from_utf8(frame.polling()[1..].to_vec()).unwrap()
+    }
+
+    /// What is kept after these, and what has gone.
+    fn after(steps: &[(u64, DropPolicy, &str)], room: usize) -> (Vec<String>, Vec<String>) {
+        let mut conflated = Conflation::default();
+        let mut gone = Vec::new();
+        for (stream, policy, content) in steps {
+            let went = |frame| gone.push(text(&frame));
+            conflated.keep(*stream, *policy, frame(content), room, went);
+        }
+        let kept = conflated.into_frames().map(|frame| text(&frame)).collect();
+        (kept, gone)
+    }
+
+    #[test]
+    fn the_newest_takes_the_place_of_the_one_that_waits() {
+        let newest = DropPolicy::Newest;
+        let steps = [(1, newest, "a"), (2, newest, "b"), (1, newest, "c")];
+        let (kept, gone) = after(&steps, ROOM);
+        assert_eq!(kept, ["c", "b"]);
+        assert_eq!(gone, ["a"]);
+    }
+
+    #[test]
+    fn of_a_stream_the_last_ones_wait_in_order() {
+        let last = DropPolicy::Last(2);
+        let steps = [
+            (1, last, "a"),
+            (2, last, "x"),
+            (1, last, "b"),
+            (1, last, "c"),
+        ];
+        let (kept, gone) = after(&steps, ROOM);
+        assert_eq!(kept, ["x", "b", "c"]);
+        assert_eq!(gone, ["a"]);
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_oldest_of_the_same_stream_go_and_else_the_newcomer() {
+        let last = DropPolicy::Last(100);
+        let long = "x".repeat(1000);
+        let room = 3 * (1000 + 5 + FRAME_OVERHEAD);
+        let steps = [(1, last, &*long), (1, last, &long), (2, last, &long)];
+        assert_eq!(after(&steps, room).1.len(), 0);
+        let more = [steps[0], steps[1], steps[2], (1, last, "new")];
+        let (kept, _) = after(&more, room);
+        assert_eq!(kept.last().unwrap(), "new");
+        assert_eq!(kept.len(), 3);
+        let other = [steps[0], steps[1], steps[2], (3, last, &long)];
+        let (kept, gone) = after(&other, room);
+        assert_eq!((kept.len(), gone.len()), (3, 1));
+    }
+
+    #[test]
+    fn a_value_for_which_there_is_no_room_leaves_no_older_one_behind() {
+        let newest = DropPolicy::Newest;
+        let long = "x".repeat(2000);
+        let room = 3 * (10 + FRAME_OVERHEAD);
+        let (kept, _) = after(
+            &[(1, newest, "a"), (2, newest, "b"), (1, newest, &long)],
+            room,
+        );
+        assert_eq!(kept, ["b"]);
+    }
+
+    #[test]
+    fn the_number_of_events_is_limited() {
+        let names: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+        let step = |(n, name)| (n, DropPolicy::Newest, name);
+        let steps: Vec<_> = (0..).zip(names.iter().map(|n| &**n)).map(step).collect();
+        let (kept, gone) = after(&steps, usize::MAX);
+        assert_eq!((kept.len(), gone.len()), (MAX_WAITING, 300 - MAX_WAITING));
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_is_kept_or_gone_and_the_cost_is_what_is_kept(
+            steps in prop::collection::vec((0..4_u64, 0..4_u16, 0..2000_usize), 0..100),
+        ) {
+            let mut conflated = Conflation::default();
+            let (mut gone, room) = (0, 8000);
+            for (stream, kind, size) in &steps {
+                let policy = match kind {
+                    0 => DropPolicy::Newest,
+                    &count => DropPolicy::Last(count),
+                };
+                let frame = Frame::text(&vec![b'x'; *size]);
+                conflated.keep(*stream, policy, frame, room, |_| gone += 1);
+                prop_assert!(conflated.len() <= MAX_WAITING && conflated.cost() <= room);
+            }
+            prop_assert_eq!(conflated.len() + gone, steps.len());
+            let (len, cost) = (conflated.len(), conflated.cost());
+            let frames: Vec<Frame> = conflated.into_frames().collect();
+            prop_assert_eq!(frames.len(), len);
+            prop_assert_eq!(frames.iter().map(|f| f.len() + FRAME_OVERHEAD).sum::<usize>(), cost);
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! What was lately queued for one session and may be asked for again.
+//!
+//! An outbox that keeps it goes on doing so when its session is over: what is queued for a client
+//! that is away lies in here until it comes back. The order is that of the queue, so that what is
+//! sent again follows what was sent.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+};
+
+use roomcast_protocol::{Frame, Stamp};
+
+use super::heaviest::Filed;
+use crate::metrics::{Gauge, Metrics};
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Frames of one session.
+    pub(crate) messages: usize,
+    /// Bytes of one session.
+    pub(crate) bytes: usize,
+    /// Bytes of all sessions together.
+    pub(crate) total: usize,
+}
+
+/// The frames, oldest first. Only frames with the stamp of a channel that is kept are in here.
+pub(in crate::engine::outbox) struct ReplayBuffer<T> {
+    limits: Limits,
+    frames: VecDeque<Frame>,
+    /// Of all frames.
+    bytes: usize,
+    /// What the gauge has been told of them: a multiple of [`STEP`].
+    told: usize,
+    /// How many frames have left at the front since the beginning.
+    left: u64,
+    /// How many frames had ever been kept when the last ping was queued.
+    pinged: Option<u64>,
+    /// Most sessions have one channel, so that one lies in here.
+    first: Option<Channel<T>>,
+    /// Empty if there is no first one.
+    more: Vec<Channel<T>>,
+    metrics: Arc<Metrics>,
+    /// Where it lies among those who keep much.
+    pub(in crate::engine::outbox) filed: Option<Box<Filed>>,
+}
+
+/// What became of a frame that is to be kept.
+#[must_use]
+pub(in crate::engine::outbox) enum Kept<T> {
+    /// It is kept, or none of these.
+    Here,
+    /// It is kept, and what is kept has grown to so many bytes.
+    Grown(usize),
+    /// It belongs to this one.
+    Elsewhere(Weak<T>),
+}
+
+struct Channel<T> {
+    id: u64,
+    /// The last frame that is not in here any more: what follows it is.
+    floor: Option<u64>,
+    /// Who gets its frames now, after somebody else has taken it over.
+    successor: Option<Weak<T>>,
+}
+
+/// The gauge moves in steps of as many bytes: it is one word for all cores, and a broadcast to
+/// thousands must not write it for each of them.
+const STEP: usize = 1024;
+
+impl<T> ReplayBuffer<T> {
+    pub(in crate::engine::outbox) fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            limits,
+            frames: VecDeque::new(),
+            bytes: 0,
+            told: 0,
+            left: 0,
+            pinged: None,
+            first: None,
+            more: Vec::new(),
+            metrics,
+            filed: None,
+        }
+    }
+
+    /// Keeps the frames of a channel from here on; `floor` is the last one that the client has.
+    pub(in crate::engine::outbox) fn open(&mut self, channel: u64, floor: Option<u64>) {
+        self.close(channel);
+        let channel = Channel {
+            id: channel,
+            floor,
+            successor: None,
+        };
+        if self.first.is_none() {
+            self.first = Some(channel);
+        } else {
+            self.more.push(channel);
+        }
+    }
+
+    /// Forgets a channel. `true`: it was the last one.
+    pub(in crate::engine::outbox) fn close(&mut self, channel: u64) -> bool {
+        self.forget_frames(channel);
+        self.more.retain(|known| known.id != channel);
+        if self.first.take_if(|known| known.id == channel).is_some() {
+            self.first = self.more.pop();
+        }
+        self.more.shrink_to_fit();
+        self.first.is_none()
+    }
+
+    /// Hands a channel over: its frames are forgotten, and who still brings one is told whose it
+    /// is.
+    pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, successor: Weak<T>) {
+        self.forget_frames(channel);
+        if let Some(known) = self.channel(channel) {
+            known.successor = Some(successor);
+        }
+    }
+
+    fn forget_frames(&mut self, channel: u64) {
+        let is_others = |frame: &Frame| frame.stamp().is_none_or(|stamp| stamp.channel != channel);
+        let before = self.frames.len();
+        self.frames.retain(is_others);
+        if self.frames.len() != before {
+            // Positions have changed, so the next pong proves less than it could.
+            self.pinged = None;
+            self.frames.shrink_to_fit();
+            self.bytes = self.frames.iter().map(Frame::len).sum();
+            self.tell();
+        }
+    }
+
+    /// Keeps a frame if it is of a channel that is kept.
+    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> Kept<T> {
+        let Some(stamp) = frame.stamp() else {
+            return Kept::Here;
+        };
+        let Some(channel) = self.channel(stamp.channel) else {
+            return Kept::Here;
+        };
+        if let Some(successor) = &channel.successor {
+            return Kept::Elsewhere(Weak::clone(successor));
+        }
+        self.frames.push_back(frame.clone());
+        self.bytes += frame.len();
+        while self.frames.len() > self.limits.messages || self.bytes > self.limits.bytes {
+            self.drop_oldest();
+        }
+        if !self.tell() {
+            return Kept::Here;
+        }
+        if self.total() > self.limits.total.saturating_add(self.limits.total / 8) {
+            // Those who keep most are not told fast enough.
+            self.clear();
+            return Kept::Here;
+        }
+        Kept::Grown(self.bytes)
+    }
+
+    /// What all sessions may keep together, if they keep more.
+    pub(in crate::engine::outbox) fn exceeded(&self) -> Option<usize> {
+        (self.total() > self.limits.total).then_some(self.limits.total)
+    }
+
+    /// What all sessions keep together.
+    fn total(&self) -> usize {
+        usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes)).unwrap_or_default()
+    }
+
+    /// What this one keeps, in bytes.
+    pub(in crate::engine::outbox) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A ping is being queued: its pong will prove that all before it was received.
+    pub(in crate::engine::outbox) fn ping(&mut self) {
+        self.pinged = Some(self.left + self.frames.len() as u64);
+    }
+
+    /// The pong has come.
+    pub(in crate::engine::outbox) fn pong(&mut self) {
+        let Some(pinged) = self.pinged.take() else {
+            return;
+        };
+        while self.left < pinged && !self.frames.is_empty() {
+            self.drop_oldest();
+        }
+        if self.frames.len() < self.frames.capacity() / 4 {
+            self.frames.shrink_to(self.frames.len() * 2);
+        }
+        self.tell();
+    }
+
+    /// What follows a frame in its channel. `None`: that cannot be said, or not all of it is here.
+    pub(in crate::engine::outbox) fn after(
+        &self,
+        known: Stamp,
+    ) -> Option<impl Iterator<Item = &Frame>> {
+        let mut channels = self.first.iter().chain(&self.more);
+        let channel = channels.find(|own| own.id == known.channel)?;
+        if channel.successor.is_some() {
+            return None;
+        }
+        let found = self
+            .frames
+            .iter()
+            .rposition(|frame| frame.stamp() == Some(known));
+        let first = match found {
+            Some(position) => position + 1,
+            None if channel.floor == Some(known.number) => 0,
+            None => return None,
+        };
+        let is_own = move |frame: &&Frame| {
+            frame
+                .stamp()
+                .is_some_and(|stamp| stamp.channel == known.channel)
+        };
+        Some(self.frames.iter().skip(first).filter(is_own))
+    }
+
+    fn channel(&mut self, id: u64) -> Option<&mut Channel<T>> {
+        let mut channels = self.first.iter_mut().chain(&mut self.more);
+        channels.find(|channel| channel.id == id)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(frame) = self.frames.pop_front() else {
+            return;
+        };
+        self.left += 1;
+        self.bytes -= frame.len();
+        if let Some(stamp) = frame.stamp()
+            && let Some(channel) = self.channel(stamp.channel)
+        {
+            channel.floor = Some(stamp.number);
+        }
+    }
+
+    /// Forgets all frames.
+    pub(in crate::engine::outbox) fn clear(&mut self) {
+        self.filed = None;
+        while !self.frames.is_empty() {
+            self.drop_oldest();
+        }
+        self.frames = VecDeque::new();
+        self.tell();
+    }
+
+    /// Moves the gauge if it is a step away. `true`: up.
+    #[inline]
+    fn tell(&mut self) -> bool {
+        let is_more = self.bytes > self.told;
+        let is_less = self.bytes + 2 * STEP <= self.told || self.bytes == 0 && self.told > 0;
+        if is_more || is_less {
+            let told = self.bytes.next_multiple_of(STEP);
+            let delta = told as i64 - self.told as i64;
+            self.metrics.shift(Gauge::RecoveryBytes, delta);
+            self.told = told;
+        }
+        is_more
+    }
+}
+
+impl<T> Drop for ReplayBuffer<T> {
+    fn drop(&mut self) {
+        let told = -(self.told as i64);
+        self.metrics.shift(Gauge::RecoveryBytes, told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        messages: 4,
+        bytes: 1000,
+        total: 100_000,
+    };
+
+    fn replay(limits: Limits) -> (ReplayBuffer<()>, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new());
+        let mut replay = ReplayBuffer::new(limits, Arc::clone(&metrics));
+        replay.open(1, None);
+        (replay, metrics)
+    }
+
+    fn stamp(channel: u64, number: u64) -> Stamp {
+        Stamp { channel, number }
+    }
+
+    fn frame(channel: u64, number: u64) -> Frame {
+        Frame::text(b"2[]").with_stamp(stamp(channel, number))
+    }
+
+    fn keep_one(replay: &mut ReplayBuffer<()>, frame: &Frame) {
+        assert!(!matches!(replay.keep(frame), Kept::Elsewhere(_)));
+    }
+
+    fn keep(replay: &mut ReplayBuffer<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            keep_one(replay, &frame(channel, number));
+        }
+    }
+
+    fn after(replay: &ReplayBuffer<()>, channel: u64, number: u64) -> Option<Vec<u64>> {
+        let number_of = |frame: &Frame| frame.stamp().unwrap().number;
+        let frames = replay.after(stamp(channel, number))?;
+        Some(frames.map(number_of).collect())
+    }
+
+    #[test]
+    fn what_follows_a_frame_is_in_the_order_in_which_it_was_queued() {
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, [7, 9, 8]);
+        assert_eq!(after(&replay, 1, 7), Some(vec![9, 8]));
+        assert_eq!(after(&replay, 1, 8), Some(vec![]));
+        assert_eq!(after(&replay, 1, 6), None);
+        assert_eq!(after(&replay, 2, 7), None);
+    }
+
+    #[test]
+    fn channels_do_not_see_one_another() {
+        let (mut replay, metrics) = replay(LIMITS);
+        replay.open(2, None);
+        keep(&mut replay, 1, [1]);
+        keep(&mut replay, 2, [1]);
+        keep(&mut replay, 3, [1]);
+        keep(&mut replay, 1, [2]);
+        assert_eq!(after(&replay, 1, 1), Some(vec![2]));
+        assert_eq!(after(&replay, 2, 1), Some(vec![]));
+        assert!(!replay.close(1));
+        assert_eq!(after(&replay, 1, 1), None);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), STEP as i64);
+        assert!(replay.close(2));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn the_oldest_leave_and_only_a_gap_prevents_an_answer() {
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=6);
+        assert_eq!(after(&replay, 1, 1), None);
+        assert_eq!(after(&replay, 1, 2), Some(vec![3, 4, 5, 6]));
+    }
+
+    #[test]
+    fn bytes_are_limited_even_if_one_frame_has_too_many() {
+        let one = frame(1, 1).len();
+        let (mut replay, metrics) = replay(Limits {
+            bytes: one * 2,
+            ..LIMITS
+        });
+        keep(&mut replay, 1, 1..=3);
+        assert_eq!(replay.bytes, one * 2);
+        let large = Frame::text(&[b' '; 1000]).with_stamp(stamp(1, 4));
+        keep_one(&mut replay, &large);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+        assert_eq!(after(&replay, 1, 3), None);
+        assert_eq!(after(&replay, 1, 4), Some(vec![]));
+    }
+
+    #[test]
+    fn all_sessions_together_have_a_limit() {
+        // As text, two of them are just more than a step.
+        let limits = Limits {
+            total: 4 * STEP,
+            bytes: 10 * STEP,
+            ..LIMITS
+        };
+        let keep = |replay: &mut ReplayBuffer<()>,
+                    channel,
+                    numbers: std::ops::RangeInclusive<u64>| {
+            for number in numbers {
+                let frame = Frame::text(&[b' '; STEP / 2 + 1]).with_stamp(stamp(channel, number));
+                keep_one(replay, &frame);
+            }
+        };
+        let (mut first, metrics) = replay(limits);
+        let mut second = ReplayBuffer::<()>::new(limits, Arc::clone(&metrics));
+        second.open(1, None);
+        keep(&mut first, 1, 1..=3);
+        keep(&mut second, 1, 1..=2);
+        keep(&mut first, 1, 4..=4);
+        assert_eq!(after(&first, 1, 1), None);
+        assert_eq!(after(&first, 1, 4), Some(vec![]));
+        assert_eq!(after(&second, 1, 1), Some(vec![2]));
+        drop((first, second));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn the_gauge_is_at_least_what_is_kept_and_at_most_two_steps_more() {
+        let (mut replay, metrics) = replay(Limits {
+            messages: 1000,
+            bytes: 100_000,
+            total: 1_000_000,
+        });
+        let check = |replay: &ReplayBuffer<()>| {
+            let gauge = usize::try_from(metrics.gauge(Gauge::RecoveryBytes)).unwrap();
+            assert!(gauge >= replay.bytes && gauge < replay.bytes + 2 * STEP);
+        };
+        for number in 1..=900 {
+            keep_one(&mut replay, &frame(1, number));
+            check(&replay);
+            if number % 300 == 0 {
+                replay.ping();
+            }
+            if number % 350 == 0 {
+                replay.pong();
+                check(&replay);
+            }
+        }
+        drop(replay);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn a_pong_proves_receipt_of_what_was_queued_before_its_ping() {
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=2);
+        replay.ping();
+        keep(&mut replay, 1, [3]);
+        replay.pong();
+        assert_eq!(replay.bytes, frame(1, 3).len());
+        assert_eq!(after(&replay, 1, 1), None);
+        assert_eq!(after(&replay, 1, 2), Some(vec![3]));
+        replay.pong();
+        assert_eq!(after(&replay, 1, 2), Some(vec![3]));
+    }
+
+    #[test]
+    fn a_pong_after_frames_have_left_takes_no_later_ones_along() {
+        let (mut replay, _) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=2);
+        replay.ping();
+        keep(&mut replay, 1, 3..=7);
+        replay.pong();
+        assert_eq!(after(&replay, 1, 3), Some(vec![4, 5, 6, 7]));
+    }
+
+    #[test]
+    fn frames_of_a_channel_that_was_handed_over_go_to_the_heir() {
+        let (mut replay, metrics) = replay(LIMITS);
+        keep(&mut replay, 1, 1..=2);
+        let successor = Arc::new(());
+        replay.hand_over(1, Arc::downgrade(&successor));
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+        let Kept::Elsewhere(told) = replay.keep(&frame(1, 3)) else {
+            panic!("it was handed over");
+        };
+        assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &successor));
+        assert_eq!(after(&replay, 1, 1), None);
+    }
+}

@@ -1,0 +1,331 @@
+//! A coarse timer wheel: what is to be looked at, in slots of one tick.
+//!
+//! It reads no clock. Entries lie in one slab and are linked into the slot of their time, so that they
+//! come round without an allocation. Nothing comes out before its time, and at most one tick and the
+//! caller's delay after it; what lies further ahead than the wheel reaches comes out early, to be put
+//! back.
+
+use std::time::{Duration, Instant};
+
+/// Entries in slots.
+pub(super) struct TimerWheel<T> {
+    origin: Instant,
+    /// In nanoseconds.
+    tick: u64,
+    /// Everything up to this tick has been taken out.
+    done: u64,
+    /// The first entry of each slot. The slots are those of the ticks after `done`.
+    slots: Box<[u32]>,
+    entries: Vec<Entry<T>>,
+    /// The first entry that is not in use.
+    spare: u32,
+    /// Entries that are in use: linked into a slot, or taken out and not put back yet.
+    used: usize,
+}
+
+struct Entry<T> {
+    /// `None`: it was removed and is forgotten when its slot comes round.
+    item: Option<T>,
+    next: u32,
+}
+
+/// Where an entry lies, until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Place(u32);
+
+/// An entry that has come out.
+pub(super) struct Taken<T> {
+    place: Place,
+    pub(super) item: T,
+    /// When it is to come out again.
+    pub(super) again: Instant,
+}
+
+/// The end of a list.
+const NONE: u32 = u32::MAX;
+
+impl<T: Clone> TimerWheel<T> {
+    /// A wheel with so many slots of a tick each, of which the first begins now.
+    pub(super) fn new(now: Instant, tick: Duration, slots: usize) -> Self {
+        Self {
+            origin: now,
+            tick: u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX).max(1),
+            done: 0,
+            slots: vec![NONE; slots.max(1)].into(),
+            entries: Vec::new(),
+            spare: NONE,
+            used: 0,
+        }
+    }
+
+    /// Puts something in that comes out at a time. `None`: there is no room for more.
+    pub(super) fn add(&mut self, item: T, at: Instant) -> Option<Place> {
+        let item = Some(item);
+        let index = if let Some(entry) = self.entries.get_mut(self.spare as usize) {
+            entry.item = item;
+            std::mem::replace(&mut self.spare, entry.next)
+        } else {
+            let index = u32::try_from(self.entries.len()).ok()?;
+            if index == NONE {
+                return None;
+            }
+            self.entries.push(Entry { item, next: NONE });
+            index
+        };
+        self.used += 1;
+        self.link(index, at);
+        Some(Place(index))
+    }
+
+    /// Forgets an entry. Its place is of no more use.
+    pub(super) fn remove(&mut self, place: Place) -> Option<T> {
+        self.entries.get_mut(place.0 as usize)?.item.take()
+    }
+
+    /// Takes out what is due, until `taken` holds as much as `limit`. All of it is to be put back.
+    pub(super) fn take_due(&mut self, now: Instant, taken: &mut Vec<Taken<T>>, limit: usize) {
+        let current = self.nanoseconds(now) / self.tick;
+        let slots = self.slots.len() as u64;
+        if self.used == 0 {
+            self.done = self.done.max(current);
+        }
+        // After a long sleep each slot is looked at once.
+        self.done = self.done.max(current.saturating_sub(slots));
+        while self.done < current && taken.len() < limit {
+            let index = ((self.done + 1) % slots) as usize;
+            let first = self.slots.get(index).copied().unwrap_or(NONE);
+            let Some(entry) = self.entries.get(first as usize) else {
+                self.done += 1;
+                continue;
+            };
+            if let Some(slot) = self.slots.get_mut(index) {
+                *slot = entry.next;
+            }
+            let place = Place(first);
+            match &entry.item {
+                Some(item) => taken.push(Taken {
+                    place,
+                    item: item.clone(),
+                    again: now,
+                }),
+                None => self.release(first),
+            }
+        }
+    }
+
+    /// Puts back what has come out for a time to come, unless it was removed meanwhile.
+    pub(super) fn put_back(&mut self, taken: &Taken<T>) {
+        let Place(index) = taken.place;
+        match self.entries.get(index as usize) {
+            Some(Entry { item: Some(_), .. }) => self.link(index, taken.again),
+            Some(Entry { item: None, .. }) => self.release(index),
+            None => {}
+        }
+    }
+
+    /// When the next entry comes out.
+    pub(super) fn next(&self) -> Option<Instant> {
+        if self.used == 0 {
+            return None;
+        }
+        let slots = self.slots.len() as u64;
+        let is_used = |tick: &u64| self.slots.get((tick % slots) as usize) != Some(&NONE);
+        let tick = (self.done + 1..=self.done + slots).find(is_used)?;
+        Some(self.origin + Duration::from_nanos(tick.saturating_mul(self.tick)))
+    }
+
+    fn link(&mut self, index: u32, at: Instant) {
+        let slots = self.slots.len() as u64;
+        let tick = self.nanoseconds(at).div_ceil(self.tick);
+        let slot = tick.clamp(self.done + 1, self.done + slots) % slots;
+        let slot = self.slots.get_mut(slot as usize);
+        if let (Some(slot), Some(entry)) = (slot, self.entries.get_mut(index as usize)) {
+            entry.next = std::mem::replace(slot, index);
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        self.used -= 1;
+        if self.used == 0 {
+            self.entries = Vec::new();
+            self.spare = NONE;
+        } else if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.next = std::mem::replace(&mut self.spare, index);
+        }
+    }
+
+    fn nanoseconds(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.origin).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+    use crate::engine::ground::now;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// A wheel of 16 slots, and when it begins.
+    fn wheel<T: Clone>() -> (TimerWheel<T>, Instant) {
+        let start = now();
+        (TimerWheel::new(start, TICK, 16), start)
+    }
+
+    fn take<T: Clone>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<Taken<T>> {
+        let mut taken = Vec::new();
+        wheel.take_due(now, &mut taken, usize::MAX);
+        taken
+    }
+
+    #[test]
+    fn entries_come_out_in_time_and_never_early() {
+        let (mut wheel, start) = wheel();
+        let times = [0, 1, 99, 100, 101, 199, 200, 730, 1599, 1600];
+        for at in times {
+            wheel.add(at, start + ms(at)).unwrap();
+        }
+        let mut out = BTreeMap::new();
+        for now in (0..=1700).step_by(10) {
+            for taken in take(&mut wheel, start + ms(now)) {
+                out.insert(taken.item, now);
+                wheel.remove(taken.place);
+                wheel.put_back(&taken);
+            }
+        }
+        let expected = [100, 100, 100, 100, 200, 200, 200, 800, 1600, 1600];
+        assert_eq!(out, times.into_iter().zip(expected).collect());
+        assert_eq!(wheel.next(), None);
+        assert_eq!(wheel.entries.capacity(), 0);
+    }
+
+    #[test]
+    fn what_lies_far_ahead_comes_out_to_be_put_back() {
+        let (mut wheel, start) = wheel();
+        let far = start + ms(100_000);
+        wheel.add((), far).unwrap();
+        let mut looks = 0;
+        loop {
+            let now = wheel.next().unwrap();
+            let mut taken = take(&mut wheel, now).remove(0);
+            looks += 1;
+            if now >= far {
+                assert_eq!(now, far);
+                break;
+            }
+            taken.again = far;
+            wheel.put_back(&taken);
+        }
+        assert_eq!(looks, 100_000_u32.div_ceil(1600));
+    }
+
+    #[test]
+    fn entries_come_round_without_an_allocation() {
+        let (mut wheel, start) = wheel();
+        for at in 0..1000 {
+            wheel.add(at, start + ms(at)).unwrap();
+        }
+        let capacity = wheel.entries.capacity();
+        let mut taken = Vec::new();
+        for round in 1..=10_000 {
+            let now = start + ms(round * 10);
+            wheel.take_due(now, &mut taken, 64);
+            for mut taken in taken.drain(..) {
+                taken.again = now + ms(1000);
+                wheel.put_back(&taken);
+            }
+        }
+        assert_eq!(wheel.entries.capacity(), capacity);
+        assert_eq!(wheel.entries.len(), 1000);
+        assert_eq!(wheel.used, 1000);
+    }
+
+    #[test]
+    fn a_batch_is_limited_and_the_rest_follows() {
+        let (mut wheel, start) = wheel();
+        for number in 0..10 {
+            wheel.add(number, start + ms(50)).unwrap();
+        }
+        let (now, mut all) = (start + ms(100), Vec::new());
+        loop {
+            let mut taken = Vec::new();
+            wheel.take_due(now, &mut taken, 4);
+            if taken.is_empty() {
+                break;
+            }
+            assert!(taken.len() <= 4);
+            for mut taken in taken {
+                all.push(taken.item);
+                taken.again = now + ms(1);
+                wheel.put_back(&taken);
+            }
+            assert!(all.len() <= 10);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+        assert_eq!(wheel.next(), Some(start + ms(200)));
+    }
+
+    #[test]
+    fn what_is_removed_is_let_go_of_at_once_and_does_not_come_out() {
+        let (mut wheel, start) = wheel();
+        let item = Arc::new(());
+        let first = wheel.add(Arc::clone(&item), start + ms(100)).unwrap();
+        let second = wheel.add(Arc::clone(&item), start + ms(100)).unwrap();
+        assert!(wheel.remove(first).is_some());
+        assert_eq!(Arc::strong_count(&item), 2);
+        let taken = take(&mut wheel, start + ms(100));
+        assert_eq!(taken.len(), 1);
+        // Its owner goes while it is out.
+        assert!(wheel.remove(second).is_some());
+        wheel.put_back(&taken[0]);
+        drop(taken);
+        assert_eq!(Arc::strong_count(&item), 1);
+        assert!(take(&mut wheel, start + ms(10_000)).is_empty());
+        assert_eq!(wheel.used, 0);
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let (mut wheel, start) = wheel();
+        let kept = wheel.add(0, start + ms(500)).unwrap();
+        for round in 1..=100 {
+            let now = start + ms(round * 100);
+            let place = wheel.add(round, now + ms(100)).unwrap();
+            assert_eq!(wheel.remove(place), Some(round));
+            for mut taken in take(&mut wheel, now) {
+                taken.again = now + ms(500);
+                wheel.put_back(&taken);
+            }
+        }
+        assert!(wheel.entries.len() <= 3, "{}", wheel.entries.len());
+        assert_eq!(wheel.remove(kept), Some(0));
+    }
+
+    #[test]
+    fn after_a_long_sleep_everything_comes_out_at_once() {
+        let (mut wheel, start) = wheel();
+        for number in 0..16 {
+            wheel.add(number, start + ms(number * 100)).unwrap();
+        }
+        let now = start + Duration::from_secs(100_000_000);
+        assert_eq!(take(&mut wheel, now).len(), 16);
+    }
+
+    #[test]
+    fn an_empty_wheel_stands_still() {
+        let (mut wheel, start) = wheel();
+        assert_eq!(wheel.next(), None);
+        let now = start + ms(123_456);
+        assert!(take(&mut wheel, now).is_empty());
+        wheel.add((), now + ms(10)).unwrap();
+        assert_eq!(wheel.next(), Some(start + ms(123_500)));
+    }
+}

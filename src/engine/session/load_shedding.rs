@@ -1,0 +1,156 @@
+//! Takes from those who have most when too much waits, or is kept, for all clients together: the
+//! slowest are cut off, and of those who may come back some have to start afresh.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::engine::outbox::MemoryBudget;
+
+/// How long to wait when nobody can give up anything.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Clients that are taken from before other tasks get their turn.
+const PER_TURN: usize = 64;
+
+/// Keeps what waits from coming to its limit, until it is told to stop.
+pub(super) async fn shed_load(memory: Arc<MemoryBudget>) {
+    loop {
+        memory.rises().await;
+        if memory.is_stopped() {
+            return;
+        }
+        if memory.is_high() {
+            shed_waiting(&memory).await;
+        }
+        shed_replay(&memory).await;
+        if memory.is_high() || memory.keeps_too_much() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Cuts those off for whom most is waiting, until it is enough.
+async fn shed_waiting(memory: &MemoryBudget) {
+    let mut taken = 0;
+    while !memory.is_relieved()
+        && let Some((class, outbox)) = memory.waiting().top()
+    {
+        outbox.shed_waiting(class);
+        rest(&mut taken).await;
+    }
+}
+
+/// Forgets what is kept for those for whom it is most, until it is enough.
+async fn shed_replay(memory: &MemoryBudget) {
+    let mut taken = 0;
+    while memory.keeps_too_much()
+        && let Some((class, outbox)) = memory.replay().top()
+    {
+        outbox.shed_replay(class);
+        rest(&mut taken).await;
+    }
+}
+
+async fn rest(taken: &mut usize) {
+    *taken += 1;
+    if taken.is_multiple_of(PER_TURN) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::{Frame, Sid, Stamp, engine::CloseReason};
+
+    use super::*;
+    use crate::{
+        engine::{Limits, Mode, Outbox, Push, Unattended},
+        metrics::{Gauge, Metrics},
+    };
+
+    /// An outbox in which so many bytes wait, in frames of 1,000.
+    fn outbox(outboxes: &Unattended, id: u8, bytes: usize) -> Outbox {
+        let outbox = outboxes.outbox(Sid::from_random([id; 15]), 1 << 20);
+        for _ in 0..bytes / 1000 {
+            let _ = outbox.push(&Frame::text(&[b'x'; 1000]), Mode::Reliable);
+        }
+        outbox
+    }
+
+    #[tokio::test]
+    async fn those_for_whom_most_waits_are_cut_first_and_no_more_than_necessary() {
+        let metrics = Arc::new(Metrics::new());
+        let outboxes = Unattended::limited(400_000, Arc::clone(&metrics));
+        let sizes = [40_000, 120_000, 5_000, 80_000, 50_000];
+        let all: Vec<Outbox> = (1..)
+            .zip(sizes)
+            .map(|(id, size)| outbox(&outboxes, id, size))
+            .collect();
+        let memory = outboxes.memory();
+        assert!(memory.is_high() && !memory.is_exhausted());
+        let shedding = tokio::spawn(shed_load(Arc::clone(&memory)));
+        while !memory.is_relieved() {
+            tokio::task::yield_now().await;
+        }
+        memory.stop();
+        shedding.await.unwrap();
+        let cut = |outbox: &Outbox| outbox.lock().closed() == Some(CloseReason::Overflow);
+        let was_cut: Vec<bool> = all.iter().map(cut).collect();
+        assert_eq!(was_cut, [false, true, false, false, false]);
+        for outbox in &all {
+            Unattended::take(outbox);
+        }
+        assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_caught_up_is_not_cut_for_what_has_waited_for_it_before() {
+        let outboxes = Unattended::limited(400_000, Arc::default());
+        let quick = outbox(&outboxes, 1, 200_000);
+        let slow = outbox(&outboxes, 2, 40_000);
+        Unattended::take(&quick);
+        assert_eq!(quick.push(&Frame::text(b"x"), Mode::Reliable), Push::Queued);
+        let third = outbox(&outboxes, 3, 350_000);
+        let memory = outboxes.memory();
+        shed_waiting(&memory).await;
+        let closed = [&quick, &slow, &third].map(|outbox| outbox.lock().closed().is_some());
+        assert_eq!(closed, [false, false, true]);
+        assert!(memory.is_relieved());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_comes_back_to_its_events_loses_those_only_if_they_are_most() {
+        let limits = Limits {
+            messages: 1000,
+            bytes: 100_000,
+            total: 100_000,
+        };
+        let metrics = Arc::new(Metrics::new());
+        let outboxes = Unattended::polling(Arc::clone(&metrics));
+        let stamp = |number| Stamp { channel: 1, number };
+        let keep = |outbox: &Outbox, number| {
+            let frame = Frame::text(&[b'x'; 1000]).with_stamp(stamp(number));
+            assert_eq!(outbox.push(&frame, Mode::Volatile), Push::Dropped);
+        };
+        let all = [60, 30, 5].map(|count| {
+            let outbox = outboxes.outbox(Sid::from_random([count; 15]), usize::MAX);
+            outbox.keep_for_replay(1, limits);
+            (1..=u64::from(count)).for_each(|number| keep(&outbox, number));
+            (outbox, u64::from(count))
+        });
+        let memory = outboxes.memory();
+        assert!(!memory.keeps_too_much());
+        // It is the smallest that takes all together over the limit.
+        (6..=12).for_each(|number| keep(&all[2].0, number));
+        assert!(memory.keeps_too_much());
+        shed_replay(&memory).await;
+        assert!(!memory.keeps_too_much());
+        let complete = all
+            .each_ref()
+            .map(|(outbox, _)| outbox.has_all_after(stamp(1)));
+        assert_eq!(complete, [false, true, true]);
+        for (outbox, _) in &all {
+            outbox.forget_replay(1);
+        }
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+        assert!(memory.replay().top().is_none());
+    }
+}

@@ -1,0 +1,507 @@
+//! The outbox against a naive queue: whatever happens to it, in any order.
+//!
+//! The naive queue is a list of the numbers that were pushed. What arrives at the client must be its
+//! beginning, whichever way it took: nothing is lost, doubled or out of order. Tasks run only when they
+//! were woken, so a wake that is forgotten leaves something lying. After every step the bytes that
+//! count as waiting must be those that do.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use proptest::prelude::*;
+use roomcast_protocol::engine::{CloseReason, Packet, Probe};
+
+use self::{
+    pipe::{Kind, Meanwhile, frame, stamp},
+    session::Session,
+};
+use super::*;
+use crate::engine::{Batch, Limits, outbox::Sink};
+
+mod pipe;
+mod session;
+
+const BUDGET: usize = 100_000;
+const TOTAL: usize = 150_000;
+const LIMITS: Limits = Limits {
+    messages: 60,
+    bytes: 80_000,
+    total: 100_000,
+};
+/// Turns after which tasks that wake one another have gone on for too long.
+const TOO_MANY: usize = 10_000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(Kind, usize),
+    /// To the outbox that the session was taken over from.
+    PushBefore(usize),
+    Broadcast(Kind, usize),
+    Control,
+    Ping,
+    Pong,
+    /// Somebody writes who need not.
+    Flush,
+    /// Everybody who was woken does what there is to do.
+    Settle,
+    /// The driver has its turn before the flusher.
+    Turn,
+    Room(usize),
+    Clog(bool),
+    Break,
+    Poll,
+    GiveUp,
+    Attach(bool),
+    Upgrade(usize),
+    Watch,
+    Close,
+    Cut,
+    Shed,
+    Recover,
+    Meanwhile(Meanwhile),
+    Late(Kind, usize),
+}
+
+fn sizes() -> impl Strategy<Value = usize> {
+    prop_oneof![6 => 0..300_usize, 2 => 300..6000_usize, 1 => 15_000..40_000_usize]
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        4 => Just(Kind::Reliable),
+        1 => Just(Kind::Volatile),
+        2 => Just(Kind::Newest),
+        2 => Just(Kind::LastTwo),
+    ]
+}
+
+fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+    prop_oneof![
+        8 => (kinds(), sizes()).prop_map(|(kind, size)| Meanwhile::Push(kind, size)),
+        1 => Just(Meanwhile::Flush),
+        1 => Just(Meanwhile::Detach),
+        1 => Just(Meanwhile::Cut),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
+    let step = prop_oneof![
+        24 => (kinds(), sizes()).prop_map(|(kind, size)| Step::Push(kind, size)),
+        4 => sizes().prop_map(Step::PushBefore),
+        8 => (kinds(), sizes()).prop_map(|(kind, size)| Step::Broadcast(kind, size)),
+        2 => Just(Step::Control),
+        2 => Just(Step::Ping),
+        2 => Just(Step::Pong),
+        4 => Just(Step::Flush),
+        12 => Just(Step::Settle),
+        8 => Just(Step::Turn),
+        12 => prop_oneof![0..500_usize, 500..90_000_usize].prop_map(Step::Room),
+        4 => any::<bool>().prop_map(Step::Clog),
+        1 => Just(Step::Break),
+        8 => Just(Step::Poll),
+        1 => Just(Step::GiveUp),
+        3 => any::<bool>().prop_map(Step::Attach),
+        4 => (0..60_000_usize).prop_map(Step::Upgrade),
+        2 => Just(Step::Watch),
+        1 => Just(Step::Close),
+        1 => Just(Step::Cut),
+        1 => Just(Step::Shed),
+        4 => Just(Step::Recover),
+        8 => meanwhile().prop_map(Step::Meanwhile),
+        4 => (kinds(), sizes()).prop_map(|(kind, size)| Step::Late(kind, size)),
+    ];
+    prop::collection::vec((0..2_usize, step), 0..120)
+}
+
+/// A client, and what it was sent and has got since it last began afresh.
+struct Client {
+    session: Session,
+    before: Option<Outbox>,
+    sent: Vec<u32>,
+    got: Vec<u32>,
+    /// How many there are before the first word of a session that was taken over.
+    hello_after: Option<usize>,
+    /// The last one that has arrived, of each kind.
+    last: HashMap<String, u32>,
+    newest: Option<u32>,
+    is_pinged: bool,
+    may_pong: bool,
+    is_watching: bool,
+    /// How many had been sent when it was closed.
+    closed_after: Option<usize>,
+    is_spoilt: bool,
+}
+
+impl Client {
+    fn new(outbox: Outbox, numbers: &Arc<AtomicU32>) -> Self {
+        outbox.keep_for_replay(1, LIMITS);
+        Self {
+            session: Session::new(outbox, numbers),
+            before: None,
+            sent: Vec::new(),
+            got: Vec::new(),
+            hello_after: None,
+            last: HashMap::new(),
+            newest: None,
+            is_pinged: false,
+            may_pong: false,
+            is_watching: false,
+            closed_after: None,
+            is_spoilt: false,
+        }
+    }
+
+    fn record(&mut self, kind: Kind, number: u32, push: Push) {
+        match kind {
+            Kind::Reliable => {
+                assert_ne!(push, Push::Dropped, "it must arrive");
+                self.sent.push(number);
+            }
+            Kind::Newest if push == Push::Queued => self.newest = Some(number),
+            Kind::Volatile | Kind::Newest | Kind::LastTwo => {
+                assert_ne!(push, Push::Overflow, "nobody is cut for what may be lost");
+            }
+        }
+    }
+
+    /// Reads what has arrived, and compares it with what was sent.
+    fn receive(&mut self) {
+        let mut pushed = std::mem::take(&mut self.session.pushed);
+        if let Some(pipe) = &self.session.pipe {
+            pushed.append(&mut pipe.state().pushed);
+        }
+        pushed.sort_by_key(|(_, number, _)| *number);
+        for (kind, number, push) in pushed {
+            self.record(kind, number, push);
+        }
+        for text in self.session.receive() {
+            if text == "2" {
+                self.may_pong = self.is_pinged;
+                continue;
+            }
+            if text == "4hello" {
+                assert_eq!(self.hello_after.take(), Some(self.got.len()));
+                continue;
+            }
+            let mut words = text.trim_start_matches('4').split(' ');
+            let (kind, number) = (words.next().unwrap(), words.next());
+            let Some(number) = number.map(|number| number.parse().unwrap()) else {
+                assert!(matches!(kind, "6" | "control"), "{kind}");
+                continue;
+            };
+            if kind == "Reliable" {
+                assert_eq!(self.sent.get(self.got.len()), Some(&number));
+                self.got.push(number);
+            } else {
+                let last = self.last.insert(kind.to_owned(), number);
+                assert!(last < Some(number), "{kind} {number} comes after {last:?}");
+            }
+        }
+        self.session.is_over |= matches!(self.session.outbox.lock().sink, Sink::Detached);
+    }
+
+    fn change_pipe(&self, change: impl FnOnce(&mut pipe::State)) {
+        if let Some(pipe) = &self.session.pipe {
+            pipe.change(change);
+        }
+    }
+}
+
+struct World {
+    metrics: Arc<Metrics>,
+    outboxes: Unattended,
+    numbers: Arc<AtomicU32>,
+    clients: Vec<Client>,
+    /// Sessions that were taken over or given up.
+    old: Vec<Session>,
+}
+
+impl World {
+    fn new() -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let numbers = Arc::default();
+        let outboxes = Unattended::limited(TOTAL, Arc::clone(&metrics));
+        let mut clients: Vec<Client> = (0..2)
+            .map(|_| Client::new(outboxes.outbox(random_sid(), BUDGET), &numbers))
+            .collect();
+        clients[0].session.upgrade(10_000);
+        Self {
+            metrics,
+            outboxes,
+            numbers,
+            clients,
+            old: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, which: usize, step: Step) {
+        let client = &mut self.clients[which];
+        let outbox = client.session.outbox.clone();
+        match step {
+            Step::Push(kind, size) => {
+                let frame = self.frame(kind, size);
+                let client = &mut self.clients[which];
+                client.newest.take_if(|_| kind == Kind::Reliable);
+                let push = outbox.push(&frame.0, kind.mode());
+                let nothing_waits = client.got.len() == client.sent.len();
+                client.record(kind, frame.1, push);
+                if (kind, push) == (Kind::Volatile, Push::Queued) {
+                    client.receive();
+                    assert!(nothing_waits || client.got.len() == client.sent.len());
+                }
+            }
+            Step::PushBefore(size) => {
+                if let Some(before) = client.before.clone() {
+                    let (frame, number) = self.frame(Kind::Reliable, size);
+                    let push = before.push(&frame, Mode::Reliable);
+                    let client = &mut self.clients[which];
+                    client.newest = None;
+                    client.record(Kind::Reliable, number, push);
+                }
+            }
+            Step::Broadcast(kind, size) => {
+                let (frame, number) = self.frame(kind, size);
+                let mut batch = Batch::new();
+                for client in &mut self.clients {
+                    client.newest.take_if(|_| kind == Kind::Reliable);
+                    let outbox = &client.session.outbox;
+                    let push = outbox.push_batched(&frame, kind.mode(), &mut batch);
+                    client.record(kind, number, push);
+                }
+                batch.finish();
+            }
+            Step::Control => outbox.push_control(Frame::text(b"control")),
+            Step::Ping => {
+                if !client.is_pinged && outbox.lock().closed().is_none() {
+                    client.is_pinged = true;
+                    outbox.push_ping(Frame::packet(&Packet::Ping(Probe::None)));
+                }
+            }
+            Step::Pong => {
+                client.receive();
+                if std::mem::take(&mut client.may_pong) {
+                    client.is_pinged = false;
+                    outbox.confirm(now());
+                }
+            }
+            Step::Flush => {
+                outbox.flush();
+            }
+            Step::Settle => self.settle(),
+            Step::Turn => {
+                client.session.turn_if_woken();
+            }
+            Step::Room(room) => client.change_pipe(|state| state.room = room),
+            Step::Clog(is_clogged) => client.change_pipe(|state| state.is_clogged = is_clogged),
+            Step::Break => {
+                client.is_spoilt = true;
+                client.change_pipe(|state| state.is_broken = true);
+            }
+            Step::Poll => client.session.poll(),
+            Step::GiveUp => {
+                // What was on its way to it is lost.
+                client.is_spoilt = true;
+                client.session.give_up();
+            }
+            Step::Attach(true) => client.session.attach(),
+            Step::Attach(false) => client.session.abandon(),
+            Step::Upgrade(room) => {
+                client.receive();
+                client.session.upgrade(room);
+            }
+            Step::Watch => client.is_watching |= outbox.watch_drain(),
+            Step::Close => {
+                if outbox.lock().closed().is_none() {
+                    client.closed_after.get_or_insert(client.sent.len());
+                    outbox.close(CloseReason::ForcedClose);
+                    client.session.turn_if_woken();
+                }
+            }
+            Step::Cut => {
+                client.is_spoilt = true;
+                outbox.cut();
+            }
+            Step::Shed => self.shed(),
+            Step::Recover => self.recover(which),
+            Step::Meanwhile(act) => {
+                client.is_spoilt |= matches!(act, Meanwhile::Detach | Meanwhile::Cut);
+                client.change_pipe(|state| state.meanwhile.push(act));
+            }
+            Step::Late(kind, size) => client.session.late.push((kind, size)),
+        }
+        self.clients.iter_mut().for_each(Client::receive);
+        self.check_bytes();
+    }
+
+    fn frame(&self, kind: Kind, size: usize) -> (Frame, u32) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        (frame(kind, number, size), number)
+    }
+
+    /// Runs all tasks that were woken. Then nothing waits that could be written.
+    fn settle(&mut self) {
+        for _ in 0..TOO_MANY {
+            let listed = self.outboxes.take_listed();
+            let mut is_done = listed.is_empty();
+            for outbox in listed {
+                outbox.flush();
+            }
+            let clients = self.clients.iter_mut().map(|client| &mut client.session);
+            for session in clients.chain(&mut self.old) {
+                is_done &= !session.turn_if_woken();
+            }
+            if is_done {
+                for client in &mut self.clients {
+                    client.receive();
+                    assert!(!client.session.is_forgotten(), "somebody was not woken");
+                }
+                return;
+            }
+        }
+        panic!("the tasks go on waking one another");
+    }
+
+    fn shed(&self) {
+        let memory = self.outboxes.memory();
+        if let Some((class, outbox)) = memory.waiting().top() {
+            outbox.shed_waiting(class);
+        }
+        if let Some((class, outbox)) = memory.replay().top() {
+            outbox.shed_replay(class);
+        }
+    }
+
+    /// The client comes back with a new session, and goes on where the last one has broken off if that
+    /// is possible.
+    fn recover(&mut self, which: usize) {
+        let client = &mut self.clients[which];
+        client.receive();
+        let old = client.session.outbox.clone();
+        old.cut();
+        let outbox = self.outboxes.outbox(random_sid(), BUDGET);
+        let missed = client.got.last().and_then(|known| {
+            old.hand_over(stamp(*known), &outbox, LIMITS, &Frame::text(b"hello"))
+        });
+        let mut session = if let Some(missed) = missed {
+            assert_eq!(missed, client.sent.len() - client.got.len());
+            client.hello_after = Some(client.sent.len());
+            client.before = Some(old);
+            client.newest = None;
+            (client.is_pinged, client.may_pong) = (false, false);
+            (client.is_watching, client.is_spoilt) = (false, false);
+            client.closed_after = None;
+            std::mem::replace(&mut client.session, Session::new(outbox, &self.numbers))
+        } else {
+            std::mem::replace(client, Client::new(outbox, &self.numbers)).session
+        };
+        session.late.clear();
+        if let Some(pipe) = &session.pipe {
+            pipe.state().meanwhile.clear();
+        }
+        self.old.push(session);
+    }
+
+    /// What counts as waiting for slow clients is what waits for them, each frame once.
+    fn check_bytes(&self) {
+        let mut counted = HashMap::new();
+        let befores = self
+            .clients
+            .iter()
+            .filter_map(|client| client.before.as_ref());
+        let currents = self.clients.iter().map(|client| &client.session.outbox);
+        let olds = self.old.iter().map(|session| &session.outbox);
+        for outbox in currents.chain(befores).chain(olds) {
+            for frame in outbox.lock().counted() {
+                counted.insert(frame.websocket().as_ptr(), frame.len() + 256);
+            }
+        }
+        let gauge = self.metrics.gauge(Gauge::OutboxBytes);
+        assert_eq!(gauge, counted.values().sum::<usize>() as i64);
+    }
+
+    /// At last all clients take everything.
+    fn finish(mut self) {
+        for which in 0..self.clients.len() {
+            self.clients[which].session.abandon();
+            self.clients[which].session.late.clear();
+            self.clients[which].change_pipe(|state| {
+                (state.room, state.is_clogged) = (usize::MAX, false);
+                state.meanwhile.clear();
+            });
+            self.settle();
+            // An upgrade that was announced may have left a poll to the driver, so one more.
+            for _ in 0..self.clients[which].sent.len() + 8 {
+                self.clients[which].session.poll();
+                self.settle();
+            }
+            let client = &mut self.clients[which];
+            let queue = client.session.outbox.lock();
+            let was_cut = queue.exceeded().is_some();
+            let is_closed = queue.closed().is_some();
+            drop(queue);
+            if let Some(after) = client.closed_after
+                && !was_cut
+                && !client.is_spoilt
+            {
+                assert!(client.session.is_over, "it was closed");
+                assert_eq!(client.got.len(), after, "all that was sent before the end");
+            }
+            if !is_closed {
+                assert_eq!(client.got, client.sent);
+                assert_eq!(client.hello_after, None);
+                if let Some(newest) = client.newest {
+                    assert!(client.last.get("Newest") >= Some(&newest));
+                }
+                assert!(!client.is_watching || client.session.drained > 0);
+            }
+        }
+        let clients = self.clients.iter_mut().map(|client| &mut client.session);
+        for session in clients.chain(&mut self.old) {
+            if !session.is_over {
+                session.end();
+            }
+        }
+        assert_eq!(self.metrics.gauge(Gauge::OutboxBytes), 0);
+        let metrics = Arc::clone(&self.metrics);
+        self.outboxes.forget();
+        drop(self);
+        assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+}
+
+fn run(steps: impl IntoIterator<Item = (usize, Step)>) {
+    let mut world = World::new();
+    for (which, step) in steps {
+        world.step(which, step);
+    }
+    world.finish();
+}
+
+#[test]
+fn what_was_being_written_for_a_session_that_is_gone_counts_for_nothing() {
+    let steps = [
+        Step::Room(100),
+        Step::Push(Kind::Reliable, 5000),
+        Step::Meanwhile(Meanwhile::Detach),
+        Step::Settle,
+    ];
+    run(steps.map(|step| (0, step)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_happens_all_that_must_arrive_does_once_and_in_order(steps in steps()) {
+        run(steps);
+    }
+}

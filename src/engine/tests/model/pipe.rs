@@ -1,0 +1,222 @@
+//! The stream of the model: it takes as many bytes as it is told, and lets others act in the middle of
+//! a write.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use roomcast_protocol::{Frame, Stamp};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::DEADLINE;
+use crate::engine::outbox::{DropPolicy, Inner, Mode, Outbox, Push};
+
+/// What kind of frame is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Reliable,
+    Volatile,
+    Newest,
+    LastTwo,
+}
+
+impl Kind {
+    pub(super) fn mode(self) -> Mode {
+        let conflated = |stream, policy| Mode::Conflated { stream, policy };
+        match self {
+            Self::Reliable => Mode::Reliable,
+            Self::Volatile => Mode::Volatile,
+            Self::Newest => conflated(1, DropPolicy::Newest),
+            Self::LastTwo => conflated(2, DropPolicy::Last(2)),
+        }
+    }
+}
+
+/// A frame that says what it is: its kind, its number and a filling.
+pub(super) fn frame(kind: Kind, number: u32, size: usize) -> Frame {
+    let text = format!("{kind:?} {number} {}", "x".repeat(size));
+    let frame = Frame::text(text.as_bytes());
+    match kind {
+        Kind::Reliable => frame.with_stamp(stamp(number)),
+        Kind::Volatile | Kind::Newest | Kind::LastTwo => frame,
+    }
+}
+
+/// All reliable frames belong to one channel.
+pub(super) fn stamp(number: u32) -> Stamp {
+    Stamp {
+        channel: 1,
+        number: number.into(),
+    }
+}
+
+/// What others do while the stream is written to.
+#[derive(Clone, Debug)]
+pub(super) enum Meanwhile {
+    Push(Kind, usize),
+    /// Another task wants to write as well.
+    Flush,
+    /// The driver of the session goes away.
+    Detach,
+    Cut,
+}
+
+/// A push, and what became of it.
+pub(super) type Pushed = (Kind, u32, Push);
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Bytes that are still taken.
+    pub(super) room: usize,
+    /// What was taken is not on its way.
+    pub(super) is_clogged: bool,
+    pub(super) is_broken: bool,
+    pub(super) taken: Vec<u8>,
+    pub(super) meanwhile: Vec<Meanwhile>,
+    pub(super) pushed: Vec<Pushed>,
+    /// Two have written at the same time.
+    pub(super) has_overlapped: bool,
+    /// Of whoever found no room.
+    waiting: Option<Waker>,
+    outbox: Weak<Inner>,
+}
+
+/// The bytes of one WebSocket.
+#[derive(Clone, Default)]
+pub(super) struct Pipe {
+    state: Arc<Mutex<State>>,
+    numbers: Arc<AtomicU32>,
+}
+
+impl Pipe {
+    pub(super) fn new(outbox: &Outbox, room: usize, numbers: &Arc<AtomicU32>) -> Self {
+        let state = State {
+            room,
+            outbox: Arc::downgrade(outbox.inner()),
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            numbers: Arc::clone(numbers),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Changes what the stream takes, and wakes whoever waits for a change.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+        let waiting = {
+            let mut state = self.state();
+            change(&mut state);
+            state.waiting.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+
+    /// Acts as others, in the middle of a write.
+    fn act(&self) {
+        let (acts, outbox) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.meanwhile), state.outbox.upgrade())
+        };
+        let Some(outbox) = outbox.map(Outbox::from) else {
+            return;
+        };
+        for act in acts {
+            match act {
+                Meanwhile::Push(kind, size) => {
+                    let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+                    let push = outbox.push(&frame(kind, number, size), kind.mode());
+                    self.state().pushed.push((kind, number, push));
+                }
+                Meanwhile::Flush => {
+                    let (done, is_done) = mpsc::channel();
+                    let outbox = outbox.clone();
+                    std::thread::spawn(move || {
+                        outbox.flush();
+                        drop(outbox);
+                        let _ = done.send(());
+                    });
+                    // Whoever writes as well waits for the stream, which is taken.
+                    if is_done.recv_timeout(DEADLINE).is_err() {
+                        self.state().has_overlapped = true;
+                    }
+                }
+                Meanwhile::Detach => outbox.detach(),
+                Meanwhile::Cut => outbox.cut(),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.act();
+        let mut state = self.state();
+        if state.is_broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let n = bytes.len().min(state.room);
+        if n == 0 {
+            state.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        state.room -= n;
+        state.taken.extend_from_slice(&bytes[..n]);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state();
+        if state.is_clogged {
+            state.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// Rings when a driver is woken.
+#[derive(Default)]
+pub(super) struct Bell(AtomicBool);
+
+impl Bell {
+    pub(super) fn has_rung(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

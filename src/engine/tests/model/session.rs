@@ -1,0 +1,303 @@
+//! One session of the model: an outbox, the stream or the polls that it is sent by, and a driver that
+//! does nothing of its own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Waker},
+};
+
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::pipe::{Bell, Kind, Pipe, Pushed, frame};
+use crate::engine::{
+    outbox::{Attaching, Control, Outbox, PendingPoll, PollAnswer, Polled, Rest},
+    transport::Stream,
+};
+
+pub(super) struct Session {
+    pub(super) outbox: Outbox,
+    pub(super) pipe: Option<Pipe>,
+    stream: Option<Stream>,
+    bell: Arc<Bell>,
+    /// The poll of the client.
+    poll: Option<oneshot::Receiver<PollAnswer>>,
+    /// Polls that wait for a WebSocket that is on its way.
+    polls: Vec<PendingPoll>,
+    attaching: Option<Attaching>,
+    is_closing: bool,
+    /// The driver has gone.
+    pub(super) is_over: bool,
+    /// Texts that have arrived.
+    texts: Vec<String>,
+    polled: u64,
+    pub(super) drained: usize,
+    /// What is pushed at the end of the next turn, when the driver has written already.
+    pub(super) late: Vec<(Kind, usize)>,
+    pub(super) pushed: Vec<Pushed>,
+    numbers: Arc<AtomicU32>,
+}
+
+impl Session {
+    pub(super) fn new(outbox: Outbox, numbers: &Arc<AtomicU32>) -> Self {
+        let mut session = Self {
+            outbox,
+            pipe: None,
+            stream: None,
+            bell: Arc::default(),
+            poll: None,
+            polls: Vec::new(),
+            attaching: None,
+            is_closing: false,
+            is_over: false,
+            texts: Vec::new(),
+            polled: 0,
+            drained: 0,
+            late: Vec::new(),
+            pushed: Vec::new(),
+            numbers: Arc::clone(numbers),
+        };
+        session.turn(None);
+        session
+    }
+
+    /// Goes over to a WebSocket, in a turn of the driver.
+    pub(super) fn upgrade(&mut self, room: usize) {
+        if self.pipe.is_none() && !self.is_closing && !self.is_over {
+            self.turn(Some(Pipe::new(&self.outbox, room, &self.numbers)));
+            self.attaching = None;
+        }
+    }
+
+    fn switch(&mut self, pipe: Pipe) {
+        let stream = Stream::other(Box::new(pipe.clone()));
+        let memory = self.outbox.memory();
+        let parked = self.outbox.lock().switch(stream.clone(), memory);
+        (self.pipe, self.stream) = (Some(pipe), Some(stream));
+        if let Some(parked) = parked {
+            let _ = parked.answer_noop();
+        }
+        self.bell.clone_waker().wake();
+    }
+
+    /// A WebSocket is announced.
+    pub(super) fn attach(&mut self) {
+        if self.pipe.is_none() && self.attaching.is_none() && !self.is_over {
+            self.attaching = Some(Attaching::new(self.outbox.clone()));
+        }
+    }
+
+    pub(super) fn abandon(&mut self) {
+        self.attaching = None;
+    }
+
+    /// The client polls, unless it does already.
+    pub(super) fn poll(&mut self) {
+        self.receive();
+        if self.pipe.is_some() || self.poll.is_some() {
+            return;
+        }
+        self.polled += 1;
+        match self.outbox.poll(self.polled) {
+            Polled::Answered(answer) => self.take(answer),
+            Polled::Waiting(answered) => self.poll = Some(answered),
+            Polled::Unknown => assert!(self.is_over),
+        }
+    }
+
+    /// The client closes the connection of its poll.
+    pub(super) fn give_up(&mut self) {
+        self.receive();
+        if self.poll.take().is_some() {
+            self.outbox
+                .control(Control::PollAborted { id: self.polled });
+        }
+    }
+
+    /// Takes in what has come; all of it.
+    pub(super) fn receive(&mut self) -> Vec<String> {
+        if let Some(answered) = &mut self.poll {
+            match answered.try_recv() {
+                Ok(answer) => {
+                    self.poll = None;
+                    self.take(answer);
+                }
+                Err(TryRecvError::Closed) => self.poll = None,
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+        if let Some(pipe) = &self.pipe {
+            let mut state = pipe.state();
+            assert!(!state.has_overlapped, "two have written at the same time");
+            let mut rest = &state.taken[..];
+            while let Some((text, after)) = split(rest) {
+                self.texts.push(text);
+                rest = after;
+            }
+            state.taken = rest.to_vec();
+        }
+        std::mem::take(&mut self.texts)
+    }
+
+    fn take(&mut self, answer: PollAnswer) {
+        if let PollAnswer::Payload(payload, _) = answer {
+            let text = String::from_utf8(payload.to_vec()).unwrap();
+            let packets = text.split('\x1e').map(str::to_owned);
+            self.texts.extend(packets);
+        }
+    }
+
+    /// Whether a poll waits although there is something for it, or the WebSocket has room and is not
+    /// written.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let queue = self.outbox.lock();
+        let has_way = match &self.pipe {
+            Some(pipe) => {
+                let state = pipe.state();
+                state.room > 0 && !state.is_clogged
+            }
+            None => queue.has_poll(),
+        };
+        has_way && !self.is_over && !queue.is_empty()
+    }
+
+    /// The turn of the driver, if it was woken.
+    pub(super) fn turn_if_woken(&mut self) -> bool {
+        let is_woken = self.bell.has_rung() && !self.is_over;
+        if is_woken {
+            self.turn(None);
+        }
+        is_woken
+    }
+
+    fn turn(&mut self, upgrade: Option<Pipe>) {
+        let waker = self.bell.clone_waker();
+        let mut cx = Context::from_waker(&waker);
+        let state = self.outbox.begin_turn();
+        if state.closed.is_some() && !self.is_closing {
+            self.end();
+            return;
+        }
+        self.drained += usize::from(state.drained);
+        if state.blocked {
+            self.wait_writable(&mut cx);
+        }
+        if let Some(pipe) = upgrade {
+            self.switch(pipe);
+        }
+        self.take_control();
+        self.outbox.flush();
+        if self.is_closing {
+            self.close(&mut cx);
+        }
+        for (kind, size) in std::mem::take(&mut self.late) {
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            let push = self.outbox.push(&frame(kind, number, size), kind.mode());
+            self.pushed.push((kind, number, push));
+        }
+        if !self.is_over {
+            let rest = Rest {
+                is_ending: self.is_closing,
+                has_polls: !self.polls.is_empty(),
+                has_posts: false,
+                has_wire: self.pipe.is_some(),
+                takes_polls: self.pipe.is_none() && !self.is_closing && self.polls.is_empty(),
+            };
+            self.outbox.end_turn(&cx, &rest);
+        }
+    }
+
+    fn take_control(&mut self) {
+        let (control, is_attaching) = {
+            let mut queue = self.outbox.lock();
+            (std::mem::take(&mut queue.control), queue.is_attaching())
+        };
+        for control in control {
+            match control {
+                Control::Poll(parked) => self.polls.push(parked),
+                Control::PollAborted { id } => {
+                    self.polls.retain(|parked| parked.id != id);
+                    if self.outbox.lock().forget_poll(id) {
+                        self.end();
+                    }
+                }
+                Control::Close(reason) => {
+                    self.outbox.lock().seal(reason);
+                    self.is_closing = true;
+                }
+                Control::PollLost
+                | Control::Post { .. }
+                | Control::Attach { .. }
+                | Control::Abort(_) => self.end(),
+            }
+        }
+        if !is_attaching && let Some(parked) = self.polls.pop() {
+            if self.pipe.is_some() {
+                parked.refuse();
+            } else {
+                let mut queue = self.outbox.lock();
+                assert!(!queue.has_poll());
+                queue.keep_poll(parked);
+            }
+        }
+    }
+
+    fn wait_writable(&self, cx: &mut Context<'_>) -> bool {
+        let Some(stream) = &self.stream else {
+            return false;
+        };
+        let is_ready = stream.poll_write_ready(cx).is_ready();
+        self.outbox.set_writable(is_ready);
+        is_ready
+    }
+
+    /// What is queued leaves, and then the session is over.
+    fn close(&mut self, cx: &mut Context<'_>) {
+        if self.pipe.is_some() {
+            if self.outbox.lock().is_blocked() {
+                if self.wait_writable(cx) {
+                    cx.waker().wake_by_ref();
+                }
+            } else if self.outbox.lock().is_drained() {
+                self.end();
+            } else {
+                cx.waker().wake_by_ref();
+            }
+        } else {
+            let poll = self.outbox.lock().take_poll();
+            if let Some(parked) = poll {
+                let frames = self.outbox.take_for_poll(usize::MAX);
+                if frames.is_empty() || !parked.answer(&frames) {
+                    self.end();
+                }
+            }
+        }
+    }
+
+    /// The driver goes away.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+        self.polls.clear();
+        self.outbox.detach();
+    }
+}
+
+impl Bell {
+    fn clone_waker(self: &Arc<Self>) -> Waker {
+        Arc::clone(self).into()
+    }
+}
+
+/// The first message of a WebSocket, if it has come whole.
+fn split(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (header, size) = match (bytes.get(1)?, bytes) {
+        (126, [_, _, a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+        (126.., _) => return None,
+        (&size, _) => (2, usize::from(size)),
+    };
+    let text = bytes.get(header..header + size)?;
+    let rest = &bytes[header + size..];
+    Some((String::from_utf8(text.to_vec()).unwrap(), rest))
+}

@@ -1,0 +1,437 @@
+//! Revisions: everything that is committed in a conversation takes one step, and other servers can read what
+//! they have missed.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use roomcast_server::store::{
+    Actor, Change, Commits, Committed, Delete, DeleteConversation, Edit, Insert, MemberChange,
+    Message, Missed, Origin, Rename, Revision, Store,
+};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
+
+on_every_backend! {
+    every_change_takes_one_step_and_what_changes_nothing_takes_none,
+    whatever_waits_together_comes_out_in_the_order_of_its_revisions,
+    who_was_removed_before_sends_nothing_in_the_same_group,
+}
+
+/// What comes out of a store, resolved, with its revision.
+fn recorded(mut commits: Commits) -> mpsc::Receiver<(Revision, Committed)> {
+    let (sender, receiver) = mpsc::channel(10_000);
+    tokio::spawn(async move {
+        while let Some(commit) = commits.next().await {
+            let event = commit.event().clone();
+            sender.send((commit.revision(), event)).await.unwrap();
+            commit.resolve();
+        }
+    });
+    receiver
+}
+
+/// A commit in short: what, the `seq` if it is about a message, the text or user.
+fn short(event: &Committed) -> String {
+    match event {
+        Committed::Message(message) => format!("message {} {}", message.seq, message.content),
+        Committed::Repeated(message) => format!("repeated {}", message.seq),
+        Committed::Edited(message) => {
+            format!(
+                "edited {} {} v{}",
+                message.seq, message.content, message.version
+            )
+        }
+        Committed::Deleted { message, by } => format!("deleted {} by {by}", message.seq),
+        Committed::Renamed(_) => "renamed".into(),
+        Committed::Members {
+            user_id, removed, ..
+        } => format!("{user_id} {}", if *removed { "removed" } else { "added" }),
+        Committed::ConversationDeleted { deleted, .. } => format!("gone by {}", deleted.deleted_by),
+        Committed::Announced(_) => "announced".into(),
+    }
+}
+
+fn at(seq: u64, changes: u64) -> Revision {
+    Revision { seq, changes }
+}
+
+fn admin() -> Actor {
+    Actor {
+        user_id: "admin".into(),
+        is_admin: true,
+    }
+}
+
+fn member(id: Uuid, user: &str, removes: bool) -> MemberChange {
+    MemberChange {
+        conversation_id: id,
+        user_id: user.into(),
+        by: admin(),
+        removes,
+        limit: 1000,
+    }
+}
+
+fn rename(id: Uuid, title: &str) -> Rename {
+    Rename {
+        conversation_id: id,
+        title: title.into(),
+        by: admin(),
+    }
+}
+
+fn edit(message: &Message, content: &str) -> Edit {
+    Edit {
+        message_id: message.id,
+        by: admin(),
+        content: content.into(),
+        version: None,
+    }
+}
+
+fn delete(message: &Message) -> Delete {
+    Delete {
+        message_id: message.id,
+        by: admin(),
+    }
+}
+
+async fn every_change_takes_one_step_and_what_changes_nothing_takes_none(backend: Backend) {
+    let (harness, commits) = Harness::undrained(backend).await;
+    let mut recorded = recorded(commits);
+    let (store, none) = (&harness.store, Origin::default);
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let revision = async || store.conversation(id).await.unwrap().unwrap().revision();
+    assert_eq!(revision().await, at(0, 0), "members from the beginning");
+    let sent = harness.send(id, "ann", "one").await;
+    let other = store.insert_message(retriable(id, "bob", "m"), none());
+    assert!(matches!(other.await.unwrap(), Insert::Stored(_)));
+    store
+        .edit_message(edit(&sent, "two"), none())
+        .await
+        .unwrap();
+    let again = store.insert_message(retriable(id, "bob", "m"), none());
+    assert!(matches!(again.await.unwrap(), Insert::Repeated(_)));
+    for _ in 0..2 {
+        let member = |user, removes| store.change_member(member(id, user, removes), none());
+        store.delete_message(delete(&sent), none()).await.unwrap();
+        store.edit_message(edit(&sent, "no"), none()).await.unwrap();
+        member("eve", false).await.unwrap();
+        member("bob", true).await.unwrap();
+        let renamed = store.rename_conversation(rename(id, "New"), none());
+        renamed.await.unwrap();
+    }
+    assert_eq!(revision().await, at(2, 5));
+    harness.send(id, "ann", "last").await;
+    for _ in 0..2 {
+        let deletion = DeleteConversation {
+            conversation_id: id,
+            by: admin(),
+        };
+        let deleted = store.delete_conversation(deletion, none());
+        deleted.await.unwrap();
+    }
+    let mut seen = Vec::new();
+    while let Ok((revision, event)) = recorded.try_recv() {
+        seen.push((revision, short(&event)));
+    }
+    let expected = [
+        (at(1, 0), "message 1 one"),
+        (at(2, 0), "message 2 retriable"),
+        (at(2, 1), "edited 1 two v2"),
+        (at(2, 1), "repeated 2"),
+        (at(2, 2), "deleted 1 by admin"),
+        (at(2, 3), "eve added"),
+        (at(2, 4), "bob removed"),
+        (at(2, 5), "renamed"),
+        (at(3, 5), "message 3 last"),
+        (at(3, 6), "gone by admin"),
+    ];
+    assert_eq!(seen, expected.map(|(at, event)| (at, event.to_owned())));
+}
+
+/// Changes at random, many at a time, some of which change nothing.
+async fn stir(store: &Store, id: Uuid, messages: &[Arc<Message>], random: &mut Random) {
+    let mut changes = Vec::new();
+    for n in 0..24 {
+        let (store, user) = (store.clone(), format!("u{}", random.below(3)));
+        let what = random.below(8);
+        let other = usize::try_from(random.below(messages.len() as u64)).unwrap();
+        let message = Arc::clone(&messages[other]);
+        changes.push(async move {
+            match what {
+                0 => drop(
+                    store
+                        .edit_message(edit(&message, &user), Origin::default())
+                        .await,
+                ),
+                1 => drop(
+                    store
+                        .delete_message(delete(&message), Origin::default())
+                        .await,
+                ),
+                2 => drop(
+                    store
+                        .rename_conversation(rename(id, &user), Origin::default())
+                        .await,
+                ),
+                3 | 4 => {
+                    let change = member(id, &user, what == 3);
+                    drop(store.change_member(change, Origin::default()).await);
+                }
+                _ => {
+                    let message = text(id, "ann", &n.to_string());
+                    drop(store.insert_message(message, Origin::default()).await);
+                }
+            }
+        });
+    }
+    join_all(changes).await;
+}
+
+async fn whatever_waits_together_comes_out_in_the_order_of_its_revisions(backend: Backend) {
+    let (harness, commits) = Harness::undrained(backend).await;
+    let mut recorded = recorded(commits);
+    let id = harness.conversation(&["ann"]).await;
+    let mut messages = Vec::new();
+    for _ in 0..12 {
+        messages.push(harness.send(id, "ann", "x").await);
+    }
+    for seed in 1..12 {
+        stir(&harness.store, id, &messages, &mut Random(seed)).await;
+    }
+    let known = harness.store.conversation(id).await.unwrap().unwrap();
+    let mut last = at(0, 0);
+    while let Ok((revision, event)) = recorded.try_recv() {
+        let next = match event {
+            Committed::Message(message) => {
+                assert_eq!(message.seq, revision.seq);
+                at(last.seq + 1, last.changes)
+            }
+            _ => at(last.seq, last.changes + 1),
+        };
+        assert_eq!(revision, next);
+        last = revision;
+    }
+    assert_eq!(last, known.revision());
+    assert!(last.changes > 20, "{last:?}");
+}
+
+async fn who_was_removed_before_sends_nothing_in_the_same_group(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let store = &harness.store;
+    let (first, removed, second, added, third) = tokio::join!(
+        store.insert_message(text(id, "bob", "1"), Origin::default()),
+        store.change_member(member(id, "bob", true), Origin::default()),
+        store.insert_message(text(id, "bob", "2"), Origin::default()),
+        store.change_member(member(id, "bob", false), Origin::default()),
+        store.insert_message(text(id, "bob", "3"), Origin::default()),
+    );
+    assert!(matches!(first.unwrap(), Insert::Stored(_)));
+    assert!(matches!(removed.unwrap(), Change::Done(_)));
+    assert!(matches!(second.unwrap(), Insert::Absent));
+    assert!(matches!(added.unwrap(), Change::Done(_)));
+    assert!(matches!(third.unwrap(), Insert::Stored(_)));
+}
+
+/// Reads all that is between two revisions, page by page.
+#[cfg(feature = "postgres")]
+async fn read(
+    store: &Store,
+    id: Uuid,
+    mut after: Revision,
+    through: Revision,
+    limit: usize,
+) -> Vec<(Revision, Committed)> {
+    let mut read = Vec::new();
+    while after < through {
+        match store.missed(id, after, through, limit).await.unwrap() {
+            Missed::Steps { steps, reached } => {
+                assert!(reached > after, "{after:?} {reached:?}");
+                assert!(steps.len() <= 2 * limit, "{}", steps.len());
+                after = reached;
+                read.extend(steps);
+            }
+            Missed::Forgotten(_) => panic!("everything is kept"),
+        }
+    }
+    assert_eq!(after, through);
+    read
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_reads_what_two_have_committed_as_it_was_and_in_its_order() {
+    let (config, _) = crate::harness::postgres();
+    let (first, commits) = Harness::undrained((config.clone(), None)).await;
+    let mut first_recorded = recorded(commits);
+    let (second, commits) = Harness::undrained((config.clone(), None)).await;
+    let mut second_recorded = recorded(commits);
+    let third = Harness::new((config, None)).await;
+    let id = first.conversation(&["ann"]).await;
+    let mut messages = Vec::new();
+    for _ in 0..12 {
+        messages.push(first.send(id, "ann", "x").await);
+    }
+    for seed in 1..8 {
+        let (mut one, mut other) = (Random(seed), Random(seed + 100));
+        tokio::join!(
+            stir(&first.store, id, &messages, &mut one),
+            stir(&second.store, id, &messages, &mut other)
+        );
+    }
+    let mut committed = Vec::new();
+    for recorded in [&mut first_recorded, &mut second_recorded] {
+        while let Ok(commit) = recorded.try_recv() {
+            committed.push(commit);
+        }
+    }
+    committed.sort_by_key(|(revision, _)| *revision);
+    let shorten = |steps: Vec<(Revision, Committed)>| -> Vec<(Revision, String)> {
+        let short = |(revision, event): (Revision, Committed)| (revision, short(&event));
+        steps.into_iter().map(short).collect()
+    };
+    let committed = shorten(committed);
+    let through = third
+        .store
+        .conversation(id)
+        .await
+        .unwrap()
+        .unwrap()
+        .revision();
+    assert_eq!(committed.last().unwrap().0, through);
+    for limit in [1, 3, 1000] {
+        let steps = read(&third.store, id, at(0, 0), through, limit).await;
+        assert_eq!(shorten(steps), committed, "pages of {limit}");
+    }
+    // From the middle to before the end.
+    let (after, before) = (committed[20].0, committed[committed.len() - 9].0);
+    let steps = read(&third.store, id, after, before, 2).await;
+    assert_eq!(shorten(steps), committed[21..committed.len() - 8]);
+    let revisions = third.store.revisions(&[Uuid::new_v4(), id]).await.unwrap();
+    assert_eq!(revisions, [(id, through)]);
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_is_not_kept_any_more_is_read_from_the_conversation() {
+    let (config, _) = crate::harness::postgres();
+    let harness = Harness::new((config.clone(), None)).await;
+    let (store, id) = (&harness.store, harness.conversation(&["ann", "bob"]).await);
+    let sent = harness.send(id, "ann", "first").await;
+    for n in 0..6 {
+        let edit = edit(&sent, &n.to_string());
+        store.edit_message(edit, Origin::default()).await.unwrap();
+    }
+    let sql = |sql: &str| {
+        let (_, database) = config.url.rsplit_once('/').unwrap();
+        crate::server::shared().lock().unwrap().sql(database, sql)
+    };
+    sql("UPDATE conversation_changes SET changed_at = now() - interval '2 hours' WHERE number < 4");
+    assert_eq!(store.forget_changes().await.unwrap(), 3);
+    assert_eq!(store.forget_changes().await.unwrap(), 0);
+    assert_eq!(sql("SELECT min(number) FROM conversation_changes"), "4");
+    let now = match store.missed(id, at(0, 2), at(1, 6), 10).await.unwrap() {
+        Missed::Forgotten(now) => now.unwrap(),
+        steps @ Missed::Steps { .. } => panic!("{steps:?}"),
+    };
+    assert_eq!(now.revision(), at(1, 6));
+    assert_eq!(now.conversation.member_ids, ["ann", "bob"]);
+    assert!(!now.is_open);
+    // From where all is kept it is read.
+    let steps = read(store, id, at(1, 3), at(1, 6), 10).await;
+    assert_eq!(steps.len(), 3);
+    // A message whose edits are forgotten comes as it was after these.
+    let steps = read(store, id, at(0, 3), at(1, 6), 10).await;
+    assert_eq!(short(&steps[0].1), "message 1 2");
+    let steps = read(store, id, at(0, 6), at(1, 6), 10).await;
+    assert_eq!(short(&steps[0].1), "message 1 5");
+    // One that is gone has nothing to read.
+    sql("DELETE FROM conversations");
+    let gone = store.missed(id, at(0, 2), at(1, 6), 10).await.unwrap();
+    assert!(matches!(gone, Missed::Forgotten(None)), "{gone:?}");
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was() {
+    let (config, _) = crate::harness::postgres();
+    let sql = |sql: &str| {
+        let (_, database) = config.url.rsplit_once('/').unwrap();
+        crate::server::shared().lock().unwrap().sql(database, sql)
+    };
+    let old = Harness::new((config.clone(), None)).await;
+    let id = old.conversation(&["ann"]).await;
+    let sent = old.send(id, "ann", "before").await;
+    old.store.close().await;
+    sql(
+        "DROP TRIGGER message_versions_note_change ON message_versions;
+         DROP TRIGGER conversations_note_title ON conversations;
+         DROP TRIGGER conversations_note_closed ON conversations;
+         DROP TRIGGER members_note_added ON members;
+         DROP TRIGGER members_note_removed ON members;
+         DROP FUNCTION roomcast_note_version, roomcast_note_title, roomcast_note_closed,
+             roomcast_note_added, roomcast_note_removed, roomcast_take_change;
+         DROP TABLE conversation_changes;
+         ALTER TABLE conversations DROP COLUMN changes;
+         ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
+         DELETE FROM refinery_schema_history WHERE version >= 6",
+    );
+    let new = Harness::new((config.clone(), None)).await;
+    let known = new.store.conversation(id).await.unwrap().unwrap();
+    assert_eq!(known.revision(), at(1, 0));
+    let edited = new
+        .store
+        .edit_message(edit(&sent, "after"), Origin::default());
+    edited.await.unwrap();
+    new.send(id, "ann", "next").await;
+    let steps = read(&new.store, id, at(0, 0), at(2, 1), 10).await;
+    let steps: Vec<_> = steps.iter().map(|(_, event)| short(event)).collect();
+    assert_eq!(
+        steps,
+        ["message 1 before", "edited 1 after v2", "message 2 next"]
+    );
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
+    let (config, folder) = crate::harness::sqlite();
+    let old = Harness::new((config.clone(), None)).await;
+    let id = old.conversation(&["ann"]).await;
+    let sent = old.send(id, "ann", "before").await;
+    old.store.close().await;
+    let file = rusqlite::Connection::open(config.url.trim_start_matches("sqlite:")).unwrap();
+    file.execute_batch(
+        "ALTER TABLE conversations DROP COLUMN changes;
+         DROP INDEX conversations_deleted;
+         ALTER TABLE conversations DROP COLUMN deleted_at;
+         ALTER TABLE conversations DROP COLUMN deleted_by;
+         DELETE FROM refinery_schema_history WHERE version >= 6",
+    )
+    .unwrap();
+    file.close().unwrap();
+    let new = Harness::new((config, folder)).await;
+    let edited = new
+        .store
+        .edit_message(edit(&sent, "after"), Origin::default());
+    edited.await.unwrap();
+    let known = new.store.conversation(id).await.unwrap().unwrap();
+    assert_eq!(known.revision(), at(1, 1));
+}
+
+/// A generator of the linear congruential kind.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}

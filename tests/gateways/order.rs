@@ -1,0 +1,320 @@
+//! What one server commits in a conversation, in the order in which clients of another one see it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::nodes::Database;
+use crate::server::Binary;
+
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
+
+/// Ann and Bob in a conversation of hers, each at a server of the same database.
+struct Apart {
+    database: Database,
+    servers: [Binary; 2],
+    id: Value,
+    ann: Client,
+    bob: Client,
+}
+
+impl Apart {
+    async fn new() -> Self {
+        let database = Database::new();
+        let servers = [(); 2].map(|()| database.server_with(&[GUESTS_AS_USERS]));
+        let mut ann = servers[0].guest("ann").await;
+        let mut bob = servers[1].guest("bob").await;
+        let new = json!({"title": "One", "memberIds": [bob.user_id()]});
+        let made = ann.must("create_conversation", new).await;
+        let id = made["conversation"]["id"].clone();
+        for client in [&mut ann, &mut bob] {
+            client.must("join_conversation", id.clone()).await;
+        }
+        Self {
+            database,
+            servers,
+            id,
+            ann,
+            bob,
+        }
+    }
+
+    fn with(&self, mut payload: Value) -> Value {
+        payload["conversationId"] = self.id.clone();
+        payload
+    }
+
+    async fn send(&mut self, content: &str) -> Value {
+        let message = self.with(json!({"content": content}));
+        self.ann.must("message", message).await["message"].clone()
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        let id = self.id.as_str().unwrap();
+        self.database.sql(&sql.replace("$ID", &format!("'{id}'")))
+    }
+}
+
+/// The next event of a conversation, in short. Who comes and goes is something else.
+async fn next(client: &mut Client) -> String {
+    loop {
+        let packet = client.packet().await;
+        let Some(event) = packet.strip_prefix("42") else {
+            continue;
+        };
+        let (name, payload): (String, Value) = serde_json::from_str(event).unwrap();
+        return match name.as_str() {
+            "message" => format!("message {}", payload["content"]),
+            "message_edited" => format!("edited {} {}", payload["seq"], payload["content"]),
+            "message_deleted" => format!("deleted {} {}", payload["seq"], payload["deletedBy"]),
+            "conversation_updated" => {
+                let conversation = &payload["conversation"];
+                let members = conversation["memberIds"].as_array().unwrap().len();
+                format!("{} of {members}", conversation["title"])
+            }
+            "conversation_deleted" => format!("gone by {}", payload["deletedBy"]),
+            _ => continue,
+        };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_one_server_commits_is_seen_at_another_in_its_order() {
+    let mut all = Apart::new().await;
+    let (by, eve) = (
+        all.ann.user_id(),
+        all.servers[0].guest("eve").await.user_id(),
+    );
+    let first = all.send("first").await;
+    let second = all.send("second").await;
+    assert_eq!(next(&mut all.bob).await, "message \"first\"");
+    assert_eq!(next(&mut all.bob).await, "message \"second\"");
+    // Without a message that follows.
+    let edit = json!({"messageId": first["id"], "content": "edited"});
+    all.ann.must("edit_message", edit).await;
+    assert_eq!(next(&mut all.bob).await, "edited 1 \"edited\"");
+    let delete = json!({"messageId": second["id"]});
+    all.ann.must("delete_message", delete).await;
+    assert_eq!(next(&mut all.bob).await, format!("deleted 2 {by:?}"));
+    let rename = all.with(json!({"title": "Two"}));
+    all.ann.must("rename_conversation", rename).await;
+    assert_eq!(next(&mut all.bob).await, "\"Two\" of 2");
+    let member = all.with(json!({"userId": eve}));
+    all.ann.must("add_member", member.clone()).await;
+    assert_eq!(next(&mut all.bob).await, "\"Two\" of 3");
+    all.ann.must("remove_member", member).await;
+    assert_eq!(next(&mut all.bob).await, "\"Two\" of 2");
+
+    // Much of it at once, read in one gap, which a message of Bob's own server closes. Each text comes as
+    // it was, though all of them are edited again by then.
+    let mut expected = Vec::new();
+    for n in 0..40 {
+        let sent = all.send(&format!("text {n}")).await;
+        expected.push(format!("message \"text {n}\""));
+        for turn in 0..2 {
+            let content = format!("text {n}.{turn}");
+            let edit = json!({"messageId": sent["id"], "content": content});
+            all.ann.must("edit_message", edit).await;
+            expected.push(format!("edited {} \"{content}\"", sent["seq"]));
+        }
+        let title = format!("Title {n}");
+        let rename = all.with(json!({"title": title}));
+        all.ann.must("rename_conversation", rename).await;
+        expected.push("renamed".into());
+    }
+    let mut dan = all.servers[1].guest("bob").await;
+    dan.must("join_conversation", all.id.clone()).await;
+    dan.must("message", all.with(json!({"content": "last"})))
+        .await;
+    expected.push("message \"last\"".into());
+    for expected in expected {
+        let seen = next(&mut all.bob).await;
+        if expected == "renamed" {
+            // It tells of the conversation as it is when it is read.
+            assert!(seen.starts_with("\"Title "), "{seen}");
+        } else {
+            assert_eq!(seen, expected);
+        }
+    }
+    assert_eq!(
+        all.sql("SELECT changes FROM conversations WHERE id = $ID"),
+        "125"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_at_one_server_gets_nothing_that_comes_after_at_another() {
+    let mut all = Apart::new().await;
+    let bob = all.bob.user_id();
+    // At Bob's server somebody stays, so that its conversation goes on.
+    let mut eve = all.servers[1].guest("eve").await;
+    let member = all.with(json!({"userId": eve.user_id()}));
+    all.ann.must("add_member", member).await;
+    eve.must("join_conversation", all.id.clone()).await;
+    for client in [&mut all.bob, &mut eve] {
+        assert_eq!(next(client).await, "\"One\" of 3");
+    }
+
+    let member = all.with(json!({"userId": bob}));
+    let before = all.with(json!({"content": "before"}));
+    let after = all.with(json!({"content": "after"}));
+    // Together, so that they may be in one transaction.
+    let requests = [
+        all.ann.request("message", before).await,
+        all.ann.request("remove_member", member).await,
+        all.ann.request("message", after).await,
+    ];
+    for request in requests {
+        assert_eq!(all.ann.answer(request).await["success"], true);
+    }
+    assert_eq!(next(&mut eve).await, "message \"before\"");
+    assert_eq!(next(&mut eve).await, "\"One\" of 2");
+    assert_eq!(next(&mut eve).await, "message \"after\"");
+    assert_eq!(next(&mut all.bob).await, "message \"before\"");
+    assert_eq!(next(&mut all.bob).await, "\"One\" of 2");
+    let refused = all.with(json!({}));
+    all.bob
+        .refused("message_history", refused, "NOT_FOUND")
+        .await;
+    assert!(all.bob.events_until_now("message").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_is_deleted_at_one_server_ends_at_another() {
+    let mut all = Apart::new().await;
+    let by = all.ann.user_id();
+    let mut tab = all.servers[1].guest("bob").await;
+    all.send("last").await;
+    assert_eq!(next(&mut all.bob).await, "message \"last\"");
+    let about = all.with(json!({}));
+    all.ann.must("delete_conversation", about.clone()).await;
+    assert_eq!(next(&mut all.bob).await, format!("gone by {by:?}"));
+    tab.event("conversation_deleted").await;
+    all.bob.refused("message_history", about, "NOT_FOUND").await;
+    // The members and the title that went with it are no steps of their own.
+    let steps = "SELECT string_agg(kind, ' ') FROM conversation_changes";
+    assert_eq!(all.sql(steps), "closed");
+
+    // Neither is it believed to be there by a server that was away for longer than its row is kept.
+    let mut all = Apart::new().await;
+    all.servers[1].pause();
+    let about = all.with(json!({}));
+    all.ann.must("delete_conversation", about.clone()).await;
+    all.sql("DELETE FROM conversation_changes WHERE conversation_id = $ID");
+    all.servers[1].go_on();
+    assert_eq!(
+        next(&mut all.bob).await,
+        format!("gone by {:?}", all.ann.user_id())
+    );
+    all.bob.refused("message_history", about, "NOT_FOUND").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_of_the_version_before_writes_is_seen_in_its_order() {
+    let mut all = Apart::new().await;
+    let sent = all.send("first").await;
+    assert_eq!(next(&mut all.bob).await, "message \"first\"");
+    let id = sent["id"].as_str().unwrap();
+    // As that version did: it knows neither the column nor the table.
+    all.sql(&format!(
+        "BEGIN;
+         SELECT id, last_seq, is_open, owner_id FROM conversations WHERE id = $ID FOR NO KEY UPDATE;
+         INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type, metadata,
+             client_message_id, created_at)
+         SELECT gen_random_uuid(), $ID, 2, 'old', 'Old', 'second', 'user', '{{}}', NULL, now();
+         WITH kept AS (
+             INSERT INTO message_versions
+                 (message_id, version, content, metadata, replaced_at, replaced_by)
+             SELECT id, version, content, metadata, now(), 'old' FROM messages WHERE id = '{id}')
+         UPDATE messages SET content = 'edited', metadata = '{{}}', version = 2, edited_at = now(),
+             deleted_at = NULL WHERE id = '{id}';
+         INSERT INTO members (conversation_id, user_id, joined_at)
+         VALUES ($ID, 'dan', now()) ON CONFLICT (conversation_id, user_id) DO NOTHING;
+         UPDATE conversations SET updated_at = now() WHERE id = $ID;
+         UPDATE conversations SET title = 'Old', updated_at = now()
+         WHERE id = $ID AND title IS DISTINCT FROM 'Old';
+         UPDATE conversations SET last_seq = w.last_seq
+         FROM unnest(ARRAY[$ID::uuid], ARRAY[2::int8]) AS w (id, last_seq)
+         WHERE conversations.id = w.id;
+         COMMIT"
+    ));
+    for client in [&mut all.ann, &mut all.bob] {
+        assert_eq!(next(client).await, "edited 1 \"edited\"");
+        assert_eq!(next(client).await, "\"Old\" of 3");
+        assert_eq!(next(client).await, "\"Old\" of 3");
+        assert_eq!(next(client).await, "message \"second\"");
+    }
+    let bob = all.bob.user_id();
+    all.sql(&format!(
+        "BEGIN;
+         DELETE FROM members WHERE conversation_id = $ID AND user_id = '{bob}';
+         UPDATE conversations SET updated_at = now() WHERE id = $ID;
+         COMMIT"
+    ));
+    assert_eq!(next(&mut all.bob).await, "\"Old\" of 2");
+    assert_eq!(next(&mut all.ann).await, "\"Old\" of 2");
+    // The new version goes on from there.
+    all.send("third").await;
+    assert_eq!(
+        all.sql("SELECT last_seq, changes FROM conversations WHERE id = $ID"),
+        "3|4"
+    );
+    all.sql("DELETE FROM conversations WHERE id = $ID");
+    assert_eq!(all.sql("SELECT count(*) FROM conversation_changes"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_behind_what_is_kept_looks_who_is_a_member_and_goes_on() {
+    let mut all = Apart::new().await;
+    let mut eve = all.servers[1].guest("eve").await;
+    let member = all.with(json!({"userId": eve.user_id()}));
+    all.ann.must("add_member", member).await;
+    eve.must("join_conversation", all.id.clone()).await;
+    for client in [&mut all.bob, &mut eve] {
+        assert_eq!(next(client).await, "\"One\" of 3");
+    }
+
+    all.servers[1].pause();
+    let sent = all.send("first").await;
+    let edit = json!({"messageId": sent["id"], "content": "edited"});
+    all.ann.must("edit_message", edit).await;
+    let member = all.with(json!({"userId": all.bob.user_id()}));
+    all.ann.must("remove_member", member).await;
+    let rename = all.with(json!({"title": "Two"}));
+    all.ann.must("rename_conversation", rename).await;
+    all.send("second").await;
+    // As if it had stood still for longer than changes are kept.
+    all.sql("DELETE FROM conversation_changes WHERE number <= 3");
+    all.servers[1].go_on();
+
+    assert_eq!(next(&mut eve).await, "\"Two\" of 2");
+    assert_eq!(next(&mut eve).await, "message \"edited\"", "as it is now");
+    assert_eq!(next(&mut eve).await, "message \"second\"");
+    assert_eq!(next(&mut all.bob).await, "\"Two\" of 2");
+    let refused = all.with(json!({}));
+    all.bob
+        .refused("message_history", refused, "NOT_FOUND")
+        .await;
+    assert!(all.bob.events_until_now("message").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_kept_in_a_bounded_number() {
+    let mut all = Apart::new().await;
+    all.sql(
+        "DO $$ BEGIN FOR n IN 1..1100 LOOP
+             UPDATE conversations SET title = n::text WHERE id = $ID; END LOOP; END $$",
+    );
+    let kept = "SELECT min(number), max(number) FROM conversation_changes";
+    assert_eq!(all.sql(kept), "101|1100");
+    let start = Instant::now();
+    while next(&mut all.bob).await != "\"1100\" of 2" {
+        assert!(start.elapsed() < DEADLINE);
+    }
+    all.send("goes on").await;
+    assert_eq!(next(&mut all.bob).await, "message \"goes on\"");
+}
