@@ -83,6 +83,8 @@ pub mod internal {
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
+    #[cfg(feature = "redis")]
+    pub use crate::adapter::redis::fuzz as node_messages;
     pub use crate::{
         engine::fuzzing::{PlainHead, head, request},
         socket::fuzzing::{Crowd, recovery_offers, rooms_ops},
