@@ -42,7 +42,7 @@ async fn until_blocks(server: &Binary, count: usize) {
             return;
         }
         assert!(start.elapsed() < DEADLINE, "{metrics}");
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await; // The pace of asking.
     }
 }
 

@@ -48,8 +48,9 @@ impl Store {
         }
     }
 
-    /// Lets who emits know that another server has come up to a revision: it comes out of [`Commits`](super::Commits)
-    /// behind all that this server had committed in the conversation when that was seen.
+    /// Lets who emits know that another server has come up to a revision: it comes out of
+    /// [`Commits`](crate::store::Commits) behind all that this server had committed in the conversation
+    /// when that was seen.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(unused_variables, reason = "nobody else writes")
