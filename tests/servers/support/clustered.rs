@@ -149,9 +149,12 @@ async fn ask_servers(event: Event, rest: Args) -> Ack<Anything> {
 async fn answers(event: &Event, rest: Args) -> Result<Vec<Anything>, Vec<Anything>> {
     let namespace = event.namespace();
     let asked = namespace.server_side_emit_with_acks("question", rest);
-    asked.await.map_err(|error| match error {
-        ServerSideError::Timeout(partial) => partial.answers(),
-        _ => Vec::new(),
+    asked.await.map_err(|error| {
+        if let ServerSideError::Timeout(partial) = error {
+            partial.answers()
+        } else {
+            Vec::new()
+        }
     })
 }
 
