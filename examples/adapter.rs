@@ -86,7 +86,7 @@ impl Adapter for Member {
         self.publish(envelope)
     }
 
-    fn servers(&self) -> BoxFuture<Result<Servers, AdapterError>> {
+    fn servers(&self, _namespace: &str) -> BoxFuture<Result<Servers, AdapterError>> {
         let members = self.bus.members.lock();
         let nodes = members.iter().map(|member| member.node().clone()).collect();
         Box::pin(async { Ok(Servers::Known(nodes)) })

@@ -72,7 +72,7 @@ pub struct MigratingFromNode;
 pub mod internal {
     pub use crate::{
         limit::{
-            ByHash, Hashed, Quiet, SHARDS, Shards,
+            ByHash, Hashed, Quiet, Rested, SHARDS, Shards, SharedRested,
             bench::{Connection as LimitedConnection, Guarded},
         },
         tasks::{Ended, Tasks},
@@ -83,6 +83,8 @@ pub mod internal {
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
+    #[cfg(feature = "redis")]
+    pub use crate::adapter::redis::fuzz as node_messages;
     pub use crate::{
         engine::fuzzing::{PlainHead, head, request},
         socket::fuzzing::{Crowd, recovery_offers, rooms_ops},

@@ -106,6 +106,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         &mut io,
         authenticator.clone(),
         Arc::clone(&users),
+        access.clone(),
         chat.clone(),
     );
     if auth.at_handshake {
@@ -123,12 +124,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let mut appliers: Vec<Box<dyn Applier>> =
         vec![Box::new(Followed::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
-        let blocks = Blocks::new(Arc::clone(guard), store.clone(), access.clone(), io.clone());
+        let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
         let kept = blocks.clone();
         supervisor.start("block list", move || kept.clone().keep());
         appliers.push(Box::new(blocks.clone()));
-        routes = routes.merge(http::blocks::routes(blocks));
+        routes = routes.merge(http::blocks::routes(blocks, access.clone()));
     }
     let leases = store.leases().map(|leases| {
         let (lease, metrics) = (settings.presence.lease, Arc::clone(&metrics));
@@ -175,7 +176,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     );
     let routes = routes
         .merge(http::identity::routes(access.clone(), io.clone()))
-        .merge(http::presence::routes(chat.clone(), io.clone()));
+        .merge(http::presence::routes(
+            chat.clone(),
+            access.clone(),
+            io.clone(),
+        ));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
     let mut router = http::router(metrics, readiness.clone(), &settings.engine.http.path);

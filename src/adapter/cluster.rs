@@ -17,7 +17,7 @@ use roomcast_protocol::socket::Nsp;
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
-    interface::{Adapter, AdapterError, Deliver, Health, Inbox, Servers},
+    interface::{Adapter, AdapterError, BoxFuture, Deliver, Health, Inbox, Servers},
     requests::{Request, Requests},
     seen::Seen,
 };
@@ -55,6 +55,13 @@ impl Cluster {
         }
     }
 
+    /// A namespace has come or gone.
+    pub(crate) fn namespace_changed(&self, nsp: &Nsp, exists: impl FnOnce() -> bool) {
+        if let Self::Joined(joined) = self {
+            joined.namespace_changed(nsp, exists);
+        }
+    }
+
     #[inline]
     pub(crate) fn follows_rooms(&self) -> bool {
         self.joined().is_some_and(|joined| joined.follows_rooms)
@@ -77,12 +84,19 @@ pub(crate) struct Joined {
     /// The rooms that the adapter believes to be open; as many as there are. It is held while the
     /// adapter is told, so that it hears of one room in the order in which things happened.
     opened: Mutex<HashSet<(Nsp, Room)>>,
+    /// The namespaces that it believes to be open, in the same way.
+    namespaces: Mutex<HashSet<Nsp>>,
+    /// Whether the task of the adapter was started.
+    has_task: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
 /// Applies what other servers have published.
 pub(crate) trait Receiver: Send + Sync {
     fn receive(&self, cluster: &Arc<Joined>, from: &NodeId, publication: Publication);
+
+    /// The rooms of a namespace, with those of the sockets' own ids.
+    fn rooms(&self, namespace: &str) -> Vec<Room>;
 }
 
 impl Joined {
@@ -104,6 +118,8 @@ impl Joined {
             seen: Mutex::default(),
             requests: Arc::new(Requests::new(max_requests, Arc::clone(metrics))),
             opened: Mutex::default(),
+            namespaces: Mutex::default(),
+            has_task: AtomicBool::new(false),
             metrics: Arc::clone(metrics),
         })
     }
@@ -112,6 +128,21 @@ impl Joined {
     pub(crate) fn start(self: &Arc<Self>) {
         let server = Arc::downgrade(self);
         self.adapter.receive(Inbox::new(self.node.clone(), server));
+    }
+
+    /// `true` for the first who asks: the task of the adapter is to be started.
+    #[inline]
+    pub(crate) fn begins_task(&self) -> bool {
+        !self.has_task.load(Ordering::Relaxed) && !self.has_task.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) async fn followed(&self) {
+        // Beyond that time nobody waits for other servers either.
+        let _ = tokio::time::timeout(self.timeout, self.adapter.followed()).await;
+    }
+
+    pub(crate) fn task(&self) -> Option<BoxFuture<()>> {
+        self.adapter.task()
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -149,7 +180,7 @@ impl Joined {
     ) -> Option<Result<Request, AdapterError>> {
         let mut request = self.requests.open(timeout)?;
         publication.request = Some(request.number());
-        let members = self.adapter.servers();
+        let members = self.adapter.servers(publication.namespace.as_str());
         Some(self.publish(publication).map(|()| {
             let node = self.node.clone();
             request.expect(Box::pin(async move {
@@ -207,6 +238,19 @@ impl Joined {
     }
 }
 
+impl Joined {
+    fn namespace_changed(&self, nsp: &Nsp, exists: impl FnOnce() -> bool) {
+        let mut namespaces = self.namespaces.lock();
+        if exists() {
+            if namespaces.insert(nsp.clone()) {
+                self.adapter.namespace_opened(nsp.as_str());
+            }
+        } else if namespaces.remove(nsp) {
+            self.adapter.namespace_closed(nsp.as_str());
+        }
+    }
+}
+
 impl Deliver for Joined {
     fn deliver(self: Arc<Self>, envelope: Envelope) {
         let Envelope {
@@ -254,6 +298,10 @@ impl Deliver for Joined {
     fn left(&self, node: &NodeId) {
         self.seen.lock().forget(node);
         self.requests.left(node);
+    }
+
+    fn rooms(&self, namespace: &str) -> Vec<Room> {
+        self.receiver.rooms(namespace)
     }
 }
 

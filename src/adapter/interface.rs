@@ -2,7 +2,10 @@
 
 use std::{fmt, pin::Pin, sync::Weak, time::Duration};
 
-use super::envelope::{Envelope, NodeId};
+use super::{
+    WireError,
+    envelope::{Envelope, NodeId},
+};
 use crate::names::Room;
 
 /// Carries envelopes between the servers of a cluster; given to
@@ -33,8 +36,9 @@ pub trait Adapter: Send + Sync + 'static {
     /// When it will not be sent.
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError>;
 
-    /// The other servers, as far as is known now: those that must answer a request.
-    fn servers(&self) -> BoxFuture<Result<Servers, AdapterError>>;
+    /// The other servers on which this namespace is open, as far as is known now: those that must
+    /// answer a request in it. An adapter that does not know where namespaces are open names all.
+    fn servers(&self, namespace: &str) -> BoxFuture<Result<Servers, AdapterError>>;
 
     /// Whether envelopes arrive, as far as is known now.
     fn health(&self) -> Health;
@@ -42,6 +46,20 @@ pub trait Adapter: Send + Sync + 'static {
     /// Sends what is queued and leaves the cluster. The server waits for it within the grace of its
     /// own end; what is published afterwards may be refused.
     fn close(&self) -> BoxFuture<()>;
+
+    /// What the adapter has to do as long as the server lives, such as keeping a connection. It is
+    /// started in the runtime of the server, and asked for again if it panics. It returns once the
+    /// adapter is closed or dropped. Default: nothing.
+    fn task(&self) -> Option<BoxFuture<()>> {
+        None
+    }
+
+    /// A namespace exists on this server from now on; called after [`receive`](Self::receive), and one
+    /// call at a time. What is sent to the namespace must arrive. Not to give anything to the inbox.
+    fn namespace_opened(&self, _namespace: &str) {}
+
+    /// A namespace does not exist on this server any more.
+    fn namespace_closed(&self, _namespace: &str) {}
 
     /// How long other servers may take to answer a request that has no time limit of its own. Default
     /// 5 s.
@@ -59,6 +77,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// with a lock of a room held. The next call for the same room is `room_closed`. Neither may give
     /// anything to the inbox.
     fn room_opened(&self, _namespace: &str, _room: &Room) {}
+
+    /// Waits until events of all rooms arrive that were opened before it is called, or until that
+    /// cannot be known. Default: at once.
+    fn followed(&self) -> BoxFuture<()> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// A room has no member on this server any more, nor a client that may come back to it.
     fn room_closed(&self, _namespace: &str, _room: &Room) {}
@@ -161,6 +185,21 @@ impl Inbox {
         }
     }
 
+    /// Tells that something has come that cannot be read, for the metrics.
+    pub fn ignore(&self, error: &WireError) {
+        if let Some(server) = self.server.upgrade() {
+            server.ignore(error);
+        }
+    }
+
+    /// The rooms of a namespace on this server, with those of the sockets' own ids; for foreign wires
+    /// that ask for them.
+    #[must_use]
+    pub fn rooms(&self, namespace: &str) -> Vec<Room> {
+        let server = self.server.upgrade();
+        server.map_or_else(Vec::new, |server| server.rooms(namespace))
+    }
+
     /// Tells that so many envelopes are known to be lost, for the metrics.
     pub fn lost(&self, envelopes: u64) {
         if let Some(server) = self.server.upgrade() {
@@ -185,7 +224,8 @@ impl fmt::Debug for Inbox {
 /// The server behind an inbox.
 pub(super) trait Deliver: Send + Sync {
     fn deliver(self: std::sync::Arc<Self>, envelope: Envelope);
-    fn ignore(&self, error: &super::WireError);
+    fn ignore(&self, error: &WireError);
     fn lost(&self, envelopes: u64);
     fn left(&self, node: &NodeId);
+    fn rooms(&self, namespace: &str) -> Vec<Room>;
 }

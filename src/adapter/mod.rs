@@ -10,7 +10,11 @@
 mod cluster;
 mod envelope;
 mod interface;
+#[cfg(feature = "redis")]
+mod message;
 mod operation;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod requests;
 mod seen;
 mod wire;

@@ -11,7 +11,10 @@ use std::{collections::hash_map::Entry as Slot, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::hashed::{ByHash, SHARDS, Shards};
+use super::{
+    hashed::{ByHash, SHARDS, Shards},
+    pace::Rested,
+};
 use crate::network::Network;
 
 /// How often something may happen: `count` at once, and as many again within `window`.
@@ -41,8 +44,8 @@ struct Shard {
 /// Times are since the start of the server.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    /// When all connects of the quota are there again (GCRA).
-    rested_at: Duration,
+    /// When all connects of the quota are there again.
+    rested: Rested<Duration>,
     /// By what is counted apart.
     strikes: [Strikes; Account::COUNT],
 }
@@ -123,12 +126,8 @@ impl Addresses {
             if quota.count > 0 {
                 let record = shard.record(client, self.generation);
                 let step = quota.window / quota.count;
-                let rested_at = record.rested_at.max(now) + step;
-                let limit = now + quota.window;
-                if rested_at > limit {
-                    return Err(Full::Rate(rested_at - limit));
-                }
-                record.rested_at = rested_at;
+                let rested = record.rested.take(now, step, quota.window);
+                record.rested = rested.map_err(Full::Rate)?;
             }
             *shard.live.entry(client).or_default() += 1;
             Ok(())
@@ -185,7 +184,7 @@ impl Addresses {
             for generation in [young, old] {
                 generation.retain(|_, record| {
                     let has_struck = |strikes: &Strikes| strikes.is_within(window, now);
-                    record.rested_at > now || record.strikes.iter().any(has_struck)
+                    record.rested.time() > now || record.strikes.iter().any(has_struck)
                 });
                 if generation.is_empty() && generation.capacity() > KEPT {
                     *generation = ByHash::default();

@@ -8,6 +8,7 @@ pub(crate) mod bench;
 mod blocks;
 mod guard;
 mod hashed;
+mod pace;
 mod proxy;
 pub(crate) mod proxy_protocol;
 mod quiet;
@@ -21,6 +22,8 @@ pub use proxy::{Client, Proxies};
 
 #[doc(hidden)]
 pub use hashed::{ByHash, Hashed, SHARDS, Shards};
+#[doc(hidden)]
+pub use pace::{Rested, SharedRested};
 #[doc(hidden)]
 pub use quiet::Quiet;
 

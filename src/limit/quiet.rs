@@ -5,19 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::pace::SharedRested;
+
 /// One kind of line.
 #[derive(Debug)]
 pub struct Quiet {
     since: Instant,
-    burst: u64,
-    /// The millisecond at which all of the burst is there again (GCRA).
-    rested_at: AtomicU64,
+    burst: u32,
+    rested: SharedRested,
     /// Lines left out since the last one.
     left_out: AtomicU64,
 }
 
-/// Milliseconds between two lines when the burst is used up.
-const PACE: u64 = 1000;
+/// Between two lines when the burst is used up.
+const PACE: Duration = Duration::from_secs(1);
 
 impl Quiet {
     /// So many lines at once, and one a second.
@@ -25,8 +26,8 @@ impl Quiet {
     pub fn new(burst: u32) -> Self {
         Self {
             since: now(),
-            burst: u64::from(burst.max(1)),
-            rested_at: AtomicU64::new(0),
+            burst: burst.max(1),
+            rested: SharedRested::default(),
             left_out: AtomicU64::new(0),
         }
     }
@@ -37,15 +38,7 @@ impl Quiet {
     }
 
     fn speak_at(&self, now: Duration) -> Option<u64> {
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX / 2);
-        let rested = |rested_at: u64| {
-            let next = rested_at.max(now) + PACE;
-            (next <= now + self.burst * PACE).then_some(next)
-        };
-        let mine = self
-            .rested_at
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rested);
-        if mine.is_ok() {
+        if self.rested.take(now, PACE, self.burst * PACE).is_ok() {
             Some(self.left_out.swap(0, Ordering::Relaxed))
         } else {
             self.left_out.fetch_add(1, Ordering::Relaxed);

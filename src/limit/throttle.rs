@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::pace::Rested;
+
 /// The limits of one connection. Over them its input is read later, not dropped.
 #[derive(Debug)]
 pub(crate) struct Throttle {
@@ -111,26 +113,26 @@ impl Throttle {
     }
 }
 
-/// A token bucket, kept as the time at which it will be full again (GCRA).
+/// What is counted, and how fast it may come. Nothing is refused: what is beyond the limit is read later.
 #[derive(Debug)]
 struct Bucket {
     /// Per second; 0 for no limit.
     rate: u64,
-    full_at: Instant,
+    rested: Rested<Instant>,
 }
 
 impl Bucket {
     fn new(rate: u32, now: Instant) -> Self {
         Self {
             rate: rate.into(),
-            full_at: now,
+            rested: Rested::at(now),
         }
     }
 
     fn charge(&mut self, count: usize, now: Instant) {
         let nanoseconds = (count as u64).saturating_mul(1_000_000_000);
         if let Some(nanoseconds) = nanoseconds.checked_div(self.rate) {
-            self.full_at = self.full_at.max(now) + Duration::from_nanos(nanoseconds);
+            self.rested = self.rested.charged(now, Duration::from_nanos(nanoseconds));
         }
     }
 
@@ -139,7 +141,7 @@ impl Bucket {
         if self.rate == 0 {
             return None;
         }
-        self.full_at.checked_sub(BURST)
+        self.rested.time().checked_sub(BURST)
     }
 }
 

@@ -10,6 +10,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/redis.rs"]
+mod redis_server;
+
 mod acks;
 mod binary;
 mod client;

@@ -5,13 +5,16 @@
 use std::{fs, time::Duration};
 
 use roomcast::{
-    Ack, Builder, Config, Event, Io, Server, Tls, idempotent,
+    Ack, Builder, Config, Event, Io, Server, Tls,
+    adapter::{Health, redis::Redis},
+    idempotent,
     metrics::{Counter, Gauge},
     options::Recovery,
 };
 
 use crate::{
     local::{Local, join, text, until},
+    redis_server::RedisServer,
     support::Frame,
 };
 
@@ -96,6 +99,24 @@ fn answers_that_are_remembered_are_forgotten_although_the_task_that_forgets_them
     kill(&server.io, "sweep of answers");
     let metrics = server.io.metrics();
     until(|| metrics.gauge(Gauge::IdempotentAnswers) == 0);
+}
+
+#[test]
+fn servers_are_joined_again_although_the_task_of_the_adapter_has_panicked() {
+    let serve = || {
+        let redis = Redis::new(&RedisServer::shared().url()).unwrap();
+        Local::serve(builder().adapter(redis.key("supervision")))
+    };
+    let servers = [serve(), serve()];
+    let is_joined = |server: &Local| server.io.adapter_health() == Some(Health::Ready);
+    until(|| servers.iter().all(is_joined));
+    kill(&servers[0].io, "adapter");
+    until(|| servers.iter().all(is_joined));
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (mut client, _) = servers[to].connect();
+        servers[from].io.emit("news", from);
+        client.expect_text(&format!("42[\"news\",{from}]"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

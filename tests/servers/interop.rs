@@ -1,9 +1,12 @@
 //! The server that official clients of several languages and majors expect.
 //!
 //! `CLIENT_PACKAGE` is the folder of the npm package `socket.io-client`, if its builds are to be handed out.
+//! `ADAPTER` joins several of these, and Node servers: see `support/clustered.rs`.
 //!
 //! Not there yet, and left out: clients of Engine.IO v3.
 
+#[path = "support/clustered.rs"]
+mod clustered;
 #[path = "support/mounted.rs"]
 mod mounted;
 mod support;
@@ -11,6 +14,7 @@ mod support;
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
+use clustered::Rooms;
 use roomcast::{
     Ack, AckError, Args, ClientFiles, Config, Connect, DisconnectReason, Event, Io, JoinError,
     NamespaceBuilder, Parser, Refusal, Server, SocketId, State, Value as Anything,
@@ -21,46 +25,48 @@ use serde_json::{Map, Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
-    let json = build(Config::default())?;
+    let json = build(Config::default(), "")?;
     if let Ok(how) = std::env::var("MOUNT") {
         return mounted::run(json, &how).await;
     }
-    let messagepack = build(Config::default().parser(Parser::MessagePack))?;
-    let recovery = |parser| {
-        build(
-            Config::default()
-                .parser(parser)
-                .recovery(Recovery::default().window(Duration::from_secs(10))),
-        )
+    let messagepack = build(Config::default().parser(Parser::MessagePack), "-msgpack")?;
+    let recovery = |parser, key| {
+        let recovery = Recovery::default().window(Duration::from_secs(10));
+        build(Config::default().parser(parser).recovery(recovery), key)
     };
     support::run_all([
         ("", Server::new(json)),
         ("messagepack", Server::new(messagepack)),
-        ("recovery", Server::new(recovery(Parser::Json)?)),
+        (
+            "recovery",
+            Server::new(recovery(Parser::Json, "-recovery")?),
+        ),
         (
             "messagepack with recovery",
-            Server::new(recovery(Parser::MessagePack)?),
+            Server::new(recovery(Parser::MessagePack, "-msgpack-recovery")?),
         ),
     ])
     .await
 }
 
-/// A server with the options that all listeners have in common.
-fn build(config: Config) -> Result<Io, roomcast::BuildError> {
-    let mut io = Io::builder().state(Reasons::default()).config(
-        config
-            .ping_interval(Duration::from_millis(1000))
-            .ping_timeout(Duration::from_millis(2000))
-            .max_payload(1_000_000)
-            .max_attachments(10)
-            .cors(
-                Cors::default()
-                    .origins(["http://allowed.example"])
-                    .credentials(true),
-            )
-            // As in the Node server, a handler may queue what it likes.
-            .outbox_bytes(256 << 20),
-    );
+/// A server with the options that all listeners have in common; each is a cluster with its counterparts.
+fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
+    let mut io = clustered::join(Io::builder(), key)
+        .state(Reasons::default())
+        .config(
+            config
+                .ping_interval(Duration::from_millis(1000))
+                .ping_timeout(Duration::from_millis(2000))
+                .max_payload(1_000_000)
+                .max_attachments(10)
+                .cors(
+                    Cors::default()
+                        .origins(["http://allowed.example"])
+                        .credentials(true),
+                )
+                // As in the Node server, a handler may queue what it likes.
+                .outbox_bytes(256 << 20),
+        );
     if let Ok(package) = std::env::var("CLIENT_PACKAGE") {
         let files = ClientFiles::from_package(&package);
         io = io.client_files(files.unwrap_or_else(|error| panic!("{package}: {error}")));
@@ -103,20 +109,20 @@ fn handle(namespace: &mut NamespaceBuilder) {
         .on("leave", leave)
         .on(
             "to",
-            async |event: Event, room: String, name: String, rest: Args| {
-                event.socket.to(&room).emit(&name, rest);
+            async |event: Event, rooms: Rooms, name: String, rest: Args| {
+                event.socket.to(rooms.list()).emit(&name, rest);
             },
         )
         .on(
             "in",
-            async |event: Event, room: String, name: String, rest: Args| {
-                event.namespace().in_(&room).emit(&name, rest);
+            async |event: Event, rooms: Rooms, name: String, rest: Args| {
+                event.namespace().in_(rooms.list()).emit(&name, rest);
             },
         )
         .on(
             "except",
-            async |event: Event, room: String, name: String, rest: Args| {
-                event.namespace().except(&room).emit(&name, rest);
+            async |event: Event, rooms: Rooms, name: String, rest: Args| {
+                event.namespace().except(rooms.list()).emit(&name, rest);
             },
         )
         .on("bcast-ack", ask_room)
@@ -139,6 +145,7 @@ fn handle(namespace: &mut NamespaceBuilder) {
         .on("drop", async |event: Event| event.socket.drop_connection())
         .on("disconnect", keep_reason)
         .on("last-reason", last_reason);
+    clustered::handle(namespace);
 }
 
 async fn echo(event: Event, rest: Args) -> Ack<Args> {
@@ -211,6 +218,7 @@ async fn binary(_: Event, size: usize) -> Ack<Bytes> {
 
 async fn join(event: Event, room: String) -> Result<Ack<Vec<String>>, JoinError> {
     event.socket.join(room)?;
+    event.namespace().io().rooms_followed().await;
     Ok(Ack(rooms(&event)))
 }
 

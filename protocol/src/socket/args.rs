@@ -1,7 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::{
     ArgumentError, Parser, Value,
@@ -9,6 +10,7 @@ use super::{
     json::{self, Elements, Span},
     msgpack,
 };
+use crate::DecodeError;
 
 /// The arguments of a packet as they came: JSON and the attachments it refers to, or MessagePack.
 ///
@@ -30,6 +32,8 @@ pub struct Args {
     /// Whether MessagePack has texts that are not UTF-8. Some clients cannot read them, so they are not
     /// passed on.
     pub(super) has_invalid_text: bool,
+    /// Whether MessagePack has timestamps, which clients do not know either: they get texts for them.
+    pub(super) has_timestamp: bool,
 }
 
 impl Args {
@@ -57,6 +61,70 @@ impl Args {
             parser,
             has_undefined,
             has_invalid_text: false,
+            has_timestamp: false,
+        }
+    }
+
+    /// A document that is no packet, as the only argument: for formats that have packets, or what is
+    /// in them, inside of something else. What it is made of is found by [`items`](Self::items) and
+    /// [`entries`](Self::entries) without being copied. It may be nested 128 deep.
+    ///
+    /// # Errors
+    /// If it is not one value of the format that `parser` says.
+    pub fn document(parser: Parser, document: Bytes) -> Result<Self, DecodeError> {
+        if parser == Parser::MessagePack {
+            return msgpack::document(document);
+        }
+        u32::try_from(document.len()).map_err(|_| DecodeError::TooLarge)?;
+        std::str::from_utf8(&document).map_err(|_| DecodeError::InvalidUtf8)?;
+        json::scan(&document, 0, usize::MAX, &mut Elements::default())?;
+        let whole = Elements::one(Span::new(0, document.len()));
+        Ok(Self::new(document, whole, 0))
+    }
+
+    /// The elements of the list that the argument at `i` is, as arguments; `None` if it is no list.
+    #[must_use]
+    pub fn items(&self, i: usize) -> Option<Self> {
+        let span = self.span(i)?;
+        let elements = match self.parser {
+            Parser::Json => {
+                let json = span.of(&self.text);
+                let items: Vec<&RawValue> = serde_json::from_slice(json).ok()?;
+                let mut elements = Elements::default();
+                for item in items {
+                    elements.push(inside(span, json, item));
+                }
+                elements
+            }
+            Parser::MessagePack => msgpack::items(&self.text, span)?,
+        };
+        Some(self.with_elements(elements))
+    }
+
+    /// The entries of the object that the argument at `i` is, each value as the only argument; `None`
+    /// if it is no object. The last one counts of two with one name.
+    #[must_use]
+    pub fn entries(&self, i: usize) -> Option<HashMap<String, Self>> {
+        let span = self.span(i)?;
+        let entries: Vec<(String, Span)> = match self.parser {
+            Parser::Json => {
+                let json = span.of(&self.text);
+                let entries: HashMap<String, &RawValue> = serde_json::from_slice(json).ok()?;
+                let place = |(name, value)| (name, inside(span, json, value));
+                entries.into_iter().map(place).collect()
+            }
+            Parser::MessagePack => msgpack::entries(&self.text, span)?,
+        };
+        let value = |(name, span)| (name, self.with_elements(Elements::one(span)));
+        Some(entries.into_iter().map(value).collect())
+    }
+
+    fn with_elements(&self, elements: Elements) -> Self {
+        Self {
+            elements,
+            from: 0,
+            is_partial: true,
+            ..self.clone()
         }
     }
 
@@ -210,6 +278,13 @@ impl Args {
     }
 }
 
+/// Where a part of JSON lies that was read from `json`, which lies at `span`.
+fn inside(span: Span, json: &[u8], part: &RawValue) -> Span {
+    let part = part.get().as_bytes();
+    let start = span.start as usize + (part.as_ptr() as usize - json.as_ptr() as usize);
+    Span::new(start, start + part.len())
+}
+
 /// The value, or where it is wrong. The path costs allocations, so only an error is looked at again.
 fn parse<T>(
     i: usize,
@@ -300,5 +375,81 @@ impl Argument for Args {
         let rest = args.skip(*position);
         *position = args.len();
         Ok(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(value: &impl serde::Serialize) -> Bytes {
+        rmp_serde::to_vec_named(value).unwrap().into()
+    }
+
+    #[test]
+    fn a_document_is_taken_apart_without_being_parsed() {
+        let json = serde_json::json!({"a": [1, "é", {"b": null}], "c": {"d": [], "a\"": true}});
+        let text: Bytes = json.to_string().into();
+        for (parser, document) in [(Parser::Json, text), (Parser::MessagePack, packed(&json))] {
+            let document = Args::document(parser, document).unwrap();
+            assert_eq!(document.len(), 1);
+            assert!(document.items(0).is_none());
+            let entries = document.entries(0).unwrap();
+            assert_eq!(entries.len(), 2);
+            let items = entries["a"].items(0).unwrap();
+            assert_eq!(items.len(), 3);
+            assert_eq!(items.get::<u8>(0).unwrap(), 1);
+            assert_eq!(items.skip(1).get::<String>(0).unwrap(), "é");
+            assert_eq!(
+                items.entries(2).unwrap()["b"].get::<Option<u8>>(0).unwrap(),
+                None
+            );
+            let inner = entries["c"].entries(0).unwrap();
+            assert!(inner["d"].items(0).unwrap().is_empty());
+            assert!(inner["a\""].get::<bool>(0).unwrap());
+            assert!(inner["d"].entries(0).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused() {
+        for text in [&b""[..], b"{", b"{}x", b"{\"a\":}", b"\"\xff\""] {
+            let document = Args::document(Parser::Json, Bytes::copy_from_slice(text));
+            assert!(document.is_err(), "{text:?}");
+        }
+        for bytes in [
+            &b""[..],
+            b"\x91",
+            b"\xc0\xc0",
+            b"\xdf\xff\xff\xff\xff",
+            b"\xd6\x01\0\0\0\0",
+        ] {
+            let document = Args::document(Parser::MessagePack, Bytes::copy_from_slice(bytes));
+            assert!(document.is_err(), "{bytes:?}");
+        }
+        let deep = "[".repeat(129) + &"]".repeat(129);
+        assert!(Args::document(Parser::Json, deep.into()).is_err());
+        assert!(Args::document(Parser::MessagePack, vec![0x91; 200].into()).is_err());
+    }
+
+    #[test]
+    fn timestamps_become_texts_for_clients_in_every_form() {
+        for bytes in [
+            &b"\x91\xd6\xff\x00\x00\x00\x01"[..],
+            b"\x91\xd7\xff\x00\x00\x00\x00\x00\x00\x00\x01",
+            b"\x91\xc7\x0c\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01",
+        ] {
+            let document = Args::document(Parser::MessagePack, Bytes::copy_from_slice(bytes));
+            let args = document.unwrap().items(0).unwrap();
+            for parser in [Parser::Json, Parser::MessagePack] {
+                let frame = parser.ack("/", 0, &args).unwrap();
+                let sent = frame.messages().next().unwrap().1;
+                let text = b"1970-01-01T00:00:01.000Z";
+                assert!(
+                    sent.windows(text.len()).any(|part| part == text),
+                    "{sent:?}"
+                );
+            }
+        }
     }
 }

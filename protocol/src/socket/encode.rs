@@ -110,7 +110,7 @@ impl Arguments for Args {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
         // Attachments that nothing refers to any more must not be sent: number them anew.
         let is_renumbered = self.is_partial() && !self.attachments().is_empty();
-        if is_renumbered || self.parser() != encoder.parser {
+        if is_renumbered || self.has_timestamp || self.parser() != encoder.parser {
             for i in 0..self.len() {
                 let value: Value = self.get(i).map_err(|_| EncodeError::InvalidArguments)?;
                 encoder.value(&value)?;

@@ -8,19 +8,28 @@ use axum::{
     http::StatusCode,
     routing::{delete, get},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::api::{ApiError, JsonBody};
-use crate::{auth::Principal, service::Blocks};
+use crate::{
+    auth::Principal,
+    service::{Access, Blocks, ListBlocks, NewBlock, RemoveBlock},
+};
 use roomcast::network::Block;
 
 /// The routes, below `/api/v1`.
-pub(crate) fn routes(blocks: Blocks) -> Router {
+pub(crate) fn routes(blocks: Blocks, access: Access) -> Router {
     Router::new()
         .route("/blocks", get(list).post(add))
         .route("/blocks/{id}", delete(remove))
-        .with_state(blocks)
+        .with_state(Entrance { blocks, access })
+}
+
+#[derive(Clone)]
+struct Entrance {
+    blocks: Blocks,
+    access: Access,
 }
 
 #[derive(Serialize)]
@@ -28,36 +37,30 @@ struct List {
     blocks: Vec<Block>,
 }
 
-#[derive(Deserialize)]
-struct New {
-    cidr: String,
-    seconds: Option<u64>,
-    reason: String,
-}
-
 type By = Extension<Arc<Principal>>;
 
-async fn list(State(blocks): State<Blocks>, Extension(by): By) -> Result<Json<List>, ApiError> {
-    let blocks = blocks.list(&by)?;
+async fn list(State(at): State<Entrance>, Extension(by): By) -> Result<Json<List>, ApiError> {
+    let blocks = at.blocks.list(at.access.allow(by, ListBlocks)?);
     Ok(Json(List { blocks }))
 }
 
 async fn add(
-    State(blocks): State<Blocks>,
+    State(at): State<Entrance>,
     Extension(by): By,
-    JsonBody(new): JsonBody<New>,
+    JsonBody(new): JsonBody<NewBlock>,
 ) -> Result<(StatusCode, Json<Block>), ApiError> {
-    let added = blocks.add(&by, &new.cidr, new.seconds, &new.reason).await;
-    Ok((StatusCode::CREATED, Json(added?)))
+    let added = at.blocks.add(at.access.allow(by, new)?).await?;
+    Ok((StatusCode::CREATED, Json(added)))
 }
 
 async fn remove(
-    State(blocks): State<Blocks>,
+    State(at): State<Entrance>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     // What is no id is no block either.
     let id = id.parse().unwrap_or(Uuid::nil());
-    blocks.remove(&by, id).await?;
+    let allowed = at.access.allow(by, RemoveBlock { id })?;
+    at.blocks.remove(allowed).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,7 +13,7 @@ use axum::{
 use super::api::{ApiError, JsonBody, Parameters};
 use crate::{
     auth::Principal,
-    service::{Access, NewRevocation, NewSession, Question, ServiceError},
+    service::{Access, EndSession, NewRevocation, NewSession, Question, ServiceError},
 };
 use roomcast::Io;
 
@@ -40,7 +40,7 @@ async fn make_session(
     Extension(by): By,
     JsonBody(new): JsonBody<NewSession>,
 ) -> Result<Response, ApiError> {
-    let made = at.access.make_session(&by, new).await?;
+    let made = at.access.make_session(at.access.allow(by, new)?).await?;
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
@@ -49,7 +49,8 @@ async fn end_session(
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    at.access.end_session(&at.io, &by, &id).await?;
+    let allowed = at.access.allow(by, EndSession { id })?;
+    at.access.end_session(&at.io, allowed).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -58,7 +59,7 @@ async fn revoke(
     Extension(by): By,
     JsonBody(new): JsonBody<NewRevocation>,
 ) -> Result<Response, ApiError> {
-    let made = at.access.revoke(&at.io, &by, new).await?;
+    let made = at.access.revoke(&at.io, at.access.allow(by, new)?).await?;
     Ok(Json(made).into_response())
 }
 
@@ -67,7 +68,10 @@ async fn explain(
     Extension(by): By,
     Parameters(question): Parameters<Question>,
 ) -> Result<Response, ApiError> {
-    let why = at.access.explain(&by, Some(&at.io), question).await?;
+    let why = at
+        .access
+        .explain(&at.io, at.access.allow(by, question)?)
+        .await?;
     Ok(Json(why).into_response())
 }
 

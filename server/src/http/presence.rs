@@ -11,20 +11,24 @@ use axum::{
 use uuid::Uuid;
 
 use super::api::ApiError;
-use crate::{auth::Principal, service::Chat};
+use crate::{
+    auth::Principal,
+    service::{Access, Chat, FindUser, WhoIsIn},
+};
 use roomcast::Io;
 
 /// The routes, below `/api/v1`.
-pub(crate) fn routes(chat: Chat, io: Io) -> Router {
+pub(crate) fn routes(chat: Chat, access: Access, io: Io) -> Router {
     Router::new()
         .route("/conversations/{id}/presence", get(conversation))
         .route("/users/{id}/presence", get(user))
-        .with_state(Entrance { chat, io })
+        .with_state(Entrance { chat, access, io })
 }
 
 #[derive(Clone)]
 struct Entrance {
     chat: Chat,
+    access: Access,
     io: Io,
 }
 
@@ -36,7 +40,8 @@ async fn conversation(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let id = Uuid::try_parse(&id).map_err(|_| ApiError::invalid("the id is no UUID"))?;
-    Ok(Json(at.chat.who_is_in(&by, id)?).into_response())
+    let allowed = at.access.allow(by, WhoIsIn { id })?;
+    Ok(Json(at.chat.who_is_in(allowed)).into_response())
 }
 
 async fn user(
@@ -44,5 +49,6 @@ async fn user(
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    Ok(Json(at.chat.where_is(&at.io, &by, id).await?).into_response())
+    let allowed = at.access.allow(by, FindUser { user: id })?;
+    Ok(Json(at.chat.where_is(&at.io, allowed).await?).into_response())
 }

@@ -1,7 +1,7 @@
 //! How fast each user may act, by class of event, and how many connections a user has.
 //!
 //! One user is one entry, whatever the class. Entries of users without connections are forgotten
-//! once their buckets are full again, since a new entry says the same; past the given number the
+//! once all that they may do is there again, since a new entry says the same; past the given number the
 //! longest unseen ones go first. There are never more others than connections.
 //!
 //! Whoever is connected holds its own [`Allowance`], so that an event looks for nothing and locks
@@ -12,17 +12,10 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use governor::{
-    Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
-    middleware::NoOpMiddleware,
-    state::{InMemoryState, NotKeyed},
-};
-
-use roomcast::internal::{ByHash, Quiet, SHARDS, Shards};
+use roomcast::internal::{ByHash, Quiet, SHARDS, Shards, SharedRested};
 
 use crate::{
     config::Limits,
@@ -45,7 +38,17 @@ pub(crate) enum Class {
 impl Class {
     const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
 
-    fn counter(self) -> Counter {
+    /// Its name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Typing => "typing",
+            Self::Changes => "changes",
+            Self::Requests => "requests",
+        }
+    }
+
+    const fn counter(self) -> Counter {
         match self {
             Self::Messages => Counter::LimitedMessages,
             Self::Typing => Counter::LimitedTyping,
@@ -55,12 +58,21 @@ impl Class {
     }
 }
 
-type Bucket = RateLimiter<
-    NotKeyed,
-    InMemoryState,
-    DefaultClock,
-    NoOpMiddleware<<DefaultClock as Clock>::Instant>,
->;
+/// So many events at once, and as many again within `window`.
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    window: Duration,
+    /// Between two events at the pace.
+    step: Duration,
+}
+
+impl Quota {
+    /// `None`: nothing is limited.
+    fn new(limit: Option<u32>, window: Duration) -> Option<Self> {
+        let step = window / NonZeroU32::new(limit?)?.get();
+        Some(Self { window, step })
+    }
+}
 
 /// The limits of all users.
 pub(crate) struct Users {
@@ -70,7 +82,7 @@ pub(crate) struct Users {
     shards: Shards<Shard>,
     /// Users without connections that a generation of a shard may have.
     generation: usize,
-    clock: DefaultClock,
+    started: Instant,
     metrics: Arc<Metrics>,
 }
 
@@ -94,8 +106,8 @@ struct User {
 /// What a user may do at this moment, shared by all its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
-    /// By class; made when the first event of a class comes.
-    buckets: [OnceLock<Box<Bucket>>; Class::ALL.len()],
+    /// By class: when all events of its quota are there again, since the start of [`Users`].
+    rested: [SharedRested; Class::ALL.len()],
     /// By class: how often the user is told of it. Only for those who have been.
     told: OnceLock<Box<[Quiet; Class::ALL.len()]>>,
 }
@@ -106,8 +118,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 impl Users {
     pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let limits = limits.in_force();
-        let per_minute = |limit: Option<u32>| Some(Quota::per_minute(NonZeroU32::new(limit?)?));
-        let per_second = |limit: Option<u32>| Some(Quota::per_second(NonZeroU32::new(limit?)?));
+        let per_minute = |limit| Quota::new(limit, Duration::from_secs(60));
+        let per_second = |limit| Quota::new(limit, Duration::from_secs(1));
         Self {
             quotas: Class::ALL.map(|class| match class {
                 Class::Messages => per_minute(limits.messages_per_minute),
@@ -118,7 +130,7 @@ impl Users {
             max_connections: limits.connections_per_user.unwrap_or_default(),
             shards: Shards::new(),
             generation: (limits.users / SHARDS / 2).max(1),
-            clock: DefaultClock::default(),
+            started: Instant::now(),
             metrics,
         }
     }
@@ -147,13 +159,11 @@ impl Users {
         let Some(quota) = self.quotas.get(class as usize).copied().flatten() else {
             return Ok(());
         };
-        let Some(bucket) = allowance.buckets.get(class as usize) else {
+        let Some(rested) = allowance.rested.get(class as usize) else {
             return Ok(());
         };
-        bucket
-            .get_or_init(|| Box::new(Bucket::direct(quota)))
-            .check()
-            .map_err(|late| late.wait_time_from(self.clock.now()))
+        rested
+            .take(self.started.elapsed(), quota.step, quota.window)
             .inspect_err(|_| self.metrics.count(class.counter()))
     }
 
@@ -213,7 +223,7 @@ impl Users {
     }
 
     fn sweep_once(&self) {
-        let mut left = 0;
+        let (mut left, now) = (0, self.started.elapsed());
         for shard in self.shards.iter() {
             let mut shard = shard.lock();
             let Shard {
@@ -222,7 +232,7 @@ impl Users {
                 old,
             } = &mut *shard;
             for generation in [&mut *young, &mut *old] {
-                generation.retain(|_, user| !user.rests(&self.quotas));
+                generation.retain(|_, user| !user.rests(now));
                 if generation.is_empty() && generation.capacity() > KEPT {
                     *generation = Entries::default();
                 }
@@ -257,22 +267,14 @@ impl Users {
 }
 
 impl User {
-    /// Drops the buckets that are full, since new ones are as well. `true`: none is left.
-    fn rests(&mut self, quotas: &[Option<Quota>]) -> bool {
+    /// Whether there is nothing to remember: a new entry says the same.
+    fn rests(&mut self, now: Duration) -> bool {
         // A socket that is about to go may still hold it; there is another time.
-        let Some(allowance) = Arc::get_mut(&mut self.allowance) else {
-            return false;
-        };
-        for (bucket, quota) in allowance.buckets.iter_mut().zip(quotas) {
-            let burst = quota.map_or(NonZeroU32::MIN, |quota| quota.burst_size());
-            // A full bucket gives all that it has, and is of no more use.
-            let is_full = |bucket: &Bucket| matches!(bucket.check_n(burst), Ok(Ok(())));
-            if bucket.get().is_some_and(|bucket| is_full(bucket)) {
-                bucket.take();
-            }
-        }
-        let mut buckets = allowance.buckets.iter();
-        buckets.all(|bucket| bucket.get().is_none())
+        let allowance = Arc::get_mut(&mut self.allowance);
+        allowance.is_some_and(|allowance| {
+            let mut rested = allowance.rested.iter();
+            rested.all(|rested| rested.get().time() <= now)
+        })
     }
 }
 
@@ -421,8 +423,8 @@ mod tests {
             assert_eq!(users.check(Class::Requests, &n.to_string()), Ok(()));
         }
         assert_eq!(users.metrics.counter(Counter::UsersEvicted), 0);
-        // A millisecond later their buckets are full again.
-        let start = std::time::Instant::now();
+        // A millisecond later all that they may do is there again.
+        let start = Instant::now();
         loop {
             users.sweep_once();
             if users.metrics.gauge(Gauge::LimitedUsers) == 0 {

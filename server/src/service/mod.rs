@@ -1,9 +1,10 @@
 //! The rules of the product: who may do what, what is stored, and what others are told of it.
 //!
-//! A service is a concrete struct that every entrance shares. It sees a
-//! [`Principal`](crate::auth::Principal), never a token, and answers with a value or a
-//! [`ServiceError`]; which words that becomes for a client is the gateway's business. Gateways, the HTTP
-//! API and commands come in here. Nothing in here may know how an event is parsed or a row is written.
+//! A service is a concrete struct that every entrance shares. It takes [`Allowed`] commands, which only the
+//! check of permissions makes, sees a [`Principal`](crate::auth::Principal), never a token, and answers with
+//! a value or a [`ServiceError`]; which words that becomes for a client is the gateway's business. Gateways,
+//! the HTTP API and commands come in here. Nothing in here may know how an event is parsed or a row is
+//! written.
 //!
 //! Imports go one way: `fault`, `feed` and `rules` ← `authorization` ← `chat`.
 
@@ -14,14 +15,12 @@ mod feed;
 mod rules;
 
 pub(crate) use authorization::{
-    Access, Blocks, Explanation, Followed, NewRevocation, NewSession, Question,
+    Access, Allowed, Blocks, EndSession, Explanation, Followed, ListBlocks, NewBlock,
+    NewRevocation, NewSession, Question, RemoveBlock,
 };
-pub(crate) use chat::{Chat, Leases, Retention};
+pub(crate) use chat::{Chat, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};
+pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};
+pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
-pub(crate) use rules::{
-    AskPresence, ChangeMember, CreateConversation, DeleteConversation, DeleteMessage, EditMessage,
-    Join, Leave, ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation,
-    SearchMessages, SendMessage, SetTyping,
-};

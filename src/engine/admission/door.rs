@@ -6,12 +6,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tokio::net::TcpStream;
+
+use crate::limit::SharedRested;
 
 /// The door of one server.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub(in crate::engine) struct Door {
     step: Duration,
     max_knocking: usize,
     started: Instant,
-    /// When the whole burst is there again (GCRA), in nanoseconds since `started`.
-    rested_at: AtomicU64,
+    /// When the whole burst is there again, since `started`.
+    rested: SharedRested,
     knocking: AtomicUsize,
     /// Clients turned away, so that they can be told different times to come back.
     turned_away: AtomicUsize,
@@ -47,7 +49,7 @@ impl Door {
             step: step.unwrap_or_default(),
             max_knocking,
             started: now,
-            rested_at: AtomicU64::new(0),
+            rested: SharedRested::default(),
             knocking: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
         }
@@ -63,39 +65,23 @@ impl Door {
 
     /// Whether a session may be opened now. An error is when to come back, in seconds.
     pub(in crate::engine) fn check(&self, now: Instant) -> Result<(), u64> {
-        self.rested_after_one_more(now, self.rested_at.load(Ordering::Relaxed))
-            .map(drop)
-            .map_err(|wait| self.turn_away(wait))
+        let now = now.saturating_duration_since(self.started);
+        let rested = self.rested.get().take(now, self.step, BURST);
+        rested.map(drop).map_err(|wait| self.turn_away(wait))
     }
 
     /// Opens a session. An error is when to come back, in seconds.
     pub(in crate::engine) fn enter(&self, now: Instant) -> Result<(), u64> {
-        let outcome =
-            self.rested_at
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rested_at| {
-                    self.rested_after_one_more(now, rested_at).ok()
-                });
-        outcome
-            .map(drop)
-            .map_err(|_| self.turn_away(self.step.as_nanos() as u64))
+        let now = now.saturating_duration_since(self.started);
+        let taken = self.rested.take(now, self.step, BURST);
+        taken.map_err(|wait| self.turn_away(wait))
     }
 
-    /// When the burst is there again if one more comes in. An error is how long it must wait.
-    fn rested_after_one_more(&self, now: Instant, rested_at: u64) -> Result<u64, u64> {
-        let now = now.saturating_duration_since(self.started).as_nanos() as u64;
-        let rested_at = rested_at.max(now) + self.step.as_nanos() as u64;
-        let latest = now + BURST.as_nanos() as u64;
-        if self.step.is_zero() || rested_at <= latest {
-            Ok(rested_at)
-        } else {
-            Err(rested_at - latest)
-        }
-    }
-
-    /// When somebody may come back who could in so many nanoseconds.
-    fn turn_away(&self, wait: u64) -> u64 {
+    /// When somebody may come back who could after this time, in seconds.
+    fn turn_away(&self, wait: Duration) -> u64 {
         let number = self.turned_away.fetch_add(1, Ordering::Relaxed);
-        wait.div_ceil(1_000_000_000).max(1) + (number % SPREAD) as u64
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        seconds.max(1) + (number % SPREAD) as u64
     }
 }
 

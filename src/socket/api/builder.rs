@@ -321,6 +321,13 @@ impl Builder {
         if let Some(cluster) = cluster.joined() {
             cluster.start();
         }
+        for namespace in self.io.0.built.get().iter().flat_map(|built| &built.fixed) {
+            cluster.namespace_changed(&namespace.name, || true);
+        }
+        // Otherwise it starts with whoever serves.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.io.start_adapter();
+        }
         Ok(self.io)
     }
 }

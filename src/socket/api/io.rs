@@ -128,6 +128,17 @@ impl Io {
         self.cluster().joined().map(|cluster| cluster.health())
     }
 
+    /// Waits until what other servers send to the rooms that are open now reaches this server. Joining a
+    /// room does not wait: with an adapter that has a channel for each room, such as the sharded form of
+    /// Redis, the first events of others may be missed for a moment. Whoever tells a client that it has
+    /// joined may wait here before. Without such an adapter there is nothing to wait for; if the others
+    /// cannot be reached, it ends with the time that they have to answer.
+    pub async fn rooms_followed(&self) {
+        if let Some(cluster) = self.cluster().joined() {
+            cluster.followed().await;
+        }
+    }
+
     /// Closes all connections and waits until everything queued for them is sent and all handlers
     /// have ended, at most for `grace`.
     pub async fn close(&self, grace: Duration) {

@@ -20,7 +20,7 @@ use crate::{
     socket::{
         core::{Io, Namespace, ServerSide, Socket, WeakIo},
         sending::{Acks, stream},
-        words::{AckError, Outcome as Answered, Reply, args},
+        words::{AckError, Outcome as Answered, Reply, Room, args},
     },
 };
 
@@ -84,6 +84,17 @@ impl Receiver for Applier {
             | Kind::Disconnect { .. }
             | Kind::FetchSockets => apply(&namespace, &publication, asker),
         }
+    }
+
+    fn rooms(&self, namespace: &str) -> Vec<Room> {
+        let namespace = self.io.upgrade().map(|io| Namespace::new(io, namespace));
+        let Some(inner) = namespace.and_then(|namespace| namespace.inner()) else {
+            return Vec::new();
+        };
+        let joined = inner.rooms.sizes().into_iter().map(|(room, _)| room);
+        let own = inner.all_sockets();
+        let own = own.iter().map(|socket| Room::from(socket.id().as_str()));
+        joined.chain(own).collect()
     }
 }
 

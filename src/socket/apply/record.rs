@@ -1,7 +1,7 @@
 //! What one server tells another of a socket.
 
 use roomcast_protocol::socket::{Args, EncodeError, Parser};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::socket::{
@@ -13,10 +13,21 @@ use crate::socket::{
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: SocketId,
+    #[serde(deserialize_with = "rooms")]
     pub(crate) rooms: Vec<Room>,
     pub(crate) handshake: Value,
     #[serde(default)]
     pub(crate) data: Value,
+}
+
+/// Rooms of Node servers may be numbers.
+fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
+    let names = Vec::<Value>::deserialize(deserializer)?;
+    let room = |name: &Value| match name.as_str() {
+        Some(name) => Room::from(name),
+        None => Room::from(name.to_string()),
+    };
+    Ok(names.iter().map(room).collect())
 }
 
 /// What a socket shows of itself to other servers; kept among its data.

@@ -117,6 +117,8 @@ impl Io {
             }
         };
         drop(made);
+        let exists = || self.made_namespace(name).is_some();
+        built.cluster.namespace_changed(name, exists);
         self.tell_created(&new);
         Ok(new)
     }

@@ -265,6 +265,9 @@ impl Io {
         {
             made.remove(&namespace.name);
             drop(made);
+            built.cluster.namespace_changed(&namespace.name, || {
+                self.made_namespace(&namespace.name).is_some()
+            });
             let namespace = namespace.name.as_str();
             self.tell(&Lifecycle::NamespaceRemoved { namespace });
         }
@@ -279,6 +282,29 @@ impl Io {
     /// Remembers the runtime in which connections are driven, and other servers answered.
     pub(crate) fn keep_runtime(&self) {
         self.0.runtime.get_or_init(Handle::current);
+        self.start_adapter();
+    }
+
+    /// Starts what the adapter has to do, unless it was started before. Within a runtime.
+    pub(crate) fn start_adapter(&self) {
+        let Some(joined) = self
+            .cluster()
+            .joined()
+            .filter(|joined| joined.begins_task())
+        else {
+            return;
+        };
+        // What the adapter keeps must not keep the server.
+        let joined = Arc::downgrade(joined);
+        let run = move || {
+            let task = joined.upgrade().and_then(|joined| joined.task());
+            async move {
+                if let Some(task) = task {
+                    task.await;
+                }
+            }
+        };
+        tokio::spawn(self.0.tasks.clone().keep("adapter", run));
     }
 
     /// Lets handlers that are started on a foreign thread find their runtime.

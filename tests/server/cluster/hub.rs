@@ -300,7 +300,7 @@ impl Adapter for Link {
         self.send(&envelope)
     }
 
-    fn servers(&self) -> BoxFuture<Result<Servers, AdapterError>> {
+    fn servers(&self, _namespace: &str) -> BoxFuture<Result<Servers, AdapterError>> {
         let nodes = self.hub.state().nodes.keys().cloned().collect();
         Box::pin(async { Ok(Servers::Known(nodes)) })
     }

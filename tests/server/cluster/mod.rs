@@ -1,4 +1,5 @@
-//! Several servers as one: what holds on one server holds on three that an adapter joins.
+//! Several servers as one: what holds on one server holds on three that an adapter joins, and on three
+//! that Redis joins.
 
 mod acks;
 mod emit;
@@ -6,18 +7,34 @@ mod fetch;
 mod hub;
 mod model;
 mod recovery;
+mod redis;
 mod server_side;
 
-use std::ops::Index;
+use std::{
+    ops::Index,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-use roomcast::{Builder, Io, adapter::NodeId};
+use roomcast::{
+    Builder, Io,
+    adapter::{
+        Health, NodeId,
+        redis::{Redis, Subscriptions},
+    },
+};
 
 use self::hub::Hub;
-use crate::local::Local;
+use crate::{
+    local::{Local, until},
+    redis_server::RedisServer,
+};
 
 /// Servers that an adapter joins; one alone has none.
 struct Servers {
     hub: Option<Hub>,
+    /// What the channels of Redis begin with.
+    key: String,
     servers: Vec<Local>,
 }
 
@@ -25,6 +42,7 @@ impl Servers {
     fn alone(build: impl FnOnce(Builder) -> Builder) -> Self {
         Self {
             hub: None,
+            key: String::new(),
             servers: vec![Local::serve(build(Io::builder()))],
         }
     }
@@ -38,13 +56,66 @@ impl Servers {
         Self {
             servers: (0..count).map(serve).collect(),
             hub: Some(hub),
+            key: String::new(),
         }
+    }
+
+    /// Servers that Redis joins, on both of its wires.
+    fn on_redis(
+        redis: &RedisServer,
+        count: usize,
+        is_sharded: bool,
+        build: impl Fn(Builder) -> Builder,
+    ) -> Self {
+        Self::on_redis_at(&redis.url(), count, is_sharded, build)
+    }
+
+    fn on_redis_at(
+        url: &str,
+        count: usize,
+        is_sharded: bool,
+        build: impl Fn(Builder) -> Builder,
+    ) -> Self {
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        // A pattern must not take it for one.
+        let key = format!("test*{cluster}");
+        let serve = |_| {
+            let adapter = Redis::new(url).unwrap();
+            let adapter = adapter.key(&key);
+            let adapter = match is_sharded {
+                true => adapter.sharded(Subscriptions::Rooms),
+                false => adapter,
+            };
+            Local::serve(build(Io::builder().adapter(adapter)))
+        };
+        let servers = Self {
+            hub: None,
+            servers: (0..count).map(serve).collect(),
+            key: key.clone(),
+        };
+        for server in &servers.servers {
+            until(|| server.io.adapter_health() == Some(Health::Ready));
+        }
+        servers
     }
 
     /// Runs a suite on one server and on three.
     fn each(build: impl Fn(Builder) -> Builder, suite: impl Fn(&Self)) {
         suite(&Self::alone(&build));
         suite(&Self::joined(3, &build));
+        for is_sharded in [false, true] {
+            suite(&Self::on_redis(
+                RedisServer::shared(),
+                3,
+                is_sharded,
+                &build,
+            ));
+        }
+    }
+
+    fn are_alone(&self) -> bool {
+        self.servers.len() == 1
     }
 
     fn hub(&self) -> &Hub {
@@ -58,7 +129,16 @@ impl Servers {
     /// Waits until what was published has been applied everywhere.
     fn settle(&self) {
         if let Some(hub) = &self.hub {
-            hub.settle();
+            return hub.settle();
+        }
+        // Answers of the others come after all that was published before they were asked.
+        for server in self.servers.iter().filter(|_| !self.are_alone()) {
+            let asked = server.io.to("nobody").timeout(Duration::from_secs(20));
+            let fetched = server.runtime.block_on(asked.fetch_sockets());
+            assert!(fetched.missing.is_empty(), "{:?}", fetched.missing);
+        }
+        for server in &self.servers {
+            server.runtime.block_on(server.io.rooms_followed());
         }
     }
 }

@@ -99,7 +99,10 @@ impl Adapter for Hurried {
         self.0.reply(to, envelope)
     }
 
-    fn servers(&self) -> BoxFuture<Result<roomcast::adapter::Servers, AdapterError>> {
+    fn servers(
+        &self,
+        _namespace: &str,
+    ) -> BoxFuture<Result<roomcast::adapter::Servers, AdapterError>> {
         // It only knows how many there are.
         Box::pin(async { Ok(roomcast::adapter::Servers::Count(2)) })
     }
@@ -127,6 +130,7 @@ fn when_the_time_is_over_the_answers_that_have_come_are_there() {
     let servers = Servers {
         servers: (0..3).map(serve).collect(),
         hub: Some(hub.clone()),
+        key: String::new(),
     };
     assert_eq!(ask(&servers, "double").unwrap(), [42, 42]);
     hub.cut(&servers.node(2));

@@ -112,7 +112,9 @@ impl<'de> Deserializer<'de> {
             Token::Float(value) => visitor.visit_f64(value),
             Token::Str(value) => visitor.visit_borrowed_str(text(value)?),
             Token::Binary(_) => Err(de::Error::invalid_type(Unexpected::Other(BINARY), &visitor)),
-            Token::Date(millis) => visitor.visit_string(date::to_json(millis)),
+            Token::Date(millis) | Token::Timestamp(millis) => {
+                visitor.visit_string(date::to_json(millis))
+            }
             Token::Array(count) => self.list(count, visitor),
             Token::Map(count) => self.map(count, visitor),
         }
@@ -455,7 +457,7 @@ fn unexpected<'a>(token: &Token<'a>) -> Unexpected<'a> {
         Token::Unsigned(value) => Unexpected::Unsigned(*value),
         Token::Negative(value) => Unexpected::Signed(*value),
         Token::Float(value) => Unexpected::Float(*value),
-        Token::Str(_) | Token::Date(_) => Unexpected::Other("string"),
+        Token::Str(_) | Token::Date(_) | Token::Timestamp(_) => Unexpected::Other("string"),
         Token::Binary(_) => Unexpected::Other(BINARY),
         Token::Array(_) => Unexpected::Seq,
         Token::Map(_) => Unexpected::Map,

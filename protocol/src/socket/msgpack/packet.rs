@@ -27,6 +27,58 @@ pub(in crate::socket) fn decode(message: Bytes, limits: &Limits) -> Result<Packe
     fields.packet(message, limits)
 }
 
+/// Reads a document that is one value and no packet.
+pub(in crate::socket) fn document(document: Bytes) -> Result<Args, DecodeError> {
+    u32::try_from(document.len()).map_err(|_| DecodeError::TooLarge)?;
+    let mut reader = Reader::new(&document, 0);
+    let mut fields = Fields::default();
+    fields.value(&mut reader, MAX_DEPTH)?;
+    if !reader.is_at_end() {
+        return Err(DecodeError::TrailingBytes);
+    }
+    let whole = Elements::one(Span::new(0, document.len()));
+    let (parser, has_undefined) = (Parser::MessagePack, fields.has_undefined);
+    let mut args = Args::with_parser(document, whole, 0, parser, has_undefined);
+    args.has_invalid_text = fields.has_invalid_text;
+    args.has_timestamp = fields.has_timestamp;
+    Ok(args)
+}
+
+/// What the value in `span` consists of, which has been checked already; `None` if it is no list.
+pub(in crate::socket) fn items(document: &[u8], span: Span) -> Option<Elements> {
+    let mut reader = Reader::new(document, span.start as usize);
+    let Ok(Token::Array(count)) = reader.token() else {
+        return None;
+    };
+    let mut elements = Elements::default();
+    for _ in 0..count {
+        let start = reader.at();
+        reader.skip().ok()?;
+        elements.push(Span::new(start, reader.at()));
+    }
+    Some(elements)
+}
+
+/// The same for a map: its keys that are texts, and their values.
+pub(in crate::socket) fn entries(document: &[u8], span: Span) -> Option<Vec<(String, Span)>> {
+    let mut reader = Reader::new(document, span.start as usize);
+    let Ok(Token::Map(count)) = reader.token() else {
+        return None;
+    };
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let key = match reader.token().ok()? {
+            Token::Str(key) => std::str::from_utf8(key).ok(),
+            _ => None,
+        };
+        let start = reader.at();
+        reader.skip().ok()?;
+        let value = Span::new(start, reader.at());
+        entries.extend(key.map(|key| (key.to_owned(), value)));
+    }
+    Some(entries)
+}
+
 /// The entries of the map that a packet is. Of two with one key the last one counts.
 #[derive(Default)]
 struct Fields {
@@ -36,6 +88,8 @@ struct Fields {
     data: Data,
     has_undefined: bool,
     has_invalid_text: bool,
+    /// Which clients may not send.
+    has_timestamp: bool,
 }
 
 /// The payload.
@@ -81,6 +135,9 @@ impl Fields {
     }
 
     fn packet(self, message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
+        if self.has_timestamp {
+            return Err(DecodeError::UnknownExtension);
+        }
         let kind = self.kind.ok_or(DecodeError::UnknownKind)?;
         let nsp = namespace(&message, self.nsp, limits.max_nsp)?;
         let elements = match (kind, self.data) {
@@ -197,6 +254,7 @@ impl Fields {
             }
             Token::Str(text) => self.text(text),
             Token::Undefined => self.has_undefined = true,
+            Token::Timestamp(_) => self.has_timestamp = true,
             Token::Nil
             | Token::Bool(_)
             | Token::Unsigned(_)

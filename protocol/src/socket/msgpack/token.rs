@@ -19,6 +19,8 @@ pub(super) enum Token<'a> {
     Binary(&'a [u8]),
     /// Milliseconds since 1970, at most [`MAX_MILLIS`] before or after.
     Date(i64),
+    /// The same in the form of MessagePack itself (extension -1), which clients do not know.
+    Timestamp(i64),
     /// As many values follow; there are at least as many bytes.
     Array(usize),
     /// As many keys follow, each with its value; there are at least two bytes for each.
@@ -102,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// Passes over a nil or `undefined`, if that comes next.
     pub(super) fn take_nil(&mut self) -> bool {
-        if !matches!(self.marker(), Some(0xc0 | FIXEXT_1 | FIXEXT_8)) {
+        if !matches!(self.marker(), Some(0xc0 | 0xc7 | FIXEXT_1 | FIXEXT_8)) {
             return false;
         }
         let mut ahead = self.clone();
@@ -179,9 +181,18 @@ impl<'a> Reader<'a> {
                     // As JSON has it.
                     _ => Token::Nil,
                 },
+                [TIMESTAMP] => {
+                    let both = u64::from_be_bytes(self.array()?);
+                    let nanos = u32::try_from(both >> 34).unwrap_or_default();
+                    timestamp(i128::from(both & ((1 << 34) - 1)), nanos)
+                }
                 _ => return Err(DecodeError::UnknownExtension),
             },
-            0xd5 | 0xd6 | 0xd8 => return Err(DecodeError::UnknownExtension),
+            FIXEXT_4 => match self.array::<1>()? {
+                [TIMESTAMP] => timestamp(i128::from(u32::from_be_bytes(self.array()?)), 0),
+                _ => return Err(DecodeError::UnknownExtension),
+            },
+            0xd5 | 0xd8 => return Err(DecodeError::UnknownExtension),
             0xd9 => Token::Str(self.counted::<1>()?),
             0xda => Token::Str(self.counted::<2>()?),
             0xdb => Token::Str(self.counted::<4>()?),
@@ -224,7 +235,8 @@ impl<'a> Reader<'a> {
                 | Token::Float(_)
                 | Token::Str(_)
                 | Token::Binary(_)
-                | Token::Date(_) => 0,
+                | Token::Date(_)
+                | Token::Timestamp(_) => 0,
             };
         }
         Ok(())
@@ -248,6 +260,13 @@ impl<'a> Reader<'a> {
         let length = self.length::<N>()?;
         match self.array::<1>()? {
             [0] => Ok(Token::Binary(self.take(length)?)),
+            [TIMESTAMP] if length == 12 => {
+                let nanos = u32::from_be_bytes(self.array()?);
+                Ok(timestamp(
+                    i128::from(i64::from_be_bytes(self.array()?)),
+                    nanos,
+                ))
+            }
             _ => Err(DecodeError::UnknownExtension),
         }
     }
@@ -312,5 +331,17 @@ const fn plain_length(marker: u8) -> usize {
     }
 }
 
+/// A timestamp of MessagePack; one that JavaScript cannot tell is nil.
+fn timestamp(seconds: i128, nanos: u32) -> Token<'static> {
+    let millis = seconds * 1000 + i128::from(nanos / 1_000_000);
+    match i64::try_from(millis) {
+        Ok(millis) if millis.unsigned_abs() <= MAX_MILLIS => Token::Timestamp(millis),
+        Ok(_) | Err(_) => Token::Nil,
+    }
+}
+
+/// The extension that timestamps are.
+const TIMESTAMP: u8 = 0xff;
 const FIXEXT_1: u8 = 0xd4;
+const FIXEXT_4: u8 = 0xd6;
 const FIXEXT_8: u8 = 0xd7;

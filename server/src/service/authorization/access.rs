@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::service::{
-    authorization::{following::Own, revoking::Lifetimes},
+    authorization::{allowed::Allowed, following::Own, revoking::Lifetimes},
     fault::ServiceError,
-    rules::policy::EventPolicy,
+    rules::event::Command,
 };
 use crate::{
     auth::{
@@ -47,6 +47,10 @@ pub(crate) struct NewSession {
     pub(crate) roles: Vec<String>,
     pub(crate) ttl_seconds: u64,
     pub(crate) data: Option<Box<RawValue>>,
+}
+
+impl Command for NewSession {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiSessions);
 }
 
 /// The roles of a user of whom none are said.
@@ -88,16 +92,9 @@ impl Access {
         Ok(access)
     }
 
-    /// Whether a principal may do what an event does: the first line of every service method.
-    pub(crate) fn require(&self, by: &Principal, policy: &EventPolicy) -> Result<(), ServiceError> {
-        match policy.permission {
-            Some(permission) => self.require_permission(by, permission),
-            None => Ok(()),
-        }
-    }
-
-    /// The same for what is no event.
-    pub(crate) fn require_permission(
+    /// Whether a principal may do something. Commands are checked by [`Access::allow`]; this is for what only
+    /// some of them need beyond that.
+    pub(in crate::service) fn require(
         &self,
         by: &Principal,
         permission: Permission,
@@ -114,7 +111,7 @@ impl Access {
     }
 
     /// Whether a principal may do something, without a word about it.
-    pub(crate) fn allows(&self, by: &Principal, permission: Permission) -> bool {
+    pub(in crate::service) fn allows(&self, by: &Principal, permission: Permission) -> bool {
         self.0.roles.allow(by, permission)
     }
 
@@ -140,10 +137,9 @@ impl Access {
     /// Makes a session, with an id that nobody can guess or choose.
     pub(crate) async fn make_session(
         &self,
-        by: &Principal,
-        new: NewSession,
+        allowed: Allowed<NewSession>,
     ) -> Result<MadeSession, ServiceError> {
-        self.require_permission(by, Permission::ApiSessions)?;
+        let (by, new) = allowed.into_parts();
         if !is_name(&new.user_id, MAX_USER_ID) || is_guest(&new.user_id) {
             let problem = "must have 1 to 128 characters, none of them control or invisible, and not \
                            be the id of a guest";
@@ -155,8 +151,8 @@ impl Access {
                 "must be up to 32 short texts",
             ));
         }
-        if let Some(role) = self.0.roles.beyond(by, &new.roles)
-            && !self.allows(by, Permission::RolesGrant)
+        if let Some(role) = self.0.roles.beyond(&by, &new.roles)
+            && !self.allows(&by, Permission::RolesGrant)
         {
             tracing::info!(by = by.subject, role, "denied: a session that may do more");
             return Err(ServiceError::Denied(

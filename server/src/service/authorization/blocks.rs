@@ -10,16 +10,18 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::service::{
-    authorization::access::Access,
+    authorization::allowed::Allowed,
     fault::ServiceError,
     feed::{Applied, Applier, Applying, Entries},
+    rules::event::Command,
 };
 use crate::{
-    auth::{Permission, Principal, is_name},
+    auth::{Permission, is_name},
     store::{Feed, Store, StoreError},
 };
 use roomcast::{
@@ -33,12 +35,41 @@ use roomcast::{
 pub(crate) struct Blocks {
     guard: Arc<Guard>,
     store: Store,
-    access: Access,
     io: Io,
     seen: Arc<Mutex<Seen>>,
     /// The automatic blocks as they are made; none if somebody else keeps them. Locked to look, and not
     /// while it waits.
     made: Arc<Mutex<Option<mpsc::Receiver<Block>>>>,
+}
+
+/// `GET /api/v1/blocks`
+#[derive(Debug)]
+pub(crate) struct ListBlocks;
+
+/// `POST /api/v1/blocks`
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewBlock {
+    pub(crate) cidr: String,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) reason: String,
+}
+
+/// `DELETE /api/v1/blocks/{id}`
+#[derive(Debug)]
+pub(crate) struct RemoveBlock {
+    pub(crate) id: Uuid,
+}
+
+impl Command for ListBlocks {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiBlocks);
+}
+
+impl Command for NewBlock {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiBlocks);
+}
+
+impl Command for RemoveBlock {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiBlocks);
 }
 
 /// What is known to have been stored. Not there any more, it was taken away by another server; what is in
@@ -86,12 +117,11 @@ impl Applier for Blocks {
 }
 
 impl Blocks {
-    pub(crate) fn new(guard: Arc<Guard>, store: Store, access: Access, io: Io) -> Self {
+    pub(crate) fn new(guard: Arc<Guard>, store: Store, io: Io) -> Self {
         let made = guard.automatic_blocks();
         Self {
             guard,
             store,
-            access,
             io,
             seen: Arc::default(),
             made: Arc::new(Mutex::new(made)),
@@ -122,32 +152,30 @@ impl Blocks {
     }
 
     /// The block list, newest first.
-    pub(crate) fn list(&self, by: &Principal) -> Result<Vec<Block>, ServiceError> {
-        self.access.require_permission(by, Permission::ApiBlocks)?;
-        Ok(self.guard.blocks())
+    pub(crate) fn list(&self, _: Allowed<ListBlocks>) -> Vec<Block> {
+        self.guard.blocks()
     }
 
     /// Shuts a network out, for some seconds or for good, and disconnects those of it who are there.
-    pub(crate) async fn add(
-        &self,
-        by: &Principal,
-        cidr: &str,
-        seconds: Option<u64>,
-        reason: &str,
-    ) -> Result<Block, ServiceError> {
-        self.access.require_permission(by, Permission::ApiBlocks)?;
+    pub(crate) async fn add(&self, allowed: Allowed<NewBlock>) -> Result<Block, ServiceError> {
+        let (by, new) = allowed.into_parts();
+        let NewBlock {
+            cidr,
+            seconds,
+            reason,
+        } = new;
         let network: Network = cidr
             .parse()
             .map_err(|_| ServiceError::invalid("cidr", "is no IP address and no network"))?;
         if seconds.is_some_and(|seconds| seconds == 0 || seconds > MAX_SECONDS) {
             return Err(ServiceError::invalid("seconds", "is zero or too many"));
         }
-        if !is_name(reason, MAX_REASON) {
+        if !is_name(&reason, MAX_REASON) {
             let problem = "must have 1 to 200 characters, none of them control or invisible";
             return Err(ServiceError::invalid("reason", problem));
         }
         let duration = seconds.map(Duration::from_secs);
-        let block = Block::new(network, duration, reason, BlockSource::Admin);
+        let block = Block::new(network, duration, &reason, BlockSource::Admin);
         let gone = self
             .guard
             .block(block.clone())
@@ -168,8 +196,8 @@ impl Blocks {
     }
 
     /// Lets a network in again.
-    pub(crate) async fn remove(&self, by: &Principal, id: Uuid) -> Result<(), ServiceError> {
-        self.access.require_permission(by, Permission::ApiBlocks)?;
+    pub(crate) async fn remove(&self, allowed: Allowed<RemoveBlock>) -> Result<(), ServiceError> {
+        let (by, RemoveBlock { id }) = allowed.into_parts();
         let blocks = self.guard.blocks();
         let block = blocks.iter().find(|block| block.id == id);
         let Some(block) = block else {
@@ -337,10 +365,7 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        auth::{Revocations, Roles},
-        config,
-    };
+    use crate::config;
     use roomcast::limit::Proxies;
 
     async fn blocks() -> Blocks {
@@ -349,15 +374,11 @@ mod tests {
             ..config::Store::default()
         };
         let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
-        let auth = config::Auth::default();
-        let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
-        let revocations = Arc::new(Revocations::new());
-        let access = Access::open(store.clone(), roles, revocations, Arc::default(), &auth);
         let limits = config::Limits::default().addresses();
         let io = Io::builder().guard(&limits, Proxies::default());
         let io = io.build().unwrap();
         let guard = Arc::clone(io.guard().unwrap());
-        Blocks::new(guard, store, access.await.unwrap(), io)
+        Blocks::new(guard, store, io)
     }
 
     fn block(n: usize) -> Block {

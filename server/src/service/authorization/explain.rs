@@ -7,8 +7,11 @@ use uuid::Uuid;
 
 use crate::service::{
     authorization::access::{Access, default_roles},
+    authorization::allowed::Allowed,
     fault::ServiceError,
-    rules::policy::{self, EventPolicy, RoomRule},
+    rules::commands::messages::EDIT_MESSAGE,
+    rules::event::{Command, EventPolicy, RoomRule},
+    rules::policy,
 };
 use crate::{
     auth::{Permission, Principal, Revoked, is_guest, roles_of},
@@ -28,6 +31,10 @@ pub(crate) struct Question {
     /// The user's roles, where they cannot be known; only the command asks so.
     #[serde(skip)]
     pub(crate) roles: Vec<String>,
+}
+
+impl Command for Question {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiExplain);
 }
 
 /// Why.
@@ -63,12 +70,11 @@ impl Access {
     /// Why somebody may or may not send an event, about a room or a message if it is about one.
     pub(crate) async fn explain(
         &self,
-        by: &Principal,
-        io: Option<&Io>,
-        question: Question,
+        io: &Io,
+        allowed: Allowed<Question>,
     ) -> Result<Explanation, ServiceError> {
-        self.require_permission(by, Permission::ApiExplain)?;
-        self.why(io, question).await
+        let (_, question) = allowed.into_parts();
+        self.why(Some(io), question).await
     }
 
     /// The same for whoever has the configuration and the store in hand.
@@ -145,7 +151,7 @@ impl Access {
             return Ok(explanation);
         }
         let Some(policy) = policy::find(&explanation.event) else {
-            let events: Vec<_> = policy::EVENTS.iter().map(|policy| policy.event).collect();
+            let events: Vec<_> = policy::events().map(|policy| policy.event).collect();
             explanation.rule = format!("no such event; there are {}", events.join(", "));
             return Ok(explanation);
         };
@@ -268,7 +274,7 @@ fn author(
     written: &Authorship,
     is_moderator: bool,
 ) -> (bool, String) {
-    if written.is_deleted && policy.event == policy::EDIT.event {
+    if written.is_deleted && policy.event == EDIT_MESSAGE.policy().event {
         return (false, "the message is deleted".into());
     }
     let author = &written.user_id;

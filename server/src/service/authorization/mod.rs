@@ -5,13 +5,15 @@
 //! here may know conversations or messages.
 
 pub(in crate::service) mod access;
+pub(in crate::service) mod allowed;
 mod blocks;
 mod explain;
 mod following;
 pub(in crate::service) mod revoking;
 
 pub(crate) use access::{Access, NewSession};
-pub(crate) use blocks::Blocks;
+pub(crate) use allowed::Allowed;
+pub(crate) use blocks::{Blocks, ListBlocks, NewBlock, RemoveBlock};
 pub(crate) use explain::{Explanation, Question};
 pub(crate) use following::Followed;
-pub(crate) use revoking::NewRevocation;
+pub(crate) use revoking::{EndSession, NewRevocation};

@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::service::{
     authorization::access::{Access, HOUR_S, after},
+    authorization::allowed::Allowed,
     fault::ServiceError,
+    rules::event::Command,
 };
 use crate::{
-    auth::{MAX_REVOCATIONS, Permission, Principal, Revoked, is_name, session_hash},
+    auth::{MAX_REVOCATIONS, Permission, Revoked, is_name, session_hash},
     store::{Revocation, StoreError, Time},
 };
 use roomcast::{Io, Socket};
@@ -22,6 +24,20 @@ pub(crate) struct NewRevocation {
     pub(crate) user_id: Option<String>,
     pub(crate) role: Option<String>,
     pub(crate) until: Option<String>,
+}
+
+impl Command for NewRevocation {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiRevocations);
+}
+
+/// `DELETE /api/v1/sessions/{id}`
+#[derive(Debug)]
+pub(crate) struct EndSession {
+    pub(crate) id: String,
+}
+
+impl Command for EndSession {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiSessions);
 }
 
 /// A revocation that was made.
@@ -90,10 +106,9 @@ impl Access {
     pub(crate) async fn revoke(
         &self,
         io: &Io,
-        by: &Principal,
-        new: NewRevocation,
+        allowed: Allowed<NewRevocation>,
     ) -> Result<MadeRevocation, ServiceError> {
-        self.require_permission(by, Permission::ApiRevocations)?;
+        let (by, new) = allowed.into_parts();
         let NewRevocation {
             jti,
             session_id,
@@ -180,11 +195,10 @@ impl Access {
     pub(crate) async fn end_session(
         &self,
         io: &Io,
-        by: &Principal,
-        id: &str,
+        allowed: Allowed<EndSession>,
     ) -> Result<(), ServiceError> {
-        self.require_permission(by, Permission::ApiSessions)?;
-        let hash = session_hash(id);
+        let (by, EndSession { id }) = allowed.into_parts();
+        let hash = session_hash(&id);
         // Revoked first: who is just being let in by it is found by that.
         let Some(login) = self.0.store.login(&hash).await? else {
             return Err(ServiceError::NotFound("no such session"));
@@ -262,7 +276,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        auth::{Revocations, Roles},
+        auth::{Principal, Revocations, Roles},
         config,
         store::Store,
     };

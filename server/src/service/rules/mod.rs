@@ -3,15 +3,12 @@
 //!
 //! All services come in here, and gateways for the table of events. Nothing in here may know a socket, a
 //! conversation or the store beyond the types of its rows: these are values, and functions of values.
+//!
+//! Imports go one way: `event` ← `commands` ← `policy`.
 
-pub(in crate::service) mod commands;
+pub(crate) mod commands;
 pub(in crate::service) mod content;
+pub(crate) mod event;
 pub(in crate::service) mod html;
 mod markup;
 pub(crate) mod policy;
-
-pub(crate) use commands::{
-    AskPresence, ChangeMember, CreateConversation, DeleteConversation, DeleteMessage, EditMessage,
-    Join, Leave, ListConversations, MarkAsRead, Object, ReadHistory, RenameConversation,
-    SearchMessages, SendMessage, SetTyping,
-};

@@ -27,7 +27,10 @@ pub struct RemoteSocket {
 }
 
 impl RemoteSocket {
-    fn new(place: &Place, node: &NodeId, record: Record) -> Self {
+    fn new(place: &Place, node: &NodeId, mut record: Record) -> Self {
+        // Node servers tell it.
+        let own = record.id.as_str();
+        record.rooms.retain(|room| room.as_str() != own);
         Self {
             place: place.clone(),
             node: node.clone(),

@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::service::chat::presence::conversation::Notice;
+use roomcast::internal::Rested;
 
 /// The notices of one conversation.
 #[derive(Debug)]
 pub(in crate::service) struct Notices {
     interval: Duration,
     /// When the deliveries until now have been paid for, one each [`PER_DELIVERY`].
-    paid: Option<Instant>,
+    paid: Option<Rested<Instant>>,
     /// Users who were told of lately, and how often.
     told: HashMap<Arc<str>, Told>,
     /// The same users, by the end of their interval.
@@ -79,7 +80,7 @@ impl Notices {
             Some(told) if told.times >= AT_ONCE => told.until,
             Some(_) | None => now,
         };
-        let is_free = self.paid.is_none_or(|paid| paid <= now + BURST);
+        let is_free = self.paid.is_none_or(|paid| paid.time() <= now + BURST);
         let is_queue = self.waiting.first_key_value();
         let is_queue = is_queue.is_some_and(|((first, _), _)| *first <= now);
         if due <= now && is_free && !is_queue {
@@ -93,7 +94,7 @@ impl Notices {
     /// When [`Notices::handle_timeout`] has something to tell.
     pub(in crate::service) fn poll_timeout(&self) -> Option<Instant> {
         let ((due, _), _) = self.waiting.first_key_value()?;
-        let free = self.paid.and_then(|paid| paid.checked_sub(BURST));
+        let free = self.paid.and_then(|paid| paid.time().checked_sub(BURST));
         Some(free.map_or(*due, |free| free.max(*due)))
     }
 
@@ -129,7 +130,8 @@ impl Notices {
     fn note(&mut self, now: Instant, user: Arc<str>, audience: usize) {
         let deliveries = u32::try_from(audience.max(MIN_AUDIENCE)).unwrap_or(u32::MAX);
         let cost = PER_DELIVERY.saturating_mul(deliveries);
-        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + cost);
+        let paid = self.paid.unwrap_or_else(|| Rested::at(now));
+        self.paid = Some(paid.charged(now, cost));
         if let Some(told) = self.told.get_mut(&user) {
             told.times = told.times.saturating_add(1);
             return;

@@ -1,0 +1,40 @@
+//! Conversations that are made, renamed, deleted and listed.
+
+use crate::gateway::catalogue::{Call, Catalogue};
+use crate::service::Chat;
+use crate::service::conversations::{
+    CONVERSATIONS, CREATE_CONVERSATION, CreateConversation, DELETE_CONVERSATION,
+    DeleteConversation, ListConversations, RENAME_CONVERSATION, RenameConversation,
+};
+use roomcast::State;
+
+/// Registers them.
+pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+    catalogue
+        .on(
+            &CREATE_CONVERSATION,
+            async |call: Call<CreateConversation>, chat: State<Chat>| {
+                chat.create_conversation(call.allowed, &call.socket).await
+            },
+        )
+        .on(
+            &RENAME_CONVERSATION,
+            async |call: Call<RenameConversation>, chat: State<Chat>| {
+                chat.rename_conversation(call.allowed, call.socket.id())
+                    .await
+            },
+        )
+        .on(
+            &DELETE_CONVERSATION,
+            async |call: Call<DeleteConversation>, chat: State<Chat>| {
+                chat.delete_conversation(call.allowed, call.socket.id())
+                    .await
+            },
+        )
+        .on(
+            &CONVERSATIONS,
+            async |call: Call<ListConversations>, chat: State<Chat>| {
+                chat.conversations(call.allowed).await
+            },
+        );
+}

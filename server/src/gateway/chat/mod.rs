@@ -1,0 +1,34 @@
+//! The events of the chat, one file for each feature, and sockets that come and go.
+
+mod attendance;
+mod conversations;
+mod history;
+mod members;
+mod messages;
+
+use super::catalogue::Catalogue;
+use crate::service::Chat;
+use roomcast::{DisconnectReason, Event, State};
+
+/// Registers the chat.
+pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+    catalogue
+        .namespace()
+        .on_connect(async |event: Event, chat: State<Chat>| {
+            chat.connected(&event.socket);
+            if event.socket.recovered() {
+                chat.recheck(&event.socket).await;
+            }
+        })
+        .on(
+            "disconnect",
+            async |event: Event, reason: DisconnectReason, chat: State<Chat>| {
+                chat.disconnected(&event.socket, reason);
+            },
+        );
+    messages::register(catalogue);
+    attendance::register(catalogue);
+    history::register(catalogue);
+    conversations::register(catalogue);
+    members::register(catalogue);
+}

@@ -1,0 +1,251 @@
+//! The ways to fail, as clients know them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::limits;
+use crate::service::ServiceError;
+use roomcast::{Failure, Refusal};
+
+/// One way to fail, as clients know it.
+struct Row {
+    code: &'static str,
+    /// The field `type` of the event `error`.
+    kind: &'static str,
+    /// The status that HTTP has for it.
+    status: u16,
+}
+
+/// All of them but [`INTERNAL`].
+const TABLE: [Row; 9] = [
+    Row {
+        code: "UNAUTHENTICATED",
+        kind: "auth",
+        status: 401,
+    },
+    Row {
+        code: "TOKEN_EXPIRED",
+        kind: "auth",
+        status: 401,
+    },
+    Row {
+        code: "TOKEN_REVOKED",
+        kind: "auth",
+        status: 401,
+    },
+    Row {
+        code: "FORBIDDEN",
+        kind: "auth",
+        status: 403,
+    },
+    Row {
+        code: "INVALID_PAYLOAD",
+        kind: "payload",
+        status: 400,
+    },
+    Row {
+        code: "NOT_FOUND",
+        kind: "subscription",
+        status: 404,
+    },
+    Row {
+        code: "CONFLICT",
+        kind: "subscription",
+        status: 409,
+    },
+    Row {
+        code: "RATE_LIMITED",
+        kind: "rateLimit",
+        status: 429,
+    },
+    Row {
+        code: "STORE_UNAVAILABLE",
+        kind: "store",
+        status: 503,
+    },
+];
+
+/// What a client learns of a fault that is none of the others.
+const INTERNAL: Row = Row {
+    code: "INTERNAL",
+    kind: "internal",
+    status: 500,
+};
+
+impl Row {
+    fn of(code: &str) -> &'static Self {
+        TABLE
+            .iter()
+            .find(|row| row.code == code)
+            .unwrap_or(&INTERNAL)
+    }
+}
+
+impl From<ServiceError> for Refusal {
+    fn from(error: ServiceError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServiceError::Denied(_) => Self::new("FORBIDDEN", message),
+            ServiceError::Invalid { field, .. } => {
+                Self::new("INVALID_PAYLOAD", message).data(json!({"details": {"field": field}}))
+            }
+            ServiceError::NotFound(_) => Self::new("NOT_FOUND", message),
+            ServiceError::Conflict(_) => Self::new("CONFLICT", message),
+            ServiceError::Limited { retry_after } => Self::new("RATE_LIMITED", message)
+                .data(json!({"retryAfter": milliseconds(retry_after)})),
+            ServiceError::Unavailable { retry_after } => Self::new("STORE_UNAVAILABLE", message)
+                .data(json!({"retryAfter": milliseconds(retry_after)})),
+        }
+    }
+}
+
+/// Whole milliseconds, one or more, rounded up, so that whoever waits for them has waited long enough.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX)
+}
+
+/// Tells a client of an event that failed and was sent without asking for an acknowledgement.
+pub(super) fn tell(failure: &Failure<'_>) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        code: &'static str,
+        message: &'a str,
+        event: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<&'a Value>,
+        status: u16,
+    }
+    if failure.answered {
+        return;
+    }
+    let row = Row::of(failure.refusal.code());
+    if row.code == "RATE_LIMITED" && !limits::may_tell(failure) {
+        return;
+    }
+    let told = Told {
+        kind: row.kind,
+        code: row.code,
+        message: failure.refusal.message(),
+        event: failure.event,
+        retry_after: failure
+            .refusal
+            .details()
+            .get("retryAfter")
+            .and_then(|ms| ms.as_u64()),
+        details: failure.refusal.details().get("details"),
+        status: row.status,
+    };
+    failure.socket.emit("error", &told);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::policy;
+
+    #[test]
+    fn a_service_error_becomes_the_code_and_the_fields_of_the_table() {
+        let json = |error: ServiceError| serde_json::to_string(&Refusal::from(error)).unwrap();
+        assert_eq!(
+            json(ServiceError::NotFound("no such conversation")),
+            r#"{"code":"NOT_FOUND","message":"no such conversation"}"#
+        );
+        assert_eq!(
+            json(ServiceError::Invalid {
+                field: "content",
+                problem: "is empty".into()
+            }),
+            r#"{"code":"INVALID_PAYLOAD","message":"content is empty","details":{"field":"content"}}"#
+        );
+        assert_eq!(
+            json(ServiceError::Limited {
+                retry_after: Duration::from_micros(1001)
+            }),
+            r#"{"code":"RATE_LIMITED","message":"too many events of this kind, try again later","retryAfter":2}"#
+        );
+        assert_eq!(milliseconds(Duration::ZERO), 1);
+        assert_eq!(milliseconds(Duration::from_nanos(1_000_001)), 2);
+        assert_eq!(
+            json(ServiceError::Unavailable {
+                retry_after: Duration::from_millis(1500)
+            }),
+            r#"{"code":"STORE_UNAVAILABLE","message":"the store is not available, try again later","retryAfter":1500}"#
+        );
+    }
+
+    /// The page that clients are written from.
+    const PAGE: &str = include_str!("../../../docs/chat.md");
+
+    #[test]
+    fn the_page_of_the_protocol_has_every_code_with_its_type_and_status() {
+        for Row { code, kind, status } in TABLE.iter().chain([&INTERNAL]) {
+            let row = format!("| {kind} | `{code}` | {status} | ");
+            assert!(PAGE.contains(&row), "docs/chat.md lacks {row}");
+        }
+        let errors = PAGE.split("\n## Errors").nth(1).unwrap();
+        let errors = errors.split("\n## ").next().unwrap();
+        let rows = errors.lines().filter(|line| line.starts_with("| ")).count();
+        assert_eq!(rows - 1, TABLE.len() + 1, "and no other");
+    }
+
+    #[test]
+    fn the_page_of_the_protocol_has_every_event_with_its_fields() {
+        let sent = PAGE.split("\n## What clients send").nth(1).unwrap();
+        let sent = sent.split("\n## ").next().unwrap();
+        let rows: Vec<_> = sent
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        assert_eq!(rows.len(), policy::events().count());
+        for policy in policy::events() {
+            let start = format!("| `{}` | ", policy.event);
+            let row = rows.iter().find(|row| row.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("docs/chat.md lacks {}", policy.event));
+            let schema = serde_json::to_value((policy.payload)()).unwrap();
+            let required = schema["required"].as_array().cloned().unwrap_or_default();
+            for name in schema["properties"].as_object().into_iter().flatten() {
+                let mark = if required.contains(&json!(name.0)) {
+                    ""
+                } else {
+                    "?"
+                };
+                let field = format!("`{}{mark}`", name.0);
+                assert!(
+                    row.contains(&field),
+                    "{}: no {field} in {row}",
+                    policy.event
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_service_error_has_a_row() {
+        for error in [
+            ServiceError::Denied(""),
+            ServiceError::Invalid {
+                field: "",
+                problem: "".into(),
+            },
+            ServiceError::NotFound(""),
+            ServiceError::Conflict(""),
+            ServiceError::Limited {
+                retry_after: Duration::ZERO,
+            },
+            ServiceError::Unavailable {
+                retry_after: Duration::ZERO,
+            },
+        ] {
+            let refusal = Refusal::from(error);
+            assert_eq!(Row::of(refusal.code()).code, refusal.code());
+        }
+        assert_eq!(Row::of("whatever").code, "INTERNAL");
+    }
+}

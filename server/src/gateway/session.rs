@@ -1,0 +1,145 @@
+//! Who a client is: authentication, how many connections a user has, and the event `session`.
+
+use std::sync::Arc;
+
+use roomcast_protocol::socket::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use super::catalogue::{Catalogue, only_argument};
+use super::limits;
+use crate::{
+    auth::{Principal, RefreshOffer, authenticator::Authenticator},
+    limit::Users,
+    service::{Argument, Chat, ServiceError, session::REFRESH},
+    store::Time,
+};
+use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, Socket, State};
+
+/// Registers who may come in.
+pub(super) fn register(
+    catalogue: &mut Catalogue<'_>,
+    authenticator: Authenticator,
+    users: Arc<Users>,
+    chat: Chat,
+) {
+    catalogue.leave_to_library(&REFRESH);
+    catalogue
+        .namespace()
+        .authenticate(Limited {
+            authenticator,
+            users,
+            chat,
+        })
+        .gate(async |connect: Connect| {
+            let user = &connect.principal().subject;
+            if connect.state::<Users>().may_connect(user) {
+                return Ok(());
+            }
+            Err(too_many().because(format!("{user} has too many connections")))
+        })
+        .on_connect(async |event: Event, users: State<Users>| {
+            if !limits::enter(&users, &event.socket) {
+                // Several came at once.
+                event.socket.emit("error", told());
+                event.socket.disconnect(false);
+            }
+        })
+        .on("disconnect", async |event: Event, users: State<Users>| {
+            limits::leave(&users, &event.socket);
+        });
+}
+
+/// Registers what a client is told of itself, when all others have done what they do when it connects.
+pub(super) fn greet(catalogue: &mut Catalogue<'_>) {
+    catalogue.namespace().on_connect(async |event: Event| {
+        event
+            .socket
+            .emit("session", Session::of(&event.principal()));
+    });
+}
+
+/// The event `session`: who the client is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session<'a> {
+    user_id: &'a str,
+    name: &'a str,
+    roles: &'a [String],
+    guest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Time>,
+}
+
+impl<'a> Session<'a> {
+    fn of(principal: &'a Principal) -> Self {
+        Self {
+            user_id: &principal.subject,
+            name: &principal.name,
+            roles: &principal.roles,
+            guest: principal.guest,
+            expires_at: principal.expires_at.map(Time::from),
+        }
+    }
+}
+
+/// An authenticator whose `auth:refresh` counts like any other event: a signature costs more than
+/// most of them.
+struct Limited {
+    authenticator: Authenticator,
+    users: Arc<Users>,
+    chat: Chat,
+}
+
+impl Authenticate for Limited {
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        Authenticate::authenticate(&self.authenticator, connect).await
+    }
+
+    async fn recover(
+        &self,
+        connect: Connect,
+        previous: Arc<Principal>,
+    ) -> Result<Principal, Refusal> {
+        Authenticate::recover(&self.authenticator, connect, previous).await
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        Authenticate::revalidate(&self.authenticator, principal)
+    }
+
+    fn renewal(&self) -> Option<Renewal> {
+        Authenticate::renewal(&self.authenticator)
+    }
+
+    async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
+        self.users
+            .check(REFRESH.policy().class, &current.subject)
+            .map_err(|retry_after| ServiceError::Limited { retry_after })?;
+        // A derived type takes a list of its fields as well, and the authenticator the first argument.
+        only_argument::<Option<Argument<RefreshOffer>>>(&offer)?;
+        Authenticate::refresh(&self.authenticator, current, offer).await
+    }
+
+    fn refreshed(&self, socket: &Socket) {
+        self.chat.reconsider(socket);
+    }
+}
+
+fn too_many() -> Refusal {
+    Refusal::new("RATE_LIMITED", "too many connections").data(json!({"retryAfter": RETRY_AFTER}))
+}
+
+/// The event `error` of a socket that is one too many.
+fn told() -> serde_json::Value {
+    json!({
+        "type": "rateLimit",
+        "code": "RATE_LIMITED",
+        "message": "too many connections",
+        "retryAfter": RETRY_AFTER,
+        "status": 429,
+    })
+}
+
+/// Milliseconds after which trying again may make sense.
+const RETRY_AFTER: u64 = 10_000;

@@ -1,0 +1,285 @@
+//! Who attends a conversation: sockets that join and leave it, those who type, and those who are there.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::auth::{Permission, Principal};
+use crate::service::authorization::Allowed;
+use crate::service::chat::handle::{Chat, NO_CONVERSATION, now, stranger, user};
+use crate::service::chat::presence::conversation::{Here, Present};
+use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::fault::ServiceError;
+use crate::service::rules::commands::attendance::{AskPresence, Join, Leave, SetTyping};
+use crate::service::rules::content;
+use crate::service::rules::event::Command;
+use crate::store::{Conversation, Messages, Page, Time};
+use roomcast::{Io, Socket};
+
+/// `GET /api/v1/conversations/{id}/presence`
+#[derive(Debug)]
+pub(crate) struct WhoIsIn {
+    pub(crate) id: Uuid,
+}
+
+impl Command for WhoIsIn {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
+}
+
+/// `GET /api/v1/users/{user}/presence`
+#[derive(Debug)]
+pub(crate) struct FindUser {
+    pub(crate) user: String,
+}
+
+impl Command for FindUser {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
+}
+
+/// Where a user is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Whereabouts {
+    user_id: String,
+    /// Sockets, in conversations or not.
+    connections: usize,
+    /// The conversations that they are in, in no order.
+    conversations: Vec<Uuid>,
+}
+
+/// What a client gets when it has joined a conversation.
+#[derive(Debug, Serialize)]
+pub(crate) struct Joined {
+    conversation: Conversation,
+    users: Vec<Present>,
+    #[serde(flatten)]
+    missed: Messages,
+}
+
+impl Chat {
+    /// Lets a socket into a conversation: from one message on it gets all live, and everything
+    /// from `last_seq` up to that one is in the answer.
+    pub(crate) async fn join(
+        &self,
+        allowed: Allowed<Join>,
+        socket: &Socket,
+    ) -> Result<Joined, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let (by, id) = (&*by, command.conversation_id);
+        let conversations = &self.0.conversations;
+        let pin = conversations.pin(id);
+        let mut tries = 0;
+        let (membership, emitted, users) = loop {
+            let membership = self
+                .0
+                .store
+                .membership(id, &by.subject)
+                .await?
+                .ok_or_else(|| stranger(by, id))?;
+            let entered = conversations.with(id, |live| {
+                // Whoever was removed after the store was asked would not be taken out any more.
+                if live.removed_at > membership.changes {
+                    return Ok(None);
+                }
+                // What is emitted up to here is read from the store, the rest comes live.
+                let Some(emitted) = live.gate.open(membership.revision()) else {
+                    return Ok(None);
+                };
+                self.enter(live, socket, by)?;
+                Ok(Some((emitted.seq, live.presence.list(id).users)))
+            });
+            if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
+                break (membership, emitted, users);
+            }
+            tries += 1;
+            if tries >= JOIN_TRIES {
+                return Err(ServiceError::Unavailable {
+                    retry_after: JOIN_PAUSE,
+                });
+            }
+        };
+        drop(pin);
+        self.reconsider(socket);
+        let missed = match command.last_seq {
+            Some(after) if after < emitted => self.missed(by, id, after, emitted).await,
+            Some(_) | None => Messages::default(),
+        };
+        Ok(Joined {
+            conversation: membership.conversation,
+            users,
+            missed,
+        })
+    }
+
+    pub(super) fn enter(
+        &self,
+        live: &mut Live,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<(), ServiceError> {
+        if !self.0.conversations.enter(socket.id(), live.id) {
+            return Err(NO_CONVERSATION);
+        }
+        if socket.join(&live.room).is_err() {
+            self.0.conversations.exit(socket.id(), live.id);
+            return Err(ServiceError::Conflict(
+                "this connection is in too many conversations",
+            ));
+        }
+        let namespace = socket.namespace();
+        if let Some(notice) = live
+            .presence
+            .join(now(), socket.id(), &user(by), Time::now())
+        {
+            live.tell(&namespace, notice);
+        }
+        live.advance(&namespace, now());
+        Ok(())
+    }
+
+    /// The messages that were emitted before the socket joined. It has joined by now, so a store
+    /// that fails is no reason to refuse: the client learns that there is more, and asks for it.
+    async fn missed(&self, by: &Principal, id: Uuid, after: u64, through: u64) -> Messages {
+        let page = Page::Between { after, through };
+        let read = self
+            .0
+            .store
+            .messages(id, &by.subject, page, self.0.limits.page)
+            .await;
+        match read {
+            Ok(Some(messages)) => self.0.rules.show_all(messages).await,
+            Ok(None) | Err(_) => Messages {
+                messages: Vec::new(),
+                has_more: true,
+            },
+        }
+    }
+
+    /// Lets a socket out of a conversation.
+    pub(crate) async fn leave(
+        &self,
+        allowed: Allowed<Leave>,
+        socket: &Socket,
+    ) -> Result<(), ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let (by, id) = (&*by, command.conversation_id);
+        if !self.is_here(socket, by, id) {
+            return self.require_member(by, id).await;
+        }
+        self.depart(socket, by, id);
+        Ok(())
+    }
+
+    /// Takes a socket out of its conversations if its user may not be in any: its claims are those of
+    /// now, whenever it came in.
+    pub(crate) fn reconsider(&self, socket: &Socket) {
+        let by = &socket.principal();
+        let is_allowed =
+            Join::PERMISSION.is_none_or(|permission| self.0.access.allows(by, permission));
+        if is_allowed {
+            return;
+        }
+        let ids = self
+            .0
+            .conversations
+            .of_sockets(std::iter::once(socket.id()));
+        for id in ids {
+            self.depart(socket, by, id);
+        }
+    }
+
+    pub(super) fn depart(&self, socket: &Socket, by: &Principal, id: Uuid) {
+        self.0.conversations.with(id, |live| {
+            socket.leave(&live.room);
+            self.0.conversations.exit(socket.id(), id);
+            live.depart(&socket.namespace(), now(), socket.id(), &user(by), true);
+        });
+    }
+
+    /// Shows to the others that somebody types, or has stopped.
+    pub(crate) async fn set_typing(
+        &self,
+        allowed: Allowed<SetTyping>,
+        socket: &Socket,
+    ) -> Result<(), ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let (by, id) = (&*by, command.conversation_id);
+        if !self.is_here(socket, by, id) {
+            self.require_member(by, id).await?;
+        }
+        self.0.conversations.with(id, |live| {
+            let user = user(by);
+            let tell = if command.is_typing {
+                live.typing.start(now(), &user, socket.id())
+            } else {
+                live.typing.stop(&user.user_id).is_some()
+            };
+            if tell {
+                let namespace = socket.namespace();
+                live.tell_typing(&namespace, &user, command.is_typing, Some(socket.id()));
+            }
+        });
+        Ok(())
+    }
+
+    /// Who is in a conversation.
+    pub(crate) async fn presence(
+        &self,
+        allowed: Allowed<AskPresence>,
+        socket: &Socket,
+    ) -> Result<Here, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let (by, id) = (&*by, command.conversation_id);
+        if !self.is_here(socket, by, id) {
+            self.require_member(by, id).await?;
+        }
+        let here = self.0.conversations.with(id, |live| live.presence.here(id));
+        Ok(here.unwrap_or_else(|| Here::nobody(id)))
+    }
+
+    /// Who is in a conversation on this server, for other services.
+    pub(crate) fn who_is_in(&self, allowed: Allowed<WhoIsIn>) -> Here {
+        let (_, WhoIsIn { id }) = allowed.into_parts();
+        let here = self.0.conversations.with(id, |live| live.presence.here(id));
+        here.unwrap_or_else(|| Here::nobody(id))
+    }
+
+    /// Where a user is on this server, for other services.
+    pub(crate) async fn where_is(
+        &self,
+        io: &Io,
+        allowed: Allowed<FindUser>,
+    ) -> Result<Whereabouts, ServiceError> {
+        let (_, FindUser { user }) = allowed.into_parts();
+        content::check_user_id("userId", &user)?;
+        let sockets = io.of("/").in_(user_room(&user)).sockets().await;
+        let ids = sockets.iter().map(Socket::id);
+        Ok(Whereabouts {
+            user_id: user,
+            connections: sockets.len(),
+            conversations: self.0.conversations.of_sockets(ids).into_iter().collect(),
+        })
+    }
+
+    fn is_here(&self, socket: &Socket, by: &Principal, id: Uuid) -> bool {
+        let here = self
+            .0
+            .conversations
+            .with(id, |live| live.presence.has(socket.id(), &by.subject));
+        here.unwrap_or(false)
+    }
+
+    async fn require_member(&self, by: &Principal, id: Uuid) -> Result<(), ServiceError> {
+        if self.0.store.is_member(id, &by.subject).await? {
+            Ok(())
+        } else {
+            Err(stranger(by, id))
+        }
+    }
+}
+
+/// How often a socket that joins asks whether it is a member, if others are being removed meanwhile.
+const JOIN_TRIES: u32 = 8;
+const JOIN_PAUSE: Duration = Duration::from_millis(500);

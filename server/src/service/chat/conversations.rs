@@ -1,0 +1,125 @@
+//! Conversations that are made, renamed, deleted and listed.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::service::authorization::Allowed;
+use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
+use crate::service::chat::sequencer::delivery::{tell_updated, user_room};
+use crate::service::fault::ServiceError;
+use crate::service::rules::commands::conversations::{
+    CreateConversation, DeleteConversation, ListConversations, RenameConversation,
+};
+use crate::service::rules::content;
+use crate::store::{
+    self, Change, Conversation, DeletedConversation, List, NewConversation, NoCursor, Rename,
+};
+use roomcast::{Room, Socket, SocketId};
+
+/// The acknowledgement of whatever makes or changes a conversation.
+#[derive(Debug, Serialize)]
+pub(crate) struct Changed {
+    pub(super) conversation: Conversation,
+}
+
+impl Chat {
+    /// Makes a conversation, of which the user is the owner, and tells its members.
+    pub(crate) async fn create_conversation(
+        &self,
+        allowed: Allowed<CreateConversation>,
+        socket: &Socket,
+    ) -> Result<Changed, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        if let Some(title) = &command.title {
+            content::check_title(title)?;
+        }
+        let most = self.0.limits.members;
+        if command.member_ids.len() > most {
+            return Err(ServiceError::invalid(
+                "memberIds",
+                format!("has more than {most} members"),
+            ));
+        }
+        for user in &command.member_ids {
+            content::check_user_id("memberIds", user)?;
+        }
+        let new = NewConversation {
+            id: Uuid::new_v4(),
+            title: command.title,
+            owner_id: Some(by.subject.clone()),
+            member_ids: command.member_ids,
+            is_open: false,
+        };
+        let conversation = self.0.store.insert_conversation(new).await?;
+        let members = conversation.member_ids.iter();
+        let rooms: Vec<Room> = members.map(|user| user_room(user)).collect();
+        tell_updated(&socket.to(rooms), &conversation);
+        Ok(Changed { conversation })
+    }
+
+    /// Gives a conversation a new title: the owner may, and admins.
+    pub(crate) async fn rename_conversation(
+        &self,
+        allowed: Allowed<RenameConversation>,
+        from: SocketId,
+    ) -> Result<Changed, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        content::check_title(&command.title)?;
+        let rename = Rename {
+            conversation_id: command.conversation_id,
+            title: command.title,
+            by: self.actor(&by),
+        };
+        let renamed = self.0.store.rename_conversation(rename, origin(from));
+        match renamed.await? {
+            Change::Done(conversation) | Change::Unchanged(conversation) => {
+                Ok(Changed { conversation })
+            }
+            Change::Denied => Err(denied(&by, "only its owner renames a conversation")),
+            Change::Absent | Change::Conflict => Err(NO_CONVERSATION),
+        }
+    }
+
+    /// Deletes a conversation with all that is in it: the owner may, and admins. Doing so twice is answered
+    /// like the first time.
+    pub(crate) async fn delete_conversation(
+        &self,
+        allowed: Allowed<DeleteConversation>,
+        from: SocketId,
+    ) -> Result<DeletedConversation, ServiceError> {
+        let (by, DeleteConversation { conversation_id }) = allowed.into_parts();
+        let deletion = store::DeleteConversation {
+            conversation_id,
+            by: self.actor(&by),
+        };
+        let deleted = self.0.store.delete_conversation(deletion, origin(from));
+        match deleted.await? {
+            Change::Done(deleted) => {
+                tracing::info!(user = by.subject, conversation = %conversation_id, "deleted a conversation");
+                Ok(deleted)
+            }
+            Change::Unchanged(deleted) => Ok(deleted),
+            Change::Absent => Err(NO_CONVERSATION),
+            Change::Denied => Err(denied(&by, "only its owner deletes a conversation")),
+            Change::Conflict => Err(ServiceError::Conflict(
+                "a conversation that is open to everyone is not deleted",
+            )),
+        }
+    }
+
+    /// The conversations of a user, with what is unread.
+    pub(crate) async fn conversations(
+        &self,
+        allowed: Allowed<ListConversations>,
+    ) -> Result<List, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let limit = self.page_limit(command.limit)?;
+        let before = match command.cursor.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(cursor)) => Some(cursor),
+            Some(Err(NoCursor)) => return Err(ServiceError::invalid("cursor", "is none of ours")),
+        };
+        let list = self.0.store.conversations(&by.subject, before, limit);
+        Ok(list.await?)
+    }
+}

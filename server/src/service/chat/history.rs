@@ -1,0 +1,86 @@
+//! Messages that were sent before: pages of them, words in them, and how far they are read.
+
+use crate::service::authorization::Allowed;
+use crate::service::chat::handle::{Chat, NO_CONVERSATION};
+use crate::service::fault::ServiceError;
+use crate::service::rules::commands::history::{MarkAsRead, ReadHistory, SearchMessages};
+use crate::store::{MarkRead, Messages, Page, ReadMark, Search, words};
+
+impl Chat {
+    /// A page of the messages of a conversation.
+    pub(crate) async fn history(
+        &self,
+        allowed: Allowed<ReadHistory>,
+    ) -> Result<Messages, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let page = match (command.before_seq, command.after_seq) {
+            (None, None) => Page::Newest,
+            (Some(before), None) => Page::Before(before),
+            (None, Some(after)) => Page::After(after),
+            (Some(_), Some(_)) => {
+                return Err(ServiceError::invalid("afterSeq", "excludes beforeSeq"));
+            }
+        };
+        let limit = self.page_limit(command.limit)?;
+        let id = command.conversation_id;
+        let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
+        let messages = messages.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(messages).await)
+    }
+
+    /// How many messages a page may have.
+    pub(super) fn page_limit(&self, asked: Option<u64>) -> Result<usize, ServiceError> {
+        let limits = &self.0.limits;
+        match asked {
+            None => Ok(limits.page_default.min(limits.page)),
+            Some(limit) => usize::try_from(limit)
+                .ok()
+                .filter(|limit| (1..=limits.page).contains(limit))
+                .ok_or_else(|| {
+                    ServiceError::invalid("limit", format!("must be from 1 to {}", limits.page))
+                }),
+        }
+    }
+
+    /// The newest messages that have all the words, in one conversation or in all of the user.
+    pub(crate) async fn search(
+        &self,
+        allowed: Allowed<SearchMessages>,
+    ) -> Result<Messages, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let words = words(&command.query);
+        if words.is_empty() || words.len() > WORDS || command.query.chars().nth(QUERY).is_some() {
+            return Err(ServiceError::invalid(
+                "query",
+                format!("must have 1 to {WORDS} words and at most {QUERY} characters"),
+            ));
+        }
+        let limit = self.page_limit(command.limit)?;
+        let search = Search {
+            words,
+            conversation: command.conversation_id,
+            before: command.before_id,
+        };
+        let found = self.0.store.search(&by.subject, search, limit).await?;
+        let found = found.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(found).await)
+    }
+
+    /// Notes how far a user has read.
+    pub(crate) async fn mark_read(
+        &self,
+        allowed: Allowed<MarkAsRead>,
+    ) -> Result<ReadMark, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let read = MarkRead {
+            conversation_id: command.conversation_id,
+            user_id: by.subject.clone(),
+            seq: command.seq,
+        };
+        self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)
+    }
+}
+
+/// Words and characters that may be looked for.
+const WORDS: usize = 16;
+const QUERY: usize = 200;

@@ -1,0 +1,74 @@
+//! Members of conversations, who are added and removed.
+
+use crate::auth::{Permission, Principal};
+use crate::service::authorization::Allowed;
+use crate::service::chat::conversations::Changed;
+use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
+use crate::service::fault::ServiceError;
+use crate::service::rules::commands::members::{AddMember, RemoveMember};
+use crate::service::rules::content;
+use crate::store::{Change, MemberChange};
+use roomcast::SocketId;
+
+impl Chat {
+    /// Adds a member: the owner may, and admins. Doing so twice changes nothing.
+    pub(crate) async fn add_member(
+        &self,
+        allowed: Allowed<AddMember>,
+        from: SocketId,
+    ) -> Result<Changed, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let change = MemberChange {
+            conversation_id: command.conversation_id,
+            user_id: command.user_id,
+            by: self.actor(&by),
+            removes: false,
+            limit: self.0.limits.members,
+        };
+        let full = "the conversation has as many members as it may have";
+        self.change_member(&by, from, change, full).await
+    }
+
+    /// Removes a member: the owner may, and admins, and everybody removes itself. Doing so twice changes
+    /// nothing.
+    pub(crate) async fn remove_member(
+        &self,
+        allowed: Allowed<RemoveMember>,
+        from: SocketId,
+    ) -> Result<Changed, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        if command.user_id != by.subject {
+            self.0.access.require(&by, Permission::ChatManage)?;
+        }
+        let change = MemberChange {
+            conversation_id: command.conversation_id,
+            user_id: command.user_id,
+            by: self.actor(&by),
+            removes: true,
+            limit: self.0.limits.members,
+        };
+        self.change_member(&by, from, change, "the owner cannot be removed")
+            .await
+    }
+
+    async fn change_member(
+        &self,
+        by: &Principal,
+        from: SocketId,
+        change: MemberChange,
+        conflict: &'static str,
+    ) -> Result<Changed, ServiceError> {
+        content::check_user_id("userId", &change.user_id)?;
+        match self.0.store.change_member(change, origin(from)).await? {
+            Change::Done(conversation) | Change::Unchanged(conversation) => {
+                Ok(Changed { conversation })
+            }
+            Change::Absent => Err(NO_CONVERSATION),
+            Change::Denied => Err(denied(
+                by,
+                "only its owner changes the members of a conversation",
+            )),
+            Change::Conflict => Err(ServiceError::Conflict(conflict)),
+        }
+    }
+}

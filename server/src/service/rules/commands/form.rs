@@ -1,0 +1,155 @@
+//! The forms that arguments and their fields come in.
+//!
+//! What has another form is refused, and nothing is repaired.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use uuid::Uuid;
+
+/// An argument that must be an object: derived types would take an array of their fields as well.
+pub(super) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
+/// An argument that is the id of a conversation, or an object with it.
+pub(super) fn id_or_object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<Target>,
+{
+    deserializer.deserialize_any(IdOrObject).map(T::from)
+}
+
+/// A conversation that is named by its id alone or by an object.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Target {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(super) conversation_id: Uuid,
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(super) last_seq: Option<u64>,
+}
+
+struct IdOrObject;
+
+impl<'de> Visitor<'de> for IdOrObject {
+    type Value = Target;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a conversation's id, or an object with it")
+    }
+
+    fn visit_str<E: de::Error>(self, id: &str) -> Result<Target, E> {
+        let conversation_id = parse(id).ok_or_else(|| E::custom(NOT_AN_ID))?;
+        Ok(Target {
+            conversation_id,
+            last_seq: None,
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Target, A::Error> {
+        Target::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// An id in the one form that is also sent: groups of hexadecimal digits with hyphens between them.
+/// Capital digits are taken, as RFC 9562 has it.
+pub(super) fn hyphenated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+    struct Id;
+    impl Visitor<'_> for Id {
+        type Value = Uuid;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a UUID with hyphens")
+        }
+
+        fn visit_str<E: de::Error>(self, id: &str) -> Result<Uuid, E> {
+            parse(id).ok_or_else(|| E::custom(NOT_AN_ID))
+        }
+    }
+    deserializer.deserialize_str(Id)
+}
+
+pub(super) fn hyphenated_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Uuid>, D::Error> {
+    #[derive(Deserialize)]
+    struct Id(#[serde(deserialize_with = "hyphenated")] Uuid);
+    Ok(Option::<Id>::deserialize(deserializer)?.map(|id| id.0))
+}
+
+fn parse(id: &str) -> Option<Uuid> {
+    // Forms without hyphens, in braces and as a URN have other lengths.
+    const LEN: usize = uuid::fmt::Hyphenated::LENGTH;
+    (id.len() == LEN)
+        .then(|| Uuid::try_parse(id).ok())
+        .flatten()
+}
+
+const NOT_AN_ID: &str = "not a UUID with hyphens";
+
+/// A whole number that is not negative. JSON has one kind of number, so `50.0` is 50.
+pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<N, D::Error> {
+    struct Whole;
+    impl Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number from 0 on")
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+            // 2^64; below it every whole double is a `u64`.
+            if number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number) {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "checked"
+                )]
+                return Ok(number as u64);
+            }
+            Err(E::invalid_type(de::Unexpected::Float(number), &self))
+        }
+    }
+    let number = deserializer.deserialize_u64(Whole)?;
+    N::try_from(number)
+        .map_err(|_| de::Error::invalid_value(de::Unexpected::Unsigned(number), &Whole))
+}
+
+pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error> {
+    struct Number<N>(N);
+    impl<'de, N: TryFrom<u64>> Deserialize<'de> for Number<N> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            whole(deserializer).map(Self)
+        }
+    }
+    Ok(Option::<Number<N>>::deserialize(deserializer)?.map(|number| number.0))
+}

@@ -1,0 +1,59 @@
+//! Commands about messages that were sent before: reading and finding them, and how far they are read.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::form::{hyphenated, hyphenated_or_none, whole, whole_or_none};
+use crate::service::rules::event::events;
+
+events! {
+    MESSAGE_HISTORY: ReadHistory = "message_history", ChatRead, Requests, Member, object,
+        "reads a page of messages";
+    MARK_READ: MarkAsRead = "mark_read", ChatRead, Requests, Member, object,
+        "notes how far the sender has read";
+    MESSAGE_SEARCH: SearchMessages = "message_search", ChatRead, Requests, Member, object,
+        "finds messages that have all the words";
+}
+
+/// `message_history`: a page of messages.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReadHistory {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    /// Only messages before this one, the newest of them; not together with `afterSeq`.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) before_seq: Option<u64>,
+    /// Only messages after this one, the oldest of them.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) after_seq: Option<u64>,
+    /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) limit: Option<u64>,
+}
+
+/// `mark_read`: the sender has read up to a message.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MarkAsRead {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    #[serde(deserialize_with = "whole")]
+    pub(crate) seq: u64,
+}
+
+/// `message_search`: messages that have all the words.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SearchMessages {
+    pub(crate) query: String,
+    /// None: all conversations of the sender.
+    #[serde(default, deserialize_with = "hyphenated_or_none")]
+    pub(crate) conversation_id: Option<Uuid>,
+    /// Only messages that are older than this one.
+    #[serde(default, deserialize_with = "hyphenated_or_none")]
+    pub(crate) before_id: Option<Uuid>,
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) limit: Option<u64>,
+}

@@ -1,0 +1,33 @@
+//! Commands about the members of a conversation.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::form::hyphenated;
+use crate::service::rules::event::events;
+
+events! {
+    ADD_MEMBER: AddMember = "add_member", ChatManage, Changes, Owner, object,
+        "adds a member to a conversation";
+    REMOVE_MEMBER: RemoveMember = "remove_member", ChatRead, Changes, OwnerOrOneself, object,
+        "removes a member from a conversation, or the sender itself";
+}
+
+/// `add_member`: somebody becomes a member.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AddMember {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    pub(crate) user_id: String,
+}
+
+/// `remove_member`: somebody is a member no longer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RemoveMember {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    pub(crate) user_id: String,
+}

@@ -1,0 +1,12 @@
+//! What clients ask for, one file for each feature: its events with their rows, and the types that their
+//! arguments are parsed into. Limits of fields are checked by the services.
+
+pub(crate) mod attendance;
+pub(crate) mod conversations;
+pub(super) mod form;
+pub(crate) mod history;
+pub(crate) mod members;
+pub(crate) mod messages;
+pub(crate) mod session;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! What is taken for a command, and what is not.
+
+use super::attendance::{Join, Leave};
+use super::history::{ReadHistory, SearchMessages};
+use super::messages::{EditMessage, SendMessage};
+use crate::service::rules::event::{Argument, Payload};
+use crate::store::MessageKind;
+
+fn read<T: Payload>(json: &str) -> serde_json::Result<T> {
+    serde_json::from_str::<Argument<T>>(json).map(|Argument(payload)| payload)
+}
+
+const ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+#[test]
+fn a_conversation_is_joined_by_its_id_or_by_an_object() {
+    let join: Join = read(&format!("\"{ID}\"")).unwrap();
+    assert_eq!(
+        (join.conversation_id.to_string().as_str(), join.last_seq),
+        (ID, None)
+    );
+    for (object, last_seq) in [
+        (format!(r#"{{"conversationId":"{ID}"}}"#), None),
+        (
+            format!(r#"{{"conversationId":"{ID}","lastSeq":null}}"#),
+            None,
+        ),
+        (
+            format!(r#"{{"lastSeq":7,"conversationId":"{ID}","x":[]}}"#),
+            Some(7),
+        ),
+    ] {
+        let join: Join = read(&object).unwrap();
+        assert_eq!(
+            (join.conversation_id.to_string().as_str(), join.last_seq),
+            (ID, last_seq)
+        );
+        let leave: Leave = read(&object).unwrap();
+        assert_eq!(leave.conversation_id, join.conversation_id);
+    }
+}
+
+#[test]
+fn a_whole_number_is_one_however_it_is_written() {
+    let history = |limit: &str| {
+        let json = format!(r#"{{"conversationId":"{ID}","limit":{limit},"afterSeq":{limit}}}"#);
+        read::<ReadHistory>(&json).ok()
+    };
+    for (limit, expected) in [
+        ("50", Some(50)),
+        ("50.0", Some(50)),
+        ("5e1", Some(50)),
+        ("-0", Some(0)),
+        ("-0.0", Some(0)),
+        ("null", None),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("9223372036854775808.0", Some(1 << 63)),
+    ] {
+        let read = history(limit).unwrap();
+        assert_eq!(
+            (read.limit, read.after_seq),
+            (expected, expected),
+            "{limit}"
+        );
+    }
+    for limit in [
+        "50.5",
+        "-1",
+        "-1.0",
+        "1e300",
+        "18446744073709551616",
+        "1e999",
+        "true",
+        "\"50\"",
+        "[50]",
+        "{}",
+    ] {
+        assert!(history(limit).is_none(), "{limit}");
+    }
+    let edit = |version: &str| {
+        let json = format!(r#"{{"messageId":"{ID}","content":"x","version":{version}}}"#);
+        read::<EditMessage>(&json).ok()
+    };
+    assert_eq!(edit("2.0").unwrap().version, Some(2));
+    assert!(edit("4294967296").is_none());
+}
+
+#[test]
+fn the_type_of_a_message_is_a_word() {
+    let send = |kind: &str| {
+        let json = format!(r#"{{"conversationId":"{ID}","content":"x","type":{kind}}}"#);
+        read::<SendMessage>(&json).map(|message| message.kind)
+    };
+    assert_eq!(send("\"ai\"").unwrap(), Some(MessageKind::Ai));
+    assert_eq!(send("null").unwrap(), None);
+    for kind in [
+        r#"{"user":null}"#,
+        r#"{"ai":null}"#,
+        r#"["user"]"#,
+        "0",
+        r#""User""#,
+    ] {
+        assert!(send(kind).is_err(), "{kind}");
+    }
+}
+
+#[test]
+fn capital_digits_are_taken_and_written_small() {
+    let join: Join = read(&format!("\"{}\"", ID.to_uppercase())).unwrap();
+    assert_eq!(join.conversation_id.to_string(), ID);
+}
+
+#[test]
+fn a_search_may_leave_out_where() {
+    let search: SearchMessages = read(r#"{"query":"x"}"#).unwrap();
+    assert!(search.conversation_id.is_none() && search.before_id.is_none());
+    let search = format!(r#"{{"query":"x","conversationId":"{ID}","beforeId":null}}"#);
+    let search: SearchMessages = read(&search).unwrap();
+    assert_eq!(
+        search.conversation_id.map(|id| id.to_string()).as_deref(),
+        Some(ID)
+    );
+    assert!(read::<SearchMessages>(r#"{"query":"x","beforeId":"y"}"#).is_err());
+}
+
+#[test]
+fn what_names_no_conversation_is_refused() {
+    for json in [
+        "null",
+        "7",
+        "[]",
+        "{}",
+        "\"\"",
+        "\"lobby\"",
+        "\"0f8fad5bd9cb469fa16570867728950e\"",
+        "\"{0f8fad5b-d9cb-469f-a165-70867728950e}\"",
+        "\"urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e\"",
+        r#"{"conversationId":"0f8fad5bd9cb469fa16570867728950e"}"#,
+        r#"{"conversationId":"{0f8fad5b-d9cb-469f-a165-70867728950e}"}"#,
+        r#"{"conversationId":7}"#,
+        r#"{"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":-1}"#,
+        r#"{"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":1.5}"#,
+        r#"{"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":"1"}"#,
+    ] {
+        assert!(read::<Join>(json).is_err(), "{json}");
+    }
+}

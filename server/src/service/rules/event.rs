@@ -1,0 +1,168 @@
+//! What is said of one event that clients may send: who may, what with, how often, where.
+//!
+//! The rows are written with [`events!`] beside the types of their payloads, in
+//! [`commands`](super::commands); [`policy`](super::policy) has all of them.
+
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Deserializer};
+
+use crate::auth::Permission;
+use crate::limit::Class;
+
+/// What a service is asked to do by somebody. Each type is one command with one permission, so that
+/// who may give it is said in one place.
+pub(crate) trait Command {
+    /// What whoever gives it must be allowed to do; none: everybody may.
+    const PERMISSION: Option<Permission>;
+}
+
+/// A command that is the argument of an event. [`events!`] implements it, once for each row.
+pub(crate) trait Payload: Command + JsonSchema + Sized + Send + 'static {
+    /// Reads it in the form that clients send it in.
+    ///
+    /// # Errors
+    ///
+    /// If it has another form.
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
+
+/// A [`Payload`] as it comes out of JSON or MessagePack.
+#[derive(Debug)]
+pub(crate) struct Argument<T>(pub(crate) T);
+
+impl<'de, T: Payload> Deserialize<'de> for Argument<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::read(deserializer).map(Self)
+    }
+}
+
+/// An event that clients may send, and the type that its argument is parsed into.
+#[derive(Debug)]
+pub(crate) struct Event<T> {
+    policy: EventPolicy,
+    payload: PhantomData<fn() -> T>,
+}
+
+impl<T: Payload> Event<T> {
+    /// A row, as [`events!`] writes it.
+    pub(in crate::service::rules) const fn new(policy: EventPolicy) -> Self {
+        Self {
+            policy,
+            payload: PhantomData,
+        }
+    }
+}
+
+impl<T> Event<T> {
+    /// What is said of it.
+    pub(crate) const fn policy(&self) -> &EventPolicy {
+        &self.policy
+    }
+}
+
+/// What is said of one event.
+#[derive(Debug)]
+pub(crate) struct EventPolicy {
+    /// Its name.
+    pub(crate) event: &'static str,
+    /// What the sender must be allowed to do; none: whoever is connected may.
+    pub(crate) permission: Option<Permission>,
+    /// Which events it shares its limit with.
+    pub(crate) class: Class,
+    /// What else must hold of the room it is about.
+    pub(crate) room: RoomRule,
+    /// What its argument must look like.
+    pub(crate) payload: fn() -> Schema,
+    /// What it does.
+    pub(crate) does: &'static str,
+    /// Whether JSON is a payload of it.
+    #[cfg(test)]
+    pub(in crate::service::rules) accepts: fn(&str) -> bool,
+}
+
+/// What must hold of the room that an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoomRule {
+    /// The sender is a member of the conversation.
+    Member,
+    /// The sender wrote the message, or moderates.
+    Author,
+    /// The sender owns the conversation, or moderates.
+    Owner,
+    /// The sender owns the conversation, or moderates, or is whom it is about.
+    OwnerOrOneself,
+    /// It is about no room.
+    Anyone,
+}
+
+impl RoomRule {
+    /// In words.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "members of the conversation",
+            Self::Author => "the message's author, and `chat:moderate`",
+            Self::Owner => "the conversation's owner, and `chat:moderate`",
+            Self::OwnerOrOneself => {
+                "the conversation's owner and `chat:moderate`, who need `chat:manage`, and whom it is about"
+            }
+            Self::Anyone => "everybody",
+        }
+    }
+}
+
+macro_rules! permission {
+    (Nothing) => {
+        None
+    };
+    ($permission:ident) => {
+        Some($crate::auth::Permission::$permission)
+    };
+}
+
+/// The rows of one feature: each is `NAME: Payload = "event", Permission, Class, RoomRule, form, "what it
+/// does";`, where the form is a function of [`form`](super::commands::form). All of them are its `EVENTS`.
+macro_rules! events {
+    ($($name:ident: $payload:ty =
+        $event:literal, $permission:ident, $class:ident, $room:ident, $form:ident, $does:literal;)+) => {
+        $(
+            #[doc = concat!("`", $event, "`")]
+            pub(crate) static $name: $crate::service::rules::event::Event<$payload> =
+                $crate::service::rules::event::Event::new(
+                    $crate::service::rules::event::EventPolicy {
+                        event: $event,
+                        permission: $crate::service::rules::event::permission!($permission),
+                        class: $crate::limit::Class::$class,
+                        room: $crate::service::rules::event::RoomRule::$room,
+                        payload: || schemars::schema_for!($payload),
+                        does: $does,
+                        #[cfg(test)]
+                        accepts: |json| {
+                            type Read = $crate::service::rules::event::Argument<$payload>;
+                            serde_json::from_str::<Read>(json).is_ok()
+                        },
+                    },
+                );
+
+            impl $crate::service::rules::event::Command for $payload {
+                const PERMISSION: Option<$crate::auth::Permission> =
+                    $crate::service::rules::event::permission!($permission);
+            }
+
+            impl $crate::service::rules::event::Payload for $payload {
+                fn read<'de, D: serde::Deserializer<'de>>(
+                    deserializer: D,
+                ) -> Result<Self, D::Error> {
+                    $crate::service::rules::commands::form::$form(deserializer)
+                }
+            }
+        )+
+
+        /// All events of this feature.
+        pub(in crate::service::rules) static EVENTS: &[&$crate::service::rules::event::EventPolicy] =
+            &[$($name.policy()),+];
+    };
+}
+
+pub(in crate::service::rules) use {events, permission};

@@ -1,0 +1,433 @@
+//! The message that most of Node's adapters share (`ClusterMessage` of `socket.io-adapter` 2.5):
+//! `{type, data, uid, nsp}`, in JSON unless it has binary in it.
+
+use bytes::Bytes;
+use roomcast_protocol::socket::{Args, Nsp, Parser};
+
+use super::{
+    Body, Heard, Opts, Request, Response, Said, Tree, body, event, first, flags, get, malformed,
+    names, node, own_request, parse, request_id, request_of, server_event, sockets, text,
+};
+use crate::adapter::{
+    WireError,
+    envelope::{NodeId, Publication},
+    operation::Kind,
+};
+
+/// The types of messages.
+mod kind {
+    pub(super) const BROADCAST: u64 = 3;
+    pub(super) const JOIN: u64 = 4;
+    pub(super) const LEAVE: u64 = 5;
+    pub(super) const DISCONNECT: u64 = 6;
+    pub(super) const FETCH: u64 = 7;
+    pub(super) const FETCHED: u64 = 8;
+    pub(super) const SERVER_SIDE: u64 = 9;
+    pub(super) const ANSWER: u64 = 10;
+    pub(super) const COUNT: u64 = 11;
+    pub(super) const ACK: u64 = 12;
+    /// Heartbeats and farewells, on which no transport of ours relies.
+    pub(super) const OTHERS: [u64; 3] = [1, 2, 13];
+}
+
+/// A publication as a message.
+pub(crate) fn write(own: &str, publication: &Publication) -> Result<Bytes, WireError> {
+    let id = publication.request.map(|number| request_id(own, number));
+    let mut parser = Parser::Json;
+    let mut list = |event, args| -> Result<Tree<'_>, WireError> {
+        let body = body(Some(event), args)?;
+        parser = body.parser;
+        Ok(Tree::Raw(body.bytes))
+    };
+    let mut opts = vec![
+        ("rooms", Tree::texts(publication.rooms.iter().flatten())),
+        ("except", Tree::texts(&publication.except)),
+    ];
+    let id = |data: &mut Vec<_>| data.extend(id.as_deref().map(|id| ("requestId", Tree::Text(id))));
+    let mut data = Vec::new();
+    let kind = match &publication.kind {
+        Kind::Broadcast { event, args } | Kind::BroadcastWithAck { event, args } => {
+            let packet = vec![("type", Tree::Number(2)), ("data", list(event, args)?)];
+            data.push(("packet", Tree::Map(packet)));
+            id(&mut data);
+            opts.push(("flags", flags(publication)));
+            data.push(("opts", Tree::Map(opts)));
+            kind::BROADCAST
+        }
+        Kind::Join(rooms) | Kind::Leave(rooms) => {
+            data.push(("opts", Tree::Map(opts)));
+            data.push(("rooms", Tree::texts(rooms)));
+            match matches!(publication.kind, Kind::Join(_)) {
+                true => kind::JOIN,
+                false => kind::LEAVE,
+            }
+        }
+        Kind::Disconnect { close } => {
+            data.push(("opts", Tree::Map(opts)));
+            data.push(("close", Tree::Bool(*close)));
+            kind::DISCONNECT
+        }
+        Kind::FetchSockets => {
+            data.push(("opts", Tree::Map(opts)));
+            id(&mut data);
+            kind::FETCH
+        }
+        Kind::ServerSide { event, args } | Kind::ServerSideWithAck { event, args } => {
+            id(&mut data);
+            data.push(("packet", list(event, args)?));
+            kind::SERVER_SIDE
+        }
+    };
+    Ok(message(kind, data, own, &publication.namespace).write(parser))
+}
+
+fn message<'a>(
+    kind: u64,
+    data: Vec<(&'static str, Tree<'a>)>,
+    own: &'a str,
+    nsp: &'a Nsp,
+) -> Tree<'a> {
+    Tree::Map(vec![
+        ("type", Tree::Number(kind)),
+        ("data", Tree::Map(data)),
+        ("uid", Tree::Text(own)),
+        ("nsp", Tree::Text(nsp.as_str())),
+    ])
+}
+
+/// An answer to another kind of server.
+pub(crate) fn response(
+    own: &NodeId,
+    nsp: &Nsp,
+    asked: &Request,
+    response: &Response,
+) -> Result<Bytes, WireError> {
+    let (kind, name, Body { parser, bytes }) = match response {
+        Response::Count(count) => (
+            kind::COUNT,
+            "clientCount",
+            json(&Tree::Number(u64::from(*count))),
+        ),
+        Response::Acknowledgement(args) => (kind::ACK, "packet", first(Some(args), None)?),
+        Response::Answer(args) => (kind::ANSWER, "packet", first(Some(args), None)?),
+        Response::Sockets(lists) => {
+            let bytes = sockets(lists, asked.ids_only)?;
+            (
+                kind::FETCHED,
+                "sockets",
+                Body {
+                    parser: Parser::Json,
+                    bytes,
+                },
+            )
+        }
+        Response::Rooms(_) => return Err(WireError::UnknownKind),
+    };
+    let data = vec![
+        ("requestId", Tree::Text(&asked.id)),
+        (name, Tree::Raw(bytes)),
+    ];
+    Ok(message(kind, data, own.as_str(), nsp).write(parser))
+}
+
+fn json(tree: &Tree<'_>) -> Body {
+    let parser = Parser::Json;
+    Body {
+        parser,
+        bytes: tree.write(parser),
+    }
+}
+
+/// Reads a message of this namespace.
+pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireError> {
+    let message = parse(payload)?;
+    let message = message.entries(0).ok_or(malformed("message"))?;
+    let uid = text(message.get("uid"));
+    if uid.as_deref() == Some(own.as_str())
+        || text(message.get("nsp")).as_deref() != Some(nsp.as_str())
+    {
+        return Ok(Heard::Nothing);
+    }
+    let node = node(uid.as_deref())?;
+    let kind: u64 = get(message.get("type")).ok_or(malformed("type"))?;
+    if kind::OTHERS.contains(&kind) {
+        return Ok(Heard::Nothing);
+    }
+    let data = message.get("data").and_then(|data| data.entries(0));
+    let data = data.ok_or(malformed("data"))?;
+    let id = text(data.get("requestId"));
+    let said = |said: fn(Args) -> Said, name| {
+        let Some(number) = id.as_deref().and_then(|id| own_request(own, id)) else {
+            return Ok(Heard::Nothing);
+        };
+        let args = data.get(name).cloned().unwrap_or_default();
+        Ok(Heard::Answer(number, Some(node.clone()), said(args)))
+    };
+    let does = match kind {
+        kind::BROADCAST => {
+            let packet = data.get("packet").and_then(|packet| packet.entries(0));
+            let packet = packet.ok_or(malformed("packet"))?;
+            let (event, args) = event(packet.get("data"))?;
+            match id {
+                Some(_) => Kind::BroadcastWithAck { event, args },
+                None => Kind::Broadcast { event, args },
+            }
+        }
+        kind::JOIN => Kind::Join(names(data.get("rooms"))?),
+        kind::LEAVE => Kind::Leave(names(data.get("rooms"))?),
+        kind::DISCONNECT => Kind::Disconnect {
+            close: get(data.get("close")).unwrap_or(false),
+        },
+        kind::FETCH => Kind::FetchSockets,
+        kind::SERVER_SIDE => {
+            let (event, args) = server_event(data.get("packet"))?;
+            match id {
+                Some(_) => Kind::ServerSideWithAck { event, args },
+                None => Kind::ServerSide { event, args },
+            }
+        }
+        kind::FETCHED => return said(Said::Sockets, "sockets"),
+        kind::ANSWER => return said(Said::Answer, "packet"),
+        kind::ACK => return said(Said::Acknowledgement, "packet"),
+        kind::COUNT => {
+            let count = get(data.get("clientCount")).ok_or(malformed("clientCount"))?;
+            return Ok(match id.as_deref().and_then(|id| own_request(own, id)) {
+                Some(number) => Heard::Answer(number, Some(node), Said::Count(count)),
+                None => Heard::Nothing,
+            });
+        }
+        _ => return Err(WireError::UnknownKind),
+    };
+    let is_server_side = matches!(
+        does,
+        Kind::ServerSide { .. } | Kind::ServerSideWithAck { .. }
+    );
+    let mut publication = Publication::new(nsp.clone(), does);
+    if !is_server_side {
+        Opts::read(data.get("opts"))?.apply(&mut publication);
+    }
+    let uid = uid.unwrap_or_default();
+    Ok(Heard::asked(node, publication, uid, id))
+}
+
+impl Heard {
+    /// A publication, with the request that it is if it has an id.
+    pub(crate) fn asked(
+        node: NodeId,
+        mut publication: Publication,
+        uid: String,
+        id: Option<String>,
+    ) -> Self {
+        publication.request = id.as_deref().and_then(|id| request_of(&uid, id));
+        let is_foreign = publication.request.is_none();
+        let request = id.filter(|_| is_foreign).map(|id| Request {
+            uid,
+            id,
+            ids_only: false,
+        });
+        Self::Publication(node, publication.into(), request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn args(parser: Parser, json: &serde_json::Value) -> Args {
+        let document = match parser == Parser::MessagePack {
+            true => rmp_serde::to_vec(json).unwrap().into(),
+            false => json.to_string().into(),
+        };
+        Args::document(parser, document).unwrap().items(0).unwrap()
+    }
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    #[test]
+    fn publications_are_written_as_node_writes_them_and_read_again() {
+        let args = || args(Parser::Json, &json!([1]));
+        let rooms = || vec!["c".into()];
+        let opts = r#""opts":{"rooms":["a"],"except":["b"]"#;
+        let id = r#""requestId":"roomcast:me:7""#;
+        let event = "e";
+        for (kind, number, data) in [
+            (
+                Kind::Broadcast {
+                    event: event.into(),
+                    args: args(),
+                },
+                3,
+                format!(r#"{{"packet":{{"type":2,"data":["e",1]}},{opts},"flags":{{}}}}}}"#),
+            ),
+            (
+                Kind::BroadcastWithAck {
+                    event: event.into(),
+                    args: args(),
+                },
+                3,
+                format!(r#"{{"packet":{{"type":2,"data":["e",1]}},{id},{opts},"flags":{{}}}}}}"#),
+            ),
+            (
+                Kind::Join(rooms()),
+                4,
+                format!(r#"{{{opts}}},"rooms":["c"]}}"#),
+            ),
+            (
+                Kind::Leave(rooms()),
+                5,
+                format!(r#"{{{opts}}},"rooms":["c"]}}"#),
+            ),
+            (
+                Kind::Disconnect { close: false },
+                6,
+                format!(r#"{{{opts}}},"close":false}}"#),
+            ),
+            (Kind::FetchSockets, 7, format!(r#"{{{opts}}},{id}}}"#)),
+            (
+                Kind::ServerSide {
+                    event: event.into(),
+                    args: args(),
+                },
+                9,
+                r#"{"packet":["e",1]}"#.into(),
+            ),
+            (
+                Kind::ServerSideWithAck {
+                    event: event.into(),
+                    args: args(),
+                },
+                9,
+                format!(r#"{{{id},"packet":["e",1]}}"#),
+            ),
+        ] {
+            let mut publication = Publication::new(Nsp::from("/n"), kind);
+            publication.rooms = Some(vec!["a".into()]);
+            publication.except = vec!["b".into()];
+            let is_question = data.contains("requestId");
+            publication.request = is_question.then_some(7);
+            let message = write("me", &publication).unwrap();
+            let expected = format!(r#"{{"type":{number},"data":{data},"uid":"me","nsp":"/n"}}"#);
+            assert_eq!(message, expected);
+            let heard = read(&node("you"), &Nsp::from("/n"), message.clone()).unwrap();
+            let Heard::Publication(from, heard, None) = heard else {
+                panic!("{heard:?}");
+            };
+            assert_eq!((from, heard.request), (node("me"), publication.request));
+            assert_eq!(
+                format!("{:?}", heard.kind),
+                format!("{:?}", publication.kind)
+            );
+            let own = read(&node("me"), &Nsp::from("/n"), message.clone());
+            assert!(matches!(own, Ok(Heard::Nothing)));
+            let other = read(&node("you"), &Nsp::ROOT, message);
+            assert!(matches!(other, Ok(Heard::Nothing)));
+        }
+    }
+
+    #[test]
+    fn binary_is_sent_in_messagepack() {
+        let bytes = rmp_serde::to_vec(&("x", serde_bytes(b"\x00\xff"))).unwrap();
+        let args = Args::document(Parser::MessagePack, bytes.into())
+            .unwrap()
+            .items(0)
+            .unwrap();
+        let kind = Kind::ServerSide {
+            event: "e".into(),
+            args,
+        };
+        let message = write("me", &Publication::new(Nsp::ROOT, kind)).unwrap();
+        assert_eq!(message[0], 0x84);
+        let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
+        let Heard::Publication(_, heard, _) = heard else {
+            panic!("{heard:?}");
+        };
+        let Kind::ServerSide { args, .. } = heard.kind else {
+            panic!("{heard:?}");
+        };
+        assert_eq!(args.get::<Bytes>(1).unwrap(), &b"\x00\xff"[..]);
+        let packed = args_of(&json!([1, "é"]));
+        let kind = Kind::ServerSide {
+            event: "e".into(),
+            args: packed,
+        };
+        let message = write("me", &Publication::new(Nsp::ROOT, kind)).unwrap();
+        assert_eq!(message[0], b'{', "without binary it is JSON");
+    }
+
+    fn args_of(json: &serde_json::Value) -> Args {
+        args(Parser::MessagePack, json)
+    }
+
+    fn serde_bytes(bytes: &'static [u8]) -> Bytes {
+        Bytes::from_static(bytes)
+    }
+
+    #[test]
+    fn questions_of_node_are_answered_under_their_names() {
+        let question = json!({"type": 7, "data": {"opts": {"rooms": [], "except": []}, "requestId": "f00"},
+                              "uid": "0123456789abcdef", "nsp": "/"});
+        let heard = read(&node("me"), &Nsp::ROOT, question.to_string().into()).unwrap();
+        let Heard::Publication(_, publication, Some(request)) = heard else {
+            panic!("{heard:?}");
+        };
+        assert_eq!(
+            (publication.request, &*request.uid, &*request.id),
+            (None, "0123456789abcdef", "f00")
+        );
+        let lists = [args(
+            Parser::Json,
+            &json!([[{"id": "i", "rooms": ["r"], "handshake": {}, "data": null}]]),
+        )];
+        let answer = response(
+            &node("me"),
+            &Nsp::ROOT,
+            &request,
+            &Response::Sockets(lists.to_vec()),
+        )
+        .unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        let socket = json!({"id": "i", "rooms": ["i", "r"], "handshake": {}, "data": {}});
+        assert_eq!(
+            answer,
+            json!({"type": 8, "data": {"requestId": "f00", "sockets": [socket]}, "uid": "me", "nsp": "/"})
+        );
+        let ours = Request {
+            id: request_id("you", 3),
+            ..request
+        };
+        for said in [
+            Response::Count(2),
+            Response::Acknowledgement(args(Parser::Json, &json!(["a", "b"]))),
+            Response::Answer(Args::default()),
+        ] {
+            let answer = response(&node("me"), &Nsp::ROOT, &ours, &said).unwrap();
+            let heard = read(&node("you"), &Nsp::ROOT, answer.clone()).unwrap();
+            assert!(matches!(heard, Heard::Answer(3, Some(from), _) if from == node("me")));
+            let heard = read(&node("third"), &Nsp::ROOT, answer).unwrap();
+            assert!(matches!(heard, Heard::Nothing));
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        for message in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"type":3,"uid":"x","nsp":"/"}"#,
+            r#"{"type":99,"uid":"x","nsp":"/","data":{}}"#,
+            r#"{"type":3,"uid":"x","nsp":"/","data":{"packet":{"data":["connect"]},"opts":{}}}"#,
+            r#"{"type":4,"uid":"x","nsp":"/","data":{"rooms":["a"]}}"#,
+            r#"{"type":11,"uid":"x","nsp":"/","data":{"requestId":"roomcast:me:1"}}"#,
+        ] {
+            let heard = read(&node("me"), &Nsp::ROOT, message.into());
+            // Without a namespace it is nobody's.
+            assert!(heard.is_err() || message == "{}", "{message}: {heard:?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the messages of Node's adapters are made of, whatever carries them: packets and targets in
+//! JSON or MessagePack, ids of requests, and what other kinds of servers have asked.
+//!
+//! Adapters that speak to Node servers come in here. Nothing in here knows a transport.
+
+mod asked;
+mod cluster;
+mod ids;
+mod parts;
+mod tree;
+
+pub(super) use asked::{Asked, Question, Response};
+pub(super) use cluster::{
+    read as read_message, response as write_response, write as write_message,
+};
+pub(super) use ids::{FOREIGN, own_request, request_id, request_of};
+pub(super) use parts::{
+    Body, Opts, arguments, body, event, first, flags, get, names, node, packed, parse,
+    server_event, sockets, text,
+};
+pub(super) use tree::Tree;
+
+use super::{
+    WireError,
+    envelope::{NodeId, Publication},
+};
+use roomcast_protocol::socket::Args;
+
+/// What a message of another server says.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// It is this server's own, or for another one.
+    Nothing,
+    /// Something is to be done, and maybe answered.
+    Publication(NodeId, Box<Publication>, Option<Request>),
+    /// An answer to a question of this server. Some wires do not say whose.
+    Answer(u64, Option<NodeId>, Said),
+    /// The names of all rooms are asked for.
+    Rooms(Request),
+}
+
+/// Who answers under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The name that answers are sent to, if any was told.
+    pub(crate) uid: String,
+    /// What the other server calls its question.
+    pub(crate) id: String,
+    /// Whether it wants no more than the ids of sockets.
+    pub(crate) ids_only: bool,
+}
+
+/// One thing that another server answers.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// So many clients are asked.
+    Count(u32),
+    /// One of them has answered.
+    Acknowledgement(Args),
+    /// Its sockets, all of them.
+    Sockets(Args),
+    /// Its own answer.
+    Answer(Args),
+}
+
+pub(super) const fn malformed(what: &'static str) -> WireError {
+    WireError::Malformed(what)
+}

@@ -1,0 +1,303 @@
+//! Packets, arguments and targets in messages of Node's adapters.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use roomcast_protocol::socket::{
+    Args, Arguments, EncodeError, Encoder, Parser, RESERVED_EVENTS, Value,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value as Json};
+
+use super::{Tree, malformed};
+use crate::{
+    adapter::{
+        WireError,
+        envelope::{Envelope, NodeId, Publication},
+        operation::Delivery,
+    },
+    names::Room,
+};
+
+/// Reads a document: JSON if it begins with a brace, as Node's adapters do.
+pub(crate) fn parse(payload: Bytes) -> Result<Args, WireError> {
+    if payload.len() > Envelope::MAX_BYTES {
+        return Err(WireError::TooLarge);
+    }
+    let parser = match payload.first() {
+        Some(b'{') => Parser::Json,
+        Some(_) | None => Parser::MessagePack,
+    };
+    Args::document(parser, payload).map_err(|_| malformed("document"))
+}
+
+/// A value that may be a text or a number, as names of rooms and events may in JavaScript.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Name {
+    Text(String),
+    Whole(i64),
+    Number(f64),
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Text(text) => text,
+            Name::Whole(number) => number.to_string(),
+            Name::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// The value of an entry, which must be there.
+pub(crate) fn text(value: Option<&Args>) -> Option<String> {
+    value?.get::<Option<Name>>(0).ok()?.map(Into::into)
+}
+
+/// The name of a server that sends; those outside of all servers have none.
+pub(crate) fn node(uid: Option<&str>) -> Result<NodeId, WireError> {
+    NodeId::new(uid.unwrap_or("emitter")).ok_or(malformed("uid"))
+}
+
+/// A list of rooms.
+pub(crate) fn names(value: Option<&Args>) -> Result<Vec<Room>, WireError> {
+    let names = value.and_then(|value| value.get::<Vec<Name>>(0).ok());
+    let names = names.ok_or(malformed("rooms"))?;
+    Ok(names
+        .into_iter()
+        .map(|name| Room::from(String::from(name)))
+        .collect())
+}
+
+/// Whom a message is about, and how an event is sent.
+#[derive(Default, Deserialize)]
+pub(crate) struct Opts {
+    rooms: Option<Vec<Name>>,
+    except: Option<Vec<Name>>,
+    flags: Option<Flags>,
+}
+
+#[derive(Default, Deserialize)]
+struct Flags {
+    volatile: Option<bool>,
+    compress: Option<bool>,
+    /// Milliseconds.
+    timeout: Option<f64>,
+    /// Of servers of our kind alone.
+    stream: Option<String>,
+    keep: Option<u16>,
+}
+
+impl Opts {
+    pub(crate) fn read(value: Option<&Args>) -> Result<Self, WireError> {
+        let opts = value.and_then(|value| value.get::<Self>(0).ok());
+        opts.ok_or(malformed("opts"))
+    }
+
+    pub(crate) fn apply(self, publication: &mut Publication) {
+        let rooms = |names: Option<Vec<Name>>| -> Vec<Room> {
+            let names = names.unwrap_or_default().into_iter();
+            names.map(|name| String::from(name).into()).collect()
+        };
+        publication.rooms = Some(rooms(self.rooms)).filter(|rooms| !rooms.is_empty());
+        publication.except = rooms(self.except);
+        let flags = self.flags.unwrap_or_default();
+        publication.compress = flags.compress != Some(false);
+        let millis = flags.timeout.filter(|millis| *millis >= 0.0);
+        publication.timeout = millis.map(|millis| Duration::from_millis(millis as u64));
+        publication.delivery = match (flags.stream, flags.keep) {
+            (Some(stream), Some(keep @ 1..)) => Delivery::Last(stream.into(), keep),
+            (Some(stream), _) => Delivery::Newest(stream.into()),
+            (None, _) if flags.volatile == Some(true) => Delivery::Volatile,
+            (None, _) => Delivery::Reliable,
+        };
+    }
+}
+
+/// The flags of an event. Node servers leave out what they do not know.
+pub(crate) fn flags(publication: &Publication) -> Tree<'_> {
+    let mut flags = Vec::new();
+    match &publication.delivery {
+        Delivery::Reliable => {}
+        Delivery::Volatile => flags.push(("volatile", Tree::Bool(true))),
+        Delivery::Newest(stream) => flags.push(("stream", Tree::Text(stream))),
+        Delivery::Last(stream, keep) => {
+            flags.push(("stream", Tree::Text(stream)));
+            flags.push(("keep", Tree::Number(u64::from(*keep))));
+        }
+    }
+    if !publication.compress {
+        flags.push(("compress", Tree::Bool(false)));
+    }
+    if let Some(timeout) = publication.timeout {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        flags.push(("timeout", Tree::Number(millis)));
+    }
+    Tree::Map(flags)
+}
+
+/// A list that begins with the name of an event for clients, as its name and arguments.
+pub(crate) fn event(data: Option<&Args>) -> Result<(Arc<str>, Args), WireError> {
+    let (name, args) = server_event(data)?;
+    match RESERVED_EVENTS.contains(&&*name) {
+        true => Err(malformed("reserved event")),
+        false => Ok((name, args)),
+    }
+}
+
+/// The same for an event for servers.
+pub(crate) fn server_event(data: Option<&Args>) -> Result<(Arc<str>, Args), WireError> {
+    let data = data
+        .and_then(|data| data.items(0))
+        .ok_or(malformed("data"))?;
+    let name: String = match data.is_empty() {
+        true => return Err(malformed("event")),
+        false => data.get::<Name>(0).map_err(|_| malformed("event"))?.into(),
+    };
+    Ok((name.into(), data.skip(1)))
+}
+
+/// Something written in JSON if it has no binary in it, and in MessagePack otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) parser: Parser,
+    pub(crate) bytes: Bytes,
+}
+
+/// A list of arguments, with the name of an event in front if there is one.
+pub(crate) fn body(event: Option<&str>, args: &Args) -> Result<Body, WireError> {
+    let (parser, list) = (
+        Parser::Json,
+        Listed {
+            event,
+            args,
+            all: true,
+        },
+    );
+    match list_of(parser, &list) {
+        Ok(Some(bytes)) => Ok(Body { parser, bytes }),
+        Ok(None) | Err(EncodeError::TooManyAttachments) => packed(event, args),
+        Err(error) => Err(WireError::Encode(error)),
+    }
+}
+
+/// The same in MessagePack, whatever is in it.
+pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError> {
+    let (parser, list) = (
+        Parser::MessagePack,
+        Listed {
+            event,
+            args,
+            all: true,
+        },
+    );
+    let bytes = list_of(parser, &list).map_err(WireError::Encode)?;
+    let bytes = bytes.unwrap_or_default();
+    Ok(Body { parser, bytes })
+}
+
+/// Arguments of an application in the form in which those of clients are.
+pub(crate) fn arguments(args: &impl Arguments) -> Result<Args, WireError> {
+    let parser = Parser::MessagePack;
+    let list = list_of(parser, args).map_err(WireError::Encode)?;
+    let document = Args::document(parser, list.unwrap_or_default()).ok();
+    let args = document.and_then(|document| document.items(0));
+    args.ok_or(malformed("arguments"))
+}
+
+/// The first argument alone; in JSON unless `parser` says otherwise or it has binary in it.
+pub(crate) fn first(args: Option<&Args>, parser: Option<Parser>) -> Result<Body, WireError> {
+    let Some(args) = args.filter(|args| !args.is_empty()) else {
+        let parser = parser.unwrap_or_default();
+        let bytes = Tree::Nil.write(parser);
+        return Ok(Body { parser, bytes });
+    };
+    let list = Listed {
+        event: None,
+        args,
+        all: false,
+    };
+    let parsers = [Parser::Json, Parser::MessagePack].into_iter();
+    for parser in parsers.filter(|one| parser.is_none_or(|parser| parser == *one)) {
+        match list_of(parser, &list) {
+            Ok(Some(list)) => {
+                let end = list.len() - usize::from(parser == Parser::Json);
+                let bytes = list.slice(1..end);
+                return Ok(Body { parser, bytes });
+            }
+            Ok(None) | Err(EncodeError::TooManyAttachments) => {}
+            Err(error) => return Err(WireError::Encode(error)),
+        }
+    }
+    Err(malformed("binary in JSON"))
+}
+
+/// Arguments as a list.
+struct Listed<'a> {
+    event: Option<&'a str>,
+    args: &'a Args,
+    /// Or only the first one.
+    all: bool,
+}
+
+impl Arguments for Listed<'_> {
+    fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
+        if let Some(event) = self.event {
+            encoder.value(event)?;
+        }
+        if self.all || self.args.len() == 1 {
+            return self.args.encode(encoder);
+        }
+        let first: Value = self
+            .args
+            .get(0)
+            .map_err(|_| EncodeError::InvalidArguments)?;
+        encoder.value(&first)
+    }
+}
+
+/// A list alone; `None` if it has binary in it that the format has no place for.
+fn list_of(parser: Parser, args: &impl Arguments) -> Result<Option<Bytes>, EncodeError> {
+    // What stands before the list in an acknowledgement.
+    let head = match parser == Parser::MessagePack {
+        true => b"\x84\xa4type\x03\xa3nsp\xa1/\xa2id\x00\xa4data".len(),
+        false => "430".len(),
+    };
+    let frame = parser.ack("/", 0, args)?;
+    let mut messages = frame.messages();
+    let list = messages.next().and_then(|(_, message)| message.get(head..));
+    let list = list.filter(|_| messages.next().is_none());
+    Ok(list.map(|list| frame.websocket().slice_ref(list)))
+}
+
+/// Lists of sockets as Node servers have them: as one list, with the room of its own id for each, and
+/// with data.
+pub(crate) fn sockets(lists: &[Args], ids_only: bool) -> Result<Bytes, WireError> {
+    let mut sockets: Vec<Json> = Vec::new();
+    for list in lists {
+        let list = list.get::<Vec<Map<String, Json>>>(0);
+        for mut socket in list.map_err(|_| malformed("sockets"))? {
+            let id = socket.get("id").cloned().unwrap_or_default();
+            if ids_only {
+                sockets.push(id);
+                continue;
+            }
+            if let Some(Json::Array(rooms)) = socket.get_mut("rooms") {
+                rooms.insert(0, id);
+            }
+            if let Some(data @ Json::Null) = socket.get_mut("data") {
+                *data = Json::Object(Map::new());
+            }
+            sockets.push(socket.into());
+        }
+    }
+    serde_json::to_vec(&sockets)
+        .map(Into::into)
+        .map_err(|_| malformed("sockets"))
+}
+
+/// An entry that may be missing.
+pub(crate) fn get<T: DeserializeOwned>(value: Option<&Args>) -> Option<T> {
+    value?.get::<Option<T>>(0).ok()?
+}

@@ -1,0 +1,286 @@
+//! Connections to Redis: to one server, to the one that sentinels name, or to a cluster.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    Pipeline, ProtocolVersion, PushInfo, RedisResult, TlsMode, Value,
+    aio::MultiplexedConnection,
+    cluster::{ClusterClient, ClusterClientBuilder},
+    cluster_async::ClusterConnection,
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
+    sentinel::{SentinelClientBuilder, SentinelServerType},
+};
+
+use super::channels::{How, Name};
+
+/// Where Redis is.
+#[derive(Clone)]
+pub(crate) enum Place {
+    One(ConnectionInfo),
+    /// Any of a cluster's nodes.
+    Cluster(Vec<ConnectionInfo>),
+    /// Sentinels, and what they call the service.
+    Sentinels(Vec<ConnectionInfo>, String),
+}
+
+/// Why a URL names no Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidUrl(String);
+
+impl fmt::Display for InvalidUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a URL of Redis: {}", self.0)
+    }
+}
+
+impl std::error::Error for InvalidUrl {}
+
+/// Does something with what is pushed.
+pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
+
+/// A connection. Cloning gives another handle to it.
+#[derive(Clone)]
+pub(crate) enum Line {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Place {
+    pub(crate) fn parse(url: &str) -> Result<Self, InvalidUrl> {
+        let fault = |what: &str| InvalidUrl(what.to_owned());
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| fault("no scheme"))?;
+        let one = |url: String| -> Result<ConnectionInfo, InvalidUrl> {
+            let info = url.into_connection_info();
+            let info = info.map_err(|error| InvalidUrl(error.to_string()))?;
+            let settings = info.redis_settings().clone();
+            Ok(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))
+        };
+        let Some((scheme, several @ ("cluster" | "sentinel"))) = scheme.split_once('+') else {
+            let place = Self::One(one(url.to_owned())?);
+            place.prepare_tls(scheme == "rediss");
+            return Ok(place);
+        };
+        if !matches!(scheme, "redis" | "rediss") {
+            return Err(fault("unknown scheme"));
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (format!("{user}@"), hosts),
+            None => (String::new(), authority),
+        };
+        let (service, db) = match several {
+            "sentinel" => path.split_once('/').unwrap_or((path, "")),
+            _ => ("", path),
+        };
+        let hosts = hosts
+            .split(',')
+            .map(|host| one(format!("{scheme}://{user}{host}/{db}")));
+        let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+        let place = match several {
+            "sentinel" if service.is_empty() => return Err(fault("no name of the service")),
+            "sentinel" => Self::Sentinels(hosts, service.to_owned()),
+            _ => Self::Cluster(hosts),
+        };
+        place.prepare_tls(scheme == "rediss");
+        Ok(place)
+    }
+
+    /// Without it a process in which nobody has chosen who encrypts could not connect.
+    fn prepare_tls(&self, is_needed: bool) {
+        use rustls::crypto::{CryptoProvider, ring};
+        if is_needed && CryptoProvider::get_default().is_none() {
+            // Another thread may have been faster.
+            let _ = ring::default_provider().install_default();
+        }
+    }
+
+    pub(crate) async fn connect(&self, on_push: Option<OnPush>) -> RedisResult<Line> {
+        let push = on_push.map(|on_push| {
+            move |info| -> Result<(), ()> {
+                on_push(info);
+                Ok(())
+            }
+        });
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(RESPONSE));
+        let config = match push.clone() {
+            Some(push) => config.set_push_sender(push),
+            None => config,
+        };
+        match self {
+            Self::One(info) => {
+                let client = Client::open(info.clone())?;
+                let line = client.get_multiplexed_async_connection_with_config(&config);
+                Ok(Line::One(line.await?))
+            }
+            Self::Sentinels(sentinels, service) => {
+                let mut client = sentinel(sentinels, service)?.build()?;
+                let line = client.get_async_connection_with_config(&config);
+                Ok(Line::One(line.await?))
+            }
+            Self::Cluster(nodes) => {
+                let builder: ClusterClientBuilder = ClusterClient::builder(nodes.clone())
+                    .use_protocol(ProtocolVersion::RESP3)
+                    .connection_timeout(CONNECT)
+                    .response_timeout(RESPONSE);
+                let builder = match push {
+                    Some(push) => builder.push_sender(push),
+                    None => builder,
+                };
+                Ok(Line::Cluster(
+                    builder.build()?.get_async_connection().await?,
+                ))
+            }
+        }
+    }
+}
+
+fn sentinel(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<SentinelClientBuilder> {
+    let addresses = sentinels.iter().map(|info| info.addr().clone());
+    let mut builder = SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?
+        .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+    if let Some(info) = sentinels.first() {
+        let settings = info.redis_settings();
+        builder = builder.set_client_to_redis_db(settings.db());
+        if let Some(name) = settings.username() {
+            builder = builder.set_client_to_redis_username(name);
+        }
+        if let Some(password) = settings.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            builder = builder
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
+                .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+        }
+    }
+    Ok(builder)
+}
+
+impl Line {
+    /// Publishes in this order.
+    pub(crate) async fn publish(
+        &mut self,
+        how: How,
+        messages: &[(String, Bytes)],
+    ) -> RedisResult<()> {
+        let command = match how {
+            How::Sharded => "SPUBLISH",
+            How::Plain | How::Pattern => "PUBLISH",
+        };
+        match self {
+            Self::One(line) => {
+                let mut all = Pipeline::with_capacity(messages.len());
+                for (channel, payload) in messages {
+                    all.cmd(command).arg(channel).arg(&payload[..]).ignore();
+                }
+                all.query_async(line).await
+            }
+            // Channels may lie on several nodes, between which only waiting keeps an order.
+            Self::Cluster(line) => {
+                for (channel, payload) in messages {
+                    let mut one = redis::cmd(command);
+                    one.arg(channel).arg(&payload[..]);
+                    one.query_async::<()>(line).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Subscribes to channels, or not any more, and waits until that is so.
+    pub(crate) async fn subscribe(&mut self, changes: &[(Name, bool)]) -> RedisResult<()> {
+        match self {
+            Self::One(line) => {
+                let mut all = Pipeline::with_capacity(changes.len());
+                for ((how, name), on) in changes {
+                    all.cmd(how.command(*on)).arg(&name[..]);
+                }
+                all.query_async::<Value>(line).await.map(drop)
+            }
+            Self::Cluster(line) => {
+                for ((how, name), on) in changes {
+                    let name = &name[..];
+                    match (how, on) {
+                        (How::Plain, true) => line.subscribe(name).await?,
+                        (How::Plain, false) => line.unsubscribe(name).await?,
+                        (How::Pattern, true) => line.psubscribe(name).await?,
+                        (How::Pattern, false) => line.punsubscribe(name).await?,
+                        (How::Sharded, true) => line.ssubscribe(name).await?,
+                        (How::Sharded, false) => line.sunsubscribe(name).await?,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// How many subscribe to a channel.
+    pub(crate) async fn subscribers(&mut self, how: How, channel: &str) -> RedisResult<usize> {
+        let mut question: Cmd = redis::cmd("PUBSUB");
+        question.arg(match how {
+            How::Sharded => "SHARDNUMSUB",
+            How::Plain | How::Pattern => "NUMSUB",
+        });
+        question.arg(channel);
+        type Counts = Vec<(Vec<u8>, usize)>;
+        let counts: Counts = match self {
+            Self::One(line) => question.query_async(line).await?,
+            Self::Cluster(line) => {
+                let everywhere =
+                    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let answers = line.route_command(question, everywhere).await?;
+                let answers: Vec<(String, Counts)> = redis::from_redis_value(answers)?;
+                answers.into_iter().flat_map(|(_, counts)| counts).collect()
+            }
+        };
+        Ok(counts.iter().map(|(_, count)| count).sum())
+    }
+}
+
+/// How long a connection and an answer may take.
+const CONNECT: Duration = Duration::from_secs(2);
+const RESPONSE: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_a_server_sentinels_or_a_cluster() {
+        for url in [
+            "redis://localhost",
+            "redis://user:secret@localhost:1234/2",
+            "rediss://[::1]:6380",
+        ] {
+            assert!(matches!(Place::parse(url), Ok(Place::One(_))), "{url}");
+        }
+        let Ok(Place::Cluster(nodes)) = Place::parse("redis+cluster://:secret@a:1,b") else {
+            panic!("no cluster");
+        };
+        let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
+        assert_eq!(addresses, ["a:1", "b:6379"]);
+        assert_eq!(nodes[1].redis_settings().password(), Some("secret"));
+        let Ok(Place::Sentinels(nodes, service)) =
+            Place::parse("rediss+sentinel://a:26379,b:26379/main/3")
+        else {
+            panic!("no sentinels");
+        };
+        assert_eq!((nodes.len(), &*service), (2, "main"));
+        assert_eq!(nodes[0].redis_settings().db(), 3);
+        assert!(matches!(nodes[0].addr(), ConnectionAddr::TcpTls { .. }));
+        for url in [
+            "localhost",
+            "http://localhost",
+            "redis+sentinel://a",
+            "redis+else://a",
+            "http+cluster://a",
+            "redis+cluster://a:x",
+        ] {
+            assert!(Place::parse(url).is_err(), "{url}");
+        }
+    }
+}

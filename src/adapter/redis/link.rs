@@ -1,0 +1,465 @@
+//! What keeps a server connected to Redis: one connection to publish, one to subscribe, and a message
+//! to itself every second that shows that both work.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redis::{PushInfo, PushKind, Value};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    channels::{Channels, How, Name, Target},
+    line::{Line, OnPush, Place},
+};
+use crate::adapter::interface::{AdapterError, Health};
+
+/// What is done with what arrives.
+pub(crate) trait Listener: Send + Sync {
+    fn hear(&self, target: Target, payload: Bytes);
+    fn lost(&self, messages: u64);
+}
+
+/// A connection that is made again whenever it breaks.
+pub(crate) struct Link {
+    place: Place,
+    /// Of what is published, and of the channel of this server.
+    how: How,
+    /// The channel on which this server hears itself.
+    own: String,
+    limits: Limits,
+    queue: Mutex<Queue>,
+    queued: Notify,
+    channels: Mutex<Channels>,
+    resubscribe: Notify,
+    /// The version of the channels that are all subscribed to.
+    settled: watch::Sender<u64>,
+    state: Mutex<State>,
+    /// When this server has heard itself last.
+    heard: Mutex<Instant>,
+    phase: watch::Sender<Phase>,
+    listener: Weak<dyn Listener>,
+}
+
+/// What may wait to be published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    pub(crate) message_bytes: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<(Instant, String, Bytes)>,
+    bytes: usize,
+}
+
+struct State {
+    health: Health,
+    /// For questions to Redis, while it is connected.
+    line: Option<Line>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            health: Health::Down(UNTRIED.to_owned()),
+            line: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Nobody has started the task.
+    New,
+    Open,
+    /// What is queued is sent yet.
+    Closing,
+    Closed,
+}
+
+impl Link {
+    pub(crate) fn new(
+        place: Place,
+        how: How,
+        own: String,
+        limits: Limits,
+        listener: Weak<dyn Listener>,
+    ) -> Self {
+        let mut channels = Channels::default();
+        channels.want((how, own.clone().into()), Target::Envelopes);
+        Self {
+            place,
+            how,
+            own,
+            limits,
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            channels: Mutex::new(channels),
+            resubscribe: Notify::new(),
+            settled: watch::Sender::new(0),
+            state: Mutex::new(State::new()),
+            heard: Mutex::new(Instant::now()),
+            phase: watch::Sender::new(Phase::New),
+            listener,
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.state.lock().health.clone()
+    }
+
+    /// Queues a message. What could not be sent in a few seconds is forgotten.
+    pub(crate) fn publish(&self, channel: String, payload: Bytes) -> Result<(), AdapterError> {
+        if *self.phase.borrow() >= Phase::Closing {
+            return Err(AdapterError::Closed);
+        }
+        if payload.len() > self.limits.message_bytes {
+            return Err(AdapterError::TooLarge);
+        }
+        let now = Instant::now();
+        let mut queue = self.queue.lock();
+        let stale = queue.drop_stale(now);
+        let bytes = queue.bytes + payload.len();
+        let fits = bytes <= self.limits.bytes && queue.messages.len() < self.limits.messages;
+        if fits {
+            queue.bytes = bytes;
+            queue.messages.push_back((now, channel, payload));
+        }
+        drop(queue);
+        self.lost(stale);
+        self.queued.notify_one();
+        if fits {
+            Ok(())
+        } else {
+            Err(AdapterError::Full)
+        }
+    }
+
+    /// Listens on a channel from now on (`Some`), or not any more.
+    pub(crate) fn listen(&self, name: Name, target: Option<Target>) {
+        let mut channels = self.channels.lock();
+        match target {
+            Some(target) => channels.want(name, target),
+            None => channels.forget(name),
+        }
+        drop(channels);
+        self.resubscribe.notify_one();
+    }
+
+    /// Waits until all channels are subscribed to that are wanted now.
+    pub(crate) async fn followed(self: Arc<Self>) {
+        let wanted = self.channels.lock().version();
+        let mut settled = self.settled.subscribe();
+        let _ = settled.wait_for(|version| *version >= wanted).await;
+    }
+
+    /// How many others subscribe to a channel.
+    pub(crate) async fn others(self: Arc<Self>, channel: String) -> Result<usize, AdapterError> {
+        let Some(mut line) = self.state.lock().line.clone() else {
+            return Err(AdapterError::Timeout);
+        };
+        let all = line.subscribers(self.how, &channel).await;
+        let all = all.map_err(|error| AdapterError::Transport(Arc::new(error)))?;
+        let name = (self.how, channel.into());
+        let is_among = self.channels.lock().is_subscribed(&name);
+        Ok(all.saturating_sub(usize::from(is_among)))
+    }
+
+    /// Sends what is queued, if that can be, and ends.
+    pub(crate) async fn close(self: Arc<Self>) {
+        let mut phase = self.phase.subscribe();
+        self.phase.send_if_modified(|phase| {
+            let next = match *phase {
+                Phase::New => Phase::Closed,
+                Phase::Open => Phase::Closing,
+                Phase::Closing | Phase::Closed => return false,
+            };
+            *phase = next;
+            true
+        });
+        self.queued.notify_one();
+        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
+    }
+
+    /// Ends at once.
+    pub(crate) fn abandon(&self) {
+        self.phase.send_replace(Phase::Closed);
+    }
+
+    /// Is connected until it is closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        self.phase.send_if_modified(|phase| {
+            let is_new = *phase == Phase::New;
+            if is_new {
+                *phase = Phase::Open;
+            }
+            is_new
+        });
+        // The task may have panicked before.
+        *self.state.lock() = State::new();
+        let mut pause = FIRST_PAUSE;
+        let mut ending = self.phase.subscribe();
+        loop {
+            let ended = tokio::select! {
+                ended = self.session() => ended,
+                _ = ending.wait_for(|phase| *phase == Phase::Closed) => Ok(()),
+            };
+            let Err(why) = ended else { break };
+            if self.down(&why) {
+                pause = FIRST_PAUSE;
+            }
+            // Servers that lost Redis together do not come back together.
+            let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+            let closing = ending.wait_for(|phase| *phase >= Phase::Closing);
+            if timeout(pause.mul_f64(0.5 + jitter / 2.0), closing)
+                .await
+                .is_ok()
+            {
+                break;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.state.lock().line = None;
+        self.phase.send_replace(Phase::Closed);
+    }
+
+    /// One pair of connections; `Err` says why it is over, `Ok` that this was asked for.
+    async fn session(self: &Arc<Self>) -> Result<(), String> {
+        let text = |error: redis::RedisError| error.to_string();
+        let broken = Arc::new(Notify::new());
+        let connecting = async {
+            let publisher = self.place.connect(None).await.map_err(text)?;
+            let subscriber = self.place.connect(Some(self.on_push(&broken))).await;
+            let mut subscriber = subscriber.map_err(text)?;
+            self.channels.lock().reset();
+            self.subscribe(&mut subscriber).await.map_err(text)?;
+            Ok::<_, String>((publisher, subscriber))
+        };
+        let mut ending = self.phase.subscribe();
+        let (publisher, subscriber) = tokio::select! {
+            lines = connecting => lines?,
+            _ = ending.wait_for(|phase| *phase >= Phase::Closing) => return Ok(()),
+        };
+        self.up(publisher.clone());
+        tokio::select! {
+            ended = self.publish_all(publisher.clone()) => ended.map_err(text),
+            ended = self.keep_subscribed(subscriber) => Err(text(ended)),
+            why = self.hear_itself(publisher) => Err(why),
+            () = broken.notified() => Err("the connection is closed".to_owned()),
+        }
+    }
+
+    fn up(&self, line: Line) {
+        *self.heard.lock() = Instant::now();
+        let mut state = self.state.lock();
+        state.line = Some(line);
+        state.health = Health::Ready;
+        drop(state);
+        tracing::info!("connected to Redis");
+    }
+
+    /// `true`: it was up.
+    fn down(&self, why: &str) -> bool {
+        let mut state = self.state.lock();
+        let was_up = state.line.take().is_some();
+        let is_first = was_up || state.health == Health::Down(UNTRIED.to_owned());
+        state.health = Health::Down(why.to_owned());
+        drop(state);
+        if is_first {
+            tracing::warn!(why, "other servers are not reached: no connection to Redis");
+        }
+        was_up
+    }
+
+    fn lost(&self, messages: u64) {
+        if messages > 0
+            && let Some(listener) = self.listener.upgrade()
+        {
+            listener.lost(messages);
+        }
+    }
+
+    async fn publish_all(&self, mut line: Line) -> redis::RedisResult<()> {
+        loop {
+            let (batch, stale) = self.queue.lock().take();
+            self.lost(stale);
+            if batch.is_empty() {
+                if *self.phase.borrow() >= Phase::Closing {
+                    return Ok(());
+                }
+                self.queued.notified().await;
+                continue;
+            }
+            // Whether Redis has what breaks off is not known; nothing is sent twice.
+            let doubtful = Doubtful(self, batch.len() as u64);
+            line.publish(self.how, &batch).await?;
+            std::mem::forget(doubtful);
+        }
+    }
+
+    async fn subscribe(&self, line: &mut Line) -> redis::RedisResult<()> {
+        loop {
+            let changes = self.channels.lock().take(BATCH);
+            if !changes.is_empty() {
+                line.subscribe(&changes).await?;
+            }
+            let mut channels = self.channels.lock();
+            channels.note(changes);
+            if let Some(version) = channels.settled() {
+                self.settled.send_replace(version);
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keep_subscribed(&self, mut line: Line) -> redis::RedisError {
+        loop {
+            if let Err(error) = self.subscribe(&mut line).await {
+                return error;
+            }
+            self.resubscribe.notified().await;
+        }
+    }
+
+    /// Redis may take what is published and deliver nothing, and a connection may be dead without a
+    /// sign of it.
+    async fn hear_itself(&self, mut line: Line) -> String {
+        loop {
+            let message = [(self.own.clone(), Bytes::new())];
+            if let Err(error) = line.publish(self.how, &message).await {
+                return error.to_string();
+            }
+            sleep(CANARY).await;
+            if self.heard.lock().elapsed() > DEAF {
+                return "Redis delivers nothing".to_owned();
+            }
+        }
+    }
+
+    fn on_push(self: &Arc<Self>, broken: &Arc<Notify>) -> OnPush {
+        let link = Arc::downgrade(self);
+        let broken = Arc::clone(broken);
+        Arc::new(move |info| {
+            let Some(link) = link.upgrade() else {
+                return;
+            };
+            // The task of the connection must outlive a fault of what is done with a message.
+            let heard = catch_unwind(AssertUnwindSafe(|| link.pushed(info, &broken)));
+            if heard.is_err() {
+                tracing::error!("a message of another server has caused a panic");
+            }
+        })
+    }
+
+    fn pushed(&self, info: PushInfo, broken: &Notify) {
+        let mut data = info.data.into_iter();
+        let mut next = || match data.next() {
+            Some(Value::BulkString(bytes)) => Some(Bytes::from(bytes)),
+            Some(_) | None => None,
+        };
+        let how = if info.kind == PushKind::Message {
+            How::Plain
+        } else if info.kind == PushKind::PMessage {
+            How::Pattern
+        } else if info.kind == PushKind::SMessage {
+            How::Sharded
+        } else {
+            let is_unasked = info.kind == PushKind::SUnsubscribe
+                && next().is_some_and(|name| {
+                    let name = (How::Sharded, name);
+                    let channels = self.channels.lock();
+                    channels.is_subscribed(&name) && channels.target(&name).is_some()
+                });
+            // The slot of a channel has moved to another node, or the connection is gone.
+            if is_unasked || info.kind == PushKind::Disconnection {
+                broken.notify_one();
+            }
+            return;
+        };
+        let Some(name) = next() else {
+            return;
+        };
+        if how == How::Pattern {
+            next();
+        }
+        let Some(payload) = next() else {
+            return;
+        };
+        // What is done with a message may open rooms, so nothing is locked meanwhile.
+        let target = self.channels.lock().target(&(how, name));
+        match target {
+            Some(Target::Envelopes) if payload.is_empty() => {
+                *self.heard.lock() = Instant::now();
+            }
+            Some(target) => {
+                if let Some(listener) = self.listener.upgrade() {
+                    listener.hear(target, payload);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl Queue {
+    /// Forgets what has waited for too long; returns how much that is.
+    fn drop_stale(&mut self, now: Instant) -> u64 {
+        let mut stale = 0;
+        while let Some((since, _, payload)) = self.messages.front()
+            && now.duration_since(*since) > STALE
+        {
+            self.bytes -= payload.len();
+            self.messages.pop_front();
+            stale += 1;
+        }
+        stale
+    }
+
+    /// What is sent next, and how much is not sent any more.
+    fn take(&mut self) -> (Vec<(String, Bytes)>, u64) {
+        let stale = self.drop_stale(Instant::now());
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Some((_, channel, payload)) = self.messages.pop_front()
+        {
+            bytes += payload.len();
+            batch.push((channel, payload));
+        }
+        self.bytes -= bytes;
+        (batch, stale)
+    }
+}
+
+/// So many messages that may be lost.
+struct Doubtful<'a>(&'a Link, u64);
+
+impl Drop for Doubtful<'_> {
+    fn drop(&mut self) {
+        self.0.lost(self.1);
+    }
+}
+
+/// Commands that are sent at once, and the bytes of their messages, without the last one.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;
+/// How long a message waits for a connection.
+const STALE: Duration = Duration::from_secs(5);
+const UNTRIED: &str = "not connected yet";
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often this server speaks to itself, and how long it may not hear that.
+const CANARY: Duration = Duration::from_secs(1);
+const DEAF: Duration = Duration::from_secs(5);

@@ -1,0 +1,161 @@
+//! The arithmetic of everything that may happen so often at once and then at a pace: a token bucket that is
+//! kept as the one time at which it is full again (GCRA, the virtual scheduling algorithm of ITU-T I.371).
+//!
+//! What a limit is, what it is for and what happens to those who are over it is up to each limiter.
+
+use std::{
+    ops::{Add, Sub},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// When all that may come at once is there again. `T` is an [`Instant`](std::time::Instant), or a [`Duration`]
+/// since a start that the limiter chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rested<T>(T);
+
+impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<T> {
+    /// Everything is there at this time.
+    pub const fn at(time: T) -> Self {
+        Self(time)
+    }
+
+    /// The time at which all is there again.
+    pub const fn time(self) -> T {
+        self.0
+    }
+
+    /// The same after something that costs so much time, within the limit or not.
+    #[must_use]
+    pub fn charged(self, now: T, cost: Duration) -> Self {
+        Self(self.0.max(now) + cost)
+    }
+
+    /// The same after something that costs so much time, if that may happen: at most `burst` may have been
+    /// taken in advance then.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait until it may.
+    pub fn take(self, now: T, cost: Duration, burst: Duration) -> Result<Self, Duration> {
+        let after = self.charged(now, cost);
+        let limit = now + burst;
+        if after.0 > limit {
+            return Err(after.0 - limit);
+        }
+        Ok(after)
+    }
+}
+
+/// A [`Rested`] that many threads share, as nanoseconds since a start that the limiter chooses.
+#[derive(Debug, Default)]
+pub struct SharedRested(AtomicU64);
+
+impl SharedRested {
+    /// When all that may come at once is there again.
+    pub fn get(&self) -> Rested<Duration> {
+        Rested(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
+    }
+
+    /// Takes what costs so much time, if that may happen. See [`Rested::take`].
+    ///
+    /// # Errors
+    ///
+    /// How long to wait until it may.
+    pub fn take(&self, now: Duration, cost: Duration, burst: Duration) -> Result<(), Duration> {
+        let mut known = self.0.load(Ordering::Relaxed);
+        loop {
+            let rested = Rested(Duration::from_nanos(known));
+            let after = rested.take(now, cost, burst)?.0;
+            // Nanoseconds of 584 years.
+            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+            let swapped =
+                self.0
+                    .compare_exchange_weak(known, after, Ordering::Relaxed, Ordering::Relaxed);
+            match swapped {
+                Ok(_) => return Ok(()),
+                Err(other) => known = other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn so_many_come_at_once_and_then_one_in_its_time() {
+        let now = Instant::now();
+        let mut rested = Rested::at(now);
+        for _ in 0..3 {
+            rested = rested.take(now, SECOND, 3 * SECOND).unwrap();
+        }
+        assert_eq!(rested.take(now, SECOND, 3 * SECOND), Err(SECOND));
+        let later = now + SECOND / 4;
+        assert_eq!(rested.take(later, SECOND, 3 * SECOND), Err(SECOND * 3 / 4));
+        let rested = rested.take(now + SECOND, SECOND, 3 * SECOND).unwrap();
+        assert_eq!(rested.time(), now + 4 * SECOND);
+    }
+
+    #[test]
+    fn what_is_charged_counts_even_beyond_the_limit() {
+        let rested = Rested::at(Duration::ZERO).charged(SECOND, 10 * SECOND);
+        assert_eq!(rested.time(), 11 * SECOND);
+        assert_eq!(rested.take(SECOND, SECOND, 2 * SECOND), Err(9 * SECOND));
+    }
+
+    #[test]
+    fn threads_take_no_more_together_than_one_alone() {
+        let rested = SharedRested::default();
+        let take = || (0..1000).filter(|_| rested.take(SECOND, SECOND, 100 * SECOND).is_ok());
+        let taken: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| take().count())).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        assert_eq!(taken, 100);
+        assert_eq!(rested.get().time(), 101 * SECOND);
+    }
+
+    proptest! {
+        #[test]
+        fn in_any_time_no_more_is_taken_than_the_burst_and_what_the_time_is_worth(
+            steps in prop::collection::vec(0_u64..3000, 1..200),
+            cost in 1_u64..500,
+            burst in 1_u64..5000,
+        ) {
+            let milliseconds = Duration::from_millis;
+            let (shared, mut alone) = (SharedRested::default(), Rested::at(Duration::ZERO));
+            let (mut now, mut taken) = (0, Vec::new());
+            for step in steps {
+                now += step;
+                let (time, cost, burst) = (milliseconds(now), milliseconds(cost), milliseconds(burst));
+                let answer = alone.take(time, cost, burst);
+                prop_assert_eq!(shared.take(time, cost, burst), answer.map(drop));
+                match answer {
+                    Ok(after) => {
+                        alone = after;
+                        taken.push(now);
+                    }
+                    // Who waits as long as is said may.
+                    Err(wait) => prop_assert!(alone.take(time + wait, cost, burst).is_ok() || cost > burst),
+                }
+            }
+            for (first, since) in taken.iter().enumerate() {
+                for (last, until) in taken.iter().enumerate().skip(first) {
+                    let worth = burst + (until - since);
+                    prop_assert!((last - first + 1) as u64 * cost <= worth);
+                }
+            }
+        }
+    }
+}

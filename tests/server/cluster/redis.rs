@@ -1,0 +1,299 @@
+//! What is peculiar to servers that Redis joins.
+
+use std::time::Duration;
+
+use roomcast::{
+    Ack, Builder, Event, Parser, ServerSide, SocketId,
+    adapter::{
+        Health,
+        redis::{Emitter, Redis, Subscriptions},
+    },
+    metrics::Counter,
+    types::Bytes,
+};
+
+use super::{Servers, quiet};
+use crate::{
+    local::{join, text, until},
+    redis_server::RedisServer,
+    support::Frame,
+};
+
+fn each(count: usize, build: impl Fn(Builder) -> Builder, test: impl Fn(&Servers)) {
+    for is_sharded in [false, true] {
+        let servers = Servers::on_redis(RedisServer::shared(), count, is_sharded, &build);
+        test(&servers);
+    }
+}
+
+#[test]
+fn events_arrive_in_the_order_in_which_they_were_sent_whatever_their_target_and_size() {
+    each(2, quiet, |servers| {
+        let (mut client, id) = servers[1].connect();
+        let id = SocketId::parse(&id).unwrap();
+        servers[1].io.in_(id).join("room");
+        servers.settle();
+        let large = "x".repeat(5_000);
+        for n in 0..300 {
+            let _ = match n % 4 {
+                0 => servers[0].io.to("room").emit("n", n),
+                1 => servers[0].io.emit("n", n),
+                2 => servers[0].io.to(id).emit("n", n),
+                _ => servers[0].io.to(["room", "other"]).emit("n", (n, &large)),
+            };
+        }
+        for n in 0..300 {
+            let event = text(&mut client);
+            let expected = format!("42[\"n\",{n}");
+            assert!(event.starts_with(&expected), "{expected} {}", &event[..20]);
+        }
+    });
+}
+
+#[test]
+fn binary_goes_to_clients_and_servers_in_both_parsers() {
+    let data = Bytes::from_static(b"\x00\xff");
+    for parser in [Parser::Json, Parser::MessagePack] {
+        let build = |io: Builder| {
+            let mut io = io.parser(parser);
+            io.namespace("/")
+                .on_server_side("double", async |event: ServerSide| {
+                    let data: Bytes = event.arg(0).unwrap();
+                    Ack(Bytes::from([&data[..], &data[..]].concat()))
+                });
+            io
+        };
+        each(2, build, |servers| {
+            let mut client = servers[1].open();
+            if parser == Parser::Json {
+                join(&mut client, "");
+            } else {
+                client.send_binary(b"\x82\xa4type\x00\xa3nsp\xa1/");
+                assert!(matches!(client.message(), Frame::Binary(_)));
+            }
+            servers[0].io.emit("data", (data.clone(), i64::MAX, 1.5));
+            match client.message() {
+                Frame::Text(head) => {
+                    let placeholder = "{\"_placeholder\":true,\"num\":0}";
+                    assert_eq!(
+                        head,
+                        format!("451-[\"data\",{placeholder},{},1.5]", i64::MAX)
+                    );
+                    assert_eq!(client.message(), Frame::Binary(data.to_vec()));
+                }
+                Frame::Binary(packet) => {
+                    assert!(packet.windows(4).any(|part| part == b"\xc4\x02\x00\xff"));
+                }
+                frame => panic!("{frame:?}"),
+            }
+            let main = servers[0].io.of("/");
+            let answers = main.server_side_emit_with_acks::<Bytes>("double", data.clone());
+            let answers = servers[0].runtime.block_on(answers).unwrap();
+            assert_eq!(answers, [&b"\x00\xff\x00\xff"[..]]);
+        });
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_reaches_nobody() {
+    let redis = RedisServer::start();
+    let servers = Servers::on_redis(&redis, 1, false, quiet);
+    let (mut client, _) = servers[0].connect();
+    let metrics = servers[0].io.metrics();
+    let key = &servers.key;
+    let malformed = metrics.counter(Counter::ClusterMalformed);
+    for (suffix, payload) in [
+        ("", &b"\xc1"[..]),
+        (
+            "",
+            b"\x93\xa1x\x82\xa4type\x02\xa4data\x91\xaadisconnect\x80",
+        ),
+        ("-request", b"{"),
+        ("-response", b"{}"),
+    ] {
+        redis.command(&["PUBLISH", &format!("{key}{suffix}#/#")], payload);
+    }
+    until(|| metrics.counter(Counter::ClusterMalformed) == malformed + 4);
+    redis.command(
+        &["PUBLISH", &format!("{key}-request#/#")],
+        br#"{"type":99}"#,
+    );
+    until(|| metrics.counter(Counter::ClusterUnknown) == 1);
+    servers[0].io.emit("end", ());
+    client.expect_text("42[\"end\"]");
+}
+
+#[test]
+fn after_redis_was_killed_or_stood_still_everything_works_again() {
+    for (is_sharded, stands_still) in [(false, false), (true, false), (false, true)] {
+        let redis = RedisServer::start();
+        let servers = Servers::on_redis(&redis, 2, is_sharded, quiet);
+        let (mut a, _) = servers[0].connect();
+        let (mut b, id) = servers[1].connect();
+        let id = SocketId::parse(&id).unwrap();
+        servers[1].io.in_(id).join("room");
+        servers.settle();
+        match stands_still {
+            true => redis.pause(),
+            false => redis.kill(),
+        }
+        let is_down = |i: usize| matches!(servers[i].io.adapter_health(), Some(Health::Down(_)));
+        until(|| is_down(0) && is_down(1));
+        servers[0].io.emit("alone", ());
+        a.expect_text("42[\"alone\"]");
+        match stands_still {
+            true => redis.resume(),
+            false => redis.restart(),
+        }
+        until(|| !is_down(0) && !is_down(1));
+        servers.settle();
+        servers[0].io.to("room").emit("back", ());
+        // What was sent meanwhile may be late, and does not come twice.
+        let mut event = text(&mut b);
+        if event == "42[\"alone\"]" {
+            event = text(&mut b);
+        }
+        assert_eq!(event, "42[\"back\"]");
+    }
+}
+
+#[test]
+fn what_is_queued_is_sent_before_a_server_ends() {
+    each(2, quiet, |servers| {
+        let (mut client, _) = servers[1].connect();
+        for n in 0..500 {
+            servers[0].io.emit("n", n);
+        }
+        let close = servers[0].io.close(Duration::from_secs(10));
+        servers[0].runtime.block_on(close);
+        for n in 0..500 {
+            client.expect_text(&format!("42[\"n\",{n}]"));
+        }
+    });
+}
+
+#[test]
+fn too_large_a_message_is_refused_and_the_next_one_is_sent() {
+    each(2, quiet, |servers| {
+        let (mut client, _) = servers[1].connect();
+        let unsent = servers[0].io.metrics().counter(Counter::ClusterUnsent);
+        servers[0].io.emit("large", "x".repeat(17 << 20));
+        let metrics = servers[0].io.metrics();
+        assert_eq!(metrics.counter(Counter::ClusterUnsent), unsent + 1);
+        servers[0].io.emit("small", ());
+        client.expect_text("42[\"small\"]");
+    });
+}
+
+#[test]
+fn namespaces_with_special_names_are_apart() {
+    let build = |mut io: Builder| {
+        for name in ["/a", "/a#b", "/*", "/?", "/[ab]", "/\\a"] {
+            io.namespace(name).on("x", async |_: Event| {});
+        }
+        io
+    };
+    each(2, build, |servers| {
+        let names = ["/a", "/a#b", "/*", "/?", "/[ab]", "/\\a"];
+        let mut clients = names.map(|name| {
+            let mut client = servers[1].open();
+            join(&mut client, &format!("{name},"));
+            client
+        });
+        for name in names {
+            servers[0].io.of(name).emit("to", name);
+        }
+        for (client, name) in clients.iter_mut().zip(names) {
+            let shown = serde_json::to_string(name).unwrap();
+            client.expect_text(&format!("42{name},[\"to\",{shown}]"));
+            servers[1].io.of(name).emit("end", ());
+            client.expect_text(&format!("42{name},[\"end\"]"));
+        }
+    });
+}
+
+#[test]
+fn a_program_that_is_no_server_reaches_clients_and_servers() {
+    for is_sharded in [false, true] {
+        let noted = |mut io: Builder| {
+            io.namespace("/")
+                .on_server_side("note", async |event: ServerSide| {
+                    let namespace = event.namespace();
+                    namespace.local().emit("noted", event.args().clone());
+                });
+            io
+        };
+        let shared = RedisServer::shared();
+        let servers = Servers::on_redis(shared, 2, is_sharded, noted);
+        let (mut a, a_id) = servers[0].connect();
+        let (mut b, b_id) = servers[1].connect();
+        let redis = Redis::new(&shared.url()).unwrap().key(&servers.key);
+        let redis = match is_sharded {
+            true => redis.sharded(Subscriptions::Rooms),
+            false => redis,
+        };
+        let _runtime = servers[0].runtime.enter();
+        let emitter = Emitter::new(redis);
+        emitter.emit("all", (1, Bytes::from_static(b"x"))).unwrap();
+        for client in [&mut a, &mut b] {
+            let placeholder = "{\"_placeholder\":true,\"num\":0}";
+            client.expect_text(&format!("451-[\"all\",1,{placeholder}]"));
+            assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
+        }
+        emitter.to([&a_id, &b_id]).join("room").unwrap();
+        until(|| (0..2).all(|i| servers[i].io.to("room").count() == 1));
+        servers.settle();
+        emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
+        emitter.to("room").except(&a_id).emit("b", ()).unwrap();
+        let both = emitter.to("room").compress(false);
+        both.emit("both", ()).unwrap();
+        a.expect_text("42[\"both\"]");
+        b.expect_text("42[\"b\"]");
+        b.expect_text("42[\"both\"]");
+        emitter.of("/").server_side_emit("note", 7).unwrap();
+        for client in [&mut a, &mut b] {
+            client.expect_text("42[\"noted\",7]");
+        }
+        assert!(emitter.emit("disconnect", ()).is_err());
+        emitter.to(&a_id).leave("room").unwrap();
+        emitter.to("room").disconnect(true).unwrap();
+        servers[0].runtime.block_on(emitter.close());
+        b.expect_text("41");
+        servers[0].io.emit("end", ());
+        a.expect_text("42[\"end\"]");
+        assert!(emitter.emit("closed", ()).is_err());
+    }
+}
+
+#[test]
+fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
+    let redis = RedisServer::start_cluster();
+    let hosts = redis
+        .each_ref()
+        .map(|node| node.url().replace("redis://", ""));
+    let url = format!("redis+cluster://{}", hosts.join(","));
+    for is_sharded in [false, true] {
+        let servers = Servers::on_redis_at(&url, 3, is_sharded, quiet);
+        let mut clients = [0, 1, 2].map(|i| servers[i].connect());
+        for (i, (_, id)) in clients.iter().enumerate() {
+            let id = SocketId::parse(id).unwrap();
+            servers[i].io.local().in_(id).join(["all", "also"]);
+        }
+        servers.settle();
+        for i in 0..3 {
+            servers[i].io.emit("everybody", i);
+            servers[i].io.to(["all", "also"]).emit("room", i);
+            servers[i].io.to("all").emit("all", i);
+            // Channels may lie on different nodes, between which there is no order.
+            for (client, _) in &mut clients {
+                let mut events = [0; 3].map(|_| text(client));
+                events.sort_unstable();
+                let expected =
+                    ["all", "everybody", "room"].map(|name| format!("42[\"{name}\",{i}]"));
+                assert_eq!(events, expected);
+            }
+        }
+        let found = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
+        assert_eq!((found.sockets.len(), found.missing.unnamed), (3, 0));
+    }
+}

@@ -1,0 +1,159 @@
+//! The contract server as one node of a cluster.
+//!
+//! `ADAPTER` is `redis://…` or `redis+sharded://…`, `ADAPTER_KEY` what the names of channels begin with,
+//! `NODE_NAME` what `whereami` answers; by default the port.
+
+use std::{env, time::Duration};
+
+use roomcast::{
+    Ack, Args, Builder, Event, NamespaceBuilder, ServerSide, ServerSideError, Value as Anything,
+    adapter::redis::{Redis, Subscriptions},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Gives the server an adapter, if one is asked for.
+pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
+    let Ok(url) = env::var("ADAPTER") else {
+        return io;
+    };
+    let key = env::var("ADAPTER_KEY").unwrap_or_else(|_| "socket.io".to_owned());
+    let plain = url.replacen("redis+sharded:", "redis:", 1);
+    let redis = Redis::new(&plain).unwrap_or_else(|error| panic!("{url}: {error}"));
+    let redis = redis.key(&format!("{key}{suffix}"));
+    io.adapter(match plain == url {
+        true => redis,
+        false => redis.sharded(Subscriptions::Rooms),
+    })
+}
+
+fn name() -> String {
+    let port = env::var("PORT").unwrap_or_default();
+    env::var("NODE_NAME").unwrap_or(port)
+}
+
+/// One room or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Rooms {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Rooms {
+    pub(crate) fn list(self) -> Vec<String> {
+        match self {
+            Self::One(room) => vec![room],
+            Self::Many(rooms) => rooms,
+        }
+    }
+}
+
+pub(crate) fn handle(namespace: &mut NamespaceBuilder) {
+    namespace
+        .on("whereami", async |_: Event| Ack(name()))
+        .on(
+            "local",
+            async |event: Event, room: String, name: String, rest: Args| {
+                let namespace = event.namespace();
+                namespace.local().in_(&room).emit(&name, rest);
+            },
+        )
+        .on("all", async |event: Event, name: String, rest: Args| {
+            event.namespace().emit(&name, rest);
+        })
+        .on(
+            "volatile-in",
+            async |event: Event, room: String, name: String, rest: Args| {
+                let namespace = event.namespace();
+                namespace.in_(&room).volatile().emit(&name, rest);
+            },
+        )
+        .on("fetch", fetch)
+        .on("set-data", async |event: Event, value: Value| {
+            drop(event.socket.share(json!({ "value": value })));
+        })
+        .on(
+            "sockets-join",
+            async |event: Event, room: String, rooms: Rooms| {
+                event.namespace().in_(&room).join(rooms.list());
+            },
+        )
+        .on(
+            "sockets-leave",
+            async |event: Event, room: String, rooms: Rooms| {
+                event.namespace().in_(&room).leave(rooms.list());
+            },
+        )
+        .on(
+            "sockets-disconnect",
+            async |event: Event, room: String, close: bool| {
+                event.namespace().in_(&room).disconnect(close);
+            },
+        )
+        .on(
+            "server-side",
+            async |event: Event, name: String, rest: Args| {
+                drop(event.namespace().server_side_emit(&name, rest));
+            },
+        )
+        .on("server-side-ack", ask_servers)
+        .on("count", async |event: Event, room: String| {
+            let found = event.namespace().in_(&room).timeout(PATIENCE);
+            Ack(found.fetch_sockets().await.sockets.len())
+        })
+        .on("servers", async |event: Event| {
+            let (Ok(answers) | Err(answers)) = answers(&event, Args::default()).await;
+            Ack(answers.len() + 1)
+        })
+        .on_server_side("note", async |event: ServerSide| {
+            event
+                .namespace()
+                .local()
+                .emit("noted", event.args().clone());
+        })
+        .on_server_side("question", async |event: ServerSide| {
+            let mut answer = vec![Anything::String(name())];
+            answer.extend(event.args().to_values().unwrap_or_default());
+            Ack(answer)
+        });
+}
+
+async fn fetch(event: Event, room: String) -> Ack<Value> {
+    let found = event.namespace().in_(&room).timeout(PATIENCE);
+    let mut found = found.fetch_sockets().await;
+    if !found.missing.is_empty() {
+        return Ack(json!("timeout"));
+    }
+    found.sockets.sort_by_key(|socket| socket.id());
+    let told = found.sockets.iter().map(|socket| {
+        let mut rooms: Vec<_> = socket.rooms().iter().map(|room| room.as_str()).collect();
+        rooms.sort_unstable();
+        let data = socket.data::<Value>().unwrap_or_else(|| json!({}));
+        json!({"id": socket.id(), "rooms": rooms, "data": data})
+    });
+    Ack(told.collect())
+}
+
+async fn ask_servers(event: Event, rest: Args) -> Ack<Anything> {
+    Ack(match answers(&event, rest).await {
+        Ok(mut answers) => {
+            answers.sort_by_key(|answer| format!("{answer:?}"));
+            Anything::Array(answers)
+        }
+        Err(_) => Anything::String("timeout".to_owned()),
+    })
+}
+
+/// The answers of all other servers, or of those that have answered.
+async fn answers(event: &Event, rest: Args) -> Result<Vec<Anything>, Vec<Anything>> {
+    let namespace = event.namespace();
+    let asked = namespace.server_side_emit_with_acks("question", rest);
+    asked.await.map_err(|error| match error {
+        ServerSideError::Timeout(partial) => partial.answers(),
+        _ => Vec::new(),
+    })
+}
+
+/// How long other servers may take.
+const PATIENCE: Duration = Duration::from_secs(5);
