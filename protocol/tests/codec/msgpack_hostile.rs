@@ -161,6 +161,8 @@ fn unknown_extensions_are_refused_wherever_they_are() {
         "c8000101 00",
         "c90000000101 00",
         "c70cff 000000000000000000000000",
+        "c70cff 000000007fffffffffffffff",
+        "d7ff ffffffffffffffff",
     ] {
         for place in [
             "92 a178 EXT",

@@ -88,7 +88,7 @@ struct Fields {
     data: Data,
     has_undefined: bool,
     has_invalid_text: bool,
-    /// Which clients may not send.
+    /// Never in a packet.
     has_timestamp: bool,
 }
 
@@ -106,7 +106,7 @@ enum Data {
 
 impl Fields {
     fn read(message: &[u8], max_depth: usize) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message, 0);
+        let mut reader = Reader::of_packet(message);
         let mut fields = Self::default();
         let Token::Map(count) = reader.token()? else {
             return Err(DecodeError::InvalidPayload);
@@ -135,9 +135,6 @@ impl Fields {
     }
 
     fn packet(self, message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
-        if self.has_timestamp {
-            return Err(DecodeError::UnknownExtension);
-        }
         let kind = self.kind.ok_or(DecodeError::UnknownKind)?;
         let nsp = namespace(&message, self.nsp, limits.max_nsp)?;
         let elements = match (kind, self.data) {

@@ -33,6 +33,8 @@ pub(super) struct Reader<'a> {
     rest: &'a [u8],
     /// The length of the whole message.
     end: usize,
+    /// Whether extension -1 is known.
+    takes_timestamps: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -41,6 +43,15 @@ impl<'a> Reader<'a> {
         Self {
             rest: data.get(at..).unwrap_or_default(),
             end: data.len(),
+            takes_timestamps: true,
+        }
+    }
+
+    /// Of a packet, in which timestamps are unknown extensions.
+    pub(super) fn of_packet(data: &'a [u8]) -> Self {
+        Self {
+            takes_timestamps: false,
+            ..Self::new(data, 0)
         }
     }
 
@@ -181,7 +192,7 @@ impl<'a> Reader<'a> {
                     // As JSON has it.
                     _ => Token::Nil,
                 },
-                [TIMESTAMP] => {
+                [TIMESTAMP] if self.takes_timestamps => {
                     let both = u64::from_be_bytes(self.array()?);
                     let nanos = u32::try_from(both >> 34).unwrap_or_default();
                     timestamp(i128::from(both & ((1 << 34) - 1)), nanos)
@@ -189,7 +200,9 @@ impl<'a> Reader<'a> {
                 _ => return Err(DecodeError::UnknownExtension),
             },
             FIXEXT_4 => match self.array::<1>()? {
-                [TIMESTAMP] => timestamp(i128::from(u32::from_be_bytes(self.array()?)), 0),
+                [TIMESTAMP] if self.takes_timestamps => {
+                    timestamp(i128::from(u32::from_be_bytes(self.array()?)), 0)
+                }
                 _ => return Err(DecodeError::UnknownExtension),
             },
             0xd5 | 0xd8 => return Err(DecodeError::UnknownExtension),
@@ -260,7 +273,7 @@ impl<'a> Reader<'a> {
         let length = self.length::<N>()?;
         match self.array::<1>()? {
             [0] => Ok(Token::Binary(self.take(length)?)),
-            [TIMESTAMP] if length == 12 => {
+            [TIMESTAMP] if length == 12 && self.takes_timestamps => {
                 let nanos = u32::from_be_bytes(self.array()?);
                 Ok(timestamp(
                     i128::from(i64::from_be_bytes(self.array()?)),
