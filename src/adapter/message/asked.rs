@@ -75,6 +75,10 @@ impl Asked {
             oldest.remove();
         }
         if table.open.len() >= MAX_OPEN {
+            // One that waits for long may stand before many that are over.
+            table.open.retain(|_, open| open.until >= now);
+        }
+        if table.open.len() >= MAX_OPEN {
             table.open.pop_first();
         }
         table.last = (table.last + 1) & !FOREIGN;

@@ -59,6 +59,7 @@ impl Emitter {
             redis.limits,
             nobody,
         ));
+        link.open();
         tokio::spawn(Arc::clone(&link).run());
         Self(Arc::new(Connected { redis, link }))
     }
@@ -100,7 +101,7 @@ impl Emitter {
         self.0.link.health()
     }
 
-    /// Sends what is queued and ends. If there is no connection what is queued is lost.
+    /// Sends what is queued and ends. What finds no connection within five seconds is lost.
     pub async fn close(&self) {
         Arc::clone(&self.0.link).close().await;
     }

@@ -179,7 +179,7 @@ impl Line {
                 }
                 all.query_async(line).await
             }
-            // Channels may lie on several nodes, between which only waiting keeps an order.
+            // Channels may lie on several nodes: there is an order within each channel alone.
             Self::Cluster(line) => {
                 for (channel, payload) in messages {
                     let mut one = redis::cmd(command);

@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -181,6 +182,7 @@ impl Link {
         let mut phase = self.phase.subscribe();
         self.phase.send_if_modified(|phase| {
             let next = match *phase {
+                // Without a task nothing is ever sent.
                 Phase::New => Phase::Closed,
                 Phase::Open => Phase::Closing,
                 Phase::Closing | Phase::Closed => return false,
@@ -197,8 +199,8 @@ impl Link {
         self.phase.send_replace(Phase::Closed);
     }
 
-    /// Is connected until it is closed.
-    pub(crate) async fn run(self: Arc<Self>) {
+    /// Says that the task is about to be started.
+    pub(crate) fn open(&self) {
         self.phase.send_if_modified(|phase| {
             let is_new = *phase == Phase::New;
             if is_new {
@@ -206,13 +208,30 @@ impl Link {
             }
             is_new
         });
+    }
+
+    /// Comes when the link is to be closed and nothing is queued, or what is queued has waited for as
+    /// long as it may.
+    async fn given_up(&self) {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
+        if !self.queue.lock().messages.is_empty() {
+            let closed = phase.wait_for(|phase| *phase == Phase::Closed);
+            let _ = timeout(STALE, closed).await;
+        }
+    }
+
+    /// Is connected until it is closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        self.open();
         // The task may have panicked before.
         *self.state.lock() = State::new();
         let mut pause = FIRST_PAUSE;
         let mut ending = self.phase.subscribe();
+        let mut given_up = pin!(self.given_up());
         loop {
             let ended = tokio::select! {
-                ended = self.session() => ended,
+                ended = self.session(given_up.as_mut()) => ended,
                 _ = ending.wait_for(|phase| *phase == Phase::Closed) => Ok(()),
             };
             let Err(why) = ended else { break };
@@ -221,21 +240,23 @@ impl Link {
             }
             // Servers that lost Redis together do not come back together.
             let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
-            let closing = ending.wait_for(|phase| *phase >= Phase::Closing);
-            if timeout(pause.mul_f64(0.5 + jitter / 2.0), closing)
-                .await
-                .is_ok()
-            {
+            let pausing = timeout(pause.mul_f64(0.5 + jitter / 2.0), given_up.as_mut());
+            if pausing.await.is_ok() {
                 break;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.state.lock().line = None;
+        let left = std::mem::take(&mut *self.queue.lock());
+        self.lost(left.messages.len() as u64);
         self.phase.send_replace(Phase::Closed);
     }
 
     /// One pair of connections; `Err` says why it is over, `Ok` that this was asked for.
-    async fn session(self: &Arc<Self>) -> Result<(), String> {
+    async fn session(
+        self: &Arc<Self>,
+        given_up: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), String> {
         let text = |error: redis::RedisError| error.to_string();
         let broken = Arc::new(Notify::new());
         let connecting = async {
@@ -246,10 +267,9 @@ impl Link {
             self.subscribe(&mut subscriber).await.map_err(text)?;
             Ok::<_, String>((publisher, subscriber))
         };
-        let mut ending = self.phase.subscribe();
         let (publisher, subscriber) = tokio::select! {
             lines = connecting => lines?,
-            _ = ending.wait_for(|phase| *phase >= Phase::Closing) => return Ok(()),
+            () = given_up => return Ok(()),
         };
         self.up(publisher.clone());
         tokio::select! {
@@ -310,13 +330,15 @@ impl Link {
 
     async fn subscribe(&self, line: &mut Line) -> redis::RedisResult<()> {
         loop {
-            let changes = self.channels.lock().take(BATCH);
+            let (changes, settled) = {
+                let mut channels = self.channels.lock();
+                (channels.take(BATCH), channels.settled())
+            };
             if !changes.is_empty() {
                 line.subscribe(&changes).await?;
             }
-            let mut channels = self.channels.lock();
-            channels.note(changes);
-            if let Some(version) = channels.settled() {
+            self.channels.lock().note(changes);
+            if let Some(version) = settled {
                 self.settled.send_replace(version);
                 return Ok(());
             }

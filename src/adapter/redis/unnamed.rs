@@ -28,9 +28,13 @@ impl Unnamed {
             Said::Count(count) => answers.next(*count),
             Said::Sockets(_) | Said::Answer(_) => answers.next(0),
         };
-        // The numbers of questions grow: the first is the oldest.
+        // The numbers of questions grow: the first is the oldest. One of which nothing is to come goes first.
         if all.len() > MAX_QUESTIONS {
-            all.pop_first();
+            let done = all.iter().find(|(_, answers)| answers.open.is_empty());
+            match done.map(|(number, _)| *number) {
+                Some(number) => all.remove(&number),
+                None => all.pop_first().map(|(_, answers)| answers),
+            };
         }
         named
     }

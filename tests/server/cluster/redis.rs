@@ -266,6 +266,20 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
 }
 
 #[test]
+fn what_a_program_has_sent_right_before_it_ends_arrives() {
+    let shared = RedisServer::shared();
+    let servers = Servers::on_redis(shared, 1, false, quiet);
+    let (mut client, _) = servers[0].connect();
+    let redis = Redis::new(&shared.url()).unwrap().key(&servers.key);
+    servers[0].runtime.block_on(async {
+        let emitter = Emitter::new(redis);
+        emitter.emit("last", ()).unwrap();
+        emitter.close().await;
+    });
+    client.expect_text("42[\"last\"]");
+}
+
+#[test]
 fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
     let redis = RedisServer::start_cluster();
     let hosts = redis
