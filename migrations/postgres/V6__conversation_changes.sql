@@ -24,11 +24,14 @@ CREATE TABLE conversation_changes (
 -- What is old is forgotten along this index.
 CREATE INDEX conversation_changes_by_time ON conversation_changes (changed_at);
 
+-- The functions act as their owner, so that servers that may only write the tables go on doing that.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
 -- Takes the next number of a conversation, whose row the writer has locked, and leaves a row. The newest
 -- thousand are kept. A conversation that is being removed takes none.
 CREATE FUNCTION roomcast_take_change(
     conversation uuid, what text, message uuid, new_version integer, who text) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$
     DECLARE
         taken bigint;
@@ -48,7 +51,7 @@ CREATE FUNCTION roomcast_take_change(
 
 -- Every edit and every deletion keeps what was there before.
 CREATE FUNCTION roomcast_note_version() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
         PERFORM roomcast_take_change(m.conversation_id,
                 CASE WHEN m.deleted_at IS NULL THEN 'edited' ELSE 'deleted' END,
@@ -61,7 +64,7 @@ CREATE TRIGGER message_versions_note_change AFTER INSERT ON message_versions
     FOR EACH ROW EXECUTE FUNCTION roomcast_note_version();
 
 CREATE FUNCTION roomcast_note_title() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
         PERFORM roomcast_take_change(NEW.id, 'renamed', NULL, NULL, NULL);
         RETURN NULL;
@@ -73,7 +76,7 @@ CREATE TRIGGER conversations_note_title AFTER UPDATE OF title ON conversations
 
 -- Those who are members from the beginning are no change.
 CREATE FUNCTION roomcast_note_added() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
         PERFORM roomcast_take_change(a.conversation_id, 'added', NULL, NULL, a.user_id)
             FROM added a JOIN conversations c ON c.id = a.conversation_id
@@ -86,7 +89,7 @@ CREATE TRIGGER members_note_added AFTER INSERT ON members
     FOR EACH STATEMENT EXECUTE FUNCTION roomcast_note_added();
 
 CREATE FUNCTION roomcast_note_removed() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
         PERFORM roomcast_take_change(r.conversation_id, 'removed', NULL, NULL, r.user_id)
             FROM removed r;

@@ -15,8 +15,11 @@ ALTER TABLE conversation_changes DROP CONSTRAINT conversation_changes_kind_check
 ALTER TABLE conversation_changes ADD CONSTRAINT conversation_changes_kind_check
     CHECK (kind IN ('edited', 'deleted', 'renamed', 'added', 'removed', 'closed'));
 
+-- The functions act as their owner, so that servers that may only write the tables go on doing that.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
 CREATE FUNCTION roomcast_note_closed() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
         PERFORM roomcast_take_change(NEW.id, 'closed', NULL, NULL, NEW.deleted_by);
         UPDATE conversation_changes SET member_ids =
@@ -35,7 +38,7 @@ CREATE TRIGGER conversations_note_title AFTER UPDATE OF title ON conversations
     EXECUTE FUNCTION roomcast_note_title();
 
 CREATE OR REPLACE FUNCTION roomcast_note_removed() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
         PERFORM roomcast_take_change(r.conversation_id, 'removed', NULL, NULL, r.user_id)
             FROM removed r JOIN conversations c ON c.id = r.conversation_id

@@ -43,6 +43,7 @@ pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page, Revision, Version,
 };
+pub(crate) use shared::FORGOTTEN_AT_ONCE;
 pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed};
 pub use time::Time;
 

@@ -11,7 +11,7 @@ use super::handle::{Chat, now};
 use super::sequencer::delivery;
 use super::sequencer::gate::{Gap, Passage};
 use super::sequencer::passing::Filling;
-use crate::store::{Commit, Commits, Missed, StoreError};
+use crate::store::{Commit, Commits, FORGOTTEN_AT_ONCE, Missed, StoreError};
 use roomcast::{Io, Namespace};
 
 impl Chat {
@@ -133,6 +133,7 @@ impl Chat {
     pub(crate) async fn follow(self) {
         let mut pause = TURN;
         let mut turns: u32 = 0;
+        let mut has_more = false;
         loop {
             tokio::time::sleep(pause).await;
             pause = match self.look().await {
@@ -141,8 +142,9 @@ impl Chat {
                 Err(_) => (pause * 2).min(LONGEST_PAUSE),
             };
             turns = turns.wrapping_add(1);
-            if turns.is_multiple_of(FORGETTING) {
-                let _ = self.0.store.forget_changes().await;
+            if has_more || turns.is_multiple_of(FORGETTING) {
+                let forgotten = self.0.store.forget_changes().await;
+                has_more = forgotten.is_ok_and(|changes| changes >= FORGOTTEN_AT_ONCE);
             }
         }
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::queries::{
     membership, message, message_columns, messages, metadata, signed, time, unsigned,
 };
+use crate::store::FORGOTTEN_AT_ONCE;
 use crate::store::Missed;
 use crate::store::Time;
 use crate::store::change::{Committed, DeletedConversation};
@@ -64,10 +65,17 @@ pub(super) async fn missed(
     let Some(new) = new else {
         // What was said before it is gone as well.
         let gone = closed(client, conversation).await?;
-        return Ok(gone.map_or(Missed::Forgotten(None), |event| Missed::Steps {
-            steps: vec![(through, event)],
-            reached: through,
-        }));
+        return Ok(
+            gone.map_or(Missed::Forgotten(None), |(changes, event)| Missed::Steps {
+                // It may be a later step than those that are asked for, and comes by as that.
+                steps: if changes > through.changes {
+                    Vec::new()
+                } else {
+                    vec![(through, event)]
+                },
+                reached: through,
+            }),
+        );
     };
     if !is_whole {
         return Ok(Missed::Forgotten(now));
@@ -83,11 +91,15 @@ pub(super) async fn missed(
     })
 }
 
-/// The last step of a conversation that is deleted; none if nobody knows it any more.
-async fn closed(client: &ClientWrapper, conversation: Uuid) -> Result<Option<Committed>, Error> {
+/// The last step of a conversation that is deleted, and its number among the changes; none if nobody knows
+/// it any more.
+async fn closed(
+    client: &ClientWrapper,
+    conversation: Uuid,
+) -> Result<Option<(u64, Committed)>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT deleted_at, deleted_by, member_ids
+            "SELECT changes, deleted_at, deleted_by, member_ids
              FROM conversations LEFT JOIN conversation_changes
                  ON conversation_id = id AND kind = 'closed'
              WHERE id = $1 AND deleted_at IS NOT NULL",
@@ -95,14 +107,16 @@ async fn closed(client: &ClientWrapper, conversation: Uuid) -> Result<Option<Com
         .await?;
     let read = |row: Row| {
         let member_ids: Option<Vec<String>> = row.try_get("member_ids")?;
-        Ok(Committed::ConversationDeleted {
-            deleted: Arc::new(DeletedConversation {
-                conversation_id: conversation,
-                deleted_at: time(&row, "deleted_at")?,
-                deleted_by: row.try_get("deleted_by")?,
-            }),
+        let deleted = DeletedConversation {
+            conversation_id: conversation,
+            deleted_at: time(&row, "deleted_at")?,
+            deleted_by: row.try_get("deleted_by")?,
+        };
+        let event = Committed::ConversationDeleted {
+            deleted: Arc::new(deleted),
             member_ids: member_ids.unwrap_or_default().into(),
-        })
+        };
+        Ok((unsigned(row.try_get("changes")?), event))
     };
     let row = client.query_opt(&statement, &[&conversation]).await?;
     row.map(read).transpose()
@@ -160,10 +174,12 @@ pub(super) async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
             "DELETE FROM conversation_changes WHERE (conversation_id, number) IN (
                  SELECT conversation_id, number FROM conversation_changes
                  WHERE changed_at < now() - interval '1 hour'
-                 ORDER BY changed_at LIMIT 10000 FOR UPDATE SKIP LOCKED)",
+                 ORDER BY changed_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
         )
         .await?;
-    client.execute(&statement, &[]).await
+    client
+        .execute(&statement, &[&signed(FORGOTTEN_AT_ONCE)])
+        .await
 }
 
 /// A row of a change.

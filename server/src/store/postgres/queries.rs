@@ -94,9 +94,6 @@ pub(super) async fn messages(
         " FROM messages WHERE conversation_id = $1 AND seq > $2 AND seq < $3
           ORDER BY seq DESC LIMIT $4"
     );
-    if !is_member(client, conversation, user).await? {
-        return Ok(None);
-    }
     let (after, before, descending) = match page {
         Page::Newest => (0, i64::MAX, true),
         Page::Before(seq) => (0, signed(seq), true),
@@ -111,7 +108,11 @@ pub(super) async fn messages(
     let limits = one_more(limit);
     let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &before, &limits];
     let rows = client.query_raw(&statement, parameters).await?;
-    collect(rows, limit, descending).await.map(Some)
+    let found = collect(rows, limit, descending).await?;
+    // Asked last: who was removed meanwhile gets nothing that came behind that.
+    Ok(is_member(client, conversation, user)
+        .await?
+        .then_some(found))
 }
 
 pub(super) async fn conversations(
@@ -132,7 +133,7 @@ pub(super) async fn conversations(
              FROM conversations c
                  LEFT JOIN reads r ON r.conversation_id = c.id AND r.user_id = $1
              WHERE c.id IN (SELECT conversation_id FROM members WHERE user_id = $1
-                 UNION SELECT id FROM conversations WHERE is_open)
+                 UNION SELECT id FROM conversations WHERE is_open) AND c.deleted_at IS NULL
                  AND ($4::timestamptz IS NULL OR (c.updated_at, c.id) < ($4, $5::uuid))
              ORDER BY c.updated_at DESC, c.id DESC LIMIT $2",
         )
@@ -184,7 +185,17 @@ pub(super) async fn search(
         (&limits, Type::INT8),
     ];
     let rows = client.query_typed_raw(SEARCH, parameters).await?;
-    collect(rows, limit, true).await.map(Some)
+    let mut found = collect(rows, limit, true).await?;
+    // Asked again: who was removed meanwhile gets nothing that came behind that.
+    let still = match search.conversation {
+        None => own(client, user).await?,
+        Some(id) if is_member(client, id, Some(user)).await? => vec![id],
+        Some(_) => return Ok(None),
+    };
+    found
+        .messages
+        .retain(|message| still.contains(&message.conversation_id));
+    Ok(Some(found))
 }
 
 const SEARCH: &str = concat!(
@@ -200,7 +211,8 @@ const SEARCH: &str = concat!(
 async fn own(client: &ClientWrapper, user: &str) -> Result<Vec<Uuid>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT conversation_id FROM members WHERE user_id = $1
+            "SELECT id FROM members JOIN conversations ON id = conversation_id
+             WHERE user_id = $1 AND deleted_at IS NULL
              UNION SELECT id FROM conversations WHERE is_open",
         )
         .await?;

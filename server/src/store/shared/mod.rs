@@ -9,6 +9,7 @@ mod order;
 pub(super) use feed::Reading;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use leases::{Here, Leases};
+pub(crate) use order::FORGOTTEN_AT_ONCE;
 pub use order::Missed;
 
 #[cfg(feature = "postgres")]

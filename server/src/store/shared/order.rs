@@ -24,6 +24,9 @@ pub enum Missed {
     Forgotten(Option<Membership>),
 }
 
+/// How many changes are forgotten at a time.
+pub(crate) const FORGOTTEN_AT_ONCE: u64 = 10_000;
+
 impl Store {
     /// How far these conversations have come, whoever has committed in them; those that are unknown are
     /// left out. Empty if the store belongs to one server, which need not ask.

@@ -191,10 +191,12 @@ impl Sqlite {
         self.0
             .readers
             .read(move |connection| {
-                if sql::last_seq(connection, conversation, user.as_deref())?.is_none() {
+                // Of one moment: who is removed meanwhile gets nothing that comes behind that.
+                let transaction = connection.unchecked_transaction()?;
+                if sql::last_seq(&transaction, conversation, user.as_deref())?.is_none() {
                     return Ok(None);
                 }
-                queries::messages(connection, conversation, page, limit).map(Some)
+                queries::messages(&transaction, conversation, page, limit).map(Some)
             })
             .await
     }

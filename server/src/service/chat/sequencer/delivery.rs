@@ -55,7 +55,8 @@ impl Live {
             } => {
                 let here = self.audience(namespace, from);
                 tell_updated(&here.to(user_room(user_id)), conversation);
-                if *removed {
+                // Who is a member again is told so here as well, and stays.
+                if *removed && !conversation.member_ids.contains(user_id) {
                     self.expel(namespace, user_id, revision.changes);
                 }
             }
