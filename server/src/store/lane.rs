@@ -303,22 +303,10 @@ impl Write {
                 Outcome::Absent => reply.send(Ok(Insert::Absent)),
                 Outcome::Conflict => reply.send(Ok(Insert::Conflict)),
             },
-            (Self::Edit { origin, reply, .. }, Done::Changed(change)) => match change {
-                Change::Done(message) => {
-                    let event = Committed::Edited(Arc::clone(&message));
-                    return Some(commit(
-                        event,
-                        revision,
-                        origin,
-                        reply,
-                        Change::Done(message),
-                    ));
-                }
-                refused @ (Change::Unchanged(_)
-                | Change::Absent
-                | Change::Denied
-                | Change::Conflict) => reply.send(Ok(refused)),
-            },
+            (Self::Edit { origin, reply, .. }, Done::Changed(change)) => {
+                let event = |message: &Arc<Message>| Committed::Edited(Arc::clone(message));
+                return changed(change, event, revision, origin, reply);
+            }
             (
                 Self::Delete {
                     delete,
@@ -327,25 +315,13 @@ impl Write {
                     ..
                 },
                 Done::Changed(change),
-            ) => match change {
-                Change::Done(message) => {
-                    let event = Committed::Deleted {
-                        message: Arc::clone(&message),
-                        by: delete.by.user_id,
-                    };
-                    return Some(commit(
-                        event,
-                        revision,
-                        origin,
-                        reply,
-                        Change::Done(message),
-                    ));
-                }
-                refused @ (Change::Unchanged(_)
-                | Change::Absent
-                | Change::Denied
-                | Change::Conflict) => reply.send(Ok(refused)),
-            },
+            ) => {
+                let event = |message: &Arc<Message>| Committed::Deleted {
+                    message: Arc::clone(message),
+                    by: delete.by.user_id,
+                };
+                return changed(change, event, revision, origin, reply);
+            }
             (
                 Self::Member {
                     change: asked,
@@ -353,42 +329,20 @@ impl Write {
                     reply,
                 },
                 Done::Member(change),
-            ) => match change {
-                Change::Done(conversation) => {
-                    let event = Committed::Members {
-                        conversation: Arc::new(conversation.clone()),
-                        user_id: asked.user_id,
-                        removed: asked.removes,
-                    };
-                    return Some(commit(
-                        event,
-                        revision,
-                        origin,
-                        reply,
-                        Change::Done(conversation),
-                    ));
-                }
-                refused @ (Change::Unchanged(_)
-                | Change::Absent
-                | Change::Denied
-                | Change::Conflict) => reply.send(Ok(refused)),
-            },
-            (Self::Rename { origin, reply, .. }, Done::Member(change)) => match change {
-                Change::Done(conversation) => {
-                    let event = Committed::Renamed(Arc::new(conversation.clone()));
-                    return Some(commit(
-                        event,
-                        revision,
-                        origin,
-                        reply,
-                        Change::Done(conversation),
-                    ));
-                }
-                refused @ (Change::Unchanged(_)
-                | Change::Absent
-                | Change::Denied
-                | Change::Conflict) => reply.send(Ok(refused)),
-            },
+            ) => {
+                let event = |conversation: &Conversation| Committed::Members {
+                    conversation: Arc::new(conversation.clone()),
+                    user_id: asked.user_id,
+                    removed: asked.removes,
+                };
+                return changed(change, event, revision, origin, reply);
+            }
+            (Self::Rename { origin, reply, .. }, Done::Member(change)) => {
+                let event = |conversation: &Conversation| {
+                    Committed::Renamed(Arc::new(conversation.clone()))
+                };
+                return changed(change, event, revision, origin, reply);
+            }
             (Self::Deletion { origin, reply, .. }, Done::Deletion(change)) => match change {
                 Change::Done(Removal {
                     deleted,
@@ -421,6 +375,26 @@ impl Write {
             (write, _) => write.refuse(StoreError::Failed),
         }
         None
+    }
+}
+
+/// The commit of a change that was made; one that was not is answered at once.
+fn changed<T: Send + 'static>(
+    change: Change<T>,
+    event: impl FnOnce(&T) -> Committed,
+    revision: Revision,
+    origin: Origin,
+    reply: Reply<Change<T>>,
+) -> Option<Commit> {
+    match change {
+        Change::Done(value) => {
+            let event = event(&value);
+            Some(commit(event, revision, origin, reply, Change::Done(value)))
+        }
+        refused @ (Change::Unchanged(_) | Change::Absent | Change::Denied | Change::Conflict) => {
+            reply.send(Ok(refused));
+            None
+        }
     }
 }
 

@@ -231,16 +231,31 @@ impl Live {
 
 /// Answers who asked for something that nobody is there to see.
 pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
-    let (from, confirm) = (sender(&commit), commit.origin().confirm);
-    let event = commit.event().clone();
-    tell_unseen(namespace, &event, from);
+    tell_unseen(namespace, commit.event(), sender(&commit));
+    answer(namespace, metrics, commit, None);
+}
+
+/// Answers who asked for something, and reports how its confirmations go if that was asked for too.
+pub(super) fn answer(
+    namespace: &Namespace,
+    metrics: &Metrics,
+    commit: Commit,
+    asked: Option<Asked>,
+) {
     note_time(metrics, &commit);
+    let confirmed = if let Committed::Message(message) = commit.event()
+        && commit.origin().confirm
+    {
+        Some(Arc::clone(message))
+    } else {
+        None
+    };
+    let from = sender(&commit);
     commit.resolve();
-    if let Committed::Message(message) = &event
-        && confirm
+    if let Some(message) = confirmed
         && let Some(socket) = from.and_then(|id| namespace.socket(id))
     {
-        report(socket, message, None);
+        report(socket, &message, asked);
     }
 }
 
@@ -278,7 +293,7 @@ pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option
 
 /// Notes how long a new message took from when it was received until now, when it is stored and queued
 /// for all who are there.
-pub(super) fn note_time(metrics: &Metrics, commit: &Commit) {
+fn note_time(metrics: &Metrics, commit: &Commit) {
     if let (Committed::Message(_), Some(received)) = (commit.event(), commit.origin().received) {
         metrics.time(Timing::MessageProcessing, received.elapsed());
     }
@@ -340,7 +355,7 @@ pub(super) enum Asked {
 /// Counts who confirms a message, and tells its sender when all have or the time is over.
 ///
 /// Without `asked` nobody was there to confirm it.
-pub(super) fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
+fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
     let mut report = Delivered {
         conversation_id: message.conversation_id,
         message_id: message.id,

@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::service::chat::sequencer::conversations::Live;
-use crate::service::chat::sequencer::delivery::{
-    note_time, report, sender, tell_members, tell_unseen,
-};
+use crate::service::chat::sequencer::delivery::{answer, sender, tell_members, tell_unseen};
 use crate::service::chat::sequencer::gate::{Gap, Passage};
 use crate::store::{Commit, Committed, Membership, Message, Missed, Revision};
 use roomcast::{Namespace, SocketId};
@@ -157,30 +155,21 @@ impl Live {
 
     /// Shows something to those who are here, if they have not seen it, and answers who asked for it.
     fn let_out(&mut self, namespace: &Namespace, commit: Commit, timeout: Duration) {
-        let (origin, revision) = (commit.origin(), commit.revision());
-        let from = sender(&commit);
-        let event = commit.event().clone();
+        let (event, revision, from) = (commit.event(), commit.revision(), sender(&commit));
         let mut asked = None;
         match self.passage(&commit) {
             Passage::Next => {
                 self.gate.advance(revision);
-                let timeout = origin.confirm.then_some(timeout);
-                asked = self.show(namespace, revision, &event, from, timeout);
+                let timeout = commit.origin().confirm.then_some(timeout);
+                asked = self.show(namespace, revision, event, from, timeout);
             }
             Passage::Unseen => {
                 self.gate.advance(revision);
-                tell_unseen(namespace, &event, from);
+                tell_unseen(namespace, event, from);
             }
             Passage::Past | Passage::Gap(_) => {}
         }
-        note_time(&self.common.metrics, &commit);
-        commit.resolve();
-        if let Committed::Message(message) = &event
-            && origin.confirm
-            && let Some(socket) = from.and_then(|id| namespace.socket(id))
-        {
-            report(socket, message, asked);
-        }
+        answer(namespace, &self.common.metrics, commit, asked);
     }
 }
 
