@@ -1,4 +1,4 @@
-//! Who is logged in at the HTTP API is known to Socket.IO: a layer finds out who sends a request and
+//! A login at the HTTP API is known to Socket.IO: a layer finds out who sends a request and
 //! puts the user with it as an extension, as layers for logins do (`tower-sessions`, `axum-login`).
 //!
 //! ```sh
@@ -20,7 +20,7 @@ use roomcast::{
 };
 use tokio::net::TcpListener;
 
-/// Who has sent a request, as far as the layer knows.
+/// The user who has sent a request, as far as the layer knows.
 #[derive(Clone)]
 struct User {
     name: String,

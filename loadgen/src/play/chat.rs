@@ -91,7 +91,7 @@ pub(super) async fn remove(
     Ok(())
 }
 
-/// Who the clients are: whom their tokens are of, or whom the server says they are.
+/// The users that the clients are: those of their tokens, or those that the server says they are.
 async fn users(plan: &Plan) -> Result<Vec<String>, String> {
     if plan.tokens.len() >= plan.clients {
         return Ok((0..plan.clients).map(Plan::subject).collect());

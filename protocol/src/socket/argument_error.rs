@@ -1,4 +1,4 @@
-//! What is wrong with an argument, in words that may be sent to whoever sent it.
+//! The fault of an argument, in words that may be sent to whoever sent it.
 
 use std::fmt;
 
@@ -75,7 +75,7 @@ impl ArgumentError {
         &self.path
     }
 
-    /// What is wrong there, as in `invalid type: expected a string, found an integer`.
+    /// The fault at that place, as in `invalid type: expected a string, found an integer`.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

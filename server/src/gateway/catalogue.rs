@@ -33,7 +33,7 @@ pub(super) struct Call<T> {
 
 /// An async function of a call and a state: what is done with an event.
 pub(super) trait Handler<T, S>: Send + Sync + 'static {
-    /// What is acknowledged.
+    /// The acknowledgement.
     type Fields: Serialize + Send + 'static;
     type Future: Future<Output = Result<Self::Fields, ServiceError>> + Send + 'static;
 
@@ -174,7 +174,7 @@ impl<'a> Catalogue<'a> {
     }
 }
 
-/// What is asked of an event before its handler is called.
+/// The checks that an event passes before its handler is called.
 struct Door {
     users: Arc<Users>,
     access: Access,

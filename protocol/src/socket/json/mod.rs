@@ -71,7 +71,7 @@ impl Elements {
 /// Checks that `text[start..]` is one JSON text, nested at most `max_depth` deep (at most 128), and
 /// adds its elements to `elements`.
 ///
-/// `true`: it has `\u` escapes that are half a surrogate pair, so that not all of its texts are text.
+/// Returns whether the JSON has `\u` escapes that are half a surrogate pair, so that not all of its texts are text.
 /// There is no recursion: the open brackets are the bits of one number. The text is shorter than 4 GiB.
 pub(crate) fn scan(
     text: &[u8],
