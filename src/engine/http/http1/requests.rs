@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
 use parking_lot::Mutex;
 use roomcast_protocol::Sid;
 use tokio::time::Instant;
@@ -28,6 +27,7 @@ use crate::{
         ground::Peer,
         http::{
             accepted::{Accepted, attended},
+            exchange::Pieces,
             handoff::{Handoff, HandoffCell},
             message::{reply::Answer, request},
             site::Site,
@@ -116,7 +116,8 @@ impl Site {
                 Next::Brief(brief) => {
                     line.lock().begin(brief.body);
                     let Brief { sid, form, .. } = brief;
-                    let body = brief.is_post.then_some(Inbound(&line));
+                    let mut body = Inbound(&line);
+                    let body = brief.is_post.then_some(&mut body as &mut dyn Pieces);
                     let answering = pin!(self.engine.answer_session(sid, form, body, peer));
                     (attended(gone, answering).await, brief.keep_alive)
                 }
@@ -124,9 +125,9 @@ impl Site {
                     line.lock().begin(head.body);
                     let keep_alive = head.keep_alive;
                     let engine = self.owner(head.parts.uri.path()).unwrap_or(&self.engine);
-                    let request = Request::from_parts(head.parts, Inbound(&line));
+                    let mut body = Inbound(&line);
                     // Boxed, so that a connection that polls does not keep the room for it.
-                    let mut answering = Box::pin(engine.answer(request, peer, &cell));
+                    let mut answering = Box::pin(engine.answer(head.parts, &mut body, peer, &cell));
                     let reply = attended(gone, answering.as_mut()).await;
                     (reply.map(Answer::Other), keep_alive)
                 }
