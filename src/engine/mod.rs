@@ -16,7 +16,7 @@
 //! - [`ground`]: the clock, random ids, and who a peer is.
 //!
 //! Three borders are not where one may look for them first. Transports lie below the outbox, as a
-//! queue holds the stream it is written to. The door is asked by the listener and by HTTP, so it
+//! queue holds the stream it is written to. The limiter is asked by the listener and by HTTP, so it
 //! lies below both, with all else that is asked before there is a session. The [`Engine`] lies with
 //! sessions, although HTTP uses most of it: a driver keeps its engine alive, so that whoever
 //! looks for the engine of open sessions finds it, and it is one struct because of that.

@@ -326,7 +326,9 @@ impl Engine {
         // In a storm nobody is charged for being turned away, and nobody whom the guard refuses
         // takes a place from others.
         let now = now();
-        self.door.check(now).map_err(RequestError::Crowded)?;
+        self.connection_limiter
+            .check_session(now)
+            .map_err(RequestError::Crowded)?;
         let permit = match &self.guard {
             None => None,
             Some(guard) => {
@@ -334,7 +336,9 @@ impl Engine {
                 Some(permit.map_err(RequestError::Refused)?)
             }
         };
-        self.door.enter(now).map_err(RequestError::Crowded)?;
+        self.connection_limiter
+            .take_session(now)
+            .map_err(RequestError::Crowded)?;
         Ok(permit)
     }
 

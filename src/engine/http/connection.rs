@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     engine::{
-        admission::Knock,
+        admission::PendingConnection,
         ground::Peer,
         transport::{MAX_DISCARDED, Stream, dismiss},
     },
@@ -51,16 +51,18 @@ impl Site {
         self: Arc<Self>,
         stream: Accepted,
         peer: Peer,
-        knock: Knock,
+        pending: PendingConnection,
     ) {
         let _open = self.engine.count_connection();
         // Boxed, so that the task of a WebSocket does not keep the room HTTP needed.
-        let rest = match Box::pin(self.requests(stream, peer, knock)).await {
+        let rest = match Box::pin(self.requests(stream, peer, pending)).await {
             Served::Over(rest) => rest,
-            Served::Odd(stream, knock) => match Box::pin(self.http(stream, peer, knock)).await {
-                Some(rest) => rest,
-                None => return,
-            },
+            Served::Odd(stream, pending) => {
+                match Box::pin(self.http(stream, peer, pending)).await {
+                    Some(rest) => rest,
+                    None => return,
+                }
+            }
             Served::Gone => return,
         };
         match rest.handoff {
@@ -83,16 +85,16 @@ impl Site {
         self: &Arc<Self>,
         stream: Accepted,
         peer: Peer,
-        knock: Option<Knock>,
+        pending: Option<PendingConnection>,
     ) -> Option<Rest> {
         let handoff = HandoffCell::default();
-        let knock = Mutex::new(knock);
+        let pending = Mutex::new(pending);
         let accepted = Mutex::new(stream);
         let stream = &accepted;
         // Boxed: `poll_without_shutdown` wants a future that can be moved.
         let service = service_fn(|request: Request<Incoming>| {
             // It has said what it wants.
-            drop(knock.lock().take());
+            drop(pending.lock().take());
             // hyper notices who goes within a body, and of others only who has sent nothing more.
             let has_body = !request.body().is_end_stream();
             let gone = move |cx: &mut Context<'_>| match has_body {

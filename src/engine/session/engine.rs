@@ -17,7 +17,7 @@ use super::{application::Application, load_shedding::shed_load, sessions::Sessio
 use crate::{
     Config,
     engine::{
-        admission::{Door, Hooks},
+        admission::{ConnectionLimiter, Hooks},
         ground::{Peer, now},
         outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
     },
@@ -40,7 +40,7 @@ pub(crate) struct Engine {
     pub(in crate::engine) foreign_origins: Quiet,
     /// Lines about a server around that does not tell addresses.
     pub(in crate::engine) misplacements: Quiet,
-    pub(in crate::engine) door: Arc<Door>,
+    pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
@@ -61,7 +61,7 @@ impl Engine {
         guard: Option<Arc<Guard>>,
     ) -> Arc<Self> {
         let memory = MemoryBudget::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
-        let door = Door::new(
+        let limiter = ConnectionLimiter::new(
             config.admission.handshakes_per_second,
             config.admission.max_handshakes,
             now(),
@@ -69,7 +69,7 @@ impl Engine {
         Arc::new(Self {
             application,
             memory: Arc::new(memory),
-            door: Arc::new(door),
+            connection_limiter: Arc::new(limiter),
             admissions: Semaphore::new(
                 config
                     .admission

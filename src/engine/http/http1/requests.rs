@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     engine::{
-        admission::Knock,
+        admission::PendingConnection,
         ground::Peer,
         http::{
             accepted::{Accepted, attended},
@@ -48,9 +48,9 @@ pub(in crate::engine) struct Rest {
 pub(in crate::engine) enum Served {
     /// There are no more requests.
     Over(Rest),
-    /// The next request is for hyper, and all after it. The connection still knocks if it is the
+    /// The next request is for hyper, and all after it. The connection is still pending if it is the
     /// first.
-    Odd(Accepted, Option<Knock>),
+    Odd(Accepted, Option<PendingConnection>),
     /// The client has gone.
     Gone,
 }
@@ -61,11 +61,11 @@ impl Site {
         self: &Arc<Self>,
         stream: Accepted,
         peer: Peer,
-        knock: Knock,
+        pending: PendingConnection,
     ) -> Served {
-        let mut knock = Some(knock);
+        let mut pending = Some(pending);
         if stream.is_put_back() {
-            return Served::Odd(stream, knock);
+            return Served::Odd(stream, pending);
         }
         let own = Own {
             site: self,
@@ -99,7 +99,7 @@ impl Site {
             let next = waiting.await;
             if matches!(next, Next::Request(_) | Next::Brief(_)) {
                 // It has said what it wants.
-                drop(knock.take());
+                drop(pending.take());
             }
             let cell = HandoffCell::default();
             let gone = |cx: &mut Context<'_>| line.lock().poll_gone(cx);
@@ -111,7 +111,7 @@ impl Site {
                 }
                 Next::Stopped => return over(line, None),
                 Next::Odd => {
-                    return Served::Odd(line.into_inner().into_accepted(), knock);
+                    return Served::Odd(line.into_inner().into_accepted(), pending);
                 }
                 Next::Brief(brief) => {
                     line.lock().begin(brief.body);
