@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::door::Door;
+use super::lookup::Lookup;
 use crate::{
     Principal,
     metrics::Counter,
@@ -37,8 +37,8 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    pub(crate) fn new(door: Door, connect: Connect) -> Self {
-        let deciding = Box::pin(decide(door, connect.clone()));
+    pub(crate) fn new(lookup: Lookup, connect: Connect) -> Self {
+        let deciding = Box::pin(decide(lookup, connect.clone()));
         Self { connect, deciding }
     }
 
@@ -61,14 +61,14 @@ impl Admission {
     }
 }
 
-async fn decide(door: Door, connect: Connect) -> Entrance {
+async fn decide(lookup: Lookup, connect: Connect) -> Entrance {
     let limit = connect.io().config().sockets.connect_timeout;
     let asking = async {
         let mut connect = connect;
-        let handlers = match door {
-            Door::Open(handlers) => Some(handlers),
-            Door::Ask(position) => connect.io().ask_at(position, &connect).await,
-            Door::Closed => None,
+        let handlers = match lookup {
+            Lookup::Found(handlers) => Some(handlers),
+            Lookup::Ask(position) => connect.io().ask_at(position, &connect).await,
+            Lookup::Missing => None,
         };
         let Some(handlers) = handlers else {
             return Err(Refusal::new("", "Invalid namespace"));

@@ -8,11 +8,11 @@
 mod admission;
 mod asking;
 mod authenticate;
-mod door;
+mod lookup;
 pub(crate) mod refreshing;
 mod validity;
 
 pub(crate) use admission::{Admission, Entering, Entrance};
 pub use authenticate::{Authenticate, Authenticates};
-pub(crate) use door::Door;
+pub(crate) use lookup::Lookup;
 pub(crate) use validity::Validity;

@@ -14,7 +14,7 @@ use crate::{
     engine::Mode,
     metrics::Counter,
     socket::{
-        connect::{Admission, Door, Entering, Entrance, Validity},
+        connect::{Admission, Entering, Entrance, Lookup, Validity},
         core::{Connect, Handlers, Lifecycle, Socket},
         dispatch::Call,
         life::{Claim, NotAdmitted},
@@ -38,20 +38,20 @@ impl Connection {
             }
             None => {}
         }
-        let door = self.io.door(packet.nsp.as_str());
-        if matches!(door, Door::Closed) {
+        let lookup = self.io.lookup_namespace(packet.nsp.as_str());
+        if matches!(lookup, Lookup::Missing) {
             self.refuse(&packet.nsp, &Refusal::new("", "Invalid namespace"));
             return Ok(());
         }
         let payload: usize = packet.args.iter().map(<[u8]>::len).sum();
         if payload > Limits::default().max_connect_payload {
             // It is kept as long as the socket, so only a short one is taken.
-            return match &door {
-                Door::Open(handlers) if handlers.authenticate.is_some() => {
+            return match &lookup {
+                Lookup::Found(handlers) if handlers.authenticate.is_some() => {
                     self.refuse(&packet.nsp, &Refusal::unauthenticated("token too long"));
                     Ok(())
                 }
-                Door::Open(_) | Door::Ask(_) | Door::Closed => {
+                Lookup::Found(_) | Lookup::Ask(_) | Lookup::Missing => {
                     Err(self.undecodable(DecodeError::TooLarge))
                 }
             };
@@ -78,7 +78,7 @@ impl Connection {
             nsp,
             place: Place::Waiting,
         });
-        if let Door::Open(handlers) = &door
+        if let Lookup::Found(handlers) = &lookup
             && handlers.is_open()
             && (self.io.sessions().is_none() || Offer::of(connect.payload()).is_none())
         {
@@ -90,7 +90,7 @@ impl Connection {
             self.admit(&connect, entering, now);
             return Ok(());
         }
-        let mut admission = Admission::new(door, connect);
+        let mut admission = Admission::new(lookup, connect);
         match admission.poll_now() {
             Poll::Ready((connect, entrance)) => self.decided(&connect, entrance, now),
             Poll::Pending => self.wait_for(Job::Admission(admission)),
