@@ -12,7 +12,7 @@ mod lookup;
 pub(crate) mod refreshing;
 mod validity;
 
-pub(crate) use admission::{Admission, Entering, Entrance};
+pub(crate) use admission::{Admission, ConnectGrant, ConnectOutcome};
 pub use authenticate::{Authenticate, Authenticates};
 pub(crate) use lookup::Lookup;
 pub(crate) use validity::Validity;

@@ -23,7 +23,7 @@ use crate::{
     engine::{Application, Handshake, Outbox, SessionHandler},
     metrics::Counter,
     socket::{
-        connect::{Admission, Entrance, Validity},
+        connect::{Admission, ConnectOutcome, Validity},
         core::{ConnEvent, Connect, Incoming, Io, Lifecycle, Shared, Socket},
         dispatch::Running,
         words::{DisconnectReason, Refusal, SocketId},
@@ -35,7 +35,7 @@ pub(crate) struct Connection {
     pub(super) io: Io,
     pub(super) shared: Arc<Shared>,
     decoder: Decoder,
-    pub(super) seats: Vec<Seat>,
+    pub(super) slots: Vec<NamespaceSlot>,
     /// Made for the first that waits, dropped with the last.
     jobs: Option<FuturesUnordered<Job>>,
     /// Handlers and checks among the jobs.
@@ -58,20 +58,20 @@ pub(crate) struct Connection {
 }
 
 /// A namespace that the client is in, or wants into.
-pub(super) struct Seat {
+pub(super) struct NamespaceSlot {
     pub(super) nsp: Nsp,
-    pub(super) place: Place,
+    pub(super) state: SlotState,
 }
 
-pub(super) enum Place {
+pub(super) enum SlotState {
     /// Somebody is being asked.
-    Waiting,
-    /// There is, or was, a socket. One that the server has disconnected keeps its seat: the client
+    Connecting,
+    /// There is, or was, a socket. One that the server has disconnected keeps its slot: the client
     /// may send to it until it knows.
-    Taken {
+    Occupied {
         socket: Socket,
         /// Events to be handled serially that wait for the one at work; `None`: none is.
-        lane: Option<VecDeque<Parked>>,
+        serial_queue: Option<VecDeque<Parked>>,
         /// Events that wait for one before them to be checked; `None`: none is.
         held: Option<Box<Held>>,
         /// Until when the principal is good.
@@ -90,7 +90,7 @@ pub(super) enum Job {
 pub(super) enum Done {
     Handler(Option<SocketId>),
     Check(Box<Checked>, Result<Incoming, Refusal>),
-    Admission(Connect, Entrance),
+    Admission(Connect, ConnectOutcome),
 }
 
 impl Future for Job {
@@ -111,7 +111,7 @@ impl Future for Job {
             }
             Self::Admission(admission) => admission
                 .poll(cx)
-                .map(|(connect, entrance)| Done::Admission(connect, entrance)),
+                .map(|(connect, outcome)| Done::Admission(connect, outcome)),
         }
     }
 }
@@ -141,9 +141,9 @@ impl SessionHandler for Connection {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let expiries = self.seats.iter().filter_map(|seat| match seat.place {
-            Place::Taken { ref validity, .. } => validity.poll_timeout(),
-            Place::Waiting => None,
+        let expiries = self.slots.iter().filter_map(|slot| match slot.state {
+            SlotState::Occupied { ref validity, .. } => validity.poll_timeout(),
+            SlotState::Connecting => None,
         });
         expiries.chain(self.connect_by).chain(self.attach_by).min()
     }
@@ -156,10 +156,10 @@ impl SessionHandler for Connection {
         if is_due(self.attach_by) {
             return Err(self.undecodable(DecodeError::IllegalAttachments));
         }
-        for seat in &mut self.seats {
-            if let Place::Taken {
+        for slot in &mut self.slots {
+            if let SlotState::Occupied {
                 socket, validity, ..
-            } = &mut seat.place
+            } = &mut slot.state
             {
                 validity.handle_timeout(socket, now);
             }
@@ -224,7 +224,7 @@ impl Connection {
                     ..Limits::default()
                 },
             ),
-            seats: Vec::new(),
+            slots: Vec::new(),
             jobs: None,
             running: 0,
             checking: 0,
@@ -273,15 +273,15 @@ impl Connection {
 
     /// A client leaves a namespace.
     fn disconnect(&mut self, nsp: &Nsp) -> Result<(), CloseReason> {
-        let position = self.seats.iter().position(|seat| seat.nsp == *nsp);
-        let seat = position.and_then(|position| self.seats.get(position));
-        match (position, seat.map(|seat| &seat.place)) {
-            (Some(position), Some(Place::Taken { socket, .. })) => {
+        let position = self.slots.iter().position(|slot| slot.nsp == *nsp);
+        let slot = position.and_then(|position| self.slots.get(position));
+        match (position, slot.map(|slot| &slot.state)) {
+            (Some(position), Some(SlotState::Occupied { socket, .. })) => {
                 socket.close(DisconnectReason::ClientNamespaceDisconnect);
-                self.clear_seat(position);
+                self.clear_slot(position);
                 Ok(())
             }
-            (_, Some(Place::Waiting) | None) | (None, _) => Err(self.misplaced()),
+            (_, Some(SlotState::Connecting) | None) | (None, _) => Err(self.misplaced()),
         }
     }
 
@@ -315,7 +315,7 @@ impl Connection {
                 Poll::Ready(Some(Done::Handler(serial))) => {
                     self.running -= 1;
                     if let Some(id) = serial {
-                        self.free_lane(id);
+                        self.free_serial_queue(id);
                     }
                     self.unpark();
                 }
@@ -324,9 +324,9 @@ impl Connection {
                     self.checked(&checked, verdict);
                     self.unpark();
                 }
-                Poll::Ready(Some(Done::Admission(connect, entrance))) => {
+                Poll::Ready(Some(Done::Admission(connect, outcome))) => {
                     let now = tokio::time::Instant::now().into_std();
-                    self.decided(&connect, entrance, now);
+                    self.decided(&connect, outcome, now);
                 }
                 Poll::Ready(None) => self.jobs = None,
                 Poll::Pending => return,
@@ -342,39 +342,42 @@ impl Connection {
     }
 
     pub(super) fn socket(&self, nsp: &Nsp) -> Option<&Socket> {
-        self.seats.iter().find_map(|seat| match &seat.place {
-            Place::Taken { socket, .. } if seat.nsp == *nsp => Some(socket),
-            Place::Taken { .. } | Place::Waiting => None,
+        self.slots.iter().find_map(|slot| match &slot.state {
+            SlotState::Occupied { socket, .. } if slot.nsp == *nsp => Some(socket),
+            SlotState::Occupied { .. } | SlotState::Connecting => None,
         })
     }
 
-    /// Forgets a namespace, with the events that wait in its lane or are held.
-    pub(super) fn clear_seat(&mut self, position: usize) {
-        let seat = self.seats.swap_remove(position);
-        if let Place::Taken { lane, held, .. } = seat.place {
+    /// Forgets a namespace, with the events that wait in its queue or are held.
+    pub(super) fn clear_slot(&mut self, position: usize) {
+        let slot = self.slots.swap_remove(position);
+        if let SlotState::Occupied {
+            serial_queue, held, ..
+        } = slot.state
+        {
             let held = held.map(|held| held.events).into_iter().flatten();
-            for event in lane.into_iter().flatten().chain(held) {
+            for event in serial_queue.into_iter().flatten().chain(held) {
                 self.count_unparked(&event);
             }
         }
     }
 
     pub(super) fn clear_disconnected(&mut self) {
-        let is_over = |seat: &Seat| match &seat.place {
-            Place::Taken { socket, .. } => !socket.is_connected(),
-            Place::Waiting => false,
+        let is_over = |slot: &NamespaceSlot| match &slot.state {
+            SlotState::Occupied { socket, .. } => !socket.is_connected(),
+            SlotState::Connecting => false,
         };
-        while let Some(position) = self.seats.iter().position(is_over) {
-            self.clear_seat(position);
+        while let Some(position) = self.slots.iter().position(is_over) {
+            self.clear_slot(position);
         }
     }
 
     /// Looks for principals that were replaced.
     fn renew(&mut self) {
-        for seat in &mut self.seats {
-            if let Place::Taken {
+        for slot in &mut self.slots {
+            if let SlotState::Occupied {
                 socket, validity, ..
-            } = &mut seat.place
+            } = &mut slot.state
                 && validity.is_outdated(socket)
             {
                 *validity = Validity::of(socket, tokio::time::Instant::now().into_std());
@@ -382,7 +385,7 @@ impl Connection {
         }
     }
 
-    /// A packet that is valid but out of place, or none where one was due.
+    /// A packet that is valid but not expected now, or none where one was due.
     pub(super) fn misplaced(&mut self) -> CloseReason {
         self.reason = Some(DisconnectReason::ForcedServerClose);
         CloseReason::ForcedClose
@@ -403,8 +406,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let reason = self.reason.unwrap_or(DisconnectReason::TransportError);
-        for seat in &self.seats {
-            if let Place::Taken { socket, .. } = &seat.place {
+        for slot in &self.slots {
+            if let SlotState::Occupied { socket, .. } = &slot.state {
                 socket.close_described(reason, self.description);
             }
         }
@@ -427,7 +430,7 @@ mod tests {
 
     #[test]
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
-        let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<Seat>();
+        let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<NamespaceSlot>();
         assert!(client <= 416, "{client}");
         let socket = size_of::<crate::socket::core::socket::Inner>();
         assert!(socket <= 344, "{socket}");

@@ -1,7 +1,7 @@
 //! Events of one client on their way to their handlers: which start at once, which wait, and when
 //! those may go on.
 //!
-//! Events start in the order in which they arrive. One that is handled serially waits in the lane
+//! Events start in the order in which they arrive. One that is handled serially waits in the serial queue
 //! of its socket for the one at work; one for which there is no room waits among the parked; and
 //! while a check of packets thinks about one, those behind it on the same socket are held.
 
@@ -17,7 +17,7 @@ use roomcast_protocol::{
     socket::{Args, Packet},
 };
 
-use super::connection::{Connection, Job, Place};
+use super::connection::{Connection, Job, SlotState};
 use crate::{
     metrics::Counter,
     socket::{
@@ -78,8 +78,8 @@ impl Future for Checked {
 impl Connection {
     /// Something happens at a client.
     pub(super) fn event(&mut self, packet: Packet) -> Result<(), CloseReason> {
-        let seat = self.seats.iter().find(|seat| seat.nsp == packet.nsp);
-        let Some(Place::Taken { socket, held, .. }) = seat.map(|seat| &seat.place) else {
+        let slot = self.slots.iter().find(|slot| slot.nsp == packet.nsp);
+        let Some(SlotState::Occupied { socket, held, .. }) = slot.map(|slot| &slot.state) else {
             return Err(self.misplaced());
         };
         if !socket.is_connected() {
@@ -112,29 +112,32 @@ impl Connection {
     /// An event has its turn among those of its socket. `true`: it still has to wait.
     fn arrive(&mut self, event: Parked) -> bool {
         let id = event.socket.id();
-        let seats = self.seats.iter_mut();
-        let place = seats.map(|seat| &mut seat.place).find(|place| match place {
-            Place::Taken { socket, .. } => socket.id() == id,
-            Place::Waiting => false,
+        let slots = self.slots.iter_mut();
+        let state = slots.map(|slot| &mut slot.state).find(|state| match state {
+            SlotState::Occupied { socket, .. } => socket.id() == id,
+            SlotState::Connecting => false,
         });
-        let Some(Place::Taken { lane, held, .. }) = place else {
+        let Some(SlotState::Occupied {
+            serial_queue, held, ..
+        }) = state
+        else {
             return false;
         };
         let is_serial = event.is_serial;
         let bytes = event.bytes();
         if let Some(held) = held {
             held.events.push_back(event);
-        } else if let Some(lane) = lane
+        } else if let Some(serial_queue) = serial_queue
             && is_serial
         {
-            lane.push_back(event);
+            serial_queue.push_back(event);
         } else {
             if is_serial {
-                *lane = Some(VecDeque::new());
+                *serial_queue = Some(VecDeque::new());
             }
             if self.running < self.io.config().sockets.max_in_flight {
                 if !self.start(event) && is_serial {
-                    self.free_lane(id);
+                    self.free_serial_queue(id);
                 }
                 return false;
             }
@@ -328,7 +331,7 @@ impl Connection {
         let id = checked.socket.id();
         let mut waiting = self.hold(id).and_then(Option::take).unwrap_or_default();
         if !self.judge(checked, verdict) && checked.is_serial {
-            self.free_lane(id);
+            self.free_serial_queue(id);
         }
         while let Some(event) = waiting.events.pop_front() {
             self.count_unparked(&event);
@@ -421,20 +424,24 @@ impl Connection {
     }
 
     /// The serial event at work on a socket has ended: the next ones may start.
-    pub(super) fn free_lane(&mut self, id: SocketId) {
+    pub(super) fn free_serial_queue(&mut self, id: SocketId) {
         loop {
-            let lane = self
-                .seats
+            let serial_queue = self
+                .slots
                 .iter_mut()
-                .find_map(|seat| match &mut seat.place {
-                    Place::Taken { socket, lane, .. } if socket.id() == id => Some(lane),
-                    Place::Taken { .. } | Place::Waiting => None,
+                .find_map(|slot| match &mut slot.state {
+                    SlotState::Occupied {
+                        socket,
+                        serial_queue,
+                        ..
+                    } if socket.id() == id => Some(serial_queue),
+                    SlotState::Occupied { .. } | SlotState::Connecting => None,
                 });
-            let Some(lane) = lane else {
+            let Some(serial_queue) = serial_queue else {
                 return;
             };
-            let Some(event) = lane.as_mut().and_then(VecDeque::pop_front) else {
-                *lane = None;
+            let Some(event) = serial_queue.as_mut().and_then(VecDeque::pop_front) else {
+                *serial_queue = None;
                 return;
             };
             if self.running >= self.io.config().sockets.max_in_flight {
@@ -459,19 +466,19 @@ impl Connection {
             if !self.start(event)
                 && let Some(id) = serial
             {
-                self.free_lane(id);
+                self.free_serial_queue(id);
             }
         }
     }
 
     /// Where events of a socket are held while one is checked.
     fn hold(&mut self, id: SocketId) -> Option<&mut Option<Box<Held>>> {
-        let seats = self.seats.iter_mut();
-        seats
-            .map(|seat| &mut seat.place)
-            .find_map(|place| match place {
-                Place::Taken { socket, held, .. } if socket.id() == id => Some(held),
-                Place::Taken { .. } | Place::Waiting => None,
+        let slots = self.slots.iter_mut();
+        slots
+            .map(|slot| &mut slot.state)
+            .find_map(|state| match state {
+                SlotState::Occupied { socket, held, .. } if socket.id() == id => Some(held),
+                SlotState::Occupied { .. } | SlotState::Connecting => None,
             })
     }
 
