@@ -21,7 +21,7 @@
 //!          words                 names, arguments, answers, refusals, errors
 //! ```
 //!
-//! A packet's way in is `inbound/connection` → `inbound/lanes` → `dispatch/running`; an event's way
+//! A packet's way in is `inbound/connection` → `inbound/event_queues` → `dispatch/running`; an event's way
 //! out is `apply/emitting` → `core/namespace` → `rooms/members` → the outboxes of the engine. What goes
 //! to other servers leaves in `apply/publishing` and comes in through `apply/received`.
 //!
@@ -35,8 +35,8 @@
 //!   client why it is disconnected, and that its credentials end.
 //! - `life` is a room, because ending a socket takes rooms, sessions and handlers at once, and
 //!   because claiming a session, letting a client in and disconnecting one all need it.
-//! - The lanes of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
-//!   checks and admissions, so what drives it lies above all three.
+//! - The event queues of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
+//!   middleware and admissions, so what drives it lies above all three.
 
 mod acks;
 mod api;

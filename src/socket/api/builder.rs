@@ -183,7 +183,8 @@ impl Builder {
     /// Namespaces that are made when a first client is let in, and go with their last one
     /// ([`Config::cleanup_empty_child_namespaces`]). They are those whose name, with its leading
     /// slash, is accepted; the first call that accepts one says what it does. It is asked when the
-    /// namespace does not exist yet; who may come in is for [gates](NamespaceBuilder::gate) to say.
+    /// namespace does not exist yet; [middleware](NamespaceBuilder::middleware) decides who may
+    /// connect to it.
     ///
     /// ```
     /// # let mut io = roomcast::Io::builder();
@@ -208,7 +209,7 @@ impl Builder {
     }
 
     /// As [`namespaces`](Self::namespaces), for a predicate that has to ask somebody, or to look at
-    /// more than the name. Together with the gates it has
+    /// more than the name. Together with the middleware it has
     /// [`Config::connect_timeout`].
     ///
     /// ```

@@ -104,8 +104,8 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
             .as_ref()
             .is_some_and(|on| on.skip_middlewares);
         if claim.is_none() || !skips {
-            for gate in &handlers.gates {
-                gate(connect.clone()).await?;
+            for middleware in &handlers.connect_middleware {
+                middleware(connect.clone()).await?;
             }
         }
         Ok(ConnectGrant {

@@ -17,7 +17,7 @@ pub(crate) mod socket;
 mod watchers;
 
 pub(crate) use handlers::{
-    Asking, Authenticator, BoxHandler, Check, Erased, Handlers, Listeners, OutgoingHook,
+    Asking, Authenticator, BoxHandler, Erased, Handlers, Listeners, OutgoingHook, PacketMiddleware,
     Registered, ServerSideHandler, SharedHandler, Watchers,
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal, ServerSide};

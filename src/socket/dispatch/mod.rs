@@ -14,7 +14,7 @@ mod running;
 
 pub(crate) use handler::erase;
 pub use handler::{Handler, Handling};
-pub(crate) use incoming::Checking;
+pub(crate) use incoming::MiddlewareRun;
 pub use incoming::Verdict;
 pub use middleware::Middleware;
 pub use parameter::{Data, Extension, Needs, Parameter, Parameters, State};

@@ -183,7 +183,7 @@ impl<T: Send + Sync + 'static> Parameter for State<T> {
 ///
 /// let mut io = Io::builder();
 /// io.namespace("/")
-///     .gate(async |connect: Connect| {
+///     .middleware(async |connect: Connect| {
 ///         let language = connect.handshake().query_value("language");
 ///         connect.set_data(Language(language.unwrap_or("en".into())));
 ///         Ok::<_, Refusal>(())

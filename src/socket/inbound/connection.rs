@@ -1,7 +1,7 @@
-//! One client: its packets in, the sockets they are for, the handlers that wait.
+//! The connection of one client: its incoming packets, its sockets, and the jobs that wait.
 //!
-//! A [`Connection`] belongs to the task of its Engine.IO session, so nothing in it is locked. What
-//! its sockets must reach from elsewhere is [`Shared`].
+//! A [`Connection`] belongs to the task of its Engine.IO session, so nothing in it needs a lock.
+//! What the sockets of the connection must reach from other tasks is in [`Shared`].
 
 use std::{
     collections::VecDeque,
@@ -18,7 +18,7 @@ use roomcast_protocol::{
     socket::{Decoder, Kind, Limits, Nsp, Packet, Parser},
 };
 
-use super::lanes::{Checked, Held, Parked};
+use super::event_queues::{EventInMiddleware, HeldEvents, ParkedEvent};
 use crate::{
     engine::{Application, Handshake, Outbox, SessionHandler},
     metrics::Counter,
@@ -30,51 +30,53 @@ use crate::{
     },
 };
 
-/// The state of one session.
+/// The Socket.IO state of one Engine.IO session.
 pub(crate) struct Connection {
     pub(super) io: Io,
     pub(super) shared: Arc<Shared>,
     decoder: Decoder,
     pub(super) slots: Vec<NamespaceSlot>,
-    /// Made for the first that waits, dropped with the last.
+    /// Made for the first job that waits, and dropped with the last.
     jobs: Option<FuturesUnordered<Job>>,
-    /// Handlers and checks among the jobs.
+    /// The number of handlers and middleware runs among the jobs.
     pub(super) running: usize,
-    /// Checks among the jobs, at most one for each socket.
-    pub(super) checking: usize,
-    /// Events for which there was no room among the running; in the order they came.
-    pub(super) parked: VecDeque<Parked>,
-    /// Of all parked events, those in lanes included.
+    /// The number of middleware runs among the jobs, at most one for each socket.
+    pub(super) in_middleware: usize,
+    /// Events for which there was no room among the running handlers, in the order of their
+    /// arrival.
+    pub(super) parked: VecDeque<ParkedEvent>,
+    /// The number of all parked events, including those in serial queues and those held behind
+    /// middleware.
     pub(super) parked_events: usize,
     pub(super) parked_bytes: usize,
-    /// By when a first namespace must be joined.
+    /// The time by which the client must have connected to a first namespace.
     pub(super) connect_by: Option<Instant>,
-    /// By when the attachments of a packet must be there.
+    /// The time by which the attachments of the current packet must have arrived.
     attach_by: Option<Instant>,
-    /// Why it ends, if that is more than the engine knows.
+    /// Why the connection ends, if that is more than the engine knows.
     reason: Option<DisconnectReason>,
-    /// More about the reason, if the engine knows more.
+    /// A description of the reason, if the engine knows more.
     description: Option<&'static str>,
 }
 
-/// A namespace that the client is in, or wants into.
+/// A namespace that the client is in, or has asked to connect to.
 pub(super) struct NamespaceSlot {
     pub(super) nsp: Nsp,
     pub(super) state: SlotState,
 }
 
 pub(super) enum SlotState {
-    /// Somebody is being asked.
+    /// The decision about the client is being made.
     Connecting,
-    /// There is, or was, a socket. One that the server has disconnected keeps its slot: the client
-    /// may send to it until it knows.
+    /// There is, or was, a socket. A socket that the server has disconnected keeps its slot,
+    /// because the client may send to it until it learns of that.
     Occupied {
         socket: Socket,
-        /// Events to be handled serially that wait for the one at work; `None`: none is.
-        serial_queue: Option<VecDeque<Parked>>,
-        /// Events that wait for one before them to be checked; `None`: none is.
-        held: Option<Box<Held>>,
-        /// Until when the principal is good.
+        /// Serial events that wait for the one being handled; `None` if none is being handled.
+        serial_queue: Option<VecDeque<ParkedEvent>>,
+        /// Events that wait behind one in middleware; `None` if none is in middleware.
+        held: Option<Box<HeldEvents>>,
+        /// Until when the credentials of the principal are valid.
         validity: Validity,
     },
 }
@@ -82,14 +84,14 @@ pub(super) enum SlotState {
 /// Something that waits inside the connection's task.
 pub(super) enum Job {
     Handler(Running),
-    /// Taken when it is ready.
-    Check(Option<Box<Checked>>),
+    /// Taken out when the middleware has decided.
+    Middleware(Option<Box<EventInMiddleware>>),
     Admission(Admission),
 }
 
 pub(super) enum Done {
     Handler(Option<SocketId>),
-    Check(Box<Checked>, Result<Incoming, Refusal>),
+    Middleware(Box<EventInMiddleware>, Result<Incoming, Refusal>),
     Admission(Connect, ConnectOutcome),
 }
 
@@ -99,7 +101,7 @@ impl Future for Job {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
         match self.get_mut() {
             Self::Handler(running) => Pin::new(running).poll(cx).map(Done::Handler),
-            Self::Check(check) => {
+            Self::Middleware(check) => {
                 let Some(checked) = check else {
                     return Poll::Pending;
                 };
@@ -107,7 +109,7 @@ impl Future for Job {
                 let Some(checked) = check.take() else {
                     return Poll::Pending;
                 };
-                Poll::Ready(Done::Check(checked, verdict))
+                Poll::Ready(Done::Middleware(checked, verdict))
             }
             Self::Admission(admission) => admission
                 .poll(cx)
@@ -219,7 +221,8 @@ impl Connection {
                         .session
                         .max_payload
                         .saturating_mul(config.sockets.max_attachments.max(1)),
-                    // Judged when it is known who is asked.
+                    // The payload of `CONNECT` is limited when it is known which namespace the
+                    // client asks for.
                     max_connect_payload: config.session.max_payload,
                     ..Limits::default()
                 },
@@ -227,7 +230,7 @@ impl Connection {
             slots: Vec::new(),
             jobs: None,
             running: 0,
-            checking: 0,
+            in_middleware: 0,
             parked: VecDeque::new(),
             parked_events: 0,
             parked_bytes: 0,
@@ -271,7 +274,7 @@ impl Connection {
         }
     }
 
-    /// A client leaves a namespace.
+    /// Handles a `DISCONNECT` packet: the client leaves a namespace.
     fn disconnect(&mut self, nsp: &Nsp) -> Result<(), CloseReason> {
         let position = self.slots.iter().position(|slot| slot.nsp == *nsp);
         let slot = position.and_then(|position| self.slots.get(position));
@@ -285,7 +288,7 @@ impl Connection {
         }
     }
 
-    /// A client answers something.
+    /// Handles an `ACK` packet: the client answers an event.
     fn ack(&mut self, packet: &Packet) -> Result<(), CloseReason> {
         let Some(socket) = self.socket(&packet.nsp) else {
             return Err(self.misplaced());
@@ -308,7 +311,7 @@ impl Connection {
         self.jobs.get_or_insert_default().push(job);
     }
 
-    /// Drives handlers, checks and admissions that wait.
+    /// Polls the handlers, middleware and admissions that wait.
     fn run_jobs(&mut self, cx: &mut Context<'_>) {
         while let Some(jobs) = &mut self.jobs {
             match jobs.poll_next_unpin(cx) {
@@ -319,9 +322,9 @@ impl Connection {
                     }
                     self.unpark();
                 }
-                Poll::Ready(Some(Done::Check(checked, verdict))) => {
+                Poll::Ready(Some(Done::Middleware(checked, verdict))) => {
                     self.running -= 1;
-                    self.checked(&checked, verdict);
+                    self.middleware_done(&checked, verdict);
                     self.unpark();
                 }
                 Poll::Ready(Some(Done::Admission(connect, outcome))) => {
@@ -334,7 +337,7 @@ impl Connection {
         }
     }
 
-    /// Tells those who watch the connection.
+    /// Tells the watchers of the connection.
     fn tell(&self, event: &ConnEvent<'_>) {
         if let Some(watchers) = self.shared.watchers() {
             watchers.tell(self.io.metrics(), event);
@@ -348,7 +351,7 @@ impl Connection {
         })
     }
 
-    /// Forgets a namespace, with the events that wait in its queue or are held.
+    /// Clears a slot and drops the events that wait for its socket.
     pub(super) fn clear_slot(&mut self, position: usize) {
         let slot = self.slots.swap_remove(position);
         if let SlotState::Occupied {
@@ -372,7 +375,7 @@ impl Connection {
         }
     }
 
-    /// Looks for principals that were replaced.
+    /// Takes over principals that were replaced.
     fn renew(&mut self) {
         for slot in &mut self.slots {
             if let SlotState::Occupied {
@@ -385,7 +388,8 @@ impl Connection {
         }
     }
 
-    /// A packet that is valid but not expected now, or none where one was due.
+    /// The reason for a packet that is valid but not expected in this state, or missing where one
+    /// was due.
     pub(super) fn misplaced(&mut self) -> CloseReason {
         self.reason = Some(DisconnectReason::ForcedServerClose);
         CloseReason::ForcedClose
@@ -396,7 +400,7 @@ impl Connection {
         tracing::debug!(session = ?self.shared.outbox.sid(), %error, "a packet cannot be decoded");
         match self.io.config().sockets.parser {
             Parser::MessagePack => CloseReason::ParseError,
-            // What the original says of it.
+            // The reason that the official server reports.
             Parser::Json | _ => CloseReason::ForcedClose,
         }
     }
@@ -418,7 +422,7 @@ impl Drop for Connection {
         let jobs = self.jobs.take().into_iter().flatten();
         let handlers = jobs.filter_map(|job| match job {
             Job::Handler(running) => Some(running),
-            Job::Check(_) | Job::Admission(_) => None,
+            Job::Middleware(_) | Job::Admission(_) => None,
         });
         self.io.detach(handlers.collect(), &self.shared);
     }
