@@ -30,9 +30,9 @@ pub(super) fn emit(
         Err(error) => return (Outcome::Emitted(Emitted::failed(event, error)), None),
     };
     let mut reached = Vec::new();
-    let told = namespace.has_curious().then_some(&mut reached);
+    let told = namespace.has_observers().then_some(&mut reached);
     let tally = push(namespace, target, &frame, told);
-    tell_curious(namespace, &reached, event, args, &frame);
+    tell_observers(namespace, &reached, event, args, &frame);
     (Outcome::Emitted(tally.into()), Some(frame))
 }
 
@@ -64,7 +64,7 @@ pub(super) fn ask(
     recipients.extend(&reached);
     let expected = recipients.len();
     drop(recipients);
-    tell_curious(namespace, &reached, event, args, &frame);
+    tell_observers(namespace, &reached, event, args, &frame);
     (Outcome::Asked(Ok((question, expected))), Some(frame))
 }
 
@@ -80,22 +80,22 @@ fn push(
 }
 
 /// Tells those who want to know that something was sent to them.
-fn tell_curious(
+fn tell_observers(
     namespace: &namespace::Inner,
     reached: &[SocketId],
     event: &str,
     args: &impl Arguments,
     frame: &Frame,
 ) {
-    if reached.is_empty() || !namespace.has_curious() {
+    if reached.is_empty() || !namespace.has_observers() {
         return;
     }
-    let curious = namespace.curious_of(reached);
-    if curious.is_empty() {
+    let observers = namespace.observers_of(reached);
+    if observers.is_empty() {
         return;
     }
     if let Ok(args) = args::arguments(namespace.config().sockets.parser, args) {
-        for socket in &curious {
+        for socket in &observers {
             socket.tell_broadcast(event, &args, frame);
         }
     }

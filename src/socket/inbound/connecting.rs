@@ -128,7 +128,7 @@ impl Connection {
             },
         };
         if self.shared.watchers().is_some() {
-            socket.become_curious();
+            socket.observe();
         }
         if !socket.is_connected() {
             // The whole client was disconnected meanwhile, before its new socket could be found.

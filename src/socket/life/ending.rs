@@ -128,7 +128,7 @@ impl Socket {
             listeners.close();
         }
         if self.listeners().is_some() || self.conn_watchers().is_some() {
-            self.0.namespace.set_curious(self, false);
+            self.0.namespace.set_observed(self, false);
         }
         self.0.io.detach(waiting, &self.0.shared);
     }
