@@ -24,8 +24,8 @@ use crate::{
     supervisor::Supervisor,
 };
 use roomcast::{
-    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::Quiet, limit::Proxies,
-    options::Cors,
+    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::LogThrottle,
+    limit::Proxies, options::Cors,
 };
 
 /// Why the server did not start, or stopped.
@@ -110,10 +110,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         chat.clone(),
     );
     if auth.at_handshake {
-        let (authenticator, quiet) = (authenticator.clone(), Arc::new(Quiet::new(REFUSALS)));
+        let (authenticator, log_throttle) =
+            (authenticator.clone(), Arc::new(LogThrottle::new(REFUSALS)));
         io = io.allow_request(move |request: EngineRequest| {
-            let (authenticator, quiet) = (authenticator.clone(), Arc::clone(&quiet));
-            async move { at_handshake(&authenticator, &quiet, &request).await }
+            let (authenticator, log_throttle) = (authenticator.clone(), Arc::clone(&log_throttle));
+            async move { at_handshake(&authenticator, &log_throttle, &request).await }
         });
     }
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
@@ -286,7 +287,7 @@ fn engine_config(settings: &Settings) -> Config {
 /// Whether a request that opens a connection carries a header or a cookie that is good.
 async fn at_handshake(
     authenticator: &Authenticator,
-    quiet: &Quiet,
+    log_throttle: &LogThrottle,
     request: &EngineRequest,
 ) -> Result<(), Forbidden> {
     let nothing = Args::default();
@@ -301,7 +302,7 @@ async fn at_handshake(
     match authenticator.proven(&credentials).await {
         Ok(_) => Ok(()),
         Err(reason) => {
-            if let Some(more) = quiet.speak() {
+            if let Some(more) = log_throttle.permit() {
                 tracing::info!(address = %request.address(), %reason, more, "handshake refused");
             }
             authenticator.count(reason);

@@ -8,10 +8,10 @@ pub(crate) mod bench;
 mod blocks;
 mod guard;
 mod hashed;
+mod log_throttle;
 mod pace;
 mod proxy;
 pub(crate) mod proxy_protocol;
-mod quiet;
 mod throttle;
 #[cfg(feature = "tls")]
 mod turns;
@@ -25,7 +25,7 @@ pub use hashed::{ByHash, Hashed, SHARDS, Shards};
 #[doc(hidden)]
 pub use pace::{Rested, SharedRested};
 #[doc(hidden)]
-pub use quiet::Quiet;
+pub use log_throttle::LogThrottle;
 
 pub(crate) use guard::Permit;
 pub(crate) use throttle::{Rates, Throttle};

@@ -14,7 +14,7 @@ use crate::{
         http::{Accepted, Site},
         session::Engine,
     },
-    limit::Quiet,
+    limit::LogThrottle,
     metrics::Counter,
 };
 
@@ -41,7 +41,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
     let site = Arc::new(server.site());
     let mut stopped = site.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
-    let (mut turn, quiet) = (0, Quiet::default());
+    let (mut turn, log_throttle) = (0, LogThrottle::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -53,7 +53,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 site.engine.metrics.count(Counter::AcceptErrors);
-                if let Some(more) = quiet.speak() {
+                if let Some(more) = log_throttle.permit() {
                     tracing::warn!(%error, more, "cannot accept connections");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -163,7 +163,7 @@ impl Engine {
         let address = peer.address;
         if !matches!(error, RequestError::ForeignOrigin) {
             tracing::debug!(%address, code, reason, "request refused");
-        } else if let Some(more) = self.foreign_origins.speak() {
+        } else if let Some(more) = self.foreign_origins.permit() {
             // Somebody may have forgotten to allow it; and whoever it was may ask again and again.
             tracing::info!(%address, code, reason, more, "request refused");
         }

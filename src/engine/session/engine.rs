@@ -21,7 +21,7 @@ use crate::{
         ground::{Peer, now},
         outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
     },
-    limit::{Client, Guard, Quiet},
+    limit::{Client, Guard, LogThrottle},
     metrics::{Counter, Gauge, Metrics},
     tasks::Tasks,
 };
@@ -37,9 +37,9 @@ pub(crate) struct Engine {
     pub(in crate::engine) admissions: Semaphore,
     pub(in crate::engine) guard: Option<Arc<Guard>>,
     /// Log lines about requests of pages that may not use the server.
-    pub(in crate::engine) foreign_origins: Quiet,
+    pub(in crate::engine) foreign_origins: LogThrottle,
     /// Lines about a server around that does not tell addresses.
-    pub(in crate::engine) misplacements: Quiet,
+    pub(in crate::engine) misplacements: LogThrottle,
     pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
@@ -81,8 +81,8 @@ impl Engine {
             metrics,
             tasks,
             guard,
-            foreign_origins: Quiet::new(10),
-            misplacements: Quiet::default(),
+            foreign_origins: LogThrottle::new(10),
+            misplacements: LogThrottle::default(),
             sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),

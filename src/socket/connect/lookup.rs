@@ -33,10 +33,10 @@ fn accepts(accept: &dyn Fn(&str) -> bool, name: &str) -> bool {
 }
 
 impl Io {
-    /// Whether to write a line about a client that is refused, and how many were left out since
-    /// the last one.
-    pub(crate) fn speak_of_refusal(&self) -> Option<u64> {
-        self.0.refusals.speak()
+    /// Returns `Some` if a refusal may be logged now, with the number of refusals that were not
+    /// logged since the last one.
+    pub(crate) fn may_log_refusal(&self) -> Option<u64> {
+        self.0.refusals.permit()
     }
 
     /// Whether a refusal is one too many of its client's address, which is shut out then.

@@ -21,7 +21,7 @@ use crate::{
     Config, Principal,
     adapter::{Cluster, NodeId},
     engine::{Engine, Hooks},
-    limit::{Guard, Quiet},
+    limit::{Guard, LogThrottle},
     metrics::Metrics,
     socket::words::{ClientFiles, States},
     tasks::Tasks,
@@ -55,9 +55,9 @@ pub(crate) struct Inner {
     /// Notified when the last detached handler has ended.
     pub(in crate::socket) settled: Notify,
     /// Lines about clients that are refused.
-    pub(in crate::socket) refusals: Quiet,
+    pub(in crate::socket) refusals: LogThrottle,
     /// Lines about faults of handlers.
-    failures: Quiet,
+    failures: LogThrottle,
     /// Kept alive by whoever serves.
     pub(in crate::socket) engine: Mutex<Weak<Engine>>,
 }
@@ -109,8 +109,8 @@ impl Io {
             runtime: OnceLock::new(),
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
-            refusals: Quiet::new(REFUSALS),
-            failures: Quiet::new(REFUSALS),
+            refusals: LogThrottle::new(REFUSALS),
+            failures: LogThrottle::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
         }))
     }
@@ -276,7 +276,7 @@ impl Io {
     /// Whether to write a line about a fault of a handler, and how many were left out since the last
     /// one.
     pub(crate) fn speak_of_failure(&self) -> Option<u64> {
-        self.0.failures.speak()
+        self.0.failures.permit()
     }
 
     /// Remembers the runtime in which connections are driven, and other servers answered.

@@ -239,7 +239,7 @@ impl Connection {
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
         self.io.metrics().count(Counter::SocketsRefused);
         let address = self.shared.handshake.address();
-        if let Some(more) = self.io.speak_of_refusal() {
+        if let Some(more) = self.io.may_log_refusal() {
             tracing::info!(
                 namespace = nsp.as_str(),
                 %address,
