@@ -23,9 +23,9 @@ pub use proxy::{Client, Proxies};
 #[doc(hidden)]
 pub use hashed::{ByHash, Hashed, SHARDS, Shards};
 #[doc(hidden)]
-pub use pace::{Rested, SharedRested};
-#[doc(hidden)]
 pub use log_throttle::LogThrottle;
+#[doc(hidden)]
+pub use pace::{Rested, SharedRested};
 
 pub(crate) use guard::Permit;
 pub(crate) use throttle::{Rates, Throttle};

@@ -20,10 +20,10 @@ use roomcast_protocol::{
 use tokio::sync::oneshot;
 
 use super::{
-    alarm::Alarm,
     application::SessionHandler,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
+    timer::SessionTimer,
 };
 use crate::{
     engine::{
@@ -61,7 +61,7 @@ pub(in crate::engine) struct Driver {
     permit: Option<Box<Permit>>,
     /// Where the session lies among those whose pings are sent for them, if it does.
     heartbeat: Option<Place>,
-    alarm: Alarm,
+    timer: SessionTimer,
 }
 
 /// The WebSocket of an upgrade that is under way.
@@ -104,7 +104,7 @@ impl Driver {
             throttle: Throttle::new(rates, now()),
             permit,
             heartbeat: None,
-            alarm: Alarm::default(),
+            timer: SessionTimer::default(),
             engine,
             outbox,
             session,
@@ -153,7 +153,7 @@ impl Driver {
             self.ending = Some(ending);
         }
         let next = self.next_deadline();
-        self.alarm.set(cx, now, next);
+        self.timer.set(cx, now, next);
         self.park(cx);
         Poll::Pending
     }

@@ -6,7 +6,6 @@
 //! The struct of the whole engine is at home here, as drivers hold it: what HTTP needs of it is
 //! added there, in methods of its own.
 
-mod alarm;
 mod application;
 mod closing;
 mod driver;
@@ -17,6 +16,7 @@ mod opening;
 mod polling;
 mod raw;
 mod sessions;
+mod timer;
 mod upgrade;
 
 pub(crate) use application::{Application, SessionHandler};

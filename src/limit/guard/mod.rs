@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::{
     addresses::{Account, Addresses, Full, Quota},
     blocks::{Blocks, TooManyBlocks},
-    proxy::{Client, Proxies},
     log_throttle::LogThrottle,
+    proxy::{Client, Proxies},
 };
 use crate::{
     config::AddressLimits,
