@@ -23,9 +23,9 @@ mod waiting;
 mod worker;
 
 pub(crate) use batch::Batch;
-#[cfg(test)]
-pub(in crate::engine) use handle::Inner;
 pub(crate) use handle::Outbox;
+#[cfg(test)]
+pub(in crate::engine) use handle::OutboxInner;
 pub(in crate::engine) use handle::{Attaching, Rest};
 pub(in crate::engine) use polls::Polled;
 pub(crate) use push::{Mode, Push};
@@ -36,4 +36,4 @@ pub(crate) use unattended::Unattended;
 pub(in crate::engine) use waiting::MemoryBudget;
 pub(crate) use waiting::{DropPolicy, Limits};
 pub(crate) use worker::Flusher;
-pub(in crate::engine) use worker::{Heartbeats, Place};
+pub(in crate::engine) use worker::{Heartbeats, TimerId};

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     engine::{
         ground::now,
-        outbox::{Budget, Outbox, PendingPoll, Place, PostAnswer, Rest},
+        outbox::{Budget, Outbox, PendingPoll, PostAnswer, Rest, TimerId},
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -60,7 +60,7 @@ pub(in crate::engine) struct Driver {
     /// The leave to be here, given back when this driver is dropped.
     permit: Option<Box<Permit>>,
     /// Where the session lies among those whose pings are sent for them, if it does.
-    heartbeat: Option<Place>,
+    heartbeat: Option<TimerId>,
     timer: SessionTimer,
 }
 
@@ -519,8 +519,8 @@ impl std::fmt::Debug for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.outbox.detach();
-        if let Some(place) = self.heartbeat.take() {
-            self.outbox.heartbeats().remove(place);
+        if let Some(timer) = self.heartbeat.take() {
+            self.outbox.heartbeats().remove(timer);
         }
         self.engine.forget(&self.outbox, self.transport());
         if let Some(connection) = self.connection.take() {

@@ -284,7 +284,7 @@ impl Builder {
                 return Err(BuildError::InvalidNamespace(name.as_str().into()));
             }
             let handlers = builder.build(has_state)?;
-            fixed.push(Arc::new(namespace::Inner::new(
+            fixed.push(Arc::new(namespace::NamespaceInner::new(
                 name,
                 handlers,
                 false,

@@ -14,7 +14,7 @@ use crate::{
 
 /// One that may not join, for it is in too many rooms, is left out.
 pub(super) fn join(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     rooms: &[Room],
 ) -> Outcome {
@@ -28,7 +28,7 @@ pub(super) fn join(
 
 /// Those leave too whose clients are away and may come back.
 pub(super) fn leave(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     rooms: &[Room],
 ) -> Outcome {
@@ -41,7 +41,7 @@ pub(super) fn leave(
 
 /// Those whose clients are away do not come back as the same socket.
 pub(super) fn disconnect(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     close: bool,
 ) -> Outcome {
@@ -54,12 +54,12 @@ pub(super) fn disconnect(
     Outcome::Nothing
 }
 
-pub(super) fn sockets(namespace: &namespace::Inner, target: &Target<'_>) -> Vec<Socket> {
+pub(super) fn sockets(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
     namespace.sockets_of(&ids(namespace, target))
 }
 
 /// How many sockets of this server a target has.
-pub(crate) fn count(namespace: &namespace::Inner, target: &Target<'_>) -> usize {
+pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> usize {
     match target.rooms {
         Audience::All if target.except.is_empty() && target.sender.is_none() => namespace.len(),
         Audience::All | Audience::One(_) | Audience::Many(_) => ids(namespace, target).len(),
@@ -67,11 +67,11 @@ pub(crate) fn count(namespace: &namespace::Inner, target: &Target<'_>) -> usize 
 }
 
 /// Those whose clients are away and may come back.
-fn sockets_away(namespace: &namespace::Inner, target: &Target<'_>) -> Vec<Socket> {
+fn sockets_away(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
     namespace.away(target.rooms, &excepted(namespace, target))
 }
 
-fn ids(namespace: &namespace::Inner, target: &Target<'_>) -> IdSet {
+fn ids(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> IdSet {
     let mut ids = namespace.ids(target.rooms);
     if target.sender.is_some() || !target.except.is_empty() {
         let except = excepted(namespace, target);
@@ -81,7 +81,7 @@ fn ids(namespace: &namespace::Inner, target: &Target<'_>) -> IdSet {
 }
 
 #[inline]
-pub(super) fn excepted(namespace: &namespace::Inner, target: &Target<'_>) -> Except {
+pub(super) fn excepted(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Except {
     let others = (!target.except.is_empty()).then(|| {
         let mut ids = IdSet::default();
         for room in target.except {

@@ -20,7 +20,7 @@ pub(crate) type Asked = Result<(Question, usize), EmitError>;
 
 #[inline]
 pub(super) fn emit(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
     args: &impl Arguments,
@@ -37,7 +37,7 @@ pub(super) fn emit(
 }
 
 pub(super) fn ask(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
     args: &impl Arguments,
@@ -69,7 +69,7 @@ pub(super) fn ask(
 }
 
 fn push(
-    namespace: &namespace::Inner,
+    namespace: &namespace::NamespaceInner,
     target: &Target<'_>,
     frame: &Frame,
     reached: Option<&mut Vec<SocketId>>,
@@ -81,7 +81,7 @@ fn push(
 
 /// Tells those who want to know that something was sent to them.
 fn tell_observers(
-    namespace: &namespace::Inner,
+    namespace: &namespace::NamespaceInner,
     reached: &[SocketId],
     event: &str,
     args: &impl Arguments,

@@ -69,7 +69,7 @@ pub(crate) fn apply<A: Arguments>(place: &Place, operation: &Operation<'_, A>) -
 /// Applies an operation to the sockets of this server. Returned is also the frame that they got.
 #[inline]
 fn act<A: Arguments>(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     operation: &Operation<'_, A>,
 ) -> (Outcome, Option<Frame>) {
     let target = &operation.target;

@@ -14,14 +14,14 @@ use crate::{
 /// Where an operation takes place.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    Here(Arc<namespace::Inner>),
+    Here(Arc<namespace::NamespaceInner>),
     /// In a namespace that does not exist on this server, but may on others.
     Absent(Io, Nsp),
 }
 
 impl Place {
     #[inline]
-    pub(crate) fn here(&self) -> Option<&Arc<namespace::Inner>> {
+    pub(crate) fn here(&self) -> Option<&Arc<namespace::NamespaceInner>> {
         match self {
             Self::Here(namespace) => Some(namespace),
             Self::Absent(..) => None,

@@ -92,7 +92,7 @@ impl Io {
         &self,
         name: &Nsp,
         handlers: &Arc<Handlers>,
-    ) -> Result<Arc<namespace::Inner>, Refusal> {
+    ) -> Result<Arc<namespace::NamespaceInner>, Refusal> {
         if let Some(namespace) = self.fixed_namespace(name.as_str()) {
             return Ok(Arc::clone(namespace));
         }
@@ -106,7 +106,7 @@ impl Io {
             Entry::Vacant(_) if full => return Err(Refusal::new("", "Too many namespaces")),
             Entry::Vacant(entry) => {
                 let goes_when_empty = built.config.sockets.cleanup_empty_child_namespaces;
-                Arc::clone(entry.insert(Arc::new(namespace::Inner::new(
+                Arc::clone(entry.insert(Arc::new(namespace::NamespaceInner::new(
                     name.clone(),
                     Arc::clone(handlers),
                     goes_when_empty,

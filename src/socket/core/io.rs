@@ -32,10 +32,10 @@ use crate::{
 /// What it sends goes to the namespace `/`; [`of`](Self::of) gives the others. Methods that send
 /// work from any thread and never wait.
 #[derive(Clone)]
-pub struct Io(pub(in crate::socket) Arc<Inner>);
+pub struct Io(pub(in crate::socket) Arc<IoInner>);
 
 /// A handle that does not keep the server alive.
-pub(crate) struct WeakIo(Weak<Inner>);
+pub(crate) struct WeakIo(Weak<IoInner>);
 
 impl WeakIo {
     pub(crate) fn upgrade(&self) -> Option<Io> {
@@ -44,7 +44,7 @@ impl WeakIo {
 }
 
 /// A server, built or not.
-pub(crate) struct Inner {
+pub(crate) struct IoInner {
     pub(in crate::socket) built: OnceLock<Built>,
     pub(in crate::socket) metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -69,10 +69,10 @@ pub(crate) struct Built {
     pub(crate) states: States,
     pub(crate) guard: Option<Arc<Guard>>,
     /// Those that always exist: few, so a list.
-    pub(crate) fixed: Vec<Arc<namespace::Inner>>,
+    pub(crate) fixed: Vec<Arc<namespace::NamespaceInner>>,
     pub(crate) on_demand: Vec<OnDemand>,
     /// Those that exist by now of the ones made on demand.
-    pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
+    pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::NamespaceInner>>>,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
     /// The other servers, if there are any.
@@ -101,7 +101,7 @@ impl Io {
     /// A server that is not built yet.
     pub(crate) fn unbuilt() -> Self {
         let metrics = Arc::new(Metrics::new());
-        Self(Arc::new(Inner {
+        Self(Arc::new(IoInner {
             built: OnceLock::new(),
             tasks: Tasks::new(Arc::clone(&metrics)),
             metrics,
@@ -220,16 +220,16 @@ impl Io {
     }
 
     #[inline]
-    pub(crate) fn fixed_namespace(&self, name: &str) -> Option<&Arc<namespace::Inner>> {
+    pub(crate) fn fixed_namespace(&self, name: &str) -> Option<&Arc<namespace::NamespaceInner>> {
         let fixed = &self.0.built.get()?.fixed;
         fixed.iter().find(|namespace| namespace.name == *name)
     }
 
-    pub(crate) fn made_namespace(&self, name: &Nsp) -> Option<Arc<namespace::Inner>> {
+    pub(crate) fn made_namespace(&self, name: &Nsp) -> Option<Arc<namespace::NamespaceInner>> {
         self.0.built.get()?.made.read().get(name).cloned()
     }
 
-    pub(crate) fn tell_created(&self, namespace: &Arc<namespace::Inner>) {
+    pub(crate) fn tell_created(&self, namespace: &Arc<namespace::NamespaceInner>) {
         if self.is_watched() {
             let namespace = Namespace::existing(self.clone(), Arc::clone(namespace));
             let namespace = &namespace;
@@ -254,7 +254,7 @@ impl Io {
     }
 
     /// Forgets a namespace that was made on demand and is empty.
-    pub(crate) fn take_down(&self, namespace: &Arc<namespace::Inner>) {
+    pub(crate) fn take_down(&self, namespace: &Arc<namespace::NamespaceInner>) {
         let Some(built) = self.0.built.get() else {
             return;
         };

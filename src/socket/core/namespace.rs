@@ -31,7 +31,7 @@ pub struct Namespace {
     io: Io,
     name: Nsp,
     /// Namespaces made on demand come and go, so they are looked up when used.
-    fixed: Option<Arc<Inner>>,
+    fixed: Option<Arc<NamespaceInner>>,
 }
 
 impl Namespace {
@@ -41,7 +41,7 @@ impl Namespace {
         Self { io, name, fixed }
     }
 
-    pub(crate) fn existing(io: Io, inner: Arc<Inner>) -> Self {
+    pub(crate) fn existing(io: Io, inner: Arc<NamespaceInner>) -> Self {
         Self {
             name: inner.name.clone(),
             io,
@@ -74,7 +74,7 @@ impl Namespace {
         &self.name
     }
 
-    pub(crate) fn inner(&self) -> Option<Arc<Inner>> {
+    pub(crate) fn inner(&self) -> Option<Arc<NamespaceInner>> {
         match &self.fixed {
             Some(inner) => Some(Arc::clone(inner)),
             None => self.io.made_namespace(&self.name),
@@ -89,7 +89,7 @@ impl fmt::Debug for Namespace {
 }
 
 /// A namespace: its handlers, its sockets and their rooms.
-pub(crate) struct Inner {
+pub(crate) struct NamespaceInner {
     pub(crate) name: Nsp,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) rooms: Rooms,
@@ -115,7 +115,7 @@ pub(crate) struct Inner {
     metrics: Arc<Metrics>,
 }
 
-impl Inner {
+impl NamespaceInner {
     pub(crate) fn new(
         name: Nsp,
         handlers: Arc<Handlers>,
@@ -331,7 +331,7 @@ impl Inner {
     }
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for NamespaceInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Namespace")
             .field("name", &self.name)

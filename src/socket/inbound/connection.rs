@@ -436,7 +436,7 @@ mod tests {
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
         let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<NamespaceSlot>();
         assert!(client <= 416, "{client}");
-        let socket = size_of::<crate::socket::core::socket::Inner>();
+        let socket = size_of::<crate::socket::core::socket::SocketInner>();
         assert!(socket <= 344, "{socket}");
     }
 }

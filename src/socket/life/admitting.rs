@@ -6,13 +6,13 @@ use crate::{
     engine::{Limits, Mode},
     metrics::Gauge,
     socket::{
-        core::{Socket, namespace::Inner},
+        core::{Socket, namespace::NamespaceInner},
         recovery::Pid,
         words::{SocketId, give_back},
     },
 };
 
-impl Inner {
+impl NamespaceInner {
     /// Forgets what was kept for a client.
     pub(crate) fn forget_replay(&self, socket: &Socket) {
         if let Some(channel) = &self.channel {

@@ -92,7 +92,7 @@ pub(crate) fn stream<S: AsRef<str>>(nsp: &Nsp, delivery: &Delivery<S>) -> u64 {
 
 pub(crate) fn encode(
     flags: Flags,
-    namespace: &namespace::Inner,
+    namespace: &namespace::NamespaceInner,
     id: Option<u64>,
     event: &str,
     args: &impl Arguments,

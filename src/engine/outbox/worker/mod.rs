@@ -13,4 +13,4 @@ pub(crate) use flusher::Flusher;
 pub(in crate::engine::outbox) use flusher::{Flush, give_back};
 pub(in crate::engine) use heartbeats::Heartbeats;
 pub(in crate::engine::outbox) use heartbeats::{Beat, Rhythm};
-pub(in crate::engine) use timer_wheel::Place;
+pub(in crate::engine) use timer_wheel::TimerId;
