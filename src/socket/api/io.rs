@@ -17,7 +17,7 @@ use crate::{
     adapter::{Health, NodeId},
     engine::Engine,
     socket::{
-        apply::Place,
+        apply::TargetNamespace,
         core::{Io, Namespace},
     },
 };
@@ -198,8 +198,8 @@ impl Io {
     #[inline]
     fn all<'a>(&self) -> Broadcast<'a> {
         Broadcast::new(match self.fixed_namespace("/") {
-            Some(namespace) => Place::Here(Arc::clone(namespace)),
-            None => Place::Absent(self.clone(), Nsp::ROOT),
+            Some(namespace) => TargetNamespace::Local(Arc::clone(namespace)),
+            None => TargetNamespace::Absent(self.clone(), Nsp::ROOT),
         })
     }
 }

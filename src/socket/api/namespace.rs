@@ -2,7 +2,7 @@
 
 use super::broadcast::{Broadcast, targets};
 use crate::socket::{
-    apply::Place,
+    apply::TargetNamespace,
     core::{Namespace, Socket},
     words::{Room, SocketId},
 };
@@ -23,14 +23,14 @@ impl Namespace {
             .map_or_else(Vec::new, |inner| inner.rooms.sizes())
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn target_namespace(&self) -> TargetNamespace {
         match self.inner() {
-            Some(inner) => Place::Here(inner),
-            None => Place::Absent(self.io().clone(), self.nsp().clone()),
+            Some(inner) => TargetNamespace::Local(inner),
+            None => TargetNamespace::Absent(self.io().clone(), self.nsp().clone()),
         }
     }
 
     fn all<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(self.place())
+        Broadcast::new(self.target_namespace())
     }
 }

@@ -1,4 +1,5 @@
-//! What is done to the sockets of this server, beyond sending to them.
+//! What operations other than emitting do to the sockets of this server: joining, leaving,
+//! disconnecting, counting.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::{
     },
 };
 
-/// One that may not join, for it is in too many rooms, is left out.
+/// A socket that is in too many rooms already does not join.
 pub(super) fn join(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
@@ -26,7 +27,7 @@ pub(super) fn join(
     Outcome::Nothing
 }
 
-/// Those leave too whose clients are away and may come back.
+/// Sockets whose clients are away and may come back leave the rooms as well.
 pub(super) fn leave(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
@@ -39,7 +40,7 @@ pub(super) fn leave(
     Outcome::Nothing
 }
 
-/// Those whose clients are away do not come back as the same socket.
+/// Clients that are away cannot come back as the same socket.
 pub(super) fn disconnect(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
@@ -58,7 +59,7 @@ pub(super) fn sockets(namespace: &namespace::NamespaceInner, target: &Target<'_>
     namespace.sockets_of(&ids(namespace, target))
 }
 
-/// How many sockets of this server a target has.
+/// How many sockets of this server are in the target.
 pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> usize {
     match target.rooms {
         Audience::All if target.except.is_empty() && target.sender.is_none() => namespace.len(),
@@ -66,7 +67,7 @@ pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) 
     }
 }
 
-/// Those whose clients are away and may come back.
+/// The sockets of the target whose clients are away and may come back.
 fn sockets_away(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
     namespace.away(target.rooms, &excepted(namespace, target))
 }

@@ -1,4 +1,4 @@
-//! Events on their way to the sockets of this server.
+//! Sends events to the sockets of this server.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A question to many clients and how many got it, or why nobody did.
+/// A question to many clients and how many received it, or why nobody did.
 pub(crate) type Asked = Result<(Question, usize), EmitError>;
 
 #[inline]
@@ -57,7 +57,7 @@ pub(super) fn ask(
         Ok(question) => question,
         Err(error) => return (Outcome::Asked(Err(error)), None),
     };
-    // Nobody's answer is taken before all that are asked are known.
+    // No answer is counted before all recipients are known, or the question could end too early.
     let mut recipients = question.collect();
     let mut reached = Vec::new();
     let _ = push(namespace, target, &frame, Some(&mut reached));
@@ -79,7 +79,7 @@ fn push(
     namespace.broadcast(target.rooms, frame, mode, &except, reached)
 }
 
-/// Tells those who want to know that something was sent to them.
+/// Tells the observers of the sockets that received an event.
 fn tell_observers(
     namespace: &namespace::NamespaceInner,
     reached: &[SocketId],
