@@ -7,6 +7,6 @@ use crate::socket::words::Room;
 #[derive(Default)]
 pub(crate) struct Joined {
     pub(crate) rooms: HashMap<Room, Arc<RoomCell>>,
-    /// It has left all rooms for good.
+    /// The socket has left all rooms for good.
     pub(crate) closed: bool,
 }
