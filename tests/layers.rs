@@ -89,13 +89,13 @@ const SUBROOMS: &[(&str, Rooms)] = &[
 
 /// From the ground up: every room may import those above it in this table, if it needs them.
 const SUBROOMS_ENGINE: Rooms = &[
-    ("ground", ""),
+    ("primitives", ""),
     ("transport", ""),
-    ("outbox", "ground transport"),
-    ("admission", "ground"),
-    ("session", "ground transport outbox admission"),
-    ("http", "ground transport outbox admission session"),
-    ("accept", "ground admission session http"),
+    ("outbox", "primitives transport"),
+    ("admission", "primitives"),
+    ("session", "primitives transport outbox admission"),
+    ("http", "primitives transport outbox admission session"),
+    ("accept", "primitives admission session http"),
 ];
 
 /// The files are one room here.
@@ -119,19 +119,19 @@ const SUBROOMS_HTTP: Rooms = &[
 ];
 
 const SUBROOMS_SOCKET: Rooms = &[
-    ("words", ""),
-    ("rooms", "words"),
-    ("acks", "words"),
-    ("recovery", "words"),
-    ("core", "words rooms acks recovery"),
-    ("sending", "words rooms acks recovery core"),
-    ("dispatch", "words core"),
-    ("life", "words rooms recovery core dispatch"),
-    ("connect", "words recovery core dispatch life"),
-    ("inbound", "words recovery core dispatch life connect"),
-    ("apply", "words rooms core sending life"),
-    ("api", "words core sending dispatch connect apply"),
-    ("fuzzing", "words recovery core life"),
+    ("types", ""),
+    ("rooms", "types"),
+    ("acks", "types"),
+    ("recovery", "types"),
+    ("core", "types rooms acks recovery"),
+    ("sending", "types rooms acks recovery core"),
+    ("dispatch", "types core"),
+    ("life", "types rooms recovery core dispatch"),
+    ("connect", "types recovery core dispatch life"),
+    ("inbound", "types recovery core dispatch life connect"),
+    ("apply", "types rooms core sending life"),
+    ("api", "types core sending dispatch connect apply"),
+    ("fuzzing", "types recovery core life"),
 ];
 
 const SUBROOMS_SERVICE: Rooms = &[

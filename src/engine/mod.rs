@@ -13,7 +13,7 @@
 //! - [`admission`]: what is known and said of a client before it has a session.
 //! - [`outbox`]: what waits to be sent to a session, and how it leaves.
 //! - [`transport`]: byte streams, and the WebSockets on them.
-//! - [`ground`]: the clock, random ids, and who a peer is.
+//! - [`primitives`]: the clock, random ids, and who a peer is.
 //!
 //! Three borders are not where one may look for them first. Transports lie below the outbox, as a
 //! queue holds the stream it is written to. The limiter is asked by the listener and by HTTP, so it
@@ -23,9 +23,9 @@
 
 mod accept;
 mod admission;
-mod ground;
 mod http;
 mod outbox;
+mod primitives;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -33,14 +33,14 @@ mod transport;
 
 pub(crate) use self::http::compression;
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::{ground::Peer, http::fuzzing, outbox::Unattended};
+pub(crate) use self::{http::fuzzing, outbox::Unattended, primitives::Peer};
 pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};
 #[cfg(feature = "tls")]
 pub use accept::{Tls, TlsError};
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
-pub(crate) use ground::random_sid;
 pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
+pub(crate) use primitives::random_sid;
 pub(crate) use session::{Application, Engine, SessionHandler};
 pub use session::{RawEngine, RawSession};
 #[cfg(test)]

@@ -18,7 +18,7 @@
 //!        /   |   \
 //!   rooms  acks  recovery        tables that know no socket
 //!        \   |   /
-//!          words                 names, arguments, answers, refusals, errors
+//!          types                 names, arguments, answers, refusals, errors
 //! ```
 //!
 //! A packet's way in is `inbound/connection` → `inbound/event_queues` → `dispatch/running`; an event's way
@@ -51,7 +51,7 @@ mod life;
 mod recovery;
 mod rooms;
 mod sending;
-mod words;
+mod types;
 
 pub use api::{
     Broadcast, Builder, Conn, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService, Layered,
@@ -67,7 +67,7 @@ pub use dispatch::{
     Data, Extension, Handler, Handling, Middleware, Needs, Parameter, Parameters, State, Verdict,
 };
 pub use sending::{AckFuture, Acks, Direct, Emitted};
-pub use words::{
+pub use types::{
     Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, DrainError,
     EmitError, IntoAck, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply,
 };

@@ -10,8 +10,8 @@ use crate::{
     Config,
     engine::{
         admission::{PendingConnection, hang_up},
-        ground::Peer,
         http::{Accepted, Site},
+        primitives::Peer,
         session::Engine,
     },
     limit::LogThrottle,

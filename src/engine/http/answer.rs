@@ -25,8 +25,8 @@ use crate::{
     config::Cors,
     engine::{
         admission::{EngineRequest, Forbidden, Handshake, join_cookies, original_uri},
-        ground::{Peer, now},
         outbox::{Attaching, Outbox, Sink},
+        primitives::{Peer, now},
         session::{Engine, Opening},
     },
     limit::{Guard, Permit, Violation},

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     engine::{
         admission::PendingConnection,
-        ground::Peer,
+        primitives::Peer,
         transport::{MAX_DISCARDED, Stream, dismiss},
     },
     limit::Client,

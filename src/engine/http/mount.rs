@@ -24,7 +24,7 @@ use super::{
     },
 };
 use crate::engine::{
-    ground::Peer,
+    primitives::Peer,
     session::Engine,
     transport::{Stream, dismiss},
 };

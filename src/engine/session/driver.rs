@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     engine::{
-        ground::now,
         outbox::{Budget, Outbox, PendingPoll, PostAnswer, Rest, TimerId},
+        primitives::now,
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},

@@ -18,8 +18,8 @@ use crate::{
     Config,
     engine::{
         admission::{ConnectionLimiter, Hooks},
-        ground::{Peer, now},
         outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
+        primitives::{Peer, now},
     },
     limit::{Client, Guard, LogThrottle},
     metrics::{Counter, Gauge, Metrics},

@@ -45,7 +45,7 @@ mod tests {
     use std::{future::poll_fn, task::Poll};
 
     use super::*;
-    use crate::engine::ground::now;
+    use crate::engine::primitives::now;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::socket::Args;
 
-use crate::socket::words::{AckError, IdSet, SocketId};
+use crate::socket::types::{AckError, IdSet, SocketId};
 
 #[derive(Default)]
 pub(crate) struct Answers {

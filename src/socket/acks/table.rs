@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     metrics::{Gauge, Metrics},
-    socket::words::AckError,
+    socket::types::AckError,
 };
 
 /// The acknowledgements that one socket owes.

@@ -18,7 +18,7 @@ use crate::{
         apply::Applier,
         core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
         dispatch::Middleware,
-        words::{BuildError, ClientFiles, States},
+        types::{BuildError, ClientFiles, States},
     },
 };
 

@@ -6,7 +6,7 @@ use crate::{
     engine::Handshake,
     socket::{
         core::{ConnEvent, Shared, Socket},
-        words::{ListenError, ListenerId},
+        types::{ListenError, ListenerId},
     },
 };
 

@@ -6,7 +6,7 @@ use crate::socket::{
     dispatch::{
         Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
     },
-    words::{ListenError, ListenerId, RESERVED, States},
+    types::{ListenError, ListenerId, RESERVED, States},
 };
 
 /// # Listeners

@@ -4,7 +4,7 @@ use super::broadcast::{Broadcast, targets};
 use crate::socket::{
     apply::TargetNamespace,
     core::{Namespace, Socket},
-    words::{Room, SocketId},
+    types::{Room, SocketId},
 };
 
 impl Namespace {

@@ -12,7 +12,7 @@ use crate::socket::{
     dispatch::{
         Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
     },
-    words::{BuildError, Contract, RESERVED, Refusal, StateKind},
+    types::{BuildError, Contract, RESERVED, Refusal, StateKind},
 };
 
 /// What a namespace does: who may come in, and what happens to events.

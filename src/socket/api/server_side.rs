@@ -10,7 +10,7 @@ use crate::{
         apply::{RemoteOutcome, Unpublished, apply},
         core::{Io, Namespace, ServerSide, ServerSideHandler},
         dispatch::{Handling, Middleware},
-        words::{IntoAck as _, Room, args},
+        types::{IntoAck as _, Room, args},
     },
 };
 

@@ -9,7 +9,7 @@ use crate::{
     socket::{
         core::{Socket, namespace},
         rooms::Except,
-        words::{IdSet, Room},
+        types::{IdSet, Room},
     },
 };
 

@@ -11,7 +11,7 @@ use crate::{
         core::namespace,
         rooms::Tally,
         sending::{Emitted, Question, encode, mode},
-        words::{EmitError, SocketId, args},
+        types::{EmitError, SocketId, args},
     },
 };
 

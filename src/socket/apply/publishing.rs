@@ -11,7 +11,7 @@ use super::{Outcome, TargetNamespace};
 use crate::{
     adapter::{AdapterError, Joined, Kind, Missing, Operation, Request},
     metrics::Counter,
-    socket::words::args,
+    socket::types::args,
 };
 
 /// The result of an operation on other servers.

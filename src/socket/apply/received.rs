@@ -20,7 +20,7 @@ use crate::{
     socket::{
         core::{Io, Namespace, ServerSide, Socket, WeakIo},
         sending::{Acks, stream},
-        words::{AckError, Outcome as Answered, Reply, Room, args},
+        types::{AckError, Outcome as Answered, Reply, Room, args},
     },
 };
 

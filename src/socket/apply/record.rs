@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::socket::{
     core::Socket,
-    words::{Room, SocketId, args},
+    types::{Room, SocketId, args},
 };
 
 /// What is known about a socket of another server.

@@ -15,7 +15,7 @@ use crate::{
         core::{Connect, Handlers},
         life::Claim,
         recovery::Offer,
-        words::Refusal,
+        types::Refusal,
     },
 };
 

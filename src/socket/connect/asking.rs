@@ -11,7 +11,7 @@ use crate::{
     identity::{Credentials, Principal},
     socket::{
         core::{Asking, Connect, Io, Shared},
-        words::States,
+        types::States,
     },
 };
 

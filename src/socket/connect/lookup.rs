@@ -13,7 +13,7 @@ use crate::{
     limit::Violation,
     socket::{
         core::{Connect, Handlers, Io, Predicate, namespace},
-        words::Refusal,
+        types::Refusal,
     },
 };
 

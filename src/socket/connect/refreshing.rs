@@ -11,7 +11,7 @@ use crate::{
     socket::{
         core::Event,
         dispatch::{Handler, Handling},
-        words::{Ack, Refusal},
+        types::{Ack, Refusal},
     },
     time::rfc3339,
 };

@@ -23,7 +23,7 @@ use crate::{
     Principal,
     engine::Handshake,
     metrics::{Counter, Metrics},
-    socket::words::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
+    socket::types::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
 };
 
 /// Something that happened on a socket, as its handler sees it.

@@ -23,7 +23,7 @@ use crate::{
     engine::{Engine, Hooks},
     limit::{Guard, LogThrottle},
     metrics::Metrics,
-    socket::words::{ClientFiles, States},
+    socket::types::{ClientFiles, States},
     tasks::Tasks,
 };
 

@@ -5,7 +5,7 @@
 
 use parking_lot::Mutex;
 
-use crate::socket::words::{ListenError, ListenerId};
+use crate::socket::types::{ListenError, ListenerId};
 
 /// All that is registered on one socket: handlers `H`, packet middleware `C`, and watchers `W`
 /// of what goes out.

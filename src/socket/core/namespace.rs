@@ -19,7 +19,7 @@ use crate::{
         acks::Questions,
         recovery::{Channel, Offset, Tag},
         rooms::{Except, Members, Pushing, Rooms, Tally},
-        words::{IdMap, IdSet, RoomName, SocketId},
+        types::{IdMap, IdSet, RoomName, SocketId},
     },
 };
 

@@ -29,7 +29,7 @@ use crate::{
         acks::AckTable,
         recovery::{self, Recoverable},
         rooms::Joined,
-        words::{DisconnectReason, Name, SocketId, States},
+        types::{DisconnectReason, Name, SocketId, States},
     },
 };
 

@@ -17,7 +17,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Incoming, PacketMiddleware, Socket},
-        words::{Name, Refusal, args},
+        types::{Name, Refusal, args},
     },
 };
 

@@ -8,7 +8,7 @@ use crate::{
     Principal,
     socket::{
         core::Event,
-        words::{Refusal, StateKind, States},
+        types::{Refusal, StateKind, States},
     },
 };
 

@@ -14,7 +14,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Erased, Event, Failure, Socket},
-        words::{Answer, AnswerFuture, Name, Outcome, Refusal, Reply, SocketId},
+        types::{Answer, AnswerFuture, Name, Outcome, Refusal, Reply, SocketId},
     },
 };
 

@@ -19,7 +19,7 @@ use crate::{
         dispatch::Call,
         life::{Claim, NotAdmitted},
         recovery::Offer,
-        words::Refusal,
+        types::Refusal,
     },
 };
 

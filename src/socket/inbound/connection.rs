@@ -26,7 +26,7 @@ use crate::{
         connect::{Admission, ConnectOutcome, Validity},
         core::{ConnEvent, Connect, Incoming, Io, Lifecycle, Shared, Socket},
         dispatch::Running,
-        words::{DisconnectReason, Refusal, SocketId},
+        types::{DisconnectReason, Refusal, SocketId},
     },
 };
 

@@ -24,7 +24,7 @@ use crate::{
     socket::{
         core::{Handlers, Incoming, Listeners, Socket},
         dispatch::{Call, MiddlewareRun, Running},
-        words::{Name, Refusal, SocketId},
+        types::{Name, Refusal, SocketId},
     },
 };
 

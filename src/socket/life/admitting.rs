@@ -8,7 +8,7 @@ use crate::{
     socket::{
         core::{Socket, namespace::NamespaceInner},
         recovery::Pid,
-        words::{SocketId, give_back},
+        types::{SocketId, give_back},
     },
 };
 

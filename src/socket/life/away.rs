@@ -4,7 +4,7 @@
 use crate::socket::{
     core::Socket,
     recovery::Recoverable,
-    words::{DisconnectReason, Room},
+    types::{DisconnectReason, Room},
 };
 
 impl Socket {

@@ -11,7 +11,7 @@ use crate::{
     socket::{
         core::{Sessions, Socket},
         recovery::{KnownSession, Offer, Pid},
-        words::sweep,
+        types::sweep,
     },
 };
 

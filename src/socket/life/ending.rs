@@ -14,7 +14,7 @@ use crate::{
     socket::{
         core::{BoxHandler, Erased, Lifecycle, Socket},
         dispatch::{Call, Running},
-        words::{DisconnectReason, Refusal, args},
+        types::{DisconnectReason, Refusal, args},
     },
 };
 

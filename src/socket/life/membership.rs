@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use crate::socket::{
     core::{Lifecycle, Socket},
     rooms::{Joined, RoomCell},
-    words::{IntoRooms, JoinError, Room},
+    types::{IntoRooms, JoinError, Room},
 };
 
 impl Socket {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::Recovery,
     engine::Limits,
-    socket::words::{IdMap, IdSet, SocketId, give_back},
+    socket::types::{IdMap, IdSet, SocketId, give_back},
 };
 
 /// The numbered events of a namespace that clients may ask for again.

@@ -16,7 +16,7 @@ use crate::{
     config::Recovery,
     engine::Limits,
     metrics::{Gauge, Metrics},
-    socket::words::{Expiring, give_back},
+    socket::types::{Expiring, give_back},
 };
 
 /// The sessions of one server that can be recovered, including those whose clients are connected.

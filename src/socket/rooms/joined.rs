@@ -1,7 +1,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::members::RoomCell;
-use crate::socket::words::Room;
+use crate::socket::types::Room;
 
 /// The rooms that a socket is in.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use roomcast_protocol::Frame;
 
 use crate::{
     engine::{Batch, Mode, Outbox, Push},
-    socket::words::{IdMap, IdSet, SocketId},
+    socket::types::{IdMap, IdSet, SocketId},
 };
 
 /// A room: a handle to its members that outlives the name.

@@ -15,7 +15,7 @@ use super::members::RoomCell;
 use crate::{
     engine::Outbox,
     metrics::{Gauge, Metrics},
-    socket::words::{Room, SocketId},
+    socket::types::{Room, SocketId},
 };
 
 /// The rooms of one namespace by name. A room exists while it has members.

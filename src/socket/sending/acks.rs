@@ -21,7 +21,7 @@ use crate::{
     socket::{
         acks::{Answers, Collecting},
         core::namespace,
-        words::{AckError, EmitError, SocketId},
+        types::{AckError, EmitError, SocketId},
     },
 };
 

@@ -13,7 +13,7 @@ use roomcast_protocol::{
 use crate::{
     adapter::{Delivery, Flags},
     engine::{DropPolicy, Mode},
-    socket::{core::namespace, recovery::Numbered, rooms::Tally, words::EmitError},
+    socket::{core::namespace, recovery::Numbered, rooms::Tally, types::EmitError},
 };
 
 /// What became of an event, by number of recipients. Nothing waits for the clients themselves.

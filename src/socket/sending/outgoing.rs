@@ -12,7 +12,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Outgoing, Socket},
-        words::args,
+        types::args,
     },
 };
 

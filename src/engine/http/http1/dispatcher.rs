@@ -25,13 +25,13 @@ use super::{
 use crate::{
     engine::{
         admission::PendingConnection,
-        ground::Peer,
         http::{
             accepted::{Accepted, attended},
             handoff::{Handoff, HandoffCell},
             message::{reply::Answer, request},
             site::Site,
         },
+        primitives::Peer,
         transport::Stream,
     },
     metrics::Counter,

@@ -16,7 +16,7 @@ use roomcast_protocol::{
 use tokio::sync::Notify;
 
 use super::timer_wheel::{Taken, TimerId, TimerWheel};
-use crate::engine::ground::now;
+use crate::engine::primitives::now;
 
 /// Somebody whose pings are sent.
 pub(in crate::engine) trait Beat: Clone {

@@ -165,7 +165,7 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::engine::ground::now;
+    use crate::engine::primitives::now;
 
     const TICK: Duration = Duration::from_millis(100);
 

@@ -11,7 +11,7 @@ use crate::{
         apply::{Applied, Outcome, RemoteOutcome, TargetNamespace, Unpublished, apply, count},
         core::Socket,
         sending::{Acks, Emitted, stream},
-        words::{Contract, EmitError, IntoRooms, Room, RoomName},
+        types::{Contract, EmitError, IntoRooms, Room, RoomName},
     },
 };
 

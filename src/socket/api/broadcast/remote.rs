@@ -11,7 +11,7 @@ use crate::{
     socket::{
         apply::{Applied, Outcome, Record, RemoteOutcome, Shared, TargetNamespace},
         core::Socket,
-        words::{IntoRooms, Room, SocketId},
+        types::{IntoRooms, Room, SocketId},
     },
 };
 

@@ -15,7 +15,7 @@ use crate::{
     metrics::{Gauge, Metrics},
     socket::{
         core::Event,
-        words::{Expiring, Refusal, give_back, sweep},
+        types::{Expiring, Refusal, give_back, sweep},
     },
     tasks::Tasks,
 };

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use super::client_files;
 use crate::{
     engine::{self, Endpoints, MaybeTls, RawEngine},
-    socket::{core::Io, words::BuildError},
+    socket::{core::Io, types::BuildError},
 };
 
 /// An [`Io`] with listeners: what answers clients.

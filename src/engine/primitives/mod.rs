@@ -1,4 +1,4 @@
-//! The ground on which all rooms of the engine stand: the clock, ids that nobody can guess, and who
+//! What all modules of the engine import: the clock, ids that nobody can guess, and who
 //! is at the other end of a connection.
 //!
 //! Every room may import it. It is made of plain values and of functions of a few lines. It must

@@ -228,7 +228,7 @@ mod tests {
     use serde_json::json;
 
     use super::Refusal;
-    use crate::socket::words::{AckError, args};
+    use crate::socket::types::{AckError, args};
 
     #[test]
     fn added_fields_stand_beside_code_and_message() {
