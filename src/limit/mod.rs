@@ -6,6 +6,8 @@
 mod addresses;
 pub(crate) mod bench;
 mod blocks;
+#[cfg(feature = "tls")]
+mod fair_semaphore;
 mod guard;
 mod hashed;
 mod log_throttle;
@@ -13,8 +15,6 @@ mod pace;
 mod proxy;
 pub(crate) mod proxy_protocol;
 mod throttle;
-#[cfg(feature = "tls")]
-mod turns;
 
 pub use blocks::TooManyBlocks;
 pub use guard::{Guard, Reason, Refused, Violation};
@@ -27,7 +27,7 @@ pub use log_throttle::LogThrottle;
 #[doc(hidden)]
 pub use pace::{Rested, SharedRested};
 
+#[cfg(feature = "tls")]
+pub(crate) use fair_semaphore::FairSemaphore;
 pub(crate) use guard::Permit;
 pub(crate) use throttle::{Rates, Throttle};
-#[cfg(feature = "tls")]
-pub(crate) use turns::Turns;

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    limit::Turns,
+    limit::FairSemaphore,
     metrics::{Counter, Gauge, Metrics},
 };
 
@@ -30,7 +30,7 @@ pub struct Tls(Arc<TlsInner>);
 struct TlsInner {
     cert_file: PathBuf,
     key_file: PathBuf,
-    handshakes: Turns,
+    handshakes: FairSemaphore,
     current: RwLock<Current>,
 }
 
@@ -78,7 +78,7 @@ impl Tls {
         Ok(Self(Arc::new(TlsInner {
             cert_file,
             key_file,
-            handshakes: Turns::new(HANDSHAKES, HANDSHAKES_EACH),
+            handshakes: FairSemaphore::new(HANDSHAKES, HANDSHAKES_EACH),
             current: RwLock::new(current),
         })))
     }
