@@ -1,7 +1,7 @@
-//! Which module may import which: the arrows of the house, checked on the source.
+//! Which module may import which, checked on the source.
 //!
 //! Between packages the compiler holds the borders. Within one they are held here: modules first, then
-//! the rooms within those that have rooms.
+//! the submodules within those that have a table of their own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -87,7 +87,7 @@ const SUBROOMS: &[(&str, Rooms)] = &[
     ("server/src/service/chat", SUBROOMS_CHAT),
 ];
 
-/// From the ground up: every room may import those above it in this table, if it needs them.
+/// Every module may import those above it in this table, if it needs them.
 const SUBROOMS_ENGINE: Rooms = &[
     ("primitives", ""),
     ("transport", ""),

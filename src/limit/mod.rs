@@ -1,7 +1,7 @@
-//! Who may connect, how often, and how fast. It knows addresses and numbers, and nothing of what they
-//! are for: neither sessions nor events.
+//! Limits who may connect, how often, and how fast. This module knows addresses and numbers, and
+//! nothing of what they are for: neither sessions nor events.
 //!
-//! Every table in here is bounded and forgets what is over.
+//! Every table in it is bounded and forgets what is over.
 
 mod addresses;
 pub(crate) mod bench;

@@ -1,7 +1,7 @@
 //! Socket.IO: namespaces, sockets, rooms, events, acknowledgements.
 //!
-//! This is a table of contents: no file below imports from it. Whoever uses Socket.IO comes in
-//! here, and finds the names that it may use. Imports go down in this drawing, never up:
+//! This file is a table of contents: no file below imports from it, and other modules of the library
+//! find the names here that they may use. Imports go down in this drawing, never up:
 //!
 //! ```text
 //!          api                  what applications see
@@ -26,15 +26,15 @@
 //! to other servers leaves in `apply/publishing` and comes in through `apply/received`.
 //!
 //! The types go in a circle: a server holds namespaces, which hold handlers, which take events,
-//! which hold sockets, which hold their namespace and server. So state is parted from what is done
-//! with it. The state lies in `core`, and rooms above add what they do as further blocks of the
-//! same types; a table that `core` holds is generic where it would have to know a socket. Three
+//! which hold sockets, which hold their namespace and server. So state is separated from what is done
+//! with it. The state lies in `core`, and the modules above add behaviour as further `impl` blocks of
+//! the same types; a table that `core` holds is generic where it would have to know a socket. Three
 //! borders have a reason of their own:
 //!
 //! - `sending` lies below who decides about clients, because the server sends as well: it tells a
 //!   client why it is disconnected, and that its credentials end.
-//! - `life` is a room, because ending a socket takes rooms, sessions and handlers at once, and
-//!   because claiming a session, letting a client in and disconnecting one all need it.
+//! - `life` is a module of its own, because ending a socket takes rooms, sessions and handlers at
+//!   once, and because claiming a session, admitting a client and disconnecting one all need it.
 //! - The event queues of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
 //!   middleware and admissions, so what drives it lies above all three.
 

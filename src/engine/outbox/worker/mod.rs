@@ -1,7 +1,7 @@
 //! What is done once per worker for all sessions that belong to it: writing what is queued, and
 //! sending pings at their time.
 //!
-//! An outbox holds the flusher of its worker, and the engine runs it. The room knows sessions only
+//! An outbox holds the flusher of its worker, and the engine runs it. This module knows sessions only
 //! by what it does for them, which is writing and beating. It must not know outboxes, or each would
 //! import the other.
 
