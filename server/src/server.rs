@@ -19,7 +19,7 @@ use crate::{
     http::{self, Readiness, api::Turned},
     limit::Users,
     metrics::Metrics,
-    service::{Access, Applier, Blocks, ChangeFeed, Chat, Followed, Leases, Retention},
+    service::{Access, Applier, Blocks, ChangeFeed, Chat, Leases, Retention, RevocationApplier},
     store::{NewConversation, OpenError, Store, StoreError},
     supervisor::Supervisor,
 };
@@ -123,7 +123,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
     let mut routes = axum::Router::new();
     let mut appliers: Vec<Box<dyn Applier>> =
-        vec![Box::new(Followed::new(access.clone(), io.clone()))];
+        vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
         let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;

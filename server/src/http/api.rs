@@ -177,7 +177,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         #[derive(Serialize)]
-        struct Told {
+        struct ErrorBody {
             error: Error,
         }
         #[derive(Serialize)]
@@ -193,7 +193,7 @@ impl IntoResponse for ApiError {
             message: self.message,
             retry_after: self.retry_after.map(|after| after.as_millis() as u64),
         };
-        let mut response = (self.status, Json(Told { error })).into_response();
+        let mut response = (self.status, Json(ErrorBody { error })).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         if let Some(after) = self.retry_after {
