@@ -135,6 +135,7 @@ const SUBROOMS_SOCKET: Rooms = &[
 ];
 
 const SUBROOMS_SERVICE: Rooms = &[
+    ("cluster", ""),
     ("fault", ""),
     ("feed", ""),
     ("rules", "fault"),
