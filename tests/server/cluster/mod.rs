@@ -6,6 +6,7 @@ mod emit;
 mod fetch;
 mod hub;
 mod model;
+mod nodes;
 mod recovery;
 mod redis;
 mod server_side;

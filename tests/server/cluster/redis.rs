@@ -1,6 +1,6 @@
 //! What is peculiar to servers that Redis joins.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use roomcast::{
     Ack, Builder, Event, Parser, ServerSide, SocketId,
@@ -47,6 +47,25 @@ fn events_arrive_in_the_order_in_which_they_were_sent_whatever_their_target_and_
             let expected = format!("42[\"n\",{n}");
             assert!(event.starts_with(&expected), "{expected} {}", &event[..20]);
         }
+    });
+}
+
+#[test]
+fn servers_know_each_other_and_one_that_ends_is_gone() {
+    each(3, quiet, |servers| {
+        let known = |i: usize| {
+            let nodes = servers[i].io.nodes();
+            nodes
+                .into_iter()
+                .map(|node| node.name)
+                .collect::<HashSet<_>>()
+        };
+        let all: HashSet<_> = (0..3).map(|i| servers.node(i)).collect();
+        until(|| (0..3).all(|i| known(i) == all));
+        let close = servers[2].io.close(Duration::from_secs(10));
+        servers[2].runtime.block_on(close);
+        let rest: HashSet<_> = (0..2).map(|i| servers.node(i)).collect();
+        until(|| (0..2).all(|i| known(i) == rest));
     });
 }
 
@@ -114,11 +133,20 @@ fn what_cannot_be_read_is_counted_and_reaches_nobody() {
         redis.command(&["PUBLISH", &format!("{key}{suffix}#/#")], payload);
     }
     until(|| metrics.counter(Counter::ClusterMalformed) == malformed + 4);
+    // No heartbeats of a server.
+    for (event, data) in [("beat", ""), ("beat", r#",{"id":"a b"}"#), ("later", "")] {
+        let payload = format!(r#"{{"uid":"x","type":6,"data":["{event}"{data}]}}"#);
+        let channel = format!("{key}-request#/.roomcast#");
+        redis.command(&["PUBLISH", &channel], payload.as_bytes());
+    }
+    until(|| metrics.counter(Counter::ClusterMalformed) == malformed + 6);
+    until(|| metrics.counter(Counter::ClusterUnknown) == 1);
+    assert_eq!(servers[0].io.nodes().len(), 1);
     redis.command(
         &["PUBLISH", &format!("{key}-request#/#")],
         br#"{"type":99}"#,
     );
-    until(|| metrics.counter(Counter::ClusterUnknown) == 1);
+    until(|| metrics.counter(Counter::ClusterUnknown) == 2);
     servers[0].io.emit("end", ());
     client.expect_text("42[\"end\"]");
 }
