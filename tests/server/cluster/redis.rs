@@ -6,13 +6,13 @@ use roomcast::{
     Ack, Builder, Event, Parser, ServerSide, SocketId,
     adapter::{
         Health,
-        redis::{Emitter, Redis, Subscriptions},
+        redis::{Emitter, Redis},
     },
     metrics::Counter,
     types::Bytes,
 };
 
-use super::{Servers, quiet};
+use super::{Servers, Wire, quiet};
 use crate::{
     local::{join, text, until},
     redis_server::RedisServer,
@@ -20,8 +20,8 @@ use crate::{
 };
 
 fn each(count: usize, build: impl Fn(Builder) -> Builder, test: impl Fn(&Servers)) {
-    for is_sharded in [false, true] {
-        let servers = Servers::on_redis(RedisServer::shared(), count, is_sharded, &build);
+    for wire in Wire::ALL {
+        let servers = Servers::on_redis(RedisServer::shared(), count, wire, &build);
         test(&servers);
     }
 }
@@ -116,7 +116,7 @@ fn binary_goes_to_clients_and_servers_in_both_parsers() {
 #[test]
 fn what_cannot_be_read_is_counted_and_reaches_nobody() {
     let redis = RedisServer::start();
-    let servers = Servers::on_redis(&redis, 1, false, quiet);
+    let servers = Servers::on_redis(&redis, 1, Wire::Classic, quiet);
     let (mut client, _) = servers[0].connect();
     let metrics = servers[0].io.metrics();
     let key = &servers.key;
@@ -153,9 +153,15 @@ fn what_cannot_be_read_is_counted_and_reaches_nobody() {
 
 #[test]
 fn after_redis_was_killed_or_stood_still_everything_works_again() {
-    for (is_sharded, stands_still) in [(false, false), (true, false), (false, true)] {
+    for (wire, stands_still) in [
+        (Wire::Classic, false),
+        (Wire::Sharded, false),
+        (Wire::Streams, false),
+        (Wire::Classic, true),
+        (Wire::Streams, true),
+    ] {
         let redis = RedisServer::start();
-        let servers = Servers::on_redis(&redis, 2, is_sharded, quiet);
+        let servers = Servers::on_redis(&redis, 2, wire, quiet);
         let (mut a, _) = servers[0].connect();
         let (mut b, id) = servers[1].connect();
         let id = SocketId::parse(&id).unwrap();
@@ -242,7 +248,7 @@ fn namespaces_with_special_names_are_apart() {
 
 #[test]
 fn a_program_that_is_no_server_reaches_clients_and_servers() {
-    for is_sharded in [false, true] {
+    for wire in Wire::ALL {
         let noted = |mut io: Builder| {
             io.namespace("/")
                 .on_server_side("note", async |event: ServerSide| {
@@ -252,14 +258,10 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
             io
         };
         let shared = RedisServer::shared();
-        let servers = Servers::on_redis(shared, 2, is_sharded, noted);
+        let servers = Servers::on_redis(shared, 2, wire, noted);
         let (mut a, a_id) = servers[0].connect();
         let (mut b, b_id) = servers[1].connect();
-        let redis = Redis::new(&shared.url()).unwrap().key(&servers.key);
-        let redis = match is_sharded {
-            true => redis.sharded(Subscriptions::Rooms),
-            false => redis,
-        };
+        let redis = wire.on(Redis::new(&shared.url()).unwrap().key(&servers.key));
         let _runtime = servers[0].runtime.enter();
         let emitter = Emitter::new(redis);
         emitter.emit("all", (1, Bytes::from_static(b"x"))).unwrap();
@@ -296,7 +298,7 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
 #[test]
 fn what_a_program_has_sent_right_before_it_ends_arrives() {
     let shared = RedisServer::shared();
-    let servers = Servers::on_redis(shared, 1, false, quiet);
+    let servers = Servers::on_redis(shared, 1, Wire::Classic, quiet);
     let (mut client, _) = servers[0].connect();
     let redis = Redis::new(&shared.url()).unwrap().key(&servers.key);
     servers[0].runtime.block_on(async {
@@ -314,8 +316,8 @@ fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
         .each_ref()
         .map(|node| node.url().replace("redis://", ""));
     let url = format!("redis+cluster://{}", hosts.join(","));
-    for is_sharded in [false, true] {
-        let servers = Servers::on_redis_at(&url, 3, is_sharded, quiet);
+    for wire in Wire::ALL {
+        let servers = Servers::on_redis_at(&url, 3, wire, quiet);
         let mut clients = [0, 1, 2].map(|i| servers[i].connect());
         for (i, (_, id)) in clients.iter().enumerate() {
             let id = SocketId::parse(id).unwrap();
