@@ -21,7 +21,7 @@ use super::{
     },
 };
 use crate::engine::{
-    ground::Peer,
+    primitives::Peer,
     session::Engine,
     transport::{Stream, dismiss},
 };
@@ -38,7 +38,7 @@ impl Engine {
         let address = address(&parts.extensions);
         if address.is_none() && self.guard.is_some() {
             // All clients would be one to the guard, with the limits and the blocks of one.
-            if let Some(more) = self.misplacements.speak() {
+            if let Some(more) = self.misplacements.permit() {
                 tracing::error!(more, "{NO_ADDRESSES}");
             }
             let mut reply = reply::closing(StatusCode::INTERNAL_SERVER_ERROR);

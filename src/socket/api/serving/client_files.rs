@@ -8,7 +8,7 @@ use crate::{
     engine::{Fallback, compression::Encoding},
     socket::{
         core::Io,
-        words::{ClientFiles, NAMES},
+        types::{ClientFiles, NAMES},
     },
 };
 
