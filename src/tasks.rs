@@ -95,9 +95,10 @@ impl Tasks {
         self,
         name: &'static str,
         mut make: impl FnMut() -> F + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> BoxFuture<'static, ()> {
         // One type for all of them, so that what runs a task is compiled once.
         self.keep_boxed(name, Box::new(move || make().boxed()))
+            .boxed()
     }
 
     async fn keep_boxed(
