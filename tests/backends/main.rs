@@ -21,6 +21,8 @@ mod harness;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
+#[cfg(feature = "postgres")]
+mod migrating;
 mod order;
 #[cfg(feature = "postgres")]
 mod plans;

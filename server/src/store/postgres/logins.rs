@@ -53,7 +53,10 @@ pub(super) async fn apply(
         }
         LoginChange::Delete { id_hash } => {
             let statement = client
-                .prepare_cached("DELETE FROM sessions WHERE id_hash = $1 RETURNING *")
+                .prepare_cached(
+                    "DELETE FROM sessions WHERE id_hash = $1
+                     RETURNING id_hash, user_id, roles, data, ttl_s, created_at, expires_at",
+                )
                 .await?;
             let deleted = client.query_opt(&statement, &[id_hash]).await?;
             outcome.deleted = deleted.as_ref().map(row).transpose()?;
