@@ -69,11 +69,17 @@ async fn of_version(version: u32) -> config::Store {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/postgres");
     for number in 1..=version {
         let start = format!("V{number}__");
-        let mut files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap());
+        let mut files = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|file| file.unwrap());
         let file = files.find(|file| file.file_name().to_string_lossy().starts_with(&start));
-        sql(&config, &std::fs::read_to_string(file.unwrap().path()).unwrap());
+        sql(
+            &config,
+            &std::fs::read_to_string(file.unwrap().path()).unwrap(),
+        );
     }
-    let rows = "SELECT string_agg(format('(%s, %L, %L, %L)', version, name, applied_on, checksum), ', ')
+    let rows =
+        "SELECT string_agg(format('(%s, %L, %L, %L)', version, name, applied_on, checksum), ', ')
         FROM refinery_schema_history WHERE version <= ";
     let rows = sql(&newest, &format!("{rows}{version}"));
     let history = "CREATE TABLE refinery_schema_history

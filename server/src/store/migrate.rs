@@ -124,8 +124,9 @@ async fn run(
 /// Whether a statement did not get a lock within `lock_timeout`.
 #[cfg(feature = "postgres")]
 fn is_lock_timeout(error: &refinery::Error) -> bool {
-    let mut causes =
-        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    });
     let cause = causes.find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
     cause.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
