@@ -69,13 +69,7 @@ impl Message {
     /// What an edit or deletion of this row is refused for, if anything. `is_member` is about the
     /// one who asks.
     pub(super) fn refuses<T>(&self, by: &Actor, is_member: bool) -> Option<Change<T>> {
-        if !by.is_admin && !is_member {
-            Some(Change::Absent)
-        } else if !by.is_admin && by.user_id != self.user_id {
-            Some(Change::Denied)
-        } else {
-            None
-        }
+        by.refused(Some(&self.user_id), is_member)
     }
 }
 

@@ -18,21 +18,14 @@ pub struct DeleteConversation {
 
 impl DeleteConversation {
     /// What it is refused for, if anything. `is_member` is about the one who asks.
-    pub(in crate::store) fn refused<T>(
+    pub(crate) fn refused<T>(
         &self,
         owner: Option<&str>,
         is_open: bool,
         is_member: bool,
     ) -> Option<Change<T>> {
-        if !self.by.is_admin && !is_member {
-            Some(Change::Absent)
-        } else if !self.by.is_admin && owner != Some(self.by.user_id.as_str()) {
-            Some(Change::Denied)
-        } else if is_open {
-            Some(Change::Conflict)
-        } else {
-            None
-        }
+        let refused = self.by.refused(owner, is_member);
+        refused.or_else(|| is_open.then_some(Change::Conflict))
     }
 
     /// What whoever asks is told of one that is deleted already.

@@ -24,6 +24,22 @@ pub struct Actor {
     pub is_admin: bool,
 }
 
+impl Actor {
+    /// What a change is refused for, if anything. `owner` owns what is changed, and `is_member` tells
+    /// whether the actor is a member of the conversation.
+    pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        if self.is_admin {
+            None
+        } else if !is_member {
+            Some(Change::Absent)
+        } else if owner != Some(self.user_id.as_str()) {
+            Some(Change::Denied)
+        } else {
+            None
+        }
+    }
+}
+
 /// Whose a message is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
@@ -47,6 +63,13 @@ pub struct Edit {
     pub content: String,
     /// The version that the editor has seen; the edit is refused if there is a newer one.
     pub version: Option<u32>,
+}
+
+impl Edit {
+    /// Whether a message can be edited at all: a deleted one cannot.
+    pub(crate) const fn is_possible(is_deleted: bool) -> bool {
+        !is_deleted
+    }
 }
 
 /// A message that is to be deleted: its row stays, without its text.
@@ -75,17 +98,13 @@ pub struct MemberChange {
 
 impl MemberChange {
     /// What the change is refused for, if anything. `is_member` is about the one who asks.
-    pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+    pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        // Everybody owns the own membership.
         let leaves = self.removes && self.by.user_id == self.user_id;
-        if !self.by.is_admin && !is_member {
-            Some(Change::Absent)
-        } else if !self.by.is_admin && !leaves && owner != Some(self.by.user_id.as_str()) {
-            Some(Change::Denied)
-        } else if self.removes && owner == Some(self.user_id.as_str()) {
-            Some(Change::Conflict)
-        } else {
-            None
-        }
+        let owner_of_change = if leaves { Some(&*self.user_id) } else { owner };
+        let removes_owner = self.removes && owner == Some(self.user_id.as_str());
+        let refused = self.by.refused(owner_of_change, is_member);
+        refused.or_else(|| removes_owner.then_some(Change::Conflict))
     }
 
     /// How many members the conversation may have, its owner included.
@@ -108,12 +127,7 @@ pub struct Rename {
 impl Rename {
     /// What the change is refused for, if anything. `is_member` is about the one who asks.
     pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
-        match (self.by.is_admin, is_member, owner) {
-            (true, _, _) => None,
-            (false, false, _) => Some(Change::Absent),
-            (false, true, owner) if owner == Some(self.by.user_id.as_str()) => None,
-            (false, true, _) => Some(Change::Denied),
-        }
+        self.by.refused(owner, is_member)
     }
 }
 
