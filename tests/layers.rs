@@ -135,6 +135,7 @@ const SUBMODULES_SOCKET: Rules = &[
 ];
 
 const SUBMODULES_SERVICE: Rules = &[
+    ("cluster", ""),
     ("fault", ""),
     ("feed", ""),
     ("rules", "fault"),

@@ -19,13 +19,15 @@ use crate::{
     http::{self, Readiness, api::Turned},
     limit::Users,
     metrics::Metrics,
-    service::{Access, Applier, Blocks, ChangeFeed, Chat, Leases, Retention, RevocationApplier},
+    service::{
+        Access, Applier, Blocks, ChangeFeed, Chat, Leases, Retention, RevocationApplier, cluster,
+    },
     store::{NewConversation, OpenError, Store, StoreError},
     supervisor::Supervisor,
 };
 use roomcast::{
-    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::LogThrottle,
-    limit::Proxies, options::Cors,
+    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, adapter::Health,
+    internal::LogThrottle, limit::Proxies, options::Cors,
 };
 
 /// Why the server did not start, or stopped.
@@ -37,6 +39,8 @@ pub(crate) enum RunError {
     Keys(ConfiguredError),
     /// The roles make no sense.
     Roles(RolesError),
+    /// There is no such adapter, or not with these settings.
+    Adapter(cluster::AdapterFault),
     /// The store cannot be opened.
     Open(OpenError),
     /// The store cannot be prepared.
@@ -68,6 +72,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .config(engine_config(settings))
         .client_files(http::client_files::embedded())
         .guard(&settings.limits.addresses(), proxies(settings));
+    let io = cluster::join(io, settings).map_err(RunError::Adapter)?;
     let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
     let supervisor = Supervisor::new(&metrics);
     let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
@@ -174,6 +179,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             let (supervisor, io) = (supervisor.clone(), io.clone());
             move || [supervisor.ended(), io.ended_tasks()].concat()
         },
+        {
+            let io = io.clone();
+            move || io.adapter_health().map(|health| health == Health::Ready)
+        },
     );
     let routes = routes
         .merge(http::identity::routes(access.clone(), io.clone()))
@@ -241,6 +250,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
 pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
+    cluster::check(settings).map_err(RunError::Adapter)?;
     tls(settings)?;
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
@@ -365,6 +375,7 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
     tracing::info!(
         profile = profile.name(),
         store = settings.store.shown_url(),
+        adapter = settings.adapter.shown_url().as_deref().unwrap_or("none"),
         "ready"
     );
     let scheme = if settings.server.tls.cert_file.is_some() {
@@ -383,6 +394,7 @@ impl fmt::Display for RunError {
             Self::Settings(fault) => f.write_str(fault),
             Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
             Self::Roles(_) => f.write_str("the roles make no sense"),
+            Self::Adapter(fault) => fault.fmt(f),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
@@ -399,7 +411,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Settings(_) | Self::Tasks(_) => None,
+            Self::Settings(_) | Self::Adapter(_) | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
             Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),

@@ -6,10 +6,11 @@
 //! the HTTP API and commands come in here. Nothing in here may know how an event is parsed or a row is
 //! written.
 //!
-//! Imports go one way: `fault`, `feed` and `rules` ← `authorization` ← `chat`.
+//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`.
 
 mod authorization;
 mod chat;
+pub(crate) mod cluster;
 mod fault;
 mod feed;
 mod rules;

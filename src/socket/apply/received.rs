@@ -15,10 +15,10 @@ use tokio::runtime::Handle;
 
 use super::{Outcome, Record, act};
 use crate::{
-    adapter::{Delivery, Item, Joined, Kind, NodeId, Publication, Receiver},
+    adapter::{Delivery, Item, Joined, Kind, Node, NodeId, Publication, Receiver},
     metrics::Counter,
     socket::{
-        core::{Io, Namespace, ServerSide, Socket, WeakIo},
+        core::{Io, Lifecycle, Namespace, ServerSide, Socket, WeakIo},
         sending::{Acks, stream},
         types::{AckError, Outcome as Answered, Reply, Room, args},
     },
@@ -54,6 +54,13 @@ impl Asker {
 }
 
 impl Applier {
+    fn tell(&self, event: &Lifecycle<'_>) {
+        if let Some(io) = self.io.upgrade() {
+            let _runtime = io.enter_runtime();
+            io.tell(event);
+        }
+    }
+
     pub(crate) fn new(io: &Io) -> Self {
         Self {
             io: io.downgrade(),
@@ -95,6 +102,14 @@ impl Receiver for Applier {
         let own = inner.all_sockets();
         let own = own.iter().map(|socket| Room::from(socket.id().as_str()));
         joined.chain(own).collect()
+    }
+
+    fn node_joined(&self, node: &Node) {
+        self.tell(&Lifecycle::NodeJoined { node });
+    }
+
+    fn node_left(&self, node: &Node) {
+        self.tell(&Lifecycle::NodeLeft { node });
     }
 }
 

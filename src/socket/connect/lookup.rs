@@ -10,6 +10,7 @@ use std::{
 use roomcast_protocol::socket::Nsp;
 
 use crate::{
+    adapter::NAMESPACE,
     limit::Violation,
     socket::{
         core::{Connect, Handlers, Io, Predicate, namespace},
@@ -53,7 +54,7 @@ impl Io {
         let Some(built) = self.0.built.get() else {
             return Lookup::Missing;
         };
-        if built.on_demand.is_empty() {
+        if built.on_demand.is_empty() || name == NAMESPACE {
             return Lookup::Missing;
         }
         if let Some(namespace) = built.made.read().get(&Nsp::from(name)) {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Principal,
+    adapter::Node,
     engine::Handshake,
     metrics::{Counter, Metrics},
     socket::types::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
@@ -389,6 +390,16 @@ pub enum Lifecycle<'a> {
         socket: &'a Socket,
         /// The room.
         room: &'a Room,
+    },
+    /// Another server of the cluster was heard of for the first time.
+    NodeJoined {
+        /// The server.
+        node: &'a Node,
+    },
+    /// Another server of the cluster has said that it goes, or was silent for too long.
+    NodeLeft {
+        /// The server, as it was heard of last.
+        node: &'a Node,
     },
     /// A connection went over from polling to WebSocket.
     Upgraded {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Config, Principal,
-    adapter::{Cluster, NodeId},
+    adapter::{Cluster, NodeId, Registry, keep_nodes},
     engine::{Engine, Hooks},
     limit::{Guard, LogThrottle},
     metrics::Metrics,
@@ -78,6 +78,7 @@ pub(crate) struct Built {
     /// The other servers, if there are any.
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
+    pub(crate) registry: Arc<Registry>,
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
@@ -285,7 +286,8 @@ impl Io {
         self.start_adapter();
     }
 
-    /// Starts what the adapter has to do, unless it was started before. Within a runtime.
+    /// Starts what the adapter has to do, and what tells others of this server, unless that was started
+    /// before. Within a runtime.
     pub(crate) fn start_adapter(&self) {
         let Some(joined) = self
             .cluster()
@@ -296,6 +298,8 @@ impl Io {
         };
         // What the adapter keeps must not keep the server.
         let joined = Arc::downgrade(joined);
+        let told = Weak::clone(&joined);
+        let beat = move || keep_nodes(Weak::clone(&told));
         let run = move || {
             let task = joined.upgrade().and_then(|joined| joined.task());
             async move {
@@ -305,6 +309,7 @@ impl Io {
             }
         };
         tokio::spawn(self.0.tasks.clone().keep("adapter", run));
+        tokio::spawn(self.0.tasks.clone().keep("nodes", beat));
     }
 
     /// Lets handlers that are started on a foreign thread find their runtime.
