@@ -416,3 +416,23 @@ fn exports(lib: &str) -> HashMap<String, String> {
     }
     exported
 }
+
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let root = root();
+    let document = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let named = document.split('`').skip(1).step_by(2);
+    let files: Vec<_> = named
+        .filter(|name| name.contains('/') && !name.contains([' ', '*', '{']))
+        .filter(|name| {
+            let folder = name.split('/').next();
+            folder.is_some_and(|folder| root.join(folder).is_dir())
+        })
+        .collect();
+    assert!(files.len() > 50, "{}", files.len());
+    let missing: Vec<_> = files
+        .into_iter()
+        .filter(|name| !root.join(name).exists())
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
