@@ -167,8 +167,8 @@ impl PostGuard {
         self.outbox.lock().end_post();
     }
 
-    /// Gives the payload to the driver, which says when it has been read. `false`: the session
-    /// is gone.
+    /// Gives the payload to the driver, which says when it has been read. Returns whether the
+    /// session still exists.
     fn hand_over(&mut self, post: Control) -> bool {
         self.finished = true;
         self.outbox.control(post)

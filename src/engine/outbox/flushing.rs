@@ -78,7 +78,8 @@ impl Outbox {
                 }
             }
         }
-        // Somebody pushes as fast as this writes: others should have their turn first.
+        // Other tasks push as fast as this one writes, so other sessions should have their turn
+        // first.
         if queue.has_work() {
             queue.writer = Writer::Listed;
             drop(queue);
@@ -111,7 +112,7 @@ impl Flush for Outbox {
 }
 
 impl<H> Queue<H> {
-    /// Who has to be woken for what was queued.
+    /// Returns who has to be woken for what was queued.
     pub(super) fn schedule<O>(&mut self) -> Wake<O> {
         // A driver in its turn writes at the end of it, and whoever writes looks again.
         if self.is_in_turn() || self.writer != Writer::Nobody || !self.can_flush() {

@@ -16,7 +16,7 @@ use super::{
 pub(in crate::engine) enum Polled {
     /// There were packets.
     Answered(PollAnswer),
-    /// It is answered later.
+    /// The poll is answered later.
     Waiting(oneshot::Receiver<PollAnswer>),
     /// There is no such session any more.
     Unknown,

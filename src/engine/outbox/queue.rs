@@ -32,11 +32,12 @@ pub(in crate::engine) struct Queue<H> {
     pub(super) filed: Option<Box<Filed>>,
     /// All frames count as waiting for a slow client; those in `conflated` always do.
     pub(super) held: bool,
-    /// Who writes what is queued, or is bound to look at it.
+    /// Which task writes what is queued, or is bound to look at it.
     pub(super) writer: Writer,
     /// Whether the driver has its turn.
     pub(super) turn: Turn,
-    /// The waker of the driver. `None`: somebody has called it already, or the driver has not parked yet.
+    /// The waker of the driver; `None` if it has been called already, or the driver has not had its
+    /// first turn.
     pub(super) waker: Option<Waker>,
     /// When the kernel first took no more, as long as something of what was queued has not left.
     pub(super) slow_since: Option<Instant>,
@@ -186,7 +187,7 @@ impl<H> Queue<H> {
         memory: &MemoryBudget,
     ) -> (u64, bool) {
         let room = if self.bytes == 0 {
-            // One event is taken whatever its size.
+            // One event is accepted whatever its size.
             budget.max(frame.len() + FRAME_OVERHEAD)
         } else {
             budget.saturating_sub(self.cost())
@@ -267,7 +268,7 @@ impl<H> Queue<H> {
         self.attaching > 0
     }
 
-    /// `false`: another request is at it.
+    /// Returns `false` if another request is bringing packets.
     pub(in crate::engine) fn begin_post(&mut self) -> bool {
         !std::mem::replace(&mut self.posting, true)
     }
@@ -289,7 +290,7 @@ impl<H> Queue<H> {
     #[cold]
     pub(super) fn cut(&mut self, budget: Budget, memory: &MemoryBudget) {
         self.life = Life::Cut(budget);
-        // It has lost its place, too.
+        // Dropping the buffer also takes the session out of those that keep most.
         self.replay = None;
         self.filed = None;
         match budget {

@@ -62,7 +62,7 @@ impl PendingPoll {
         Self { id, answer }
     }
 
-    /// Answers with packets. `false`: the client had given up.
+    /// Answers with packets. Returns `false` if the client has given up.
     #[must_use]
     pub(in crate::engine) fn answer(self, frames: &[Frame]) -> bool {
         self.answer.send(PollAnswer::packets(frames)).is_ok()

@@ -186,7 +186,7 @@ impl Stream {
     }
 
     /// Reads and forgets what a closing peer still sends, so that unread input does not turn
-    /// the last answer into a reset. `true`: the peer has closed.
+    /// the last answer into a reset. Returns whether the peer has closed.
     ///
     /// Of a peer that goes on sending `left` bytes are read. The rest stays in the kernel, which
     /// stops the peer, until the deadline of the caller.

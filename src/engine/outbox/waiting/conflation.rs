@@ -42,8 +42,8 @@ impl Conflation {
         self.waiting.len()
     }
 
-    /// Takes a frame in. What is not kept, an older one or this one, is given to `gone`. `false`:
-    /// it was this one.
+    /// Takes a frame. The frames that are not kept, older ones or this one, are passed to `gone`.
+    /// Returns whether this one is kept.
     pub(in crate::engine::outbox) fn keep(
         &mut self,
         stream: u64,

@@ -18,9 +18,9 @@ use crate::metrics::{Gauge, Metrics};
 pub(in crate::engine) struct MemoryBudget {
     limit: usize,
     held: AtomicUsize,
-    /// Those for whom they wait.
+    /// The sessions for which frames wait.
     waiting: Arc<Heaviest>,
-    /// Those for whom something is kept that may be asked for again.
+    /// The sessions for which frames are kept for replay.
     replay: Arc<Heaviest>,
     /// The bytes that may be kept so, once it was too much.
     max_replay: AtomicUsize,
@@ -97,12 +97,12 @@ impl MemoryBudget {
         kept.is_ok_and(|kept| kept > self.max_replay.load(Ordering::Relaxed))
     }
 
-    /// Those for whom something waits, and who do not keep up.
+    /// The sessions for which frames wait because the clients do not keep up.
     pub(in crate::engine) fn waiting(&self) -> &Arc<Heaviest> {
         &self.waiting
     }
 
-    /// Those for whom something is kept that may be asked for again.
+    /// The sessions for which frames are kept for replay.
     pub(in crate::engine) fn replay(&self) -> &Arc<Heaviest> {
         &self.replay
     }
@@ -112,7 +112,7 @@ impl MemoryBudget {
         self.high.notified().await;
     }
 
-    /// Nobody is to be cut any more.
+    /// Stops cutting sessions off.
     pub(in crate::engine) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.high.notify_one();

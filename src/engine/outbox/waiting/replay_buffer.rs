@@ -49,11 +49,11 @@ pub(in crate::engine::outbox) struct ReplayBuffer<T> {
 /// What became of a frame that is to be kept.
 #[must_use]
 pub(in crate::engine::outbox) enum Kept<T> {
-    /// It is kept, or none of these.
+    /// The frame is kept, or belongs to no channel.
     Here,
-    /// It is kept, and what is kept has grown to so many bytes.
+    /// The frame is kept, and the buffer has grown to so many bytes.
     Grown(usize),
-    /// It belongs to this one.
+    /// The frame belongs to the outbox that has taken the channel over.
     Elsewhere(Weak<T>),
 }
 
@@ -61,7 +61,7 @@ struct Channel<T> {
     id: u64,
     /// The last frame that is not in here any more: what follows it is.
     floor: Option<u64>,
-    /// Who gets its frames now, after somebody else has taken it over.
+    /// The outbox that gets the channel's frames since it has taken the channel over.
     successor: Option<Weak<T>>,
 }
 
@@ -100,7 +100,7 @@ impl<T> ReplayBuffer<T> {
         }
     }
 
-    /// Forgets a channel. `true`: it was the last one.
+    /// Forgets a channel. Returns whether it was the last one.
     pub(in crate::engine::outbox) fn close(&mut self, channel: u64) -> bool {
         self.forget_frames(channel);
         self.more.retain(|known| known.id != channel);
@@ -153,7 +153,7 @@ impl<T> ReplayBuffer<T> {
             return Kept::Here;
         }
         if self.total() > self.limits.total.saturating_add(self.limits.total / 8) {
-            // Those who keep most are not told fast enough.
+            // Shedding of the largest buffers is not fast enough.
             self.clear();
             return Kept::Here;
         }
@@ -194,7 +194,8 @@ impl<T> ReplayBuffer<T> {
         self.tell();
     }
 
-    /// What follows a frame in its channel. `None`: that cannot be said, or not all of it is here.
+    /// The frames that follow one in its channel. Returns `None` if that is unknown, or some of
+    /// them are not kept any more.
     pub(in crate::engine::outbox) fn after(
         &self,
         known: Stamp,
@@ -249,7 +250,7 @@ impl<T> ReplayBuffer<T> {
         self.tell();
     }
 
-    /// Moves the gauge if it is a step away. `true`: up.
+    /// Updates the gauge if the size has changed by a step. Returns whether it has grown.
     #[inline]
     fn tell(&mut self) -> bool {
         let is_more = self.bytes > self.told;

@@ -28,7 +28,7 @@ const SESSIONS_PER_TURN: usize = 1024;
 /// Bytes written before other tasks get their turn; one session may exceed it.
 const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
 
-/// Somebody for whom a flusher writes.
+/// An item for which a flusher writes.
 pub(in crate::engine) trait Flush {
     /// Writes what is queued. Returns how many bytes have left.
     fn flush(&self) -> usize;
@@ -231,7 +231,7 @@ impl<T> Default for List<T> {
 }
 
 impl<T> List<T> {
-    /// Somebody is about to be put into it.
+    /// Called before items are put into the list.
     fn begin_round(&mut self) {
         if self.dirty.is_empty() {
             self.rounds = self.rounds.wrapping_add(1);
