@@ -12,6 +12,7 @@ mod changes;
 mod conversations;
 mod deletion;
 mod emission;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod export;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod feed;
@@ -28,6 +29,7 @@ mod order;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod retention;
 #[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
