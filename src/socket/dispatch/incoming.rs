@@ -37,7 +37,7 @@ impl Incoming {
         &self.socket
     }
 
-    /// Who the socket belongs to.
+    /// The principal of the socket.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
