@@ -1,4 +1,4 @@
-//! Who may do what, and the sessions of those who log in by one.
+//! Permissions of users, and sessions of users who log in.
 
 use std::sync::Arc;
 
@@ -231,7 +231,7 @@ impl Access {
         let mut holder = Principal::new(&*login.user_id);
         holder.roles.clone_from(&login.roles);
         holder.session = Some(login.id_hash);
-        // One that is revoked must not outlive its revocation by being tried again and again.
+        // A session that is revoked must not outlive its revocation by being tried again and again.
         if expires_at > now
             && prolonged.duration_since(expires_at) >= worth
             && !inner.revocations.covers(&holder)

@@ -80,7 +80,8 @@ impl Access {
         self.why(Some(io), question).await
     }
 
-    /// The same for whoever has the configuration and the store in hand.
+    /// Answers without an [`Allowed`] question, for whoever has the configuration and the store in
+    /// hand.
     pub(crate) async fn why(
         &self,
         io: Option<&Io>,
@@ -97,8 +98,8 @@ impl Access {
         self.judge(&asked.0, asked.1, question).await
     }
 
-    /// Somebody who is not connected: by the roles that are named, the newest session, or the role
-    /// that tokens have by default.
+    /// A user who is not connected has the roles that the question names, those of the newest
+    /// session, or the role that tokens have by default.
     async fn offline(
         &self,
         question: &Question,
@@ -324,7 +325,7 @@ impl About {
     }
 }
 
-/// Somebody who is connected now.
+/// The principal of a user who is connected now.
 async fn live(io: &Io, user: &str) -> Option<Arc<Principal>> {
     let sockets = io.of("/").sockets().await;
     let mut principals = sockets.iter().map(Socket::principal);

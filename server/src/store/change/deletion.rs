@@ -12,7 +12,7 @@ use super::{Actor, Change};
 pub struct DeleteConversation {
     /// The conversation.
     pub conversation_id: Uuid,
-    /// Who asks for it: the owner or an admin.
+    /// The user who asks for the deletion: the owner or an admin.
     pub by: Actor,
 }
 
@@ -62,7 +62,7 @@ pub struct DeletedConversation {
 #[derive(Debug)]
 pub(in crate::store) struct Removal {
     pub(in crate::store) deleted: DeletedConversation,
-    /// Who was a member.
+    /// The users who were members.
     pub(in crate::store) member_ids: Vec<String>,
 }
 

@@ -15,7 +15,7 @@ mod deletion;
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 
-/// Who asks for a change.
+/// The user who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     /// The user.
@@ -46,7 +46,7 @@ impl Actor {
 pub struct Authorship {
     /// The conversation it belongs to.
     pub conversation_id: Uuid,
-    /// Who sent it.
+    /// The user who sent the message.
     pub user_id: String,
     /// Whether it has been deleted.
     pub is_deleted: bool,
@@ -57,7 +57,7 @@ pub struct Authorship {
 pub struct Edit {
     /// The message.
     pub message_id: Uuid,
-    /// Who edits it: its author or an admin.
+    /// The user who edits the message: its author or an admin.
     pub by: Actor,
     /// The new text.
     pub content: String,
@@ -77,7 +77,7 @@ impl Edit {
 pub struct Delete {
     /// The message.
     pub message_id: Uuid,
-    /// Who deletes it: its author or an admin.
+    /// The user who deletes the message: its author or an admin.
     pub by: Actor,
 }
 
@@ -86,9 +86,9 @@ pub struct Delete {
 pub struct MemberChange {
     /// The conversation.
     pub conversation_id: Uuid,
-    /// Who is added or removed.
+    /// The user who is added or removed.
     pub user_id: String,
-    /// Who asks for it: the owner, an admin, or a member that removes itself.
+    /// The user who asks for the change: the owner, an admin, or a member that removes itself.
     pub by: Actor,
     /// True removes.
     pub removes: bool,
@@ -120,7 +120,7 @@ pub struct Rename {
     pub conversation_id: Uuid,
     /// The new title.
     pub title: String,
-    /// Who asks for it: the owner or an admin.
+    /// The user who asks for the change: the owner or an admin.
     pub by: Actor,
 }
 
@@ -170,7 +170,7 @@ pub struct Listed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct List {
-    /// Those with the newest changes of title or members first.
+    /// The conversations, those with the newest changes of title or members first.
     pub conversations: Vec<Listed>,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,7 +186,7 @@ pub struct List {
 pub struct Cursor {
     /// When its title or members last changed.
     pub updated_at: Time,
-    /// Its id.
+    /// The id of the conversation.
     pub id: Uuid,
 }
 
@@ -251,16 +251,16 @@ pub struct Search {
     reason = "a caller must say what each outcome means"
 )]
 pub enum Change<T> {
-    /// It is stored.
+    /// The change is stored.
     Done(T),
-    /// It was so already: nothing is stored or emitted.
+    /// The state was so already: nothing is stored or emitted.
     Unchanged(T),
     /// There is no such thing, or not for whoever asked.
     Absent,
-    /// Whoever asked may see it but not change it.
+    /// The user who asked may see the thing, but not change it.
     Denied,
-    /// It does not fit to what is stored: another version, the owner who cannot be removed, or as many
-    /// members as there may be.
+    /// The change does not fit what is stored: another version, the owner who cannot be removed, or
+    /// as many members as there may be.
     Conflict,
 }
 
@@ -281,16 +281,16 @@ pub enum Committed {
     Deleted {
         /// The row as it is now.
         message: Arc<Message>,
-        /// Who deleted it.
+        /// The user who deleted the message.
         by: String,
     },
     /// A conversation has another title.
     Renamed(Arc<Conversation>),
-    /// Somebody is, or is no longer, a member.
+    /// A user is, or is no longer, a member.
     Members {
         /// The conversation as it is now.
         conversation: Arc<Conversation>,
-        /// Who.
+        /// The user.
         user_id: String,
         /// Whether that one was removed.
         removed: bool,
@@ -299,7 +299,7 @@ pub enum Committed {
     ConversationDeleted {
         /// What is told of it.
         deleted: Arc<DeletedConversation>,
-        /// Who was a member.
+        /// The users who were members.
         member_ids: Arc<[String]>,
     },
     /// Another server has committed something in this conversation, up to the revision.

@@ -136,7 +136,7 @@ pub(super) async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation
     rows.iter().map(revocation).collect()
 }
 
-/// Those of these that there are, a value for each kind.
+/// The revocations with these names that exist, a value for each kind.
 pub(super) async fn revocations_named(
     client: &ClientWrapper,
     kinds: &[&str],
@@ -153,7 +153,7 @@ pub(super) async fn revocations_named(
     rows.iter().map(revocation).collect()
 }
 
-/// Those behind this one, in the order of kinds and values.
+/// The revocations behind this one, in the order of kinds and values.
 pub(super) async fn revocations_after(
     client: &ClientWrapper,
     kind: &str,
