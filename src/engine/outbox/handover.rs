@@ -74,6 +74,7 @@ impl Outbox {
             wake = wake.or(next);
         }
         replay.hand_over(known.channel, Arc::downgrade(to.inner()));
+        // A wake takes the lock of a flusher's list, which is never taken under that of an outbox.
         drop((successor, queue));
         to.call(wake);
         Some(missed.len())
