@@ -117,9 +117,9 @@ impl Outbox {
     ) -> (Push, Wake) {
         if let Some(replay) = &mut queue.replay {
             match (replay.keep(frame), source) {
-                (Kept::Here, _) | (Kept::Elsewhere(_), PushSource::Predecessor) => {}
+                (Kept::Here, _) | (Kept::BySuccessor(_), PushSource::Predecessor) => {}
                 (Kept::Grown(bytes), _) => self.weigh_replay(replay, bytes),
-                (Kept::Elsewhere(successor), PushSource::Sender) => {
+                (Kept::BySuccessor(successor), PushSource::Sender) => {
                     let append = |successor| Self::append_for(successor, frame, mode);
                     return (
                         Push::Closed,

@@ -54,7 +54,7 @@ pub(in crate::engine::outbox) enum Kept<T> {
     /// The frame is kept, and the buffer has grown to so many bytes.
     Grown(usize),
     /// The frame belongs to the outbox that has taken the channel over.
-    Elsewhere(Weak<T>),
+    BySuccessor(Weak<T>),
 }
 
 struct Channel<T> {
@@ -142,7 +142,7 @@ impl<T> ReplayBuffer<T> {
             return Kept::Here;
         };
         if let Some(successor) = &channel.successor {
-            return Kept::Elsewhere(Weak::clone(successor));
+            return Kept::BySuccessor(Weak::clone(successor));
         }
         self.frames.push_back(frame.clone());
         self.bytes += frame.len();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn keep_one(replay: &mut ReplayBuffer<()>, frame: &Frame) {
-        assert!(!matches!(replay.keep(frame), Kept::Elsewhere(_)));
+        assert!(!matches!(replay.keep(frame), Kept::BySuccessor(_)));
     }
 
     fn keep(replay: &mut ReplayBuffer<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
@@ -450,7 +450,7 @@ mod tests {
         let successor = Arc::new(());
         replay.hand_over(1, Arc::downgrade(&successor));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        let Kept::Elsewhere(told) = replay.keep(&frame(1, 3)) else {
+        let Kept::BySuccessor(told) = replay.keep(&frame(1, 3)) else {
             panic!("it was handed over");
         };
         assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &successor));
