@@ -1,8 +1,8 @@
-//! What was lately queued for one session and may be asked for again.
+//! The frames that were lately queued for one session, kept for replay.
 //!
-//! An outbox that keeps it goes on doing so when its session is over: what is queued for a client
-//! that is away lies in here until it comes back. The order is that of the queue, so that what is
-//! sent again follows what was sent.
+//! An outbox goes on keeping frames when its session is over, so what is sent to a client that is
+//! away lies here until the client comes back. The order is that of the queue, so that replayed
+//! frames follow those that were sent.
 
 use std::{
     collections::VecDeque,
@@ -25,28 +25,28 @@ pub(crate) struct Limits {
     pub(crate) total: usize,
 }
 
-/// The frames, oldest first. Only frames with the stamp of a channel that is kept are in here.
+/// The frames, oldest first. All of them have the stamp of a channel that is kept.
 pub(in crate::engine::outbox) struct ReplayBuffer<T> {
     limits: Limits,
     frames: VecDeque<Frame>,
-    /// Of all frames.
+    /// The bytes of all frames.
     bytes: usize,
-    /// What the gauge has been told of them: a multiple of [`STEP`].
+    /// The bytes that the gauge has been told of: a multiple of [`STEP`].
     told: usize,
     /// How many frames have left at the front since the beginning.
     left: u64,
     /// How many frames had ever been kept when the last ping was queued.
     pinged: Option<u64>,
-    /// Most sessions have one channel, so that one lies in here.
+    /// The channel that is kept. Most sessions have one, which therefore needs no allocation.
     first: Option<Channel<T>>,
-    /// Empty if there is no first one.
+    /// Further channels; empty if there is no first one.
     more: Vec<Channel<T>>,
     metrics: Arc<Metrics>,
-    /// Where it lies among those who keep much.
+    /// The place of the session among those that keep most.
     pub(in crate::engine::outbox) filed: Option<Box<Filed>>,
 }
 
-/// What became of a frame that is to be kept.
+/// What became of a frame of a channel.
 #[must_use]
 pub(in crate::engine::outbox) enum Kept<T> {
     /// The frame is kept, or belongs to no channel.
@@ -59,7 +59,7 @@ pub(in crate::engine::outbox) enum Kept<T> {
 
 struct Channel<T> {
     id: u64,
-    /// The last frame that is not in here any more: what follows it is.
+    /// The last frame that is not kept any more. All frames of the channel that follow it are kept.
     floor: Option<u64>,
     /// The outbox that gets the channel's frames since it has taken the channel over.
     successor: Option<Weak<T>>,
@@ -111,8 +111,8 @@ impl<T> ReplayBuffer<T> {
         self.first.is_none()
     }
 
-    /// Hands a channel over: its frames are forgotten, and who still brings one is told whose it
-    /// is.
+    /// Hands a channel over: its frames are dropped, and whoever brings another one is told which
+    /// outbox has the channel now.
     pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, successor: Weak<T>) {
         self.forget_frames(channel);
         if let Some(known) = self.channel(channel) {
@@ -160,27 +160,27 @@ impl<T> ReplayBuffer<T> {
         Kept::Grown(self.bytes)
     }
 
-    /// What all sessions may keep together, if they keep more.
+    /// The limit of what all sessions keep together, if they keep more than that.
     pub(in crate::engine::outbox) fn exceeded(&self) -> Option<usize> {
         (self.total() > self.limits.total).then_some(self.limits.total)
     }
 
-    /// What all sessions keep together.
+    /// The bytes that all sessions keep together.
     fn total(&self) -> usize {
         usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes)).unwrap_or_default()
     }
 
-    /// What this one keeps, in bytes.
+    /// The bytes that this session keeps.
     pub(in crate::engine::outbox) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A ping is being queued: its pong will prove that all before it was received.
+    /// A ping is being queued: its pong will prove that everything before it was received.
     pub(in crate::engine::outbox) fn ping(&mut self) {
         self.pinged = Some(self.left + self.frames.len() as u64);
     }
 
-    /// The pong has come.
+    /// The pong of that ping has arrived.
     pub(in crate::engine::outbox) fn pong(&mut self) {
         let Some(pinged) = self.pinged.take() else {
             return;
