@@ -83,9 +83,9 @@ pub(crate) struct Question {
 impl<R: Argument> Acks<R> {
     /// A question to sockets of this server and how many got it, counted while answers are locked out:
     /// the first may come at any time after. And one to other servers.
-    pub(crate) fn asked(here: Option<(Question, usize)>, elsewhere: Option<Request>) -> Self {
-        let (question, expected) = here.unzip();
-        let others = elsewhere.map(|request| {
+    pub(crate) fn asked(local: Option<(Question, usize)>, remote: Option<Request>) -> Self {
+        let (question, expected) = local.unzip();
+        let others = remote.map(|request| {
             let request = Some(request);
             Box::new(Others {
                 request,
