@@ -94,6 +94,7 @@ impl<T: Beat> Heartbeats<T> {
         session.begin(at);
         let mut state = self.state.lock();
         let timer = state.wheel.add(session.clone(), at)?;
+        // The task sleeps until the earliest ping that it knows, and looks at all others then.
         let is_earlier = state.planned.is_none_or(|planned| at < planned);
         drop(state);
         if is_earlier {
@@ -134,6 +135,7 @@ impl<T: Beat> Heartbeats<T> {
                 state.planned = state.wheel.next();
                 state.planned
             };
+            // A notification that came since the lock was let go of has left a permit, so it is not lost.
             let changed = self.changed.notified();
             match planned {
                 // Whichever it is, it is time to look.
