@@ -328,7 +328,7 @@ async fn at_handshake(
 /// Lines about refused handshakes at once, before it is one a second.
 const REFUSALS: u32 = 100;
 
-/// Who may call the HTTP API, or a part of it.
+/// Authenticates callers of the HTTP API, or of a part of it.
 fn callers(
     authenticator: &Authenticator,
     access: &Access,

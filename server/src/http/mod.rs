@@ -1,6 +1,6 @@
 //! HTTP beside the Socket.IO path: health, metrics, and the chat page.
 //!
-//! It reads the state of the server and owns no rule.
+//! This module reads the state of the server and owns no rule.
 
 pub(crate) mod api;
 pub(crate) mod blocks;

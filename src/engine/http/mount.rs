@@ -54,8 +54,8 @@ impl Engine {
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let Some(upgrade) = upgrade else {
             if request::is_upgrade(request.headers()) {
-                // Nobody could hand the connection over: it is HTTP/2, or something between has
-                // taken the extension away.
+                // The connection cannot be handed over: it is HTTP/2, or a layer in between has
+                // removed the extension.
                 let (parts, _) = request.into_parts();
                 return self.refuse(
                     &RequestError::BadHandshake,

@@ -79,6 +79,7 @@ impl Receiver for Applier {
             node: from.clone(),
             request,
         });
+        // Handlers may spawn tasks, which belong to the runtime of the server and not of the adapter.
         let _runtime = io.enter_runtime();
         let namespace = Namespace::new(io.clone(), publication.namespace.as_str());
         match &publication.kind {
