@@ -10,7 +10,7 @@ use crate::{
     Config,
     engine::{
         admission::{PendingConnection, hang_up},
-        http::{Accepted, Site},
+        http::{Accepted, Fallback, Site},
         primitives::Peer,
         session::Engine,
     },
@@ -31,7 +31,7 @@ pub(crate) struct Endpoints {
     /// Plain Engine.IO under another path.
     pub(crate) raw: Option<Arc<Engine>>,
     /// Everything else.
-    pub(crate) router: axum::Router,
+    pub(crate) fallback: Fallback,
     /// What connections are encrypted with, if they are.
     pub(crate) tls: Option<Tls>,
 }
@@ -84,7 +84,7 @@ impl Endpoints {
         Site {
             engine: Arc::clone(&self.engine),
             raw: self.raw.clone(),
-            router: self.router.clone(),
+            fallback: self.fallback.clone(),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{iter, net::SocketAddr, time::SystemTime};
 
-use axum::extract::{ConnectInfo, OriginalUri};
 use http::{Extensions, HeaderMap, HeaderValue, Uri, header};
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
@@ -135,8 +134,12 @@ impl Handshake {
     pub(in crate::engine) fn with_extensions(self, extensions: &Extensions) -> Self {
         let mut extensions = extensions.clone();
         // What is known otherwise, or of no use any more, is not kept as long as the session.
-        extensions.remove::<ConnectInfo<SocketAddr>>();
-        extensions.remove::<OriginalUri>();
+        #[cfg(feature = "axum")]
+        {
+            extensions.remove::<axum::extract::ConnectInfo<SocketAddr>>();
+            extensions.remove::<axum::extract::OriginalUri>();
+        }
+        extensions.remove::<SocketAddr>();
         extensions.remove::<OnUpgrade>();
         if extensions.is_empty() {
             extensions = Extensions::new();

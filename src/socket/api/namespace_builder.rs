@@ -160,10 +160,10 @@ impl NamespaceBuilder {
             self.fail(BuildError::ReservedEvent(event.into()));
         }
         let handler = server_side::erase(handler);
-        let handlers = &mut self.handlers.server_side;
-        if handlers.insert(event.into(), handler).is_some() {
+        if self.handlers.server_side(event).is_some() {
             self.fail(BuildError::DuplicateHandler(event.into()));
         }
+        self.handlers.server_side.push((event.into(), handler));
         self
     }
 

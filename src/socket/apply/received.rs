@@ -177,7 +177,7 @@ impl Applier {
     /// Calls the handler of an event between servers. Handlers start in the order of their events.
     fn serve(&self, namespace: &Namespace, event: &str, args: &Args, asker: Option<Asker>) {
         let inner = namespace.inner();
-        let known = inner.filter(|inner| inner.handlers.server_side.contains_key(event));
+        let known = inner.filter(|inner| inner.handlers.server_side(event).is_some());
         let metrics = namespace.io().metrics();
         let is_refused = || {
             // A handler could not wait for anything without a runtime.
@@ -209,7 +209,7 @@ impl Applier {
         let mut handling = Box::pin(async move {
             let _serving = serving;
             let handling = async {
-                let handler = inner.handlers.server_side.get(&*event)?;
+                let handler = inner.handlers.server_side(&event)?;
                 Some(handler(given, reply).await)
             };
             let answered = AssertUnwindSafe(handling).catch_unwind().await;

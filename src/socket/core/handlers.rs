@@ -1,7 +1,6 @@
 //! What an application has registered, and what it is called with.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -255,7 +254,7 @@ pub(crate) struct Handlers {
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
     pub(crate) packet_middleware: Vec<PacketMiddleware>,
-    pub(crate) server_side: BTreeMap<Box<str>, ServerSideHandler>,
+    pub(crate) server_side: Vec<(Box<str>, ServerSideHandler)>,
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) connect_middleware: Vec<ConnectMiddleware>,
@@ -275,6 +274,12 @@ impl Handlers {
             .events
             .binary_search_by(|known| known.name.as_bytes().cmp(name));
         found.ok().map(|position| position as u32)
+    }
+
+    /// The handler of an event between servers.
+    pub(crate) fn server_side(&self, event: &str) -> Option<&ServerSideHandler> {
+        let mut known = self.server_side.iter();
+        known.find_map(|(name, handler)| (**name == *event).then_some(handler))
     }
 
     pub(crate) fn event(&self, position: u32) -> Option<&Registered> {
