@@ -105,6 +105,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         Arc::clone(&metrics),
     );
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
+    let io = match store.values() {
+        Some(values) => io.values(values),
+        None => io,
+    };
     let mut io = io.state(chat.clone());
     io.shared_state(Arc::clone(&users));
     gateway::register(
