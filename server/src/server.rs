@@ -194,10 +194,17 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             chat.clone(),
             access.clone(),
             io.clone(),
-        ));
+        ))
+        .merge(http::nodes::routes(access.clone(), io.clone()));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
-    let mut router = http::router(metrics, readiness.clone(), &settings.engine.http.path);
+    let taken = io.clone();
+    let mut router = http::router(
+        metrics,
+        io.clone(),
+        readiness.clone(),
+        &settings.engine.http.path,
+    );
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }
@@ -245,6 +252,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
 }
 
+    if let Some(taken) = taken.node_taken() {
+        return Err(RunError::Server(roomcast::Error::Node(taken)));
+    }
 /// Whether the server could start with these settings, as far as that can be said without
 /// touching anything.
 ///
