@@ -129,7 +129,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     #[cfg(debug_assertions)]
     supervisor.obey_tests(&io);
-    supervisor.start("user sweep", move || Arc::clone(&users).sweep());
+    let (swept, told) = (Arc::clone(&users), io.clone());
+    supervisor.start("user sweep", move || Arc::clone(&swept).sweep());
+    if settings.limits.shared {
+        supervisor.start("user spending", move || {
+            gateway::tell_spending(Arc::clone(&users), told.clone())
+        });
+    }
     let mut routes = axum::Router::new();
     let mut appliers: Vec<Box<dyn Applier>> =
         vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
@@ -246,15 +252,15 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
     drop(reservation);
     tracing::info!("stopped");
+    if let Some(taken) = taken.node_taken() {
+        return Err(RunError::Server(roomcast::Error::Node(taken)));
+    }
     match supervisor.fatal() {
         none if none.is_empty() => Ok(()),
         tasks => Err(RunError::Tasks(tasks)),
     }
 }
 
-    if let Some(taken) = taken.node_taken() {
-        return Err(RunError::Server(roomcast::Error::Node(taken)));
-    }
 /// Whether the server could start with these settings, as far as that can be said without
 /// touching anything.
 ///

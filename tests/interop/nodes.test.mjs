@@ -3,10 +3,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { assertRevoked, call, enter, farewell, io, keyed, refused, server } from "./people.mjs";
+import { assertRevoked, call, enter, farewell, io, keyed, LOBBY, refused, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { startRedis } from "./redis.mjs";
-import { command, DEADLINE, metricIs, next, open, until, within } from "./support.mjs";
+import { ask, command, DEADLINE, metricIs, next, open, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 let postgres;
@@ -184,5 +184,23 @@ describe("several servers that Redis joins", { concurrency: false }, () => {
     assert.equal(second.status, 1, said);
     assert.match(said, /another server of the cluster is called `one`; it is at http:\/\/one\.example:3000/);
     await know([a], 1);
+  });
+
+  test("a user has one budget on all of them", async (t) => {
+    const member = cluster({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "10" });
+    const servers = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
+    await know(servers, 2);
+    await sleep(1500); // The turn in which a server sees that it is not alone.
+    const auth = { token: token({ sub: "lea" }) };
+    const [here, there] = await Promise.all(servers.map(({ url }) => enter(t, url, { auth })));
+    const say = ({ socket }) => ask(socket, "message", { conversationId: LOBBY, content: "x" });
+    for (const { socket } of [here, there]) await ask(socket, "join_conversation", LOBBY);
+    for (let n = 0; n < 10; n += 1) assert.equal((await say(here)).success, true);
+    assert.equal((await say(here)).error.code, "RATE_LIMITED");
+    await sleep(2500); // How soon the other one must know is what is tested.
+    assert.equal((await say(there)).error?.code, "RATE_LIMITED");
+    const other = await enter(t, servers[1].url, { auth: { token: token({ sub: "max" }) } });
+    await ask(other.socket, "join_conversation", LOBBY);
+    assert.equal((await say(other)).success, true);
   });
 });

@@ -3,6 +3,8 @@
 //! Every table in here is bounded and forgets what is over.
 
 pub(crate) mod bench;
+mod spending;
 mod users;
 
+pub(crate) use spending::Spent;
 pub(crate) use users::{Allowance, Class, Users};
