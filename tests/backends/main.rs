@@ -39,3 +39,5 @@ mod sqlite;
 mod store;
 #[cfg(feature = "postgres")]
 mod tls;
+#[cfg(feature = "postgres")]
+mod values;

@@ -15,6 +15,7 @@ use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
 use crate::service::{Access, Chat};
 use catalogue::Catalogue;
+pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
 
 /// Registers all events of the namespace `/`, for those whom the authenticator lets in. The builder must be
@@ -26,6 +27,7 @@ pub(crate) fn register(
     access: Access,
     chat: Chat,
 ) {
+    limits::listen(io.namespace("/"));
     let mut catalogue = Catalogue::new(io.namespace("/"), Arc::clone(&users), access);
     session::register(&mut catalogue, authenticator, users, chat);
     chat::register(&mut catalogue);

@@ -4,6 +4,8 @@
 //! Every table in it is bounded and forgets what is over.
 
 pub(crate) mod bench;
+mod spending;
 mod users;
 
+pub(crate) use spending::Spent;
 pub(crate) use users::{Allowance, Class, Users};

@@ -16,8 +16,8 @@ mod feed;
 mod rules;
 
 pub(crate) use authorization::{
-    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, NewBlock, NewRevocation,
-    NewSession, Question, RemoveBlock, RevocationApplier,
+    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, NewBlock,
+    NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{Chat, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;

@@ -44,7 +44,7 @@ pub use rows::{
     Origin, PAGE_BYTES, Page, Revision, Version,
 };
 pub(crate) use shared::FORGOTTEN_AT_ONCE;
-pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed};
+pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed, SharedValues};
 pub use time::Time;
 
 use self::blocks::BlockChange;
@@ -366,6 +366,18 @@ impl Store {
             Backend::Memory(_) => None,
             #[cfg(feature = "postgres")]
             Backend::Postgres(postgres) => Some(Leases::new(postgres.clone())),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => None,
+        }
+    }
+
+    /// The values and locks of the servers that share this store; none if it belongs to one server.
+    #[must_use]
+    pub fn values(&self) -> Option<SharedValues> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => Some(SharedValues::new(postgres.clone())),
             #[cfg(feature = "sqlite")]
             Backend::Sqlite(_) => None,
         }

@@ -109,6 +109,12 @@ impl Receiver for Applier {
         self.tell(&Lifecycle::NodeJoined { node });
     }
 
+    fn value_changed(&self, key: &str) {
+        if let Some(values) = self.io.upgrade().and_then(|io| io.values()) {
+            values.heard(key);
+        }
+    }
+
     fn node_left(&self, node: &Node) {
         self.tell(&Lifecycle::NodeLeft { node });
     }

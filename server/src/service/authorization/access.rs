@@ -53,6 +53,14 @@ impl Command for NewSession {
     const PERMISSION: Option<Permission> = Some(Permission::ApiSessions);
 }
 
+/// `GET /api/v1/nodes`
+#[derive(Debug)]
+pub(crate) struct ListNodes;
+
+impl Command for ListNodes {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiMetrics);
+}
+
 /// The roles of a user of whom none are said.
 pub(in crate::service) fn default_roles() -> Vec<String> {
     vec!["user".to_owned()]
@@ -136,6 +144,7 @@ impl Access {
             Permission::ApiSessions,
             Permission::ApiRevocations,
             Permission::ApiBlocks,
+            Permission::ApiMetrics,
             Permission::ApiExplain,
             Permission::ApiPresence,
         ]

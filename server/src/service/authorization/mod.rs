@@ -11,7 +11,7 @@ mod explain;
 mod replication;
 pub(in crate::service) mod revoking;
 
-pub(crate) use access::{Access, NewSession};
+pub(crate) use access::{Access, ListNodes, NewSession};
 pub(crate) use allowed::Allowed;
 pub(crate) use blocks::{Blocks, ListBlocks, NewBlock, RemoveBlock};
 pub(crate) use explain::{Explanation, Question};

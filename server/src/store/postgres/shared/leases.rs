@@ -146,7 +146,7 @@ pub(in crate::store::postgres) async fn elsewhere(
         .collect()
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
