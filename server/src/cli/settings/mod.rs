@@ -159,6 +159,8 @@ impl Layers {
             known.push((key.to_owned(), None));
         }
         for key in [
+            "auth.login_url",
+            "auth.logout_url",
             "auth.jwt.secret",
             "auth.jwt.keys_file",
             "auth.jwt.jwks_url",
