@@ -50,7 +50,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
         };
         match accepted {
             Ok((stream, address)) => server.take_in(&site, stream, address),
-            // That one has gone already; the next may be there.
+            // The connection has gone already; the next one may be there.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 site.engine.metrics.count(Counter::AcceptErrors);
@@ -62,7 +62,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
         }
         turn = (turn + 1) % ACCEPTS_PER_TURN;
         if turn == 0 {
-            // Those who are in have their turn between newcomers.
+            // Sessions get their turn between new connections.
             tokio::task::yield_now().await;
         }
     }

@@ -125,12 +125,12 @@ impl Handshake {
         }
     }
 
-    /// The same, sent by a page that may use the cookies of its reader, or not.
+    /// Sets whether the request was sent by a page that may use the cookies of its reader.
     pub(in crate::engine) fn with_trust(self, trusted: bool) -> Self {
         Self { trusted, ..self }
     }
 
-    /// The same with what layers of the server around have put with the request.
+    /// Adds what layers of the surrounding server have put with the request.
     pub(in crate::engine) fn with_extensions(self, extensions: &Extensions) -> Self {
         let mut extensions = extensions.clone();
         // What is known otherwise, or of no use any more, is not kept as long as the session.
@@ -147,7 +147,7 @@ impl Handshake {
         Self { extensions, ..self }
     }
 
-    /// The same with the leave to open a session.
+    /// Adds the permit to open a session.
     pub(in crate::engine) fn with_permit(self, permit: Permit) -> Self {
         Self {
             permit: Mutex::new(Some(Box::new(permit))),
@@ -213,7 +213,7 @@ impl Handshake {
         self.time
     }
 
-    /// The same in milliseconds since 1970.
+    /// The time of the handshake in milliseconds since 1970.
     #[must_use]
     pub fn issued(&self) -> u64 {
         let since = self.time.duration_since(SystemTime::UNIX_EPOCH);

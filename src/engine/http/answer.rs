@@ -163,7 +163,8 @@ impl Engine {
         if !matches!(error, RequestError::ForeignOrigin) {
             tracing::debug!(%address, code, reason, "request refused");
         } else if let Some(more) = self.foreign_origins.permit() {
-            // Somebody may have forgotten to allow it; and whoever it was may ask again and again.
+            // The operator may have forgotten to allow the origin, so a refusal is logged; a client
+            // may repeat it at will, so the log is throttled.
             tracing::info!(%address, code, reason, more, "request refused");
         }
         if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {

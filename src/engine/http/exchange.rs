@@ -32,7 +32,9 @@ impl Engine {
             Polled::Unknown => return Err(RequestError::UnknownSession),
             Polled::Answered(answer) => Ok(answer),
             Polled::Waiting(answered) => {
-                // Dropped with this future when the client closes the connection.
+                // A cancellation point: when the client closes the connection, this future is dropped
+                // here, and the guard tells the driver, which would otherwise give packets to a request
+                // that nobody answers.
                 let mut guard = PollGuard {
                     outbox,
                     id,
@@ -75,6 +77,8 @@ impl Engine {
         };
         let waiting = Waiting::at(&self.metrics, Gauge::PostsWaiting);
         let limit = self.config.session.max_payload;
+        // A cancellation point: a payload that stops half-way ends the session when the guard is
+        // dropped, because packets of it would be missing without a trace.
         let body = tokio::time::timeout(self.config.http.body_timeout, collect(body, limit)).await;
         let body = match body {
             Ok(Ok(body)) => body,
@@ -94,6 +98,7 @@ impl Engine {
         if !guard.hand_over(Control::Post { body, answer }) {
             return Err(RequestError::UnknownSession);
         }
+        // From here on the driver has the payload, and cancellation loses nothing but the answer.
         match answered.await {
             Ok(PostAnswer::Accepted) => Ok(Answer::Accepted),
             Ok(PostAnswer::Refused) => Ok(refused()),
@@ -170,8 +175,8 @@ impl PostGuard {
         self.outbox.lock().end_post();
     }
 
-    /// Gives the payload to the driver, which says when it has been read. `false`: the session
-    /// is gone.
+    /// Gives the payload to the driver, which says when it has been read. Returns whether the
+    /// session still exists.
     fn hand_over(&mut self, post: Control) -> bool {
         self.finished = true;
         self.outbox.control(post)

@@ -53,8 +53,8 @@ impl Engine {
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let Some(upgrade) = upgrade else {
             if request::is_upgrade(&parts.headers) {
-                // Nobody could hand the connection over: it is HTTP/2, or something between has
-                // taken the extension away.
+                // The connection cannot be handed over: it is HTTP/2, or a layer in between has
+                // removed the extension.
                 return self.refuse(
                     &RequestError::BadHandshake,
                     true,

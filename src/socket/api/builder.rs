@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     Config,
-    adapter::{Adapter, Cluster, Joined, NAMESPACE, NodeOptions, Registry},
+    adapter::{
+        Adapter, Cluster, Joined, NAMESPACE, NodeOptions, Registry,
+        values::{Memory, ValueStore, Values},
+    },
     config::{AddressLimits, Recovery},
     engine::{Hooks, random_sid},
     limit::{Guard, Proxies},
@@ -51,6 +54,7 @@ pub struct Builder {
     client_files: ClientFiles,
     adapter: Option<Box<dyn Adapter>>,
     node: NodeOptions,
+    values: Option<Box<dyn ValueStore>>,
 }
 
 impl Builder {
@@ -69,6 +73,7 @@ impl Builder {
             client_files: ClientFiles::default(),
             adapter: None,
             node: NodeOptions::default(),
+            values: None,
         }
     }
 
@@ -101,6 +106,12 @@ impl Builder {
     /// from [`Server::bind`](crate::Server::bind), or when the two hear of each other, and ends.
     pub fn node(mut self, node: NodeOptions) -> Self {
         self.node = node;
+        self
+    }
+
+    /// Where [values](Io::values) and locks are kept, instead of where the adapter says.
+    pub fn values(mut self, store: impl ValueStore) -> Self {
+        self.values = Some(Box::new(store));
         self
     }
 
@@ -295,6 +306,9 @@ impl Builder {
         let node = self.node.name(random_sid().as_str());
         let node = node.ok_or(BuildError::InvalidOption("node"))?;
         let registry = Arc::new(Registry::new(node.clone(), self.node, metrics));
+        let own = self.adapter.as_ref().and_then(|adapter| adapter.values());
+        let store = self.values.or(own);
+        let store = store.unwrap_or_else(|| Box::new(Memory::default()));
         let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
             let receiver = Box::new(Applier::new(&self.io));
             let limit = config.sockets.max_pending_acks;
@@ -334,6 +348,7 @@ impl Builder {
             cluster: cluster.clone(),
             node,
             registry,
+            values: Values::new(store, cluster.clone()),
             sessions,
             config,
             hooks: Arc::new(self.hooks),

@@ -79,6 +79,7 @@ impl Receiver for Applier {
             node: from.clone(),
             request,
         });
+        // Handlers may spawn tasks, which belong to the runtime of the server and not of the adapter.
         let _runtime = io.enter_runtime();
         let namespace = Namespace::new(io.clone(), publication.namespace.as_str());
         match &publication.kind {
@@ -106,6 +107,12 @@ impl Receiver for Applier {
 
     fn node_joined(&self, node: &Node) {
         self.tell(&Lifecycle::NodeJoined { node });
+    }
+
+    fn value_changed(&self, key: &str) {
+        if let Some(values) = self.io.upgrade().and_then(|io| io.values()) {
+            values.heard(key);
+        }
     }
 
     fn node_left(&self, node: &Node) {

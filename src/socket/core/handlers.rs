@@ -56,7 +56,7 @@ impl Event {
         self.wants_ack
     }
 
-    /// Who the socket belongs to, as is known now.
+    /// The principal of the socket, as is known now.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
@@ -128,7 +128,7 @@ pub struct Outgoing<'a> {
     pub socket: &'a Socket,
     /// The name of the event.
     pub event: &'a str,
-    /// Its arguments.
+    /// The arguments of the event.
     pub args: &'a Args,
 }
 
@@ -144,7 +144,7 @@ pub struct ServerSide {
 #[derive(Clone)]
 pub struct Connect(pub(in crate::socket) Arc<Asking>);
 
-/// Who asks, from where, and what with.
+/// Which client asks, from where, and with what payload.
 pub(crate) struct Asking {
     pub(in crate::socket) io: Io,
     pub(in crate::socket) nsp: Nsp,
@@ -363,21 +363,21 @@ pub enum Lifecycle<'a> {
     },
     /// A namespace that was made on demand has gone with its last client.
     NamespaceRemoved {
-        /// Its name, with the leading slash.
+        /// The name of the namespace, with the leading slash.
         namespace: &'a str,
     },
     /// A room has got its first member.
     ///
     /// The rooms of sockets' own ids are not told of: they come and go with the sockets.
     RoomCreated {
-        /// Its namespace, with the leading slash.
+        /// The namespace of the socket, with the leading slash.
         namespace: &'a str,
         /// The room.
         room: &'a Room,
     },
     /// A room has lost its last member.
     RoomDeleted {
-        /// Its namespace, with the leading slash.
+        /// The namespace that was asked for, with the leading slash.
         namespace: &'a str,
         /// The room.
         room: &'a Room,
@@ -419,7 +419,7 @@ pub enum Lifecycle<'a> {
     },
 }
 
-/// Those who watch a server.
+/// The watchers of a server.
 #[derive(Default)]
 pub(crate) struct Watchers(Vec<Watcher>);
 

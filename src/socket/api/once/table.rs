@@ -103,7 +103,7 @@ pub(super) enum Verdict {
 
 /// What is to be done with an event.
 pub(super) enum Begun {
-    /// It is handled now.
+    /// The event is handled now.
     First(Ticket),
     /// Another one like it is at work.
     Running(watch::Receiver<Option<Verdict>>),
@@ -200,7 +200,7 @@ impl Ticket {
             runtime.spawn(self.tasks.clone().keep("sweep of answers", sweeping));
         }
         drop(entries);
-        // Those who wait are told last, so that nobody comes in between.
+        // The waiting repeats are told last, so that no event comes in between.
         let _ = self.verdict.send(Some(Verdict::Answered(answered)));
     }
 
