@@ -90,7 +90,7 @@ impl Metrics {
         }
     }
 
-    /// Those of the library.
+    /// The metrics of the library.
     #[must_use]
     pub fn library(&self) -> &Arc<roomcast::metrics::Metrics> {
         &self.library

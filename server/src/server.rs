@@ -205,12 +205,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
     let taken = io.clone();
-    let mut router = http::router(
-        metrics,
-        io.clone(),
-        readiness.clone(),
-        &settings.engine.http.path,
-    );
+    let entrance = http::Entrance {
+        socket_path: settings.engine.http.path.clone(),
+        guests: settings.guests(),
+        login_url: settings.auth.login_url.clone(),
+        logout_url: settings.auth.logout_url.clone(),
+    };
+    let mut router = http::router(metrics, io.clone(), readiness.clone(), &entrance);
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }
@@ -348,7 +349,7 @@ async fn at_handshake(
 /// Lines about refused handshakes at once, before it is one a second.
 const REFUSALS: u32 = 100;
 
-/// Who may call the HTTP API, or a part of it.
+/// Authenticates callers of the HTTP API, or of a part of it.
 fn callers(
     authenticator: &Authenticator,
     access: &Access,

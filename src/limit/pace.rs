@@ -25,14 +25,14 @@ impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<
         self.0
     }
 
-    /// The same after something that costs so much time, within the limit or not.
+    /// The state after something that costs so much time, within the limit or not.
     #[must_use]
     pub fn charged(self, now: T, cost: Duration) -> Self {
         Self(self.0.max(now) + cost)
     }
 
-    /// The same after something that costs so much time, if that may happen: at most `burst` may have been
-    /// taken in advance then.
+    /// The state after something that costs so much time, if that is within the limit: at most
+    /// `burst` may have been taken in advance then.
     ///
     /// # Errors
     ///

@@ -91,7 +91,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same with the preset's values where none are given.
+    /// The limits with the preset's values where none are given.
     #[must_use]
     pub fn in_force(&self) -> Self {
         let by = |given: Option<u32>, standard, strict| {
@@ -112,7 +112,7 @@ impl Limits {
         }
     }
 
-    /// Those of them that look at addresses, with the preset's values where none are given.
+    /// The limits of addresses, with the preset's values where none are given.
     #[must_use]
     pub fn addresses(&self) -> AddressLimits {
         let limits = self.in_force();

@@ -17,8 +17,8 @@ struct Allowances {
     address: Option<(Arc<Allowance>, String)>,
 }
 
-/// Counts a socket as a connection of its user. `false`: that is one too many; it counts all the same, until
-/// [`leave`].
+/// Counts a socket as a connection of its user. Returns `false` if that is one too many. It counts
+/// all the same, until [`leave`].
 pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
     let (own, may) = users.enter(&socket.principal().subject);
     let address = address_of(socket);

@@ -1,7 +1,7 @@
 //! Events to service calls and back: tables without state and without rules.
 //!
-//! `session` lets clients in, `chat` has the events of the chat. Both register what they handle with the
-//! `catalogue`, which counts events, reads what they carry and has permissions checked.
+//! `session` admits clients, `chat` has the events of the chat. Both register what they handle with
+//! the `catalogue`, which counts events, parses their payloads and has permissions checked.
 
 mod catalogue;
 mod chat;

@@ -39,7 +39,7 @@ pub(crate) enum Class {
 impl Class {
     pub(super) const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
 
-    /// Its name.
+    /// The name of the class.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Messages => "messages",
@@ -68,7 +68,7 @@ struct Quota {
 }
 
 impl Quota {
-    /// `None`: nothing is limited.
+    /// Returns `None` if nothing is limited.
     fn new(limit: Option<u32>, window: Duration) -> Option<Self> {
         let step = window / NonZeroU32::new(limit?)?.get();
         Some(Self { window, step })
@@ -224,8 +224,8 @@ impl Users {
         may
     }
 
-    /// A user has connected: what it may do. `false`: that is one too many; it counts all the same,
-    /// until [`leave`](Self::leave).
+    /// A user has connected. Returns the user's allowance, and `false` if the connection is one too
+    /// many. It counts all the same, until [`leave`](Self::leave).
     pub(crate) fn enter(&self, name: &str) -> (Arc<Allowance>, bool) {
         let (allowance, connections) = self.shards.with(name, |shard, user| {
             let known = shard.young.remove(&user);

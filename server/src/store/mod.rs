@@ -423,7 +423,7 @@ impl Store {
         each!(self, backend => backend.logins_of(user).await)
     }
 
-    /// Moves the end of a login session. `false`: there is none any more.
+    /// Moves the end of a login session. Returns `false` if there is none any more.
     ///
     /// # Errors
     ///
@@ -458,7 +458,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a revocation back. `false`: there is none.
+    /// Takes a revocation back. Returns `false` if there is none.
     ///
     /// # Errors
     ///

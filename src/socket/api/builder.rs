@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
@@ -47,7 +47,8 @@ pub struct Builder {
     pub(super) hooks: Hooks,
     guard: Option<(AddressLimits, Proxies)>,
     states: States,
-    fixed: BTreeMap<Nsp, NamespaceBuilder>,
+    /// By name.
+    fixed: Vec<(Nsp, NamespaceBuilder)>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
     client_files: ClientFiles,
@@ -66,7 +67,7 @@ impl Builder {
             hooks: Hooks::default(),
             guard: None,
             states: States::default(),
-            fixed: BTreeMap::new(),
+            fixed: Vec::new(),
             on_demand: Vec::new(),
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
@@ -197,10 +198,17 @@ impl Builder {
     /// Without the leading slash it is the same one.
     ///
     /// `/` exists only if it is asked for here, as every other.
+    #[expect(clippy::indexing_slicing, reason = "a place where there is one")]
     pub fn namespace(&mut self, name: &str) -> &mut NamespaceBuilder {
-        self.fixed
-            .entry(Nsp::from(name))
-            .or_insert_with(NamespaceBuilder::new)
+        let name = Nsp::from(name);
+        let place = match self.fixed.binary_search_by(|(other, _)| other.cmp(&name)) {
+            Ok(place) => place,
+            Err(place) => {
+                self.fixed.insert(place, (name, NamespaceBuilder::new()));
+                place
+            }
+        };
+        &mut self.fixed[place].1
     }
 
     /// Namespaces that are made when a first client is let in, and go with their last one

@@ -68,10 +68,10 @@ pub(crate) struct Built {
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) states: States,
     pub(crate) guard: Option<Arc<Guard>>,
-    /// Those that always exist: few, so a list.
+    /// The namespaces that always exist: few, so a list.
     pub(crate) fixed: Vec<Arc<namespace::NamespaceInner>>,
     pub(crate) on_demand: Vec<OnDemand>,
-    /// Those that exist by now of the ones made on demand.
+    /// The namespaces that were made on demand and exist now.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::NamespaceInner>>>,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
@@ -196,14 +196,15 @@ impl Io {
         self.0.built.get()?.sessions.as_ref()
     }
 
-    /// Starts a task. `false`: no connection has ever been driven, so there is no runtime.
+    /// Starts a task. Returns `false` if no connection has ever been driven, so that there is no
+    /// runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let runtime = self.0.runtime.get();
         runtime.map(|runtime| runtime.spawn(task)).is_some()
     }
 
-    /// Starts a task that is started again if it panics. `false`: no connection has ever been driven,
-    /// so there is no runtime.
+    /// Starts a task that is started again if it panics. Returns `false` if no connection has ever
+    /// been driven, so that there is no runtime.
     pub(crate) fn keep<F: Future<Output = ()> + Send + 'static>(
         &self,
         name: &'static str,

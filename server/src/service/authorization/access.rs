@@ -1,4 +1,4 @@
-//! Who may do what, and the sessions of those who log in by one.
+//! Permissions of users, and sessions of users who log in.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     },
     config,
     metrics::{Gauge, Metrics},
-    store::{Login, Store, StoreError, Time},
+    store::{Actor, Login, Store, StoreError, Time},
 };
 
 /// Permissions, sessions and revocations of one server. Cloning gives another handle.
@@ -121,6 +121,15 @@ impl Access {
     /// Whether a principal may do something, without a word about it.
     pub(in crate::service) fn allows(&self, by: &Principal, permission: Permission) -> bool {
         self.0.roles.allow(by, permission)
+    }
+
+    /// A principal as the one who changes something in the store: it may change what belongs to others if
+    /// it moderates.
+    pub(in crate::service) fn actor(&self, by: &Principal) -> Actor {
+        Actor {
+            user_id: by.subject.clone(),
+            is_admin: self.allows(by, Permission::ChatModerate),
+        }
     }
 
     /// Whether a principal may read the metrics.
@@ -231,7 +240,7 @@ impl Access {
         let mut holder = Principal::new(&*login.user_id);
         holder.roles.clone_from(&login.roles);
         holder.session = Some(login.id_hash);
-        // One that is revoked must not outlive its revocation by being tried again and again.
+        // A session that is revoked must not outlive its revocation by being tried again and again.
         if expires_at > now
             && prolonged.duration_since(expires_at) >= worth
             && !inner.revocations.covers(&holder)

@@ -177,8 +177,8 @@ impl Postgres {
         let _ = self.0.lanes.of(conversation).try_send(announced);
     }
 
-    /// Nobody waits for this, and it is asked again soon: it is tried once, and does not count against the
-    /// database. A restart that nobody else notices must not open the breaker.
+    /// The query is tried once and does not count against the database, because nobody waits for it
+    /// and it is asked again soon. A restart that nobody else notices must not open the breaker.
     pub(super) async fn revisions(
         &self,
         conversations: &[Uuid],

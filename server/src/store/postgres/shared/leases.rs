@@ -29,7 +29,7 @@ pub(in crate::store::postgres) async fn take(
     Ok(())
 }
 
-/// One that has run out stays so: others act on it.
+/// A lease that has run out stays so, because other servers act on it.
 pub(in crate::store::postgres) async fn renew(
     client: &ClientWrapper,
     node: Uuid,
