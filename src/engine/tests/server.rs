@@ -1,6 +1,7 @@
 //! A server that sends every message back, and a client of it.
 
 use super::*;
+use crate::engine::Fallback;
 
 pub(super) struct Echo {
     pub(super) address: SocketAddr,
@@ -29,7 +30,7 @@ pub(super) fn endpoints(engine: &Arc<Engine>) -> Arc<Endpoints> {
     Arc::new(Endpoints {
         engine: Arc::clone(engine),
         raw: None,
-        router: axum::Router::new(),
+        fallback: Fallback::default(),
         tls: None,
     })
 }
@@ -39,7 +40,7 @@ pub(super) fn site(engine: &Arc<Engine>) -> Arc<Site> {
     Arc::new(Site {
         engine: Arc::clone(engine),
         raw: None,
-        router: axum::Router::new(),
+        fallback: Fallback::default(),
     })
 }
 
