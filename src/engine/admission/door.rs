@@ -78,7 +78,7 @@ impl Door {
     }
 
     /// When somebody may come back who could after this time, in seconds.
-    fn turn_away(&self, wait: Duration) -> u64 {
+    pub(in crate::engine) fn turn_away(&self, wait: Duration) -> u64 {
         let number = self.turned_away.fetch_add(1, Ordering::Relaxed);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         seconds.max(1) + (number % SPREAD) as u64

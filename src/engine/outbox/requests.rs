@@ -1,5 +1,7 @@
 //! What requests bring to a session and ask of its driver, and what they are answered.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use roomcast_protocol::{
     Frame,
@@ -31,6 +33,8 @@ pub(in crate::engine) enum Control {
     },
     /// End the session; flush first.
     Close(CloseReason),
+    /// End the session when nothing is under way for its client, and at the latest then.
+    Leave(Instant),
     /// End the session at once.
     Abort(CloseReason),
 }

@@ -178,6 +178,14 @@ impl SessionHandler for Connection {
         self.tell(&ConnEvent::Heartbeat);
     }
 
+    fn is_busy(&self) -> bool {
+        let is_asked = |seat: &Seat| match &seat.place {
+            Place::Taken { socket, .. } => socket.acks().is_pending(),
+            Place::Waiting => false,
+        };
+        self.jobs.is_some() || self.seats.iter().any(is_asked)
+    }
+
     fn drained(&mut self) {
         if self.shared.watchers().is_some() {
             let _ = self.shared.outbox.watch_drain();

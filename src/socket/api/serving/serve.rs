@@ -34,6 +34,7 @@ pub struct Server {
     router: axum::Router,
     tls: Option<MaybeTls>,
     listeners: Vec<TcpListener>,
+    drain: Duration,
     grace: Duration,
 }
 
@@ -47,6 +48,7 @@ impl Server {
             router: axum::Router::new(),
             tls: None,
             listeners: Vec::new(),
+            drain: Duration::ZERO,
             grace: Duration::from_secs(10),
         }
     }
@@ -74,7 +76,16 @@ impl Server {
         self
     }
 
-    /// How long stopping may take before connections are cut. Default 10 s.
+    /// In which time clients are moved to other servers before this one stops: see [`Io::drain`]. Zero
+    /// ends all connections at once. Default zero.
+    #[must_use]
+    pub fn drain(mut self, window: Duration) -> Self {
+        self.drain = window;
+        self
+    }
+
+    /// How long stopping may take before connections are cut, after the window of
+    /// [`drain`](Self::drain). Default 10 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -118,8 +129,8 @@ impl Server {
         self.run_until(std::future::pending()).await;
     }
 
-    /// Serves until `stop` is ready, then lets queues flush and handlers end, at most for
-    /// the [`grace`](Self::grace).
+    /// Serves until `stop` is ready, then moves clients in the window of [`drain`](Self::drain), lets
+    /// queues flush and handlers end, at most for the [`grace`](Self::grace).
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let mut running = self.start();
         tokio::select! {
@@ -161,6 +172,7 @@ impl Server {
             endpoints,
             serving,
             _sweeping: sweeping,
+            drain: self.drain,
             grace: self.grace,
         }
     }
@@ -172,6 +184,7 @@ struct Running {
     endpoints: Arc<Endpoints>,
     serving: JoinSet<()>,
     _sweeping: JoinSet<()>,
+    drain: Duration,
     grace: Duration,
 }
 
@@ -182,6 +195,14 @@ impl Running {
 
     fn stop(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            if !self.drain.is_zero() {
+                let raw = async {
+                    if let Some(raw) = &self.endpoints.raw {
+                        raw.drain(self.drain).await;
+                    }
+                };
+                tokio::join!(self.io.drain(self.drain), raw);
+            }
             let raw = async {
                 if let Some(raw) = &self.endpoints.raw {
                     raw.shutdown(self.grace).await;
