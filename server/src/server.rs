@@ -28,13 +28,15 @@ use crate::{
     http::{self, Readiness, api::Turned},
     limit::Users,
     metrics::Metrics,
-    service::{Access, Applier, Blocks, ChangeFeed, Chat, Followed, Leases, Retention},
+    service::{
+        Access, Applier, Blocks, ChangeFeed, Chat, Leases, Retention, RevocationApplier, cluster,
+    },
     store::{NewConversation, OpenError, Store, StoreError},
     supervisor::Supervisor,
 };
 use roomcast::{
-    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, internal::Quiet, limit::Proxies,
-    options::Cors,
+    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, adapter::Health,
+    internal::LogThrottle, limit::Proxies, options::Cors,
 };
 
 /// Why the server did not start, or stopped.
@@ -46,6 +48,8 @@ pub(crate) enum RunError {
     Keys(ConfiguredError),
     /// The roles make no sense.
     Roles(RolesError),
+    /// There is no such adapter, or not with these settings.
+    Adapter(cluster::AdapterFault),
     /// The store cannot be opened.
     Open(OpenError),
     /// The store cannot be prepared.
@@ -78,6 +82,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .config(engine_config(settings))
         .client_files(http::client_files::embedded())
         .guard(&settings.limits.addresses(), proxies(settings));
+    let io = cluster::join(io, settings).map_err(RunError::Adapter)?;
     let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
     let supervisor = Supervisor::new(&metrics);
     let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
@@ -120,10 +125,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         chat.clone(),
     );
     if auth.at_handshake {
-        let (authenticator, quiet) = (authenticator.clone(), Arc::new(Quiet::new(REFUSALS)));
+        let (authenticator, log_throttle) =
+            (authenticator.clone(), Arc::new(LogThrottle::new(REFUSALS)));
         io = io.allow_request(move |request: EngineRequest| {
-            let (authenticator, quiet) = (authenticator.clone(), Arc::clone(&quiet));
-            async move { at_handshake(&authenticator, &quiet, &request).await }
+            let (authenticator, log_throttle) = (authenticator.clone(), Arc::clone(&log_throttle));
+            async move { at_handshake(&authenticator, &log_throttle, &request).await }
         });
     }
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
@@ -132,7 +138,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
     let mut routes = axum::Router::new();
     let mut appliers: Vec<Box<dyn Applier>> =
-        vec![Box::new(Followed::new(access.clone(), io.clone()))];
+        vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
         let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
@@ -182,6 +188,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         {
             let (supervisor, io) = (supervisor.clone(), io.clone());
             move || [supervisor.ended(), io.ended_tasks()].concat()
+        },
+        {
+            let io = io.clone();
+            move || io.adapter_health().map(|health| health == Health::Ready)
         },
     );
     let routes = routes
@@ -295,6 +305,7 @@ impl Signals {
 pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
+    cluster::check(settings).map_err(RunError::Adapter)?;
     tls(settings)?;
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
@@ -341,7 +352,7 @@ fn engine_config(settings: &Settings) -> Config {
 /// Whether a request that opens a connection carries a header or a cookie that is good.
 async fn at_handshake(
     authenticator: &Authenticator,
-    quiet: &Quiet,
+    log_throttle: &LogThrottle,
     request: &EngineRequest,
 ) -> Result<(), Forbidden> {
     let nothing = Args::default();
@@ -356,7 +367,7 @@ async fn at_handshake(
     match authenticator.proven(&credentials).await {
         Ok(_) => Ok(()),
         Err(reason) => {
-            if let Some(more) = quiet.speak() {
+            if let Some(more) = log_throttle.permit() {
                 tracing::info!(address = %request.address(), %reason, more, "handshake refused");
             }
             authenticator.count(reason);
@@ -419,6 +430,7 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
     tracing::info!(
         profile = profile.name(),
         store = settings.store.shown_url(),
+        adapter = settings.adapter.shown_url().as_deref().unwrap_or("none"),
         "ready"
     );
     let scheme = if settings.server.tls.cert_file.is_some() {
@@ -437,6 +449,7 @@ impl fmt::Display for RunError {
             Self::Settings(fault) => f.write_str(fault),
             Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
             Self::Roles(_) => f.write_str("the roles make no sense"),
+            Self::Adapter(fault) => fault.fmt(f),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
@@ -454,7 +467,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Settings(_) | Self::Hurried | Self::Tasks(_) => None,
+            Self::Settings(_) | Self::Adapter(_) | Self::Hurried | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
             Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),

@@ -174,6 +174,18 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
         "auth.at_handshake lets no guests in",
     ),
     (&[("ROOMCAST_STORE", "redis://x")], "store"),
+    (&[("ROOMCAST_ADAPTER__URL", "")], "adapter.url is empty"),
+    (&[("ROOMCAST_ADAPTER__URL", "mqtt://x")], "adapter.url"),
+    (
+        &[("ROOMCAST_ADAPTER__URL", "redis://localhost")],
+        "one store for all",
+    ),
+    (&[("ROOMCAST_ADAPTER__KEY", "a b")], "adapter.key"),
+    (&[("ROOMCAST_NODE__ID", "a b")], "node.id"),
+    (
+        &[("ROOMCAST_NODE__ADDRESS", "10.0.0.5:3000")],
+        "node.address",
+    ),
     (&[("ROOMCAST_LOG__LEVEL", "=x=")], "log.level"),
 ];
 
@@ -221,6 +233,24 @@ fn the_server_itself_does_not_start_with_it_either() {
         let (works, said) = run(&[], variables);
         assert!(!works && said.contains(reason), "{variables:?}: {said}");
         assert!(!said.contains("listening on"), "{variables:?}: {said}");
+    }
+}
+
+#[test]
+fn the_configuration_is_shown_without_the_password_of_the_adapter() {
+    let url = (
+        "ROOMCAST_ADAPTER__URL",
+        "redis://ann:canary@localhost:6379/1",
+    );
+    let node = ("ROOMCAST_NODE__ID", "node-1");
+    let (works, said) = run(&["print-config"], &[url, node]);
+    assert!(works && !said.contains("canary"), "{said}");
+    for line in [
+        "url = \"redis://ann:***@localhost:6379/1\"",
+        "key = \"socket.io\"",
+        "id = \"node-1\"",
+    ] {
+        assert!(said.contains(line), "{line} in {said}");
     }
 }
 

@@ -70,7 +70,7 @@ async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
     while readiness(server).await
         != (
             200,
-            json!({"status": "ok", "store": "ok", "draining": false, "tasks": []}),
+            json!({"status": "ok", "store": "ok", "adapter": "none", "draining": false, "tasks": []}),
         )
     {
         assert!(start.elapsed() < DEADLINE);

@@ -5,6 +5,7 @@
 mod auth;
 mod chat;
 mod check;
+mod cluster;
 mod limits;
 mod store;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{Auth, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence};
+pub use cluster::{Adapter, Node};
 pub use limits::{Limits, Preset};
 pub use store::{Durability, Store};
 
@@ -39,6 +41,10 @@ pub struct Settings {
     pub presence: Presence,
     /// Where messages are kept.
     pub store: Store,
+    /// What makes several servers one.
+    pub adapter: Adapter,
+    /// What this server is called among them.
+    pub node: Node,
     /// Log output.
     pub log: Log,
 }
@@ -58,6 +64,8 @@ impl Default for Settings {
             chat: Chat::default(),
             presence: Presence::default(),
             store: Store::default(),
+            adapter: Adapter::default(),
+            node: Node::default(),
             log: Log::default(),
         }
     }
@@ -120,6 +128,8 @@ impl Settings {
         }
         self.auth.check()?;
         self.limits.check()?;
+        self.adapter.check()?;
+        self.node.check()?;
         let tls = &self.server.tls;
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
@@ -148,6 +158,7 @@ impl Settings {
         }
         settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
         settings.store.url = self.store.shown_url();
+        settings.adapter.url = self.adapter.shown_url();
         settings.limits = self.limits.in_force();
         settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);
         settings

@@ -97,24 +97,29 @@ impl Store {
     /// The URL without the password that may be in it.
     #[must_use]
     pub fn shown_url(&self) -> String {
-        let (url, query) = without_password(&self.url);
-        let mut shown = url;
-        for (index, parameter) in query.split('&').filter(|p| !p.is_empty()).enumerate() {
-            shown.push(if index == 0 { '?' } else { '&' });
-            // The name may be percent-encoded.
-            let mut named = form_urlencoded::parse(parameter.as_bytes());
-            let name = named
-                .next()
-                .map_or_else(String::new, |(name, _)| name.into_owned());
-            if name.to_ascii_lowercase().contains("password") {
-                shown.push_str(&name);
-                shown.push_str("=***");
-            } else {
-                shown.push_str(parameter);
-            }
-        }
-        shown
+        shown_url(&self.url)
     }
+}
+
+/// A URL without the password that may be in it.
+pub(super) fn shown_url(url: &str) -> String {
+    let (url, query) = without_password(url);
+    let mut shown = url;
+    for (index, parameter) in query.split('&').filter(|p| !p.is_empty()).enumerate() {
+        shown.push(if index == 0 { '?' } else { '&' });
+        // The name may be percent-encoded.
+        let mut named = form_urlencoded::parse(parameter.as_bytes());
+        let name = named
+            .next()
+            .map_or_else(String::new, |(name, _)| name.into_owned());
+        if name.to_ascii_lowercase().contains("password") {
+            shown.push_str(&name);
+            shown.push_str("=***");
+        } else {
+            shown.push_str(parameter);
+        }
+    }
+    shown
 }
 
 /// A URL up to its query, without the password that may be in it, and its query. A password that is not

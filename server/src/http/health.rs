@@ -15,18 +15,23 @@ pub struct Readiness {
     draining: Arc<AtomicBool>,
     store: Arc<dyn Fn() -> bool + Send + Sync>,
     tasks: Arc<dyn Fn() -> Vec<EndedTask> + Send + Sync>,
+    adapter: Arc<dyn Fn() -> Option<bool> + Send + Sync>,
 }
 
 impl Readiness {
-    /// Ready while `store` says that it can be written, and `tasks` that none has ended.
+    /// Ready while `store` says that it can be written, and `tasks` that none has ended. Whether the `adapter`
+    /// works, if there is one, is told and changes nothing: without it the server reads from the store what
+    /// others do.
     pub fn new(
         store: impl Fn() -> bool + Send + Sync + 'static,
         tasks: impl Fn() -> Vec<EndedTask> + Send + Sync + 'static,
+        adapter: impl Fn() -> Option<bool> + Send + Sync + 'static,
     ) -> Self {
         Self {
             draining: Arc::default(),
             store: Arc::new(store),
             tasks: Arc::new(tasks),
+            adapter: Arc::new(adapter),
         }
     }
 
@@ -53,6 +58,8 @@ struct Live {
 struct Ready {
     status: &'static str,
     store: &'static str,
+    /// What reaches other servers: nothing, an adapter, or one that does not work.
+    adapter: &'static str,
     draining: bool,
     /// The tasks that have ended unasked.
     tasks: Vec<Task>,
@@ -81,6 +88,11 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
     let body = Ready {
         status: word,
         store: if store { "ok" } else { "unavailable" },
+        adapter: match (readiness.adapter)() {
+            None => "none",
+            Some(true) => "ok",
+            Some(false) => "unavailable",
+        },
         draining,
         tasks,
     };
@@ -120,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_draining_server_lives_but_is_not_ready() {
-        let readiness = Readiness::new(|| true, Vec::new);
+        let readiness = Readiness::new(|| true, Vec::new, || None);
         assert_eq!(status(&readiness, "/health/ready").await, 200);
         readiness.drain();
         assert_eq!(status(&readiness, "/health/ready").await, 503);
@@ -130,10 +142,11 @@ mod tests {
     #[tokio::test]
     async fn a_server_with_a_task_that_has_ended_is_not_ready_and_names_it() {
         let tasks = Tasks::new(Arc::default());
-        let readiness = Readiness::new(|| true, {
+        let ended = {
             let tasks = tasks.clone();
             move || tasks.ended()
-        });
+        };
+        let readiness = Readiness::new(|| true, ended, || Some(true));
         assert_eq!(status(&readiness, "/health/ready").await, 200);
         let task = tasks.once("emission", async { panic!("killed by a test") });
         assert!(task.await.is_err());
@@ -142,13 +155,26 @@ mod tests {
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"unavailable","store":"ok","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
+        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
         assert_eq!(body, expected);
     }
 
     #[tokio::test]
     async fn a_server_without_its_store_is_not_ready() {
-        let readiness = Readiness::new(|| false, Vec::new);
+        let readiness = Readiness::new(|| false, Vec::new, || None);
         assert_eq!(status(&readiness, "/health/ready").await, 503);
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_adapter_does_not_work_says_so_and_is_ready() {
+        let readiness = Readiness::new(|| true, Vec::new, || Some(false));
+        let answer = ready(State(readiness)).await.into_response();
+        assert_eq!(answer.status(), 200);
+        let body = axum::body::to_bytes(answer.into_body(), 1000)
+            .await
+            .unwrap();
+        let expected =
+            r#"{"status":"ok","store":"ok","adapter":"unavailable","draining":false,"tasks":[]}"#;
+        assert_eq!(body, expected);
     }
 }

@@ -50,9 +50,9 @@ pub(crate) struct Applied {
 
 /// Reads the feed. Cloning gives another handle.
 #[derive(Clone)]
-pub(crate) struct ChangeFeed(Arc<Inner>);
+pub(crate) struct ChangeFeed(Arc<FeedInner>);
 
-struct Inner {
+struct FeedInner {
     feed: Feed,
     appliers: Vec<Box<dyn Applier>>,
     woken: Notify,
@@ -76,7 +76,7 @@ struct Reader {
 impl ChangeFeed {
     pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>) -> Self {
         let woken = Notify::new();
-        Self(Arc::new(Inner {
+        Self(Arc::new(FeedInner {
             feed,
             appliers,
             woken,
@@ -109,7 +109,7 @@ impl ChangeFeed {
     }
 }
 
-impl Inner {
+impl FeedInner {
     async fn turn(&self, reader: &mut Reader) -> Result<(), StoreError> {
         if reader.full.is_some_and(|again| again <= Instant::now()) {
             reader.mark = None;

@@ -6,17 +6,18 @@
 //! the HTTP API and commands come in here. Nothing in here may know how an event is parsed or a row is
 //! written.
 //!
-//! Imports go one way: `fault`, `feed` and `rules` ← `authorization` ← `chat`.
+//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`.
 
 mod authorization;
 mod chat;
+pub(crate) mod cluster;
 mod fault;
 mod feed;
 mod rules;
 
 pub(crate) use authorization::{
-    Access, Allowed, Blocks, EndSession, Explanation, Followed, ListBlocks, NewBlock,
-    NewRevocation, NewSession, Question, RemoveBlock,
+    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, NewBlock, NewRevocation,
+    NewSession, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{Chat, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;

@@ -6,7 +6,7 @@ use roomcast_protocol::Sid;
 
 use super::engine::Engine;
 use crate::{
-    engine::{ground::now, outbox::Outbox},
+    engine::{primitives::now, outbox::Outbox},
     metrics::Gauge,
 };
 

@@ -74,8 +74,9 @@ const ALIASES: [(&str, &str); 4] = [
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
 const PREFIX: &str = "ROOMCAST_";
-const SECTIONS: [&str; 9] = [
-    "auth", "chat", "engine", "limits", "log", "presence", "recovery", "server", "store",
+const SECTIONS: [&str; 11] = [
+    "adapter", "auth", "chat", "engine", "limits", "log", "node", "presence", "recovery", "server",
+    "store",
 ];
 /// Variables with the prefix that are no keys.
 const OTHERS: [&str; 1] = ["ROOMCAST_CONFIG"];
@@ -166,6 +167,9 @@ impl Layers {
             "auth.jwt.audience",
             "log.file",
             "store.retention",
+            "adapter.url",
+            "node.id",
+            "node.address",
         ] {
             known.push((key.to_owned(), Some(Value::String(String::new()))));
         }

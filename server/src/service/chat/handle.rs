@@ -20,10 +20,10 @@ use roomcast::{Namespace, SocketId};
 
 /// The chat of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Chat(pub(in crate::service) Arc<Inner>);
+pub(crate) struct Chat(pub(in crate::service) Arc<ChatInner>);
 
 #[derive(Debug)]
-pub(in crate::service) struct Inner {
+pub(in crate::service) struct ChatInner {
     pub(in crate::service) store: Store,
     pub(in crate::service) access: Access,
     pub(super) conversations: Conversations,
@@ -57,7 +57,7 @@ impl Chat {
             has_recovery: recovery.is_some(),
             metrics,
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(ChatInner {
             store,
             access,
             conversations: Conversations::new(tempo, common),

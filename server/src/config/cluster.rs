@@ -1,0 +1,176 @@
+//! Sections `[adapter]` and `[node]`: what makes several servers one, and what one of them is called.
+
+use serde::{Deserialize, Serialize};
+
+use super::store::shown_url;
+
+/// Section `[adapter]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adapter {
+    /// What carries events between servers that share a store: `redis://…`, `rediss://…`, `redis+sentinel://…`,
+    /// `redis+cluster://…`, each also with `+sharded`, or `none`. Default: none.
+    pub url: Option<String>,
+    /// What the names of channels begin with; servers with different keys know nothing of each other. Default
+    /// `socket.io`, as on Node servers.
+    pub key: String,
+}
+
+impl Default for Adapter {
+    fn default() -> Self {
+        Self {
+            url: None,
+            key: "socket.io".into(),
+        }
+    }
+}
+
+impl Adapter {
+    /// The URL, if there is an adapter.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| *url != "none")
+    }
+
+    /// The URL without the password that may be in it.
+    #[must_use]
+    pub fn shown_url(&self) -> Option<String> {
+        self.url.as_deref().map(shown_url)
+    }
+
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.url.as_deref() == Some("") {
+            return Err("adapter.url is empty: `none` switches the adapter off");
+        }
+        let is_key = (1..=MAX_KEY).contains(&self.key.len())
+            && self.key.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_key {
+            return Err("adapter.key must have 1 to 128 ASCII characters without spaces");
+        }
+        Ok(())
+    }
+}
+
+/// Section `[node]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// What this server is called among those of its cluster; no two may be called alike. 1 to 40 letters, digits,
+    /// dots, hyphens and underscores. Default: a random name with each start.
+    pub id: Option<String>,
+    /// Where other servers of the cluster reach this one: `http://HOST:PORT`, or `https` where the server has TLS.
+    /// Default: they do not.
+    pub address: Option<String>,
+}
+
+impl Node {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.id.as_deref().is_some_and(|id| !is_id(id)) {
+            return Err(
+                "node.id must have 1 to 40 characters: letters, digits, dots, hyphens, underscores",
+            );
+        }
+        if self.address.as_deref().is_some_and(|at| !is_address(at)) {
+            return Err("node.address must be http://HOST:PORT or https://HOST:PORT");
+        }
+        Ok(())
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(is_part)
+}
+
+/// Whether it is the beginning of a URL, up to and with the port.
+fn is_address(address: &str) -> bool {
+    let rest = address.strip_prefix("http://");
+    let rest = rest.or_else(|| address.strip_prefix("https://"));
+    let Some((host, port)) = rest.and_then(|rest| rest.rsplit_once(':')) else {
+        return false;
+    };
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let in_brackets = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_host = match in_brackets {
+        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            !host.is_empty() && host.len() <= MAX_HOST && host.bytes().all(is_part)
+        }
+    };
+    is_host && is_port
+}
+
+/// Bytes of the longest key.
+const MAX_KEY: usize = 128;
+/// Bytes of the longest id, which leaves room for what a server adds to it.
+const MAX_ID: usize = 40;
+/// Bytes of the longest name of a host (RFC 1035, 2.3.4).
+const MAX_HOST: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_scheme_a_host_and_a_port() {
+        for address in [
+            "http://10.0.0.5:3000",
+            "https://node-1.example:443",
+            "http://[fd00::1]:3000",
+        ] {
+            assert!(is_address(address), "{address}");
+        }
+        for address in [
+            "",
+            "10.0.0.5:3000",
+            "http://10.0.0.5",
+            "http://:3000",
+            "http://a:0",
+            "http://a:70000",
+            "http://a:+1",
+            "http://a:1/",
+            "http://u:p@a:1",
+            "http://[x]:1",
+            "ftp://a:1",
+        ] {
+            assert!(!is_address(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_id_fits_into_names_of_channels_and_sessions() {
+        for id in ["a", "node-1.eu_west", &"a".repeat(40)] {
+            assert!(is_id(id), "{id}");
+        }
+        for id in ["", "a b", "a/b", "é", &"a".repeat(41)] {
+            assert!(!is_id(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_url_of_the_adapter_is_not_shown() {
+        for (url, shown) in [
+            ("none", "none"),
+            ("redis://u:canary@h:1/0", "redis://u:***@h:1/0"),
+            ("redis://:canary@h", "redis://:***@h"),
+            (
+                "rediss+cluster+sharded://u:canary@a:1,b:2",
+                "rediss+cluster+sharded://u:***@a:1,b:2",
+            ),
+            (
+                "redis+sentinel://u:canary@a:1,b:2/service",
+                "redis+sentinel://u:***@a:1,b:2/service",
+            ),
+        ] {
+            let adapter = Adapter {
+                url: Some(url.into()),
+                ..Adapter::default()
+            };
+            assert_eq!(adapter.shown_url().as_deref(), Some(shown));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From the URL of an adapter to the adapter.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::Settings;
+use crate::store::Store;
+use roomcast::Builder;
+#[cfg(feature = "redis")]
+use roomcast::adapter::redis::{InvalidUrl, Redis, Subscriptions};
+
+/// Why there is no adapter with these settings.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AdapterFault {
+    /// No adapter has URLs like this.
+    Unknown,
+    /// The URL is not one of its adapter; the text says why.
+    Url(String),
+    /// This build lacks a feature of that name.
+    #[cfg_attr(feature = "redis", expect(dead_code, reason = "this build has it"))]
+    Absent(&'static str),
+    /// The store belongs to this server alone.
+    NotShared,
+}
+
+/// Whether the configured adapter can be had, if there is one, without touching anything.
+pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
+    join(roomcast::Io::builder(), settings).map(drop)
+}
+
+/// Gives the server the configured adapter, if there is one.
+pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterFault> {
+    let Some(url) = settings.adapter.url() else {
+        return Ok(io);
+    };
+    let (scheme, rest) = url.split_once("://").ok_or(AdapterFault::Unknown)?;
+    let kind = scheme.split('+').next().unwrap_or_default();
+    let io = match kind {
+        "redis" | "rediss" => redis(io, settings, scheme, rest)?,
+        _ => return Err(AdapterFault::Unknown),
+    };
+    if Store::may_be_shared(&settings.store) {
+        Ok(io)
+    } else {
+        Err(AdapterFault::NotShared)
+    }
+}
+
+#[cfg(feature = "redis")]
+fn redis(
+    io: Builder,
+    settings: &Settings,
+    scheme: &str,
+    rest: &str,
+) -> Result<Builder, AdapterFault> {
+    let fault = |error: InvalidUrl| AdapterFault::Url(error.to_string());
+    let (scheme, is_sharded) = match scheme.strip_suffix("+sharded") {
+        Some(scheme) => (scheme, true),
+        None => (scheme, false),
+    };
+    let redis = Redis::new(&format!("{scheme}://{rest}")).map_err(fault)?;
+    let redis = redis
+        .key(&settings.adapter.key)
+        .request_timeout(request_timeout(settings));
+    Ok(if is_sharded {
+        io.adapter(redis.sharded(Subscriptions::Rooms))
+    } else {
+        io.adapter(redis)
+    })
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis(_: Builder, _: &Settings, _: &str, _: &str) -> Result<Builder, AdapterFault> {
+    Err(AdapterFault::Absent("redis"))
+}
+
+/// How long other servers may take to answer: those that are asked who has confirmed a message wait for their
+/// clients.
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "no adapter asks"))]
+fn request_timeout(settings: &Settings) -> Duration {
+    let for_clients = settings.chat.confirm_timeout.saturating_add(MARGIN);
+    for_clients.max(SHORTEST)
+}
+
+/// The way there and back.
+const MARGIN: Duration = Duration::from_secs(2);
+/// As long as an adapter waits if nobody says.
+const SHORTEST: Duration = Duration::from_secs(5);
+
+impl fmt::Display for AdapterFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str(
+                "adapter.url: expected `redis://…`, `rediss://…`, `redis+sentinel://…` or \
+                 `redis+cluster://…`, each also with `+sharded`, or `none`",
+            ),
+            Self::Url(fault) => write!(f, "adapter.url: {fault}"),
+            Self::Absent(feature) => write!(
+                f,
+                "adapter.url: this build has no such adapter: build with the feature `{feature}`"
+            ),
+            Self::NotShared => f.write_str(
+                "adapter.url: servers that are joined by an adapter need one store for all, so that \
+                 messages have one order: set store.url to a PostgreSQL, or adapter.url to `none`",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AdapterFault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(url: &str, store: &str) -> Option<AdapterFault> {
+        let mut settings = Settings::default();
+        settings.adapter.url = Some(url.into());
+        settings.store.url = store.into();
+        check(&settings).err()
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_url_names_an_adapter() {
+        for url in [
+            "none",
+            "redis://h",
+            "redis://u:p@h:1/0",
+            "rediss://h",
+            "redis+sharded://h",
+            "rediss+sharded://h",
+            "redis+sentinel://h:1/service",
+            "redis+sentinel+sharded://h:1/service",
+            "redis+cluster://a:1,b:2",
+            "rediss+cluster+sharded://a:1,b:2",
+        ] {
+            assert_eq!(fault(url, "postgres://h/d"), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_names_none_is_refused_without_its_password() {
+        for url in [
+            "redis",
+            "canary",
+            "mqtt://u:canary@h",
+            "redis://u:canary@h:port",
+            "redis+sentinel://u:canary@h:1",
+            "redis+other://u:canary@h",
+            "redis+sharded+sharded://u:canary@h",
+        ] {
+            let fault = fault(url, "postgres://h/d").map(|fault| fault.to_string());
+            let text = fault.unwrap_or_else(|| panic!("{url} is taken"));
+            assert!(
+                text.starts_with("adapter.url: ") && !text.contains("canary"),
+                "{text}"
+            );
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn servers_that_do_not_share_a_store_are_not_joined() {
+        for store in ["memory:", "sqlite:chat.db"] {
+            assert_eq!(fault("redis://h", store), Some(AdapterFault::NotShared));
+            assert_eq!(fault("none", store), None);
+        }
+    }
+}
