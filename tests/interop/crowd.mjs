@@ -92,3 +92,28 @@ export function check(id, stored, present, acked, unacked) {
     assert.deepEqual(foreign, [], `${member.name} was there and did not get them`);
   }
 }
+
+/** The most of these times that lie within so many milliseconds. */
+export function densest(times, span) {
+  const sorted = times.toSorted((one, other) => one - other);
+  return Math.max(...sorted.map((from) => sorted.filter((at) => at >= from && at < from + span).length));
+}
+
+/** Ends what members write, and checks all that is stored and that they have seen, at a server that all can be read at. */
+export async function account(t, url, members, writing) {
+  for (const member of members) member.stop();
+  await Promise.all(writing);
+  const acked = new Map(members.flatMap((member) => [...member.acked]));
+  const unacked = new Set(members.flatMap((member) => [...member.unacked]));
+  const auditor = await connect(t, io, url, { auth: identity("auditor") });
+  for (const id of new Set(members.flatMap(({ timelines }) => [...timelines.keys()]))) {
+    const last = await conclude(auditor, id, members);
+    acked.set(last.content, last);
+    const stored = await history(auditor, id);
+    const present = members.filter((member) => member.timelines.has(id));
+    await Promise.all(present.map((member) => member.catchUp(id, stored.length)));
+    check(id, stored, present, acked, unacked);
+  }
+  assert.deepEqual(members.flatMap(({ wrong }) => wrong), []);
+  return { acked, unacked };
+}

@@ -5,11 +5,11 @@ import { randomInt } from "node:crypto";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { agentOf, haproxy } from "./balancer.mjs";
-import { check, conclude, enter, history, identity } from "./crowd.mjs";
+import { account, densest, enter } from "./crowd.mjs";
 import { randomness } from "./nemesis.mjs";
 import { io } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { connect, lastingPort, metric, next, open, startServer, until, within } from "./support.mjs";
+import { lastingPort, metric, metricIs, next, open, startServer, until, within } from "./support.mjs";
 
 const MEMBERS = 200;
 const WINDOW = 5000;
@@ -33,10 +33,14 @@ async function node(t, port, env = {}) {
   return server;
 }
 
-/** The most of these times that lie within so many milliseconds. */
-function densest(times, span) {
-  const sorted = times.toSorted((one, other) => one - other);
-  return Math.max(...sorted.map((from) => sorted.filter((at) => at >= from && at < from + span).length));
+/** Waits until a server says that it is not ready because it stops. */
+async function drains(server) {
+  const asked = () =>
+    fetch(`${server.url}/health/ready`).catch((error) => {
+      throw new Error(`${error.cause}\n${server.output()}`);
+    });
+  await until(async () => (await asked()).status === 503, "the end of readiness");
+  assert.equal((await (await asked()).json()).draining, true);
 }
 
 test("clients of a node that is drained move to the other one, spread over the window, and miss nothing", async (t) => {
@@ -59,8 +63,7 @@ test("clients of a node that is drained move to the other one, spread over the w
   }
   const begin = performance.now();
   const stopped = leaving.stop();
-  await until(async () => (await fetch(`${leaving.url}/health/ready`)).status === 503, "the end of readiness");
-  assert.equal((await (await fetch(`${leaving.url}/health/ready`)).json()).draining, true);
+  await drains(leaving);
   assert.equal(await metric(leaving.url, "roomcast_draining"), 1);
   const refused = await fetch(`${leaving.url}/socket.io/?EIO=4&transport=polling`);
   assert.equal(refused.status, 503);
@@ -76,20 +79,7 @@ test("clients of a node that is drained move to the other one, spread over the w
   assert.ok(densest(times, WINDOW / 10) < before / 2, "they have not moved all at once");
 
   await sleep(500); // They go on for a moment at the other node.
-  for (const member of members) member.stop();
-  await Promise.all(writing);
-  const acked = new Map(members.flatMap((member) => [...member.acked]));
-  const unacked = new Set(members.flatMap((member) => [...member.unacked]));
-  const auditor = await connect(t, io, staying.url, { auth: identity("auditor") });
-  for (const id of new Set(members.flatMap(({ timelines }) => [...timelines.keys()]))) {
-    const last = await conclude(auditor, id, members);
-    acked.set(last.content, last);
-    const stored = await history(auditor, id);
-    const present = members.filter((member) => member.timelines.has(id));
-    await Promise.all(present.map((member) => member.catchUp(id, stored.length)));
-    check(id, stored, present, acked, unacked);
-  }
-  assert.deepEqual(members.flatMap(({ wrong }) => wrong), []);
+  const { acked } = await account(t, staying.url, members, writing);
   assert.ok(acked.size > MEMBERS / 4, "there was something to lose");
 });
 
@@ -98,7 +88,7 @@ test("a second signal ends a server that is draining at once", async (t) => {
   const socket = open(t, io, server.url, { transports: ["websocket"] });
   await next(socket, "session");
   const first = server.stop();
-  await until(async () => (await fetch(`${server.url}/health/ready`)).status === 503, "the end of readiness");
+  await drains(server);
   const gone = next(socket, "disconnect");
   assert.equal(await server.stop(), 1);
   assert.equal(await first, 1);
@@ -112,6 +102,7 @@ test("without a window clients are told at once, and to come again", async (t) =
   await Promise.all([socket, polling].map((one) => next(one, "session")));
   const closed = new Promise((done) => (socket.io.engine.transport.ws.onclose = (event) => done(event.code)));
   const left = next(polling, "disconnect");
+  await metricIs(server.url, 'roomcast_requests_waiting{for="packets"}', (polls) => polls === 1);
   assert.equal(await server.stop(), 0);
   assert.equal(await within(closed, "the close frame"), 1001);
   assert.equal((await left)[0], "transport close");

@@ -200,20 +200,30 @@ impl Running {
 
     fn stop(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if !self.drain.is_zero() {
+            // Taken whole: the listeners go on while clients are moved, as health checks do.
+            let Self {
+                io,
+                endpoints,
+                serving: _serving,
+                _sweeping,
+                drain,
+                grace,
+            } = self;
+            let raw = endpoints.raw.as_ref();
+            if !drain.is_zero() {
                 let raw = async {
-                    if let Some(raw) = &self.endpoints.raw {
-                        raw.drain(self.drain).await;
+                    if let Some(raw) = raw {
+                        raw.drain(drain).await;
                     }
                 };
-                tokio::join!(self.io.drain(self.drain), raw);
+                tokio::join!(io.drain(drain), raw);
             }
             let raw = async {
-                if let Some(raw) = &self.endpoints.raw {
-                    raw.shutdown(self.grace).await;
+                if let Some(raw) = raw {
+                    raw.shutdown(grace).await;
                 }
             };
-            tokio::join!(self.io.close(self.grace), raw);
+            tokio::join!(io.close(grace), raw);
         })
     }
 }
