@@ -115,6 +115,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         Arc::clone(&metrics),
     );
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
+    let io = match store.values() {
+        Some(values) => io.values(values),
+        None => io,
+    };
     let mut io = io.state(chat.clone());
     io.shared_state(Arc::clone(&users));
     gateway::register(
@@ -135,7 +139,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     #[cfg(debug_assertions)]
     supervisor.obey_tests(&io);
-    supervisor.start("user sweep", move || Arc::clone(&users).sweep());
+    let (swept, told) = (Arc::clone(&users), io.clone());
+    supervisor.start("user sweep", move || Arc::clone(&swept).sweep());
+    if settings.limits.shared {
+        supervisor.start("user spending", move || {
+            gateway::tell_spending(Arc::clone(&users), told.clone())
+        });
+    }
     let mut routes = axum::Router::new();
     let mut appliers: Vec<Box<dyn Applier>> =
         vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
@@ -200,10 +210,17 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             chat.clone(),
             access.clone(),
             io.clone(),
-        ));
+        ))
+        .merge(http::nodes::routes(access.clone(), io.clone()));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
-    let mut router = http::router(metrics, readiness.clone(), &settings.engine.http.path);
+    let taken = io.clone();
+    let mut router = http::router(
+        metrics,
+        io.clone(),
+        readiness.clone(),
+        &settings.engine.http.path,
+    );
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }
@@ -249,6 +266,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
     drop(reservation);
     tracing::info!("stopped");
+    if let Some(taken) = taken.node_taken() {
+        return Err(RunError::Server(roomcast::Error::Node(taken)));
+    }
     match supervisor.fatal() {
         none if none.is_empty() => Ok(()),
         tasks => Err(RunError::Tasks(tasks)),
@@ -383,7 +403,7 @@ async fn at_handshake(
 /// Lines about refused handshakes at once, before it is one a second.
 const REFUSALS: u32 = 100;
 
-/// Who may call the HTTP API, or a part of it.
+/// Authenticates callers of the HTTP API, or of a part of it.
 fn callers(
     authenticator: &Authenticator,
     access: &Access,

@@ -9,7 +9,7 @@ import { Tabs } from "../packages/client/src/queue/tabs.ts";
 import { FakeServer, settled } from "../packages/client/test/fake.ts";
 import { type Connection, Conversation } from "../src/conversation.ts";
 import type { Metadata } from "../src/types.ts";
-import { message } from "./message.ts";
+import { message } from "../packages/client/test/message.ts";
 
 type Listeners = Record<string, (...args: never[]) => void>;
 

@@ -137,7 +137,7 @@ fn roles() -> BTreeMap<String, Role> {
             &["chat:read", "chat:send", "chat:manage", "chat:type"],
             &[],
         ),
-        // Nobody vouches for guests: they put nobody into conversations.
+        // Nobody vouches for guests, so they put nobody into conversations.
         ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),

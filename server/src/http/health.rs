@@ -124,6 +124,7 @@ mod tests {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let router = router(
             Arc::new(Metrics::default()),
+            roomcast::Io::builder().build().unwrap(),
             readiness.clone(),
             "/socket.io/",
         );

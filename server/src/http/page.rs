@@ -71,7 +71,8 @@ impl Asset {
             (CACHE_CONTROL, self.cache_control.clone()),
         ];
         if is_known(request, &self.etag) {
-            // Its headers replace those that the browser keeps (RFC 9111, 3.2), the policy included.
+            // The headers of this answer replace those that the browser keeps (RFC 9111, 3.2), the
+            // policy included.
             return (StatusCode::NOT_MODIFIED, caching, SECURITY).into_response();
         }
         let content_type = [(CONTENT_TYPE, self.content_type.clone())];

@@ -6,7 +6,7 @@ use roomcast_protocol::Sid;
 
 use super::engine::Engine;
 use crate::{
-    engine::{primitives::now, outbox::Outbox},
+    engine::{outbox::Outbox, primitives::now},
     metrics::Gauge,
 };
 

@@ -1,4 +1,4 @@
-//! The server, its doors, and what its clients keep.
+//! The server under test, its addresses, and what its clients keep.
 
 use std::{
     fs,
@@ -14,24 +14,24 @@ use tempfile::TempDir;
 
 use crate::support::{DEADLINE, Frame, Polling, RawClient, TestServer};
 
-/// What kind of server it is.
+/// The kind of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Plain,
-    /// Clients may go on with their session.
+    /// Clients may recover their sessions.
     Recovery,
-    /// It stands inside of axum, and has one door.
+    /// The server is mounted in axum and has one address.
     Mounted,
 }
 
 /// The server under test.
-pub(crate) struct House {
+pub(crate) struct Target {
     pub(crate) server: TestServer,
     trust: Arc<ClientConfig>,
     _folder: TempDir,
 }
 
-impl House {
+impl Target {
     pub(crate) fn start(kind: Kind) -> Self {
         let folder = TempDir::new().unwrap();
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -65,19 +65,19 @@ impl House {
         }
     }
 
-    /// A connection to the door that speaks TLS, without a word.
+    /// A connection to the address with TLS, which says nothing yet.
     pub(crate) fn knock_at_tls(&self) -> RawClient {
-        RawClient::connect(self.door(1))
+        RawClient::connect(self.address(1))
     }
 
-    /// A connection to the door behind a load balancer, without a word.
+    /// A connection to the address behind a load balancer, which says nothing yet.
     pub(crate) fn knock_behind_balancer(&self) -> RawClient {
-        RawClient::connect(self.door(2))
+        RawClient::connect(self.address(2))
     }
 
     /// A client in `/`, through TLS.
     pub(crate) fn enter_with_tls(&self) -> StreamOwned<ClientConnection, TcpStream> {
-        let stream = TcpStream::connect(self.door(1)).unwrap();
+        let stream = TcpStream::connect(self.address(1)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let tls = ClientConnection::new(Arc::clone(&self.trust), name).unwrap();
@@ -93,7 +93,7 @@ impl House {
         tls
     }
 
-    fn door(&self, further: u16) -> SocketAddr {
+    fn address(&self, further: u16) -> SocketAddr {
         let mut address = self.server.address();
         address.set_port(address.port() + further);
         address
@@ -140,8 +140,8 @@ impl Kept {
     }
 
     /// A client in `/` that is in a room.
-    pub(crate) fn enter(&mut self, house: &House) -> &mut RawClient {
-        self.enter_by(house.server.connect())
+    pub(crate) fn enter(&mut self, target: &Target) -> &mut RawClient {
+        self.enter_by(target.server.connect())
     }
 
     /// The same on this connection.
@@ -158,8 +158,8 @@ impl Kept {
     }
 
     /// A session by polling in `/`.
-    pub(crate) fn poll(&mut self, house: &House) -> &Polling {
-        let session = Polling::open(house.server.address(), "/socket.io/");
+    pub(crate) fn poll(&mut self, target: &Target) -> &Polling {
+        let session = Polling::open(target.server.address(), "/socket.io/");
         assert_eq!(session.post("40").status, 200);
         assert!(session.poll().body.contains("40{\"sid\""));
         self.sessions.push(session);

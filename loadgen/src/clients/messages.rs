@@ -9,53 +9,53 @@ use std::{
 use roomcast::client::ClientError;
 use tokio::time::sleep;
 
-use super::{hear::is_measured, shard::Shard};
+use super::{hear::is_measured, worker::Worker};
 use crate::{
     account::{Total, Track},
     load::{Blanks, Own, Scenario, Spoken, Stamp, Tick, pace},
 };
 
 /// Sends what is due, waits for what is under way, and draws up the account.
-pub(super) async fn play(shard: &Rc<Shard>, start: Instant) {
-    let plan = &shard.plan;
+pub(super) async fn play(worker: &Rc<Worker>, start: Instant) {
+    let plan = &worker.plan;
     let schedule = plan.schedule();
-    shard.pause.send_replace(plan.scenario == Scenario::Slow);
-    let mut ticks = pace(start, schedule.ticks(shard.index, plan.threads));
-    let mut stop = shard.shared.stop.subscribe();
+    worker.pause.send_replace(plan.scenario == Scenario::Slow);
+    let mut ticks = pace(start, schedule.ticks(worker.index, plan.threads));
+    let mut stop = worker.shared.stop.subscribe();
     loop {
         tokio::select! {
             tick = ticks.recv() => match tick {
-                Some(tick) => fire(shard, tick, start),
+                Some(tick) => fire(worker, tick, start),
                 None => break,
             },
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
     drop(ticks);
-    shard.shared.wait_until(start + schedule.length).await;
-    shard.pause.send_replace(false);
+    worker.shared.wait_until(start + schedule.length).await;
+    worker.pause.send_replace(false);
 
-    publish(shard);
-    shard.shared.meet().await;
+    publish(worker);
+    worker.shared.meet().await;
     let deadline = Instant::now() + plan.drain;
-    while outstanding(shard) > 0 && Instant::now() < deadline && !shard.shared.is_stopped() {
+    while outstanding(worker) > 0 && Instant::now() < deadline && !worker.shared.is_stopped() {
         sleep(Duration::from_millis(10)).await;
     }
     // Refusals may have come meanwhile.
-    publish(shard);
-    shard.shared.meet().await;
-    account(shard);
+    publish(worker);
+    worker.shared.meet().await;
+    account(worker);
 }
 
 /// Sends the message that is due.
-fn fire(shard: &Shard, tick: Tick, start: Instant) {
-    let plan = &shard.plan;
-    let mut stats = shard.stats.borrow_mut();
-    let Some(member) = shard.member(tick.sender) else {
+fn fire(worker: &Worker, tick: Tick, start: Instant) {
+    let plan = &worker.plan;
+    let mut stats = worker.stats.borrow_mut();
+    let Some(member) = worker.member(tick.sender) else {
         stats.unsent += 1;
         return;
     };
-    if is_measured(shard, tick.due) {
+    if is_measured(worker, tick.due) {
         stats.lag.record(start.elapsed().saturating_sub(tick.due));
     }
     let call = if plan.scenario == Scenario::Echo {
@@ -63,7 +63,7 @@ fn fire(shard: &Shard, tick: Tick, start: Instant) {
     } else {
         &plan.vocabulary.send
     };
-    let payload = shard.shared.stamps.write(Stamp {
+    let payload = worker.shared.stamps.write(Stamp {
         sender: tick.sender,
         number: tick.number,
     });
@@ -89,7 +89,7 @@ fn fire(shard: &Shard, tick: Tick, start: Instant) {
         Ok(id) => {
             stats.sent += 1;
             state.pending.extend(id.map(|id| (id, tick.number)));
-            let sent = &shard.shared.progress.sent;
+            let sent = &worker.shared.progress.sent;
             sent.fetch_add(1, Ordering::Relaxed);
         }
         // A broken connection is noticed, and counted, by who reads it.
@@ -101,9 +101,9 @@ fn fire(shard: &Shard, tick: Tick, start: Instant) {
 }
 
 /// Tells the other threads what this one's senders have sent.
-fn publish(shard: &Shard) {
-    let mut totals = shard.shared.totals.lock();
-    for member in shard.members() {
+fn publish(worker: &Worker) {
+    let mut totals = worker.shared.totals.lock();
+    for member in worker.members() {
         if let Some(total) = totals.get_mut(member.id) {
             let state = member.state.borrow();
             *total = state.total.clone();
@@ -114,35 +114,35 @@ fn publish(shard: &Shard) {
 }
 
 /// Whether senders are to get their own messages.
-fn includes_own(shard: &Shard) -> bool {
-    match shard.plan.vocabulary.own {
+fn includes_own(worker: &Worker) -> bool {
+    match worker.plan.vocabulary.own {
         Own::Yes => true,
         Own::No => false,
-        Own::Auto => shard.shared.own_seen.load(Ordering::Relaxed),
+        Own::Auto => worker.shared.own_seen.load(Ordering::Relaxed),
     }
 }
 
 /// Messages and acknowledgements that may still come.
-fn outstanding(shard: &Shard) -> u64 {
-    let plan = &shard.plan;
-    let totals = shard.shared.totals.lock();
+fn outstanding(worker: &Worker) -> u64 {
+    let plan = &worker.plan;
+    let totals = worker.shared.totals.lock();
     let sent = |total: &Total| total.sent.saturating_sub(total.excused.len() as u64);
     let mut rooms = vec![0; plan.rooms];
-    if plan.scenario.is_cast() {
+    if plan.scenario.is_broadcast() {
         for (sender, total) in totals.iter().enumerate() {
             if let Some(room) = rooms.get_mut(plan.room_of(sender)) {
                 *room += sent(total);
             }
         }
     }
-    let includes_own = includes_own(shard);
-    let waiting = shard.members().map(|member| {
+    let includes_own = includes_own(worker);
+    let waiting = worker.members().map(|member| {
         let state = member.state.borrow();
         if state.has_ended {
             return 0;
         }
         let mut expected = rooms.get(member.room).copied().unwrap_or_default();
-        if !includes_own && plan.scenario.is_cast() {
+        if !includes_own && plan.scenario.is_broadcast() {
             expected -= totals.get(member.id).map_or(0, sent).min(expected);
         }
         let received = state.tracks.iter().map(|track| track.received()).sum();
@@ -152,23 +152,23 @@ fn outstanding(shard: &Shard) -> u64 {
 }
 
 /// What every client was to get, and got.
-fn account(shard: &Shard) {
-    let plan = &shard.plan;
-    let totals = shard.shared.totals.lock();
-    let includes_own = includes_own(shard);
-    let mut stats = shard.stats.borrow_mut();
+fn account(worker: &Worker) {
+    let plan = &worker.plan;
+    let totals = worker.shared.totals.lock();
+    let includes_own = includes_own(worker);
+    let mut stats = worker.stats.borrow_mut();
     let stats = &mut *stats;
     stats.completion.includes_own = includes_own;
     stats.completion.receivers = vec![0; plan.rooms];
     if plan.scenario == Scenario::Echo {
         stats.expected = stats.sent - stats.refused.total().min(stats.sent);
     }
-    for member in shard.members() {
+    for member in worker.members() {
         let state = member.state.borrow();
         if !state.has_ended {
             stats.faults.unanswered += state.pending.len() as u64;
         }
-        if !plan.scenario.is_cast() {
+        if !plan.scenario.is_broadcast() {
             continue;
         }
         let (mut expected, mut received, mut holes, mut tails) = (0, 0, 0, 0);

@@ -19,8 +19,8 @@ use crate::{
     load::Plan,
 };
 
-/// One thread's part of a run.
-pub(super) struct Shard {
+/// The part of a run that one thread plays.
+pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) plan: Arc<Plan>,
     pub(super) shared: Arc<Shared>,
@@ -30,7 +30,7 @@ pub(super) struct Shard {
     pub(super) members: RefCell<Vec<Option<Rc<Member>>>>,
     /// Whether slow clients read.
     pub(super) pause: watch::Sender<bool>,
-    /// Whether it is this side that parts.
+    /// Whether this side closes the connections.
     pub(super) is_closing: Cell<bool>,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct State {
     pub(super) total: Total,
 }
 
-impl Shard {
+impl Worker {
     /// Puts every client where its number says.
     pub(super) fn sort_members(&self) {
         let mut members = self.members.borrow_mut();
