@@ -272,21 +272,13 @@ mod tests {
         }
         assert_eq!(notices.waiting.len(), MAX_WAITING);
         assert_eq!(notices.keys.len(), MAX_WAITING);
-        assert!(
-            notices.recent.len() < MAX_WAITING,
-            "{}",
-            notices.recent.len()
-        );
+        assert!(notices.recent.len() < MAX_WAITING, "{}", notices.recent.len());
         assert_eq!(notices.recent.len(), notices.ends.len());
         let mut time = now;
         while let Some(next) = notices.poll_timeout() {
             time = next.max(time);
             while notices.handle_timeout(time, 1).is_some() {}
-            assert!(
-                notices.recent.len() < MAX_WAITING,
-                "{}",
-                notices.recent.len()
-            );
+            assert!(notices.recent.len() < MAX_WAITING, "{}", notices.recent.len());
         }
         assert!(notices.waiting.is_empty() && notices.keys.is_empty());
         notices.forget_recent(time + INTERVAL);
