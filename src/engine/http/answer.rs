@@ -10,9 +10,10 @@ use roomcast_protocol::{
 };
 
 use super::{
-    exchange::{self, Pieces},
+    exchange,
     handoff::{Handoff, HandoffCell},
     message::{
+        body::Pieces,
         cors::Verdict,
         host,
         refusal::RequestError,
