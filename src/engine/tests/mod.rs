@@ -23,6 +23,7 @@ use crate::{
     metrics::{Counter, Gauge, Metrics, Timing},
 };
 
+mod draining;
 mod heartbeats;
 mod model;
 mod parked;
