@@ -140,7 +140,7 @@ const SUBROOMS_SERVICE: Rooms = &[
     ("feed", ""),
     ("rules", "fault"),
     ("authorization", "fault feed rules"),
-    ("chat", "fault rules authorization"),
+    ("chat", "cluster fault feed rules authorization"),
 ];
 
 const SUBROOMS_CHAT: Rooms = &[
