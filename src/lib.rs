@@ -72,7 +72,7 @@ pub struct MigratingFromNode;
 pub mod internal {
     pub use crate::{
         limit::{
-            ByHash, Hashed, Quiet, Rested, SHARDS, Shards, SharedRested,
+            ByHash, Hashed, LogThrottle, Rested, SHARDS, Shards, SharedRested,
             bench::{Connection as LimitedConnection, Guarded},
         },
         tasks::{Ended, Tasks},

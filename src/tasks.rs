@@ -34,9 +34,9 @@ pub struct EndedTask {
 
 /// The tasks of one server. Cloning gives another handle.
 #[derive(Clone)]
-pub struct Tasks(Arc<Inner>);
+pub struct Tasks(Arc<TasksInner>);
 
-struct Inner {
+struct TasksInner {
     metrics: Arc<Metrics>,
     /// Whether a task that returns has been asked to.
     may_end: AtomicBool,
@@ -68,7 +68,7 @@ impl Tasks {
     }
 
     fn with(metrics: Arc<Metrics>, may_end: bool) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(TasksInner {
             metrics,
             may_end: may_end.into(),
             ended: Mutex::default(),

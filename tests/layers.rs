@@ -1,7 +1,7 @@
-//! Which module may import which: the arrows of the house, checked on the source.
+//! Which module may import which, checked on the source.
 //!
 //! Between packages the compiler holds the borders. Within one they are held here: modules first, then
-//! the rooms within those that have rooms.
+//! the submodules within those that have a table of their own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,22 +11,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use house::{House, Rooms, circles, collect, entries, join, room, root, segments};
+use source_tree::{Rules, SourceTree, circles, collect, entries, join, root, segments, submodule};
 
-#[path = "layers/house.rs"]
-mod house;
 #[path = "layers/sleeps.rs"]
 mod sleeps;
+#[path = "layers/source_tree.rs"]
+mod source_tree;
 
 /// Every module of a package and the modules of it that it may name.
-const MODULES: &[(&str, Rooms)] = &[
+const MODULES: &[(&str, Rules)] = &[
     ("src", LIBRARY),
     ("server/src", SERVER),
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
 /// `metrics`, `names`, `time`, `identity` and `client` are leaves, and `tasks` but for the metrics.
-const LIBRARY: Rooms = &[
+const LIBRARY: Rules = &[
     ("metrics", ""),
     ("tasks", "metrics"),
     ("names", ""),
@@ -46,7 +46,7 @@ const LIBRARY: Rooms = &[
 ];
 
 /// `breaker`, `config` and `metrics` are leaves, and `supervisor` but for the metrics.
-const SERVER: Rooms = &[
+const SERVER: Rules = &[
     ("breaker", ""),
     ("config", ""),
     ("metrics", ""),
@@ -68,7 +68,7 @@ const SERVER: Rooms = &[
     ("main", "cli"),
 ];
 
-const LOAD_GENERATOR: Rooms = &[
+const LOAD_GENERATOR: Rules = &[
     ("load", ""),
     ("account", "load"),
     ("clients", "load account"),
@@ -76,36 +76,36 @@ const LOAD_GENERATOR: Rooms = &[
     ("play", "load account clients report"),
 ];
 
-/// The folders that have rooms. One of another package is named from the root, as `protocol/src`.
-const SUBROOMS: &[(&str, Rooms)] = &[
-    ("src/engine", SUBROOMS_ENGINE),
-    ("src/engine/outbox", SUBROOMS_OUTBOX),
-    ("src/engine/http", SUBROOMS_HTTP),
-    ("src/socket", SUBROOMS_SOCKET),
+/// The folders that have submodules. One of another package is named from the root, as `protocol/src`.
+const SUBMODULES: &[(&str, Rules)] = &[
+    ("src/engine", SUBMODULES_ENGINE),
+    ("src/engine/outbox", SUBMODULES_OUTBOX),
+    ("src/engine/http", SUBMODULES_HTTP),
+    ("src/socket", SUBMODULES_SOCKET),
     ("loadgen/src", LOAD_GENERATOR),
-    ("server/src/service", SUBROOMS_SERVICE),
-    ("server/src/service/chat", SUBROOMS_CHAT),
+    ("server/src/service", SUBMODULES_SERVICE),
+    ("server/src/service/chat", SUBMODULES_CHAT),
 ];
 
-/// From the ground up: every room may import those above it in this table, if it needs them.
-const SUBROOMS_ENGINE: Rooms = &[
-    ("ground", ""),
+/// Every module may import those above it in this table, if it needs them.
+const SUBMODULES_ENGINE: Rules = &[
+    ("primitives", ""),
     ("transport", ""),
-    ("outbox", "ground transport"),
-    ("admission", "ground"),
-    ("session", "ground transport outbox admission"),
-    ("http", "ground transport outbox admission session"),
-    ("accept", "ground admission session http"),
+    ("outbox", "primitives transport"),
+    ("admission", "primitives"),
+    ("session", "primitives transport outbox admission"),
+    ("http", "primitives transport outbox admission session"),
+    ("accept", "primitives admission session http"),
 ];
 
-/// The files are one room here.
-const SUBROOMS_OUTBOX: Rooms = &[
+/// The files are one submodule here.
+const SUBMODULES_OUTBOX: Rules = &[
     ("waiting", ""),
     ("worker", "waiting"),
     (".", "waiting worker"),
 ];
 
-const SUBROOMS_HTTP: Rooms = &[
+const SUBMODULES_HTTP: Rules = &[
     ("message", ""),
     ("accepted", ""),
     ("handoff", ""),
@@ -118,23 +118,23 @@ const SUBROOMS_HTTP: Rooms = &[
     ("fuzzing", "message http1"),
 ];
 
-const SUBROOMS_SOCKET: Rooms = &[
-    ("words", ""),
-    ("rooms", "words"),
-    ("acks", "words"),
-    ("recovery", "words"),
-    ("core", "words rooms acks recovery"),
-    ("sending", "words rooms acks recovery core"),
-    ("dispatch", "words core"),
-    ("life", "words rooms recovery core dispatch"),
-    ("connect", "words recovery core dispatch life"),
-    ("inbound", "words recovery core dispatch life connect"),
-    ("apply", "words rooms core sending life"),
-    ("api", "words core sending dispatch connect apply"),
-    ("fuzzing", "words recovery core life"),
+const SUBMODULES_SOCKET: Rules = &[
+    ("types", ""),
+    ("rooms", "types"),
+    ("acks", "types"),
+    ("recovery", "types"),
+    ("core", "types rooms acks recovery"),
+    ("sending", "types rooms acks recovery core"),
+    ("dispatch", "types core"),
+    ("life", "types rooms recovery core dispatch"),
+    ("connect", "types recovery core dispatch life"),
+    ("inbound", "types recovery core dispatch life connect"),
+    ("apply", "types rooms core sending life"),
+    ("api", "types core sending dispatch connect apply"),
+    ("fuzzing", "types recovery core life"),
 ];
 
-const SUBROOMS_SERVICE: Rooms = &[
+const SUBMODULES_SERVICE: Rules = &[
     ("cluster", ""),
     ("fault", ""),
     ("feed", ""),
@@ -143,7 +143,7 @@ const SUBROOMS_SERVICE: Rooms = &[
     ("chat", "cluster fault feed rules authorization"),
 ];
 
-const SUBROOMS_CHAT: Rooms = &[
+const SUBMODULES_CHAT: Rules = &[
     ("presence", ""),
     ("sequencer", "presence"),
     (".", "presence sequencer"),
@@ -153,7 +153,7 @@ const SUBROOMS_CHAT: Rooms = &[
 const FOLDERS: &[&str] = &["src", "server/src", "loadgen/src", "protocol/src"];
 /// Files and folders that lie side by side.
 const MAX_ENTRIES: usize = 14;
-/// Files of one room that may import each other, where that cannot be cut.
+/// Files of one submodule that may import each other, where that cannot be cut.
 const MAX_CIRCLE: usize = 4;
 
 #[test]
@@ -243,7 +243,7 @@ fn every_import_between_rooms_follows_its_table() {
         for entry in entries(&root().join(folder)) {
             let is_known = rooms.iter().any(|(room, _)| *room == entry || *room == ".");
             if !is_known && !house.is_for_tests(&join(&module, &entry)) {
-                wrong.push(format!("{folder}: room `{entry}` is not in the table"));
+                wrong.push(format!("{folder}: submodule `{entry}` is not in the table"));
             }
         }
         for arrow in house.arrows(&module, rooms) {
@@ -267,7 +267,7 @@ fn no_circle_goes_through_rooms() {
         let circles = circles(arrows.collect());
         assert!(
             circles.is_empty(),
-            "circles of rooms in {folder}: {circles:?}"
+            "circles of submodules in {folder}: {circles:?}"
         );
     }
 }
@@ -321,36 +321,37 @@ fn folders_are_small_and_say_what_they_are_for() {
 fn a_name_belongs_to_the_room_that_defines_it() {
     let house = House::new(
         [
-            ("lib", "pub mod house;\npub use house::Low;\n"),
-            ("house/mod", "mod low;\nmod high;\npub use low::{Low, deep};\n"),
-            ("house/low/mod", "mod cellar;\npub mod deep;\npub use cellar::Low;\n#[cfg(test)]\nmod tests;\n"),
-            ("house/low/cellar", "use super::super::high::High;\npub struct Low;\n"),
-            ("house/low/tests", "use super::super::high::High;\n"),
-            ("house/low/deep", "pub struct Deep;\n"),
+            ("lib", "pub mod source_tree;\npub use source_tree::Low;\n"),
+            ("source_tree/mod", "mod low;\nmod high;\npub use low::{Low, deep};\n"),
+            ("source_tree/low/mod", "mod cellar;\npub mod deep;\npub use cellar::Low;\n#[cfg(test)]\nmod tests;\n"),
+            ("source_tree/low/cellar", "use super::super::high::High;\npub struct Low;\n"),
+            ("source_tree/low/tests", "use super::super::high::High;\n"),
+            ("source_tree/low/deep", "pub struct Deep;\n"),
             (
-                "house/high",
-                "use std::fmt;\nuse crate::{house::{self, Low}, Low as Same};\nuse super::deep::Deep;\n\
+                "source_tree/high",
+                "use std::fmt;\nuse crate::{source_tree::{self, Low}, Low as Same};\nuse super::deep::Deep;\n\
                  fn f(x: super::low::Low) {} // super::low::prose\n\
                  #[cfg(test)]\nmod tests {\n    use super::super::low::Low;\n}\n",
             ),
         ]
         .map(|(path, source)| (path.to_owned(), source.to_owned())),
     );
-    let module = ["house".to_owned()];
+    let module = ["source_tree".to_owned()];
     let rooms: Rooms = &[("low", ""), ("high", "low")];
     let shown = house.arrows(&module, rooms);
     let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
-    let low =
-        |line, name: &str| format!("house::high:{line}: `high` may not import `{name}` of `low`");
+    let low = |line, name: &str| {
+        format!("source_tree::high:{line}: `high` may not import `{name}` of `low`")
+    };
     assert_eq!(
         shown,
         [
             low(2, "Low"),
-            "house::high:2: `high` may not import `house` of `mod.rs`".to_owned(),
+            "source_tree::high:2: `high` may not import `source_tree` of `mod.rs`".to_owned(),
             low(2, "Low"),
             low(3, "Deep"),
             low(4, "Low"),
-            "house::low::cellar:1: `low` may not import `High` of `high`".to_owned(),
+            "source_tree::low::cellar:1: `low` may not import `High` of `high`".to_owned(),
         ]
     );
     let arrows = house.arrows(&module, rooms);

@@ -32,15 +32,15 @@ struct Encoded {
     binary: Ranges,
     polling: OnceLock<Bytes>,
     compress: bool,
-    held: Held,
+    waiting: QueueCount,
     stamp: Option<Stamp>,
 }
 
 /// In how many places a frame is kept waiting. A copy waits nowhere.
 #[derive(Debug, Default)]
-struct Held(AtomicU32);
+struct QueueCount(AtomicU32);
 
-impl Clone for Held {
+impl Clone for QueueCount {
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -129,7 +129,7 @@ impl Frame {
             binary: Ranges::default(),
             polling: OnceLock::new(),
             compress: false,
-            held: Held::default(),
+            waiting: QueueCount::default(),
             stamp: None,
         }))
     }
@@ -197,14 +197,14 @@ impl Frame {
     /// It waits in one more place. `true`: it has waited nowhere else.
     #[must_use]
     pub fn hold(&self) -> bool {
-        self.0.held.0.fetch_add(1, Ordering::Relaxed) == 0
+        self.0.waiting.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 
     /// It waits in one place less; one call for each of [`hold`](Self::hold). `true`: it waits
     /// nowhere any more.
     #[must_use]
     pub fn release(&self) -> bool {
-        self.0.held.0.fetch_sub(1, Ordering::Relaxed) == 1
+        self.0.waiting.0.fetch_sub(1, Ordering::Relaxed) == 1
     }
 }
 
@@ -285,7 +285,7 @@ impl Builder {
             },
             polling: OnceLock::new(),
             compress: true,
-            held: Held::default(),
+            waiting: QueueCount::default(),
             stamp: None,
         }))
     }
@@ -322,7 +322,7 @@ impl Builder {
                 .collect(),
             polling: OnceLock::new(),
             compress: true,
-            held: Held::default(),
+            waiting: QueueCount::default(),
             stamp: None,
         }))
     }

@@ -20,15 +20,16 @@ use crate::{
     limit::Users,
     metrics::Metrics,
     service::{
-        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Followed, Leases, Retention,
+        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Leases, Retention,
+        RevocationApplier,
         cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
     supervisor::Supervisor,
 };
 use roomcast::{
-    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, adapter::Health, internal::Quiet,
-    limit::Proxies, options::Cors,
+    Config, EngineRequest, Forbidden, Io, Server, Tls, TlsError, adapter::Health,
+    internal::LogThrottle, limit::Proxies, options::Cors,
 };
 
 /// Why the server did not start, or stopped.
@@ -121,10 +122,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let fed = Arc::default();
     chat.hear(&mut io, &fed);
     if auth.at_handshake {
-        let (authenticator, quiet) = (authenticator.clone(), Arc::new(Quiet::new(REFUSALS)));
+        let (authenticator, log_throttle) =
+            (authenticator.clone(), Arc::new(LogThrottle::new(REFUSALS)));
         io = io.allow_request(move |request: EngineRequest| {
-            let (authenticator, quiet) = (authenticator.clone(), Arc::clone(&quiet));
-            async move { at_handshake(&authenticator, &quiet, &request).await }
+            let (authenticator, log_throttle) = (authenticator.clone(), Arc::clone(&log_throttle));
+            async move { at_handshake(&authenticator, &log_throttle, &request).await }
         });
     }
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
@@ -133,7 +135,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
     let mut routes = axum::Router::new();
     let mut appliers: Vec<Box<dyn Applier>> =
-        vec![Box::new(Followed::new(access.clone(), io.clone()))];
+        vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
         let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
         blocks.restore().await.map_err(RunError::Store)?;
@@ -278,7 +280,7 @@ async fn announcer(
     store: &Store,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Announcer>, StoreError> {
-    if settings.adapter.url().is_none() {
+    if cluster::url(settings).is_none() {
         return Ok(None);
     }
     let id = store.shared_id().await?;
@@ -322,7 +324,7 @@ fn engine_config(settings: &Settings) -> Config {
 /// Whether a request that opens a connection carries a header or a cookie that is good.
 async fn at_handshake(
     authenticator: &Authenticator,
-    quiet: &Quiet,
+    log_throttle: &LogThrottle,
     request: &EngineRequest,
 ) -> Result<(), Forbidden> {
     let nothing = Args::default();
@@ -337,7 +339,7 @@ async fn at_handshake(
     match authenticator.proven(&credentials).await {
         Ok(_) => Ok(()),
         Err(reason) => {
-            if let Some(more) = quiet.speak() {
+            if let Some(more) = log_throttle.permit() {
                 tracing::info!(address = %request.address(), %reason, more, "handshake refused");
             }
             authenticator.count(reason);

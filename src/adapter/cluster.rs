@@ -13,11 +13,14 @@ use std::{
 
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
+use tokio::time::{sleep, timeout};
 
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, BoxFuture, Deliver, Health, Inbox, Servers},
+    nodes::{self, Beat, Heard, Node, NodeTaken, Registry},
+    operation::Kind,
     requests::{Request, Requests},
     seen::Seen,
 };
@@ -88,6 +91,7 @@ pub(crate) struct Joined {
     namespaces: Mutex<HashSet<Nsp>>,
     /// Whether the task of the adapter was started.
     has_task: AtomicBool,
+    registry: Arc<Registry>,
     metrics: Arc<Metrics>,
 }
 
@@ -97,6 +101,12 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// The rooms of a namespace, with those of the sockets' own ids.
     fn rooms(&self, namespace: &str) -> Vec<Room>;
+
+    /// Another server was heard of for the first time.
+    fn node_joined(&self, node: &Node);
+
+    /// Another server has gone.
+    fn node_left(&self, node: &Node);
 }
 
 impl Joined {
@@ -105,6 +115,7 @@ impl Joined {
         adapter: Box<dyn Adapter>,
         receiver: Box<dyn Receiver>,
         max_requests: usize,
+        registry: Arc<Registry>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -120,6 +131,7 @@ impl Joined {
             opened: Mutex::default(),
             namespaces: Mutex::default(),
             has_task: AtomicBool::new(false),
+            registry,
             metrics: Arc::clone(metrics),
         })
     }
@@ -128,6 +140,79 @@ impl Joined {
     pub(crate) fn start(self: &Arc<Self>) {
         let server = Arc::downgrade(self);
         self.adapter.receive(Inbox::new(self.node.clone(), server));
+        self.namespace_changed(&Nsp::from(nodes::NAMESPACE), || true);
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Tells the others that this server is there, and forgets those that are silent. It is no failure
+    /// and not counted if they do not hear it: the next heartbeat comes soon.
+    pub(crate) fn beat(&self) {
+        if let Some(beat) = self.registry.beat().publication() {
+            self.send_quietly(beat);
+        }
+        if self.registry.is_closed() {
+            // It has left meanwhile: the last word is good-bye.
+            self.send_quietly(nodes::bye());
+        }
+        for node in self.registry.expire() {
+            tracing::warn!(node = %node.id, name = %node.name, "a server of the cluster is silent");
+            self.forget(&node);
+        }
+    }
+
+    fn send_quietly(&self, publication: Publication) {
+        let sent = self
+            .adapter
+            .publish(self.seal(Message::Publication(publication)));
+        if let Err(error) = sent {
+            tracing::debug!(%error, "other servers do not hear that this one is there");
+        }
+    }
+
+    /// Looks whether the id of this server is its own: tells the others of it, and waits until they
+    /// would have objected, or until it is clear that they are not reached now.
+    pub(crate) async fn check_node(&self) -> Result<(), NodeTaken> {
+        let reached = async {
+            while self.health() != Health::Ready {
+                sleep(LOOK).await;
+            }
+            self.beat();
+            sleep(OBJECTION).await;
+        };
+        tokio::select! {
+            taken = self.registry.until_taken() => Err(taken),
+            _ = timeout(REACHED, reached) => self.registry.taken().map_or(Ok(()), Err),
+        }
+    }
+
+    /// A server has gone: nothing waits for its answers any more.
+    fn forget(&self, node: &Node) {
+        self.seen.lock().forget(&node.name);
+        self.requests.left(&node.name);
+        self.receiver.node_left(node);
+    }
+
+    /// Something of the namespace of heartbeats.
+    fn hear(&self, from: &NodeId, kind: &Kind) -> Result<(), WireError> {
+        let Kind::ServerSide { event, args } = kind else {
+            return Err(WireError::UnknownKind);
+        };
+        match &**event {
+            nodes::BEAT => match self.registry.hear(from, Beat::read(args)?) {
+                Heard::Again => {}
+                Heard::New(node) => {
+                    tracing::info!(node = %node.id, name = %node.name, "a server has joined the cluster");
+                    self.receiver.node_joined(&node);
+                }
+                Heard::TooMany => return Err(WireError::TooLarge),
+            },
+            nodes::BYE => self.left(from),
+            _ => return Err(WireError::UnknownKind),
+        }
+        Ok(())
     }
 
     /// `true` for the first who asks: the task of the adapter is to be started.
@@ -138,7 +223,7 @@ impl Joined {
 
     pub(crate) async fn followed(&self) {
         // Beyond that time nobody waits for other servers either.
-        let _ = tokio::time::timeout(self.timeout, self.adapter.followed()).await;
+        let _ = timeout(self.timeout, self.adapter.followed()).await;
     }
 
     pub(crate) fn task(&self) -> Option<BoxFuture<()>> {
@@ -150,6 +235,9 @@ impl Joined {
     }
 
     pub(crate) async fn close(&self) {
+        if self.registry.close() {
+            self.send_quietly(nodes::bye());
+        }
         self.adapter.close().await;
     }
 
@@ -269,6 +357,14 @@ impl Deliver for Joined {
         if number.is_some_and(|number| !self.seen.lock().is_new(&node, number)) {
             return self.metrics.count(Counter::ClusterRepeated);
         }
+        if let Message::Publication(publication) = &message
+            && publication.namespace == *nodes::NAMESPACE
+        {
+            if let Err(error) = self.hear(&node, &publication.kind) {
+                self.ignore(&error);
+            }
+            return;
+        }
         self.metrics.count(Counter::ClusterReceived);
         match message {
             Message::Publication(publication) => self.receiver.receive(&self, &node, publication),
@@ -296,8 +392,16 @@ impl Deliver for Joined {
     }
 
     fn left(&self, node: &NodeId) {
-        self.seen.lock().forget(node);
-        self.requests.left(node);
+        match self.registry.forget(node) {
+            Some(node) => {
+                tracing::info!(node = %node.id, name = %node.name, "a server has left the cluster");
+                self.forget(&node);
+            }
+            None => {
+                self.seen.lock().forget(node);
+                self.requests.left(node);
+            }
+        }
     }
 
     fn rooms(&self, namespace: &str) -> Vec<Room> {
@@ -312,3 +416,10 @@ impl fmt::Debug for Joined {
             .finish_non_exhaustive()
     }
 }
+
+/// Between two looks whether others are reached.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long others take to object to an id, who tell of themselves soon after they hear of a new server.
+const OBJECTION: Duration = Duration::from_millis(500);
+/// How long a server waits for others that it does not reach.
+const REACHED: Duration = Duration::from_secs(3);

@@ -12,6 +12,7 @@ mod envelope;
 mod interface;
 #[cfg(feature = "redis")]
 mod message;
+mod nodes;
 mod operation;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -22,6 +23,8 @@ mod wire;
 pub(crate) use cluster::{Cluster, Joined, Receiver};
 pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
 pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
+pub use nodes::{Load, Node, NodeOptions, NodeTaken};
+pub(crate) use nodes::{NAMESPACE, Registry, keep as keep_nodes};
 pub(crate) use operation::{Audience, Flags, Operation, Target};
 pub use operation::{Delivery, Kind};
 pub use requests::Missing;

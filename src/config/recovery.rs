@@ -30,7 +30,7 @@ options! {
         /// that keep most forget theirs, and their clients start afresh. One that pushes faster than they
         /// do forgets its own an eighth above the limit. Default 256 MiB.
         max_total_bytes: usize = 256 << 20;
-        /// Whether clients that recover pass by the [gates](crate::NamespaceBuilder::gate). Default
+        /// Whether clients that recover pass by the [middleware](crate::NamespaceBuilder::middleware). Default
         /// `true`, as in the official server. Authentication is never skipped.
         skip_middlewares: bool = true;
     }

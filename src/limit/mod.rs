@@ -1,20 +1,20 @@
-//! Who may connect, how often, and how fast. It knows addresses and numbers, and nothing of what they
-//! are for: neither sessions nor events.
+//! Limits who may connect, how often, and how fast. This module knows addresses and numbers, and
+//! nothing of what they are for: neither sessions nor events.
 //!
-//! Every table in here is bounded and forgets what is over.
+//! Every table in it is bounded and forgets what is over.
 
 mod addresses;
 pub(crate) mod bench;
 mod blocks;
+#[cfg(feature = "tls")]
+mod fair_semaphore;
 mod guard;
 mod hashed;
+mod log_throttle;
 mod pace;
 mod proxy;
 pub(crate) mod proxy_protocol;
-mod quiet;
 mod throttle;
-#[cfg(feature = "tls")]
-mod turns;
 
 pub use blocks::TooManyBlocks;
 pub use guard::{Guard, Reason, Refused, Violation};
@@ -23,11 +23,11 @@ pub use proxy::{Client, Proxies};
 #[doc(hidden)]
 pub use hashed::{ByHash, Hashed, SHARDS, Shards};
 #[doc(hidden)]
-pub use pace::{Rested, SharedRested};
+pub use log_throttle::LogThrottle;
 #[doc(hidden)]
-pub use quiet::Quiet;
+pub use pace::{Rested, SharedRested};
 
+#[cfg(feature = "tls")]
+pub(crate) use fair_semaphore::FairSemaphore;
 pub(crate) use guard::Permit;
 pub(crate) use throttle::{Rates, Throttle};
-#[cfg(feature = "tls")]
-pub(crate) use turns::Turns;

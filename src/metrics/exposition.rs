@@ -44,6 +44,17 @@ impl Exposition {
         sizes.render(&mut family.rows, name, 1.0);
     }
 
+    /// Writes one number of a family whose rows are told apart by a label. How many rows there are is for
+    /// whoever calls to limit.
+    pub fn labelled(&mut self, name: &'static str, label: &str, of: &str, value: impl Display) {
+        let of = of
+            .replace('\\', r"\\")
+            .replace('"', "\\\"")
+            .replace('\n', r"\n");
+        let family = self.family(name, "gauge");
+        family.rows += &format!("{name}{{{label}=\"{of}\"}} {value}\n");
+    }
+
     fn row(&mut self, kind: &'static str, (name, labels): &Row, value: &dyn Display) {
         let family = self.family(name, kind);
         family.rows += &format!("{name}{labels} {value}\n");
@@ -82,6 +93,17 @@ mod tests {
     }
     crate::metric_table! {
         enum Two { C => "tests_total"["of" = "two"] }
+    }
+
+    #[test]
+    fn what_a_label_says_is_escaped() {
+        let mut text = Exposition::default();
+        text.labelled("tests", "node", "a\"\\\n", 0.5);
+        text.labelled("tests", "node", "b", 2);
+        assert_eq!(
+            text.to_string(),
+            "# TYPE tests gauge\ntests{node=\"a\\\"\\\\\\n\"} 0.5\ntests{node=\"b\"} 2\n"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Names of what Socket.IO addresses: sockets by their ids, rooms, and whatever callers may give
+//! Names of what Socket.IO addresses: the ids of sockets, rooms, and whatever callers may pass
 //! where rooms are named.
 //!
-//! A leaf: these are values that both `socket` and `adapter` speak of, and what is sent to another
-//! server is made of. Nothing in here may know what has the name.
+//! Both `socket` and `adapter` need these values, and messages to other servers are made of them,
+//! so this module imports no other. Nothing in it may know what has the name.
 
 mod id;
 mod room;

@@ -1,7 +1,7 @@
 //! Socket.IO: namespaces, sockets, rooms, events, acknowledgements.
 //!
-//! This is a table of contents: no file below imports from it. Whoever uses Socket.IO comes in
-//! here, and finds the names that it may use. Imports go down in this drawing, never up:
+//! This file is a table of contents: no file below imports from it, and other modules of the library
+//! find the names here that they may use. Imports go down in this drawing, never up:
 //!
 //! ```text
 //!          api                  what applications see
@@ -18,25 +18,25 @@
 //!        /   |   \
 //!   rooms  acks  recovery        tables that know no socket
 //!        \   |   /
-//!          words                 names, arguments, answers, refusals, errors
+//!          types                 names, arguments, answers, refusals, errors
 //! ```
 //!
-//! A packet's way in is `inbound/connection` → `inbound/lanes` → `dispatch/running`; an event's way
+//! A packet's way in is `inbound/connection` → `inbound/event_queues` → `dispatch/running`; an event's way
 //! out is `apply/emitting` → `core/namespace` → `rooms/members` → the outboxes of the engine. What goes
 //! to other servers leaves in `apply/publishing` and comes in through `apply/received`.
 //!
 //! The types go in a circle: a server holds namespaces, which hold handlers, which take events,
-//! which hold sockets, which hold their namespace and server. So state is parted from what is done
-//! with it. The state lies in `core`, and rooms above add what they do as further blocks of the
-//! same types; a table that `core` holds is generic where it would have to know a socket. Three
+//! which hold sockets, which hold their namespace and server. So state is separated from what is done
+//! with it. The state lies in `core`, and the modules above add behaviour as further `impl` blocks of
+//! the same types; a table that `core` holds is generic where it would have to know a socket. Three
 //! borders have a reason of their own:
 //!
 //! - `sending` lies below who decides about clients, because the server sends as well: it tells a
 //!   client why it is disconnected, and that its credentials end.
-//! - `life` is a room, because ending a socket takes rooms, sessions and handlers at once, and
-//!   because claiming a session, letting a client in and disconnecting one all need it.
-//! - The lanes of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
-//!   checks and admissions, so what drives it lies above all three.
+//! - `life` is a module of its own, because ending a socket takes rooms, sessions and handlers at
+//!   once, and because claiming a session, admitting a client and disconnecting one all need it.
+//! - The event queues of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
+//!   middleware and admissions, so what drives it lies above all three.
 
 mod acks;
 mod api;
@@ -51,7 +51,7 @@ mod life;
 mod recovery;
 mod rooms;
 mod sending;
-mod words;
+mod types;
 
 pub use api::{
     Broadcast, Builder, Conn, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService, Layered,
@@ -67,7 +67,7 @@ pub use dispatch::{
     Data, Extension, Handler, Handling, Middleware, Needs, Parameter, Parameters, State, Verdict,
 };
 pub use sending::{AckFuture, Acks, Direct, Emitted};
-pub use words::{
+pub use types::{
     Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, DrainError,
     EmitError, IntoAck, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply,
 };

@@ -163,6 +163,16 @@ for (const sharded of [false, true]) {
       assert.deepEqual(answers.sort(), [["a", 7], ["b", 7]]);
     });
 
+    test("heartbeats of ours disturb no Node server, not even one that has their namespace", async (t) => {
+      const { sockets, heard, room } = await people(t, cluster);
+      const beats = new Set();
+      cluster.node.io.of("/.roomcast").on("beat", ({ id }) => beats.add(id));
+      await until(() => beats.size === 2, "heartbeats of both");
+      sockets[0].emit("in", room, "news", 1);
+      cluster.node.io.to(room).emit("news", 2);
+      await all(heard, 2);
+    });
+
     test("namespaces made on demand are joined as well", async (t) => {
       cluster.node.io.of("/dyn-7").on("question", (done) => done(["node"]));
       const [a, b] = await Promise.all(

@@ -148,7 +148,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(await ask(again, "echo", 1), 1);
     });
 
-    test("a refusal by a gate has its code and its data", async (t) => {
+    test("a refusal by middleware has its code and its data", async (t) => {
       const refused = open(t, io, `${server.url}/strict`, options);
       const [error] = await next(refused, "connect_error");
       assert.equal(error.message, "not in the beta");

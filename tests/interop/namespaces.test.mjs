@@ -68,7 +68,7 @@ for (const [client, io] of clients) {
       assert.equal((await next(wrong, "connect_error"))[0].message, "Invalid namespace");
     });
 
-    test("a slow gate keeps nobody else waiting", async (t) => {
+    test("slow middleware keeps nobody else waiting", async (t) => {
       const main = await connect(t, io, server.url);
       const slow = main.io.socket("/slow");
       let connected = false;

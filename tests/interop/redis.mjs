@@ -1,19 +1,24 @@
 // A Redis of its own for tests, and Node servers that are joined by it.
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
+import { Redis } from "ioredis";
 import { createClient } from "redis";
+import { createAdapter as createStreamsAdapterBefore } from "redis-streams-adapter-v0-2";
 import { Server } from "socket.io";
 import { lastingPort, within } from "./support.mjs";
 
 const script = fileURLToPath(new URL("../support/redis.sh", import.meta.url));
 
-/** Starts one; it ends with the process of the test, however that comes about. */
-export async function startRedis() {
+/** Starts one with these options; it ends with the process of the test, however that comes about. */
+export async function startRedis(options = "") {
   const port = await lastingPort();
-  const supervisor = spawn(script, [String(port)], { stdio: ["pipe", "pipe", "inherit"] });
+  const env = { ...process.env, REDIS_OPTIONS: options };
+  const supervisor = spawn(script, [String(port)], { env, stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: supervisor.stdout })[Symbol.asyncIterator]();
   const tell = async (command, expected) => {
     supervisor.stdin.write(`${command}\n`);
@@ -28,6 +33,7 @@ export async function startRedis() {
     kill: () => tell("kill", /^killed/),
     pause: () => tell("pause", /^paused/),
     resume: () => tell("resume", /^resumed/),
+    command: async (...args) => (await promisify(execFile)("redis-cli", ["-p", String(port), ...args])).stdout.trim(),
     end: () => supervisor.stdin.end(),
   };
 }
@@ -40,14 +46,31 @@ export async function connectRedis(redis) {
   return client;
 }
 
-/** A Node server with the adapter that is served by all who use it. */
+/** A Node server with one of the adapters with channels. */
 export async function startNode(redis, { sharded, key }) {
   const [pub, sub] = await Promise.all([connectRedis(redis), connectRedis(redis)]);
-  const http = createServer();
   const adapter = sharded
     ? createShardedAdapter(pub, sub, { channelPrefix: key })
     : createAdapter(pub, sub, { key });
-  const io = new Server(http, { adapter });
+  return serveNode({ adapter }, [pub, sub]);
+}
+
+/** A Node server with the adapter with streams, of the current version or of the one before. */
+export async function startStreamsNode(redis, { key, version, recovery, ...more }) {
+  const isBefore = version === "0.2";
+  // The version before does not go with the current client, but with this one.
+  const [host, port] = redis.address.split(":");
+  const pub = isBefore ? new Redis({ host, port }) : await connectRedis(redis);
+  if (isBefore) pub.on("error", () => {});
+  const create = isBefore ? createStreamsAdapterBefore : createStreamsAdapter;
+  const adapter = create(pub, { streamName: key, channelPrefix: key, ...more });
+  const connectionStateRecovery = recovery && { maxDisconnectionDuration: recovery };
+  return serveNode({ adapter, connectionStateRecovery }, [pub]);
+}
+
+async function serveNode(options, clients) {
+  const http = createServer();
+  const io = new Server(http, options);
   io.on("connection", (socket) => {
     socket.on("join", async (room, done) => {
       await socket.join(room);
@@ -62,7 +85,7 @@ export async function startNode(redis, { sharded, key }) {
   await new Promise((done) => http.listen(0, "127.0.0.1", done));
   const stop = async () => {
     await io.close();
-    await Promise.all([pub, sub].map((client) => client.close()));
+    for (const client of clients) (client.destroy ?? client.disconnect).call(client);
   };
-  return { io, pub, url: `http://127.0.0.1:${http.address().port}`, stop };
+  return { io, pub: clients[0], url: `http://127.0.0.1:${http.address().port}`, stop };
 }

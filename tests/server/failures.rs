@@ -163,7 +163,7 @@ fn a_state_that_middleware_asks_for_must_be_there() {
     type Register = fn(&mut NamespaceBuilder);
     let all: [Register; 4] = [
         |namespace| {
-            namespace.gate(async |_: Connect, _: State<u16>| Ok::<_, Refusal>(()));
+            namespace.middleware(async |_: Connect, _: State<u16>| Ok::<_, Refusal>(()));
         },
         |namespace| {
             namespace.authenticate(async |_: Connect, _: State<u8>, _: State<u16>| {

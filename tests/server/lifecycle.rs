@@ -53,7 +53,7 @@ fn comings_and_goings_are_told_in_order() {
         Ok::<_, roomcast::JoinError>(())
     });
     io.namespace("/closed")
-        .gate(async |_: Connect| Err::<(), _>(Refusal::new("", "closed")));
+        .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "closed")));
     let server = Local::serve(io);
     assert_eq!(lines(&log), ["new /closed"]);
     let (mut first, _) = server.connect();

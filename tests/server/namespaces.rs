@@ -110,7 +110,7 @@ fn a_second_connect_closes_the_connection() {
 #[test]
 fn a_second_connect_while_the_first_waits_closes_the_connection() {
     let mut io = Io::builder();
-    io.namespace("/").gate(async |_: Connect| {
+    io.namespace("/").middleware(async |_: Connect| {
         std::future::pending::<()>().await;
         Ok::<_, Refusal>(())
     });
@@ -144,20 +144,20 @@ fn events_on_their_way_when_the_server_disconnects_are_ignored() {
 }
 
 #[test]
-fn a_gate_refuses_with_message_and_data() {
+fn middleware_refuses_with_message_and_data() {
     let mut io = Io::builder();
     io.namespace("/staff")
         .authenticate(async |connect: Connect| {
             let name: Option<String> = connect.auth::<Option<Auth>>()?.map(|auth| auth.name);
             Ok::<_, Invalid>(name.map_or_else(Principal::anonymous, Principal::new))
         })
-        .gate(
+        .middleware(
             async |connect: Connect| match connect.principal().subject.as_str() {
                 "" => Err(Refusal::new("", "who are you")),
                 _ => Ok(()),
             },
         )
-        .gate(
+        .middleware(
             async |connect: Connect| match connect.principal().subject.as_str() {
                 "ann" => Ok(()),
                 _ => Err(Refusal::new("NO_STAFF", "not of the staff").data(json!({"retry": 5}))),
@@ -197,9 +197,9 @@ impl From<Invalid> for Refusal {
 }
 
 #[test]
-fn a_gate_that_panics_refuses() {
+fn middleware_that_panics_refuses() {
     let mut io = Io::builder();
-    io.namespace("/").gate(async |connect: Connect| {
+    io.namespace("/").middleware(async |connect: Connect| {
         assert!(connect.namespace() != "/", "a fault");
         Ok::<_, Refusal>(())
     });
@@ -264,10 +264,10 @@ fn without_a_namespace_in_time_the_connection_closes() {
 }
 
 #[test]
-fn a_gate_that_takes_too_long_refuses_and_the_connection_stays() {
+fn middleware_that_takes_too_long_refuses_and_the_connection_stays() {
     let mut io = Io::builder().config(quick());
     io.namespace("/");
-    io.namespace("/slow").gate(async |_: Connect| {
+    io.namespace("/slow").middleware(async |_: Connect| {
         std::future::pending::<()>().await;
         Ok::<_, Refusal>(())
     });
@@ -397,7 +397,7 @@ fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
         count.fetch_add(1, Ordering::Relaxed);
         async { true }
     })
-    .gate(
+    .middleware(
         async |connect: Connect| match connect.auth::<Option<Auth>>() {
             Ok(None) => Ok(()),
             _ => Err(Refusal::new("", "no names")),
@@ -411,7 +411,7 @@ fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
     join(&mut two, "/x,");
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     assert_eq!(early.emit("hi", ()).queued, 2);
-    // Gates are asked about every client.
+    // Middleware is asked about every client.
     let mut three = server.open();
     three.send_text("40/x,{\"name\":\"ann\"}");
     three.expect_text("44/x,{\"message\":\"no names\"}");

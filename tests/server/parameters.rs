@@ -35,7 +35,7 @@ fn builder() -> roomcast::Builder {
             assert!(connect.set_data(1_u8).is_none());
             Ok::<_, Refusal>(Principal::new("ann").with_name("Ann"))
         })
-        .gate(async |connect: Connect, greeting: State<Greeting>| {
+        .middleware(async |connect: Connect, greeting: State<Greeting>| {
             assert_eq!(connect.data::<u8>().as_deref(), Some(&1));
             let language = connect.handshake().query_value("language");
             connect.set_data(Language(language.unwrap_or_else(|| greeting.0.into())));

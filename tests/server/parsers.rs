@@ -48,7 +48,7 @@ async fn server(parser: Parser) -> TestServer {
     let mut io = Io::builder()
         .config(Config::default().parser(parser))
         .recovery(Recovery::default());
-    io.namespace("/auth").gate(async |connect: Connect| {
+    io.namespace("/auth").middleware(async |connect: Connect| {
         let token: Result<Bytes, _> = connect.auth::<Part>().map(|auth| auth.data);
         match token {
             Ok(token) if token == b"secret"[..] => Ok(()),

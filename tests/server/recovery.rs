@@ -410,7 +410,7 @@ fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have()
     let mut io = on(Recovery::default()
         .window(Duration::from_secs(2))
         .skip_middlewares(false));
-    io.namespace("/").gate(move |connect: Connect| {
+    io.namespace("/").middleware(move |connect: Connect| {
         let mut opened = opened.clone();
         async move {
             if connect.recovered() {
@@ -430,7 +430,7 @@ fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have()
     until(|| server.io.count() == 0);
     let mut client = server.open();
     client.send_text(format!("40{}", session.offer()));
-    // The second one is in the hands of the gate when the first one's time is over.
+    // The second one is in the hands of the middleware when the first one's time is over.
     until(|| parked(&server) == 0);
     open.send_replace(true);
     client.expect_text("44{\"message\":\"no\"}");
@@ -765,12 +765,12 @@ fn another_user_gets_nothing_of_a_session() {
 }
 
 #[test]
-fn gates_are_passed_by_only_if_the_option_says_so() {
+fn middleware_is_passed_by_only_if_the_option_says_so() {
     for skip_middlewares in [true, false] {
         let asked = Arc::new(Mutex::new(0_u32));
         let mut io = on(Recovery::default().skip_middlewares(skip_middlewares));
         io.shared_state(Arc::clone(&asked));
-        io.namespace("/").gate(async |connect: Connect| {
+        io.namespace("/").middleware(async |connect: Connect| {
             let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
             *asked += 1;
             if *asked > 1 {
@@ -796,12 +796,12 @@ fn gates_are_passed_by_only_if_the_option_says_so() {
 }
 
 #[test]
-fn gates_see_whether_a_client_goes_on() {
+fn middleware_sees_whether_a_client_goes_on() {
     let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
     for has_authenticator in [false, true] {
         let mut io = on(Recovery::default().skip_middlewares(false));
         io.shared_state(Arc::clone(&seen));
-        let namespace = io.namespace("/").gate(async |connect: Connect| {
+        let namespace = io.namespace("/").middleware(async |connect: Connect| {
             let seen = connect.state::<Mutex<Vec<bool>>>();
             seen.lock().unwrap().push(connect.recovered());
             Ok::<_, Refusal>(())

@@ -2,7 +2,10 @@
 
 #![cfg(debug_assertions)]
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use roomcast::{
     Ack, Builder, Config, Event, Io, Server, Tls,
@@ -117,6 +120,28 @@ fn servers_are_joined_again_although_the_task_of_the_adapter_has_panicked() {
         servers[from].io.emit("news", from);
         client.expect_text(&format!("42[\"news\",{from}]"));
     }
+}
+
+#[test]
+fn a_server_goes_on_telling_that_it_is_there_although_the_task_that_does_so_has_panicked() {
+    let serve = || {
+        let redis = Redis::new(&RedisServer::shared().url()).unwrap();
+        Local::serve(builder().adapter(redis.key("telling")))
+    };
+    let servers = [serve(), serve()];
+    until(|| servers.iter().all(|server| server.io.nodes().len() == 2));
+    kill(&servers[0].io, "nodes");
+    let name = servers[0].io.node().unwrap();
+    let heard = || {
+        let nodes = servers[1].io.nodes();
+        nodes
+            .into_iter()
+            .find(|node| node.name == *name)
+            .unwrap()
+            .heard
+    };
+    let since = Instant::now();
+    until(|| heard() < since.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,7 @@ async fn events_acknowledgements_and_binary_go_both_ways() {
 async fn a_client_says_who_it_is_and_learns_why_it_is_refused() {
     let mut io = Io::builder();
     io.namespace("/staff")
-        .gate(async |connect: Connect| {
+        .middleware(async |connect: Connect| {
             let auth: Option<Value> = connect.auth().ok();
             let handshake = connect.handshake();
             let all = (
@@ -212,7 +212,7 @@ async fn that_nothing_comes_can_be_asked_for() {
 async fn a_client_comes_back_when_it_is_told_to() {
     let mut io = Io::builder().recovery(roomcast::options::Recovery::default());
     io.namespace("/")
-        .gate(async |connect: Connect| match connect.auth::<Value>() {
+        .middleware(async |connect: Connect| match connect.auth::<Value>() {
             Ok(auth) if auth["token"] == "t" => Ok(()),
             _ => Err(Refusal::new("NO", "no")),
         })

@@ -22,7 +22,7 @@ async fn main() -> Result<(), roomcast::Error> {
             tokio::time::sleep(Duration::from_millis(10)).await;
             Ok::<_, ()>(())
         });
-    let main = io.namespace("/").gate(async |connect: Connect| {
+    let main = io.namespace("/").middleware(async |connect: Connect| {
         match connect.handshake().query_value("fail") {
             Some(fail) if !fail.is_empty() => Err(Refusal::new("", "Auth failed (main namespace)")),
             Some(_) | None => Ok(()),
@@ -39,8 +39,9 @@ async fn main() -> Result<(), roomcast::Error> {
     io.namespace("/abc").on_connect(async |event: Event| {
         event.socket.emit("handshake", handshake(&event.socket));
     });
-    io.namespace("/no")
-        .gate(async |_: Connect| Err::<(), _>(Refusal::new("", "Auth failed (custom namespace)")));
+    io.namespace("/no").middleware(async |_: Connect| {
+        Err::<(), _>(Refusal::new("", "Auth failed (custom namespace)"))
+    });
     for name in ["/timeout_socket", "/valid", "/asd"] {
         io.namespace(name);
     }

@@ -62,12 +62,17 @@ async fn main() -> Result<(), roomcast::Error> {
     io.shared_state(journal);
     io.on_event(move |event| happened.note_lifecycle(event));
     hook(io.namespace("/"));
-    hook(io.namespace("/strict").gate(async |connect: Connect| {
-        match connect.handshake().query_value("beta") {
-            Some(_) => Ok(()),
-            None => Err(Refusal::new("NO_BETA", "not in the beta").data(json!({"retry": 5}))),
-        }
-    }));
+    hook(
+        io.namespace("/strict")
+            .middleware(
+                async |connect: Connect| match connect.handshake().query_value("beta") {
+                    Some(_) => Ok(()),
+                    None => {
+                        Err(Refusal::new("NO_BETA", "not in the beta").data(json!({"retry": 5})))
+                    }
+                },
+            ),
+    );
     hook(io.namespaces_async(async |connect: Connect| {
         // Whoever brings the name along may have it.
         tokio::task::yield_now().await;

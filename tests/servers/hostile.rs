@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     events(io.namespace("/"));
     events(io.namespace("/custom"));
-    events(io.namespace("/slow")).gate(async |_: Connect| {
+    events(io.namespace("/slow")).middleware(async |_: Connect| {
         // Time for a client to ask for more before it is let in.
         sleep(Duration::from_millis(300)).await;
         Ok::<(), Refusal>(())

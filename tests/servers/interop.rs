@@ -73,8 +73,8 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
     }
     handle(io.namespace("/"));
     handle(io.namespace("/chat"));
-    handle(io.namespace("/auth").gate(only_good_tokens));
-    handle(io.namespace("/slow").gate(async |_: Connect| {
+    handle(io.namespace("/auth").middleware(only_good_tokens));
+    handle(io.namespace("/slow").middleware(async |_: Connect| {
         // Time for the other namespaces to answer before it lets anybody in.
         tokio::time::sleep(Duration::from_millis(300)).await;
         Ok::<_, Refusal>(())

@@ -131,7 +131,7 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
             Ack(own + &proxied.replace("roomcast_", "proxied_"))
         });
     io.namespace("/refused")
-        .gate(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "nobody")));
+        .middleware(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "nobody")));
     io.namespace("/panics").on_connect(async |event: Event| {
         assert!(event.socket.is_in("never"), "as it should");
     });

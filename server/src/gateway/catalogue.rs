@@ -17,7 +17,7 @@ use roomcast::{Ack, Args, NamespaceBuilder, Refusal, Socket, State};
 /// The events of a namespace, as they are registered.
 pub(super) struct Catalogue<'a> {
     namespace: &'a mut NamespaceBuilder,
-    door: Arc<Door>,
+    checks: Arc<EventChecks>,
     /// The events that are handled.
     served: Vec<&'static str>,
 }
@@ -63,7 +63,7 @@ impl<'a> Catalogue<'a> {
     ) -> Self {
         Self {
             namespace,
-            door: Arc::new(Door { users, access }),
+            checks: Arc::new(EventChecks { users, access }),
             served: Vec::new(),
         }
     }
@@ -115,9 +115,10 @@ impl<'a> Catalogue<'a> {
     {
         let row = event.policy();
         self.serve(row);
-        let door = Arc::clone(&self.door);
+        let checks = Arc::clone(&self.checks);
         // No async block: it would have room for the future of the handler twice.
-        let handler = move |event: roomcast::Event, state: State<S>| match door.admit(row, event) {
+        let handler = move |event: roomcast::Event, state: State<S>| match checks.admit(row, event)
+        {
             Ok(call) => {
                 let handling = handler.handle(call, state);
                 Either::Left(handling.map(|answer| Ok(done(answer?))))
@@ -145,10 +146,10 @@ impl<'a> Catalogue<'a> {
     pub(super) fn finish(self) {
         let unserved = self.unserved();
         assert!(unserved.is_empty(), "nobody handles {unserved:?}");
-        let door = self.door;
+        let checks = self.checks;
         self.namespace
             .fallback(move |event: roomcast::Event| {
-                let counted = limits::take(&door.users, UNKNOWN, &event);
+                let counted = limits::take(&checks.users, UNKNOWN, &event);
                 ready(counted.and(Err::<(), _>(ServiceError::NotFound("no such event"))))
             })
             .on_error(tell);
@@ -175,12 +176,12 @@ impl<'a> Catalogue<'a> {
 }
 
 /// The checks that an event passes before its handler is called.
-struct Door {
+struct EventChecks {
     users: Arc<Users>,
     access: Access,
 }
 
-impl Door {
+impl EventChecks {
     fn admit<T: Payload>(
         &self,
         row: &EventPolicy,

@@ -110,7 +110,7 @@ fn milliseconds(duration: Duration) -> u64 {
 pub(super) fn tell(failure: &Failure<'_>) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Told<'a> {
+    struct ErrorBody<'a> {
         #[serde(rename = "type")]
         kind: &'static str,
         code: &'static str,
@@ -129,7 +129,7 @@ pub(super) fn tell(failure: &Failure<'_>) {
     if row.code == "RATE_LIMITED" && !limits::may_tell(failure) {
         return;
     }
-    let told = Told {
+    let body = ErrorBody {
         kind: row.kind,
         code: row.code,
         message: failure.refusal.message(),
@@ -142,7 +142,7 @@ pub(super) fn tell(failure: &Failure<'_>) {
         details: failure.refusal.details().get("details"),
         status: row.status,
     };
-    failure.socket.emit("error", &told);
+    failure.socket.emit("error", &body);
 }
 
 #[cfg(test)]

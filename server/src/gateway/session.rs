@@ -31,7 +31,7 @@ pub(super) fn register(
             users,
             chat,
         })
-        .gate(async |connect: Connect| {
+        .middleware(async |connect: Connect| {
             let user = &connect.principal().subject;
             if connect.state::<Users>().may_connect(user) {
                 return Ok(());

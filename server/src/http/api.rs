@@ -19,7 +19,7 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::auth::{AuthFault, Principal};
-use roomcast::internal::Quiet;
+use roomcast::internal::LogThrottle;
 
 /// Who a caller is, by its `Authorization` header.
 pub(crate) type Callers =
@@ -50,7 +50,7 @@ pub(crate) fn nest(routes: Router, callers: Callers) -> Router {
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(
-            (callers, Arc::new(Quiet::new(REFUSALS))),
+            (callers, Arc::new(LogThrottle::new(REFUSALS))),
             admit,
         ));
     Router::new().nest("/api/v1", routes)
@@ -58,7 +58,7 @@ pub(crate) fn nest(routes: Router, callers: Callers) -> Router {
 
 /// Lets a caller in, or says why not. What it waits for, it waits for a limited time.
 async fn admit(
-    State((callers, quiet)): State<(Callers, Arc<Quiet>)>,
+    State((callers, log_throttle)): State<(Callers, Arc<LogThrottle>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -68,7 +68,7 @@ async fn admit(
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let caller = match callers(authorization).await {
         Ok(caller) => caller,
-        Err(turned) => return turn_away(path, turned, &quiet),
+        Err(turned) => return turn_away(path, turned, &log_throttle),
     };
     if !is_well_encoded(request.uri()) {
         let message = "the address has a malformed percent-encoding";
@@ -117,8 +117,8 @@ pub(super) fn bearer_of(request: &Request) -> Option<String> {
 }
 
 /// The answer to somebody who may not call; the log says why, unless it has said too much already.
-pub(super) fn turn_away(path: &str, turned: Turned, quiet: &Quiet) -> Response {
-    let more = quiet.speak();
+pub(super) fn turn_away(path: &str, turned: Turned, log_throttle: &LogThrottle) -> Response {
+    let more = log_throttle.permit();
     match turned {
         Turned::Unauthenticated(reason) => {
             if let Some(more) = more {
@@ -177,7 +177,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         #[derive(Serialize)]
-        struct Told {
+        struct ErrorBody {
             error: Error,
         }
         #[derive(Serialize)]
@@ -193,7 +193,7 @@ impl IntoResponse for ApiError {
             message: self.message,
             retry_after: self.retry_after.map(|after| after.as_millis() as u64),
         };
-        let mut response = (self.status, Json(Told { error })).into_response();
+        let mut response = (self.status, Json(ErrorBody { error })).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         if let Some(after) = self.retry_after {

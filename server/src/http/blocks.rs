@@ -23,11 +23,11 @@ pub(crate) fn routes(blocks: Blocks, access: Access) -> Router {
     Router::new()
         .route("/blocks", get(list).post(add))
         .route("/blocks/{id}", delete(remove))
-        .with_state(Entrance { blocks, access })
+        .with_state(BlocksApi { blocks, access })
 }
 
 #[derive(Clone)]
-struct Entrance {
+struct BlocksApi {
     blocks: Blocks,
     access: Access,
 }
@@ -39,13 +39,13 @@ struct List {
 
 type By = Extension<Arc<Principal>>;
 
-async fn list(State(at): State<Entrance>, Extension(by): By) -> Result<Json<List>, ApiError> {
+async fn list(State(at): State<BlocksApi>, Extension(by): By) -> Result<Json<List>, ApiError> {
     let blocks = at.blocks.list(at.access.allow(by, ListBlocks)?);
     Ok(Json(List { blocks }))
 }
 
 async fn add(
-    State(at): State<Entrance>,
+    State(at): State<BlocksApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<NewBlock>,
 ) -> Result<(StatusCode, Json<Block>), ApiError> {
@@ -54,7 +54,7 @@ async fn add(
 }
 
 async fn remove(
-    State(at): State<Entrance>,
+    State(at): State<BlocksApi>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {

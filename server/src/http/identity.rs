@@ -24,11 +24,11 @@ pub(crate) fn routes(access: Access, io: Io) -> Router {
         .route("/sessions/{id}", delete(end_session))
         .route("/revocations", post(revoke))
         .route("/explain", get(explain))
-        .with_state(Entrance { access, io })
+        .with_state(IdentityApi { access, io })
 }
 
 #[derive(Clone)]
-struct Entrance {
+struct IdentityApi {
     access: Access,
     io: Io,
 }
@@ -36,7 +36,7 @@ struct Entrance {
 type By = Extension<Arc<Principal>>;
 
 async fn make_session(
-    State(at): State<Entrance>,
+    State(at): State<IdentityApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<NewSession>,
 ) -> Result<Response, ApiError> {
@@ -45,7 +45,7 @@ async fn make_session(
 }
 
 async fn end_session(
-    State(at): State<Entrance>,
+    State(at): State<IdentityApi>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
@@ -55,7 +55,7 @@ async fn end_session(
 }
 
 async fn revoke(
-    State(at): State<Entrance>,
+    State(at): State<IdentityApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<NewRevocation>,
 ) -> Result<Response, ApiError> {
@@ -64,7 +64,7 @@ async fn revoke(
 }
 
 async fn explain(
-    State(at): State<Entrance>,
+    State(at): State<IdentityApi>,
     Extension(by): By,
     Parameters(question): Parameters<Question>,
 ) -> Result<Response, ApiError> {

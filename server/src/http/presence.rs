@@ -22,11 +22,11 @@ pub(crate) fn routes(chat: Chat, access: Access, io: Io) -> Router {
     Router::new()
         .route("/conversations/{id}/presence", get(conversation))
         .route("/users/{id}/presence", get(user))
-        .with_state(Entrance { chat, access, io })
+        .with_state(PresenceApi { chat, access, io })
 }
 
 #[derive(Clone)]
-struct Entrance {
+struct PresenceApi {
     chat: Chat,
     access: Access,
     io: Io,
@@ -35,7 +35,7 @@ struct Entrance {
 type By = Extension<Arc<Principal>>;
 
 async fn conversation(
-    State(at): State<Entrance>,
+    State(at): State<PresenceApi>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
@@ -45,7 +45,7 @@ async fn conversation(
 }
 
 async fn user(
-    State(at): State<Entrance>,
+    State(at): State<PresenceApi>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {

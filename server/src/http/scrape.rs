@@ -11,16 +11,19 @@ use axum::{
 };
 
 use super::api::{Callers, REFUSALS, bearer_of, turn_away};
-use roomcast::internal::Quiet;
+use roomcast::internal::LogThrottle;
 
 /// These routes, of which `/metrics` is not for everybody.
 pub(crate) fn limit(routes: Router, callers: Callers) -> Router {
-    let quiet = Arc::new(Quiet::new(REFUSALS));
-    routes.layer(middleware::from_fn_with_state((callers, quiet), admit))
+    let log_throttle = Arc::new(LogThrottle::new(REFUSALS));
+    routes.layer(middleware::from_fn_with_state(
+        (callers, log_throttle),
+        admit,
+    ))
 }
 
 async fn admit(
-    State((callers, quiet)): State<(Callers, Arc<Quiet>)>,
+    State((callers, log_throttle)): State<(Callers, Arc<LogThrottle>)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -30,7 +33,7 @@ async fn admit(
     }
     match callers(bearer_of(&request)).await {
         Ok(_) => next.run(request).await,
-        Err(turned) => turn_away(PATH, turned, &quiet),
+        Err(turned) => turn_away(PATH, turned, &log_throttle),
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roomcast::internal::{ByHash, Quiet, SHARDS, Shards, SharedRested};
+use roomcast::internal::{ByHash, LogThrottle, SHARDS, Shards, SharedRested};
 
 use crate::{
     config::Limits,
@@ -109,7 +109,7 @@ pub(crate) struct Allowance {
     /// By class: when all events of its quota are there again, since the start of [`Users`].
     rested: [SharedRested; Class::ALL.len()],
     /// By class: how often the user is told of it. Only for those who have been.
-    told: OnceLock<Box<[Quiet; Class::ALL.len()]>>,
+    told: OnceLock<Box<[LogThrottle; Class::ALL.len()]>>,
 }
 
 /// How often users are forgotten of whom nothing is left to remember.
@@ -283,7 +283,7 @@ impl Allowance {
     /// once a second.
     pub(crate) fn may_tell(&self, class: Class) -> bool {
         let told = self.told.get_or_init(Box::default).get(class as usize);
-        told.is_none_or(|told| told.speak().is_some())
+        told.is_none_or(|told| told.permit().is_some())
     }
 }
 

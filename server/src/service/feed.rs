@@ -50,9 +50,9 @@ pub(crate) struct Applied {
 
 /// Reads the feed. Cloning gives another handle.
 #[derive(Clone)]
-pub(crate) struct ChangeFeed(Arc<Inner>);
+pub(crate) struct ChangeFeed(Arc<FeedInner>);
 
-struct Inner {
+struct FeedInner {
     feed: Feed,
     appliers: Vec<Box<dyn Applier>>,
     woken: Arc<Notify>,
@@ -76,7 +76,7 @@ struct Reader {
 impl ChangeFeed {
     /// Whoever hears that there is more in the feed notifies `woken`.
     pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, woken: Arc<Notify>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(FeedInner {
             feed,
             appliers,
             woken,
@@ -103,7 +103,7 @@ impl ChangeFeed {
     }
 }
 
-impl Inner {
+impl FeedInner {
     async fn turn(&self, reader: &mut Reader) -> Result<(), StoreError> {
         if reader.full.is_some_and(|again| again <= Instant::now()) {
             reader.mark = None;

@@ -16,8 +16,8 @@ mod feed;
 mod rules;
 
 pub(crate) use authorization::{
-    Access, Allowed, Blocks, EndSession, Explanation, Followed, ListBlocks, NewBlock,
-    NewRevocation, NewSession, Question, RemoveBlock,
+    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, NewBlock, NewRevocation,
+    NewSession, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;

@@ -15,8 +15,12 @@ use crate::adapter::{
 };
 
 /// The types of messages.
-mod kind {
-    pub(super) const BROADCAST: u64 = 3;
+pub(crate) mod kind {
+    /// Of a server that has just come; whoever hears it says that it is there too.
+    pub(crate) const FIRST_HEARTBEAT: u64 = 1;
+    pub(crate) const HEARTBEAT: u64 = 2;
+    pub(crate) const FAREWELL: u64 = 13;
+    pub(crate) const BROADCAST: u64 = 3;
     pub(super) const JOIN: u64 = 4;
     pub(super) const LEAVE: u64 = 5;
     pub(super) const DISCONNECT: u64 = 6;
@@ -26,12 +30,42 @@ mod kind {
     pub(super) const ANSWER: u64 = 10;
     pub(super) const COUNT: u64 = 11;
     pub(super) const ACK: u64 = 12;
-    /// Heartbeats and farewells, on which no transport of ours relies.
-    pub(super) const OTHERS: [u64; 3] = [1, 2, 13];
+    /// What a transport may rely on that counts servers by them.
+    pub(super) const OTHERS: [u64; 3] = [FIRST_HEARTBEAT, HEARTBEAT, FAREWELL];
+}
+
+/// A message in the parts that a transport may write by themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    /// The type of the message.
+    pub(crate) kind: u64,
+    /// What it says; none for heartbeats and farewells.
+    pub(crate) data: Body,
 }
 
 /// A publication as a message.
 pub(crate) fn write(own: &str, publication: &Publication) -> Result<Bytes, WireError> {
+    compose(own, publication, |kind, data, parser| {
+        message(kind, data, own, &publication.namespace).write(parser)
+    })
+}
+
+/// A publication as the parts of a message.
+pub(crate) fn write_parts(own: &str, publication: &Publication) -> Result<Parts, WireError> {
+    compose(own, publication, |kind, data, parser| Parts {
+        kind,
+        data: Body {
+            parser,
+            bytes: data.write(parser),
+        },
+    })
+}
+
+fn compose<T>(
+    own: &str,
+    publication: &Publication,
+    then: impl FnOnce(u64, Tree<'_>, Parser) -> T,
+) -> Result<T, WireError> {
     let id = publication.request.map(|number| request_id(own, number));
     let mut parser = Parser::Json;
     let mut list = |event, args| -> Result<Tree<'_>, WireError> {
@@ -78,18 +112,13 @@ pub(crate) fn write(own: &str, publication: &Publication) -> Result<Bytes, WireE
             kind::SERVER_SIDE
         }
     };
-    Ok(message(kind, data, own, &publication.namespace).write(parser))
+    Ok(then(kind, Tree::Map(data), parser))
 }
 
-fn message<'a>(
-    kind: u64,
-    data: Vec<(&'static str, Tree<'a>)>,
-    own: &'a str,
-    nsp: &'a Nsp,
-) -> Tree<'a> {
+fn message<'a>(kind: u64, data: Tree<'a>, own: &'a str, nsp: &'a Nsp) -> Tree<'a> {
     Tree::Map(vec![
         ("type", Tree::Number(kind)),
-        ("data", Tree::Map(data)),
+        ("data", data),
         ("uid", Tree::Text(own)),
         ("nsp", Tree::Text(nsp.as_str())),
     ])
@@ -102,40 +131,55 @@ pub(crate) fn response(
     asked: &Request,
     response: &Response,
 ) -> Result<Bytes, WireError> {
-    let (kind, name, Body { parser, bytes }) = match response {
-        Response::Count(count) => (
-            kind::COUNT,
-            "clientCount",
-            json(&Tree::Number(u64::from(*count))),
-        ),
-        Response::Acknowledgement(args) => (kind::ACK, "packet", first(Some(args), None)?),
-        Response::Answer(args) => (kind::ANSWER, "packet", first(Some(args), None)?),
-        Response::Sockets(lists) => {
-            let bytes = sockets(lists, asked.ids_only)?;
-            (
-                kind::FETCHED,
-                "sockets",
-                Body {
-                    parser: Parser::Json,
-                    bytes,
-                },
-            )
-        }
-        Response::Rooms(_) => return Err(WireError::UnknownKind),
-    };
-    let data = vec![
-        ("requestId", Tree::Text(&asked.id)),
-        (name, Tree::Raw(bytes)),
-    ];
+    let (kind, data, parser) = answer(asked, response, None)?;
     Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
-fn json(tree: &Tree<'_>) -> Body {
-    let parser = Parser::Json;
-    Body {
-        parser,
-        bytes: tree.write(parser),
-    }
+/// The same in MessagePack, whatever is in it.
+pub(crate) fn packed_response(
+    own: &NodeId,
+    nsp: &Nsp,
+    asked: &Request,
+    response: &Response,
+) -> Result<Bytes, WireError> {
+    let (kind, data, parser) = answer(asked, response, Some(Parser::MessagePack))?;
+    Ok(message(kind, data, own.as_str(), nsp).write(parser))
+}
+
+/// The same in parts.
+pub(crate) fn response_parts(asked: &Request, response: &Response) -> Result<Parts, WireError> {
+    let (kind, data, parser) = answer(asked, response, None)?;
+    let bytes = data.write(parser);
+    let data = Body { parser, bytes };
+    Ok(Parts { kind, data })
+}
+
+/// An answer in this format, or in JSON unless it has binary in it.
+fn answer<'a>(
+    asked: &'a Request,
+    response: &Response,
+    parser: Option<Parser>,
+) -> Result<(u64, Tree<'a>, Parser), WireError> {
+    let (kind, name, body) = match response {
+        Response::Count(count) => {
+            let parser = parser.unwrap_or(Parser::Json);
+            let bytes = Tree::Number(u64::from(*count)).write(parser);
+            (kind::COUNT, "clientCount", Body { parser, bytes })
+        }
+        Response::Acknowledgement(args) => (kind::ACK, "packet", first(Some(args), parser)?),
+        Response::Answer(args) => (kind::ANSWER, "packet", first(Some(args), parser)?),
+        Response::Sockets(lists) => {
+            let list = Args::document(Parser::Json, sockets(lists, asked.ids_only)?);
+            let list = list.map_err(|_| malformed("sockets"))?;
+            (kind::FETCHED, "sockets", first(Some(&list), parser)?)
+        }
+        Response::Rooms(_) => return Err(WireError::UnknownKind),
+    };
+    let data = Tree::Map(vec![
+        ("requestId", Tree::Text(&asked.id)),
+        (name, Tree::Raw(body.bytes)),
+    ]);
+    Ok((kind, data, body.parser))
 }
 
 /// Reads a message of this namespace.
@@ -148,12 +192,23 @@ pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, Wir
     {
         return Ok(Heard::Nothing);
     }
-    let node = node(uid.as_deref())?;
     let kind: u64 = get(message.get("type")).ok_or(malformed("type"))?;
     if kind::OTHERS.contains(&kind) {
         return Ok(Heard::Nothing);
     }
-    let data = message.get("data").and_then(|data| data.entries(0));
+    read_parts(own, nsp, uid, kind, message.get("data"))
+}
+
+/// Reads a message that has come in parts, and is another server's.
+pub(crate) fn read_parts(
+    own: &NodeId,
+    nsp: &Nsp,
+    uid: Option<String>,
+    kind: u64,
+    data: Option<&Args>,
+) -> Result<Heard, WireError> {
+    let node = node(uid.as_deref())?;
+    let data = data.and_then(|data| data.entries(0));
     let data = data.ok_or(malformed("data"))?;
     let id = text(data.get("requestId"));
     let said = |said: fn(Args) -> Said, name| {

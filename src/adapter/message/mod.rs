@@ -11,7 +11,8 @@ mod tree;
 
 pub(super) use asked::{Asked, Question, Response};
 pub(super) use cluster::{
-    read as read_message, response as write_response, write as write_message,
+    Parts, kind, packed_response, read as read_message, read_parts, response as write_response,
+    response_parts, write as write_message, write_parts,
 };
 pub(super) use ids::{FOREIGN, own_request, request_id, request_of};
 pub(super) use parts::{

@@ -4,7 +4,12 @@ use std::{fmt, sync::Arc};
 
 use roomcast_protocol::socket::{Arguments, Nsp, RESERVED_EVENTS};
 
-use super::{Redis, link::Link, own_channel, unwritten, write_publication};
+use super::{
+    Redis,
+    link::Link,
+    shared::{Shared, own_channel, unwritten, write_publication},
+    streams::Stream,
+};
 use crate::{
     adapter::{
         AdapterError, Health,
@@ -16,7 +21,8 @@ use crate::{
 };
 
 /// Sends to the clients of servers that Redis joins, from a program that is none of them: a worker, a
-/// job, another backend. It is `@socket.io/redis-emitter` of Node, and also speaks to sharded servers.
+/// job, another backend. It is `@socket.io/redis-emitter` of Node, and also speaks to sharded servers and those with
+/// streams.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,6 +44,7 @@ pub struct Emitter(Arc<Connected>);
 
 struct Connected {
     redis: Redis,
+    stream: Arc<Stream>,
     link: Arc<Link>,
 }
 
@@ -50,7 +57,7 @@ impl Emitter {
     #[must_use]
     pub fn new(redis: Redis) -> Self {
         let own = format!("emitter-{:016x}", getrandom::u64().unwrap_or_default());
-        let nobody: std::sync::Weak<super::Shared> = std::sync::Weak::new();
+        let nobody: std::sync::Weak<Shared> = std::sync::Weak::new();
         let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
         let link = Arc::new(Link::new(
             redis.place.clone(),
@@ -61,7 +68,12 @@ impl Emitter {
         ));
         link.open();
         tokio::spawn(Arc::clone(&link).run());
-        Self(Arc::new(Connected { redis, link }))
+        let stream = Arc::new(redis.stream());
+        Self(Arc::new(Connected {
+            redis,
+            stream,
+            link,
+        }))
     }
 
     /// What is sent to a namespace; without this it is `/`. The leading slash may be left out.
@@ -216,10 +228,13 @@ impl Emission<'_> {
             compress: self.compress,
             ..Publication::new(self.namespace, kind)
         };
-        let Connected { redis, link } = &*self.emitter.0;
-        let (channel, payload) =
-            write_publication(redis.wire, &redis.key, "emitter", &publication)?;
-        link.publish(channel, payload)
+        let Connected {
+            redis,
+            stream,
+            link,
+        } = &*self.emitter.0;
+        let sent = write_publication(redis.wire, &redis.key, stream, "emitter", &publication)?;
+        link.send(sent)
     }
 }
 

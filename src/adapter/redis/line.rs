@@ -1,6 +1,6 @@
 //! Connections to Redis: to one server, to the one that sentinels name, or to a cluster.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{
@@ -13,7 +13,10 @@ use redis::{
     sentinel::{SentinelClientBuilder, SentinelServerType},
 };
 
-use super::channels::{How, Name};
+use super::{
+    channels::{How, Name},
+    streams::{Entry, Info, Stream},
+};
 
 /// Where Redis is.
 #[derive(Clone)]
@@ -40,6 +43,47 @@ impl std::error::Error for InvalidUrl {}
 /// Does something with what is pushed.
 pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
+/// What is sent to Redis.
+#[derive(Clone, Debug)]
+pub(crate) enum Sent {
+    /// For those who listen on a channel.
+    Message(String, Bytes),
+    /// For a stream, which keeps it.
+    Entry(Arc<Stream>, Entry),
+}
+
+impl Sent {
+    /// The bytes that are counted.
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Message(_, payload) => payload.len(),
+            Self::Entry(_, entry) => entry.data.len(),
+        }
+    }
+
+    fn command(&self, how: How) -> Cmd {
+        match self {
+            Self::Message(channel, payload) => {
+                let mut command = redis::cmd(match how {
+                    How::Sharded => "SPUBLISH",
+                    How::Plain | How::Pattern => "PUBLISH",
+                });
+                command.arg(channel).arg(&payload[..]);
+                command
+            }
+            Self::Entry(stream, entry) => {
+                let mut command = redis::cmd("XADD");
+                command.arg(&stream.name).arg("MAXLEN").arg("~");
+                command.arg(stream.max_len).arg("*");
+                for (name, value) in entry.fields() {
+                    command.arg(name).arg(value);
+                }
+                command
+            }
+        }
+    }
+}
+
 /// A connection. Cloning gives another handle to it.
 #[derive(Clone)]
 pub(crate) enum Line {
@@ -48,7 +92,19 @@ pub(crate) enum Line {
 }
 
 impl Place {
-    pub(crate) fn parse(url: &str) -> Result<Self, InvalidUrl> {
+    /// Reads a URL, and whether it asks for streams.
+    pub(crate) fn parse(url: &str) -> Result<(Self, bool), InvalidUrl> {
+        for (scheme, plain) in [("redis-streams", "redis"), ("rediss-streams", "rediss")] {
+            if let Some(rest) = url.strip_prefix(scheme)
+                && rest.starts_with([':', '+'])
+            {
+                return Ok((Self::parse_plain(&format!("{plain}{rest}"))?, true));
+            }
+        }
+        Ok((Self::parse_plain(url)?, false))
+    }
+
+    fn parse_plain(url: &str) -> Result<Self, InvalidUrl> {
         let fault = |what: &str| InvalidUrl(what.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(|| fault("no scheme"))?;
         let one = |url: String| -> Result<ConnectionInfo, InvalidUrl> {
@@ -161,33 +217,72 @@ fn sentinel(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<Sentinel
 }
 
 impl Line {
-    /// Publishes in this order.
-    pub(crate) async fn publish(
-        &mut self,
-        how: How,
-        messages: &[(String, Bytes)],
-    ) -> RedisResult<()> {
-        let command = match how {
-            How::Sharded => "SPUBLISH",
-            How::Plain | How::Pattern => "PUBLISH",
-        };
+    /// Sends in this order.
+    pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<()> {
         match self {
             Self::One(line) => {
                 let mut all = Pipeline::with_capacity(messages.len());
-                for (channel, payload) in messages {
-                    all.cmd(command).arg(channel).arg(&payload[..]).ignore();
+                for message in messages {
+                    all.add_command(message.command(how)).ignore();
                 }
                 all.query_async(line).await
             }
             // Channels may lie on several nodes: there is an order within each channel alone.
             Self::Cluster(line) => {
-                for (channel, payload) in messages {
-                    let mut one = redis::cmd(command);
-                    one.arg(channel).arg(&payload[..]);
-                    one.query_async::<()>(line).await?;
+                for message in messages {
+                    message.command(how).query_async::<Value>(line).await?;
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// The entries that follow one in a stream; waits a moment if there is none.
+    pub(crate) async fn read_stream(
+        &mut self,
+        stream: &str,
+        after: &str,
+        count: usize,
+    ) -> RedisResult<Value> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(count);
+        let patience = u64::try_from(BLOCK.as_millis()).unwrap_or_default();
+        command.arg("BLOCK").arg(patience);
+        command.arg("STREAMS").arg(stream).arg(after);
+        self.ask(&command).await
+    }
+
+    /// What Redis tells of a stream, which need not exist.
+    pub(crate) async fn stream_info(&mut self, stream: &str) -> RedisResult<Info> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(stream);
+        let told = match self.ask(&command).await {
+            Ok(told) => told,
+            Err(error) if error.detail() == Some("no such key") => {
+                return Ok(Info {
+                    added: Some(0),
+                    ..Info::default()
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        let told: HashMap<String, Value> = redis::from_redis_value(told)?;
+        let number = |name| {
+            let value = told.get(name).cloned();
+            value.and_then(|value| redis::from_redis_value(value).ok())
+        };
+        let last_id = told.get("last-generated-id").cloned();
+        Ok(Info {
+            last_id: redis::from_redis_value(last_id.unwrap_or(Value::Nil))?,
+            length: number("length").unwrap_or_default(),
+            added: number("entries-added"),
+        })
+    }
+
+    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::One(line) => command.query_async(line).await,
+            Self::Cluster(line) => command.query_async(line).await,
         }
     }
 
@@ -244,6 +339,8 @@ impl Line {
 /// How long a connection and an answer may take.
 const CONNECT: Duration = Duration::from_secs(2);
 const RESPONSE: Duration = Duration::from_secs(4);
+/// How long Redis waits for an entry of a stream before it answers that there is none.
+const BLOCK: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -256,15 +353,26 @@ mod tests {
             "redis://user:secret@localhost:1234/2",
             "rediss://[::1]:6380",
         ] {
-            assert!(matches!(Place::parse(url), Ok(Place::One(_))), "{url}");
+            let place = Place::parse(url);
+            assert!(matches!(place, Ok((Place::One(_), false))), "{url}");
         }
-        let Ok(Place::Cluster(nodes)) = Place::parse("redis+cluster://:secret@a:1,b") else {
+        for url in [
+            "redis-streams://localhost",
+            "rediss-streams://:secret@localhost:1",
+        ] {
+            let place = Place::parse(url);
+            assert!(matches!(place, Ok((Place::One(_), true))), "{url}");
+        }
+        let cluster = Place::parse("redis-streams+cluster://a:1,b");
+        assert!(matches!(cluster, Ok((Place::Cluster(_), true))));
+        let Ok((Place::Cluster(nodes), false)) = Place::parse("redis+cluster://:secret@a:1,b")
+        else {
             panic!("no cluster");
         };
         let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
         assert_eq!(addresses, ["a:1", "b:6379"]);
         assert_eq!(nodes[1].redis_settings().password(), Some("secret"));
-        let Ok(Place::Sentinels(nodes, service)) =
+        let Ok((Place::Sentinels(nodes, service), false)) =
             Place::parse("rediss+sentinel://a:26379,b:26379/main/3")
         else {
             panic!("no sentinels");
@@ -279,6 +387,7 @@ mod tests {
             "redis+else://a",
             "http+cluster://a",
             "redis+cluster://a:x",
+            "redis-streamed://a",
         ] {
             assert!(Place::parse(url).is_err(), "{url}");
         }

@@ -19,13 +19,16 @@ use tokio::{
 
 use super::{
     channels::{Channels, How, Name, Target},
-    line::{Line, OnPush, Place},
+    line::{Line, OnPush, Place, Sent},
+    streams::{self, Event, Reader, Stream},
 };
 use crate::adapter::interface::{AdapterError, Health};
 
 /// What is done with what arrives.
 pub(crate) trait Listener: Send + Sync {
     fn hear(&self, target: Target, payload: Bytes);
+    /// An entry of the stream has been read.
+    fn read(&self, entry: streams::Read);
     fn lost(&self, messages: u64);
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct Link {
     heard: Mutex<Instant>,
     phase: watch::Sender<Phase>,
     listener: Weak<dyn Listener>,
+    /// The stream that is read, if any.
+    reader: Option<Reader>,
 }
 
 /// What may wait to be published.
@@ -60,7 +65,7 @@ pub(crate) struct Limits {
 
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<(Instant, String, Bytes)>,
+    messages: VecDeque<(Instant, Sent)>,
     bytes: usize,
 }
 
@@ -113,7 +118,14 @@ impl Link {
             heard: Mutex::new(Instant::now()),
             phase: watch::Sender::new(Phase::New),
             listener,
+            reader: None,
         }
+    }
+
+    /// The same with a stream that is read.
+    pub(crate) fn reading(mut self, stream: Stream) -> Self {
+        self.reader = Some(Reader::new(stream));
+        self
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -121,21 +133,21 @@ impl Link {
     }
 
     /// Queues a message. What could not be sent in a few seconds is forgotten.
-    pub(crate) fn publish(&self, channel: String, payload: Bytes) -> Result<(), AdapterError> {
+    pub(crate) fn send(&self, message: Sent) -> Result<(), AdapterError> {
         if *self.phase.borrow() >= Phase::Closing {
             return Err(AdapterError::Closed);
         }
-        if payload.len() > self.limits.message_bytes {
+        if message.len() > self.limits.message_bytes {
             return Err(AdapterError::TooLarge);
         }
         let now = Instant::now();
         let mut queue = self.queue.lock();
         let stale = queue.drop_stale(now);
-        let bytes = queue.bytes + payload.len();
+        let bytes = queue.bytes + message.len();
         let fits = bytes <= self.limits.bytes && queue.messages.len() < self.limits.messages;
         if fits {
             queue.bytes = bytes;
-            queue.messages.push_back((now, channel, payload));
+            queue.messages.push_back((now, message));
         }
         drop(queue);
         self.lost(stale);
@@ -265,18 +277,39 @@ impl Link {
             let mut subscriber = subscriber.map_err(text)?;
             self.channels.lock().reset();
             self.subscribe(&mut subscriber).await.map_err(text)?;
-            Ok::<_, String>((publisher, subscriber))
+            let reading = match &self.reader {
+                Some(reader) => {
+                    let mut line = self.place.connect(None).await.map_err(text)?;
+                    self.event(Event::Lost(reader.look(&mut line).await.map_err(text)?));
+                    Some((reader, line))
+                }
+                None => None,
+            };
+            Ok::<_, String>((publisher, subscriber, reading))
         };
-        let (publisher, subscriber) = tokio::select! {
+        let (publisher, subscriber, reading) = tokio::select! {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
         };
         self.up(publisher.clone());
+        let reading = async {
+            match reading {
+                Some((reader, line)) => reader.read(line, &|event| self.event(event)).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            ended = reading => Err(text(ended)),
             ended = self.publish_all(publisher.clone()) => ended.map_err(text),
             ended = self.keep_subscribed(subscriber) => Err(text(ended)),
             why = self.hear_itself(publisher) => Err(why),
             () = broken.notified() => Err("the connection is closed".to_owned()),
+        }
+    }
+
+    fn event(&self, event: Event) {
+        if let Some(listener) = self.listener.upgrade() {
+            streams::tell(&*listener, event);
         }
     }
 
@@ -323,7 +356,7 @@ impl Link {
             }
             // Whether Redis has what breaks off is not known; nothing is sent twice.
             let doubtful = Doubtful(self, batch.len() as u64);
-            line.publish(self.how, &batch).await?;
+            line.send(self.how, &batch).await?;
             std::mem::forget(doubtful);
         }
     }
@@ -358,8 +391,8 @@ impl Link {
     /// sign of it.
     async fn hear_itself(&self, mut line: Line) -> String {
         loop {
-            let message = [(self.own.clone(), Bytes::new())];
-            if let Err(error) = line.publish(self.how, &message).await {
+            let message = [Sent::Message(self.own.clone(), Bytes::new())];
+            if let Err(error) = line.send(self.how, &message).await {
                 return error.to_string();
             }
             sleep(CANARY).await;
@@ -438,10 +471,10 @@ impl Queue {
     /// Forgets what has waited for too long; returns how much that is.
     fn drop_stale(&mut self, now: Instant) -> u64 {
         let mut stale = 0;
-        while let Some((since, _, payload)) = self.messages.front()
+        while let Some((since, message)) = self.messages.front()
             && now.duration_since(*since) > STALE
         {
-            self.bytes -= payload.len();
+            self.bytes -= message.len();
             self.messages.pop_front();
             stale += 1;
         }
@@ -449,16 +482,16 @@ impl Queue {
     }
 
     /// What is sent next, and how much is not sent any more.
-    fn take(&mut self) -> (Vec<(String, Bytes)>, u64) {
+    fn take(&mut self) -> (Vec<Sent>, u64) {
         let stale = self.drop_stale(Instant::now());
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH
             && bytes < BATCH_BYTES
-            && let Some((_, channel, payload)) = self.messages.pop_front()
+            && let Some((_, message)) = self.messages.pop_front()
         {
-            bytes += payload.len();
-            batch.push((channel, payload));
+            bytes += message.len();
+            batch.push(message);
         }
         self.bytes -= bytes;
         (batch, stale)

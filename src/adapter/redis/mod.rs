@@ -1,8 +1,8 @@
 //! Several servers as one through Redis, on the wires of Node's adapters.
 //!
 //! Servers of this library and Node servers with `@socket.io/redis-adapter` 8 share rooms if their keys
-//! are equal, and what `@socket.io/redis-emitter` 5 sends reaches the clients of both. What is promised
-//! is in `docs/cluster.md`.
+//! are equal, and what `@socket.io/redis-emitter` 5 sends reaches the clients of both. So do servers that
+//! `@socket.io/redis-streams-adapter` joins. What is promised is in `docs/cluster.md`.
 //!
 //! ```no_run
 //! use roomcast::{Io, adapter::redis::Redis};
@@ -16,6 +16,8 @@ mod classic;
 mod emitter;
 mod line;
 mod link;
+mod shared;
+mod streams;
 mod unnamed;
 
 use std::{
@@ -24,28 +26,23 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use roomcast_protocol::socket::Nsp;
 
 use self::{
-    channels::{How, Route, Scope, Target, escape},
-    line::Place,
+    channels::{How, Route, Scope, Target},
+    line::{Place, Sent},
     link::{Limits, Link, Listener},
-    unnamed::Unnamed,
+    shared::{Shared, own_channel, room_channel, unwritten},
+    streams::Stream,
 };
 pub use self::{
     emitter::{Emission, Emitter},
     line::InvalidUrl,
 };
 use super::{
-    WireError,
-    envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
+    envelope::{Envelope, Message, NodeId},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
-    message::{
-        Asked, FOREIGN, Heard, Question, Request, Response, Said, read_message, write_message,
-        write_response,
-    },
-    operation::Kind,
+    message::FOREIGN,
 };
 use crate::names::Room;
 
@@ -57,6 +54,10 @@ pub struct Redis {
     place: Place,
     key: String,
     wire: Wire,
+    /// Unless it has the name of the key.
+    stream: Option<String>,
+    max_len: usize,
+    read_count: usize,
     timeout: Duration,
     specific: bool,
     limits: Limits,
@@ -67,6 +68,10 @@ pub struct Redis {
 enum Wire {
     Classic,
     Sharded(Subscriptions),
+    Streams {
+        /// Whether its channels are.
+        is_sharded: bool,
+    },
 }
 
 /// Which channels a [sharded](Redis::sharded) adapter listens on. All servers must agree.
@@ -91,15 +96,24 @@ impl Redis {
     /// | `rediss://…` | the same with TLS |
     /// | `redis+sentinel://user:password@host:26379,host:26379/service/0` | what sentinels call so; user and password are those of Redis |
     /// | `redis+cluster://user:password@host:6379,host:6379` | a cluster |
+    /// | `redis-streams://…`, `redis-streams+cluster://…` and so on | the same, with [streams](Self::streams) |
     ///
     /// # Errors
     ///
     /// When the URL is none of them.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
+        let (place, has_streams) = Place::parse(url)?;
+        let wire = match has_streams {
+            true => Wire::Streams { is_sharded: false },
+            false => Wire::Classic,
+        };
         Ok(Self {
-            place: Place::parse(url)?,
+            place,
             key: "socket.io".to_owned(),
-            wire: Wire::Classic,
+            wire,
+            stream: None,
+            max_len: 10_000,
+            read_count: 100,
             timeout: Duration::from_secs(5),
             specific: false,
             limits: Limits {
@@ -119,8 +133,50 @@ impl Redis {
         self
     }
 
+    /// An adapter of the form with a stream: `createAdapter` of `@socket.io/redis-streams-adapter`. What is for
+    /// others is kept in Redis for a while, so that servers that have lost it for a moment catch up. It wants Redis 6.2, and 7
+    /// to count what was gone before it was read.
+    #[must_use]
+    pub fn streams(mut self) -> Self {
+        self.wire = Wire::Streams { is_sharded: false };
+        self
+    }
+
+    /// Whether answers on the wire of [streams](Self::streams) go over sharded channels, `useShardedPubSub` of Node's
+    /// adapter. Default `false`.
+    #[must_use]
+    pub fn sharded_channels(mut self, is_sharded: bool) -> Self {
+        if let Wire::Streams { .. } = self.wire {
+            self.wire = Wire::Streams { is_sharded };
+        }
+        self
+    }
+
+    /// The name of the stream, `streamName` of Node's adapter. Default: the [key](Self::key).
+    #[must_use]
+    pub fn stream_name(mut self, name: &str) -> Self {
+        self.stream = Some(name.to_owned());
+        self
+    }
+
+    /// About how many entries the stream keeps, `maxLen` of Node's adapter: who is away for longer than they take to
+    /// be written has lost what is older. Default 10,000, at least 1.
+    #[must_use]
+    pub fn max_len(mut self, entries: usize) -> Self {
+        self.max_len = entries.max(1);
+        self
+    }
+
+    /// How many entries are read at once at most, `readCount` of Node's adapter. Fewer are where they are large. Default
+    /// 100, at least 1.
+    #[must_use]
+    pub fn read_count(mut self, entries: usize) -> Self {
+        self.read_count = entries.max(1);
+        self
+    }
+
     /// What the names of channels begin with: `key` of Node's classic adapter, `channelPrefix` of its
-    /// sharded one. Default `socket.io`.
+    /// sharded one and of the one with streams, where it is the name of the stream as well. Default `socket.io`.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         key.clone_into(&mut self.key);
@@ -159,20 +215,17 @@ impl Redis {
         self
     }
 
+    fn stream(&self) -> Stream {
+        Stream {
+            name: self.stream.clone().unwrap_or_else(|| self.key.clone()),
+            max_len: self.max_len,
+            read_count: self.read_count,
+        }
+    }
+
     fn shared(&self) -> Result<&Arc<Shared>, AdapterError> {
         self.shared.get().ok_or(AdapterError::Closed)
     }
-}
-
-/// What the adapter is once it belongs to a server.
-struct Shared {
-    link: Arc<Link>,
-    inbox: Inbox,
-    key: String,
-    wire: Wire,
-    specific: bool,
-    asked: Asked,
-    unnamed: Unnamed,
 }
 
 impl Adapter for Redis {
@@ -180,21 +233,23 @@ impl Adapter for Redis {
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
             let how = self.wire.how();
             let own = own_channel(&self.key, inbox.node());
-            let listener = shared.clone();
+            let listener: Weak<dyn Listener> = shared.clone();
+            let link = Link::new(self.place.clone(), how, own, self.limits, listener);
+            let link = match self.wire {
+                Wire::Streams { .. } => link.reading(self.stream()),
+                Wire::Classic | Wire::Sharded(_) => link,
+            };
             Shared {
-                link: Arc::new(Link::new(
-                    self.place.clone(),
-                    how,
-                    own,
-                    self.limits,
-                    listener,
-                )),
+                link: Arc::new(link),
                 inbox,
                 key: self.key.clone(),
                 wire: self.wire,
+                stream: Arc::new(self.stream()),
                 specific: self.specific,
-                asked: Asked::default(),
-                unnamed: Unnamed::default(),
+                asked: Default::default(),
+                unnamed: Default::default(),
+                heartbeats: Default::default(),
+                open: Default::default(),
             }
         });
         // It is called once.
@@ -225,7 +280,8 @@ impl Adapter for Redis {
             }
             Message::Reply(_) | Message::Publication(_) => {
                 let bytes = envelope.to_bytes().map_err(unwritten)?;
-                shared.link.publish(own_channel(&shared.key, to), bytes)
+                let channel = own_channel(&shared.key, to);
+                shared.link.send(Sent::Message(channel, bytes))
             }
         }
     }
@@ -237,11 +293,12 @@ impl Adapter for Redis {
             let shared = shared?;
             let scope = match shared.wire {
                 Wire::Classic => Scope::Requests,
-                Wire::Sharded(_) => Scope::Events,
+                Wire::Sharded(_) | Wire::Streams { .. } => Scope::Events,
             };
             let channel = scope.channel(&shared.key, &nsp);
             let others = Arc::clone(&shared.link).others(channel).await?;
-            Ok(Servers::Count(others))
+            let heard_of = shared.heartbeats.count(&nsp);
+            Ok(Servers::Count(others + heard_of))
         })
     }
 
@@ -253,10 +310,13 @@ impl Adapter for Redis {
     }
 
     fn close(&self) -> BoxFuture<()> {
-        let link = self.shared.get().map(|shared| Arc::clone(&shared.link));
+        let shared = self.shared.get().cloned();
         Box::pin(async {
-            if let Some(link) = link {
-                link.close().await;
+            if let Some(shared) = shared {
+                for nsp in shared.heartbeats.namespaces() {
+                    shared.say_farewell(&nsp);
+                }
+                Arc::clone(&shared.link).close().await;
             }
         })
     }
@@ -297,17 +357,8 @@ impl Adapter for Redis {
 
 impl Redis {
     fn turn_namespace(&self, namespace: &str, on: bool) {
-        let Some(shared) = self.shared.get() else {
-            return;
-        };
-        let nsp = Nsp::from(namespace);
-        for (scope, how, name) in shared.channels(&nsp) {
-            let route = Route {
-                namespace: nsp.clone(),
-                scope,
-            };
-            let target = on.then_some(Target::Namespace(route));
-            shared.link.listen((how, name.into()), target);
+        if let Some(shared) = self.shared.get() {
+            shared.turn_namespace(namespace, on);
         }
     }
 
@@ -324,178 +375,6 @@ impl Redis {
             let target = on.then_some(Target::Namespace(route));
             shared.link.listen((How::Sharded, name.into()), target);
         }
-    }
-}
-
-impl Wire {
-    const fn how(self) -> How {
-        match self {
-            Self::Classic => How::Plain,
-            Self::Sharded(_) => How::Sharded,
-        }
-    }
-}
-
-impl Shared {
-    /// The channels of a namespace.
-    fn channels(&self, nsp: &Nsp) -> Vec<(Scope, How, String)> {
-        let channel = |scope: Scope| scope.channel(&self.key, nsp);
-        let own = |scope: Scope| format!("{}{}#", channel(scope), self.inbox.node());
-        match self.wire {
-            Wire::Classic => vec![
-                (
-                    Scope::Events,
-                    How::Pattern,
-                    escape(&channel(Scope::Events)) + "*",
-                ),
-                (Scope::Requests, How::Plain, channel(Scope::Requests)),
-                (Scope::Responses, How::Plain, channel(Scope::Responses)),
-                (Scope::OwnResponses, How::Plain, own(Scope::Responses)),
-            ],
-            Wire::Sharded(_) => vec![
-                (Scope::Events, How::Sharded, channel(Scope::Events)),
-                (Scope::OwnResponses, How::Sharded, own(Scope::Events)),
-            ],
-        }
-    }
-
-    fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
-        let own = self.inbox.node().as_str();
-        let (channel, payload) = write_publication(self.wire, &self.key, own, publication)?;
-        self.link.publish(channel, payload)
-    }
-
-    /// Answers another kind of server.
-    fn respond(&self, question: &Question, response: &Response) -> Result<(), AdapterError> {
-        let Question { namespace, request } = question;
-        let (mut channel, payload, is_own) = match self.wire {
-            Wire::Classic => {
-                let payload = classic::write_response(&request.id, request.ids_only, response);
-                let is_own = self.specific && !matches!(response, Response::Answer(_));
-                (
-                    Scope::Responses.channel(&self.key, namespace),
-                    payload,
-                    is_own,
-                )
-            }
-            Wire::Sharded(_) => {
-                let payload = write_response(self.inbox.node(), namespace, request, response);
-                (Scope::Events.channel(&self.key, namespace), payload, true)
-            }
-        };
-        if is_own {
-            channel.push_str(&request.uid);
-            channel.push('#');
-        }
-        self.link.publish(channel, payload.map_err(unwritten)?)
-    }
-
-    fn heard(&self, route: &Route, payload: Bytes) -> Result<(), WireError> {
-        let own = self.inbox.node();
-        let heard = match self.wire {
-            Wire::Classic => classic::read(own, route, payload)?,
-            Wire::Sharded(_) => read_message(own, &route.namespace, payload)?,
-        };
-        match heard {
-            Heard::Nothing => {}
-            Heard::Publication(node, mut publication, request) => {
-                if let Some(request) = request {
-                    publication.request = Some(self.asked.open(request, &publication));
-                }
-                let message = Message::Publication(*publication);
-                self.inbox.deliver(Envelope::new(node, None, message));
-            }
-            Heard::Answer(question, node, said) => {
-                let node = node.or_else(|| self.unnamed.name(question, &said));
-                let node = node.ok_or(WireError::Malformed("answer"))?;
-                let (total, item) = of(said);
-                let reply = Reply::new(own.clone(), question, total, item);
-                self.inbox
-                    .deliver(Envelope::new(node, None, Message::Reply(reply)));
-            }
-            Heard::Rooms(request) => self.tell_rooms(&route.namespace, request),
-        }
-        Ok(())
-    }
-
-    fn tell_rooms(&self, nsp: &Nsp, request: Request) {
-        let rooms = Response::Rooms(self.inbox.rooms(nsp.as_str()));
-        let namespace = nsp.clone();
-        if let Err(error) = self.respond(&Question { namespace, request }, &rooms) {
-            tracing::warn!(%error, "another server does not get the rooms that it has asked for");
-        }
-    }
-}
-
-impl Listener for Shared {
-    fn hear(&self, target: Target, payload: Bytes) {
-        match target {
-            Target::Envelopes => self.inbox.deliver_bytes(payload),
-            Target::Namespace(route) => {
-                if let Err(error) = self.heard(&route, payload) {
-                    self.inbox.ignore(&error);
-                }
-            }
-        }
-    }
-
-    fn lost(&self, messages: u64) {
-        self.inbox.lost(messages);
-    }
-}
-
-/// What is said as a reply: how many items there are, and one.
-fn of(said: Said) -> (Option<u32>, Option<Item>) {
-    match said {
-        Said::Count(count) => (Some(count), None),
-        Said::Acknowledgement(args) => {
-            let (socket, args) = (None, Some(args));
-            (None, Some(Item::Acknowledgement { socket, args }))
-        }
-        Said::Sockets(args) => (Some(1), Some(Item::Sockets(args))),
-        Said::Answer(args) => (Some(1), Some(Item::Answer(args))),
-    }
-}
-
-/// Where a publication goes, and as what.
-fn write_publication(
-    wire: Wire,
-    key: &str,
-    own: &str,
-    publication: &Publication,
-) -> Result<(String, Bytes), AdapterError> {
-    if wire == Wire::Classic {
-        return classic::write(key, own, publication).map_err(unwritten);
-    }
-    let nsp = &publication.namespace;
-    let room = match (&publication.kind, publication.rooms.as_deref()) {
-        (Kind::Broadcast { .. }, Some([room])) => room_channel(wire, key, nsp, room),
-        _ => None,
-    };
-    let channel = room.unwrap_or_else(|| Scope::Events.channel(key, nsp));
-    Ok((channel, write_message(own, publication).map_err(unwritten)?))
-}
-
-/// The channel that a room has on the sharded wire. Node takes names of twenty characters for ids of
-/// sockets, which have none.
-fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Option<String> {
-    let has_channels = wire == Wire::Sharded(Subscriptions::Rooms);
-    let is_like_id = room.as_str().encode_utf16().count() == 20;
-    (has_channels && !is_like_id).then(|| format!("{}{room}#", Scope::Events.channel(key, nsp)))
-}
-
-/// The channel on which a server gets envelopes of others of its kind.
-fn own_channel(key: &str, node: &NodeId) -> String {
-    format!("{key}-roomcast#{node}#")
-}
-
-fn unwritten(error: WireError) -> AdapterError {
-    match error {
-        WireError::TooLarge => AdapterError::TooLarge,
-        WireError::UnknownVersion(_)
-        | WireError::UnknownKind
-        | WireError::Malformed(_)
-        | WireError::Encode(_) => AdapterError::Transport(Arc::new(error)),
     }
 }
 
@@ -517,25 +396,9 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// For fuzz targets: reads what may come on the channels of both wires, and writes again what was read.
+/// For fuzz targets: reads what may come on the channels of all wires, and writes again what was read.
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
-    let (Some(own), payload) = (NodeId::new("own"), Bytes::copy_from_slice(data)) else {
-        return;
-    };
-    let scopes = [Scope::Events, Scope::Requests, Scope::Responses];
-    let routes = scopes.map(|scope| Route {
-        namespace: Nsp::ROOT,
-        scope,
-    });
-    let classic = routes.map(|route| classic::read(&own, &route, payload.clone()));
-    let sharded = read_message(&own, &Nsp::ROOT, payload);
-    for heard in classic.into_iter().chain([sharded]) {
-        if let Ok(Heard::Publication(node, publication, _)) = heard {
-            // What has texts that are none, for example, cannot be passed on.
-            let _ = classic::write("key", node.as_str(), &publication);
-            let _ = write_message(node.as_str(), &publication);
-        }
-    }
+    shared::fuzz(data);
 }

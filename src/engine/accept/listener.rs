@@ -9,12 +9,12 @@ use super::{proxied, tls::Tls};
 use crate::{
     Config,
     engine::{
-        admission::{Knock, hang_up},
-        ground::Peer,
+        admission::{PendingConnection, hang_up},
         http::{Accepted, Site},
+        primitives::Peer,
         session::Engine,
     },
-    limit::Quiet,
+    limit::LogThrottle,
     metrics::Counter,
 };
 
@@ -41,7 +41,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
     let site = Arc::new(server.site());
     let mut stopped = site.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
-    let (mut turn, quiet) = (0, Quiet::default());
+    let (mut turn, log_throttle) = (0, LogThrottle::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -53,7 +53,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 site.engine.metrics.count(Counter::AcceptErrors);
-                if let Some(more) = quiet.speak() {
+                if let Some(more) = log_throttle.permit() {
                     tracing::warn!(%error, more, "cannot accept connections");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -90,7 +90,7 @@ impl Endpoints {
 
     /// Gives a connection a task of its own, if there is room.
     fn take_in(&self, site: &Arc<Site>, stream: TcpStream, address: SocketAddr) {
-        let Some(knock) = site.engine.door.knock() else {
+        let Some(pending) = site.engine.connection_limiter.try_admit() else {
             site.engine.metrics.count(Counter::RejectedUnheard);
             if self.tls.is_none() {
                 hang_up(&stream);
@@ -102,11 +102,11 @@ impl Endpoints {
         let _ = stream.set_nodelay(true);
         let site = Arc::clone(site);
         if site.engine.expects_proxy_protocol(address) {
-            tokio::spawn(passed_on(site, self.tls.clone(), stream, address, knock));
+            tokio::spawn(passed_on(site, self.tls.clone(), stream, address, pending));
         } else if let Some(tls) = self.tls.clone() {
-            tokio::spawn(encrypted(site, tls, stream, address, knock));
+            tokio::spawn(encrypted(site, tls, stream, address, pending));
         } else {
-            tokio::spawn(direct(site, stream, address, knock));
+            tokio::spawn(direct(site, stream, address, pending));
         }
     }
 }
@@ -117,13 +117,13 @@ async fn passed_on(
     tls: Option<Tls>,
     mut stream: TcpStream,
     balancer: SocketAddr,
-    knock: Knock,
+    pending: PendingConnection,
 ) {
     let patience = site.engine.config.http.header_timeout;
     match proxied::client(&mut stream, balancer, patience).await {
         Ok(client) => match tls {
-            Some(tls) => encrypted(site, tls, stream, client, knock).await,
-            None => direct(site, stream, client, knock).await,
+            Some(tls) => encrypted(site, tls, stream, client, pending).await,
+            None => direct(site, stream, client, pending).await,
         },
         Err(error) => {
             site.engine.metrics.count(Counter::ProxyHeadersRejected);
@@ -138,7 +138,7 @@ async fn encrypted(
     tls: Tls,
     stream: TcpStream,
     address: SocketAddr,
-    knock: Knock,
+    pending: PendingConnection,
 ) {
     let client = site.engine.limited(address);
     let accepted = {
@@ -155,7 +155,7 @@ async fn encrypted(
         address,
         secure: true,
     };
-    site.connection(stream, peer, knock).await;
+    site.connection(stream, peer, pending).await;
 }
 
 /// Serves a connection of this client.
@@ -163,14 +163,14 @@ fn direct(
     site: Arc<Site>,
     stream: TcpStream,
     address: SocketAddr,
-    knock: Knock,
+    pending: PendingConnection,
 ) -> impl Future<Output = ()> + Send {
     let stream = Accepted::tcp(stream, site.engine.config.http.write_timeout);
     let peer = Peer {
         address,
         secure: false,
     };
-    site.connection(stream, peer, knock)
+    site.connection(stream, peer, pending)
 }
 
 /// Limits what the kernel holds for a client; connections take the options over from their listener.

@@ -1,7 +1,8 @@
-//! How connections come in: listeners, TLS, and what a load balancer says of its clients.
+//! How connections come in: listeners, TLS, and the PROXY protocol of load balancers.
 //!
-//! Only what starts a server imports it, from outside of the engine. It is the highest room: it
-//! knows HTTP as far as handing an accepted connection over, and nobody in the engine may know it.
+//! Only what starts a server imports this module, from outside of the engine. It is the highest
+//! module of the engine: it knows HTTP as far as handing over an accepted connection, and no other
+//! module of the engine may know it.
 
 mod listener;
 mod proxied;

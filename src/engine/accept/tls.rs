@@ -18,19 +18,19 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    limit::Turns,
+    limit::FairSemaphore,
     metrics::{Counter, Gauge, Metrics},
 };
 
 /// What encrypts the connections of a [`Server`](crate::Server): TLS 1.2 and 1.3 with the suites
 /// that `rustls` holds for safe, and HTTP/1.1 (ALPN). Cloning gives another handle.
 #[derive(Clone)]
-pub struct Tls(Arc<Inner>);
+pub struct Tls(Arc<TlsInner>);
 
-struct Inner {
+struct TlsInner {
     cert_file: PathBuf,
     key_file: PathBuf,
-    handshakes: Turns,
+    handshakes: FairSemaphore,
     current: RwLock<Current>,
 }
 
@@ -75,10 +75,10 @@ impl Tls {
             stamp,
             refused: None,
         };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(TlsInner {
             cert_file,
             key_file,
-            handshakes: Turns::new(HANDSHAKES, HANDSHAKES_EACH),
+            handshakes: FairSemaphore::new(HANDSHAKES, HANDSHAKES_EACH),
             current: RwLock::new(current),
         })))
     }

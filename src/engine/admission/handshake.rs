@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Map, Value};
 
-use crate::{engine::ground::Peer, limit::Permit, time::javascript_date};
+use crate::{engine::primitives::Peer, limit::Permit, time::javascript_date};
 
 /// What is remembered of the first request of a session, as `socket.handshake` of the
 /// official server.

@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin};
 use http::{HeaderMap, request::Parts};
 
 use super::{error::ConnectionError, view::EngineRequest};
-use crate::engine::ground::Peer;
+use crate::engine::primitives::Peer;
 
 /// The answer of [`Builder::allow_request`](crate::Builder::allow_request) to somebody who may not:
 /// its message, by default `Forbidden`.

@@ -2,17 +2,17 @@
 //! what functions of the application are asked and told, and the record of the request that is
 //! kept.
 //!
-//! Sessions import it because they are opened with that record, HTTP because it asks, and the
-//! listener because it knocks. It must not know sessions or outboxes, nor how a request is
-//! answered.
+//! `session` imports this module because sessions are opened with that record, `http` because it
+//! asks, and the listener because it counts connections. This module must not know sessions or
+//! outboxes, nor how a request is answered.
 
-mod door;
+mod connection_limiter;
 mod error;
 mod handshake;
 mod hooks;
 mod view;
 
-pub(in crate::engine) use door::{Door, Knock, hang_up};
+pub(in crate::engine) use connection_limiter::{ConnectionLimiter, PendingConnection, hang_up};
 pub use error::{ConnectionError, ErrorContext};
 pub use handshake::Handshake;
 pub(in crate::engine) use handshake::{CredentialsFault, check_credentials, join_cookies};

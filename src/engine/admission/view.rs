@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use http::{Extensions, HeaderMap, Method, Uri, request::Parts};
 use roomcast_protocol::engine::Transport;
 
-use crate::engine::ground::Peer;
+use crate::engine::primitives::Peer;
 
 /// A request on the Engine.IO path, as hooks see it. Cloning is a reference count.
 #[derive(Clone)]

@@ -25,8 +25,8 @@ use crate::{
     config::Cors,
     engine::{
         admission::{EngineRequest, Forbidden, Handshake, join_cookies, original_uri},
-        ground::{Peer, now},
         outbox::{Attaching, Outbox, Sink},
+        primitives::{Peer, now},
         session::{Engine, Opening},
     },
     limit::{Guard, Permit, Violation},
@@ -163,7 +163,7 @@ impl Engine {
         let address = peer.address;
         if !matches!(error, RequestError::ForeignOrigin) {
             tracing::debug!(%address, code, reason, "request refused");
-        } else if let Some(more) = self.foreign_origins.speak() {
+        } else if let Some(more) = self.foreign_origins.permit() {
             // Somebody may have forgotten to allow it; and whoever it was may ask again and again.
             tracing::info!(%address, code, reason, more, "request refused");
         }
@@ -326,7 +326,9 @@ impl Engine {
         // In a storm nobody is charged for being turned away, and nobody whom the guard refuses
         // takes a place from others.
         let now = now();
-        self.door.check(now).map_err(RequestError::Crowded)?;
+        self.connection_limiter
+            .check_session(now)
+            .map_err(RequestError::Crowded)?;
         let permit = match &self.guard {
             None => None,
             Some(guard) => {
@@ -334,7 +336,9 @@ impl Engine {
                 Some(permit.map_err(RequestError::Refused)?)
             }
         };
-        self.door.enter(now).map_err(RequestError::Crowded)?;
+        self.connection_limiter
+            .take_session(now)
+            .map_err(RequestError::Crowded)?;
         Ok(permit)
     }
 

@@ -1,4 +1,4 @@
-//! What becomes of a connection: HTTP, then a WebSocket or nothing.
+//! Serves one connection: HTTP first, then a WebSocket or nothing.
 //!
 //! Plain requests for an engine are answered without more ado ([`http1`](super::http1)). From
 //! the first one that is not on, hyper has the connection.
@@ -34,8 +34,8 @@ use super::{
 };
 use crate::{
     engine::{
-        admission::Knock,
-        ground::Peer,
+        admission::PendingConnection,
+        primitives::Peer,
         transport::{MAX_DISCARDED, Stream, dismiss},
     },
     limit::Client,
@@ -51,17 +51,20 @@ impl Site {
         self: Arc<Self>,
         stream: Accepted,
         peer: Peer,
-        knock: Knock,
+        pending: PendingConnection,
     ) {
         let _open = self.engine.count_connection();
-        // Boxed, so that the task of a WebSocket does not keep the room HTTP needed.
-        let rest = match Box::pin(self.requests(stream, peer, knock)).await {
+        // The future is boxed, so that the task of a WebSocket does not keep the space that HTTP
+        // needed.
+        let rest = match Box::pin(self.requests(stream, peer, pending)).await {
             Served::Over(rest) => rest,
-            Served::Odd(stream, knock) => match Box::pin(self.http(stream, peer, knock)).await {
-                Some(rest) => rest,
-                None => return,
-            },
-            Served::Gone => return,
+            Served::Unsupported(stream, pending) => {
+                match Box::pin(self.http(stream, peer, pending)).await {
+                    Some(rest) => rest,
+                    None => return,
+                }
+            }
+            Served::Closed => return,
         };
         match rest.handoff {
             Some(Handoff::Open(engine, opening)) => {
@@ -83,16 +86,17 @@ impl Site {
         self: &Arc<Self>,
         stream: Accepted,
         peer: Peer,
-        knock: Option<Knock>,
+        pending: Option<PendingConnection>,
     ) -> Option<Rest> {
         let handoff = HandoffCell::default();
-        let knock = Mutex::new(knock);
+        let pending = Mutex::new(pending);
         let accepted = Mutex::new(stream);
         let stream = &accepted;
         // Boxed: `poll_without_shutdown` wants a future that can be moved.
         let service = service_fn(|request: Request<Incoming>| {
-            // It has said what it wants.
-            drop(knock.lock().take());
+            // The client has sent a whole request, so that the connection does not count as pending
+            // any more.
+            drop(pending.lock().take());
             // hyper notices who goes within a body, and of others only who has sent nothing more.
             let has_body = !request.body().is_end_stream();
             let gone = move |cx: &mut Context<'_>| match has_body {
@@ -137,7 +141,7 @@ impl Site {
             return None;
         }
         let (stream, front) = accepted.into_inner().into_parts();
-        // Copied, so that hyper's buffer is given back.
+        // The bytes are copied, so that hyper's buffer is freed.
         let mut unread = BytesMut::with_capacity(read.len() + front.len());
         unread.extend_from_slice(&read);
         unread.extend_from_slice(&front);

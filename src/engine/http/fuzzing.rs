@@ -3,7 +3,7 @@
 use roomcast_protocol::Sid;
 
 use super::{
-    http1::head::{self, Parsed, Paths},
+    http1::parser::{self, Parsed, Paths},
     message::request,
 };
 
@@ -36,19 +36,28 @@ pub struct PlainHead {
 /// Reads the head of a request on any path without hyper, if it is plain and whole.
 #[must_use]
 pub fn head(bytes: &[u8]) -> Option<PlainHead> {
-    let brief = head::parse(bytes, &All(Some(Sid::from_random([0; 15]))));
-    let Parsed::Plain(head) = head::parse(bytes, &All(None)) else {
-        assert!(!matches!(brief, Parsed::Brief(_) | Parsed::Plain(_)));
+    let session_request = parser::parse(bytes, &All(Some(Sid::from_random([0; 15]))));
+    let Parsed::Plain(head) = parser::parse(bytes, &All(None)) else {
+        assert!(!matches!(
+            session_request,
+            Parsed::SessionRequest(_) | Parsed::Plain(_)
+        ));
         return None;
     };
-    if let Parsed::Brief(brief) = brief {
-        assert_eq!((brief.len, brief.body), (head.len, head.body));
-        assert_eq!(brief.keep_alive, head.keep_alive);
-        assert_eq!(brief.is_post, head.parts.method == http::Method::POST);
+    if let Parsed::SessionRequest(session_request) = session_request {
+        assert_eq!(
+            (session_request.len, session_request.body),
+            (head.len, head.body)
+        );
+        assert_eq!(session_request.keep_alive, head.keep_alive);
+        assert_eq!(
+            session_request.is_post,
+            head.parts.method == http::Method::POST
+        );
         assert!(!head.parts.headers.contains_key(http::header::ORIGIN));
     }
     let whole = bytes.get(..head.len).unwrap_or_default();
-    assert!((0..head.len).all(|seen| head::may_end(whole, seen)));
+    assert!((0..head.len).all(|seen| parser::may_end(whole, seen)));
     let headers = head.parts.headers.iter();
     Some(PlainHead {
         line: (head.parts.method.to_string(), head.parts.uri.to_string()),

@@ -1,9 +1,9 @@
-//! Requests for an engine, from the bytes of a connection to the answer or to the WebSocket that
-//! comes after it.
+//! HTTP requests for an engine, from the bytes of a connection to the answer or to the WebSocket
+//! that follows it.
 //!
-//! Listeners import it to serve what they have accepted, and other servers to mount an engine. It
-//! opens sessions and feeds them, so it knows their room and all below; it must not know how a
-//! connection came in, whether over TLS or from a load balancer.
+//! Listeners import this module to serve what they have accepted, and other servers to mount an
+//! engine. It opens sessions and feeds them, so it knows `session` and all modules below; it must
+//! not know how a connection came in, whether over TLS or from a load balancer.
 
 mod accepted;
 mod answer;

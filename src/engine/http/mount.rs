@@ -24,7 +24,7 @@ use super::{
     },
 };
 use crate::engine::{
-    ground::Peer,
+    primitives::Peer,
     session::Engine,
     transport::{Stream, dismiss},
 };
@@ -40,7 +40,7 @@ impl Engine {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
         if address.is_none() && self.guard.is_some() {
             // All clients would be one to the guard, with the limits and the blocks of one.
-            if let Some(more) = self.misplacements.speak() {
+            if let Some(more) = self.misplacements.permit() {
                 tracing::error!(more, "{NO_ADDRESSES}");
             }
             let mut reply = reply::closing(StatusCode::INTERNAL_SERVER_ERROR);

@@ -6,7 +6,7 @@ use roomcast_protocol::Frame;
 
 use super::{
     handle::{Outbox, Wake},
-    push::{Bearer, Mode, Push},
+    push::{Mode, Push, PushSource},
     worker::{Flusher, give_back},
 };
 
@@ -56,7 +56,7 @@ impl Outbox {
     /// Queues a frame that goes to many; the batch wakes each flusher once.
     pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
         let mut queue = self.lock();
-        let (push, wake) = self.append(&mut queue, frame, mode, Bearer::Sender);
+        let (push, wake) = self.append(&mut queue, frame, mode, PushSource::Sender);
         drop(queue);
         match wake {
             Wake::Nobody => {}

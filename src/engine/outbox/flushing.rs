@@ -17,7 +17,7 @@ use super::{
     worker::Flush,
 };
 use crate::{
-    engine::{ground::now, transport::Stream},
+    engine::{primitives::now, transport::Stream},
     metrics::{Metrics, Timing},
 };
 

@@ -39,9 +39,9 @@ pub(super) type Wake = states::Wake<Outbox>;
 
 /// The sending side of a session. Cloning is a reference count.
 #[derive(Clone)]
-pub(crate) struct Outbox(Arc<Inner>);
+pub(crate) struct Outbox(Arc<OutboxInner>);
 
-pub(in crate::engine) struct Inner {
+pub(in crate::engine) struct OutboxInner {
     sid: Sid,
     budget: usize,
     flusher: Arc<Flusher<Outbox>>,
@@ -60,7 +60,7 @@ impl Outbox {
         flusher: Arc<Flusher<Self>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(OutboxInner {
             sid,
             budget,
             flusher,
@@ -151,11 +151,11 @@ impl Outbox {
         self.0.queue.lock().pong = Some(frame);
     }
 
-    pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, Queue<Inner>> {
+    pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, Queue<OutboxInner>> {
         self.0.queue.lock()
     }
 
-    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Queue<Inner>>> {
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Queue<OutboxInner>>> {
         self.0.queue.try_lock()
     }
 
@@ -178,7 +178,7 @@ impl Outbox {
         self.0.flusher.memory()
     }
 
-    pub(in crate::engine) fn inner(&self) -> &Arc<Inner> {
+    pub(in crate::engine) fn inner(&self) -> &Arc<OutboxInner> {
         &self.0
     }
 
@@ -201,7 +201,7 @@ impl Outbox {
                     self.flush();
                 }
                 TurnEnd::Again => return cx.waker().wake_by_ref(),
-                TurnEnd::Parked => return,
+                TurnEnd::Idle => return,
             }
         }
     }
@@ -255,7 +255,7 @@ pub(super) enum TurnEnd {
     Flush,
     /// Something has come in meanwhile.
     Again,
-    Parked,
+    Idle,
 }
 
 impl<H> Queue<H> {
@@ -269,7 +269,7 @@ impl<H> Queue<H> {
         match self.turn {
             Turn::Running | Turn::Recalled => self.turn = Turn::Recalled,
             // Where there is no waker any more, somebody else has woken it already.
-            Turn::Parked | Turn::Polling => {
+            Turn::Idle | Turn::Polling => {
                 if let Some(waker) = self.waker.take() {
                     waker.wake();
                 }
@@ -310,18 +310,14 @@ impl<H> Queue<H> {
         self.turn = if rest.takes_polls {
             Turn::Polling
         } else {
-            Turn::Parked
+            Turn::Idle
         };
         // A waker that would wake the same task is kept, which saves two reference counts for each turn.
         match &self.waker {
             Some(known) if known.will_wake(waker) => {}
             Some(_) | None => self.waker = Some(waker.clone()),
         }
-        if again {
-            TurnEnd::Again
-        } else {
-            TurnEnd::Parked
-        }
+        if again { TurnEnd::Again } else { TurnEnd::Idle }
     }
 
     /// The driver goes away: nothing leaves any more, and nobody is waited for. What it leaves behind is
@@ -359,8 +355,8 @@ impl Drop for Attaching {
     }
 }
 
-impl From<Arc<Inner>> for Outbox {
-    fn from(inner: Arc<Inner>) -> Self {
+impl From<Arc<OutboxInner>> for Outbox {
+    fn from(inner: Arc<OutboxInner>) -> Self {
         Self(inner)
     }
 }

@@ -11,8 +11,8 @@ use parking_lot::MutexGuard;
 use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
 
 use super::{
-    handle::{Inner, Outbox, Wake},
-    push::{Bearer, Mode},
+    handle::{Outbox, OutboxInner, Wake},
+    push::{Mode, PushSource},
     queue::Queue,
     waiting::{Limits, ReplayBuffer},
 };
@@ -70,7 +70,7 @@ impl Outbox {
         successor.keep_for_replay(to, known.channel, Some(known.number), limits);
         let mut wake = Wake::Nobody;
         for frame in missed.iter().chain([hello]) {
-            let (_, next) = to.append(&mut successor, frame, Mode::Reliable, Bearer::Sender);
+            let (_, next) = to.append(&mut successor, frame, Mode::Reliable, PushSource::Sender);
             wake = wake.or(next);
         }
         replay.hand_over(known.channel, Arc::downgrade(to.inner()));
@@ -80,10 +80,10 @@ impl Outbox {
     }
 
     /// Queues a frame that was brought to another outbox. Whoever calls holds that one's lock.
-    pub(super) fn append_for(inner: Arc<Inner>, frame: &Frame, mode: Mode) -> Wake {
+    pub(super) fn append_for(inner: Arc<OutboxInner>, frame: &Frame, mode: Mode) -> Wake {
         let outbox = Self::from(inner);
         let mut queue = outbox.lock();
-        let (_, wake) = outbox.append(&mut queue, frame, mode, Bearer::Predecessor);
+        let (_, wake) = outbox.append(&mut queue, frame, mode, PushSource::Predecessor);
         drop(queue);
         match wake {
             Wake::Flusher => Wake::FlusherOf(outbox),
@@ -92,7 +92,7 @@ impl Outbox {
     }
 }
 
-impl Queue<Inner> {
+impl Queue<OutboxInner> {
     fn keep_for_replay(
         &mut self,
         outbox: &Outbox,
@@ -112,7 +112,10 @@ impl Queue<Inner> {
 fn lock_both<'a>(
     one: &'a Outbox,
     other: &'a Outbox,
-) -> (MutexGuard<'a, Queue<Inner>>, MutexGuard<'a, Queue<Inner>>) {
+) -> (
+    MutexGuard<'a, Queue<OutboxInner>>,
+    MutexGuard<'a, Queue<OutboxInner>>,
+) {
     loop {
         let first = one.lock();
         if let Some(second) = other.try_lock() {

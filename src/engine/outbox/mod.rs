@@ -1,11 +1,11 @@
 //! What waits to be sent to a session, and how it leaves.
 //!
-//! An outbox is the sending side of a session: everybody who has something for a client holds one,
-//! and whoever comes first writes what is queued. Sessions and whatever answers requests import
-//! this room, and so does all that sends from outside of the engine. It must not know drivers: what
-//! it wants of one it leaves in a queue, and wakes it.
+//! An outbox is the sending side of a session. Everybody who has something for a client holds a
+//! handle to it, and whoever comes first writes what is queued. Sessions, whatever answers
+//! requests, and all that sends from outside of the engine import this module. It must not know
+//! drivers: what it wants of a driver it leaves in a queue, and wakes the driver.
 //!
-//! What an outbox can be in, and what becomes of it, is told in [`states`].
+//! The states of an outbox and the transitions between them are described in [`states`].
 
 mod batch;
 mod flushing;
@@ -23,9 +23,9 @@ mod waiting;
 mod worker;
 
 pub(crate) use batch::Batch;
-#[cfg(test)]
-pub(in crate::engine) use handle::Inner;
 pub(crate) use handle::Outbox;
+#[cfg(test)]
+pub(in crate::engine) use handle::OutboxInner;
 pub(in crate::engine) use handle::{Attaching, Rest};
 pub(in crate::engine) use polls::Polled;
 pub(crate) use push::{Mode, Push};
@@ -36,4 +36,4 @@ pub(crate) use unattended::Unattended;
 pub(in crate::engine) use waiting::MemoryBudget;
 pub(crate) use waiting::{DropPolicy, Limits};
 pub(crate) use worker::Flusher;
-pub(in crate::engine) use worker::{Heartbeats, Place};
+pub(in crate::engine) use worker::{Heartbeats, TimerId};

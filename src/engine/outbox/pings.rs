@@ -5,25 +5,25 @@ use std::time::Instant;
 use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
-    handle::{Inner, Outbox, Wake},
+    handle::{Outbox, OutboxInner, Wake},
     queue::Queue,
-    states::Pulse,
+    states::PingState,
     worker::{Beat, Heartbeats, Rhythm},
 };
 use crate::metrics::Size;
 
 impl Beat for Outbox {
     fn begin(&self, at: Instant) {
-        self.lock().pulse = Pulse::Due(at);
+        self.lock().ping_state = PingState::Due(at);
     }
 
     fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant {
         let again = now + rhythm.interval;
         let mut queue = self.lock();
-        match queue.pulse {
-            Pulse::Due(at) if at > now => at,
-            Pulse::Due(_) if queue.closed().is_none() => {
-                queue.pulse = Pulse::Sent(now);
+        match queue.ping_state {
+            PingState::Due(at) if at > now => at,
+            PingState::Due(_) if queue.closed().is_none() => {
+                queue.ping_state = PingState::Sent(now);
                 let wake = self.append_ping(&mut queue, rhythm.ping.clone());
                 drop(queue);
                 match wake {
@@ -37,13 +37,13 @@ impl Beat for Outbox {
                 }
                 again.min(now + rhythm.timeout)
             }
-            Pulse::Sent(at) if at + rhythm.timeout <= now => {
+            PingState::Sent(at) if at + rhythm.timeout <= now => {
                 drop(queue);
                 self.wake();
                 again
             }
-            Pulse::Sent(at) => again.min(at + rhythm.timeout),
-            Pulse::Due(_) | Pulse::Own => again,
+            PingState::Sent(at) => again.min(at + rhythm.timeout),
+            PingState::Due(_) | PingState::ByDriver => again,
         }
     }
 
@@ -67,7 +67,7 @@ impl Outbox {
     }
 
     /// Queues a ping; its pong proves that everything before it was received.
-    fn append_ping(&self, queue: &mut Queue<Inner>, frame: Frame) -> Wake {
+    fn append_ping(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
         if let Some(replay) = &mut queue.replay {
             replay.ping();
         }
@@ -84,20 +84,20 @@ impl Outbox {
         if let Some(replay) = &mut queue.replay {
             replay.pong();
         }
-        match queue.pulse {
-            Pulse::Sent(at) => {
-                queue.pulse = Pulse::Due(next);
+        match queue.ping_state {
+            PingState::Sent(at) => {
+                queue.ping_state = PingState::Due(next);
                 Some(at)
             }
-            Pulse::Own | Pulse::Due(_) => None,
+            PingState::ByDriver | PingState::Due(_) => None,
         }
     }
 
     /// When the wheel has sent a ping that was not answered yet.
     pub(in crate::engine) fn pinged_at(&self) -> Option<Instant> {
-        match self.lock().pulse {
-            Pulse::Sent(at) => Some(at),
-            Pulse::Own | Pulse::Due(_) => None,
+        match self.lock().ping_state {
+            PingState::Sent(at) => Some(at),
+            PingState::ByDriver | PingState::Due(_) => None,
         }
     }
 }

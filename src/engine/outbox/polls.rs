@@ -5,7 +5,7 @@ use roomcast_protocol::Frame;
 use tokio::sync::oneshot;
 
 use super::{
-    handle::{Inner, Outbox},
+    handle::{Outbox, OutboxInner},
     queue::Queue,
     requests::{Control, PendingPoll, PollAnswer},
     states::{Sink, Turn},
@@ -51,7 +51,7 @@ impl Outbox {
     }
 
     /// Answers the poll that waits.
-    pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue<Inner>>) -> usize {
+    pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue<OutboxInner>>) -> usize {
         if queue.closed().is_some() || queue.is_empty() {
             return 0;
         }

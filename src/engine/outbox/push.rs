@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use roomcast_protocol::Frame;
 
 use super::{
-    handle::{Inner, Outbox, Wake},
+    handle::{Outbox, OutboxInner, Wake},
     queue::Queue,
     states::Budget,
     waiting::{Class, DropPolicy, Kept, ReplayBuffer, Shed},
@@ -51,7 +51,7 @@ pub(crate) enum Push {
 
 /// Who brings a frame to an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bearer {
+pub(super) enum PushSource {
     /// Whoever sends it. If another outbox has taken its channel over, the frame goes there.
     Sender,
     /// An outbox that handed its channel over. The frame is not passed on any further, or locks could
@@ -82,7 +82,7 @@ impl Outbox {
     /// Queues a frame for this session alone.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         let mut queue = self.lock();
-        let (push, wake) = self.append(&mut queue, frame, mode, Bearer::Sender);
+        let (push, wake) = self.append(&mut queue, frame, mode, PushSource::Sender);
         drop(queue);
         self.call(wake);
         push
@@ -96,7 +96,7 @@ impl Outbox {
         self.call(wake);
     }
 
-    pub(super) fn append_control(&self, queue: &mut Queue<Inner>, frame: Frame) -> Wake {
+    pub(super) fn append_control(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
         if !queue.life.is_open() {
             return Wake::Nobody;
         }
@@ -108,16 +108,16 @@ impl Outbox {
     /// that is returned when it has let go of it.
     pub(super) fn append(
         &self,
-        queue: &mut Queue<Inner>,
+        queue: &mut Queue<OutboxInner>,
         frame: &Frame,
         mode: Mode,
-        bearer: Bearer,
+        source: PushSource,
     ) -> (Push, Wake) {
         if let Some(replay) = &mut queue.replay {
-            match (replay.keep(frame), bearer) {
-                (Kept::Here, _) | (Kept::Elsewhere(_), Bearer::Predecessor) => {}
+            match (replay.keep(frame), source) {
+                (Kept::Here, _) | (Kept::Elsewhere(_), PushSource::Predecessor) => {}
                 (Kept::Grown(bytes), _) => self.weigh_replay(replay, bytes),
-                (Kept::Elsewhere(successor), Bearer::Sender) => {
+                (Kept::Elsewhere(successor), PushSource::Sender) => {
                     let append = |successor| Self::append_for(successor, frame, mode);
                     return (
                         Push::Closed,
@@ -155,7 +155,7 @@ impl Outbox {
 
     /// Decides without changing anything, so that what was decided can be read in one place.
     #[inline]
-    fn admission(&self, queue: &Queue<Inner>, frame: &Frame, mode: Mode) -> Admission {
+    fn admission(&self, queue: &Queue<OutboxInner>, frame: &Frame, mode: Mode) -> Admission {
         if !queue.life.is_open() {
             return Admission::Refuse;
         }
@@ -188,7 +188,7 @@ impl Outbox {
 
     /// What is queued waits for a slow client.
     #[cold]
-    fn begin_counting(&self, queue: &mut Queue<Inner>) {
+    fn begin_counting(&self, queue: &mut Queue<OutboxInner>) {
         queue.begin_holding(self.memory());
         if queue.is_slow() {
             self.weigh(queue);
@@ -205,7 +205,7 @@ impl Outbox {
     #[cold]
     fn conflate(
         &self,
-        queue: &mut Queue<Inner>,
+        queue: &mut Queue<OutboxInner>,
         frame: &Frame,
         stream: u64,
         policy: DropPolicy,
@@ -231,7 +231,7 @@ impl Outbox {
 
     /// Files what waits for a client that does not keep up.
     #[cold]
-    pub(super) fn weigh(&self, queue: &mut Queue<Inner>) {
+    pub(super) fn weigh(&self, queue: &mut Queue<OutboxInner>) {
         let waiting = queue.backlog();
         let heaviest = self.memory().waiting();
         heaviest.file(&mut queue.filed, waiting, || self.shed());
@@ -239,7 +239,7 @@ impl Outbox {
 
     /// Files what is kept for a client, and calls for whoever keeps most if that is too much.
     #[cold]
-    fn weigh_replay(&self, replay: &mut ReplayBuffer<Inner>, bytes: usize) {
+    fn weigh_replay(&self, replay: &mut ReplayBuffer<OutboxInner>, bytes: usize) {
         let heaviest = self.memory().replay();
         heaviest.file(&mut replay.filed, bytes, || self.shed());
         if let Some(max) = replay.exceeded() {
@@ -248,12 +248,12 @@ impl Outbox {
     }
 
     fn shed(&self) -> Weak<dyn Shed> {
-        let inner: Weak<Inner> = Arc::downgrade(self.inner());
+        let inner: Weak<OutboxInner> = Arc::downgrade(self.inner());
         inner
     }
 }
 
-impl Shed for Inner {
+impl Shed for OutboxInner {
     fn shed_waiting(self: Arc<Self>, class: Class) {
         let outbox = Outbox::from(self);
         let mut queue = outbox.lock();

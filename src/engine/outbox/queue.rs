@@ -9,7 +9,7 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     requests::Control,
-    states::{Budget, Drain, Life, Pulse, Sink, Turn, Writer},
+    states::{Budget, Drain, Life, PingState, Sink, Turn, Writer},
     waiting::{Conflation, DropPolicy, FRAME_OVERHEAD, Filed, Frames, MemoryBudget, ReplayBuffer},
 };
 
@@ -40,7 +40,7 @@ pub(in crate::engine) struct Queue<H> {
     pub(super) waker: Option<Waker>,
     /// When the kernel first took no more, as long as something of what was queued has not left.
     pub(super) slow_since: Option<Instant>,
-    pub(super) pulse: Pulse,
+    pub(super) ping_state: PingState,
     /// Whether the session takes frames.
     pub(super) life: Life,
     pub(super) drain: Drain,
@@ -71,10 +71,10 @@ impl<H> Queue<H> {
             filed: None,
             held: false,
             writer: Writer::Nobody,
-            turn: Turn::Parked,
+            turn: Turn::Idle,
             waker: None,
             slow_since: None,
-            pulse: Pulse::Own,
+            ping_state: PingState::ByDriver,
             life: Life::Open,
             drain: Drain::Unwatched,
             posting: false,

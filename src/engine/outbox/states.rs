@@ -19,8 +19,8 @@
 //!
 //! | state | turn begins | somebody wakes it | turn ends |
 //! |---|---|---|---|
-//! | `Parked`, `Polling` | `Running` | its waker is called, once | |
-//! | `Running` | | `Recalled` | `Parked` or `Polling`; not while frames are left to it, which it writes first |
+//! | `Idle`, `Polling` | `Running` | its waker is called, once | |
+//! | `Running` | | `Recalled` | `Idle` or `Polling`; not while frames are left to it, which it writes first |
 //! | `Recalled` | | | the same, and it has another turn |
 //!
 //! The end of a turn looks at everything that others may have left to it and stores the waker under one
@@ -36,7 +36,7 @@
 //!
 //! **Where frames go**: [`Sink`], from `Poll` to `WebSocket` once, and to `Detached` when the driver goes.
 //! Only while polling a request can wait. **Whether somebody asked to be told that all has left**:
-//! [`Drain`]. **Who sends the pings**: [`Pulse`].
+//! [`Drain`]. **Who sends the pings**: [`PingState`].
 
 use std::time::Instant;
 
@@ -65,7 +65,7 @@ pub(super) enum Writer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It has not, and wants to see polling requests.
-    Parked,
+    Idle,
     /// It has not, and a polling request may wait without it.
     Polling,
     /// It has, and writes what is queued at the end of it.
@@ -129,10 +129,10 @@ impl Budget {
 
 /// What is next in the heartbeat of a session, in its queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Pulse {
+pub(super) enum PingState {
     /// Whatever its driver does.
     #[default]
-    Own,
+    ByDriver,
     /// The wheel sends a ping, not before this time.
     Due(Instant),
     /// The wheel has sent a ping at this time and there was no pong yet.

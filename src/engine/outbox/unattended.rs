@@ -12,7 +12,7 @@ use super::{
     worker::{Flusher, Heartbeats},
 };
 use crate::{
-    engine::{ground::now, transport::Stream},
+    engine::{primitives::now, transport::Stream},
     metrics::Metrics,
 };
 

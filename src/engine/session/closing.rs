@@ -17,8 +17,8 @@ use super::{
     ending::{End, Ending, LINGER},
 };
 use crate::engine::{
-    ground::now,
     outbox::Control,
+    primitives::now,
     transport::{MAX_DISCARDED, dismiss, goodbye},
 };
 

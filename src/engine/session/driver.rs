@@ -20,15 +20,15 @@ use roomcast_protocol::{
 use tokio::sync::oneshot;
 
 use super::{
-    alarm::Alarm,
     application::SessionHandler,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
+    timer::SessionTimer,
 };
 use crate::{
     engine::{
-        ground::now,
-        outbox::{Budget, Outbox, PendingPoll, Place, PostAnswer, Rest},
+        outbox::{Budget, Outbox, PendingPoll, PostAnswer, Rest, TimerId},
+        primitives::now,
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -60,8 +60,8 @@ pub(in crate::engine) struct Driver {
     /// The leave to be here, given back when this driver is dropped.
     permit: Option<Box<Permit>>,
     /// Where the session lies among those whose pings are sent for them, if it does.
-    heartbeat: Option<Place>,
-    alarm: Alarm,
+    heartbeat: Option<TimerId>,
+    timer: SessionTimer,
 }
 
 /// The WebSocket of an upgrade that is under way.
@@ -104,7 +104,7 @@ impl Driver {
             throttle: Throttle::new(rates, now()),
             permit,
             heartbeat: None,
-            alarm: Alarm::default(),
+            timer: SessionTimer::default(),
             engine,
             outbox,
             session,
@@ -153,7 +153,7 @@ impl Driver {
             self.ending = Some(ending);
         }
         let next = self.next_deadline();
-        self.alarm.set(cx, now, next);
+        self.timer.set(cx, now, next);
         self.park(cx);
         Poll::Pending
     }
@@ -519,8 +519,8 @@ impl std::fmt::Debug for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.outbox.detach();
-        if let Some(place) = self.heartbeat.take() {
-            self.outbox.heartbeats().remove(place);
+        if let Some(timer) = self.heartbeat.take() {
+            self.outbox.heartbeats().remove(timer);
         }
         self.engine.forget(&self.outbox, self.transport());
         if let Some(connection) = self.connection.take() {

@@ -17,11 +17,11 @@ use super::{application::Application, load_shedding::shed_load, sessions::Sessio
 use crate::{
     Config,
     engine::{
-        admission::{Door, Hooks},
-        ground::{Peer, now},
+        admission::{ConnectionLimiter, Hooks},
         outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
+        primitives::{Peer, now},
     },
-    limit::{Client, Guard, Quiet},
+    limit::{Client, Guard, LogThrottle},
     metrics::{Counter, Gauge, Metrics},
     tasks::Tasks,
 };
@@ -37,10 +37,10 @@ pub(crate) struct Engine {
     pub(in crate::engine) admissions: Semaphore,
     pub(in crate::engine) guard: Option<Arc<Guard>>,
     /// Log lines about requests of pages that may not use the server.
-    pub(in crate::engine) foreign_origins: Quiet,
+    pub(in crate::engine) foreign_origins: LogThrottle,
     /// Lines about a server around that does not tell addresses.
-    pub(in crate::engine) misplacements: Quiet,
-    pub(in crate::engine) door: Arc<Door>,
+    pub(in crate::engine) misplacements: LogThrottle,
+    pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
@@ -61,7 +61,7 @@ impl Engine {
         guard: Option<Arc<Guard>>,
     ) -> Arc<Self> {
         let memory = MemoryBudget::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
-        let door = Door::new(
+        let limiter = ConnectionLimiter::new(
             config.admission.handshakes_per_second,
             config.admission.max_handshakes,
             now(),
@@ -69,7 +69,7 @@ impl Engine {
         Arc::new(Self {
             application,
             memory: Arc::new(memory),
-            door: Arc::new(door),
+            connection_limiter: Arc::new(limiter),
             admissions: Semaphore::new(
                 config
                     .admission
@@ -81,8 +81,8 @@ impl Engine {
             metrics,
             tasks,
             guard,
-            foreign_origins: Quiet::new(10),
-            misplacements: Quiet::default(),
+            foreign_origins: LogThrottle::new(10),
+            misplacements: LogThrottle::default(),
             sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),

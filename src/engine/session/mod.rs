@@ -1,12 +1,12 @@
-//! Sessions: one task each, which reads the transports of its session, keeps its time, runs its
-//! upgrade and its end, and tells the application; and the table of all of them.
+//! Sessions: one task each (the driver), which reads the transports of its session, keeps its
+//! deadlines, runs its upgrade and its end, and tells the application; and the table of all
+//! sessions.
 //!
-//! Whatever answers requests imports it to open and to find sessions, and the application above
-//! implements the trait in here. It must not know HTTP, nor from which listener a client has come.
-//! The struct of the whole engine is at home here, as drivers hold it: what HTTP needs of it is
-//! added there, in methods of its own.
+//! `http` imports this module to open and to find sessions, and the application above implements
+//! the trait in it. It must not know HTTP, nor from which listener a client has come. The struct of
+//! the whole engine is defined here because drivers hold it; what only HTTP needs of it is added in
+//! `http`, as further methods.
 
-mod alarm;
 mod application;
 mod closing;
 mod driver;
@@ -17,6 +17,7 @@ mod opening;
 mod polling;
 mod raw;
 mod sessions;
+mod timer;
 mod upgrade;
 
 pub(crate) use application::{Application, SessionHandler};

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     engine::{
         admission::Handshake,
-        ground::{now, random_sid},
         outbox::{Outbox, Sink},
+        primitives::{now, random_sid},
         transport::{Stream, Wire},
     },
     metrics::Counter,

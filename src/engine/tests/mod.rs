@@ -15,9 +15,9 @@ use crate::{
     engine::{
         accept::{Endpoints, bind, serve},
         admission::Handshake,
-        ground::{Peer, now, random_sid},
         http::Site,
         outbox::{Attaching, DropPolicy, Mode, Outbox, Push, Unattended},
+        primitives::{Peer, now, random_sid},
         session::{Driver, Engine, RawEngine, RawSession},
     },
     metrics::{Counter, Gauge, Metrics, Timing},

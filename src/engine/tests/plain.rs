@@ -93,8 +93,8 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
                     address,
                     secure: false,
                 };
-                let knock = site.engine.door.knock().unwrap();
-                let connection = site.connection(stream, peer, knock);
+                let pending = site.engine.connection_limiter.try_admit().unwrap();
+                let connection = site.connection(stream, peer, pending);
                 // hyper loses the answer to a malformed request if its turn ends there.
                 tokio::task::unconstrained(connection).await;
             });
@@ -339,9 +339,9 @@ async fn a_connection_that_polls_is_small() {
         address: listener.local_addr().unwrap(),
         secure: false,
     };
-    let knock = || site.engine.door.knock().unwrap();
-    let requests = size_of_val(&site.requests(accepted().await, peer, knock()));
-    let connection = Arc::clone(&site).connection(accepted().await, peer, knock());
+    let pending = || site.engine.connection_limiter.try_admit().unwrap();
+    let requests = size_of_val(&site.requests(accepted().await, peer, pending()));
+    let connection = Arc::clone(&site).connection(accepted().await, peer, pending());
     let connection = size_of_val(&connection);
     assert!(
         requests <= 2048 && connection <= 1536,

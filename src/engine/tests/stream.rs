@@ -33,8 +33,8 @@ async fn over<S: Duplex + 'static>(
                 address,
                 secure: true,
             };
-            let knock = site.engine.door.knock().unwrap();
-            tokio::spawn(Arc::clone(&site).connection(stream, peer, knock));
+            let pending = site.engine.connection_limiter.try_admit().unwrap();
+            tokio::spawn(Arc::clone(&site).connection(stream, peer, pending));
         }
     });
     Echo { address, engine }

@@ -2,7 +2,7 @@
 //!
 //! There are two kinds of streams, TCP and everything else, and no third one is added from outside.
 //! The outbox holds streams to write to them, sessions read WebSockets from them, and whoever
-//! answers requests makes them out of connections. The room must not know who does so: it has no
+//! answers requests makes them out of connections. This module must not know who does so: it has no
 //! idea of sessions, of queues or of HTTP.
 
 mod farewell;

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::{
     addresses::{Account, Addresses, Full, Quota},
     blocks::{Blocks, TooManyBlocks},
+    log_throttle::LogThrottle,
     proxy::{Client, Proxies},
-    quiet::Quiet,
 };
 use crate::{
     config::AddressLimits,
@@ -44,7 +44,7 @@ pub struct Guard {
     sessions: AtomicUsize,
     started: Instant,
     metrics: Arc<Metrics>,
-    quiet: [Quiet; Reason::COUNT],
+    log_throttles: [LogThrottle; Reason::COUNT],
     /// The automatic blocks, for whoever keeps them.
     made: mpsc::Sender<Block>,
     kept: Mutex<Option<mpsc::Receiver<Block>>>,
@@ -173,7 +173,7 @@ impl Guard {
             sessions: AtomicUsize::new(0),
             started: now(),
             metrics,
-            quiet: Default::default(),
+            log_throttles: Default::default(),
             made,
             kept: Mutex::new(Some(kept)),
         };
@@ -350,8 +350,8 @@ impl Guard {
     fn refuse(&self, reason: Reason, address: IpAddr, after: Duration) -> Refused {
         self.metrics.count(reason.counter());
         let retry_after = after.clamp(Duration::from_secs(1), MAX_RETRY_AFTER);
-        let quiet = self.quiet.get(reason as usize);
-        if let Some(more) = quiet.and_then(Quiet::speak) {
+        let log_throttle = self.log_throttles.get(reason as usize);
+        if let Some(more) = log_throttle.and_then(LogThrottle::permit) {
             tracing::warn!(
                 %address,
                 reason = reason.name(),

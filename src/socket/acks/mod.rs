@@ -1,8 +1,8 @@
-//! What clients owe: the acknowledgements that one socket is waited for, and the answers of many
-//! clients to one broadcast.
+//! What clients owe: the acknowledgements of one socket, and the answers of many clients to one
+//! broadcast.
 //!
-//! Sockets and namespaces hold these tables, `sending` asks and waits, and packets that come in
-//! settle what was asked. Nothing in here may know who asks or how a question is sent: an answer is
+//! Sockets and namespaces hold these tables, `sending` asks and waits, and incoming packets settle
+//! what was asked. Nothing in this module may know who asks or how a question is sent: an answer is
 //! a number, an id and arguments.
 
 mod questions;

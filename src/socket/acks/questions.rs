@@ -9,7 +9,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::socket::Args;
 
-use crate::socket::words::{AckError, IdSet, SocketId};
+use crate::socket::types::{AckError, IdSet, SocketId};
 
 #[derive(Default)]
 pub(crate) struct Answers {
@@ -53,7 +53,7 @@ impl Questions {
         self.0.lock().remove(&id);
     }
 
-    /// Takes an answer in; `false` if nobody waits for it.
+    /// Takes an answer. Returns whether anybody waits for it.
     pub(crate) fn resolve(&self, id: u64, from: SocketId, args: &Args) -> bool {
         let Some(answers) = self.0.lock().get(&id).cloned() else {
             return false;
@@ -61,7 +61,7 @@ impl Questions {
         settle(&answers, from, || Ok(args.clone()))
     }
 
-    /// A client has gone: it answers nothing any more.
+    /// A client has disconnected and answers nothing any more.
     pub(crate) fn leave(&self, id: SocketId) {
         let open: Vec<_> = self.0.lock().values().cloned().collect();
         for answers in open {

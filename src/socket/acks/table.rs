@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     metrics::{Gauge, Metrics},
-    socket::words::AckError,
+    socket::types::AckError,
 };
 
 /// The acknowledgements that one socket owes.
@@ -42,7 +42,7 @@ impl AckTable {
         Ok(receiver)
     }
 
-    /// Hands an answer to whoever waits for it; `false` if nobody does.
+    /// Hands an answer to the caller that waits for it. Returns whether there is one.
     pub(crate) fn resolve(&self, id: u64, args: &Args, metrics: &Metrics) -> bool {
         let Some(sender) = self.0.lock().waiting.remove(&id) else {
             return false;
@@ -52,7 +52,7 @@ impl AckTable {
         true
     }
 
-    /// Fails what is outstanding, and whatever asks later.
+    /// Fails what is outstanding, and whatever is registered later.
     pub(crate) fn close(&self, metrics: &Metrics) {
         let mut table = self.0.lock();
         table.closed = true;

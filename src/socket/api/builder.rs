@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Config,
-    adapter::{Adapter, Cluster, Joined, NodeId},
+    adapter::{Adapter, Cluster, Joined, NAMESPACE, NodeOptions, Registry},
     config::{AddressLimits, Recovery},
     engine::{Hooks, random_sid},
     limit::{Guard, Proxies},
@@ -18,7 +18,7 @@ use crate::{
         apply::Applier,
         core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
         dispatch::Middleware,
-        words::{BuildError, ClientFiles, States},
+        types::{BuildError, ClientFiles, States},
     },
 };
 
@@ -49,6 +49,7 @@ pub struct Builder {
     watchers: Watchers,
     client_files: ClientFiles,
     adapter: Option<Box<dyn Adapter>>,
+    node: NodeOptions,
 }
 
 impl Builder {
@@ -66,6 +67,7 @@ impl Builder {
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
             adapter: None,
+            node: NodeOptions::default(),
         }
     }
 
@@ -88,6 +90,16 @@ impl Builder {
     /// it there is one server. What is promised is in `docs/delivery.md`.
     pub fn adapter(mut self, adapter: impl Adapter) -> Self {
         self.adapter = Some(Box::new(adapter));
+        self
+    }
+
+    /// What this server tells the others of a cluster of itself: its id, its address, how often. Each of
+    /// them has the list, [`Io::nodes`].
+    ///
+    /// An id that is given must not be another server's: the one that has run for less time learns that
+    /// from [`Server::bind`](crate::Server::bind), or when the two hear of each other, and ends.
+    pub fn node(mut self, node: NodeOptions) -> Self {
+        self.node = node;
         self
     }
 
@@ -183,7 +195,8 @@ impl Builder {
     /// Namespaces that are made when a first client is let in, and go with their last one
     /// ([`Config::cleanup_empty_child_namespaces`]). They are those whose name, with its leading
     /// slash, is accepted; the first call that accepts one says what it does. It is asked when the
-    /// namespace does not exist yet; who may come in is for [gates](NamespaceBuilder::gate) to say.
+    /// namespace does not exist yet; [middleware](NamespaceBuilder::middleware) decides who may
+    /// connect to it.
     ///
     /// ```
     /// # let mut io = roomcast::Io::builder();
@@ -208,7 +221,7 @@ impl Builder {
     }
 
     /// As [`namespaces`](Self::namespaces), for a predicate that has to ask somebody, or to look at
-    /// more than the name. Together with the gates it has
+    /// more than the name. Together with the middleware it has
     /// [`Config::connect_timeout`].
     ///
     /// ```
@@ -270,20 +283,25 @@ impl Builder {
         let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
-        let node = NodeId::new(random_sid().as_str()).ok_or(BuildError::InvalidOption("node"))?;
+        self.node.check().map_err(BuildError::InvalidOption)?;
+        let node = self.node.name(random_sid().as_str());
+        let node = node.ok_or(BuildError::InvalidOption("node"))?;
+        let registry = Arc::new(Registry::new(node.clone(), self.node, metrics));
         let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
             let receiver = Box::new(Applier::new(&self.io));
             let limit = config.sockets.max_pending_acks;
-            let joined = Joined::new(node.clone(), adapter, receiver, limit, metrics);
+            let registry = Arc::clone(&registry);
+            let joined = Joined::new(node.clone(), adapter, receiver, limit, registry, metrics);
             Cluster::Joined(joined)
         });
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
-            if name.as_str().contains(',') || name.as_str().len() > MAX_NAME {
+            let is_bad = name.as_str().contains(',') || name.as_str().len() > MAX_NAME;
+            if is_bad || name == *NAMESPACE {
                 return Err(BuildError::InvalidNamespace(name.as_str().into()));
             }
             let handlers = builder.build(has_state)?;
-            fixed.push(Arc::new(namespace::Inner::new(
+            fixed.push(Arc::new(namespace::NamespaceInner::new(
                 name,
                 handlers,
                 false,
@@ -307,6 +325,7 @@ impl Builder {
         self.io.complete(Built {
             cluster: cluster.clone(),
             node,
+            registry,
             sessions,
             config,
             hooks: Arc::new(self.hooks),

@@ -6,7 +6,7 @@ use crate::{
     engine::Handshake,
     socket::{
         core::{ConnEvent, Shared, Socket},
-        words::{ListenError, ListenerId},
+        types::{ListenError, ListenerId},
     },
 };
 
@@ -85,7 +85,7 @@ impl Conn {
         let id = self.0.make_watchers().add(Arc::new(watcher), limit)?;
         let _ = self.0.outbox().watch_drain();
         for socket in &sockets {
-            socket.become_curious();
+            socket.observe();
         }
         Ok(id)
     }

@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{
     EndedTask,
-    adapter::{Health, NodeId},
+    adapter::{Health, Node, NodeId, NodeTaken},
     engine::Engine,
+    metrics::Exposition,
     socket::{
-        apply::Place,
+        apply::TargetNamespace,
         core::{Io, Namespace},
     },
 };
@@ -114,6 +115,74 @@ impl Io {
         self.tasks().ended()
     }
 
+    /// The servers of the cluster as far as they have told of themselves, this one among them, by id.
+    /// Without an [adapter](crate::Builder::adapter) it is the only one; before it is built there is none.
+    ///
+    /// One that has not been heard of for the [lease](crate::adapter::NodeOptions::lease) has gone. Those
+    /// who want to be told watch for [`Lifecycle::NodeJoined`](crate::Lifecycle::NodeJoined) and
+    /// [`Lifecycle::NodeLeft`](crate::Lifecycle::NodeLeft). Servers of other kinds, such as Node's, are not
+    /// in here, nor are programs that only send.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        let built = self.0.built.get();
+        built.map_or_else(Vec::new, |built| built.registry.nodes())
+    }
+
+    /// Writes how much the servers of the cluster have to do, in rows with the label `node`, their id: as
+    /// they have told in their last heartbeats, at most 256 of them, this one first. Nothing without an
+    /// [adapter](crate::Builder::adapter).
+    pub fn expose_nodes(&self, out: &mut Exposition) {
+        if self.cluster().joined().is_none() {
+            return;
+        }
+        let mut nodes = self.nodes();
+        // Of two with one id, one is about to go.
+        nodes.dedup_by(|second, first| first.id == second.id);
+        nodes.sort_by_key(|node| !node.is_this);
+        out.labelled("roomcast_nodes", "of", "cluster", nodes.len());
+        for node in nodes.iter().take(MAX_SHOWN) {
+            let load = node.load;
+            let mut row = |name, value: f64| out.labelled(name, "node", &node.id, value);
+            row("roomcast_node_connections", load.connections as f64);
+            row("roomcast_node_sessions", load.sessions as f64);
+            row("roomcast_node_sockets", load.sockets as f64);
+            row("roomcast_node_rooms", load.rooms as f64);
+            row("roomcast_node_queued_bytes", load.queued_bytes as f64);
+            row("roomcast_node_lag_seconds", load.lag.as_secs_f64());
+            row("roomcast_node_busy_ratio", load.busy);
+            row("roomcast_node_heard_seconds", node.heard.as_secs_f64());
+        }
+    }
+
+    /// Looks whether the id that was given to this server ([`Builder::node`](crate::Builder::node)) is
+    /// another one's: tells the others of this server and waits for half a second, or for at most three
+    /// while they are not reached. At once if no id was given. [`Server::bind`](crate::Server::bind) does it.
+    ///
+    /// # Errors
+    ///
+    /// If it is, and the other server has run for longer.
+    pub async fn check_node(&self) -> Result<(), NodeTaken> {
+        match (self.0.built.get(), self.cluster().joined()) {
+            (Some(built), Some(joined)) if built.registry.has_given_id() => {
+                joined.check_node().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why this server must not run: another one has its id. [`Server::run`](crate::Server::run) ends then.
+    #[must_use]
+    pub fn node_taken(&self) -> Option<NodeTaken> {
+        self.0.built.get()?.registry.taken()
+    }
+
+    pub(super) async fn until_node_taken(&self) {
+        match self.0.built.get() {
+            Some(built) => drop(built.registry.until_taken().await),
+            None => std::future::pending().await,
+        }
+    }
+
     /// The name of this server in its cluster, which it has even if there are no others; `None` before
     /// it is built.
     #[must_use]
@@ -198,8 +267,11 @@ impl Io {
     #[inline]
     fn all<'a>(&self) -> Broadcast<'a> {
         Broadcast::new(match self.fixed_namespace("/") {
-            Some(namespace) => Place::Here(Arc::clone(namespace)),
-            None => Place::Absent(self.clone(), Nsp::ROOT),
+            Some(namespace) => TargetNamespace::Local(Arc::clone(namespace)),
+            None => TargetNamespace::Absent(self.clone(), Nsp::ROOT),
         })
     }
 }
+
+/// Servers that the metrics show.
+const MAX_SHOWN: usize = 256;

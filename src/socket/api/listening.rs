@@ -6,7 +6,7 @@ use crate::socket::{
     dispatch::{
         Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
     },
-    words::{ListenError, ListenerId, RESERVED, States},
+    types::{ListenError, ListenerId, RESERVED, States},
 };
 
 /// # Listeners
@@ -140,7 +140,7 @@ impl Socket {
         };
         let is_gone = listeners.off(listener);
         if is_gone && !listeners.has_outgoing() && self.conn_watchers().is_none() {
-            self.namespace_inner().set_curious(self, false);
+            self.namespace_inner().set_observed(self, false);
         }
         is_gone
     }
@@ -201,7 +201,7 @@ impl Socket {
     ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
         let id = listeners.on_any_outgoing(limit, hook, position)?;
-        self.become_curious();
+        self.observe();
         Ok(id)
     }
 }

@@ -1,9 +1,10 @@
-//! What applications see: putting a server together, its namespaces and broadcasts, listening on
-//! sockets, and serving.
+//! What applications see: building a server, its namespaces and broadcasts, listening on sockets,
+//! and serving.
 //!
-//! The world outside of `socket` comes in here through the table of contents, and fuzz targets do;
-//! no other room may import this one. It is thin: it hands on to the rooms below, what reaches other
-//! sockets as operations, and must not know packets or connections that come in.
+//! Everything outside of `socket` reaches this module through the table of contents of `socket`, as
+//! do fuzz targets; no other module of `socket` may import it. It is thin: it passes on to the
+//! modules below, as operations if more than one socket is concerned, and must not know incoming
+//! packets or connections.
 
 mod broadcast;
 mod builder;

@@ -1,10 +1,13 @@
 //! A namespace as applications see it.
 
 use super::broadcast::{Broadcast, targets};
-use crate::socket::{
-    apply::Place,
-    core::{Namespace, Socket},
-    words::{Room, SocketId},
+use crate::{
+    adapter::Node,
+    socket::{
+        apply::TargetNamespace,
+        core::{Namespace, Socket},
+        types::{Room, SocketId},
+    },
 };
 
 impl Namespace {
@@ -23,14 +26,21 @@ impl Namespace {
             .map_or_else(Vec::new, |inner| inner.rooms.sizes())
     }
 
-    pub(super) fn place(&self) -> Place {
+    /// The servers of the cluster, [`Io::nodes`](crate::Io::nodes). Whether the namespace exists on them they
+    /// do not tell.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        self.io().nodes()
+    }
+
+    pub(super) fn target_namespace(&self) -> TargetNamespace {
         match self.inner() {
-            Some(inner) => Place::Here(inner),
-            None => Place::Absent(self.io().clone(), self.nsp().clone()),
+            Some(inner) => TargetNamespace::Local(inner),
+            None => TargetNamespace::Absent(self.io().clone(), self.nsp().clone()),
         }
     }
 
     fn all<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(self.place())
+        Broadcast::new(self.target_namespace())
     }
 }

@@ -12,7 +12,7 @@ use crate::socket::{
     dispatch::{
         Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
     },
-    words::{BuildError, Contract, RESERVED, Refusal, StateKind},
+    types::{BuildError, Contract, RESERVED, Refusal, StateKind},
 };
 
 /// What a namespace does: who may come in, and what happens to events.
@@ -129,7 +129,7 @@ impl NamespaceBuilder {
         check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
     ) -> &mut Self {
         self.needs("on_packet", needs_of(&check));
-        self.handlers.checks.push(incoming::erase(check));
+        self.handlers.packet_middleware.push(incoming::erase(check));
         self
     }
 
@@ -193,7 +193,7 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Finds out who a client is, before all gates. Everything later sees the
+    /// Finds out who a client is, before all [middleware](Self::middleware). Everything later sees the
     /// [`Principal`](crate::Principal). Without it everybody is
     /// [`Principal::anonymous`](crate::Principal::anonymous).
     ///
@@ -230,20 +230,32 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Lets a client in or not, like a middleware of the official server. Gates are asked in this
-    /// order, each after the one before has let the client pass; the error of one is the client's
-    /// `connect_error`. All of them together have
-    /// [`Config::connect_timeout`](crate::Config::connect_timeout).
+    /// Admits a client to the namespace or refuses it, like a middleware of the official server
+    /// (`nsp.use`). Middleware run in the order of registration, each after the one before has
+    /// admitted the client. The error of one becomes the client's `connect_error`. All of them
+    /// together have [`Config::connect_timeout`](crate::Config::connect_timeout).
+    #[doc(alias = "use")]
+    pub fn middleware<M, E: Into<Refusal>>(
+        &mut self,
+        middleware: impl Middleware<Connect, M, Future: Future<Output = Result<(), E>> + Send + 'static>,
+    ) -> &mut Self {
+        self.needs("middleware", needs_of(&middleware));
+        self.handlers
+            .connect_middleware
+            .push(Box::new(move |connect| {
+                let deciding = middleware.ask(connect);
+                Box::pin(async move { deciding.await.map_err(Into::into) })
+            }));
+        self
+    }
+
+    /// The former name of [`middleware`](Self::middleware). The next version does not have it.
+    #[deprecated(note = "renamed to `middleware`")]
     pub fn gate<M, E: Into<Refusal>>(
         &mut self,
         gate: impl Middleware<Connect, M, Future: Future<Output = Result<(), E>> + Send + 'static>,
     ) -> &mut Self {
-        self.needs("gate", needs_of(&gate));
-        self.handlers.gates.push(Box::new(move |connect| {
-            let deciding = gate.ask(connect);
-            Box::pin(async move { deciding.await.map_err(Into::into) })
-        }));
-        self
+        self.middleware(gate)
     }
 
     fn register<M: Parameters>(

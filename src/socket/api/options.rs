@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Config, config::Cors, socket::words::BuildError};
+use crate::{Config, config::Cors, socket::types::BuildError};
 
 pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
     let durations = [

@@ -7,10 +7,10 @@ use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, Encode
 use crate::{
     adapter::{AdapterError, Audience, Flags, Item, Kind, Missing, Operation, Request, Target},
     socket::{
-        apply::{Elsewhere, Unpublished, apply},
+        apply::{RemoteOutcome, Unpublished, apply},
         core::{Io, Namespace, ServerSide, ServerSideHandler},
         dispatch::{Handling, Middleware},
-        words::{IntoAck as _, Room, args},
+        types::{IntoAck as _, Room, args},
     },
 };
 
@@ -182,7 +182,7 @@ impl Namespace {
         if RESERVED.contains(&event) {
             return Err(ServerSideError::Reserved);
         }
-        let place = self.place();
+        let target_namespace = self.target_namespace();
         let target = Target {
             namespace: self.nsp(),
             rooms: &Audience::All,
@@ -192,14 +192,20 @@ impl Namespace {
             flags: Flags::default(),
             stream: None,
         };
-        match apply(&place, &Operation { target, kind }).elsewhere {
-            Elsewhere::Told => Ok(None),
-            Elsewhere::Asked(request) => Ok(Some(request)),
-            Elsewhere::Failed(Unpublished::Encode(error)) => Err(ServerSideError::Encode(error)),
-            Elsewhere::Failed(Unpublished::Adapter(error)) => Err(ServerSideError::Adapter(error)),
-            Elsewhere::Failed(Unpublished::TooManyPending) => Err(ServerSideError::TooManyPending),
+        match apply(&target_namespace, &Operation { target, kind }).remote {
+            RemoteOutcome::Published => Ok(None),
+            RemoteOutcome::Requested(request) => Ok(Some(request)),
+            RemoteOutcome::Failed(Unpublished::Encode(error)) => {
+                Err(ServerSideError::Encode(error))
+            }
+            RemoteOutcome::Failed(Unpublished::Adapter(error)) => {
+                Err(ServerSideError::Adapter(error))
+            }
+            RemoteOutcome::Failed(Unpublished::TooManyPending) => {
+                Err(ServerSideError::TooManyPending)
+            }
             // Nobody is there to find out what is wrong with it.
-            Elsewhere::Nobody => match args::arguments(Parser::Json, args) {
+            RemoteOutcome::None => match args::arguments(Parser::Json, args) {
                 Ok(_) => Ok(None),
                 Err(error) => Err(ServerSideError::Encode(error)),
             },

@@ -1,4 +1,5 @@
-//! What is done to the sockets of this server, beyond sending to them.
+//! What operations other than emitting do to the sockets of this server: joining, leaving,
+//! disconnecting, counting.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use crate::{
     socket::{
         core::{Socket, namespace},
         rooms::Except,
-        words::{IdSet, Room},
+        types::{IdSet, Room},
     },
 };
 
-/// One that may not join, for it is in too many rooms, is left out.
+/// A socket that is in too many rooms already does not join.
 pub(super) fn join(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     rooms: &[Room],
 ) -> Outcome {
@@ -26,9 +27,9 @@ pub(super) fn join(
     Outcome::Nothing
 }
 
-/// Those leave too whose clients are away and may come back.
+/// Sockets whose clients are away and may come back leave the rooms as well.
 pub(super) fn leave(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     rooms: &[Room],
 ) -> Outcome {
@@ -39,9 +40,9 @@ pub(super) fn leave(
     Outcome::Nothing
 }
 
-/// Those whose clients are away do not come back as the same socket.
+/// Clients that are away cannot come back as the same socket.
 pub(super) fn disconnect(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     close: bool,
 ) -> Outcome {
@@ -54,24 +55,24 @@ pub(super) fn disconnect(
     Outcome::Nothing
 }
 
-pub(super) fn sockets(namespace: &namespace::Inner, target: &Target<'_>) -> Vec<Socket> {
+pub(super) fn sockets(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
     namespace.sockets_of(&ids(namespace, target))
 }
 
-/// How many sockets of this server a target has.
-pub(crate) fn count(namespace: &namespace::Inner, target: &Target<'_>) -> usize {
+/// How many sockets of this server are in the target.
+pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> usize {
     match target.rooms {
         Audience::All if target.except.is_empty() && target.sender.is_none() => namespace.len(),
         Audience::All | Audience::One(_) | Audience::Many(_) => ids(namespace, target).len(),
     }
 }
 
-/// Those whose clients are away and may come back.
-fn sockets_away(namespace: &namespace::Inner, target: &Target<'_>) -> Vec<Socket> {
+/// The sockets of the target whose clients are away and may come back.
+fn sockets_away(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
     namespace.away(target.rooms, &excepted(namespace, target))
 }
 
-fn ids(namespace: &namespace::Inner, target: &Target<'_>) -> IdSet {
+fn ids(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> IdSet {
     let mut ids = namespace.ids(target.rooms);
     if target.sender.is_some() || !target.except.is_empty() {
         let except = excepted(namespace, target);
@@ -81,7 +82,7 @@ fn ids(namespace: &namespace::Inner, target: &Target<'_>) -> IdSet {
 }
 
 #[inline]
-pub(super) fn excepted(namespace: &namespace::Inner, target: &Target<'_>) -> Except {
+pub(super) fn excepted(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Except {
     let others = (!target.except.is_empty()).then(|| {
         let mut ids = IdSet::default();
         for room in target.except {

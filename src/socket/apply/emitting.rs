@@ -1,4 +1,4 @@
-//! Events on their way to the sockets of this server.
+//! Sends events to the sockets of this server.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use crate::{
         core::namespace,
         rooms::Tally,
         sending::{Emitted, Question, encode, mode},
-        words::{EmitError, SocketId, args},
+        types::{EmitError, SocketId, args},
     },
 };
 
-/// A question to many clients and how many got it, or why nobody did.
+/// A question to many clients and how many received it, or why nobody did.
 pub(crate) type Asked = Result<(Question, usize), EmitError>;
 
 #[inline]
 pub(super) fn emit(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
     args: &impl Arguments,
@@ -30,14 +30,14 @@ pub(super) fn emit(
         Err(error) => return (Outcome::Emitted(Emitted::failed(event, error)), None),
     };
     let mut reached = Vec::new();
-    let told = namespace.has_curious().then_some(&mut reached);
+    let told = namespace.has_observers().then_some(&mut reached);
     let tally = push(namespace, target, &frame, told);
-    tell_curious(namespace, &reached, event, args, &frame);
+    tell_observers(namespace, &reached, event, args, &frame);
     (Outcome::Emitted(tally.into()), Some(frame))
 }
 
 pub(super) fn ask(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
     args: &impl Arguments,
@@ -57,19 +57,19 @@ pub(super) fn ask(
         Ok(question) => question,
         Err(error) => return (Outcome::Asked(Err(error)), None),
     };
-    // Nobody's answer is taken before all that are asked are known.
+    // No answer is counted before all recipients are known, or the question could end too early.
     let mut recipients = question.collect();
     let mut reached = Vec::new();
     let _ = push(namespace, target, &frame, Some(&mut reached));
     recipients.extend(&reached);
     let expected = recipients.len();
     drop(recipients);
-    tell_curious(namespace, &reached, event, args, &frame);
+    tell_observers(namespace, &reached, event, args, &frame);
     (Outcome::Asked(Ok((question, expected))), Some(frame))
 }
 
 fn push(
-    namespace: &namespace::Inner,
+    namespace: &namespace::NamespaceInner,
     target: &Target<'_>,
     frame: &Frame,
     reached: Option<&mut Vec<SocketId>>,
@@ -79,23 +79,23 @@ fn push(
     namespace.broadcast(target.rooms, frame, mode, &except, reached)
 }
 
-/// Tells those who want to know that something was sent to them.
-fn tell_curious(
-    namespace: &namespace::Inner,
+/// Tells the observers of the sockets that received an event.
+fn tell_observers(
+    namespace: &namespace::NamespaceInner,
     reached: &[SocketId],
     event: &str,
     args: &impl Arguments,
     frame: &Frame,
 ) {
-    if reached.is_empty() || !namespace.has_curious() {
+    if reached.is_empty() || !namespace.has_observers() {
         return;
     }
-    let curious = namespace.curious_of(reached);
-    if curious.is_empty() {
+    let observers = namespace.observers_of(reached);
+    if observers.is_empty() {
         return;
     }
     if let Ok(args) = args::arguments(namespace.config().sockets.parser, args) {
-        for socket in &curious {
+        for socket in &observers {
             socket.tell_broadcast(event, &args, frame);
         }
     }

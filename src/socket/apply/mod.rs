@@ -1,26 +1,26 @@
-//! The only place that acts on many sockets: an operation is applied to those of this server, and
-//! published for those of the others.
+//! The only module that acts on many sockets: applies an operation to the sockets of this server
+//! and publishes it for the other servers.
 //!
-//! `api` comes in here with what applications ask for, and adapters, through [`Applier`], with what
-//! other servers have published; both are applied by the same function. It stands on `life`, since
-//! operations let sockets join, leave and end, and on `sending`. Nothing in here may know how an
-//! operation came to be.
+//! `api` passes in what applications ask for, and adapters pass in, through [`Applier`], what other
+//! servers have published. The same function applies both. This module imports `life`, since
+//! operations let sockets join, leave and end, and `sending`. Nothing in this module may know how
+//! an operation came about.
 //!
-//! Local sockets come first: they never wait for the network, and what cannot be published is counted
-//! there and told to whoever can be told.
+//! Local sockets come first, because they must never wait for the network. An operation that cannot
+//! be published is counted there, and callers that can be told are told.
 
 mod acting;
 mod emitting;
-mod place;
 mod publishing;
 mod received;
 mod record;
+mod target_namespace;
 
 pub(crate) use acting::count;
-pub(crate) use place::Place;
-pub(crate) use publishing::{Elsewhere, Unpublished};
+pub(crate) use publishing::{RemoteOutcome, Unpublished};
 pub(crate) use received::Applier;
 pub(crate) use record::{Record, Shared};
+pub(crate) use target_namespace::TargetNamespace;
 
 use std::sync::Arc;
 
@@ -35,41 +35,44 @@ use crate::{
     },
 };
 
-/// What has become of an operation.
+/// The result of an operation.
 pub(crate) struct Applied {
-    pub(crate) here: Outcome,
-    pub(crate) elsewhere: Elsewhere,
+    pub(crate) local: Outcome,
+    pub(crate) remote: RemoteOutcome,
 }
 
-/// What has become of an operation on this server.
+/// The result of an operation on this server.
 pub(crate) enum Outcome {
-    /// It is about nobody here, or has nothing to say.
+    /// The operation reaches nobody on this server, or has no result.
     Nothing,
     Emitted(Emitted),
     Asked(Asked),
     Sockets(Vec<Socket>),
 }
 
-/// Applies an operation to the sockets of this server, and publishes it unless it stays here.
+/// Applies an operation to the sockets of this server, and publishes it unless it is local.
 #[inline]
-pub(crate) fn apply<A: Arguments>(place: &Place, operation: &Operation<'_, A>) -> Applied {
-    let (here, frame) = match place.here() {
+pub(crate) fn apply<A: Arguments>(
+    target_namespace: &TargetNamespace,
+    operation: &Operation<'_, A>,
+) -> Applied {
+    let (local, frame) = match target_namespace.local() {
         Some(namespace) => act(namespace, operation),
         None => (Outcome::Nothing, None),
     };
-    let elsewhere = match place.cluster().joined() {
+    let remote = match target_namespace.cluster().joined() {
         Some(joined) if !operation.target.local => {
-            publishing::publish(joined, place, operation, &here, frame)
+            publishing::publish(joined, target_namespace, operation, &local, frame)
         }
-        Some(_) | None => Elsewhere::Nobody,
+        Some(_) | None => RemoteOutcome::None,
     };
-    Applied { here, elsewhere }
+    Applied { local, remote }
 }
 
-/// Applies an operation to the sockets of this server. Returned is also the frame that they got.
+/// Applies an operation to the sockets of this server. Returns also the frame that they received.
 #[inline]
 fn act<A: Arguments>(
-    namespace: &Arc<namespace::Inner>,
+    namespace: &Arc<namespace::NamespaceInner>,
     operation: &Operation<'_, A>,
 ) -> (Outcome, Option<Frame>) {
     let target = &operation.target;
@@ -83,7 +86,7 @@ fn act<A: Arguments>(
             let sockets = acting::sockets(namespace, target);
             (Outcome::Sockets(sockets), None)
         }
-        // For the other servers, which have handlers instead of sockets.
+        // These operations are for the handlers of other servers, not for sockets.
         Kind::ServerSide { .. } | Kind::ServerSideWithAck { .. } => (Outcome::Nothing, None),
     }
 }

@@ -1,4 +1,4 @@
-//! An operation on its way to other servers.
+//! Publishes operations for other servers.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use roomcast_protocol::{
     socket::{Arguments, EncodeError},
 };
 
-use super::{Outcome, Place};
+use super::{Outcome, TargetNamespace};
 use crate::{
     adapter::{AdapterError, Joined, Kind, Missing, Operation, Request},
     metrics::Counter,
-    socket::words::args,
+    socket::types::args,
 };
 
-/// What has become of an operation that other servers are to apply.
-pub(crate) enum Elsewhere {
-    /// There are none, it stays here, or it has failed here.
-    Nobody,
-    /// They are told.
-    Told,
-    /// They are asked.
-    Asked(Request),
-    /// They are not told.
+/// The result of an operation on other servers.
+pub(crate) enum RemoteOutcome {
+    /// There are no other servers, the operation is local, or it has failed on this server.
+    None,
+    /// The operation was published, and expects no answer.
+    Published,
+    /// The operation was published, and other servers will answer.
+    Requested(Request),
+    /// The operation was not published.
     Failed(Unpublished),
 }
 
-/// Why other servers are not told of an operation.
+/// Why an operation was not published.
 pub(crate) enum Unpublished {
     Encode(EncodeError),
     Adapter(AdapterError),
-    /// Too many requests wait for answers.
+    /// Too many requests already wait for answers.
     TooManyPending,
 }
 
 impl Unpublished {
-    /// That nobody is known to have answered.
+    /// The same failure as that of a request whose answers are all missing.
     pub(crate) fn missing(self) -> Missing {
         Missing::failed(match self {
             Self::Adapter(error) => error,
@@ -47,21 +47,21 @@ impl Unpublished {
 
 pub(super) fn publish<A: Arguments>(
     joined: &Arc<Joined>,
-    place: &Place,
+    target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
-    here: &Outcome,
+    local: &Outcome,
     frame: Option<Frame>,
-) -> Elsewhere {
-    let has_failed = match here {
+) -> RemoteOutcome {
+    let has_failed = match local {
         Outcome::Emitted(emitted) => emitted.error.is_some(),
         Outcome::Asked(asked) => asked.is_err(),
         Outcome::Nothing | Outcome::Sockets(_) => false,
     };
     if has_failed || operation.target.rooms.is_nobody() {
-        return Elsewhere::Nobody;
+        return RemoteOutcome::None;
     }
-    let parser = place.config().sockets.parser;
-    // What was encoded for clients here need not be encoded again, unless an offset was added to it.
+    let parser = target_namespace.config().sockets.parser;
+    // The frame holds the encoded arguments already, unless an offset was added to it.
     let frame = frame.filter(|frame| frame.stamp().is_none());
     let publication = operation.publication(|given| match &frame {
         Some(frame) => args::read(parser, frame),
@@ -69,7 +69,7 @@ pub(super) fn publish<A: Arguments>(
     });
     let publication = match publication {
         Ok(publication) => publication,
-        Err(error) => return Elsewhere::Failed(Unpublished::Encode(error)),
+        Err(error) => return RemoteOutcome::Failed(Unpublished::Encode(error)),
     };
     match operation.kind {
         Kind::Broadcast { .. }
@@ -77,17 +77,17 @@ pub(super) fn publish<A: Arguments>(
         | Kind::Leave(_)
         | Kind::Disconnect { .. }
         | Kind::ServerSide { .. } => match joined.publish(publication) {
-            Ok(()) => Elsewhere::Told,
-            Err(error) => Elsewhere::Failed(Unpublished::Adapter(error)),
+            Ok(()) => RemoteOutcome::Published,
+            Err(error) => RemoteOutcome::Failed(Unpublished::Adapter(error)),
         },
         Kind::BroadcastWithAck { .. } | Kind::FetchSockets | Kind::ServerSideWithAck { .. } => {
             let timeout = operation.target.flags.timeout;
             match joined.ask(publication, timeout.unwrap_or_else(|| joined.timeout())) {
-                Some(Ok(request)) => Elsewhere::Asked(request),
-                Some(Err(error)) => Elsewhere::Failed(Unpublished::Adapter(error)),
+                Some(Ok(request)) => RemoteOutcome::Requested(request),
+                Some(Err(error)) => RemoteOutcome::Failed(Unpublished::Adapter(error)),
                 None => {
                     joined.metrics().count(Counter::ClusterRequestsRefused);
-                    Elsewhere::Failed(Unpublished::TooManyPending)
+                    RemoteOutcome::Failed(Unpublished::TooManyPending)
                 }
             }
         }

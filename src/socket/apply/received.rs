@@ -1,4 +1,4 @@
-//! What other servers have published.
+//! Applies what other servers have published.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -15,24 +15,24 @@ use tokio::runtime::Handle;
 
 use super::{Outcome, Record, act};
 use crate::{
-    adapter::{Delivery, Item, Joined, Kind, NodeId, Publication, Receiver},
+    adapter::{Delivery, Item, Joined, Kind, Node, NodeId, Publication, Receiver},
     metrics::Counter,
     socket::{
-        core::{Io, Namespace, ServerSide, Socket, WeakIo},
+        core::{Io, Lifecycle, Namespace, ServerSide, Socket, WeakIo},
         sending::{Acks, stream},
-        words::{AckError, Outcome as Answered, Reply, Room, args},
+        types::{AckError, Outcome as Answered, Reply, Room, args},
     },
 };
 
-/// Applies what other servers have published to the sockets of this one. It does not keep the server
-/// alive.
+/// Applies what other servers have published to the sockets of this one. An applier does not keep
+/// the server alive.
 pub(crate) struct Applier {
     io: WeakIo,
-    /// Handlers at work for other servers.
+    /// The number of handlers that run for other servers.
     serving: Arc<AtomicUsize>,
 }
 
-/// Who has asked, and how to answer.
+/// Which server has asked, and how to answer it.
 #[derive(Clone)]
 struct Asker {
     cluster: Arc<Joined>,
@@ -54,6 +54,13 @@ impl Asker {
 }
 
 impl Applier {
+    fn tell(&self, event: &Lifecycle<'_>) {
+        if let Some(io) = self.io.upgrade() {
+            let _runtime = io.enter_runtime();
+            io.tell(event);
+        }
+    }
+
     pub(crate) fn new(io: &Io) -> Self {
         Self {
             io: io.downgrade(),
@@ -96,13 +103,21 @@ impl Receiver for Applier {
         let own = own.iter().map(|socket| Room::from(socket.id().as_str()));
         joined.chain(own).collect()
     }
+
+    fn node_joined(&self, node: &Node) {
+        self.tell(&Lifecycle::NodeJoined { node });
+    }
+
+    fn node_left(&self, node: &Node) {
+        self.tell(&Lifecycle::NodeLeft { node });
+    }
 }
 
 fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>) {
     let outcome = namespace.inner().map(|inner| {
         let rooms = publication.audience();
         let except = publication.excepted();
-        // Every server has numbers of its own for streams: what they share is the names.
+        // Every server numbers streams in its own way. The servers share the names of streams.
         let number = |delivery: &Delivery| stream(&inner.name, delivery);
         let (outcome, _) = act(&inner, &publication.operation(&rooms, &except, number));
         outcome
@@ -124,14 +139,15 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
                 spawn(tell(sockets, asker));
             }
         }
-        // The namespace is not here, too many are asked already, or it is no question.
+        // The namespace does not exist on this server, too many questions are open, or the
+        // operation is no question.
         None | Some(Outcome::Asked(Err(_)) | Outcome::Nothing | Outcome::Emitted(_)) => {
             asker.announce(0);
         }
     }
 }
 
-/// Tells what is known of sockets, a part at a time, so that others get their turn.
+/// Describes sockets one part of the list at a time, so that other tasks get their turn.
 async fn tell(sockets: Vec<Socket>, asker: Asker) {
     for part in sockets.chunks(SOCKETS) {
         let records: Vec<_> = part.iter().map(Record::of).collect();
@@ -143,8 +159,8 @@ async fn tell(sockets: Vec<Socket>, asker: Asker) {
     }
 }
 
-/// Passes the answers of clients on to who has asked. Those that are late are not told: whoever has
-/// asked knows the time.
+/// Passes the answers of clients on to the server that has asked. Late answers are not reported,
+/// because that server knows the deadline.
 async fn pass_on(mut acks: Acks<Args>, asker: Asker) {
     while let Some((socket, answer)) = acks.next().await {
         let args = match answer {
@@ -163,7 +179,7 @@ impl Applier {
         let known = inner.filter(|inner| inner.handlers.server_side.contains_key(event));
         let metrics = namespace.io().metrics();
         let is_refused = || {
-            // Without a runtime a handler can wait for nothing.
+            // A handler could not wait for anything without a runtime.
             let is_refused = self.serving.load(Ordering::Relaxed) >= MAX_SERVING
                 || Handle::try_current().is_err();
             if is_refused {
@@ -211,7 +227,8 @@ impl Applier {
                 (None, _) => {}
             }
         });
-        // Polled at once, so that it starts before the next one; the task polls it again at once.
+        // The handler is polled at once, so that it starts before the handler of the next event.
+        // The task that goes on with it polls it again at once.
         let mut cx = Context::from_waker(Waker::noop());
         if handling.as_mut().poll(&mut cx).is_pending() {
             spawn(handling);
@@ -219,7 +236,7 @@ impl Applier {
     }
 }
 
-/// Counts one handler at work.
+/// Counts one running handler until it is dropped.
 struct Serving(Arc<AtomicUsize>);
 
 impl Serving {
@@ -235,7 +252,7 @@ impl Drop for Serving {
     }
 }
 
-/// Goes on in the runtime of the server, which was entered, or else of the adapter.
+/// Spawns a task on the runtime of the server, which was entered, or else on that of the adapter.
 fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(task)),
@@ -243,7 +260,7 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
-/// Sockets in one part of a list: together at most a few hundred kibibytes.
+/// How many sockets are in one part of a list: together at most a few hundred kibibytes.
 const SOCKETS: usize = 100;
-/// Handlers that may be at work for other servers at the same time.
+/// How many handlers may run for other servers at the same time.
 const MAX_SERVING: usize = 1024;

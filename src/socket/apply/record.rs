@@ -1,4 +1,4 @@
-//! What one server tells another of a socket.
+//! What one server tells another about a socket.
 
 use roomcast_protocol::socket::{Args, EncodeError, Parser};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::socket::{
     core::Socket,
-    words::{Room, SocketId, args},
+    types::{Room, SocketId, args},
 };
 
-/// What is known of a socket elsewhere.
+/// What is known about a socket of another server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: SocketId,
@@ -30,13 +30,13 @@ fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Err
     Ok(names.iter().map(room).collect())
 }
 
-/// What a socket shows of itself to other servers; kept among its data.
+/// The part of a socket's data that other servers may see.
 pub(crate) struct Shared(pub(crate) Value);
 
 impl Record {
     pub(crate) fn of(socket: &Socket) -> Self {
         let mut handshake = serde_json::to_value(socket.handshake()).unwrap_or_default();
-        // What proves who a client is stays where it was proved.
+        // Credentials are not sent: they stay on the server that has verified them.
         if let Some(Value::Object(headers)) = handshake.get_mut("headers") {
             for secret in ["authorization", "cookie"] {
                 headers.remove(secret);

@@ -1,4 +1,4 @@
-//! Letting a client in, while somebody is asked who it is.
+//! Admits a client to a namespace: recovers its session, authenticates it, and asks middleware.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::door::Door;
+use super::lookup::Lookup;
 use crate::{
     Principal,
     metrics::Counter,
@@ -15,40 +15,40 @@ use crate::{
         core::{Connect, Handlers},
         life::Claim,
         recovery::Offer,
-        words::Refusal,
+        types::Refusal,
     },
 };
 
-/// Where a client comes in and who it is, or why it may not.
-pub(crate) type Entrance = Result<Entering, Refusal>;
+/// What a client's request to connect to a namespace leads to.
+pub(crate) type ConnectOutcome = Result<ConnectGrant, Refusal>;
 
-/// A client that may come in.
-pub(crate) struct Entering {
+/// What a client is admitted with.
+pub(crate) struct ConnectGrant {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) principal: Arc<Principal>,
-    /// The session that it goes on with.
+    /// The session that the client recovers.
     pub(crate) claim: Option<Claim>,
 }
 
-/// A client that waits to be let in.
+/// The decision about a client, while it is being made.
 pub(crate) struct Admission {
     connect: Connect,
-    deciding: Pin<Box<dyn Future<Output = Entrance> + Send>>,
+    deciding: Pin<Box<dyn Future<Output = ConnectOutcome> + Send>>,
 }
 
 impl Admission {
-    pub(crate) fn new(door: Door, connect: Connect) -> Self {
-        let deciding = Box::pin(decide(door, connect.clone()));
+    pub(crate) fn new(lookup: Lookup, connect: Connect) -> Self {
+        let deciding = Box::pin(decide(lookup, connect.clone()));
         Self { connect, deciding }
     }
 
-    /// Decides without waiting, if that can be.
-    pub(crate) fn poll_now(&mut self) -> Poll<(Connect, Entrance)> {
+    /// Decides at once if nothing has to be waited for.
+    pub(crate) fn poll_now(&mut self) -> Poll<(Connect, ConnectOutcome)> {
         self.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Connect, Entrance)> {
-        let entrance = match catch_unwind(AssertUnwindSafe(|| self.deciding.as_mut().poll(cx))) {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Connect, ConnectOutcome)> {
+        let outcome = match catch_unwind(AssertUnwindSafe(|| self.deciding.as_mut().poll(cx))) {
             Ok(poll) => std::task::ready!(poll),
             Err(_) => {
                 self.connect.io().metrics().count(Counter::HandlerPanics);
@@ -57,18 +57,18 @@ impl Admission {
                 Err(Refusal::internal())
             }
         };
-        Poll::Ready((self.connect.clone(), entrance))
+        Poll::Ready((self.connect.clone(), outcome))
     }
 }
 
-async fn decide(door: Door, connect: Connect) -> Entrance {
+async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
     let limit = connect.io().config().sockets.connect_timeout;
     let asking = async {
         let mut connect = connect;
-        let handlers = match door {
-            Door::Open(handlers) => Some(handlers),
-            Door::Ask(position) => connect.io().ask_at(position, &connect).await,
-            Door::Closed => None,
+        let handlers = match lookup {
+            Lookup::Found(handlers) => Some(handlers),
+            Lookup::Ask(position) => connect.io().ask_at(position, &connect).await,
+            Lookup::Missing => None,
         };
         let Some(handlers) = handlers else {
             return Err(Refusal::new("", "Invalid namespace"));
@@ -84,9 +84,9 @@ async fn decide(door: Door, connect: Connect) -> Entrance {
                 None => authenticate.authenticate(connect.clone()).await?,
             };
             match previous {
-                // Somebody else's session stays where it is.
+                // The session of another user stays available for that user.
                 Some(previous) if previous.subject != principal.subject => claim = None,
-                // What was sent to who may do more is not for who may do less.
+                // The missed packets were meant for a user with more rights than this one has now.
                 Some(previous) if has_lost_rights(&previous, &principal) => {
                     if let Some(claim) = claim.take() {
                         claim.give_up();
@@ -104,11 +104,11 @@ async fn decide(door: Door, connect: Connect) -> Entrance {
             .as_ref()
             .is_some_and(|on| on.skip_middlewares);
         if claim.is_none() || !skips {
-            for gate in &handlers.gates {
-                gate(connect.clone()).await?;
+            for middleware in &handlers.connect_middleware {
+                middleware(connect.clone()).await?;
             }
         }
-        Ok(Entering {
+        Ok(ConnectGrant {
             principal: connect.shared_principal(),
             handlers,
             claim,
@@ -120,12 +120,12 @@ async fn decide(door: Door, connect: Connect) -> Entrance {
         .unwrap_or_else(|_| Err(late()))
 }
 
-/// Whether somebody had a role, or was known, and is not any more.
+/// Whether the user has lost a role, or has become a guest.
 fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
     (now.guest && !before.guest) || before.roles.iter().any(|role| !now.has(role))
 }
 
-/// The session that a client offers to go on with, if it may.
+/// Claims the session that the client asks to recover, if that session can be recovered.
 async fn claim(connect: &Connect) -> Option<Claim> {
     let sessions = connect.io().sessions()?;
     let offer = Offer::of(connect.payload())?;

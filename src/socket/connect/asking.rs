@@ -11,7 +11,7 @@ use crate::{
     identity::{Credentials, Principal},
     socket::{
         core::{Asking, Connect, Io, Shared},
-        words::States,
+        types::States,
     },
 };
 
@@ -82,18 +82,19 @@ impl Connect {
         self.0.shared.outbox().transport()
     }
 
-    /// Who it is; known in gates, [`Principal::anonymous`] while it is being authenticated.
+    /// Who the client is: known to middleware, and [`Principal::anonymous`] while the client is being
+    /// authenticated.
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.0.principal
     }
 
     /// Whether the client is about to go on as the socket that it was before its connection broke:
-    /// `socket.recovered` in a middleware of the official server. Gates see it where they are asked
+    /// `socket.recovered` in a middleware of the official server. Middleware sees it where they are asked
     /// at all ([`Recovery::skip_middlewares`](crate::options::Recovery::skip_middlewares)); while the client
     /// is being authenticated it is `false`.
     ///
-    /// What the client has missed can grow too large while a gate waits; then it starts afresh, and
+    /// What the client has missed can grow too large while a middleware waits; then it starts afresh, and
     /// [`Socket::recovered`](crate::Socket::recovered) is `false`.
     #[must_use]
     pub fn recovered(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::{
     socket::{
         core::{Authenticator, Connect, Renewal, Socket},
         dispatch::{Middleware, Needs},
-        words::Refusal,
+        types::Refusal,
     },
 };
 

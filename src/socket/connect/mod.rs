@@ -1,18 +1,19 @@
-//! Who may come in, and how long they may stay: doors of namespaces, authentication, gates,
-//! credentials that end or are renewed.
+//! Decides which clients may connect to a namespace and for how long: lookup of namespaces,
+//! authentication, middleware, and credentials that expire or are renewed.
 //!
-//! `inbound` asks here for every client that wants into a namespace, and `api` registers what is
-//! asked. Nothing in here may know a connection's seats or how packets come in; it decides about
-//! one client, which it knows as a [`Connect`](crate::Connect) or as a socket.
+//! `inbound` asks this module for every client that wants to connect to a namespace, and `api`
+//! registers what is asked. Nothing in this module may know the slots of a connection or how packets
+//! arrive. It decides about one client, which it knows as a [`Connect`](crate::Connect) or as a
+//! socket.
 
 mod admission;
 mod asking;
 mod authenticate;
-mod door;
+mod lookup;
 pub(crate) mod refreshing;
 mod validity;
 
-pub(crate) use admission::{Admission, Entering, Entrance};
+pub(crate) use admission::{Admission, ConnectGrant, ConnectOutcome};
 pub use authenticate::{Authenticate, Authenticates};
-pub(crate) use door::Door;
+pub(crate) use lookup::Lookup;
 pub(crate) use validity::Validity;

@@ -11,7 +11,7 @@ use crate::{
     socket::{
         core::Event,
         dispatch::{Handler, Handling},
-        words::{Ack, Refusal},
+        types::{Ack, Refusal},
     },
     time::rfc3339,
 };
@@ -43,7 +43,7 @@ pub(crate) fn refresher<A: Authenticate>(
                 }
                 Err(refusal) => {
                     let (socket, io) = (&event.socket, event.io());
-                    if let Some(more) = io.speak_of_refusal() {
+                    if let Some(more) = io.may_log_refusal() {
                         let reason = refusal.reason();
                         tracing::info!(socket = %socket.id(), reason, more, "refresh refused");
                     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     socket::{
         core::{Renewal, Socket},
-        words::Refusal,
+        types::Refusal,
     },
     time::rfc3339,
 };

@@ -21,9 +21,10 @@ use super::{
 };
 use crate::{
     Principal,
+    adapter::Node,
     engine::Handshake,
     metrics::{Counter, Metrics},
-    socket::words::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
+    socket::types::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
 };
 
 /// Something that happened on a socket, as its handler sees it.
@@ -167,15 +168,15 @@ pub(crate) type BoxHandler = Box<dyn Erased>;
 /// A handler of one socket, which may go while it is called.
 pub(crate) type SharedHandler = Arc<dyn Erased>;
 
-/// A check without its type.
-pub(crate) type Check =
+/// Packet middleware with its type erased.
+pub(crate) type PacketMiddleware =
     Arc<dyn Fn(Incoming) -> BoxFuture<'static, Result<Incoming, Refusal>> + Send + Sync>;
 
 /// Looks at events that are sent to one socket.
 pub(crate) type OutgoingHook = Arc<dyn Fn(&Outgoing<'_>) + Send + Sync>;
 
 /// All that is registered on one socket.
-pub(crate) type Listeners = listeners::Listeners<SharedHandler, Check, OutgoingHook>;
+pub(crate) type Listeners = listeners::Listeners<SharedHandler, PacketMiddleware, OutgoingHook>;
 
 /// A handler of events that other servers have sent.
 pub(crate) type ServerSideHandler =
@@ -185,7 +186,7 @@ pub(crate) type ServerSideHandler =
 pub(crate) type ErrorHook = Box<dyn Fn(&Failure<'_>) + Send + Sync>;
 
 /// Lets a client in or not.
-pub(crate) type Gate = Box<dyn Fn(Connect) -> Admission<()> + Send + Sync>;
+pub(crate) type ConnectMiddleware = Box<dyn Fn(Connect) -> Admission<()> + Send + Sync>;
 
 /// What somebody says about a client that asks to be let in.
 pub(crate) type Admission<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
@@ -253,11 +254,11 @@ pub(crate) struct Handlers {
     pub(crate) disconnect: Vec<BoxHandler>,
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
-    pub(crate) checks: Vec<Check>,
+    pub(crate) packet_middleware: Vec<PacketMiddleware>,
     pub(crate) server_side: BTreeMap<Box<str>, ServerSideHandler>,
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
-    pub(crate) gates: Vec<Gate>,
+    pub(crate) connect_middleware: Vec<ConnectMiddleware>,
 }
 
 /// A handler and the event it is for.
@@ -287,7 +288,7 @@ impl Handlers {
 
     /// Whether a client can be let in without asking anybody.
     pub(crate) fn is_open(&self) -> bool {
-        self.authenticate.is_none() && self.gates.is_empty()
+        self.authenticate.is_none() && self.connect_middleware.is_empty()
     }
 }
 
@@ -389,6 +390,16 @@ pub enum Lifecycle<'a> {
         socket: &'a Socket,
         /// The room.
         room: &'a Room,
+    },
+    /// Another server of the cluster was heard of for the first time.
+    NodeJoined {
+        /// The server.
+        node: &'a Node,
+    },
+    /// Another server of the cluster has said that it goes, or was silent for too long.
+    NodeLeft {
+        /// The server, as it was heard of last.
+        node: &'a Node,
     },
     /// A connection went over from polling to WebSocket.
     Upgraded {

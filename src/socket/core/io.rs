@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{
     Config, Principal,
-    adapter::{Cluster, NodeId},
+    adapter::{Cluster, NodeId, Registry, keep_nodes},
     engine::{Engine, Hooks},
-    limit::{Guard, Quiet},
+    limit::{Guard, LogThrottle},
     metrics::Metrics,
-    socket::words::{ClientFiles, States},
+    socket::types::{ClientFiles, States},
     tasks::Tasks,
 };
 
@@ -32,10 +32,10 @@ use crate::{
 /// What it sends goes to the namespace `/`; [`of`](Self::of) gives the others. Methods that send
 /// work from any thread and never wait.
 #[derive(Clone)]
-pub struct Io(pub(in crate::socket) Arc<Inner>);
+pub struct Io(pub(in crate::socket) Arc<IoInner>);
 
 /// A handle that does not keep the server alive.
-pub(crate) struct WeakIo(Weak<Inner>);
+pub(crate) struct WeakIo(Weak<IoInner>);
 
 impl WeakIo {
     pub(crate) fn upgrade(&self) -> Option<Io> {
@@ -44,7 +44,7 @@ impl WeakIo {
 }
 
 /// A server, built or not.
-pub(crate) struct Inner {
+pub(crate) struct IoInner {
     pub(in crate::socket) built: OnceLock<Built>,
     pub(in crate::socket) metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -55,9 +55,9 @@ pub(crate) struct Inner {
     /// Notified when the last detached handler has ended.
     pub(in crate::socket) settled: Notify,
     /// Lines about clients that are refused.
-    pub(in crate::socket) refusals: Quiet,
+    pub(in crate::socket) refusals: LogThrottle,
     /// Lines about faults of handlers.
-    failures: Quiet,
+    failures: LogThrottle,
     /// Kept alive by whoever serves.
     pub(in crate::socket) engine: Mutex<Weak<Engine>>,
 }
@@ -69,15 +69,16 @@ pub(crate) struct Built {
     pub(crate) states: States,
     pub(crate) guard: Option<Arc<Guard>>,
     /// Those that always exist: few, so a list.
-    pub(crate) fixed: Vec<Arc<namespace::Inner>>,
+    pub(crate) fixed: Vec<Arc<namespace::NamespaceInner>>,
     pub(crate) on_demand: Vec<OnDemand>,
     /// Those that exist by now of the ones made on demand.
-    pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::Inner>>>,
+    pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::NamespaceInner>>>,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
     /// The other servers, if there are any.
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
+    pub(crate) registry: Arc<Registry>,
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
@@ -101,7 +102,7 @@ impl Io {
     /// A server that is not built yet.
     pub(crate) fn unbuilt() -> Self {
         let metrics = Arc::new(Metrics::new());
-        Self(Arc::new(Inner {
+        Self(Arc::new(IoInner {
             built: OnceLock::new(),
             tasks: Tasks::new(Arc::clone(&metrics)),
             metrics,
@@ -109,8 +110,8 @@ impl Io {
             runtime: OnceLock::new(),
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
-            refusals: Quiet::new(REFUSALS),
-            failures: Quiet::new(REFUSALS),
+            refusals: LogThrottle::new(REFUSALS),
+            failures: LogThrottle::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
         }))
     }
@@ -220,16 +221,16 @@ impl Io {
     }
 
     #[inline]
-    pub(crate) fn fixed_namespace(&self, name: &str) -> Option<&Arc<namespace::Inner>> {
+    pub(crate) fn fixed_namespace(&self, name: &str) -> Option<&Arc<namespace::NamespaceInner>> {
         let fixed = &self.0.built.get()?.fixed;
         fixed.iter().find(|namespace| namespace.name == *name)
     }
 
-    pub(crate) fn made_namespace(&self, name: &Nsp) -> Option<Arc<namespace::Inner>> {
+    pub(crate) fn made_namespace(&self, name: &Nsp) -> Option<Arc<namespace::NamespaceInner>> {
         self.0.built.get()?.made.read().get(name).cloned()
     }
 
-    pub(crate) fn tell_created(&self, namespace: &Arc<namespace::Inner>) {
+    pub(crate) fn tell_created(&self, namespace: &Arc<namespace::NamespaceInner>) {
         if self.is_watched() {
             let namespace = Namespace::existing(self.clone(), Arc::clone(namespace));
             let namespace = &namespace;
@@ -254,7 +255,7 @@ impl Io {
     }
 
     /// Forgets a namespace that was made on demand and is empty.
-    pub(crate) fn take_down(&self, namespace: &Arc<namespace::Inner>) {
+    pub(crate) fn take_down(&self, namespace: &Arc<namespace::NamespaceInner>) {
         let Some(built) = self.0.built.get() else {
             return;
         };
@@ -276,7 +277,7 @@ impl Io {
     /// Whether to write a line about a fault of a handler, and how many were left out since the last
     /// one.
     pub(crate) fn speak_of_failure(&self) -> Option<u64> {
-        self.0.failures.speak()
+        self.0.failures.permit()
     }
 
     /// Remembers the runtime in which connections are driven, and other servers answered.
@@ -285,7 +286,8 @@ impl Io {
         self.start_adapter();
     }
 
-    /// Starts what the adapter has to do, unless it was started before. Within a runtime.
+    /// Starts what the adapter has to do, and what tells others of this server, unless that was started
+    /// before. Within a runtime.
     pub(crate) fn start_adapter(&self) {
         let Some(joined) = self
             .cluster()
@@ -296,6 +298,8 @@ impl Io {
         };
         // What the adapter keeps must not keep the server.
         let joined = Arc::downgrade(joined);
+        let told = Weak::clone(&joined);
+        let beat = move || keep_nodes(Weak::clone(&told));
         let run = move || {
             let task = joined.upgrade().and_then(|joined| joined.task());
             async move {
@@ -305,6 +309,7 @@ impl Io {
             }
         };
         tokio::spawn(self.0.tasks.clone().keep("adapter", run));
+        tokio::spawn(self.0.tasks.clone().keep("nodes", beat));
     }
 
     /// Lets handlers that are started on a foreign thread find their runtime.

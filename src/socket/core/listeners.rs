@@ -5,9 +5,9 @@
 
 use parking_lot::Mutex;
 
-use crate::socket::words::{ListenError, ListenerId};
+use crate::socket::types::{ListenError, ListenerId};
 
-/// All that is registered on one socket: handlers `H`, checks `C` of what comes in, and watchers `W`
+/// All that is registered on one socket: handlers `H`, packet middleware `C`, and watchers `W`
 /// of what goes out.
 pub(crate) struct Listeners<H, C, W>(Mutex<Table<H, C, W>>);
 
@@ -16,7 +16,7 @@ struct Table<H, C, W> {
     /// For one event each, in the order of registration.
     events: Vec<Listener<H>>,
     any: Vec<(ListenerId, H)>,
-    checks: Vec<(ListenerId, C)>,
+    packet_middleware: Vec<(ListenerId, C)>,
     outgoing: Vec<(ListenerId, W)>,
     /// The socket has ended.
     closed: bool,
@@ -56,7 +56,7 @@ impl<H, C, W> Default for Table<H, C, W> {
             last: 0,
             events: Vec::new(),
             any: Vec::new(),
-            checks: Vec::new(),
+            packet_middleware: Vec::new(),
             outgoing: Vec::new(),
             closed: false,
         }
@@ -116,7 +116,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
 
     /// Checks all events that come in.
     pub(crate) fn on_packet(&self, limit: usize, check: C) -> Result<ListenerId, ListenError> {
-        self.add(limit, |table, id| table.checks.push((id, check)))
+        self.add(limit, |table, id| table.packet_middleware.push((id, check)))
     }
 
     /// Watches all events that go out.
@@ -140,8 +140,11 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
             .extend(table.events.extract_if(.., |listener| listener.id == id));
         gone.any
             .extend(table.any.extract_if(.., |(known, _)| *known == id));
-        gone.checks
-            .extend(table.checks.extract_if(.., |(known, _)| *known == id));
+        gone.packet_middleware.extend(
+            table
+                .packet_middleware
+                .extract_if(.., |(known, _)| *known == id),
+        );
         gone.outgoing
             .extend(table.outgoing.extract_if(.., |(known, _)| *known == id));
         let is_gone = table.len() < before;
@@ -166,14 +169,14 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         !self.0.lock().outgoing.is_empty()
     }
 
-    pub(crate) fn has_checks(&self) -> bool {
-        !self.0.lock().checks.is_empty()
+    pub(crate) fn has_packet_middleware(&self) -> bool {
+        !self.0.lock().packet_middleware.is_empty()
     }
 
-    pub(crate) fn checks(&self) -> Vec<C> {
+    pub(crate) fn packet_middleware(&self) -> Vec<C> {
         let table = self.0.lock();
         table
-            .checks
+            .packet_middleware
             .iter()
             .map(|(_, check)| check.clone())
             .collect()
@@ -240,6 +243,6 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
 
 impl<H, C, W> Table<H, C, W> {
     fn len(&self) -> usize {
-        self.events.len() + self.any.len() + self.checks.len() + self.outgoing.len()
+        self.events.len() + self.any.len() + self.packet_middleware.len() + self.outgoing.len()
     }
 }

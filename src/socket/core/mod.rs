@@ -1,10 +1,11 @@
 //! The state of servers, namespaces and sockets, and of what is registered with them.
 //!
-//! Every room above comes in here, to read and change state and to add what it does as further
-//! blocks of these types. A server holds namespaces, they hold handlers, those take events, and
-//! events hold sockets with their namespace and server: so `handlers`, `io`, `namespace` and
-//! `socket` import one another, and nobody else may join that circle. Nothing in here may start a
-//! handler, decide who comes in, or know how a server is built.
+//! Every module above imports this one, to read and change the state and to add its own behaviour
+//! as further `impl` blocks of these types. A server holds namespaces, which hold handlers, which
+//! take events, which hold sockets, which hold their namespace and server. That is why `handlers`,
+//! `io`, `namespace` and `socket` import each other, and no other file may join that circle.
+//! Nothing in this module may start a handler, decide which client may connect, or know how a
+//! server is built.
 
 pub(crate) mod handlers;
 pub(crate) mod io;
@@ -17,7 +18,7 @@ pub(crate) mod socket;
 mod watchers;
 
 pub(crate) use handlers::{
-    Asking, Authenticator, BoxHandler, Check, Erased, Handlers, Listeners, OutgoingHook,
+    Asking, Authenticator, BoxHandler, Erased, Handlers, Listeners, OutgoingHook, PacketMiddleware,
     Registered, ServerSideHandler, SharedHandler, Watchers,
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal, ServerSide};

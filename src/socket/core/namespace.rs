@@ -19,7 +19,7 @@ use crate::{
         acks::Questions,
         recovery::{Channel, Offset, Tag},
         rooms::{Except, Members, Pushing, Rooms, Tally},
-        words::{IdMap, IdSet, RoomName, SocketId},
+        types::{IdMap, IdSet, RoomName, SocketId},
     },
 };
 
@@ -31,7 +31,7 @@ pub struct Namespace {
     io: Io,
     name: Nsp,
     /// Namespaces made on demand come and go, so they are looked up when used.
-    fixed: Option<Arc<Inner>>,
+    fixed: Option<Arc<NamespaceInner>>,
 }
 
 impl Namespace {
@@ -41,7 +41,7 @@ impl Namespace {
         Self { io, name, fixed }
     }
 
-    pub(crate) fn existing(io: Io, inner: Arc<Inner>) -> Self {
+    pub(crate) fn existing(io: Io, inner: Arc<NamespaceInner>) -> Self {
         Self {
             name: inner.name.clone(),
             io,
@@ -74,7 +74,7 @@ impl Namespace {
         &self.name
     }
 
-    pub(crate) fn inner(&self) -> Option<Arc<Inner>> {
+    pub(crate) fn inner(&self) -> Option<Arc<NamespaceInner>> {
         match &self.fixed {
             Some(inner) => Some(Arc::clone(inner)),
             None => self.io.made_namespace(&self.name),
@@ -89,7 +89,7 @@ impl fmt::Debug for Namespace {
 }
 
 /// A namespace: its handlers, its sockets and their rooms.
-pub(crate) struct Inner {
+pub(crate) struct NamespaceInner {
     pub(crate) name: Nsp,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) rooms: Rooms,
@@ -102,9 +102,9 @@ pub(crate) struct Inner {
     /// Whether it is taken down with its last socket.
     pub(in crate::socket) goes_when_empty: bool,
     /// Sockets that want to know what is sent to them.
-    curious: Mutex<IdMap<Socket>>,
+    observers: Mutex<IdMap<Socket>>,
     /// How many those are, so that most broadcasts need not look.
-    curious_count: AtomicUsize,
+    observer_count: AtomicUsize,
     /// Numbers its events if clients may recover.
     pub(in crate::socket) channel: Option<Box<Channel<Socket>>>,
     /// The other servers, if there are any.
@@ -115,7 +115,7 @@ pub(crate) struct Inner {
     metrics: Arc<Metrics>,
 }
 
-impl Inner {
+impl NamespaceInner {
     pub(crate) fn new(
         name: Nsp,
         handlers: Arc<Handlers>,
@@ -135,8 +135,8 @@ impl Inner {
             sockets: RwLock::default(),
             ack_ids: AtomicU64::new(0),
             goes_when_empty,
-            curious: Mutex::default(),
-            curious_count: AtomicUsize::new(0),
+            observers: Mutex::default(),
+            observer_count: AtomicUsize::new(0),
             channel: config
                 .recovery
                 .as_ref()
@@ -159,29 +159,30 @@ impl Inner {
     }
 
     /// A socket wants to know what is sent to it, or no more.
-    pub(crate) fn set_curious(&self, socket: &Socket, is_curious: bool) {
-        let mut curious = self.curious.lock();
-        let before = if is_curious {
-            curious.insert(socket.id(), socket.clone())
+    pub(crate) fn set_observed(&self, socket: &Socket, is_observed: bool) {
+        let mut observers = self.observers.lock();
+        let before = if is_observed {
+            observers.insert(socket.id(), socket.clone())
         } else {
-            curious.remove(&socket.id())
+            observers.remove(&socket.id())
         };
-        self.curious_count.store(curious.len(), Ordering::Relaxed);
-        drop(curious);
+        self.observer_count
+            .store(observers.len(), Ordering::Relaxed);
+        drop(observers);
         drop(before);
     }
 
     /// Whether a broadcast should say whom it reached.
     #[inline]
-    pub(crate) fn has_curious(&self) -> bool {
-        self.curious_count.load(Ordering::Relaxed) > 0
+    pub(crate) fn has_observers(&self) -> bool {
+        self.observer_count.load(Ordering::Relaxed) > 0
     }
 
     /// Those among these sockets that want to know what is sent to them.
-    pub(crate) fn curious_of(&self, ids: &[SocketId]) -> Vec<Socket> {
-        let curious = self.curious.lock();
+    pub(crate) fn observers_of(&self, ids: &[SocketId]) -> Vec<Socket> {
+        let observers = self.observers.lock();
         ids.iter()
-            .filter_map(|id| curious.get(id).cloned())
+            .filter_map(|id| observers.get(id).cloned())
             .collect()
     }
 
@@ -330,7 +331,7 @@ impl Inner {
     }
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for NamespaceInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Namespace")
             .field("name", &self.name)

@@ -12,7 +12,7 @@ const LIMIT: usize = 2048;
 fn an_idle_connection_is_made_of_small_parts() {
     let mut parts = sizes::parts();
     parts.push(("connection", size_of::<Shared>()));
-    parts.push(("socket", size_of::<socket::Inner>()));
+    parts.push(("socket", size_of::<socket::SocketInner>()));
     let all: usize = parts.iter().map(|(_, size)| size).sum();
     assert!(all <= LIMIT, "{all} bytes: {parts:?}");
 }

@@ -29,7 +29,7 @@ use crate::{
         acks::AckTable,
         recovery::{self, Recoverable},
         rooms::Joined,
-        words::{DisconnectReason, Name, SocketId, States},
+        types::{DisconnectReason, Name, SocketId, States},
     },
 };
 
@@ -38,12 +38,12 @@ use crate::{
 /// Methods that send work from any thread and never wait. A socket that is kept after its client
 /// has left does no harm: it sends nothing and joins nothing.
 #[derive(Clone)]
-pub struct Socket(pub(in crate::socket) Arc<Inner>);
+pub struct Socket(pub(in crate::socket) Arc<SocketInner>);
 
-pub(crate) struct Inner {
+pub(crate) struct SocketInner {
     pub(in crate::socket) id: SocketId,
     pub(in crate::socket) io: Io,
-    pub(in crate::socket) namespace: Arc<namespace::Inner>,
+    pub(in crate::socket) namespace: Arc<namespace::NamespaceInner>,
     pub(in crate::socket) shared: Arc<Shared>,
     principal: Mutex<Arc<Principal>>,
     /// Counts how often the principal was replaced.
@@ -66,14 +66,14 @@ impl Socket {
     #[inline]
     pub(crate) fn new(
         io: Io,
-        namespace: Arc<namespace::Inner>,
+        namespace: Arc<namespace::NamespaceInner>,
         shared: Arc<Shared>,
         principal: Arc<Principal>,
         payload: Args,
         data: States,
     ) -> Self {
         let recoverable = io.sessions().map(|_| Box::new(Recoverable::new()));
-        Self(Arc::new(Inner {
+        Self(Arc::new(SocketInner {
             id: SocketId::new(random_sid()),
             io,
             namespace,
@@ -102,7 +102,7 @@ impl Socket {
         let mut data = old.0.data.lock().clone();
         data.extend(new);
         let recoverable = old.recoverable().map(|known| Box::new(known.again()));
-        Self(Arc::new(Inner {
+        Self(Arc::new(SocketInner {
             id: old.0.id,
             io: old.0.io.clone(),
             namespace: Arc::clone(&old.0.namespace),
@@ -284,7 +284,7 @@ impl Socket {
     }
 
     #[inline]
-    pub(crate) fn namespace_inner(&self) -> &Arc<namespace::Inner> {
+    pub(crate) fn namespace_inner(&self) -> &Arc<namespace::NamespaceInner> {
         &self.0.namespace
     }
 
@@ -294,15 +294,15 @@ impl Socket {
     }
 
     #[inline]
-    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+    pub(crate) fn downgrade(&self) -> Weak<SocketInner> {
         Arc::downgrade(&self.0)
     }
 
-    pub(crate) fn upgrade(weak: &Weak<Inner>) -> Option<Self> {
+    pub(crate) fn upgrade(weak: &Weak<SocketInner>) -> Option<Self> {
         weak.upgrade().map(Self)
     }
 
-    pub(crate) fn is(&self, weak: &Weak<Inner>) -> bool {
+    pub(crate) fn is(&self, weak: &Weak<SocketInner>) -> bool {
         std::ptr::eq(weak.as_ptr(), Arc::as_ptr(&self.0))
     }
 
@@ -317,7 +317,7 @@ impl Socket {
 }
 
 /// What the sockets of one connection share.
-pub(crate) type Shared = shared::Shared<Inner>;
+pub(crate) type Shared = shared::Shared<SocketInner>;
 
 impl Shared {
     /// The connected sockets, one for each namespace.
@@ -335,7 +335,7 @@ impl Shared {
 }
 
 /// The sessions of one server that can be recovered.
-pub(crate) type Sessions = recovery::Sessions<Socket, Weak<Inner>>;
+pub(crate) type Sessions = recovery::Sessions<Socket, Weak<SocketInner>>;
 
 impl PartialEq for Socket {
     fn eq(&self, other: &Self) -> bool {

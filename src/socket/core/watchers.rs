@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     metrics::{Counter, Metrics},
-    socket::words::{DisconnectReason, ListenError, ListenerId},
+    socket::types::{DisconnectReason, ListenError, ListenerId},
 };
 
 /// Something that has happened on a connection.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::parameter::Parameters;
 use crate::socket::{
     core::{BoxHandler, Erased, Event},
-    words::{AnswerFuture, IntoAck, Refusal, Reply},
+    types::{AnswerFuture, IntoAck, Refusal, Reply},
 };
 
 /// An async function that handles an event.

@@ -16,8 +16,8 @@ use crate::{
     Principal,
     metrics::Counter,
     socket::{
-        core::{Check, Incoming, Socket},
-        words::{Name, Refusal, args},
+        core::{Incoming, PacketMiddleware, Socket},
+        types::{Name, Refusal, args},
     },
 };
 
@@ -116,7 +116,7 @@ impl<E: Into<Refusal>> Verdict for Result<Incoming, E> {
 
 pub(crate) fn erase<M>(
     check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
-) -> Check {
+) -> PacketMiddleware {
     Arc::new(move |incoming| {
         let deciding = check.ask(incoming.clone());
         Box::pin(async move { deciding.await.into_verdict(incoming) })
@@ -124,13 +124,13 @@ pub(crate) fn erase<M>(
 }
 
 /// A packet on its way through the checks.
-pub(crate) struct Checking {
+pub(crate) struct MiddlewareRun {
     socket: Socket,
     deciding: BoxFuture<'static, Result<Incoming, Refusal>>,
 }
 
-impl Checking {
-    pub(crate) fn new(incoming: Incoming, checks: Vec<Check>) -> Self {
+impl MiddlewareRun {
+    pub(crate) fn new(incoming: Incoming, checks: Vec<PacketMiddleware>) -> Self {
         let socket = incoming.socket.clone();
         let deciding = Box::pin(async move {
             let mut incoming = incoming;

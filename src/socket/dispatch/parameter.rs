@@ -8,7 +8,7 @@ use crate::{
     Principal,
     socket::{
         core::Event,
-        words::{Refusal, StateKind, States},
+        types::{Refusal, StateKind, States},
     },
 };
 
@@ -183,7 +183,7 @@ impl<T: Send + Sync + 'static> Parameter for State<T> {
 ///
 /// let mut io = Io::builder();
 /// io.namespace("/")
-///     .gate(async |connect: Connect| {
+///     .middleware(async |connect: Connect| {
 ///         let language = connect.handshake().query_value("language");
 ///         connect.set_data(Language(language.unwrap_or("en".into())));
 ///         Ok::<_, Refusal>(())

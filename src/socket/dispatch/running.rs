@@ -14,7 +14,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Erased, Event, Failure, Socket},
-        words::{Answer, AnswerFuture, Name, Outcome, Refusal, Reply, SocketId},
+        types::{Answer, AnswerFuture, Name, Outcome, Refusal, Reply, SocketId},
     },
 };
 
@@ -50,20 +50,20 @@ impl Call {
             nsp: self.socket.namespace_inner().name.clone(),
             id: self.id,
         };
-        let first_turn = || -> Result<Turn, Refusal> {
+        let first_poll = || -> Result<FirstPoll, Refusal> {
             let mut future = handler.call(event, reply)?;
             // Whoever keeps it polls it again with a waker of its own.
             let poll = future
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()));
             Ok(match poll {
-                Poll::Ready(answer) => Turn::Done(answer),
-                Poll::Pending => Turn::Waiting(future),
+                Poll::Ready(answer) => FirstPoll::Done(answer),
+                Poll::Pending => FirstPoll::Waiting(future),
             })
         };
-        match self.watch(first_turn) {
-            Ok(Ok(Turn::Done(answer))) => self.finish(answer.0),
-            Ok(Ok(Turn::Waiting(future))) => {
+        match self.watch(first_poll) {
+            Ok(Ok(FirstPoll::Done(answer))) => self.finish(answer.0),
+            Ok(Ok(FirstPoll::Waiting(future))) => {
                 return Some(Running {
                     future,
                     call: Some(self),
@@ -144,7 +144,7 @@ impl Call {
     }
 }
 
-enum Turn {
+enum FirstPoll {
     Done(Answer),
     Waiting(AnswerFuture),
 }

@@ -1,8 +1,8 @@
-//! Entry points for fuzzing and benches: sockets without connections, against naive models.
+//! Entry points for fuzzing and benches: sockets without connections, compared with naive models.
 //!
-//! Fuzz targets and benches come in here, and unit tests that need a socket of which nobody reads.
-//! It is not part of the interface, so it may know every room, and no other room may import it but
-//! in its tests.
+//! Fuzz targets and benches import this module, and unit tests that need a socket whose client
+//! reads nothing. It is no part of the public interface, so it may know every module, and no other
+//! module may import it but in its tests.
 
 mod recovery;
 mod rooms;

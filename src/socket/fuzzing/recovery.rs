@@ -17,7 +17,7 @@ use crate::{
         fuzzing::admit,
         life::Claim,
         recovery::{Offer, Offset},
-        words::DisconnectReason,
+        types::DisconnectReason,
     },
 };
 

@@ -1,7 +1,7 @@
-//! One client: its packets in, the sockets they are for, the handlers that wait.
+//! The connection of one client: its incoming packets, its sockets, and the jobs that wait.
 //!
-//! A [`Connection`] belongs to the task of its Engine.IO session, so nothing in it is locked. What
-//! its sockets must reach from elsewhere is [`Shared`].
+//! A [`Connection`] belongs to the task of its Engine.IO session, so nothing in it needs a lock.
+//! What the sockets of the connection must reach from other tasks is in [`Shared`].
 
 use std::{
     collections::VecDeque,
@@ -18,63 +18,65 @@ use roomcast_protocol::{
     socket::{Decoder, Kind, Limits, Nsp, Packet, Parser},
 };
 
-use super::lanes::{Checked, Held, Parked};
+use super::event_queues::{EventInMiddleware, HeldEvents, ParkedEvent};
 use crate::{
     engine::{Application, Handshake, Outbox, SessionHandler},
     metrics::Counter,
     socket::{
-        connect::{Admission, Entrance, Validity},
+        connect::{Admission, ConnectOutcome, Validity},
         core::{ConnEvent, Connect, Incoming, Io, Lifecycle, Shared, Socket},
         dispatch::Running,
-        words::{DisconnectReason, Refusal, SocketId},
+        types::{DisconnectReason, Refusal, SocketId},
     },
 };
 
-/// The state of one session.
+/// The Socket.IO state of one Engine.IO session.
 pub(crate) struct Connection {
     pub(super) io: Io,
     pub(super) shared: Arc<Shared>,
     decoder: Decoder,
-    pub(super) seats: Vec<Seat>,
-    /// Made for the first that waits, dropped with the last.
+    pub(super) slots: Vec<NamespaceSlot>,
+    /// Made for the first job that waits, and dropped with the last.
     jobs: Option<FuturesUnordered<Job>>,
-    /// Handlers and checks among the jobs.
+    /// The number of handlers and middleware runs among the jobs.
     pub(super) running: usize,
-    /// Checks among the jobs, at most one for each socket.
-    pub(super) checking: usize,
-    /// Events for which there was no room among the running; in the order they came.
-    pub(super) parked: VecDeque<Parked>,
-    /// Of all parked events, those in lanes included.
+    /// The number of middleware runs among the jobs, at most one for each socket.
+    pub(super) in_middleware: usize,
+    /// Events for which there was no room among the running handlers, in the order of their
+    /// arrival.
+    pub(super) parked: VecDeque<ParkedEvent>,
+    /// The number of all parked events, including those in serial queues and those held behind
+    /// middleware.
     pub(super) parked_events: usize,
     pub(super) parked_bytes: usize,
-    /// By when a first namespace must be joined.
+    /// The time by which the client must have connected to a first namespace.
     pub(super) connect_by: Option<Instant>,
-    /// By when the attachments of a packet must be there.
+    /// The time by which the attachments of the current packet must have arrived.
     attach_by: Option<Instant>,
-    /// Why it ends, if that is more than the engine knows.
+    /// Why the connection ends, if that is more than the engine knows.
     reason: Option<DisconnectReason>,
-    /// More about the reason, if the engine knows more.
+    /// A description of the reason, if the engine knows more.
     description: Option<&'static str>,
 }
 
-/// A namespace that the client is in, or wants into.
-pub(super) struct Seat {
+/// A namespace that the client is in, or has asked to connect to.
+pub(super) struct NamespaceSlot {
     pub(super) nsp: Nsp,
-    pub(super) place: Place,
+    pub(super) state: SlotState,
 }
 
-pub(super) enum Place {
-    /// Somebody is being asked.
-    Waiting,
-    /// There is, or was, a socket. One that the server has disconnected keeps its seat: the client
-    /// may send to it until it knows.
-    Taken {
+pub(super) enum SlotState {
+    /// The decision about the client is being made.
+    Connecting,
+    /// There is, or was, a socket. A socket that the server has disconnected keeps its slot,
+    /// because the client may send to it until it learns of that.
+    Occupied {
         socket: Socket,
-        /// Events to be handled serially that wait for the one at work; `None`: none is.
-        lane: Option<VecDeque<Parked>>,
-        /// Events that wait for one before them to be checked; `None`: none is.
-        held: Option<Box<Held>>,
-        /// Until when the principal is good.
+        /// Serial events that wait for the one being handled; `None` if none is being handled.
+        serial_queue: Option<VecDeque<ParkedEvent>>,
+        /// Events that wait behind one in middleware; `None` if none is in middleware.
+        held: Option<Box<HeldEvents>>,
+        /// Until when the credentials of the principal are valid.
         validity: Validity,
     },
 }
@@ -82,15 +84,15 @@ pub(super) enum Place {
 /// Something that waits inside the connection's task.
 pub(super) enum Job {
     Handler(Running),
-    /// Taken when it is ready.
-    Check(Option<Box<Checked>>),
+    /// Taken out when the middleware has decided.
+    Middleware(Option<Box<EventInMiddleware>>),
     Admission(Admission),
 }
 
 pub(super) enum Done {
     Handler(Option<SocketId>),
-    Check(Box<Checked>, Result<Incoming, Refusal>),
-    Admission(Connect, Entrance),
+    Middleware(Box<EventInMiddleware>, Result<Incoming, Refusal>),
+    Admission(Connect, ConnectOutcome),
 }
 
 impl Future for Job {
@@ -99,7 +101,7 @@ impl Future for Job {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
         match self.get_mut() {
             Self::Handler(running) => Pin::new(running).poll(cx).map(Done::Handler),
-            Self::Check(check) => {
+            Self::Middleware(check) => {
                 let Some(checked) = check else {
                     return Poll::Pending;
                 };
@@ -107,11 +109,11 @@ impl Future for Job {
                 let Some(checked) = check.take() else {
                     return Poll::Pending;
                 };
-                Poll::Ready(Done::Check(checked, verdict))
+                Poll::Ready(Done::Middleware(checked, verdict))
             }
             Self::Admission(admission) => admission
                 .poll(cx)
-                .map(|(connect, entrance)| Done::Admission(connect, entrance)),
+                .map(|(connect, outcome)| Done::Admission(connect, outcome)),
         }
     }
 }
@@ -141,9 +143,9 @@ impl SessionHandler for Connection {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let expiries = self.seats.iter().filter_map(|seat| match seat.place {
-            Place::Taken { ref validity, .. } => validity.poll_timeout(),
-            Place::Waiting => None,
+        let expiries = self.slots.iter().filter_map(|slot| match slot.state {
+            SlotState::Occupied { ref validity, .. } => validity.poll_timeout(),
+            SlotState::Connecting => None,
         });
         expiries.chain(self.connect_by).chain(self.attach_by).min()
     }
@@ -156,10 +158,10 @@ impl SessionHandler for Connection {
         if is_due(self.attach_by) {
             return Err(self.undecodable(DecodeError::IllegalAttachments));
         }
-        for seat in &mut self.seats {
-            if let Place::Taken {
+        for slot in &mut self.slots {
+            if let SlotState::Occupied {
                 socket, validity, ..
-            } = &mut seat.place
+            } = &mut slot.state
             {
                 validity.handle_timeout(socket, now);
             }
@@ -219,15 +221,16 @@ impl Connection {
                         .session
                         .max_payload
                         .saturating_mul(config.sockets.max_attachments.max(1)),
-                    // Judged when it is known who is asked.
+                    // The payload of `CONNECT` is limited when it is known which namespace the
+                    // client asks for.
                     max_connect_payload: config.session.max_payload,
                     ..Limits::default()
                 },
             ),
-            seats: Vec::new(),
+            slots: Vec::new(),
             jobs: None,
             running: 0,
-            checking: 0,
+            in_middleware: 0,
             parked: VecDeque::new(),
             parked_events: 0,
             parked_bytes: 0,
@@ -271,21 +274,21 @@ impl Connection {
         }
     }
 
-    /// A client leaves a namespace.
+    /// Handles a `DISCONNECT` packet: the client leaves a namespace.
     fn disconnect(&mut self, nsp: &Nsp) -> Result<(), CloseReason> {
-        let position = self.seats.iter().position(|seat| seat.nsp == *nsp);
-        let seat = position.and_then(|position| self.seats.get(position));
-        match (position, seat.map(|seat| &seat.place)) {
-            (Some(position), Some(Place::Taken { socket, .. })) => {
+        let position = self.slots.iter().position(|slot| slot.nsp == *nsp);
+        let slot = position.and_then(|position| self.slots.get(position));
+        match (position, slot.map(|slot| &slot.state)) {
+            (Some(position), Some(SlotState::Occupied { socket, .. })) => {
                 socket.close(DisconnectReason::ClientNamespaceDisconnect);
-                self.clear_seat(position);
+                self.clear_slot(position);
                 Ok(())
             }
-            (_, Some(Place::Waiting) | None) | (None, _) => Err(self.misplaced()),
+            (_, Some(SlotState::Connecting) | None) | (None, _) => Err(self.misplaced()),
         }
     }
 
-    /// A client answers something.
+    /// Handles an `ACK` packet: the client answers an event.
     fn ack(&mut self, packet: &Packet) -> Result<(), CloseReason> {
         let Some(socket) = self.socket(&packet.nsp) else {
             return Err(self.misplaced());
@@ -308,25 +311,25 @@ impl Connection {
         self.jobs.get_or_insert_default().push(job);
     }
 
-    /// Drives handlers, checks and admissions that wait.
+    /// Polls the handlers, middleware and admissions that wait.
     fn run_jobs(&mut self, cx: &mut Context<'_>) {
         while let Some(jobs) = &mut self.jobs {
             match jobs.poll_next_unpin(cx) {
                 Poll::Ready(Some(Done::Handler(serial))) => {
                     self.running -= 1;
                     if let Some(id) = serial {
-                        self.free_lane(id);
+                        self.free_serial_queue(id);
                     }
                     self.unpark();
                 }
-                Poll::Ready(Some(Done::Check(checked, verdict))) => {
+                Poll::Ready(Some(Done::Middleware(checked, verdict))) => {
                     self.running -= 1;
-                    self.checked(&checked, verdict);
+                    self.middleware_done(&checked, verdict);
                     self.unpark();
                 }
-                Poll::Ready(Some(Done::Admission(connect, entrance))) => {
+                Poll::Ready(Some(Done::Admission(connect, outcome))) => {
                     let now = tokio::time::Instant::now().into_std();
-                    self.decided(&connect, entrance, now);
+                    self.decided(&connect, outcome, now);
                 }
                 Poll::Ready(None) => self.jobs = None,
                 Poll::Pending => return,
@@ -334,7 +337,7 @@ impl Connection {
         }
     }
 
-    /// Tells those who watch the connection.
+    /// Tells the watchers of the connection.
     fn tell(&self, event: &ConnEvent<'_>) {
         if let Some(watchers) = self.shared.watchers() {
             watchers.tell(self.io.metrics(), event);
@@ -342,39 +345,42 @@ impl Connection {
     }
 
     pub(super) fn socket(&self, nsp: &Nsp) -> Option<&Socket> {
-        self.seats.iter().find_map(|seat| match &seat.place {
-            Place::Taken { socket, .. } if seat.nsp == *nsp => Some(socket),
-            Place::Taken { .. } | Place::Waiting => None,
+        self.slots.iter().find_map(|slot| match &slot.state {
+            SlotState::Occupied { socket, .. } if slot.nsp == *nsp => Some(socket),
+            SlotState::Occupied { .. } | SlotState::Connecting => None,
         })
     }
 
-    /// Forgets a namespace, with the events that wait in its lane or are held.
-    pub(super) fn clear_seat(&mut self, position: usize) {
-        let seat = self.seats.swap_remove(position);
-        if let Place::Taken { lane, held, .. } = seat.place {
+    /// Clears a slot and drops the events that wait for its socket.
+    pub(super) fn clear_slot(&mut self, position: usize) {
+        let slot = self.slots.swap_remove(position);
+        if let SlotState::Occupied {
+            serial_queue, held, ..
+        } = slot.state
+        {
             let held = held.map(|held| held.events).into_iter().flatten();
-            for event in lane.into_iter().flatten().chain(held) {
+            for event in serial_queue.into_iter().flatten().chain(held) {
                 self.count_unparked(&event);
             }
         }
     }
 
     pub(super) fn clear_disconnected(&mut self) {
-        let is_over = |seat: &Seat| match &seat.place {
-            Place::Taken { socket, .. } => !socket.is_connected(),
-            Place::Waiting => false,
+        let is_over = |slot: &NamespaceSlot| match &slot.state {
+            SlotState::Occupied { socket, .. } => !socket.is_connected(),
+            SlotState::Connecting => false,
         };
-        while let Some(position) = self.seats.iter().position(is_over) {
-            self.clear_seat(position);
+        while let Some(position) = self.slots.iter().position(is_over) {
+            self.clear_slot(position);
         }
     }
 
-    /// Looks for principals that were replaced.
+    /// Takes over principals that were replaced.
     fn renew(&mut self) {
-        for seat in &mut self.seats {
-            if let Place::Taken {
+        for slot in &mut self.slots {
+            if let SlotState::Occupied {
                 socket, validity, ..
-            } = &mut seat.place
+            } = &mut slot.state
                 && validity.is_outdated(socket)
             {
                 *validity = Validity::of(socket, tokio::time::Instant::now().into_std());
@@ -382,7 +388,8 @@ impl Connection {
         }
     }
 
-    /// A packet that is valid but out of place, or none where one was due.
+    /// The reason for a packet that is valid but not expected in this state, or missing where one
+    /// was due.
     pub(super) fn misplaced(&mut self) -> CloseReason {
         self.reason = Some(DisconnectReason::ForcedServerClose);
         CloseReason::ForcedClose
@@ -393,7 +400,7 @@ impl Connection {
         tracing::debug!(session = ?self.shared.outbox.sid(), %error, "a packet cannot be decoded");
         match self.io.config().sockets.parser {
             Parser::MessagePack => CloseReason::ParseError,
-            // What the original says of it.
+            // The reason that the official server reports.
             Parser::Json | _ => CloseReason::ForcedClose,
         }
     }
@@ -403,8 +410,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let reason = self.reason.unwrap_or(DisconnectReason::TransportError);
-        for seat in &self.seats {
-            if let Place::Taken { socket, .. } = &seat.place {
+        for slot in &self.slots {
+            if let SlotState::Occupied { socket, .. } = &slot.state {
                 socket.close_described(reason, self.description);
             }
         }
@@ -415,7 +422,7 @@ impl Drop for Connection {
         let jobs = self.jobs.take().into_iter().flatten();
         let handlers = jobs.filter_map(|job| match job {
             Job::Handler(running) => Some(running),
-            Job::Check(_) | Job::Admission(_) => None,
+            Job::Middleware(_) | Job::Admission(_) => None,
         });
         self.io.detach(handlers.collect(), &self.shared);
     }
@@ -427,9 +434,9 @@ mod tests {
 
     #[test]
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
-        let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<Seat>();
+        let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<NamespaceSlot>();
         assert!(client <= 416, "{client}");
-        let socket = size_of::<crate::socket::core::socket::Inner>();
+        let socket = size_of::<crate::socket::core::socket::SocketInner>();
         assert!(socket <= 344, "{socket}");
     }
 }

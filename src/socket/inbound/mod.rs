@@ -1,11 +1,11 @@
-//! A client's packets on their way in: one connection with its seats in namespaces, the lanes in
-//! which its events wait, and its entering.
+//! The packets of a client on their way in: one connection with its slots for namespaces, the queues
+//! in which its events wait, and its attempts to connect to namespaces.
 //!
-//! The engine drives it as its application; nobody in `socket` comes in here. A connection waits
-//! for admissions, checks and handlers in one set of jobs, which is why it lies above both
-//! `dispatch` and `connect`, and why `connection` and `lanes` import one another. Nothing in here
-//! may know how servers are built or served.
+//! The engine drives a connection as its application; no other module of `socket` imports this one.
+//! A connection waits for admissions, middleware and handlers in one set of jobs, which is why this
+//! module lies above both `dispatch` and `connect`, and why `connection` and `event_queues` import each
+//! other. Nothing in this module may know how servers are built or served.
 
+mod connecting;
 mod connection;
-mod entering;
-mod lanes;
+mod event_queues;

@@ -1,4 +1,4 @@
-//! Sockets that come into a namespace and leave it.
+//! Admits sockets to a namespace and removes them from it.
 
 use roomcast_protocol::{Frame, Stamp};
 
@@ -6,30 +6,31 @@ use crate::{
     engine::{Limits, Mode},
     metrics::Gauge,
     socket::{
-        core::{Socket, namespace::Inner},
+        core::{Socket, namespace::NamespaceInner},
         recovery::Pid,
-        words::{SocketId, give_back},
+        types::{SocketId, give_back},
     },
 };
 
-impl Inner {
-    /// Forgets what was kept for a client.
+impl NamespaceInner {
+    /// Drops what is kept for a client that will not come back.
     pub(crate) fn forget_replay(&self, socket: &Socket) {
         if let Some(channel) = &self.channel {
             socket.outbox().forget_replay(channel.id());
         }
     }
 
-    /// Keeps a place for a client that is away.
-    pub(crate) fn park(&self, socket: &Socket) {
+    /// Keeps a socket among the members whose clients are away.
+    pub(crate) fn keep_away(&self, socket: &Socket) {
         let id = socket.id();
         if let Some(channel) = &self.channel {
             channel.add_away(id, socket.clone());
         }
-        // Whoever looks for it finds it in one place or the other.
+        // Under this lock, everybody who looks for the socket finds it either as present or as
+        // away.
         let mut everybody = self.everybody.lock();
         let was_there = everybody.contains(id);
-        everybody.park(id, socket.outbox());
+        everybody.keep_away(id, socket.outbox());
         drop(everybody);
         if was_there {
             self.metrics().shift(Gauge::Sockets, -1);
@@ -37,8 +38,9 @@ impl Inner {
         self.forget_socket(id);
     }
 
-    /// Lets a client in that comes back: it gets what it has missed, and then is told so. The
-    /// number of events it had missed; `None` if it cannot be let in any more.
+    /// Admits a client that comes back: it receives what it has missed, and then the packet that
+    /// admits it. Returns the number of events it had missed; `None` if it cannot be admitted any
+    /// more.
     pub(crate) fn readmit(
         &self,
         old: &Socket,
@@ -57,7 +59,7 @@ impl Inner {
         Some(missed)
     }
 
-    /// What a client is told that has been let in.
+    /// The packet that admits a client.
     fn hello(&self, socket: &Socket) -> Option<Frame> {
         let admitted = Admitted {
             sid: socket.id(),
@@ -78,7 +80,7 @@ impl Inner {
         }
     }
 
-    /// Lets a socket in: it is told its id and gets everything that is sent from then on.
+    /// Admits a socket: it is told its id and receives everything that is sent from then on.
     pub(crate) fn admit(&self, socket: &Socket) -> Result<(), NotAdmitted> {
         let frame = self.hello(socket).ok_or(NotAdmitted::Untold)?;
         self.sockets.write().insert(socket.id(), socket.clone());
@@ -105,7 +107,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a socket out. `true`: it was the last one of a namespace that goes with it.
+    /// Removes a socket. Returns whether it was the last one of a namespace that is removed when
+    /// empty.
     pub(crate) fn dismiss(&self, id: SocketId) -> bool {
         self.forget_socket(id);
         let mut everybody = self.everybody.lock();
@@ -139,7 +142,7 @@ impl Inner {
 pub(crate) enum NotAdmitted {
     /// The namespace has just been taken down.
     TakenDown,
-    /// Its client cannot be told, as the packet for that cannot be encoded.
+    /// The packet that admits the client cannot be encoded.
     Untold,
 }
 

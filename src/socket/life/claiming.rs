@@ -1,4 +1,4 @@
-//! Going on with a session: who may, who gets it, and when it ends.
+//! Recovers sessions: which client may, which of two gets the session, and when a session ends.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Sessions, Socket},
-        recovery::{Held, Offer, Pid},
-        words::sweep,
+        recovery::{KnownSession, Offer, Pid},
+        types::sweep,
     },
 };
 
@@ -24,17 +24,18 @@ enum Found {
 
 impl Sessions {
     /// Keeps a session whose client is away.
-    pub(crate) fn park(self: &Arc<Self>, pid: Pid, socket: &Socket) {
+    pub(crate) fn keep_away(self: &Arc<Self>, pid: Pid, socket: &Socket) {
         self.keep(pid, socket, Instant::now() + self.window);
-        self.parked.notify_waiters();
+        self.went_away.notify_waiters();
     }
 
-    /// Keeps a session until then, or ends it if it cannot be kept.
+    /// Keeps a session until a time, or ends it if it cannot be kept.
     fn keep(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
         let io = socket.io().clone();
         let (gone, must_sweep) = self.insert(pid, socket.clone(), until);
         self.end(gone);
-        // It may have been revoked after it had left and before anybody found it here.
+        // The credentials may have been revoked after the client had left and before the session
+        // could be found here.
         if !socket.may_go_on() {
             self.expel(pid);
         }
@@ -45,24 +46,24 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions whose time has come; when the next one's comes.
+    /// Ends the sessions whose time is over, and returns when the time of the next one is.
     fn expire(&self) -> Option<Instant> {
         let (gone, next) = self.take_due(Instant::now());
         self.end(gone);
         next
     }
 
-    /// Ends the sessions of clients that are away and would be expelled if they were there. What is
-    /// revoked then may not be any more when they come back.
+    /// Ends the sessions of clients that are away and would be expelled if they were connected.
+    /// What is revoked now may not be revoked any more when they come back.
     pub(crate) fn revalidate(&self) {
-        for (pid, socket) in self.all_parked() {
+        for (pid, socket) in self.all_away() {
             if !socket.may_go_on() {
                 self.expel(pid);
             }
         }
     }
 
-    /// Ends all sessions; none is parked from here on.
+    /// Ends all sessions; from here on none is kept.
     pub(crate) fn close(&self) {
         self.end(self.take_all());
     }
@@ -72,18 +73,19 @@ impl Sessions {
         self.end(self.take(pid).map(|(_, socket)| socket));
     }
 
-    /// Takes the session that a client offers to go on with. It belongs to the claim from then on:
-    /// of two clients one gets it. One whose client seems to be there is taken from it.
+    /// Takes the session that a client asks to recover. The session belongs to the claim from then
+    /// on, so one of two clients gets it. A session whose client seems to be connected is taken
+    /// from that connection.
     pub(crate) async fn claim(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Option<Claim> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let parked = self.parked.notified();
-            tokio::pin!(parked);
-            parked.as_mut().enable();
+            let went_away = self.went_away.notified();
+            tokio::pin!(went_away);
+            went_away.as_mut().enable();
             match self.look(offer, nsp) {
                 Found::Claim(claim) => return Some(claim),
                 Found::Connected(socket) => socket.break_off(),
-                Found::Leaving if timeout_at(deadline, parked.as_mut()).await.is_ok() => {}
+                Found::Leaving if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
                 Found::Leaving | Found::Nothing => {
                     self.metrics.count(Counter::SessionsNotRecovered);
                     return None;
@@ -94,9 +96,9 @@ impl Sessions {
 
     fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Found {
         let (socket, is_parked) = match self.find(offer.pid, Socket::upgrade) {
-            Some(Held::Parked(socket)) => (socket, true),
-            Some(Held::Connected(socket)) => (socket, false),
-            Some(Held::Leaving) => return Found::Leaving,
+            Some(KnownSession::Away(socket)) => (socket, true),
+            Some(KnownSession::Connected(socket)) => (socket, false),
+            Some(KnownSession::Leaving) => return Found::Leaving,
             None => return Found::Nothing,
         };
         let inner = socket.namespace_inner();
@@ -108,14 +110,14 @@ impl Sessions {
         }
         let round = self.rounds();
         match is_parked {
-            // If it is not there any more, somebody else was faster.
-            true => self.take(offer.pid).map_or(Found::Nothing, |parked| {
+            // If the session is gone, another client was faster.
+            true => self.take(offer.pid).map_or(Found::Nothing, |away| {
                 Found::Claim(Claim {
                     sessions: Arc::clone(self),
                     pid: offer.pid,
                     known,
                     round,
-                    parked: Some(parked),
+                    away: Some(away),
                 })
             }),
             false if socket.is_connected() => Found::Connected(socket),
@@ -131,46 +133,48 @@ impl Sessions {
     }
 }
 
-/// A session that nobody else can take. Dropped unused, it is parked again.
+/// A session that no other client can take. If a claim is dropped unused, its session is kept
+/// again.
 pub(crate) struct Claim {
     sessions: Arc<Sessions>,
     pid: Pid,
     known: Stamp,
-    /// How often everybody had been asked for again before it was taken.
+    /// How often all sockets had been revalidated before the session was claimed.
     round: u64,
     /// The socket, and until when it is kept.
-    parked: Option<(Instant, Socket)>,
+    away: Option<(Instant, Socket)>,
 }
 
 impl Claim {
-    /// Who the client was.
+    /// The principal of the session's client.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
-        self.parked.as_ref().map(|(_, socket)| socket.principal())
+        self.away.as_ref().map(|(_, socket)| socket.principal())
     }
 
-    /// Ends the session, whose client is not what it was.
+    /// Ends the session, because its client has changed.
     pub(crate) fn give_up(mut self) {
         self.sessions.metrics.count(Counter::SessionsNotRecovered);
-        self.sessions.end(self.parked.take().map(|(_, old)| old));
+        self.sessions.end(self.away.take().map(|(_, old)| old));
     }
 
-    /// Whether everybody has been asked for again since it was taken. Nobody found the session
-    /// meanwhile, so that it must end: its client may be one that was to be expelled.
+    /// Whether all sockets have been revalidated since the session was claimed. Revalidation does
+    /// not find a claimed session, so the session must end: its client may have been one to expel.
     fn was_missed(&self) -> bool {
         self.sessions.rounds() != self.round
     }
 
-    /// Lets a new socket go on with the session. `None` if that cannot be: it ends then.
+    /// Recovers the session with a new socket. Returns `None` if that is impossible, and ends the
+    /// session.
     pub(crate) fn resume(mut self, resume: impl FnOnce(&Socket) -> Socket) -> Option<Socket> {
         if self.was_missed() {
             self.give_up();
             return None;
         }
-        let (_, old) = self.parked.take()?;
+        let (_, old) = self.away.take()?;
         let socket = resume(&old);
         let inner = old.namespace_inner();
         if let Some(sent) = inner.readmit(&old, &socket, self.known, self.sessions.limits) {
-            // Only now can somebody else take it over.
+            // Only from here on another client can take the session over.
             self.sessions.enter(self.pid, socket.downgrade());
             self.sessions.metrics.count(Counter::SessionsRecovered);
             tracing::debug!(socket = %socket.id(), sent, "a session goes on");
@@ -184,7 +188,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let Some((until, socket)) = self.parked.take() else {
+        let Some((until, socket)) = self.away.take() else {
             return;
         };
         if self.was_missed() {
@@ -201,6 +205,6 @@ impl fmt::Debug for Claim {
     }
 }
 
-/// How long the handlers of a socket may take that has just been disconnected before its client is
-/// let in as a new one.
+/// How long a client that comes back waits for the handlers of its socket that was just
+/// disconnected. After that it is admitted as a new one.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -14,12 +14,13 @@ use crate::{
     socket::{
         core::{BoxHandler, Erased, Lifecycle, Socket},
         dispatch::{Call, Running},
-        words::{DisconnectReason, Refusal, args},
+        types::{DisconnectReason, Refusal, args},
     },
 };
 
 impl Socket {
-    /// Asks the authenticator again, and disconnects who is not good any more. `false`: it did.
+    /// Asks the authenticator again and disconnects the socket if it is not valid any more. Returns
+    /// whether the socket stays.
     pub(crate) fn revalidate(&self) -> bool {
         let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
             return true;
@@ -33,8 +34,8 @@ impl Socket {
         }
     }
 
-    /// Whether a client that is away may come back as this socket. That its credentials have ended is
-    /// nothing against it, since it comes back with others.
+    /// Whether a client that is away may come back as this socket. Expired credentials do not
+    /// prevent that, since the client comes back with new ones.
     pub(crate) fn may_go_on(&self) -> bool {
         let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
             return true;
@@ -50,15 +51,15 @@ impl Socket {
         authenticator.revalidate(&endless).is_ok()
     }
 
-    /// Disconnects a client whose credentials are not good any more, after it was told so.
+    /// Disconnects a client whose credentials are not valid any more, after telling it so.
     pub(crate) fn expel(&self, refusal: &Refusal) {
-        // Several may find out at the same time; it is told once.
+        // Several tasks may find out at the same time; the client is told once.
         if !self.is_connected() || self.0.expelled.swap(true, Ordering::AcqRel) {
             return;
         }
         let reason = refusal.reason();
         tracing::info!(socket = %self.0.id, namespace = self.nsp(), reason, "expelled");
-        self.emit("error", Told::of(refusal));
+        self.emit("error", ErrorEvent::of(refusal));
         self.disconnect(false);
     }
 
@@ -93,13 +94,13 @@ impl Socket {
         self.close(DisconnectReason::ServerNamespaceDisconnect);
     }
 
-    /// The end of the socket, whoever causes it: tells the application, leaves all rooms, fails
-    /// what waits for the client. Only the first call does anything.
+    /// Ends the socket for any cause: tells the application, leaves all rooms, and fails what waits
+    /// for the client. Only the first call has an effect.
     pub(crate) fn close(&self, reason: DisconnectReason) {
         self.close_described(reason, None);
     }
 
-    /// The same, with more to say about the reason.
+    /// Ends the socket with a description of the reason.
     pub(crate) fn close_described(&self, reason: DisconnectReason, description: Option<&str>) {
         if self.0.reason.set(reason).is_err() {
             return;
@@ -111,7 +112,7 @@ impl Socket {
         let recoverable = self.leave_session(reason);
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
         match recoverable {
-            Some(recoverable) => self.park(recoverable),
+            Some(recoverable) => self.keep_away(recoverable),
             None => self.end_session(),
         }
         self.acks().close(self.metrics());
@@ -128,12 +129,12 @@ impl Socket {
             listeners.close();
         }
         if self.listeners().is_some() || self.conn_watchers().is_some() {
-            self.0.namespace.set_curious(self, false);
+            self.0.namespace.set_observed(self, false);
         }
         self.0.io.detach(waiting, &self.0.shared);
     }
 
-    /// Starts the handlers of an event of the library's own; returned are those that wait.
+    /// Starts the handlers of an event of the library's own. Returns those that wait.
     fn start_own(&self, event: &'static str, handlers: &[BoxHandler], args: &Args) -> Vec<Running> {
         let mut waiting = Vec::new();
         let start = |handler: &dyn Erased| Call::own(self, event).start(handler, args.clone());
@@ -147,7 +148,7 @@ impl Socket {
         waiting
     }
 
-    /// The end of the whole connection, whose client is known to have another one.
+    /// Ends the whole connection, whose client is known to have a new one.
     pub(crate) fn break_off(&self) {
         self.outbox().cut();
         for socket in self.shared().sockets() {
@@ -156,9 +157,9 @@ impl Socket {
     }
 }
 
-/// The event `error` of somebody who is disconnected.
+/// The event `error` that is sent to a client that is expelled.
 #[derive(Serialize)]
-struct Told<'a> {
+struct ErrorEvent<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     code: &'a str,
@@ -166,7 +167,7 @@ struct Told<'a> {
     status: u16,
 }
 
-impl<'a> Told<'a> {
+impl<'a> ErrorEvent<'a> {
     fn of(refusal: &'a Refusal) -> Self {
         Self {
             kind: "auth",

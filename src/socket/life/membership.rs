@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use crate::socket::{
     core::{Lifecycle, Socket},
     rooms::{Joined, RoomCell},
-    words::{IntoRooms, JoinError, Room},
+    types::{IntoRooms, JoinError, Room},
 };
 
 impl Socket {
@@ -39,7 +39,8 @@ impl Socket {
         outcome
     }
 
-    /// `Some`: it was not there; whether it is the first one.
+    /// Joins one room. Returns `None` if the socket was in it already, else whether the socket is
+    /// its first member.
     fn join_one(
         &self,
         joined: &mut Joined,
@@ -109,7 +110,7 @@ impl Socket {
         }
     }
 
-    /// Joins no more rooms; calls `each` for those it is in, which it stays in.
+    /// Stops joining rooms, stays in the present ones, and calls `each` for them.
     pub(crate) fn stay(&self, mut each: impl FnMut(&Room, &RoomCell)) {
         let mut joined = self.0.rooms.lock();
         joined.closed = true;
@@ -118,8 +119,8 @@ impl Socket {
         }
     }
 
-    /// Joins the rooms of another socket that is in them no more; calls `each` for every one.
-    /// `false`: it has been disconnected, and those rooms are left.
+    /// Joins the rooms of another socket that has left them, and calls `each` for every one.
+    /// Returns `false` if this socket has been disconnected; the rooms are left then.
     pub(crate) fn inherit(&self, old: &Self, mut each: impl FnMut(&Room, &RoomCell)) -> bool {
         let rooms = std::mem::take(&mut old.0.rooms.lock().rooms);
         let mut joined = self.0.rooms.lock();
@@ -138,13 +139,13 @@ impl Socket {
         true
     }
 
-    /// Whether somebody wants to know which rooms are joined and left.
+    /// Whether anybody wants to know which rooms are joined and left.
     pub(crate) fn tells_of_rooms(&self) -> bool {
         self.0.io.is_watched() || self.0.namespace.cluster.follows_rooms()
     }
 
-    /// Tells the adapter if the room has been opened or closed. A room whose members are all away is
-    /// open: they are still sent what they may come back for.
+    /// Tells the adapter if the room has opened or closed. A room whose members are all away is
+    /// open, because it is still sent what they may come back for.
     fn room_changed(&self, room: &Room) {
         let namespace = &self.0.namespace;
         let exists = || namespace.rooms.find(room.as_str()).is_some();

@@ -16,16 +16,16 @@ use super::{
 use crate::{
     config::Recovery,
     engine::Limits,
-    socket::words::{IdMap, IdSet, SocketId, give_back},
+    socket::types::{IdMap, IdSet, SocketId, give_back},
 };
 
-/// The events of a namespace that may be asked for again: every one has a number.
+/// The numbered events of a namespace that clients may ask for again.
 #[derive(Debug)]
 pub(crate) struct Channel<S> {
     id: u64,
     next: AtomicU64,
     limits: Limits,
-    /// In a cluster.
+    /// Set only in a cluster.
     tag: Option<Tag>,
     /// Sockets whose clients are away.
     away: Mutex<IdMap<S>>,
@@ -34,7 +34,7 @@ pub(crate) struct Channel<S> {
 impl<S: Clone> Channel<S> {
     pub(crate) fn new(recovery: &Recovery, tag: Option<Tag>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // So that a server that starts anew does not repeat the numbers of the one before.
+        // The clock keeps a server that starts anew from repeating the numbers of the one before.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let start = now.map_or(1, |now| now.as_secs().max(1));
         Self {
@@ -87,7 +87,8 @@ impl<S: Clone> Channel<S> {
         }
     }
 
-    /// The stamp of an event that a client has; `None` if it has it from another server.
+    /// The stamp of the last event that a client has; `None` if the client has it from another
+    /// server.
     pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
         (last.tag == self.tag).then_some(Stamp {
             channel: self.id,

@@ -1,5 +1,5 @@
-//! What goes over the wire: the secret of a session, the place in what was sent, and the offer that
-//! a client makes with both.
+//! What recovery sends over the wire: the secret of a session, the offset of an event, and the
+//! offer that a client makes with both.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::engine::random_sid;
 pub(crate) struct Pid(Sid);
 
 impl Pid {
-    /// Draws one that nobody can guess.
+    /// Draws a secret that nobody can guess.
     pub(crate) fn random() -> Self {
         Self(random_sid())
     }
@@ -109,7 +109,8 @@ impl Serialize for Offset {
     }
 }
 
-/// What a client offers that wants to go on: a session, and the last event of it that it has.
+/// What a client offers in order to recover: a session, and the last event of it that the client
+/// has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) pid: Pid,
@@ -117,12 +118,12 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// The offer in the payload of a `CONNECT` packet. Everything that is none is as good as no
+    /// The offer in the payload of a `CONNECT` packet. A payload without a valid offer counts as no
     /// offer.
     pub(crate) fn of(payload: &Args) -> Option<Self> {
         #[derive(Deserialize)]
         struct Payload {
-            // Whatever it is: only a text can be one.
+            // Fields of any type are accepted, and only a text can be an offer.
             #[serde(default)]
             pid: Value,
             #[serde(default)]

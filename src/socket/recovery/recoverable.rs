@@ -1,9 +1,9 @@
-//! What a socket and the outboxes are told when sessions can be recovered.
+//! What a socket and its outbox need for recovery.
 
 use super::offer::Pid;
 use crate::{config, engine::Limits};
 
-/// What the outboxes are told to keep.
+/// The limits of what outboxes keep for recovery.
 pub(crate) fn limits(recovery: &config::Recovery) -> Limits {
     Limits {
         messages: recovery.max_messages,
@@ -16,7 +16,7 @@ pub(crate) fn limits(recovery: &config::Recovery) -> Limits {
 #[derive(Debug)]
 pub(crate) struct Recoverable {
     pub(crate) pid: Pid,
-    /// Whether it has been.
+    /// Whether this socket was recovered.
     pub(crate) recovered: bool,
 }
 
@@ -28,7 +28,7 @@ impl Recoverable {
         }
     }
 
-    /// The same, after the client has come back.
+    /// The same session, after the client has come back.
     pub(crate) fn again(&self) -> Self {
         Self {
             pid: self.pid,

@@ -16,55 +16,54 @@ use crate::{
     config::Recovery,
     engine::Limits,
     metrics::{Gauge, Metrics},
-    socket::words::{Expiring, give_back},
+    socket::types::{Expiring, give_back},
 };
 
-/// The sessions of one server that can be recovered, those that are connected included.
-///
-/// It keeps sockets `S` whose clients are away, and weak references `W` to the others. Its lock is a
-/// leaf: nothing is called while it is held but what upgrades a reference.
+/// The sessions of one server that can be recovered, including those whose clients are connected.
+/// The table keeps sockets `S` whose clients are away, and weak references `W` to the others. Its
+/// lock is a leaf in the lock order: nothing is called under it but the upgrade of a reference.
 pub(crate) struct Sessions<S, W> {
     pub(crate) window: Duration,
     max: usize,
     pub(crate) limits: Limits,
-    state: Mutex<State<S, W>>,
+    state: Mutex<SessionTable<S, W>>,
     rounds: AtomicU64,
-    /// Notified when a session has been parked.
-    pub(crate) parked: Notify,
+    /// Notified when the client of a session has gone away.
+    pub(crate) went_away: Notify,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 /// No session is in both of the maps.
-struct State<S, W> {
-    present: HashMap<Pid, Place<W>>,
+struct SessionTable<S, W> {
+    present: HashMap<Pid, ClientState<W>>,
     /// The sockets whose clients are away.
-    parked: Expiring<Pid, S>,
-    /// The server stops: nothing is kept any more.
+    away: Expiring<Pid, S>,
+    /// The server stops, so no session is kept any more.
     is_closed: bool,
 }
 
-enum Place<W> {
-    /// The client is there, as far as is known.
+enum ClientState<W> {
+    /// The client is connected, as far as is known.
     Connected(W),
-    /// The client has just gone, and its handlers are being told.
+    /// The client has just disconnected, and its handlers are being told.
     Leaving,
 }
 
-/// Where a session was found.
-pub(crate) enum Held<S> {
+/// What is known about a session.
+pub(crate) enum KnownSession<S> {
     /// The client is away.
-    Parked(S),
-    /// The client is there, as far as is known.
+    Away(S),
+    /// The client is connected, as far as is known.
     Connected(S),
-    /// The client has just gone, and its handlers are being told.
+    /// The client has just disconnected, and its handlers are being told.
     Leaving,
 }
 
-impl<S, W> Default for State<S, W> {
+impl<S, W> Default for SessionTable<S, W> {
     fn default() -> Self {
         Self {
             present: HashMap::new(),
-            parked: Expiring::default(),
+            away: Expiring::default(),
             is_closed: false,
         }
     }
@@ -78,111 +77,118 @@ impl<S, W> Sessions<S, W> {
             limits: limits(recovery),
             state: Mutex::default(),
             rounds: AtomicU64::new(0),
-            parked: Notify::new(),
+            went_away: Notify::new(),
             metrics,
         }
     }
 
-    /// A client is being let in.
+    /// A client is being admitted.
     pub(crate) fn enter(&self, pid: Pid, socket: W) {
-        let place = Place::Connected(socket);
-        self.state.lock().present.insert(pid, place);
+        let client = ClientState::Connected(socket);
+        self.state.lock().present.insert(pid, client);
     }
 
-    /// A client has gone, and may come back once it is parked.
+    /// A client has disconnected, and may come back once its session is kept.
     pub(crate) fn leave(&self, pid: Pid) {
-        self.state.lock().present.insert(pid, Place::Leaving);
+        self.state.lock().present.insert(pid, ClientState::Leaving);
     }
 
-    /// A client has gone for good.
+    /// A client has disconnected for good.
     pub(crate) fn forget(&self, pid: Pid) {
         let gone = self.change(|state| {
             state.present.remove(&pid);
-            state.parked.remove(&pid)
+            state.away.remove(&pid)
         });
         drop(gone);
     }
 
-    /// Keeps a session whose client is away. What has to go for it, itself if it cannot be kept, and
-    /// whether a task must be sent to sweep.
+    /// Keeps a session whose client is away. Returns the sessions that have to end for it (itself
+    /// if it cannot be kept), and whether the caller must start a task that sweeps.
     pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> (Vec<S>, bool) {
         self.change(|state| {
             state.present.remove(&pid);
             if state.is_closed || until <= Instant::now() {
                 return (vec![socket], false);
             }
-            let mut gone = Vec::from_iter(state.parked.insert(pid, socket, until));
-            while state.parked.len() > self.max {
-                gone.extend(state.parked.pop().map(|(_, socket)| socket));
+            let mut gone = Vec::from_iter(state.away.insert(pid, socket, until));
+            while state.away.len() > self.max {
+                gone.extend(state.away.pop().map(|(_, socket)| socket));
             }
-            (gone, state.parked.must_sweep())
+            (gone, state.away.must_sweep())
         })
     }
 
-    /// Takes those whose time has come; when the next one's comes.
+    /// Takes the sessions whose time is over, and returns when the time of the next one is.
     pub(crate) fn take_due(&self, now: Instant) -> (Vec<S>, Option<Instant>) {
         self.change(|state| {
-            let due = iter::from_fn(|| state.parked.pop_due(now));
+            let due = iter::from_fn(|| state.away.pop_due(now));
             let gone: Vec<_> = due.map(|(_, socket)| socket).collect();
-            (gone, state.parked.look_again())
+            (gone, state.away.look_again())
         })
     }
 
-    /// Takes all; none is kept from here on.
+    /// Takes all sessions; from here on none is kept.
     pub(crate) fn take_all(&self) -> Vec<S> {
         self.change(|state| {
             state.is_closed = true;
-            let all = iter::from_fn(|| state.parked.pop());
+            let all = iter::from_fn(|| state.away.pop());
             all.map(|(_, socket)| socket).collect()
         })
     }
 
-    /// Where a session is; `upgrade` finds the socket of one that is connected.
-    pub(crate) fn find(&self, pid: Pid, upgrade: impl FnOnce(&W) -> Option<S>) -> Option<Held<S>>
+    /// What is known about a session; `upgrade` finds the socket of one that is connected.
+    pub(crate) fn find(
+        &self,
+        pid: Pid,
+        upgrade: impl FnOnce(&W) -> Option<S>,
+    ) -> Option<KnownSession<S>>
     where
         S: Clone,
     {
         let state = self.state.lock();
-        match (state.parked.get(&pid), state.present.get(&pid)) {
-            (Some(socket), _) => Some(Held::Parked(socket.clone())),
-            (None, Some(Place::Connected(socket))) => upgrade(socket).map(Held::Connected),
-            (None, Some(Place::Leaving)) => Some(Held::Leaving),
+        match (state.away.get(&pid), state.present.get(&pid)) {
+            (Some(socket), _) => Some(KnownSession::Away(socket.clone())),
+            (None, Some(ClientState::Connected(socket))) => {
+                upgrade(socket).map(KnownSession::Connected)
+            }
+            (None, Some(ClientState::Leaving)) => Some(KnownSession::Leaving),
             (None, None) => None,
         }
     }
 
     /// All sessions whose clients are away, at this moment.
-    pub(crate) fn all_parked(&self) -> Vec<(Pid, S)>
+    pub(crate) fn all_away(&self) -> Vec<(Pid, S)>
     where
         S: Clone,
     {
         let state = self.state.lock();
-        let parked = state.parked.iter();
-        parked.map(|(pid, socket)| (pid, socket.clone())).collect()
+        let away = state.away.iter();
+        away.map(|(pid, socket)| (pid, socket.clone())).collect()
     }
 
-    /// Everybody is about to be asked for again.
+    /// All sockets are about to be revalidated.
     pub(crate) fn begin_round(&self) {
         self.rounds.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often everybody has been asked for again.
+    /// How often all sockets have been revalidated.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Acquire)
     }
 
     /// Takes a session whose client is away, with the time until which it was to be kept.
     pub(crate) fn take(&self, pid: Pid) -> Option<(Instant, S)> {
-        self.change(|state| state.parked.remove(&pid))
+        self.change(|state| state.away.remove(&pid))
     }
 
-    /// Changes what is kept, and the gauge with it. What goes is passed on, to be dropped later.
-    fn change<R>(&self, change: impl FnOnce(&mut State<S, W>) -> R) -> R {
+    /// Changes the table and the gauge together. What is removed is returned, to be dropped without
+    /// the lock.
+    fn change<R>(&self, change: impl FnOnce(&mut SessionTable<S, W>) -> R) -> R {
         let mut state = self.state.lock();
-        let before = state.parked.len() as i64;
+        let before = state.away.len() as i64;
         let result = change(&mut state);
         give_back(&mut state.present);
-        let delta = state.parked.len() as i64 - before;
+        let delta = state.away.len() as i64 - before;
         if delta != 0 {
             self.metrics.shift(Gauge::RecoverySessions, delta);
         }

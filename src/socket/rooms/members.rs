@@ -7,7 +7,7 @@ use roomcast_protocol::Frame;
 
 use crate::{
     engine::{Batch, Mode, Outbox, Push},
-    socket::words::{IdMap, IdSet, SocketId},
+    socket::types::{IdMap, IdSet, SocketId},
 };
 
 /// A room: a handle to its members that outlives the name.
@@ -19,9 +19,9 @@ pub(crate) struct Members {
     slots: Vec<Slot>,
     /// Position by id; kept from [`INDEXED`] members on.
     index: Option<IdMap<u32>>,
-    /// Members whose clients are away: they count for nobody, and get what may be asked for again.
+    /// Members whose clients are away: they count as absent, and receive only what can be replayed.
     away: Option<Box<IdMap<Outbox>>>,
-    /// The last member has left and the name is being taken out: nobody may join any more.
+    /// The last member has left and the name is being removed: nobody may join any more.
     gone: bool,
 }
 
@@ -58,15 +58,15 @@ impl Members {
         self.gone
     }
 
-    /// The client of a member is away. `true`: nobody else is there.
-    pub(crate) fn park(&mut self, id: SocketId, outbox: &Outbox) -> bool {
+    /// The client of a member is away. Returns whether no other member is present.
+    pub(crate) fn keep_away(&mut self, id: SocketId, outbox: &Outbox) -> bool {
         let was_last = self.remove(id) && self.slots.is_empty();
         let away = self.away.get_or_insert_default();
         away.insert(id, outbox.clone());
         was_last
     }
 
-    /// The client of a member is back. `true`: nobody else is there.
+    /// The client of a member is back. Returns whether no other member is present.
     pub(crate) fn resume(&mut self, id: SocketId, outbox: &Outbox) -> bool {
         self.forget_away(id);
         self.insert(id, outbox.clone());
@@ -93,7 +93,7 @@ impl Members {
         self.away.as_ref()?.get(&id).cloned()
     }
 
-    /// Those whose clients are away.
+    /// The ids of the members whose clients are away.
     pub(crate) fn ids_away(&self) -> impl Iterator<Item = SocketId> {
         self.away.iter().flat_map(|away| away.keys().copied())
     }
@@ -118,7 +118,7 @@ impl Members {
         }
     }
 
-    /// Takes a member out; the last one takes its place.
+    /// Removes a member; the last member of the list takes its place.
     #[inline]
     pub(crate) fn remove(&mut self, id: SocketId) -> bool {
         let Some(position) = self.position(id) else {
@@ -148,8 +148,8 @@ impl Members {
         }
     }
 
-    /// Pushes a frame to every member that is not excepted. Nothing in here may call back: the
-    /// caller holds the lock.
+    /// Pushes a frame to every member that is not excepted. The caller holds the lock of the room,
+    /// so nothing called here may call back.
     fn push(&self, push: &mut Pushing<'_>) {
         for slots in self.slots.chunks(AHEAD) {
             // A push is full of atomic operations, each of which waits for every load before it.
@@ -177,7 +177,7 @@ impl Members {
 /// Members whose memory is fetched together; a core has about a dozen fetches in flight.
 const AHEAD: usize = 8;
 
-/// Who does not get a broadcast although a named room has it.
+/// The sockets that do not receive a broadcast although they are in a named room.
 #[derive(Debug, Default)]
 pub(crate) struct Except {
     pub(crate) sender: Option<SocketId>,
@@ -215,12 +215,12 @@ impl Tally {
     }
 }
 
-/// One broadcast on its way: what is sent how, and to whom it went.
+/// One broadcast on its way: what is sent in which way, and which members it has reached.
 pub(crate) struct Pushing<'a> {
     pub(crate) frame: &'a Frame,
     pub(crate) mode: Mode,
     pub(crate) except: &'a Except,
-    /// Takes those that the frame was queued for, if somebody wants to know.
+    /// Collects the members for which the frame was queued, if anybody wants to know.
     pub(crate) reached: Option<&'a mut Vec<SocketId>>,
     pub(crate) batch: Batch,
     pub(crate) tally: Tally,
@@ -243,7 +243,7 @@ impl<'a> Pushing<'a> {
         }
     }
 
-    /// One recipient, whoever it is.
+    /// Pushes to one recipient, whatever room it is in.
     pub(crate) fn one(&mut self, id: SocketId, outbox: &Outbox) {
         let push = outbox.push_batched(self.frame, self.mode, &mut self.batch);
         if push == Push::Queued
@@ -254,7 +254,7 @@ impl<'a> Pushing<'a> {
         self.tally.count(push);
     }
 
-    /// One recipient that will get it when it comes back. It has not been reached.
+    /// Keeps the frame for one recipient that is away. It does not count as reached.
     fn one_away(&mut self, outbox: &Outbox) {
         let _ = outbox.push_batched(self.frame, self.mode, &mut self.batch);
     }
@@ -270,10 +270,11 @@ impl<'a> Pushing<'a> {
         mut cells: Vec<Arc<RoomCell>>,
         singles: Vec<(SocketId, Outbox)>,
     ) {
-        // Always in the same order, so that two of these cannot wait for one another.
+        // All calls lock in the same order, so that two of them cannot wait for each other.
         cells.sort_unstable_by_key(|cell| Arc::as_ptr(cell).addr());
         cells.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        // All at once, so that two of these reach all common members in one order.
+        // All rooms are locked at once, so that two broadcasts reach their common members in one
+        // order.
         let rooms: Vec<MutexGuard<'_, Members>> = cells.iter().map(|cell| cell.lock()).collect();
         let mut seen = IdSet::default();
         for slot in rooms.iter().flat_map(|members| &members.slots) {
@@ -296,8 +297,8 @@ impl<'a> Pushing<'a> {
         }
     }
 
-    /// Hands the queues to their flushers and tells what became of the frame. Called without any
-    /// lock held.
+    /// Hands the outboxes to their flushers and returns the counts. Must be called without any lock
+    /// held.
     #[inline]
     pub(crate) fn finish(self) -> Tally {
         self.batch.finish();

@@ -1,8 +1,9 @@
-//! The router of rooms: who is in which room of a namespace, and how one frame reaches all of them.
+//! The router of rooms: which socket is in which room of a namespace, and how one frame reaches all
+//! of them.
 //!
-//! Namespaces and sockets, which hold these tables, come in from `core`, and so does whoever joins,
-//! leaves or sends. A member in here is an id and an outbox. Nothing in here may know sockets,
-//! namespaces, events or the application, and it calls nobody back while it holds a lock but with
+//! `core` holds these tables in namespaces and sockets, and passes on whoever joins, leaves or sends.
+//! A member of a room is an id and an outbox here. Nothing in this module may know sockets,
+//! namespaces, events or the application. The only thing called under a lock is a filter, with
 //! the id of a recipient.
 
 mod joined;

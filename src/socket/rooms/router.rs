@@ -15,7 +15,7 @@ use super::members::RoomCell;
 use crate::{
     engine::Outbox,
     metrics::{Gauge, Metrics},
-    socket::words::{Room, SocketId},
+    socket::types::{Room, SocketId},
 };
 
 /// The rooms of one namespace by name. A room exists while it has members.
@@ -40,7 +40,8 @@ impl Rooms {
         self.shard(name).read().get(name).cloned()
     }
 
-    /// Adds a member, making the room if it is not there. `true`: it is the first one.
+    /// Adds a member, and makes the room if it does not exist. Returns also whether the member is
+    /// its first.
     pub(crate) fn join(&self, room: &Room, id: SocketId, outbox: &Outbox) -> (Arc<RoomCell>, bool) {
         loop {
             let cell = self.find_or_make(room);
@@ -51,14 +52,14 @@ impl Rooms {
                 drop(members);
                 return (cell, is_first);
             }
-            // The last member left between the look-up and the lock, and whoever took it out is
-            // about to take the name out as well.
+            // The last member has left between the lookup and the lock, and whoever removed it is
+            // about to remove the name as well.
             drop(members);
             self.forget(room, &cell);
         }
     }
 
-    /// Takes a member out, and the room with its last one. `true`: it was that.
+    /// Removes a member, and the room with its last one. Returns whether that was the last one.
     pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) -> bool {
         let mut members = cell.lock();
         let was_last = members.remove(id) && members.len() == 0;
@@ -102,7 +103,7 @@ impl Rooms {
         }
     }
 
-    /// Takes the name out, unless it belongs to a newer room by now.
+    /// Removes the name, unless it belongs to a newer room by now.
     fn forget(&self, room: &Room, cell: &Arc<RoomCell>) {
         let mut shard = self.shard(room.as_str()).write();
         if shard

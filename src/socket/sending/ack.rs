@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     metrics::Counter,
-    socket::{core::Socket, words::AckError},
+    socket::{core::Socket, types::AckError},
 };
 
 /// The acknowledgement of a client that was asked: a value of type `R`, or why there is none.

@@ -21,7 +21,7 @@ use crate::{
     socket::{
         acks::{Answers, Collecting},
         core::namespace,
-        words::{AckError, EmitError, SocketId},
+        types::{AckError, EmitError, SocketId},
     },
 };
 
@@ -72,7 +72,7 @@ struct Others {
 
 /// A broadcast that waits for answers. Dropping it frees its place.
 pub(crate) struct Question {
-    namespace: Arc<namespace::Inner>,
+    namespace: Arc<namespace::NamespaceInner>,
     id: u64,
     answers: Arc<Mutex<Answers>>,
     deadline: Instant,
@@ -226,7 +226,7 @@ impl Question {
     /// Announces a question, unless too many are open. Answers may come as soon as the first
     /// recipient has it, so this comes before the broadcast.
     pub(crate) fn open(
-        namespace: &Arc<namespace::Inner>,
+        namespace: &Arc<namespace::NamespaceInner>,
         id: u64,
         timeout: Duration,
         limit: usize,

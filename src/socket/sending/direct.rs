@@ -14,7 +14,7 @@ use crate::{
     socket::{
         core::Socket,
         rooms::Tally,
-        words::{AckError, Contract, DrainError},
+        types::{AckError, Contract, DrainError},
     },
 };
 

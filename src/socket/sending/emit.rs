@@ -13,7 +13,7 @@ use roomcast_protocol::{
 use crate::{
     adapter::{Delivery, Flags},
     engine::{DropPolicy, Mode},
-    socket::{core::namespace, recovery::Numbered, rooms::Tally, words::EmitError},
+    socket::{core::namespace, recovery::Numbered, rooms::Tally, types::EmitError},
 };
 
 /// What became of an event, by number of recipients. Nothing waits for the clients themselves.
@@ -92,7 +92,7 @@ pub(crate) fn stream<S: AsRef<str>>(nsp: &Nsp, delivery: &Delivery<S>) -> u64 {
 
 pub(crate) fn encode(
     flags: Flags,
-    namespace: &namespace::Inner,
+    namespace: &namespace::NamespaceInner,
     id: Option<u64>,
     event: &str,
     args: &impl Arguments,

@@ -1,9 +1,9 @@
-//! An event's way out: to one socket or to many, with or without an answer.
+//! Sends events to one socket or to many, with or without acknowledgement.
 //!
-//! Applications come in here through `api` and `apply`; the server itself sends as well, when it tells a client
-//! that its credentials end. An event is encoded once, stamped if it may be asked for again, and
-//! pushed into outboxes; who waits for answers waits here. Nothing in here may start handlers, or
-//! know how clients come and go.
+//! Applications reach this module through `api` and `apply`. The server itself sends as well, when
+//! it tells a client that its credentials end. An event is encoded once, stamped if it may be
+//! replayed, and pushed into outboxes; callers that want acknowledgements wait here. Nothing in
+//! this module may start handlers, or know how clients connect and disconnect.
 
 mod ack;
 mod acks;

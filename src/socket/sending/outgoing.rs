@@ -12,16 +12,16 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Outgoing, Socket},
-        words::args,
+        types::args,
     },
 };
 
 impl Socket {
     /// From now on broadcasts that reach this socket say so.
-    pub(crate) fn become_curious(&self) {
-        self.namespace_inner().set_curious(self, true);
+    pub(crate) fn observe(&self) {
+        self.namespace_inner().set_observed(self, true);
         if !self.is_connected() {
-            self.namespace_inner().set_curious(self, false);
+            self.namespace_inner().set_observed(self, false);
         }
     }
 

@@ -6,6 +6,7 @@ mod emit;
 mod fetch;
 mod hub;
 mod model;
+mod nodes;
 mod recovery;
 mod redis;
 mod server_side;
@@ -29,6 +30,26 @@ use crate::{
     local::{Local, until},
     redis_server::RedisServer,
 };
+
+/// The wires of the adapter for Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    Classic,
+    Sharded,
+    Streams,
+}
+
+impl Wire {
+    const ALL: [Self; 3] = [Self::Classic, Self::Sharded, Self::Streams];
+
+    fn on(self, redis: Redis) -> Redis {
+        match self {
+            Self::Classic => redis,
+            Self::Sharded => redis.sharded(Subscriptions::Rooms),
+            Self::Streams => redis.streams(),
+        }
+    }
+}
 
 /// Servers that an adapter joins; one alone has none.
 struct Servers {
@@ -60,20 +81,20 @@ impl Servers {
         }
     }
 
-    /// Servers that Redis joins, on both of its wires.
+    /// Servers that Redis joins, on one of its wires.
     fn on_redis(
         redis: &RedisServer,
         count: usize,
-        is_sharded: bool,
+        wire: Wire,
         build: impl Fn(Builder) -> Builder,
     ) -> Self {
-        Self::on_redis_at(&redis.url(), count, is_sharded, build)
+        Self::on_redis_at(&redis.url(), count, wire, build)
     }
 
     fn on_redis_at(
         url: &str,
         count: usize,
-        is_sharded: bool,
+        wire: Wire,
         build: impl Fn(Builder) -> Builder,
     ) -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
@@ -82,11 +103,7 @@ impl Servers {
         let key = format!("test*{cluster}");
         let serve = |_| {
             let adapter = Redis::new(url).unwrap();
-            let adapter = adapter.key(&key);
-            let adapter = match is_sharded {
-                true => adapter.sharded(Subscriptions::Rooms),
-                false => adapter,
-            };
+            let adapter = wire.on(adapter.key(&key));
             Local::serve(build(Io::builder().adapter(adapter)))
         };
         let servers = Self {
@@ -104,13 +121,8 @@ impl Servers {
     fn each(build: impl Fn(Builder) -> Builder, suite: impl Fn(&Self)) {
         suite(&Self::alone(&build));
         suite(&Self::joined(3, &build));
-        for is_sharded in [false, true] {
-            suite(&Self::on_redis(
-                RedisServer::shared(),
-                3,
-                is_sharded,
-                &build,
-            ));
+        for wire in Wire::ALL {
+            suite(&Self::on_redis(RedisServer::shared(), 3, wire, &build));
         }
     }
 

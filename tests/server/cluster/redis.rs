@@ -1,18 +1,18 @@
 //! What is peculiar to servers that Redis joins.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use roomcast::{
     Ack, Builder, Event, Parser, ServerSide, SocketId,
     adapter::{
         Health,
-        redis::{Emitter, Redis, Subscriptions},
+        redis::{Emitter, Redis},
     },
     metrics::Counter,
     types::Bytes,
 };
 
-use super::{Servers, quiet};
+use super::{Servers, Wire, quiet};
 use crate::{
     local::{join, text, until},
     redis_server::RedisServer,
@@ -20,8 +20,8 @@ use crate::{
 };
 
 fn each(count: usize, build: impl Fn(Builder) -> Builder, test: impl Fn(&Servers)) {
-    for is_sharded in [false, true] {
-        let servers = Servers::on_redis(RedisServer::shared(), count, is_sharded, &build);
+    for wire in Wire::ALL {
+        let servers = Servers::on_redis(RedisServer::shared(), count, wire, &build);
         test(&servers);
     }
 }
@@ -47,6 +47,25 @@ fn events_arrive_in_the_order_in_which_they_were_sent_whatever_their_target_and_
             let expected = format!("42[\"n\",{n}");
             assert!(event.starts_with(&expected), "{expected} {}", &event[..20]);
         }
+    });
+}
+
+#[test]
+fn servers_know_each_other_and_one_that_ends_is_gone() {
+    each(3, quiet, |servers| {
+        let known = |i: usize| {
+            let nodes = servers[i].io.nodes();
+            nodes
+                .into_iter()
+                .map(|node| node.name)
+                .collect::<HashSet<_>>()
+        };
+        let all: HashSet<_> = (0..3).map(|i| servers.node(i)).collect();
+        until(|| (0..3).all(|i| known(i) == all));
+        let close = servers[2].io.close(Duration::from_secs(10));
+        servers[2].runtime.block_on(close);
+        let rest: HashSet<_> = (0..2).map(|i| servers.node(i)).collect();
+        until(|| (0..2).all(|i| known(i) == rest));
     });
 }
 
@@ -97,7 +116,7 @@ fn binary_goes_to_clients_and_servers_in_both_parsers() {
 #[test]
 fn what_cannot_be_read_is_counted_and_reaches_nobody() {
     let redis = RedisServer::start();
-    let servers = Servers::on_redis(&redis, 1, false, quiet);
+    let servers = Servers::on_redis(&redis, 1, Wire::Classic, quiet);
     let (mut client, _) = servers[0].connect();
     let metrics = servers[0].io.metrics();
     let key = &servers.key;
@@ -114,20 +133,35 @@ fn what_cannot_be_read_is_counted_and_reaches_nobody() {
         redis.command(&["PUBLISH", &format!("{key}{suffix}#/#")], payload);
     }
     until(|| metrics.counter(Counter::ClusterMalformed) == malformed + 4);
+    // No heartbeats of a server.
+    for (event, data) in [("beat", ""), ("beat", r#",{"id":"a b"}"#), ("later", "")] {
+        let payload = format!(r#"{{"uid":"x","type":6,"data":["{event}"{data}]}}"#);
+        let channel = format!("{key}-request#/.roomcast#");
+        redis.command(&["PUBLISH", &channel], payload.as_bytes());
+    }
+    until(|| metrics.counter(Counter::ClusterMalformed) == malformed + 6);
+    until(|| metrics.counter(Counter::ClusterUnknown) == 1);
+    assert_eq!(servers[0].io.nodes().len(), 1);
     redis.command(
         &["PUBLISH", &format!("{key}-request#/#")],
         br#"{"type":99}"#,
     );
-    until(|| metrics.counter(Counter::ClusterUnknown) == 1);
+    until(|| metrics.counter(Counter::ClusterUnknown) == 2);
     servers[0].io.emit("end", ());
     client.expect_text("42[\"end\"]");
 }
 
 #[test]
 fn after_redis_was_killed_or_stood_still_everything_works_again() {
-    for (is_sharded, stands_still) in [(false, false), (true, false), (false, true)] {
+    for (wire, stands_still) in [
+        (Wire::Classic, false),
+        (Wire::Sharded, false),
+        (Wire::Streams, false),
+        (Wire::Classic, true),
+        (Wire::Streams, true),
+    ] {
         let redis = RedisServer::start();
-        let servers = Servers::on_redis(&redis, 2, is_sharded, quiet);
+        let servers = Servers::on_redis(&redis, 2, wire, quiet);
         let (mut a, _) = servers[0].connect();
         let (mut b, id) = servers[1].connect();
         let id = SocketId::parse(&id).unwrap();
@@ -214,7 +248,7 @@ fn namespaces_with_special_names_are_apart() {
 
 #[test]
 fn a_program_that_is_no_server_reaches_clients_and_servers() {
-    for is_sharded in [false, true] {
+    for wire in Wire::ALL {
         let noted = |mut io: Builder| {
             io.namespace("/")
                 .on_server_side("note", async |event: ServerSide| {
@@ -224,14 +258,10 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
             io
         };
         let shared = RedisServer::shared();
-        let servers = Servers::on_redis(shared, 2, is_sharded, noted);
+        let servers = Servers::on_redis(shared, 2, wire, noted);
         let (mut a, a_id) = servers[0].connect();
         let (mut b, b_id) = servers[1].connect();
-        let redis = Redis::new(&shared.url()).unwrap().key(&servers.key);
-        let redis = match is_sharded {
-            true => redis.sharded(Subscriptions::Rooms),
-            false => redis,
-        };
+        let redis = wire.on(Redis::new(&shared.url()).unwrap().key(&servers.key));
         let _runtime = servers[0].runtime.enter();
         let emitter = Emitter::new(redis);
         emitter.emit("all", (1, Bytes::from_static(b"x"))).unwrap();
@@ -268,7 +298,7 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
 #[test]
 fn what_a_program_has_sent_right_before_it_ends_arrives() {
     let shared = RedisServer::shared();
-    let servers = Servers::on_redis(shared, 1, false, quiet);
+    let servers = Servers::on_redis(shared, 1, Wire::Classic, quiet);
     let (mut client, _) = servers[0].connect();
     let redis = Redis::new(&shared.url()).unwrap().key(&servers.key);
     servers[0].runtime.block_on(async {
@@ -286,8 +316,8 @@ fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
         .each_ref()
         .map(|node| node.url().replace("redis://", ""));
     let url = format!("redis+cluster://{}", hosts.join(","));
-    for is_sharded in [false, true] {
-        let servers = Servers::on_redis_at(&url, 3, is_sharded, quiet);
+    for wire in Wire::ALL {
+        let servers = Servers::on_redis_at(&url, 3, wire, quiet);
         let mut clients = [0, 1, 2].map(|i| servers[i].connect());
         for (i, (_, id)) in clients.iter().enumerate() {
             let id = SocketId::parse(id).unwrap();

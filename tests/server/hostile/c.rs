@@ -294,7 +294,7 @@ fn c8_a_namespace_is_joined_once() {
             let _ = client.try_send(masked(0x81, "40/slow,").repeat(count));
             assert!(
                 client.is_closed_by_server(),
-                "joined {count} times while the gate was thinking"
+                "joined {count} times while the middleware was thinking"
             );
         }
     });

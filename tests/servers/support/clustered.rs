@@ -1,6 +1,7 @@
 //! The contract server as one node of a cluster.
 //!
-//! `ADAPTER` is `redis://…` or `redis+sharded://…`, `ADAPTER_KEY` what the names of channels begin with,
+//! `ADAPTER` is `redis://…`, `redis+sharded://…` or `redis-streams://…`, `ADAPTER_KEY` what the names of channels begin
+//! with, and the name of the stream,
 //! `NODE_NAME` what `whereami` answers; by default the port.
 
 use std::{env, time::Duration};

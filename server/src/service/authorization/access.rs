@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::service::{
-    authorization::{allowed::Allowed, following::Own, revoking::Lifetimes},
+    authorization::{allowed::Allowed, replication::LocalChanges, revoking::Lifetimes},
     fault::ServiceError,
     rules::event::Command,
 };
@@ -25,17 +25,17 @@ use crate::{
 
 /// Permissions, sessions and revocations of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Access(pub(in crate::service) Arc<Inner>);
+pub(crate) struct Access(pub(in crate::service) Arc<AccessInner>);
 
 #[derive(Debug)]
-pub(in crate::service) struct Inner {
+pub(in crate::service) struct AccessInner {
     pub(in crate::service) store: Store,
     pub(in crate::service) roles: Roles,
     pub(in crate::service) revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
     pub(in crate::service) lifetimes: Lifetimes,
     /// What this server is revoking itself at the moment.
-    pub(in crate::service) own: Own,
+    pub(in crate::service) own: LocalChanges,
 }
 
 /// `POST /api/v1/sessions`
@@ -75,8 +75,8 @@ impl Access {
         metrics: Arc<Metrics>,
         config: &config::Auth,
     ) -> Result<Self, StoreError> {
-        let access = Self(Arc::new(Inner {
-            own: Own::new(store.is_shared()),
+        let access = Self(Arc::new(AccessInner {
+            own: LocalChanges::new(store.is_shared()),
             store,
             roles,
             revocations,

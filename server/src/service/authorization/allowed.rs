@@ -8,7 +8,7 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::event::Command;
 
 /// A command whose sender may give it. [`Access::allow`] alone makes it, and services take nothing else, so
-/// that no door can forget the check: neither the gateway nor the HTTP API.
+/// that neither the gateway nor the HTTP API can forget the check.
 #[derive(Debug)]
 pub(crate) struct Allowed<C> {
     by: Arc<Principal>,

@@ -8,12 +8,12 @@ pub(in crate::service) mod access;
 pub(in crate::service) mod allowed;
 mod blocks;
 mod explain;
-mod following;
+mod replication;
 pub(in crate::service) mod revoking;
 
 pub(crate) use access::{Access, NewSession};
 pub(crate) use allowed::Allowed;
 pub(crate) use blocks::{Blocks, ListBlocks, NewBlock, RemoveBlock};
 pub(crate) use explain::{Explanation, Question};
-pub(crate) use following::Followed;
+pub(crate) use replication::RevocationApplier;
 pub(crate) use revoking::{EndSession, NewRevocation};

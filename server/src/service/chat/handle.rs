@@ -22,10 +22,10 @@ use roomcast::{Namespace, SocketId};
 
 /// The chat of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Chat(pub(in crate::service) Arc<Inner>);
+pub(crate) struct Chat(pub(in crate::service) Arc<ChatInner>);
 
 #[derive(Debug)]
-pub(in crate::service) struct Inner {
+pub(in crate::service) struct ChatInner {
     pub(in crate::service) store: Store,
     pub(in crate::service) access: Access,
     pub(super) conversations: Conversations,
@@ -56,7 +56,7 @@ impl Chat {
         let rules = Arc::new(Rules::new(chat.content));
         let has_recovery = recovery.is_some();
         let common = Common::new(Arc::clone(&rules), chat, has_recovery, announcer, metrics);
-        Self(Arc::new(Inner {
+        Self(Arc::new(ChatInner {
             store,
             access,
             conversations: Conversations::new(tempo, common),

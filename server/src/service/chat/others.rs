@@ -27,7 +27,8 @@ impl Chat {
         let (chat, feed, of_news) = (self.clone(), Arc::clone(feed), announcer.clone());
         let namespace = io.namespace(NAMESPACE);
         // As one that does not exist.
-        namespace.gate(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")));
+        namespace
+            .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")));
         namespace.on_server_side(NEWS, move |event: ServerSide| {
             // Nothing waits, so that all of one server is taken in its order.
             for news in of_news.read_news(&text_of(&event)) {

@@ -7,8 +7,7 @@ mod adapter;
 mod announcer;
 mod wire;
 
-pub(crate) use adapter::{AdapterFault, check, join};
-pub(crate) use announcer::Announcer;
-pub(crate) use announcer::NAMESPACE;
+pub(crate) use adapter::{AdapterFault, check, join, url};
+pub(crate) use announcer::{Announcer, NAMESPACE};
 pub(in crate::service) use announcer::{NEWS, QUESTION};
 pub(in crate::service) use wire::{Confirmed, News, Presence, Step, Typing};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{ENTRY_BYTES, State, Stored, add};
+use super::{ENTRY_BYTES, Stored, Tables, add};
 use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use crate::store::rows::{Conversation, Message, Version};
 use crate::store::{StoreError, Time};
 
-impl State {
+impl Tables {
     pub(super) fn edit(
         &mut self,
         edit: &Edit,

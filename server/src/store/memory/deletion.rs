@@ -2,11 +2,11 @@
 
 use std::mem;
 
-use super::{ENTRY_BYTES, State};
+use super::{ENTRY_BYTES, Tables};
 use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 
-impl State {
+impl Tables {
     pub(super) fn delete_conversation(
         &mut self,
         deletion: &DeleteConversation,

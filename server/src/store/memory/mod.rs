@@ -28,18 +28,18 @@ use roomcast::network::Block;
 
 /// A handle to a store in memory.
 #[derive(Clone, Debug)]
-pub(super) struct Memory(Arc<Inner>);
+pub(super) struct Memory(Arc<MemoryInner>);
 
 #[derive(Debug)]
-struct Inner {
-    state: Mutex<State>,
+struct MemoryInner {
+    state: Mutex<Tables>,
     healthy: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
 /// The lane is this state's lock: whoever holds it stores and hands on, so both happen in one order.
 #[derive(Debug)]
-struct State {
+struct Tables {
     rooms: HashMap<Uuid, Room>,
     index: Index,
     logins: Logins,
@@ -136,7 +136,7 @@ impl Memory {
     /// An empty store.
     pub(super) fn new(config: &config::Store, metrics: Arc<Metrics>) -> (Self, Commits) {
         let (lanes, commits) = lane::commits(EMISSION_LANES, config.queue);
-        let state = State {
+        let state = Tables {
             rooms: HashMap::new(),
             index: Index::default(),
             logins: Logins::default(),
@@ -145,7 +145,7 @@ impl Memory {
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
             commits: Some(lanes),
         };
-        let inner = Inner {
+        let inner = MemoryInner {
             state: Mutex::new(state),
             healthy: AtomicBool::new(true),
             metrics,
@@ -322,7 +322,7 @@ impl Memory {
     }
 }
 
-impl State {
+impl Tables {
     /// A conversation as a user sees it, or whoever is a member.
     fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
         self.rooms

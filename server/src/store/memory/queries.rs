@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Room, State};
+use super::{Room, Tables};
 use crate::store::change::{Cursor, List, Listed, Search, UNREAD_MAX, words};
 use crate::store::rows::{Message, Messages, Page, PageBuilder};
 
@@ -45,7 +45,7 @@ impl Room {
     }
 }
 
-impl State {
+impl Tables {
     pub(super) fn conversations(&self, user: &str, before: Option<Cursor>, limit: usize) -> List {
         let place = |room: &Room| Cursor::of(&room.conversation);
         let mut rooms: Vec<&Room> = self

@@ -71,10 +71,10 @@ macro_rules! read {
 
 /// A handle to a store in a PostgreSQL database.
 #[derive(Clone, Debug)]
-pub(super) struct Postgres(Arc<Inner>);
+pub(super) struct Postgres(Arc<PostgresInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct PostgresInner {
     /// What waits to be stored.
     lanes: Lanes<Order>,
     running: Mutex<Vec<JoinHandle<()>>>,
@@ -130,7 +130,7 @@ impl Postgres {
             move || health::watch(health.clone(), readers.clone(), interval, patience)
         });
         let reads = config.readers.saturating_add(config.waiting_reads);
-        let inner = Inner {
+        let inner = PostgresInner {
             lanes,
             running: Mutex::new(running),
             closing,

@@ -37,10 +37,10 @@ use roomcast::network::Block;
 
 /// A handle to a store in an SQLite database.
 #[derive(Clone, Debug)]
-pub(super) struct Sqlite(Arc<Inner>);
+pub(super) struct Sqlite(Arc<SqliteInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct SqliteInner {
     /// What waits for the writer.
     orders: mpsc::Sender<Order>,
     readers: Readers,
@@ -75,7 +75,7 @@ impl Sqlite {
 
         let readers = Readers::new(path, config, metrics);
         Ok((
-            Self(Arc::new(Inner {
+            Self(Arc::new(SqliteInner {
                 orders,
                 readers,
                 healthy,

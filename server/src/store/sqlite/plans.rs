@@ -18,7 +18,7 @@ const IN_ORDER: [&str; 1] = ["messages USING INDEX messages_in_order"];
 
 #[test]
 fn a_page_is_read_along_the_index_wherever_it_is() {
-    let place = Place::new();
+    let database = Database::new();
     for (name, after, before, sql) in [
         ("newest", 0, i64::MAX, DESCENDING),
         ("before the end", 0, 19_990, DESCENDING),
@@ -29,9 +29,9 @@ fn a_page_is_read_along_the_index_wherever_it_is() {
         ("oldest", 0, i64::MAX, ASCENDING),
         ("what was missed", 9_000, 11_000, ASCENDING),
     ] {
-        place.is_direct(name, sql, params![Id(ROOM), after, before, 51], &IN_ORDER);
+        database.is_direct(name, sql, params![Id(ROOM), after, before, 51], &IN_ORDER);
     }
-    place.is_direct(
+    database.is_direct(
         "unread",
         UNREAD,
         params![Id(ROOM), 10, "bob", 1000],
@@ -41,8 +41,8 @@ fn a_page_is_read_along_the_index_wherever_it_is() {
 
 #[test]
 fn a_page_takes_the_same_steps_in_a_long_conversation_as_in_a_short_one() {
-    let place = Place::new();
-    let steps = |after: i64| place.steps(ASCENDING, params![Id(ROOM), after, i64::MAX, 51]);
+    let database = Database::new();
+    let steps = |after: i64| database.steps(ASCENDING, params![Id(ROOM), after, i64::MAX, 51]);
     let first = steps(0);
     assert!(first > 50, "{first}");
     for after in [1, 100, 5_000, 15_000, 19_000] {
@@ -56,7 +56,7 @@ fn a_page_takes_the_same_steps_in_a_long_conversation_as_in_a_short_one() {
 
 #[test]
 fn a_search_reads_the_newest_first_and_stops() {
-    let place = Place::new();
+    let database = Database::new();
     let index = [
         "messages_by_word VIRTUAL TABLE INDEX",
         "messages USING INTEGER PRIMARY KEY",
@@ -68,42 +68,42 @@ fn a_search_reads_the_newest_first_and_stops() {
         ("two words", "\"message\" \"rare7\""),
         ("nothing", "\"nowhere\""),
     ] {
-        place.is_direct(name, SEARCH, params![query, none, none, "ann", 51], &index);
+        database.is_direct(name, SEARCH, params![query, none, none, "ann", 51], &index);
         let before = Id(id(10_000));
-        place.is_direct(
+        database.is_direct(
             name,
             SEARCH,
             params![query, before, none, "ann", 51],
             &index,
         );
     }
-    let all = place.steps(SEARCH, params!["\"message\"", none, none, "ann", 51]);
+    let all = database.steps(SEARCH, params!["\"message\"", none, none, "ann", 51]);
     assert!(all < LENGTH, "{all} steps for 51 messages of all");
 }
 
 #[test]
 fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
-    let place = Place::new();
+    let database = Database::new();
     let index = [
         "conversations USING INDEX conversations_deleted",
         "messages USING COVERING INDEX messages_in_order",
         "messages USING INTEGER PRIMARY KEY",
     ];
-    place.is_direct("before it is deleted", PURGE, params![50], &index);
+    database.is_direct("before it is deleted", PURGE, params![50], &index);
     let delete = "UPDATE conversations SET deleted_at = '2030-01-01T00:00:00.000Z' WHERE id = ?1";
-    place.connection.execute(delete, [Id(ROOM)]).unwrap();
-    place.is_direct("afterwards", PURGE, params![50], &index);
-    let few = place.steps(PURGE, params![50]);
+    database.connection.execute(delete, [Id(ROOM)]).unwrap();
+    database.is_direct("afterwards", PURGE, params![50], &index);
+    let few = database.steps(PURGE, params![50]);
     let left = "SELECT count(*) FROM messages";
     let count = |sql| {
-        place
+        database
             .connection
             .query_row(sql, [], |row| row.get::<_, i32>(0))
     };
     let before = count(left).unwrap();
     assert_eq!(
         purge(
-            &place.connection,
+            &database.connection,
             "2000-01-01T00:00:00.000Z".parse().unwrap(),
             50
         ),
@@ -115,8 +115,8 @@ fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
 
 #[test]
 fn what_is_asked_is_answered_rightly_by_these_statements() {
-    let place = Place::new();
-    let page = messages(&place.connection, ROOM, Page::Before(10_000), 50).unwrap();
+    let database = Database::new();
+    let page = messages(&database.connection, ROOM, Page::Before(10_000), 50).unwrap();
     let seqs: Vec<_> = page.messages.iter().map(|message| message.seq).collect();
     assert_eq!(seqs, (9950..10_000).collect::<Vec<_>>());
     let rare = Search {
@@ -124,7 +124,9 @@ fn what_is_asked_is_answered_rightly_by_these_statements() {
         conversation: None,
         before: Some(id(10_007)),
     };
-    let found = search(&place.connection, "ann", &rare, 3).unwrap().unwrap();
+    let found = search(&database.connection, "ann", &rare, 3)
+        .unwrap()
+        .unwrap();
     let seqs: Vec<_> = found.messages.iter().map(|message| message.seq).collect();
     assert_eq!((seqs, found.has_more), (vec![7007, 8007, 9007], true));
     // Before one that is not there, and before all.
@@ -133,25 +135,25 @@ fn what_is_asked_is_answered_rightly_by_these_statements() {
         ..rare.clone()
     };
     let later = rare(Uuid::from_u128(id(10_006).as_u128() + 1));
-    let found = search(&place.connection, "ann", &later, 1)
+    let found = search(&database.connection, "ann", &later, 1)
         .unwrap()
         .unwrap();
     assert_eq!(found.messages[0].seq, 9007);
-    let first = search(&place.connection, "ann", &rare(Uuid::nil()), 3).unwrap();
+    let first = search(&database.connection, "ann", &rare(Uuid::nil()), 3).unwrap();
     assert!(first.unwrap().messages.is_empty());
-    let foreign = search(&place.connection, "eve", &later, 3)
+    let foreign = search(&database.connection, "eve", &later, 3)
         .unwrap()
         .unwrap();
     assert!(foreign.messages.is_empty());
 }
 
 /// A database with a long conversation.
-struct Place {
+struct Database {
     connection: Connection,
     _folder: TempDir,
 }
 
-impl Place {
+impl Database {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("chat.db");

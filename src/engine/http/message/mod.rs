@@ -1,8 +1,8 @@
 //! Requests and answers as values: what a request asks for, why it is refused, and how answers are
-//! written, compressed and marked for other sites.
+//! written, compressed and marked for other origins.
 //!
-//! All of HTTP imports it. It must not know engines, sessions or connections: nothing in here waits
-//! for anything, but for a thread that compresses.
+//! All of HTTP imports this module. It must not know engines, sessions or connections. Nothing in
+//! it waits, but for a thread that compresses.
 
 pub(crate) mod compression;
 pub(in crate::engine::http) mod cors;

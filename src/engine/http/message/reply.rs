@@ -303,7 +303,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::http::http1::response;
+    use crate::engine::http::http1::writer;
 
     #[test]
     fn what_is_written_out_is_what_headers_would_be() {
@@ -318,7 +318,7 @@ mod tests {
             let written = |answer: Answer, close| {
                 let (head, body) = answer.into_parts();
                 let mut out = Vec::new();
-                response::encode(&mut out, &head, body.len(), close);
+                writer::encode(&mut out, &head, body.len(), close);
                 let text = String::from_utf8(out).unwrap();
                 let (text, _date) = text.split_once("date: ").unwrap();
                 (text.to_owned(), body)

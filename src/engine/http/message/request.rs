@@ -393,7 +393,10 @@ mod tests {
             assert_eq!(open(&[(name, &most), ("cookie", "a")]), refused, "{name}");
         }
         assert_eq!(RequestError::CredentialsTooLarge.answer().2, 431);
-        let twice = [("authorization", "Basic x"), ("authorization", "Bearer y")];
+        let twice = [
+            ("authorization", "Basic x"),
+            ("authorization", "PushSource y"),
+        ];
         assert_eq!(open(&twice), Err(RequestError::BadRequest));
     }
 

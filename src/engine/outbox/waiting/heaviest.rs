@@ -39,10 +39,10 @@ impl Class {
 
 /// Those who hold something of one kind, by size class.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Heaviest(Mutex<State>);
+pub(in crate::engine) struct Heaviest(Mutex<Classes>);
 
 #[derive(Default)]
-struct State {
+struct Classes {
     filed: BTreeMap<(Class, u64), Weak<dyn Shed>>,
     /// Of the next one to be filed.
     id: u64,
@@ -101,9 +101,9 @@ impl Drop for Filed {
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for Classes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
+        f.debug_struct("Classes")
             .field("filed", &self.filed.len())
             .finish_non_exhaustive()
     }

@@ -1,8 +1,10 @@
-//! The things that make up a queue: frames, those that may give way, those that may be asked for
-//! again, those on their way into the kernel, what all of them cost together, and who has most.
+//! The parts of a queue: frames, frames that may be dropped, frames that are kept for replay,
+//! frames on their way into the kernel, what all of them cost together, and which sessions hold
+//! most.
 //!
-//! The rest of the outbox is made of them and imports them; others see only the limits and the
-//! cost. They must not know the queue they are in, nor whose it is.
+//! The rest of the outbox is made of these parts and imports them; other modules see only the
+//! limits and the cost. The parts must not know the queue they are in, nor the session it belongs
+//! to.
 
 mod conflation;
 mod frames;

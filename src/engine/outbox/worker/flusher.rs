@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::heartbeats::{Beat, Heartbeats};
 use crate::{
-    engine::{ground::now, outbox::waiting::MemoryBudget},
+    engine::{outbox::waiting::MemoryBudget, primitives::now},
     metrics::Timing,
 };
 

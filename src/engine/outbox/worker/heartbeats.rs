@@ -15,8 +15,8 @@ use roomcast_protocol::{
 };
 use tokio::sync::Notify;
 
-use super::timer_wheel::{Place, Taken, TimerWheel};
-use crate::engine::ground::now;
+use super::timer_wheel::{Taken, TimerId, TimerWheel};
+use crate::engine::primitives::now;
 
 /// Somebody whose pings are sent.
 pub(in crate::engine) trait Beat: Clone {
@@ -41,13 +41,13 @@ pub(in crate::engine) struct Rhythm {
 
 /// The heartbeats of the sessions of one flusher.
 pub(in crate::engine) struct Heartbeats<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<Schedule<T>>,
     rhythm: Rhythm,
     /// Notified when there is something to do earlier than planned.
     changed: Notify,
 }
 
-struct State<T> {
+struct Schedule<T> {
     wheel: TimerWheel<T>,
     /// The session whose heartbeat has panicked.
     broken: Option<T>,
@@ -71,7 +71,7 @@ impl<T: Beat> Heartbeats<T> {
     pub(in crate::engine) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
         let tick = (interval.min(timeout) / PRECISION).clamp(MIN_TICK, MAX_TICK);
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(Schedule {
                 wheel: TimerWheel::new(now, tick, SLOTS),
                 broken: None,
                 planned: None,
@@ -88,21 +88,21 @@ impl<T: Beat> Heartbeats<T> {
 
     /// Sends the pings of a session from now on, the first at this time. `None`: its driver has to go
     /// on with that. Else it has to take its session out again.
-    pub(in crate::engine) fn add(&self, session: &T, at: Instant) -> Option<Place> {
+    pub(in crate::engine) fn add(&self, session: &T, at: Instant) -> Option<TimerId> {
         session.begin(at);
         let mut state = self.state.lock();
-        let place = state.wheel.add(session.clone(), at)?;
+        let timer = state.wheel.add(session.clone(), at)?;
         let is_earlier = state.planned.is_none_or(|planned| at < planned);
         drop(state);
         if is_earlier {
             self.changed.notify_one();
         }
-        Some(place)
+        Some(timer)
     }
 
     /// Sends no more pings to a session.
-    pub(in crate::engine) fn remove(&self, place: Place) {
-        let session = self.state.lock().wheel.remove(place);
+    pub(in crate::engine) fn remove(&self, timer: TimerId) {
+        let session = self.state.lock().wheel.remove(timer);
         drop(session);
     }
 
@@ -121,7 +121,7 @@ impl<T: Beat> Heartbeats<T> {
         }
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            while self.turn(now(), &mut batch) {
+            while self.beat_some(now(), &mut batch) {
                 tokio::task::yield_now().await;
             }
             let planned = {
@@ -144,31 +144,31 @@ impl<T: Beat> Heartbeats<T> {
     }
 
     /// Looks at some of the sessions that are due. `false`: that were all.
-    fn turn(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
+    fn beat_some(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
         self.state.lock().wheel.take_due(now, batch, BATCH);
         let is_full = batch.len() >= BATCH;
-        let mut turn = Turn {
+        let mut beating = Beating {
             of: self,
             batch,
             done: 0,
         };
-        for taken in &mut *turn.batch {
+        for taken in &mut *beating.batch {
             taken.again = taken.item.beat(now, &self.rhythm);
-            turn.done += 1;
+            beating.done += 1;
         }
         is_full
     }
 }
 
 /// Sessions that are looked at. They are put back however that ends.
-struct Turn<'a, T: Clone> {
+struct Beating<'a, T: Clone> {
     of: &'a Heartbeats<T>,
     batch: &'a mut Vec<Taken<T>>,
     /// Those that have been looked at.
     done: usize,
 }
 
-impl<T: Clone> Drop for Turn<'_, T> {
+impl<T: Clone> Drop for Beating<'_, T> {
     fn drop(&mut self) {
         if self.batch.is_empty() {
             return;
@@ -225,17 +225,17 @@ mod tests {
     const PING: [u8; 3] = [0x81, 1, b'2'];
 
     /// Sessions that all write to one stream, and its other end.
-    struct House {
+    struct Fixture {
         outboxes: Vec<Outbox>,
         bells: Vec<Arc<Bell>>,
-        places: Vec<Place>,
+        timers: Vec<TimerId>,
         client: TcpStream,
         metrics: Arc<Metrics>,
         start: Instant,
         unattended: Unattended,
     }
 
-    impl House {
+    impl Fixture {
         async fn with(sessions: u8) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -253,14 +253,14 @@ mod tests {
             for (outbox, bell) in outboxes.iter().zip(&bells) {
                 park(outbox, bell);
             }
-            let places = outboxes
+            let timers = outboxes
                 .iter()
                 .map(|outbox| outbox.heartbeats().add(outbox, start + INTERVAL).unwrap())
                 .collect();
             Self {
                 outboxes,
                 bells,
-                places,
+                timers,
                 client,
                 metrics,
                 start,
@@ -269,9 +269,9 @@ mod tests {
         }
 
         /// One turn of the wheel at a time after the start. Whether there is more to do.
-        fn turn(&self, at: Duration) -> bool {
+        fn beat_some(&self, at: Duration) -> bool {
             let heartbeats = self.outboxes[0].heartbeats();
-            heartbeats.turn(self.start + at, &mut Vec::new())
+            heartbeats.beat_some(self.start + at, &mut Vec::new())
         }
 
         /// What was written for the sessions.
@@ -320,94 +320,94 @@ mod tests {
 
     #[tokio::test]
     async fn pings_that_are_due_together_leave_in_one_turn_and_not_before() {
-        let mut house = House::with(50).await;
-        assert!(!house.turn(INTERVAL - MOMENT));
-        assert_eq!(house.pinged(), [false; 50]);
-        assert!(!house.turn(INTERVAL + 2 * MOMENT));
-        assert_eq!(house.pinged(), [true; 50]);
-        assert_eq!(house.written(150), PING.repeat(50));
-        assert_eq!(house.metrics.sized(Size::Queued), 50);
+        let mut fixture = Fixture::with(50).await;
+        assert!(!fixture.beat_some(INTERVAL - MOMENT));
+        assert_eq!(fixture.pinged(), [false; 50]);
+        assert!(!fixture.beat_some(INTERVAL + 2 * MOMENT));
+        assert_eq!(fixture.pinged(), [true; 50]);
+        assert_eq!(fixture.written(150), PING.repeat(50));
+        assert_eq!(fixture.metrics.sized(Size::Queued), 50);
         // None is sent twice, whatever comes of it.
-        assert!(!house.turn(INTERVAL + SECOND));
-        house.assert_nothing_more();
+        assert!(!fixture.beat_some(INTERVAL + SECOND));
+        fixture.assert_nothing_more();
     }
 
     #[tokio::test]
     async fn others_get_their_turn_between_batches() {
-        let mut house = House::with(150).await;
+        let mut fixture = Fixture::with(150).await;
         let at = INTERVAL + 2 * MOMENT;
-        assert!(house.turn(at));
-        assert_eq!(house.written(BATCH * 3), PING.repeat(BATCH));
-        assert!(house.turn(at));
-        assert!(!house.turn(at));
+        assert!(fixture.beat_some(at));
+        assert_eq!(fixture.written(BATCH * 3), PING.repeat(BATCH));
+        assert!(fixture.beat_some(at));
+        assert!(!fixture.beat_some(at));
         let rest = 150 - BATCH;
-        assert_eq!(house.written(rest * 3), PING.repeat(rest));
+        assert_eq!(fixture.written(rest * 3), PING.repeat(rest));
     }
 
     #[tokio::test]
     async fn the_next_ping_follows_an_interval_after_the_pong() {
-        let mut house = House::with(1).await;
+        let mut fixture = Fixture::with(1).await;
         let mut pong = Duration::ZERO;
         for _ in 0..10 {
             let ping = pong + INTERVAL + 2 * MOMENT;
-            assert!(!house.turn(pong + INTERVAL - MOMENT));
-            house.assert_nothing_more();
-            house.turn(ping);
-            assert_eq!(house.written(3), PING);
+            assert!(!fixture.beat_some(pong + INTERVAL - MOMENT));
+            fixture.assert_nothing_more();
+            fixture.beat_some(ping);
+            assert_eq!(fixture.written(3), PING);
             pong = ping + 7 * SECOND;
-            let next = house.start + pong + INTERVAL;
-            let sent = house.outboxes[0].confirm(next).unwrap();
-            assert_eq!(sent, house.start + ping);
+            let next = fixture.start + pong + INTERVAL;
+            let sent = fixture.outboxes[0].confirm(next).unwrap();
+            assert_eq!(sent, fixture.start + ping);
             // A second pong is one that nobody has asked for.
-            assert_eq!(house.outboxes[0].confirm(next + SECOND), None);
-            assert_eq!(house.outboxes[0].pinged_at(), None);
+            assert_eq!(fixture.outboxes[0].confirm(next + SECOND), None);
+            assert_eq!(fixture.outboxes[0].pinged_at(), None);
         }
-        assert!(!house.is_woken(0));
+        assert!(!fixture.is_woken(0));
     }
 
     #[tokio::test]
     async fn a_driver_is_woken_when_its_pong_is_overdue_and_not_before() {
-        let house = House::with(2).await;
+        let fixture = Fixture::with(2).await;
         let ping = INTERVAL + 2 * MOMENT;
-        house.turn(ping);
-        house.outboxes[1].confirm(house.start + ping + INTERVAL);
-        house.turn(ping + TIMEOUT - MOMENT);
-        assert!(!house.is_woken(0));
-        house.turn(ping + TIMEOUT + 2 * MOMENT);
-        assert!(house.is_woken(0));
-        assert!(!house.is_woken(1));
+        fixture.beat_some(ping);
+        fixture.outboxes[1].confirm(fixture.start + ping + INTERVAL);
+        fixture.beat_some(ping + TIMEOUT - MOMENT);
+        assert!(!fixture.is_woken(0));
+        fixture.beat_some(ping + TIMEOUT + 2 * MOMENT);
+        assert!(fixture.is_woken(0));
+        assert!(!fixture.is_woken(1));
     }
 
     #[tokio::test]
     async fn a_session_that_has_ended_is_not_pinged_and_let_go_of_at_once() {
-        let mut house = House::with(2).await;
-        house.outboxes[0].lock().seal(CloseReason::ForcedClose);
-        house.turn(INTERVAL + 2 * MOMENT);
-        assert_eq!(house.written(3), PING);
-        assert_eq!(house.pinged(), [false, true]);
-        let heartbeats = house.outboxes[1].heartbeats();
-        heartbeats.remove(house.places[0]);
-        assert_eq!(Arc::strong_count(house.outboxes[0].inner()), 1);
+        let mut fixture = Fixture::with(2).await;
+        fixture.outboxes[0].lock().seal(CloseReason::ForcedClose);
+        fixture.beat_some(INTERVAL + 2 * MOMENT);
+        assert_eq!(fixture.written(3), PING);
+        assert_eq!(fixture.pinged(), [false, true]);
+        let heartbeats = fixture.outboxes[1].heartbeats();
+        heartbeats.remove(fixture.timers[0]);
+        assert_eq!(Arc::strong_count(fixture.outboxes[0].inner()), 1);
     }
 
     #[tokio::test]
     async fn a_ping_waits_behind_what_is_queued() {
-        let mut house = House::with(1).await;
-        let push = house.outboxes[0].push(&Frame::text(b"before"), Mode::Reliable);
+        let mut fixture = Fixture::with(1).await;
+        let push = fixture.outboxes[0].push(&Frame::text(b"before"), Mode::Reliable);
         assert_eq!(push, Push::Queued);
-        house.turn(INTERVAL + 2 * MOMENT);
+        fixture.beat_some(INTERVAL + 2 * MOMENT);
         // It is in the list of a flusher, who takes the ping along.
-        house.assert_nothing_more();
-        house.outboxes[0].flush();
+        fixture.assert_nothing_more();
+        fixture.outboxes[0].flush();
         let mut expected = b"\x81\x074before".to_vec();
         expected.extend(PING);
-        assert_eq!(house.written(expected.len()), expected);
+        assert_eq!(fixture.written(expected.len()), expected);
     }
 
     #[tokio::test]
     async fn a_pong_proves_what_was_sent_before_the_ping_of_the_wheel() {
-        let house = House::with(1).await;
-        let outbox = &house.outboxes[0];
+        let fixture = Fixture::with(1).await;
+        let outbox = &fixture.outboxes[0];
         let limits = Limits {
             messages: 100,
             bytes: 10_000,
@@ -417,13 +417,13 @@ mod tests {
         let stamp = |number| Stamp { channel: 1, number };
         let frame = |number| Frame::text(b"2[]").with_stamp(stamp(number));
         let _ = outbox.push(&frame(1), Mode::Reliable);
-        house.turn(INTERVAL + 2 * MOMENT);
+        fixture.beat_some(INTERVAL + 2 * MOMENT);
         let _ = outbox.push(&frame(2), Mode::Reliable);
         assert!(outbox.has_all_after(stamp(1)));
-        outbox.confirm(house.start + 2 * INTERVAL + SECOND);
+        outbox.confirm(fixture.start + 2 * INTERVAL + SECOND);
         assert!(outbox.has_all_after(stamp(1)));
         outbox.lock().seal(CloseReason::TransportClose);
-        let successor = house.unattended.outbox(Sid::from_random([9; 15]), 1000);
+        let successor = fixture.unattended.outbox(Sid::from_random([9; 15]), 1000);
         let missed = outbox.hand_over(stamp(1), &successor, limits, &Frame::text(b"0"));
         assert_eq!(missed, Some(1));
     }

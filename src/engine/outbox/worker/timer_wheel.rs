@@ -31,11 +31,11 @@ struct Entry<T> {
 
 /// Where an entry lies, until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) struct Place(u32);
+pub(in crate::engine) struct TimerId(u32);
 
 /// An entry that has come out.
 pub(super) struct Taken<T> {
-    place: Place,
+    timer: TimerId,
     pub(super) item: T,
     /// When it is to come out again.
     pub(super) again: Instant,
@@ -59,7 +59,7 @@ impl<T: Clone> TimerWheel<T> {
     }
 
     /// Puts something in that comes out at a time. `None`: there is no room for more.
-    pub(super) fn add(&mut self, item: T, at: Instant) -> Option<Place> {
+    pub(super) fn add(&mut self, item: T, at: Instant) -> Option<TimerId> {
         let item = Some(item);
         let index = if let Some(entry) = self.entries.get_mut(self.spare as usize) {
             entry.item = item;
@@ -74,12 +74,12 @@ impl<T: Clone> TimerWheel<T> {
         };
         self.used += 1;
         self.link(index, at);
-        Some(Place(index))
+        Some(TimerId(index))
     }
 
-    /// Forgets an entry. Its place is of no more use.
-    pub(super) fn remove(&mut self, place: Place) -> Option<T> {
-        self.entries.get_mut(place.0 as usize)?.item.take()
+    /// Forgets an entry. The id must not be used again.
+    pub(super) fn remove(&mut self, timer: TimerId) -> Option<T> {
+        self.entries.get_mut(timer.0 as usize)?.item.take()
     }
 
     /// Takes out what is due, until `taken` holds as much as `limit`. All of it is to be put back.
@@ -101,10 +101,10 @@ impl<T: Clone> TimerWheel<T> {
             if let Some(slot) = self.slots.get_mut(index) {
                 *slot = entry.next;
             }
-            let place = Place(first);
+            let timer = TimerId(first);
             match &entry.item {
                 Some(item) => taken.push(Taken {
-                    place,
+                    timer,
                     item: item.clone(),
                     again: now,
                 }),
@@ -115,7 +115,7 @@ impl<T: Clone> TimerWheel<T> {
 
     /// Puts back what has come out for a time to come, unless it was removed meanwhile.
     pub(super) fn put_back(&mut self, taken: &Taken<T>) {
-        let Place(index) = taken.place;
+        let TimerId(index) = taken.timer;
         match self.entries.get(index as usize) {
             Some(Entry { item: Some(_), .. }) => self.link(index, taken.again),
             Some(Entry { item: None, .. }) => self.release(index),
@@ -165,7 +165,7 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::engine::ground::now;
+    use crate::engine::primitives::now;
 
     const TICK: Duration = Duration::from_millis(100);
 
@@ -196,7 +196,7 @@ mod tests {
         for now in (0..=1700).step_by(10) {
             for taken in take(&mut wheel, start + ms(now)) {
                 out.insert(taken.item, now);
-                wheel.remove(taken.place);
+                wheel.remove(taken.timer);
                 wheel.put_back(&taken);
             }
         }
@@ -298,8 +298,8 @@ mod tests {
         let kept = wheel.add(0, start + ms(500)).unwrap();
         for round in 1..=100 {
             let now = start + ms(round * 100);
-            let place = wheel.add(round, now + ms(100)).unwrap();
-            assert_eq!(wheel.remove(place), Some(round));
+            let timer = wheel.add(round, now + ms(100)).unwrap();
+            assert_eq!(wheel.remove(timer), Some(round));
             for mut taken in take(&mut wheel, now) {
                 taken.again = now + ms(500);
                 wheel.put_back(&taken);

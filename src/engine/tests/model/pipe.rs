@@ -16,7 +16,7 @@ use roomcast_protocol::{Frame, Stamp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::DEADLINE;
-use crate::engine::outbox::{DropPolicy, Inner, Mode, Outbox, Push};
+use crate::engine::outbox::{DropPolicy, Mode, Outbox, OutboxInner, Push};
 
 /// What kind of frame is pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(super) struct State {
     pub(super) has_overlapped: bool,
     /// Of whoever found no room.
     waiting: Option<Waker>,
-    outbox: Weak<Inner>,
+    outbox: Weak<OutboxInner>,
 }
 
 /// The bytes of one WebSocket.

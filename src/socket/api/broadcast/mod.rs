@@ -1,7 +1,7 @@
-//! Many sockets at once: choosing them, sending to them, acting on them, and what is known of those on
-//! other servers.
+//! Operations on many sockets: choosing them, sending to them, acting on them, and what is known of
+//! sockets on other servers.
 //!
-//! Every method here builds an operation and gives it to `apply`; none looks at a socket itself.
+//! Every method builds an operation and gives it to `apply`; none looks at a socket itself.
 
 mod operator;
 mod remote;

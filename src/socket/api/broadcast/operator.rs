@@ -8,10 +8,10 @@ use super::remote::Fetched;
 use crate::{
     adapter::{Audience, Delivery, Flags, Kind, Operation, Target},
     socket::{
-        apply::{Applied, Elsewhere, Outcome, Place, Unpublished, apply, count},
+        apply::{Applied, Outcome, RemoteOutcome, TargetNamespace, Unpublished, apply, count},
         core::Socket,
         sending::{Acks, Emitted, stream},
-        words::{Contract, EmitError, IntoRooms, Room, RoomName},
+        types::{Contract, EmitError, IntoRooms, Room, RoomName},
     },
 };
 
@@ -32,7 +32,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "it only sends when something is emitted"]
 pub struct Broadcast<'a> {
-    place: Place,
+    target_namespace: TargetNamespace,
     sender: Option<&'a Socket>,
     to: Audience<'a>,
     except: Vec<RoomName<'a>>,
@@ -44,9 +44,9 @@ pub struct Broadcast<'a> {
 
 impl<'a> Broadcast<'a> {
     #[inline]
-    pub(in crate::socket::api) fn new(place: Place) -> Self {
+    pub(in crate::socket::api) fn new(target_namespace: TargetNamespace) -> Self {
         Self {
-            place,
+            target_namespace,
             sender: None,
             to: Audience::All,
             except: Vec::new(),
@@ -60,7 +60,7 @@ impl<'a> Broadcast<'a> {
     fn from_sender(sender: &'a Socket) -> Self {
         Self {
             sender: Some(sender),
-            ..Self::new(Place::Here(sender.namespace_inner().clone()))
+            ..Self::new(TargetNamespace::Local(sender.namespace_inner().clone()))
         }
     }
 
@@ -119,8 +119,8 @@ impl<'a> Broadcast<'a> {
     }
 
     fn lossy(&mut self, delivery: Delivery<&str>) {
-        let number = stream(self.place.name(), &delivery);
-        let is_shared = self.place.cluster().joined().is_some();
+        let number = stream(self.target_namespace.name(), &delivery);
+        let is_shared = self.target_namespace.cluster().joined().is_some();
         let (numbered, name) = match delivery {
             Delivery::Newest(key) => (Delivery::Newest(number), key),
             Delivery::Last(name, keep) => (Delivery::Last(number, keep), name),
@@ -159,7 +159,7 @@ impl<'a> Broadcast<'a> {
     #[inline]
     fn target(&self) -> Target<'_> {
         Target {
-            namespace: self.place.name(),
+            namespace: self.target_namespace.name(),
             rooms: &self.to,
             except: &self.except,
             sender: self.sender.map(Socket::id),
@@ -180,13 +180,13 @@ impl<'a> Broadcast<'a> {
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         let args = &args;
         let applied = apply(
-            &self.place,
+            &self.target_namespace,
             &self.operation(Kind::Broadcast { event, args }),
         );
-        match (applied.here, applied.elsewhere) {
+        match (applied.local, applied.remote) {
             (Outcome::Emitted(emitted), _) => emitted,
             // The namespace is not here, and nobody else has found that it cannot be encoded.
-            (_, Elsewhere::Failed(Unpublished::Encode(error))) => Emitted::failed(event, error),
+            (_, RemoteOutcome::Failed(Unpublished::Encode(error))) => Emitted::failed(event, error),
             _ => Emitted::default(),
         }
     }
@@ -217,28 +217,28 @@ impl<'a> Broadcast<'a> {
         operation.target.local = local;
         // The same for all servers.
         let timeout = &mut operation.target.flags.timeout;
-        *timeout = timeout.or(Some(self.place.config().sockets.ack_timeout));
-        let Applied { here, elsewhere } = apply(&self.place, &operation);
-        let here = match here {
+        *timeout = timeout.or(Some(self.target_namespace.config().sockets.ack_timeout));
+        let Applied { local, remote } = apply(&self.target_namespace, &operation);
+        let local = match local {
             Outcome::Asked(Ok(asked)) => Some(asked),
             Outcome::Asked(Err(error)) => return Acks::failed(error),
             Outcome::Nothing | Outcome::Emitted(_) | Outcome::Sockets(_) => None,
         };
-        match elsewhere {
-            Elsewhere::Nobody | Elsewhere::Told => Acks::asked(here, None),
-            Elsewhere::Asked(request) => Acks::asked(here, Some(request)),
-            Elsewhere::Failed(Unpublished::Encode(error)) if here.is_none() => {
+        match remote {
+            RemoteOutcome::None | RemoteOutcome::Published => Acks::asked(local, None),
+            RemoteOutcome::Requested(request) => Acks::asked(local, Some(request)),
+            RemoteOutcome::Failed(Unpublished::Encode(error)) if local.is_none() => {
                 Acks::failed(EmitError::Encode(error))
             }
-            Elsewhere::Failed(why) => Acks::asked(here, None).without(why.missing()),
+            RemoteOutcome::Failed(why) => Acks::asked(local, None).without(why.missing()),
         }
     }
 
     /// How many sockets these are on this server.
     #[must_use]
     pub fn count(&self) -> usize {
-        let here = self.place.here();
-        here.map_or(0, |namespace| count(namespace, &self.target()))
+        let local = self.target_namespace.local();
+        local.map_or(0, |namespace| count(namespace, &self.target()))
     }
 
     /// The sockets themselves, those of this server; [`fetch_sockets`](Self::fetch_sockets) tells of
@@ -246,7 +246,7 @@ impl<'a> Broadcast<'a> {
     pub async fn sockets(&self) -> Vec<Socket> {
         let mut operation = self.operation::<()>(Kind::FetchSockets);
         operation.target.local = true;
-        match apply(&self.place, &operation).here {
+        match apply(&self.target_namespace, &operation).local {
             Outcome::Sockets(sockets) => sockets,
             Outcome::Nothing | Outcome::Emitted(_) | Outcome::Asked(_) => Vec::new(),
         }
@@ -255,20 +255,29 @@ impl<'a> Broadcast<'a> {
     /// What is known of all of them, on all servers of the cluster, and which servers have not
     /// answered within [`timeout`](Self::timeout). Those of this server come first.
     pub async fn fetch_sockets(&self) -> Fetched {
-        let applied = apply(&self.place, &self.operation::<()>(Kind::FetchSockets));
-        Fetched::collect(&self.place, applied).await
+        let applied = apply(
+            &self.target_namespace,
+            &self.operation::<()>(Kind::FetchSockets),
+        );
+        Fetched::collect(&self.target_namespace, applied).await
     }
 
     /// Lets all of them join rooms. One that may not, for it is in too many, is left out.
     pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
-        apply(&self.place, &self.operation::<()>(Kind::Join(&rooms)));
+        apply(
+            &self.target_namespace,
+            &self.operation::<()>(Kind::Join(&rooms)),
+        );
     }
 
     /// Lets all of them leave rooms, those too whose clients are away and may come back.
     pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
-        apply(&self.place, &self.operation::<()>(Kind::Leave(&rooms)));
+        apply(
+            &self.target_namespace,
+            &self.operation::<()>(Kind::Leave(&rooms)),
+        );
     }
 
     /// Disconnects all of them from the namespace, or closes their connections with all namespaces
@@ -276,7 +285,7 @@ impl<'a> Broadcast<'a> {
     /// do not come back as the same socket.
     pub fn disconnect(&self, close: bool) {
         apply(
-            &self.place,
+            &self.target_namespace,
             &self.operation::<()>(Kind::Disconnect { close }),
         );
     }

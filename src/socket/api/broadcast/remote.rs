@@ -9,16 +9,16 @@ use crate::{
     adapter::{Item, Missing, NodeId},
     metrics::Counter,
     socket::{
-        apply::{Applied, Elsewhere, Outcome, Place, Record, Shared},
+        apply::{Applied, Outcome, Record, RemoteOutcome, Shared, TargetNamespace},
         core::Socket,
-        words::{IntoRooms, Room, SocketId},
+        types::{IntoRooms, Room, SocketId},
     },
 };
 
 /// A socket of any server of a cluster, as it was when it was asked for.
 #[derive(Clone, Debug)]
 pub struct RemoteSocket {
-    place: Place,
+    target_namespace: TargetNamespace,
     node: NodeId,
     id: SocketId,
     rooms: Vec<Room>,
@@ -27,12 +27,12 @@ pub struct RemoteSocket {
 }
 
 impl RemoteSocket {
-    fn new(place: &Place, node: &NodeId, mut record: Record) -> Self {
+    fn new(target_namespace: &TargetNamespace, node: &NodeId, mut record: Record) -> Self {
         // Node servers tell it.
         let own = record.id.as_str();
         record.rooms.retain(|room| room.as_str() != own);
         Self {
-            place: place.clone(),
+            target_namespace: target_namespace.clone(),
             node: node.clone(),
             id: record.id,
             rooms: record.rooms,
@@ -76,7 +76,7 @@ impl RemoteSocket {
 
     /// It alone, wherever it is now.
     pub fn target<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(self.place.clone()).to(self.id)
+        Broadcast::new(self.target_namespace.clone()).to(self.id)
     }
 
     /// Sends an event to it.
@@ -111,31 +111,35 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    pub(super) async fn collect(place: &Place, applied: Applied) -> Self {
+    pub(super) async fn collect(target_namespace: &TargetNamespace, applied: Applied) -> Self {
         let mut fetched = Self {
             sockets: Vec::new(),
             missing: Missing::default(),
         };
-        if let (Outcome::Sockets(here), Place::Here(namespace)) = (&applied.here, place) {
-            let own =
-                |socket: &Socket| RemoteSocket::new(place, &namespace.node, Record::of(socket));
-            fetched.sockets.extend(here.iter().map(own));
+        if let (Outcome::Sockets(local), TargetNamespace::Local(namespace)) =
+            (&applied.local, target_namespace)
+        {
+            let own = |socket: &Socket| {
+                RemoteSocket::new(target_namespace, &namespace.node, Record::of(socket))
+            };
+            fetched.sockets.extend(local.iter().map(own));
         }
-        match applied.elsewhere {
-            Elsewhere::Nobody | Elsewhere::Told => {}
-            Elsewhere::Failed(why) => fetched.missing = why.missing(),
-            Elsewhere::Asked(mut request) => {
+        match applied.remote {
+            RemoteOutcome::None | RemoteOutcome::Published => {}
+            RemoteOutcome::Failed(why) => fetched.missing = why.missing(),
+            RemoteOutcome::Requested(mut request) => {
                 while let Some((node, item)) = request.next().await {
                     let Item::Sockets(list) = item else {
                         continue;
                     };
                     match Vec::<Record>::take(&list, &mut 0) {
                         Ok(records) => {
-                            let remote = |record| RemoteSocket::new(place, &node, record);
+                            let remote =
+                                |record| RemoteSocket::new(target_namespace, &node, record);
                             fetched.sockets.extend(records.into_iter().map(remote));
                         }
                         Err(error) => {
-                            place.metrics().count(Counter::ClusterMalformed);
+                            target_namespace.metrics().count(Counter::ClusterMalformed);
                             tracing::warn!(%node, %error, "a list of sockets cannot be read");
                         }
                     }

@@ -8,7 +8,7 @@ macro_rules! targets {
         #[doc = concat!("The members of rooms of ", $who, ".")]
         pub fn to<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a, M>,
+            rooms: impl crate::socket::types::IntoRooms<'a, M>,
         ) -> crate::socket::api::Broadcast<'a> {
             self.all().to(rooms)
         }
@@ -16,7 +16,7 @@ macro_rules! targets {
         #[doc = concat!("The members of rooms of ", $who, ", as [`to`](Self::to) says it.")]
         pub fn in_<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a, M>,
+            rooms: impl crate::socket::types::IntoRooms<'a, M>,
         ) -> crate::socket::api::Broadcast<'a> {
             self.all().to(rooms)
         }
@@ -24,7 +24,7 @@ macro_rules! targets {
         #[doc = concat!("Everybody in ", $who, " but the members of rooms.")]
         pub fn except<'a, M>(
             &self,
-            rooms: impl crate::socket::words::IntoRooms<'a, M>,
+            rooms: impl crate::socket::types::IntoRooms<'a, M>,
         ) -> crate::socket::api::Broadcast<'a> {
             self.all().except(rooms)
         }
@@ -86,7 +86,7 @@ macro_rules! targets {
         /// see [`Contract`](crate::Contract).
         pub fn send(
             &self,
-            event: impl crate::socket::words::Contract,
+            event: impl crate::socket::types::Contract,
         ) -> crate::socket::sending::Emitted {
             self.all().send(event)
         }
@@ -114,12 +114,12 @@ macro_rules! targets {
 
         #[doc = concat!("Lets everybody in ", $who, " join rooms;")]
         /// see [`Broadcast::join`](crate::Broadcast::join).
-        pub fn join<'r, M>(&self, rooms: impl crate::socket::words::IntoRooms<'r, M>) {
+        pub fn join<'r, M>(&self, rooms: impl crate::socket::types::IntoRooms<'r, M>) {
             self.all().join(rooms);
         }
 
         #[doc = concat!("Lets everybody in ", $who, " leave rooms.")]
-        pub fn leave<'r, M>(&self, rooms: impl crate::socket::words::IntoRooms<'r, M>) {
+        pub fn leave<'r, M>(&self, rooms: impl crate::socket::types::IntoRooms<'r, M>) {
             self.all().leave(rooms);
         }
 

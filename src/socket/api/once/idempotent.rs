@@ -11,7 +11,7 @@ use crate::{
     socket::{
         core::Event,
         dispatch::{Handler, Handling, Needs, Parameters},
-        words::{Answer, IntoAck, Outcome, Refusal, Reply, args::read},
+        types::{Answer, IntoAck, Outcome, Refusal, Reply, args::read},
     },
 };
 

@@ -15,7 +15,7 @@ use crate::{
     metrics::{Gauge, Metrics},
     socket::{
         core::Event,
-        words::{Expiring, Refusal, give_back, sweep},
+        types::{Expiring, Refusal, give_back, sweep},
     },
     tasks::Tasks,
 };
@@ -42,11 +42,11 @@ impl Default for Bounds {
 
 /// The answers of one handler. Its lock is a leaf.
 #[derive(Default)]
-pub(super) struct Table(Mutex<State>);
+pub(super) struct Table(Mutex<Entries>);
 
 /// No event is in both `running` and `done`.
 #[derive(Default)]
-struct State {
+struct Entries {
     running: HashMap<Print, watch::Receiver<Option<Verdict>>>,
     done: Expiring<Print, Done>,
     /// What is done, by user, the oldest first.
@@ -126,16 +126,16 @@ impl Table {
         };
         let user = print(&[kind, who]);
         let print = print(&[namespace, kind, who, key]);
-        let mut state = self.0.lock();
-        state.expire(metrics);
-        if let Some(done) = state.done.get(&print) {
+        let mut entries = self.0.lock();
+        entries.expire(metrics);
+        if let Some(done) = entries.done.get(&print) {
             return Begun::Done(done.answered.clone());
         }
-        if let Some(verdict) = state.running.get(&print) {
+        if let Some(verdict) = entries.running.get(&print) {
             return Begun::Running(verdict.clone());
         }
         let (sender, receiver) = watch::channel(None);
-        state.running.insert(print, receiver);
+        entries.running.insert(print, receiver);
         Begun::First(Ticket {
             table: Arc::clone(self),
             print,
@@ -158,33 +158,33 @@ impl Ticket {
             user: self.user,
             bytes: size_of::<Done>() + answered.size(),
         };
-        let mut state = self.table.0.lock();
-        state.ends(&self.print);
-        state.bytes += done.bytes;
+        let mut entries = self.table.0.lock();
+        entries.ends(&self.print);
+        entries.bytes += done.bytes;
         let until = Instant::now() + self.bounds.window;
-        state.done.insert(self.print, done, until);
-        state
+        entries.done.insert(self.print, done, until);
+        entries
             .users
             .entry(self.user)
             .or_default()
             .push_back(self.print);
         self.metrics.shift(Gauge::IdempotentAnswers, 1);
-        state.make_room(&self.user, self.bounds, &self.metrics);
+        entries.make_room(&self.user, self.bounds, &self.metrics);
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && state.done.must_sweep()
+            && entries.done.must_sweep()
         {
             let (table, metrics) = (Arc::downgrade(&self.table), Arc::clone(&self.metrics));
             let sweeping = move || {
                 let metrics = Arc::clone(&metrics);
                 sweep(table.clone(), move |table: &Table| {
-                    let mut state = table.0.lock();
-                    state.expire(&metrics);
-                    state.done.look_again()
+                    let mut entries = table.0.lock();
+                    entries.expire(&metrics);
+                    entries.done.look_again()
                 })
             };
             runtime.spawn(self.tasks.clone().keep("sweep of answers", sweeping));
         }
-        drop(state);
+        drop(entries);
         // Those who wait are told last, so that nobody comes in between.
         let _ = self.verdict.send(Some(Verdict::Answered(answered)));
     }
@@ -205,7 +205,7 @@ impl Drop for Ticket {
     }
 }
 
-impl State {
+impl Entries {
     /// A handler is at work no more.
     fn ends(&mut self, print: &Print) {
         self.running.remove(print);

@@ -12,7 +12,7 @@ use crate::{
     engine::compression::Encoding,
     socket::{
         core::Io,
-        words::{ClientFiles, NAMES},
+        types::{ClientFiles, NAMES},
     },
 };
 

@@ -1,8 +1,8 @@
-//! Serving a server: on listeners of its own, as a `tower` service inside another server, and with
+//! Serving: on listeners of the library's own, as a `tower` service inside another server, and with
 //! the JavaScript client beside it.
 //!
-//! Applications come in here through `api`, and nobody else does. It joins a server with the engine
-//! below it; it must not know sockets, events or namespaces.
+//! Applications reach this module through `api`, and no other module imports it. It joins a server
+//! with the engine below it; it must not know sockets, events or namespaces.
 
 mod client_files;
 mod mount;

@@ -7,8 +7,9 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::client_files;
 use crate::{
+    adapter::NodeTaken,
     engine::{self, Endpoints, MaybeTls, RawEngine},
-    socket::{core::Io, words::BuildError},
+    socket::{core::Io, types::BuildError},
 };
 
 /// An [`Io`] with listeners: what answers clients.
@@ -86,9 +87,11 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] if the address is none or is taken.
+    /// [`Error::Listen`] if the address is none or is taken, [`Error::Node`] if the
+    /// [id](crate::adapter::NodeOptions::id) of this server is another one's.
     pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
         self.io.keep_runtime();
+        self.io.check_node().await.map_err(Error::Node)?;
         let fault = |error| Error::Listen(address.to_owned(), error);
         let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -113,7 +116,7 @@ impl Server {
             .collect()
     }
 
-    /// Serves until [`Io::close`] is called.
+    /// Serves until [`Io::close`] is called, or [`Io::node_taken`] says why this server must end.
     pub async fn run(self) {
         self.run_until(std::future::pending()).await;
     }
@@ -121,10 +124,12 @@ impl Server {
     /// Serves until `stop` is ready, then lets queues flush and handlers end, at most for
     /// the [`grace`](Self::grace).
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        let io = self.io.clone();
         let mut running = self.start();
         tokio::select! {
             () = running.ended() => {}
             () = stop => running.stop().await,
+            () = io.until_node_taken() => running.stop().await,
         }
     }
 
@@ -197,7 +202,7 @@ impl Io {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] if the address is none or is taken.
+    /// [`Error::Listen`] if the address is none or is taken, [`Error::Node`] if the id is.
     pub async fn serve(self, address: &str) -> Result<(), Error> {
         Server::new(self).bind(address).await?.run().await;
         Ok(())
@@ -212,6 +217,8 @@ pub enum Error {
     Build(BuildError),
     /// The address cannot be listened on.
     Listen(String, io::Error),
+    /// The id of this server is another one's.
+    Node(NodeTaken),
 }
 
 impl From<BuildError> for Error {
@@ -225,6 +232,7 @@ impl fmt::Display for Error {
         match self {
             Self::Build(_) => f.write_str("cannot build the server"),
             Self::Listen(address, _) => write!(f, "cannot listen on {address}"),
+            Self::Node(_) => f.write_str("cannot join the cluster"),
         }
     }
 }
@@ -234,6 +242,7 @@ impl std::error::Error for Error {
         match self {
             Self::Build(error) => Some(error),
             Self::Listen(_, error) => Some(error),
+            Self::Node(error) => Some(error),
         }
     }
 }

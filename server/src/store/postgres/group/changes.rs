@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::queries::{message, message_columns, read_conversation, signed, unsigned};
-use super::Held;
+use super::LockedRows;
 use crate::store::Time;
 use crate::store::change::{
     Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename, UNREAD_MAX,
@@ -80,11 +80,11 @@ pub(super) async fn changes_of(client: &ClientWrapper, id: Uuid) -> Result<u64, 
 
 pub(super) async fn change_text(
     client: &ClientWrapper,
-    held: &Held,
+    locked: &LockedRows,
     edit: &Edit,
     now: Time,
 ) -> Result<Change<Arc<Message>>, Error> {
-    let old = match changeable(client, held, edit.message_id, &edit.by).await? {
+    let old = match changeable(client, locked, edit.message_id, &edit.by).await? {
         Ok(message) if message.deleted_at.is_none() => message,
         Ok(_) => return Ok(Change::Absent),
         Err(refused) => return Ok(refused),
@@ -99,11 +99,11 @@ pub(super) async fn change_text(
 
 pub(super) async fn remove_text(
     client: &ClientWrapper,
-    held: &Held,
+    locked: &LockedRows,
     delete: &Delete,
     now: Time,
 ) -> Result<Change<Arc<Message>>, Error> {
-    let old = match changeable(client, held, delete.message_id, &delete.by).await? {
+    let old = match changeable(client, locked, delete.message_id, &delete.by).await? {
         Ok(message) if message.deleted_at.is_none() => message,
         Ok(message) => return Ok(Change::Unchanged(Arc::new(message))),
         Err(refused) => return Ok(refused),
@@ -116,7 +116,7 @@ pub(super) async fn remove_text(
 /// A message that `by` may change, or what to say instead. Its conversation's lock keeps it as it is.
 async fn changeable(
     client: &ClientWrapper,
-    held: &Held,
+    locked: &LockedRows,
     id: Uuid,
     by: &Actor,
 ) -> Result<Result<Message, Change<Arc<Message>>>, Error> {
@@ -131,10 +131,10 @@ async fn changeable(
         return Ok(Err(Change::Absent));
     };
     let message = message(&row)?;
-    if !held.rooms.contains_key(&message.conversation_id) {
+    if !locked.rooms.contains_key(&message.conversation_id) {
         return Ok(Err(Change::Absent));
     }
-    let is_member = held.admits(message.conversation_id, &by.user_id);
+    let is_member = locked.admits(message.conversation_id, &by.user_id);
     Ok(match message.refuses(by, is_member) {
         Some(refused) => Err(refused),
         None => Ok(message),
@@ -182,15 +182,15 @@ async fn replace(
 
 pub(super) async fn change_member(
     client: &ClientWrapper,
-    held: &Held,
+    locked: &LockedRows,
     change: &MemberChange,
     now: Time,
 ) -> Result<Change<Conversation>, Error> {
     let id = change.conversation_id;
-    let Some(room) = held.rooms.get(&id) else {
+    let Some(room) = locked.rooms.get(&id) else {
         return Ok(Change::Absent);
     };
-    let is_member = held.admits(id, &change.by.user_id);
+    let is_member = locked.admits(id, &change.by.user_id);
     if let Some(refused) = change.refused(room.owner.as_deref(), is_member) {
         return Ok(refused);
     }
@@ -225,15 +225,15 @@ pub(super) async fn change_member(
 /// Gives a conversation a new title.
 pub(super) async fn rename(
     client: &ClientWrapper,
-    held: &Held,
+    locked: &LockedRows,
     rename: &Rename,
     now: Time,
 ) -> Result<Change<Conversation>, Error> {
     let id = rename.conversation_id;
-    let Some(room) = held.rooms.get(&id) else {
+    let Some(room) = locked.rooms.get(&id) else {
         return Ok(Change::Absent);
     };
-    let is_member = held.admits(id, &rename.by.user_id);
+    let is_member = locked.admits(id, &rename.by.user_id);
     if let Some(refused) = rename.refused(room.owner.as_deref(), is_member) {
         return Ok(refused);
     }
@@ -279,16 +279,16 @@ async fn is_full(
 
 pub(super) async fn mark_read(
     client: &ClientWrapper,
-    held: &Held,
+    locked: &LockedRows,
     read: &MarkRead,
     done: &mut Option<(Done, Revision)>,
 ) -> Result<(), Error> {
     let id = read.conversation_id;
-    let revision = held.revision(id);
-    let Some(room) = held
+    let revision = locked.revision(id);
+    let Some(room) = locked
         .rooms
         .get(&id)
-        .filter(|_| held.admits(id, &read.user_id))
+        .filter(|_| locked.admits(id, &read.user_id))
     else {
         *done = Some((Done::Read(None), revision));
         return Ok(());

@@ -4,7 +4,7 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
-use super::Held;
+use super::LockedRows;
 use super::changes::read_back;
 use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
@@ -12,15 +12,15 @@ use crate::store::change::{Change, DeleteConversation, DeletedConversation, Remo
 /// Deletes a conversation, which stays locked.
 pub(super) async fn delete_conversation(
     client: &ClientWrapper,
-    held: &Held,
+    locked: &LockedRows,
     deletion: &DeleteConversation,
     now: Time,
 ) -> Result<Change<Removal>, Error> {
     let id = deletion.conversation_id;
-    let Some(room) = held.rooms.get(&id) else {
+    let Some(room) = locked.rooms.get(&id) else {
         return deleted_before(client, deletion).await;
     };
-    let is_member = held.admits(id, &deletion.by.user_id);
+    let is_member = locked.admits(id, &deletion.by.user_id);
     if let Some(refused) = deletion.refused(room.owner.as_deref(), room.is_open, is_member) {
         return Ok(refused);
     }

@@ -54,7 +54,7 @@ pub(super) async fn transact(
 ) -> Result<Vec<(Done, Revision)>, Aborted> {
     let now = Time::now();
     let before = Aborted::Before;
-    let mut held = within(patience, begin(client, group))
+    let mut locked = within(patience, begin(client, group))
         .await
         .map_err(before)?;
     let mut done: Vec<Option<(Done, Revision)>> = group.iter().map(|_| None).collect();
@@ -64,11 +64,11 @@ pub(super) async fn transact(
     for (write, done) in group.iter().zip(&mut done) {
         let id = write.conversation_id();
         let outcome = match write {
-            Write::Message { message, .. } => Done::Message(held.place(message, now, &mut rows)),
+            Write::Message { message, .. } => Done::Message(locked.place(message, now, &mut rows)),
             Write::Conversation { conversation, .. } => {
                 let stored = within(patience, insert_conversation(client, conversation, now)).await;
                 let (stored, is_new) = stored.map_err(before)?;
-                held.learn(conversation, is_new);
+                locked.learn(conversation, is_new);
                 Done::Conversation(stored)
             }
             Write::Read { .. } => continue,
@@ -76,13 +76,13 @@ pub(super) async fn transact(
             | Write::Delete { .. }
             | Write::Member { .. }
             | Write::Rename { .. }
-            | Write::Deletion { .. } => within(patience, change(client, &mut held, write, now))
+            | Write::Deletion { .. } => within(patience, change(client, &mut locked, write, now))
                 .await
                 .map_err(before)?,
         };
-        let revision = held.revision(id);
+        let revision = locked.revision(id);
         if let Done::Deletion(Change::Done(_)) = outcome {
-            held.forget(id);
+            locked.forget(id);
         }
         *done = Some((outcome, revision));
     }
@@ -93,7 +93,7 @@ pub(super) async fn transact(
         .iter()
         .zip(&mut done)
         .filter_map(|(write, done)| match write {
-            Write::Read { read, .. } => Some(mark_read(client, &held, read, done)),
+            Write::Read { read, .. } => Some(mark_read(client, &locked, read, done)),
             Write::Message { .. }
             | Write::Edit { .. }
             | Write::Delete { .. }
@@ -107,43 +107,43 @@ pub(super) async fn transact(
         .map_err(before)?;
     let done: Vec<(Done, Revision)> = done.into_iter().flatten().collect();
     let witness = Witness::of(group, &done, now);
-    commit(client, held, done, witness, patience).await
+    commit(client, locked, done, witness, patience).await
 }
 
 /// Carries out what is no message. A trigger numbers it behind the last message that the database knows, so
 /// those of this group are counted first.
 async fn change(
     client: &ClientWrapper,
-    held: &mut Held,
+    locked: &mut LockedRows,
     write: &Write,
     now: Time,
 ) -> Result<Done, Error> {
     let id = write.conversation_id();
-    held.count(client, Some(id)).await?;
+    locked.count(client, Some(id)).await?;
     let done = match write {
-        Write::Edit { edit, .. } => Done::Changed(change_text(client, held, edit, now).await?),
+        Write::Edit { edit, .. } => Done::Changed(change_text(client, locked, edit, now).await?),
         Write::Delete { delete, .. } => {
-            Done::Changed(remove_text(client, held, delete, now).await?)
+            Done::Changed(remove_text(client, locked, delete, now).await?)
         }
         Write::Rename { rename: asked, .. } => {
-            Done::Member(rename(client, held, asked, now).await?)
+            Done::Member(rename(client, locked, asked, now).await?)
         }
         Write::Member { change, .. } => {
-            let changed = change_member(client, held, change, now).await?;
+            let changed = change_member(client, locked, change, now).await?;
             if let Change::Done(_) = changed {
-                held.set_member(change);
+                locked.set_member(change);
             }
             Done::Member(changed)
         }
         Write::Deletion { deletion, .. } => {
-            Done::Deletion(delete_conversation(client, held, deletion, now).await?)
+            Done::Deletion(delete_conversation(client, locked, deletion, now).await?)
         }
         Write::Message { .. } | Write::Conversation { .. } | Write::Read { .. } => {
             unreachable!("is stored in another way")
         }
     };
     if done.is_change()
-        && let Some(room) = held.rooms.get_mut(&id)
+        && let Some(room) = locked.rooms.get_mut(&id)
     {
         room.changes = changes_of(client, id).await?;
     }
@@ -152,13 +152,13 @@ async fn change(
 
 async fn commit(
     client: &ClientWrapper,
-    mut held: Held,
+    mut locked: LockedRows,
     done: Vec<(Done, Revision)>,
     witness: Witness,
     patience: Duration,
 ) -> Result<Vec<(Done, Revision)>, Aborted> {
-    let (transaction, process) = (held.transaction.clone(), held.process);
-    let count = held.count(client, None);
+    let (transaction, process) = (locked.transaction.clone(), locked.process);
+    let count = locked.count(client, None);
     let commit = client.batch_execute("COMMIT");
     // Sent together: if counting fails, the commit turns into a rollback.
     let answer = timeout(patience, async { tokio::join!(biased; count, commit) }).await;
@@ -208,7 +208,7 @@ async fn within<T>(
 }
 
 /// What a transaction knows of the conversations it has locked.
-struct Held {
+struct LockedRows {
     transaction: String,
     process: i32,
     rooms: HashMap<Uuid, Room>,
@@ -229,7 +229,7 @@ struct Room {
 }
 
 /// Begins, locks and looks: five statements, one round trip.
-async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<Held, Error> {
+async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Error> {
     let mut ids: Vec<Uuid> = group.iter().map(Write::conversation_id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -286,7 +286,7 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<Held, Error> {
         client.query(&members, &asked),
         client.query(&sent, &repeats),
     )?;
-    Ok(Held {
+    Ok(LockedRows {
         transaction: name.try_get(0)?,
         process: name.try_get(1)?,
         rooms: locked.iter().map(room).collect::<Result<_, Error>>()?,
@@ -331,7 +331,7 @@ fn asker(write: &Write) -> Option<&str> {
     }
 }
 
-impl Held {
+impl LockedRows {
     fn admits(&self, conversation: Uuid, user: &str) -> bool {
         self.rooms
             .get(&conversation)

@@ -11,19 +11,19 @@ use crate::{
     socket::core::{Io, namespace},
 };
 
-/// Where an operation takes place.
+/// The namespace on which an operation acts.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
-    Here(Arc<namespace::Inner>),
-    /// In a namespace that does not exist on this server, but may on others.
+pub(crate) enum TargetNamespace {
+    Local(Arc<namespace::NamespaceInner>),
+    /// A namespace that does not exist on this server, but may exist on others.
     Absent(Io, Nsp),
 }
 
-impl Place {
+impl TargetNamespace {
     #[inline]
-    pub(crate) fn here(&self) -> Option<&Arc<namespace::Inner>> {
+    pub(crate) fn local(&self) -> Option<&Arc<namespace::NamespaceInner>> {
         match self {
-            Self::Here(namespace) => Some(namespace),
+            Self::Local(namespace) => Some(namespace),
             Self::Absent(..) => None,
         }
     }
@@ -31,7 +31,7 @@ impl Place {
     #[inline]
     pub(crate) fn name(&self) -> &Nsp {
         match self {
-            Self::Here(namespace) => &namespace.name,
+            Self::Local(namespace) => &namespace.name,
             Self::Absent(_, name) => name,
         }
     }
@@ -39,21 +39,21 @@ impl Place {
     #[inline]
     pub(crate) fn cluster(&self) -> &Cluster {
         match self {
-            Self::Here(namespace) => &namespace.cluster,
+            Self::Local(namespace) => &namespace.cluster,
             Self::Absent(io, _) => io.cluster(),
         }
     }
 
     pub(crate) fn config(&self) -> &Config {
         match self {
-            Self::Here(namespace) => namespace.config(),
+            Self::Local(namespace) => namespace.config(),
             Self::Absent(io, _) => io.config(),
         }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
         match self {
-            Self::Here(namespace) => namespace.metrics(),
+            Self::Local(namespace) => namespace.metrics(),
             Self::Absent(io, _) => io.metrics(),
         }
     }

@@ -1,14 +1,15 @@
-//! Sockets whose clients are away: they stay in their rooms, where their outboxes go on keeping
-//! what is sent to them, but nobody counts or finds them there.
+//! Sockets whose clients are away. They stay in their rooms, where their outboxes go on keeping
+//! what is sent to them, but they count as absent.
 
 use crate::socket::{
     core::Socket,
     recovery::Recoverable,
-    words::{DisconnectReason, Room},
+    types::{DisconnectReason, Room},
 };
 
 impl Socket {
-    /// Its end has begun; `Some` if the client may come back as the same socket.
+    /// Begins the end of the session. Returns `Some` if the client may come back as the same
+    /// socket.
     pub(crate) fn leave_session(&self, reason: DisconnectReason) -> Option<&Recoverable> {
         let recoverable = self.recoverable()?;
         let sessions = self.io().sessions()?;
@@ -21,24 +22,24 @@ impl Socket {
         }
     }
 
-    /// Stays where it is for a client that is away.
-    pub(crate) fn park(&self, recoverable: &Recoverable) {
+    /// Keeps the socket in its rooms for a client that is away.
+    pub(crate) fn keep_away(&self, recoverable: &Recoverable) {
         let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
         self.stay(|room, cell| {
-            let was_last = cell.lock().park(self.id(), self.outbox());
+            let was_last = cell.lock().keep_away(self.id(), self.outbox());
             if is_told {
                 news.push((room.clone(), was_last));
             }
         });
-        self.namespace_inner().park(self);
+        self.namespace_inner().keep_away(self);
         self.tell_left(&news);
         if let Some(sessions) = self.io().sessions() {
-            sessions.park(recoverable.pid, self);
+            sessions.keep_away(recoverable.pid, self);
         }
     }
 
-    /// Nobody will come back as this socket.
+    /// Ends the session: the client will not come back as this socket.
     pub(crate) fn end_session(&self) {
         self.leave_all();
         let namespace = self.namespace_inner();
@@ -48,14 +49,14 @@ impl Socket {
         namespace.forget_replay(self);
     }
 
-    /// Its client, which is away, must not come back as the same socket.
+    /// Ends the session of a client that is away, so that it cannot come back as the same socket.
     pub(crate) fn expel_away(&self) {
         if let (Some(sessions), Some(recoverable)) = (self.io().sessions(), self.recoverable()) {
             sessions.expel(recoverable.pid);
         }
     }
 
-    /// Takes the rooms of a socket over, as the same one.
+    /// Takes over the rooms of the socket that this one was recovered from.
     pub(crate) fn rejoin(&self, old: &Self) {
         let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();

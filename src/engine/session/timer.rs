@@ -6,12 +6,12 @@ use tokio::time::{Instant, Sleep};
 
 /// Most sessions wait for nothing but their next ping, and then there is no timer.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(super) struct SessionTimer(Option<Pin<Box<Sleep>>>);
 
 /// A timer that nobody needs and that ends within this time is kept: it may be needed again.
 const KEPT: Duration = Duration::from_secs(10);
 
-impl Alarm {
+impl SessionTimer {
     /// Wakes the task at a time, once. Moving that to later takes no lock and wakes nobody in between:
     /// tokio notes the new time, and looks at it when the old one comes.
     pub(super) fn set(
@@ -45,27 +45,27 @@ mod tests {
     use std::{future::poll_fn, task::Poll};
 
     use super::*;
-    use crate::engine::ground::now;
+    use crate::engine::primitives::now;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Sets it once and waits for its wake.
-    async fn wait(alarm: &mut Alarm, next: std::time::Instant) {
+    async fn wait(timer: &mut SessionTimer, next: std::time::Instant) {
         let mut is_set = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut is_set, true) {
                 return Poll::Ready(());
             }
-            alarm.set(cx, now(), Some(next));
+            timer.set(cx, now(), Some(next));
             Poll::Pending
         })
         .await;
     }
 
     /// Sets it and goes on.
-    async fn set(alarm: &mut Alarm, next: Option<std::time::Instant>) {
+    async fn set(timer: &mut SessionTimer, next: Option<std::time::Instant>) {
         poll_fn(|cx| {
-            alarm.set(cx, now(), next);
+            timer.set(cx, now(), next);
             Poll::Ready(())
         })
         .await;
@@ -73,44 +73,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_wakes_at_its_time_and_at_the_next_one() {
-        let (mut alarm, start) = (Alarm::default(), now());
+        let (mut timer, start) = (SessionTimer::default(), now());
         for seconds in [5, 6, 100] {
-            wait(&mut alarm, start + seconds * SECOND).await;
+            wait(&mut timer, start + seconds * SECOND).await;
             let elapsed = now() - start;
             assert!(elapsed >= seconds * SECOND && elapsed < (seconds + 1) * SECOND);
         }
         // A time that has passed is now.
-        wait(&mut alarm, start).await;
+        wait(&mut timer, start).await;
         assert!(now() - start < 101 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_wakes_at_an_earlier_time_if_that_is_set_later() {
-        let (mut alarm, start) = (Alarm::default(), now());
-        set(&mut alarm, Some(start + 45 * SECOND)).await;
-        wait(&mut alarm, start + SECOND).await;
+        let (mut timer, start) = (SessionTimer::default(), now());
+        set(&mut timer, Some(start + 45 * SECOND)).await;
+        wait(&mut timer, start + SECOND).await;
         assert!(now() - start < 2 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn there_is_no_timer_when_nothing_is_awaited() {
-        let mut alarm = Alarm::default();
-        set(&mut alarm, None).await;
-        assert!(alarm.0.is_none());
-        set(&mut alarm, Some(now() + 45 * SECOND)).await;
-        assert!(alarm.0.is_some());
-        set(&mut alarm, None).await;
-        assert!(alarm.0.is_none());
+        let mut timer = SessionTimer::default();
+        set(&mut timer, None).await;
+        assert!(timer.0.is_none());
+        set(&mut timer, Some(now() + 45 * SECOND)).await;
+        assert!(timer.0.is_some());
+        set(&mut timer, None).await;
+        assert!(timer.0.is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_ends_soon_is_kept_up_to_its_end() {
-        let mut alarm = Alarm::default();
-        set(&mut alarm, Some(now() + SECOND)).await;
-        set(&mut alarm, None).await;
-        assert!(alarm.0.is_some());
+        let mut timer = SessionTimer::default();
+        set(&mut timer, Some(now() + SECOND)).await;
+        set(&mut timer, None).await;
+        assert!(timer.0.is_some());
         tokio::time::sleep(2 * SECOND).await;
-        set(&mut alarm, None).await;
-        assert!(alarm.0.is_none());
+        set(&mut timer, None).await;
+        assert!(timer.0.is_none());
     }
 }

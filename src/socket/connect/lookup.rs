@@ -1,4 +1,4 @@
-//! Which namespaces clients may ask for, and those that are made when a client is let in.
+//! Looks up the namespace that a client asks for, and makes namespaces that exist on demand.
 
 use std::{
     collections::hash_map::Entry,
@@ -10,19 +10,20 @@ use std::{
 use roomcast_protocol::socket::Nsp;
 
 use crate::{
+    adapter::NAMESPACE,
     limit::Violation,
     socket::{
         core::{Connect, Handlers, Io, Predicate, namespace},
-        words::Refusal,
+        types::Refusal,
     },
 };
 
-/// Whether clients may ask for a namespace.
-pub(crate) enum Door {
-    /// Nobody gave it.
-    Closed,
-    /// It exists, or is made when a client is let in.
-    Open(Arc<Handlers>),
+/// What is known at once of a namespace that a client asks for.
+pub(crate) enum Lookup {
+    /// The application has registered no such namespace.
+    Missing,
+    /// The namespace exists, or is made when the client is admitted.
+    Found(Arc<Handlers>),
     /// The predicate at this position must be asked first.
     Ask(usize),
 }
@@ -33,10 +34,10 @@ fn accepts(accept: &dyn Fn(&str) -> bool, name: &str) -> bool {
 }
 
 impl Io {
-    /// Whether to write a line about a client that is refused, and how many were left out since
-    /// the last one.
-    pub(crate) fn speak_of_refusal(&self) -> Option<u64> {
-        self.0.refusals.speak()
+    /// Returns `Some` if a refusal may be logged now, with the number of refusals that were not
+    /// logged since the last one.
+    pub(crate) fn may_log_refusal(&self) -> Option<u64> {
+        self.0.refusals.permit()
     }
 
     /// Whether a refusal is one too many of its client's address, which is shut out then.
@@ -45,31 +46,31 @@ impl Io {
         guard.is_some_and(|guard| guard.violation(address, Violation::Credentials))
     }
 
-    /// Whether clients may ask for a namespace, as far as it can be said at once.
-    pub(crate) fn door(&self, name: &str) -> Door {
+    /// Looks up a namespace that a client asks for, as far as can be told without waiting.
+    pub(crate) fn lookup_namespace(&self, name: &str) -> Lookup {
         if let Some(namespace) = self.fixed_namespace(name) {
-            return Door::Open(Arc::clone(&namespace.handlers));
+            return Lookup::Found(Arc::clone(&namespace.handlers));
         }
         let Some(built) = self.0.built.get() else {
-            return Door::Closed;
+            return Lookup::Missing;
         };
-        if built.on_demand.is_empty() {
-            return Door::Closed;
+        if built.on_demand.is_empty() || name == NAMESPACE {
+            return Lookup::Missing;
         }
         if let Some(namespace) = built.made.read().get(&Nsp::from(name)) {
-            // Who may come in is for its gates to say.
-            return Door::Open(Arc::clone(&namespace.handlers));
+            // The namespace was accepted once; its middleware decides about each client.
+            return Lookup::Found(Arc::clone(&namespace.handlers));
         }
         for (position, on_demand) in built.on_demand.iter().enumerate() {
             match &on_demand.accept {
                 Predicate::Now(accept) if accepts(accept, name) => {
-                    return Door::Open(Arc::clone(&on_demand.handlers));
+                    return Lookup::Found(Arc::clone(&on_demand.handlers));
                 }
                 Predicate::Now(_) => {}
-                Predicate::Ask(_) => return Door::Ask(position),
+                Predicate::Ask(_) => return Lookup::Ask(position),
             }
         }
-        Door::Closed
+        Lookup::Missing
     }
 
     /// Asks whether a namespace is to be made for a client, from this predicate on.
@@ -92,7 +93,7 @@ impl Io {
         &self,
         name: &Nsp,
         handlers: &Arc<Handlers>,
-    ) -> Result<Arc<namespace::Inner>, Refusal> {
+    ) -> Result<Arc<namespace::NamespaceInner>, Refusal> {
         if let Some(namespace) = self.fixed_namespace(name.as_str()) {
             return Ok(Arc::clone(namespace));
         }
@@ -106,7 +107,7 @@ impl Io {
             Entry::Vacant(_) if full => return Err(Refusal::new("", "Too many namespaces")),
             Entry::Vacant(entry) => {
                 let goes_when_empty = built.config.sockets.cleanup_empty_child_namespaces;
-                Arc::clone(entry.insert(Arc::new(namespace::Inner::new(
+                Arc::clone(entry.insert(Arc::new(namespace::NamespaceInner::new(
                     name.clone(),
                     Arc::clone(handlers),
                     goes_when_empty,

@@ -1,4 +1,4 @@
-//! A client asks to be let into a namespace, and is or is not.
+//! A client asks to connect to a namespace, and is admitted or refused.
 
 use std::{sync::Arc, task::Poll, time::Instant};
 
@@ -8,55 +8,57 @@ use roomcast_protocol::{
     socket::{Limits, Nsp, Packet},
 };
 
-use super::connection::{Connection, Job, Place, Seat};
+use super::connection::{Connection, Job, NamespaceSlot, SlotState};
 use crate::{
     Principal,
     engine::Mode,
     metrics::Counter,
     socket::{
-        connect::{Admission, Door, Entering, Entrance, Validity},
+        connect::{Admission, ConnectGrant, ConnectOutcome, Lookup, Validity},
         core::{Connect, Handlers, Lifecycle, Socket},
         dispatch::Call,
         life::{Claim, NotAdmitted},
         recovery::Offer,
-        words::Refusal,
+        types::Refusal,
     },
 };
 
 impl Connection {
-    /// A client asks to be let in.
+    /// Handles a `CONNECT` packet.
     pub(super) fn connect(&mut self, packet: &Packet, now: Instant) -> Result<(), CloseReason> {
-        match self.seats.iter().position(|seat| seat.nsp == packet.nsp) {
-            Some(position) => match &self.seats.get(position).map(|seat| &seat.place) {
-                Some(Place::Taken { socket, .. }) if !socket.is_connected() => {
-                    self.clear_seat(position);
+        match self.slots.iter().position(|slot| slot.nsp == packet.nsp) {
+            Some(position) => match &self.slots.get(position).map(|slot| &slot.state) {
+                Some(SlotState::Occupied { socket, .. }) if !socket.is_connected() => {
+                    self.clear_slot(position);
                 }
-                Some(Place::Taken { .. } | Place::Waiting) | None => return Err(self.misplaced()),
+                Some(SlotState::Occupied { .. } | SlotState::Connecting) | None => {
+                    return Err(self.misplaced());
+                }
             },
-            None if self.seats.len() >= self.io.config().sockets.max_namespaces_per_connection => {
+            None if self.slots.len() >= self.io.config().sockets.max_namespaces_per_connection => {
                 self.clear_disconnected();
             }
             None => {}
         }
-        let door = self.io.door(packet.nsp.as_str());
-        if matches!(door, Door::Closed) {
+        let lookup = self.io.lookup_namespace(packet.nsp.as_str());
+        if matches!(lookup, Lookup::Missing) {
             self.refuse(&packet.nsp, &Refusal::new("", "Invalid namespace"));
             return Ok(());
         }
         let payload: usize = packet.args.iter().map(<[u8]>::len).sum();
         if payload > Limits::default().max_connect_payload {
-            // It is kept as long as the socket, so only a short one is taken.
-            return match &door {
-                Door::Open(handlers) if handlers.authenticate.is_some() => {
+            // The payload is kept as long as the socket, so only a short one is accepted.
+            return match &lookup {
+                Lookup::Found(handlers) if handlers.authenticate.is_some() => {
                     self.refuse(&packet.nsp, &Refusal::unauthenticated("token too long"));
                     Ok(())
                 }
-                Door::Open(_) | Door::Ask(_) | Door::Closed => {
+                Lookup::Found(_) | Lookup::Ask(_) | Lookup::Missing => {
                     Err(self.undecodable(DecodeError::TooLarge))
                 }
             };
         }
-        if self.seats.len() >= self.io.config().sockets.max_namespaces_per_connection {
+        if self.slots.len() >= self.io.config().sockets.max_namespaces_per_connection {
             self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));
             return Ok(());
         }
@@ -73,68 +75,68 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         let connect = Connect::new(self.io.clone(), nsp.clone(), shared, packet.args.clone());
         // Most clients are in one namespace, and growing by itself makes room for four.
-        self.seats.reserve_exact(1);
-        self.seats.push(Seat {
+        self.slots.reserve_exact(1);
+        self.slots.push(NamespaceSlot {
             nsp,
-            place: Place::Waiting,
+            state: SlotState::Connecting,
         });
-        if let Door::Open(handlers) = &door
+        if let Lookup::Found(handlers) = &lookup
             && handlers.is_open()
             && (self.io.sessions().is_none() || Offer::of(connect.payload()).is_none())
         {
-            let entering = Entering {
+            let grant = ConnectGrant {
                 handlers: Arc::clone(handlers),
                 principal: connect.shared_principal(),
                 claim: None,
             };
-            self.admit(&connect, entering, now);
+            self.admit(&connect, grant, now);
             return Ok(());
         }
-        let mut admission = Admission::new(door, connect);
+        let mut admission = Admission::new(lookup, connect);
         match admission.poll_now() {
-            Poll::Ready((connect, entrance)) => self.decided(&connect, entrance, now),
+            Poll::Ready((connect, outcome)) => self.decided(&connect, outcome, now),
             Poll::Pending => self.wait_for(Job::Admission(admission)),
         }
         Ok(())
     }
 
-    pub(super) fn decided(&mut self, connect: &Connect, entrance: Entrance, now: Instant) {
-        match entrance {
-            Ok(entering) => self.admit(connect, entering, now),
+    pub(super) fn decided(&mut self, connect: &Connect, outcome: ConnectOutcome, now: Instant) {
+        match outcome {
+            Ok(grant) => self.admit(connect, grant, now),
             Err(refusal) => {
-                self.seats.retain(|seat| seat.nsp != *connect.nsp());
+                self.slots.retain(|slot| slot.nsp != *connect.nsp());
                 self.refuse(connect.nsp(), &refusal);
             }
         }
     }
 
-    fn admit(&mut self, connect: &Connect, entering: Entering, now: Instant) {
-        let Entering {
+    fn admit(&mut self, connect: &Connect, grant: ConnectGrant, now: Instant) {
+        let ConnectGrant {
             handlers,
             principal,
             claim,
-        } = entering;
+        } = grant;
         let socket = match claim.and_then(|claim| self.resume(connect, claim, &principal)) {
             Some(socket) => socket,
             None => match self.enter(connect, &handlers, &principal) {
                 Ok(socket) => socket,
                 Err(refusal) => {
-                    self.seats.retain(|seat| seat.nsp != *connect.nsp());
+                    self.slots.retain(|slot| slot.nsp != *connect.nsp());
                     self.refuse(connect.nsp(), &refusal);
                     return;
                 }
             },
         };
         if self.shared.watchers().is_some() {
-            socket.become_curious();
+            socket.observe();
         }
         if !socket.is_connected() {
-            // Somebody has disconnected the whole client meanwhile, and did not find it.
+            // The whole client was disconnected meanwhile, before its new socket could be found.
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
                 sessions.forget(known.pid);
             }
             socket.end_session();
-            self.seats.retain(|seat| seat.nsp != *connect.nsp());
+            self.slots.retain(|slot| slot.nsp != *connect.nsp());
             return;
         }
         self.io.metrics().count(Counter::SocketsConnected);
@@ -148,14 +150,14 @@ impl Connection {
             "connected"
         );
         self.connect_by = None;
-        if let Some(seat) = self
-            .seats
+        if let Some(slot) = self
+            .slots
             .iter_mut()
-            .find(|seat| seat.nsp == *connect.nsp())
+            .find(|slot| slot.nsp == *connect.nsp())
         {
-            seat.place = Place::Taken {
+            slot.state = SlotState::Occupied {
                 socket: socket.clone(),
-                lane: None,
+                serial_queue: None,
                 held: None,
                 validity: Validity::of(&socket, now),
             };
@@ -167,11 +169,12 @@ impl Connection {
                 self.run(running);
             }
         }
-        // It may have been revoked after it was looked at and before anybody found the socket.
+        // The credentials may have been revoked after they were checked and before the socket could
+        // be found by whoever revoked them.
         socket.revalidate();
     }
 
-    /// A new socket, which is in its namespace.
+    /// Makes a new socket and puts it into its namespace.
     fn enter(
         &self,
         connect: &Connect,
@@ -191,7 +194,8 @@ impl Connection {
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
                 sessions.enter(known.pid, socket.downgrade());
             }
-            // Known to its connection first, so that whoever finds it can close all of it.
+            // The connection knows the socket before the namespace does, so that whoever finds the
+            // socket in the namespace can close the whole connection.
             self.shared.sockets.lock().push(socket.downgrade());
             let Err(why) = namespace.admit(&socket) else {
                 return Ok(socket);
@@ -201,7 +205,7 @@ impl Connection {
             }
             self.shared.forget(&socket);
             match why {
-                // Its last socket has just left; the next look-up makes a new one.
+                // The last socket of the namespace has just left; the next lookup makes a new one.
                 NotAdmitted::TakenDown => self.io.take_down(&namespace),
                 NotAdmitted::Untold => {
                     socket.end_session();
@@ -211,7 +215,8 @@ impl Connection {
         }
     }
 
-    /// The socket that a client has been before, if it can still be that.
+    /// Recovers the socket that the client had before its connection broke, if that is still
+    /// possible.
     fn resume(
         &self,
         connect: &Connect,
@@ -234,7 +239,7 @@ impl Connection {
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
         self.io.metrics().count(Counter::SocketsRefused);
         let address = self.shared.handshake.address();
-        if let Some(more) = self.io.speak_of_refusal() {
+        if let Some(more) = self.io.may_log_refusal() {
             tracing::info!(
                 namespace = nsp.as_str(),
                 %address,
@@ -257,7 +262,7 @@ impl Connection {
                 let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
             }
             Err(error) => {
-                // A client that would wait for an answer in vain is told by the end of its connection.
+                // The client would wait for an answer in vain. Closing its connection tells it.
                 tracing::error!(namespace = nsp.as_str(), %error, "a refusal cannot be encoded");
                 self.shared.outbox.close(CloseReason::ForcedClose);
             }
@@ -266,7 +271,8 @@ impl Connection {
             let outbox = &self.shared.outbox;
             match outbox.transport() {
                 Transport::WebSocket => outbox.close(CloseReason::ForcedClose),
-                // Its polls are not answered any more.
+                // Closing would leave by the next poll, and the polls of this address are not answered
+                // any more.
                 Transport::Polling => outbox.abort(CloseReason::ForcedClose),
             }
         }
@@ -304,7 +310,7 @@ mod tests {
             .connect(&packet.unwrap(), Instant::now())
             .unwrap();
 
-        assert!(connection.seats.is_empty() && connection.shared.sockets.lock().is_empty());
+        assert!(connection.slots.is_empty() && connection.shared.sockets.lock().is_empty());
         assert_eq!(io.metrics().gauge(Gauge::Sockets), 0);
         assert!(io.namespaces().is_empty());
         assert!(Unattended::take(&outbox).is_empty());

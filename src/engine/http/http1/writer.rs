@@ -7,11 +7,11 @@ use std::{
 
 use http::{StatusCode, header, response::Parts};
 
-use super::head::closes;
+use super::parser::closes;
 use crate::{engine::http::message::reply::Head, time::http_date};
 
-/// Appends what goes before a body of so many bytes. `close`: no other answer follows on this
-/// connection.
+/// Appends the head of an answer with a body of so many bytes. `close` says that no other answer
+/// follows on this connection.
 pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usize, close: bool) {
     let (mut has_length, mut is_dated) = (true, false);
     match head {
@@ -42,8 +42,8 @@ pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usiz
     out.extend_from_slice(b"\r\n");
 }
 
-/// All headers but those that say where the answer ends: the body is what it is, whatever a function
-/// for headers says of it.
+/// All headers but those that delimit the body: the body has the length it has, whatever an
+/// application's function for headers says.
 fn headers(out: &mut Vec<u8>, answer: &Parts, close: bool) {
     let close = close && !says_close(answer);
     let mut is_connection_said = false;
@@ -120,18 +120,18 @@ fn decimal(out: &mut Vec<u8>, mut number: usize) {
     }
 }
 
-/// The date of a second, as answers have it.
+/// The value of the `Date` header for the current second.
 struct Dated {
     second: u64,
     text: String,
 }
 
 thread_local! {
-    /// Written once a second, for that is how exact it is.
+    /// Formatted once per second, which is the precision of the header.
     static DATE: RefCell<Dated> = const { RefCell::new(Dated { second: 0, text: String::new() }) };
 }
 
-/// Appends what time it is (RFC 9110, 5.6.7).
+/// Appends the current time (RFC 9110, 5.6.7).
 fn date(out: &mut Vec<u8>) {
     let now = SystemTime::now();
     let since = now.duration_since(UNIX_EPOCH);

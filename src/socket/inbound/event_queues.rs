@@ -1,9 +1,10 @@
-//! Events of one client on their way to their handlers: which start at once, which wait, and when
-//! those may go on.
+//! Moves the events of one client to their handlers: decides which events start at once and which
+//! wait, and starts those that have waited.
 //!
-//! Events start in the order in which they arrive. One that is handled serially waits in the lane
-//! of its socket for the one at work; one for which there is no room waits among the parked; and
-//! while a check of packets thinks about one, those behind it on the same socket are held.
+//! Events start in the order in which they arrive, but for three reasons to wait. A serial event
+//! waits in the serial queue of its socket while another one is being handled. An event for which
+//! there is no room among the running handlers is parked. While packet middleware decides about an
+//! event, later events of the same socket are held behind it.
 
 use std::{
     collections::VecDeque,
@@ -17,40 +18,41 @@ use roomcast_protocol::{
     socket::{Args, Packet},
 };
 
-use super::connection::{Connection, Job, Place};
+use super::connection::{Connection, Job, SlotState};
 use crate::{
     metrics::Counter,
     socket::{
         core::{Handlers, Incoming, Listeners, Socket},
-        dispatch::{Call, Checking, Running},
-        words::{Name, Refusal, SocketId},
+        dispatch::{Call, MiddlewareRun, Running},
+        types::{Name, Refusal, SocketId},
     },
 };
 
-/// An event that waits for its turn.
-pub(super) struct Parked {
+/// An event that waits until it may start.
+pub(super) struct ParkedEvent {
     pub(super) socket: Socket,
     handler: Option<u32>,
     is_serial: bool,
     packet: Packet,
 }
 
-impl Parked {
+impl ParkedEvent {
     fn bytes(&self) -> usize {
         self.packet.args.size()
     }
 }
 
-/// Events of a socket that wait for one before them to be checked.
+/// Events of a socket that wait behind one that is in packet middleware.
 #[derive(Default)]
-pub(super) struct Held {
-    pub(super) events: VecDeque<Parked>,
-    /// How many at the front had been waiting elsewhere before.
+pub(super) struct HeldEvents {
+    pub(super) events: VecDeque<ParkedEvent>,
+    /// How many events at the front are older than the others, because they had waited for room
+    /// before.
     older: usize,
 }
 
-/// An event that all watchers have seen and all checks let pass.
-struct Passed {
+/// An event that all watchers have seen and all middleware has passed.
+struct NamedEvent {
     socket: Socket,
     name: Name,
     id: Option<u64>,
@@ -58,28 +60,28 @@ struct Passed {
     args: Args,
 }
 
-/// An event that a check thinks about.
-pub(super) struct Checked {
-    checking: Checking,
+/// An event that waits in packet middleware.
+pub(super) struct EventInMiddleware {
+    run: MiddlewareRun,
     socket: Socket,
     name: Name,
     id: Option<u64>,
     is_serial: bool,
 }
 
-impl Future for Checked {
+impl Future for EventInMiddleware {
     type Output = Result<Incoming, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.checking.poll(cx)
+        self.run.poll(cx)
     }
 }
 
 impl Connection {
-    /// Something happens at a client.
+    /// Handles an `EVENT` packet.
     pub(super) fn event(&mut self, packet: Packet) -> Result<(), CloseReason> {
-        let seat = self.seats.iter().find(|seat| seat.nsp == packet.nsp);
-        let Some(Place::Taken { socket, held, .. }) = seat.map(|seat| &seat.place) else {
+        let slot = self.slots.iter().find(|slot| slot.nsp == packet.nsp);
+        let Some(SlotState::Occupied { socket, held, .. }) = slot.map(|slot| &slot.state) else {
             return Err(self.misplaced());
         };
         if !socket.is_connected() {
@@ -92,11 +94,11 @@ impl Connection {
             .is_some_and(|registered| registered.is_serial);
         let socket = socket.clone();
         if !is_serial && held.is_none() && self.running < self.io.config().sockets.max_in_flight {
-            // Most have nothing to wait for.
+            // Most events have nothing to wait for.
             self.begin(socket, handler, is_serial, packet);
             return Ok(());
         }
-        let event = Parked {
+        let event = ParkedEvent {
             socket,
             handler,
             is_serial,
@@ -109,32 +111,36 @@ impl Connection {
         }
     }
 
-    /// An event has its turn among those of its socket. `true`: it still has to wait.
-    fn arrive(&mut self, event: Parked) -> bool {
+    /// Starts an event or queues it behind the events of its socket. Returns whether the event
+    /// waits.
+    fn arrive(&mut self, event: ParkedEvent) -> bool {
         let id = event.socket.id();
-        let seats = self.seats.iter_mut();
-        let place = seats.map(|seat| &mut seat.place).find(|place| match place {
-            Place::Taken { socket, .. } => socket.id() == id,
-            Place::Waiting => false,
+        let slots = self.slots.iter_mut();
+        let state = slots.map(|slot| &mut slot.state).find(|state| match state {
+            SlotState::Occupied { socket, .. } => socket.id() == id,
+            SlotState::Connecting => false,
         });
-        let Some(Place::Taken { lane, held, .. }) = place else {
+        let Some(SlotState::Occupied {
+            serial_queue, held, ..
+        }) = state
+        else {
             return false;
         };
         let is_serial = event.is_serial;
         let bytes = event.bytes();
         if let Some(held) = held {
             held.events.push_back(event);
-        } else if let Some(lane) = lane
+        } else if let Some(serial_queue) = serial_queue
             && is_serial
         {
-            lane.push_back(event);
+            serial_queue.push_back(event);
         } else {
             if is_serial {
-                *lane = Some(VecDeque::new());
+                *serial_queue = Some(VecDeque::new());
             }
             if self.running < self.io.config().sockets.max_in_flight {
                 if !self.start(event) && is_serial {
-                    self.free_lane(id);
+                    self.free_serial_queue(id);
                 }
                 return false;
             }
@@ -147,7 +153,7 @@ impl Connection {
 
     fn check_parked(&self) -> Result<(), CloseReason> {
         let config = self.io.config();
-        // One event is always taken, like one packet by an outbox.
+        // One event is always accepted whatever its size, like one packet by an outbox.
         let is_only = self.parked_events == 1;
         let fits = self.parked_events <= config.sockets.max_parked_events
             && (is_only || self.parked_bytes <= config.outbox.outbox_bytes);
@@ -158,20 +164,21 @@ impl Connection {
         }
     }
 
-    pub(super) fn count_unparked(&mut self, event: &Parked) {
+    pub(super) fn count_unparked(&mut self, event: &ParkedEvent) {
         self.parked_events -= 1;
         self.parked_bytes -= event.bytes();
     }
 
-    /// Starts the handlers of an event. `true`: its own one waits, or it does itself.
-    fn start(&mut self, event: Parked) -> bool {
+    /// Starts the handlers of an event. Returns whether the event itself or its registered handler
+    /// waits, so that the serial queue of the socket stays occupied.
+    fn start(&mut self, event: ParkedEvent) -> bool {
         if !event.socket.is_connected() {
             return false;
         }
-        if self.checking > 0
-            && let Some(held) = self.held(event.socket.id())
+        if self.in_middleware > 0
+            && let Some(held) = self.held_events(event.socket.id())
         {
-            // It has waited elsewhere, so it is older than what has come since.
+            // The event has waited for room, so it is older than the events that were held since.
             let bytes = event.bytes();
             held.events.insert(held.older, event);
             held.older += 1;
@@ -179,7 +186,7 @@ impl Connection {
             self.parked_bytes += bytes;
             return true;
         }
-        let Parked {
+        let ParkedEvent {
             socket,
             handler,
             is_serial,
@@ -188,7 +195,7 @@ impl Connection {
         self.begin(socket, handler, is_serial, packet)
     }
 
-    /// The same for one that nothing holds back.
+    /// Starts the handlers of an event that nothing holds back. Returns the same as `start`.
     fn begin(
         &mut self,
         socket: Socket,
@@ -197,7 +204,7 @@ impl Connection {
         packet: Packet,
     ) -> bool {
         let handlers = Arc::clone(&socket.namespace_inner().handlers);
-        let is_watched = !handlers.any.is_empty() || !handlers.checks.is_empty();
+        let is_watched = !handlers.any.is_empty() || !handlers.packet_middleware.is_empty();
         let is_wanted = is_watched || handlers.fallback.is_some() || socket.listeners().is_some();
         let name = match handler {
             Some(position) => Name::Registered(position),
@@ -208,22 +215,24 @@ impl Connection {
             None => Name::Wire(packet.event_name().into()),
         };
         self.watch(&handlers, &socket, &name, &packet.args);
-        let own_checks = socket.listeners().is_some_and(Listeners::has_checks);
-        let passed = Passed {
+        let has_own_middleware = socket
+            .listeners()
+            .is_some_and(Listeners::has_packet_middleware);
+        let passed = NamedEvent {
             socket,
             name,
             id: packet.id,
             is_serial,
             args: packet.args,
         };
-        if own_checks || !handlers.checks.is_empty() {
-            self.check(&handlers, passed)
+        if has_own_middleware || !handlers.packet_middleware.is_empty() {
+            self.run_middleware(&handlers, passed)
         } else {
             self.fire(&handlers, passed)
         }
     }
 
-    /// Calls those who watch all events.
+    /// Calls the watchers of all events.
     fn watch(&mut self, handlers: &Handlers, socket: &Socket, name: &Name, args: &Args) {
         let call = || Call {
             socket: socket.clone(),
@@ -246,18 +255,18 @@ impl Connection {
         }
     }
 
-    /// Asks the checks about an event, those of the namespace first. `true`: it or its own handler
-    /// waits.
-    fn check(&mut self, handlers: &Handlers, event: Passed) -> bool {
-        let mut checks = handlers.checks.clone();
-        checks.extend(
+    /// Runs the middleware for an event, that of the namespace before that of the socket. Returns
+    /// whether the event itself or its registered handler waits.
+    fn run_middleware(&mut self, handlers: &Handlers, event: NamedEvent) -> bool {
+        let mut middleware = handlers.packet_middleware.clone();
+        middleware.extend(
             event
                 .socket
                 .listeners()
                 .into_iter()
-                .flat_map(Listeners::checks),
+                .flat_map(Listeners::packet_middleware),
         );
-        let Passed {
+        let NamedEvent {
             socket,
             name,
             id,
@@ -265,33 +274,35 @@ impl Connection {
             args,
         } = event;
         let incoming = Incoming::new(socket.clone(), name.clone(), args, id.is_some());
-        let mut checked = Checked {
-            checking: Checking::new(incoming, checks),
+        let mut event = EventInMiddleware {
+            run: MiddlewareRun::new(incoming, middleware),
             socket,
             name,
             id,
             is_serial,
         };
-        match checked
-            .checking
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            Poll::Ready(verdict) => self.judge(&checked, verdict),
+        match event.run.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(verdict) => self.apply_verdict(&event, verdict),
             Poll::Pending => {
-                if let Some(held) = self.hold(checked.socket.id()) {
+                if let Some(held) = self.held_slot(event.socket.id()) {
                     *held = Some(Box::default());
                 }
-                self.checking += 1;
+                self.in_middleware += 1;
                 self.running += 1;
-                self.wait_for(Job::Check(Some(Box::new(checked))));
+                self.wait_for(Job::Middleware(Some(Box::new(event))));
                 true
             }
         }
     }
 
-    /// What the checks have said about an event. `true`: its own handler waits.
-    fn judge(&mut self, checked: &Checked, verdict: Result<Incoming, Refusal>) -> bool {
-        let socket = &checked.socket;
+    /// Applies what the middleware has decided about an event. Returns whether its registered
+    /// handler waits.
+    fn apply_verdict(
+        &mut self,
+        event: &EventInMiddleware,
+        verdict: Result<Incoming, Refusal>,
+    ) -> bool {
+        let socket = &event.socket;
         if !socket.is_connected() {
             return false;
         }
@@ -299,20 +310,20 @@ impl Connection {
             Ok(incoming) => {
                 let handlers = Arc::clone(&socket.namespace_inner().handlers);
                 let (name, args) = incoming.into_parts();
-                let passed = Passed {
+                let passed = NamedEvent {
                     socket: socket.clone(),
                     name,
-                    id: checked.id,
-                    is_serial: checked.is_serial,
+                    id: event.id,
+                    is_serial: event.is_serial,
                     args,
                 };
                 self.fire(&handlers, passed)
             }
             Err(refusal) => {
-                // As with the official server the client learns nothing of it.
+                // As with the official server, the client is not told of the refusal.
                 let call = Call {
                     socket: socket.clone(),
-                    name: checked.name.clone(),
+                    name: event.name.clone(),
                     id: None,
                     is_serial: false,
                 };
@@ -322,29 +333,37 @@ impl Connection {
         }
     }
 
-    /// A check has thought long enough: its event goes on, and those that were held behind it.
-    pub(super) fn checked(&mut self, checked: &Checked, verdict: Result<Incoming, Refusal>) {
-        self.checking -= 1;
-        let id = checked.socket.id();
-        let mut waiting = self.hold(id).and_then(Option::take).unwrap_or_default();
-        if !self.judge(checked, verdict) && checked.is_serial {
-            self.free_lane(id);
+    /// Handles the decision of middleware that has waited: its event goes on, and then the events
+    /// that were held behind it.
+    pub(super) fn middleware_done(
+        &mut self,
+        event: &EventInMiddleware,
+        verdict: Result<Incoming, Refusal>,
+    ) {
+        self.in_middleware -= 1;
+        let id = event.socket.id();
+        let mut waiting = self
+            .held_slot(id)
+            .and_then(Option::take)
+            .unwrap_or_default();
+        if !self.apply_verdict(event, verdict) && event.is_serial {
+            self.free_serial_queue(id);
         }
         while let Some(event) = waiting.events.pop_front() {
             self.count_unparked(&event);
             self.arrive(event);
-            if let Some(held) = self.held(id) {
-                // One is being checked in its turn.
+            if let Some(held) = self.held_events(id) {
+                // The event that just arrived is in middleware now, and the others wait behind it.
                 held.events.append(&mut waiting.events);
                 return;
             }
         }
     }
 
-    /// Calls the handlers of an event; the first of them answers. `true`: the one of the namespace
-    /// waits.
-    fn fire(&mut self, handlers: &Handlers, event: Passed) -> bool {
-        let Passed {
+    /// Calls the handlers of an event, of which the first answers. Returns whether the registered
+    /// handler of the namespace waits.
+    fn fire(&mut self, handlers: &Handlers, event: NamedEvent) -> bool {
+        let NamedEvent {
             socket,
             name,
             id,
@@ -420,21 +439,25 @@ impl Connection {
         self.wait_for(Job::Handler(running));
     }
 
-    /// The serial event at work on a socket has ended: the next ones may start.
-    pub(super) fn free_lane(&mut self, id: SocketId) {
+    /// The serial event of a socket that was being handled has ended: starts the next ones.
+    pub(super) fn free_serial_queue(&mut self, id: SocketId) {
         loop {
-            let lane = self
-                .seats
+            let serial_queue = self
+                .slots
                 .iter_mut()
-                .find_map(|seat| match &mut seat.place {
-                    Place::Taken { socket, lane, .. } if socket.id() == id => Some(lane),
-                    Place::Taken { .. } | Place::Waiting => None,
+                .find_map(|slot| match &mut slot.state {
+                    SlotState::Occupied {
+                        socket,
+                        serial_queue,
+                        ..
+                    } if socket.id() == id => Some(serial_queue),
+                    SlotState::Occupied { .. } | SlotState::Connecting => None,
                 });
-            let Some(lane) = lane else {
+            let Some(serial_queue) = serial_queue else {
                 return;
             };
-            let Some(event) = lane.as_mut().and_then(VecDeque::pop_front) else {
-                *lane = None;
+            let Some(event) = serial_queue.as_mut().and_then(VecDeque::pop_front) else {
+                *serial_queue = None;
                 return;
             };
             if self.running >= self.io.config().sockets.max_in_flight {
@@ -448,7 +471,7 @@ impl Connection {
         }
     }
 
-    /// Starts parked events while there is room for them.
+    /// Starts parked events as long as there is room for them.
     pub(super) fn unpark(&mut self) {
         while self.running < self.io.config().sockets.max_in_flight {
             let Some(event) = self.parked.pop_front() else {
@@ -459,23 +482,23 @@ impl Connection {
             if !self.start(event)
                 && let Some(id) = serial
             {
-                self.free_lane(id);
+                self.free_serial_queue(id);
             }
         }
     }
 
-    /// Where events of a socket are held while one is checked.
-    fn hold(&mut self, id: SocketId) -> Option<&mut Option<Box<Held>>> {
-        let seats = self.seats.iter_mut();
-        seats
-            .map(|seat| &mut seat.place)
-            .find_map(|place| match place {
-                Place::Taken { socket, held, .. } if socket.id() == id => Some(held),
-                Place::Taken { .. } | Place::Waiting => None,
+    /// The place in which events of a socket are held while one of them is in middleware.
+    fn held_slot(&mut self, id: SocketId) -> Option<&mut Option<Box<HeldEvents>>> {
+        let slots = self.slots.iter_mut();
+        slots
+            .map(|slot| &mut slot.state)
+            .find_map(|state| match state {
+                SlotState::Occupied { socket, held, .. } if socket.id() == id => Some(held),
+                SlotState::Occupied { .. } | SlotState::Connecting => None,
             })
     }
 
-    fn held(&mut self, id: SocketId) -> Option<&mut Held> {
-        self.hold(id)?.as_deref_mut()
+    fn held_events(&mut self, id: SocketId) -> Option<&mut HeldEvents> {
+        self.held_slot(id)?.as_deref_mut()
     }
 }

@@ -1,9 +1,9 @@
-//! Words that everything in `socket` is said with: names (those of sockets and rooms lie in
-//! `crate::names`, since adapters speak of them too), arguments,
-//! answers, refusals, errors, values that are kept for a time, and files that are handed out.
+//! Plain values that all modules of `socket` use: names of events (those of sockets and rooms lie in
+//! `crate::names`, since adapters need them too), arguments, answers, refusals, errors, values that
+//! expire, and files that are served.
 //!
-//! Every other room of `socket` comes in here. Nothing in here may know what a socket, a namespace
-//! or a server is, nor import any other room: these are values, and functions of values.
+//! Every other module of `socket` imports this one. Nothing in this module may know what a socket, a
+//! namespace or a server is, nor import any other module of `socket`.
 
 mod answer;
 pub(crate) mod args;

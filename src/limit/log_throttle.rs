@@ -1,4 +1,5 @@
-//! Log lines that an attacker could ask for as often as it likes: some at once, then one a second.
+//! Limits log lines that an attacker could cause as often as it likes: a burst of lines, then one
+//! line per second.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,21 +8,21 @@ use std::{
 
 use super::pace::SharedRested;
 
-/// One kind of line.
+/// The limit of one kind of log line.
 #[derive(Debug)]
-pub struct Quiet {
+pub struct LogThrottle {
     since: Instant,
     burst: u32,
     rested: SharedRested,
-    /// Lines left out since the last one.
+    /// Lines left out since the last one that was written.
     left_out: AtomicU64,
 }
 
-/// Between two lines when the burst is used up.
+/// The time between two lines when the burst is used up.
 const PACE: Duration = Duration::from_secs(1);
 
-impl Quiet {
-    /// So many lines at once, and one a second.
+impl LogThrottle {
+    /// Permits `burst` lines at once, and one line per second after that.
     #[must_use]
     pub fn new(burst: u32) -> Self {
         Self {
@@ -32,12 +33,13 @@ impl Quiet {
         }
     }
 
-    /// Whether to write a line now, and how many were left out since the last one.
-    pub fn speak(&self) -> Option<u64> {
-        self.speak_at(now().saturating_duration_since(self.since))
+    /// Returns `Some` if a line may be written now, with the number of lines left out since the last
+    /// one.
+    pub fn permit(&self) -> Option<u64> {
+        self.permit_at(now().saturating_duration_since(self.since))
     }
 
-    fn speak_at(&self, now: Duration) -> Option<u64> {
+    fn permit_at(&self, now: Duration) -> Option<u64> {
         if self.rested.take(now, PACE, self.burst * PACE).is_ok() {
             Some(self.left_out.swap(0, Ordering::Relaxed))
         } else {
@@ -47,8 +49,8 @@ impl Quiet {
     }
 }
 
-/// One line a second.
-impl Default for Quiet {
+/// Permits one line per second.
+impl Default for LogThrottle {
     fn default() -> Self {
         Self::new(1)
     }
@@ -63,25 +65,25 @@ fn now() -> Instant {
 mod tests {
     use super::*;
 
-    fn at(quiet: &Quiet, milliseconds: u64) -> Option<u64> {
-        quiet.speak_at(Duration::from_millis(milliseconds))
+    fn at(log_throttle: &LogThrottle, milliseconds: u64) -> Option<u64> {
+        log_throttle.permit_at(Duration::from_millis(milliseconds))
     }
 
     #[test]
     fn a_line_is_written_once_a_second_and_says_how_many_were_not() {
-        let quiet = Quiet::default();
-        assert_eq!(at(&quiet, 0), Some(0));
-        assert_eq!(at(&quiet, 10), None);
-        assert_eq!(at(&quiet, 999), None);
-        assert_eq!(at(&quiet, 1000), Some(2));
-        assert_eq!(at(&quiet, 5000), Some(0));
+        let log_throttle = LogThrottle::default();
+        assert_eq!(at(&log_throttle, 0), Some(0));
+        assert_eq!(at(&log_throttle, 10), None);
+        assert_eq!(at(&log_throttle, 999), None);
+        assert_eq!(at(&log_throttle, 1000), Some(2));
+        assert_eq!(at(&log_throttle, 5000), Some(0));
     }
 
     #[test]
     fn a_storm_writes_its_burst_and_then_a_line_a_second() {
-        let quiet = Quiet::new(100);
+        let log_throttle = LogThrottle::new(100);
         let written = |second: u64| {
-            let all = (0..1000).map(|n| at(&quiet, second * 1000 + n));
+            let all = (0..1000).map(|n| at(&log_throttle, second * 1000 + n));
             all.flatten().count()
         };
         assert_eq!(written(0), 100);

@@ -20,14 +20,14 @@ use roomcast::Io;
 
 /// What this server revokes itself while it looks up what others do.
 #[derive(Debug)]
-pub(in crate::service) struct Own {
+pub(in crate::service) struct LocalChanges {
     /// Whether somebody does.
     is_followed: bool,
-    state: Mutex<State>,
+    state: Mutex<PendingWrites>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PendingWrites {
     /// What is being stored, and how often at the same time.
     storing: HashMap<Revoked, usize>,
     /// What was stored since the look began that is under way; none if there is none.
@@ -35,11 +35,11 @@ struct State {
 }
 
 /// A look at what is stored, which may be older than what this server stores meanwhile.
-struct Look<'a>(&'a Own);
+struct Look<'a>(&'a LocalChanges);
 
 /// A revocation of this server on its way into the store.
 pub(in crate::service) struct Storing<'a> {
-    own: &'a Own,
+    own: &'a LocalChanges,
     revoked: Revoked,
 }
 
@@ -55,14 +55,14 @@ struct Taken {
 }
 
 /// What changes of revocations do to this server.
-pub(crate) struct Followed {
+pub(crate) struct RevocationApplier {
     access: Access,
     io: Io,
     /// Whether there was no room for some. That is said once.
     is_full: AtomicBool,
 }
 
-impl Own {
+impl LocalChanges {
     pub(in crate::service) fn new(is_followed: bool) -> Self {
         Self {
             is_followed,
@@ -90,7 +90,7 @@ impl Own {
     }
 }
 
-impl State {
+impl PendingWrites {
     fn has(&self, revoked: &Revoked) -> bool {
         let stored = self.stored.as_ref();
         self.storing.contains_key(revoked) || stored.is_some_and(|stored| stored.contains(revoked))
@@ -118,7 +118,7 @@ impl Drop for Storing<'_> {
     }
 }
 
-impl Applier for Followed {
+impl Applier for RevocationApplier {
     fn topic(&self) -> &'static str {
         "revocations"
     }
@@ -134,7 +134,7 @@ impl Applier for Followed {
     }
 }
 
-impl Followed {
+impl RevocationApplier {
     pub(crate) fn new(access: Access, io: Io) -> Self {
         let is_full = AtomicBool::new(false);
         Self {
@@ -273,7 +273,7 @@ mod tests {
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
         let opened = Access::open(store, roles, Arc::clone(revocations), Arc::default(), &auth);
         let mut access = opened.await.unwrap();
-        Arc::get_mut(&mut access.0).unwrap().own = Own::new(true);
+        Arc::get_mut(&mut access.0).unwrap().own = LocalChanges::new(true);
         access
     }
 

@@ -1,9 +1,9 @@
 //! The head of a plain request, read with the parser that hyper uses.
 //!
-//! Plain is what clients of Engine.IO send: `GET`, `POST` or `OPTIONS`, HTTP/1.1, a path, one valid host,
-//! and at most one length of a body. Everything else is not understood here: hyper gets it from its first byte
-//! on, so that there is one place where odd and malformed requests are judged, and no two that could
-//! take the same bytes for different requests.
+//! A plain request is what clients of Engine.IO send: `GET`, `POST` or `OPTIONS`, HTTP/1.1, a path,
+//! one valid host, and at most one length of a body. The parser leaves everything else to hyper,
+//! from the first byte on, so that unusual and malformed requests are judged in one place, and no
+//! two parsers can take the same bytes for different requests.
 
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -20,13 +20,13 @@ pub(in crate::engine::http) const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// Headers that a request may have.
 pub(in crate::engine::http) const MAX_HEADERS: usize = 100;
 
-/// Whose request it is.
+/// Tells which requests belong to the server.
 pub(in crate::engine::http) trait Paths {
-    /// Whether requests for this path are served here.
+    /// Whether the server serves requests for this path.
     fn owns(&self, path: &str) -> bool;
 
     /// The session to which a `GET` polls or a `POST` brings something, if nothing else of the
-    /// request matters but what a [`Brief`] has.
+    /// request matters but what a [`SessionRequest`] has.
     fn session(&self, path: &str, query: &str) -> Option<Sid>;
 }
 
@@ -36,17 +36,18 @@ pub(in crate::engine::http) trait Paths {
 pub(in crate::engine::http) enum Parsed {
     /// The beginning of a head, as far as it goes.
     Partial,
-    /// Nothing that is understood here.
-    Odd,
-    /// A head.
+    /// A request that hyper has to read.
+    Unsupported,
+    /// The head of a plain request.
     Plain(Head),
-    /// A head that need not be looked at any further.
-    Brief(Brief),
+    /// The head of a request within a session, of which nothing else matters.
+    SessionRequest(SessionRequest),
 }
 
-/// What is wanted of the head of most requests, those within a session. Nothing is allocated for it.
+/// What is needed of the head of most requests, those within a session. Nothing is allocated for
+/// it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::engine::http) struct Brief {
+pub(in crate::engine::http) struct SessionRequest {
     pub(super) sid: Sid,
     pub(in crate::engine::http) is_post: bool,
     pub(super) form: Form,
@@ -67,31 +68,36 @@ pub(in crate::engine::http) struct Head {
     pub(in crate::engine::http) keep_alive: bool,
 }
 
-/// Reads a head from the front of `bytes`, if it is plain and for a path that is owned here.
+/// Parses the head at the front of `bytes`, if it is plain and for a path of the server.
 pub(in crate::engine::http) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed {
     if bytes
         .first()
         .is_some_and(|first| !first.is_ascii_uppercase())
     {
-        // Empty lines in front of a request among others.
-        return Parsed::Odd;
+        // For example empty lines in front of a request.
+        return Parsed::Unsupported;
     }
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let len = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(httparse::Status::Complete(len)) if len <= MAX_HEADER_BYTES => len,
-        Ok(httparse::Status::Complete(_)) => return Parsed::Odd,
+        Ok(httparse::Status::Complete(_)) => return Parsed::Unsupported,
         Ok(httparse::Status::Partial) => return Parsed::Partial,
-        Err(_) => return Parsed::Odd,
+        Err(_) => return Parsed::Unsupported,
     };
-    if let Some(brief) = brief(len, &request, paths) {
-        return Parsed::Brief(brief);
+    if let Some(session_request) = session_request(len, &request, paths) {
+        return Parsed::SessionRequest(session_request);
     }
-    plain(bytes, len, &request, paths).map_or(Parsed::Odd, Parsed::Plain)
+    plain(bytes, len, &request, paths).map_or(Parsed::Unsupported, Parsed::Plain)
 }
 
-/// Reads the head of a request within a session. `None`: it has something else in it that matters.
-fn brief(len: usize, request: &httparse::Request<'_, '_>, paths: &impl Paths) -> Option<Brief> {
+/// Parses the head of a request within a session. Returns `None` if the head contains anything else
+/// that matters.
+fn session_request(
+    len: usize,
+    request: &httparse::Request<'_, '_>,
+    paths: &impl Paths,
+) -> Option<SessionRequest> {
     let is_post = match request.method? {
         "GET" => false,
         "POST" => true,
@@ -132,7 +138,7 @@ fn brief(len: usize, request: &httparse::Request<'_, '_>, paths: &impl Paths) ->
     if hosts != 1 || body > 0 && !is_post {
         return None;
     }
-    Some(Brief {
+    Some(SessionRequest {
         sid: paths.session(path, query)?,
         is_post,
         form: Form::new(accept_encoding, user_agent),
@@ -158,7 +164,7 @@ fn plain(
     if request.version != Some(1) || !target.starts_with('/') {
         return None;
     }
-    // One copy, of which everything else is a slice.
+    // The head is copied once, and everything else is a slice of the copy.
     let whole = Bytes::copy_from_slice(bytes.get(..len)?);
     let slice = |part: &[u8]| whole.slice(place(bytes, part));
     let uri = Uri::from_maybe_shared(slice(target.as_bytes())).ok()?;
@@ -206,8 +212,8 @@ pub(super) fn closes(connection: &[u8]) -> bool {
         && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Whether the end of a head may lie in what has come behind the first `seen` bytes. Until then
-/// there is no use in reading it again.
+/// Whether the end of a head may lie behind the first `seen` bytes. As long as it cannot, there is
+/// no use in parsing again.
 pub(in crate::engine::http) fn may_end(bytes: &[u8], seen: usize) -> bool {
     let fresh = bytes.get(seen.saturating_sub(3)..).unwrap_or_default();
     fresh.windows(2).any(|end| end == b"\n\n") || fresh.windows(3).any(|end| end == b"\n\r\n")
@@ -237,9 +243,9 @@ fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
 mod tests {
     use super::*;
 
-    struct Own;
+    struct SitePaths;
 
-    impl Paths for Own {
+    impl Paths for SitePaths {
         fn owns(&self, path: &str) -> bool {
             path == "/socket.io/"
         }
@@ -251,7 +257,7 @@ mod tests {
     }
 
     fn read(bytes: &str) -> Parsed {
-        parse(bytes.as_bytes(), &Own)
+        parse(bytes.as_bytes(), &SitePaths)
     }
 
     fn plain(bytes: &str) -> Head {
@@ -303,14 +309,14 @@ mod tests {
     #[test]
     fn of_a_request_within_a_session_little_is_wanted() {
         let headers = "Accept: */*\r\nCookie: a=b\r\nConnection: keep-alive\r\n";
-        let Parsed::Brief(poll) = within("GET", headers) else {
+        let Parsed::SessionRequest(poll) = within("GET", headers) else {
             panic!("a poll");
         };
         assert_eq!(poll.sid.as_str(), "AAAAAAAAAAAAAAAAAAAA");
         assert_eq!((poll.is_post, poll.body, poll.keep_alive), (false, 0, true));
         let headers =
             "content-type: text/plain;charset=UTF-8\r\ncontent-length: 5\r\nCONNECTION: Close\r\n";
-        let Parsed::Brief(post) = within("POST", headers) else {
+        let Parsed::SessionRequest(post) = within("POST", headers) else {
             panic!("a post");
         };
         assert_eq!((post.is_post, post.body, post.keep_alive), (true, 5, false));
@@ -338,7 +344,7 @@ mod tests {
             ("POST", "Content-Length: x\r\n"),
         ] {
             let parsed = within(method, headers);
-            assert!(matches!(parsed, Parsed::Odd), "{method} {headers}");
+            assert!(matches!(parsed, Parsed::Unsupported), "{method} {headers}");
         }
         let escaped = get("").replace("EIO=4", "sid=AAAAAAAAAAAAAAAAAAA%41");
         assert!(matches!(read(&escaped), Parsed::Plain(_)));
@@ -396,7 +402,7 @@ mod tests {
             format!("\n{}", get("")),
             get(&"X: y\r\n".repeat(MAX_HEADERS + 1)),
         ] {
-            assert!(matches!(read(&request), Parsed::Odd), "{request:?}");
+            assert!(matches!(read(&request), Parsed::Unsupported), "{request:?}");
         }
     }
 
@@ -410,7 +416,7 @@ mod tests {
         ] {
             for request in [get(""), within_text("GET", ""), within_text("POST", "")] {
                 let request = request.replace("Host: x\r\n", hosts);
-                assert!(matches!(read(&request), Parsed::Odd), "{request:?}");
+                assert!(matches!(read(&request), Parsed::Unsupported), "{request:?}");
             }
         }
     }

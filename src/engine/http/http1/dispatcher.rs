@@ -1,5 +1,5 @@
-//! Plain requests for an engine, one after the other, without hyper and its buffers: connecting,
-//! polling and posting.
+//! Serves the plain requests of a connection (connecting, polling, posting) one after the other,
+//! without hyper and its buffers.
 //!
 //! While a poll waits, its connection holds no buffer and nothing of its request.
 
@@ -18,20 +18,20 @@ use roomcast_protocol::Sid;
 use tokio::time::Instant;
 
 use super::{
-    head::{Brief, Paths},
-    line::{Inbound, Line, Next, Outbound},
-    response,
+    connection::{Connection, Next, RequestBody, ResponseWriter},
+    parser::{Paths, SessionRequest},
+    writer,
 };
 use crate::{
     engine::{
-        admission::Knock,
-        ground::Peer,
+        admission::PendingConnection,
         http::{
             accepted::{Accepted, attended},
             handoff::{Handoff, HandoffCell},
             message::{reply::Answer, request},
             site::Site,
         },
+        primitives::Peer,
         transport::Stream,
     },
     metrics::Counter,
@@ -44,15 +44,15 @@ pub(in crate::engine) struct Rest {
     pub(in crate::engine::http) handoff: Option<Handoff>,
 }
 
-/// What serving a connection came to.
+/// How serving plain requests ended.
 pub(in crate::engine) enum Served {
     /// There are no more requests.
     Over(Rest),
-    /// The next request is for hyper, and all after it. The connection still knocks if it is the
-    /// first.
-    Odd(Accepted, Option<Knock>),
-    /// The client has gone.
-    Gone,
+    /// hyper has to read the next request and all that follow. The connection is still pending if
+    /// that request is its first.
+    Unsupported(Accepted, Option<PendingConnection>),
+    /// The client has closed the connection.
+    Closed,
 }
 
 impl Site {
@@ -61,97 +61,99 @@ impl Site {
         self: &Arc<Self>,
         stream: Accepted,
         peer: Peer,
-        knock: Knock,
+        pending: PendingConnection,
     ) -> Served {
-        let mut knock = Some(knock);
+        let mut pending = Some(pending);
         if stream.is_put_back() {
-            return Served::Odd(stream, knock);
+            return Served::Unsupported(stream, pending);
         }
-        let own = Own {
+        let paths = SitePaths {
             site: self,
-            may_be_brief: self.engine.looks_at_sessions_only(peer),
+            may_be_session_request: self.engine.looks_at_sessions_only(peer),
         };
-        let line = Mutex::new(Line::new(stream));
+        let connection = Mutex::new(Connection::new(stream));
         let patience = self.engine.config.http.header_timeout;
         let mut stopped = self.engine.stopped();
         let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
-        // One timer for all heads. It is set again when it has run out, not for each.
+        // One timer serves all heads. It is set again only when it has run out.
         let mut timer = pin!(tokio::time::sleep(patience));
         let mut deadline = timer.deadline();
         loop {
             let waiting = poll_fn(|cx| {
-                let mut line = line.lock();
-                if let Poll::Ready(next) = line.poll_head(cx, &own) {
+                let mut connection = connection.lock();
+                if let Poll::Ready(next) = connection.poll_head(cx, &paths) {
                     return Poll::Ready(next);
                 }
                 while timer.as_mut().poll(cx).is_ready() {
                     if timer.deadline() >= deadline {
-                        return Poll::Ready(Next::Late);
+                        return Poll::Ready(Next::TimedOut);
                     }
                     timer.as_mut().reset(deadline);
                 }
                 // A request that has begun is answered.
-                if line.is_idle() && stop.as_mut().poll(cx).is_ready() {
+                if connection.is_idle() && stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Next::Stopped);
                 }
                 Poll::Pending
             });
             let next = waiting.await;
-            if matches!(next, Next::Request(_) | Next::Brief(_)) {
-                // It has said what it wants.
-                drop(knock.take());
+            if matches!(next, Next::Request(_) | Next::SessionRequest(_)) {
+                // The client has sent a whole request, so that the connection does not count as
+                // pending any more.
+                drop(pending.take());
             }
             let cell = HandoffCell::default();
-            let gone = |cx: &mut Context<'_>| line.lock().poll_gone(cx);
+            let gone = |cx: &mut Context<'_>| connection.lock().poll_gone(cx);
             let (answer, keep_alive) = match next {
-                Next::Gone => return Served::Gone,
-                Next::Late => {
+                Next::Closed => return Served::Closed,
+                Next::TimedOut => {
                     self.engine.metrics.count(Counter::RejectedTimeout);
-                    return over(line, None);
+                    return over(connection, None);
                 }
-                Next::Stopped => return over(line, None),
-                Next::Odd => {
-                    return Served::Odd(line.into_inner().into_accepted(), knock);
+                Next::Stopped => return over(connection, None),
+                Next::Unsupported => {
+                    return Served::Unsupported(connection.into_inner().into_accepted(), pending);
                 }
-                Next::Brief(brief) => {
-                    line.lock().begin(brief.body);
-                    let Brief { sid, form, .. } = brief;
-                    let body = brief.is_post.then_some(Inbound(&line));
+                Next::SessionRequest(session_request) => {
+                    connection.lock().begin(session_request.body);
+                    let SessionRequest { sid, form, .. } = session_request;
+                    let body = session_request.is_post.then_some(RequestBody(&connection));
                     let answering = pin!(self.engine.answer_session(sid, form, body, peer));
-                    (attended(gone, answering).await, brief.keep_alive)
+                    (attended(gone, answering).await, session_request.keep_alive)
                 }
                 Next::Request(head) => {
-                    line.lock().begin(head.body);
+                    connection.lock().begin(head.body);
                     let keep_alive = head.keep_alive;
                     let engine = self.owner(head.parts.uri.path()).unwrap_or(&self.engine);
-                    let request = Request::from_parts(head.parts, Inbound(&line));
-                    // Boxed, so that a connection that polls does not keep the room for it.
+                    let request = Request::from_parts(head.parts, RequestBody(&connection));
+                    // The future is boxed, so that a connection that polls does not keep the space
+                    // for it.
                     let mut answering = Box::pin(engine.answer(request, peer, &cell));
                     let reply = attended(gone, answering.as_mut()).await;
                     (reply.map(Answer::Other), keep_alive)
                 }
             };
             let Some(answer) = answer else {
-                return Served::Gone;
+                return Served::Closed;
             };
             let mut handoff = cell.into_inner();
             let (head, mut body) = answer.into_parts();
-            let is_drained = poll_fn(|cx| Poll::Ready(line.lock().drain(cx))).await;
+            let is_drained = poll_fn(|cx| Poll::Ready(connection.lock().drain(cx))).await;
             let is_last = !(keep_alive && is_drained) || self.engine.is_stopped();
             if let Some(Handoff::Open(engine, opening)) = &mut handoff {
                 body = engine.announce(opening);
             }
-            let is_over = is_last || response::is_last(&head) || handoff.is_some();
-            let mut outbound = Outbound::new(head, body, is_last);
-            let sent = poll_fn(|cx| outbound.poll_send(&mut line.lock(), cx)).await;
+            let is_over = is_last || writer::is_last(&head) || handoff.is_some();
+            let mut outbound = ResponseWriter::new(head, body, is_last);
+            let sent = poll_fn(|cx| outbound.poll_send(&mut connection.lock(), cx)).await;
             if let Err(error) = sent {
                 if error.kind() == io::ErrorKind::TimedOut {
                     self.engine.metrics.count(Counter::RejectedTimeout);
                 }
-                return over(line, None);
+                return over(connection, None);
             }
             if is_over {
-                return over(line, handoff);
+                return over(connection, handoff);
             }
             deadline = Instant::now()
                 .checked_add(patience)
@@ -161,28 +163,28 @@ impl Site {
 }
 
 /// The paths of a server's engines, for one peer.
-struct Own<'a> {
+struct SitePaths<'a> {
     site: &'a Site,
-    may_be_brief: bool,
+    may_be_session_request: bool,
 }
 
-impl Paths for Own<'_> {
+impl Paths for SitePaths<'_> {
     fn owns(&self, path: &str) -> bool {
         self.site.owner(path).is_some()
     }
 
     fn session(&self, path: &str, query: &str) -> Option<Sid> {
         let engine = &self.site.engine;
-        let is_brief = self.may_be_brief && engine.owns(path);
-        is_brief.then(|| request::session(query, &engine.config))?
+        let is_session_request = self.may_be_session_request && engine.owns(path);
+        is_session_request.then(|| request::session(query, &engine.config))?
     }
 }
 
-fn over(line: Mutex<Line>, handoff: Option<Handoff>) -> Served {
-    let (stream, unread) = line.into_inner().into_accepted().into_parts();
+fn over(connection: Mutex<Connection>, handoff: Option<Handoff>) -> Served {
+    let (stream, unread) = connection.into_inner().into_accepted().into_parts();
     Served::Over(Rest {
         stream,
-        // Copied, so that it is no larger than it must be.
+        // The bytes are copied, so that they do not keep a larger buffer alive.
         unread: Bytes::copy_from_slice(&unread),
         handoff,
     })

@@ -1,8 +1,7 @@
-//! A connection between and within plain requests: what is read from it, what of that is left over,
-//! and what is written.
+//! The stream of a connection while it serves plain requests: reading, unread bytes, writing.
 //!
-//! It keeps no buffer: every thread has one for input and one for output, and only what was read
-//! too early or could not be written at once is copied out of them.
+//! A connection keeps no buffer: every thread has one for input and one for output, and only what
+//! was read too early or could not be written at once is copied out of them.
 
 use std::{
     cell::RefCell,
@@ -17,8 +16,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::{
-    head::{self, Brief, Head, MAX_HEADER_BYTES, Parsed, Paths},
-    response,
+    parser::{self, Head, MAX_HEADER_BYTES, Parsed, Paths, SessionRequest},
+    writer,
 };
 use crate::engine::http::{accepted::Accepted, message::reply};
 
@@ -32,15 +31,15 @@ thread_local! {
     static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The connection, for one request at a time.
+/// The stream of a connection, for one request at a time.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Connection {
     stream: Accepted,
-    /// Read and not used yet.
+    /// Bytes that were read and not used yet.
     unread: BytesMut,
-    /// Bytes of `unread` in which the end of a head has been looked for.
+    /// How many bytes of `unread` have been searched for the end of a head.
     seen: usize,
-    /// Bytes of the body of the current request that have not been taken.
+    /// How many bytes of the current request's body have not been taken.
     body: u64,
 }
 
@@ -50,19 +49,19 @@ pub(super) struct Line {
 pub(super) enum Next {
     /// A plain request.
     Request(Head),
-    /// One within a session.
-    Brief(Brief),
-    /// Something for hyper.
-    Odd,
-    /// Nothing: the client has closed it.
-    Gone,
-    /// Nothing within the time for it.
-    Late,
-    /// Nothing: the server stops.
+    /// A plain request within a session.
+    SessionRequest(SessionRequest),
+    /// Something that hyper has to read.
+    Unsupported,
+    /// The client has closed the connection.
+    Closed,
+    /// No request came in time.
+    TimedOut,
+    /// No request came before the server stops.
     Stopped,
 }
 
-impl Line {
+impl Connection {
     pub(super) fn new(stream: Accepted) -> Self {
         Self {
             stream,
@@ -72,13 +71,13 @@ impl Line {
         }
     }
 
-    /// The connection, with what was read of it and not used in front of what comes.
+    /// Returns the connection, with the unread bytes in front of what comes.
     pub(super) fn into_accepted(mut self) -> Accepted {
         self.stream.put_back(self.unread);
         self.stream
     }
 
-    /// Whether nothing of a request has come.
+    /// Whether nothing of a request has come yet.
     pub(super) fn is_idle(&self) -> bool {
         self.unread.is_empty()
     }
@@ -90,8 +89,8 @@ impl Line {
                 return Poll::Ready(next);
             }
             if self.unread.len() >= MAX_HEADER_BYTES {
-                // hyper says so.
-                return Poll::Ready(Next::Odd);
+                // hyper reads the head and answers that it is too large.
+                return Poll::Ready(Next::Unsupported);
             }
             let Self {
                 stream,
@@ -101,14 +100,14 @@ impl Line {
             } = self;
             let read = poll_read(stream, cx, |bytes| {
                 if bytes.is_empty() {
-                    return Some(Next::Gone);
+                    return Some(Next::Closed);
                 }
                 if !unread.is_empty() {
                     unread.extend_from_slice(bytes);
                     return None;
                 }
-                // Most heads come in one piece, of which nothing is kept.
-                let (next, used) = next(head::parse(bytes, paths));
+                // Most heads come in one piece, and then nothing of the input is kept.
+                let (next, used) = next(parser::parse(bytes, paths));
                 unread.extend_from_slice(bytes.get(used..).unwrap_or_default());
                 if next.is_none() {
                     *seen = bytes.len();
@@ -118,20 +117,20 @@ impl Line {
             match ready!(read) {
                 Ok(None) => {}
                 Ok(Some(next)) => return Poll::Ready(next),
-                Err(_) => return Poll::Ready(Next::Gone),
+                Err(_) => return Poll::Ready(Next::Closed),
             }
         }
     }
 
-    /// Looks for a head in what has been read.
+    /// Looks for a head in the unread bytes.
     fn look(&mut self, paths: &impl Paths) -> Option<Next> {
         let len = self.unread.len();
-        let is_worth_it = self.seen == 0 || head::may_end(&self.unread, self.seen);
+        let is_worth_it = self.seen == 0 || parser::may_end(&self.unread, self.seen);
         let seen = std::mem::replace(&mut self.seen, len);
         if len == seen || !is_worth_it {
             return None;
         }
-        let (next, used) = next(head::parse(&self.unread, paths));
+        let (next, used) = next(parser::parse(&self.unread, paths));
         if next.is_some() {
             self.use_up(used);
             self.seen = 0;
@@ -139,13 +138,13 @@ impl Line {
         next
     }
 
-    /// Begins to answer a request with a body of so many bytes.
+    /// Begins a request with a body of so many bytes.
     pub(super) fn begin(&mut self, body: u64) {
         self.body = body;
     }
 
-    /// Forgets what is left of the body if it is there at once. `false`: it is not, and nothing
-    /// behind it can be read.
+    /// Drops the rest of the body if it has arrived already. Returns whether it had; if not, no
+    /// further request can be read.
     pub(super) fn drain(&mut self, cx: &mut Context<'_>) -> bool {
         if self.body > 0 && self.unread.is_empty() {
             let _ = self.fill(cx);
@@ -156,8 +155,8 @@ impl Line {
         self.body == 0
     }
 
-    /// Ready when the client has closed the connection while it waits for an answer. What it sends
-    /// meanwhile is for later.
+    /// Ready when the client has closed the connection while it waits for an answer. What the
+    /// client sends meanwhile is kept for later.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.body > 0 {
             return Poll::Pending;
@@ -180,13 +179,13 @@ impl Line {
         Poll::Ready(Some(Ok(piece)))
     }
 
-    /// How much of what has been read belongs to the body.
+    /// How many of the unread bytes belong to the body.
     fn within_body(&self) -> usize {
         let body = usize::try_from(self.body).unwrap_or(usize::MAX);
         body.min(self.unread.len())
     }
 
-    /// Reads on; 0 is the end.
+    /// Reads more; 0 means that the client has sent everything.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { stream, unread, .. } = self;
         poll_read(stream, cx, |bytes| {
@@ -195,7 +194,7 @@ impl Line {
         })
     }
 
-    /// Forgets the first bytes of what has been read, and a buffer that holds nothing.
+    /// Drops the first unread bytes, and the buffer if it is empty then.
     fn use_up(&mut self, len: usize) {
         self.unread.advance(len);
         if self.unread.is_empty() {
@@ -204,20 +203,23 @@ impl Line {
     }
 }
 
-/// What a head comes to, and how many bytes of it are used up by that. `None`: more is needed.
+/// What a head leads to, and how many bytes it uses. `None` if the head is not complete.
 fn next(parsed: Parsed) -> (Option<Next>, usize) {
     match parsed {
         Parsed::Partial => (None, 0),
-        Parsed::Odd => (Some(Next::Odd), 0),
+        Parsed::Unsupported => (Some(Next::Unsupported), 0),
         Parsed::Plain(head) => {
             let len = head.len;
             (Some(Next::Request(head)), len)
         }
-        Parsed::Brief(brief) => (Some(Next::Brief(brief)), brief.len),
+        Parsed::SessionRequest(session_request) => (
+            Some(Next::SessionRequest(session_request)),
+            session_request.len,
+        ),
     }
 }
 
-/// Reads what is there into the thread's buffer and shows it.
+/// Reads available bytes into the buffer of the thread and passes them to a function.
 fn poll_read<T>(
     stream: &mut Accepted,
     cx: &mut Context<'_>,
@@ -234,9 +236,9 @@ fn poll_read<T>(
 
 /// The body of the current request.
 #[derive(Debug)]
-pub(super) struct Inbound<'a>(pub(super) &'a Mutex<Line>);
+pub(super) struct RequestBody<'a>(pub(super) &'a Mutex<Connection>);
 
-impl Body for Inbound<'_> {
+impl Body for RequestBody<'_> {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -257,10 +259,10 @@ impl Body for Inbound<'_> {
     }
 }
 
-/// An answer that leaves.
+/// Writes one answer.
 #[derive(Debug)]
-pub(super) struct Outbound {
-    /// What the first attempt has not taken.
+pub(super) struct ResponseWriter {
+    /// What the first attempt to write has not taken.
     head: Bytes,
     body: Bytes,
     /// Before the first attempt.
@@ -268,8 +270,8 @@ pub(super) struct Outbound {
     close: bool,
 }
 
-impl Outbound {
-    /// `close`: it is the last one.
+impl ResponseWriter {
+    /// `close` says that no other answer follows on the connection.
     pub(in crate::engine::http) fn new(head: reply::Head, body: Bytes, close: bool) -> Self {
         Self {
             head: Bytes::new(),
@@ -279,13 +281,13 @@ impl Outbound {
         }
     }
 
-    /// Writes until all of it is on its way.
+    /// Writes until the whole answer is on its way.
     pub(super) fn poll_send(
         &mut self,
-        line: &mut Line,
+        connection: &mut Connection,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let stream = &mut line.stream;
+        let stream = &mut connection.stream;
         if let Some(head) = self.unwritten.take() {
             ready!(self.attempt(stream, cx, &head))?;
         }
@@ -298,7 +300,7 @@ impl Outbound {
         Pin::new(stream).poll_flush(cx)
     }
 
-    /// Writes from the thread's buffer, and keeps what is not taken.
+    /// Writes from the buffer of the thread, and keeps what the kernel does not take.
     fn attempt(
         &mut self,
         stream: &mut Accepted,
@@ -307,7 +309,7 @@ impl Outbound {
     ) -> Poll<io::Result<()>> {
         let mut output = OUTPUT.take();
         output.clear();
-        response::encode(&mut output, head, self.body.len(), self.close);
+        writer::encode(&mut output, head, self.body.len(), self.close);
         if self.body.len() <= CORKED {
             output.extend_from_slice(&self.body);
             self.body = Bytes::new();

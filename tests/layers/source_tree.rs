@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Rooms, and the others that each may import. A room is a folder or a file; a row `.` stands for
+/// Submodules, and the others that each may import. A submodule is a folder or a file; a row `.` stands for
 /// all files without a row of their own.
-pub(super) type Rooms = &'static [(&'static str, &'static str)];
+pub(super) type Rules = &'static [(&'static str, &'static str)];
 
-/// An import of a room by another one.
+/// An import of a submodule by another one.
 pub(super) struct Arrow {
     pub(super) from: String,
     pub(super) to: String,
@@ -35,7 +35,7 @@ impl fmt::Display for Arrow {
 }
 
 /// All modules of a package and what each imports.
-pub(super) struct House {
+pub(super) struct SourceTree {
     modules: BTreeMap<Vec<String>, Module>,
     /// Modules that exist in tests only.
     tests: Vec<Vec<String>>,
@@ -48,7 +48,7 @@ struct Module {
     names: HashMap<String, Vec<String>>,
 }
 
-impl House {
+impl SourceTree {
     /// The package of a folder, and the module that the folder is.
     pub(super) fn of(folder: &str) -> (Self, Vec<String>) {
         let mut src = root().join(folder);
@@ -77,7 +77,7 @@ impl House {
     }
 
     pub(super) fn new(files: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut house = Self {
+        let mut source_tree = Self {
             modules: BTreeMap::new(),
             tests: Vec::new(),
         };
@@ -91,12 +91,12 @@ impl House {
                     .strip_prefix("mod ")
                     .and_then(|rest| rest.split_once(';'));
                 if let Some((name, _)) = name.filter(|(name, _)| !name.contains('{')) {
-                    house.tests.push(join(&module, name));
+                    source_tree.tests.push(join(&module, name));
                 }
             }
-            house.modules.insert(module, Module::read(&code));
+            source_tree.modules.insert(module, Module::read(&code));
         }
-        house
+        source_tree
     }
 
     pub(super) fn is_for_tests(&self, module: &[String]) -> bool {
@@ -153,18 +153,18 @@ impl House {
         })
     }
 
-    /// All imports between rooms of a module.
-    pub(super) fn arrows(&self, module: &[String], rooms: Rooms) -> Vec<Arrow> {
+    /// All imports between submodules of a module.
+    pub(super) fn arrows(&self, module: &[String], rules: Rules) -> Vec<Arrow> {
         let mut arrows = Vec::new();
         for (file, line, name, home) in self.below(module) {
-            let Some(from) = room(module, file, rooms) else {
+            let Some(from) = submodule(module, file, rules) else {
                 continue;
             };
             if !home.starts_with(module) {
                 continue;
             }
             // What mod.rs itself defines, or a name that cannot be followed.
-            let to = room(module, &home, rooms).unwrap_or("mod.rs");
+            let to = submodule(module, &home, rules).unwrap_or("mod.rs");
             if from != to {
                 arrows.push(Arrow {
                     from: from.to_owned(),
@@ -292,18 +292,18 @@ fn paths(tree: &str) -> Vec<(Vec<String>, Option<String>)> {
     }
 }
 
-/// The room of a module in which another one lies. `None`: it is that module.
-pub(super) fn room<'a>(
+/// The submodule of a module in which another one lies. `None`: it is that module.
+pub(super) fn submodule<'a>(
     module: &[String],
     other: &[String],
-    rooms: &'a [(&'a str, &'a str)],
+    rules: &'a [(&'a str, &'a str)],
 ) -> Option<&'a str> {
     let entry = other.get(module.len())?;
     let row = |name: &str| {
-        rooms
+        rules
             .iter()
-            .map(|(room, _)| *room)
-            .find(|room| *room == name)
+            .map(|(submodule, _)| *submodule)
+            .find(|submodule| *submodule == name)
     };
     row(entry).or_else(|| row("."))
 }

@@ -22,10 +22,10 @@ use serde_json::{Map, Value};
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal(Box<Inner>);
+pub struct Refusal(Box<RefusalInner>);
 
 #[derive(Clone, Debug, PartialEq)]
-struct Inner {
+struct RefusalInner {
     code: Cow<'static, str>,
     message: Cow<'static, str>,
     data: Value,
@@ -37,7 +37,7 @@ struct Inner {
 impl Refusal {
     /// A refusal with a code for programs and a message for people. An empty code is not sent.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner {
+        Self(Box::new(RefusalInner {
             code: code.into(),
             message: message.into(),
             data: Value::Null,
@@ -228,7 +228,7 @@ mod tests {
     use serde_json::json;
 
     use super::Refusal;
-    use crate::socket::words::{AckError, args};
+    use crate::socket::types::{AckError, args};
 
     #[test]
     fn added_fields_stand_beside_code_and_message() {

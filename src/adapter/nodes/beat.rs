@@ -1,0 +1,137 @@
+//! What a heartbeat says.
+
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use roomcast_protocol::socket::{Args, Nsp, Parser};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BEAT, BYE, NAMESPACE,
+    node::{Load, Node, NodeOptions, is_id, is_shown},
+};
+use crate::adapter::{
+    WireError,
+    envelope::{NodeId, Publication},
+    operation::Kind,
+};
+
+/// One heartbeat: the only argument of its event. Fields that are not known are left out.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::adapter) struct Beat {
+    pub(super) id: Arc<str>,
+    version: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<Arc<str>>,
+    /// Milliseconds since 1970, by the clock of the sender.
+    started: u64,
+    /// Milliseconds.
+    uptime: u64,
+    #[serde(default)]
+    load: Figures,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Figures {
+    connections: u64,
+    sessions: u64,
+    sockets: u64,
+    rooms: u64,
+    queued_bytes: u64,
+    lag_micros: u64,
+    /// Thousandths.
+    busy: u16,
+}
+
+impl Beat {
+    pub(super) fn of(node: &Node, uptime: Duration) -> Self {
+        let started = node.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let load = node.load;
+        Self {
+            id: Arc::clone(&node.id),
+            version: Arc::clone(&node.version),
+            address: node.address.clone(),
+            started: millis(started),
+            uptime: millis(uptime),
+            load: Figures {
+                connections: load.connections,
+                sessions: load.sessions,
+                sockets: load.sockets,
+                rooms: load.rooms,
+                queued_bytes: load.queued_bytes,
+                lag_micros: u64::try_from(load.lag.as_micros()).unwrap_or(u64::MAX),
+                busy: (load.busy * 1e3) as u16,
+            },
+        }
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        Duration::from_millis(self.uptime)
+    }
+
+    pub(super) fn node(self, name: NodeId) -> Node {
+        let load = self.load;
+        Node {
+            id: self.id,
+            name,
+            version: self.version,
+            address: self.address,
+            started: UNIX_EPOCH + Duration::from_millis(self.started),
+            load: Load {
+                connections: load.connections,
+                sessions: load.sessions,
+                sockets: load.sockets,
+                rooms: load.rooms,
+                queued_bytes: load.queued_bytes,
+                lag: Duration::from_micros(load.lag_micros),
+                busy: f64::from(load.busy) / 1e3,
+            },
+            heard: Duration::ZERO,
+            is_this: false,
+        }
+    }
+
+    /// The event that carries it; `None` if it cannot be written.
+    pub(in crate::adapter) fn publication(&self) -> Option<Publication> {
+        let bytes = serde_json::to_vec(&[self]).ok()?;
+        let args = Args::document(Parser::Json, bytes.into()).ok()?;
+        Some(publication(BEAT, args.items(0)?))
+    }
+
+    pub(in crate::adapter) fn read(args: &Args) -> Result<Self, WireError> {
+        let beat: Self = args.get(0).map_err(|_| WireError::Malformed("heartbeat"))?;
+        let is_good = is_id(&beat.id)
+            && is_shown(&beat.version, NodeOptions::MAX_VERSION)
+            && beat
+                .address
+                .as_deref()
+                .is_none_or(|address| is_shown(address, NodeOptions::MAX_ADDRESS))
+            && beat.started <= LAST
+            && beat.load.busy <= 1000;
+        match is_good {
+            true => Ok(beat),
+            false => Err(WireError::Malformed("heartbeat")),
+        }
+    }
+}
+
+/// What tells that this server goes.
+pub(in crate::adapter) fn bye() -> Publication {
+    publication(BYE, Args::default())
+}
+
+fn publication(event: &str, args: Args) -> Publication {
+    let event = event.into();
+    Publication::new(Nsp::from(NAMESPACE), Kind::ServerSide { event, args })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The last millisecond of the year 9999, beyond which there are no texts for points in time.
+const LAST: u64 = 253_402_300_799_999;

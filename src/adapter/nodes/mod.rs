@@ -1,0 +1,252 @@
+//! Which servers there are: each tells the others about every second that it is there.
+//!
+//! A heartbeat is an event between servers in a namespace of its own, [`NAMESPACE`], so that every
+//! adapter carries it as it is. Foreign servers on the same transport do not have that namespace, and
+//! neither listen to its channels nor apply what they find in it.
+
+mod beat;
+mod keep;
+mod node;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+pub(super) use self::beat::{Beat, bye};
+pub(crate) use self::keep::keep;
+pub use self::node::{Load, Node, NodeOptions, NodeTaken};
+use super::envelope::NodeId;
+use crate::metrics::{Gauge, Metrics};
+
+/// The namespace of heartbeats, which no client gets into.
+pub(crate) const NAMESPACE: &str = "/.roomcast";
+/// The events in it.
+pub(super) const BEAT: &str = "beat";
+pub(super) const BYE: &str = "bye";
+
+/// The servers of a cluster, as far as this one has heard.
+pub(crate) struct Registry {
+    name: NodeId,
+    options: NodeOptions,
+    started: SystemTime,
+    since: Instant,
+    others: Mutex<HashMap<NodeId, Known>>,
+    /// Microseconds, and thousandths.
+    lag: AtomicU64,
+    busy: AtomicU64,
+    /// Somebody is new, who should hear of this server before the next heartbeat is due.
+    wanted: Notify,
+    taken: watch::Sender<Option<NodeTaken>>,
+    is_closed: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+struct Known {
+    node: Node,
+    heard: Instant,
+}
+
+/// What a heartbeat has told.
+pub(super) enum Heard {
+    /// Nothing new.
+    Again,
+    /// There is a server that was not known.
+    New(Node),
+    /// There are more servers than are remembered.
+    TooMany,
+}
+
+impl Registry {
+    pub(crate) fn new(name: NodeId, options: NodeOptions, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            name,
+            options,
+            started: SystemTime::now(),
+            since: Instant::now(),
+            others: Mutex::default(),
+            lag: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            wanted: Notify::new(),
+            taken: watch::Sender::default(),
+            is_closed: AtomicBool::new(false),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Whether this server has an id that another one may have as well.
+    pub(crate) fn has_given_id(&self) -> bool {
+        self.options.id.is_some()
+    }
+
+    /// This server and the others, by id; of two with one id the younger first.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let now = Instant::now();
+        let mut nodes = vec![self.own()];
+        nodes.extend(self.others.lock().values().map(|known| Node {
+            heard: now.duration_since(known.heard),
+            ..known.node.clone()
+        }));
+        nodes.sort_by(|a, b| (&a.id, b.started, &a.name).cmp(&(&b.id, a.started, &b.name)));
+        nodes
+    }
+
+    fn own(&self) -> Node {
+        let gauge = |gauge| u64::try_from(self.metrics.gauge(gauge)).unwrap_or_default();
+        let id = self.options.id.as_deref();
+        Node {
+            id: id.unwrap_or(self.name.as_str()).into(),
+            name: self.name.clone(),
+            version: self.options.version.clone(),
+            address: self.options.address.clone(),
+            started: self.started,
+            load: Load {
+                connections: gauge(Gauge::Connections),
+                sessions: gauge(Gauge::SessionsPolling) + gauge(Gauge::SessionsWebSocket),
+                sockets: gauge(Gauge::Sockets),
+                rooms: gauge(Gauge::Rooms),
+                queued_bytes: gauge(Gauge::OutboxBytes),
+                lag: Duration::from_micros(self.lag.load(Ordering::Relaxed)),
+                busy: self.busy.load(Ordering::Relaxed) as f64 / 1e3,
+            },
+            heard: Duration::ZERO,
+            is_this: true,
+        }
+    }
+
+    pub(super) fn beat(&self) -> Beat {
+        Beat::of(&self.own(), self.since.elapsed())
+    }
+
+    /// Notes a heartbeat of another server.
+    pub(super) fn hear(&self, from: &NodeId, beat: Beat) -> Heard {
+        let own = self.options.id.as_deref();
+        if own == Some(&*beat.id) {
+            self.contest(from, &beat);
+        }
+        let heard = Instant::now();
+        let node = beat.node(from.clone());
+        let mut others = self.others.lock();
+        let count = others.len();
+        match others.entry(from.clone()) {
+            Entry::Occupied(mut known) => {
+                known.insert(Known { node, heard });
+                Heard::Again
+            }
+            Entry::Vacant(_) if count >= MAX_NODES => Heard::TooMany,
+            Entry::Vacant(place) => {
+                place.insert(Known {
+                    node: node.clone(),
+                    heard,
+                });
+                drop(others);
+                self.wanted.notify_one();
+                Heard::New(node)
+            }
+        }
+    }
+
+    /// Another server has the same id: the one that has run for less time must go. Times that are close
+    /// to each other are told apart by nobody; then the names decide.
+    fn contest(&self, from: &NodeId, beat: &Beat) {
+        let (own, other) = (self.since.elapsed(), beat.uptime());
+        let is_younger = match own.abs_diff(other) < ABOUT_EQUAL {
+            true => self.name < *from,
+            false => own < other,
+        };
+        if is_younger && !self.is_closed() {
+            let taken = NodeTaken {
+                id: Arc::clone(&beat.id),
+                address: beat.address.clone(),
+            };
+            let is_first = self.taken.borrow().is_none();
+            if is_first {
+                tracing::error!(%taken, "this server must not run");
+                self.taken.send_replace(Some(taken));
+            }
+        }
+    }
+
+    /// A server has said that it goes, or the adapter knows that it has gone.
+    pub(super) fn forget(&self, node: &NodeId) -> Option<Node> {
+        let known = self.others.lock().remove(node)?;
+        Some(Node {
+            heard: known.heard.elapsed(),
+            ..known.node
+        })
+    }
+
+    /// The servers that nothing was heard of for too long; they are forgotten.
+    pub(super) fn expire(&self) -> Vec<Node> {
+        let lease = self.options.lease;
+        let mut others = self.others.lock();
+        let silent = others
+            .values()
+            .filter(|known| known.heard.elapsed() > lease)
+            .map(|known| Node {
+                heard: known.heard.elapsed(),
+                ..known.node.clone()
+            });
+        let silent: Vec<_> = silent.collect();
+        for node in &silent {
+            others.remove(&node.name);
+        }
+        silent
+    }
+
+    /// This server was late by so much. While it stood still it could hear nobody, so that time counts
+    /// for nobody's silence.
+    fn note_lag(&self, late: Duration) {
+        let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        self.lag.store(micros, Ordering::Relaxed);
+        if late > self.options.heartbeat {
+            let now = Instant::now();
+            for known in self.others.lock().values_mut() {
+                known.heard = (known.heard + late).min(now);
+            }
+        }
+    }
+
+    /// Why this server must not go on, once it is known.
+    pub(crate) fn taken(&self) -> Option<NodeTaken> {
+        self.taken.borrow().clone()
+    }
+
+    /// Waits until this server must not go on, which may be never.
+    pub(crate) async fn until_taken(&self) -> NodeTaken {
+        let mut taken = self.taken.subscribe();
+        let known = taken.wait_for(Option::is_some).await;
+        let known = known.ok().and_then(|known| known.clone());
+        match known {
+            Some(taken) => taken,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    /// This server leaves. `true` for the first who says so.
+    pub(super) fn close(&self) -> bool {
+        !self.is_closed.swap(true, Ordering::SeqCst)
+    }
+}
+
+/// Servers that are remembered, about half a kibibyte each.
+const MAX_NODES: usize = 1024;
+/// More than a heartbeat is under way.
+const ABOUT_EQUAL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::adapter::envelope::NodeId;
+
+/// A server of a cluster, as it has told of itself; see [`Io::nodes`](crate::Io::nodes).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Node {
+    /// What it is called: [`NodeOptions::id`], or its random name.
+    pub id: Arc<str>,
+    /// What envelopes and [`Missing`](super::super::Missing) call it: a name that no other server ever
+    /// has, also if one is started again with the same id. It ends with the id that was given.
+    pub name: NodeId,
+    /// The version of what runs there.
+    pub version: Arc<str>,
+    /// Where others reach it, if it says so.
+    pub address: Option<Arc<str>>,
+    /// When it was built, by its own clock.
+    pub started: SystemTime,
+    /// How much it has to do.
+    pub load: Load,
+    /// How long ago that was heard.
+    pub heard: Duration,
+    /// Whether it is the server that was asked.
+    pub is_this: bool,
+}
+
+/// How much a server has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Load {
+    /// TCP connections that its own listeners have accepted.
+    pub connections: u64,
+    /// Clients: open Engine.IO sessions.
+    pub sessions: u64,
+    /// Sockets: clients in namespaces.
+    pub sockets: u64,
+    /// Rooms with members.
+    pub rooms: u64,
+    /// Bytes that wait for clients.
+    pub queued_bytes: u64,
+    /// How late its last heartbeat was: how long a task that is due waits for its turn.
+    pub lag: Duration,
+    /// The part of the time in which the worker threads of its runtime were busy, from 0 to 1, between
+    /// its last two heartbeats.
+    pub busy: f64,
+}
+
+/// What a server tells the others of itself, and how often; for [`Builder::node`](crate::Builder::node).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct NodeOptions {
+    pub(super) id: Option<Arc<str>>,
+    pub(super) version: Arc<str>,
+    pub(super) address: Option<Arc<str>>,
+    pub(super) heartbeat: Duration,
+    pub(super) lease: Duration,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            id: None,
+            version: env!("CARGO_PKG_VERSION").into(),
+            address: None,
+            heartbeat: Duration::from_secs(1),
+            lease: Duration::from_secs(10),
+        }
+    }
+}
+
+impl NodeOptions {
+    /// The most bytes of an id.
+    pub const MAX_ID: usize = 40;
+    /// The most bytes of a version.
+    pub const MAX_VERSION: usize = 64;
+    /// The most bytes of an address.
+    pub const MAX_ADDRESS: usize = 256;
+
+    /// What the server is called: 1 to 40 characters of `[A-Za-z0-9._-]`, which no other server of the
+    /// cluster may have. Default: a random one.
+    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The version that it tells. Default: that of this library.
+    pub fn version(mut self, version: impl Into<Arc<str>>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// Where the other servers reach this one. Default: nowhere.
+    pub fn address(mut self, address: impl Into<Arc<str>>) -> Self {
+        self.address = Some(address.into());
+        self
+    }
+
+    /// How often it tells that it is there, from 10 ms on. Default 1 s.
+    pub fn heartbeat(mut self, every: Duration) -> Self {
+        self.heartbeat = every;
+        self
+    }
+
+    /// For how long others may be silent until they count as gone; at least two heartbeats. All servers
+    /// should agree. Default 10 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.id.as_deref().is_some_and(|id| !is_id(id)) {
+            return Err("node.id is not 1 to 40 characters of [A-Za-z0-9._-]");
+        }
+        if !is_shown(&self.version, Self::MAX_VERSION) {
+            return Err("node.version is not 1 to 64 visible ASCII characters");
+        }
+        let address = self.address.as_deref();
+        if address.is_some_and(|address| !is_shown(address, Self::MAX_ADDRESS)) {
+            return Err("node.address is not 1 to 256 visible ASCII characters");
+        }
+        if self.heartbeat < Duration::from_millis(10) {
+            return Err("node.heartbeat is shorter than 10 ms");
+        }
+        if self.lease < self.heartbeat * 2 {
+            return Err("node.lease is shorter than two heartbeats");
+        }
+        Ok(())
+    }
+
+    /// The name of a server with these options. The random part comes first: of it other names are made.
+    pub(crate) fn name(&self, random: &str) -> Option<NodeId> {
+        match &self.id {
+            Some(id) => NodeId::new(&format!("{random}~{id}")),
+            None => NodeId::new(random),
+        }
+    }
+}
+
+/// Whether it can be the id of a server.
+pub(super) fn is_id(id: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=NodeOptions::MAX_ID).contains(&id.len()) && id.bytes().all(is_plain)
+}
+
+/// Whether it is text in which nothing is hidden.
+pub(super) fn is_shown(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Another server has the id that was given to this one, and has run for longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeTaken {
+    /// That id.
+    pub id: Arc<str>,
+    /// Where the other one is, if it says so.
+    pub address: Option<Arc<str>>,
+}
+
+impl fmt::Display for NodeTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "another server of the cluster is called `{}`", self.id)?;
+        match &self.address {
+            Some(address) => write!(f, "; it is at {address}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for NodeTaken {}

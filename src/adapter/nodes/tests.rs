@@ -1,0 +1,144 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::adapter::{WireError, operation::Kind};
+use roomcast_protocol::socket::{Args, Parser};
+
+fn registry(options: NodeOptions) -> Registry {
+    let name = options.name("own").unwrap();
+    Registry::new(name, options, &Arc::default())
+}
+
+fn other(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn beat(change: impl FnOnce(&mut Value)) -> Result<Beat, WireError> {
+    let mut beat = json!({
+        "id": "a", "version": "1.2.3", "address": "http://10.0.0.1:3000",
+        "started": 1_700_000_000_000_u64, "uptime": 5_000,
+        "load": {"sockets": 7, "lagMicros": 250, "busy": 500, "later": true}, "later": [1],
+    });
+    change(&mut beat);
+    let args = Args::document(Parser::Json, json!([beat]).to_string().into()).unwrap();
+    Beat::read(&args.items(0).unwrap())
+}
+
+#[test]
+fn what_a_heartbeat_says_is_read_as_it_was_written() {
+    let registry = registry(NodeOptions::default().id("a").address("http://h:1"));
+    let publication = registry.beat().publication().unwrap();
+    let Kind::ServerSide { event, args } = publication.kind else {
+        panic!("{publication:?}");
+    };
+    assert_eq!((&*event, publication.namespace.as_str()), (BEAT, NAMESPACE));
+    let node = Beat::read(&args).unwrap().node(other("x"));
+    let own = registry.own();
+    assert_eq!((node.id, node.version), (own.id, own.version));
+    assert_eq!((node.address, node.load), (own.address, own.load));
+    assert!(node.started <= own.started && !node.is_this);
+}
+
+#[test]
+fn a_heartbeat_is_taken_whole_or_not_at_all() {
+    let node = beat(|_| {}).unwrap().node(other("x"));
+    assert_eq!((node.load.sockets, node.load.rooms), (7, 0));
+    assert_eq!(node.load.lag, Duration::from_micros(250));
+    assert!((node.load.busy - 0.5).abs() < 1e-9);
+    assert!(beat(|beat| beat["address"] = Value::Null).is_ok());
+    for (field, value) in [
+        ("id", json!("")),
+        ("id", json!("a b")),
+        ("id", json!("a\"}")),
+        ("id", json!("a".repeat(41))),
+        ("version", json!("1\n2")),
+        ("version", json!("1".repeat(65))),
+        ("address", json!("")),
+        ("address", json!("h\u{202e}")),
+        ("address", json!("h".repeat(257))),
+        ("started", json!(u64::MAX)),
+        ("uptime", json!(-1)),
+        ("load", json!({"busy": 1001})),
+        ("load", json!(3)),
+    ] {
+        let read = beat(|beat| beat[field] = value.clone());
+        assert!(read.is_err(), "{field} {value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_silent_for_its_lease_is_gone_unless_this_one_stood_still() {
+    let registry = registry(NodeOptions::default());
+    let hear = |name: &str| registry.hear(&other(name), beat(|_| {}).unwrap());
+    assert!(matches!(hear("x"), Heard::New(_)));
+    assert!(matches!(hear("x"), Heard::Again));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert!(matches!(hear("y"), Heard::New(_)));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    let gone = registry.expire();
+    assert_eq!(gone.len(), 1);
+    assert_eq!(
+        (&gone[0].name, gone[0].heard),
+        (&other("x"), Duration::from_secs(12))
+    );
+    assert!(registry.expire().is_empty());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    registry.note_lag(Duration::from_secs(60));
+    assert!(registry.expire().is_empty());
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(registry.expire().len(), 1);
+    assert_eq!(registry.nodes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_with_one_id_the_younger_one_must_go() {
+    let options = NodeOptions::default().id("a");
+    let with = |uptime: u64| beat(|beat| beat["uptime"] = json!(uptime)).unwrap();
+    for (own, uptime, name, must_go) in [
+        (0, 60_000, "x", true),
+        (60_000, 0, "x", false),
+        // The names decide: that of this server is `own~a`.
+        (1_000, 1_500, "x", true),
+        (1_500, 1_000, "x", true),
+        (1_000, 1_500, "a", false),
+    ] {
+        let registry = registry(options.clone());
+        tokio::time::advance(Duration::from_millis(own)).await;
+        registry.hear(&other(name), with(uptime));
+        assert_eq!(registry.taken().is_some(), must_go, "{own} {uptime} {name}");
+    }
+    let random = registry(NodeOptions::default());
+    random.hear(&other("x"), with(60_000));
+    assert_eq!(random.taken(), None);
+}
+
+#[test]
+fn there_are_no_more_nodes_than_are_remembered() {
+    let registry = registry(NodeOptions::default());
+    for n in 0..MAX_NODES {
+        let heard = registry.hear(&other(&n.to_string()), beat(|_| {}).unwrap());
+        assert!(matches!(heard, Heard::New(_)));
+    }
+    let heard = registry.hear(&other("one more"), beat(|_| {}).unwrap());
+    assert!(matches!(heard, Heard::TooMany));
+    assert!(registry.forget(&other("0")).is_some());
+    assert!(registry.forget(&other("0")).is_none());
+    let heard = registry.hear(&other("one more"), beat(|_| {}).unwrap());
+    assert!(matches!(heard, Heard::New(_)));
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    assert_eq!(NodeOptions::default().id("web-1.a_B").check(), Ok(()));
+    for options in [
+        NodeOptions::default().id(""),
+        NodeOptions::default().id("a/b"),
+        NodeOptions::default().id("a".repeat(41)),
+        NodeOptions::default().version(""),
+        NodeOptions::default().address("http://a b"),
+        NodeOptions::default().heartbeat(Duration::ZERO),
+        NodeOptions::default().lease(Duration::from_secs(1)),
+    ] {
+        assert!(options.check().is_err(), "{options:?}");
+    }
+}

@@ -1,0 +1,348 @@
+//! What the adapter is once it belongs to a server: what is sent on which wire, and what is heard.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use roomcast_protocol::socket::Nsp;
+
+use super::{
+    Subscriptions, Wire,
+    channels::{How, Route, Scope, Target, escape},
+    classic,
+    line::Sent,
+    link::{Link, Listener},
+    streams::{self, Heartbeats, Stream},
+    unnamed::Unnamed,
+};
+use crate::{
+    adapter::{
+        WireError,
+        envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
+        interface::{AdapterError, Inbox},
+        message::{
+            Asked, Heard, Question, Request, Response, Said, packed_response, read_message,
+            write_message, write_response,
+        },
+        operation::Kind,
+    },
+    names::Room,
+};
+
+/// What the adapter is once it belongs to a server.
+pub(super) struct Shared {
+    pub(super) link: Arc<Link>,
+    pub(super) inbox: Inbox,
+    pub(super) wire: Wire,
+    pub(super) key: String,
+    pub(super) stream: Arc<Stream>,
+    pub(super) specific: bool,
+    pub(super) asked: Asked,
+    pub(super) unnamed: Unnamed,
+    pub(super) heartbeats: Heartbeats,
+    /// The namespaces of this server: what a stream has for others is not looked at.
+    pub(super) open: Mutex<HashSet<Nsp>>,
+}
+
+impl Wire {
+    pub(super) const fn how(self) -> How {
+        match self {
+            Self::Classic | Self::Streams { is_sharded: false } => How::Plain,
+            Self::Sharded(_) | Self::Streams { is_sharded: true } => How::Sharded,
+        }
+    }
+}
+
+impl Shared {
+    /// The channels of a namespace.
+    pub(super) fn channels(&self, nsp: &Nsp) -> Vec<(Scope, How, String)> {
+        let channel = |scope: Scope| scope.channel(&self.key, nsp);
+        let own = |scope: Scope| format!("{}{}#", channel(scope), self.inbox.node());
+        match self.wire {
+            Wire::Classic => vec![
+                (
+                    Scope::Events,
+                    How::Pattern,
+                    escape(&channel(Scope::Events)) + "*",
+                ),
+                (Scope::Requests, How::Plain, channel(Scope::Requests)),
+                (Scope::Responses, How::Plain, channel(Scope::Responses)),
+                (Scope::OwnResponses, How::Plain, own(Scope::Responses)),
+            ],
+            Wire::Sharded(_) | Wire::Streams { .. } => {
+                let how = self.wire.how();
+                vec![
+                    (Scope::Events, how, channel(Scope::Events)),
+                    (Scope::OwnResponses, how, own(Scope::Events)),
+                ]
+            }
+        }
+    }
+
+    /// Opens a namespace or closes it.
+    pub(super) fn turn_namespace(&self, namespace: &str, on: bool) {
+        let nsp = Nsp::from(namespace);
+        for (scope, how, name) in self.channels(&nsp) {
+            let route = Route {
+                namespace: nsp.clone(),
+                scope,
+            };
+            let target = on.then_some(Target::Namespace(route));
+            self.link.listen((how, name.into()), target);
+        }
+        if on {
+            self.open.lock().insert(nsp);
+        } else {
+            self.open.lock().remove(&nsp);
+            self.say_farewell(&nsp);
+        }
+    }
+
+    /// Tells those that count servers by heartbeats that this one goes.
+    pub(super) fn say_farewell(&self, nsp: &Nsp) {
+        let farewell = self.heartbeats.closed(self.inbox.node().as_str(), nsp);
+        if let Some(entry) = farewell {
+            let _ = self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+        }
+    }
+
+    pub(super) fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
+        let own = self.inbox.node().as_str();
+        let sent = write_publication(self.wire, &self.key, &self.stream, own, publication)?;
+        self.link.send(sent)
+    }
+
+    /// Answers another kind of server.
+    pub(super) fn respond(
+        &self,
+        question: &Question,
+        response: &Response,
+    ) -> Result<(), AdapterError> {
+        let Question { namespace, request } = question;
+        let (mut channel, payload, is_own) = match self.wire {
+            Wire::Classic => {
+                let payload = classic::write_response(&request.id, request.ids_only, response);
+                let is_own = self.specific && !matches!(response, Response::Answer(_));
+                (
+                    Scope::Responses.channel(&self.key, namespace),
+                    payload,
+                    is_own,
+                )
+            }
+            Wire::Sharded(_) => {
+                let payload = write_response(self.inbox.node(), namespace, request, response);
+                (Scope::Events.channel(&self.key, namespace), payload, true)
+            }
+            Wire::Streams { .. } if self.heartbeats.knows(namespace, &request.uid) => {
+                let own = self.inbox.node();
+                let entry = streams::write_response(own, namespace, request, response);
+                let entry = entry.map_err(unwritten)?;
+                return self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+            }
+            Wire::Streams { .. } => {
+                let payload = packed_response(self.inbox.node(), namespace, request, response);
+                (Scope::Events.channel(&self.key, namespace), payload, true)
+            }
+        };
+        if is_own {
+            channel.push_str(&request.uid);
+            channel.push('#');
+        }
+        let payload = payload.map_err(unwritten)?;
+        self.link.send(Sent::Message(channel, payload))
+    }
+
+    fn heard(&self, route: &Route, payload: Bytes) -> Result<(), WireError> {
+        let own = self.inbox.node();
+        let heard = match self.wire {
+            Wire::Classic => classic::read(own, route, payload)?,
+            Wire::Sharded(_) | Wire::Streams { .. } => {
+                read_message(own, &route.namespace, payload)?
+            }
+        };
+        self.deliver(&route.namespace, heard)
+    }
+
+    /// Something was read from the stream.
+    fn read_entry(&self, entry: streams::Read) -> Result<(), WireError> {
+        let own = self.inbox.node();
+        let uid = entry.uid.as_deref();
+        if uid == Some(own.as_str()) {
+            return Ok(());
+        }
+        let nsp = entry.nsp.as_deref().ok_or(WireError::Malformed("nsp"))?;
+        let Some(nsp) = self.open.lock().get(&Nsp::from(nsp)).cloned() else {
+            return Ok(());
+        };
+        let kind = entry.kind()?;
+        let uid = uid.unwrap_or_default().to_owned();
+        if streams::is_heartbeat(kind) {
+            if entry.is_marked {
+                return Ok(());
+            }
+            let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
+            if let Some(entry) = told {
+                // There is another one to come.
+                let _ = self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+            }
+            return Ok(());
+        }
+        let heard = entry.message(own, &nsp)?;
+        if let Heard::Publication(_, _, Some(_)) = &heard {
+            // Who asks over the stream wants to be answered there.
+            let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
+            if let Some(entry) = told {
+                let _ = self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+            }
+        }
+        self.deliver(&nsp, heard)
+    }
+
+    fn deliver(&self, nsp: &Nsp, heard: Heard) -> Result<(), WireError> {
+        let own = self.inbox.node();
+        match heard {
+            Heard::Nothing => {}
+            Heard::Publication(node, mut publication, request) => {
+                if let Some(request) = request {
+                    publication.request = Some(self.asked.open(request, &publication));
+                }
+                let message = Message::Publication(*publication);
+                self.inbox.deliver(Envelope::new(node, None, message));
+            }
+            Heard::Answer(question, node, said) => {
+                let node = node.or_else(|| self.unnamed.name(question, &said));
+                let node = node.ok_or(WireError::Malformed("answer"))?;
+                let (total, item) = of(said);
+                let reply = Reply::new(own.clone(), question, total, item);
+                self.inbox
+                    .deliver(Envelope::new(node, None, Message::Reply(reply)));
+            }
+            Heard::Rooms(request) => self.tell_rooms(nsp, request),
+        }
+        Ok(())
+    }
+
+    fn tell_rooms(&self, nsp: &Nsp, request: Request) {
+        let rooms = Response::Rooms(self.inbox.rooms(nsp.as_str()));
+        let namespace = nsp.clone();
+        if let Err(error) = self.respond(&Question { namespace, request }, &rooms) {
+            tracing::warn!(%error, "another server does not get the rooms that it has asked for");
+        }
+    }
+}
+
+impl Listener for Shared {
+    fn hear(&self, target: Target, payload: Bytes) {
+        match target {
+            Target::Envelopes => self.inbox.deliver_bytes(payload),
+            Target::Namespace(route) => {
+                if let Err(error) = self.heard(&route, payload) {
+                    self.inbox.ignore(&error);
+                }
+            }
+        }
+    }
+
+    fn read(&self, entry: streams::Read) {
+        if let Err(error) = self.read_entry(entry) {
+            self.inbox.ignore(&error);
+        }
+    }
+
+    fn lost(&self, messages: u64) {
+        self.inbox.lost(messages);
+    }
+}
+
+/// What is said as a reply: how many items there are, and one.
+fn of(said: Said) -> (Option<u32>, Option<Item>) {
+    match said {
+        Said::Count(count) => (Some(count), None),
+        Said::Acknowledgement(args) => {
+            let (socket, args) = (None, Some(args));
+            (None, Some(Item::Acknowledgement { socket, args }))
+        }
+        Said::Sockets(args) => (Some(1), Some(Item::Sockets(args))),
+        Said::Answer(args) => (Some(1), Some(Item::Answer(args))),
+    }
+}
+
+/// Where a publication goes, and as what.
+pub(super) fn write_publication(
+    wire: Wire,
+    key: &str,
+    stream: &Arc<Stream>,
+    own: &str,
+    publication: &Publication,
+) -> Result<Sent, AdapterError> {
+    match wire {
+        Wire::Classic => {
+            let (channel, payload) = classic::write(key, own, publication).map_err(unwritten)?;
+            return Ok(Sent::Message(channel, payload));
+        }
+        Wire::Streams { .. } => {
+            let entry = streams::write(own, publication).map_err(unwritten)?;
+            return Ok(Sent::Entry(Arc::clone(stream), entry));
+        }
+        Wire::Sharded(_) => {}
+    }
+    let nsp = &publication.namespace;
+    let room = match (&publication.kind, publication.rooms.as_deref()) {
+        (Kind::Broadcast { .. }, Some([room])) => room_channel(wire, key, nsp, room),
+        _ => None,
+    };
+    let channel = room.unwrap_or_else(|| Scope::Events.channel(key, nsp));
+    let payload = write_message(own, publication).map_err(unwritten)?;
+    Ok(Sent::Message(channel, payload))
+}
+
+/// The channel that a room has on the sharded wire. Node takes names of twenty characters for ids of
+/// sockets, which have none.
+pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Option<String> {
+    let has_channels = wire == Wire::Sharded(Subscriptions::Rooms);
+    let is_like_id = room.as_str().encode_utf16().count() == 20;
+    (has_channels && !is_like_id).then(|| format!("{}{room}#", Scope::Events.channel(key, nsp)))
+}
+
+/// The channel on which a server gets envelopes of others of its kind.
+pub(super) fn own_channel(key: &str, node: &NodeId) -> String {
+    format!("{key}-roomcast#{node}#")
+}
+
+pub(super) fn unwritten(error: WireError) -> AdapterError {
+    match error {
+        WireError::TooLarge => AdapterError::TooLarge,
+        WireError::UnknownVersion(_)
+        | WireError::UnknownKind
+        | WireError::Malformed(_)
+        | WireError::Encode(_) => AdapterError::Transport(Arc::new(error)),
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(data: &[u8]) {
+    let (Some(own), payload) = (NodeId::new("own"), Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    let scopes = [Scope::Events, Scope::Requests, Scope::Responses];
+    let routes = scopes.map(|scope| Route {
+        namespace: Nsp::ROOT,
+        scope,
+    });
+    let classic = routes.map(|route| classic::read(&own, &route, payload.clone()));
+    let sharded = read_message(&own, &Nsp::ROOT, payload);
+    // The first byte is the type of an entry.
+    let mut entry = streams::Read::default();
+    let (kind, rest) = data.split_at(data.len().min(1));
+    entry.set(b"type", kind.to_vec());
+    entry.set(b"data", rest.to_vec());
+    let streamed = entry.message(&own, &Nsp::ROOT);
+    for heard in classic.into_iter().chain([sharded, streamed]) {
+        if let Ok(Heard::Publication(node, publication, _)) = heard {
+            // What has texts that are none, for example, cannot be passed on.
+            let _ = classic::write("key", node.as_str(), &publication);
+            let _ = write_message(node.as_str(), &publication);
+            let _ = streams::write(node.as_str(), &publication);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The entries of `@socket.io/redis-streams-adapter` 0.3 and 0.2.
+//!
+//! Everything that is for all servers is an entry of one stream, so that each server sees one order and reads
+//! on where it was when its connection breaks. Answers go over channels, as in 0.3; servers of 0.2, which
+//! listen on none, get theirs as entries.
+
+mod heartbeats;
+mod reader;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use roomcast_protocol::socket::{Args, Nsp, Parser};
+
+pub(crate) use self::{
+    heartbeats::Heartbeats,
+    reader::{Event, Info, Reader, tell},
+};
+use crate::adapter::{
+    WireError,
+    envelope::{Envelope, NodeId, Publication},
+    message::{
+        Heard, Parts, Request, Response, kind, malformed, read_parts, response_parts, write_parts,
+    },
+    operation::Kind,
+};
+
+/// A stream, and how it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    /// About so many entries are kept.
+    pub(crate) max_len: usize,
+    /// At most so many are read at once.
+    pub(crate) read_count: usize,
+}
+
+/// An entry on its way to a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) uid: String,
+    pub(crate) nsp: Nsp,
+    pub(crate) kind: &'static str,
+    /// Nothing in heartbeats, which are marked as those of a server of this library.
+    pub(crate) data: Bytes,
+}
+
+/// The field by which heartbeats of servers of this library are told from others.
+const MARK: &str = "roomcast";
+
+impl Entry {
+    /// Its fields, in the order in which Node servers write them.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let fields = [
+            ("uid", self.uid.as_bytes()),
+            ("nsp", self.nsp.as_str().as_bytes()),
+            ("type", self.kind.as_bytes()),
+        ];
+        let last = match self.data.is_empty() {
+            true => (MARK, &b"1"[..]),
+            false => ("data", &*self.data),
+        };
+        fields.into_iter().chain([last])
+    }
+
+    fn of(own: &str, nsp: &Nsp, kind: &'static str, parts: Parts) -> Self {
+        let Parts { data, .. } = parts;
+        let data = match data.parser {
+            Parser::MessagePack => BASE64_STANDARD.encode(&data.bytes).into(),
+            _ => data.bytes,
+        };
+        Self {
+            uid: own.to_owned(),
+            nsp: nsp.clone(),
+            kind,
+            data,
+        }
+    }
+
+    /// What counts this server among those that count by heartbeats.
+    fn bare(own: &str, nsp: &Nsp, kind: &'static str) -> Self {
+        Self {
+            uid: own.to_owned(),
+            nsp: nsp.clone(),
+            kind,
+            data: Bytes::new(),
+        }
+    }
+}
+
+/// A publication as an entry.
+pub(crate) fn write(own: &str, publication: &Publication) -> Result<Entry, WireError> {
+    let parts = write_parts(own, publication)?;
+    let kind = match &publication.kind {
+        // Servers that restore sessions send again what has exactly the type 3; what was to be acknowledged must not
+        // come again. All of them read types as numbers.
+        Kind::BroadcastWithAck { .. } => "03",
+        Kind::Broadcast { .. }
+        | Kind::Join(_)
+        | Kind::Leave(_)
+        | Kind::Disconnect { .. }
+        | Kind::FetchSockets
+        | Kind::ServerSide { .. }
+        | Kind::ServerSideWithAck { .. } => name(parts.kind),
+    };
+    Ok(Entry::of(own, &publication.namespace, kind, parts))
+}
+
+/// An answer as an entry.
+pub(crate) fn write_response(
+    own: &NodeId,
+    nsp: &Nsp,
+    asked: &Request,
+    response: &Response,
+) -> Result<Entry, WireError> {
+    let parts = response_parts(asked, response)?;
+    Ok(Entry::of(own.as_str(), nsp, name(parts.kind), parts))
+}
+
+/// The type of a message as text.
+const fn name(kind: u64) -> &'static str {
+    const NAMES: [&str; 14] = [
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
+    ];
+    if kind < 14 { NAMES[kind as usize] } else { "0" }
+}
+
+/// What has been read from a stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Read {
+    /// What Redis calls it.
+    pub(crate) id: String,
+    pub(crate) uid: Option<String>,
+    pub(crate) nsp: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) data: Bytes,
+    /// Whether a server of this library has marked it.
+    pub(crate) is_marked: bool,
+}
+
+impl Read {
+    /// Takes a field. Those that are not known are left out.
+    pub(crate) fn set(&mut self, name: &[u8], value: Vec<u8>) {
+        let text = |value| String::from_utf8(value).ok();
+        match name {
+            b"uid" => self.uid = text(value),
+            b"nsp" => self.nsp = text(value),
+            b"type" => self.kind = text(value),
+            b"data" => self.data = value.into(),
+            _ if name == MARK.as_bytes() => self.is_marked = true,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Result<u64, WireError> {
+        let kind = self.kind.as_deref().ok_or(malformed("type"))?;
+        kind.trim().parse().map_err(|_| malformed("type"))
+    }
+
+    /// Reads what another server has written.
+    pub(crate) fn message(self, own: &NodeId, nsp: &Nsp) -> Result<Heard, WireError> {
+        let kind = self.kind()?;
+        let (parser, data) = match self.data.first() {
+            _ if self.data.len() / 4 * 3 > Envelope::MAX_BYTES => return Err(WireError::TooLarge),
+            Some(b'{') => (Parser::Json, self.data),
+            Some(_) | None => {
+                let data = BASE64_STANDARD.decode(&self.data);
+                let data = data.map_err(|_| malformed("data"))?;
+                (Parser::MessagePack, data.into())
+            }
+        };
+        let data = Args::document(parser, data).map_err(|_| malformed("data"))?;
+        read_parts(own, nsp, self.uid, kind, Some(&data))
+    }
+}
+
+/// Whether a type is one of those by which servers of 0.2 count each other.
+pub(crate) const fn is_heartbeat(kind: u64) -> bool {
+    matches!(
+        kind,
+        kind::FIRST_HEARTBEAT | kind::HEARTBEAT | kind::FAREWELL
+    )
+}

@@ -1,0 +1,147 @@
+//! Limits concurrent work that clients can cause before anything is known about them, such as TLS
+//! handshakes.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::network::Network;
+
+/// A semaphore with a number of permits for all clients, and fewer of them for one client: a slow
+/// client keeps only its own connections waiting. There is one entry for each client that has or
+/// awaits a permit.
+#[derive(Debug)]
+pub(crate) struct FairSemaphore {
+    all: Semaphore,
+    each: usize,
+    clients: Mutex<HashMap<Network, Arc<Semaphore>>>,
+}
+
+/// A permit, which is given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct FairPermit<'a> {
+    // The fields are dropped in this order. The entry comes last, when its permit is given back.
+    _all: Option<SemaphorePermit<'a>>,
+    _own: Option<OwnedSemaphorePermit>,
+    _entry: Option<ClientEntry<'a>>,
+}
+
+impl FairSemaphore {
+    /// `all` permits, of which one client may have `each`.
+    pub(crate) fn new(all: usize, each: usize) -> Self {
+        Self {
+            all: Semaphore::new(all),
+            each,
+            clients: Mutex::default(),
+        }
+    }
+
+    /// Waits for a permit; the caller limits the time. `None` stands for many clients, such as those
+    /// behind a proxy that does not name them. Dropping the future gives the place in line back.
+    pub(crate) async fn take(&self, client: Option<IpAddr>) -> FairPermit<'_> {
+        let entry = client.map(|address| ClientEntry::of(self, Network::of_client(address)));
+        let own = match &entry {
+            // Neither semaphore is ever closed.
+            Some(entry) => Arc::clone(&entry.semaphore).acquire_owned().await.ok(),
+            None => None,
+        };
+        FairPermit {
+            _all: self.all.acquire().await.ok(),
+            _own: own,
+            _entry: entry,
+        }
+    }
+}
+
+/// A use of a client's entry. The last one to be dropped removes the entry.
+#[derive(Debug)]
+struct ClientEntry<'a> {
+    table: &'a FairSemaphore,
+    client: Network,
+    semaphore: Arc<Semaphore>,
+}
+
+impl<'a> ClientEntry<'a> {
+    fn of(table: &'a FairSemaphore, client: Network) -> Self {
+        let mut clients = table.clients.lock();
+        let semaphore = clients
+            .entry(client)
+            .or_insert_with(|| Arc::new(Semaphore::new(table.each)));
+        Self {
+            table,
+            client,
+            semaphore: Arc::clone(semaphore),
+        }
+    }
+}
+
+impl Drop for ClientEntry<'_> {
+    fn drop(&mut self) {
+        let mut clients = self.table.clients.lock();
+        // The two are those of the table and of `self`. Nobody else can take one meanwhile, because
+        // entries are shared only under the lock.
+        if Arc::strong_count(&self.semaphore) <= 2 {
+            clients.remove(&self.client);
+        }
+        if clients.is_empty() {
+            clients.shrink_to(KEPT);
+        }
+    }
+}
+
+/// The capacity that an empty table keeps, in entries.
+const KEPT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const SLOW: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+    const OTHER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
+
+    #[test]
+    fn a_client_that_takes_its_time_keeps_its_own_others_waiting_only() {
+        let semaphore = FairSemaphore::new(10, 2);
+        let first = semaphore.take(SLOW).now_or_never().unwrap();
+        let _second = semaphore.take(SLOW).now_or_never().unwrap();
+        let mut third = pin!(semaphore.take(SLOW));
+        assert!((&mut third).now_or_never().is_none());
+        drop(semaphore.take(OTHER).now_or_never().unwrap());
+        drop(first);
+        assert!(third.now_or_never().is_some());
+    }
+
+    #[test]
+    fn there_are_so_many_turns_for_all_together() {
+        let semaphore = FairSemaphore::new(2, 2);
+        let _one = semaphore.take(SLOW).now_or_never().unwrap();
+        let two = semaphore.take(None).now_or_never().unwrap();
+        assert!(semaphore.take(OTHER).now_or_never().is_none());
+        assert!(semaphore.take(None).now_or_never().is_none());
+        drop(two);
+        assert!(semaphore.take(OTHER).now_or_never().is_some());
+    }
+
+    #[test]
+    fn nothing_is_left_of_clients_that_have_had_their_turn_or_given_up() {
+        let semaphore = FairSemaphore::new(10, 1);
+        let has = semaphore.take(SLOW).now_or_never().unwrap();
+        // It waits, and gives up.
+        assert!(semaphore.take(SLOW).now_or_never().is_none());
+        assert_eq!(semaphore.clients.lock().len(), 1);
+        assert!(semaphore.take(SLOW).now_or_never().is_none());
+        drop(has);
+        assert_eq!(semaphore.clients.lock().len(), 0);
+        for n in 0..1000_u32 {
+            let address = std::net::Ipv4Addr::from_bits(n).into();
+            drop(semaphore.take(Some(address)).now_or_never().unwrap());
+        }
+        assert_eq!(semaphore.clients.lock().len(), 0);
+        assert_eq!(semaphore.all.available_permits(), 10);
+    }
+}

@@ -1,0 +1,252 @@
+// Servers of ours and Node servers share rooms through a stream of Redis, with the current version of Node's adapter
+// and the one before.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { io as client } from "socket.io-client";
+import { startRedis, startStreamsNode } from "./redis.mjs";
+import { ask, connect, next, startExample, until, within } from "./support.mjs";
+
+const PERSISTENT = "--appendonly yes --appendfsync always";
+
+/** Two servers of ours and one of Node. */
+async function startCluster(version) {
+  const redis = await startRedis(PERSISTENT);
+  const key = `key*${version}`;
+  const ADAPTER = `redis-streams://${redis.address}`;
+  const start = (NODE_NAME) => startExample("interop", { ADAPTER, ADAPTER_KEY: key, NODE_NAME });
+  const [a, b, node] = await Promise.all([start("a"), start("b"), startStreamsNode(redis, { key, version })]);
+  const stop = async () => {
+    await Promise.all([a.stop(), b.stop(), node.stop()]);
+    redis.end();
+  };
+  const xadd = (...fields) => redis.command("XADD", key, "*", ...fields);
+  return { redis, key, a, b, node, xadd, stop };
+}
+
+/** A client of each server, in a room of its own name and in one of all; notes what it hears as `news`. */
+async function people(t, { a, b, node }) {
+  const room = `room of ${t.name}`;
+  const sockets = await Promise.all(
+    [a, b, node].map(({ url }) => connect(t, client, url, { transports: ["websocket"] })),
+  );
+  const heard = sockets.map((socket) => {
+    const list = [];
+    socket.on("news", (...args) => list.push(args));
+    return list;
+  });
+  for (const socket of sockets) await ask(socket, "join", room);
+  return { sockets, heard, room };
+}
+
+const all = (heard, expected) => until(() => heard.every((list) => list.length >= expected), `${expected} events`);
+
+for (const version of ["0.3", "0.2"]) {
+  describe(`version ${version}`, () => {
+    let cluster;
+    before(async () => {
+      cluster = await startCluster(version);
+      // Everybody listens, and is known to the others.
+      const socket = await connect({ after() {} }, client, cluster.a.url);
+      await until(async () => (await ask(socket, "servers")) === 3, "all servers");
+      await until(async () => (await cluster.node.io.serverSideEmitWithAck("question", 7)).length === 2, "both of ours");
+      socket.disconnect();
+    });
+    after(() => cluster.stop());
+
+    test("what one server sends reaches the members of a room on all, with binary in it", async (t) => {
+      const { sockets, heard, room } = await people(t, cluster);
+      const date = new Date(0);
+      const args = [1, "é", { deep: [Buffer.from([0, 255]), null, 2.5, -1] }, Buffer.from("x")];
+      sockets[0].emit("in", room, "news", ...args);
+      await all(heard, 1);
+      sockets[1].emit("in", room, "news", ...args);
+      await all(heard, 2);
+      cluster.node.io.to(room).emit("news", ...args);
+      await all(heard, 3);
+      cluster.node.io.to([room, "another"]).emit("news", "plain", { date });
+      await all(heard, 4);
+      cluster.node.io.emit("news", ...args);
+      await all(heard, 5);
+      sockets[0].emit("all", "news", ...args);
+      await all(heard, 6);
+      for (const list of heard) {
+        for (const [i, told] of list.entries()) {
+          assert.deepEqual(told, i === 3 ? ["plain", { date: date.toJSON() }] : args, `event ${i}`);
+        }
+      }
+    });
+
+    test("whoever sends and whoever is excepted hears nothing, on any server", async (t) => {
+      const { sockets, heard, room } = await people(t, cluster);
+      for (const [i, socket] of sockets.entries()) {
+        socket.emit("to", room, "news", i);
+        await until(() => heard.every((list, j) => i === j || list.at(-1)?.[0] === i), `event ${i}`);
+      }
+      await ask(sockets[1], "join", `${room} 2`);
+      cluster.node.io.to(room).except(`${room} 2`).emit("news", "except");
+      cluster.node.io.to(sockets[0].id).emit("news", "own");
+      cluster.node.io.to(sockets[1].id).emit("news", "end");
+      await until(
+        () => heard[0].at(-1)[0] === "own" && heard[1].at(-1)[0] === "end" && heard[2].at(-1)[0] === "except",
+        "the end",
+      );
+      assert.deepEqual(heard.flat(2), [1, 2, "except", "own", 0, 2, "end", 0, 1, "except"]);
+    });
+
+    test("clients of all servers acknowledge what any server asks", async (t) => {
+      const { sockets, room } = await people(t, cluster);
+      for (const [i, socket] of sockets.entries()) socket.on("question", (x, done) => done({ i, x }));
+      const expected = [0, 1, 2].map((i) => ({ i, x: Buffer.from("x") }));
+      const sorted = (answers) => answers.sort((a, b) => a.i - b.i);
+      for (const socket of sockets.slice(0, 2)) {
+        const [isComplete, answers] = await ask(socket, "bcast-ack", room, 10_000, "question", Buffer.from("x"));
+        assert.ok(isComplete);
+        assert.deepEqual(sorted(answers), expected);
+      }
+      const answers = await cluster.node.io.to(room).timeout(10_000).emitWithAck("question", Buffer.from("x"));
+      assert.deepEqual(sorted(answers), expected);
+      const nobody = await cluster.node.io.to("nobody").timeout(10_000).emitWithAck("question", 1);
+      assert.deepEqual(nobody, []);
+      sockets[2].off("question");
+      const [isComplete, some] = await ask(sockets[0], "bcast-ack", room, 500, "question", 1);
+      assert.ok(!isComplete);
+      assert.equal(some.length, 2);
+    });
+
+    test("the sockets of all servers are found from any", async (t) => {
+      const { sockets, room } = await people(t, cluster);
+      for (const [i, socket] of sockets.entries()) socket.emit("set-data", { i });
+      for (const socket of sockets) await ask(socket, "echo", 1);
+      const expected = sockets
+        .map((socket, i) => ({ id: socket.id, rooms: [room], data: { value: { i } } }))
+        .sort((a, b) => (a.id < b.id ? -1 : 1));
+      for (const socket of sockets.slice(0, 2)) {
+        assert.deepEqual(await ask(socket, "fetch", room), expected);
+        assert.equal(await ask(socket, "count", room), 3);
+        assert.deepEqual(await ask(socket, "fetch", "nobody"), []);
+      }
+      const found = await cluster.node.io.in(room).fetchSockets();
+      const told = found.map(({ id, rooms, data, handshake }) => {
+        assert.equal(typeof handshake.address, "string");
+        assert.ok(rooms.has(id));
+        return { id, rooms: [...rooms].filter((room) => room !== id), data };
+      });
+      assert.deepEqual(told.sort((a, b) => (a.id < b.id ? -1 : 1)), expected);
+    });
+
+    test("sockets of all servers join, leave and are disconnected from any", async (t) => {
+      const { sockets, heard, room } = await people(t, cluster);
+      cluster.node.io.in(room).socketsJoin(`${room} 2`);
+      await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 3, "all to join");
+      sockets[0].emit("sockets-join", room, [`${room} 3`]);
+      await until(async () => (await cluster.node.io.in(`${room} 3`).fetchSockets()).length === 3, "all to join");
+      cluster.node.io.in(room).except(sockets[2].id).socketsLeave(`${room} 2`);
+      await until(async () => (await ask(sockets[1], "count", `${room} 2`)) === 1, "two to leave");
+      sockets[1].emit("sockets-leave", room, `${room} 3`);
+      await until(async () => (await cluster.node.io.in(`${room} 3`).fetchSockets()).length === 0, "all to leave");
+      cluster.node.io.in(sockets[0].id).disconnectSockets(true);
+      await next(sockets[0], "disconnect");
+      sockets[1].emit("sockets-disconnect", sockets[2].id, false);
+      assert.deepEqual((await next(sockets[2], "disconnect"))[0], "io server disconnect");
+      sockets[1].emit("in", room, "news", "still here");
+      await all(heard.slice(1, 2), 1);
+    });
+
+    test("servers tell and ask each other", async (t) => {
+      const { sockets } = await people(t, cluster);
+      const noted = sockets.map((socket) => {
+        const list = [];
+        socket.on("noted", (...args) => list.push(args));
+        return list;
+      });
+      sockets[0].emit("server-side", "note", 1, { a: "é" });
+      await until(() => noted[1].length === 1 && noted[2].length === 1, "notes");
+      cluster.node.io.serverSideEmit("note", 2);
+      await until(() => noted[0].length === 1 && noted[1].length === 2, "notes of Node");
+      assert.deepEqual(noted, [[[2]], [[1, { a: "é" }], [2]], [[1, { a: "é" }]]]);
+      assert.deepEqual(await ask(sockets[0], "server-side-ack", 7), [["b", 7], ["node", 7]]);
+      const answers = await cluster.node.io.serverSideEmitWithAck("question", 7);
+      assert.deepEqual(answers.sort(), [["a", 7], ["b", 7]]);
+    });
+
+    test("servers stay known to each other although nothing is sent", async (t) => {
+      const { sockets } = await people(t, cluster);
+      // Longer than the ten seconds after which Node servers of the version before take one for gone: that is what is tested.
+      await new Promise((done) => setTimeout(done, 12_000));
+      assert.deepEqual(await ask(sockets[0], "server-side-ack", 7), [["b", 7], ["node", 7]]);
+      assert.equal((await cluster.node.io.serverSideEmitWithAck("question", 7)).length, 2);
+    });
+
+    test("namespaces made on demand are joined as well", async (t) => {
+      cluster.node.io.of("/dyn-7").on("question", (done) => done(["node"]));
+      const [a, b] = await Promise.all([cluster.a, cluster.b].map(({ url }) => connect(t, client, `${url}/dyn-7`)));
+      const told = next(b, "news");
+      await until(async () => (await ask(a, "servers")) === (version === "0.3" ? 3 : 2), "the other servers");
+      a.emit("all", "news", 1);
+      assert.deepEqual(await told, [1]);
+      const again = next(a, "news");
+      cluster.node.io.of("/dyn-7").emit("news", 2);
+      assert.deepEqual(await again, [2]);
+    });
+
+    test("garbage in the stream and on the channels is ignored", async (t) => {
+      const { sockets, heard, room } = await people(t, cluster);
+      const { redis, key, xadd } = cluster;
+      await xadd("x", "y");
+      for (const type of ["3", "4", "7", "9", "99", "", "x", "-1", "8", "12"]) {
+        for (const data of ["", "{", "{}", "é", "////", '{"packet":{"type":2,"data":["disconnect"]},"opts":{"rooms":[]}}', '{"opts":1}']) {
+          // A Node server takes a packet of the right form for one.
+          if (version === "0.2" || data === "{}" || data.startsWith('{"')) continue;
+          await xadd("uid", "x", "nsp", "/", "type", type, "data", data);
+        }
+      }
+      for (const bytes of ["{", "{}", "[1,2]", '{"type":3}', "é"]) await redis.command("PUBLISH", `${key}#/#`, bytes);
+      sockets[0].emit("in", room, "news", "still here");
+      await all(heard, 1);
+    });
+
+    test("what was sent while a server had no connection to Redis arrives once and in order", async (t) => {
+      const { sockets, heard, room } = await people(t, cluster);
+      const send = (from, to) => {
+        for (let i = from; i < to; i++) sockets[0].emit("in", room, "news", i);
+      };
+      send(0, 100);
+      await all(heard, 100);
+      // Connections are cut again and again; what is in the stream is not lost.
+      for (let round = 1; round <= 3; round++) {
+        const before = round * 100;
+        await cluster.redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+        await cluster.redis.command("CLIENT", "KILL", "TYPE", "pubsub");
+        for (let i = before; i < before + 100; i++) {
+          const data = JSON.stringify({ packet: { type: 2, data: ["news", i], nsp: "/" }, opts: { rooms: [room], except: [], flags: {} } });
+          await cluster.xadd("uid", "emitter", "nsp", "/", "type", "3", "data", data);
+        }
+        await all(heard.slice(0, 2), before + 100);
+      }
+      for (const list of heard.slice(0, 2)) assert.deepEqual(list.flat(), [...Array(400).keys()]);
+    });
+
+    test("without Redis servers go on by themselves, and catch up when it is back with what it had kept", async (t) => {
+      const { sockets, heard, room } = await people(t, cluster);
+      await cluster.redis.kill();
+      sockets[0].emit("in", room, "news", "alone");
+      await all(heard.slice(0, 1), 1);
+      const [isComplete] = await ask(sockets[0], "bcast-ack", room, 300, "question", 1);
+      assert.ok(!isComplete);
+      assert.equal(await within(ask(sockets[0], "fetch", room), "what is known", 6500), "timeout");
+      await cluster.redis.start();
+      const data = JSON.stringify({ packet: { type: 2, data: ["news", "kept"], nsp: "/" }, opts: { rooms: [room], except: [], flags: {} } });
+      await cluster.xadd("uid", "emitter", "nsp", "/", "type", "3", "data", data);
+      const joined = async () => (await ask(sockets[0], "servers")) === 3;
+      await within(until(joined, "all servers"), "all servers", 15_000);
+      for (const [i, socket] of sockets.slice(0, 2).entries()) {
+        socket.emit("in", room, "news", i);
+        await until(() => heard.slice(0, 2).every((list) => list.at(-1)?.[0] === i), `event ${i}`);
+      }
+      for (const list of heard.slice(0, 2)) {
+        assert.deepEqual(list.flat().filter((text) => text !== "alone"), ["kept", 0, 1]);
+        assert.ok(list.flat().filter((text) => text === "alone").length <= 1);
+      }
+    });
+  });
+}

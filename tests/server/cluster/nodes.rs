@@ -1,0 +1,166 @@
+//! Which servers there are.
+
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use roomcast::{
+    Builder, Error, Event, Io, Lifecycle, Server,
+    adapter::{NodeId, NodeOptions},
+    metrics::Counter,
+};
+
+use super::{Servers, hub::Hub, quiet};
+use crate::local::{Local, text, until};
+
+/// Options with which a test need not wait for long.
+fn hurried() -> NodeOptions {
+    let every = Duration::from_millis(50);
+    NodeOptions::default().heartbeat(every).lease(every * 30)
+}
+
+fn names(io: &Io) -> Vec<NodeId> {
+    io.nodes().into_iter().map(|node| node.name).collect()
+}
+
+#[test]
+fn servers_know_each_other_by_id_and_are_told_who_comes_and_goes() {
+    let hub = Hub::new();
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let serve = |id: &str, address: &str| {
+        let told = Arc::clone(&told);
+        let options = NodeOptions::default().id(id).address(address).version("7");
+        let mut io = quiet(Io::builder().adapter(hub.adapter()).node(options));
+        let own = id.to_owned();
+        io.on_event(move |event: &Lifecycle<'_>| {
+            let line = match event {
+                Lifecycle::NodeJoined { node } => format!("{own} +{}", node.id),
+                Lifecycle::NodeLeft { node } => format!("{own} -{}", node.id),
+                _ => return,
+            };
+            told.lock().unwrap().push(line);
+        });
+        Local::serve(io)
+    };
+    let (b, a) = (serve("b", "http://h:2"), serve("a", "http://h:1"));
+    let (mut client, _) = a.connect();
+    a.io.emit("hello", ());
+    assert_eq!(text(&mut client), "42[\"hello\"]");
+    until(|| a.io.nodes().len() == 2 && b.io.nodes().len() == 2);
+    until(|| b.io.nodes()[0].load.sockets == 1);
+    let nodes = b.io.of("/").nodes();
+    let [first, second] = &nodes[..] else {
+        panic!("{nodes:?}");
+    };
+    assert_eq!((&*first.id, &*second.id), ("a", "b"));
+    assert_eq!(first.address.as_deref(), Some("http://h:1"));
+    assert_eq!((&*first.version, first.load.sessions), ("7", 1));
+    assert_eq!((first.is_this, second.is_this), (false, true));
+    assert_eq!(first.name, *a.io.node().unwrap());
+    assert!(first.name.as_str().ends_with("~a"));
+    a.runtime.block_on(a.io.close(Duration::from_secs(10)));
+    until(|| names(&b.io) == [b.io.node().unwrap().clone()]);
+    let told = told.lock().unwrap();
+    for line in ["a +b", "b +a", "b -a"] {
+        assert_eq!(
+            told.iter().filter(|told| *told == line).count(),
+            1,
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_silent_server_is_gone_after_its_lease_is_not_waited_for_and_comes_back() {
+    let servers = Servers::joined(3, |io: Builder| quiet(io).node(hurried()));
+    until(|| (0..3).all(|i| servers[i].io.nodes().len() == 3));
+    servers.hub().cut(&servers.node(1));
+    let asked = servers[0].io.timeout(Duration::from_secs(3600));
+    let fetched = servers[0].runtime.block_on(asked.fetch_sockets());
+    assert_eq!(fetched.missing.nodes, [servers.node(1)]);
+    until(|| servers[2].io.nodes().len() == 2);
+    // It hears nobody either.
+    until(|| names(&servers[1].io) == [servers.node(1)]);
+    let late = servers[0]
+        .io
+        .metrics()
+        .counter(Counter::ClusterRequestsTimedOut);
+    assert_eq!(late, 0);
+    servers.hub().mend(&servers.node(1));
+    until(|| (0..3).all(|i| servers[i].io.nodes().len() == 3));
+}
+
+#[test]
+fn of_two_servers_with_one_id_the_one_that_has_run_for_longer_stays() {
+    let hub = Hub::new();
+    let build = || {
+        let options = hurried().id("one").lease(Duration::from_secs(10));
+        quiet(Io::builder().adapter(hub.adapter()).node(options))
+    };
+    let first = Local::serve(build());
+    // It must have run for so long that nobody takes them for twins.
+    thread::sleep(Duration::from_secs(3));
+    let second = build().build().unwrap();
+    let bound = Server::new(second.clone()).bind("127.0.0.1:0");
+    let Err(Error::Node(taken)) = first.runtime.block_on(bound) else {
+        panic!("it has started");
+    };
+    assert_eq!(
+        taken.to_string(),
+        "another server of the cluster is called `one`"
+    );
+    assert_eq!(second.node_taken(), Some(taken));
+    assert_eq!(first.io.node_taken(), None);
+    first.connect();
+}
+
+#[test]
+fn of_two_servers_with_one_id_that_meet_later_one_ends() {
+    let hub = Hub::new();
+    let ends = |i: u16| {
+        let io = quiet(
+            Io::builder()
+                .adapter(hub.adapter())
+                .node(hurried().id("one")),
+        );
+        let io = io.build().unwrap();
+        if i == 1 {
+            hub.cut(io.node().unwrap());
+        }
+        io
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let [a, b] = [0, 1].map(ends);
+    let run = |io: &Io| {
+        let server = Server::new(io.clone()).bind("127.0.0.1:0");
+        let server = runtime.block_on(server).unwrap();
+        runtime.spawn(server.run())
+    };
+    let running = [&a, &b].map(run);
+    hub.mend(b.node().unwrap());
+    until(|| a.node_taken().is_some() || b.node_taken().is_some());
+    let ended = usize::from(a.node_taken().is_none());
+    until(|| running[ended].is_finished());
+    let stays = [&a, &b][1 - ended];
+    until(|| names(stays) == [stays.node().unwrap().clone()]);
+    assert!(stays.node_taken().is_none() && !running[1 - ended].is_finished());
+}
+
+#[test]
+fn no_client_gets_into_the_namespace_of_heartbeats() {
+    let mut io = Io::builder();
+    io.namespaces(|_| true).on("x", async |_: Event| {});
+    let server = Local::serve(io);
+    let mut client = server.open();
+    client.send_text("40/.roomcast,");
+    assert_eq!(
+        text(&mut client),
+        "44/.roomcast,{\"message\":\"Invalid namespace\"}"
+    );
+    assert_eq!(server.io.nodes().len(), 1);
+    let mut io = Io::builder();
+    io.namespace("/.roomcast");
+    assert!(io.build().is_err());
+}
