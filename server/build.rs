@@ -140,7 +140,9 @@ fn build(work: &Path, page: &Path) -> Result<(), Fault> {
     run(
         work,
         &["run", "build", "--", "--outDir", &out, "--emptyOutDir"],
-    )
+    )?;
+    compress(&page.join("assets"), "");
+    Ok(())
 }
 
 /// Installs the packages of the lock file, unless exactly these are there already.
@@ -203,22 +205,30 @@ fn take_client(work: &Path, client: &Path) -> io::Result<()> {
     let version = version.and_then(|(_, rest)| rest.split_once('"'));
     let version = version.map_or("unknown", |(version, _)| version);
     fs::write(client.join("version"), version)?;
-    // Node knows the formats, so that nothing has to be compressed at run time. Where it fails, the
-    // files are served as they are.
+    compress(client, "socket.io");
+    Ok(())
+}
+
+/// Leaves compressed forms beside the files whose names begin so. Node knows the formats, so that nothing
+/// has to be compressed at run time. Where it fails, the files are served as they are.
+fn compress(folder: &Path, begin: &str) {
     let compressed = Command::new("node")
         .args(["-e", COMPRESS])
-        .arg(client)
+        .arg(folder)
+        .arg(begin)
         .status();
     if !compressed.is_ok_and(|status| status.success()) {
-        println!("cargo:warning=the served client is not compressed: node failed");
+        println!(
+            "cargo:warning={} is not compressed: node failed",
+            folder.display()
+        );
     }
-    Ok(())
 }
 
 const COMPRESS: &str = r#"
 const fs = require("node:fs"), path = require("node:path"), zlib = require("node:zlib");
-const folder = process.argv[1];
-for (const name of fs.readdirSync(folder).filter((name) => name.startsWith("socket.io"))) {
+const [, folder, begin = ""] = process.argv;
+for (const name of fs.readdirSync(folder).filter((name) => name.startsWith(begin))) {
   const file = path.join(folder, name), bytes = fs.readFileSync(file);
   fs.writeFileSync(file + ".br", zlib.brotliCompressSync(bytes));
   fs.writeFileSync(file + ".gz", zlib.gzipSync(bytes, { level: 9 }));

@@ -54,8 +54,8 @@ impl Principal {
         }
     }
 
-    /// Who everybody is in a namespace that asks nobody for credentials: a guest whose id and
-    /// name are empty.
+    /// The principal of everybody in a namespace that asks nobody for credentials: a guest whose id
+    /// and name are empty.
     #[must_use]
     pub fn anonymous() -> Self {
         Self::guest("", "")

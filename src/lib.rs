@@ -56,9 +56,9 @@ pub mod options {
 /// `serde_json::Value`, is not among them: its variants would lengthen the names that the compiler
 /// writes into errors about handlers.
 pub mod types {
-    pub use axum::Router;
     pub use bytes::Bytes;
     pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+    pub use hyper::body::Incoming;
     pub use uuid::Uuid;
 }
 

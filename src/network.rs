@@ -169,13 +169,13 @@ impl<'de> Deserialize<'de> for Network {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Block {
-    /// Its name in the API.
+    /// The name of the block in the API.
     pub id: Uuid,
-    /// Who is shut out.
+    /// The network that is shut out.
     pub cidr: Network,
     /// Why, for people.
     pub reason: String,
-    /// Who says so.
+    /// Who has made the block.
     pub source: BlockSource,
     /// Since when.
     #[serde(serialize_with = "milliseconds")]
@@ -188,7 +188,7 @@ pub struct Block {
     pub expires_at: Option<SystemTime>,
 }
 
-/// Who shut a network out.
+/// Who has made a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -202,7 +202,7 @@ pub enum BlockSource {
 }
 
 impl BlockSource {
-    /// Its name in the API and in stores.
+    /// The name of the source in the API and in stores.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

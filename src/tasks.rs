@@ -28,7 +28,7 @@ use crate::metrics::{Counter, Gauge, Metrics};
 pub struct EndedTask {
     /// What the task is called.
     pub name: &'static str,
-    /// Whether it was started again, less than ten seconds ago. `false`: nobody does its work.
+    /// Whether the task was started again, less than ten seconds ago. If not, nobody does its work.
     pub is_restarted: bool,
 }
 
@@ -96,7 +96,7 @@ impl Tasks {
         name: &'static str,
         mut make: impl FnMut() -> F + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        // One type for all of them, so that what runs a task is compiled once.
+        // All tasks have one type, so that what runs them is compiled once.
         self.keep_boxed(name, Box::new(move || make().boxed()))
     }
 

@@ -236,20 +236,22 @@ fn imports_are_found_in_paths_and_in_groups() {
 }
 
 #[test]
-fn every_import_between_rooms_follows_its_table() {
+fn every_import_between_submodules_follows_its_table() {
     let mut wrong = Vec::new();
-    for (folder, rooms) in SUBROOMS {
-        let (house, module) = House::of(folder);
+    for (folder, rules) in SUBMODULES {
+        let (source_tree, module) = SourceTree::of(folder);
         for entry in entries(&root().join(folder)) {
-            let is_known = rooms.iter().any(|(room, _)| *room == entry || *room == ".");
-            if !is_known && !house.is_for_tests(&join(&module, &entry)) {
+            let is_known = rules
+                .iter()
+                .any(|(submodule, _)| *submodule == entry || *submodule == ".");
+            if !is_known && !source_tree.is_for_tests(&join(&module, &entry)) {
                 wrong.push(format!("{folder}: submodule `{entry}` is not in the table"));
             }
         }
-        for arrow in house.arrows(&module, rooms) {
-            let allowed = rooms.iter().find(|(room, _)| *room == arrow.from);
+        for arrow in source_tree.arrows(&module, rules) {
+            let allowed = rules.iter().find(|(submodule, _)| *submodule == arrow.from);
             let allowed = allowed.map_or("", |(_, allowed)| allowed);
-            if !allowed.split(' ').any(|room| room == arrow.to) {
+            if !allowed.split(' ').any(|submodule| submodule == arrow.to) {
                 wrong.push(arrow.to_string());
             }
         }
@@ -258,10 +260,10 @@ fn every_import_between_rooms_follows_its_table() {
 }
 
 #[test]
-fn no_circle_goes_through_rooms() {
-    for (folder, rooms) in SUBROOMS {
-        let (house, module) = House::of(folder);
-        let arrows = house.arrows(&module, rooms);
+fn no_circle_goes_through_submodules() {
+    for (folder, rules) in SUBMODULES {
+        let (source_tree, module) = SourceTree::of(folder);
+        let arrows = source_tree.arrows(&module, rules);
         assert!(!arrows.is_empty(), "no import found in {folder}");
         let arrows = arrows.into_iter().map(|arrow| (arrow.from, arrow.to));
         let circles = circles(arrows.collect());
@@ -273,15 +275,15 @@ fn no_circle_goes_through_rooms() {
 }
 
 #[test]
-fn circles_of_files_are_small_and_stay_in_their_room() {
-    for (folder, rooms) in SUBROOMS {
-        let (house, module) = House::of(folder);
-        for circle in circles(house.files_that_import(&module)) {
-            let rooms: BTreeSet<&str> = circle
+fn circles_of_files_are_small_and_stay_in_their_submodule() {
+    for (folder, rules) in SUBMODULES {
+        let (source_tree, module) = SourceTree::of(folder);
+        for circle in circles(source_tree.files_that_import(&module)) {
+            let submodules: BTreeSet<&str> = circle
                 .iter()
-                .filter_map(|file| room(&module, &segments(file), rooms))
+                .filter_map(|file| submodule(&module, &segments(file), rules))
                 .collect();
-            let is_small = circle.len() <= MAX_CIRCLE && rooms.len() == 1;
+            let is_small = circle.len() <= MAX_CIRCLE && submodules.len() == 1;
             assert!(is_small, "in {folder} import each other: {circle:?}");
         }
     }
@@ -318,8 +320,8 @@ fn folders_are_small_and_say_what_they_are_for() {
 }
 
 #[test]
-fn a_name_belongs_to_the_room_that_defines_it() {
-    let house = House::new(
+fn a_name_belongs_to_the_submodule_that_defines_it() {
+    let source_tree = SourceTree::new(
         [
             ("lib", "pub mod source_tree;\npub use source_tree::Low;\n"),
             ("source_tree/mod", "mod low;\nmod high;\npub use low::{Low, deep};\n"),
@@ -337,8 +339,8 @@ fn a_name_belongs_to_the_room_that_defines_it() {
         .map(|(path, source)| (path.to_owned(), source.to_owned())),
     );
     let module = ["source_tree".to_owned()];
-    let rooms: Rooms = &[("low", ""), ("high", "low")];
-    let shown = house.arrows(&module, rooms);
+    let rules: Rules = &[("low", ""), ("high", "low")];
+    let shown = source_tree.arrows(&module, rules);
     let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
     let low = |line, name: &str| {
         format!("source_tree::high:{line}: `high` may not import `{name}` of `low`")
@@ -354,7 +356,7 @@ fn a_name_belongs_to_the_room_that_defines_it() {
             "source_tree::low::cellar:1: `low` may not import `High` of `high`".to_owned(),
         ]
     );
-    let arrows = house.arrows(&module, rooms);
+    let arrows = source_tree.arrows(&module, rules);
     let arrows = arrows.into_iter().filter(|arrow| arrow.to != "mod.rs");
     let found = circles(arrows.map(|arrow| (arrow.from, arrow.to)).collect());
     assert_eq!(found, [["high", "low"]]);
@@ -415,4 +417,24 @@ fn exports(lib: &str) -> HashMap<String, String> {
         }
     }
     exported
+}
+
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let root = root();
+    let document = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let named = document.split('`').skip(1).step_by(2);
+    let files: Vec<_> = named
+        .filter(|name| name.contains('/') && !name.contains([' ', '*', '{']))
+        .filter(|name| {
+            let folder = name.split('/').next();
+            folder.is_some_and(|folder| !folder.is_empty() && root.join(folder).is_dir())
+        })
+        .collect();
+    assert!(files.len() > 50, "{}", files.len());
+    let missing: Vec<_> = files
+        .into_iter()
+        .filter(|name| !root.join(name).exists())
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

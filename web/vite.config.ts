@@ -3,6 +3,7 @@ import { defineConfig } from "vite";
 const server = process.env["ROOMCAST_URL"] ?? "http://127.0.0.1:3000";
 
 export default defineConfig({
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     target: ["chrome123", "firefox121", "safari17.5"],
     // Every file has its own address: the content security policy allows no `data:` scripts or styles.

@@ -165,8 +165,9 @@ impl Frame {
         usize::from(!self.0.text.is_empty()) + self.0.binary.len()
     }
 
-    /// Its messages one by one as WebSocket payloads, for a client, which must mask each anew. A
-    /// text message has its packet type in front, a binary one has none. Control frames have none.
+    /// The messages of the frame one by one as WebSocket payloads, for a client, which must mask
+    /// each anew. A text message has its packet type in front, a binary one has none. Control
+    /// frames have none.
     pub fn messages(&self) -> impl Iterator<Item = (Opcode, &[u8])> {
         let encoded = &*self.0;
         let slice = |range: &Range<usize>| encoded.websocket.get(range.clone()).unwrap_or_default();
@@ -194,14 +195,14 @@ impl Frame {
 
 /// Counting what is kept waiting, each frame once whatever the number of places.
 impl Frame {
-    /// It waits in one more place. `true`: it has waited nowhere else.
+    /// Counts one more queue in which the frame waits. Returns whether it waited in none before.
     #[must_use]
     pub fn hold(&self) -> bool {
         self.0.waiting.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 
-    /// It waits in one place less; one call for each of [`hold`](Self::hold). `true`: it waits
-    /// nowhere any more.
+    /// Counts one queue less; one call for each of [`hold`](Self::hold). Returns whether the frame
+    /// waits in no queue any more.
     #[must_use]
     pub fn release(&self) -> bool {
         self.0.waiting.0.fetch_sub(1, Ordering::Relaxed) == 1

@@ -26,9 +26,9 @@ enum State {
         /// Failures since the last success.
         failures: u32,
     },
-    /// Nobody is admitted before `until`.
+    /// No call is admitted before `until`.
     Open { until: Instant, wait: Duration },
-    /// One is admitted, and the others wait for what it finds.
+    /// One call is admitted, and the others wait for its result.
     Trying { wait: Duration },
 }
 
@@ -117,7 +117,7 @@ impl State {
                 failures: failures + 1,
             },
             Self::Trying { wait } => open((wait * 2).min(LONGEST_WAIT)),
-            // One that was admitted before it opened.
+            // The call was admitted before the breaker opened.
             Self::Open { .. } => self,
         }
     }
@@ -131,14 +131,14 @@ impl State {
 }
 
 impl Admission<'_> {
-    /// It worked.
+    /// The call succeeded.
     pub(crate) fn succeeded(mut self) {
         if let Some(breaker) = self.0.take() {
             breaker.change(State::succeeded);
         }
     }
 
-    /// It did not answer, or not in time.
+    /// The call was not answered, or not in time.
     pub(crate) fn failed(mut self) {
         if let Some(breaker) = self.0.take() {
             breaker.change(|state| state.failed(Instant::now()));

@@ -99,7 +99,7 @@ impl Metrics {
         }
     }
 
-    /// Those of the library.
+    /// The metrics of the library.
     #[must_use]
     pub fn library(&self) -> &Arc<roomcast::metrics::Metrics> {
         &self.library
@@ -142,6 +142,12 @@ impl Metrics {
     /// All rows in the Prometheus text format (version 0.0.4).
     #[must_use]
     pub fn render(&self) -> String {
+        self.render_with(|_| {})
+    }
+
+    /// The same with more.
+    #[must_use]
+    pub fn render_with(&self, more: impl FnOnce(&mut Exposition)) -> String {
         let mut out = Exposition::default();
         self.library.expose(&mut out);
         out.counters(Counter::ROWS, &self.counters);
@@ -149,6 +155,7 @@ impl Metrics {
         for (family, _) in Timing::ROWS {
             out.seconds(family, &self.message_processing.0);
         }
+        more(&mut out);
         out.to_string()
     }
 }

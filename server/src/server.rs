@@ -110,6 +110,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         Arc::clone(&metrics),
     );
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
+    let io = match store.values() {
+        Some(values) => io.values(values),
+        None => io,
+    };
     let mut io = io.state(chat.clone());
     io.shared_state(Arc::clone(&users));
     gateway::register(
@@ -132,7 +136,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     #[cfg(debug_assertions)]
     supervisor.obey_tests(&io);
-    supervisor.start("user sweep", move || Arc::clone(&users).sweep());
+    let (swept, told) = (Arc::clone(&users), io.clone());
+    supervisor.start("user sweep", move || Arc::clone(&swept).sweep());
+    if settings.limits.shared {
+        supervisor.start("user spending", move || {
+            gateway::tell_spending(Arc::clone(&users), told.clone())
+        });
+    }
     let mut routes = axum::Router::new();
     let mut appliers: Vec<Box<dyn Applier>> =
         vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
@@ -204,10 +214,18 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             chat.clone(),
             access.clone(),
             io.clone(),
-        ));
+        ))
+        .merge(http::nodes::routes(access.clone(), io.clone()));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
-    let mut router = http::router(metrics, readiness.clone(), &settings.engine.http.path);
+    let taken = io.clone();
+    let entrance = http::Entrance {
+        socket_path: settings.engine.http.path.clone(),
+        guests: settings.guests(),
+        login_url: settings.auth.login_url.clone(),
+        logout_url: settings.auth.logout_url.clone(),
+    };
+    let mut router = http::router(metrics, io.clone(), readiness.clone(), &entrance);
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }
@@ -249,6 +267,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
     drop(reservation);
     tracing::info!("stopped");
+    if let Some(taken) = taken.node_taken() {
+        return Err(RunError::Server(roomcast::Error::Node(taken)));
+    }
     match supervisor.fatal() {
         none if none.is_empty() => Ok(()),
         tasks => Err(RunError::Tasks(tasks)),
@@ -355,7 +376,7 @@ async fn at_handshake(
 /// Lines about refused handshakes at once, before it is one a second.
 const REFUSALS: u32 = 100;
 
-/// Who may call the HTTP API, or a part of it.
+/// Authenticates callers of the HTTP API, or of a part of it.
 fn callers(
     authenticator: &Authenticator,
     access: &Access,

@@ -107,6 +107,9 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// Another server has gone.
     fn node_left(&self, node: &Node);
+
+    /// Another server has changed a value.
+    fn value_changed(&self, key: &str);
 }
 
 impl Joined {
@@ -163,6 +166,13 @@ impl Joined {
         }
     }
 
+    /// Tells the others that a value was changed. They look for themselves if they do not hear it.
+    pub(super) fn announce(&self, key: &str) {
+        if let Some(changed) = nodes::changed(key) {
+            self.send_quietly(changed);
+        }
+    }
+
     fn send_quietly(&self, publication: Publication) {
         let sent = self
             .adapter
@@ -210,6 +220,10 @@ impl Joined {
                 Heard::TooMany => return Err(WireError::TooLarge),
             },
             nodes::BYE => self.left(from),
+            nodes::CHANGED => {
+                let key: String = args.get(0).map_err(|_| WireError::Malformed("key"))?;
+                self.receiver.value_changed(&key);
+            }
             _ => return Err(WireError::UnknownKind),
         }
         Ok(())

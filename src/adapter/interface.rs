@@ -5,6 +5,7 @@ use std::{fmt, pin::Pin, sync::Weak, time::Duration};
 use super::{
     WireError,
     envelope::{Envelope, NodeId},
+    values::ValueStore,
 };
 use crate::names::Room;
 
@@ -82,6 +83,13 @@ pub trait Adapter: Send + Sync + 'static {
     /// cannot be known. Default: at once.
     fn followed(&self) -> BoxFuture<()> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// Where the servers that this adapter joins keep [values](crate::Io::values) and locks. Asked once, before
+    /// [`receive`](Self::receive). Default `None`: each server has them in its own memory, unless
+    /// [`Builder::values`](crate::Builder::values) was given something else.
+    fn values(&self) -> Option<Box<dyn ValueStore>> {
+        None
     }
 
     /// A room has no member on this server any more, nor a client that may come back to it.

@@ -18,6 +18,7 @@ mod operation;
 pub mod redis;
 mod requests;
 mod seen;
+pub mod values;
 mod wire;
 
 pub(crate) use cluster::{Cluster, Joined, Receiver};

@@ -169,7 +169,7 @@ impl Connection {
         &self.admission.sid
     }
 
-    /// The secret by which the session can be recovered. `None`: the server keeps none.
+    /// The secret by which the session can be recovered; `None` if the server keeps none.
     ///
     /// A client that offers it in `auth` as `pid`, with the last argument of the last event that it
     /// has got as `offset`, goes on as the same socket.
@@ -387,7 +387,8 @@ impl Connection {
                 }
                 Wire::Polling(polling, candidate) => {
                     if !candidate.is_none() {
-                        // Its readiness shows in what follows; its deadline is the session's.
+                        // The candidate's readiness shows in what follows; its deadline is that of
+                        // the session.
                         let _ = candidate.poll(cx, &mut self.session, polling);
                         if let Some(deadline) = self.session.poll_timeout()
                             && self.timer.deadline() > deadline.into()

@@ -43,9 +43,9 @@ pub struct Client {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Incoming {
-    /// Its name.
+    /// The name of the event.
     pub name: String,
-    /// Its arguments.
+    /// The arguments of the event.
     pub args: Args,
     /// The acknowledgement that the server asks for; [`Client::ack`] gives it.
     pub ack: Option<u64>,

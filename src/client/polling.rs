@@ -294,7 +294,7 @@ impl Http {
             .await;
         let (sender, connection) = connected.map_err(broken)?;
         let driver = tokio::spawn(async move {
-            // Its error reaches the request that is under way.
+            // An error of the connection reaches the request that is under way.
             let _ = connection.await;
         });
         Ok(Self {

@@ -51,7 +51,7 @@ options! {
     /// A session opened on a WebSocket sets none;
     /// [`Builder::initial_headers`](crate::Builder::initial_headers) can.
     Cookie {
-        /// Its name. Default `io`.
+        /// The name of the cookie. Default `io`.
         name: String, as impl Into<String>, by Into::into = "io".into();
         /// Paths it is sent for; empty: not said. Default `/`.
         path: String, as impl Into<String>, by Into::into = "/".into();

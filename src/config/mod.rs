@@ -71,8 +71,8 @@ groups! {
     http: Http {
         /// Path of the Socket.IO endpoint. Default `/socket.io/`.
         path: String, as impl Into<String>, by Into::into = "/socket.io/".into();
-        /// Whether the path ends with a slash, as clients send it by default. `false`: it is answered
-        /// with and without. Default `true`.
+        /// Whether the path ends with a slash, as clients send it by default. With `false`,
+        /// requests are answered with and without the slash. Default `true`.
         #[serde(alias = "addTrailingSlash")]
         add_trailing_slash: bool = true;
         /// What pages of other sites may do. Default `None`: as in the official server no CORS

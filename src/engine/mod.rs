@@ -32,7 +32,7 @@ mod session;
 mod tests;
 mod transport;
 
-pub(crate) use self::http::compression;
+pub(crate) use self::http::{BoxError, Fallback, Pieces, compression};
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::{http::fuzzing, outbox::Unattended, primitives::Peer};
 pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};

@@ -71,7 +71,7 @@ struct Strikes {
 }
 
 impl Strikes {
-    /// One more. `true`: once too often; it starts again from none.
+    /// Adds one. Returns whether that was once too often; the count starts again from zero then.
     fn add(&mut self, quota: Quota, now: Duration) -> bool {
         if !self.is_within(quota.window, now) {
             *self = Self {
@@ -95,9 +95,9 @@ impl Strikes {
 /// Why an address may not connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// It has connected too often; it may again after this time.
+    /// The client has connected too often, and may connect again after this time.
     Rate(Duration),
-    /// It has too many connections.
+    /// The client has too many connections.
     Live,
 }
 
@@ -149,7 +149,8 @@ impl Addresses {
         });
     }
 
-    /// An address has done what it should not. `true`: once too often; it starts again from none.
+    /// Counts an offence of an address. Returns whether that was once too often; the count starts
+    /// again from zero then.
     pub(super) fn violate(
         &self,
         client: Network,

@@ -1,10 +1,6 @@
 //! The networks that are shut out.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    time::SystemTime,
-};
+use std::{collections::HashMap, net::IpAddr, time::SystemTime};
 
 use uuid::Uuid;
 
@@ -15,8 +11,8 @@ use crate::network::{Block, BlockSource, Network};
 pub(super) struct Blocks {
     by_network: HashMap<Network, Block>,
     by_id: HashMap<Uuid, Network>,
-    /// How many blocks have a prefix of this length.
-    lengths: BTreeMap<u8, usize>,
+    /// How many blocks have a prefix of which length, in the order of lengths, but for none.
+    lengths: Vec<(u8, usize)>,
 }
 
 /// Networks that may be shut out at the same time.
@@ -29,10 +25,12 @@ pub struct TooManyBlocks;
 impl Blocks {
     /// The block that an address falls under.
     pub(super) fn find(&self, address: IpAddr, now: impl FnOnce() -> SystemTime) -> Option<&Block> {
+        let prefixes = Network::prefixes(address);
         let mut found = self
             .lengths
-            .range(Network::prefixes(address))
+            .iter()
             .rev()
+            .filter(|(prefix, _)| prefixes.contains(prefix))
             .filter_map(|(prefix, _)| self.by_network.get(&Network::at(address, *prefix)))
             .peekable();
         found.peek()?;
@@ -52,7 +50,12 @@ impl Blocks {
             gone.push(self.make_room().ok_or(TooManyBlocks)?);
         }
         gone.extend(self.remove_network(block.cidr));
-        *self.lengths.entry(block.cidr.prefix()).or_default() += 1;
+        let prefix = block.cidr.prefix();
+        let place = self.lengths.partition_point(|(other, _)| *other < prefix);
+        match self.lengths.get_mut(place) {
+            Some((other, count)) if *other == prefix => *count += 1,
+            Some(_) | None => self.lengths.insert(place, (prefix, 1)),
+        }
         self.by_id.insert(block.id, block.cidr);
         self.by_network.insert(block.cidr, block);
         Ok(gone)
@@ -79,12 +82,10 @@ impl Blocks {
     fn remove_network(&mut self, network: Network) -> Option<Uuid> {
         let block = self.by_network.remove(&network)?;
         self.by_id.remove(&block.id);
-        if let Some(count) = self.lengths.get_mut(&network.prefix()) {
-            *count -= 1;
-            if *count == 0 {
-                self.lengths.remove(&network.prefix());
-            }
-        }
+        self.lengths.retain_mut(|(prefix, count)| {
+            *count -= usize::from(*prefix == network.prefix());
+            *count > 0
+        });
         Some(block.id)
     }
 

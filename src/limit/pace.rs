@@ -25,14 +25,14 @@ impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<
         self.0
     }
 
-    /// The same after something that costs so much time, within the limit or not.
+    /// The state after something that costs so much time, within the limit or not.
     #[must_use]
     pub fn charged(self, now: T, cost: Duration) -> Self {
         Self(self.0.max(now) + cost)
     }
 
-    /// The same after something that costs so much time, if that may happen: at most `burst` may have been
-    /// taken in advance then.
+    /// The state after something that costs so much time, if that is within the limit: at most
+    /// `burst` may have been taken in advance then.
     ///
     /// # Errors
     ///
@@ -52,6 +52,20 @@ impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<
 pub struct SharedRested(AtomicU64);
 
 impl SharedRested {
+    /// Charges something that has happened already, as far as all is there again after `most`.
+    pub fn charge(&self, now: Duration, cost: Duration, most: Duration) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let charged = |known| {
+            let after = Rested(Duration::from_nanos(known)).charged(now, cost).0;
+            known.max(nanos(after.min(now + most)))
+        };
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |known| {
+                Some(charged(known))
+            });
+    }
+
     /// When all that may come at once is there again.
     pub fn get(&self) -> Rested<Duration> {
         Rested(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
@@ -109,6 +123,18 @@ mod tests {
         let rested = Rested::at(Duration::ZERO).charged(SECOND, 10 * SECOND);
         assert_eq!(rested.time(), 11 * SECOND);
         assert_eq!(rested.take(SECOND, SECOND, 2 * SECOND), Err(9 * SECOND));
+    }
+
+    #[test]
+    fn what_has_happened_is_charged_as_far_as_is_said() {
+        let rested = SharedRested::default();
+        rested.charge(SECOND, 2 * SECOND, 5 * SECOND);
+        assert_eq!(rested.get().time(), 3 * SECOND);
+        rested.charge(SECOND, 20 * SECOND, 5 * SECOND);
+        assert_eq!(rested.get().time(), 6 * SECOND);
+        // What was more before stays.
+        rested.charge(SECOND, SECOND, 2 * SECOND);
+        assert_eq!(rested.get().time(), 6 * SECOND);
     }
 
     #[test]

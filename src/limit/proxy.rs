@@ -1,4 +1,4 @@
-//! Who a client is behind proxies: what they say of it counts only if the proxy is trusted.
+//! Finds the client behind proxies: what a proxy says of it counts only if the proxy is trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,7 +61,7 @@ impl Proxies {
         self.protocol && self.trusts(address)
     }
 
-    /// Who sent a request over the connection of `peer`.
+    /// The client that sent a request over the connection of `peer`.
     ///
     /// A trusted peer's `X-Forwarded-For` or `Forwarded` (RFC 7239) is read from the right: each
     /// trusted hop vouches for the one to its left, and the first that is not trusted is the
@@ -86,7 +86,7 @@ impl Proxies {
         }
     }
 
-    /// `None`: the header is absent.
+    /// Returns `None` if the header is absent.
     fn walk<'a>(
         &self,
         peer: IpAddr,

@@ -40,7 +40,7 @@ pub(crate) enum Origin {
 /// How to go on reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wants {
-    /// This many bytes, all of them the header's.
+    /// So many bytes, all of which belong to the header.
     Exactly(usize),
     /// What there is, up to this many bytes, but nothing behind the first line feed.
     Line(usize),

@@ -68,7 +68,7 @@ impl Throttle {
         let ready = self.ready_at()?;
         if ready <= now {
             if ready + BURST / 2 <= now {
-                // It has had a rest.
+                // The client has paused.
                 self.over_since = None;
             }
             return None;

@@ -44,6 +44,11 @@ impl Exposition {
         sizes.render(&mut family.rows, name, 1.0);
     }
 
+    /// Writes one number that goes up and down.
+    pub fn gauge(&mut self, name: &'static str, value: impl Display) {
+        self.row("gauge", &(name, ""), &value);
+    }
+
     /// Writes one number of a family whose rows are told apart by a label. How many rows there are is for
     /// whoever calls to limit.
     pub fn labelled(&mut self, name: &'static str, label: &str, of: &str, value: impl Display) {

@@ -20,7 +20,7 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// It speaks what its server speaks.
+    /// The client uses the parser of its server.
     pub(super) fn new(address: SocketAddr, path: &str, parser: Parser) -> Self {
         let client = client::Client::builder(format!("http://{address}"));
         Self {
@@ -110,7 +110,7 @@ impl Client {
         self.id
     }
 
-    /// The secret by which its session can be recovered. `None`: the server keeps none.
+    /// The secret by which its session can be recovered; `None` if the server keeps none.
     ///
     /// A client that offers it in [`auth`](ClientBuilder::auth) as `pid`, with the last argument of
     /// the last event that it has got as `offset`, goes on as the same socket.
@@ -262,8 +262,8 @@ impl Client {
         let _ = self.client.disconnect().await;
     }
 
-    /// Waits until the server ends it, passing over events. `true`: it said goodbye, `false`: the
-    /// connection was lost.
+    /// Waits until the server ends the connection, passing over events. Returns whether
+    /// the server said goodbye; if not, the connection was lost.
     ///
     /// # Errors
     ///

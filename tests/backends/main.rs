@@ -12,6 +12,7 @@ mod changes;
 mod conversations;
 mod deletion;
 mod emission;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod export;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod feed;
@@ -21,11 +22,14 @@ mod harness;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
+#[cfg(feature = "postgres")]
+mod migrating;
 mod order;
 #[cfg(feature = "postgres")]
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod retention;
 #[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
@@ -35,3 +39,5 @@ mod sqlite;
 mod store;
 #[cfg(feature = "postgres")]
 mod tls;
+#[cfg(feature = "postgres")]
+mod values;

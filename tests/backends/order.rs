@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+#[cfg(feature = "postgres")]
+use roomcast_server::store::Missed;
 use roomcast_server::store::{
     Actor, Change, Commits, Committed, Delete, DeleteConversation, Edit, Insert, MemberChange,
-    Message, Missed, Origin, Rename, Revision, Store,
+    Message, Origin, Rename, Revision, Store,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "sqlite")]
 mod chat;
 mod faults;
 mod figures;

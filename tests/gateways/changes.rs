@@ -209,6 +209,25 @@ async fn reading_is_counted_and_listed() {
 }
 
 #[tokio::test]
+async fn who_has_read_on_is_told_to_those_who_are_there() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("Ann").await;
+    let mut bob = server.in_lobby("Bob").await;
+    for content in ["one", "two"] {
+        let message = json!({"conversationId": LOBBY, "content": content});
+        ann.must("message", message).await;
+    }
+    let read = json!({"conversationId": LOBBY, "seq": 2});
+    bob.must("mark_read", read).await;
+    let told = json!({"conversationId": LOBBY, "userId": bob.user_id(), "seq": 2});
+    assert_eq!(ann.event("message_read").await, told);
+    // Marks only go forward, also where they are told.
+    let back = json!({"conversationId": LOBBY, "seq": 1});
+    bob.must("mark_read", back).await;
+    assert_eq!(ann.event("message_read").await, told);
+}
+
+#[tokio::test]
 async fn what_is_not_well_formed_is_refused() {
     let server = Server::start();
     let mut ann = server.guest("Ann").await;

@@ -48,6 +48,15 @@ impl Apart {
         payload
     }
 
+    /// Bob is refused the conversation, and has got nothing of it since what was last looked at.
+    async fn assert_bob_is_out(&mut self) {
+        let about = self.with(json!({}));
+        self.bob
+            .refused("message_history", about, "NOT_FOUND")
+            .await;
+        assert!(self.bob.events_until_now("message").await.is_empty());
+    }
+
     async fn send(&mut self, content: &str) -> Value {
         let message = self.with(json!({"content": content}));
         self.ann.must("message", message).await["message"].clone()
@@ -176,11 +185,7 @@ async fn who_is_removed_at_one_server_gets_nothing_that_comes_after_at_another()
     assert_eq!(next(&mut eve).await, "message \"after\"");
     assert_eq!(next(&mut all.bob).await, "message \"before\"");
     assert_eq!(next(&mut all.bob).await, "\"One\" of 2");
-    let refused = all.with(json!({}));
-    all.bob
-        .refused("message_history", refused, "NOT_FOUND")
-        .await;
-    assert!(all.bob.events_until_now("message").await.is_empty());
+    all.assert_bob_is_out().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,11 +348,7 @@ async fn a_server_that_is_behind_what_is_kept_looks_who_is_a_member_and_goes_on(
     assert_eq!(next(&mut eve).await, "message \"edited\"", "as it is now");
     assert_eq!(next(&mut eve).await, "message \"second\"");
     assert_eq!(next(&mut all.bob).await, "\"Two\" of 2");
-    let refused = all.with(json!({}));
-    all.bob
-        .refused("message_history", refused, "NOT_FOUND")
-        .await;
-    assert!(all.bob.events_until_now("message").await.is_empty());
+    all.assert_bob_is_out().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

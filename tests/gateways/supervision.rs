@@ -96,6 +96,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "listener",
         // Of the server.
         "user sweep",
+        "user spending",
         "block list",
         "keys",
         "login sweep",

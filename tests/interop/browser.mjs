@@ -2,9 +2,8 @@
 // running server; without it one is started. Every test has words of its own, so that what others
 // left in the Lobby does not matter.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
+import { violations } from "./axe.mjs";
 import { FONTS, familiesOf, launchWith } from "./fonts.mjs";
 import { ask, connect, startServer } from "./support.mjs";
 import { io } from "socket.io-client";
@@ -85,7 +84,7 @@ test("two people see each other come, type and write", async (t) => {
   await ada.say("good morning, Bob");
   await ada.message("good morning, Bob", "stored").waitFor();
   await bob.message("good morning, Bob").waitFor();
-  await ada.status.getByText("WebSocket").waitFor();
+  await ada.isOver("WebSocket");
   noComplaints(ada, bob);
 });
 
@@ -186,7 +185,7 @@ test("after a lost connection nothing is missing and nothing is there twice", as
 test("a message that is not confirmed in time is sent again by itself, and is stored once", async (t) => {
   const ada = await enter(t, "Ada Once");
   const bob = await enter(t, "Bob Once");
-  await bob.status.getByText("WebSocket").waitFor();
+  await bob.isOver("WebSocket");
   bob.link.holdAnswers();
   await bob.say("only once");
   await ada.message("only once").waitFor();
@@ -229,8 +228,8 @@ test("who is gone without a word is said to have lost the connection", async (t)
 test("polling alone is enough to chat", async (t) => {
   const ada = await enter(t, "Ada Poll", { path: "/?transport=polling" });
   const bob = await enter(t, "Bob Socket", { path: "/?transport=websocket" });
-  await ada.status.getByText("polling").waitFor();
-  await bob.status.getByText("WebSocket").waitFor();
+  await ada.isOver("polling");
+  await bob.isOver("WebSocket");
   await ada.say("by polling");
   await bob.message("by polling").waitFor();
   await bob.say("by WebSocket");
@@ -252,8 +251,11 @@ test("a phone shows everything, in light and in dark", async (t) => {
   const dark = await background();
   assert.notEqual(dark, light);
   await ada.screenshot("phone-dark");
+  await ada.page.getByRole("link", { name: "All conversations" }).click();
   await ada.page.getByRole("button", { name: "Switch to light colours" }).click();
   assert.equal(await background(), light);
+  await ada.screenshot("phone-list");
+  await ada.conversation("Lobby").click();
   await ada.page.reload();
   await ada.isOnline();
   assert.equal(await background(), light);
@@ -266,13 +268,6 @@ test("a phone shows everything, in light and in dark", async (t) => {
 });
 
 test("the page is accessible by the rules of WCAG 2.2 AA", async (t) => {
-  const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  const violations = async ({ page }) => {
-    await page.evaluate(axe);
-    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-    const { violations } = await page.evaluate((values) => globalThis.axe.run({ runOnly: values }), tags);
-    return violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)]);
-  };
   const visitor = await Visitor.open(t, browser, server.url);
   assert.deepEqual(await violations(visitor), []);
   const bob = await enter(t, "Bob Axe");

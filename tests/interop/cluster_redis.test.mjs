@@ -166,7 +166,12 @@ for (const sharded of [false, true]) {
     test("heartbeats of ours disturb no Node server, not even one that has their namespace", async (t) => {
       const { sockets, heard, room } = await people(t, cluster);
       const beats = new Set();
-      cluster.node.io.of("/.roomcast").on("beat", ({ id }) => beats.add(id));
+      const namespace = cluster.node.io.of("/.roomcast");
+      namespace.on("beat", ({ id }) => beats.add(id));
+      t.after(() => {
+        cluster.node.io._nsps.delete("/.roomcast");
+        return namespace.adapter.close();
+      });
       await until(() => beats.size === 2, "heartbeats of both");
       sockets[0].emit("in", room, "news", 1);
       cluster.node.io.to(room).emit("news", 2);

@@ -27,7 +27,7 @@ for (const [client, io] of clients) {
   describe(client, () => {
     const join = (t, more = {}) => connect(t, io, server.url, { ...options, ...more });
 
-    describe("checks of packets", () => {
+    describe("packet middleware", () => {
       for (const transport of ["polling", "websocket"]) {
         test(`stop one event, change another and keep the order over ${transport}`, async (t) => {
           const socket = await join(t, { transports: [transport] });

@@ -592,6 +592,9 @@ describe("why", () => {
       assert.equal(answer[0], allowed, `${user} ${event}: ${answer[1]}`);
       assert.match(answer[1], rule, `${user} ${event}`);
     }
+    const open = await call(url, "GET", `/api/v1/explain?user=mod&event=delete_conversation&room=${LOBBY}`);
+    assert.equal(open.body.allowed, false);
+    assert.match(open.body.rule, /a conversation that is open to everyone is not deleted$/);
     const asked = (...more) => command(["explain", "--event", "edit_message", ...more], { ...keyed, ...env }).stdout;
     assert.match(asked("--user", "bob", "--message", message), /^refused: the message's author.*`ann` wrote it\n/);
     assert.match(asked("--user", "ann", "--message", message), /^allowed: .*the user wrote it\n/);

@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { assertRevoked, call, enter, farewell, io, refused, server } from "./people.mjs";
+import { assertRevoked, call, enter, farewell, io, keyed, LOBBY, refused, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { DEADLINE, next, open, until, within } from "./support.mjs";
+import { startRedis } from "./redis.mjs";
+import { ask, command, DEADLINE, metricIs, next, open, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 let postgres;
@@ -116,5 +117,90 @@ describe("several servers on one database", { concurrency: false }, () => {
     postgres.query("DELETE FROM blocks");
     const blocks = async () => (await call(here.url, "GET", "/api/v1/blocks")).body.blocks;
     await until(async () => (await blocks()).every(({ id }) => id !== made.body.id), "the end of the block");
+  });
+});
+
+describe("several servers that Redis joins", { concurrency: false }, () => {
+  let redis;
+  let clusters = 0;
+  before(async () => (redis = await startRedis()));
+  after(() => redis?.end());
+
+  /** What the servers of one more cluster are given. */
+  function cluster(env = {}) {
+    const key = `cluster-${(clusters += 1)}`;
+    return (id) => ({
+      ROOMCAST_STORE: postgres.url,
+      ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
+      ROOMCAST_ADAPTER__KEY: key,
+      ROOMCAST_NODE__ID: id,
+      ROOMCAST_NODE__ADDRESS: `http://${id}.example:3000`,
+      ...env,
+    });
+  }
+
+  const nodes = async (url) => (await call(url, "GET", "/api/v1/nodes")).body.nodes;
+  const know = (servers, count) =>
+    until(async () => {
+      const known = await Promise.all(servers.map(({ url }) => nodes(url)));
+      return known.every((list) => list.length === count);
+    }, `${count} nodes`);
+
+  test("each lists all of them with their load, until they go", async (t) => {
+    const member = cluster();
+    const [a, b] = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
+    await know([a, b], 2);
+    const listed = await nodes(a.url);
+    const told = listed.map(({ id, address, this: own }) => [id, address, own]);
+    assert.deepEqual(told, [
+      ["a", "http://a.example:3000", true],
+      ["b", "http://b.example:3000", false],
+    ]);
+    for (const { version, startedAt, heard, name, id } of listed) {
+      assert.match(version, /^\d+\.\d+\.\d+/);
+      assert.match(startedAt, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+      assert.ok(heard >= 0 && name.endsWith(`~${id}`));
+    }
+    await enter(t, b.url, { auth: { token: token({ sub: "k" }) } });
+    await until(async () => (await nodes(a.url))[1].load.sockets === 1, "the socket of the other");
+    await metricIs(a.url, 'roomcast_node_sockets{node="b"}', (sockets) => sockets === 1);
+    await metricIs(b.url, 'roomcast_node_sockets{node="b"}', (sockets) => sockets === 1);
+    await metricIs(b.url, "roomcast_nodes", (count) => count === 2);
+    const user = await call(a.url, "GET", "/api/v1/nodes", undefined, `Bearer ${token({ sub: "k" })}`);
+    assert.equal(user.status, 403);
+    const nobody = await call(a.url, "GET", "/api/v1/nodes", undefined, "");
+    assert.equal(nobody.status, 401);
+    await b.stop();
+    await know([a], 1);
+  });
+
+  test("one with the id of another does not start", async (t) => {
+    const member = cluster();
+    const a = await server(t, member("one"));
+    const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
+    await until(isOld, "the first to be nobody's twin");
+    const second = command([], { ...keyed, ...member("one"), ROOMCAST_LISTEN: "127.0.0.1:0" });
+    const said = second.stdout + second.stderr;
+    assert.equal(second.status, 1, said);
+    assert.match(said, /another server of the cluster is called `one`; it is at http:\/\/one\.example:3000/);
+    await know([a], 1);
+  });
+
+  test("a user has one budget on all of them", async (t) => {
+    const member = cluster({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "10" });
+    const servers = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
+    await know(servers, 2);
+    await sleep(1500); // The turn in which a server sees that it is not alone.
+    const auth = { token: token({ sub: "lea" }) };
+    const [here, there] = await Promise.all(servers.map(({ url }) => enter(t, url, { auth })));
+    const say = ({ socket }) => ask(socket, "message", { conversationId: LOBBY, content: "x" });
+    for (const { socket } of [here, there]) await ask(socket, "join_conversation", LOBBY);
+    for (let n = 0; n < 10; n += 1) assert.equal((await say(here)).success, true);
+    assert.equal((await say(here)).error.code, "RATE_LIMITED");
+    await sleep(2500); // How soon the other one must know is what is tested.
+    assert.equal((await say(there)).error?.code, "RATE_LIMITED");
+    const other = await enter(t, servers[1].url, { auth: { token: token({ sub: "max" }) } });
+    await ask(other.socket, "join_conversation", LOBBY);
+    assert.equal((await say(other)).success, true);
   });
 });

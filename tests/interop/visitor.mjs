@@ -60,6 +60,22 @@ export class Visitor {
     return visitor;
   }
 
+  /** Opens the page, signs in with a token and waits for a conversation. */
+  static async signIn(test, browser, url, token, options) {
+    const visitor = await Visitor.open(test, browser, url, options);
+    await visitor.giveToken(token);
+    await visitor.isOnline();
+    return visitor;
+  }
+
+  async giveToken(token) {
+    const other = this.page.getByRole("button", { name: "Sign in with a token instead" });
+    await this.page.getByLabel("Token").or(other).waitFor();
+    if (await other.isVisible()) await other.press("Enter");
+    await this.page.getByLabel("Token").fill(token);
+    await this.page.getByLabel("Token").press("Enter");
+  }
+
   get composer() {
     return this.page.getByRole("textbox", { name: "Message" });
   }
@@ -78,6 +94,11 @@ export class Visitor {
     await this.page.locator(".scroller[aria-busy=false]").waitFor();
   }
 
+  /** Connected by one of the transports, WebSocket or polling; the tooltip says by which. */
+  async isOver(transport) {
+    await this.page.locator(`.status[title="Connected over ${transport}"]`).waitFor();
+  }
+
   async isOffline() {
     await this.page.locator(".status[data-state=offline]").waitFor();
   }
@@ -93,6 +114,11 @@ export class Visitor {
   message(text, state) {
     const line = this.page.locator(state === undefined ? "li.message" : `li.message[data-state=${state}]`);
     return line.filter({ has: this.page.getByText(text, { exact: true }) });
+  }
+
+  /** A conversation of the list. */
+  conversation(title) {
+    return this.page.locator("a.conversation").filter({ has: this.page.getByText(title, { exact: true }) });
   }
 
   /** The comings and goings that are shown. */

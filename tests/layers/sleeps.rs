@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::house::root;
+use crate::source_tree::root;
 
 /// How the languages of the tests wait for time to pass.
 const SLEEPS: [&str; 3] = ["sleep(", "setTimeout(", "waitForTimeout("];

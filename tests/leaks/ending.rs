@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::{
     credentials::token,
     halfway::Way,
-    house::{House, Kept, Kind, message},
     support::{RawClient, websocket::masked},
+    target::{Kept, Kind, Target, message},
 };
 
 macro_rules! endings {
@@ -134,29 +134,30 @@ impl Ending {
     }
 
     /// One client's life up to its end, or to where the server has to end it.
-    pub(crate) fn live(self, house: &House, kept: &mut Kept) {
-        let server = &house.server;
+    pub(crate) fn live(self, target: &Target, kept: &mut Kept) {
+        let server = &target.server;
         match self {
-            Self::TlsNotFinished => kept.keep(house.knock_at_tls()).send(HALF_HELLO),
-            Self::TlsGone => house.knock_at_tls().send(HALF_HELLO),
+            Self::TlsNotFinished => kept.keep(target.knock_at_tls()).send(HALF_HELLO),
+            Self::TlsGone => target.knock_at_tls().send(HALF_HELLO),
             Self::TlsBroken => kept
-                .keep(house.knock_at_tls())
+                .keep(target.knock_at_tls())
                 .send("GET / HTTP/1.1\r\n\r\n"),
             // Without the alert that says goodbye.
-            Self::TlsLost => drop(house.enter_with_tls()),
+            Self::TlsLost => drop(target.enter_with_tls()),
             Self::ProxySilent => {
-                kept.keep(house.knock_behind_balancer());
+                kept.keep(target.knock_behind_balancer());
             }
             Self::ProxyHalfHeader => {
-                kept.keep(house.knock_behind_balancer()).send("PROXY TCP4 ");
+                kept.keep(target.knock_behind_balancer())
+                    .send("PROXY TCP4 ");
             }
-            Self::ProxyGone => house.knock_behind_balancer().send("PROXY TCP4 127"),
+            Self::ProxyGone => target.knock_behind_balancer().send("PROXY TCP4 127"),
             Self::ProxyBroken => {
-                let client = kept.keep(house.knock_behind_balancer());
+                let client = kept.keep(target.knock_behind_balancer());
                 client.send("GET /socket.io/ HTTP/1.1\r\n\r\n");
             }
             Self::ProxyThenGone => {
-                let mut client = house.knock_behind_balancer();
+                let mut client = target.knock_behind_balancer();
                 client.send("PROXY TCP4 127.0.0.1 127.0.0.1 50000 3000\r\n");
                 kept.enter_by(client);
                 kept.sockets.pop();
@@ -168,31 +169,31 @@ impl Ending {
             Self::BodyMissing => {
                 let request = format!(
                     "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n42[",
-                    kept.poll(house).target
+                    kept.poll(target).target
                 );
                 kept.keep(server.connect()).send(request);
             }
             Self::PollingAbandoned => {
-                kept.poll(house);
+                kept.poll(target);
             }
-            Self::PollGone => drop(kept.poll(house).start_poll()),
+            Self::PollGone => drop(kept.poll(target).start_poll()),
             Self::PollingGoodbye => {
-                kept.poll(house);
+                kept.poll(target);
                 kept.sessions.pop().unwrap().leave();
             }
             Self::UpgradeNotProbed => {
-                let socket = kept.poll(house).attach();
+                let socket = kept.poll(target).attach();
                 kept.keep(socket);
             }
             Self::UpgradeNotFinished => {
-                let socket = kept.poll(house).attach();
+                let socket = kept.poll(target).attach();
                 let socket = kept.keep(socket);
                 socket.send_text("2probe");
                 socket.expect_text("3probe");
             }
-            Self::UpgradedThenGone => drop(kept.poll(house).upgraded()),
+            Self::UpgradedThenGone => drop(kept.poll(target).upgraded()),
             Self::Silence => {
-                kept.enter(house);
+                kept.enter(target);
             }
             Self::HalfOpen => {
                 let (client, way) = Way::connect(server.address());
@@ -213,11 +214,11 @@ impl Ending {
                 way.silence_server();
                 client.send_text(r#"42["greet"]"#);
             }
-            Self::CloseFrame => kept.enter(house).send(masked(0x88, [0x03, 0xe8])),
-            Self::EndOfStream => kept.enter(house).shutdown_write(),
+            Self::CloseFrame => kept.enter(target).send(masked(0x88, [0x03, 0xe8])),
+            Self::EndOfStream => kept.enter(target).shutdown_write(),
             Self::Reset => {
                 // Unread input makes the kernel reset the connection.
-                let client = kept.enter(house);
+                let client = kept.enter(target);
                 client.send_text(r#"421["join","room"]"#);
                 assert!(client.has_unread_input());
                 kept.sockets.pop();
@@ -225,16 +226,16 @@ impl Ending {
             Self::NoNamespace => {
                 kept.keep(server.connect()).open_websocket("/socket.io/");
             }
-            Self::Refused => drop(ask_for(house, "40/refused,", "44/refused,")),
+            Self::Refused => drop(ask_for(target, "40/refused,", "44/refused,")),
             Self::ForgedToken => {
                 let forged = format!("40/members,{{\"token\":\"{}A\"}}", token("eve", 60));
-                kept.keep(ask_for(house, &forged, "44/members,"));
+                kept.keep(ask_for(target, &forged, "44/members,"));
             }
             Self::Revoked => {
                 static USERS: AtomicUsize = AtomicUsize::new(0);
                 let user = format!("user {}", USERS.fetch_add(1, Ordering::Relaxed));
                 let member = format!("40/members,{{\"token\":\"{}\"}}", token(&user, 600));
-                let mut client = ask_for(house, &member, "40/members,");
+                let mut client = ask_for(target, &member, "40/members,");
                 client.send_text("40");
                 assert!(message(&mut client).starts_with("40{"));
                 client.send_text(format!("420[\"revoke\",\"{user}\"]"));
@@ -246,55 +247,55 @@ impl Ending {
             Self::TokenExpires => {
                 // On a slow machine it may have before it arrives.
                 let member = format!("40/members,{{\"token\":\"{}\"}}", token("ann", 2));
-                kept.keep(ask_for(house, &member, "4"));
+                kept.keep(ask_for(target, &member, "4"));
             }
             Self::ConnectHandlerPanics => {
                 let client = kept.keep(server.connect());
                 client.open_websocket("/socket.io/");
                 client.send_text("40/panics,");
             }
-            Self::EventHandlerPanics => kept.enter(house).send_text(r#"42["panic"]"#),
-            Self::DisconnectedByHandler => kept.enter(house).send_text(r#"42["bye",true]"#),
-            Self::LeavesNamespace => kept.enter(house).send_text("41"),
-            Self::AckTimesOut => kept.enter(house).send_text(r#"42["ask",50]"#),
+            Self::EventHandlerPanics => kept.enter(target).send_text(r#"42["panic"]"#),
+            Self::DisconnectedByHandler => kept.enter(target).send_text(r#"42["bye",true]"#),
+            Self::LeavesNamespace => kept.enter(target).send_text("41"),
+            Self::AckTimesOut => kept.enter(target).send_text(r#"42["ask",50]"#),
             Self::GoneBeforeAck => {
-                let client = kept.enter(house);
+                let client = kept.enter(target);
                 client.send_text(r#"42["ask",60000]"#);
                 let question = message(client);
                 assert!(question.ends_with(r#"["question"]"#), "{question}");
                 kept.sockets.pop();
             }
-            Self::RoomAckOfAbsentees => kept.enter(house).send_text(r#"42["ask_room","room"]"#),
+            Self::RoomAckOfAbsentees => kept.enter(target).send_text(r#"42["ask_room","room"]"#),
             Self::AttachmentsMissing => {
-                let client = kept.enter(house);
+                let client = kept.enter(target);
                 client.send_text(r#"451-["x",{"_placeholder":true,"num":0}]"#);
             }
-            Self::BrokenPacket => kept.enter(house).send_text("42[nonsense"),
+            Self::BrokenPacket => kept.enter(target).send_text("42[nonsense"),
             Self::TooSlow => {
                 let client = RawClient::connect_with_buffer(server.address(), 4096);
                 kept.enter_by(client).send_text(r#"42["flood"]"#);
             }
             Self::TooFast => {
                 let packet = masked(0x81, r#"42["x"]"#);
-                kept.enter(house).send(packet.repeat(400));
+                kept.enter(target).send(packet.repeat(400));
             }
             Self::Recovered => {
-                let (pid, offset) = lost(house);
+                let (pid, offset) = lost(target);
                 let offer = format!("40{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
-                drop(ask_for(house, &offer, "40{"));
+                drop(ask_for(target, &offer, "40{"));
             }
             Self::RecoversNothing => {
-                let (_, offset) = lost(house);
+                let (_, offset) = lost(target);
                 let offer = format!("40{{\"pid\":\"nobody\",\"offset\":\"{offset}\"}}");
-                drop(ask_for(house, &offer, "40{"));
+                drop(ask_for(target, &offer, "40{"));
             }
         }
     }
 }
 
 /// A client that has asked for a namespace, and got an answer that begins like this.
-fn ask_for(house: &House, packet: &str, answer: &str) -> RawClient {
-    let mut client = house.server.connect();
+fn ask_for(target: &Target, packet: &str, answer: &str) -> RawClient {
+    let mut client = target.server.connect();
     client.open_websocket("/socket.io/");
     client.send_text(packet);
     let said = message(&mut client);
@@ -303,8 +304,8 @@ fn ask_for(house: &House, packet: &str, answer: &str) -> RawClient {
 }
 
 /// A client whose connection is lost: the id of its session, and of the last event that it got.
-fn lost(house: &House) -> (String, String) {
-    let mut client = house.server.connect();
+fn lost(target: &Target) -> (String, String) {
+    let mut client = target.server.connect();
     client.open_websocket("/socket.io/");
     client.send_text("40");
     let connected = message(&mut client);

@@ -22,7 +22,7 @@ mod support;
 mod credentials;
 mod ending;
 mod halfway;
-mod house;
+mod target;
 
 use std::{
     env, thread,
@@ -32,8 +32,8 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use ending::{ENDINGS, Ending};
-use house::{House, Kept, Kind};
 use support::DEADLINE;
+use target::{Kept, Kind, Target};
 
 #[test]
 fn nothing_is_left_of_clients_however_they_end() {
@@ -52,32 +52,32 @@ fn nothing_is_left_of_clients_of_a_server_inside_of_axum() {
 
 fn matrix(kind: Kind) {
     allow_open_files();
-    let mut house = House::start(kind);
-    let files = house.server.open_files();
+    let mut target = Target::start(kind);
+    let files = target.server.open_files();
     let endings = chosen(kind);
     // What many clients at a time make is there for all that follow.
-    play_mixed(&house, &endings, some);
+    play_mixed(&target, &endings, some);
     thread::sleep(Duration::from_secs(1)); // The allocator gives back what this freed.
-    let memory = house.server.resident_bytes();
+    let memory = target.server.resident_bytes();
     match asked() {
         None => {
             for &ending in endings.iter().filter(|ending| !ending.is_awaited(kind)) {
-                play_alone(&house, ending, some(0));
+                play_alone(&target, ending, some(0));
             }
-            play_mixed(&house, &endings, some);
+            play_mixed(&target, &endings, some);
         }
         Some(cycles) => {
             for &ending in &endings {
-                play_alone(&house, ending, cycles);
+                play_alone(&target, ending, cycles);
             }
             for _ in 0..cycles.div_ceil(MIXED) {
-                play_mixed(&house, &endings, |_| MIXED);
+                play_mixed(&target, &endings, |_| MIXED);
             }
         }
     }
-    assert_ended_as_meant(&house, &endings);
-    back(&house, files, memory);
-    assert!(house.server.is_running(), "{}", house.server.errors());
+    assert_ended_as_meant(&target, &endings);
+    back(&target, files, memory);
+    assert!(target.server.is_running(), "{}", target.server.errors());
 }
 
 /// The endings that make sense for such a server, or the one that was asked for.
@@ -111,36 +111,36 @@ fn some(index: usize) -> usize {
 const MIXED: usize = 50;
 
 /// Plays an ending at least `cycles` times.
-fn play_alone(house: &House, ending: Ending, cycles: usize) {
+fn play_alone(target: &Target, ending: Ending, cycles: usize) {
     let batch = ending.batch();
     for _ in 0..cycles.div_ceil(batch) {
-        let kept = live(house, &vec![ending; batch.min(cycles)]);
+        let kept = live(target, &vec![ending; batch.min(cycles)]);
         // The clients stay until the server itself has let go of every one of them.
-        settle(house, &format!("{ending:?}"));
+        settle(target, &format!("{ending:?}"));
         drop(kept);
     }
 }
 
 /// Plays all endings at the same time.
-fn play_mixed(house: &House, endings: &[Ending], cycles: impl Fn(usize) -> usize) {
+fn play_mixed(target: &Target, endings: &[Ending], cycles: impl Fn(usize) -> usize) {
     let numbered = endings.iter().enumerate();
     let lives: Vec<_> = numbered
         .flat_map(|(index, &ending)| vec![ending; cycles(index)])
         .collect();
-    let kept = live(house, &lives);
-    settle(house, "a mixture");
+    let kept = live(target, &lives);
+    settle(target, "a mixture");
     drop(kept);
 }
 
 /// Lives of clients, a few at the same time, up to their end or to where the server has to end them.
-fn live(house: &House, lives: &[Ending]) -> Vec<Kept> {
+fn live(target: &Target, lives: &[Ending]) -> Vec<Kept> {
     const THREADS: usize = 4;
     thread::scope(|scope| {
         let part = |first| {
             move || {
                 let mut kept = Kept::default();
                 for ending in lives.iter().skip(first).step_by(THREADS) {
-                    ending.live(house, &mut kept);
+                    ending.live(target, &mut kept);
                 }
                 kept
             }
@@ -154,10 +154,10 @@ fn live(house: &House, lives: &[Ending]) -> Vec<Kept> {
 }
 
 /// Waits until every gauge is that of a server with one client, who asks.
-fn settle(house: &House, what: &str) {
+fn settle(target: &Target, what: &str) {
     let start = Instant::now();
     for patience in 1.. {
-        let metrics = house.metrics();
+        let metrics = target.metrics();
         let is_gauge = |row: &&str| {
             let name = ["roomcast_", "proxied_"]
                 .iter()
@@ -200,8 +200,8 @@ const ASKING: [&str; 3] = [
 ];
 
 /// That endings were what they are called: the server says why it ended whom.
-fn assert_ended_as_meant(house: &House, endings: &[Ending]) {
-    let metrics = house.metrics();
+fn assert_ended_as_meant(target: &Target, endings: &[Ending]) {
+    let metrics = target.metrics();
     for ending in endings {
         let Some(row) = ending.evidence() else {
             continue;
@@ -214,10 +214,10 @@ fn assert_ended_as_meant(house: &House, endings: &[Ending]) {
 }
 
 /// Waits until there are so many files again, and memory is back within a tenth.
-fn back(house: &House, files: usize, memory: usize) {
+fn back(target: &Target, files: usize, memory: usize) {
     let start = Instant::now();
     loop {
-        let (now, left) = (house.server.resident_bytes(), house.server.open_files());
+        let (now, left) = (target.server.resident_bytes(), target.server.open_files());
         if now <= memory + memory / 10 && left <= files {
             return;
         }

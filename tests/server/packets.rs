@@ -20,7 +20,7 @@ fn log_failures(namespace: &mut NamespaceBuilder, log: &Log) {
 }
 
 #[test]
-fn a_check_stops_an_event_and_only_the_server_learns_why() {
+fn middleware_stops_an_event_and_only_the_server_learns_why() {
     let log = Log::default();
     let mut io = Io::builder();
     let main = io.namespace("/");
@@ -49,7 +49,7 @@ fn a_check_stops_an_event_and_only_the_server_learns_why() {
 }
 
 #[test]
-fn checks_run_in_order_and_see_what_the_one_before_has_made() {
+fn middleware_run_in_order_and_see_what_the_one_before_has_made() {
     let mut io = Io::builder();
     io.namespace("/")
         .on_packet(async |mut packet: Incoming| {
@@ -93,7 +93,7 @@ impl From<Unsendable> for Refusal {
 }
 
 #[test]
-fn binary_arguments_come_through_a_check_that_makes_them() {
+fn binary_arguments_come_through_middleware_that_makes_them() {
     let mut io = Io::builder();
     io.namespace("/")
         .on_packet(async |mut packet: Incoming| {
@@ -112,7 +112,7 @@ fn binary_arguments_come_through_a_check_that_makes_them() {
 }
 
 #[test]
-fn while_a_check_waits_later_events_of_its_socket_wait_in_order() {
+fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
     let (open, log) = (Arc::new(Notify::new()), Log::default());
     let mut io = Io::builder();
     let gate = Arc::clone(&open);
@@ -167,7 +167,7 @@ fn while_a_check_waits_later_events_of_its_socket_wait_in_order() {
 }
 
 #[test]
-fn events_held_behind_a_check_are_bounded() {
+fn events_held_behind_middleware_are_bounded() {
     let mut io = Io::builder().config(roomcast::Config::default().max_parked_events(3));
     io.namespace("/").on_packet(async |_: Incoming| {
         std::future::pending::<()>().await;

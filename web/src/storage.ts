@@ -11,21 +11,33 @@ export class Memory {
   }
 
   get(key: string): string | undefined {
-    try {
-      return this.#open().getItem(key) ?? undefined;
-    } catch {
-      return this.#fallback.get(key);
-    }
+    return this.#try((storage) => storage.getItem(key)) ?? this.#fallback.get(key);
   }
 
   set(key: string, value: string): void {
+    if (this.#try((storage) => storage.setItem(key, value) ?? true) === undefined) this.#fallback.set(key, value);
+  }
+
+  remove(key: string): void {
+    this.#try((storage) => storage.removeItem(key));
+    this.#fallback.delete(key);
+  }
+
+  keys(): string[] {
+    return this.#try((storage) => Object.keys(storage)) ?? [...this.#fallback.keys()];
+  }
+
+  #try<Value>(use: (storage: Storage) => Value): Value | undefined {
     try {
-      this.#open().setItem(key, value);
+      return use(this.#open());
     } catch {
-      this.#fallback.set(key, value);
+      return undefined;
     }
   }
 }
 
 /** Shared by all tabs, kept between visits. */
 export const browser = new Memory(() => localStorage);
+
+/** Of this tab alone. */
+export const tab = new Memory(() => sessionStorage);

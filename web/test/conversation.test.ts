@@ -7,9 +7,9 @@ import { Queue } from "../packages/client/src/queue/queue.ts";
 import { memoryStorage } from "../packages/client/src/queue/storage.ts";
 import { Tabs } from "../packages/client/src/queue/tabs.ts";
 import { FakeServer, settled } from "../packages/client/test/fake.ts";
-import { type Connection, Conversation } from "../src/conversation.ts";
+import { type Connection, Conversation } from "../src/model/conversation.ts";
 import type { Metadata } from "../src/types.ts";
-import { message } from "./message.ts";
+import { message } from "../packages/client/test/message.ts";
 
 type Listeners = Record<string, (...args: never[]) => void>;
 
@@ -49,7 +49,15 @@ class FakeConnection {
     return this.#watchers.on(name, listener);
   }
 
-  tell(): void {}
+  told: string[] = [];
+
+  tell(name: string): void {
+    this.told.push(name);
+  }
+
+  request(name: string, payload: unknown): Promise<unknown> {
+    return this.server.ask(name, payload as never);
+  }
 
   conversation(id: string, options: ConversationOptions): Feed {
     this.#feed = new Feed(id, options, this.server, this.queue, () => {});
@@ -87,6 +95,8 @@ function open() {
     changed: () => {},
     announce: (text: string) => void announced.push(text),
     notice: (text: string) => assert.fail(text),
+    arrived: () => {},
+    met: () => {},
   };
   const connection = new FakeConnection();
   const conversation = new Conversation("lobby", connection as unknown as Connection, surroundings);
@@ -212,6 +222,50 @@ test("own messages from another tab are shown, and neither unread nor read out",
   assert.deepEqual(seqs(conversation), [1, 2]);
   assert.equal(conversation.unread, 1);
   assert.deepEqual(announced, ["Bob: hi"]);
+});
+
+test("a jump shows the messages around a place, and reading on from there leads to the newest", async () => {
+  const { server, connection, conversation } = open();
+  for (let count = 0; count < 60; count += 1) server.store();
+  await connection.enter();
+  server.pageSize = 30;
+  assert.equal(await conversation.jump(10), true);
+  assert.deepEqual([seqs(conversation)[0], seqs(conversation).at(-1), conversation.hasNewer], [5, 34, true]);
+  // What comes in meanwhile is not shown beside what is far back.
+  connection.say();
+  assert.equal(conversation.timeline.newest?.seq, 34);
+  await conversation.loadNewer();
+  assert.equal(conversation.hasNewer, false);
+  assert.deepEqual(seqs(conversation), Array.from({ length: 57 }, (_, index) => index + 5));
+  assert.equal(await conversation.jump(1_000), false);
+});
+
+test("a deletion is told to the server unless it is taken back, and at once when the page goes", async (t) => {
+  const { server, connection, conversation } = open();
+  server.store({ userId: "me" });
+  await connection.enter();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  conversation.deleteSoon("id-1");
+  assert.equal(conversation.isBeingDeleted("id-1"), true);
+  conversation.undoDeletion("id-1");
+  t.mock.timers.tick(10_000);
+  assert.ok(!server.requests.includes("delete_message"));
+  conversation.deleteSoon("id-1");
+  conversation.close();
+  assert.deepEqual(connection.told, ["delete_message"]);
+});
+
+test("how far was read is what the server lists, and a line stands above what is new", async () => {
+  const server = new FakeConnection();
+  const listed = { id: "lobby", title: null, ownerId: null, memberIds: [], createdAt: "", updatedAt: "", lastSeq: 4, readSeq: 2, unread: 2 };
+  const surroundings = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, met: () => {} };
+  for (let count = 0; count < 4; count += 1) server.server.store();
+  const conversation = new Conversation("lobby", server as unknown as Connection, surroundings, listed);
+  await server.enter();
+  // The newest message alone is read for the list.
+  assert.deepEqual([seqs(conversation), conversation.unread, conversation.hasOlder], [[4], 2, true]);
+  conversation.watch(true, true);
+  assert.deepEqual([conversation.unread, conversation.firstUnread], [0, 3]);
 });
 
 test("events of other conversations are not ours", async () => {

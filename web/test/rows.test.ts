@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Activity } from "../src/activity.ts";
-import type { Draft } from "../src/draft.ts";
-import { type Row, type RowSource, rowsOf } from "../src/view/rows.ts";
-import { message } from "./message.ts";
+import { Activity } from "../src/model/activity.ts";
+import type { Draft } from "../src/model/draft.ts";
+import { type Row, type RowSource, rowsOf } from "../src/model/rows.ts";
+import { message } from "../packages/client/test/message.ts";
 
 const NOW = new Date(2026, 0, 6, 15, 0);
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cleanContent, cleanName, hue, initials, scalarCount, webAddress } from "../src/text.ts";
+import { cleanContent, cleanName, hue, initials, scalarCount, webAddress } from "../src/words/text.ts";
 
 test("characters are counted as Unicode scalar values", () => {
   assert.equal(scalarCount(""), 0);

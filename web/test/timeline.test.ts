@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Timeline } from "../src/timeline.ts";
-import { message } from "./message.ts";
+import { Timeline } from "../src/model/timeline.ts";
+import { message } from "../packages/client/test/message.ts";
 
 function timelineOf(...seqs: number[]): Timeline {
   const timeline = new Timeline();

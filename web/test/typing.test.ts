@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { OwnTyping, Typists, typingLine } from "../src/typing.ts";
+import { OwnTyping, Typists, typingLine } from "../src/model/typing.ts";
 
 function typing(userId: string, isTyping = true) {
   return { conversationId: "lobby", userId, name: userId, isTyping, timestamp: "" };

@@ -9,20 +9,20 @@ use std::{
 use roomcast::client::Connection;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-use super::{enter, shard::Shard};
+use super::{enter, worker::Worker};
 use crate::load::{Tick, pace};
 
 /// Lets clients connect, enter the namespace, and part again.
-pub(super) async fn play(shard: &Rc<Shard>) {
-    let plan = &shard.plan;
-    let start = shard.shared.meet_to_start().await;
-    shard.start.set(Some(start));
+pub(super) async fn play(worker: &Rc<Worker>) {
+    let plan = &worker.plan;
+    let start = worker.shared.meet_to_start().await;
+    worker.start.set(Some(start));
     let schedule = plan.schedule();
     let places = plan.clients.div_ceil(plan.threads);
-    let doors = Arc::new(Semaphore::new(places));
+    let permits = Arc::new(Semaphore::new(places));
     let mut visits = JoinSet::new();
-    let mut ticks = pace(start, schedule.ticks(shard.index, plan.threads));
-    let mut stop = shard.shared.stop.subscribe();
+    let mut ticks = pace(start, schedule.ticks(worker.index, plan.threads));
+    let mut stop = worker.shared.stop.subscribe();
     loop {
         let tick = tokio::select! {
             tick = ticks.recv() => tick,
@@ -32,27 +32,27 @@ pub(super) async fn play(shard: &Rc<Shard>) {
         while visits.try_join_next().is_some() {}
         // Who has to wait for a place is late, and that is measured; but not any number may wait.
         let has_place = visits.len() < places + MAX_WAITING;
-        expect(shard, tick, start, has_place);
+        expect(worker, tick, start, has_place);
         if !has_place {
             continue;
         }
-        let (shard, doors) = (Rc::clone(shard), Arc::clone(&doors));
+        let (worker, permits) = (Rc::clone(worker), Arc::clone(&permits));
         visits.spawn_local(async move {
-            let door = doors.acquire().await;
-            visit(&shard, tick, start).await;
-            drop(door);
+            let permit = permits.acquire().await;
+            visit(&worker, tick, start).await;
+            drop(permit);
         });
     }
     let all = async { while visits.join_next().await.is_some() {} };
     let patience = plan.client.connect_timeout + plan.drain;
     let _ = timeout(patience, all).await;
-    settle(shard);
-    shard.shared.meet().await;
+    settle(worker);
+    worker.shared.meet().await;
 }
 
 /// Counts a visit that is due.
-fn expect(shard: &Shard, tick: Tick, start: Instant, has_place: bool) {
-    let mut stats = shard.stats.borrow_mut();
+fn expect(worker: &Worker, tick: Tick, start: Instant, has_place: bool) {
+    let mut stats = worker.stats.borrow_mut();
     stats.lag.record(start.elapsed().saturating_sub(tick.due));
     if has_place {
         stats.sent += 1;
@@ -62,8 +62,8 @@ fn expect(shard: &Shard, tick: Tick, start: Instant, has_place: bool) {
 }
 
 /// Counts the visits that have not come to anything in time.
-fn settle(shard: &Shard) {
-    let mut stats = shard.stats.borrow_mut();
+fn settle(worker: &Worker) {
+    let mut stats = worker.stats.borrow_mut();
     let stats = &mut *stats;
     stats.expected = stats.sent;
     let done = stats.delivered + stats.failed.total();
@@ -71,35 +71,35 @@ fn settle(shard: &Shard) {
 }
 
 /// Counts a client that is there.
-fn welcome(shard: &Shard, tick: Tick, start: Instant) {
-    let progress = &shard.shared.progress;
+fn welcome(worker: &Worker, tick: Tick, start: Instant) {
+    let progress = &worker.shared.progress;
     progress.connected.fetch_add(1, Ordering::Relaxed);
     progress.arrived.fetch_add(1, Ordering::Relaxed);
-    let mut stats = shard.stats.borrow_mut();
+    let mut stats = worker.stats.borrow_mut();
     stats.opened += 1;
     stats.delivered += 1;
-    if tick.due >= shard.plan.warmup {
+    if tick.due >= worker.plan.warmup {
         let time = Instant::now().saturating_duration_since(start + tick.due);
         stats.connect.record(time);
-        stats.timeline.record(tick.due - shard.plan.warmup, time);
+        stats.timeline.record(tick.due - worker.plan.warmup, time);
     }
 }
 
-async fn visit(shard: &Shard, tick: Tick, start: Instant) {
-    let plan = &shard.plan;
+async fn visit(worker: &Worker, tick: Tick, start: Instant) {
+    let plan = &worker.plan;
     let id = usize::try_from(tick.number).unwrap_or_default() * plan.threads + tick.sender;
     let options = enter::options(plan, id);
-    let progress = &shard.shared.progress;
+    let progress = &worker.shared.progress;
     progress.sent.fetch_add(1, Ordering::Relaxed);
     match Connection::open(&options).await {
         Ok(connection) => {
-            welcome(shard, tick, start);
+            welcome(worker, tick, start);
             // Its place is free when it has left.
             let _ = timeout(LEAVING, connection.close()).await;
         }
         Err(error) => {
             progress.failed.fetch_add(1, Ordering::Relaxed);
-            shard.stats.borrow_mut().failed.count(&error.to_string());
+            worker.stats.borrow_mut().failed.count(&error.to_string());
         }
     }
 }

@@ -8,17 +8,17 @@ use std::{
 use roomcast_protocol::socket::{Kind, Packet};
 use serde_json::Value;
 
-use super::shard::{Member, Shard};
+use super::worker::{Member, Worker};
 use crate::{
     account::Arrival,
     load::{Found, Scenario, Stamp, reason, refusal, seq},
 };
 
 /// Looks at what a client has received.
-pub(super) fn take(shard: &Shard, member: &Member, packet: &Packet) {
+pub(super) fn take(worker: &Worker, member: &Member, packet: &Packet) {
     let now = Instant::now();
     match packet.kind {
-        Kind::Ack => take_ack(shard, member, packet, now),
+        Kind::Ack => take_ack(worker, member, packet, now),
         Kind::Event => {
             if let Some(id) = packet.id
                 && let Some(connection) = member.connection.borrow_mut().as_mut()
@@ -27,15 +27,15 @@ pub(super) fn take(shard: &Shard, member: &Member, packet: &Packet) {
                 // connection is broken, and its reader will see that.
                 let _ = connection.ack(id, &());
             }
-            take_event(shard, member, packet, now);
+            take_event(worker, member, packet, now);
         }
         Kind::Connect | Kind::Disconnect | Kind::ConnectError => {}
     }
 }
 
-fn take_ack(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
+fn take_ack(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
     let mut state = member.state.borrow_mut();
-    let mut stats = shard.stats.borrow_mut();
+    let mut stats = worker.stats.borrow_mut();
     let Some(number) = packet.id.and_then(|id| state.pending.remove(&id)) else {
         stats.faults.duplicate += 1;
         return;
@@ -45,37 +45,37 @@ fn take_ack(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
         state.total.excused.push(number);
         return;
     }
-    let due = shard.plan.schedule().due(member.id, number);
-    let is_echo = shard.plan.scenario == Scenario::Echo;
+    let due = worker.plan.schedule().due(member.id, number);
+    let is_echo = worker.plan.scenario == Scenario::Echo;
     if is_echo {
-        let arrived = &shard.shared.progress.arrived;
+        let arrived = &worker.shared.progress.arrived;
         arrived.fetch_add(1, Ordering::Relaxed);
         stats.delivered += 1;
         let expected = Stamp {
             sender: member.id,
             number,
         };
-        match shard.shared.stamps.find(&packet.args) {
+        match worker.shared.stamps.find(&packet.args) {
             // A server may acknowledge with something else than the payload.
             Found::Nothing => {}
             Found::Intact(stamp) if stamp == expected => {}
             Found::Intact(_) | Found::Corrupt => stats.faults.corrupt += 1,
         }
     }
-    if let Some(start) = shard.start.get()
-        && is_measured(shard, due)
+    if let Some(start) = worker.start.get()
+        && is_measured(worker, due)
     {
         let time = now.saturating_duration_since(start + due);
         stats.acks.record(time);
         if is_echo {
-            stats.timeline.record(due - shard.plan.warmup, time);
+            stats.timeline.record(due - worker.plan.warmup, time);
         }
     }
 }
 
-fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
-    let mut stats = shard.stats.borrow_mut();
-    let stamp = match shard.shared.stamps.find(&packet.args) {
+fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
+    let mut stats = worker.stats.borrow_mut();
+    let stamp = match worker.shared.stamps.find(&packet.args) {
         Found::Intact(stamp) => stamp,
         Found::Corrupt => {
             stats.faults.corrupt += 1;
@@ -89,14 +89,14 @@ fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
             return;
         }
     };
-    let plan = &shard.plan;
+    let plan = &worker.plan;
     let schedule = plan.schedule();
     // Only the server itself could have made up such a number.
     if stamp.sender >= schedule.senders || stamp.number > schedule.messages(stamp.sender) {
         stats.faults.corrupt += 1;
         return;
     }
-    if !plan.scenario.is_cast() {
+    if !plan.scenario.is_broadcast() {
         return; // The echo event of a chat may be heard by others.
     }
     if plan.room_of(stamp.sender) != member.room {
@@ -104,7 +104,7 @@ fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
         return;
     }
     if stamp.sender == member.id {
-        shard.shared.own_seen.store(true, Ordering::Relaxed);
+        worker.shared.own_seen.store(true, Ordering::Relaxed);
     }
     let mut state = member.state.borrow_mut();
     if plan.scenario == Scenario::Chat
@@ -130,11 +130,11 @@ fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
             return;
         }
     }
-    let arrived = &shard.shared.progress.arrived;
+    let arrived = &worker.shared.progress.arrived;
     arrived.fetch_add(1, Ordering::Relaxed);
     let due = schedule.due(stamp.sender, stamp.number);
-    if let Some(start) = shard.start.get()
-        && is_measured(shard, due)
+    if let Some(start) = worker.start.get()
+        && is_measured(worker, due)
         && !member.is_slow
     {
         let time = now.saturating_duration_since(start + due);
@@ -146,6 +146,6 @@ fn take_event(shard: &Shard, member: &Member, packet: &Packet, now: Instant) {
 }
 
 /// Whether what is due then counts: the warm-up is over.
-pub(super) fn is_measured(shard: &Shard, due: Duration) -> bool {
-    due >= shard.plan.warmup
+pub(super) fn is_measured(worker: &Worker, due: Duration) -> bool {
+    due >= worker.plan.warmup
 }

@@ -5,13 +5,13 @@
 //! [`options`] and [`join`] for clients of its own. Of the other folders this one imports `load` and
 //! `account`. It must not know of reports and of other runs, and of the server only what the plan says.
 
-mod cast;
 mod connect;
 mod enter;
 mod hear;
-mod shard;
+mod messages;
 mod shared;
 mod thread;
+mod worker;
 
 pub(crate) use enter::{join, options};
 pub(crate) use shared::Shared;

@@ -17,9 +17,9 @@ use tokio::{
 };
 
 use super::{
-    cast, connect, enter, hear,
-    shard::{Member, Shard},
+    connect, enter, hear, messages,
     shared::Shared,
+    worker::{Member, Worker},
 };
 use crate::{
     account::Stats,
@@ -34,7 +34,7 @@ pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> i
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let shard = Rc::new(Shard {
+    let worker = Rc::new(Worker {
         index,
         stats: RefCell::new(Stats::new(plan.duration)),
         plan,
@@ -46,30 +46,30 @@ pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> i
     });
     let local = LocalSet::new();
     local.block_on(&runtime, async {
-        if shard.plan.scenario == Scenario::Connect {
-            connect::play(&shard).await;
+        if worker.plan.scenario == Scenario::Connect {
+            connect::play(&worker).await;
             return;
         }
-        shard.gather().await;
-        let start = shard.shared.meet_to_start().await;
-        shard.start.set(Some(start));
-        if shard.plan.scenario == Scenario::Idle {
-            let end = start + shard.plan.schedule().length;
-            shard.shared.wait_until(end).await;
+        worker.gather().await;
+        let start = worker.shared.meet_to_start().await;
+        worker.start.set(Some(start));
+        if worker.plan.scenario == Scenario::Idle {
+            let end = start + worker.plan.schedule().length;
+            worker.shared.wait_until(end).await;
         } else {
-            cast::play(&shard, start).await;
+            messages::play(&worker, start).await;
         }
-        shard.part().await;
+        worker.part().await;
     });
-    let stats = shard.stats.borrow().clone();
+    let stats = worker.stats.borrow().clone();
     Ok(stats)
 }
 
-impl Shard {
+impl Worker {
     /// Lets this thread's clients connect one after the other.
     async fn gather(self: &Rc<Self>) {
         let plan = &self.plan;
-        let doors = Arc::new(Semaphore::new(CONNECTING));
+        let permits = Arc::new(Semaphore::new(CONNECTING));
         let mut arrivals = JoinSet::new();
         let begin = Instant::now();
         for id in (self.index..plan.clients).step_by(plan.threads) {
@@ -77,14 +77,14 @@ impl Shard {
             if !self.shared.wait_until(due).await {
                 break;
             }
-            let Ok(door) = Arc::clone(&doors).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 break;
             };
-            let shard = Rc::clone(self);
+            let worker = Rc::clone(self);
             arrivals.spawn_local(async move {
-                let member = shard.admit(id).await;
-                shard.members.borrow_mut().push(member);
-                drop(door);
+                let member = worker.admit(id).await;
+                worker.members.borrow_mut().push(member);
+                drop(permit);
             });
             while arrivals.try_join_next().is_some() {}
         }
@@ -110,7 +110,7 @@ impl Shard {
         let mut result = Connection::open(&options).await.map_err(|e| e.to_string());
         if let Ok(connection) = &mut result {
             self.count_opened(began.elapsed());
-            if plan.scenario.is_cast()
+            if plan.scenario.is_broadcast()
                 && let Err(reason) = enter::join(plan, connection, &room_name, id).await
             {
                 result = Err(reason);
@@ -185,18 +185,18 @@ impl Shard {
     /// Says goodbye for all clients.
     async fn part(&self) {
         self.is_closing.set(true);
-        let doors = Rc::new(Semaphore::new(CONNECTING));
+        let permits = Rc::new(Semaphore::new(CONNECTING));
         let mut partings = JoinSet::new();
         for member in self.members() {
             let Some(connection) = member.connection.borrow_mut().take() else {
                 continue;
             };
             self.stats.borrow_mut().pings += connection.pings();
-            let doors = Rc::clone(&doors);
+            let permits = Rc::clone(&permits);
             partings.spawn_local(async move {
-                let door = doors.acquire().await;
+                let permit = permits.acquire().await;
                 let _ = connection.close().await;
-                drop(door);
+                drop(permit);
             });
         }
         let all = async { while partings.join_next().await.is_some() {} };

@@ -53,7 +53,7 @@ impl Plan {
     /// # Errors
     /// What cannot work, in words for the command line.
     pub fn check(&self) -> Result<(), String> {
-        let cast = self.scenario.is_cast();
+        let is_broadcast = self.scenario.is_broadcast();
         if self.clients == 0 || self.threads == 0 || self.rooms == 0 || self.senders == 0 {
             return Err("clients, rooms, senders and threads must be at least 1".into());
         }
@@ -78,7 +78,7 @@ impl Plan {
         if self.duration.is_zero() || self.duration > MAX_DURATION || self.warmup > MAX_DURATION {
             return Err("duration must be more than 0 and at most 24 h".into());
         }
-        if cast && self.clients < 2 * self.rooms {
+        if is_broadcast && self.clients < 2 * self.rooms {
             return Err(format!(
                 "{} clients in {} rooms: a room needs two",
                 self.clients, self.rooms
@@ -99,7 +99,7 @@ impl Plan {
             if self.vocabulary.join.is_none() || !self.vocabulary.send.ack {
                 return Err("chat needs the events of our own chat: --preset chat".into());
             }
-        } else if cast
+        } else if is_broadcast
             && !self.vocabulary.conversations
             && self.vocabulary.room(self.rooms - 1).is_none()
         {

@@ -35,7 +35,7 @@ impl Scenario {
     }
 
     /// Whether messages go to rooms.
-    pub(crate) const fn is_cast(self) -> bool {
+    pub(crate) const fn is_broadcast(self) -> bool {
         matches!(self, Self::Fanout | Self::Rooms | Self::Slow | Self::Chat)
     }
 

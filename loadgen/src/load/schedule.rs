@@ -7,16 +7,16 @@ use std::{
 
 use tokio::sync::mpsc;
 
-/// The times at which a shard's senders are due.
+/// The times at which a worker's senders are due.
 ///
-/// All senders of all shards take turns: message `k` of the run is due `k / rate` seconds after its
+/// All senders of all workers take turns: message `k` of the run is due `k / rate` seconds after its
 /// start and belongs to sender `k % senders`, as that sender's message `k / senders`. So a message's
 /// time follows from its stamp, and no time stamp has to travel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     /// Messages per second of all senders together; positive.
     pub(crate) rate: f64,
-    /// Senders of all shards; at least one.
+    /// Senders of all workers; at least one.
     pub(crate) senders: usize,
     /// From the first message to the end of the last interval.
     pub(crate) length: Duration,
@@ -45,12 +45,12 @@ impl Schedule {
         (turns / self.senders as f64).ceil().max(0.0) as u64
     }
 
-    /// The messages of the senders `shard`, `shard + shards`, … in the order of their times.
-    pub(crate) fn ticks(self, shard: usize, shards: usize) -> impl Iterator<Item = Tick> {
+    /// The messages of the senders `worker`, `worker + workers`, … in the order of their times.
+    pub(crate) fn ticks(self, worker: usize, workers: usize) -> impl Iterator<Item = Tick> {
         // One more than there should be: `take_while` decides, whatever rounding did.
-        (0..=self.messages(shard))
+        (0..=self.messages(worker))
             .flat_map(move |number| {
-                let senders = (shard..self.senders).step_by(shards.max(1));
+                let senders = (worker..self.senders).step_by(workers.max(1));
                 senders.map(move |sender| (sender, number))
             })
             .map(move |(sender, number)| Tick {
@@ -107,7 +107,9 @@ mod tests {
     #[test]
     fn shards_share_the_messages_between_them() {
         let schedule = schedule(1000.0, 7, 2);
-        let mut all: Vec<_> = (0..3).flat_map(|shard| schedule.ticks(shard, 3)).collect();
+        let mut all: Vec<_> = (0..3)
+            .flat_map(|worker| schedule.ticks(worker, 3))
+            .collect();
         all.sort_by_key(|tick| tick.due);
         assert_eq!(all, schedule.ticks(0, 1).collect::<Vec<_>>());
         assert_eq!(all.len(), 2000);

@@ -185,7 +185,7 @@ impl Report {
         };
         let seconds = plan.duration.as_secs_f64();
         let has_messages = !plan.scenario.is_silent();
-        let has_acks = plan.scenario.is_cast() && plan.vocabulary.send.ack;
+        let has_acks = plan.scenario.is_broadcast() && plan.vocabulary.send.ack;
         let problems = problems(plan, stats, stopped);
         let faults = &stats.faults;
         Self {
@@ -237,7 +237,7 @@ impl Report {
             }),
             latency: Latency::of(latency),
             acks: has_acks.then(|| Latency::of(&stats.acks)),
-            to_all: (plan.scenario.is_cast() && plan.scenario != Scenario::Slow)
+            to_all: (plan.scenario.is_broadcast() && plan.scenario != Scenario::Slow)
                 .then(|| Latency::of(&stats.completion.times(plan))),
             stored: stats
                 .stored

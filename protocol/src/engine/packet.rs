@@ -47,7 +47,7 @@ pub enum Probe {
 }
 
 impl Message {
-    /// Its length in bytes.
+    /// The length of the packet in bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         match self {

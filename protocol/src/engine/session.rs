@@ -186,8 +186,8 @@ impl Session {
 
     /// A WebSocket of this session appeared beside its polling transport.
     ///
-    /// `false`: it must be closed, because the session is closed, uses a WebSocket already, or is
-    /// trying another one. A client sends [`Packet::Ping`] with [`Probe::Probe`] on it first.
+    /// Returns `false` if the WebSocket must be closed, because the session is closed, uses a WebSocket
+    /// already, or is trying another one. A client sends [`Packet::Ping`] with [`Probe::Probe`] on it first.
     #[must_use]
     pub fn handle_attach(&mut self, now: Instant) -> bool {
         match self.state {

@@ -132,7 +132,8 @@ impl Args {
         self.attachments = Some(attachments.into());
     }
 
-    /// The same JSON with U+FFFD for every half of a surrogate pair, which are no text for `serde_json`.
+    /// The arguments as JSON with U+FFFD for every half of a surrogate pair, which are no text for
+    /// `serde_json`.
     pub(super) fn repaired(&self) -> Self {
         let mut repaired = self.clone();
         let mut text = self.text.to_vec();

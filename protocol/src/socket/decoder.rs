@@ -83,7 +83,7 @@ impl Decoder {
         self.partial.is_some()
     }
 
-    /// Takes a text message, which must be UTF-8. `None`: attachments must follow.
+    /// Takes a text message, which must be UTF-8. Returns `None` if attachments must follow.
     ///
     /// # Errors
     /// If attachments or packets of MessagePack are due, or the text is no packet within the limits.
@@ -135,7 +135,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes an attachment, or a packet of MessagePack. `None`: more must follow.
+    /// Takes an attachment, or a packet of MessagePack. Returns `None` if more must follow.
     ///
     /// # Errors
     /// If no attachment is due, the packet becomes too large, or it is no packet within the limits.
@@ -202,7 +202,8 @@ impl Header {
         })
     }
 
-    /// Checks the payload, and finds the arguments in it. `true`: they have halves of surrogate pairs.
+    /// Checks the payload, and finds the arguments in it. Returns also whether they have halves of
+    /// surrogate pairs.
     #[inline]
     fn args(&self, text: Bytes, limits: &Limits) -> Result<(Args, bool), DecodeError> {
         let payload = text.get(self.end..).unwrap_or_default();

@@ -83,7 +83,7 @@ impl Value {
         }
     }
 
-    /// The same in JSON; `None` if there is binary in it.
+    /// The value as JSON; `None` if there is binary in it.
     #[must_use]
     pub fn to_json(&self) -> Option<serde_json::Value> {
         Some(match self {

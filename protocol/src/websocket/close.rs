@@ -70,7 +70,7 @@ impl From<CloseCode> for u16 {
 pub struct CloseFrame {
     /// Why the peer closes.
     pub code: CloseCode,
-    /// Its explanation, at most 123 bytes and often empty.
+    /// The explanation of the code, at most 123 bytes and often empty.
     pub reason: Box<str>,
 }
 

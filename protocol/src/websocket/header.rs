@@ -133,7 +133,7 @@ pub(super) struct Header {
 /// What the next header must obey, given what came before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// Who reads.
+    /// Which side reads.
     pub(super) role: Role,
     /// The reserved bits that an extension claims.
     pub(super) rsv: u8,

@@ -79,8 +79,8 @@ impl Authenticator {
         }
     }
 
-    /// Who a client is. Credentials that are there and no good are not overlooked: nobody becomes
-    /// a guest by a bad token.
+    /// Authenticates a client. Credentials that are offered and invalid are not overlooked: nobody
+    /// becomes a guest by a bad token.
     pub(crate) async fn admit(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
         let admitted = match self.proven(credentials).await {
             Err(AuthFault::Missing) if self.guests => self.guest(credentials),
@@ -90,7 +90,7 @@ impl Authenticator {
         admitted
     }
 
-    /// Who a client proves to be.
+    /// The user whose credentials the client offers.
     pub(crate) async fn proven(
         &self,
         credentials: &Credentials<'_>,
@@ -107,8 +107,8 @@ impl Authenticator {
         }
     }
 
-    /// Who a caller of the HTTP API is: a token in its header, and nothing that a browser sends
-    /// by itself.
+    /// Authenticates a caller of the HTTP API by a token in its header, and by nothing that a
+    /// browser sends by itself.
     pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<Principal, AuthFault> {
         let caller = match authorization.map(|header| bearer(header.as_bytes())) {
             Some(Ok(Some(token))) => self.tokens.verify(token).await,
@@ -119,12 +119,12 @@ impl Authenticator {
         caller
     }
 
-    /// Who a token is for, offered on a live socket.
+    /// The user of a token that is offered on a live socket.
     pub(crate) async fn token(&self, token: &str) -> Result<Principal, AuthFault> {
         self.tokens.verify(token).await
     }
 
-    /// Who a session is of, which is prolonged by that.
+    /// The user of a session, which is prolonged by that.
     pub(crate) async fn session(&self, id: &str) -> Result<Principal, AuthFault> {
         if id.is_empty() || id.len() > MAX_SESSION_ID {
             return Err(AuthFault::UnknownSession);
@@ -132,7 +132,7 @@ impl Authenticator {
         self.session_by_hash(session_hash(id)).await
     }
 
-    /// The same by what is kept of its id.
+    /// The user of a session, by the hash of its id.
     pub(crate) async fn session_by_hash(&self, hash: String) -> Result<Principal, AuthFault> {
         let revoked = Revoked::Session(hash.clone());
         if self.revocations.has(&revoked) {
@@ -203,7 +203,7 @@ pub(crate) fn name_given(data: &str) -> Option<String> {
     serde_json::from_str::<Data>(data).ok()?.name
 }
 
-/// The same if it is a name. Sessions that were made by an older server may have others.
+/// The name in `data`, if it is valid. Sessions that were made by an older server may have others.
 fn name_in(data: &str) -> Option<String> {
     name_given(data).filter(|name| is_name(name, MAX_NAME))
 }

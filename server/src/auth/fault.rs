@@ -39,12 +39,12 @@ faults! {
     Missing => "no credentials", AuthMissing;
     /// What was offered is not of the shape it should have, or there are two of it.
     Malformed => "malformed credentials", AuthMalformed;
-    /// It is a cookie, and the page that sent it is not one that may use it, or does not say which it
-    /// is.
+    /// The token is a cookie, and the page that sent the request may not use cookies, or does not
+    /// say which page it is.
     Origin => "cookie of an origin that is not allowed", AuthOrigin;
     /// The token is longer than the limit.
     TooLong => "token too long", AuthTooLong;
-    /// It does not consist of three parts of base64url, or they are not what they should be.
+    /// The token does not consist of three parts of base64url, or they are malformed.
     NotAToken => "not a token", AuthMalformed;
     /// `alg` is `none`, or an algorithm that is not supported.
     Algorithm => "algorithm not supported", AuthAlgorithm;

@@ -34,7 +34,7 @@ macro_rules! permissions {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
-            /// Its name in configuration.
+            /// The name of the permission in configuration.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {

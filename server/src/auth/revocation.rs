@@ -171,7 +171,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Takes it back. `false`: it was not revoked.
+    /// Takes a revocation back. Returns `false` if there was none.
     pub fn remove(&self, revoked: &Revoked) -> bool {
         let mut entries = self.entries.write();
         entries.of(revoked).remove(revoked.value()).is_some()

@@ -108,7 +108,7 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value = "chat")]
     preset: PresetName,
 
-    /// The same for the server of `--compare`, if it differs.
+    /// The preset for the server of `--compare`, if it differs.
     #[arg(long)]
     compare_preset: Option<PresetName>,
 
@@ -139,7 +139,7 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// The same for the server of `--compare`.
+    /// The process of the server of `--compare`.
     #[arg(long, value_name = "PID")]
     compare_pid: Option<u32>,
 

@@ -27,7 +27,7 @@ pub(super) fn raise_limit(settings: &Settings) {
     tracing::info!(files, connections = room, "limit of open files");
     let wanted = settings.limits.connections as u64;
     if wanted > room && wanted == Limits::default().connections as u64 {
-        // Nobody has asked for so many.
+        // The limit is raised without being asked for, so that is logged.
         tracing::info!(
             wanted,
             room,

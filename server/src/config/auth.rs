@@ -12,6 +12,10 @@ use super::store::without_password;
 pub struct Auth {
     /// Whether guests may enter. Default: only in the development profile.
     pub guests: Option<bool>,
+    /// Address at which people sign in; the chat page leads there. Default: none, and the page takes a token instead.
+    pub login_url: Option<String>,
+    /// Address at which people sign out; the chat page leads there. Default: none.
+    pub logout_url: Option<String>,
     /// Whether a request that opens a connection must already carry a valid header or cookie.
     /// Default `false`: the `CONNECT` packet may carry it. It excludes guests.
     pub at_handshake: bool,
@@ -36,6 +40,8 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             guests: None,
+            login_url: None,
+            logout_url: None,
             at_handshake: false,
             query_token: false,
             expiring_lead_s: 60,
@@ -137,7 +143,7 @@ fn roles() -> BTreeMap<String, Role> {
             &["chat:read", "chat:send", "chat:manage", "chat:type"],
             &[],
         ),
-        // Nobody vouches for guests: they put nobody into conversations.
+        // Nobody vouches for guests, so they put nobody into conversations.
         ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),
@@ -246,6 +252,16 @@ impl Auth {
         if self.jwt.jwks_ca_file.is_some() && self.jwt.jwks_url.is_none() {
             return Err("auth.jwt.jwks_ca_file is of no use without auth.jwt.jwks_url");
         }
+        if ![&self.login_url, &self.logout_url]
+            .into_iter()
+            .flatten()
+            .all(|url| is_page(url))
+        {
+            return Err(
+                "auth.login_url and auth.logout_url are addresses of pages: https://…, http://…, \
+                 or a path of this server that begins with one /",
+            );
+        }
         if self.at_handshake && self.guests == Some(true) {
             return Err("auth.at_handshake lets no guests in: auth.guests must be false");
         }
@@ -253,11 +269,47 @@ impl Auth {
     }
 }
 
+/// Whether a page may be there; anything else in a link could be a script.
+fn is_page(url: &str) -> bool {
+    let is_whole = url.starts_with("https://") || url.starts_with("http://");
+    let is_path = url.starts_with('/') && !url.starts_with("//");
+    (is_whole || is_path)
+        && url
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+}
+
 const YEAR_S: u64 = 366 * 86_400;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_are_sent_to_pages_alone_to_sign_in() {
+        for url in [
+            "https://id.example/login?to=/",
+            "http://127.0.0.1/",
+            "/login",
+        ] {
+            assert!(is_page(url), "{url}");
+        }
+        for url in [
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "//evil.example",
+            "/\\evil.example",
+            "id.example",
+            "https://a b",
+            "",
+        ] {
+            let auth = Auth {
+                login_url: Some(url.into()),
+                ..Auth::default()
+            };
+            assert!(auth.check().is_err(), "{url}");
+        }
+    }
 
     #[test]
     fn what_may_be_a_secret_in_the_address_of_keys_is_not_shown() {

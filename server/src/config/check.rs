@@ -86,7 +86,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
 /// to judge.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else {
-        // They are refused with a reason of their own.
+        // These values are refused with a reason of their own.
         return text == "*" || text == "null";
     };
     let host = host.strip_suffix('/').unwrap_or(host);

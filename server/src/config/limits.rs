@@ -52,6 +52,9 @@ pub struct Limits {
     pub changes_per_minute: Option<u32>,
     /// Other events a user may send in a second, most of them questions. Default 20 (`strict`: 10).
     pub requests_per_second: Option<u32>,
+    /// Whether the limits of users hold over all servers of a cluster: about every second each of them tells
+    /// the others what users have done on it. Default `true`; without a cluster it does nothing.
+    pub shared: bool,
     /// Addresses that are remembered, about 100 bytes each; past that the longest unseen ones are
     /// forgotten. Default 100,000.
     pub addresses: usize,
@@ -80,6 +83,7 @@ impl Default for Limits {
             typing_per_second: None,
             changes_per_minute: None,
             requests_per_second: None,
+            shared: true,
             addresses: library.addresses,
             users: 50_000,
         }
@@ -87,7 +91,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same with the preset's values where none are given.
+    /// The limits with the preset's values where none are given.
     #[must_use]
     pub fn in_force(&self) -> Self {
         let by = |given: Option<u32>, standard, strict| {
@@ -108,7 +112,7 @@ impl Limits {
         }
     }
 
-    /// Those of them that look at addresses, with the preset's values where none are given.
+    /// The limits of addresses, with the preset's values where none are given.
     #[must_use]
     pub fn addresses(&self) -> AddressLimits {
         let limits = self.in_force();

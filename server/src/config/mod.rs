@@ -29,9 +29,9 @@ pub struct Settings {
     pub server: Server,
     /// The Socket.IO server's own options.
     pub engine: Config,
-    /// Who may come in.
+    /// Authentication and roles.
     pub auth: Auth,
-    /// Who may connect, how often, and how fast users may act.
+    /// How often clients may connect, and how fast users may act.
     pub limits: Limits,
     /// Whether clients may go on with their session after a broken connection.
     pub recovery: Recovery,
@@ -147,7 +147,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The same with what follows from other values filled in, and without secrets.
+    /// The settings with what follows from other values filled in, and without secrets.
     #[must_use]
     pub fn in_force(&self) -> Self {
         let mut settings = self.clone();
@@ -228,7 +228,7 @@ impl Default for Server {
 pub struct Tls {
     /// The certificate and those that vouch for it, PEM. Read again when it changes.
     pub cert_file: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// The private key of the certificate, PEM.
     pub key_file: Option<PathBuf>,
 }
 
@@ -244,7 +244,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Its name in configuration.
+    /// The name of the profile in configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -55,7 +55,7 @@ where
 }
 
 impl<'a> Catalogue<'a> {
-    /// One that registers the events in this namespace.
+    /// A catalogue that registers the events in this namespace.
     pub(super) fn new(
         namespace: &'a mut NamespaceBuilder,
         users: Arc<Users>,
@@ -90,7 +90,8 @@ impl<'a> Catalogue<'a> {
         self.register(event, handler, false)
     }
 
-    /// The same for an event that waits for those before it that are registered so.
+    /// Registers an event that waits for those of its socket before it that were registered with
+    /// this method.
     pub(super) fn on_serial<T, S>(
         &mut self,
         event: &'static Event<T>,

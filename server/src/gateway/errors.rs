@@ -9,7 +9,7 @@ use super::limits;
 use crate::service::ServiceError;
 use roomcast::{Failure, Refusal};
 
-/// One way to fail, as clients know it.
+/// A way to fail, as clients know it.
 struct Row {
     code: &'static str,
     /// The field `type` of the event `error`.

@@ -1,12 +1,14 @@
 //! How often users may send events: what counts in which class, and how they are told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    limit::{Allowance, Class, Users},
+    limit::{Allowance, Class, Spent, Users},
     service::{ServiceError, policy},
 };
-use roomcast::{Event, Failure, Socket, network::Network};
+use roomcast::{Event, Failure, Io, NamespaceBuilder, NoAck, ServerSide, Socket, network::Network};
 
 /// What the user of a socket may do: found once, when it connects.
 struct Allowances {
@@ -15,8 +17,8 @@ struct Allowances {
     address: Option<(Arc<Allowance>, String)>,
 }
 
-/// Counts a socket as a connection of its user. `false`: that is one too many; it counts all the same, until
-/// [`leave`].
+/// Counts a socket as a connection of its user. Returns `false` if that is one too many. It counts
+/// all the same, until [`leave`].
 pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
     let (own, may) = users.enter(&socket.principal().subject);
     let address = address_of(socket);
@@ -24,6 +26,39 @@ pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
     socket.set_data(Allowances { own, address });
     may
 }
+
+/// What other servers tell of users goes by this name, in the namespace `/`.
+const SPENT: &str = "roomcast:spent";
+
+/// Charges what other servers tell that users have done there.
+pub(super) fn listen(io: &mut NamespaceBuilder) {
+    io.on_server_side(SPENT, async |told: ServerSide| {
+        match told.arg::<Vec<Spent>>(0) {
+            Ok(spent) => told.io().state::<Users>().charge(&spent),
+            Err(error) => tracing::debug!(%error, "another server tells of users in another way"),
+        }
+        NoAck
+    });
+}
+
+/// Tells the other servers about every second what users have done here.
+pub(crate) async fn tell(users: Arc<Users>, io: Io) {
+    let mut turns = interval(TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = turns.tick().await;
+    loop {
+        let now = turns.tick().await;
+        let spent = users.spent(io.nodes().len(), now - last);
+        last = now;
+        if !spent.is_empty()
+            && let Err(error) = io.of("/").server_side_emit(SPENT, spent)
+        {
+            tracing::debug!(%error, "other servers are not told what users have done");
+        }
+    }
+}
+
+const TURN: Duration = Duration::from_secs(1);
 
 /// A socket has gone.
 pub(super) fn leave(users: &Users, socket: &Socket) {

@@ -1,7 +1,7 @@
 //! Events to service calls and back: tables without state and without rules.
 //!
-//! `session` lets clients in, `chat` has the events of the chat. Both register what they handle with the
-//! `catalogue`, which counts events, reads what they carry and has permissions checked.
+//! `session` admits clients, `chat` has the events of the chat. Both register what they handle with
+//! the `catalogue`, which counts events, parses their payloads and has permissions checked.
 
 mod catalogue;
 mod chat;
@@ -15,6 +15,7 @@ use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
 use crate::service::{Access, Chat};
 use catalogue::Catalogue;
+pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
 
 /// Registers all events of the namespace `/`, for those whom the authenticator lets in. The builder must be
@@ -26,6 +27,7 @@ pub(crate) fn register(
     access: Access,
     chat: Chat,
 ) {
+    limits::listen(io.namespace("/"));
     let mut catalogue = Catalogue::new(io.namespace("/"), Arc::clone(&users), access);
     session::register(&mut catalogue, authenticator, users, chat);
     chat::register(&mut catalogue);

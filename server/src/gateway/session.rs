@@ -1,4 +1,4 @@
-//! Who a client is: authentication, how many connections a user has, and the event `session`.
+//! Sessions of clients: authentication, how many connections a user has, and the event `session`.
 
 use std::sync::Arc;
 

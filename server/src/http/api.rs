@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::auth::{AuthFault, Principal};
 use roomcast::internal::LogThrottle;
 
-/// Who a caller is, by its `Authorization` header.
+/// Authenticates a caller by its `Authorization` header.
 pub(crate) type Callers =
     Arc<dyn Fn(Option<String>) -> Pin<Box<dyn Future<Output = Caller> + Send>> + Send + Sync>;
 
@@ -31,13 +31,13 @@ pub(crate) type Caller = Result<Arc<Principal>, Turned>;
 /// Why somebody may not call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Turned {
-    /// It is nobody.
+    /// The caller is not authenticated.
     Unauthenticated(AuthFault),
-    /// It is this user, who may not.
+    /// The caller is this user, who may not call the API.
     Forbidden(String),
 }
 
-/// These routes below `/api/v1`, for callers who may call them.
+/// Nests routes below `/api/v1`, for callers who may call the API.
 pub(crate) fn nest(routes: Router, callers: Callers) -> Router {
     let routes = routes
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such route"))
@@ -168,7 +168,7 @@ impl ApiError {
         self
     }
 
-    /// Nobody, for whatever reason.
+    /// The answer to a caller that is not authenticated, for whatever reason.
     fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "unauthorized")
     }

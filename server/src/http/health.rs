@@ -118,14 +118,18 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::{http::router, metrics::Metrics};
+    use crate::{
+        http::{Entrance, router},
+        metrics::Metrics,
+    };
 
     async fn status(readiness: &Readiness, path: &str) -> u16 {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let router = router(
             Arc::new(Metrics::default()),
+            roomcast::Io::builder().build().unwrap(),
             readiness.clone(),
-            "/socket.io/",
+            &Entrance::default(),
         );
         router.oneshot(request).await.unwrap().status().as_u16()
     }

@@ -1,12 +1,13 @@
 //! HTTP beside the Socket.IO path: health, metrics, and the chat page.
 //!
-//! It reads the state of the server and owns no rule.
+//! This module reads the state of the server and owns no rule.
 
 pub(crate) mod api;
 pub(crate) mod blocks;
 pub(crate) mod client_files;
 mod health;
 pub(crate) mod identity;
+pub(crate) mod nodes;
 #[cfg(feature = "ui")]
 mod page;
 pub(crate) mod presence;
@@ -20,30 +21,45 @@ use axum::{Router, extract::State, http::header, response::IntoResponse, routing
 pub use health::Readiness;
 
 use crate::metrics::Metrics;
+use roomcast::Io;
+
+/// How the server is entered, which its page needs to know.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    /// Where Engine.IO listens.
+    pub socket_path: String,
+    /// Whether guests may enter.
+    pub guests: bool,
+    /// Where others sign in.
+    pub login_url: Option<String>,
+    /// Where they sign out.
+    pub logout_url: Option<String>,
+}
 
 /// The routes of the binary. Unknown paths answer 404.
-pub fn router(metrics: Arc<Metrics>, readiness: Readiness, socket_path: &str) -> Router {
+pub fn router(metrics: Arc<Metrics>, io: Io, readiness: Readiness, entrance: &Entrance) -> Router {
     let router = Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready).with_state(readiness))
-        .route("/metrics", get(metrics_text).with_state(metrics));
-    page(router, socket_path)
+        .route("/metrics", get(metrics_text).with_state((metrics, io)));
+    page(router, entrance)
 }
 
 #[cfg(feature = "ui")]
-fn page(router: Router, socket_path: &str) -> Router {
-    router.merge(page::routes(socket_path))
+fn page(router: Router, entrance: &Entrance) -> Router {
+    router.merge(page::routes(entrance))
 }
 
 #[cfg(not(feature = "ui"))]
-fn page(router: Router, _socket_path: &str) -> Router {
+fn page(router: Router, _entrance: &Entrance) -> Router {
     router.route(
         "/",
         get(|| async { "built without the chat page (feature `ui`)\n" }),
     )
 }
 
-async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+async fn metrics_text(State((metrics, io)): State<(Arc<Metrics>, Io)>) -> impl IntoResponse {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics.render())
+    let text = metrics.render_with(|out| io.expose_nodes(out));
+    ([(header::CONTENT_TYPE, kind)], text)
 }

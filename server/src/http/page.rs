@@ -1,6 +1,6 @@
 //! The chat page at `/`, built by `build.rs` and part of the binary.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Router,
@@ -12,25 +12,25 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-        X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+        ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
     },
 };
 use rust_embed::{Embed, EmbeddedFile};
 use sha2::{Digest, Sha256};
 
-/// A route for every file of the page, `/` being its `index.html`.
-///
-/// `socket_path` is where Engine.IO listens; the page connects there.
-pub(super) fn routes<S>(socket_path: &str) -> Router<S>
+use super::Entrance;
+
+/// A route for every file of the page, `/` being its `index.html`, which is told how the server is entered.
+pub(super) fn routes<S>(entrance: &Entrance) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    Files::iter()
+    names()
         .filter_map(|name| Some((Files::get(&name)?, name)))
         .fold(Router::new(), |router, (file, name)| {
             let path = route(&name);
-            let asset = Arc::new(Asset::new(&name, file, socket_path));
+            let asset = Arc::new(Asset::new(&name, file, entrance));
             router.route(
                 &path,
                 get(move |headers: HeaderMap| async move { asset.answer(&headers) }),
@@ -42,22 +42,35 @@ where
 #[folder = "$OUT_DIR/page"]
 struct Files;
 
+/// The files of the page, without their compressed forms.
+fn names() -> impl Iterator<Item = Cow<'static, str>> {
+    Files::iter().filter(|name| !ENCODINGS.iter().any(|(_, end)| name.ends_with(end)))
+}
+
 /// One file, ready to be sent.
 struct Asset {
     body: Bytes,
+    /// What `build.rs` has compressed, the smallest first.
+    smaller: Vec<(HeaderValue, Bytes)>,
     content_type: HeaderValue,
     etag: HeaderValue,
     cache_control: HeaderValue,
 }
 
 impl Asset {
-    fn new(name: &str, file: EmbeddedFile, socket_path: &str) -> Self {
+    fn new(name: &str, file: EmbeddedFile, entrance: &Entrance) -> Self {
         let content_type = content_type(file.metadata.mimetype());
         let body = match name {
-            INDEX => with_socket_path(&file.data, socket_path),
+            INDEX => with_entrance(&file.data, entrance),
             _ => Bytes::from(file.data.into_owned()),
         };
+        let smaller = ENCODINGS.iter().filter_map(|(encoding, end)| {
+            let file = Files::get(&format!("{name}{end}"))?;
+            let encoding = HeaderValue::from_static(encoding);
+            Some((encoding, Bytes::from(file.data.into_owned())))
+        });
         Self {
+            smaller: smaller.collect(),
             etag: etag(&body),
             content_type,
             body,
@@ -71,12 +84,48 @@ impl Asset {
             (CACHE_CONTROL, self.cache_control.clone()),
         ];
         if is_known(request, &self.etag) {
-            // Its headers replace those that the browser keeps (RFC 9111, 3.2), the policy included.
+            // The headers of this answer replace those that the browser keeps (RFC 9111, 3.2), the
+            // policy included.
             return (StatusCode::NOT_MODIFIED, caching, SECURITY).into_response();
         }
-        let content_type = [(CONTENT_TYPE, self.content_type.clone())];
-        (caching, content_type, SECURITY, self.body.clone()).into_response()
+        let content = [
+            (CONTENT_TYPE, self.content_type.clone()),
+            (VARY, HeaderValue::from_static("Accept-Encoding")),
+        ];
+        let accepted = |(encoding, _): &&(HeaderValue, Bytes)| accepts(request, encoding);
+        match self.smaller.iter().find(accepted) {
+            None => (caching, content, SECURITY, self.body.clone()).into_response(),
+            Some((encoding, body)) => {
+                let encoding = [(CONTENT_ENCODING, encoding.clone())];
+                (caching, content, encoding, SECURITY, body.clone()).into_response()
+            }
+        }
     }
+}
+
+/// The encodings in which `build.rs` leaves a file of the page beside it, and how their names end.
+const ENCODINGS: [(&str, &str); 3] = [("br", ".br"), ("gzip", ".gz"), ("deflate", ".zz")];
+
+/// Whether an encoding is named among those that are accepted (RFC 9110, 12.5.3) and not ruled out.
+fn accepts(request: &HeaderMap, encoding: &HeaderValue) -> bool {
+    request
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|list| list.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|item| {
+            let (name, weight) = item.split_once(';').unwrap_or((item, "q=1"));
+            name.trim()
+                .eq_ignore_ascii_case(encoding.to_str().ok()?)
+                .then_some(weight)
+        })
+        .any(|weight| {
+            let weight = weight
+                .trim()
+                .trim_start_matches(['q', 'Q'])
+                .trim_start_matches('=');
+            weight.parse::<f32>().is_ok_and(|weight| weight > 0.0)
+        })
 }
 
 const INDEX: &str = "index.html";
@@ -87,7 +136,7 @@ const SECURITY: [(HeaderName, &str); 6] = [
     (
         CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
          require-trusted-types-for 'script'; trusted-types 'none'",
     ),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -144,13 +193,22 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
-/// Tells the page where Engine.IO listens.
-fn with_socket_path(index: &[u8], socket_path: &str) -> Bytes {
-    let escaped = socket_path.replace('&', "&amp;").replace('"', "&quot;");
-    let named = format!("content=\"{escaped}\"");
-    String::from_utf8_lossy(index)
-        .replace("content=\"/socket.io/\"", &named)
-        .into()
+/// Tells the page how the server is entered, in its `meta` elements.
+fn with_entrance(index: &[u8], entrance: &Entrance) -> Bytes {
+    let url = |url: &Option<String>| url.clone().unwrap_or_default();
+    let metas = [
+        ("socket-path", "/socket.io/", entrance.socket_path.clone()),
+        ("guests", "true", entrance.guests.to_string()),
+        ("login-url", "", url(&entrance.login_url)),
+        ("logout-url", "", url(&entrance.logout_url)),
+    ];
+    let index = String::from_utf8_lossy(index).into_owned();
+    let told = metas.iter().fold(index, |index, (name, built, value)| {
+        let escaped = value.replace('&', "&amp;").replace('"', "&quot;");
+        let built = format!("name=\"{name}\" content=\"{built}\"");
+        index.replace(&built, &format!("name=\"{name}\" content=\"{escaped}\""))
+    });
+    told.into()
 }
 
 #[cfg(test)]
@@ -163,7 +221,8 @@ mod tests {
     use super::*;
 
     async fn ask(request: Request<Body>) -> Response {
-        routes("/socket.io/").oneshot(request).await.unwrap()
+        let entrance = Entrance::default();
+        routes(&entrance).oneshot(request).await.unwrap()
     }
 
     async fn fetch(path: &str) -> Response {
@@ -226,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_file_has_a_type_and_hashed_ones_are_kept_for_ever() {
-        for name in Files::iter() {
+        for name in names() {
             let response = fetch(&route(&name)).await;
             assert_eq!(response.status(), StatusCode::OK, "{name}");
             let expected = match name.rsplit('.').next().unwrap() {
@@ -234,6 +293,8 @@ mod tests {
                 "js" => "text/javascript; charset=utf-8",
                 "css" => "text/css; charset=utf-8",
                 "svg" => "image/svg+xml",
+                "png" => "image/png",
+                "webmanifest" => "application/manifest+json",
                 other => panic!("{name}: no type expected for {other}"),
             };
             assert_eq!(header(&response, CONTENT_TYPE), expected, "{name}");
@@ -265,11 +326,40 @@ mod tests {
         assert_eq!(text(head).await, "");
     }
 
+    #[tokio::test]
+    async fn what_is_loaded_first_is_compressed_for_those_who_take_it_and_no_more_than_60_kib() {
+        let mut first = 0;
+        for name in names().filter(|name| name.starts_with("assets/")) {
+            let sizes = ["identity", "br;q=0, gzip", "gzip;q=0.5, br"].map(async |accepted| {
+                let request = Request::get(route(&name)).header(ACCEPT_ENCODING, accepted);
+                let response = ask(request.body(Body::empty()).unwrap()).await;
+                assert_eq!(header(&response, VARY), "Accept-Encoding");
+                let encoding = response.headers().get(CONTENT_ENCODING).cloned();
+                let body = response.into_body().collect().await.unwrap().to_bytes();
+                (encoding, body.len())
+            });
+            let [plain, gzip, brotli] = sizes;
+            let (plain, gzip, brotli) = (plain.await, gzip.await, brotli.await);
+            assert_eq!(plain.0, None);
+            assert_eq!(gzip.0.unwrap(), "gzip");
+            assert_eq!(brotli.0.unwrap(), "br");
+            assert!(brotli.1 < gzip.1 && gzip.1 < plain.1, "{name}");
+            first += gzip.1;
+        }
+        assert!(first > 0 && first <= 60 * 1024, "{first} bytes");
+    }
+
     #[test]
-    fn the_page_learns_where_the_server_listens() {
-        let index = br#"<meta name="socket-path" content="/socket.io/" />"#;
-        let changed = with_socket_path(index, "/a\"b&c/");
-        let expected = br#"<meta name="socket-path" content="/a&quot;b&amp;c/" />"#;
+    fn the_page_learns_how_the_server_is_entered() {
+        let index = br#"<meta name="socket-path" content="/socket.io/" /><meta name="guests" content="true" /><meta name="login-url" content="" />"#;
+        let entrance = Entrance {
+            socket_path: "/a\"b&c/".into(),
+            guests: false,
+            login_url: Some("https://id.example/?a=1&b=\"".into()),
+            logout_url: None,
+        };
+        let changed = with_entrance(index, &entrance);
+        let expected = br#"<meta name="socket-path" content="/a&quot;b&amp;c/" /><meta name="guests" content="false" /><meta name="login-url" content="https://id.example/?a=1&amp;b=&quot;" />"#;
         assert_eq!(changed, &expected[..]);
     }
 }

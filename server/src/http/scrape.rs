@@ -1,4 +1,5 @@
-//! Who may read `/metrics`: whoever is on this machine, and callers with the permission for it.
+//! Decides who may read `/metrics`: whoever is on this machine, and callers with the permission for
+//! it.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,7 +14,7 @@ use axum::{
 use super::api::{Callers, REFUSALS, bearer_of, turn_away};
 use roomcast::internal::LogThrottle;
 
-/// These routes, of which `/metrics` is not for everybody.
+/// Adds the check to routes, of which `/metrics` is not for everybody.
 pub(crate) fn limit(routes: Router, callers: Callers) -> Router {
     let log_throttle = Arc::new(LogThrottle::new(REFUSALS));
     routes.layer(middleware::from_fn_with_state(

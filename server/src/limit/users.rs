@@ -17,6 +17,7 @@ use std::{
 
 use roomcast::internal::{ByHash, LogThrottle, SHARDS, Shards, SharedRested};
 
+use super::spending::{Spending, Untold};
 use crate::{
     config::Limits,
     metrics::{Counter, Gauge, Metrics},
@@ -36,9 +37,9 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
+    pub(super) const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
 
-    /// Its name.
+    /// The name of the class.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Messages => "messages",
@@ -67,7 +68,7 @@ struct Quota {
 }
 
 impl Quota {
-    /// `None`: nothing is limited.
+    /// Returns `None` if nothing is limited.
     fn new(limit: Option<u32>, window: Duration) -> Option<Self> {
         let step = window / NonZeroU32::new(limit?)?.get();
         Some(Self { window, step })
@@ -80,6 +81,7 @@ pub(crate) struct Users {
     quotas: [Option<Quota>; Class::ALL.len()],
     max_connections: u32,
     shards: Shards<Shard>,
+    spending: Spending,
     /// Users without connections that a generation of a shard may have.
     generation: usize,
     started: Instant,
@@ -97,19 +99,36 @@ struct Shard {
 /// Users by the hash of their id.
 type Entries = ByHash<User>;
 
-#[derive(Default)]
 struct User {
     connections: u32,
     allowance: Arc<Allowance>,
 }
 
+impl User {
+    fn new(name: &str) -> Self {
+        let allowance = Allowance {
+            name: name.into(),
+            rested: Default::default(),
+            told: OnceLock::new(),
+            untold: Untold::default(),
+        };
+        Self {
+            connections: 0,
+            allowance: Arc::new(allowance),
+        }
+    }
+}
+
 /// What a user may do at this moment, shared by all its connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Allowance {
+    /// Whose it is.
+    pub(super) name: Arc<str>,
     /// By class: when all events of its quota are there again, since the start of [`Users`].
     rested: [SharedRested; Class::ALL.len()],
     /// By class: how often the user is told of it. Only for those who have been.
     told: OnceLock<Box<[LogThrottle; Class::ALL.len()]>>,
+    pub(super) untold: Untold,
 }
 
 /// How often users are forgotten of whom nothing is left to remember.
@@ -129,6 +148,7 @@ impl Users {
             }),
             max_connections: limits.connections_per_user.unwrap_or_default(),
             shards: Shards::new(),
+            spending: Spending::default(),
             generation: (limits.users / SHARDS / 2).max(1),
             started: Instant::now(),
             metrics,
@@ -141,13 +161,36 @@ impl Users {
     ///
     /// How long to wait before it may.
     pub(crate) fn check(&self, class: Class, user: &str) -> Result<(), Duration> {
-        let allowance = self
-            .shards
-            .with(user, |shard, user| match shard.connected.get(&user) {
-                Some(entry) => Arc::clone(&entry.allowance),
-                None => Arc::clone(&self.find(shard, user).allowance),
-            });
-        self.take(class, &allowance)
+        self.take(class, &self.allowance(user))
+    }
+
+    /// What a user may do, connected or not.
+    pub(super) fn allowance(&self, name: &str) -> Arc<Allowance> {
+        let found = |shard: &mut Shard, user| match shard.connected.get(&user) {
+            Some(entry) => Arc::clone(&entry.allowance),
+            None => Arc::clone(&self.find(shard, user, name).allowance),
+        };
+        self.shards.with(name, found)
+    }
+
+    pub(super) const fn spending(&self) -> &Spending {
+        &self.spending
+    }
+
+    /// The time of one event of a class at its pace, and how many come at once; `None` if it has no limit.
+    pub(super) fn pace(&self, class: Class) -> Option<(Duration, u32)> {
+        let quota = self.quotas.get(class as usize).copied().flatten()?;
+        let count = quota.window.as_nanos() / quota.step.as_nanos().max(1);
+        Some((quota.step, u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    /// Charges events that have happened elsewhere.
+    pub(super) fn charge_class(&self, class: Class, allowance: &Allowance, count: u32) {
+        let quota = self.quotas.get(class as usize).copied().flatten();
+        if let (Some(quota), Some(rested)) = (quota, allowance.rested.get(class as usize)) {
+            let cost = quota.step.saturating_mul(count);
+            rested.charge(self.started.elapsed(), cost, quota.window);
+        }
     }
 
     /// The same of a user whose allowance is at hand.
@@ -155,7 +198,7 @@ impl Users {
     /// # Errors
     ///
     /// How long to wait before it may.
-    pub(crate) fn take(&self, class: Class, allowance: &Allowance) -> Result<(), Duration> {
+    pub(crate) fn take(&self, class: Class, allowance: &Arc<Allowance>) -> Result<(), Duration> {
         let Some(quota) = self.quotas.get(class as usize).copied().flatten() else {
             return Ok(());
         };
@@ -164,6 +207,7 @@ impl Users {
         };
         rested
             .take(self.started.elapsed(), quota.step, quota.window)
+            .inspect(|()| self.spending.note(class, allowance))
             .inspect_err(|_| self.metrics.count(class.counter()))
     }
 
@@ -180,16 +224,16 @@ impl Users {
         may
     }
 
-    /// A user has connected: what it may do. `false`: that is one too many; it counts all the same,
-    /// until [`leave`](Self::leave).
-    pub(crate) fn enter(&self, user: &str) -> (Arc<Allowance>, bool) {
-        let (allowance, connections) = self.shards.with(user, |shard, user| {
+    /// A user has connected. Returns the user's allowance, and `false` if the connection is one too
+    /// many. It counts all the same, until [`leave`](Self::leave).
+    pub(crate) fn enter(&self, name: &str) -> (Arc<Allowance>, bool) {
+        let (allowance, connections) = self.shards.with(name, |shard, user| {
             let known = shard.young.remove(&user);
             let known = known.or_else(|| shard.old.remove(&user));
             let entry = shard.connected.entry(user);
             let user = match entry {
                 Slot::Occupied(slot) => slot.into_mut(),
-                Slot::Vacant(slot) => slot.insert(known.unwrap_or_default()),
+                Slot::Vacant(slot) => slot.insert(known.unwrap_or_else(|| User::new(name))),
             };
             user.connections += 1;
             (Arc::clone(&user.allowance), user.connections)
@@ -248,12 +292,12 @@ impl Users {
     }
 
     /// The entry of a user who is not connected, a new one if there is none.
-    fn find<'a>(&self, shard: &'a mut Shard, user: u64) -> &'a mut User {
+    fn find<'a>(&self, shard: &'a mut Shard, user: u64, name: &str) -> &'a mut User {
         if !shard.young.contains_key(&user) {
-            let entry = shard.old.remove(&user).unwrap_or_default();
+            let entry = shard.old.remove(&user).unwrap_or_else(|| User::new(name));
             self.remember(shard, user, entry);
         }
-        shard.young.entry(user).or_default()
+        shard.young.entry(user).or_insert_with(|| User::new(name))
     }
 
     fn remember(&self, shard: &mut Shard, user: u64, entry: User) {

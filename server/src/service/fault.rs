@@ -18,14 +18,14 @@ pub(crate) enum ServiceError {
     },
     /// There is no such thing, or not for this principal.
     NotFound(&'static str),
-    /// It contradicts something that was done before.
+    /// The command contradicts something that was done before.
     Conflict(&'static str),
     /// The user does this too often.
     Limited {
         /// How long to wait before trying again.
         retry_after: Duration,
     },
-    /// It cannot be done now, but maybe later.
+    /// The command cannot be done now, but perhaps later.
     Unavailable {
         /// How long to wait before trying again.
         retry_after: Duration,

@@ -202,7 +202,7 @@ impl Applied {
 
 /// The pause after a failure.
 fn after(pause: Duration, error: StoreError) -> Duration {
-    // That others are faster says nothing about the store.
+    // An overloaded store is busy with others; the feed itself has not failed.
     if error == StoreError::Overloaded {
         return pause;
     }

@@ -1,10 +1,10 @@
 //! The rules of the product: who may do what, what is stored, and what others are told of it.
 //!
-//! A service is a concrete struct that every entrance shares. It takes [`Allowed`] commands, which only the
-//! check of permissions makes, sees a [`Principal`](crate::auth::Principal), never a token, and answers with
-//! a value or a [`ServiceError`]; which words that becomes for a client is the gateway's business. Gateways,
-//! the HTTP API and commands come in here. Nothing in here may know how an event is parsed or a row is
-//! written.
+//! A service is a concrete struct that the gateways, the HTTP API and commands share. It takes
+//! [`Allowed`] commands, which only the check of permissions makes, sees a
+//! [`Principal`](crate::auth::Principal), never a token, and answers with a value or a
+//! [`ServiceError`]; the gateway decides how that reads for a client. Nothing in this module may
+//! know how an event is parsed or a row is written.
 //!
 //! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`.
 
@@ -16,8 +16,8 @@ mod feed;
 mod rules;
 
 pub(crate) use authorization::{
-    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, NewBlock, NewRevocation,
-    NewSession, Question, RemoveBlock, RevocationApplier,
+    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, NewBlock,
+    NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;

@@ -87,7 +87,7 @@ pub enum OpenError {
     Taken {
         /// The database file.
         database: String,
-        /// Who: its process and, once it listens, its address.
+        /// The process that holds the database and, once it listens, its address.
         by: String,
     },
     /// The thread that writes could not be started.

@@ -161,7 +161,7 @@ pub(super) fn request<T>() -> (Reply<T>, Answer<T>) {
     (Reply(reply), Answer(answer))
 }
 
-/// One change that waits to be stored, and whoever waits for the answer.
+/// A change that waits to be stored, and the caller that waits for the answer.
 #[derive(Debug)]
 pub(super) enum Write {
     Message {

@@ -5,6 +5,8 @@
 //! `docs/storage.md`.
 
 use refinery::{Report, Runner};
+#[cfg(feature = "postgres")]
+use tokio_postgres::error::SqlState;
 
 use super::OpenError;
 
@@ -71,23 +73,62 @@ pub(super) async fn postgres(
         complete(&runner, last.map_or(0, |last| last.version()), database)?;
         return compatible(client, &runner).await.map_err(refused);
     }
-    // A lock of the session: it is gone with the connection, whatever happens.
-    let lock = format!("SET lock_timeout = '{LOCK_PATIENCE}'; SELECT pg_advisory_lock({LOCK})");
+    // The lock belongs to the session, so it is gone with the connection, whatever happens. The short
+    // limit that follows is for the tables: as long as a migration waits for one, everybody else who
+    // wants that table waits behind it.
+    let lock = format!(
+        "SET lock_timeout = '{LOCK_PATIENCE}'; SELECT pg_advisory_lock({LOCK});
+         SET lock_timeout = '{TABLE_PATIENCE}'"
+    );
     client
         .batch_execute(&lock)
         .await
         .map_err(|error| refused(error.to_string()))?;
-    let report = runner
-        .run_async(client)
+    let applied = run(&runner, client)
         .await
         .map_err(|error| refused(error.to_string()))?;
-    let applied = names(&report);
     compatible(client, &runner).await.map_err(refused)?;
     client
         .batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))
         .await
         .map_err(|error| refused(error.to_string()))?;
     Ok(applied)
+}
+
+/// Applies migrations, each in a transaction of its own. One that does not get the lock of a table in
+/// time is tried again after a pause, in which others get theirs.
+#[cfg(feature = "postgres")]
+async fn run(
+    runner: &Runner,
+    client: &mut tokio_postgres::Client,
+) -> Result<Vec<String>, refinery::Error> {
+    let deadline = tokio::time::Instant::now() + TABLES_PATIENCE;
+    let mut applied = Vec::new();
+    loop {
+        let error = match runner.run_async(client).await {
+            Ok(report) => {
+                applied.extend(names(&report));
+                return Ok(applied);
+            }
+            Err(error) => error,
+        };
+        applied.extend(error.report().into_iter().flat_map(names));
+        if !is_lock_timeout(&error) || tokio::time::Instant::now() >= deadline {
+            return Err(error);
+        }
+        tracing::warn!("a migration waits for a table that is in use");
+        tokio::time::sleep(TABLES_PAUSE).await;
+    }
+}
+
+/// Whether a statement did not get a lock within `lock_timeout`.
+#[cfg(feature = "postgres")]
+fn is_lock_timeout(error: &refinery::Error) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    });
+    let cause = causes.find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    cause.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// Whether the tables, if they are newer, are fit for this version.
@@ -111,13 +152,22 @@ async fn compatible(
     Ok(Vec::new())
 }
 
-/// Held by the one that migrates.
+/// The advisory lock of the server that migrates.
 #[cfg(feature = "postgres")]
 const LOCK: i64 = 0x726f_6f6d_0001;
 
-/// How long another one may take to migrate.
+/// How long another server may take to migrate.
 #[cfg(feature = "postgres")]
 const LOCK_PATIENCE: &str = "5min";
+/// How long a migration waits for a table, and others behind it.
+#[cfg(feature = "postgres")]
+const TABLE_PATIENCE: &str = "1s";
+/// How long a migration leaves a table to others before it tries again.
+#[cfg(feature = "postgres")]
+const TABLES_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long migrations try to get their tables.
+#[cfg(feature = "postgres")]
+const TABLES_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// The migrations of a report, in order; each is logged.
 fn names(report: &Report) -> Vec<String> {

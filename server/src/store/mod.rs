@@ -45,7 +45,7 @@ pub use rows::{
     Origin, PAGE_BYTES, Page, Revision, Version,
 };
 pub(crate) use shared::FORGOTTEN_AT_ONCE;
-pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed};
+pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed, SharedValues};
 pub use time::Time;
 
 use self::blocks::BlockChange;
@@ -374,6 +374,18 @@ impl Store {
         }
     }
 
+    /// The values and locks of the servers that share this store; none if it belongs to one server.
+    #[must_use]
+    pub fn values(&self) -> Option<SharedValues> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => Some(SharedValues::new(postgres.clone())),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => None,
+        }
+    }
+
     /// What has changed that all servers that share this store must know; none if it belongs to one server.
     #[must_use]
     pub fn feed(&self) -> Option<Feed> {
@@ -414,7 +426,7 @@ impl Store {
         each!(self, backend => backend.logins_of(user).await)
     }
 
-    /// Moves the end of a login session. `false`: there is none any more.
+    /// Moves the end of a login session. Returns `false` if there is none any more.
     ///
     /// # Errors
     ///
@@ -450,7 +462,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a revocation back. `false`: there is none.
+    /// Takes a revocation back. Returns `false` if there is none.
     ///
     /// # Errors
     ///

@@ -20,9 +20,9 @@ pub struct Message {
     pub id: Uuid,
     /// The conversation it belongs to.
     pub conversation_id: Uuid,
-    /// Its place in the conversation: 1, 2, 3 and so on, without a gap.
+    /// The place of the message in its conversation: 1, 2, 3 and so on, without a gap.
     pub seq: u64,
-    /// Who sent it.
+    /// The user who sent the message.
     pub user_id: String,
     /// The sender's name at the time of sending.
     pub user_name: String,
@@ -69,13 +69,7 @@ impl Message {
     /// What an edit or deletion of this row is refused for, if anything. `is_member` is about the
     /// one who asks.
     pub(super) fn refuses<T>(&self, by: &Actor, is_member: bool) -> Option<Change<T>> {
-        if !by.is_admin && !is_member {
-            Some(Change::Absent)
-        } else if !by.is_admin && by.user_id != self.user_id {
-            Some(Change::Denied)
-        } else {
-            None
-        }
+        by.refused(Some(&self.user_id), is_member)
     }
 }
 
@@ -130,7 +124,7 @@ impl MessageKind {
 pub struct NewMessage {
     /// The conversation it goes to.
     pub conversation_id: Uuid,
-    /// Who sends it.
+    /// The user who sends the message.
     pub user_id: String,
     /// The sender's name.
     pub user_name: String,
@@ -182,9 +176,9 @@ pub struct Origin {
     reason = "a caller must say what each outcome means"
 )]
 pub enum Insert {
-    /// It is stored.
+    /// The message is stored.
     Stored(Arc<Message>),
-    /// It was stored before under the same `client_message_id`: this is that row.
+    /// The message was stored before under the same `client_message_id`: this is that row.
     Repeated(Arc<Message>),
     /// There is no such conversation, or the sender is not a member of it.
     Absent,
@@ -196,13 +190,13 @@ pub enum Insert {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conversation {
-    /// Its id.
+    /// The id of the conversation.
     pub id: Uuid,
-    /// Its title, if it has one.
+    /// The title of the conversation, if it has one.
     pub title: Option<String>,
-    /// Who made it; nobody for one that the server made.
+    /// The user who made the conversation; `None` for one that the server made.
     pub owner_id: Option<String>,
-    /// Its members in the order of their ids; empty if it is open to everyone.
+    /// The members in the order of their ids; empty if the conversation is open to everyone.
     pub member_ids: Vec<String>,
     /// When it was made.
     pub created_at: Time,
@@ -213,13 +207,13 @@ pub struct Conversation {
 /// A conversation to be stored.
 #[derive(Clone, Debug)]
 pub struct NewConversation {
-    /// Its id.
+    /// The id of the conversation.
     pub id: Uuid,
-    /// Its title, if it has one.
+    /// The title of the conversation, if it has one.
     pub title: Option<String>,
-    /// Its owner, who is a member without being named in `member_ids`.
+    /// The owner, who is a member without being named in `member_ids`.
     pub owner_id: Option<String>,
-    /// Its members; doubles are ignored.
+    /// The members; doubles are ignored.
     pub member_ids: Vec<String>,
     /// Whether everyone counts as a member.
     pub is_open: bool,

@@ -20,7 +20,7 @@ impl Time {
         Timestamp::now().into()
     }
 
-    /// The same in the calendar's own type.
+    /// The time in the calendar's own type.
     #[cfg(feature = "postgres")]
     pub(super) fn timestamp(self) -> Timestamp {
         self.0

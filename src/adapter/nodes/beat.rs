@@ -9,7 +9,7 @@ use roomcast_protocol::socket::{Args, Nsp, Parser};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BEAT, BYE, NAMESPACE,
+    BEAT, BYE, CHANGED, NAMESPACE,
     node::{Load, Node, NodeOptions, is_id, is_shown},
 };
 use crate::adapter::{
@@ -122,6 +122,13 @@ impl Beat {
 /// What tells that this server goes.
 pub(in crate::adapter) fn bye() -> Publication {
     publication(BYE, Args::default())
+}
+
+/// What tells that a value was changed.
+pub(in crate::adapter) fn changed(key: &str) -> Option<Publication> {
+    let bytes = serde_json::to_vec(&[key]).ok()?;
+    let args = Args::document(Parser::Json, bytes.into()).ok()?;
+    Some(publication(CHANGED, args.items(0)?))
 }
 
 fn publication(event: &str, args: Args) -> Publication {

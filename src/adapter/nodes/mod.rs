@@ -23,7 +23,7 @@ use tokio::{
     time::Instant,
 };
 
-pub(super) use self::beat::{Beat, bye};
+pub(super) use self::beat::{Beat, bye, changed};
 pub(crate) use self::keep::keep;
 pub use self::node::{Load, Node, NodeOptions, NodeTaken};
 use super::envelope::NodeId;
@@ -34,6 +34,8 @@ pub(crate) const NAMESPACE: &str = "/.roomcast";
 /// The events in it.
 pub(super) const BEAT: &str = "beat";
 pub(super) const BYE: &str = "bye";
+/// A value that servers share was changed.
+pub(super) const CHANGED: &str = "changed";
 
 /// The servers of a cluster, as far as this one has heard.
 pub(crate) struct Registry {
@@ -82,6 +84,10 @@ impl Registry {
             is_closed: AtomicBool::new(false),
             metrics: Arc::clone(metrics),
         }
+    }
+
+    pub(super) const fn name(&self) -> &NodeId {
+        &self.name
     }
 
     /// Whether this server has an id that another one may have as well.

@@ -279,7 +279,7 @@ impl Line {
         })
     }
 
-    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+    pub(crate) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One(line) => command.query_async(line).await,
             Self::Cluster(line) => command.query_async(line).await,

@@ -19,6 +19,7 @@ mod link;
 mod shared;
 mod streams;
 mod unnamed;
+mod values;
 
 use std::{
     fmt,
@@ -34,6 +35,7 @@ use self::{
     link::{Limits, Link, Listener},
     shared::{Shared, own_channel, room_channel, unwritten},
     streams::Stream,
+    values::RedisValues,
 };
 pub use self::{
     emitter::{Emission, Emitter},
@@ -43,6 +45,7 @@ use super::{
     envelope::{Envelope, Message, NodeId},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
     message::FOREIGN,
+    values::ValueStore,
 };
 use crate::names::Room;
 
@@ -331,6 +334,11 @@ impl Adapter for Redis {
 
     fn namespace_closed(&self, namespace: &str) {
         self.turn_namespace(namespace, false);
+    }
+
+    fn values(&self) -> Option<Box<dyn ValueStore>> {
+        let place = self.place.clone();
+        Some(Box::new(RedisValues::new(place, &self.key)))
     }
 
     fn follows_rooms(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::{
     Config,
     engine::{
         admission::{PendingConnection, hang_up},
-        http::{Accepted, Site},
+        http::{Accepted, Fallback, Site},
         primitives::Peer,
         session::Engine,
     },
@@ -31,7 +31,7 @@ pub(crate) struct Endpoints {
     /// Plain Engine.IO under another path.
     pub(crate) raw: Option<Arc<Engine>>,
     /// Everything else.
-    pub(crate) router: axum::Router,
+    pub(crate) fallback: Fallback,
     /// What connections are encrypted with, if they are.
     pub(crate) tls: Option<Tls>,
 }
@@ -49,7 +49,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
         };
         match accepted {
             Ok((stream, address)) => server.take_in(&site, stream, address),
-            // That one has gone already; the next may be there.
+            // The connection has gone already; the next one may be there.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 site.engine.metrics.count(Counter::AcceptErrors);
@@ -61,7 +61,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
         }
         turn = (turn + 1) % ACCEPTS_PER_TURN;
         if turn == 0 {
-            // Those who are in have their turn between newcomers.
+            // Sessions get their turn between new connections.
             tokio::task::yield_now().await;
         }
     }
@@ -84,7 +84,7 @@ impl Endpoints {
         Site {
             engine: Arc::clone(&self.engine),
             raw: self.raw.clone(),
-            router: self.router.clone(),
+            fallback: self.fallback.clone(),
         }
     }
 

@@ -49,7 +49,7 @@ type Stamp = [(Option<SystemTime>, u64); 2];
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Handshakes at the same time; others wait for their turn.
 const HANDSHAKES: usize = 1024;
-/// The same of one client address.
+/// How many handshakes of one client address run at a time.
 const HANDSHAKES_EACH: usize = 64;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -129,8 +129,8 @@ impl Tls {
         }
     }
 
-    /// Shakes hands with a client at this address, which is none if it stands for many. `None`: it
-    /// failed, which has been counted.
+    /// Performs the handshake with a client at this address, which is `None` if it stands for many.
+    /// Returns `None` if the handshake failed, which is counted.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
@@ -173,7 +173,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// `None`: one of them is not there.
+/// Returns `None` if one of the files does not exist.
 fn stamp(cert_file: &Path, key_file: &Path) -> Option<Stamp> {
     let of = |path| {
         let metadata = fs::metadata(path).ok()?;

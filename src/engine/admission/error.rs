@@ -75,7 +75,7 @@ pub enum ErrorContext {
 }
 
 impl ErrorContext {
-    /// Its name, the official one where there is one.
+    /// The name of the reason, the official one where there is one.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

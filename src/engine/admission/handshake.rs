@@ -2,7 +2,6 @@
 
 use std::{iter, net::SocketAddr, time::SystemTime};
 
-use axum::extract::{ConnectInfo, OriginalUri};
 use http::{Extensions, HeaderMap, HeaderValue, Uri, header};
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
@@ -126,17 +125,21 @@ impl Handshake {
         }
     }
 
-    /// The same, sent by a page that may use the cookies of its reader, or not.
+    /// Sets whether the request was sent by a page that may use the cookies of its reader.
     pub(in crate::engine) fn with_trust(self, trusted: bool) -> Self {
         Self { trusted, ..self }
     }
 
-    /// The same with what layers of the server around have put with the request.
+    /// Adds what layers of the surrounding server have put with the request.
     pub(in crate::engine) fn with_extensions(self, extensions: &Extensions) -> Self {
         let mut extensions = extensions.clone();
         // What is known otherwise, or of no use any more, is not kept as long as the session.
-        extensions.remove::<ConnectInfo<SocketAddr>>();
-        extensions.remove::<OriginalUri>();
+        #[cfg(feature = "axum")]
+        {
+            extensions.remove::<axum::extract::ConnectInfo<SocketAddr>>();
+            extensions.remove::<axum::extract::OriginalUri>();
+        }
+        extensions.remove::<SocketAddr>();
         extensions.remove::<OnUpgrade>();
         if extensions.is_empty() {
             extensions = Extensions::new();
@@ -144,7 +147,7 @@ impl Handshake {
         Self { extensions, ..self }
     }
 
-    /// The same with the leave to open a session.
+    /// Adds the permit to open a session.
     pub(in crate::engine) fn with_permit(self, permit: Permit) -> Self {
         Self {
             permit: Mutex::new(Some(Box::new(permit))),
@@ -210,7 +213,7 @@ impl Handshake {
         self.time
     }
 
-    /// The same in milliseconds since 1970.
+    /// The time of the handshake in milliseconds since 1970.
     #[must_use]
     pub fn issued(&self) -> u64 {
         let since = self.time.duration_since(SystemTime::UNIX_EPOCH);

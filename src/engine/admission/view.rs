@@ -132,8 +132,9 @@ impl fmt::Debug for EngineRequest {
 
 /// The target of a request before a router took its prefix away.
 pub(in crate::engine) fn original_uri(request: &Parts) -> &Uri {
-    request
-        .extensions
-        .get::<axum::extract::OriginalUri>()
-        .map_or(&request.uri, |original| &original.0)
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions.get() {
+        return original;
+    }
+    &request.uri
 }

@@ -55,7 +55,7 @@ impl Io {
 struct Stalled {
     until: Pin<Box<Sleep>>,
     written: usize,
-    /// Who wanted to read meanwhile.
+    /// The task that wanted to read meanwhile.
     reader: Option<Waker>,
 }
 
@@ -118,7 +118,7 @@ impl Accepted {
                 return Poll::Ready(());
             }
             self.front.extend_from_slice(piece.filled());
-            // Whoever waits to read was not told of what has been taken here.
+            // The task that waits to read was not told of the bytes taken here.
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -286,7 +286,8 @@ impl AsyncWrite for Watched<'_> {
     }
 }
 
-/// Waits for an answer as long as the client does. `None`: it has gone before there was one.
+/// Waits for an answer as long as the client stays connected. Returns `None` if the client
+/// disconnects first.
 pub(super) async fn attended<T>(
     mut poll_gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
     mut answering: Pin<&mut (impl Future<Output = T> + Send)>,

@@ -3,15 +3,14 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Request, StatusCode, header, request::Parts};
-use hyper::body::Body;
+use http::{HeaderMap, StatusCode, header, request::Parts};
 use roomcast_protocol::{
     Frame, Sid,
     engine::{Packet, Transport},
 };
 
 use super::{
-    exchange,
+    exchange::{self, Pieces},
     handoff::{Handoff, HandoffCell},
     message::{
         cors::Verdict,
@@ -44,8 +43,8 @@ impl Engine {
 
     /// The answer to a request of HTTP/1 that does not say properly for whom it is, whatever its path
     /// is. Nothing more is read from its connection.
-    pub(crate) fn refuse_unnamed<B>(&self, request: &Request<B>) -> Option<Reply> {
-        if host::is_named(request.version(), request.headers()) {
+    pub(crate) fn refuse_unnamed(&self, request: &Parts) -> Option<Reply> {
+        if host::is_named(request.version, &request.headers) {
             return None;
         }
         self.metrics.count(Counter::RejectedMalformed);
@@ -54,14 +53,14 @@ impl Engine {
     }
 
     /// Answers a request, whatever its path is.
-    pub(super) async fn answer<B: Body>(
+    pub(super) async fn answer(
         self: &Arc<Self>,
-        request: Request<B>,
+        mut parts: Parts,
+        body: &mut dyn Pieces,
         peer: Peer,
         handoff: &HandoffCell,
     ) -> Reply {
-        let peer = self.identify(peer, request.headers());
-        let (mut parts, body) = request.into_parts();
+        let peer = self.identify(peer, &parts.headers);
         join_cookies(&mut parts.headers);
         let verdict = match &self.config.http.cors {
             None => Verdict::Silent,
@@ -109,11 +108,11 @@ impl Engine {
     }
 
     /// Answers such a request: a poll, or packets in a body.
-    pub(super) async fn answer_session<B: Body>(
+    pub(super) async fn answer_session(
         &self,
         sid: Sid,
         form: Form,
-        body: Option<B>,
+        body: Option<&mut dyn Pieces>,
         peer: Peer,
     ) -> Answer {
         let outcome = match (self.find_for(sid, peer), body) {
@@ -164,7 +163,8 @@ impl Engine {
         if !matches!(error, RequestError::ForeignOrigin) {
             tracing::debug!(%address, code, reason, "request refused");
         } else if let Some(more) = self.foreign_origins.permit() {
-            // Somebody may have forgotten to allow it; and whoever it was may ask again and again.
+            // The operator may have forgotten to allow the origin, so a refusal is logged; a client
+            // may repeat it at will, so the log is throttled.
             tracing::info!(%address, code, reason, more, "request refused");
         }
         if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
@@ -173,10 +173,10 @@ impl Engine {
         reply::refusal(error, is_upgrade)
     }
 
-    async fn respond<B: Body>(
+    async fn respond(
         self: &Arc<Self>,
         parts: Parts,
-        body: B,
+        body: &mut dyn Pieces,
         peer: Peer,
         view: Option<&EngineRequest>,
         handoff: &HandoffCell,

@@ -23,14 +23,13 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use roomcast_protocol::websocket::CloseCode;
-use tower::ServiceExt as _;
 
 use super::{
     accepted::{Accepted, Watched, attended},
     handoff::{Handoff, HandoffCell},
     http1::{MAX_HEADER_BYTES, MAX_HEADERS, Rest, Served},
     message::reply,
-    site::Site,
+    site::{FallbackBody, Site},
 };
 use crate::{
     engine::{
@@ -157,28 +156,29 @@ impl Site {
         request: Request<Incoming>,
         peer: Peer,
         handoff: &HandoffCell,
-    ) -> Response<Either<Full<Bytes>, axum::body::Body>> {
-        if let Some(refusal) = self.engine.refuse_unnamed(&request) {
+    ) -> Response<Either<Full<Bytes>, FallbackBody>> {
+        let (parts, mut body) = request.into_parts();
+        if let Some(refusal) = self.engine.refuse_unnamed(&parts) {
             return refusal.map(Either::Left);
         }
-        if let Some(engine) = self.owner(request.uri().path()) {
-            let response = engine.answer(request, peer, handoff).await;
+        if let Some(engine) = self.owner(parts.uri.path()) {
+            let response = engine.answer(parts, &mut body, peer, handoff).await;
             return response.map(Either::Left);
         }
-        let mut request = request.map(axum::body::Body::new);
+        let mut request = Request::from_parts(parts, body);
         let peer = self.engine.identify(peer, request.headers());
         let extensions = request.extensions_mut();
+        #[cfg(feature = "axum")]
         extensions.insert(axum::extract::ConnectInfo(peer.address));
         extensions.insert(Client::new(peer.address, peer.secure));
         let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
-        let answering = self.router.clone().oneshot(request);
+        let answering = self.fallback.call(request);
         let config = &self.engine.config;
         if !(is_upgrade && config.http.destroy_upgrade) {
-            let Ok(response) = answering.await;
-            return response.map(Either::Right);
+            return answering.await.map(Either::Right);
         }
         match tokio::time::timeout(config.http.destroy_upgrade_timeout, answering).await {
-            Ok(Ok(response)) => response.map(Either::Right),
+            Ok(response) => response.map(Either::Right),
             Err(_) => {
                 self.engine.metrics.count(Counter::RejectedTimeout);
                 reply::closing(StatusCode::BAD_REQUEST).map(Either::Left)

@@ -1,10 +1,13 @@
 //! One polling request of a session: what it brings or waits for, until the driver has answered.
 
-use std::pin::pin;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
-use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use roomcast_protocol::engine::CloseReason;
 use tokio::sync::oneshot;
@@ -29,7 +32,9 @@ impl Engine {
             Polled::Unknown => return Err(RequestError::UnknownSession),
             Polled::Answered(answer) => Ok(answer),
             Polled::Waiting(answered) => {
-                // Dropped with this future when the client closes the connection.
+                // A cancellation point: when the client closes the connection, this future is dropped
+                // here, and the guard tells the driver, which would otherwise give packets to a request
+                // that nobody answers.
                 let mut guard = PollGuard {
                     outbox,
                     id,
@@ -61,10 +66,10 @@ impl Engine {
     }
 
     /// Brings packets.
-    pub(super) async fn post<B: Body>(
+    pub(super) async fn post(
         &self,
         outbox: Outbox,
-        body: B,
+        body: &mut dyn Pieces,
     ) -> Result<Answer, RequestError> {
         let Some(mut guard) = PostGuard::begin(outbox) else {
             self.metrics.count(Counter::RejectedOverlap);
@@ -72,6 +77,8 @@ impl Engine {
         };
         let waiting = Waiting::at(&self.metrics, Gauge::PostsWaiting);
         let limit = self.config.session.max_payload;
+        // A cancellation point: a payload that stops half-way ends the session when the guard is
+        // dropped, because packets of it would be missing without a trace.
         let body = tokio::time::timeout(self.config.http.body_timeout, collect(body, limit)).await;
         let body = match body {
             Ok(Ok(body)) => body,
@@ -91,6 +98,7 @@ impl Engine {
         if !guard.hand_over(Control::Post { body, answer }) {
             return Err(RequestError::UnknownSession);
         }
+        // From here on the driver has the payload, and cancellation loses nothing but the answer.
         match answered.await {
             Ok(PostAnswer::Accepted) => Ok(Answer::Accepted),
             Ok(PostAnswer::Refused) => Ok(refused()),
@@ -167,8 +175,8 @@ impl PostGuard {
         self.outbox.lock().end_post();
     }
 
-    /// Gives the payload to the driver, which says when it has been read. `false`: the session
-    /// is gone.
+    /// Gives the payload to the driver, which says when it has been read. Returns whether the
+    /// session still exists.
     fn hand_over(&mut self, post: Control) -> bool {
         self.finished = true;
         self.outbox.control(post)
@@ -188,23 +196,48 @@ enum BodyError {
     Aborted,
 }
 
+/// The body of a request, whoever reads it from the network. What answers requests takes it as a
+/// trait object, so that it is compiled once and not for each kind of body.
+pub(crate) trait Pieces: Send {
+    /// The bytes that will come at least.
+    fn at_least(&self) -> u64;
+
+    /// The next bytes; `Err` if the body ends before its end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>>;
+}
+
+impl<B: Body + Send + Unpin> Pieces for B {
+    fn at_least(&self) -> u64 {
+        self.size_hint().lower()
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+        loop {
+            let frame = match ready!(Pin::new(&mut *self).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(()))),
+                Some(Ok(frame)) => frame,
+            };
+            if let Ok(mut data) = frame.into_data() {
+                return Poll::Ready(Some(Ok(data.copy_to_bytes(data.remaining()))));
+            }
+        }
+    }
+}
+
 /// Reads a body of at most `limit` bytes. A longer one is refused by its announced length,
 /// or as soon as it passes the limit.
-async fn collect<B: Body>(body: B, limit: usize) -> Result<Bytes, BodyError> {
-    let mut body = pin!(body);
-    if body.size_hint().lower() > limit as u64 {
+async fn collect(body: &mut dyn Pieces, limit: usize) -> Result<Bytes, BodyError> {
+    if body.at_least() > limit as u64 {
         return Err(BodyError::TooLarge);
     }
     let mut collected = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| BodyError::Aborted)?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if collected.len() + data.remaining() > limit {
+    while let Some(piece) = poll_fn(|cx| body.poll_piece(cx)).await {
+        let piece = piece.map_err(|()| BodyError::Aborted)?;
+        if collected.len() + piece.len() > limit {
             return Err(BodyError::TooLarge);
         }
-        collected.put(data);
+        collected.extend_from_slice(&piece);
     }
     Ok(collected.freeze())
 }

@@ -12,9 +12,9 @@ use crate::engine::{
 /// What becomes of the connection after a `101`.
 #[derive(Debug)]
 pub(super) enum Handoff {
-    /// It carries a new session of this engine.
+    /// The connection carries a new session of this engine.
     Open(Arc<Engine>, Opening),
-    /// It wants to take this session over.
+    /// The connection is to take this session over.
     Attach(Attaching),
 }
 

@@ -3,19 +3,16 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Extensions, StatusCode, request::Parts};
 use http_body_util::Full;
-use hyper::{
-    body::Body,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use roomcast_protocol::websocket::CloseCode;
 use tokio::net::TcpStream;
 
 use super::{
+    exchange::Pieces,
     handoff::{Handoff, HandoffCell},
     message::{
         refusal::RequestError,
@@ -32,12 +29,13 @@ use crate::engine::{
 impl Engine {
     /// Answers a request that another server has received. A WebSocket goes on in a task of its
     /// own, once that server has sent the answer.
-    pub(crate) async fn answer_mounted<B: Body>(
+    pub(crate) async fn answer_mounted(
         self: Arc<Self>,
-        mut request: Request<B>,
+        mut parts: Parts,
+        mut body: Box<dyn Pieces>,
         secure: bool,
     ) -> Reply {
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let address = address(&parts.extensions);
         if address.is_none() && self.guard.is_some() {
             // All clients would be one to the guard, with the limits and the blocks of one.
             if let Some(more) = self.misplacements.permit() {
@@ -48,15 +46,14 @@ impl Engine {
             return reply;
         }
         let peer = Peer {
-            address: address.map_or(UNKNOWN, |address| address.0),
+            address: address.unwrap_or(UNKNOWN),
             secure,
         };
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
         let Some(upgrade) = upgrade else {
-            if request::is_upgrade(request.headers()) {
-                // Nobody could hand the connection over: it is HTTP/2, or something between has
-                // taken the extension away.
-                let (parts, _) = request.into_parts();
+            if request::is_upgrade(&parts.headers) {
+                // The connection cannot be handed over: it is HTTP/2, or a layer in between has
+                // removed the extension.
                 return self.refuse(
                     &RequestError::BadHandshake,
                     true,
@@ -64,10 +61,11 @@ impl Engine {
                     self.view(&parts, peer),
                 );
             }
-            return self.answer(request, peer, &HandoffCell::default()).await;
+            let handoff = HandoffCell::default();
+            return self.answer(parts, &mut *body, peer, &handoff).await;
         };
         let handoff = HandoffCell::default();
-        let reply = self.answer(request, peer, &handoff).await;
+        let reply = self.answer(parts, &mut *body, peer, &handoff).await;
         if let Some(handoff) = handoff.into_inner() {
             tokio::spawn(self.take_over(upgrade, handoff));
         }
@@ -98,6 +96,15 @@ impl Engine {
     }
 }
 
+/// The address of the client, as the server around tells it.
+fn address(extensions: &Extensions) -> Option<SocketAddr> {
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::ConnectInfo(address)) = extensions.get() {
+        return Some(*address);
+    }
+    extensions.get().copied()
+}
+
 /// The connection under an upgrade: its TCP stream, if it is one, or whatever it is.
 fn stream_of(upgraded: Upgraded) -> (Stream, Bytes) {
     // As axum serves, then as hyper alone does.
@@ -124,7 +131,8 @@ fn tcp(io: TokioIo<TcpStream>, unread: &[u8]) -> (Stream, Bytes) {
 
 /// What is told instead of serving clients whom the guard cannot tell apart.
 const NO_ADDRESSES: &str = "the guard limits clients by address, and the server around does not \
-    tell addresses: serve `app.into_make_service_with_connect_info::<SocketAddr>()`";
+    tell addresses: serve `app.into_make_service_with_connect_info::<SocketAddr>()` of axum with the \
+    feature `axum` of roomcast, or put a `SocketAddr` into the extensions of requests";
 
 /// Stands for an address that the server around does not tell.
 const UNKNOWN: SocketAddr =

@@ -1,6 +1,13 @@
 //! What is served on a connection.
 
-use std::sync::Arc;
+use std::{convert::Infallible, error::Error, fmt, future::poll_fn, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, StatusCode, request::Parts};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::{Body, Incoming};
+use tower_service::Service;
 
 use crate::engine::session::Engine;
 
@@ -11,7 +18,98 @@ pub(in crate::engine) struct Site {
     /// Plain Engine.IO under another path.
     pub(in crate::engine) raw: Option<Arc<Engine>>,
     /// Everything else.
-    pub(in crate::engine) router: axum::Router,
+    pub(in crate::engine) fallback: Fallback,
+}
+
+/// Why the body of an answer ended before its end.
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of an answer of the application.
+pub(super) type FallbackBody = UnsyncBoxBody<Bytes, BodyFault>;
+
+type Answer = Response<FallbackBody>;
+
+/// Has a type of its own because futures that hold a [`BoxError`] by itself are not seen to be `Send`.
+#[derive(Debug)]
+pub(super) struct BodyFault(BoxError);
+
+impl fmt::Display for BodyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for BodyFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// The service of the application, which answers what is for no engine. Its type is erased where it
+/// is given to the library, so that what serves connections is compiled with the library.
+#[derive(Clone)]
+pub(crate) struct Fallback(Arc<Ask>);
+
+type Ask = dyn Fn(Request<Incoming>) -> BoxFuture<'static, Answer> + Send + Sync;
+
+impl Fallback {
+    /// Each request is answered by a clone of the service.
+    pub(crate) fn new<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self(Arc::new(move |request| {
+            let mut service = service.clone();
+            Box::pin(async move {
+                let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
+                let Ok(response) = service.call(request).await;
+                response.map(|body| body.map_err(|error| BodyFault(error.into())).boxed_unsync())
+            })
+        }))
+    }
+
+    /// The same, but for requests that `before` answers.
+    pub(crate) fn behind(
+        self,
+        before: impl Fn(&Parts) -> Option<Response<Full<Bytes>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(move |request| {
+            let (parts, body) = request.into_parts();
+            match before(&parts) {
+                Some(response) => Box::pin(async { boxed(response) }),
+                None => self.call(Request::from_parts(parts, body)),
+            }
+        }))
+    }
+
+    pub(super) fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Answer> {
+        self.0(request)
+    }
+}
+
+/// Answers 404.
+impl Default for Fallback {
+    fn default() -> Self {
+        Self(Arc::new(|_| {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            Box::pin(async { boxed(response) })
+        }))
+    }
+}
+
+impl fmt::Debug for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback").finish_non_exhaustive()
+    }
+}
+
+fn boxed(response: Response<Full<Bytes>>) -> Answer {
+    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
 
 impl Site {

@@ -1,8 +1,8 @@
-//! How frames leave: one batch at a time, written by whoever comes first.
+//! Writes what is queued: one batch at a time, by whichever task comes first.
 //!
-//! The lock is held while a batch is taken out and while its rest is put back, and never in between: the
-//! system call is made without it. What others queue meanwhile is taken along by the next batch, so they
-//! wake nobody.
+//! The lock is held while a batch is taken out and while its rest is put back, and never in
+//! between: the system call is made without it. Frames that others queue meanwhile leave with the
+//! next batch, so they wake nobody.
 
 use std::io;
 
@@ -21,12 +21,12 @@ use crate::{
     metrics::{Metrics, Timing},
 };
 
-/// Batches written for one session before others get their turn.
+/// How many batches are written for one session before others get their turn.
 const MAX_BATCHES: usize = 4;
 
 impl Outbox {
-    /// Writes what is queued, in as few calls as the sink allows. At most one caller at
-    /// a time writes; another's frames are taken along by it. Returns how many bytes of frames have
+    /// Writes what is queued, in as few calls as the sink allows. At most one caller at a time
+    /// writes, and takes the frames of the others along. Returns how many bytes of frames have
     /// left.
     pub(in crate::engine) fn flush(&self) -> usize {
         let mut left = 0;
@@ -43,12 +43,12 @@ impl Outbox {
             };
             let stream = stream.clone();
             if queue.frames.is_empty() {
-                // What came while the client was slow.
+                // Frames that were conflated while the client was slow.
                 queue.settle_conflated(self.memory());
             }
             let mut batch = queue.take_batch(self.memory());
-            // From here to the next lock others may queue, end the session or detach the queue. None of
-            // them writes, because of `Writer::Writing`.
+            // From here to the next lock others may queue frames, end the session or detach the
+            // queue. None of them writes, because of `Writer::Writing`.
             drop(queue);
 
             let outcome = batch.write(&stream, self.metrics(), self.memory());
@@ -67,18 +67,19 @@ impl Outbox {
                     queue.wake_driver();
                     return left;
                 }
-                // Nothing more is taken, or what was is not on its way: the driver asks for room, and
-                // pushes.
+                // The kernel accepts no more, or the stream has buffered something: the driver asks
+                // for room, and flushes.
                 Ok(()) | Err(_) => {
                     queue.block(self.memory());
                     self.weigh(&mut queue);
-                    // Only the driver can ask the runtime for room, and it may be parked.
+                    // Only the driver can ask the runtime for room, and it may be idle.
                     queue.wake_driver();
                     return left;
                 }
             }
         }
-        // Somebody pushes as fast as this writes: others should have their turn first.
+        // Other tasks push as fast as this one writes, so other sessions should have their turn
+        // first.
         if queue.has_work() {
             queue.writer = Writer::Listed;
             drop(queue);
@@ -87,12 +88,12 @@ impl Outbox {
         left
     }
 
-    /// What the driver learned by asking whether the kernel takes bytes.
+    /// Called when the driver has asked whether the kernel accepts bytes.
     pub(in crate::engine) fn set_writable(&self, writable: bool) {
         let mut queue = self.lock();
         queue.set_blocked(!writable);
         if writable {
-            // What a stream had buffered is on its way, too.
+            // What the stream had buffered has left, too.
             queue.note_drained();
             queue.note_caught_up(self.metrics());
         }
@@ -101,7 +102,7 @@ impl Outbox {
 
 impl Flush for Outbox {
     fn flush(&self) -> usize {
-        // The method of the same name.
+        // The inherent method of the same name.
         Self::flush(self)
     }
 
@@ -111,9 +112,10 @@ impl Flush for Outbox {
 }
 
 impl<H> Queue<H> {
-    /// Who has to be woken for what was queued.
+    /// Returns who has to be woken for what was queued.
     pub(super) fn schedule<O>(&mut self) -> Wake<O> {
-        // A driver in its turn writes at the end of it, and whoever writes looks again.
+        // A driver that has its turn writes at the end of it, and a task that writes looks at the
+        // queue again.
         if self.is_in_turn() || self.writer != Writer::Nobody || !self.can_flush() {
             return Wake::Nobody;
         }
@@ -121,7 +123,7 @@ impl<H> Queue<H> {
         Wake::Flusher
     }
 
-    /// Whether there is anywhere to write to, and for a poll anything to be written.
+    /// Whether there is anywhere to write to, and for a poll anything to write.
     fn can_flush(&self) -> bool {
         match &self.sink {
             Sink::WebSocket(_) => true,
@@ -130,7 +132,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether the driver, which has others leave frames to it, must write again.
+    /// Whether the driver, to which others have left frames, must write again.
     pub(super) fn must_flush(&self) -> bool {
         self.writer == Writer::Nobody
             && self.has_unsent()
@@ -138,7 +140,7 @@ impl<H> Queue<H> {
             && self.life.is_open()
     }
 
-    /// Takes everything out that is to be written.
+    /// Takes out everything that is to be written next.
     pub(in crate::engine) fn take_batch(&mut self, memory: &MemoryBudget) -> Outgoing {
         // A pong goes first, but never into the middle of another frame.
         if let Some(pong) = self.pong.take_if(|_| self.offset == 0) {
@@ -157,7 +159,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Puts back what was not written, before what came meanwhile.
+    /// Puts back what was not written, in front of what was queued meanwhile.
     pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, memory: &MemoryBudget) {
         self.writer = Writer::Nobody;
         self.bytes = self.bytes.saturating_sub(batch.written);
@@ -173,23 +175,24 @@ impl<H> Queue<H> {
         self.frames.prepend(batch.frames);
         self.held &= !self.frames.is_empty();
         if !self.life.is_open() {
-            // The rest of the queue may have been forgotten meanwhile.
+            // The rest of the queue may have been dropped meanwhile.
             self.bytes = self.frames.iter().map(Frame::len).sum();
         }
         if matches!(self.sink, Sink::Detached) {
-            // The driver has gone meanwhile, and nobody else would ever take this out of the account.
+            // The driver has gone meanwhile, and nobody else would ever take this out of the
+            // account.
             self.clear(memory);
         }
     }
 
-    /// The kernel takes no more.
+    /// The kernel accepts no more.
     pub(super) fn block(&mut self, memory: &MemoryBudget) {
         self.writer = Writer::Blocked { is_awaited: false };
         self.slow_since.get_or_insert_with(now);
         self.begin_holding(memory);
     }
 
-    /// From here on frames leave on this stream. The polling request that still waits is given back.
+    /// From here on frames leave on this stream. Returns the polling request that still waits.
     #[must_use]
     pub(in crate::engine) fn switch(
         &mut self,
@@ -208,7 +211,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Everything may have left.
+    /// Called when everything may have left.
     pub(super) fn note_drained(&mut self) {
         if self.drain == Drain::Watched && !self.has_unsent() {
             self.drain = Drain::Due;
@@ -216,7 +219,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// A client that was slow may have taken everything.
+    /// Called when a client that was slow may have taken everything.
     pub(super) fn note_caught_up(&mut self, metrics: &Metrics) {
         if self.slow_since.is_some()
             && !self.has_unsent()
@@ -233,7 +236,7 @@ impl<H> Queue<H> {
         !self.is_empty() || self.pong.is_some()
     }
 
-    /// Whether there is something that nobody writes yet.
+    /// Whether there is something to write that no task writes yet.
     pub(super) fn has_work(&self) -> bool {
         self.writer == Writer::Nobody && self.has_unsent()
     }
@@ -243,7 +246,8 @@ impl<H> Queue<H> {
         self.has_unsent() || matches!(self.writer, Writer::Writing | Writer::Blocked { .. })
     }
 
-    /// What the driver has learned of the kernel. A write that is under way will find out for itself.
+    /// Called when the driver has asked the kernel. A write that is under way will find out for
+    /// itself.
     pub(super) fn set_blocked(&mut self, is_blocked: bool) {
         match (self.writer, is_blocked) {
             (Writer::Writing, _) | (Writer::Nobody | Writer::Listed, false) => {}

@@ -105,7 +105,7 @@ impl Outbox {
         self.0.queue.lock().is_writable()
     }
 
-    /// Sends a message to the driver. `false`: the session is gone or flooded.
+    /// Sends a message to the driver. Returns `false` if the session is gone or flooded.
     pub(in crate::engine) fn control(&self, control: Control) -> bool {
         let mut queue = self.0.queue.lock();
         if matches!(queue.sink, Sink::Detached) {
@@ -182,7 +182,7 @@ impl Outbox {
         &self.0
     }
 
-    /// Who writes what is queued here.
+    /// The flusher that writes what is queued in this outbox.
     pub(super) fn flusher(&self) -> &Arc<Flusher<Self>> {
         &self.0.flusher
     }
@@ -213,8 +213,8 @@ impl Outbox {
         drop(left);
     }
 
-    /// The application is told when everything queued has left for the next time. `false`: it has
-    /// left already.
+    /// Asks that the application be told when everything queued has left. Returns `false` if
+    /// nothing is queued.
     pub(crate) fn watch_drain(&self) -> bool {
         let mut queue = self.0.queue.lock();
         if queue.drain == Drain::Unwatched {
@@ -237,13 +237,13 @@ pub(in crate::engine) struct TurnState {
 /// What a driver still has to do when its turn ends.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Rest {
-    /// Its session is over but for its transport.
+    /// The session is over but for its transport.
     pub(in crate::engine) is_ending: bool,
-    /// It has polling requests that wait for a WebSocket that is on its way.
+    /// The driver has polling requests that wait for a WebSocket on its way.
     pub(in crate::engine) has_polls: bool,
-    /// It has payloads that it may read on.
+    /// The driver has payloads that it may go on reading.
     pub(in crate::engine) has_posts: bool,
-    /// It has a WebSocket, of which it can ask for room.
+    /// The driver has a WebSocket, which it can ask for room.
     pub(in crate::engine) has_wire: bool,
     /// The next polling request may wait without it.
     pub(in crate::engine) takes_polls: bool,
@@ -341,7 +341,7 @@ impl Attaching {
         Self(outbox)
     }
 
-    /// Hands the WebSocket over. `false`: the session is gone.
+    /// Hands the WebSocket over. Returns `false` if the session is gone.
     pub(in crate::engine) fn attach(self, stream: Stream, unread: Bytes) -> bool {
         self.0.control(Control::Attach { stream, unread })
     }

@@ -1,8 +1,9 @@
-//! Sessions that one outbox has begun and another one goes on with.
+//! Recovery of a session by another one: the old outbox hands a channel over to the new one.
 //!
-//! Two outboxes may be locked at the same time in here. Who passes a frame on locks them in the order
-//! in which their sessions have ended: an outbox hands over only after it was sealed, and only to one
-//! that is not. Who hands over cannot know that order before, and never waits for one with the other.
+//! Two outboxes may be locked at the same time. A task that passes a frame on locks them in the
+//! order in which their sessions have ended, which has no circle, because an outbox hands over only
+//! after it was sealed, and only to one that is not. A task that hands over cannot know that order
+//! before, and never waits for one outbox while it holds the other.
 
 use std::sync::Arc;
 
@@ -18,19 +19,19 @@ use super::{
 };
 
 impl Outbox {
-    /// Keeps what is queued of a channel from here on.
+    /// Keeps the frames of a channel for replay from here on.
     pub(crate) fn keep_for_replay(&self, channel: u64, limits: Limits) {
         self.lock().keep_for_replay(self, channel, None, limits);
     }
 
-    /// Whether everything is here that follows a frame.
+    /// Whether all frames that follow one are kept.
     pub(crate) fn has_all_after(&self, known: Stamp) -> bool {
         let queue = self.lock();
         let replay = queue.replay.as_ref();
         replay.is_some_and(|replay| replay.after(known).is_some())
     }
 
-    /// Forgets what was kept of a channel.
+    /// Drops the frames that were kept of a channel.
     pub(crate) fn forget_replay(&self, channel: u64) {
         let mut queue = self.lock();
         if let Some(replay) = &mut queue.replay
@@ -47,9 +48,9 @@ impl Outbox {
         queue.wake_driver();
     }
 
-    /// Lets `to` go on with a channel: it gets what follows `known`, then `hello`, then everything
-    /// that is still brought to this one. `None` if that cannot be; else how many frames were sent
-    /// again.
+    /// Hands a channel over to `to`, which gets the frames that follow `known`, then `hello`, then
+    /// everything that is still sent to this outbox. Returns how many frames were sent again;
+    /// `None` if that is impossible.
     pub(crate) fn hand_over(
         &self,
         known: Stamp,
@@ -74,12 +75,14 @@ impl Outbox {
             wake = wake.or(next);
         }
         replay.hand_over(known.channel, Arc::downgrade(to.inner()));
+        // A wake takes the lock of a flusher's list, which is never taken under that of an outbox.
         drop((successor, queue));
         to.call(wake);
         Some(missed.len())
     }
 
-    /// Queues a frame that was brought to another outbox. Whoever calls holds that one's lock.
+    /// Queues a frame that was sent to an outbox whose channel was handed over. The caller holds
+    /// the lock of that outbox.
     pub(super) fn append_for(inner: Arc<OutboxInner>, frame: &Frame, mode: Mode) -> Wake {
         let outbox = Self::from(inner);
         let mut queue = outbox.lock();
@@ -107,8 +110,8 @@ impl Queue<OutboxInner> {
     }
 }
 
-/// Locks two outboxes, of which others may hold one and wait for the other. Whoever finds the second
-/// one taken lets go of the first, and begins with the one that was taken.
+/// Locks two outboxes, while other tasks may hold one of them and wait for the other. If the second
+/// one is taken, the first is let go of, and the next attempt begins with the one that was taken.
 fn lock_both<'a>(
     one: &'a Outbox,
     other: &'a Outbox,

@@ -53,7 +53,7 @@ impl Beat for Outbox {
 }
 
 impl Outbox {
-    /// Who sends the pings of this session, once it was asked to.
+    /// The task that sends the pings of this session, once the driver has asked for that.
     pub(in crate::engine) fn heartbeats(&self) -> &Heartbeats<Self> {
         self.flusher().heartbeats()
     }

@@ -12,13 +12,13 @@ use super::{
     waiting::MemoryBudget,
 };
 
-/// What becomes of a polling request.
+/// The outcome of a polling request.
 pub(in crate::engine) enum Polled {
-    /// There were packets.
+    /// The poll is answered with packets that were queued.
     Answered(PollAnswer),
-    /// It is answered later.
+    /// The poll is answered later.
     Waiting(oneshot::Receiver<PollAnswer>),
-    /// There is no such session any more.
+    /// The session does not exist any more.
     Unknown,
 }
 
@@ -28,7 +28,7 @@ impl Outbox {
         self.lock().take_for_poll(limit, self.memory())
     }
 
-    /// A polling request has come. Most of them need no look of the driver.
+    /// Answers a polling request or lets it wait. Most requests need no turn of the driver.
     pub(in crate::engine) fn poll(&self, id: u64) -> Polled {
         let mut queue = self.lock();
         let may_wait = queue.takes_polls();
@@ -89,7 +89,7 @@ impl<H> Queue<H> {
         matches!(self.sink, Sink::Poll(Some(_)))
     }
 
-    /// Takes the polling request out that waits.
+    /// Takes out the polling request that waits.
     pub(in crate::engine) fn take_poll(&mut self) -> Option<PendingPoll> {
         match &mut self.sink {
             Sink::Poll(poll) => poll.take(),
@@ -97,7 +97,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Takes out the one with this id, if it is the one that waits.
+    /// Takes out the polling request with this id, if it is the one that waits.
     pub(in crate::engine) fn forget_poll(&mut self, id: u64) -> bool {
         let Sink::Poll(poll) = &mut self.sink else {
             return false;
@@ -105,7 +105,8 @@ impl<H> Queue<H> {
         poll.take_if(|parked| parked.id == id).is_some()
     }
 
-    /// Lets a polling request wait. Where nothing polls it is dropped, and its session is unknown.
+    /// Lets a polling request wait. Where the session does not poll, the request is dropped, and
+    /// answered as one for an unknown session.
     pub(in crate::engine) fn keep_poll(&mut self, parked: PendingPoll) {
         if let Sink::Poll(poll) = &mut self.sink {
             *poll = Some(parked);

@@ -21,9 +21,9 @@ use crate::metrics::Counter;
 /// What may happen to a frame that cannot leave at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// It waits, within the budget of the session.
+    /// The frame waits, within the budget of the session.
     Reliable,
-    /// It is dropped unless it can leave at once.
+    /// The frame is dropped unless it can leave at once.
     Volatile,
     /// For a slow client, or until a poll comes, it waits where an older one of its stream gives
     /// way to it.
@@ -39,20 +39,21 @@ pub(crate) enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Push {
-    /// It waits to be written.
+    /// The frame waits to be written.
     Queued,
-    /// It may be lost and the client was too slow.
+    /// The frame may be lost, and the client was too slow.
     Dropped,
-    /// It did not fit into the budget; the session is being closed.
+    /// The frame did not fit into the budget, and the session is being closed.
     Overflow,
     /// The session is closed.
     Closed,
 }
 
-/// Who brings a frame to an outbox.
+/// From where a frame comes to an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PushSource {
-    /// Whoever sends it. If another outbox has taken its channel over, the frame goes there.
+    /// From the task that sends it. If another outbox has taken its channel over, the frame goes
+    /// there.
     Sender,
     /// An outbox that handed its channel over. The frame is not passed on any further, or locks could
     /// be taken in a circle.
@@ -61,11 +62,12 @@ pub(super) enum PushSource {
 
 /// What is decided about a frame.
 enum Admission {
-    /// It is queued. `is_backed_up`: what is queued waits for a slow client, and so counts.
+    /// The frame is queued. With `is_backed_up`, what is queued waits for a slow client, and so
+    /// counts.
     Queue {
         is_backed_up: bool,
     },
-    /// It waits where older frames of its stream give way to it.
+    /// The frame waits where older frames of its stream give way to it.
     Conflate {
         stream: u64,
         policy: DropPolicy,
@@ -74,7 +76,7 @@ enum Admission {
     MakeRoom,
     Drop,
     Refuse,
-    /// It must arrive and does not fit: the session is over.
+    /// The frame must arrive and does not fit, so the session ends.
     Cut(Budget),
 }
 
@@ -115,9 +117,9 @@ impl Outbox {
     ) -> (Push, Wake) {
         if let Some(replay) = &mut queue.replay {
             match (replay.keep(frame), source) {
-                (Kept::Here, _) | (Kept::Elsewhere(_), PushSource::Predecessor) => {}
+                (Kept::Here, _) | (Kept::BySuccessor(_), PushSource::Predecessor) => {}
                 (Kept::Grown(bytes), _) => self.weigh_replay(replay, bytes),
-                (Kept::Elsewhere(successor), PushSource::Sender) => {
+                (Kept::BySuccessor(successor), PushSource::Sender) => {
                     let append = |successor| Self::append_for(successor, frame, mode);
                     return (
                         Push::Closed,

@@ -32,11 +32,12 @@ pub(in crate::engine) struct Queue<H> {
     pub(super) filed: Option<Box<Filed>>,
     /// All frames count as waiting for a slow client; those in `conflated` always do.
     pub(super) held: bool,
-    /// Who writes what is queued, or is bound to look at it.
+    /// Which task writes what is queued, or is bound to look at it.
     pub(super) writer: Writer,
     /// Whether the driver has its turn.
     pub(super) turn: Turn,
-    /// The waker of the driver. `None`: somebody has called it already, or the driver has not parked yet.
+    /// The waker of the driver; `None` if it has been called already, or the driver has not had its
+    /// first turn.
     pub(super) waker: Option<Waker>,
     /// When the kernel first took no more, as long as something of what was queued has not left.
     pub(super) slow_since: Option<Instant>,
@@ -44,12 +45,12 @@ pub(in crate::engine) struct Queue<H> {
     /// Whether the session takes frames.
     pub(super) life: Life,
     pub(super) drain: Drain,
-    /// A request brings packets. A second one at the same time ends the session.
+    /// Whether a request brings packets. A second one at the same time ends the session.
     posting: bool,
     /// WebSockets on their way to take the session over; see
     /// [`Attaching`](super::handle::Attaching).
     pub(super) attaching: u32,
-    /// What a client that comes back may ask for again; `None` if this one cannot come back.
+    /// The frames that are kept for replay; `None` if this session cannot be recovered.
     pub(super) replay: Option<Box<ReplayBuffer<H>>>,
     pub(in crate::engine) sink: Sink,
     pub(in crate::engine) control: VecDeque<Control>,
@@ -85,9 +86,9 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether nothing is in the way of an event, which is what a volatile one asks: as in the
-    /// official server, neither frames that have not left yet nor, while polling, a poll that is
-    /// not there.
+    /// Whether an event could leave at once, which is the condition for volatile ones. As in the
+    /// official server, neither frames that have not left may be in the way nor, while polling, a
+    /// missing poll.
     pub(super) fn is_writable(&self) -> bool {
         match &self.sink {
             Sink::WebSocket(_) => {
@@ -98,7 +99,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether an event that may be conflated has to wait where it can give way.
+    /// Whether an event that may be conflated has to wait among those that give way.
     pub(super) fn conflates(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => {
@@ -113,7 +114,7 @@ impl<H> Queue<H> {
         self.held || self.bytes > UNCOUNTED || self.is_blocked()
     }
 
-    /// Whether the client does not keep up, as far as can be seen.
+    /// Whether the client is slow, as far as can be seen.
     pub(super) fn is_slow(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => self.slow_since.is_some() || self.bytes > HIGH_WATER,
@@ -121,18 +122,18 @@ impl<H> Queue<H> {
         }
     }
 
-    /// What waits for a client that does not keep up, in bytes.
+    /// The bytes that wait for a client that is slow.
     pub(super) fn backlog(&self) -> usize {
         let counts = (self.held || self.conflated.is_some()) && self.life.is_open();
         if counts { self.total_cost() } else { 0 }
     }
 
-    /// What the frames cost that are queued, but for those that may be conflated.
+    /// The cost of the queued frames without those that may be conflated.
     fn cost(&self) -> usize {
         self.bytes + self.frames.len() * FRAME_OVERHEAD
     }
 
-    /// What everything costs that waits.
+    /// The cost of everything that waits.
     pub(in crate::engine) fn total_cost(&self) -> usize {
         self.cost()
             + self
@@ -167,7 +168,7 @@ impl<H> Queue<H> {
         self.frames.push_back(frame);
     }
 
-    /// From here on the frames count as waiting for a slow client, until none is left.
+    /// Begins to count the frames as waiting for a slow client, until none is left.
     #[cold]
     pub(super) fn begin_holding(&mut self, memory: &MemoryBudget) {
         if !self.held && !self.frames.is_empty() {
@@ -176,7 +177,8 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Keeps a frame that may be conflated. How many have gone, and whether this one is kept.
+    /// Keeps a frame that may be conflated. Returns how many were dropped, and whether this one is
+    /// kept.
     pub(super) fn conflate(
         &mut self,
         stream: u64,
@@ -186,7 +188,7 @@ impl<H> Queue<H> {
         memory: &MemoryBudget,
     ) -> (u64, bool) {
         let room = if self.bytes == 0 {
-            // One event is taken whatever its size.
+            // One event is accepted whatever its size.
             budget.max(frame.len() + FRAME_OVERHEAD)
         } else {
             budget.saturating_sub(self.cost())
@@ -204,7 +206,7 @@ impl<H> Queue<H> {
         (gone, kept)
     }
 
-    /// Drops what may give way: how many that were.
+    /// Drops the frames that give way. Returns how many these were.
     pub(super) fn drop_conflated(&mut self, memory: &MemoryBudget) -> u64 {
         let frames = self
             .conflated
@@ -214,7 +216,7 @@ impl<H> Queue<H> {
         frames.map(|frame| memory.release(&frame)).count() as u64
     }
 
-    /// What could give way until now is on its way.
+    /// Queues the frames that gave way until now: nothing replaces them any more.
     pub(super) fn settle_conflated(&mut self, memory: &MemoryBudget) {
         let Some(conflated) = self.conflated.take() else {
             return;
@@ -254,7 +256,7 @@ impl<H> Queue<H> {
         self.life.closed()
     }
 
-    /// What the session was cut for, if it was.
+    /// The budget for which the session was cut, if it was.
     pub(in crate::engine) fn exceeded(&self) -> Option<Budget> {
         match self.life {
             Life::Cut(budget) => Some(budget),
@@ -267,7 +269,7 @@ impl<H> Queue<H> {
         self.attaching > 0
     }
 
-    /// `false`: another request is at it.
+    /// Returns `false` if another request is bringing packets.
     pub(in crate::engine) fn begin_post(&mut self) -> bool {
         !std::mem::replace(&mut self.posting, true)
     }
@@ -276,20 +278,20 @@ impl<H> Queue<H> {
         self.posting = false;
     }
 
-    /// No more frames are taken from here on.
+    /// Takes no more frames from here on.
     pub(in crate::engine) fn seal(&mut self, reason: CloseReason) {
         if self.life.is_open() {
             self.life = Life::Sealed(reason);
         }
     }
 
-    /// The client does not keep up: no more frames are taken. What waits is forgotten at once if that
-    /// is for the sake of others; else its driver tries a last time to get some of it out first.
-    /// Nothing that was queued later than what is forgotten will leave.
+    /// Cuts the session off because the client does not keep up: no more frames are taken. If
+    /// others need the memory, what waits is dropped at once; otherwise the driver tries a last
+    /// time to write some of it. Nothing that was queued later than what is dropped will leave.
     #[cold]
     pub(super) fn cut(&mut self, budget: Budget, memory: &MemoryBudget) {
         self.life = Life::Cut(budget);
-        // It has lost its place, too.
+        // Dropping the buffer also takes the session out of those that keep most.
         self.replay = None;
         self.filed = None;
         match budget {
@@ -299,14 +301,14 @@ impl<H> Queue<H> {
         self.wake_driver();
     }
 
-    /// Forgets what is queued, but for the rest of a frame that has left in part. Of a batch that is
-    /// being written nothing is here.
+    /// Drops what is queued, but for the rest of a frame that has left in part. The frames of a
+    /// batch that is being written are not in the queue.
     pub(in crate::engine) fn forget_unsent(&mut self, memory: &MemoryBudget) {
         self.forget(self.offset > 0 && self.writer != Writer::Writing, memory);
         self.pong = None;
     }
 
-    /// Forgets what is queued.
+    /// Drops what is queued.
     pub(in crate::engine) fn clear(&mut self, memory: &MemoryBudget) {
         self.forget(false, memory);
         self.offset = 0;

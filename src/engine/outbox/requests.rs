@@ -1,4 +1,4 @@
-//! What requests bring to a session and ask of its driver, and what they are answered.
+//! Messages from requests to the driver of a session, and the answers to the requests.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -14,11 +14,11 @@ use crate::engine::transport::Stream;
 pub(in crate::engine) enum Control {
     /// A polling request waits for packets.
     Poll(PendingPoll),
-    /// The polling request with this id was given up by its client.
+    /// The client has given up the polling request with this id.
     PollAborted { id: u64 },
-    /// A polling request was answered when its client had given it up.
+    /// A polling request was answered after its client had given it up.
     PollLost,
-    /// A payload has come in.
+    /// A request has brought a payload.
     Post {
         body: Bytes,
         answer: oneshot::Sender<PostAnswer>,
@@ -41,12 +41,12 @@ impl Control {
     }
 }
 
-/// What a request that brought packets is answered.
+/// The answer to a request that brought packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum PostAnswer {
     /// `200` and `ok`.
     Accepted,
-    /// `400`: what it brought ended the session.
+    /// `400`: the payload ended the session.
     Refused,
 }
 
@@ -62,7 +62,7 @@ impl PendingPoll {
         Self { id, answer }
     }
 
-    /// Answers with packets. `false`: the client had given up.
+    /// Answers with packets. Returns `false` if the client has given up.
     #[must_use]
     pub(in crate::engine) fn answer(self, frames: &[Frame]) -> bool {
         self.answer.send(PollAnswer::packets(frames)).is_ok()
@@ -80,7 +80,7 @@ impl PendingPoll {
     }
 }
 
-/// What a polling request is answered.
+/// The answer to a polling request.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) enum PollAnswer {
     /// `200` with these packets, and whether they may be compressed.

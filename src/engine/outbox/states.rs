@@ -45,10 +45,10 @@ use roomcast_protocol::engine::CloseReason;
 use super::requests::PendingPoll;
 use crate::engine::transport::Stream;
 
-/// Who writes what is queued, or is about to.
+/// Which task writes what is queued, or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// Nobody. Whoever queues something has to see to it.
+    /// No task. Whoever queues something has to arrange for writing it.
     Nobody,
     /// The session waits in the list of its flusher.
     Listed,
@@ -64,13 +64,13 @@ pub(super) enum Writer {
 /// Whether the driver of the session has its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It has not, and wants to see polling requests.
+    /// The driver does not run, and wants to be woken by polling requests.
     Idle,
-    /// It has not, and a polling request may wait without it.
+    /// The driver does not run, and a polling request may wait without it.
     Polling,
-    /// It has, and writes what is queued at the end of it.
+    /// The driver runs, and writes what is queued at the end of its turn.
     Running,
-    /// It has, and somebody wants it to have another one.
+    /// The driver runs, and has been asked for another turn.
     Recalled,
 }
 
@@ -78,9 +78,9 @@ pub(super) enum Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Open,
-    /// It is over. What was queued before may still leave.
+    /// The session is over. What was queued before may still leave.
     Sealed(CloseReason),
-    /// It was cut off because its client does not keep up.
+    /// The session was cut off because its client does not keep up.
     Cut(Budget),
 }
 
@@ -104,16 +104,16 @@ impl Life {
 pub(super) enum Drain {
     Unwatched,
     Watched,
-    /// It has, and the driver is to tell.
+    /// Everything has left, and the driver has to tell the application.
     Due,
 }
 
 /// What a slow client was cut for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Budget {
-    /// Its own budget.
+    /// The budget of the connection.
     Connection,
-    /// That of all connections together.
+    /// The budget of all connections together.
     Total,
 }
 
@@ -149,7 +149,7 @@ pub(in crate::engine) enum Sink {
     Detached,
 }
 
-/// Who has to be woken. `O` is the handle of an outbox.
+/// Which task has to be woken. `O` is the handle of an outbox.
 #[must_use]
 pub(super) enum Wake<O> {
     Nobody,

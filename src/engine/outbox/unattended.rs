@@ -33,7 +33,7 @@ impl Unattended {
         Self::limited(usize::MAX, metrics)
     }
 
-    /// The same with so many bytes for slow clients.
+    /// The same outboxes with a budget of `total` bytes for slow clients.
     pub(in crate::engine) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
         let memory = Arc::new(MemoryBudget::new(total, Arc::clone(&metrics)));
         let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());

@@ -114,7 +114,7 @@ impl Ending {
                     driver.forget_poll(id);
                 }
                 Control::Attach { stream, .. } => dismiss(&stream, CloseCode::NORMAL),
-                // Whoever stops the server does not wait for a client that may come back in a while.
+                // A server that stops does not wait for clients that may come back later.
                 Control::Close(CloseReason::ServerShutdown) => {
                     self.reason = CloseReason::ServerShutdown;
                 }

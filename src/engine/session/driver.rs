@@ -1,4 +1,4 @@
-//! One task, one session: reads all its transports, runs its handlers, keeps its time.
+//! One task per session: it reads all transports, drives the application, and keeps all deadlines.
 //!
 //! A turn reads, takes control messages, looks at deadlines, drives handlers and flushes,
 //! in that order. Reading comes before control because a client may send `2probe`, `5`
@@ -455,7 +455,7 @@ impl Driver {
         }
     }
 
-    /// The same for a fault, of which there is more to say.
+    /// Ends the session because of a fault, with a description of it.
     pub(super) fn end_because(&mut self, description: &'static str, reason: CloseReason, end: End) {
         if self.ending.is_none()
             && let Some(connection) = &mut self.connection

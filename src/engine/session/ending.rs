@@ -17,7 +17,7 @@ pub(super) enum End {
     Flush(CloseCode),
     /// The client said goodbye first, in a packet.
     Answered,
-    /// It has closed its WebSocket, maybe with a code, and will send nothing more.
+    /// The peer has closed its WebSocket, perhaps with a code, and will send nothing more.
     Closed(Option<CloseCode>),
 }
 

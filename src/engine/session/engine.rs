@@ -126,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// Who sent a request that came over the connection of `peer`.
+    /// The client that sent a request over the connection of `peer`.
     pub(crate) fn identify(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         match &self.guard {
             Some(guard) => {

@@ -84,7 +84,7 @@ impl Engine {
         self.metrics.count(Counter::SessionsOpened);
         self.metrics.shift(session_gauge(transport), 1);
         if self.is_stopped() {
-            // Whoever stops may have told all sessions before this one was there.
+            // The engine may have told all sessions to stop before this one was in the table.
             outbox.close(CloseReason::ServerShutdown);
         }
         let permit = handshake.take_permit();

@@ -74,7 +74,7 @@ impl Driver {
         }
     }
 
-    /// The client gave up its request. `false`: that one had been answered.
+    /// The client gave up its request. Returns `false` if the request had been answered.
     pub(super) fn forget_poll(&mut self, id: u64) -> bool {
         self.polls.retain(|parked| parked.id != id);
         self.outbox.lock().forget_poll(id)
@@ -133,8 +133,8 @@ impl Driver {
         }
     }
 
-    /// `None`: there is more, but others should have their turn first, or the client has sent as
-    /// much as it may for now.
+    /// Returns `None` if there is more to read, but other sessions should have their turn first, or
+    /// the client has sent as much as it may for now.
     fn read_post(
         &mut self,
         packets: &mut engine::payload::Packets,
@@ -178,7 +178,7 @@ impl Driver {
         self.outbox.flush();
         let parked = self.outbox.lock().take_poll();
         if let Some(parked) = parked {
-            // One that was given up has lost nothing; `PollAborted` follows.
+            // A poll that was given up has lost nothing; `PollAborted` follows.
             let _ = parked.answer_noop();
         }
     }

@@ -55,7 +55,7 @@ impl RawEngine {
         self.0.tasks().ended()
     }
 
-    /// Its counters, which are its own.
+    /// The counters of this engine, which it shares with no other.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
@@ -88,7 +88,7 @@ impl RawSession {
         &self.handshake
     }
 
-    /// Queues a message. `false`: the session is closed, or is being closed because the
+    /// Queues a message. Returns `false` if the session is closed, or is being closed because the
     /// client does not keep up.
     pub fn send(&self, message: &Message) -> bool {
         let frame = match message {

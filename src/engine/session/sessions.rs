@@ -26,7 +26,7 @@ impl Sessions {
         }
     }
 
-    /// `false`: another one has this id.
+    /// Returns `false` if another session has this id.
     pub(super) fn insert(&self, outbox: &Outbox) -> bool {
         let sid = outbox.sid();
         self.with(sid, |shard| match shard.entry(sid) {

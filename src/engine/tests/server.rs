@@ -29,7 +29,7 @@ pub(super) fn endpoints(engine: &Arc<Engine>) -> Arc<Endpoints> {
     Arc::new(Endpoints {
         engine: Arc::clone(engine),
         raw: None,
-        router: axum::Router::new(),
+        fallback: Fallback::default(),
         tls: None,
     })
 }
@@ -39,7 +39,7 @@ pub(super) fn site(engine: &Arc<Engine>) -> Arc<Site> {
     Arc::new(Site {
         engine: Arc::clone(engine),
         raw: None,
-        router: axum::Router::new(),
+        fallback: Fallback::default(),
     })
 }
 

@@ -12,8 +12,7 @@ pub(in crate::engine) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
 }
 
-/// Says that a WebSocket is to be closed, if that can be done at once. `false`: it cannot, or not on
-/// its way yet.
+/// Sends a close frame if that can be done at once. Returns whether all of it is on its way.
 pub(in crate::engine) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
     let frame = close_frame(code);
     stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()

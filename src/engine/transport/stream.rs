@@ -1,8 +1,8 @@
 //! The byte stream under a WebSocket: a TCP connection of our own, or anything else that can be
 //! read and written, as TLS or what another server has upgraded.
 //!
-//! Both kinds are written by whoever has something to write (a flusher or the driver) and never
-//! wait: what is not taken at once is refused, and the driver is woken when there is room.
+//! Both kinds are written by the flusher or the driver, and never wait: bytes that are not accepted
+//! at once are refused, and the driver is woken when there is room.
 
 use std::{
     fmt, io,
@@ -29,7 +29,7 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// Bytes that are read from a peer after the last ones were written to it.
+/// The bytes that are read from a peer after the last ones were written to it.
 pub(in crate::engine) const MAX_DISCARDED: usize = 64 * 1024;
 
 /// A handle to a byte stream. Cloning is a reference count.
@@ -45,13 +45,13 @@ pub(crate) enum Stream {
 pub(crate) struct Other {
     io: Mutex<Locked>,
     wakes: Arc<Wakes>,
-    /// Over `wakes`; given to every attempt, whoever makes it.
+    /// The waker over `wakes`, which every attempt gets, whoever makes it.
     waker: Waker,
 }
 
 struct Locked {
     io: Box<dyn Duplex>,
-    /// Bytes have been taken that may still lie in a buffer of the stream.
+    /// Whether bytes were accepted that may still lie in a buffer of the stream.
     unflushed: bool,
 }
 
@@ -59,7 +59,7 @@ struct Locked {
 #[derive(Default)]
 struct Wakes {
     driver: AtomicWaker,
-    /// Something may have changed since the last attempt that had to wait.
+    /// Whether something may have changed since the last attempt that had to wait.
     woken: AtomicBool,
 }
 
@@ -80,8 +80,8 @@ impl Stream {
         Self::Tcp(Arc::new(stream))
     }
 
-    /// Any other stream. What it is wrapped around must have its own way to end a peer that does
-    /// not close; here are no deadlines.
+    /// Any other stream. It must have its own way to end a peer that does not close, since there
+    /// are no deadlines here.
     pub(crate) fn other(io: Box<dyn Duplex>) -> Self {
         let wakes = Arc::new(Wakes::default());
         Self::Other(Arc::new(Other {
@@ -94,7 +94,7 @@ impl Stream {
         }))
     }
 
-    /// Writes what is taken at once.
+    /// Writes what is accepted at once.
     ///
     /// # Errors
     ///
@@ -125,13 +125,13 @@ impl Stream {
         }
     }
 
-    /// Whether it ends well by being dropped: there is no end of its own to be written.
+    /// Whether dropping the stream ends it well, because it has no end of its own to be written.
     pub(in crate::engine) fn is_plain(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
-    /// Whether everything that was written is on its way. One that is not leaves when the driver
-    /// asks for room.
+    /// Whether everything that was written is on its way. The rest leaves when the driver asks for
+    /// room.
     pub(in crate::engine) fn is_flushed(&self) -> bool {
         match self {
             Self::Tcp(_) => true,
@@ -139,7 +139,7 @@ impl Stream {
         }
     }
 
-    /// Asks for room to write, for the driver only: ready when an attempt is worth it.
+    /// Asks for room to write. Only the driver calls this. Ready when an attempt is worth it.
     pub(in crate::engine) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             // An error shows in the next attempt.
@@ -148,7 +148,7 @@ impl Stream {
         }
     }
 
-    /// Asks for something to read, for the driver only. Ready does not promise it.
+    /// Asks for something to read. Only the driver calls this. Ready promises nothing.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
@@ -173,7 +173,7 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be written, as far as that can be done at once.
+    /// Ends the writing side, as far as that can be done at once.
     pub(in crate::engine) fn shutdown(&self) {
         match self {
             Self::Tcp(stream) => {
@@ -186,7 +186,7 @@ impl Stream {
     }
 
     /// Reads and forgets what a closing peer still sends, so that unread input does not turn
-    /// the last answer into a reset. `true`: the peer has closed.
+    /// the last answer into a reset. Returns whether the peer has closed.
     ///
     /// Of a peer that goes on sending `left` bytes are read. The rest stays in the kernel, which
     /// stops the peer, until the deadline of the caller.
@@ -229,8 +229,8 @@ impl Other {
             .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("a stream has panicked"))))
     }
 
-    /// Writes, then pushes out what the stream may have buffered. While that does not leave,
-    /// nothing more is taken: its buffer may not grow with every message.
+    /// Writes, then flushes what the stream may have buffered. Until that has left, nothing more is
+    /// accepted, because the buffer must not grow with every message.
     fn write(
         &self,
         write: impl FnOnce(Pin<&mut dyn Duplex>, &mut Context<'_>) -> Poll<io::Result<usize>>,

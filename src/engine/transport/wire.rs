@@ -181,7 +181,7 @@ impl Wire {
         }
     }
 
-    /// Decodes from the front of `input`. `None`: all of it.
+    /// Decodes from the front of `input`. Returns `None` if all of it was used.
     fn decode(
         &mut self,
         input: &mut &[u8],

@@ -35,7 +35,7 @@ pub struct Guard {
     max_sessions: usize,
     exempts_loopback: bool,
     violations: Quota,
-    /// The same for credentials that are refused.
+    /// The quota of refused credentials.
     refusals: Quota,
     block_time: Duration,
     proxies: Proxies,
@@ -67,7 +67,7 @@ pub enum Reason {
 impl Reason {
     const COUNT: usize = 4;
 
-    /// Its name in logs and metrics.
+    /// The name of the reason in logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -102,16 +102,16 @@ pub struct Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// It connects too often.
+    /// The client connects too often.
     Connects,
-    /// It sends faster than it may, for too long.
+    /// The client sends faster than it may, for too long.
     Flood,
-    /// It offers credentials that are none.
+    /// The client offers invalid credentials.
     Credentials,
 }
 
 impl Violation {
-    /// Its name in logs.
+    /// The name of the offence in logs.
     const fn name(self) -> &'static str {
         match self {
             Self::Connects => "connects too often",
@@ -190,8 +190,8 @@ impl Guard {
         self.proxies.speaks_protocol(peer)
     }
 
-    /// Who sent a request, by the connection that it came over and, if that is a trusted proxy's,
-    /// by what it says.
+    /// The client that sent a request: the peer of the connection, or, if that is a trusted proxy,
+    /// the client that the proxy names.
     pub fn client(&self, peer: Client, headers: &HeaderMap) -> Client {
         self.proxies.client(peer, headers)
     }
@@ -249,8 +249,8 @@ impl Guard {
         Err(self.refuse(Reason::Blocked, address, left.unwrap_or(MAX_RETRY_AFTER)))
     }
 
-    /// An address has broken a limit, or has offered credentials that are none. Who does so
-    /// repeatedly is shut out for a time; `true`: it is, so its connection should end.
+    /// An address has broken a limit, or has offered invalid credentials. An address that does so
+    /// repeatedly is shut out for a time. Returns whether it is, so that its connection should end.
     ///
     /// Loopback, while it is exempt, and trusted proxies are never shut out by this.
     pub fn violation(&self, address: IpAddr, violation: Violation) -> bool {
@@ -276,7 +276,7 @@ impl Guard {
                 "blocked"
             );
             self.metrics.count(Counter::BlocksAutomatic);
-            // One that is not kept only does not survive a restart.
+            // A block that cannot be stored only does not survive a restart.
             let _ = self.made.try_send(block);
         }
         is_made
@@ -301,7 +301,7 @@ impl Guard {
         gone
     }
 
-    /// Lets a network in again. `None`: there is no such block.
+    /// Lets a network in again. Returns `None` if there is no such block.
     pub fn unblock(&self, id: Uuid) -> Option<Block> {
         let mut blocks = self.blocks.write();
         let block = blocks.remove(id);
@@ -401,7 +401,7 @@ impl Drop for Permit {
     }
 }
 
-/// One of all connections.
+/// One of the sessions that count for the limit of all connections.
 #[derive(Debug)]
 struct Session(Arc<Guard>);
 

@@ -1,7 +1,5 @@
 //! The answers that one client owes.
 
-use std::collections::BTreeMap;
-
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
 use tokio::sync::oneshot;
@@ -17,7 +15,8 @@ pub(crate) struct AckTable(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    waiting: BTreeMap<u64, oneshot::Sender<Args>>,
+    /// By number. New ones come in at the end, but for those who overtake others on their way here.
+    waiting: Vec<(u64, oneshot::Sender<Args>)>,
     closed: bool,
 }
 
@@ -37,14 +36,15 @@ impl AckTable {
             return Err(AckError::TooManyPending);
         }
         let (sender, receiver) = oneshot::channel();
-        table.waiting.insert(id, sender);
+        let place = table.waiting.partition_point(|(other, _)| *other < id);
+        table.waiting.insert(place, (id, sender));
         metrics.shift(Gauge::AcksPending, 1);
         Ok(receiver)
     }
 
     /// Hands an answer to the caller that waits for it. Returns whether there is one.
     pub(crate) fn resolve(&self, id: u64, args: &Args, metrics: &Metrics) -> bool {
-        let Some(sender) = self.0.lock().waiting.remove(&id) else {
+        let Some(sender) = self.0.lock().take(id) else {
             return false;
         };
         metrics.shift(Gauge::AcksPending, -1);
@@ -62,8 +62,19 @@ impl AckTable {
     }
 
     pub(crate) fn forget(&self, id: u64, metrics: &Metrics) {
-        if self.0.lock().waiting.remove(&id).is_some() {
+        if self.0.lock().take(id).is_some() {
             metrics.shift(Gauge::AcksPending, -1);
         }
+    }
+}
+
+impl Table {
+    fn take(&mut self, id: u64) -> Option<oneshot::Sender<Args>> {
+        let place = self.waiting.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        let (_, sender) = self.waiting.remove(place);
+        if self.waiting.len() < self.waiting.capacity() / 4 {
+            self.waiting.shrink_to(self.waiting.len() * 2);
+        }
+        Some(sender)
     }
 }

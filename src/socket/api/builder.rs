@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     Config,
-    adapter::{Adapter, Cluster, Joined, NAMESPACE, NodeOptions, Registry},
+    adapter::{
+        Adapter, Cluster, Joined, NAMESPACE, NodeOptions, Registry,
+        values::{Memory, ValueStore, Values},
+    },
     config::{AddressLimits, Recovery},
     engine::{Hooks, random_sid},
     limit::{Guard, Proxies},
@@ -44,12 +47,14 @@ pub struct Builder {
     pub(super) hooks: Hooks,
     guard: Option<(AddressLimits, Proxies)>,
     states: States,
-    fixed: BTreeMap<Nsp, NamespaceBuilder>,
+    /// By name.
+    fixed: Vec<(Nsp, NamespaceBuilder)>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
     client_files: ClientFiles,
     adapter: Option<Box<dyn Adapter>>,
     node: NodeOptions,
+    values: Option<Box<dyn ValueStore>>,
 }
 
 impl Builder {
@@ -62,12 +67,13 @@ impl Builder {
             hooks: Hooks::default(),
             guard: None,
             states: States::default(),
-            fixed: BTreeMap::new(),
+            fixed: Vec::new(),
             on_demand: Vec::new(),
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
             adapter: None,
             node: NodeOptions::default(),
+            values: None,
         }
     }
 
@@ -100,6 +106,12 @@ impl Builder {
     /// from [`Server::bind`](crate::Server::bind), or when the two hear of each other, and ends.
     pub fn node(mut self, node: NodeOptions) -> Self {
         self.node = node;
+        self
+    }
+
+    /// Where [values](Io::values) and locks are kept, instead of where the adapter says.
+    pub fn values(mut self, store: impl ValueStore) -> Self {
+        self.values = Some(Box::new(store));
         self
     }
 
@@ -186,10 +198,17 @@ impl Builder {
     /// Without the leading slash it is the same one.
     ///
     /// `/` exists only if it is asked for here, as every other.
+    #[expect(clippy::indexing_slicing, reason = "a place where there is one")]
     pub fn namespace(&mut self, name: &str) -> &mut NamespaceBuilder {
-        self.fixed
-            .entry(Nsp::from(name))
-            .or_insert_with(NamespaceBuilder::new)
+        let name = Nsp::from(name);
+        let place = match self.fixed.binary_search_by(|(other, _)| other.cmp(&name)) {
+            Ok(place) => place,
+            Err(place) => {
+                self.fixed.insert(place, (name, NamespaceBuilder::new()));
+                place
+            }
+        };
+        &mut self.fixed[place].1
     }
 
     /// Namespaces that are made when a first client is let in, and go with their last one
@@ -287,6 +306,9 @@ impl Builder {
         let node = self.node.name(random_sid().as_str());
         let node = node.ok_or(BuildError::InvalidOption("node"))?;
         let registry = Arc::new(Registry::new(node.clone(), self.node, metrics));
+        let own = self.adapter.as_ref().and_then(|adapter| adapter.values());
+        let store = self.values.or(own);
+        let store = store.unwrap_or_else(|| Box::new(Memory::default()));
         let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
             let receiver = Box::new(Applier::new(&self.io));
             let limit = config.sockets.max_pending_acks;
@@ -326,6 +348,7 @@ impl Builder {
             cluster: cluster.clone(),
             node,
             registry,
+            values: Values::new(store, cluster.clone()),
             sessions,
             config,
             hooks: Arc::new(self.hooks),

@@ -139,7 +139,7 @@ impl Io {
         // Of two with one id, one is about to go.
         nodes.dedup_by(|second, first| first.id == second.id);
         nodes.sort_by_key(|node| !node.is_this);
-        out.labelled("roomcast_nodes", "of", "cluster", nodes.len());
+        out.gauge("roomcast_nodes", nodes.len());
         for node in nodes.iter().take(MAX_SHOWN) {
             let load = node.load;
             let mut row = |name, value: f64| out.labelled(name, "node", &node.id, value);

@@ -16,7 +16,7 @@ use crate::socket::{
 /// anywhere, up to [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket).
 /// All of it ends with the socket.
 ///
-/// An event goes first to those who watch all events, then through the checks, then to the handler
+/// An event goes first to those who watch all events, then through middleware, then to the handler
 /// of the namespace and to the listeners of the socket in the order of registration. The first of
 /// these answers, if the client asked for an acknowledgement.
 ///

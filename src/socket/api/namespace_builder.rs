@@ -103,7 +103,7 @@ impl NamespaceBuilder {
     /// ([`on_any`](Self::on_any)) have seen the event by then.
     ///
     /// An error goes to [`on_error`](Self::on_error) and nowhere else, as in the official server: the
-    /// client is told nothing, an acknowledgement that it asked for does not come. While a check
+    /// client is told nothing, an acknowledgement that it asked for does not come. While one
     /// waits, later events of its socket wait too, so they still start in order.
     ///
     /// ```
@@ -160,10 +160,10 @@ impl NamespaceBuilder {
             self.fail(BuildError::ReservedEvent(event.into()));
         }
         let handler = server_side::erase(handler);
-        let handlers = &mut self.handlers.server_side;
-        if handlers.insert(event.into(), handler).is_some() {
+        if self.handlers.server_side(event).is_some() {
             self.fail(BuildError::DuplicateHandler(event.into()));
         }
+        self.handlers.server_side.push((event.into(), handler));
         self
     }
 
@@ -179,7 +179,7 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Looks at events that failed: a check stopped it, the arguments did not fit, or the handler
+    /// Looks at events that failed: middleware stopped it, the arguments did not fit, or the handler
     /// returned an error, an answer that cannot be encoded, or panicked. [`Failure::answered`] says
     /// whether the client is told. It must not block.
     ///

@@ -21,7 +21,7 @@ impl ServerSide {
         &self.namespace
     }
 
-    /// This server.
+    /// The server on which the event arrived.
     #[must_use]
     pub fn io(&self) -> &Io {
         self.namespace.io()
@@ -66,7 +66,7 @@ pub enum ServerSideError {
     Decode(ArgumentError),
     /// The other servers were not told.
     Adapter(AdapterError),
-    /// They were not told, since as many requests wait for answers as
+    /// The other servers were not told, since as many requests wait for answers as
     /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
     TooManyPending,
 }
@@ -86,7 +86,7 @@ impl PartialAnswers {
         self.answers.iter().filter_map(read).collect()
     }
 
-    /// Who has not answered.
+    /// The servers that have not answered.
     #[must_use]
     pub fn missing(&self) -> &Missing {
         &self.missing
@@ -204,7 +204,7 @@ impl Namespace {
             RemoteOutcome::Failed(Unpublished::TooManyPending) => {
                 Err(ServerSideError::TooManyPending)
             }
-            // Nobody is there to find out what is wrong with it.
+            // No other server is there to find out whether the arguments can be encoded.
             RemoteOutcome::None => match args::arguments(Parser::Json, args) {
                 Ok(_) => Ok(None),
                 Err(error) => Err(ServerSideError::Encode(error)),

@@ -79,6 +79,7 @@ impl Receiver for Applier {
             node: from.clone(),
             request,
         });
+        // Handlers may spawn tasks, which belong to the runtime of the server and not of the adapter.
         let _runtime = io.enter_runtime();
         let namespace = Namespace::new(io.clone(), publication.namespace.as_str());
         match &publication.kind {
@@ -106,6 +107,12 @@ impl Receiver for Applier {
 
     fn node_joined(&self, node: &Node) {
         self.tell(&Lifecycle::NodeJoined { node });
+    }
+
+    fn value_changed(&self, key: &str) {
+        if let Some(values) = self.io.upgrade().and_then(|io| io.values()) {
+            values.heard(key);
+        }
     }
 
     fn node_left(&self, node: &Node) {
@@ -176,7 +183,7 @@ impl Applier {
     /// Calls the handler of an event between servers. Handlers start in the order of their events.
     fn serve(&self, namespace: &Namespace, event: &str, args: &Args, asker: Option<Asker>) {
         let inner = namespace.inner();
-        let known = inner.filter(|inner| inner.handlers.server_side.contains_key(event));
+        let known = inner.filter(|inner| inner.handlers.server_side(event).is_some());
         let metrics = namespace.io().metrics();
         let is_refused = || {
             // A handler could not wait for anything without a runtime.
@@ -208,7 +215,7 @@ impl Applier {
         let mut handling = Box::pin(async move {
             let _serving = serving;
             let handling = async {
-                let handler = inner.handlers.server_side.get(&*event)?;
+                let handler = inner.handlers.server_side(&event)?;
                 Some(handler(given, reply).await)
             };
             let answered = AssertUnwindSafe(handling).catch_unwind().await;

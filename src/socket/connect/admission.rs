@@ -114,6 +114,8 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
             claim,
         })
     };
+    // Everything above is cancelled at any of its awaits when the time is over or the connection ends.
+    // A claim that is dropped by that gives its session back.
     let late = || Refusal::new("CONNECT_TIMEOUT", "connecting took too long");
     tokio::time::timeout(limit, asking)
         .await

@@ -29,7 +29,7 @@ impl Connect {
         }))
     }
 
-    /// The same client, known to be this one, and whether it goes on with a session.
+    /// The same client with its principal, and whether it recovers a session.
     pub(crate) fn known(&self, principal: Arc<Principal>, recovered: bool) -> Self {
         Self(Arc::new(Asking {
             io: self.0.io.clone(),

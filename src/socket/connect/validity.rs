@@ -61,7 +61,8 @@ impl Validity {
         match (renewal, end) {
             (Some(renewal), Some(end)) if !self.warned => {
                 self.warned = true;
-                // One that came with an expired token, within the leeway, has the grace too.
+                // A client that connected with an expired token, within the leeway, has the grace
+                // too.
                 self.at = Some(now + left(end) + renewal.grace);
                 socket.emit(EXPIRING, Expiring::of(end));
             }

@@ -1,7 +1,6 @@
 //! What an application has registered, and what it is called with.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -57,7 +56,7 @@ impl Event {
         self.wants_ack
     }
 
-    /// Who the socket belongs to, as is known now.
+    /// The principal of the socket, as is known now.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
@@ -129,7 +128,7 @@ pub struct Outgoing<'a> {
     pub socket: &'a Socket,
     /// The name of the event.
     pub event: &'a str,
-    /// Its arguments.
+    /// The arguments of the event.
     pub args: &'a Args,
 }
 
@@ -145,7 +144,7 @@ pub struct ServerSide {
 #[derive(Clone)]
 pub struct Connect(pub(in crate::socket) Arc<Asking>);
 
-/// Who asks, from where, and what with.
+/// Which client asks, from where, and with what payload.
 pub(crate) struct Asking {
     pub(in crate::socket) io: Io,
     pub(in crate::socket) nsp: Nsp,
@@ -255,7 +254,7 @@ pub(crate) struct Handlers {
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
     pub(crate) packet_middleware: Vec<PacketMiddleware>,
-    pub(crate) server_side: BTreeMap<Box<str>, ServerSideHandler>,
+    pub(crate) server_side: Vec<(Box<str>, ServerSideHandler)>,
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) connect_middleware: Vec<ConnectMiddleware>,
@@ -275,6 +274,12 @@ impl Handlers {
             .events
             .binary_search_by(|known| known.name.as_bytes().cmp(name));
         found.ok().map(|position| position as u32)
+    }
+
+    /// The handler of an event between servers.
+    pub(crate) fn server_side(&self, event: &str) -> Option<&ServerSideHandler> {
+        let mut known = self.server_side.iter();
+        known.find_map(|(name, handler)| (**name == *event).then_some(handler))
     }
 
     pub(crate) fn event(&self, position: u32) -> Option<&Registered> {
@@ -358,21 +363,21 @@ pub enum Lifecycle<'a> {
     },
     /// A namespace that was made on demand has gone with its last client.
     NamespaceRemoved {
-        /// Its name, with the leading slash.
+        /// The name of the namespace, with the leading slash.
         namespace: &'a str,
     },
     /// A room has got its first member.
     ///
     /// The rooms of sockets' own ids are not told of: they come and go with the sockets.
     RoomCreated {
-        /// Its namespace, with the leading slash.
+        /// The namespace of the socket, with the leading slash.
         namespace: &'a str,
         /// The room.
         room: &'a Room,
     },
     /// A room has lost its last member.
     RoomDeleted {
-        /// Its namespace, with the leading slash.
+        /// The namespace that was asked for, with the leading slash.
         namespace: &'a str,
         /// The room.
         room: &'a Room,
@@ -414,7 +419,7 @@ pub enum Lifecycle<'a> {
     },
 }
 
-/// Those who watch a server.
+/// The watchers of a server.
 #[derive(Default)]
 pub(crate) struct Watchers(Vec<Watcher>);
 

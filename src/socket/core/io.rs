@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Config, Principal,
-    adapter::{Cluster, NodeId, Registry, keep_nodes},
+    adapter::{Cluster, NodeId, Registry, keep_nodes, values::Values},
     engine::{Engine, Hooks},
     limit::{Guard, LogThrottle},
     metrics::Metrics,
@@ -68,10 +68,10 @@ pub(crate) struct Built {
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) states: States,
     pub(crate) guard: Option<Arc<Guard>>,
-    /// Those that always exist: few, so a list.
+    /// The namespaces that always exist: few, so a list.
     pub(crate) fixed: Vec<Arc<namespace::NamespaceInner>>,
     pub(crate) on_demand: Vec<OnDemand>,
-    /// Those that exist by now of the ones made on demand.
+    /// The namespaces that were made on demand and exist now.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::NamespaceInner>>>,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
@@ -79,6 +79,7 @@ pub(crate) struct Built {
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) values: Values,
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
@@ -137,6 +138,35 @@ impl Io {
         &self.0.tasks
     }
 
+    /// What this server shares with the others of its cluster: values with versions that are changed only if
+    /// they are what is expected, and locks. Of those who change one version at the same time the first wins, the
+    /// others are told so and read again. `None` before the server is built.
+    ///
+    /// They are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis there; else in the
+    /// memory of this server, unless [`Builder::values`](crate::Builder::values) was given a store.
+    ///
+    /// ```
+    /// # async fn example(io: roomcast::Io) -> Result<(), Box<dyn std::error::Error>> {
+    /// use roomcast::adapter::values::{Expected, Put};
+    ///
+    /// let values = io.values().ok_or("not built")?;
+    /// let counts = values.keyspace::<u64>("visits", 1, |_, value| Ok(value));
+    /// let known = counts.get("lobby").await?;
+    /// let put = match &known {
+    ///     Some(known) => counts.put("lobby", Expected::Version(known.version), &(known.value + 1)).await?,
+    ///     None => counts.put("lobby", Expected::Nothing, &1).await?,
+    /// };
+    /// if let Put::Conflict(_) = put {
+    ///     println!("somebody was faster");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn values(&self) -> Option<Values> {
+        self.0.built.get().map(|built| built.values.clone())
+    }
+
     /// Something that was given to [`Builder::state`](crate::Builder::state).
     ///
     /// # Panics
@@ -166,14 +196,15 @@ impl Io {
         self.0.built.get()?.sessions.as_ref()
     }
 
-    /// Starts a task. `false`: no connection has ever been driven, so there is no runtime.
+    /// Starts a task. Returns `false` if no connection has ever been driven, so that there is no
+    /// runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let runtime = self.0.runtime.get();
         runtime.map(|runtime| runtime.spawn(task)).is_some()
     }
 
-    /// Starts a task that is started again if it panics. `false`: no connection has ever been driven,
-    /// so there is no runtime.
+    /// Starts a task that is started again if it panics. Returns `false` if no connection has ever
+    /// been driven, so that there is no runtime.
     pub(crate) fn keep<F: Future<Output = ()> + Send + 'static>(
         &self,
         name: &'static str,

@@ -191,7 +191,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
             .collect()
     }
 
-    /// Those for one event. The ones that are called only once are taken away.
+    /// The listeners for one event. Those that are called only once are removed.
     pub(crate) fn take(&self, event: &str) -> Vec<H> {
         let mut table = self.0.lock();
         let mut found = Vec::new();
@@ -221,7 +221,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         (table.any.len(), table.outgoing.len())
     }
 
-    /// Those who watch all that goes out.
+    /// The watchers of outgoing events.
     pub(crate) fn outgoing(&self) -> Vec<W> {
         let table = self.0.lock();
         table

@@ -109,7 +109,7 @@ pub(crate) struct NamespaceInner {
     pub(in crate::socket) channel: Option<Box<Channel<Socket>>>,
     /// The other servers, if there are any.
     pub(crate) cluster: Cluster,
-    /// This server.
+    /// The name of this server in its cluster.
     pub(crate) node: NodeId,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
@@ -178,7 +178,7 @@ impl NamespaceInner {
         self.observer_count.load(Ordering::Relaxed) > 0
     }
 
-    /// Those among these sockets that want to know what is sent to them.
+    /// The sockets among these that have observers.
     pub(crate) fn observers_of(&self, ids: &[SocketId]) -> Vec<Socket> {
         let observers = self.observers.lock();
         ids.iter()

@@ -21,7 +21,7 @@ pub(crate) struct Shared<S> {
     pub(in crate::socket) sockets: Mutex<Vec<Weak<S>>>,
     /// Handlers that have outlived their socket and still wait.
     detached: AtomicUsize,
-    /// Those who watch the connection or wait for it; nobody on most.
+    /// The watchers of the connection; most connections have none.
     watchers: OnceLock<Box<ConnWatchers>>,
 }
 
@@ -48,7 +48,7 @@ impl<S> Shared<S> {
         push
     }
 
-    /// Those who watch the connection, if anybody ever did.
+    /// The watchers of the connection, if it ever had one.
     #[inline]
     pub(crate) fn watchers(&self) -> Option<&ConnWatchers> {
         let watchers = self.watchers.get().map(|watchers| &**watchers);

@@ -127,8 +127,8 @@ impl Socket {
         self.0.id
     }
 
-    /// Who the socket belongs to, as is known now: what
-    /// [`authenticate`](crate::NamespaceBuilder::authenticate) has said, or what has
+    /// The principal of the socket, as is known now: what
+    /// [`authenticate`](crate::NamespaceBuilder::authenticate) has returned, or what has
     /// [replaced](Self::set_principal) it.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {

@@ -1,4 +1,4 @@
-//! Those who watch one connection, and what they are told.
+//! The watchers of one connection, and the events they are told.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -28,15 +28,15 @@ pub enum ConnEvent<'a> {
     },
     /// A message was queued for the client.
     PacketCreate {
-        /// It as it stands in a polling payload: the packet type first, attachments behind record
-        /// separators.
+        /// The packet as it stands in a polling payload: the packet type first, attachments behind
+        /// record separators.
         data: &'a [u8],
     },
     /// The client has answered a ping.
     Heartbeat,
     /// The connection went over to another transport.
     Upgrade {
-        /// That one.
+        /// The transport that the connection uses from now on.
         transport: Transport,
     },
     /// Everything that was queued has been handed to the transport.
@@ -50,7 +50,7 @@ pub enum ConnEvent<'a> {
     },
 }
 
-/// Those who watch one connection, or wait for it.
+/// The watchers of one connection.
 #[derive(Default)]
 pub(crate) struct ConnWatchers {
     table: Mutex<Table>,

@@ -1,4 +1,4 @@
-//! Packets that are looked at before their handlers start.
+//! Packet middleware: functions that see incoming events before their handlers start.
 
 use std::{
     fmt,
@@ -31,13 +31,13 @@ impl Incoming {
         }
     }
 
-    /// The socket it came in on.
+    /// The socket on which the event arrived.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// Who the socket belongs to.
+    /// The principal of the socket.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
@@ -61,16 +61,16 @@ impl Incoming {
         self.wants_ack
     }
 
-    /// Makes it another event, which then is handled instead.
+    /// Changes the name: the event of that name is handled instead.
     pub fn set_name(&mut self, name: &str) {
         self.name = Name::Wire(name.into());
     }
 
-    /// Gives it other arguments: a tuple is several, `()` is none.
+    /// Replaces the arguments: a tuple is several, `()` is none.
     ///
     /// # Errors
     ///
-    /// When they cannot be serialised; then it keeps those it has.
+    /// When they cannot be serialised; the event keeps its arguments then.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn set_args(&mut self, args: impl Arguments) -> Result<(), EncodeError> {
         self.args = args::arguments(self.socket.io().config().sockets.parser, &args)?;
@@ -91,10 +91,10 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// What a check of packets may return: `Ok(())` lets the event pass as it is, `Ok(incoming)` lets
+/// What packet middleware may return: `Ok(())` lets the event pass as it is, `Ok(incoming)` lets
 /// it pass changed, an error stops it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be what a check of packets returns",
+    message = "`{Self}` cannot be what packet middleware returns",
     note = "return `Result<(), E>` or `Result<Incoming, E>` where `E` converts into `Refusal`"
 )]
 pub trait Verdict {
@@ -123,19 +123,19 @@ pub(crate) fn erase<M>(
     })
 }
 
-/// A packet on its way through the checks.
+/// An event on its way through packet middleware.
 pub(crate) struct MiddlewareRun {
     socket: Socket,
     deciding: BoxFuture<'static, Result<Incoming, Refusal>>,
 }
 
 impl MiddlewareRun {
-    pub(crate) fn new(incoming: Incoming, checks: Vec<PacketMiddleware>) -> Self {
+    pub(crate) fn new(incoming: Incoming, middleware: Vec<PacketMiddleware>) -> Self {
         let socket = incoming.socket.clone();
         let deciding = Box::pin(async move {
             let mut incoming = incoming;
-            for check in checks {
-                incoming = check(incoming).await?;
+            for middleware in middleware {
+                incoming = middleware(incoming).await?;
             }
             Ok(incoming)
         });
@@ -147,7 +147,7 @@ impl MiddlewareRun {
         catch_unwind(AssertUnwindSafe(|| deciding.poll(cx))).unwrap_or_else(|_| {
             self.socket.metrics().count(Counter::HandlerPanics);
             Poll::Ready(Err(
-                Refusal::internal().because("a check of packets has panicked")
+                Refusal::internal().because("packet middleware has panicked")
             ))
         })
     }

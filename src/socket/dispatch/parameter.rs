@@ -123,7 +123,7 @@ impl<A: Argument> Parameter for A {
     }
 }
 
-/// Who the socket belongs to, as [`Event::principal`] says without a copy.
+/// The principal of the socket, as [`Event::principal`] returns it without a copy.
 impl Parameter for Principal {
     fn take(event: &Event, _: &mut usize) -> Result<Self, Refusal> {
         Ok(Self::clone(&event.principal()))

@@ -52,7 +52,7 @@ impl Call {
         };
         let first_poll = || -> Result<FirstPoll, Refusal> {
             let mut future = handler.call(event, reply)?;
-            // Whoever keeps it polls it again with a waker of its own.
+            // A future that waits is polled again by the connection, with a real waker.
             let poll = future
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()));

@@ -26,8 +26,8 @@ impl NamespaceInner {
         if let Some(channel) = &self.channel {
             channel.add_away(id, socket.clone());
         }
-        // Under this lock, everybody who looks for the socket finds it either as present or as
-        // away.
+        // The socket is among those away before it leaves those present, so that everybody who looks
+        // for it finds it in one of the two tables.
         let mut everybody = self.everybody.lock();
         let was_there = everybody.contains(id);
         everybody.keep_away(id, socket.outbox());
@@ -97,6 +97,8 @@ impl NamespaceInner {
                 .outbox()
                 .keep_for_replay(channel.id(), channel.limits());
         }
+        // Both happen under the lock of the list, so that no broadcast comes before the packet that
+        // admits the client, and none after it is missed.
         let _ = socket.outbox().push(&frame, Mode::Reliable);
         everybody.insert(socket.id(), socket.outbox().clone());
         drop(everybody);

@@ -79,11 +79,14 @@ impl Sessions {
     pub(crate) async fn claim(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Option<Claim> {
         let deadline = Instant::now() + PATIENCE;
         loop {
+            // Registered before looking, so that a session that is kept in between wakes this task.
             let went_away = self.went_away.notified();
             tokio::pin!(went_away);
             went_away.as_mut().enable();
             match self.look(offer, nsp) {
                 Found::Claim(claim) => return Some(claim),
+                // The connection is known to be dead, since its client has a new one. Its session is
+                // kept or about to be when this looks again.
                 Found::Connected(socket) => socket.break_off(),
                 Found::Leaving if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
                 Found::Leaving | Found::Nothing => {
@@ -95,7 +98,7 @@ impl Sessions {
     }
 
     fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Found {
-        let (socket, is_parked) = match self.find(offer.pid, Socket::upgrade) {
+        let (socket, is_away) = match self.find(offer.pid, Socket::upgrade) {
             Some(KnownSession::Away(socket)) => (socket, true),
             Some(KnownSession::Connected(socket)) => (socket, false),
             Some(KnownSession::Leaving) => return Found::Leaving,
@@ -109,7 +112,7 @@ impl Sessions {
             return Found::Nothing;
         }
         let round = self.rounds();
-        match is_parked {
+        match is_away {
             // If the session is gone, another client was faster.
             true => self.take(offer.pid).map_or(Found::Nothing, |away| {
                 Found::Claim(Claim {

@@ -109,7 +109,10 @@ impl Socket {
         let handlers = &self.0.namespace.handlers;
         let args = reason_arguments(reason, description);
         let _runtime = self.0.io.enter_runtime();
+        // The session begins to leave before any handler runs: a client that comes back meanwhile
+        // waits for it instead of being told that there is no such session.
         let recoverable = self.leave_session(reason);
+        // These handlers may look at the rooms of the socket, which therefore is still in them.
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
         match recoverable {
             Some(recoverable) => self.keep_away(recoverable),
@@ -125,6 +128,7 @@ impl Socket {
             description,
         });
         waiting.extend(self.start_own("disconnect", &handlers.disconnect, &args));
+        // The listeners are dropped last, because they may handle `disconnect` themselves.
         if let Some(listeners) = self.listeners() {
             listeners.close();
         }

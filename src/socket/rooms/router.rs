@@ -64,6 +64,8 @@ impl Rooms {
         let mut members = cell.lock();
         let was_last = members.remove(id) && members.len() == 0;
         members.forget_away(id);
+        // Closed under the lock of the room: a socket that has found the room by its name and locks it
+        // later sees that, and makes a new one.
         let empty = members.close_if_empty();
         drop(members);
         if empty {

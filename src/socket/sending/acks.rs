@@ -52,7 +52,7 @@ pub struct Acks<R> {
     question: Option<Question>,
     /// Sockets of this server.
     expected: usize,
-    /// Nobody without a cluster.
+    /// `None` without a cluster.
     others: Option<Box<Others>>,
     error: Option<EmitError>,
     answer: PhantomData<fn() -> R>,
@@ -65,7 +65,7 @@ struct Others {
     request: Option<Request>,
     /// How many were asked, when nothing more may come.
     asked: usize,
-    /// Those that are too late.
+    /// The number of clients that are too late.
     late: usize,
     missing: Missing,
 }
@@ -83,9 +83,9 @@ pub(crate) struct Question {
 impl<R: Argument> Acks<R> {
     /// A question to sockets of this server and how many got it, counted while answers are locked out:
     /// the first may come at any time after. And one to other servers.
-    pub(crate) fn asked(here: Option<(Question, usize)>, elsewhere: Option<Request>) -> Self {
-        let (question, expected) = here.unzip();
-        let others = elsewhere.map(|request| {
+    pub(crate) fn asked(local: Option<(Question, usize)>, remote: Option<Request>) -> Self {
+        let (question, expected) = local.unzip();
+        let others = remote.map(|request| {
             let request = Some(request);
             Box::new(Others {
                 request,
@@ -108,7 +108,7 @@ impl<R: Argument> Acks<R> {
         }
     }
 
-    /// The same, without other servers: they could not be asked.
+    /// The same answers without those of other servers, which could not be asked.
     pub(crate) fn without(mut self, missing: Missing) -> Self {
         self.others = Some(Box::new(Others {
             missing,
@@ -202,7 +202,7 @@ impl Others {
     }
 }
 
-/// Who answers, as far as is known, and what.
+/// Which client answers, as far as is known, and what.
 type Answer<R> = (Option<SocketId>, Result<R, AckError>);
 
 impl<R: Argument> Stream for Acks<R> {

@@ -20,13 +20,14 @@ use crate::{
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Emitted {
-    /// It waits to be written to these.
+    /// The number of sockets for which the event waits to be written.
     pub queued: usize,
-    /// It may be lost and these were too slow.
+    /// The number of sockets that were too slow for an event that may be lost.
     pub dropped: usize,
-    /// It did not fit into what may wait for these; they are being closed.
+    /// The number of sockets that are being closed because the event did not fit into what may wait
+    /// for them.
     pub overflowed: usize,
-    /// These had just been closed.
+    /// The number of sockets that had just been closed.
     pub closed: usize,
     /// Why it went nowhere: it could not be encoded.
     pub error: Option<EncodeError>,

@@ -1,6 +1,6 @@
 //! The JavaScript client that a server hands out: builds of the official one, which the application gives.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ use crate::engine::compression::Encoding;
 #[derive(Clone, Debug, Default)]
 pub struct ClientFiles {
     version: String,
-    files: BTreeMap<String, Bytes>,
+    files: Vec<(String, Bytes)>,
     missing: Option<String>,
 }
 
@@ -79,7 +79,9 @@ impl ClientFiles {
     /// `.br`, `.gz` (gzip) or `.zz` (zlib) behind the name.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, content: impl Into<Bytes>) -> Self {
-        self.files.insert(name.into(), content.into());
+        let name = name.into();
+        self.files.retain(|(other, _)| *other != name);
+        self.files.push((name, content.into()));
         self
     }
 
@@ -92,7 +94,8 @@ impl ClientFiles {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Bytes> {
-        self.files.get(name).cloned()
+        let file = self.files.iter().find(|(other, _)| other == name);
+        file.map(|(_, content)| content.clone())
     }
 
     /// A file in fewer bytes, if it was given so.

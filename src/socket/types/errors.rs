@@ -10,11 +10,11 @@ use super::refusal::{INVALID_PAYLOAD, Refusal};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AckError {
-    /// It did not come in time.
+    /// The acknowledgement did not arrive in time.
     Timeout,
     /// The client went away.
     Disconnected,
-    /// It came in a shape that was not asked for.
+    /// The acknowledgement has a shape that was not asked for.
     Decode(ArgumentError),
     /// The event could not be encoded, so nothing was sent.
     Encode(EncodeError),
@@ -63,9 +63,9 @@ impl From<AckError> for Refusal {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// Whoever should have got it is gone.
+    /// The recipient is gone.
     Closed,
-    /// It cannot be encoded.
+    /// The event cannot be encoded.
     Encode(EncodeError),
     /// As many broadcasts wait for acknowledgements as
     /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
@@ -122,10 +122,10 @@ impl From<DrainError> for Refusal {
 pub enum JoinError {
     /// The name is longer than [`Room::MAX_BYTES`](crate::Room::MAX_BYTES).
     NameTooLong,
-    /// It is in as many rooms as
+    /// The socket is in as many rooms as
     /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket) allows.
     TooManyRooms,
-    /// It is disconnected.
+    /// The socket is disconnected.
     Disconnected,
 }
 
@@ -158,7 +158,7 @@ pub enum ListenError {
     /// As many are registered on it as
     /// [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket) allows.
     TooMany,
-    /// It is disconnected.
+    /// The socket is disconnected.
     Disconnected,
     /// Clients cannot send this event.
     Reserved,

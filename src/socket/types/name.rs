@@ -3,11 +3,11 @@ use std::sync::Arc;
 /// The name of an event, without a copy where one is known already.
 #[derive(Clone, Debug)]
 pub(crate) enum Name {
-    /// One of the library's own.
+    /// An event of the library itself.
     Own(&'static str),
     /// Position in the handlers of the socket's namespace.
     Registered(u32),
-    /// One that no handler is registered for.
+    /// An event for which no handler is registered.
     Wire(Arc<str>),
 }
 

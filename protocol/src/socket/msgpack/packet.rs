@@ -59,7 +59,7 @@ pub(in crate::socket) fn items(document: &[u8], span: Span) -> Option<Elements> 
     Some(elements)
 }
 
-/// The same for a map: its keys that are texts, and their values.
+/// The keys of a map that are texts, and the positions of their values.
 pub(in crate::socket) fn entries(document: &[u8], span: Span) -> Option<Vec<(String, Span)>> {
     let mut reader = Reader::new(document, span.start as usize);
     let Ok(Token::Map(count)) = reader.token() else {

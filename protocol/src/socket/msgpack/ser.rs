@@ -208,7 +208,7 @@ impl<'b> Serializer<'b> {
 #[derive(Debug)]
 pub(in crate::socket) struct Compound<'a, 'b> {
     serializer: &'a mut Serializer<'b>,
-    /// `None`: it is no map but the JSON text that `RawValue` passes as its only field.
+    /// `None` if this is no map but the JSON text that `RawValue` passes as its only field.
     header: Option<Header>,
     count: usize,
 }

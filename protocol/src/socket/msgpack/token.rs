@@ -19,7 +19,7 @@ pub(super) enum Token<'a> {
     Binary(&'a [u8]),
     /// Milliseconds since 1970, at most [`MAX_MILLIS`] before or after.
     Date(i64),
-    /// The same in the form of MessagePack itself (extension -1), which clients do not know.
+    /// A timestamp in the form of MessagePack itself (extension -1), which clients do not know.
     Timestamp(i64),
     /// As many values follow; there are at least as many bytes.
     Array(usize),

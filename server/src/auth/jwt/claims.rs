@@ -39,7 +39,7 @@ impl Audience {
 }
 
 impl Claims {
-    /// Who the token is for, if it is valid now.
+    /// The user of the token, if the token is valid now.
     pub(super) fn check(self, rules: &Rules, now: Timestamp) -> Result<Principal, AuthFault> {
         let leeway = i64::try_from(rules.leeway.as_secs()).unwrap_or(i64::MAX);
         let now = now.as_second();
@@ -57,7 +57,8 @@ impl Claims {
             let iat = self.iat.as_ref().and_then(|iat| seconds(iat).ok());
             let iat = iat.ok_or(AuthFault::NoIssuedAt)?;
             let max = i64::try_from(max.as_secs()).unwrap_or(i64::MAX);
-            // One that says it was made later than now would be good for longer than from now.
+            // A token that claims to have been made later than now would be valid for longer than
+            // from now.
             if exp.saturating_sub(iat) > max || iat.saturating_sub(leeway) > now {
                 return Err(AuthFault::TooLongLived);
             }

@@ -118,7 +118,7 @@ impl Keys {
         Self::collect(Vec::new())
     }
 
-    /// These keys and those of another source.
+    /// Adds the keys of another source.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.sets.extend(other.sets);
@@ -316,7 +316,7 @@ fn secret_key(id: Option<Box<str>>, algorithm: Algorithm, secret: &[u8]) -> Key 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeysError {
-    /// It is not a JSON object with an array `keys`.
+    /// The document is not a JSON object with an array `keys`.
     NotASet,
     /// The set has more than 100 keys.
     TooMany,

@@ -174,11 +174,11 @@ impl JwtAuthenticator {
         self
     }
 
-    /// Who a client is, by what it offers.
+    /// The principal of a client, by the credentials that it offers.
     ///
     /// # Errors
     ///
-    /// Why it is nobody.
+    /// Why the client is nobody.
     pub async fn principal(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthFault> {
         let offer = Offer {
             token_cookie: &self.cookie,
@@ -191,11 +191,11 @@ impl JwtAuthenticator {
         }
     }
 
-    /// Who a token is for.
+    /// The principal that a token is for.
     ///
     /// # Errors
     ///
-    /// Why it is for nobody.
+    /// Why the token is for nobody.
     pub async fn verify(&self, token: &str) -> Result<Principal, AuthFault> {
         let mut verified = self.check_now(token);
         if matches!(
@@ -215,7 +215,7 @@ impl JwtAuthenticator {
         Ok(principal)
     }
 
-    /// The same with the keys that are known.
+    /// Verifies a token with the keys that are known.
     #[cfg(test)]
     fn verify_now(&self, token: &str) -> Result<Principal, AuthFault> {
         Ok(self.check_now(token)?)

@@ -52,7 +52,7 @@ struct Fetches {
 
 /// How long to leave the address alone after a fetch, whoever asks.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The same after one that failed; doubled by each that follows.
+/// The pause after a fetch that failed; each further failure doubles it.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// How often the file is looked at.
@@ -83,7 +83,7 @@ impl Fetches {
         self.last.map_or_else(Instant::now, |last| last + wait)
     }
 
-    /// One has ended; says how long to wait for the next.
+    /// A fetch has ended. Returns how long to wait for the next.
     fn ended(&mut self, is_good: bool) -> Duration {
         self.count += 1;
         self.failures = if is_good {
@@ -97,7 +97,7 @@ impl Fetches {
 }
 
 impl KeyRing {
-    /// These keys, for good.
+    /// A source of these keys, which never changes.
     pub(crate) fn new(keys: Keys) -> Self {
         Self {
             keys: RwLock::new(Arc::new(keys.clone())),
@@ -205,15 +205,16 @@ impl KeyRing {
             let Ok(_turn) = remote.turn.acquire().await else {
                 return;
             };
-            // Somebody may have asked for it meanwhile.
+            // Another task may have asked for the fetch meanwhile.
             if remote.state.lock().due(remote.refresh) <= Instant::now() {
                 self.fetch().await;
             }
         }
     }
 
-    /// Looks for newer keys, if there may be some and that was not done a moment ago; whoever asks
-    /// while a fetch is under way waits for that one. `false`: there will never be others.
+    /// Looks for newer keys, if there may be some and that was not done a moment ago. A caller that
+    /// comes while a fetch is under way waits for that one. Returns `false` if there will never be
+    /// other keys.
     pub(crate) async fn renew(self: &Arc<Self>) -> bool {
         let Some(remote) = &self.remote else {
             return false;

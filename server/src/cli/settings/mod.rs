@@ -111,7 +111,7 @@ pub(super) fn parse_profile(name: &str) -> Result<Profile, String> {
 
 /// The values given so far, each with where it came from.
 struct Layers {
-    /// Every key with its default, which tells its type. `None`: unset by default.
+    /// Every key with its default, which tells its type; `None` if it is unset by default.
     known: Vec<(String, Option<Value>)>,
     given: Vec<Given>,
     warnings: Vec<String>,
@@ -159,6 +159,8 @@ impl Layers {
             known.push((key.to_owned(), None));
         }
         for key in [
+            "auth.login_url",
+            "auth.logout_url",
             "auth.jwt.secret",
             "auth.jwt.keys_file",
             "auth.jwt.jwks_url",

@@ -16,7 +16,9 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
         )
         .on(
             &MARK_READ,
-            async |call: Call<MarkAsRead>, chat: State<Chat>| chat.mark_read(call.allowed).await,
+            async |call: Call<MarkAsRead>, chat: State<Chat>| {
+                chat.mark_read(call.allowed, &call.socket).await
+            },
         )
         .on(
             &MESSAGE_SEARCH,

@@ -1,4 +1,4 @@
-//! Who may do what, and the sessions of those who log in by one.
+//! Permissions of users, and sessions of users who log in.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     },
     config,
     metrics::{Gauge, Metrics},
-    store::{Login, Store, StoreError, Time},
+    store::{Actor, Login, Store, StoreError, Time},
 };
 
 /// Permissions, sessions and revocations of one server. Cloning gives another handle.
@@ -51,6 +51,14 @@ pub(crate) struct NewSession {
 
 impl Command for NewSession {
     const PERMISSION: Option<Permission> = Some(Permission::ApiSessions);
+}
+
+/// `GET /api/v1/nodes`
+#[derive(Debug)]
+pub(crate) struct ListNodes;
+
+impl Command for ListNodes {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiMetrics);
 }
 
 /// The roles of a user of whom none are said.
@@ -115,6 +123,15 @@ impl Access {
         self.0.roles.allow(by, permission)
     }
 
+    /// A principal as the one who changes something in the store: it may change what belongs to others if
+    /// it moderates.
+    pub(in crate::service) fn actor(&self, by: &Principal) -> Actor {
+        Actor {
+            user_id: by.subject.clone(),
+            is_admin: self.allows(by, Permission::ChatModerate),
+        }
+    }
+
     /// Whether a principal may read the metrics.
     pub(crate) fn may_scrape(&self, by: &Principal) -> bool {
         self.allows(by, Permission::ApiMetrics)
@@ -127,6 +144,7 @@ impl Access {
             Permission::ApiSessions,
             Permission::ApiRevocations,
             Permission::ApiBlocks,
+            Permission::ApiMetrics,
             Permission::ApiExplain,
             Permission::ApiPresence,
         ]
@@ -222,7 +240,7 @@ impl Access {
         let mut holder = Principal::new(&*login.user_id);
         holder.roles.clone_from(&login.roles);
         holder.session = Some(login.id_hash);
-        // One that is revoked must not outlive its revocation by being tried again and again.
+        // A session that is revoked must not outlive its revocation by being tried again and again.
         if expires_at > now
             && prolonged.duration_since(expires_at) >= worth
             && !inner.revocations.covers(&holder)

@@ -16,7 +16,7 @@ pub(crate) struct Allowed<C> {
 }
 
 impl<C> Allowed<C> {
-    /// Who gives the command, and the command.
+    /// The sender of the command, and the command.
     pub(in crate::service) fn into_parts(self) -> (Arc<Principal>, C) {
         (self.by, self.command)
     }

@@ -240,7 +240,7 @@ impl Blocks {
         }
     }
 
-    /// These are stored, and may be gone from there before anybody looks.
+    /// These blocks are stored, and may be removed before this server reads them.
     fn note(&self, ids: impl IntoIterator<Item = Uuid>) {
         if self.store.is_shared() {
             self.seen.lock().added.extend(ids);

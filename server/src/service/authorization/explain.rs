@@ -1,4 +1,5 @@
-//! Why somebody may or may not do something: the same rules as the checks, in words.
+//! Explains why a user may or may not send an event. The answers come from the functions that decide for the
+//! events themselves; this module has words for them and no rules.
 
 use std::{fmt, sync::Arc};
 
@@ -9,13 +10,15 @@ use crate::service::{
     authorization::access::{Access, default_roles},
     authorization::allowed::Allowed,
     fault::ServiceError,
-    rules::commands::messages::EDIT_MESSAGE,
+    rules::commands::{
+        conversations::DELETE_CONVERSATION, members::RemoveMember, messages::EDIT_MESSAGE,
+    },
     rules::event::{Command, EventPolicy, RoomRule},
     rules::policy,
 };
 use crate::{
     auth::{Permission, Principal, Revoked, is_guest, roles_of},
-    store::{Authorship, Time},
+    store::{self, Actor, Authorship, Change, Edit, MemberChange, Membership, Time},
 };
 use roomcast::{Io, Socket};
 
@@ -77,7 +80,8 @@ impl Access {
         self.why(Some(io), question).await
     }
 
-    /// The same for whoever has the configuration and the store in hand.
+    /// Answers without an [`Allowed`] question, for whoever has the configuration and the store in
+    /// hand.
     pub(crate) async fn why(
         &self,
         io: Option<&Io>,
@@ -94,8 +98,8 @@ impl Access {
         self.judge(&asked.0, asked.1, question).await
     }
 
-    /// Somebody who is not connected: by the roles that are named, the newest session, or the role
-    /// that tokens have by default.
+    /// A user who is not connected has the roles that the question names, those of the newest
+    /// session, or the role that tokens have by default.
     async fn offline(
         &self,
         question: &Question,
@@ -211,16 +215,9 @@ impl Access {
         if policy.room == RoomRule::Anyone {
             return Ok((true, None));
         }
+        let actor = self.actor(asked);
         let store = &self.0.store;
-        let is_moderator = match policy.room {
-            RoomRule::Author | RoomRule::Owner => self.allows(asked, Permission::ChatModerate),
-            RoomRule::OwnerOrOneself => {
-                self.allows(asked, Permission::ChatModerate)
-                    && self.allows(asked, Permission::ChatManage)
-            }
-            RoomRule::Member | RoomRule::Anyone => false,
-        };
-        let found = if is_moderator {
+        let found = if actor.is_admin && policy.room != RoomRule::Member {
             store.conversation(room).await?
         } else {
             store.membership(room, &asked.subject).await?
@@ -228,66 +225,81 @@ impl Access {
         let Some(found) = found else {
             return told(false, NO_CONVERSATION);
         };
-        match (policy.room, written) {
-            (RoomRule::Author, Some(written)) => {
-                let (allowed, why) = author(asked, policy, &written, is_moderator);
-                told(allowed, &why)
-            }
-            (RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself, _) if is_moderator => {
-                told(true, "the user has chat:moderate")
-            }
+        let (allowed, why) = match (policy.room, written) {
+            (RoomRule::Member | RoomRule::Anyone, _) => (true, "the user is one".into()),
+            (RoomRule::Author, Some(written)) => author(&actor, policy, &written),
+            (RoomRule::Author, None) if actor.is_admin => (true, MODERATES.into()),
             (RoomRule::Author, None) => {
-                told(true, "for messages of its own; which one is not said")
+                let why = "for messages of its own; which one is not said";
+                (true, why.into())
             }
-            (RoomRule::Owner, _) => {
-                let owner = found.conversation.owner_id.as_ref();
-                let is_owner = owner == Some(&asked.subject);
-                told(
-                    is_owner,
-                    if is_owner {
-                        "the user is that"
-                    } else {
-                        "the user is not"
-                    },
-                )
-            }
-            (RoomRule::OwnerOrOneself, _) => {
-                let owner = found.conversation.owner_id.as_ref();
-                if owner == Some(&asked.subject) {
-                    told(
-                        self.allows(asked, Permission::ChatManage),
-                        "the user is the owner, who never leaves",
-                    )
-                } else {
-                    told(true, "the user may remove itself, and nobody else")
-                }
-            }
-            (RoomRule::Member | RoomRule::Anyone, _) => told(true, "the user is one"),
-        }
+            (RoomRule::Owner, _) => owner(&actor, policy, &found),
+            (RoomRule::OwnerOrOneself, _) => self.removal(asked, actor, &found),
+        };
+        told(allowed, &why)
+    }
+
+    /// Whether somebody may remove members, and whom.
+    fn removal(&self, asked: &Principal, actor: Actor, found: &Membership) -> (bool, String) {
+        let user = asked.subject.as_str();
+        let owner = found.conversation.owner_id.as_deref();
+        let is_admin = actor.is_admin;
+        let mut change = MemberChange {
+            conversation_id: found.conversation.id,
+            user_id: String::new(),
+            by: actor,
+            removes: true,
+            limit: 0,
+        };
+        let has = RemoveMember::permission(user, &change.user_id)
+            .is_none_or(|permission| self.allows(asked, permission));
+        let may_others = has && change.refused::<()>(owner, true).is_none();
+        change.user_id = user.into();
+        let may_oneself = change.refused::<()>(owner, true).is_none();
+        let why = match (may_others, may_oneself) {
+            (true, _) if is_admin => MODERATES,
+            (_, true) => "the user may remove itself, and nobody else",
+            (_, false) => "the user is the owner, who never leaves",
+        };
+        (may_others || may_oneself, why.into())
     }
 }
 
 /// Whether somebody may change a message, by who wrote it.
-fn author(
-    asked: &Principal,
-    policy: &EventPolicy,
-    written: &Authorship,
-    is_moderator: bool,
-) -> (bool, String) {
-    if written.is_deleted && policy.event == EDIT_MESSAGE.policy().event {
+fn author(actor: &Actor, policy: &EventPolicy, written: &Authorship) -> (bool, String) {
+    let is_edit = policy.event == EDIT_MESSAGE.policy().event;
+    if is_edit && !Edit::is_possible(written.is_deleted) {
         return (false, "the message is deleted".into());
     }
     let author = &written.user_id;
-    if *author == asked.subject {
-        (true, "the user wrote it".into())
-    } else if is_moderator {
-        (
-            true,
-            format!("`{author}` wrote it, and the user has chat:moderate"),
-        )
+    let allowed = actor.refused::<()>(Some(author), true).is_none();
+    let why = match allowed {
+        _ if *author == actor.user_id => "the user wrote it".into(),
+        true => format!("`{author}` wrote it, and {MODERATES}"),
+        false => format!("`{author}` wrote it"),
+    };
+    (allowed, why)
+}
+
+/// Whether somebody may change a conversation, by who owns it.
+fn owner(actor: &Actor, policy: &EventPolicy, found: &Membership) -> (bool, String) {
+    let owner = found.conversation.owner_id.as_deref();
+    let refused = if policy.event == DELETE_CONVERSATION.policy().event {
+        let deletion = store::DeleteConversation {
+            conversation_id: found.conversation.id,
+            by: actor.clone(),
+        };
+        deletion.refused(owner, found.is_open, true)
     } else {
-        (false, format!("`{author}` wrote it"))
-    }
+        actor.refused::<()>(owner, true)
+    };
+    let why = match refused {
+        Some(Change::Conflict) => "a conversation that is open to everyone is not deleted",
+        Some(_) => "the user is not",
+        None if actor.is_admin => MODERATES,
+        None => "the user is that",
+    };
+    (refused.is_none(), why.into())
 }
 
 /// What a question is about.
@@ -313,7 +325,7 @@ impl About {
     }
 }
 
-/// Somebody who is connected now.
+/// The principal of a user who is connected now.
 async fn live(io: &Io, user: &str) -> Option<Arc<Principal>> {
     let sockets = io.of("/").sockets().await;
     let mut principals = sockets.iter().map(Socket::principal);
@@ -352,4 +364,5 @@ impl fmt::Display for Explanation {
     }
 }
 
+const MODERATES: &str = "the user has chat:moderate";
 const NO_CONVERSATION: &str = "the user is none, or there is no such conversation";

@@ -1,8 +1,8 @@
-//! Who may do what: permissions by role, login sessions, revocations, explanations of both, and networks
-//! that are shut out.
+//! Who may do what: permissions by role, login sessions, revocations, explanations of both, and
+//! networks that are shut out.
 //!
-//! The chat asks `Access` before it does anything; the HTTP API and commands come in here too. Nothing in
-//! here may know conversations or messages.
+//! The chat asks `Access` before it does anything, and so do the HTTP API and commands. Nothing in
+//! this module may know conversations or messages.
 
 pub(in crate::service) mod access;
 pub(in crate::service) mod allowed;
@@ -11,7 +11,7 @@ mod explain;
 mod replication;
 pub(in crate::service) mod revoking;
 
-pub(crate) use access::{Access, NewSession};
+pub(crate) use access::{Access, ListNodes, NewSession};
 pub(crate) use allowed::Allowed;
 pub(crate) use blocks::{Blocks, ListBlocks, NewBlock, RemoveBlock};
 pub(crate) use explain::{Explanation, Question};

@@ -85,7 +85,7 @@ impl Access {
             let Some(revoked) = Revoked::from_parts(&row.kind, row.value.clone()) else {
                 continue;
             };
-            // It was made when tokens had no longest life. They have one now.
+            // The revocation was made when tokens had no longest life. They have one now.
             if is_endless(row.until.into()) && !is_endless(end) && !revoked.is_of_guests() {
                 row.until = end.into();
                 inner.store.insert_revocation(row.clone()).await?;
@@ -146,7 +146,7 @@ impl Access {
         if let Revoked::Session(hash) = &revoked
             && is_for_good
         {
-            // Nobody uses it any more, whenever the revocation ends.
+            // Nobody can use the session any more, whenever its revocation ends.
             self.0.store.delete_login(hash).await?;
         }
         Ok(MadeRevocation {
@@ -186,7 +186,8 @@ impl Access {
     fn end_of_session(&self, expires_at: Timestamp) -> Timestamp {
         let now = Timestamp::now();
         let tokens = self.0.lifetimes.tokens(now);
-        // Its id is a secret that is in no token, unless an issuer puts it there as a `sid`.
+        // The id of a session is a secret that is in no token, unless an issuer puts it there as a
+        // `sid`.
         let tokens = if is_endless(tokens) { now } else { tokens };
         expires_at.max(after(now, HOUR_S)).max(tokens)
     }

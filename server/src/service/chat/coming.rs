@@ -1,4 +1,4 @@
-//! Sockets that come, are lost, come back as the same ones, and go.
+//! Sockets that connect, are lost, are recovered, and leave.
 
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use super::handle::{Chat, now, user};
 use super::sequencer::{conversations::conversation_of, delivery::user_room};
 
 impl Chat {
-    /// A socket has connected and may join from now on. One that has been recovered is where it was
-    /// before, at once, so that it misses nothing; [`Chat::recheck`] is to follow.
+    /// A socket has connected and may join conversations from now on. A recovered socket is at once
+    /// in the conversations in which it was before, so that it misses nothing; the caller has to
+    /// call [`Chat::recheck`] after that.
     pub(crate) fn connected(&self, socket: &Socket) {
         let own = user_room(&socket.principal().subject);
         if let Err(error) = socket.join(own) {
@@ -24,17 +25,17 @@ impl Chat {
                 }
             }
         }
-        // It may have gone before it was noted; then nobody will say so again.
+        // The socket may have gone before it was noted here, and then nobody would remove it.
         if !socket.is_connected() {
             self.0.conversations.disconnect(socket.id());
         }
     }
 
-    /// A socket that was lost is in a conversation again, which has been kept for it.
+    /// A recovered socket is in a conversation again, which was kept for it.
     fn go_on(&self, socket: &Socket, id: Uuid, room: &Room) {
         let by = &socket.principal();
         let entered = self.0.conversations.with(id, |live| {
-            // Whoever was removed just now has been taken out of the room.
+            // A user who was removed just now has been taken out of the room.
             socket.rooms().contains(room) && self.enter(live, socket, by).is_ok()
         });
         if entered != Some(true) {
@@ -42,9 +43,9 @@ impl Chat {
         }
     }
 
-    /// Looks again whether a socket that has been recovered may be in its conversations: its claims are
-    /// those of now, and members are those of the store. A store that does not answer says nothing
-    /// against it: who is removed is taken out in any case, also while away.
+    /// Checks again whether a recovered socket may be in its conversations, by the claims it has
+    /// now and by the members in the store. If the store does not answer, the socket stays: a user
+    /// who is removed is taken out in any case, also while away.
     pub(crate) async fn recheck(&self, socket: &Socket) {
         self.reconsider(socket);
         let by = &socket.principal();
@@ -80,6 +81,6 @@ impl Chat {
     }
 }
 
-/// How much longer a conversation is kept than the sessions of those who were lost: these are kept a
-/// little later, and take a moment to go on.
+/// How much longer a conversation is kept than the sessions of the users who were lost: a session
+/// is kept a little later, and recovery takes a moment.
 const SETTLING: Duration = Duration::from_secs(10);

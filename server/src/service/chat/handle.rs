@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use roomcast_protocol::Sid;
 use uuid::Uuid;
 
-use crate::auth::{Permission, Principal};
+use crate::auth::Principal;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Going, Present, Tempo, User};
@@ -67,10 +67,7 @@ impl Chat {
     }
 
     pub(super) fn actor(&self, by: &Principal) -> Actor {
-        Actor {
-            user_id: by.subject.clone(),
-            is_admin: self.0.access.allows(by, Permission::ChatModerate),
-        }
+        self.0.access.actor(by)
     }
 
     /// What other servers have to be told of who is here: at most `limit` users, each as it is now.

@@ -1,10 +1,16 @@
 //! Messages that were sent before: pages of them, words in them, and how far they are read.
 
+use serde::Serialize;
+use uuid::Uuid;
+
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION};
+use crate::service::chat::sequencer::conversations::room_of;
+use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::history::{MarkAsRead, ReadHistory, SearchMessages};
 use crate::store::{MarkRead, Messages, Page, ReadMark, Search, words};
+use roomcast::Socket;
 
 impl Chat {
     /// A page of the messages of a conversation.
@@ -66,10 +72,11 @@ impl Chat {
         Ok(self.0.rules.show_all(found).await)
     }
 
-    /// Notes how far a user has read.
+    /// Notes how far a user has read, and tells the user's other sockets and, where they are few, those who are here.
     pub(crate) async fn mark_read(
         &self,
         allowed: Allowed<MarkAsRead>,
+        socket: &Socket,
     ) -> Result<ReadMark, ServiceError> {
         let (by, command) = allowed.into_parts();
         let read = MarkRead {
@@ -77,10 +84,38 @@ impl Chat {
             user_id: by.subject.clone(),
             seq: command.seq,
         };
-        self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)
+        let id = command.conversation_id;
+        let mark = self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)?;
+        let here = self
+            .0
+            .conversations
+            .with(id, |live| live.presence.connections());
+        let mut rooms = vec![user_room(&by.subject)];
+        // Each of many who read tells all others: that grows with the square.
+        if here.is_some_and(|here| here <= READERS) {
+            rooms.push(room_of(id));
+        }
+        let read = Read {
+            conversation_id: id,
+            user_id: &by.subject,
+            seq: mark.seq,
+        };
+        socket.to(rooms).emit("message_read", &read);
+        Ok(mark)
     }
 }
 
+/// `message_read`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Read<'a> {
+    conversation_id: Uuid,
+    user_id: &'a str,
+    seq: u64,
+}
+
+/// Sockets in a conversation, at most, that are told who has read what.
+const READERS: usize = 50;
 /// Words and characters that may be looked for.
 const WORDS: usize = 16;
 const QUERY: usize = 200;

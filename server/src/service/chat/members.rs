@@ -1,6 +1,6 @@
 //! Members of conversations, who are added and removed.
 
-use crate::auth::{Permission, Principal};
+use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::chat::conversations::Changed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
@@ -37,8 +37,8 @@ impl Chat {
         from: SocketId,
     ) -> Result<Changed, ServiceError> {
         let (by, command) = allowed.into_parts();
-        if command.user_id != by.subject {
-            self.0.access.require(&by, Permission::ChatManage)?;
+        if let Some(permission) = RemoveMember::permission(&by.subject, &command.user_id) {
+            self.0.access.require(&by, permission)?;
         }
         let change = MemberChange {
             conversation_id: command.conversation_id,

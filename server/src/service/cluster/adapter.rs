@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::store::Store;
-use roomcast::Builder;
 #[cfg(feature = "redis")]
 use roomcast::adapter::redis::{InvalidUrl, Redis, Subscriptions};
+use roomcast::{Builder, adapter::NodeOptions};
 
 /// Why there is no adapter with these settings.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub(crate) enum AdapterFault {
     /// No adapter has URLs like this.
     Unknown,
     /// The URL is not one of its adapter; the text says why.
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(dead_code, reason = "this build has no adapter with a URL")
+    )]
     Url(String),
     /// This build lacks a feature of that name.
     #[cfg_attr(feature = "redis", expect(dead_code, reason = "this build has it"))]
@@ -35,6 +39,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
 
 /// Gives the server the configured adapter, if there is one.
 pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterFault> {
+    let io = io.node(node(settings));
     let Some(url) = url(settings) else {
         return Ok(io);
     };
@@ -51,6 +56,18 @@ pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterF
     } else {
         Err(AdapterFault::NotShared)
     }
+}
+
+/// What this server tells the others of itself.
+fn node(settings: &Settings) -> NodeOptions {
+    let mut node = NodeOptions::default().version(env!("CARGO_PKG_VERSION"));
+    if let Some(id) = settings.node.id.as_deref() {
+        node = node.id(id);
+    }
+    if let Some(address) = settings.node.address.as_deref() {
+        node = node.address(address);
+    }
+    node
 }
 
 #[cfg(feature = "redis")]

@@ -65,7 +65,7 @@ impl<T> Event<T> {
 /// What is said of one event.
 #[derive(Debug)]
 pub(crate) struct EventPolicy {
-    /// Its name.
+    /// The name of the event.
     pub(crate) event: &'static str,
     /// What the sender must be allowed to do; none: whoever is connected may.
     pub(crate) permission: Option<Permission>,
@@ -93,7 +93,7 @@ pub(crate) enum RoomRule {
     Owner,
     /// The sender owns the conversation, or moderates, or is whom it is about.
     OwnerOrOneself,
-    /// It is about no room.
+    /// The event is about no conversation.
     Anyone,
 }
 

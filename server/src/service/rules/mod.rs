@@ -1,8 +1,9 @@
-//! What clients may say: the commands they send, the bounds of every field, the forms of texts that are
-//! shown, and the table of events with the permission and the limit of each.
+//! What clients may say: the commands they send, the bounds of every field, the forms of texts that
+//! are shown, and the table of events with the permission and the limit of each.
 //!
-//! All services come in here, and gateways for the table of events. Nothing in here may know a socket, a
-//! conversation or the store beyond the types of its rows: these are values, and functions of values.
+//! All services import this module, and gateways do for the table of events. Nothing in it may know
+//! a socket, a conversation or the store beyond the types of its rows: it has values, and functions
+//! of values.
 //!
 //! Imports go one way: `event` ← `commands` ← `policy`.
 

@@ -12,27 +12,20 @@ use super::{Actor, Change};
 pub struct DeleteConversation {
     /// The conversation.
     pub conversation_id: Uuid,
-    /// Who asks for it: the owner or an admin.
+    /// The user who asks for the deletion: the owner or an admin.
     pub by: Actor,
 }
 
 impl DeleteConversation {
     /// What it is refused for, if anything. `is_member` is about the one who asks.
-    pub(in crate::store) fn refused<T>(
+    pub(crate) fn refused<T>(
         &self,
         owner: Option<&str>,
         is_open: bool,
         is_member: bool,
     ) -> Option<Change<T>> {
-        if !self.by.is_admin && !is_member {
-            Some(Change::Absent)
-        } else if !self.by.is_admin && owner != Some(self.by.user_id.as_str()) {
-            Some(Change::Denied)
-        } else if is_open {
-            Some(Change::Conflict)
-        } else {
-            None
-        }
+        let refused = self.by.refused(owner, is_member);
+        refused.or_else(|| is_open.then_some(Change::Conflict))
     }
 
     /// What whoever asks is told of one that is deleted already.
@@ -69,7 +62,7 @@ pub struct DeletedConversation {
 #[derive(Debug)]
 pub(in crate::store) struct Removal {
     pub(in crate::store) deleted: DeletedConversation,
-    /// Who was a member.
+    /// The users who were members.
     pub(in crate::store) member_ids: Vec<String>,
 }
 

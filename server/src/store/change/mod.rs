@@ -15,7 +15,7 @@ mod deletion;
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 
-/// Who asks for a change.
+/// The user who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     /// The user.
@@ -24,13 +24,29 @@ pub struct Actor {
     pub is_admin: bool,
 }
 
+impl Actor {
+    /// What a change is refused for, if anything. `owner` owns what is changed, and `is_member` tells
+    /// whether the actor is a member of the conversation.
+    pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        if self.is_admin {
+            None
+        } else if !is_member {
+            Some(Change::Absent)
+        } else if owner != Some(self.user_id.as_str()) {
+            Some(Change::Denied)
+        } else {
+            None
+        }
+    }
+}
+
 /// Whose a message is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
 pub struct Authorship {
     /// The conversation it belongs to.
     pub conversation_id: Uuid,
-    /// Who sent it.
+    /// The user who sent the message.
     pub user_id: String,
     /// Whether it has been deleted.
     pub is_deleted: bool,
@@ -41,7 +57,7 @@ pub struct Authorship {
 pub struct Edit {
     /// The message.
     pub message_id: Uuid,
-    /// Who edits it: its author or an admin.
+    /// The user who edits the message: its author or an admin.
     pub by: Actor,
     /// The new text.
     pub content: String,
@@ -49,12 +65,19 @@ pub struct Edit {
     pub version: Option<u32>,
 }
 
+impl Edit {
+    /// Whether a message can be edited at all: a deleted one cannot.
+    pub(crate) const fn is_possible(is_deleted: bool) -> bool {
+        !is_deleted
+    }
+}
+
 /// A message that is to be deleted: its row stays, without its text.
 #[derive(Clone, Debug)]
 pub struct Delete {
     /// The message.
     pub message_id: Uuid,
-    /// Who deletes it: its author or an admin.
+    /// The user who deletes the message: its author or an admin.
     pub by: Actor,
 }
 
@@ -63,9 +86,9 @@ pub struct Delete {
 pub struct MemberChange {
     /// The conversation.
     pub conversation_id: Uuid,
-    /// Who is added or removed.
+    /// The user who is added or removed.
     pub user_id: String,
-    /// Who asks for it: the owner, an admin, or a member that removes itself.
+    /// The user who asks for the change: the owner, an admin, or a member that removes itself.
     pub by: Actor,
     /// True removes.
     pub removes: bool,
@@ -75,17 +98,13 @@ pub struct MemberChange {
 
 impl MemberChange {
     /// What the change is refused for, if anything. `is_member` is about the one who asks.
-    pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+    pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        // Everybody owns the own membership.
         let leaves = self.removes && self.by.user_id == self.user_id;
-        if !self.by.is_admin && !is_member {
-            Some(Change::Absent)
-        } else if !self.by.is_admin && !leaves && owner != Some(self.by.user_id.as_str()) {
-            Some(Change::Denied)
-        } else if self.removes && owner == Some(self.user_id.as_str()) {
-            Some(Change::Conflict)
-        } else {
-            None
-        }
+        let owner_of_change = if leaves { Some(&*self.user_id) } else { owner };
+        let removes_owner = self.removes && owner == Some(self.user_id.as_str());
+        let refused = self.by.refused(owner_of_change, is_member);
+        refused.or_else(|| removes_owner.then_some(Change::Conflict))
     }
 
     /// How many members the conversation may have, its owner included.
@@ -101,19 +120,14 @@ pub struct Rename {
     pub conversation_id: Uuid,
     /// The new title.
     pub title: String,
-    /// Who asks for it: the owner or an admin.
+    /// The user who asks for the change: the owner or an admin.
     pub by: Actor,
 }
 
 impl Rename {
     /// What the change is refused for, if anything. `is_member` is about the one who asks.
     pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
-        match (self.by.is_admin, is_member, owner) {
-            (true, _, _) => None,
-            (false, false, _) => Some(Change::Absent),
-            (false, true, owner) if owner == Some(self.by.user_id.as_str()) => None,
-            (false, true, _) => Some(Change::Denied),
-        }
+        self.by.refused(owner, is_member)
     }
 }
 
@@ -156,7 +170,7 @@ pub struct Listed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct List {
-    /// Those with the newest changes of title or members first.
+    /// The conversations, those with the newest changes of title or members first.
     pub conversations: Vec<Listed>,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,7 +186,7 @@ pub struct List {
 pub struct Cursor {
     /// When its title or members last changed.
     pub updated_at: Time,
-    /// Its id.
+    /// The id of the conversation.
     pub id: Uuid,
 }
 
@@ -237,16 +251,16 @@ pub struct Search {
     reason = "a caller must say what each outcome means"
 )]
 pub enum Change<T> {
-    /// It is stored.
+    /// The change is stored.
     Done(T),
-    /// It was so already: nothing is stored or emitted.
+    /// The state was so already: nothing is stored or emitted.
     Unchanged(T),
     /// There is no such thing, or not for whoever asked.
     Absent,
-    /// Whoever asked may see it but not change it.
+    /// The user who asked may see the thing, but not change it.
     Denied,
-    /// It does not fit to what is stored: another version, the owner who cannot be removed, or as many
-    /// members as there may be.
+    /// The change does not fit what is stored: another version, the owner who cannot be removed, or
+    /// as many members as there may be.
     Conflict,
 }
 
@@ -267,16 +281,16 @@ pub enum Committed {
     Deleted {
         /// The row as it is now.
         message: Arc<Message>,
-        /// Who deleted it.
+        /// The user who deleted the message.
         by: String,
     },
     /// A conversation has another title.
     Renamed(Arc<Conversation>),
-    /// Somebody is, or is no longer, a member.
+    /// A user is, or is no longer, a member.
     Members {
         /// The conversation as it is now.
         conversation: Arc<Conversation>,
-        /// Who.
+        /// The user.
         user_id: String,
         /// Whether that one was removed.
         removed: bool,
@@ -285,7 +299,7 @@ pub enum Committed {
     ConversationDeleted {
         /// What is told of it.
         deleted: Arc<DeletedConversation>,
-        /// Who was a member.
+        /// The users who were members.
         member_ids: Arc<[String]>,
     },
     /// Another server has committed something in this conversation, up to the revision.

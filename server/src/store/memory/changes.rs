@@ -14,7 +14,7 @@ impl Tables {
         now: Time,
     ) -> Result<Change<Arc<Message>>, StoreError> {
         let old = match self.changeable(edit.message_id, &edit.by) {
-            Ok(message) if message.deleted_at.is_none() => message,
+            Ok(message) if Edit::is_possible(message.deleted_at.is_some()) => message,
             Ok(_) => return Ok(Change::Absent),
             Err(refused) => return Ok(refused),
         };

@@ -1,4 +1,4 @@
-//! One server for each database file: what one keeps in memory, others would not learn.
+//! Lets one server have a database file: what one server keeps in memory, others would not learn.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -68,7 +68,7 @@ impl Reservation {
     }
 }
 
-/// Who has it, in the words of who took it.
+/// The process that has the file, as it has described itself.
 fn holder(file: File) -> String {
     let mut text = String::new();
     let read = file.take(LONGEST).read_to_string(&mut text);
@@ -79,7 +79,7 @@ fn holder(file: File) -> String {
     }
 }
 
-/// One place for one database, by whichever path it is named.
+/// The lock file of a database, the same by whichever path the database is named.
 fn lock_path(database: &Path) -> PathBuf {
     let real = fs::canonicalize(database).or_else(|_| {
         let folder = match database.parent() {

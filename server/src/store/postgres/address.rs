@@ -97,7 +97,8 @@ impl Address {
         match timeout(self.connect_timeout, config.connect(self.tls.clone())).await {
             Ok(Ok((client, connection))) => {
                 tokio::spawn(async move {
-                    // It ends with the client; errors come out there.
+                    // The task ends with the client; errors of the connection reach the client's
+                    // queries.
                     let _ = connection.await;
                 });
                 Ok(client)

@@ -62,7 +62,7 @@ pub(super) async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
         .collect()
 }
 
-/// Those of these that there are.
+/// The blocks with these ids that exist.
 pub(super) async fn named(client: &ClientWrapper, ids: &[Uuid]) -> Result<Vec<Block>, Error> {
     let statement = client
         .prepare_cached(

@@ -21,7 +21,7 @@ use crate::store::rows::Revision;
 pub(super) enum Order {
     Write {
         write: Write,
-        /// Its place in the queue of all.
+        /// The change's place in the queue of all lanes.
         _place: OwnedSemaphorePermit,
     },
     /// What another server has committed in a conversation, or how far it has come there. It is handed on behind
@@ -204,7 +204,7 @@ impl Lane {
                 Ok(None) => {}
                 Err(failure) => tracing::debug!(reason = failure.reason, "cannot look"),
             }
-            // Those who came meanwhile would wait for nobody knows how long.
+            // The changes that came meanwhile would wait for an unknown time.
             while let Ok(order) = waiting.try_recv() {
                 // What is announced is found again.
                 if let Order::Write { write, .. } = order {

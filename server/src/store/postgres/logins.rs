@@ -53,7 +53,10 @@ pub(super) async fn apply(
         }
         LoginChange::Delete { id_hash } => {
             let statement = client
-                .prepare_cached("DELETE FROM sessions WHERE id_hash = $1 RETURNING *")
+                .prepare_cached(
+                    "DELETE FROM sessions WHERE id_hash = $1
+                     RETURNING id_hash, user_id, roles, data, ttl_s, created_at, expires_at",
+                )
                 .await?;
             let deleted = client.query_opt(&statement, &[id_hash]).await?;
             outcome.deleted = deleted.as_ref().map(row).transpose()?;
@@ -133,7 +136,7 @@ pub(super) async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation
     rows.iter().map(revocation).collect()
 }
 
-/// Those of these that there are, a value for each kind.
+/// The revocations with these names that exist, a value for each kind.
 pub(super) async fn revocations_named(
     client: &ClientWrapper,
     kinds: &[&str],
@@ -150,7 +153,7 @@ pub(super) async fn revocations_named(
     rows.iter().map(revocation).collect()
 }
 
-/// Those behind this one, in the order of kinds and values.
+/// The revocations behind this one, in the order of kinds and values.
 pub(super) async fn revocations_after(
     client: &ClientWrapper,
     kind: &str,

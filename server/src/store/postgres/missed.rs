@@ -67,7 +67,8 @@ pub(super) async fn missed(
         let gone = closed(client, conversation).await?;
         return Ok(
             gone.map_or(Missed::Forgotten(None), |(changes, event)| Missed::Steps {
-                // It may be a later step than those that are asked for, and comes by as that.
+                // The deletion may be a later step than those that are asked for, and is read as
+                // that one.
                 steps: if changes > through.changes {
                     Vec::new()
                 } else {
@@ -228,7 +229,7 @@ async fn changes(
 /// Messages as they are now and as they were: who was removed between two edits must not get the later one
 /// in place of the earlier.
 struct Texts {
-    /// Those that were changed.
+    /// The messages that were changed.
     messages: HashMap<Uuid, Arc<Message>>,
     /// The later changes of each new message, in their order: number, and version until then.
     later: HashMap<Uuid, Vec<(u64, i32)>>,

@@ -35,7 +35,7 @@ use self::address::{Address, ConnectError};
 use self::failure::{Failure, Fault};
 use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
-use self::shared::{feed, leases};
+use self::shared::{feed, leases, values};
 use super::blocks::BlockChange;
 use super::change::{Authorship, Committed, Cursor, List, Search};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
@@ -46,7 +46,10 @@ use crate::breaker::Admission;
 use crate::config;
 use crate::metrics::{Counter, Metrics};
 use crate::supervisor::Supervisor;
-use roomcast::network::Block;
+use roomcast::{
+    adapter::values::{Entry, Expected, Put},
+    network::Block,
+};
 
 /// Runs a query on a connection that reads; once more on another one if that is lost. Statements that
 /// change something must bear being repeated. (A macro, since a future that borrows its connection
@@ -189,8 +192,8 @@ impl Postgres {
         read!(self, client => queries::store_id(client))
     }
 
-    /// Nobody waits for this, and it is asked again soon: it is tried once, and does not count against the
-    /// database. A restart that nobody else notices must not open the breaker.
+    /// The query is tried once and does not count against the database, because nobody waits for it
+    /// and it is asked again soon. A restart that nobody else notices must not open the breaker.
     pub(super) async fn revisions(
         &self,
         conversations: &[Uuid],
@@ -276,6 +279,49 @@ impl Postgres {
         conversations: &[Uuid],
     ) -> Result<Vec<Here>, StoreError> {
         read!(self, client => leases::elsewhere(client, node, conversations))
+    }
+
+    pub(super) async fn value(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        read!(self, client => values::get(client, key))
+    }
+
+    pub(super) async fn put_value(
+        &self,
+        key: &str,
+        expected: Expected,
+        text: &str,
+    ) -> Result<Option<Put>, StoreError> {
+        read!(self, client => values::put(client, key, expected, text))
+    }
+
+    pub(super) async fn remove_value(
+        &self,
+        key: &str,
+        expected: Expected,
+    ) -> Result<Put, StoreError> {
+        read!(self, client => values::remove(client, key, expected))
+    }
+
+    pub(super) async fn lock_shared(
+        &self,
+        name: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        read!(self, client => values::lock(client, name, holder, lease))
+    }
+
+    pub(super) async fn renew_shared(
+        &self,
+        name: &str,
+        fence: u64,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => values::renew(client, name, fence, lease))
+    }
+
+    pub(super) async fn unlock_shared(&self, name: &str, fence: u64) -> Result<bool, StoreError> {
+        read!(self, client => values::unlock(client, name, fence))
     }
 
     pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {

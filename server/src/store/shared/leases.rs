@@ -58,7 +58,7 @@ impl Leases {
         }
     }
 
-    /// Makes a server's lease end later. `false`: it has run out, others may have removed what the server
+    /// Makes a server's lease end later. Returns `false` if it has run out: others may have removed what the server
     /// told, and it needs a new id.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 mod feed;
 mod leases;
 mod order;
+mod values;
 
 #[cfg(feature = "postgres")]
 pub(super) use feed::Reading;
@@ -11,6 +12,7 @@ pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use leases::{Here, Leases};
 pub(crate) use order::FORGOTTEN_AT_ONCE;
 pub use order::Missed;
+pub use values::SharedValues;
 
 #[cfg(feature = "postgres")]
 use super::postgres::Postgres;

@@ -17,7 +17,7 @@ pub(super) fn edit(
     now: Time,
 ) -> rusqlite::Result<Change<Arc<Message>>> {
     let old = match changeable(connection, edit.message_id, &edit.by)? {
-        Ok(message) if message.deleted_at.is_none() => message,
+        Ok(message) if Edit::is_possible(message.deleted_at.is_some()) => message,
         Ok(_) => return Ok(Change::Absent),
         Err(refused) => return Ok(refused),
     };

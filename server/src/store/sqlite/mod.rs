@@ -271,7 +271,7 @@ pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>
 
 /// The connection that writes.
 fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError> {
-    // One that must not be changed must be there.
+    // A database that must not be migrated must exist.
     let connection = connect(path, config.busy_timeout, config.migrate).and_then(|connection| {
         set_up(&connection, config)?;
         Ok(connection)

@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
 use parking_lot::Mutex;
 use roomcast_protocol::Sid;
 use tokio::time::Instant;
@@ -27,6 +26,7 @@ use crate::{
         admission::PendingConnection,
         http::{
             accepted::{Accepted, attended},
+            exchange::Pieces,
             handoff::{Handoff, HandoffCell},
             message::{reply::Answer, request},
             site::Site,
@@ -117,7 +117,10 @@ impl Site {
                 Next::SessionRequest(session_request) => {
                     connection.lock().begin(session_request.body);
                     let SessionRequest { sid, form, .. } = session_request;
-                    let body = session_request.is_post.then_some(RequestBody(&connection));
+                    let mut body = RequestBody(&connection);
+                    let body = session_request
+                        .is_post
+                        .then_some(&mut body as &mut dyn Pieces);
                     let answering = pin!(self.engine.answer_session(sid, form, body, peer));
                     (attended(gone, answering).await, session_request.keep_alive)
                 }
@@ -125,10 +128,10 @@ impl Site {
                     connection.lock().begin(head.body);
                     let keep_alive = head.keep_alive;
                     let engine = self.owner(head.parts.uri.path()).unwrap_or(&self.engine);
-                    let request = Request::from_parts(head.parts, RequestBody(&connection));
+                    let mut body = RequestBody(&connection);
                     // The future is boxed, so that a connection that polls does not keep the space
                     // for it.
-                    let mut answering = Box::pin(engine.answer(request, peer, &cell));
+                    let mut answering = Box::pin(engine.answer(head.parts, &mut body, peer, &cell));
                     let reply = attended(gone, answering.as_mut()).await;
                     (reply.map(Answer::Other), keep_alive)
                 }

@@ -18,7 +18,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// Its name in headers.
+    /// The name of the encoding in headers.
     pub(crate) fn header(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Brotli => "br",
@@ -27,14 +27,14 @@ impl Encoding {
         })
     }
 
-    /// The best of `offered` for a client with these headers: the one it likes most, and of equals
-    /// the first (RFC 9110, 12.5.3). `None`: as it is.
+    /// The best of `offered` for a client with these headers: the one it prefers most, and of
+    /// equals the first (RFC 9110, 12.5.3). Returns `None` if the answer must not be encoded.
     pub(crate) fn choose(headers: &HeaderMap, offered: &[Self]) -> Option<Self> {
         let accepted = headers.get(header::ACCEPT_ENCODING)?.to_str().ok()?;
         Self::best(accepted, offered)
     }
 
-    /// The same of what such a header says.
+    /// The best of `offered` by the value of `Accept-Encoding`.
     pub(crate) fn best(accepted: &str, offered: &[Self]) -> Option<Self> {
         let mut best = None;
         for &encoding in offered {

@@ -12,7 +12,7 @@ use crate::{config::Cors, engine::admission::IsAllowed};
 pub(crate) enum Verdict {
     /// Nothing to say: no `Origin`, or nothing is configured.
     Silent,
-    /// This origin may read the answer.
+    /// Pages of this origin may read the answer.
     Allowed(HeaderValue),
     /// The answer is not for this origin.
     Foreign,

@@ -104,7 +104,7 @@ impl Form {
         Self::new(value(header::ACCEPT_ENCODING), value(header::USER_AGENT))
     }
 
-    /// The same of the first such header of each kind.
+    /// Makes the answer from the first header of each kind.
     pub(in crate::engine::http) fn new(
         accept_encoding: Option<&[u8]>,
         user_agent: Option<&[u8]>,
@@ -124,7 +124,7 @@ impl Form {
 pub(in crate::engine::http) fn payload(packets: Bytes, form: Form) -> Reply {
     let mut reply = session(packets, "text/plain; charset=UTF-8");
     if form.is_for_old_explorer {
-        // It takes what looks like script in an answer for an attack.
+        // This filter of old browsers takes what looks like a script in an answer for an attack.
         let off = HeaderValue::from_static("0");
         reply.headers_mut().insert(header::X_XSS_PROTECTION, off);
     }
@@ -151,7 +151,7 @@ fn is_old_explorer(agent: &[u8]) -> bool {
         .any(|word| agent.windows(word.len()).any(|part| part == *word))
 }
 
-/// The same packets in fewer bytes, if the client takes that and it is worth it.
+/// Compresses the packets if the client accepts that and it is worth the time.
 pub(in crate::engine::http) async fn compressed(
     packets: Bytes,
     options: &HttpCompression,

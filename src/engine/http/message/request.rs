@@ -150,7 +150,8 @@ pub(in crate::engine::http) fn parse(
     }
 }
 
-/// The session to which a polling request says it belongs. `None`: there is more to be said of it.
+/// The session that a polling request names. Returns `None` if the request has to be judged in
+/// full.
 pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<Sid> {
     if query.len() > MAX_QUERY || !config.session.transports.contains(&Transport::Polling) {
         return None;

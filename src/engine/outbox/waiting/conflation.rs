@@ -1,4 +1,4 @@
-//! What waits for a slow client and may give way to something newer.
+//! Frames that wait for a slow client and give way to newer ones.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use super::memory_budget::FRAME_OVERHEAD;
 #[derive(Debug, Default)]
 pub(in crate::engine::outbox) struct Conflation {
     waiting: VecDeque<Waiting>,
-    /// What they cost.
+    /// The cost of the frames, in bytes.
     cost: usize,
 }
 
@@ -20,12 +20,12 @@ struct Waiting {
     frame: Frame,
 }
 
-/// How events of a stream give way.
+/// In which way older events of a stream give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropPolicy {
-    /// The newest takes the place of the one that waits.
+    /// The newest event takes the place of the one that waits.
     Newest,
-    /// So many wait, and the oldest goes.
+    /// So many events wait, and the oldest is dropped for one more.
     Last(u16),
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum DropPolicy {
 const MAX_WAITING: usize = 256;
 
 impl Conflation {
-    /// What they cost, in bytes.
+    /// The cost of the events, in bytes.
     pub(in crate::engine::outbox) fn cost(&self) -> usize {
         self.cost
     }
@@ -42,8 +42,8 @@ impl Conflation {
         self.waiting.len()
     }
 
-    /// Takes a frame in. What is not kept, an older one or this one, is given to `gone`. `false`:
-    /// it was this one.
+    /// Takes a frame. The frames that are not kept, older ones or this one, are passed to `gone`.
+    /// Returns whether this one is kept.
     pub(in crate::engine::outbox) fn keep(
         &mut self,
         stream: u64,
@@ -87,7 +87,7 @@ impl Conflation {
         self.waiting.iter().map(|waiting| &waiting.frame)
     }
 
-    /// All of them, oldest first.
+    /// All frames, the oldest first.
     pub(in crate::engine::outbox) fn into_frames(self) -> impl Iterator<Item = Frame> {
         self.waiting.into_iter().map(|waiting| waiting.frame)
     }
@@ -127,7 +127,7 @@ mod tests {
         String::from_utf8(frame.polling()[1..].to_vec()).unwrap()
     }
 
-    /// What is kept after these, and what has gone.
+    /// The frames that are kept after these were pushed, and those that were dropped.
     fn after(steps: &[(u64, DropPolicy, &str)], room: usize) -> (Vec<String>, Vec<String>) {
         let mut conflated = Conflation::default();
         let mut gone = Vec::new();

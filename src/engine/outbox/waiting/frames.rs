@@ -4,8 +4,9 @@ use roomcast_protocol::Frame;
 
 /// Frames that wait, first in, first out.
 ///
-/// The first one lies in here and only the others somewhere else: most queues never hold a second
-/// frame, so a broadcast that fills many of them fetches no more memory than their owners.
+/// The first frame lies in the queue itself and only the others in an allocation: most queues never
+/// hold a second frame, so a broadcast that fills many of them touches no more memory than their
+/// owners.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Frames {
     first: Option<Frame>,
@@ -53,13 +54,13 @@ impl Frames {
         std::mem::replace(&mut self.first, next)
     }
 
-    /// Forgets all but the first one, or that one too.
+    /// Drops all frames but the first, or that one as well.
     pub(in crate::engine::outbox) fn clear(&mut self, keep_first: bool) {
         self.more = VecDeque::new();
         self.first.take_if(|_| !keep_first);
     }
 
-    /// Puts back what was taken out before the frames in here came.
+    /// Puts back frames that were taken out, in front of those that were queued since.
     pub(in crate::engine::outbox) fn prepend(&mut self, mut earlier: Self) {
         if earlier.is_empty() {
             if self.more.capacity() == 0 {
@@ -80,7 +81,7 @@ impl Frames {
     }
 }
 
-/// A queue that has been drained keeps this much room.
+/// The capacity that a queue keeps when it is empty.
 const KEPT: usize = 4;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Who holds most, found without asking everybody.
+//! Finds the holder of most memory without asking all of them.
 //!
-//! Those who hold enough to matter are filed by the size class of what they hold. That costs a lock
-//! when somebody comes into another class, which is seldom, and nothing for those who hold little.
-//! Who holds less than before is found in too high a class, and filed anew then.
+//! Holders of enough memory to matter are filed by the size class of what they hold. Filing costs a
+//! lock when a holder reaches another class, which is seldom, and nothing for holders of little. A
+//! holder that has less than before is found in too high a class, and is filed anew then.
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +11,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Somebody who can give up what it holds.
+/// A holder of memory that can give it up.
 pub(in crate::engine) trait Shed: Send + Sync {
     /// Gives up what waits for its client and the client with it, if that is still of this class. If
     /// it is not, it is filed anew.
     fn shed_waiting(self: Arc<Self>, class: Class);
 
-    /// The same for what is kept for a client that may come back.
+    /// Gives up what is kept for a client that may come back.
     fn shed_replay(self: Arc<Self>, class: Class);
 }
 
@@ -25,11 +25,11 @@ pub(in crate::engine) trait Shed: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::engine) struct Class(u8);
 
-/// Whoever holds less is not filed: 4 KiB.
+/// Holders of less than this are not filed: 4 KiB, as a power of two.
 const LEAST: u32 = 12;
 
 impl Class {
-    /// The class of so many bytes. `None`: they do not matter.
+    /// The size class of so many bytes. Returns `None` for sizes that do not matter.
     fn of(bytes: usize) -> Option<Self> {
         let doublings = bytes.checked_ilog2()?.checked_sub(LEAST)?;
         let quarter = bytes >> (doublings + LEAST - 2) & 3;
@@ -37,7 +37,7 @@ impl Class {
     }
 }
 
-/// Those who hold something of one kind, by size class.
+/// The holders of one kind of memory, by size class.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Heaviest(Mutex<Classes>);
 
@@ -80,11 +80,11 @@ impl Heaviest {
         });
     }
 
-    /// Whoever holds most, and the class it was last seen in.
+    /// The holder of most, and the class in which it was last filed.
     pub(in crate::engine) fn top(&self) -> Option<(Class, Arc<dyn Shed>)> {
         let state = self.0.lock();
         let mut filed = state.filed.iter().rev();
-        // Those who are being dropped are about to take themselves out.
+        // A holder that is being dropped is about to remove itself.
         filed.find_map(|(key, who)| Some((key.0, who.upgrade()?)))
     }
 }

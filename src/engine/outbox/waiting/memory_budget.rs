@@ -1,7 +1,7 @@
-//! What waits for slow clients in all outboxes together, and whether that is too much.
+//! The memory that waits for slow clients in all outboxes together, and its limit.
 //!
-//! A frame counts once, in however many queues it waits, since it is in memory once. Only queues
-//! that do not leave at once are counted, so that a healthy fan-out pays nothing for it.
+//! A frame counts once, in however many queues it waits, because it is in memory once. Only queues
+//! that do not leave at once are counted, so that a healthy broadcast pays nothing for it.
 
 use std::sync::{
     Arc,
@@ -18,13 +18,13 @@ use crate::metrics::{Gauge, Metrics};
 pub(in crate::engine) struct MemoryBudget {
     limit: usize,
     held: AtomicUsize,
-    /// Those for whom they wait.
+    /// The sessions for which frames wait.
     waiting: Arc<Heaviest>,
-    /// Those for whom something is kept that may be asked for again.
+    /// The sessions for which frames are kept for replay.
     replay: Arc<Heaviest>,
-    /// The bytes that may be kept so, once it was too much.
+    /// The bytes that may be kept for replay, once that limit was exceeded.
     max_replay: AtomicUsize,
-    /// Notified when it is time that somebody gives up what it has.
+    /// Notified when sessions have to give memory up.
     high: Notify,
     stopped: AtomicBool,
     metrics: Arc<Metrics>,
@@ -74,45 +74,45 @@ impl MemoryBudget {
         self.held.load(Ordering::Relaxed) > self.limit
     }
 
-    /// Whether the heaviest clients should go before it comes to that.
+    /// Whether the heaviest sessions should be cut before the limit is reached.
     pub(in crate::engine) fn is_high(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.high_mark()
     }
 
-    /// Whether enough of them have gone.
+    /// Whether enough sessions have been cut.
     pub(in crate::engine) fn is_relieved(&self) -> bool {
         self.held.load(Ordering::Relaxed) <= self.limit / 4 * 3
     }
 
-    /// More is kept that may be asked for again than this.
+    /// Notes that more than `max` is kept for replay.
     #[cold]
     pub(in crate::engine::outbox) fn recall(&self, max: usize) {
         self.max_replay.store(max, Ordering::Relaxed);
         self.high.notify_one();
     }
 
-    /// Whether too much is kept that may be asked for again.
+    /// Whether too much is kept for replay.
     pub(in crate::engine) fn keeps_too_much(&self) -> bool {
         let kept = usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes));
         kept.is_ok_and(|kept| kept > self.max_replay.load(Ordering::Relaxed))
     }
 
-    /// Those for whom something waits, and who do not keep up.
+    /// The sessions for which frames wait because the clients do not keep up.
     pub(in crate::engine) fn waiting(&self) -> &Arc<Heaviest> {
         &self.waiting
     }
 
-    /// Those for whom something is kept that may be asked for again.
+    /// The sessions for which frames are kept for replay.
     pub(in crate::engine) fn replay(&self) -> &Arc<Heaviest> {
         &self.replay
     }
 
-    /// Waits until it may be high, or too much is kept.
+    /// Waits until the memory may be high, or too much is kept for replay.
     pub(in crate::engine) async fn rises(&self) {
         self.high.notified().await;
     }
 
-    /// Nobody is to be cut any more.
+    /// Stops cutting sessions off.
     pub(in crate::engine) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.high.notify_one();

@@ -1,6 +1,6 @@
 //! Frames on their way into the kernel.
 //!
-//! Small frames are corked: copied into one buffer that leaves in one call. Large ones leave from
+//! Small frames are copied into one buffer that leaves in one call. Large frames are written from
 //! where they are, several in one call.
 
 use std::{
@@ -18,9 +18,9 @@ use crate::{
 pub(in crate::engine) struct Outgoing {
     pub(in crate::engine) frames: Frames,
     pub(in crate::engine::outbox) offset: usize,
-    /// Bytes of frames that are written whole.
+    /// The bytes of the frames that have been written whole.
     pub(in crate::engine) written: usize,
-    /// The frames count as waiting for a slow client.
+    /// Whether the frames count as waiting for a slow client.
     pub(in crate::engine) held: bool,
 }
 

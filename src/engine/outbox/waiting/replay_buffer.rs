@@ -1,8 +1,8 @@
-//! What was lately queued for one session and may be asked for again.
+//! The frames that were lately queued for one session, kept for replay.
 //!
-//! An outbox that keeps it goes on doing so when its session is over: what is queued for a client
-//! that is away lies in here until it comes back. The order is that of the queue, so that what is
-//! sent again follows what was sent.
+//! An outbox goes on keeping frames when its session is over, so what is sent to a client that is
+//! away lies here until the client comes back. The order is that of the queue, so that replayed
+//! frames follow those that were sent.
 
 use std::{
     collections::VecDeque,
@@ -25,43 +25,43 @@ pub(crate) struct Limits {
     pub(crate) total: usize,
 }
 
-/// The frames, oldest first. Only frames with the stamp of a channel that is kept are in here.
+/// The frames, oldest first. All of them have the stamp of a channel that is kept.
 pub(in crate::engine::outbox) struct ReplayBuffer<T> {
     limits: Limits,
     frames: VecDeque<Frame>,
-    /// Of all frames.
+    /// The bytes of all frames.
     bytes: usize,
-    /// What the gauge has been told of them: a multiple of [`STEP`].
+    /// The bytes that the gauge has been told of: a multiple of [`STEP`].
     told: usize,
     /// How many frames have left at the front since the beginning.
     left: u64,
     /// How many frames had ever been kept when the last ping was queued.
     pinged: Option<u64>,
-    /// Most sessions have one channel, so that one lies in here.
+    /// The channel that is kept. Most sessions have one, which therefore needs no allocation.
     first: Option<Channel<T>>,
-    /// Empty if there is no first one.
+    /// Further channels; empty if there is no first one.
     more: Vec<Channel<T>>,
     metrics: Arc<Metrics>,
-    /// Where it lies among those who keep much.
+    /// The place of the session among those that keep most.
     pub(in crate::engine::outbox) filed: Option<Box<Filed>>,
 }
 
-/// What became of a frame that is to be kept.
+/// What became of a frame of a channel.
 #[must_use]
 pub(in crate::engine::outbox) enum Kept<T> {
-    /// It is kept, or none of these.
+    /// The frame is kept, or belongs to no channel.
     Here,
-    /// It is kept, and what is kept has grown to so many bytes.
+    /// The frame is kept, and the buffer has grown to so many bytes.
     Grown(usize),
-    /// It belongs to this one.
-    Elsewhere(Weak<T>),
+    /// The frame belongs to the outbox that has taken the channel over.
+    BySuccessor(Weak<T>),
 }
 
 struct Channel<T> {
     id: u64,
-    /// The last frame that is not in here any more: what follows it is.
+    /// The last frame that is not kept any more. All frames of the channel that follow it are kept.
     floor: Option<u64>,
-    /// Who gets its frames now, after somebody else has taken it over.
+    /// The outbox that gets the channel's frames since it has taken the channel over.
     successor: Option<Weak<T>>,
 }
 
@@ -100,7 +100,7 @@ impl<T> ReplayBuffer<T> {
         }
     }
 
-    /// Forgets a channel. `true`: it was the last one.
+    /// Forgets a channel. Returns whether it was the last one.
     pub(in crate::engine::outbox) fn close(&mut self, channel: u64) -> bool {
         self.forget_frames(channel);
         self.more.retain(|known| known.id != channel);
@@ -111,8 +111,8 @@ impl<T> ReplayBuffer<T> {
         self.first.is_none()
     }
 
-    /// Hands a channel over: its frames are forgotten, and who still brings one is told whose it
-    /// is.
+    /// Hands a channel over: its frames are dropped, and whoever brings another one is told which
+    /// outbox has the channel now.
     pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, successor: Weak<T>) {
         self.forget_frames(channel);
         if let Some(known) = self.channel(channel) {
@@ -142,7 +142,7 @@ impl<T> ReplayBuffer<T> {
             return Kept::Here;
         };
         if let Some(successor) = &channel.successor {
-            return Kept::Elsewhere(Weak::clone(successor));
+            return Kept::BySuccessor(Weak::clone(successor));
         }
         self.frames.push_back(frame.clone());
         self.bytes += frame.len();
@@ -153,34 +153,34 @@ impl<T> ReplayBuffer<T> {
             return Kept::Here;
         }
         if self.total() > self.limits.total.saturating_add(self.limits.total / 8) {
-            // Those who keep most are not told fast enough.
+            // Shedding of the largest buffers is not fast enough.
             self.clear();
             return Kept::Here;
         }
         Kept::Grown(self.bytes)
     }
 
-    /// What all sessions may keep together, if they keep more.
+    /// The limit of what all sessions keep together, if they keep more than that.
     pub(in crate::engine::outbox) fn exceeded(&self) -> Option<usize> {
         (self.total() > self.limits.total).then_some(self.limits.total)
     }
 
-    /// What all sessions keep together.
+    /// The bytes that all sessions keep together.
     fn total(&self) -> usize {
         usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes)).unwrap_or_default()
     }
 
-    /// What this one keeps, in bytes.
+    /// The bytes that this session keeps.
     pub(in crate::engine::outbox) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A ping is being queued: its pong will prove that all before it was received.
+    /// A ping is being queued: its pong will prove that everything before it was received.
     pub(in crate::engine::outbox) fn ping(&mut self) {
         self.pinged = Some(self.left + self.frames.len() as u64);
     }
 
-    /// The pong has come.
+    /// The pong of that ping has arrived.
     pub(in crate::engine::outbox) fn pong(&mut self) {
         let Some(pinged) = self.pinged.take() else {
             return;
@@ -194,7 +194,8 @@ impl<T> ReplayBuffer<T> {
         self.tell();
     }
 
-    /// What follows a frame in its channel. `None`: that cannot be said, or not all of it is here.
+    /// The frames that follow one in its channel. Returns `None` if that is unknown, or some of
+    /// them are not kept any more.
     pub(in crate::engine::outbox) fn after(
         &self,
         known: Stamp,
@@ -249,7 +250,7 @@ impl<T> ReplayBuffer<T> {
         self.tell();
     }
 
-    /// Moves the gauge if it is a step away. `true`: up.
+    /// Updates the gauge if the size has changed by a step. Returns whether it has grown.
     #[inline]
     fn tell(&mut self) -> bool {
         let is_more = self.bytes > self.told;
@@ -297,7 +298,7 @@ mod tests {
     }
 
     fn keep_one(replay: &mut ReplayBuffer<()>, frame: &Frame) {
-        assert!(!matches!(replay.keep(frame), Kept::Elsewhere(_)));
+        assert!(!matches!(replay.keep(frame), Kept::BySuccessor(_)));
     }
 
     fn keep(replay: &mut ReplayBuffer<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
@@ -449,7 +450,7 @@ mod tests {
         let successor = Arc::new(());
         replay.hand_over(1, Arc::downgrade(&successor));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        let Kept::Elsewhere(told) = replay.keep(&frame(1, 3)) else {
+        let Kept::BySuccessor(told) = replay.keep(&frame(1, 3)) else {
             panic!("it was handed over");
         };
         assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &successor));

@@ -28,7 +28,7 @@ const SESSIONS_PER_TURN: usize = 1024;
 /// Bytes written before other tasks get their turn; one session may exceed it.
 const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
 
-/// Somebody for whom a flusher writes.
+/// An item for which a flusher writes.
 pub(in crate::engine) trait Flush {
     /// Writes what is queued. Returns how many bytes have left.
     fn flush(&self) -> usize;
@@ -95,6 +95,7 @@ impl<T> Flusher<T> {
         let mut list = self.list.lock();
         list.begin_round();
         list.dirty.push(session);
+        // Called without the lock: the flusher may run on another thread at once, and wants the list.
         let waker = list.waker.take();
         drop(list);
         if let Some(waker) = waker {
@@ -154,6 +155,8 @@ impl<T: Flush> Flusher<T> {
                     return Poll::Ready(());
                 }
                 give_back(&mut list.dirty);
+                // Stored under the lock under which the list was found empty: whoever adds a session
+                // after that finds the waker, so no wake is lost.
                 list.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -178,6 +181,8 @@ impl<T: Flush> Flusher<T> {
                 work.timed = Some((since, left - written));
             }
         }
+        // Other tasks of the worker get their turn before the rest, and before what has been listed
+        // meanwhile.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -231,7 +236,7 @@ impl<T> Default for List<T> {
 }
 
 impl<T> List<T> {
-    /// Somebody is about to be put into it.
+    /// Called before items are put into the list.
     fn begin_round(&mut self) {
         if self.dirty.is_empty() {
             self.rounds = self.rounds.wrapping_add(1);

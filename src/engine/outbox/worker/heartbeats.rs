@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::timer_wheel::{Taken, TimerId, TimerWheel};
 use crate::engine::primitives::now;
 
-/// Somebody whose pings are sent.
+/// An item whose pings are sent.
 pub(in crate::engine) trait Beat: Clone {
     /// The first ping is due at this time.
     fn begin(&self, at: Instant);
@@ -35,7 +35,8 @@ pub(in crate::engine) trait Beat: Clone {
 pub(in crate::engine) struct Rhythm {
     pub(in crate::engine::outbox) interval: Duration,
     pub(in crate::engine::outbox) timeout: Duration,
-    /// Its reference count is written for each ping, so it is not that of other workers.
+    /// The frame of this worker: its reference count is written for each ping, and would be shared
+    /// between cores otherwise.
     pub(in crate::engine::outbox) ping: Frame,
 }
 
@@ -86,12 +87,14 @@ impl<T: Beat> Heartbeats<T> {
         }
     }
 
-    /// Sends the pings of a session from now on, the first at this time. `None`: its driver has to go
-    /// on with that. Else it has to take its session out again.
+    /// Sends the pings of a session from now on, the first at this time. Returns `None` if there is
+    /// no room, so that the driver has to go on sending them. Otherwise the driver has to remove
+    /// its session again.
     pub(in crate::engine) fn add(&self, session: &T, at: Instant) -> Option<TimerId> {
         session.begin(at);
         let mut state = self.state.lock();
         let timer = state.wheel.add(session.clone(), at)?;
+        // The task sleeps until the earliest ping that it knows, and looks at all others then.
         let is_earlier = state.planned.is_none_or(|planned| at < planned);
         drop(state);
         if is_earlier {
@@ -132,6 +135,7 @@ impl<T: Beat> Heartbeats<T> {
                 state.planned = state.wheel.next();
                 state.planned
             };
+            // A notification that came since the lock was let go of has left a permit, so it is not lost.
             let changed = self.changed.notified();
             match planned {
                 // Whichever it is, it is time to look.
@@ -143,7 +147,7 @@ impl<T: Beat> Heartbeats<T> {
         }
     }
 
-    /// Looks at some of the sessions that are due. `false`: that were all.
+    /// Handles some of the sessions that are due. Returns whether there may be more.
     fn beat_some(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
         self.state.lock().wheel.take_due(now, batch, BATCH);
         let is_full = batch.len() >= BATCH;
@@ -164,7 +168,7 @@ impl<T: Beat> Heartbeats<T> {
 struct Beating<'a, T: Clone> {
     of: &'a Heartbeats<T>,
     batch: &'a mut Vec<Taken<T>>,
-    /// Those that have been looked at.
+    /// How many of the batch have been handled.
     done: usize,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct TimerWheel<T> {
 }
 
 struct Entry<T> {
-    /// `None`: it was removed and is forgotten when its slot comes round.
+    /// The item; `None` if it was removed, and the entry is freed when its slot comes round.
     item: Option<T>,
     next: u32,
 }
@@ -58,7 +58,7 @@ impl<T: Clone> TimerWheel<T> {
         }
     }
 
-    /// Puts something in that comes out at a time. `None`: there is no room for more.
+    /// Adds an item that comes out at a time. Returns `None` if there is no room.
     pub(super) fn add(&mut self, item: T, at: Instant) -> Option<TimerId> {
         let item = Some(item);
         let index = if let Some(entry) = self.entries.get_mut(self.spare as usize) {

@@ -160,6 +160,8 @@ impl Client {
         match kind {
             Kind::Reliable => {
                 assert_ne!(push, Push::Dropped, "it must arrive");
+                // What may be lost makes room for it.
+                self.newest = None;
                 self.sent.push(number);
             }
             Kind::Newest if push == Push::Queued => self.newest = Some(number),
@@ -246,7 +248,6 @@ impl World {
             Step::Push(kind, size) => {
                 let frame = self.frame(kind, size);
                 let client = &mut self.clients[which];
-                client.newest.take_if(|_| kind == Kind::Reliable);
                 let push = outbox.push(&frame.0, kind.mode());
                 let nothing_waits = client.got.len() == client.sent.len();
                 client.record(kind, frame.1, push);
@@ -260,7 +261,6 @@ impl World {
                     let (frame, number) = self.frame(Kind::Reliable, size);
                     let push = before.push(&frame, Mode::Reliable);
                     let client = &mut self.clients[which];
-                    client.newest = None;
                     client.record(Kind::Reliable, number, push);
                 }
             }
@@ -268,7 +268,6 @@ impl World {
                 let (frame, number) = self.frame(kind, size);
                 let mut batch = Batch::new();
                 for client in &mut self.clients {
-                    client.newest.take_if(|_| kind == Kind::Reliable);
                     let outbox = &client.session.outbox;
                     let push = outbox.push_batched(&frame, kind.mode(), &mut batch);
                     client.record(kind, number, push);
@@ -489,6 +488,19 @@ fn what_was_being_written_for_a_session_that_is_gone_counts_for_nothing() {
         Step::Push(Kind::Reliable, 5000),
         Step::Meanwhile(Meanwhile::Detach),
         Step::Settle,
+    ];
+    run(steps.map(|step| (0, step)));
+}
+
+#[test]
+fn a_value_that_made_room_for_what_must_arrive_is_not_waited_for() {
+    let steps = [
+        Step::Push(Kind::Reliable, 33_000),
+        Step::Push(Kind::Reliable, 33_000),
+        Step::Push(Kind::Newest, 0),
+        Step::Late(Kind::Reliable, 28_000),
+        Step::Settle,
+        Step::Push(Kind::Newest, 5000),
     ];
     run(steps.map(|step| (0, step)));
 }

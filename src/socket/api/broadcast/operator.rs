@@ -215,7 +215,7 @@ impl<'a> Broadcast<'a> {
     fn question<R: Argument>(&self, local: bool, event: &str, args: &impl Arguments) -> Acks<R> {
         let mut operation = self.operation(Kind::BroadcastWithAck { event, args });
         operation.target.local = local;
-        // The same for all servers.
+        // The timeout is the same for all servers.
         let timeout = &mut operation.target.flags.timeout;
         *timeout = timeout.or(Some(self.target_namespace.config().sockets.ack_timeout));
         let Applied { local, remote } = apply(&self.target_namespace, &operation);

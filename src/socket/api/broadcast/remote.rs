@@ -41,7 +41,7 @@ impl RemoteSocket {
         }
     }
 
-    /// Its id.
+    /// The id of the socket.
     #[must_use]
     pub fn id(&self) -> SocketId {
         self.id
@@ -74,7 +74,7 @@ impl RemoteSocket {
         is_something.then(|| serde_json::from_value(self.data.clone()).ok())?
     }
 
-    /// It alone, wherever it is now.
+    /// The socket alone, wherever it is now.
     pub fn target<'a>(&self) -> Broadcast<'a> {
         Broadcast::new(self.target_namespace.clone()).to(self.id)
     }
@@ -104,7 +104,7 @@ impl RemoteSocket {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Fetched {
-    /// Those of all servers that have answered.
+    /// The sockets of all servers that have answered.
     pub sockets: Vec<RemoteSocket>,
     /// The servers that have not, or not completely.
     pub missing: Missing,

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
-use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -42,7 +42,10 @@ impl Default for Bounds {
 
 /// The answers of one handler. Its lock is a leaf.
 #[derive(Default)]
-pub(super) struct Table(Mutex<Entries>);
+pub(super) struct Table {
+    entries: Mutex<Entries>,
+    prints: Prints,
+}
 
 /// No event is in both `running` and `done`.
 #[derive(Default)]
@@ -55,7 +58,19 @@ struct Entries {
 }
 
 /// A hash of what may be long.
-type Print = [u8; 32];
+type Print = [u64; 2];
+
+/// Makes hashes of 128 bits: SipHash with two secret keys of this table. Who does not know the keys
+/// can find no two texts with one hash but by chance, which is as good as none for so few.
+#[derive(Default)]
+struct Prints([RandomState; 2]);
+
+impl Prints {
+    fn of(&self, parts: &[&str]) -> Print {
+        // Each text is hashed with a byte behind it that is in none, so that no text can end in another.
+        self.0.each_ref().map(|key| key.hash_one(parts))
+    }
+}
 
 struct Done {
     answered: Answered,
@@ -88,7 +103,7 @@ pub(super) enum Verdict {
 
 /// What is to be done with an event.
 pub(super) enum Begun {
-    /// It is handled now.
+    /// The event is handled now.
     First(Ticket),
     /// Another one like it is at work.
     Running(watch::Receiver<Option<Verdict>>),
@@ -124,9 +139,9 @@ impl Table {
             "" => ("socket", id.as_str()),
             subject => ("user", subject),
         };
-        let user = print(&[kind, who]);
-        let print = print(&[namespace, kind, who, key]);
-        let mut entries = self.0.lock();
+        let user = self.prints.of(&[kind, who]);
+        let print = self.prints.of(&[namespace, kind, who, key]);
+        let mut entries = self.entries.lock();
         entries.expire(metrics);
         if let Some(done) = entries.done.get(&print) {
             return Begun::Done(done.answered.clone());
@@ -158,7 +173,7 @@ impl Ticket {
             user: self.user,
             bytes: size_of::<Done>() + answered.size(),
         };
-        let mut entries = self.table.0.lock();
+        let mut entries = self.table.entries.lock();
         entries.ends(&self.print);
         entries.bytes += done.bytes;
         let until = Instant::now() + self.bounds.window;
@@ -177,7 +192,7 @@ impl Ticket {
             let sweeping = move || {
                 let metrics = Arc::clone(&metrics);
                 sweep(table.clone(), move |table: &Table| {
-                    let mut entries = table.0.lock();
+                    let mut entries = table.entries.lock();
                     entries.expire(&metrics);
                     entries.done.look_again()
                 })
@@ -185,7 +200,7 @@ impl Ticket {
             runtime.spawn(self.tasks.clone().keep("sweep of answers", sweeping));
         }
         drop(entries);
-        // Those who wait are told last, so that nobody comes in between.
+        // The waiting repeats are told last, so that no event comes in between.
         let _ = self.verdict.send(Some(Verdict::Answered(answered)));
     }
 
@@ -200,7 +215,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.table.0.lock().ends(&self.print);
+            self.table.entries.lock().ends(&self.print);
         }
     }
 }
@@ -248,13 +263,4 @@ impl Entries {
         }
         give_back(&mut self.users);
     }
-}
-
-fn print(parts: &[&str]) -> Print {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
 }

@@ -1,15 +1,11 @@
 //! Hands out the JavaScript client.
 
-use axum::{
-    body::Body,
-    middleware::{self, Next},
-};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 
 use crate::{
-    engine::compression::Encoding,
+    engine::{Fallback, compression::Encoding},
     socket::{
         core::Io,
         types::{ClientFiles, NAMES},
@@ -29,19 +25,19 @@ pub(super) fn owns(io: &Io, path: &str) -> bool {
 }
 
 /// The answer, if the request is for the client: by its whole path, or what a router has left of it.
-pub(super) fn answer<B>(io: &Io, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+pub(super) fn answer(io: &Io, request: &Parts) -> Option<Response<Full<Bytes>>> {
     let config = io.config();
     if !config.http.serve_client {
         return None;
     }
-    let path = request.uri().path();
+    let path = request.uri.path();
     let nested = || path.strip_prefix('/').filter(|name| NAMES.contains(name));
     let name = name(io, path).or_else(nested)?;
     let mut response = match &config.http.cors {
         None => file(io.client_files(), name, request),
         Some(cors) => {
-            let verdict = cors.judge(request.headers(), io.hooks().cors_origin.as_deref());
-            let preflight = cors.preflight(request.method(), request.headers(), &verdict);
+            let verdict = cors.judge(&request.headers, io.hooks().cors_origin.as_deref());
+            let preflight = cors.preflight(&request.method, &request.headers, &verdict);
             preflight.unwrap_or_else(|| {
                 let mut response = file(io.client_files(), name, request);
                 cors.mark(&mut response, &verdict);
@@ -64,27 +60,17 @@ fn harden<T>(response: &mut Response<T>) {
     headers.insert(policy, HeaderValue::from_static("cross-origin"));
 }
 
-/// A router that hands out the client as well.
-pub(super) fn before(router: axum::Router, io: &Io) -> axum::Router {
+/// A service that hands out the client as well.
+pub(super) fn before(fallback: Fallback, io: &Io) -> Fallback {
     if !io.config().http.serve_client {
-        return router;
+        return fallback;
     }
     let io = io.clone();
-    router.layer(middleware::from_fn(
-        move |request: Request<Body>, next: Next| {
-            let file = owns(&io, request.uri().path()).then(|| answer(&io, &request));
-            async move {
-                match file.flatten() {
-                    Some(file) => file.map(Body::new),
-                    None => next.run(request).await,
-                }
-            }
-        },
-    ))
+    fallback.behind(move |request| answer(&io, request).filter(|_| owns(&io, request.uri.path())))
 }
 
-fn file<B>(files: &ClientFiles, name: &str, request: &Request<B>) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes>> {
+    if !matches!(*&request.method, Method::GET | Method::HEAD) {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         let allowed = HeaderValue::from_static("GET, HEAD");
@@ -110,14 +96,14 @@ fn file<B>(files: &ClientFiles, name: &str, request: &Request<B>) -> Response<Fu
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
-    let known = request.headers().get(header::IF_NONE_MATCH);
+    let known = &request.headers.get(header::IF_NONE_MATCH);
     let known = known.and_then(|known| known.to_str().ok()).unwrap_or("");
     if known.trim_start_matches("W/") == etag {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
     let offered = [Encoding::Brotli, Encoding::Gzip, Encoding::Deflate];
-    let encoding = Encoding::choose(request.headers(), &offered);
+    let encoding = Encoding::choose(&request.headers, &offered);
     let smaller = encoding.and_then(|encoding| Some((encoding, files.encoded(name, encoding)?)));
     let body = match smaller {
         None => plain,

@@ -10,13 +10,17 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{Either as Branch, MapOk, TryFutureExt as _};
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use http_body_util::{Either, Full};
 use hyper::body::Body;
-use tower::{Layer, Service};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::client_files;
-use crate::{engine::Engine, socket::core::Io};
+use crate::{
+    engine::{Engine, Pieces},
+    socket::core::Io,
+};
 
 impl Io {
     /// This server as a `tower` service that answers every request as Socket.IO, to be mounted
@@ -24,9 +28,11 @@ impl Io {
     /// [`serve_client`](crate::Config::serve_client).
     ///
     /// The server around must speak HTTP/1 with upgrades (`axum::serve` does), for WebSockets. It
-    /// tells the address of clients as `ConnectInfo<SocketAddr>`
-    /// (`Router::into_make_service_with_connect_info`); without it the address is `0.0.0.0:0`, and a
-    /// server with a [guard](crate::Builder::guard) answers 500 to everybody. What layers in front put
+    /// tells the address of clients as a `SocketAddr` in the extensions of requests; with the
+    /// feature `axum` also as axum's `ConnectInfo<SocketAddr>`
+    /// (`Router::into_make_service_with_connect_info`), and what axum's `nest_service` has taken from the
+    /// URL is in the [`Handshake`](crate::Handshake) all the same. Without an address it is `0.0.0.0:0`,
+    /// and a server with a [guard](crate::Builder::guard) answers 500 to everybody. What layers in front put
     /// with the request is [`Handshake::extension`](crate::Handshake::extension). The deadlines and
     /// limits of requests of the server around are in force, and this server's own for everything else.
     ///
@@ -97,12 +103,17 @@ impl IoService {
         B::Data: Send,
         B::Error: Send,
     {
+        let (parts, body) = request.into_parts();
+        self.answer_parts(parts, Box::new(Box::pin(body)))
+    }
+
+    fn answer_parts(&self, request: Parts, body: Box<dyn Pieces>) -> Answer {
         let refused = self.engine.refuse_unnamed(&request);
         if let Some(answer) = refused.or_else(|| client_files::answer(&self.io, &request)) {
             return Box::pin(async { answer });
         }
         let engine = Arc::clone(&self.engine);
-        Box::pin(engine.answer_mounted(request, self.secure))
+        Box::pin(engine.answer_mounted(request, body, self.secure))
     }
 }
 

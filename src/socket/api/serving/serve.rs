@@ -1,14 +1,18 @@
 //! Serving an [`Io`] on listeners of its own.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use tokio::{net::TcpListener, task::JoinSet};
+use tower_service::Service;
 
 use super::client_files;
 use crate::{
     adapter::NodeTaken,
-    engine::{self, Endpoints, MaybeTls, RawEngine},
+    engine::{self, BoxError, Endpoints, Fallback, MaybeTls, RawEngine},
     socket::{core::Io, types::BuildError},
 };
 
@@ -32,7 +36,7 @@ use crate::{
 pub struct Server {
     io: Io,
     raw: Option<RawEngine>,
-    router: axum::Router,
+    fallback: Fallback,
     tls: Option<MaybeTls>,
     listeners: Vec<TcpListener>,
     grace: Duration,
@@ -45,18 +49,27 @@ impl Server {
         Self {
             io,
             raw: None,
-            router: axum::Router::new(),
+            fallback: Fallback::default(),
             tls: None,
             listeners: Vec::new(),
             grace: Duration::from_secs(10),
         }
     }
 
-    /// Answers everything outside of the Socket.IO path. Handlers find the client's address
-    /// as `axum::extract::ConnectInfo<SocketAddr>`.
+    /// Answers everything outside of the Socket.IO path: a router of axum, or any other service of
+    /// `tower`, which is cloned for each request. It finds who asks as
+    /// [`Client`](crate::limit::Client) in the extensions of the request, and with the feature `axum`
+    /// the address as `axum::extract::ConnectInfo<SocketAddr>`, too.
     #[must_use]
-    pub fn router(mut self, router: axum::Router) -> Self {
-        self.router = router;
+    pub fn router<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.fallback = Fallback::new(service);
         self
     }
 
@@ -140,7 +153,7 @@ impl Server {
         let endpoints = Arc::new(Endpoints {
             engine: self.io.engine(),
             raw: self.raw.map(|raw| raw.0),
-            router: client_files::before(self.router, &self.io),
+            fallback: client_files::before(self.fallback, &self.io),
             tls: self.tls,
         });
         let mut sweeping = JoinSet::new();

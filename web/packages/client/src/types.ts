@@ -73,6 +73,13 @@ export interface MessageDeleted {
   deletedBy: string;
 }
 
+export interface MessageRead {
+  conversationId: string;
+  userId: string;
+  /** This user has read up to here. */
+  seq: number;
+}
+
 export interface ConversationDeleted {
   conversationId: string;
   deletedAt: string;
@@ -170,6 +177,7 @@ export interface ServerEvents {
   message_edited: (message: Message) => void;
   message_deleted: (deleted: MessageDeleted) => void;
   message_delivered: (report: MessageDelivered) => void;
+  message_read: (read: MessageRead) => void;
   user_joined: (event: SystemEvent) => void;
   user_left: (event: SystemEvent) => void;
   user_disconnected: (event: SystemEvent) => void;

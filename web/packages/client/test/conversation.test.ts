@@ -4,7 +4,8 @@ import { Conversation } from "../src/conversation.ts";
 import { RequestError } from "../src/failure.ts";
 import type { Queue } from "../src/queue/queue.ts";
 import type { Message } from "../src/types.ts";
-import { FakeServer, message, settled } from "./fake.ts";
+import { FakeServer, settled } from "./fake.ts";
+import { message } from "./message.ts";
 
 function open(server: FakeServer, options = {}) {
   const conversation = new Conversation("lobby", { page: 3, ...options }, server, undefined as unknown as Queue, () => {});

@@ -1,24 +1,9 @@
 import { DISCONNECTED, RequestError, TIMED_OUT } from "../src/failure.ts";
 import type { Line, Status } from "../src/line/line.ts";
 import type { Message, Requests, Session } from "../src/types.ts";
+import { message } from "./message.ts";
 
 type History = Requests["message_history"]["payload"];
-
-/** A message with what a test says of it. */
-export function message(seq: number, fields: Partial<Message> = {}): Message {
-  return {
-    id: `id-${seq}`,
-    conversationId: "lobby",
-    seq,
-    userId: "ada",
-    userName: "Ada",
-    content: `text ${seq}`,
-    type: "user",
-    createdAt: "2026-01-05T12:00:00.000Z",
-    version: 1,
-    ...fields,
-  };
-}
 
 /** A server with one conversation, behind the face of a line. Pages hold at most `pageSize`. */
 export class FakeServer implements Line {

@@ -1,14 +1,13 @@
-//! When the others in one conversation are told that somebody has come or gone, as data: notices and the
-//! time go in, and come out at once, later, or never.
+//! Decides when the others in a conversation are told that a user has come or gone. Notices and the time go
+//! in; notices come out at once, later, or never.
 //!
-//! Most are told at once. Two things make a notice wait. A user who goes on coming and going (a page
-//! that is reloaded, a client in a loop) is told of twice at once, and again when the interval is over. And
+//! Most notices come out at once. Two things make one wait. A user who goes on coming and going (a page that
+//! is reloaded, a client in a loop) causes two notices at once, and the next when the interval is over. And
 //! each notice goes to everybody, so that n users who come together would cost n² deliveries: beyond
-//! [`PER_DELIVERY`] and [`BURST`] notices wait for their turn. One that waits and is contradicted
-//! meanwhile is never told, and neither is what contradicts it: whoever adds up what is told has the
-//! truth in the end.
+//! [`PER_DELIVERY`] and [`BURST`] notices wait. A waiting notice that is contradicted meanwhile never comes
+//! out, and neither does the one that contradicts it, so adding up all notices always ends with the truth.
 //!
-//! Who is here, and what a list is, this does not know.
+//! This module does not know who is here, nor what a list of users is.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,42 +20,42 @@ use roomcast::internal::Rested;
 #[derive(Debug)]
 pub(in crate::service) struct Notices {
     interval: Duration,
-    /// When the deliveries until now have been paid for, one each [`PER_DELIVERY`].
+    /// When the deliveries so far are paid for, at [`PER_DELIVERY`] each.
     paid: Option<Rested<Instant>>,
-    /// Users who were told of lately, and how often.
-    told: HashMap<Arc<str>, Told>,
+    /// Users of whom notices came out lately, and how many.
+    recent: HashMap<Arc<str>, RecentNotices>,
     /// The same users, by the end of their interval.
     ends: VecDeque<(Instant, Arc<str>)>,
-    /// What waits, by the time before which it is not told; each user at most once.
-    waiting: BTreeMap<Place, Notice>,
-    places: HashMap<Arc<str>, Place>,
+    /// Notices that wait, by the time before which they do not come out; at most one for each user.
+    waiting: BTreeMap<QueueKey, Notice>,
+    keys: HashMap<Arc<str>, QueueKey>,
     next: u64,
 }
 
-/// A time, and the order in which notices have come.
-type Place = (Instant, u64);
+/// The time before which a notice does not come out, and its number in the order of arrival.
+type QueueKey = (Instant, u64);
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct RecentNotices {
     times: u8,
     until: Instant,
 }
 
 impl Notices {
-    /// None yet. `interval` is the time in which a user is told of twice at most.
+    /// `interval` is the time in which at most two notices of one user come out.
     pub(in crate::service) fn new(interval: Duration) -> Self {
         Self {
             interval,
             paid: None,
-            told: HashMap::new(),
+            recent: HashMap::new(),
             ends: VecDeque::new(),
             waiting: BTreeMap::new(),
-            places: HashMap::new(),
+            keys: HashMap::new(),
             next: 0,
         }
     }
 
-    /// Somebody has come or gone. The notice comes back if `audience` sockets are to be told now.
+    /// A user has come or gone. Returns the notice if `audience` sockets are to be told now.
     pub(in crate::service) fn offer(
         &mut self,
         now: Instant,
@@ -66,18 +65,18 @@ impl Notices {
         let Some(user) = notice.user().map(|user| Arc::clone(&user.user_id)) else {
             return Some(notice);
         };
-        if let Some(place) = self.places.remove(&user)
-            && let Some(waiting) = self.waiting.remove(&place)
+        if let Some(key) = self.keys.remove(&user)
+            && let Some(waiting) = self.waiting.remove(&key)
         {
             if waiting.is_coming() != notice.is_coming() {
                 return None;
             }
-            self.wait(place.0, user, notice);
+            self.wait(key.0, user, notice);
             return None;
         }
-        self.forget_told(now);
-        let due = match self.told.get(&user) {
-            Some(told) if told.times >= AT_ONCE => told.until,
+        self.forget_recent(now);
+        let due = match self.recent.get(&user) {
+            Some(recent) if recent.times >= AT_ONCE => recent.until,
             Some(_) | None => now,
         };
         let is_free = self.paid.is_none_or(|paid| paid.time() <= now + BURST);
@@ -98,7 +97,7 @@ impl Notices {
         Some(free.map_or(*due, |free| free.max(*due)))
     }
 
-    /// A notice that has waited long enough; call it until there is none.
+    /// Returns a notice that has waited long enough. Has to be called until there is none.
     pub(in crate::service) fn handle_timeout(
         &mut self,
         now: Instant,
@@ -109,60 +108,59 @@ impl Notices {
         }
         let (_, notice) = self.waiting.pop_first()?;
         let user = Arc::clone(&notice.user()?.user_id);
-        self.places.remove(&user);
-        self.forget_told(now);
+        self.keys.remove(&user);
+        self.forget_recent(now);
         self.note(now, user, audience);
         Some(notice)
     }
 
     fn wait(&mut self, due: Instant, user: Arc<str>, notice: Notice) {
         if self.waiting.len() >= MAX_WAITING {
-            // The lists will say it.
+            // The lists of users tell of it anyway.
             return;
         }
-        let place = (due, self.next);
+        let key = (due, self.next);
         self.next += 1;
-        self.waiting.insert(place, notice);
-        self.places.insert(user, place);
+        self.waiting.insert(key, notice);
+        self.keys.insert(user, key);
     }
 
-    /// Takes note of what is told.
+    /// Notes that a notice comes out.
     fn note(&mut self, now: Instant, user: Arc<str>, audience: usize) {
         let deliveries = u32::try_from(audience.max(MIN_AUDIENCE)).unwrap_or(u32::MAX);
         let cost = PER_DELIVERY.saturating_mul(deliveries);
         let paid = self.paid.unwrap_or_else(|| Rested::at(now));
         self.paid = Some(paid.charged(now, cost));
-        if let Some(told) = self.told.get_mut(&user) {
-            told.times = told.times.saturating_add(1);
+        if let Some(recent) = self.recent.get_mut(&user) {
+            recent.times = recent.times.saturating_add(1);
             return;
         }
         let until = now + self.interval;
-        self.told
-            .insert(Arc::clone(&user), Told { times: 1, until });
+        self.recent
+            .insert(Arc::clone(&user), RecentNotices { times: 1, until });
         self.ends.push_back((until, user));
     }
 
-    fn forget_told(&mut self, now: Instant) {
+    fn forget_recent(&mut self, now: Instant) {
         while let Some((until, user)) = self.ends.front()
             && *until <= now
         {
-            self.told.remove(user);
+            self.recent.remove(user);
             self.ends.pop_front();
         }
     }
 }
 
-/// How often a user is told of at once within one interval: when it comes, and when it goes.
+/// How many notices of one user come out at once within one interval: coming, and going.
 const AT_ONCE: u8 = 2;
 
 /// What the delivery of one notice to one socket costs: 50,000 a second in one conversation.
 const PER_DELIVERY: Duration = Duration::from_micros(20);
 
-/// How much may be told in advance: as much as in this time.
+/// How many deliveries may be made in advance: as many as are paid for in this time.
 const BURST: Duration = Duration::from_secs(1);
 
-/// A notice costs at least as much as to so many sockets, so that users who were told of lately are a
-/// limited number.
+/// A notice costs at least as much as one to so many sockets, which bounds the number of recent users.
 const MIN_AUDIENCE: usize = 10;
 
 /// Notices that wait in one conversation.
@@ -263,7 +261,7 @@ mod tests {
         assert_eq!(notices.offer(now, came("ann"), 1000), None);
         assert_eq!(notices.offer(now, left("ann"), 1000), None);
         assert_eq!(notices.waiting.len(), waiting);
-        assert_eq!(notices.places.len(), waiting);
+        assert_eq!(notices.keys.len(), waiting);
     }
 
     #[test]
@@ -273,23 +271,31 @@ mod tests {
             notices.offer(now, came(&n.to_string()), 1);
         }
         assert_eq!(notices.waiting.len(), MAX_WAITING);
-        assert_eq!(notices.places.len(), MAX_WAITING);
-        assert!(notices.told.len() < MAX_WAITING, "{}", notices.told.len());
-        assert_eq!(notices.told.len(), notices.ends.len());
+        assert_eq!(notices.keys.len(), MAX_WAITING);
+        assert!(
+            notices.recent.len() < MAX_WAITING,
+            "{}",
+            notices.recent.len()
+        );
+        assert_eq!(notices.recent.len(), notices.ends.len());
         let mut time = now;
         while let Some(next) = notices.poll_timeout() {
             time = next.max(time);
             while notices.handle_timeout(time, 1).is_some() {}
-            assert!(notices.told.len() < MAX_WAITING, "{}", notices.told.len());
+            assert!(
+                notices.recent.len() < MAX_WAITING,
+                "{}",
+                notices.recent.len()
+            );
         }
-        assert!(notices.waiting.is_empty() && notices.places.is_empty());
-        notices.forget_told(time + INTERVAL);
-        assert!(notices.told.is_empty() && notices.ends.is_empty());
+        assert!(notices.waiting.is_empty() && notices.keys.is_empty());
+        notices.forget_recent(time + INTERVAL);
+        assert!(notices.recent.is_empty() && notices.ends.is_empty());
     }
 
     impl Notices {
         fn next_name(&self) -> String {
-            format!("{} {}", self.told.len(), self.waiting.len())
+            format!("{} {}", self.recent.len(), self.waiting.len())
         }
     }
 

@@ -7,18 +7,18 @@ use crate::store::DeletedConversation;
 use roomcast::{Broadcast, Namespace, Room};
 
 impl Live {
-    /// Takes everybody out, without a word about it: `conversation_deleted` says all.
+    /// Takes everybody out without notices, since `conversation_deleted` tells all.
     pub(in crate::service) fn close(&mut self, namespace: &Namespace, changes: u64) {
-        // Whoever has asked before whether it is a member asks again.
+        // A user whose membership was read before has to read it again.
         self.removed_at = changes.max(self.removed_at);
         self.typing = Typing::default();
-        // Those too whose clients are away and may come back.
+        // Sockets whose clients are away and may come back are taken out as well.
         namespace.local().in_(&self.room).leave(&self.room);
         self.expelled.extend(self.presence.close());
     }
 }
 
-/// Tells those who are here, and all members in all tabs.
+/// Tells those who have joined, and all members in all tabs.
 pub(super) fn tell_deleted(
     here: Broadcast<'_>,
     deleted: &DeletedConversation,

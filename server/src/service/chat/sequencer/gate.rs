@@ -1,16 +1,16 @@
-//! The gate of one conversation: it lets each step out once, in order, and knows which was the last.
+//! The sequencer of one conversation: every step is emitted once, in order, and the last one is known.
 
 use crate::store::Revision;
 
-/// What has been let out, so that whoever joins knows where live events begin.
+/// How far a conversation has been emitted, so that whoever joins knows where live events begin.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::service) enum Gate {
-    /// Nobody has joined yet. What came by meanwhile was shown to nobody.
+    /// Nobody has joined yet, so what was committed meanwhile was not emitted.
     Shut {
-        /// The greatest revision that came by.
+        /// The greatest revision that was committed meanwhile.
         passed: Revision,
     },
-    /// Somebody is here, and has everything up to `emitted`.
+    /// At least one socket has joined, and those that have got everything up to `emitted`.
     Open {
         /// The last revision that was emitted.
         emitted: Revision,
@@ -24,15 +24,15 @@ impl Gate {
         }
     }
 
-    /// Opens for somebody who joins, and says the last revision that will not come by live any more.
+    /// Opens the gate for a user who joins, and returns the last revision that will not be emitted live.
     ///
-    /// `stored` is how far the conversation had come when the store was asked whether that one is a
+    /// `stored` is how far the conversation had come when the store was asked whether the user is a
     /// member, at some moment after the gate was made. A shut gate starts from there: what is stored but
-    /// has not come by yet is part of what the first to join reads, so it is held back when it comes. An
-    /// open gate goes on from what was emitted, since those who are here wait for the rest.
+    /// has not arrived here yet is part of what the user reads, so it is dropped when it arrives. An open
+    /// gate goes on from what was emitted, since those who have joined wait for the rest.
     ///
-    /// None if a change came by a shut gate since then: it may have been a removal, so the store has to be
-    /// asked again.
+    /// Returns `None` if a change was committed while the gate was shut and after `stored`: it may have
+    /// been the removal of this user, so the store has to be asked again.
     pub(in crate::service) fn open(&mut self, stored: Revision) -> Option<Revision> {
         let emitted = match *self {
             Self::Shut { passed } if passed.changes > stored.changes => return None,
@@ -43,8 +43,8 @@ impl Gate {
         Some(emitted)
     }
 
-    /// What to do with something that comes by at a revision, if it must be let out after another one;
-    /// nothing is let out by asking. What takes no step of its own waits for everything up to its revision.
+    /// Decides about an event of a revision that must be emitted after the revision `before`. Nothing is
+    /// emitted by asking. An event that takes no step of its own waits for everything up to its revision.
     pub(in crate::service) fn look(&self, before: Revision, revision: Revision) -> Passage {
         match *self {
             Self::Shut { .. } => Passage::Unseen,
@@ -57,8 +57,8 @@ impl Gate {
         }
     }
 
-    /// Everything up to a revision is let out, or given up: who misses messages finds the gap in their
-    /// numbers, and catches up.
+    /// Notes that everything up to a revision was emitted, or given up: a client that misses messages
+    /// finds the gap in their numbers, and catches up.
     pub(in crate::service) fn advance(&mut self, through: Revision) {
         match self {
             Self::Shut { passed } => *passed = through.max(*passed),
@@ -66,32 +66,32 @@ impl Gate {
         }
     }
 
-    /// Whether a message is known to all who are here.
+    /// Whether a message was emitted to those who have joined.
     pub(in crate::service) fn has_emitted(&self, seq: u64) -> bool {
         matches!(self, Self::Open { emitted } if seq <= emitted.seq)
     }
 
-    /// Gives up changes that nobody knows any more; messages go on where they were.
+    /// Gives up changes that the store does not keep any more. Messages go on where they were.
     pub(in crate::service) fn forget(&mut self, changes: u64) {
         let (Self::Shut { passed: last } | Self::Open { emitted: last }) = self;
         last.changes = changes.max(last.changes);
     }
 }
 
-/// What the gate says to one that comes by.
+/// What is to become of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Passage {
-    /// It is its turn.
+    /// The event is the next one to be emitted.
     Next,
-    /// It was let out before.
+    /// The event was emitted before, and is dropped.
     Past,
-    /// Nobody is here to see it.
+    /// Nobody has joined, so the event is emitted to nobody.
     Unseen,
-    /// Others are stored before it that have not come by.
+    /// Earlier steps are stored that have not arrived here; they are read from the store first.
     Gap(Gap),
 }
 
-/// What is stored and has not come by: after one revision, up to and with another.
+/// The stored steps that have not arrived: after one revision, up to and including another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) struct Gap {
     pub(in crate::service) after: Revision,

@@ -1,4 +1,4 @@
-//! A table in parts, so that those who look for different things do not wait for each other.
+//! A table in parts, so that tasks that look for different keys do not wait for each other.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 

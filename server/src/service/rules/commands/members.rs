@@ -5,6 +5,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::form::hyphenated;
+use crate::auth::Permission;
 use crate::service::rules::event::events;
 
 events! {
@@ -30,4 +31,11 @@ pub(crate) struct RemoveMember {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
     pub(crate) user_id: String,
+}
+
+impl RemoveMember {
+    /// The permission that it takes beyond that of its row: none for whoever leaves.
+    pub(crate) fn permission(by: &str, user_id: &str) -> Option<Permission> {
+        (by != user_id).then_some(Permission::ChatManage)
+    }
 }

@@ -24,7 +24,7 @@ use crate::store::{Message, Messages};
 pub(in crate::service) enum Rules {
     /// Nothing: they are text.
     Text,
-    /// They are HTML and must be harmless.
+    /// Texts are HTML and must be harmless.
     Html(Box<Html>),
 }
 
@@ -72,7 +72,7 @@ impl Rules {
         }
     }
 
-    /// The same for a page.
+    /// Shows the messages of a page.
     pub(in crate::service) async fn show_all(self: &Arc<Self>, page: Messages) -> Messages {
         let is_fit = page.messages.iter().all(|message| self.fits(message));
         if is_fit {
@@ -162,7 +162,7 @@ impl Html {
             return Cow::Borrowed(text);
         }
         if tags(text) > MAX_TAGS {
-            // Nobody could have sent it as HTML, so it is none.
+            // Nobody can have sent the text as HTML, so it is shown as text.
             return Cow::Owned(escape(text));
         }
         Cow::Owned(self.0.clean(text).to_string())

@@ -85,7 +85,7 @@ pub(super) async fn change_text(
     now: Time,
 ) -> Result<Change<Arc<Message>>, Error> {
     let old = match changeable(client, locked, edit.message_id, &edit.by).await? {
-        Ok(message) if message.deleted_at.is_none() => message,
+        Ok(message) if Edit::is_possible(message.deleted_at.is_some()) => message,
         Ok(_) => return Ok(Change::Absent),
         Err(refused) => return Ok(refused),
     };

@@ -29,7 +29,7 @@ pub(in crate::store::postgres) async fn take(
     Ok(())
 }
 
-/// One that has run out stays so: others act on it.
+/// A lease that has run out stays so, because other servers act on it.
 pub(in crate::store::postgres) async fn renew(
     client: &ClientWrapper,
     node: Uuid,
@@ -146,7 +146,7 @@ pub(in crate::store::postgres) async fn elsewhere(
         .collect()
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 

@@ -1,4 +1,5 @@
-//! The SQL of what servers tell one another: leases, and the change feed.
+//! The SQL of what servers tell one another: leases, the change feed, and what they share.
 
 pub(super) mod feed;
 pub(super) mod leases;
+pub(super) mod values;

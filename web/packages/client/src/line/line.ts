@@ -4,12 +4,16 @@ import type { Session } from "../types.ts";
 /** How long a request waits for its answer unless it says so itself. */
 export const ANSWER_TIMEOUT = 10_000;
 
+/** A request that has waited so long for its answer makes the connection a slow one. */
+export const SLOW_AFTER = 3_000;
+
 /** How the connection is doing. */
 export type Status =
   /** Not opened yet, or closed on purpose. */
   | { state: "idle" }
   | { state: "connecting" }
-  | { state: "online"; transport: string }
+  /** With `slow`, a request has waited for 3 s for its answer and none has come since. */
+  | { state: "online"; transport: string; slow?: true }
   /** Connected, but a request was not answered in time and nothing has come since. */
   | { state: "unresponsive"; transport: string }
   /** Lost or not reachable; the next attempt comes by itself. */

@@ -2,7 +2,7 @@ import { type ManagerOptions as EngineOptions, type Socket, type SocketOptions, 
 import { type AuthReason, Credentials, type Auth, type AuthProvider } from "./auth.ts";
 import { Emitter } from "../emitter.ts";
 import { DISCONNECTED, type Failure, RequestError, TIMED_OUT, asFailure } from "../failure.ts";
-import { ANSWER_TIMEOUT, type Line, type LineEvents, type Status } from "./line.ts";
+import { ANSWER_TIMEOUT, type Line, type LineEvents, SLOW_AFTER, type Status } from "./line.ts";
 import type { Note } from "../log.ts";
 import type { ErrorEvent, Session } from "../types.ts";
 
@@ -102,6 +102,7 @@ export class SocketLine implements Line {
     if (!this.#socket.connected) throw new RequestError({ code: DISCONNECTED, message: "not connected" });
     const connection = this.#connection;
     const args = payload === undefined ? [] : [payload];
+    const slow = setTimeout(() => this.#handleSlowness(connection), SLOW_AFTER);
     const answer: unknown = await this.#socket
       .timeout(timeout)
       .emitWithAck(name, ...args)
@@ -109,7 +110,9 @@ export class SocketLine implements Line {
         const isHere = this.#socket.connected && connection === this.#connection;
         if (isHere) this.#handleSilence();
         throw new RequestError({ code: isHere ? TIMED_OUT : DISCONNECTED, message: error.message });
-      });
+      })
+      .finally(() => clearTimeout(slow));
+    this.#handleAnswer();
     const { success, error } = (answer ?? {}) as { success?: unknown; error?: Partial<Failure> };
     if (success === false) throw new RequestError({ code: "REFUSED", message: `${name} was refused`, ...error });
     return answer;
@@ -226,8 +229,19 @@ export class SocketLine implements Line {
     this.#set({ state: "offline", failure });
   }
 
+  /** Whatever else comes, a server is slow until it answers. */
+  #handleSlowness(connection: number): void {
+    const { state } = this.#status;
+    if (state === "online" && connection === this.#connection) this.#set({ ...this.#status, state, slow: true });
+  }
+
+  #handleAnswer(): void {
+    const status = this.#status;
+    if (status.state === "online" && status.slow) this.#set({ state: "online", transport: status.transport });
+  }
+
   #handleSilence(): void {
-    if (this.#status.state === "online") this.#set({ ...this.#status, state: "unresponsive" });
+    if (this.#status.state === "online") this.#set({ state: "unresponsive", transport: this.#status.transport });
   }
 
   #isOnline(status: Status): status is Extract<Status, { transport: string }> {

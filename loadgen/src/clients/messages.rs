@@ -1,0 +1,219 @@
+//! Messages to rooms, and requests: sending them in time, and the account of what came.
+
+use std::{
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use roomcast::client::ClientError;
+use tokio::time::sleep;
+
+use super::{hear::is_measured, worker::Worker};
+use crate::{
+    account::{Total, Track},
+    load::{Blanks, Own, Scenario, Spoken, Stamp, Tick, pace},
+};
+
+/// Sends what is due, waits for what is under way, and draws up the account.
+pub(super) async fn play(worker: &Rc<Worker>, start: Instant) {
+    let plan = &worker.plan;
+    let schedule = plan.schedule();
+    worker.pause.send_replace(plan.scenario == Scenario::Slow);
+    let mut ticks = pace(start, schedule.ticks(worker.index, plan.threads));
+    let mut stop = worker.shared.stop.subscribe();
+    loop {
+        tokio::select! {
+            tick = ticks.recv() => match tick {
+                Some(tick) => fire(worker, tick, start),
+                None => break,
+            },
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    drop(ticks);
+    worker.shared.wait_until(start + schedule.length).await;
+    worker.pause.send_replace(false);
+
+    publish(worker);
+    worker.shared.meet().await;
+    let deadline = Instant::now() + plan.drain;
+    while outstanding(worker) > 0 && Instant::now() < deadline && !worker.shared.is_stopped() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    // Refusals may have come meanwhile.
+    publish(worker);
+    worker.shared.meet().await;
+    account(worker);
+}
+
+/// Sends the message that is due.
+fn fire(worker: &Worker, tick: Tick, start: Instant) {
+    let plan = &worker.plan;
+    let mut stats = worker.stats.borrow_mut();
+    let Some(member) = worker.member(tick.sender) else {
+        stats.unsent += 1;
+        return;
+    };
+    if is_measured(worker, tick.due) {
+        stats.lag.record(start.elapsed().saturating_sub(tick.due));
+    }
+    let call = if plan.scenario == Scenario::Echo {
+        &plan.vocabulary.echo
+    } else {
+        &plan.vocabulary.send
+    };
+    let payload = worker.shared.stamps.write(Stamp {
+        sender: tick.sender,
+        number: tick.number,
+    });
+    let spoken = Spoken {
+        call,
+        blanks: Blanks {
+            room: &member.room_name,
+            payload: &payload,
+            client: member.id,
+            ..Blanks::default()
+        },
+    };
+    let mut state = member.state.borrow_mut();
+    state.total.sent = tick.number + 1;
+    let mut connection = member.connection.borrow_mut();
+    let sent = match connection.as_mut() {
+        Some(_) if state.pending.len() >= MAX_PENDING => Err(ClientError::Full),
+        Some(connection) if call.ack => connection.request(&call.event, &spoken).map(Some),
+        Some(connection) => connection.emit(&call.event, &spoken).map(|()| None),
+        None => Err(ClientError::Disconnected),
+    };
+    match sent {
+        Ok(id) => {
+            stats.sent += 1;
+            state.pending.extend(id.map(|id| (id, tick.number)));
+            let sent = &worker.shared.progress.sent;
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+        // A broken connection is noticed, and counted, by who reads it.
+        Err(_) => {
+            stats.unsent += 1;
+            state.total.excused.push(tick.number);
+        }
+    }
+}
+
+/// Tells the other threads what this one's senders have sent.
+fn publish(worker: &Worker) {
+    let mut totals = worker.shared.totals.lock();
+    for member in worker.members() {
+        if let Some(total) = totals.get_mut(member.id) {
+            let state = member.state.borrow();
+            *total = state.total.clone();
+            total.excused.sort_unstable();
+            total.unanswered = state.pending.values().copied().collect();
+        }
+    }
+}
+
+/// Whether senders are to get their own messages.
+fn includes_own(worker: &Worker) -> bool {
+    match worker.plan.vocabulary.own {
+        Own::Yes => true,
+        Own::No => false,
+        Own::Auto => worker.shared.own_seen.load(Ordering::Relaxed),
+    }
+}
+
+/// Messages and acknowledgements that may still come.
+fn outstanding(worker: &Worker) -> u64 {
+    let plan = &worker.plan;
+    let totals = worker.shared.totals.lock();
+    let sent = |total: &Total| total.sent.saturating_sub(total.excused.len() as u64);
+    let mut rooms = vec![0; plan.rooms];
+    if plan.scenario.is_broadcast() {
+        for (sender, total) in totals.iter().enumerate() {
+            if let Some(room) = rooms.get_mut(plan.room_of(sender)) {
+                *room += sent(total);
+            }
+        }
+    }
+    let includes_own = includes_own(worker);
+    let waiting = worker.members().map(|member| {
+        let state = member.state.borrow();
+        if state.has_ended {
+            return 0;
+        }
+        let mut expected = rooms.get(member.room).copied().unwrap_or_default();
+        if !includes_own && plan.scenario.is_broadcast() {
+            expected -= totals.get(member.id).map_or(0, sent).min(expected);
+        }
+        let received = state.tracks.iter().map(|track| track.received()).sum();
+        expected.saturating_sub(received) + state.pending.len() as u64
+    });
+    waiting.sum()
+}
+
+/// What every client was to get, and got.
+fn account(worker: &Worker) {
+    let plan = &worker.plan;
+    let totals = worker.shared.totals.lock();
+    let includes_own = includes_own(worker);
+    let mut stats = worker.stats.borrow_mut();
+    let stats = &mut *stats;
+    stats.completion.includes_own = includes_own;
+    stats.completion.receivers = vec![0; plan.rooms];
+    if plan.scenario == Scenario::Echo {
+        stats.expected = stats.sent - stats.refused.total().min(stats.sent);
+    }
+    for member in worker.members() {
+        let state = member.state.borrow();
+        if !state.has_ended {
+            stats.faults.unanswered += state.pending.len() as u64;
+        }
+        if !plan.scenario.is_broadcast() {
+            continue;
+        }
+        let (mut expected, mut received, mut holes, mut tails) = (0, 0, 0, 0);
+        let nothing = Track::default();
+        let senders = totals
+            .iter()
+            .enumerate()
+            .skip(member.room)
+            .step_by(plan.rooms);
+        for (place, (sender, total)) in senders.enumerate() {
+            if sender == member.id && !includes_own {
+                continue;
+            }
+            let track = state.tracks.get(place).unwrap_or(&nothing);
+            let tail = track.tail(total.sent, &total.excused);
+            holes += track.holes(&total.excused);
+            received += track.received();
+            expected += total.sent.saturating_sub(total.excused.len() as u64);
+            if total.ended {
+                // Nobody knows whether these ever left.
+                expected = expected.saturating_sub(tail);
+            } else {
+                tails += tail;
+            }
+        }
+        if member.is_slow {
+            stats.slow.clients += 1;
+            stats.slow.cut += u64::from(state.has_ended);
+            stats.slow.expected += expected;
+            stats.slow.received += received;
+            if !state.has_ended {
+                stats.slow.holes += holes;
+            }
+        } else if state.has_ended {
+            stats.missed += expected.saturating_sub(received);
+        } else {
+            stats.expected += expected;
+            stats.delivered += received;
+            stats.faults.lost += holes + tails;
+            if let Some(receivers) = stats.completion.receivers.get_mut(member.room) {
+                *receivers += 1;
+            }
+        }
+    }
+}
+
+/// Acknowledgements that a client waits for; with more, it does not send.
+const MAX_PENDING: usize = 10_000;

@@ -1,0 +1,100 @@
+//! What one thread has: its clients, and its own figures.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use roomcast::client::{ClientError, Connection};
+use roomcast_protocol::{engine::CloseReason, socket::Packet};
+use tokio::sync::watch;
+
+use super::shared::Shared;
+use crate::{
+    account::{Stats, Total, Track},
+    load::Plan,
+};
+
+/// The part of a run that one thread plays.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) plan: Arc<Plan>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stats: RefCell<Stats>,
+    pub(super) start: Cell<Option<Instant>>,
+    /// Client `i` of the run is that of thread `i % threads`, and its number there `i / threads`.
+    pub(super) members: RefCell<Vec<Option<Rc<Member>>>>,
+    /// Whether slow clients read.
+    pub(super) pause: watch::Sender<bool>,
+    /// Whether this side closes the connections.
+    pub(super) is_closing: Cell<bool>,
+}
+
+/// A client.
+pub(super) struct Member {
+    pub(super) id: usize,
+    pub(super) room: usize,
+    pub(super) room_name: String,
+    pub(super) is_slow: bool,
+    /// Taken when it has ended.
+    pub(super) connection: RefCell<Option<Connection>>,
+    pub(super) state: RefCell<State>,
+}
+
+/// What a client remembers.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) has_ended: bool,
+    /// One for each sender of its room.
+    pub(super) tracks: Vec<Track>,
+    /// Messages whose acknowledgement has not come, by its id.
+    pub(super) pending: HashMap<u64, u64>,
+    /// Of the last message in a conversation.
+    pub(super) last_seq: u64,
+    pub(super) total: Total,
+}
+
+impl Worker {
+    /// Puts every client where its number says.
+    pub(super) fn sort_members(&self) {
+        let mut members = self.members.borrow_mut();
+        let last = self.plan.clients / self.plan.threads;
+        let mut sorted = vec![None; last + 1];
+        for member in members.drain(..).flatten() {
+            if let Some(place) = sorted.get_mut(member.id / self.plan.threads) {
+                *place = Some(member);
+            }
+        }
+        *members = sorted;
+    }
+
+    /// The client of this number, if it is this thread's and has connected.
+    pub(super) fn member(&self, id: usize) -> Option<Rc<Member>> {
+        let members = self.members.borrow();
+        members.get(id / self.plan.threads)?.clone()
+    }
+
+    /// The clients that have connected.
+    pub(super) fn members(&self) -> impl Iterator<Item = Rc<Member>> {
+        let members: Vec<_> = self.members.borrow().iter().flatten().cloned().collect();
+        members.into_iter()
+    }
+}
+
+impl Member {
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Packet, ClientError>> {
+        match self.connection.borrow_mut().as_mut() {
+            Some(connection) => connection.poll_packet(cx),
+            None => Poll::Ready(Err(ClientError::Closed(CloseReason::ForcedClose))),
+        }
+    }
+
+    pub(super) fn is_upgrading(&self) -> bool {
+        let connection = self.connection.borrow();
+        connection.as_ref().is_some_and(Connection::is_upgrading)
+    }
+}

@@ -1,0 +1,100 @@
+//! `/api/v1/nodes`: the servers of the cluster.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Extension, Json, Router, extract::State, routing::get};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::api::ApiError;
+use crate::{
+    auth::Principal,
+    service::{Access, ListNodes},
+};
+use roomcast::{Io, adapter};
+
+/// The routes, below `/api/v1`.
+pub(crate) fn routes(access: Access, io: Io) -> Router {
+    Router::new()
+        .route("/nodes", get(list))
+        .with_state(Entrance { access, io })
+}
+
+#[derive(Clone)]
+struct Entrance {
+    access: Access,
+    io: Io,
+}
+
+#[derive(Serialize)]
+struct List {
+    nodes: Vec<Node>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    id: Arc<str>,
+    name: String,
+    version: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<Arc<str>>,
+    started_at: String,
+    /// Milliseconds since its last heartbeat.
+    heard: u64,
+    /// Whether it is the one that answers.
+    this: bool,
+    load: Load,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Load {
+    connections: u64,
+    sessions: u64,
+    sockets: u64,
+    rooms: u64,
+    queued_bytes: u64,
+    /// Milliseconds.
+    lag: f64,
+    /// From 0 to 1.
+    busy: f64,
+}
+
+impl From<adapter::Node> for Node {
+    fn from(node: adapter::Node) -> Self {
+        let load = node.load;
+        let started = Timestamp::try_from(node.started).unwrap_or_default();
+        Self {
+            id: node.id,
+            name: node.name.to_string(),
+            version: node.version,
+            address: node.address,
+            started_at: format!("{started:.3}"),
+            heard: millis(node.heard),
+            this: node.is_this,
+            load: Load {
+                connections: load.connections,
+                sessions: load.sessions,
+                sockets: load.sockets,
+                rooms: load.rooms,
+                queued_bytes: load.queued_bytes,
+                lag: load.lag.as_secs_f64() * 1e3,
+                busy: load.busy,
+            },
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn list(
+    State(at): State<Entrance>,
+    Extension(by): Extension<Arc<Principal>>,
+) -> Result<Json<List>, ApiError> {
+    at.access.allow(by, ListNodes)?;
+    let nodes = at.io.nodes().into_iter().map(Node::from).collect();
+    Ok(Json(List { nodes }))
+}

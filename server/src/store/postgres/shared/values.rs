@@ -1,0 +1,183 @@
+//! Values with versions, and locks with leases, as functions of a connection.
+//!
+//! Numbers are drawn while the row is held that they are for: of two holders of a lock the later one has the
+//! larger number, whoever asked first.
+
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use roomcast::adapter::values::{Entry, Expected, MAX_KEYS, Put};
+use tokio_postgres::Error;
+
+use super::leases::milliseconds;
+
+pub(in crate::store::postgres) async fn get(
+    client: &ClientWrapper,
+    key: &str,
+) -> Result<Option<Entry>, Error> {
+    let statement = client
+        .prepare_cached("SELECT version, value FROM shared_values WHERE key = $1")
+        .await?;
+    let row = client.query_opt(&statement, &[&key]).await?;
+    row.map(|row| {
+        let text: &str = row.try_get(1)?;
+        Ok(Entry {
+            version: number(row.try_get(0)?),
+            text: text.into(),
+        })
+    })
+    .transpose()
+}
+
+/// Stores a value; `None`: there is no room for one more.
+pub(in crate::store::postgres) async fn put(
+    client: &ClientWrapper,
+    key: &str,
+    expected: Expected,
+    text: &str,
+) -> Result<Option<Put>, Error> {
+    if expected != Expected::Nothing {
+        let statement = client
+            .prepare_cached(
+                "UPDATE shared_values SET version = nextval('shared_numbers'), value = $3
+                 WHERE key = $1 AND ($2::int8 IS NULL OR version = $2) RETURNING version",
+            )
+            .await?;
+        let version = version_of(expected);
+        let row = client
+            .query_opt(&statement, &[&key, &version, &text])
+            .await?;
+        if let Some(row) = row {
+            return Ok(Some(Put::Stored(number(row.try_get(0)?))));
+        }
+        if version.is_some() {
+            return Ok(Some(Put::Conflict(version_at(client, key).await?)));
+        }
+    }
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO shared_values AS known (key, version, value)
+             SELECT $1, nextval('shared_numbers'), $3
+             WHERE (SELECT count(*) FROM shared_values) < $4
+             ON CONFLICT (key) DO UPDATE
+             SET version = nextval('shared_numbers'), value = excluded.value WHERE $2
+             RETURNING version",
+        )
+        .await?;
+    let may_replace = expected == Expected::Anything;
+    let most = MAX_KEYS as i64;
+    let row = client
+        .query_opt(&statement, &[&key, &may_replace, &text, &most])
+        .await?;
+    if let Some(row) = row {
+        return Ok(Some(Put::Stored(number(row.try_get(0)?))));
+    }
+    let known = version_at(client, key).await?;
+    Ok(known.map(|version| Put::Conflict(Some(version))))
+}
+
+pub(in crate::store::postgres) async fn remove(
+    client: &ClientWrapper,
+    key: &str,
+    expected: Expected,
+) -> Result<Put, Error> {
+    let version = version_of(expected);
+    if expected != Expected::Nothing {
+        let statement = client
+            .prepare_cached(
+                "DELETE FROM shared_values
+                 WHERE key = $1 AND ($2::int8 IS NULL OR version = $2)",
+            )
+            .await?;
+        let removed = client.execute(&statement, &[&key, &version]).await?;
+        if removed == 0 && version.is_some() {
+            return Ok(Put::Conflict(version_at(client, key).await?));
+        }
+    } else if let Some(known) = version_at(client, key).await? {
+        return Ok(Put::Conflict(Some(known)));
+    }
+    let statement = client
+        .prepare_cached("SELECT nextval('shared_numbers')")
+        .await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(Put::Stored(number(row.try_get(0)?)))
+}
+
+/// The number of whoever has the lock from now on; `None`: somebody has it.
+pub(in crate::store::postgres) async fn lock(
+    client: &ClientWrapper,
+    name: &str,
+    holder: &str,
+    lease: Duration,
+) -> Result<Option<u64>, Error> {
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO shared_locks (name, fence, holder, expires_at)
+             VALUES ($1, nextval('shared_numbers'), $2,
+                 clock_timestamp() + $3 * interval '1 millisecond')
+             ON CONFLICT (name) DO UPDATE
+             SET fence = nextval('shared_numbers'), holder = excluded.holder,
+                 expires_at = clock_timestamp() + $3 * interval '1 millisecond'
+             WHERE shared_locks.expires_at <= clock_timestamp()
+             RETURNING fence",
+        )
+        .await?;
+    let lease = milliseconds(lease);
+    let row = client
+        .query_opt(&statement, &[&name, &holder, &lease])
+        .await?;
+    row.map(|row| row.try_get(0).map(number)).transpose()
+}
+
+pub(in crate::store::postgres) async fn renew(
+    client: &ClientWrapper,
+    name: &str,
+    fence: u64,
+    lease: Duration,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE shared_locks SET expires_at = clock_timestamp() + $3 * interval '1 millisecond'
+             WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+        )
+        .await?;
+    let (fence, lease) = (signed(fence), milliseconds(lease));
+    let renewed = client.execute(&statement, &[&name, &fence, &lease]).await?;
+    Ok(renewed > 0)
+}
+
+pub(in crate::store::postgres) async fn unlock(
+    client: &ClientWrapper,
+    name: &str,
+    fence: u64,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE shared_locks SET expires_at = '-infinity'
+             WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+        )
+        .await?;
+    let unlocked = client.execute(&statement, &[&name, &signed(fence)]).await?;
+    Ok(unlocked > 0)
+}
+
+async fn version_at(client: &ClientWrapper, key: &str) -> Result<Option<u64>, Error> {
+    let known = get(client, key).await?;
+    Ok(known.map(|entry| entry.version))
+}
+
+fn version_of(expected: Expected) -> Option<i64> {
+    match expected {
+        Expected::Version(version) => Some(signed(version)),
+        Expected::Anything | Expected::Nothing | _ => None,
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Numbers of the sequence are positive.
+fn number(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}

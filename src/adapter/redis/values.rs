@@ -1,0 +1,188 @@
+//! Values and locks in Redis, each change by a script that is done at once or not at all.
+//!
+//! All keys share a hash tag, so that they lie on one node of a cluster. Values are the fields of one hash: a
+//! version, a colon, the text. A lock is a key that ends with its lease.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use redis::{Cmd, FromRedisValue, RedisError};
+
+use super::line::{Line, Place};
+use crate::adapter::{
+    interface::BoxFuture,
+    values::{Entry, Expected, MAX_KEYS, Put, ValueError, ValueStore},
+};
+
+/// A connection of its own, made when it is needed first and again after it broke.
+#[derive(Clone)]
+pub(super) struct RedisValues(Arc<Inner>);
+
+struct Inner {
+    place: Place,
+    /// What the names of its keys begin with.
+    key: String,
+    line: Mutex<Option<Line>>,
+}
+
+impl RedisValues {
+    pub(super) fn new(place: Place, key: &str) -> Self {
+        // A hash tag has no brace in it.
+        let tag = key.replace(['{', '}'], "_");
+        Self(Arc::new(Inner {
+            place,
+            key: format!("{{{tag}-roomcast}}"),
+            line: Mutex::new(None),
+        }))
+    }
+
+    fn name(&self, what: &str) -> String {
+        format!("{}:{what}", self.0.key)
+    }
+
+    fn run<T: FromRedisValue + Send + 'static>(
+        &self,
+        script: &str,
+        keys: &[String],
+        args: &[&str],
+    ) -> BoxFuture<Result<T, ValueError>> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(script).arg(keys.len()).arg(keys).arg(args);
+        self.ask(command)
+    }
+
+    fn ask<T: FromRedisValue + Send + 'static>(
+        &self,
+        command: Cmd,
+    ) -> BoxFuture<Result<T, ValueError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            let unavailable = |error: RedisError| ValueError::Unavailable(error.to_string());
+            let kept = inner.line.lock().clone();
+            let mut line = match kept {
+                Some(line) => line,
+                // Those who ask at the same time may each make one; the last one stays.
+                None => {
+                    let made = inner.place.connect(None).await.map_err(unavailable)?;
+                    inner.line.lock().insert(made).clone()
+                }
+            };
+            let answer = line.ask(&command).await;
+            let answer = answer.and_then(|value| Ok(redis::from_redis_value::<T>(value)?));
+            if answer.as_ref().err().is_some_and(is_broken) {
+                *inner.line.lock() = None;
+            }
+            answer.map_err(unavailable)
+        })
+    }
+}
+
+/// Whether a connection is of no use any more.
+fn is_broken(error: &RedisError) -> bool {
+    error.is_unrecoverable_error() || error.is_timeout()
+}
+
+/// `{1, version}`, `{0, version of what is there or 0}`, or `{-1, 0}`: there is no room.
+const PUT: &str = r"
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+local version = known and string.match(known, '^%d+') or '0'
+if ARGV[2] ~= '-' and ARGV[2] ~= version then return {0, tonumber(version)} end
+if ARGV[3] == '1' and not known and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then return {-1, 0} end
+local next = redis.call('INCR', KEYS[2])
+if ARGV[3] == '1' then
+  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', next) .. ':' .. ARGV[4])
+else
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+return {1, next}";
+
+/// The fencing number, or 0.
+const LOCK: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local fence = redis.call('INCR', KEYS[2])
+redis.call('SET', KEYS[1], string.format('%.0f', fence) .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return fence";
+
+/// 1 if the lock is held under this number, and lasts from now on.
+const RENEW: &str = r"
+local held = redis.call('GET', KEYS[1])
+if not held or string.match(held, '^%d+') ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1";
+
+/// 1 if the lock was held under this number, and is not any more.
+const UNLOCK: &str = r"
+local held = redis.call('GET', KEYS[1])
+if not held or string.match(held, '^%d+') ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+return 1";
+
+impl ValueStore for RedisValues {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.name("values")).arg(key);
+        let asked = self.ask::<Option<String>>(command);
+        Box::pin(async move {
+            let malformed = || ValueError::Decode("no version".to_owned());
+            let read = |kept: String| {
+                let (version, text) = kept.split_once(':').ok_or_else(malformed)?;
+                let version = version.parse().map_err(|_| malformed())?;
+                let text = text.into();
+                Ok(Entry { version, text })
+            };
+            asked.await?.map(read).transpose()
+        })
+    }
+
+    fn put(
+        &self,
+        key: &str,
+        expected: Expected,
+        text: Option<Arc<str>>,
+    ) -> BoxFuture<Result<Put, ValueError>> {
+        let expected = match expected {
+            Expected::Anything => "-".to_owned(),
+            Expected::Nothing => "0".to_owned(),
+            Expected::Version(version) => version.to_string(),
+        };
+        let is_there = if text.is_some() { "1" } else { "0" };
+        let (text, most) = (text.as_deref().unwrap_or_default(), MAX_KEYS.to_string());
+        let keys = [self.name("values"), self.name("last")];
+        let asked = self.run::<(i64, u64)>(PUT, &keys, &[key, &expected, is_there, text, &most]);
+        Box::pin(async move {
+            Ok(match asked.await? {
+                (1, version) => Put::Stored(version),
+                (0, 0) => Put::Conflict(None),
+                (0, version) => Put::Conflict(Some(version)),
+                _ => return Err(ValueError::Full),
+            })
+        })
+    }
+
+    fn lock(
+        &self,
+        name: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> BoxFuture<Result<Option<u64>, ValueError>> {
+        let keys = [self.name(&format!("lock:{name}")), self.name("last")];
+        let asked = self.run::<u64>(LOCK, &keys, &[holder, &lease.as_millis().to_string()]);
+        Box::pin(async move { Ok(Some(asked.await?).filter(|fence| *fence > 0)) })
+    }
+
+    fn renew(
+        &self,
+        name: &str,
+        fence: u64,
+        lease: Duration,
+    ) -> BoxFuture<Result<bool, ValueError>> {
+        let keys = [self.name(&format!("lock:{name}"))];
+        let args = [fence.to_string(), lease.as_millis().to_string()];
+        self.run(RENEW, &keys, &args.each_ref().map(String::as_str))
+    }
+
+    fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
+        let keys = [self.name(&format!("lock:{name}"))];
+        self.run(UNLOCK, &keys, &[&fence.to_string()])
+    }
+}

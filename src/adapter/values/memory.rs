@@ -1,0 +1,131 @@
+use std::{collections::HashMap, future::ready, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{BoxFuture, Entry, Expected, MAX_KEYS, Put, ValueError, ValueStore};
+
+/// Values and locks in the memory of this process: for one server, or for several in one process, which are
+/// given clones. What is kept ends with the last of them.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: u64,
+    values: HashMap<Arc<str>, Entry>,
+    /// As many as names were asked for; those that are over are forgotten when there are many.
+    locks: HashMap<Arc<str>, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    fence: u64,
+    until: Instant,
+}
+
+impl Kept {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn held(&mut self, name: &str, fence: u64) -> Option<&mut Held> {
+        let held = self.locks.get_mut(name)?;
+        (held.fence == fence && held.until > Instant::now()).then_some(held)
+    }
+
+    fn put(
+        &mut self,
+        key: &str,
+        expected: Expected,
+        text: Option<Arc<str>>,
+    ) -> Result<Put, ValueError> {
+        let known = self.values.get(key).map(|entry| entry.version);
+        let is_expected = match expected {
+            Expected::Anything => true,
+            Expected::Nothing => known.is_none(),
+            Expected::Version(version) => known == Some(version),
+        };
+        if !is_expected {
+            return Ok(Put::Conflict(known));
+        }
+        if text.is_some() && known.is_none() && self.values.len() >= MAX_KEYS {
+            return Err(ValueError::Full);
+        }
+        let version = self.next();
+        match text {
+            Some(text) => drop(self.values.insert(key.into(), Entry { version, text })),
+            None => drop(self.values.remove(key)),
+        }
+        Ok(Put::Stored(version))
+    }
+
+    fn lock(&mut self, name: &str, lease: Duration) -> Result<Option<u64>, ValueError> {
+        let now = Instant::now();
+        if self.locks.get(name).is_some_and(|held| held.until > now) {
+            return Ok(None);
+        }
+        if self.locks.len() >= MAX_KEYS {
+            self.locks.retain(|_, held| held.until > now);
+            if self.locks.len() >= MAX_KEYS {
+                return Err(ValueError::Full);
+            }
+        }
+        let fence = self.next();
+        let until = now + lease;
+        self.locks.insert(name.into(), Held { fence, until });
+        Ok(Some(fence))
+    }
+}
+
+impl ValueStore for Memory {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+        let entry = self.0.lock().values.get(key).cloned();
+        Box::pin(ready(Ok(entry)))
+    }
+
+    fn put(
+        &self,
+        key: &str,
+        expected: Expected,
+        text: Option<Arc<str>>,
+    ) -> BoxFuture<Result<Put, ValueError>> {
+        let put = self.0.lock().put(key, expected, text);
+        Box::pin(ready(put))
+    }
+
+    fn lock(
+        &self,
+        name: &str,
+        _holder: &str,
+        lease: Duration,
+    ) -> BoxFuture<Result<Option<u64>, ValueError>> {
+        let taken = self.0.lock().lock(name, lease);
+        Box::pin(ready(taken))
+    }
+
+    fn renew(
+        &self,
+        name: &str,
+        fence: u64,
+        lease: Duration,
+    ) -> BoxFuture<Result<bool, ValueError>> {
+        let mut kept = self.0.lock();
+        let held = kept.held(name, fence);
+        let is_held = held.is_some();
+        if let Some(held) = held {
+            held.until = Instant::now() + lease;
+        }
+        Box::pin(ready(Ok(is_held)))
+    }
+
+    fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
+        let mut kept = self.0.lock();
+        let is_held = kept.held(name, fence).is_some();
+        if is_held {
+            kept.locks.remove(name);
+        }
+        Box::pin(ready(Ok(is_held)))
+    }
+}

@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn servers(count: usize) -> Vec<Values> {
+    let memory = Memory::default();
+    let server = |_| Values::new(Box::new(memory.clone()), Cluster::Local);
+    (0..count).map(server).collect()
+}
+
+fn same(_: u32, value: Value) -> Result<Value, String> {
+    Ok(value)
+}
+
+#[tokio::test]
+async fn a_change_is_made_if_what_is_there_is_expected() {
+    let values = servers(1).remove(0).keyspace::<u32>("n", 1, same);
+    let Put::Stored(first) = values.put("a", Expected::Nothing, &1).await.unwrap() else {
+        panic!("nothing was there");
+    };
+    let again = values.put("a", Expected::Nothing, &2).await.unwrap();
+    assert_eq!(again, Put::Conflict(Some(first)));
+    let second = values.put("a", Expected::Version(first), &2).await.unwrap();
+    let Put::Stored(second) = second else {
+        panic!("it was expected");
+    };
+    let read = values.get("a").await.unwrap().unwrap();
+    assert_eq!((read.version, read.value), (second, 2));
+    let old = values.remove("a", Expected::Version(first)).await.unwrap();
+    assert_eq!(old, Put::Conflict(Some(second)));
+    let gone = values.remove("a", Expected::Anything).await.unwrap();
+    let Put::Stored(third) = gone else {
+        panic!("{gone:?}");
+    };
+    assert_eq!(values.get("a").await.unwrap(), None);
+    let none = values
+        .put("a", Expected::Version(second), &3)
+        .await
+        .unwrap();
+    assert_eq!(none, Put::Conflict(None));
+    let new = values.put("a", Expected::Nothing, &3).await.unwrap();
+    assert!(matches!(new, Put::Stored(version) if version > third && third > second));
+}
+
+#[tokio::test]
+async fn what_was_stored_with_an_older_schema_is_migrated_and_what_is_newer_is_left_alone() {
+    fn migrate(schema: u32, value: Value) -> Result<Value, String> {
+        match schema {
+            1 => Ok(json!({"name": value})),
+            2 => Ok(json!({"name": value["name"], "size": 0})),
+            other => Err(format!("there is no schema {other}")),
+        }
+    }
+    let server = servers(1).remove(0);
+    let first = server.keyspace::<String>("x", 1, same);
+    let third = server.keyspace::<Value>("x", 3, migrate);
+    first
+        .put("a", Expected::Anything, &"ann".to_owned())
+        .await
+        .unwrap();
+    let read = third.get("a").await.unwrap().unwrap();
+    assert_eq!(read.value, json!({"name": "ann", "size": 0}));
+    let stored = third
+        .put("a", Expected::Version(read.version), &read.value)
+        .await;
+    assert!(matches!(stored, Ok(Put::Stored(_))));
+    assert!(matches!(first.get("a").await, Err(ValueError::Newer(3))));
+    let zero = server.keyspace::<String>("x", 0, same);
+    zero.put("b", Expected::Anything, &"bob".to_owned())
+        .await
+        .unwrap();
+    assert!(matches!(third.get("b").await, Err(ValueError::Decode(_))));
+    let other = server.keyspace::<u32>("x", 3, migrate);
+    assert!(matches!(other.get("a").await, Err(ValueError::Decode(_))));
+}
+
+#[tokio::test]
+async fn keys_values_and_their_number_are_bounded() {
+    let server = servers(1).remove(0);
+    let values = server.keyspace::<String>("n", 1, same);
+    let text = String::new();
+    for key in ["a b", "\u{e4}", "\n", &"k".repeat(MAX_KEY - 1)] {
+        let put = values.put(key, Expected::Anything, &text).await;
+        assert!(matches!(put, Err(ValueError::Key)), "{key}");
+        assert!(matches!(values.get(key).await, Err(ValueError::Key)));
+    }
+    assert!(matches!(
+        server.try_lock("", SECOND).await,
+        Err(ValueError::Key)
+    ));
+    let large = "x".repeat(MAX_VALUE);
+    let put = values.put("a", Expected::Anything, &large).await;
+    assert!(matches!(put, Err(ValueError::TooLarge)));
+    for n in 0..MAX_KEYS {
+        let put = values.put(&n.to_string(), Expected::Anything, &text).await;
+        assert!(matches!(put, Ok(Put::Stored(_))));
+    }
+    let put = values.put("more", Expected::Anything, &text).await;
+    assert!(matches!(put, Err(ValueError::Full)));
+    let known = values.put("7", Expected::Anything, &text).await;
+    assert!(matches!(known, Ok(Put::Stored(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_seen_at_once_where_it_is_announced_and_in_a_few_seconds_elsewhere() {
+    let servers = servers(2);
+    let [here, there] = [0, 1].map(|i: usize| servers[i].keyspace::<u32>("n", 1, same));
+    let (mut near, mut far) = (
+        here.watch("a").await.unwrap(),
+        there.watch("a").await.unwrap(),
+    );
+    let start = tokio::time::Instant::now();
+    here.put("b", Expected::Anything, &0).await.unwrap();
+    here.put("a", Expected::Anything, &1).await.unwrap();
+    assert_eq!(near.changed().await.unwrap().unwrap().value, 1);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    // It looks before it waits.
+    assert_eq!(far.changed().await.unwrap().unwrap().value, 1);
+    let seen = tokio::spawn(async move { far.changed().await.map(|_| start.elapsed()) });
+    tokio::time::sleep(SECOND).await; // It waits by then.
+    here.remove("a", Expected::Anything).await.unwrap();
+    assert_eq!(near.changed().await.unwrap(), None);
+    assert_eq!(seen.await.unwrap().unwrap(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_held_for_its_lease_and_who_slept_through_it_learns_that() {
+    let servers = servers(2);
+    let mut held = servers[0]
+        .try_lock("x", 10 * SECOND)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(servers[1].try_lock("x", SECOND).await.unwrap().is_none());
+    tokio::time::advance(6 * SECOND).await;
+    assert!(held.renew().await.unwrap());
+    assert_eq!(held.remaining(), 10 * SECOND);
+    // This server stands still.
+    tokio::time::advance(11 * SECOND).await;
+    assert_eq!(held.remaining(), Duration::ZERO);
+    let other = servers[1]
+        .try_lock("x", 10 * SECOND)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(other.fence() > held.fence());
+    assert!(!held.renew().await.unwrap());
+    assert!(!held.release().await.unwrap());
+    let waiting = servers[0].clone();
+    let waiting = tokio::spawn(async move { waiting.lock("x", SECOND).await });
+    tokio::task::yield_now().await;
+    let fence = other.fence();
+    assert!(other.release().await.unwrap());
+    assert!(waiting.await.unwrap().unwrap().fence() > fence);
+}

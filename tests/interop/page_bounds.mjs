@@ -1,0 +1,147 @@
+// What the page does with what is hostile, long, far back or large.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { io } from "socket.io-client";
+import { ask, connect, startServer, until } from "./support.mjs";
+import { SECRET, token } from "./tokens.mjs";
+import { Visitor, launch } from "./visitor.mjs";
+
+const LOBBY = "00000000-0000-4000-8000-000000000001";
+const DESK = { width: 1280, height: 800 };
+const PHONE = { width: 390, height: 844 };
+const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
+
+let browser;
+let server;
+before(async () => {
+  server = await startServer(keyed);
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+const tokenOf = (sub, name) => token({ sub, name });
+
+function signIn(t, sub, name, options) {
+  return Visitor.signIn(t, browser, server.url, tokenOf(sub, name), { viewport: DESK, ...options });
+}
+
+/** A stock client of a user. */
+function client(t, sub, name) {
+  return connect(t, io, server.url, { auth: { token: tokenOf(sub, name) } });
+}
+
+async function must(socket, event, payload) {
+  const answer = await ask(socket, event, payload);
+  assert.equal(answer.success, true, JSON.stringify(answer));
+  return answer;
+}
+
+/** A conversation that a stock client makes, with messages. */
+async function make(socket, title, memberIds, ...contents) {
+  const { conversation } = await must(socket, "create_conversation", { title, memberIds });
+  for (const content of contents) await must(socket, "message", { conversationId: conversation.id, content });
+  return conversation.id;
+}
+
+function noComplaints(...visitors) {
+  assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
+}
+
+test("hostile messages and names neither run nor break the page", async (t) => {
+  const eve = await client(t, "eve-hostile", "Еvе");
+  await client(t, "eve-other", "Eve").then((socket) => must(socket, "join_conversation", LOBBY));
+  await must(eve, "join_conversation", LOBBY);
+  const hostile = [
+    `Z${"\u0300".repeat(9_000)}`,
+    Array.from({ length: 1_000 }, (_, index) => `line ${index}`).join("\n"),
+    "\u202Eright to left\u2066 forever",
+    "W".repeat(9_000),
+    "[click](javascript:alert(1)) [or](data:text/html,x) <javascript:alert(1)> https://bank.example@evil.example/ end",
+    "*".repeat(5_000) + "`".repeat(2_000) + "[".repeat(2_000) + "> ".repeat(400),
+    "last of the hostile",
+  ];
+  for (const content of hostile) await must(eve, "message", { conversationId: LOBBY, content });
+  for (const viewport of [DESK, PHONE]) {
+    const ada = await signIn(t, "ada-hostile", "Ada Hostile", { viewport });
+    await ada.page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-000000000001"));
+    await ada.message("last of the hostile").waitFor();
+    assert.equal(await ada.page.evaluate(() => document.documentElement.scrollWidth), viewport.width);
+    assert.equal(await ada.page.evaluate(() => document.querySelector(".scroller").scrollWidth <= document.querySelector(".scroller").clientWidth), true);
+    const links = await ada.page.locator(".bubble a").evaluateAll((nodes) => nodes.map(({ href }) => href));
+    assert.deepEqual(links.filter((href) => !href.startsWith("https://example.org/")), []);
+    assert.ok(await ada.page.getByRole("button", { name: "Show all of it" }).count() >= 2);
+    // Names that look alike are told apart.
+    await ada.message("last of the hostile").waitFor();
+    assert.ok((await ada.page.locator(".mark").getByText("#tile", { exact: true }).count()) > 0);
+    await ada.screenshot(`hostile-${viewport.width}`);
+    noComplaints(ada);
+  }
+});
+
+test("of ten thousand messages those in view are in the document, and none is missing or there twice", async (t) => {
+  const bob = await client(t, "bob-many", "Bob Many");
+  const id = await make(bob, "Many", ["ada-many"]);
+  const writing = Array.from({ length: 10_000 }, (_, index) => index);
+  while (writing.length > 0) {
+    await Promise.all(writing.splice(0, 100).map((index) => must(bob, "message", { conversationId: id, content: `many ${index}` })));
+  }
+  const ada = await signIn(t, "ada-many", "Ada Many");
+  await ada.page.getByRole("heading", { name: "Many" }).waitFor();
+  await ada.page.waitForFunction(() => document.querySelectorAll("li.message").length > 20);
+  const seen = await ada.page.evaluate(async () => {
+    const scroller = document.querySelector(".scroller");
+    const seqs = new Set();
+    let most = 0;
+    const take = () => {
+      const lines = [...document.querySelectorAll("li.message")].map((line) => Number(line.dataset.seq));
+      most = Math.max(most, lines.length);
+      const isOrdered = lines.every((seq, index) => index === 0 || seq === lines[index - 1] + 1);
+      if (!isOrdered) throw new Error(`a hole in ${lines}`);
+      for (const seq of lines) seqs.add(seq);
+    };
+    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    for (take(); !seqs.has(1); take()) {
+      scroller.scrollBy(0, -2_000);
+      await frame();
+    }
+    for (let step = 0; step < 200; step += 1) {
+      scroller.scrollBy(0, 2_000);
+      await frame();
+      take();
+    }
+    return { count: seqs.size, most };
+  });
+  assert.equal(seen.count, 10_000);
+  assert.ok(seen.most <= 600, `${seen.most} messages in the document`);
+  await ada.page.getByRole("button", { name: /newest|new message/ }).click();
+  await until(() => ada.message("many 9999").count(), "the newest message");
+  noComplaints(ada);
+});
+
+test("an address leads to a message far back, and on from there to the newest", async (t) => {
+  const bob = await client(t, "bob-far", "Bob Far");
+  const contents = Array.from({ length: 300 }, (_, index) => `far ${index}`);
+  const id = await make(bob, "Far", ["ada-far"], ...contents);
+  const ada = await signIn(t, "ada-far", "Ada Far");
+  await ada.page.evaluate((address) => (location.hash = address), `#/c/${id}/20`);
+  await ada.page.locator("li.message.is-marked").getByText("far 19", { exact: true }).waitFor();
+  await ada.message("far 299").waitFor({ state: "detached" });
+  await ada.page.getByRole("button", { name: "To the newest" }).click();
+  await ada.message("far 299").waitFor();
+  noComplaints(ada);
+});
+
+test("the page can be installed, and its first load is small and quick", async (t) => {
+  const ada = await Visitor.open(t, browser, server.url);
+  const session = await ada.context.newCDPSession(ada.page);
+  const { errors } = await session.send("Page.getAppManifest");
+  assert.deepEqual(errors, []);
+  const bytes = await ada.page.evaluate(() => {
+    const loads = [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")];
+    return loads.filter(({ name }) => !name.includes("socket.io")).reduce((sum, { transferSize }) => sum + transferSize, 0);
+  });
+  assert.ok(bytes > 10_000 && bytes <= 60 * 1024, `${bytes} bytes`);
+});

@@ -1,0 +1,176 @@
+//! The server under test, its addresses, and what its clients keep.
+
+use std::{
+    fs,
+    io::{Read, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring, pki_types::ServerName,
+};
+use tempfile::TempDir;
+
+use crate::support::{DEADLINE, Frame, Polling, RawClient, TestServer};
+
+/// The kind of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    /// Clients may recover their sessions.
+    Recovery,
+    /// The server is mounted in axum and has one address.
+    Mounted,
+}
+
+/// The server under test.
+pub(crate) struct Target {
+    pub(crate) server: TestServer,
+    trust: Arc<ClientConfig>,
+    _folder: TempDir,
+}
+
+impl Target {
+    pub(crate) fn start(kind: Kind) -> Self {
+        let folder = TempDir::new().unwrap();
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let cert = file("cert.pem", issued.cert.pem());
+        let key = file("key.pem", issued.signing_key.serialize_pem());
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.cert.der().clone()).unwrap();
+        let trust = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+
+        let mut variables = vec![("TLS_CERT", &*cert), ("TLS_KEY", &*key)];
+        // Panics are part of the matrix; a line for each is enough.
+        variables.push(("RUST_BACKTRACE", "0"));
+        match kind {
+            Kind::Plain => {}
+            Kind::Recovery => variables.push(("RECOVERY", "1")),
+            Kind::Mounted => variables.push(("MOUNT", "nested")),
+        }
+        Self {
+            server: TestServer::start_with("leaks", &variables),
+            trust: Arc::new(trust),
+            _folder: folder,
+        }
+    }
+
+    /// A connection to the address with TLS, which says nothing yet.
+    pub(crate) fn knock_at_tls(&self) -> RawClient {
+        RawClient::connect(self.address(1))
+    }
+
+    /// A connection to the address behind a load balancer, which says nothing yet.
+    pub(crate) fn knock_behind_balancer(&self) -> RawClient {
+        RawClient::connect(self.address(2))
+    }
+
+    /// A client in `/`, through TLS.
+    pub(crate) fn enter_with_tls(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        let stream = TcpStream::connect(self.address(1)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(Arc::clone(&self.trust), name).unwrap();
+        let mut tls = StreamOwned::new(tls, stream);
+        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        tls.write_all(request.as_bytes()).unwrap();
+        read_until(&mut tls, b"0{\"sid\":");
+        tls.write_all(&crate::support::websocket::masked(0x81, "40"))
+            .unwrap();
+        read_until(&mut tls, b"40{\"sid\":");
+        tls
+    }
+
+    fn address(&self, further: u16) -> SocketAddr {
+        let mut address = self.server.address();
+        address.set_port(address.port() + further);
+        address
+    }
+
+    /// The metrics, asked for by a client of its own.
+    pub(crate) fn metrics(&self) -> String {
+        let mut client = self.server.connect();
+        client.open_socket();
+        client.send_text(r#"420["metrics"]"#);
+        let text = message(&mut client);
+        // Or it would be waited for, to be recovered.
+        client.send_text("41");
+        text.replace("\\n", "\n").replace("\\\"", "\"")
+    }
+}
+
+fn read_until(stream: &mut impl Read, end: &[u8]) {
+    let mut received = Vec::new();
+    while !received.windows(end.len()).any(|part| part == end) {
+        let mut chunk = [0; 1024];
+        let count = stream.read(&mut chunk).unwrap();
+        assert!(
+            count > 0,
+            "closed after {:?}",
+            received.escape_ascii().to_string()
+        );
+        received.extend_from_slice(&chunk[..count]);
+    }
+}
+
+/// What may keep a connection open while its client waits for its end.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) sockets: Vec<RawClient>,
+    pub(crate) sessions: Vec<Polling>,
+}
+
+impl Kept {
+    /// Keeps a connection.
+    pub(crate) fn keep(&mut self, client: RawClient) -> &mut RawClient {
+        self.sockets.push(client);
+        self.sockets.last_mut().unwrap()
+    }
+
+    /// A client in `/` that is in a room.
+    pub(crate) fn enter(&mut self, target: &Target) -> &mut RawClient {
+        self.enter_by(target.server.connect())
+    }
+
+    /// The same on this connection.
+    pub(crate) fn enter_by(&mut self, mut client: RawClient) -> &mut RawClient {
+        client.open_socket();
+        client.send_text(r#"420["join","room"]"#);
+        // Who is in the room is asked what others ask it, even before it knows that it is in.
+        let mut answer = message(&mut client);
+        while answer.ends_with(r#"["question"]"#) {
+            answer = message(&mut client);
+        }
+        assert_eq!(answer, "430[true]");
+        self.keep(client)
+    }
+
+    /// A session by polling in `/`.
+    pub(crate) fn poll(&mut self, target: &Target) -> &Polling {
+        let session = Polling::open(target.server.address(), "/socket.io/");
+        assert_eq!(session.post("40").status, 200);
+        assert!(session.poll().body.contains("40{\"sid\""));
+        self.sessions.push(session);
+        self.sessions.last().unwrap()
+    }
+}
+
+/// The next message that is no ping; those are answered.
+pub(crate) fn message(client: &mut RawClient) -> String {
+    match client.message() {
+        Frame::Text(text) => text,
+        frame => panic!("{frame:?}"),
+    }
+}

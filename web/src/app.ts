@@ -1,0 +1,330 @@
+import { SocketManager, type Status } from "../packages/client/src/index.ts";
+import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName } from "./model/account.ts";
+import { type Conversation, asFailure } from "./model/conversation.ts";
+import { Inbox } from "./model/inbox.ts";
+import { People } from "./model/people.ts";
+import { browser } from "./storage.ts";
+import type { ConversationInfo, Message, Session } from "./types.ts";
+import { explain } from "./words/failure.ts";
+import { preview } from "./words/text.ts";
+
+const NOTICE_FOR = 8_000;
+const MAX_NOTICES = 3;
+const MAX_SPOKEN = 20;
+const NOTIFY = "roomcast.notify";
+/** Failures after which other credentials are needed. */
+const OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_REVOKED", "NO_CREDENTIALS"]);
+
+/** A short word on what happened, which leaves by itself. */
+export interface Notice {
+  readonly key: number;
+  readonly text: string;
+  /** Something failed. */
+  readonly isBad: boolean;
+  /** The address that it leads to. */
+  readonly href?: string;
+}
+
+export type Dialog = "new" | "about" | "name" | "search";
+
+/** Where the page is: a conversation and a message in it; `list` is the list alone, on a phone. */
+export interface Place {
+  id?: string;
+  seq?: number;
+}
+
+/** How the server wants to be entered; `server/src/http/page.rs` writes it into the page. */
+export interface Entrance {
+  socketPath: string;
+  guests: boolean;
+  loginUrl: string;
+  logoutUrl: string;
+}
+
+/** Everything that the page shows, and what can be done with it. */
+export class App {
+  readonly people = new People();
+  readonly entrance: Entrance;
+  /** `asking` who we are, nobody being named yet; at the `entry`; or `in`. */
+  phase: "asking" | "entry" | "in" = "asking";
+  /** Why somebody stands at the entry. */
+  reason = "";
+  place: Place = {};
+  dialog: Dialog | undefined;
+  notices: readonly Notice[] = [];
+  spoken: readonly { key: number; text: string }[] = [];
+  /** The conversation that is shown. */
+  current: Conversation | undefined;
+  /** Called when anything has changed; with `true` it is shown before anything else is done. */
+  changed: (isUrgent?: boolean) => void = () => {};
+  #manager: SocketManager | undefined;
+  #inbox: Inbox | undefined;
+  #count = 0;
+  /** Whether there was a session on this visit. */
+  #wasIn = false;
+
+  constructor(entrance: Entrance) {
+    this.entrance = entrance;
+  }
+
+  get session(): Session | undefined {
+    return this.#manager?.session;
+  }
+
+  get status(): Status {
+    return this.#manager?.status ?? { state: "idle" };
+  }
+
+  get inbox(): Inbox | undefined {
+    return this.#inbox;
+  }
+
+  /** Begins with what is known of who we are. */
+  start(): void {
+    addEventListener("hashchange", () => this.#route());
+    addEventListener("pagehide", () => this.#inbox?.flush());
+    this.#route();
+    this.#enter();
+  }
+
+  /** Comes in as a guest, or as the same guest under another name. */
+  enterAs(name: string): void {
+    storeName(name);
+    this.dialog = undefined;
+    this.#enter();
+  }
+
+  signIn(token: string): void {
+    storeToken(token.trim());
+    this.#enter();
+  }
+
+  /** Forgets who we were on this machine. A session that a cookie names is ended where it began. */
+  signOut(): void {
+    forgetAll();
+    this.#leave();
+    history.replaceState(null, "", "#/");
+    this.place = {};
+    if (this.entrance.logoutUrl !== "") location.assign(this.entrance.logoutUrl);
+    else this.#stand("");
+  }
+
+  retry(): void {
+    this.#manager?.retry();
+  }
+
+  /** Why nothing can be written now; empty if it can. */
+  get reasonNotToWrite(): string {
+    const { state } = this.status;
+    if (this.current?.stage === "absent") return "You cannot write here";
+    if (state === "refused" || state === "closed") return "You are not connected";
+    if (this.session === undefined && !this.#wasIn) return "Connecting…";
+    return "";
+  }
+
+  show(dialog: Dialog | undefined): void {
+    this.dialog = dialog;
+    // The next key already belongs to it.
+    this.changed(true);
+  }
+
+  go({ id, seq }: Place): void {
+    this.dialog = undefined;
+    const address = addressOf(id, seq);
+    if (location.hash === address) this.#route();
+    else location.hash = address;
+    this.changed();
+  }
+
+  notice(text: string, { isBad = true, href }: { isBad?: boolean; href?: string } = {}): void {
+    if (this.notices.some((notice) => notice.text === text)) return;
+    const notice = { key: (this.#count += 1), text, isBad, ...(href !== undefined && { href }) };
+    this.notices = [...this.notices, notice].slice(-MAX_NOTICES);
+    setTimeout(() => this.dismiss(notice), NOTICE_FOR);
+    this.changed();
+  }
+
+  dismiss(notice: Notice): void {
+    this.notices = this.notices.filter((other) => other !== notice);
+    this.changed();
+  }
+
+  /** Has a screen reader say something. */
+  announce(text: string): void {
+    this.spoken = [...this.spoken, { key: (this.#count += 1), text }].slice(-MAX_SPOKEN);
+    this.changed();
+  }
+
+  /** Makes a request whose failure is told; `undefined` if it has failed. */
+  async ask<Name extends Parameters<SocketManager["request"]>[0]>(name: Name, payload: Parameters<SocketManager["request"]>[1]) {
+    try {
+      return await this.#manager?.request(name, payload as never);
+    } catch (error) {
+      this.notice(explain(asFailure(error)));
+      return undefined;
+    }
+  }
+
+  /** Makes a request that changes a conversation; resolves with whether it has worked. */
+  async change(name: "create_conversation" | "rename_conversation" | "add_member" | "remove_member", payload: object): Promise<ConversationInfo | undefined> {
+    const answer = (await this.ask(name, payload as never)) as { conversation: ConversationInfo } | undefined;
+    return answer?.conversation;
+  }
+
+  search(query: string): Promise<{ messages: Message[] }> {
+    if (this.#manager === undefined) return Promise.resolve({ messages: [] });
+    return this.#manager.request("message_search", { query, limit: 30 });
+  }
+
+  get notifies(): boolean {
+    return browser.get(NOTIFY) === "yes" && "Notification" in globalThis && Notification.permission === "granted";
+  }
+
+  /** Turns notifications of the browser on or off. */
+  async toggleNotifications(): Promise<void> {
+    const wants = !this.notifies;
+    const isAllowed = wants && (await Notification.requestPermission()) === "granted";
+    browser.set(NOTIFY, isAllowed ? "yes" : "no");
+    if (wants && !isAllowed) this.notice("Your browser does not allow this page to show notifications.");
+    this.changed();
+  }
+
+  #enter(): void {
+    this.#leave();
+    const auth = credentials();
+    const isNamed = "name" in auth;
+    this.phase = Object.keys(auth).length === 0 ? "asking" : "in";
+    this.reason = "";
+    const transport = wantedTransport();
+    const manager = new SocketManager(undefined, {
+      auth,
+      // Who has the key is the same guest, so that what waits may be sent after a reload and by any tab.
+      ...(isNamed && { identity: guestKey() }),
+      socket: { path: this.entrance.socketPath, ...(transport !== undefined && { transports: [transport] }) },
+    });
+    this.#manager = manager;
+    const inbox = (this.#inbox = new Inbox(manager, this.people, {
+      changed: () => this.#handleChange(),
+      announce: (text) => this.announce(text),
+      notice: (text) => this.notice(text, { isBad: !text.startsWith("You were added") }),
+      arrived: (message, conversation) => this.#handleArrival(message, conversation),
+      met: (userId, name) => this.people.learn(userId, name),
+      lost: (id, title) => {
+        this.notice(`“${title}” is no longer there, or you are no longer a member of it.`);
+        if (this.place.id === id) this.go({});
+      },
+    }));
+    manager.watch("session", (session) => this.#handleSession(session));
+    manager.watch("status", (status) => this.#handleStatus(status));
+    manager.watch("entry", ({ state, failure }) => {
+      if (state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
+    });
+    manager.on("error", (error) => {
+      // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.
+      if (error.event !== "typing" && error.type !== "auth") this.notice(explain(error));
+    });
+    if (this.place.id !== undefined && this.phase === "in") this.current = inbox.open(this.place.id);
+    manager.open();
+    this.changed();
+  }
+
+  #leave(): void {
+    this.#inbox?.close();
+    this.#manager?.leave();
+    this.#manager = this.#inbox = this.current = undefined;
+    this.#wasIn = false;
+  }
+
+  /** Nobody is in: the entry is shown, with the reason. */
+  #stand(reason: string): void {
+    this.#leave();
+    this.phase = "entry";
+    this.reason = reason;
+    this.changed();
+  }
+
+  #handleSession(session: Session | undefined): void {
+    if (session === undefined) return;
+    // A guest without a name is somebody whom no cookie names.
+    if (session.guest && storedName() === undefined) return this.#stand("");
+    this.#wasIn = true;
+    this.phase = "in";
+    this.people.learn(session.userId, session.name);
+    void this.#inbox?.load();
+    this.changed();
+  }
+
+  #handleStatus(status: Status): void {
+    const failure = "failure" in status ? status.failure : undefined;
+    if ((status.state === "refused" || status.state === "closed") && OUT.has(failure?.code ?? "")) {
+      const isAsking = this.phase === "asking";
+      forgetToken();
+      // Whoever has brought nothing has not been refused yet.
+      return this.#stand(isAsking || failure === undefined ? "" : explain(failure));
+    }
+    this.changed();
+  }
+
+  #handleChange(): void {
+    // Nobody has chosen a conversation yet: the one with the newest message is shown.
+    if (this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
+      const [newest] = this.#inbox.items;
+      if (newest !== undefined) {
+        history.replaceState(null, "", addressOf(newest.id));
+        this.#route();
+      }
+    }
+    this.changed();
+  }
+
+  /** The list alone was asked for. */
+  get #isList(): boolean {
+    return location.hash === "#/" && matchMedia("(width < 48rem)").matches;
+  }
+
+  #route(): void {
+    const [, id, seq] = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/.exec(location.hash) ?? [];
+    const before = this.current;
+    this.place = { ...(id !== undefined && { id }), ...(seq !== undefined && { seq: Number(seq) }) };
+    if (this.#inbox !== undefined && this.phase === "in") {
+      this.current = id === undefined ? undefined : this.#inbox.open(id);
+      if (before !== this.current) before?.watch(false, false);
+      if (this.current === undefined) this.#handleChange();
+    }
+    this.changed();
+  }
+
+  #handleArrival(message: Message, conversation: Conversation): void {
+    const isHidden = document.visibilityState === "hidden";
+    const isCurrent = conversation === this.current;
+    if (isCurrent && !isHidden) return;
+    // Everybody talks in an open conversation; only who looks at it wants to hear of that.
+    if (conversation.isOpen && !isCurrent) return;
+    const title = this.#inbox?.titleOf(conversation.id) ?? "";
+    const text = `${message.userName}: ${preview(message.content)}`;
+    const href = addressOf(conversation.id, message.seq);
+    if (!isHidden) return this.notice(`${title} · ${text}`, { isBad: false, href });
+    if (!this.notifies) return;
+    try {
+      const notification = new Notification(title, { body: text, tag: conversation.id, icon: "/icon-192.png" });
+      notification.addEventListener("click", () => {
+        focus();
+        this.go({ id: conversation.id, seq: message.seq });
+      });
+    } catch {
+      // Some browsers show notifications of service workers alone.
+    }
+  }
+}
+
+/** The address of a conversation, or of a message in it. */
+export function addressOf(id?: string, seq?: number): string {
+  if (id === undefined) return "#/";
+  return seq === undefined ? `#/c/${id}` : `#/c/${id}/${seq}`;
+}
+
+/** `?transport=polling` or `?transport=websocket` keeps to one transport. */
+function wantedTransport(): "polling" | "websocket" | undefined {
+  const wanted = new URLSearchParams(location.search).get("transport");
+  return wanted === "polling" || wanted === "websocket" ? wanted : undefined;
+}

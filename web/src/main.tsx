@@ -1,0 +1,42 @@
+import { render } from "preact";
+import { App } from "./app.ts";
+import { Page } from "./view/page.tsx";
+import { applyTheme } from "./view/theme.tsx";
+
+function meta(name: string): string {
+  return document.querySelector<HTMLMetaElement>(`meta[name=${name}]`)?.content ?? "";
+}
+
+const app = new App({
+  socketPath: meta("socket-path"),
+  guests: meta("guests") !== "false",
+  loginUrl: meta("login-url"),
+  logoutUrl: meta("logout-url"),
+});
+const root = document.querySelector("#app");
+let isScheduled = false;
+
+function draw(): void {
+  isScheduled = false;
+  if (root !== null) render(<Page app={app} />, root);
+}
+
+/** Pages out of sight get no frames, but their title is seen. */
+function title(): string {
+  const unread = app.inbox?.unread ?? 0;
+  const name = app.current === undefined ? "" : `${app.inbox?.titleOf(app.current.id)} · `;
+  return `${unread === 0 ? "" : `(${unread}) `}${app.phase === "in" ? name : ""}Roomcast`;
+}
+
+// Drawn before the next frame, however many changes there are until then.
+app.changed = (isUrgent = false) => {
+  const wanted = title();
+  if (document.title !== wanted) document.title = wanted;
+  if (isUrgent) return draw();
+  if (isScheduled) return;
+  isScheduled = true;
+  requestAnimationFrame(draw);
+};
+applyTheme();
+app.start();
+draw();

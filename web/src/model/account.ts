@@ -1,0 +1,70 @@
+import { randomId } from "../../packages/client/src/time.ts";
+import { browser, tab } from "../storage.ts";
+import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
+
+const NAME = "roomcast.name";
+const GUEST_KEY = "roomcast.guestKey";
+const TOKEN = "roomcast.token";
+const DRAFT = "roomcast.draft.";
+
+/** What is sent with CONNECT. */
+export type Credentials = { token: string } | { name: string; guestKey: string } | Record<string, never>;
+
+/** The name that was chosen on an earlier visit. */
+export function storedName(): string | undefined {
+  const name = cleanName(browser.get(NAME) ?? "");
+  return isName(name) ? name : undefined;
+}
+
+export function storeName(name: string): void {
+  browser.set(NAME, name);
+}
+
+/** A token lives as long as its tab, so that nobody finds it afterwards. */
+export function storeToken(token: string): void {
+  tab.set(TOKEN, token);
+}
+
+export function forgetToken(): void {
+  tab.remove(TOKEN);
+}
+
+/** Who we say we are; nothing if a cookie is to say it. */
+export function credentials(): Credentials {
+  const token = tab.get(TOKEN);
+  if (token !== undefined) return { token };
+  const name = storedName();
+  return name === undefined ? {} : { name, guestKey: guestKey() };
+}
+
+/** Forgets who we are, and what was begun. */
+export function forgetAll(): void {
+  for (const key of browser.keys()) if (key.startsWith(DRAFT)) browser.remove(key);
+  for (const key of [NAME, GUEST_KEY]) browser.remove(key);
+  forgetToken();
+}
+
+/** What was written in a conversation and not sent. */
+export const drafts = {
+  get: (conversationId: string) => browser.get(DRAFT + conversationId) ?? "",
+  set: (conversationId: string, text: string) =>
+    text === "" ? browser.remove(DRAFT + conversationId) : browser.set(DRAFT + conversationId, text),
+};
+
+/** Whether a user is a guest, whose name may be anybody's: the server gives such ids to guests alone. */
+export function isGuest(userId: string): boolean {
+  return userId.startsWith("guest:");
+}
+
+export function isName(name: string): boolean {
+  return name !== "" && scalarCount(name) <= MAX_NAME;
+}
+
+/** The secret that makes us the same guest after a reconnect, and in every tab of this browser. */
+export function guestKey(): string {
+  const known = browser.get(GUEST_KEY);
+  if (known !== undefined && /^[\w-]{16,64}$/.test(known)) return known;
+  const key = randomId();
+  browser.set(GUEST_KEY, key);
+  return key;
+}

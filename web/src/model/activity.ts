@@ -1,0 +1,44 @@
+import type { SystemEvent } from "../types.ts";
+
+const MAX_LINES = 100;
+
+/** A line such as "Ada joined", which stands behind the message that was the newest at that time. */
+export interface SystemLine {
+  readonly key: string;
+  readonly userId: string;
+  readonly text: string;
+  readonly timestamp: string;
+  readonly afterSeq: number;
+}
+
+export type Happening = "joined" | "left" | "disconnected";
+
+const words: Record<Happening, string> = {
+  joined: "joined",
+  left: "left",
+  disconnected: "lost the connection",
+};
+
+/** Comings and goings while the page is open. They are not stored. */
+export class Activity {
+  #lines: SystemLine[] = [];
+  #count = 0;
+
+  get lines(): readonly SystemLine[] {
+    return this.#lines;
+  }
+
+  /** Adds a line; one user coming and going without a message in between is one line. */
+  add(happening: Happening, { userId, name, timestamp }: SystemEvent, afterSeq: number): SystemLine {
+    this.#count += 1;
+    const text = `${name} ${words[happening]}`;
+    const line = { key: `system:${this.#count}`, userId, text, timestamp, afterSeq };
+    const others = this.#lines.filter((known) => known.afterSeq !== afterSeq || known.userId !== userId);
+    this.#lines = [...others, line].slice(-MAX_LINES);
+    return line;
+  }
+
+  clear(): void {
+    this.#lines = [];
+  }
+}

@@ -1,0 +1,445 @@
+import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
+import { explain } from "../words/failure.ts";
+import type { ConversationInfo, Failure, Message, MessageDelivered, PresentUser, SystemEvent } from "../types.ts";
+import { Activity, type Happening } from "./activity.ts";
+import { type Draft, draftsOf } from "./draft.ts";
+import { Reading } from "./reading.ts";
+import { Timeline } from "./timeline.ts";
+import { OwnTyping, Typists } from "./typing.ts";
+
+const HISTORY_PAGE = 50;
+/** More loaded messages than this are cut down to two thirds; fewer while the end is in view. */
+const MAX_LOADED = 12_000;
+const MAX_LOADED_AT_END = 600;
+/** A deletion can be taken back for so long. */
+export const UNDO_FOR = 6_000;
+/** With more people than this nobody is asked to confirm that a message has arrived. */
+const MAX_CONFIRMING = 50;
+const MAX_REPORTS = 200;
+
+export type Stage = "entering" | "entered" | "absent";
+
+/** What the outside does for a conversation. */
+export interface Surroundings {
+  /** Something that is shown has changed. */
+  changed(): void;
+  /** Worth reading out: somebody else's message, a coming or going. */
+  announce(text: string): void;
+  /** Something failed that has no place of its own. */
+  notice(text: string): void;
+  /** Somebody else has written, just now. */
+  arrived(message: Message): void;
+  /** Somebody is called so. */
+  met(userId: string, name: string): void;
+}
+
+/** What a conversation needs of the connection. */
+export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "tell" | "watch" | "request"> {
+  conversation(id: string, options: ConversationOptions): Feed;
+}
+
+/** What is known of a conversation before it is joined. */
+export interface Known extends ConversationInfo {
+  lastSeq?: number;
+  readSeq?: number;
+  unread?: number;
+}
+
+/** One conversation as this tab shows it; the client package keeps it complete. */
+export class Conversation {
+  readonly id: string;
+  info: ConversationInfo | undefined;
+  readonly activity = new Activity();
+  readonly typists = new Typists();
+  /** How far we and the others have read. */
+  readonly reading: Reading;
+  /** Who got the own messages, by id. */
+  readonly reports = new Map<string, MessageDelivered>();
+  /** Own messages that are about to be deleted. */
+  readonly #deletions = new Map<string, ReturnType<typeof setTimeout>>();
+  /** Those who came first; in a large conversation not all. */
+  users: readonly PresentUser[] = [];
+  /** How many are here. */
+  present = 0;
+  stage: Stage = "entering";
+  isLoading = false;
+  /** The first message from others that arrived out of sight; it stays marked after it was seen. */
+  firstUnread: number | undefined;
+  readonly #connection: Connection;
+  readonly #feed: Feed;
+  readonly #surroundings: Surroundings;
+  readonly #ownTyping = new OwnTyping();
+  readonly #live = new Timeline();
+  /** What is shown instead of the newest messages, after a jump to a message that was not loaded. */
+  #past: Timeline | undefined;
+  #hasOlder = { live: false, past: false };
+  readonly #ends: (() => void)[] = [];
+  #isAtEnd = true;
+  #isVisible: boolean;
+
+  /** Without `known` it is opened at its newest page, as one that is looked at. */
+  constructor(id: string, connection: Connection, surroundings: Surroundings, known?: Known) {
+    this.id = id;
+    this.info = known;
+    this.#connection = connection;
+    this.#surroundings = surroundings;
+    this.#isVisible = known === undefined;
+    this.reading = new Reading((seq) => connection.request("mark_read", { conversationId: id, seq }), surroundings.changed);
+    if (known?.lastSeq !== undefined) this.reading.begin(known.readSeq ?? 0, known.unread ?? 0, known.lastSeq);
+    // The newest message is enough for the list; the others are read when they are looked at.
+    const since = known?.lastSeq ? { since: known.lastSeq - 1 } : {};
+    this.#hasOlder.live = (known?.lastSeq ?? 0) > 1;
+    this.#feed = connection.conversation(id, { page: HISTORY_PAGE, ...since });
+    this.#follow();
+    this.#listen();
+  }
+
+  /** What is shown: the newest messages, or older ones after a jump. */
+  get timeline(): Timeline {
+    return this.#past ?? this.#live;
+  }
+
+  get newest(): Message | undefined {
+    return this.#live.newest;
+  }
+
+  get hasOlder(): boolean {
+    return this.#past ? this.#hasOlder.past : this.#hasOlder.live;
+  }
+
+  /** Whether there are newer messages than those that are shown. */
+  get hasNewer(): boolean {
+    return this.#past !== undefined;
+  }
+
+  /** The own messages on their way, in the order of writing. */
+  get drafts(): Draft[] {
+    if (this.hasNewer) return [];
+    return draftsOf(this.#connection.queue.entries, this.id, this.#live.messages, this.ownId);
+  }
+
+  get ownId(): string {
+    return this.#connection.session?.userId ?? "";
+  }
+
+  /** How many messages from others arrived out of sight. */
+  get unread(): number {
+    return this.reading.unread(this.#live.messages, this.ownId);
+  }
+
+  /** Whether everybody is a member. */
+  get isOpen(): boolean {
+    return this.info !== undefined && this.info.ownerId === null && this.info.memberIds.length === 0;
+  }
+
+  /** Says whether the end of the conversation is scrolled to, and whether it is looked at. */
+  watch(isAtEnd: boolean, isVisible: boolean): void {
+    const isOpened = isVisible && !this.#isVisible;
+    // Who comes back finds the line above what is new.
+    if (isOpened && this.unread > 0 && this.reading.seq > 0) this.firstUnread = this.reading.seq + 1;
+    this.#isAtEnd = isAtEnd;
+    this.#isVisible = isVisible;
+    const before = this.unread;
+    this.#see();
+    if (this.unread !== before) this.#surroundings.changed();
+  }
+
+  /** Loads the page before the oldest message. */
+  loadOlder(): Promise<void> {
+    const timeline = this.timeline;
+    const beforeSeq = timeline.first?.seq;
+    if (beforeSeq === undefined || !this.hasOlder) return Promise.resolve();
+    return this.#load({ beforeSeq }, ({ messages, hasMore }) => {
+      // The messages may have been cut down meanwhile: a page that does not adjoin would leave a hole.
+      if (timeline !== this.timeline || timeline.first?.seq !== beforeSeq) return;
+      this.#meet(messages);
+      timeline.merge(messages);
+      this.#hasOlder[this.#past ? "past" : "live"] = hasMore;
+    });
+  }
+
+  /** Loads the page after the newest message that is shown, if it is not the newest. */
+  loadNewer(): Promise<void> {
+    const past = this.#past;
+    const afterSeq = past?.newest?.seq;
+    if (past === undefined || afterSeq === undefined) return Promise.resolve();
+    return this.#load({ afterSeq }, ({ messages, hasMore }) => {
+      if (past !== this.#past) return;
+      this.#meet(messages);
+      past.merge(messages);
+      const isConnected = (past.newest?.seq ?? 0) + 1 >= (this.#live.first?.seq ?? 0);
+      if (isConnected) {
+        this.#live.merge(past.messages);
+        this.#hasOlder.live = this.#hasOlder.past;
+      }
+      if (isConnected || !hasMore) this.#past = undefined;
+    });
+  }
+
+  /** Shows the place of a message; resolves with whether there is one. */
+  async jump(seq: number): Promise<boolean> {
+    const isLoaded = () => this.timeline.messages.some((message) => message.seq === seq);
+    if (isLoaded()) return true;
+    await this.#load({ beforeSeq: seq + HISTORY_PAGE / 2 }, ({ messages, hasMore }) => {
+      if (messages.length === 0) return;
+      this.#meet(messages);
+      const past = new Timeline();
+      past.merge(messages);
+      this.#past = past;
+      this.#hasOlder.past = hasMore;
+    });
+    if (this.#past && (this.#past.newest?.seq ?? 0) + 1 >= (this.#live.first?.seq ?? 0)) await this.loadNewer();
+    return isLoaded();
+  }
+
+  backToNewest(): void {
+    this.#past = undefined;
+    this.#surroundings.changed();
+  }
+
+  send(content: string): void {
+    this.handleInputStop();
+    this.firstUnread = undefined;
+    this.#past = undefined;
+    const confirmDelivery = this.present > 1 && this.present <= MAX_CONFIRMING;
+    try {
+      this.#feed.send(content, { metadata: { timestamp: new Date().toISOString() }, ...(confirmDelivery && { confirmDelivery }) });
+    } catch (error) {
+      this.#surroundings.notice(`Not sent. ${explain(asFailure(error))}`);
+    }
+  }
+
+  /** Sends a failed message once more, as the same message. */
+  sendAgain(clientMessageId: string): void {
+    this.#connection.queue.again(clientMessageId);
+  }
+
+  discard(clientMessageId: string): void {
+    this.#connection.queue.discard(clientMessageId);
+  }
+
+  /** Resolves with whether the message has that text now. */
+  async edit({ id, version }: Message, content: string): Promise<boolean> {
+    return this.#change("Not changed.", async () => {
+      const { message } = await this.#connection.request("edit_message", { messageId: id, content, version });
+      this.#renew(message);
+    });
+  }
+
+  /** The newest own message that can be changed. */
+  get lastOwn(): Message | undefined {
+    return this.timeline.messages.findLast(({ userId, deletedAt }) => userId === this.ownId && !deletedAt);
+  }
+
+  isBeingDeleted(messageId: string): boolean {
+    return this.#deletions.has(messageId);
+  }
+
+  /** Deletes a message unless that is taken back in time. */
+  deleteSoon(messageId: string): void {
+    clearTimeout(this.#deletions.get(messageId));
+    this.#deletions.set(messageId, setTimeout(() => void this.#delete(messageId), UNDO_FOR));
+    this.#surroundings.changed();
+  }
+
+  undoDeletion(messageId: string): void {
+    clearTimeout(this.#deletions.get(messageId));
+    this.#deletions.delete(messageId);
+    this.#surroundings.changed();
+  }
+
+  handleInput(text: string): void {
+    this.#tellTyping(this.#ownTyping.handleInput(text, Date.now()));
+  }
+
+  handleInputStop(): void {
+    this.#tellTyping(this.#ownTyping.handleStop());
+  }
+
+  /** Does now what waits for a while. */
+  flush(): void {
+    for (const messageId of [...this.#deletions.keys()]) {
+      this.undoDeletion(messageId);
+      this.#connection.tell("delete_message", { messageId });
+    }
+  }
+
+  /** Nobody looks at it any more. */
+  close(): void {
+    this.flush();
+    for (const end of this.#ends) end();
+    this.reading.stop();
+  }
+
+  async #delete(messageId: string): Promise<void> {
+    await this.#change("Not deleted.", async () => {
+      const { message } = await this.#connection.request("delete_message", { messageId });
+      this.#renew(message);
+    });
+    this.#deletions.delete(messageId);
+    this.#surroundings.changed();
+  }
+
+  async #change(outcome: string, change: () => Promise<void>): Promise<boolean> {
+    try {
+      await change();
+      return true;
+    } catch (error) {
+      this.#surroundings.notice(`${outcome} ${explain(asFailure(error))}`);
+      return false;
+    } finally {
+      this.#surroundings.changed();
+    }
+  }
+
+  async #load(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
+    if (this.isLoading || this.stage !== "entered") return;
+    this.isLoading = true;
+    this.#surroundings.changed();
+    try {
+      take(await this.#feed.history({ ...bounds, limit: HISTORY_PAGE }));
+    } catch (error) {
+      const failure = asFailure(error);
+      if (failure.code !== DISCONNECTED) this.#surroundings.notice(`Messages could not be loaded. ${explain(failure)}`);
+    } finally {
+      this.isLoading = false;
+      this.#surroundings.changed();
+    }
+  }
+
+  #follow(): void {
+    const feed = this.#feed;
+    const { changed, notice } = this.#surroundings;
+    feed.on("stage", (stage) => {
+      // What is shown stays while there is no connection.
+      if (stage !== "waiting") this.stage = stage;
+      if (stage === "entered") this.#see();
+      changed();
+    });
+    feed.on("users", (users) => {
+      // If there are more, the next list says how many.
+      this.#setPresent(users, users.length);
+      this.typists.clear();
+    });
+    feed.on("reset", (newest, hasOlder) => {
+      this.#live.clear();
+      this.#past = undefined;
+      this.activity.clear();
+      this.firstUnread = undefined;
+      this.#meet(newest);
+      this.#live.merge(newest);
+      // Who is not looking has seen nothing of it.
+      this.reading.beginAt((this.#isVisible ? newest.at(-1)?.seq : (newest[0]?.seq ?? 1) - 1) ?? 0);
+      this.#hasOlder.live = hasOlder;
+      changed();
+    });
+    feed.on("messages", (messages) => this.#arrive(messages));
+    feed.on("failed", (failure) => notice(`The conversation could not be opened. ${explain(failure)}`));
+    this.#ends.push(
+      this.#connection.watch("entry", changed),
+      this.#connection.watch("delivered", (_, report) => {
+        if (report.conversationId !== this.id) return;
+        this.reports.set(report.messageId, report);
+        for (const oldest of this.reports.keys()) if (this.reports.size > MAX_REPORTS) this.reports.delete(oldest);
+        changed();
+      }),
+    );
+  }
+
+  /** Takes messages in at the end. */
+  #arrive(messages: readonly Message[]): void {
+    this.#meet(messages);
+    const added = this.#live.merge(messages).filter(({ userId }) => userId !== this.ownId);
+    for (const { userId } of messages) this.typists.remove(userId);
+    const seen = this.reading.seq;
+    this.#see();
+    const unread = added.find(({ seq }) => seq > this.reading.seq);
+    if (unread !== undefined && (this.firstUnread ?? 0) <= seen) this.firstUnread = unread.seq;
+    const limit = this.#isAtEnd && !this.#past ? MAX_LOADED_AT_END : MAX_LOADED;
+    if (this.#live.messages.length > limit && this.#live.keepNewest((limit * 2) / 3)) this.#hasOlder.live = true;
+    // What was missed is not read out, what comes now is.
+    if (this.stage === "entered") for (const message of added) this.#surroundings.arrived(message);
+    if (this.stage === "entered" && this.#isVisible) {
+      for (const { userName, content } of added) this.#surroundings.announce(`${userName}: ${content}`);
+    }
+    this.#surroundings.changed();
+  }
+
+  #see(): void {
+    if (this.#isAtEnd && this.#isVisible && !this.#past) this.reading.see(this.#live.newest?.seq ?? 0, this.stage === "entered");
+  }
+
+  #renew(message: Message): void {
+    // A newer version of what is loaded; of what is not, history has it.
+    for (const timeline of [this.#live, this.#past]) {
+      if (timeline?.messages.some(({ id }) => id === message.id)) timeline.merge([message]);
+    }
+  }
+
+  #listen(): void {
+    const connection = this.#connection;
+    const isOurs = ({ conversationId }: { conversationId: string }) => conversationId === this.id;
+    const happened = (happening: Happening) => (event: SystemEvent) => {
+      if (isOurs(event)) this.#note(happening, event);
+    };
+    this.#ends.push(
+      connection.on("message_edited", (message) => {
+        this.#renew(message);
+        this.#surroundings.changed();
+      }),
+      connection.on("message_deleted", (deleted) => {
+        this.#live.markDeleted(deleted);
+        this.#past?.markDeleted(deleted);
+        this.#surroundings.changed();
+      }),
+      connection.on("message_read", (read) => {
+        if (!isOurs(read)) return;
+        if (read.userId === this.ownId) this.reading.seeElsewhere(read.seq);
+        else this.reading.noteOther(read.userId, read.seq);
+        this.#surroundings.changed();
+      }),
+      connection.on("presence", (presence) => {
+        if (!isOurs(presence)) return;
+        this.#setPresent(presence.users, presence.count);
+        this.#surroundings.changed();
+      }),
+      connection.on("typing", (typing) => {
+        if (!isOurs(typing) || typing.userId === this.ownId) return;
+        this.typists.handle(typing, Date.now());
+        this.#surroundings.changed();
+      }),
+      connection.on("user_joined", happened("joined")),
+      connection.on("user_left", happened("left")),
+      connection.on("user_disconnected", happened("disconnected")),
+    );
+  }
+
+  #meet(messages: readonly Message[]): void {
+    for (const { userId, userName } of messages) this.#surroundings.met(userId, userName);
+  }
+
+  #setPresent(users: readonly PresentUser[], count: number): void {
+    for (const { userId, name } of users) this.#surroundings.met(userId, name);
+    this.users = users;
+    this.present = count;
+  }
+
+  #note(happening: Happening, event: SystemEvent): void {
+    if (happening !== "joined") this.typists.remove(event.userId);
+    if (event.userId !== this.ownId) {
+      const line = this.activity.add(happening, event, this.#live.newest?.seq ?? 0);
+      if (this.#isVisible) this.#surroundings.announce(line.text);
+    }
+    this.#surroundings.changed();
+  }
+
+  #tellTyping(isTyping: boolean | undefined): void {
+    if (isTyping !== undefined && this.stage === "entered") this.#connection.tell("typing", { conversationId: this.id, isTyping });
+  }
+}
+
+/** Requests reject with a failure; anything else is a mistake of ours and is not to be hidden. */
+export function asFailure(error: unknown): Failure {
+  if (error instanceof RequestError) return error;
+  throw error;
+}

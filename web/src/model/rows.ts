@@ -1,0 +1,103 @@
+import type { SystemLine } from "./activity.ts";
+import type { Draft } from "./draft.ts";
+import { dayKey, dayLabel } from "../words/time.ts";
+import type { Message, MessageDelivered } from "../types.ts";
+
+/** Messages of one author closer together than this stand in one group. */
+const GROUP_SPAN = 5 * 60_000;
+
+/** One line of the conversation as it is shown. */
+export type Row =
+  | { kind: "day"; key: string; label: string }
+  | { kind: "unread"; key: string }
+  | { kind: "system"; key: string; line: SystemLine }
+  | { kind: "message"; key: string; message: Message; isOwn: boolean; startsGroup: boolean; endsGroup: boolean; receipt: string; isLeaving: boolean }
+  | { kind: "draft"; key: string; draft: Draft; startsGroup: boolean };
+
+type MessageRow = Extract<Row, { kind: "message" }>;
+
+export interface RowSource {
+  messages: readonly Message[];
+  lines: readonly SystemLine[];
+  drafts: readonly Draft[];
+  ownId: string;
+  firstUnread: number | undefined;
+  now: Date;
+  /** What became of an own message, in words. */
+  receiptOf?: (message: Message) => string;
+  /** Whether a message is about to be deleted. */
+  isLeaving?: (messageId: string) => boolean;
+}
+
+/** Orders messages, system lines and drafts, with separators between days and before the unread. */
+export function rowsOf({ messages, lines, drafts, ownId, firstUnread, now, receiptOf, isLeaving }: RowSource): Row[] {
+  const rows: Row[] = [];
+  const waiting = [...lines];
+  let day: string | undefined;
+  const linesUpTo = (seq: number) => {
+    while (waiting[0] !== undefined && waiting[0].afterSeq < seq) {
+      const line = waiting.shift();
+      if (line !== undefined) rows.push({ kind: "system", key: line.key, line });
+    }
+  };
+  const [first] = messages;
+  // What happened before the oldest loaded message comes back with the messages around it.
+  while (first !== undefined && waiting[0] !== undefined && waiting[0].afterSeq < first.seq - 1) waiting.shift();
+  let before = (first?.seq ?? 1) - 1;
+  for (const message of messages) {
+    linesUpTo(message.seq);
+    const key = dayKey(message.createdAt);
+    if (key !== day) rows.push({ kind: "day", key: `day:${key}`, label: dayLabel(message.createdAt, now) });
+    day = key;
+    const isFirstUnread = firstUnread !== undefined && before < firstUnread && message.seq >= firstUnread;
+    if (isFirstUnread) rows.push({ kind: "unread", key: "unread" });
+    before = message.seq;
+    const isOwn = message.userId === ownId;
+    const startsGroup = closeGroup(rows, message);
+    const receipt = isOwn ? (receiptOf?.(message) ?? "stored") : "";
+    rows.push({ kind: "message", key: message.id, message, isOwn, startsGroup, endsGroup: true, receipt, isLeaving: isLeaving?.(message.id) ?? false });
+  }
+  linesUpTo(Number.POSITIVE_INFINITY);
+  for (const draft of drafts) {
+    const before = rows.at(-1);
+    const startsGroup = !(before?.kind === "draft" || (before?.kind === "message" && before.isOwn));
+    rows.push({ kind: "draft", key: draft.clientMessageId, draft, startsGroup });
+  }
+  return rows;
+}
+
+/** What a row looks like, as a text: the line is built anew when it changes. */
+export function appearance(row: Row): string {
+  switch (row.kind) {
+    case "day":
+      return row.label;
+    case "unread":
+    case "system":
+      return row.key;
+    case "message": {
+      const { message, isOwn, startsGroup, endsGroup, receipt, isLeaving } = row;
+      return [message.version, message.deletedAt, isOwn, startsGroup, endsGroup, isLeaving, endsGroup && receipt].join("|");
+    }
+    case "draft":
+      return [row.draft.delivery.state, row.startsGroup].join("|");
+  }
+}
+
+/** What became of an own message that is stored. */
+export function receiptInWords(readers: number, others: number, report: MessageDelivered | undefined): string {
+  if (readers > 0) return others > 1 ? `read by ${readers}` : "read";
+  return report !== undefined && report.expected > 0 ? `delivered ${report.delivered}/${report.expected}` : "stored";
+}
+
+/** Whether a message opens a group; if it does not, the one before it is no longer the last. */
+function closeGroup(rows: readonly Row[], message: Message): boolean {
+  const before = rows.at(-1);
+  if (before?.kind !== "message" || !belongTogether(before, message)) return true;
+  before.endsGroup = false;
+  return false;
+}
+
+function belongTogether({ message: before }: MessageRow, message: Message): boolean {
+  const apart = Date.parse(message.createdAt) - Date.parse(before.createdAt);
+  return before.userId === message.userId && before.userName === message.userName && apart < GROUP_SPAN;
+}

@@ -1,0 +1,195 @@
+import { useState } from "preact/hooks";
+import { type App, addressOf } from "../app.ts";
+import type { Conversation } from "../model/conversation.ts";
+import { scalarCount } from "../words/text.ts";
+import { Avatar, IconButton, Tags, Window } from "./parts.tsx";
+
+const MAX_TITLE = 200;
+const MAX_FOUND = 8;
+
+/** Begins a conversation. */
+export function NewDialog({ app }: { app: App }) {
+  const [title, setTitle] = useState("");
+  const [members, setMembers] = useState<readonly string[]>([]);
+  const create = async () => {
+    const wanted = title.trim();
+    const made = await app.change("create_conversation", { memberIds: members, ...(wanted !== "" && { title: wanted }) });
+    if (made === undefined) return;
+    app.inbox?.update(made);
+    app.go({ id: made.id });
+  };
+  return (
+    <Window title="New conversation" onClose={() => app.show(undefined)}>
+      <form
+        class="form"
+        onSubmit={(event) => {
+          event.preventDefault();
+          void create();
+        }}
+      >
+        <TitleField value={title} onInput={setTitle} />
+        <p class="help">Without a title it is called by those who are in it.</p>
+        <Picker app={app} chosen={members} without={[]} add={(userId) => setMembers([...members, userId])} />
+        <ul class="chosen" aria-label="Chosen people">
+          {members.map((userId) => (
+            <Member key={userId} app={app} userId={userId} word="Take out" remove={() => setMembers(members.filter((other) => other !== userId))} />
+          ))}
+        </ul>
+        <div class="dialog-actions">
+          <button class="button button-primary" type="submit" disabled={scalarCount(title) > MAX_TITLE}>
+            Begin
+          </button>
+        </div>
+      </form>
+    </Window>
+  );
+}
+
+/** What a conversation is called and who is in it, and what its owner can change about that. */
+export function AboutDialog({ app, conversation }: { app: App; conversation: Conversation }) {
+  const { id, info, ownId } = conversation;
+  const [title, setTitle] = useState(info?.title ?? "");
+  const [isAsked, setIsAsked] = useState(false);
+  if (info === undefined) return null;
+  const isOwner = info.ownerId === ownId;
+  const take = async (changing: ReturnType<App["change"]>) => {
+    const changed = await changing;
+    if (changed !== undefined) app.inbox?.update(changed);
+  };
+  const leave = async () => {
+    const isGone = isOwner ? await app.ask("delete_conversation", { conversationId: id }) : await app.change("remove_member", { conversationId: id, userId: ownId });
+    if (isGone === undefined) return;
+    app.inbox?.forget(id);
+    app.go({});
+  };
+  const copy = async () => {
+    await navigator.clipboard?.writeText(location.origin + location.pathname + addressOf(id));
+    app.notice("The link is in your clipboard. It opens this conversation for its members.", { isBad: false });
+  };
+  return (
+    <Window title="About this conversation" onClose={() => app.show(undefined)}>
+      {isOwner ? (
+        <form
+          class="form"
+          onSubmit={(event) => {
+            event.preventDefault();
+            void take(app.change("rename_conversation", { conversationId: id, title: title.trim() }));
+          }}
+        >
+          <TitleField value={title} onInput={setTitle} />
+          <button class="button" type="submit" disabled={title.trim() === "" || title.trim() === info.title}>
+            Rename
+          </button>
+        </form>
+      ) : (
+        <p class="about-title">
+          <bdi>{app.inbox?.titleOf(id)}</bdi>
+        </p>
+      )}
+      {conversation.isOpen ? (
+        <p class="help">Everybody on this server can read and write here.</p>
+      ) : (
+        <>
+          <h3 id="members">Members · {info.memberIds.length}</h3>
+          <ul class="chosen" aria-labelledby="members">
+            {info.memberIds.map((userId) => (
+              <Member
+                key={userId}
+                app={app}
+                userId={userId}
+                word={userId === ownId ? "you" : userId === info.ownerId ? "owner" : "Remove"}
+                remove={isOwner && userId !== ownId ? () => void take(app.change("remove_member", { conversationId: id, userId })) : undefined}
+              />
+            ))}
+          </ul>
+          {isOwner && <Picker app={app} chosen={[]} without={info.memberIds} add={(userId) => void take(app.change("add_member", { conversationId: id, userId }))} />}
+        </>
+      )}
+      <div class="dialog-actions">
+        <button class="button" type="button" onClick={() => void copy()}>
+          Copy link
+        </button>
+        {!conversation.isOpen && (
+          <button class="button button-bad" type="button" onClick={() => (isAsked ? void leave() : setIsAsked(true))}>
+            {isOwner ? (isAsked ? "Really delete it for everybody" : "Delete") : isAsked ? "Really leave" : "Leave"}
+          </button>
+        )}
+      </div>
+    </Window>
+  );
+}
+
+function TitleField({ value, onInput }: { value: string; onInput: (value: string) => void }) {
+  return (
+    <>
+      <label for="title">Title</label>
+      <input id="title" type="text" dir="auto" value={value} autocomplete="off" maxLength={MAX_TITLE} onInput={(event) => onInput(event.currentTarget.value)} />
+    </>
+  );
+}
+
+/** Finds people who were met, and takes the id of anybody else. */
+function Picker({ app, chosen, without, add }: { app: App; chosen: readonly string[]; without: readonly string[]; add: (userId: string) => void }) {
+  const [query, setQuery] = useState("");
+  const wanted = query.trim();
+  const isTaken = (userId: string) => chosen.includes(userId) || without.includes(userId) || userId === app.session?.userId;
+  const found = app.people.find(wanted, MAX_FOUND * 4).filter(({ userId }) => !isTaken(userId));
+  const isId = wanted !== "" && scalarCount(wanted) <= 128 && !isTaken(wanted) && !found.some(({ userId, name }) => userId === wanted || name === wanted);
+  const choose = (userId: string) => {
+    add(userId);
+    setQuery("");
+  };
+  return (
+    <div class="form">
+      <label for="picker">Add people</label>
+      <input
+        id="picker"
+        type="text"
+        dir="auto"
+        value={query}
+        placeholder="A name, or the id of a user"
+        autocomplete="off"
+        onInput={(event) => setQuery(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key !== "Enter") return;
+          event.preventDefault();
+          const first = found[0]?.userId ?? (isId ? wanted : undefined);
+          if (wanted !== "" && first !== undefined) choose(first);
+        }}
+      />
+      <ul class="picker" aria-label="People to add">
+        {found.slice(0, MAX_FOUND).map(({ userId, name }) => (
+          <li key={userId}>
+            <button type="button" onClick={() => choose(userId)}>
+              <Avatar id={userId} name={name} />
+              <bdi class="person-name">{name}</bdi>
+              <Tags people={app.people} userId={userId} name={name} />
+            </button>
+          </li>
+        ))}
+        {isId && (
+          <li>
+            <button type="button" onClick={() => choose(wanted)}>
+              <Avatar id={wanted} name={wanted} />
+              <span class="person-name">
+                The user with the id <bdi>{wanted}</bdi>
+              </span>
+            </button>
+          </li>
+        )}
+      </ul>
+    </div>
+  );
+}
+
+function Member({ app, userId, word, remove }: { app: App; userId: string; word: string; remove: (() => void) | undefined }) {
+  const name = app.people.nameOf(userId) ?? userId;
+  return (
+    <li class="person">
+      <Avatar id={userId} name={name} />
+      <bdi class="person-name">{name}</bdi>
+      <Tags people={app.people} userId={userId} name={name} />
+      {remove ? <IconButton icon="close" label={`${word} ${name}`} onClick={remove} /> : word !== "Remove" && <span class="tag">{word}</span>}
+    </li>
+  );
+}

@@ -1,0 +1,91 @@
+import { type Block, type Inline, parseMarkdown } from "../words/markdown.ts";
+import { webAddress } from "../words/text.ts";
+import { Icon } from "./icons.tsx";
+import { Spoken } from "./parts.tsx";
+
+/** The text of a message, as nodes: nothing in it is ever taken for markup of the page. */
+export function Content({ text }: { text: string }) {
+  return <>{parseMarkdown(text).map(block)}</>;
+}
+
+function block(piece: Block, key: number) {
+  switch (piece.kind) {
+    case "text":
+      return (
+        <p key={key} class="text" dir="auto">
+          {piece.children.map(inline)}
+        </p>
+      );
+    case "code":
+      return (
+        <pre key={key} class="code" tabIndex={0} aria-label="Code">
+          <code>{piece.text}</code>
+        </pre>
+      );
+    case "quote":
+      return <blockquote key={key}>{piece.children.map(block)}</blockquote>;
+    case "list": {
+      const items = piece.items.map((item, index) => (
+        <li key={index} dir="auto">
+          {item.map(inline)}
+        </li>
+      ));
+      return piece.start === undefined ? (
+        <ul key={key}>{items}</ul>
+      ) : (
+        <ol key={key} start={piece.start}>
+          {items}
+        </ol>
+      );
+    }
+  }
+}
+
+function inline(piece: Inline, key: number): preact.ComponentChildren {
+  switch (piece.kind) {
+    case "text":
+      return piece.text;
+    case "code":
+      return <code key={key}>{piece.text}</code>;
+    case "strong":
+      return <strong key={key}>{piece.children.map(inline)}</strong>;
+    case "emphasis":
+      return <em key={key}>{piece.children.map(inline)}</em>;
+    case "link":
+      return (
+        <Link key={key} href={piece.href}>
+          {piece.children.map(inline)}
+        </Link>
+      );
+  }
+}
+
+function Link({ href, children }: { href: string; children: preact.ComponentChildren }) {
+  return (
+    <a href={href} title={href} target="_blank" rel="noopener noreferrer nofollow">
+      {children}
+    </a>
+  );
+}
+
+/** The picture of a message: shown if it is of this server, which is what the policy of the page allows, and otherwise linked. */
+export function Picture({ url }: { url: unknown }) {
+  const href = webAddress(url);
+  if (href === undefined) return null;
+  const { host, origin } = new URL(href);
+  const attributes = { href, target: "_blank", rel: "noopener noreferrer nofollow" };
+  if (origin === location.origin) {
+    return (
+      <a class="picture" {...attributes}>
+        <img src={href} alt="Image of this message" loading="lazy" />
+      </a>
+    );
+  }
+  return (
+    <a class="image-link" {...attributes}>
+      <Icon name="link" />
+      Image on {host}
+      <Spoken> (opens in a new tab)</Spoken>
+    </a>
+  );
+}

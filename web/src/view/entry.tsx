@@ -1,0 +1,130 @@
+import { useState } from "preact/hooks";
+import type { App } from "../app.ts";
+import { isName, storedName } from "../model/account.ts";
+import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
+import { Window } from "./parts.tsx";
+
+/** What a visitor sees first: a name for guests, a token or the address of the login for others. */
+export function Entry({ app }: { app: App }) {
+  const { guests, loginUrl } = app.entrance;
+  const [hasToken, setHasToken] = useState(false);
+  const isByToken = hasToken || (!guests && loginUrl === "");
+  return (
+    <main class="entry">
+      <div class="entry-card">
+        <img src="/favicon.svg" alt="" width="56" height="56" />
+        <h1>{guests ? "Welcome to the Lobby" : "Sign in"}</h1>
+        <p class="entry-lead">{guests ? "Pick a name the others will see, and join in." : "This server lets in whom it knows."}</p>
+        {app.reason !== "" && (
+          <p class="entry-reason" role="alert">
+            {app.reason}
+          </p>
+        )}
+        {guests && !isByToken && (
+          <NameForm submit={(name) => app.enterAs(name)}>
+            <button class="button button-primary" type="submit">
+              Join the chat
+            </button>
+          </NameForm>
+        )}
+        {loginUrl !== "" && (
+          <a class={guests ? "button" : "button button-primary"} href={loginUrl}>
+            Sign in
+          </a>
+        )}
+        {isByToken && <TokenForm submit={(token) => app.signIn(token)} />}
+        {guests && loginUrl === "" && (
+          <button class="link-button entry-other" type="button" onClick={() => setHasToken(!hasToken)}>
+            {hasToken ? "Come in as a guest instead" : "Sign in with a token instead"}
+          </button>
+        )}
+      </div>
+    </main>
+  );
+}
+
+/** Asks for another name. */
+export function NameDialog({ app }: { app: App }) {
+  const close = () => app.show(undefined);
+  return (
+    <Window title="Change your name" onClose={close}>
+      <NameForm name={storedName() ?? ""} submit={(name) => app.enterAs(name)}>
+        <div class="dialog-actions">
+          <button class="button" type="button" onClick={close}>
+            Cancel
+          </button>
+          <button class="button button-primary" type="submit">
+            Save
+          </button>
+        </div>
+      </NameForm>
+    </Window>
+  );
+}
+
+function NameForm({ name = "", submit, children }: { name?: string; submit: (name: string) => void; children: preact.ComponentChildren }) {
+  const [value, setValue] = useState(name);
+  const [isSubmitted, setIsSubmitted] = useState(false);
+  const chosen = cleanName(value);
+  const isLong = scalarCount(chosen) > MAX_NAME;
+  const isWrong = isLong || (isSubmitted && !isName(chosen));
+  const help = isLong ? `At most ${MAX_NAME} characters, please.` : isWrong ? "Please type a name first." : "This browser remembers it. No account, no password.";
+  return (
+    <form
+      class="form"
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        setIsSubmitted(true);
+        if (isName(chosen)) submit(chosen);
+        else event.currentTarget.querySelector("input")?.focus();
+      }}
+    >
+      <label for="name">Your name</label>
+      <input
+        id="name"
+        name="name"
+        type="text"
+        dir="auto"
+        value={value}
+        autocomplete="nickname"
+        spellcheck={false}
+        enterkeyhint="go"
+        aria-describedby="name-help"
+        aria-invalid={isWrong}
+        autofocus
+        onInput={(event) => setValue(event.currentTarget.value)}
+      />
+      <p id="name-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
+        {help}
+      </p>
+      {children}
+    </form>
+  );
+}
+
+function TokenForm({ submit }: { submit: (token: string) => void }) {
+  const [value, setValue] = useState("");
+  const [isWrong, setIsWrong] = useState(false);
+  return (
+    <form
+      class="form"
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        const isToken = /^\s*[\w.~+/=-]{8,8192}\s*$/.test(value);
+        setIsWrong(!isToken);
+        if (isToken) submit(value);
+      }}
+    >
+      <label for="token">Token</label>
+      <input id="token" type="password" value={value} autocomplete="off" aria-describedby="token-help" aria-invalid={isWrong} onInput={(event) => setValue(event.currentTarget.value)} />
+      <p id="token-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
+        {isWrong ? "This does not look like a token." : "It is kept until this tab is closed."}
+      </p>
+      <button class="button button-primary" type="submit">
+        Sign in
+      </button>
+    </form>
+  );
+}

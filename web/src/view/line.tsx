@@ -1,0 +1,235 @@
+import { Component } from "preact";
+import { addressOf } from "../app.ts";
+import type { Draft } from "../model/draft.ts";
+import type { People } from "../model/people.ts";
+import { type Row, appearance } from "../model/rows.ts";
+import type { Message } from "../types.ts";
+import { exactTime } from "../words/time.ts";
+import { Content, Picture } from "./content.tsx";
+import { Icon } from "./icons.tsx";
+import { Avatar, IconButton, Spoken, Tags, Time } from "./parts.tsx";
+
+/** Longer messages than this are shown in part. */
+const LONG_TEXT = 1_500;
+const LONG_LINES = 20;
+
+/** What the lines of a conversation can ask for. */
+export interface LineActions {
+  people: People;
+  sendAgain(clientMessageId: string): void;
+  discard(clientMessageId: string): void;
+  edit(message: Message): void;
+  deleteSoon(messageId: string): void;
+  undoDeletion(messageId: string): void;
+  copied(): void;
+}
+
+interface LineProps {
+  row: Row;
+  actions: LineActions;
+  /** The one that the keyboard comes to first. */
+  isReachable: boolean;
+  /** The one that somebody has jumped to. */
+  isMarked: boolean;
+  /** Whether its author has a name like somebody else's, by now. */
+  mark: string | undefined;
+}
+
+type MessageRow = Extract<Row, { kind: "message" }>;
+
+/** One line, drawn anew only if it looks different. */
+export class Line extends Component<LineProps, { isActive: boolean; isWhole: boolean }> {
+  override state = { isActive: false, isWhole: false };
+
+  override shouldComponentUpdate(props: LineProps, state: { isActive: boolean; isWhole: boolean }): boolean {
+    const { row, isReachable, isMarked, mark } = this.props;
+    const isSame = appearance(props.row) === appearance(row) && props.isReachable === isReachable && props.isMarked === isMarked;
+    return !isSame || props.mark !== mark || state.isActive !== this.state.isActive || state.isWhole !== this.state.isWhole;
+  }
+
+  override render({ row, actions }: LineProps) {
+    switch (row.kind) {
+      case "day":
+        return (
+          <li class="day" data-key={row.key}>
+            <span>{row.label}</span>
+          </li>
+        );
+      case "unread":
+        return (
+          <li class="unread" data-key={row.key}>
+            <span>New messages</span>
+          </li>
+        );
+      case "system":
+        return (
+          <li class="system" data-key={row.key}>
+            <bdi>{row.line.text}</bdi> <Time at={row.line.timestamp} />
+          </li>
+        );
+      case "message":
+        return this.#message(row);
+      case "draft":
+        return <DraftLine draft={row.draft} startsGroup={row.startsGroup} actions={actions} />;
+    }
+  }
+
+  #message({ message, isOwn, startsGroup, endsGroup, receipt, isLeaving }: MessageRow) {
+    const { actions, isMarked, isReachable } = this.props;
+    const { id, seq, userId, userName, type, createdAt } = message;
+    const activate = (isActive: boolean) => () => this.setState({ isActive });
+    const isGone = isLeaving || Boolean(message.deletedAt);
+    return (
+      <li
+        class={classes("message", isOwn && "is-own", startsGroup && "is-start", isMarked && "is-marked")}
+        data-key={id}
+        data-id={id}
+        data-seq={seq}
+        data-state={isOwn ? "stored" : undefined}
+        data-receipt={isOwn && endsGroup ? receipt : undefined}
+        tabIndex={isReachable ? 0 : -1}
+        onMouseEnter={activate(true)}
+        onMouseLeave={activate(false)}
+        onFocusIn={activate(true)}
+        onFocusOut={activate(false)}
+        onKeyDown={(event) => this.#handleKey(event, message, isOwn && !isGone)}
+      >
+        {!isOwn && startsGroup && <Avatar id={userId} name={userName} />}
+        <div class="stack">
+          {isOwn ? (
+            <Spoken>You: </Spoken>
+          ) : startsGroup ? (
+            <p class="head">
+              <bdi class="author">{userName}</bdi>
+              <Tags people={actions.people} userId={userId} name={userName} type={type} />
+              <Time at={createdAt} />
+            </p>
+          ) : (
+            <Spoken>
+              {userName}
+              {userId.startsWith("guest:") ? ", guest: " : ": "}
+            </Spoken>
+          )}
+          {isLeaving ? (
+            <p class="bubble is-deleted">
+              <span>Message deleted.</span>{" "}
+              <button class="link-button" type="button" onClick={() => actions.undoDeletion(id)}>
+                Undo
+              </button>
+            </p>
+          ) : (
+            this.#bubble(message)
+          )}
+          {isOwn && endsGroup && <Foot at={createdAt} receipt={receipt} />}
+        </div>
+        {this.state.isActive && !isGone && (
+          <div class="tools" role="group" aria-label="Message">
+            <time datetime={createdAt}>{exactTime(createdAt)}</time>
+            <IconButton icon="link" label="Copy link" onClick={() => this.#copy(message)} />
+            {isOwn && <IconButton icon="pencil" label="Edit" onClick={() => actions.edit(message)} />}
+            {isOwn && <IconButton icon="trash" label="Delete" onClick={() => actions.deleteSoon(id)} />}
+          </div>
+        )}
+      </li>
+    );
+  }
+
+  #bubble({ content, metadata, editedAt, deletedAt, createdAt }: Message) {
+    if (deletedAt) return <p class="bubble is-deleted">This message was deleted.</p>;
+    const isLong = content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES;
+    const isCut = isLong && !this.state.isWhole;
+    return (
+      <>
+        <div class={classes("bubble", isCut && "is-cut")} title={exactTime(createdAt)}>
+          <Content text={isCut ? beginning(content) : content} />
+          <Picture url={metadata?.imageUrl} />
+          {editedAt && (
+            <span class="edited" title={exactTime(editedAt)}>
+              edited
+            </span>
+          )}
+        </div>
+        {isLong && (
+          <button class="link-button more" type="button" aria-expanded={!isCut} onClick={() => this.setState({ isWhole: isCut })}>
+            {isCut ? "Show all of it" : "Show less"}
+          </button>
+        )}
+      </>
+    );
+  }
+
+  /** The keys of a message that has the focus; Enter and Escape go into its buttons and back. */
+  #handleKey(event: preact.TargetedKeyboardEvent<HTMLLIElement>, message: Message, mayChange: boolean): void {
+    const { actions } = this.props;
+    const line = event.currentTarget;
+    if (event.key === "Escape" && event.target !== line) line.focus();
+    if (event.target !== line || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter") line.querySelector<HTMLElement>(".tools button, a, button")?.focus();
+    else if (event.key === "c") this.#copy(message);
+    else if (event.key === "e" && mayChange) actions.edit(message);
+    else if (event.key === "Delete" && mayChange) actions.deleteSoon(message.id);
+    else return;
+    event.preventDefault();
+  }
+
+  #copy({ conversationId, seq }: Message): void {
+    const address = location.origin + location.pathname + addressOf(conversationId, seq);
+    void navigator.clipboard?.writeText(address).then(() => this.props.actions.copied());
+  }
+}
+
+function Foot({ at, receipt }: { at: string; receipt: string }) {
+  return (
+    <p class="foot" title={`${receipt === "stored" ? "Stored by the server" : receipt}, ${exactTime(at)}`}>
+      <Time at={at} />
+      <Icon name={receipt === "stored" ? "check" : "checks"} />
+      {receipt === "stored" ? <Spoken>stored</Spoken> : <span>{receipt}</span>}
+    </p>
+  );
+}
+
+function DraftLine({ draft, startsGroup, actions }: { draft: Draft; startsGroup: boolean; actions: LineActions }) {
+  const { clientMessageId, content, delivery } = draft;
+  const { state } = delivery;
+  const words = delivery.state === "failed" ? delivery.reason : stateWords[delivery.state];
+  return (
+    <li class={classes("message is-own", startsGroup && "is-start")} data-key={clientMessageId} data-state={state}>
+      <div class="stack">
+        <Spoken>You: </Spoken>
+        <div class="bubble">
+          <Content text={beginning(content)} />
+        </div>
+        <p class="foot">
+          <Icon name={state === "failed" ? "alert" : "clock"} />
+          {words}
+        </p>
+        {state === "failed" && (
+          <div class="actions">
+            <button class="link-button" type="button" onClick={() => actions.sendAgain(clientMessageId)}>
+              Send again
+            </button>
+            <button class="link-button" type="button" onClick={() => actions.discard(clientMessageId)}>
+              Discard
+            </button>
+          </div>
+        )}
+      </div>
+    </li>
+  );
+}
+
+const stateWords = {
+  waiting: "Waiting for the connection…",
+  held: "Waiting, this server is not that fast…",
+  sending: "Sending…",
+  unconfirmed: "Not confirmed yet, trying again…",
+};
+
+/** What is shown of a long text. */
+function beginning(text: string): string {
+  return text.split("\n", LONG_LINES).join("\n").slice(0, LONG_TEXT).toWellFormed();
+}
+
+function classes(...names: (string | false | undefined)[]): string {
+  return names.filter(Boolean).join(" ");
+}

@@ -1,0 +1,72 @@
+import { useEffect, useRef } from "preact/hooks";
+import type { App } from "../app.ts";
+import type { Conversation } from "../model/conversation.ts";
+import type { PresentUser } from "../types.ts";
+import { Avatar, IconButton, Tags } from "./parts.tsx";
+
+/** A room may hold thousands; the list shows this many and counts the rest. */
+const MAX_SHOWN = 200;
+
+interface PanelProps {
+  app: App;
+  conversation: Conversation;
+  isNarrow: boolean;
+  isOpen: boolean;
+  close: () => void;
+}
+
+/** The panel that says who is there. Where there is no room for it, it lies over the conversation. */
+export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: PanelProps) {
+  const panel = useRef<HTMLElement>(null);
+  const { users, present, ownId } = conversation;
+  const sorted = users.toSorted((one, other) => Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name));
+  const shown = sorted.slice(0, MAX_SHOWN);
+  useEffect(() => {
+    if (!isNarrow || !isOpen) return;
+    panel.current?.querySelector("button")?.focus();
+    const handlePress = ({ target }: Event) => {
+      const toggle = document.querySelector(".people-toggle");
+      if (target instanceof Node && !panel.current?.contains(target) && !toggle?.contains(target)) close();
+    };
+    document.addEventListener("pointerdown", handlePress);
+    return () => document.removeEventListener("pointerdown", handlePress);
+  }, [isNarrow, isOpen]);
+  return (
+    <aside
+      class="people"
+      id="people"
+      aria-labelledby="people-title"
+      ref={panel}
+      hidden={!isOpen}
+      onKeyDown={({ key }) => {
+        if (key === "Escape" && isNarrow) close();
+      }}
+    >
+      <div class="people-head">
+        <h2 id="people-title">Here now · {present}</h2>
+        <IconButton icon="close" class="people-close" label="Close" onClick={close} />
+      </div>
+      <ul class="people-list" aria-labelledby="people-title">
+        {shown.map((user) => (
+          <Person key={user.userId} app={app} user={user} isSelf={user.userId === ownId} />
+        ))}
+      </ul>
+      <p class="people-rest">{present > shown.length ? `and ${present - shown.length} more` : ""}</p>
+    </aside>
+  );
+}
+
+function Person({ app, user: { userId, name, connections }, isSelf }: { app: App; user: PresentUser; isSelf: boolean }) {
+  return (
+    <li class="person" data-user={userId}>
+      <Avatar id={userId} name={name} />
+      <bdi class="person-name">{name}</bdi>
+      {isSelf ? <span class="tag">you</span> : <Tags people={app.people} userId={userId} name={name} />}
+      {connections > 1 && (
+        <span class="person-connections" title={`${connections} connections`}>
+          ×{connections}
+        </span>
+      )}
+    </li>
+  );
+}

@@ -1,0 +1,102 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { App } from "../app.ts";
+import { asFailure } from "../model/conversation.ts";
+import type { Message } from "../types.ts";
+import { explain } from "../words/failure.ts";
+import { preview } from "../words/text.ts";
+import { exactTime } from "../words/time.ts";
+import { Avatar, Tags, Window } from "./parts.tsx";
+
+/** How long nothing must be typed before the server is asked. */
+const PAUSE = 200;
+
+/** Finds conversations by their titles and messages by their words, and goes there. */
+export function Search({ app }: { app: App }) {
+  const [query, setQuery] = useState("");
+  const [found, setFound] = useState<readonly Message[]>([]);
+  const [word, setWord] = useState("");
+  const newest = useRef(0);
+  const close = () => app.show(undefined);
+  const wanted = query.trim().slice(0, 200);
+  useEffect(() => {
+    const question = (newest.current += 1);
+    // An answer to what is not asked any more is nobody's.
+    const isCurrent = () => question === newest.current;
+    if (wanted === "") {
+      setFound([]);
+      return setWord("");
+    }
+    const timer = setTimeout(async () => {
+      try {
+        const { messages } = await app.search(wanted);
+        if (!isCurrent()) return;
+        setFound(messages.toReversed());
+        setWord(messages.length === 0 ? "No message has these words." : `${messages.length} ${messages.length === 1 ? "message" : "messages"}`);
+      } catch (error) {
+        if (isCurrent()) setWord(explain(asFailure(error)));
+      }
+    }, PAUSE);
+    return () => clearTimeout(timer);
+  }, [wanted]);
+  const titles = wanted === "" ? [] : (app.inbox?.items ?? []).filter(({ title }) => title.toLowerCase().includes(wanted.toLowerCase())).slice(0, 5);
+  return (
+    <Window title="Search" onClose={close} class="search">
+      <form
+        class="form"
+        role="search"
+        onSubmit={(event) => {
+          event.preventDefault();
+          event.currentTarget.closest("dialog")?.querySelector<HTMLElement>(".found button")?.click();
+        }}
+        onKeyDown={(event) => {
+          if (event.key === "ArrowDown") event.currentTarget.closest("dialog")?.querySelector<HTMLElement>(".found button")?.focus();
+        }}
+      >
+        <label class="spoken" for="search">
+          Words to look for
+        </label>
+        <input id="search" type="search" dir="auto" value={query} placeholder="Words of a message, or a title" autocomplete="off" maxLength={200} onInput={(event) => setQuery(event.currentTarget.value)} />
+      </form>
+      <p class="help" role="status">
+        {word}
+      </p>
+      <ul class="found" onKeyDown={walk}>
+        {titles.map(({ id, title }) => (
+          <li key={id}>
+            <button type="button" onClick={() => app.go({ id })}>
+              <Avatar id={id} name={title} />
+              <bdi class="found-title">{title}</bdi>
+            </button>
+          </li>
+        ))}
+        {found.map((message) => (
+          <li key={message.id}>
+            <button type="button" onClick={() => app.go({ id: message.conversationId, seq: message.seq })}>
+              <Avatar id={message.userId} name={message.userName} />
+              <span class="found-text">
+                <span class="found-head">
+                  <bdi class="found-title">{message.userName}</bdi>
+                  <Tags people={app.people} userId={message.userId} name={message.userName} />
+                  <bdi>{app.inbox?.titleOf(message.conversationId)}</bdi>
+                </span>
+                <bdi class="found-content">{preview(message.content, 160)}</bdi>
+                <time datetime={message.createdAt}>{exactTime(message.createdAt)}</time>
+              </span>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </Window>
+  );
+}
+
+/** Arrow keys go through what was found. */
+function walk(event: preact.TargetedKeyboardEvent<HTMLUListElement>): void {
+  const step = event.key === "ArrowUp" ? -1 : event.key === "ArrowDown" ? 1 : 0;
+  if (step === 0) return;
+  event.preventDefault();
+  const buttons = [...event.currentTarget.querySelectorAll("button")];
+  const index = buttons.findIndex((button) => button === document.activeElement) + step;
+  if (index < 0) event.currentTarget.closest("dialog")?.querySelector("input")?.focus();
+  else buttons[index]?.focus();
+}

@@ -1,0 +1,60 @@
+import type { Status as State } from "../../packages/client/src/index.ts";
+import { explain } from "../words/failure.ts";
+
+/** How the connection is doing, in a word; by what it goes is in the tooltip. */
+export function Status({ status }: { status: State }) {
+  const isSlow = status.state === "online" && status.slow === true;
+  const label = isSlow ? "The server is slow…" : labels[status.state];
+  const title = "transport" in status ? `${label.replace("…", "")} over ${transportName(status.transport)}` : label;
+  return (
+    <p class="status" role="status" aria-label="Connection" data-state={status.state} data-slow={isSlow ? "" : undefined} title={title}>
+      <span class="status-dot" aria-hidden="true" />
+      <span class="status-label">{label}</span>
+    </p>
+  );
+}
+
+/** What there is to do about the connection. */
+export function StatusBar({ status, retry }: { status: State; retry: () => void }) {
+  const [text, action] = barOf(status);
+  return (
+    <div class="bar" role="alert" hidden={text === ""}>
+      <span>{text}</span>
+      {text !== "" && (
+        <button class="button" type="button" onClick={retry}>
+          {action}
+        </button>
+      )}
+    </div>
+  );
+}
+
+const labels: Record<State["state"], string> = {
+  idle: "Connecting…",
+  connecting: "Connecting…",
+  online: "Connected",
+  unresponsive: "Not answering…",
+  offline: "Reconnecting…",
+  refused: "Refused",
+  closed: "Disconnected",
+};
+
+function barOf(status: State): [text: string, action: string] {
+  switch (status.state) {
+    case "idle":
+    case "connecting":
+    case "online":
+    case "unresponsive":
+      return ["", ""];
+    case "offline":
+      return ["The server cannot be reached. What you write is sent once it is back.", "Try now"];
+    case "refused":
+      return [explain(status.failure), "Try again"];
+    case "closed":
+      return ["The server closed this connection.", "Connect again"];
+  }
+}
+
+function transportName(transport: string): string {
+  return transport === "websocket" ? "WebSocket" : transport;
+}

@@ -1,0 +1,34 @@
+import { useEffect, useState } from "preact/hooks";
+import { browser } from "../storage.ts";
+import { IconButton } from "./parts.tsx";
+
+const THEME = "roomcast.theme";
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+
+/** Applies the theme that was chosen; without one the system decides. */
+export function applyTheme(): void {
+  const chosen = browser.get(THEME);
+  if (chosen === "dark" || chosen === "light") document.documentElement.dataset["theme"] = chosen;
+}
+
+function isDark(): boolean {
+  const chosen = document.documentElement.dataset["theme"];
+  return chosen === undefined ? systemDark.matches : chosen === "dark";
+}
+
+/** The button between light and dark. */
+export function ThemeToggle() {
+  const [, draw] = useState(0);
+  const redraw = () => draw((count) => count + 1);
+  useEffect(() => {
+    systemDark.addEventListener("change", redraw);
+    return () => systemDark.removeEventListener("change", redraw);
+  }, []);
+  const other = isDark() ? "light" : "dark";
+  const toggle = () => {
+    document.documentElement.dataset["theme"] = other;
+    browser.set(THEME, other);
+    redraw();
+  };
+  return <IconButton icon={isDark() ? "sun" : "moon"} label={`Switch to ${other} colours`} onClick={toggle} />;
+}

@@ -1,0 +1,146 @@
+import { webAddress } from "./text.ts";
+
+/** A piece of a line. */
+export type Inline =
+  | { kind: "text"; text: string }
+  | { kind: "code"; text: string }
+  | { kind: "strong" | "emphasis"; children: Inline[] }
+  | { kind: "link"; href: string; children: Inline[] };
+
+/** Lines that stand together. */
+export type Block =
+  | { kind: "text"; children: Inline[] }
+  | { kind: "code"; text: string }
+  | { kind: "quote"; children: Block[] }
+  | { kind: "list"; start: number | undefined; items: Inline[][] };
+
+/** Deeper than this nothing is nested. */
+const MAX_DEPTH = 4;
+
+const FENCE = /^ {0,3}```/;
+const QUOTE = /^ {0,3}> ?/;
+const ITEM = /^ {0,3}(?:[-*+]|(\d{1,9})[.)]) +(?=\S)/;
+
+/**
+ * What a message means: bold, italic, code, code blocks, lists, quotes and links, as Markdown writes them. All else is
+ * text, with its spaces and line breaks.
+ */
+export function parseMarkdown(text: string, depth = 0): Block[] {
+  const blocks: Block[] = [];
+  const lines = text.split("\n");
+  /** Takes the lines from here on that match. */
+  const take = (index: number, pattern: RegExp) => {
+    let end = index;
+    while (end < lines.length && pattern.test(lines[end] ?? "")) end += 1;
+    return lines.slice(index, end);
+  };
+  let plain: string[] = [];
+  const endPlain = () => {
+    if (plain.length > 0) blocks.push({ kind: "text", children: parseInline(plain.join("\n"), depth) });
+    plain = [];
+  };
+  for (let index = 0; index < lines.length; ) {
+    const line = lines[index] ?? "";
+    const end = FENCE.test(line) ? lines.findIndex((other, at) => at > index && /^ {0,3}```\s*$/.test(other)) : -1;
+    if (end > index) {
+      endPlain();
+      blocks.push({ kind: "code", text: lines.slice(index + 1, end).join("\n") });
+      index = end + 1;
+    } else if (QUOTE.test(line) && depth < MAX_DEPTH) {
+      endPlain();
+      const quoted = take(index, QUOTE);
+      blocks.push({ kind: "quote", children: parseMarkdown(quoted.map((other) => other.replace(QUOTE, "")).join("\n"), depth + 1) });
+      index += quoted.length;
+    } else if (ITEM.test(line)) {
+      endPlain();
+      const start = ITEM.exec(line)?.[1];
+      const items = take(index, start === undefined ? /^ {0,3}[-*+] +(?=\S)/ : /^ {0,3}\d{1,9}[.)] +(?=\S)/);
+      const contents = items.map((other) => parseInline(other.replace(ITEM, ""), depth + 1));
+      blocks.push({ kind: "list", start: start === undefined ? undefined : Number(start), items: contents });
+      index += items.length;
+    } else {
+      plain.push(line);
+      index += 1;
+    }
+  }
+  endPlain();
+  return blocks;
+}
+
+/** What may begin something, at the place where it is looked for. */
+const OPENER = /`+|\*\*?|_|\[|https?:\/\//gi;
+const ADDRESS = /https?:\/\/[^\s<>"`]+/iy;
+const LABELLED = /\[([^\]\n]{1,500})\]\((\S{1,2000}?)\)/y;
+const WORD = /[\p{L}\p{N}]/u;
+
+export function parseInline(text: string, depth = 0): Inline[] {
+  const pieces: Inline[] = [];
+  let from = 0;
+  const add = (piece: Inline, start: number, end: number) => {
+    if (start > from) pieces.push({ kind: "text", text: text.slice(from, start) });
+    pieces.push(piece);
+    OPENER.lastIndex = from = end;
+  };
+  OPENER.lastIndex = 0;
+  for (let found = OPENER.exec(text); found !== null; found = OPENER.exec(text)) {
+    const { index, 0: mark } = found;
+    const after = index + mark.length;
+    // Parsing what is inside moves the place where the next one is looked for.
+    OPENER.lastIndex = after;
+    if (mark.startsWith("`")) {
+      const end = text.indexOf(mark, after);
+      if (end > after) add({ kind: "code", text: text.slice(after, end) }, index, end + mark.length);
+    } else if (mark === "[") {
+      const link = depth < MAX_DEPTH ? at(LABELLED, text, index) : undefined;
+      const href = webAddress(link?.[2]);
+      if (link?.[1] !== undefined && href !== undefined) {
+        add({ kind: "link", href, children: [{ kind: "text", text: link[1] }] }, index, index + link[0].length);
+      }
+    } else if (mark.startsWith("h") || mark.startsWith("H")) {
+      const address = withoutPunctuation(at(ADDRESS, text, index)?.[0] ?? "");
+      const href = isWord(text[index - 1]) ? undefined : webAddress(address);
+      if (href !== undefined) add({ kind: "link", href, children: [{ kind: "text", text: address }] }, index, index + address.length);
+    } else if (depth < MAX_DEPTH) {
+      const end = closing(text, mark, index);
+      if (end !== undefined) {
+        const children = parseInline(text.slice(after, end), depth + 1);
+        add({ kind: mark === "**" ? "strong" : "emphasis", children }, index, end + mark.length);
+      }
+    }
+  }
+  if (from < text.length || pieces.length === 0) pieces.push({ kind: "text", text: text.slice(from) });
+  return pieces;
+}
+
+/** Where a mark ends what it begins: both stand at the edges of words. */
+function closing(text: string, mark: string, index: number): number | undefined {
+  const after = index + mark.length;
+  if (isWord(text[index - 1]) || isSpace(text[after])) return undefined;
+  for (let end = text.indexOf(mark, after + 1); end !== -1; end = text.indexOf(mark, end + 1)) {
+    const isEdge = !isSpace(text[end - 1]) && !isWord(text[end + mark.length]);
+    // One of two stars ends nothing that one star has begun.
+    const isWhole = mark !== "*" || (text[end + 1] !== "*" && text[end - 1] !== "*");
+    if (isEdge && isWhole) return end;
+  }
+  return undefined;
+}
+
+function at(pattern: RegExp, text: string, index: number): RegExpExecArray | undefined {
+  pattern.lastIndex = index;
+  return pattern.exec(text) ?? undefined;
+}
+
+/** An address in a sentence ends before its punctuation, and before a bracket that was opened before it. */
+function withoutPunctuation(address: string): string {
+  const short = address.replace(/[.,;:!?'*_~]+$/, "");
+  const isOpen = short.endsWith(")") && short.split("(").length < short.split(")").length;
+  return isOpen ? withoutPunctuation(short.slice(0, -1)) : short;
+}
+
+function isWord(character: string | undefined): boolean {
+  return character !== undefined && WORD.test(character);
+}
+
+function isSpace(character: string | undefined): boolean {
+  return character === undefined || /\s/.test(character);
+}

@@ -1,0 +1,77 @@
+/** The longest message the server takes, in Unicode scalar values. */
+export const MAX_CONTENT = 10_000;
+
+/** The longest name the server takes, in Unicode scalar values. */
+export const MAX_NAME = 40;
+
+/** How many Unicode scalar values a text has: an emoji outside the basic plane counts once. */
+export function scalarCount(text: string): number {
+  let count = text.length;
+  for (let index = 0; index + 1 < text.length; index += 1) {
+    if (isHighSurrogate(text.charCodeAt(index)) && isLowSurrogate(text.charCodeAt(index + 1))) {
+      count -= 1;
+      index += 1;
+    }
+  }
+  return count;
+}
+
+/** The text as it is sent: no control characters but tab and new lines, no empty edges. */
+export function cleanContent(text: string): string {
+  return text
+    .toWellFormed()
+    .replaceAll("\r\n", "\n")
+    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g, "")
+    .replace(/^(?:[^\S\n]*\n)+|\s+$/g, "");
+}
+
+/** Characters that are not seen, which the server takes in no name: marks of direction, joiners, fillers. */
+const INVISIBLE =
+  /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e00ff}]/gu;
+
+/** A name on one line, without control characters, characters that are not seen, and repeated spaces. */
+export function cleanName(text: string): string {
+  return text
+    .toWellFormed()
+    .replace(/[\u0000-\u001f\u007f-\u009f]/g, " ")
+    .replace(INVISIBLE, "")
+    .replace(/\s+/g, " ")
+    .trim();
+}
+
+/** One or two letters that stand for a name. */
+export function initials(name: string): string {
+  const words = name.split(/[\s\-_.]+/).filter((word) => word !== "");
+  const [first, last] = [words[0], words.length > 1 ? words.at(-1) : undefined];
+  return [first, last].map((word) => [...(word ?? "")][0] ?? "").join("").toLocaleUpperCase() || "?";
+}
+
+/** The beginning of a text on one line. */
+export function preview(text: string, length = 120): string {
+  const line = text.slice(0, length * 4).replace(/\s+/g, " ").trim();
+  return [...line].slice(0, length).join("");
+}
+
+/** A hue of the colour wheel that stays with a user. */
+export function hue(userId: string): number {
+  // FNV-1a: near ids get far hues.
+  let hash = 0x811c9dc5;
+  for (const character of userId) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
+  return (hash >>> 8) % 360;
+}
+
+/** The address of a link, if it is one that may be opened from a message; a user's name in it only pretends to be a host. */
+export function webAddress(url: unknown): string | undefined {
+  if (typeof url !== "string" || !URL.canParse(url)) return undefined;
+  const { protocol, href, username, password } = new URL(url);
+  const isWeb = protocol === "http:" || protocol === "https:";
+  return isWeb && username === "" && password === "" ? href : undefined;
+}
+
+function isHighSurrogate(unit: number): boolean {
+  return unit >= 0xd800 && unit <= 0xdbff;
+}
+
+function isLowSurrogate(unit: number): boolean {
+  return unit >= 0xdc00 && unit <= 0xdfff;
+}

@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+import { Reading } from "../src/model/reading.ts";
+import { message } from "./message.ts";
+
+function begin() {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const told: number[] = [];
+  const reading = new Reading(
+    async (seq) => void told.push(seq),
+    () => {},
+  );
+  return { reading, told };
+}
+
+async function pass(milliseconds: number): Promise<void> {
+  mock.timers.tick(milliseconds);
+  for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
+}
+
+test("what is unread is what the server counts and what has come since", () => {
+  const reading = new Reading(async () => {}, () => {});
+  reading.begin(2, 7, 10);
+  assert.equal(reading.unread([message(10), message(11), message(12, { userId: "me" })], "me"), 8);
+  reading.see(12, false);
+  assert.equal(reading.unread([message(10), message(11), message(12)], "me"), 0);
+  assert.equal(reading.unread([message(13), message(14, { deletedAt: "2026-01-05T12:00:00.000Z" })], "me"), 1);
+});
+
+test("the server is told how far somebody has read, once a second at most", async (t) => {
+  const { reading, told } = begin();
+  t.after(() => mock.timers.reset());
+  reading.see(3, true);
+  reading.see(4, true);
+  await pass(1_000);
+  assert.deepEqual(told, [4]);
+  reading.see(4, true);
+  await pass(1_000);
+  assert.deepEqual(told, [4]);
+  reading.seeElsewhere(9);
+  reading.see(9, true);
+  await pass(1_000);
+  assert.deepEqual(told, [4]);
+});
+
+test("a message has been read by those who have read on to it", () => {
+  const reading = new Reading(async () => {}, () => {});
+  reading.noteOther("bob", 4);
+  reading.noteOther("bob", 3);
+  reading.noteOther("eve", 2);
+  assert.deepEqual([message(2), message(3), message(5)].map((each) => reading.readersOf(each)), [2, 1, 0]);
+});
