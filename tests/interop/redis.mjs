@@ -52,7 +52,8 @@ export async function startNode(redis, { sharded, key }) {
   const adapter = sharded
     ? createShardedAdapter(pub, sub, { channelPrefix: key })
     : createAdapter(pub, sub, { key });
-  return serveNode({ adapter }, [pub, sub]);
+  // What they have sent is answered yet.
+  return serveNode({ adapter }, [pub, sub], (client) => client.close());
 }
 
 /** A Node server with the adapter with streams, of the current version or of the one before. */
@@ -68,7 +69,7 @@ export async function startStreamsNode(redis, { key, version, recovery, ...more 
   return serveNode({ adapter, connectionStateRecovery }, [pub]);
 }
 
-async function serveNode(options, clients) {
+async function serveNode(options, clients, end = (client) => (client.destroy ?? client.disconnect).call(client)) {
   const http = createServer();
   const io = new Server(http, options);
   io.on("connection", (socket) => {
@@ -85,7 +86,7 @@ async function serveNode(options, clients) {
   await new Promise((done) => http.listen(0, "127.0.0.1", done));
   const stop = async () => {
     await io.close();
-    for (const client of clients) (client.destroy ?? client.disconnect).call(client);
+    await Promise.all(clients.map(end));
   };
   return { io, pub: clients[0], url: `http://127.0.0.1:${http.address().port}`, stop };
 }

@@ -270,7 +270,9 @@ impl Announcer {
         {
             tracing::error!(why, "the adapter does not work: {remedy}; see adapter.url");
         }
-        seen.remedy = remedy.or(seen.remedy.filter(|_| !is_up));
+        if remedy.is_some() || is_up {
+            seen.remedy = remedy;
+        }
     }
 }
 

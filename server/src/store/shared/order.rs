@@ -61,6 +61,7 @@ impl Store {
         not(feature = "postgres"),
         expect(unused_variables, reason = "nobody else writes")
     )]
+    #[must_use = "it tells when that is emitted; who need not know drops it"]
     pub fn announce(
         &self,
         event: Committed,
