@@ -95,9 +95,10 @@ impl Tasks {
         self,
         name: &'static str,
         mut make: impl FnMut() -> F + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> BoxFuture<'static, ()> {
         // All tasks have one type, so that what runs them is compiled once.
         self.keep_boxed(name, Box::new(move || make().boxed()))
+            .boxed()
     }
 
     async fn keep_boxed(

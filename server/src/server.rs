@@ -1,11 +1,20 @@
 //! The composition root of the binary: builds everything, top to bottom, and runs it.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
 use tokio::{
     net::TcpSocket,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+    task::JoinHandle,
 };
 
 use crate::{
@@ -53,6 +62,8 @@ pub(crate) enum RunError {
     Server(roomcast::Error),
     /// Signals cannot be received.
     Signals(std::io::Error),
+    /// A second signal came while the server was stopping.
+    Hurried,
     /// Tasks of these names have ended that cannot be started again.
     Tasks(Vec<&'static str>),
 }
@@ -64,8 +75,7 @@ pub(crate) enum RunError {
 /// If it cannot start, or a task has ended that cannot be started again.
 pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     check(settings)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let signals = Signals::listen().map_err(RunError::Signals)?;
     let profile = settings.profile();
 
     try_address(settings.server.listen)?;
@@ -235,6 +245,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         server = server.tls(tls);
     }
     let server = server
+        .drain(settings.server.drain)
         .grace(settings.server.grace)
         .bind(&settings.server.listen.to_string())
         .await
@@ -246,24 +257,27 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         tracing::warn!(%error, "another server on this database will not be told where this one is");
     }
     announce(settings, profile, &server);
-    server
-        .run_until(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                () = supervisor.failed() => {}
-            }
-            tracing::info!("stopping");
-            readiness.drain();
-        })
-        .await;
-    supervisor.stop();
-    if let Some(leases) = leases {
-        leases.stop().await;
-    }
-    store.close().await;
-    for lane in emission {
-        let _ = lane.await;
+    let stopping = Notify::new();
+    let serving = server.run_until(async {
+        tokio::select! {
+            () = signals.next() => {}
+            () = supervisor.failed() => {}
+        }
+        tracing::info!("stopping");
+        readiness.drain();
+        stopping.notify_one();
+    });
+    let hurried = async {
+        stopping.notified().await;
+        signals.next().await;
+    };
+    let ending = async {
+        serving.await;
+        finish(&supervisor, leases, store, emission).await;
+    };
+    tokio::select! {
+        () = ending => {}
+        () = hurried => return Err(RunError::Hurried),
     }
     drop(reservation);
     tracing::info!("stopped");
@@ -273,6 +287,47 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     match supervisor.fatal() {
         none if none.is_empty() => Ok(()),
         tasks => Err(RunError::Tasks(tasks)),
+    }
+}
+
+/// Ends what works for clients, once there are none.
+async fn finish(
+    supervisor: &Supervisor,
+    leases: Option<Leases>,
+    store: Store,
+    emission: Vec<JoinHandle<()>>,
+) {
+    supervisor.stop();
+    if let Some(leases) = leases {
+        leases.stop().await;
+    }
+    store.close().await;
+    for lane in emission {
+        let _ = lane.await;
+    }
+}
+
+/// The signals that stop the server.
+struct Signals(Mutex<[Signal; 2]>);
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+        let [terminate, interrupt] = kinds.map(signal);
+        Ok(Self(Mutex::new([terminate?, interrupt?])))
+    }
+
+    /// Waits for the next one.
+    async fn next(&self) {
+        let is_there = |cx: &mut Context<'_>, signal: &mut Signal| signal.poll_recv(cx).is_ready();
+        poll_fn(|cx| {
+            let mut signals = self.0.lock();
+            match signals.iter_mut().any(|signal| is_there(cx, signal)) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 }
 
@@ -448,6 +503,7 @@ impl fmt::Display for RunError {
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
             Self::Server(_) => f.write_str("cannot start the server"),
             Self::Signals(_) => f.write_str("cannot receive signals"),
+            Self::Hurried => f.write_str("a second signal came while the server was stopping"),
             Self::Tasks(names) => {
                 let names = names.join(", ");
                 write!(f, "what cannot be started again has ended: {names}")
@@ -459,7 +515,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Settings(_) | Self::Adapter(_) | Self::Tasks(_) => None,
+            Self::Settings(_) | Self::Adapter(_) | Self::Hurried | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
             Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),

@@ -41,6 +41,7 @@ metric_table! {
         RejectedBusy => "roomcast_requests_rejected_total"["reason" = "busy"],
         RejectedCrowded => "roomcast_requests_rejected_total"["reason" = "handshakes per second"],
         RejectedUnheard => "roomcast_requests_rejected_total"["reason" = "handshakes under way"],
+        RejectedDraining => "roomcast_requests_rejected_total"["reason" = "draining"],
         RejectedVersion => "roomcast_requests_rejected_total"["reason" = "unsupported protocol version"],
         RejectedHandshake => "roomcast_requests_rejected_total"["reason" = "websocket handshake"],
         RejectedTooLarge => "roomcast_requests_rejected_total"["reason" = "payload too large"],
@@ -107,6 +108,7 @@ metric_table! {
     /// What goes up and down.
     pub enum Gauge {
         Connections => "roomcast_connections",
+        Draining => "roomcast_draining",
         SessionsPolling => "roomcast_sessions"["transport" = "polling"],
         SessionsWebSocket => "roomcast_sessions"["transport" = "websocket"],
         PollsWaiting => "roomcast_requests_waiting"["for" = "packets"],

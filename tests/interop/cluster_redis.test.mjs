@@ -221,6 +221,7 @@ for (const sharded of [false, true]) {
         await all(heard.slice(1), 3);
         emitter.in(room).socketsLeave(`${room} 2`);
         await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 0, "all to leave");
+        await all(heard.slice(0, 1), 2);
         assert.deepEqual(heard[0].map((args) => args[0]), [1, 3]);
         const noted = next(sockets[1], "noted");
         emitter.serverSideEmit("note", 4);

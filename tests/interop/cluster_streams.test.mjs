@@ -193,13 +193,11 @@ for (const version of ["0.3", "0.2"]) {
       const { sockets, heard, room } = await people(t, cluster);
       const { redis, key, xadd } = cluster;
       await xadd("x", "y");
-      for (const type of ["3", "4", "7", "9", "99", "", "x", "-1", "8", "12"]) {
-        for (const data of ["", "{", "{}", "é", "////", '{"packet":{"type":2,"data":["disconnect"]},"opts":{"rooms":[]}}', '{"opts":1}']) {
-          // A Node server takes a packet of the right form for one.
-          if (version === "0.2" || data === "{}" || data.startsWith('{"')) continue;
-          await xadd("uid", "x", "nsp", "/", "type", type, "data", data);
-        }
+      // What is no document; a Node server never gets beyond one that lacks what it should have.
+      for (const type of ["3", "4", "7", "9", "99", "x", "-1", "8", "12"]) {
+        for (const data of ["{", "é", "////"]) await xadd("uid", "x", "nsp", "/", "type", type, "data", data);
       }
+      await xadd("uid", "x", "nsp", "/elsewhere", "type", "3", "data", "{}");
       for (const bytes of ["{", "{}", "[1,2]", '{"type":3}', "é"]) await redis.command("PUBLISH", `${key}#/#`, bytes);
       sockets[0].emit("in", room, "news", "still here");
       await all(heard, 1);

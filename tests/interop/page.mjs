@@ -91,6 +91,7 @@ async function story(t, where, viewport, colorScheme) {
 
   // Bob is told, sees what is new in the list, and reads it.
   await b.page.getByText(`You were added to “Plans ${self}”.`).waitFor();
+  await page.getByRole("button", { name: "Who is here: 2 people" }).waitFor();
   await a.composer.focus();
   await page.keyboard.type("the **first** one, see https://example.org/a_b.");
   await key("Enter");
@@ -297,12 +298,12 @@ test("a server that does not answer for a while is called slow until it answers"
 });
 
 test("what is sent too fast waits and goes on by itself, in order", async (t) => {
-  const limited = await startServer({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "40" });
+  const limited = await startServer({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "10" });
   t.after(() => limited.stop());
   const ada = await Visitor.enter(t, browser, limited.url, "Ada Fast");
-  const texts = Array.from({ length: 42 }, (_, index) => `fast ${index}`);
+  const texts = Array.from({ length: 12 }, (_, index) => `fast ${index}`);
   await ada.say(...texts);
   await ada.page.locator("li.message[data-state=held]").first().waitFor();
-  await ada.message("fast 41", "stored").waitFor();
+  await ada.message("fast 11", "stored").waitFor();
   assert.deepEqual(await ada.texts("fast"), texts);
 });

@@ -1,16 +1,15 @@
 // Real proxies in front of the server: nginx and HAProxy, with stock clients behind them. A client's
 // address is one of 127.0.0.0/8, and what the server takes it for is in its log.
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import https from "node:https";
-import { connect as dial } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { ask, clients, lastingPort, next, startServer, until, within } from "./support.mjs";
+import { runProxy } from "./balancer.mjs";
+import { ask, clients, lastingPort, next, startServer, until } from "./support.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 const OPEN = "/socket.io/?EIO=4&transport=polling";
@@ -23,27 +22,9 @@ const folder = mkdtempSync(join(tmpdir(), "roomcast-proxies-"));
 const [[, io]] = clients;
 const running = [];
 
-/** Runs a proxy in the foreground until the tests are over, and waits for its ports. */
+/** Runs a proxy until the tests are over. */
 async function run(command, args, ports) {
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  const failed = new Promise((_, fail) => {
-    child.once("error", fail);
-    child.once("close", () => fail(new Error(`${command} ended\n${output}`)));
-  });
-  failed.catch(() => {});
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
-  running.push(child);
-  const listens = (port) =>
-    new Promise((done) => {
-      const socket = dial(port, "127.0.0.1", () => done(true));
-      socket.on("error", () => done(false));
-      socket.on("connect", () => socket.destroy());
-    });
-  const all = async () => {
-    for (const port of ports) while (!(await listens(port))) await sleep(20); // The pace of asking.
-  };
-  await within(Promise.race([all(), failed]), `${command} to listen\n${output}`);
+  running.push(await runProxy(command, args, ports));
 }
 
 const proxies = {};
@@ -123,11 +104,7 @@ ${front("haproxyTls", "tcp", `ssl crt ${both}`, [`server s ${behindHeader} send-
 });
 
 after(async () => {
-  for (const child of running) {
-    const ended = new Promise((done) => child.once("close", done));
-    child.kill("SIGTERM");
-    await ended;
-  }
+  for (const stop of running) await stop();
   for (const server of [plain, headed]) assert.equal(await server.stop(), 0);
   rmSync(folder, { recursive: true });
 });

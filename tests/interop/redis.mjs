@@ -52,8 +52,7 @@ export async function startNode(redis, { sharded, key }) {
   const adapter = sharded
     ? createShardedAdapter(pub, sub, { channelPrefix: key })
     : createAdapter(pub, sub, { key });
-  // What they have sent is answered yet.
-  return serveNode({ adapter }, [pub, sub], (client) => client.close());
+  return serveNode({ adapter }, pub, () => Promise.all([pub, sub].map((client) => client.close())));
 }
 
 /** A Node server with the adapter with streams, of the current version or of the one before. */
@@ -66,10 +65,10 @@ export async function startStreamsNode(redis, { key, version, recovery, ...more 
   const create = isBefore ? createStreamsAdapterBefore : createStreamsAdapter;
   const adapter = create(pub, { streamName: key, channelPrefix: key, ...more });
   const connectionStateRecovery = recovery && { maxDisconnectionDuration: recovery };
-  return serveNode({ adapter, connectionStateRecovery }, [pub]);
+  return serveNode({ adapter, connectionStateRecovery }, pub, () => (isBefore ? pub.disconnect() : pub.close()));
 }
 
-async function serveNode(options, clients, end = (client) => (client.destroy ?? client.disconnect).call(client)) {
+async function serveNode(options, pub, close) {
   const http = createServer();
   const io = new Server(http, options);
   io.on("connection", (socket) => {
@@ -86,7 +85,7 @@ async function serveNode(options, clients, end = (client) => (client.destroy ?? 
   await new Promise((done) => http.listen(0, "127.0.0.1", done));
   const stop = async () => {
     await io.close();
-    await Promise.all(clients.map(end));
+    await close();
   };
-  return { io, pub: clients[0], url: `http://127.0.0.1:${http.address().port}`, stop };
+  return { io, pub, url: `http://127.0.0.1:${http.address().port}`, stop };
 }

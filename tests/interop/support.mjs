@@ -100,10 +100,10 @@ const state = mkdtempSync(join(tmpdir(), "roomcast-state-"));
 process.on("exit", () => rmSync(state, { recursive: true, force: true }));
 
 /** The server itself, as a user starts it, in development profile, without limits on events. */
-export function startServer(env = {}) {
+export function startServer(env = {}, program = join(built, "roomcast")) {
   const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
   const variables = { ...listening, XDG_STATE_HOME: state, ...unlimited, ...env };
-  return start(join(built, "roomcast"), [], variables, (line) => /listening.*?(127\.0\.0\.1:\d+)/.exec(line)?.[1]);
+  return start(program, [], variables, (line) => /listening.*?(127\.0\.0\.1:\d+)/.exec(line)?.[1]);
 }
 
 /** Runs a command of the server's program to its end. */

@@ -23,6 +23,11 @@ impl RedisServer {
         Self::start_with("")
     }
 
+    /// Starts one that has what it had when it was killed.
+    pub fn start_persistent() -> Self {
+        Self::start_with("--appendonly yes --appendfsync always")
+    }
+
     /// Starts a cluster of three, and waits until it is one.
     pub fn start_cluster() -> [Self; 3] {
         // The bus of a cluster listens on a port of its own.

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { Reading } from "../src/model/reading.ts";
-import { message } from "./message.ts";
+import { message } from "../packages/client/test/message.ts";
 
 function begin() {
   mock.timers.enable({ apis: ["setTimeout"] });

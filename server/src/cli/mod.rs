@@ -169,7 +169,12 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(crate::server::run(settings)) {
+    let outcome = runtime.block_on(crate::server::run(settings));
+    if matches!(outcome, Err(RunError::Hurried)) {
+        // Whatever still runs is not waited for.
+        runtime.shutdown_background();
+    }
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain(&error), "stopped");

@@ -21,6 +21,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
         ..
     } = settings;
     let times = [
+        (server.drain, "server.drain is over a year"),
         (server.grace, "server.grace is over a year"),
         (
             limits.connects_window,

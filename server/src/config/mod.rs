@@ -199,7 +199,12 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// TLS, if connections are to be encrypted here and not by a proxy.
     pub tls: Tls,
-    /// How long a stop may take before connections are cut. Default 10 s.
+    /// In which time clients are moved to other servers before this one stops, so that they do not
+    /// all reconnect at once. Default 0: all connections are closed at once, as is right for
+    /// a server that is the only one.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+    /// How long a stop may take after `drain` before connections are cut. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
     /// Whether everybody may read `/metrics`. Default `false`: whoever is on this machine, and
@@ -216,6 +221,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             tls: Tls::default(),
+            drain: Duration::ZERO,
             grace: Duration::from_secs(10),
             open_metrics: false,
         }

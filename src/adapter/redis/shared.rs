@@ -24,6 +24,7 @@ use crate::{
             Asked, Heard, Question, Request, Response, Said, packed_response, read_message,
             write_message, write_response,
         },
+        nodes::NAMESPACE,
         operation::Kind,
     },
     names::Room,
@@ -280,6 +281,8 @@ pub(super) fn write_publication(
             let (channel, payload) = classic::write(key, own, publication).map_err(unwritten)?;
             return Ok(Sent::Message(channel, payload));
         }
+        // What tells that a server is there now is of no use later.
+        Wire::Streams { .. } if publication.namespace == *NAMESPACE => {}
         Wire::Streams { .. } => {
             let entry = streams::write(own, publication).map_err(unwritten)?;
             return Ok(Sent::Entry(Arc::clone(stream), entry));

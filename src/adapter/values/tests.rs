@@ -48,7 +48,9 @@ async fn a_change_is_made_if_what_is_there_is_expected() {
 async fn what_was_stored_with_an_older_schema_is_migrated_and_what_is_newer_is_left_alone() {
     fn migrate(schema: u32, value: Value) -> Result<Value, String> {
         match schema {
-            1 => Ok(json!({"name": value})),
+            1 => Ok(Value::Object(
+                [("name".to_owned(), value)].into_iter().collect(),
+            )),
             2 => Ok(json!({"name": value["name"], "size": 0})),
             other => Err(format!("there is no schema {other}")),
         }

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -102,9 +103,11 @@ impl Endpoints {
         let _ = stream.set_nodelay(true);
         let site = Arc::clone(site);
         if site.engine.expects_proxy_protocol(address) {
-            tokio::spawn(passed_on(site, self.tls.clone(), stream, address, pending));
+            // Boxed, so that what runs tasks is not compiled for each kind of them. Direct
+            // connections have a task of their own kind, which takes one allocation.
+            tokio::spawn(passed_on(site, self.tls.clone(), stream, address, pending).boxed());
         } else if let Some(tls) = self.tls.clone() {
-            tokio::spawn(encrypted(site, tls, stream, address, pending));
+            tokio::spawn(encrypted(site, tls, stream, address, pending).boxed());
         } else {
             tokio::spawn(direct(site, stream, address, pending));
         }

@@ -81,7 +81,7 @@ impl ConnectionLimiter {
     }
 
     /// In how many seconds a client is told to come back who could after `wait`.
-    fn turn_away(&self, wait: Duration) -> u64 {
+    pub(in crate::engine) fn turn_away(&self, wait: Duration) -> u64 {
         let number = self.turned_away.fetch_add(1, Ordering::Relaxed);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         seconds.max(1) + (number % SPREAD) as u64

@@ -1,6 +1,6 @@
 //! Answers HTTP requests on the Engine.IO path.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, header, request::Parts};
@@ -323,6 +323,11 @@ impl Engine {
 
     /// The leave of a client to open a session; none is needed where no addresses are limited.
     fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
+        if self.is_draining() {
+            return Err(RequestError::Draining(
+                self.connection_limiter.turn_away(Duration::ZERO),
+            ));
+        }
         // In a storm nobody is charged for being turned away, and nobody whom the guard refuses
         // takes a place from others.
         let now = now();

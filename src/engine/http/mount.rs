@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Extensions, StatusCode, request::Parts};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -67,7 +68,7 @@ impl Engine {
         let handoff = HandoffCell::default();
         let reply = self.answer(parts, &mut *body, peer, &handoff).await;
         if let Some(handoff) = handoff.into_inner() {
-            tokio::spawn(self.take_over(upgrade, handoff));
+            tokio::spawn(self.take_over(upgrade, handoff).boxed());
         }
         reply
     }

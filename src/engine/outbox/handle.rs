@@ -17,6 +17,7 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -124,6 +125,7 @@ impl Outbox {
             | Control::Post { .. }
             | Control::Attach { .. }
             | Control::Close(_)
+            | Control::Leave(_)
             | Control::Abort(_) => {}
         }
         queue.control.push_back(control);
@@ -139,6 +141,11 @@ impl Outbox {
     /// Ends the session: what is queued is flushed first, within `close_timeout`.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.control(Control::Close(reason));
+    }
+
+    /// Closes the session when nothing is under way for its client, and at the latest then.
+    pub(in crate::engine) fn leave(&self, by: Instant) {
+        self.control(Control::Leave(by));
     }
 
     /// Cuts the session off: nothing more is sent.

@@ -1,5 +1,7 @@
 //! Messages from requests to the driver of a session, and the answers to the requests.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use roomcast_protocol::{
     Frame,
@@ -31,6 +33,8 @@ pub(in crate::engine) enum Control {
     },
     /// End the session; flush first.
     Close(CloseReason),
+    /// End the session when nothing is under way for its client, and at the latest then.
+    Leave(Instant),
     /// End the session at once.
     Abort(CloseReason),
 }

@@ -48,6 +48,11 @@ pub(crate) trait SessionHandler: Send + 'static {
     /// The client has answered a ping.
     fn heartbeat(&mut self) {}
 
+    /// Whether something is under way that its client has asked for, or that is asked of it.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// Everything queued has left; only told once after [`Outbox::watch_drain`].
     fn drained(&mut self) {}
 

@@ -6,11 +6,7 @@ use std::{
     time::Instant,
 };
 
-use roomcast_protocol::{
-    Frame,
-    engine::{CloseReason, Packet},
-    websocket::CloseCode,
-};
+use roomcast_protocol::{Frame, engine::Packet, websocket::CloseCode};
 
 use super::{
     driver::Driver,
@@ -41,7 +37,7 @@ impl Ending {
         if driver.wire.is_some() {
             return self.poll_websocket(driver, cx, now);
         }
-        if self.reason == CloseReason::ServerShutdown {
+        if driver.engine.is_stopped() {
             // A polling client cannot come back to a server that stops, but on a connection it has.
             // Neither can one that was about to go over to a WebSocket.
             self.deadline = self.deadline.min(now + LINGER);
@@ -114,11 +110,9 @@ impl Ending {
                     driver.forget_poll(id);
                 }
                 Control::Attach { stream, .. } => dismiss(&stream, CloseCode::NORMAL),
-                // A server that stops does not wait for clients that may come back later.
-                Control::Close(CloseReason::ServerShutdown) => {
-                    self.reason = CloseReason::ServerShutdown;
-                }
-                Control::Close(_) => {}
+                // One that stops the server is seen at the engine: it does not wait for a client that
+                // may come back in a while.
+                Control::Close(_) | Control::Leave(_) => {}
                 Control::Abort(_) => return Poll::Ready(()),
             }
         }
@@ -146,7 +140,7 @@ impl Ending {
                 // Stock clients look at packets one after the other and at the events in them a
                 // moment later: behind a close packet in the same answer they come too late. Only
                 // of a server that stops no other answer can be had.
-                let is_last = frames.is_empty() || self.reason == CloseReason::ServerShutdown;
+                let is_last = frames.is_empty() || driver.engine.is_stopped();
                 if is_last {
                     frames.push(Frame::packet(&Packet::Close));
                 }

@@ -23,6 +23,7 @@ use super::{
     application::SessionHandler,
     ending::{End, Ending},
     engine::{Engine, closed_counter},
+    polling::close_code,
     timer::SessionTimer,
 };
 use crate::{
@@ -55,6 +56,8 @@ pub(in crate::engine) struct Driver {
     /// Polling requests that have come in and not been looked at.
     pub(super) polls: VecDeque<PendingPoll>,
     pub(super) ending: Option<Box<Ending>>,
+    /// By when it ends, as soon as nothing is under way for its client.
+    pub(super) leave_by: Option<Instant>,
     /// How fast the client may send, if that is limited.
     pub(super) throttle: Option<Box<Throttle>>,
     /// The leave to be here, given back when this driver is dropped.
@@ -116,6 +119,7 @@ impl Driver {
             posts: VecDeque::new(),
             polls: VecDeque::new(),
             ending: None,
+            leave_by: None,
         };
         driver.hand_heartbeat_over();
         driver
@@ -180,6 +184,7 @@ impl Driver {
             self.look_at_deadlines(now);
         }
         self.run_handlers(cx);
+        self.leave(now);
         self.outbox.flush();
     }
 
@@ -375,6 +380,18 @@ impl Driver {
         }
     }
 
+    /// Ends a session that is to leave, unless something is under way for its client.
+    fn leave(&mut self, now: Instant) {
+        let Some(by) = self.leave_by else {
+            return;
+        };
+        let is_busy = |connection: &dyn SessionHandler| connection.is_busy();
+        if by <= now || !self.connection.as_deref().is_some_and(is_busy) {
+            let reason = CloseReason::ServerShutdown;
+            self.end(reason, End::Flush(close_code(reason)));
+        }
+    }
+
     pub(super) fn look_at_deadlines(&mut self, now: Instant) {
         while self.ending.is_none()
             && let Some(at) = self.due(now)
@@ -480,6 +497,7 @@ impl Driver {
             self.wire.as_ref().and_then(Wire::poll_timeout),
             self.throttle.as_deref().and_then(Throttle::poll_timeout),
             self.release_at(),
+            self.leave_by,
             connection.and_then(SessionHandler::poll_timeout),
         ]
         .into_iter()

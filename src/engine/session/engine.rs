@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -46,8 +46,10 @@ pub(crate) struct Engine {
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
+    /// Whether it opens no more sessions.
+    pub(super) draining: AtomicBool,
     pub(super) stopped: watch::Sender<bool>,
-    /// Notified when a connection has ended, or a session while stopping.
+    /// Notified when a connection has ended, or a session while draining.
     pub(super) ended: Arc<Notify>,
 }
 
@@ -87,6 +89,7 @@ impl Engine {
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),
             next_poll: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             stopped: watch::Sender::new(false),
             ended: Arc::default(),
         })
@@ -100,6 +103,7 @@ impl Engine {
     /// Ends all sessions and takes no more requests; waits for what is queued to leave, at
     /// most for `grace`.
     pub(crate) async fn shutdown(&self, grace: Duration) {
+        self.refuse_newcomers();
         self.stopped.send_replace(true);
         for outbox in self.sessions.all() {
             outbox.close(CloseReason::ServerShutdown);
@@ -209,6 +213,11 @@ impl Engine {
         *self.stopped.borrow()
     }
 
+    /// Whether it opens no more sessions.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     pub(in crate::engine) fn next_poll_id(&self) -> u64 {
         self.next_poll.fetch_add(1, Ordering::Relaxed)
     }
@@ -225,7 +234,7 @@ impl Engine {
     pub(super) fn forget(&self, outbox: &Outbox, transport: Transport) {
         self.sessions.remove(outbox.sid());
         self.metrics.shift(session_gauge(transport), -1);
-        if self.is_stopped() {
+        if self.is_draining() {
             self.ended.notify_waiters();
         }
     }

@@ -9,6 +9,7 @@
 
 mod application;
 mod closing;
+mod draining;
 mod driver;
 mod ending;
 mod engine;

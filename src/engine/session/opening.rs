@@ -83,8 +83,8 @@ impl Engine {
         let session = Session::server(now, transport, config);
         self.metrics.count(Counter::SessionsOpened);
         self.metrics.shift(session_gauge(transport), 1);
-        if self.is_stopped() {
-            // The engine may have told all sessions to stop before this one was in the table.
+        if self.is_draining() {
+            // Whoever drains may have looked for all sessions before this one was there.
             outbox.close(CloseReason::ServerShutdown);
         }
         let permit = handshake.take_permit();

@@ -69,7 +69,8 @@ impl Driver {
                     dismiss(&stream, CloseCode::NORMAL);
                 }
             }
-            Control::Close(reason) => self.end(reason, End::Flush(CloseCode::NORMAL)),
+            Control::Close(reason) => self.end(reason, End::Flush(close_code(reason))),
+            Control::Leave(by) => self.leave_by = Some(by),
             Control::Abort(reason) => self.end(reason, End::Gone),
         }
     }
@@ -181,6 +182,21 @@ impl Driver {
             // A poll that was given up has lost nothing; `PollAborted` follows.
             let _ = parked.answer_noop();
         }
+    }
+}
+
+/// How a WebSocket is closed by the server's wish.
+pub(super) fn close_code(reason: CloseReason) -> CloseCode {
+    match reason {
+        // Come again: there may be another server (RFC 6455, 7.4.1).
+        CloseReason::ServerShutdown => CloseCode::GOING_AWAY,
+        CloseReason::TransportClose
+        | CloseReason::TransportError
+        | CloseReason::PingTimeout
+        | CloseReason::ParseError
+        | CloseReason::ForcedClose
+        | CloseReason::Overflow
+        | _ => CloseCode::NORMAL,
     }
 }
 

@@ -27,7 +27,7 @@ impl Sessions {
     }
 
     /// Returns `false` if another session has this id.
-    pub(super) fn insert(&self, outbox: &Outbox) -> bool {
+    pub(in crate::engine) fn insert(&self, outbox: &Outbox) -> bool {
         let sid = outbox.sid();
         self.with(sid, |shard| match shard.entry(sid) {
             Entry::Occupied(_) => false,

@@ -15,7 +15,7 @@ use crate::{
     engine::{
         accept::{Endpoints, bind, serve},
         admission::Handshake,
-        http::Site,
+        http::{Fallback, Site},
         outbox::{Attaching, DropPolicy, Mode, Outbox, Push, Unattended},
         primitives::{Peer, now, random_sid},
         session::{Driver, Engine, RawEngine, RawSession},
@@ -23,6 +23,7 @@ use crate::{
     metrics::{Counter, Gauge, Metrics, Timing},
 };
 
+mod draining;
 mod heartbeats;
 mod model;
 mod parked;

@@ -52,6 +52,11 @@ impl AckTable {
         true
     }
 
+    /// Whether answers are outstanding.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.0.lock().waiting.is_empty()
+    }
+
     /// Fails what is outstanding, and whatever is registered later.
     pub(crate) fn close(&self, metrics: &Metrics) {
         let mut table = self.0.lock();

@@ -208,6 +208,39 @@ impl Io {
         }
     }
 
+    /// Whether new clients are refused because the server is about to stop. It belongs into the answer
+    /// to a load balancer that asks whether this server is ready.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        let engine = self.0.engine.lock().upgrade();
+        engine.is_some_and(|engine| engine.is_draining())
+    }
+
+    /// Refuses new clients from now on, and moves those that are connected to other servers: within
+    /// `window`, at times that are spread over nine tenths of it with jitter, each client's connection is
+    /// closed so that stock clients reconnect by themselves. WebSockets are closed with 1001 (RFC 6455,
+    /// 7.4.1), polls are answered with a close packet, handshakes with 503 and `Retry-After`. A
+    /// client for which handlers run, or that owes acknowledgements, is moved when these are done, at the
+    /// latest at the end of the window. Everything queued is sent first.
+    ///
+    /// Returns when nobody is connected any more, at the latest at the end of the window.
+    /// [`close`](Self::close) comes after it; there is no way back.
+    ///
+    /// ```no_run
+    /// # async fn example(io: roomcast::Io) {
+    /// use std::time::Duration;
+    ///
+    /// io.drain(Duration::from_secs(20)).await;
+    /// io.close(Duration::from_secs(10)).await;
+    /// # }
+    /// ```
+    pub async fn drain(&self, window: Duration) {
+        let engine = self.0.engine.lock().upgrade();
+        if let Some(engine) = engine {
+            engine.drain(window).await;
+        }
+    }
+
     /// Closes all connections and waits until everything queued for them is sent and all handlers
     /// have ended, at most for `grace`.
     pub async fn close(&self, grace: Duration) {

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use roomcast_protocol::socket::{Args, Parser};
 use tokio::runtime::Handle;
 
@@ -136,14 +136,14 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
         Some(Outcome::Asked(Ok((question, asked)))) => {
             asker.announce(asked);
             if asked > 0 {
-                spawn(pass_on(Acks::asked(Some((question, asked)), None), asker));
+                spawn(pass_on(Acks::asked(Some((question, asked)), None), asker).boxed());
             }
         }
         Some(Outcome::Sockets(sockets)) => {
             let parts = sockets.len().div_ceil(SOCKETS);
             asker.announce(parts);
             if parts > 0 {
-                spawn(tell(sockets, asker));
+                spawn(tell(sockets, asker).boxed());
             }
         }
         // The namespace does not exist on this server, too many questions are open, or the
@@ -212,7 +212,7 @@ impl Applier {
         };
         let event = event.to_owned();
         let metrics = Arc::clone(metrics);
-        let mut handling = Box::pin(async move {
+        let mut handling: BoxFuture<'static, ()> = Box::pin(async move {
             let _serving = serving;
             let handling = async {
                 let handler = inner.handlers.server_side(&event)?;
@@ -259,8 +259,9 @@ impl Drop for Serving {
     }
 }
 
-/// Spawns a task on the runtime of the server, which was entered, or else on that of the adapter.
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+/// Spawns a task on the runtime of the server, which was entered, or else on that of the adapter. The
+/// task is boxed, so that what runs tasks is not compiled for each kind of them.
+fn spawn(task: BoxFuture<'static, ()>) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(task)),
         Err(_) => tracing::error!("there is no runtime to answer another server in"),

@@ -198,7 +198,7 @@ impl Io {
 
     /// Starts a task. Returns `false` if no connection has ever been driven, so that there is no
     /// runtime.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> bool {
         let runtime = self.0.runtime.get();
         runtime.map(|runtime| runtime.spawn(task)).is_some()
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 
 use super::running::Running;
 use crate::{
@@ -21,10 +21,11 @@ impl Io {
         }
         let detached = Detached::new(self.clone(), Arc::clone(of), handlers.len());
         let mut handlers: FuturesUnordered<_> = handlers.into_iter().collect();
-        runtime.spawn(async move {
+        let ending = async move {
             while handlers.next().await.is_some() {}
             drop(detached);
-        });
+        };
+        runtime.spawn(ending.boxed());
     }
 }
 

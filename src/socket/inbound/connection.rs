@@ -180,6 +180,14 @@ impl SessionHandler for Connection {
         self.tell(&ConnEvent::Heartbeat);
     }
 
+    fn is_busy(&self) -> bool {
+        let is_asked = |slot: &NamespaceSlot| match &slot.state {
+            SlotState::Occupied { socket, .. } => socket.acks().is_pending(),
+            SlotState::Connecting => false,
+        };
+        self.jobs.is_some() || self.slots.iter().any(is_asked)
+    }
+
     fn drained(&mut self) {
         if self.shared.watchers().is_some() {
             let _ = self.shared.outbox.watch_drain();

@@ -10,6 +10,7 @@ mod nodes;
 mod recovery;
 mod redis;
 mod server_side;
+mod streams;
 mod values;
 
 use std::{

@@ -64,9 +64,9 @@ impl Entry {
 
     fn of(own: &str, nsp: &Nsp, kind: &'static str, parts: Parts) -> Self {
         let Parts { data, .. } = parts;
-        let data = match data.parser {
-            Parser::MessagePack => BASE64_STANDARD.encode(&data.bytes).into(),
-            _ => data.bytes,
+        let data = match data.parser == Parser::MessagePack {
+            true => BASE64_STANDARD.encode(&data.bytes).into(),
+            false => data.bytes,
         };
         Self {
             uid: own.to_owned(),
@@ -117,11 +117,13 @@ pub(crate) fn write_response(
 }
 
 /// The type of a message as text.
-const fn name(kind: u64) -> &'static str {
+fn name(kind: u64) -> &'static str {
     const NAMES: [&str; 14] = [
         "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
     ];
-    if kind < 14 { NAMES[kind as usize] } else { "0" }
+    let name = usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind));
+    // There are no others.
+    name.copied().unwrap_or("0")
 }
 
 /// What has been read from a stream.
@@ -179,4 +181,69 @@ pub(crate) const fn is_heartbeat(kind: u64) -> bool {
         kind,
         kind::FIRST_HEARTBEAT | kind::HEARTBEAT | kind::FAREWELL
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kind(args: &serde_json::Value, asks: bool) -> Kind {
+        let args = Args::document(Parser::Json, args.to_string().into()).unwrap();
+        let (event, args) = ("e".into(), args.items(0).unwrap());
+        match asks {
+            true => Kind::BroadcastWithAck { event, args },
+            false => Kind::Broadcast { event, args },
+        }
+    }
+
+    fn fields(entry: &Entry) -> Vec<(&str, String)> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let fields = entry.fields();
+        fields.map(|(name, value)| (name, text(value))).collect()
+    }
+
+    #[test]
+    fn entries_have_the_fields_that_node_servers_write() {
+        let mut publication = Publication::new(Nsp::ROOT, kind(&json!([1]), false));
+        publication.rooms = Some(vec!["room".into()]);
+        let entry = write("me", &publication).unwrap();
+        let data = r#"{"packet":{"type":2,"data":["e",1]},"opts":{"rooms":["room"],"except":[],"flags":{}}}"#;
+        let expected = [("uid", "me"), ("nsp", "/"), ("type", "3"), ("data", data)];
+        assert_eq!(
+            fields(&entry),
+            expected.map(|(name, value)| (name, value.to_owned()))
+        );
+        // As a number it is the same type.
+        let asks = Publication::new(Nsp::ROOT, kind(&json!([1]), true));
+        assert_eq!(write("me", &asks).unwrap().kind, "03");
+    }
+
+    #[test]
+    fn what_has_binary_in_it_is_packed_and_read_again() {
+        let packed = rmp_serde::to_vec(&(serde_bytes(b"\x00\xff"),)).unwrap();
+        let args = Args::document(Parser::MessagePack, packed.into()).unwrap();
+        let (event, args) = ("e".into(), args.items(0).unwrap());
+        let publication = Publication::new(Nsp::ROOT, Kind::Broadcast { event, args });
+        let entry = write("other", &publication).unwrap();
+        assert!(!entry.data.starts_with(b"{"));
+        let mut read = Read::default();
+        for (name, value) in entry.fields() {
+            read.set(name.as_bytes(), value.to_vec());
+        }
+        let own = NodeId::new("me").unwrap();
+        let Ok(Heard::Publication(node, heard, None)) = read.message(&own, &Nsp::ROOT) else {
+            panic!("no publication");
+        };
+        assert_eq!(node.as_str(), "other");
+        let Kind::Broadcast { args, .. } = &heard.kind else {
+            panic!("no event");
+        };
+        assert_eq!(args.get::<Bytes>(0).unwrap(), &b"\x00\xff"[..]);
+    }
+
+    fn serde_bytes(bytes: &'static [u8]) -> Bytes {
+        Bytes::from_static(bytes)
+    }
 }

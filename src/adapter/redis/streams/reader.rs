@@ -194,14 +194,15 @@ pub(crate) fn order(id: &str) -> Option<(u64, u64)> {
 
 /// The entries of an answer to `XREAD`.
 fn entries(answer: Value) -> RedisResult<Vec<Read>> {
-    let list = match answer {
-        Value::Nil => return Ok(Vec::new()),
-        Value::Map(streams) => streams.into_iter().next().map(|(_, list)| list),
-        Value::Array(streams) => match streams.into_iter().next() {
-            Some(Value::Array(stream)) => stream.into_iter().nth(1),
-            _ => None,
-        },
-        _ => None,
+    if answer == Value::Nil {
+        return Ok(Vec::new());
+    }
+    // With the name of each stream, there is one.
+    let list = if let Value::Map(streams) = answer {
+        streams.into_iter().next().map(|(_, list)| list)
+    } else {
+        let streams: Vec<Vec<Value>> = redis::from_redis_value(answer)?;
+        streams.into_iter().flatten().nth(1)
     };
     let Some(Value::Array(list)) = list else {
         return Err(unexpected());

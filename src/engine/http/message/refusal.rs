@@ -38,6 +38,8 @@ pub(in crate::engine::http) enum RequestError {
     Busy,
     /// Sessions are opened too fast; in so many seconds there may be room.
     Crowded(u64),
+    /// The server is about to stop; in so many seconds there may be another one.
+    Draining(u64),
     /// The guard says no.
     Refused(Refused),
     /// `EIO` is not 4.
@@ -73,6 +75,7 @@ impl RequestError {
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
             Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
             Self::Crowded(_) => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Draining(_) => (4, "Server is stopping", StatusCode::SERVICE_UNAVAILABLE),
             Self::Refused(refused) => match refused.reason {
                 Reason::Blocked => (4, "Forbidden", StatusCode::FORBIDDEN),
                 Reason::Full => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
@@ -88,7 +91,7 @@ impl RequestError {
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy => Some(1),
-            Self::Crowded(seconds) => Some(*seconds),
+            Self::Crowded(seconds) | Self::Draining(seconds) => Some(*seconds),
             Self::Refused(refused) => Some(refused.retry_after.as_secs_f64().ceil() as u64),
             Self::UnknownTransport
             | Self::UnknownSession
@@ -132,6 +135,7 @@ impl RequestError {
             Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
             Self::Busy => Counter::RejectedBusy,
             Self::Crowded(_) => Counter::RejectedCrowded,
+            Self::Draining(_) => Counter::RejectedDraining,
             Self::Refused(_) => Counter::RejectedLimited,
             Self::UnsupportedVersion => Counter::RejectedVersion,
             Self::BadHandshake | Self::BadWebSocketVersion => Counter::RejectedHandshake,
@@ -143,7 +147,7 @@ impl RequestError {
         // What the application said is in the context.
         let is_denied = matches!(
             self,
-            Self::Denied(_) | Self::Busy | Self::Crowded(_) | Self::Refused(_)
+            Self::Denied(_) | Self::Busy | Self::Crowded(_) | Self::Draining(_) | Self::Refused(_)
         );
         let official = if is_denied {
             &Self::ForeignOrigin
@@ -194,6 +198,9 @@ impl RequestError {
             },
             Self::Crowded(_) => ErrorContext::Forbidden {
                 message: "Too many connections".to_owned(),
+            },
+            Self::Draining(_) => ErrorContext::Forbidden {
+                message: "Server is stopping".to_owned(),
             },
             Self::Refused(refused) => ErrorContext::Forbidden {
                 message: refused.reason.name().to_owned(),

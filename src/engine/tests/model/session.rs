@@ -230,6 +230,7 @@ impl Session {
                 Control::PollLost
                 | Control::Post { .. }
                 | Control::Attach { .. }
+                | Control::Leave(_)
                 | Control::Abort(_) => self.end(),
             }
         }

@@ -39,6 +39,7 @@ pub struct Server {
     fallback: Fallback,
     tls: Option<MaybeTls>,
     listeners: Vec<TcpListener>,
+    drain: Duration,
     grace: Duration,
 }
 
@@ -52,6 +53,7 @@ impl Server {
             fallback: Fallback::default(),
             tls: None,
             listeners: Vec::new(),
+            drain: Duration::ZERO,
             grace: Duration::from_secs(10),
         }
     }
@@ -88,7 +90,16 @@ impl Server {
         self
     }
 
-    /// How long stopping may take before connections are cut. Default 10 s.
+    /// In which time clients are moved to other servers before this one stops: see [`Io::drain`]. Zero
+    /// ends all connections at once. Default zero.
+    #[must_use]
+    pub fn drain(mut self, window: Duration) -> Self {
+        self.drain = window;
+        self
+    }
+
+    /// How long stopping may take before connections are cut, after the window of
+    /// [`drain`](Self::drain). Default 10 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -134,8 +145,8 @@ impl Server {
         self.run_until(std::future::pending()).await;
     }
 
-    /// Serves until `stop` is ready, then lets queues flush and handlers end, at most for
-    /// the [`grace`](Self::grace).
+    /// Serves until `stop` is ready, then moves clients in the window of [`drain`](Self::drain), lets
+    /// queues flush and handlers end, at most for the [`grace`](Self::grace).
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let io = self.io.clone();
         let mut running = self.start();
@@ -179,6 +190,7 @@ impl Server {
             endpoints,
             serving,
             _sweeping: sweeping,
+            drain: self.drain,
             grace: self.grace,
         }
     }
@@ -190,6 +202,7 @@ struct Running {
     endpoints: Arc<Endpoints>,
     serving: JoinSet<()>,
     _sweeping: JoinSet<()>,
+    drain: Duration,
     grace: Duration,
 }
 
@@ -200,12 +213,30 @@ impl Running {
 
     fn stop(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            // Taken whole: the listeners go on while clients are moved, as health checks do.
+            let Self {
+                io,
+                endpoints,
+                serving: _serving,
+                _sweeping,
+                drain,
+                grace,
+            } = self;
+            let raw = endpoints.raw.as_ref();
+            if !drain.is_zero() {
+                let raw = async {
+                    if let Some(raw) = raw {
+                        raw.drain(drain).await;
+                    }
+                };
+                tokio::join!(io.drain(drain), raw);
+            }
             let raw = async {
-                if let Some(raw) = &self.endpoints.raw {
-                    raw.shutdown(self.grace).await;
+                if let Some(raw) = raw {
+                    raw.shutdown(grace).await;
                 }
             };
-            tokio::join!(self.io.close(self.grace), raw);
+            tokio::join!(io.close(grace), raw);
         })
     }
 }

@@ -1,0 +1,82 @@
+//! Draining: no new sessions, and those that are open are moved one after the other.
+
+use std::time::{Duration, Instant};
+
+use roomcast_protocol::Sid;
+
+use super::engine::Engine;
+use crate::{
+    engine::{outbox::Outbox, primitives::now},
+    metrics::Gauge,
+};
+
+/// The part of the window in which sessions are moved, in tenths. The rest is for those that still
+/// have something under way.
+const MOVING: u32 = 9;
+
+impl Engine {
+    /// Opens no more sessions, and ends those that are open within `window`, at times that are
+    /// spread over it evenly and with jitter. Returns when all have ended, at the latest at the end
+    /// of the window.
+    pub(crate) async fn drain(&self, window: Duration) {
+        self.refuse_newcomers();
+        let begin = now();
+        let end = begin.checked_add(window).unwrap_or(begin);
+        // Ids are random, so their order says nothing about who came when.
+        let sids: Vec<Sid> = self.sessions.all().iter().map(Outbox::sid).collect();
+        tracing::info!(sessions = sids.len(), ?window, "draining");
+        let moving = window.saturating_mul(MOVING) / 10;
+        let deadline = tokio::time::sleep_until(end.into());
+        tokio::select! {
+            () = self.move_all(&sids, begin, moving, end) => {}
+            () = deadline => {}
+            () = self.emptied() => {}
+        }
+        let left = self.session_count();
+        let took = now().saturating_duration_since(begin);
+        tracing::info!(
+            moved = sids.len().saturating_sub(left),
+            left,
+            ?took,
+            "drained"
+        );
+    }
+
+    /// From now on sessions are refused with 503.
+    pub(super) fn refuse_newcomers(&self) {
+        let was_draining = self
+            .draining
+            .swap(true, std::sync::atomic::Ordering::AcqRel);
+        if !was_draining {
+            self.metrics.shift(Gauge::Draining, 1);
+        }
+    }
+
+    /// Tells each session to leave when its time has come; never ready.
+    async fn move_all(&self, sids: &[Sid], begin: Instant, moving: Duration, end: Instant) {
+        let step = moving.as_secs_f64() / sids.len().max(1) as f64;
+        for (sid, number) in sids.iter().zip(0_u32..) {
+            let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+            let at =
+                begin + Duration::from_secs_f64(step * (f64::from(number) + jitter)).min(moving);
+            if at > now() {
+                tokio::time::sleep_until(at.into()).await;
+            }
+            if let Some(outbox) = self.sessions.get(*sid) {
+                outbox.leave(end);
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until no session is left.
+    async fn emptied(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.session_count() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A server that sends its clients away, one after the other.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use roomcast_protocol::engine::CloseReason;
+
+use super::{server::endpoints, *};
+use crate::{
+    engine::session::{Application, SessionHandler},
+    tasks::Tasks,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Says that something is under way for as long as it is told so.
+struct Busy(Arc<AtomicBool>);
+
+struct BusyHandler {
+    is_busy: Arc<AtomicBool>,
+    outbox: Outbox,
+}
+
+impl Application for Busy {
+    fn open(&self, outbox: Outbox, _: Arc<Handshake>, _: Instant) -> Box<dyn SessionHandler> {
+        let is_busy = Arc::clone(&self.0);
+        Box::new(BusyHandler { is_busy, outbox })
+    }
+}
+
+impl SessionHandler for BusyHandler {
+    fn message(&mut self, message: Message, _: Instant) -> Result<(), CloseReason> {
+        let (Message::Text(data) | Message::Binary(data)) = message;
+        // The last of what was under way.
+        self.is_busy.fetch_and(data != "done", Ordering::Relaxed);
+        let _ = self.outbox.push(&Frame::text(&data), Mode::Reliable);
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn a_session_leaves_when_nothing_is_under_way_for_its_client_any_more() {
+    let metrics = Arc::new(Metrics::new());
+    let engine = Engine::new(
+        Box::new(Busy(Arc::new(AtomicBool::new(true)))),
+        Arc::default(),
+        Arc::default(),
+        Arc::clone(&metrics),
+        Tasks::new(metrics),
+        None,
+    );
+    let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(endpoints(&engine), Arc::new(listener)));
+    let server = Echo { address, engine };
+    let mut client = server.websocket(None).await;
+    client.text().await;
+    for outbox in server.engine.sessions.all() {
+        outbox.leave(now() + HOUR);
+    }
+    client.send("4more").await;
+    assert_eq!(client.text().await, "4more");
+    client.send("4done").await;
+    assert_eq!(client.text().await, "4done");
+    assert_eq!(client.close_code().await, 1001);
+}
+
+#[tokio::test]
+async fn a_session_whose_time_is_over_leaves_whatever_is_under_way() {
+    let echo = echo(Config::default()).await;
+    let mut client = echo.websocket(None).await;
+    client.text().await;
+    let sid = echo.open().await;
+    echo.engine.drain(Duration::ZERO).await;
+    assert_eq!(client.close_code().await, 1001);
+    assert_eq!(echo.poll(&sid).await, (200, "1".into()));
+    drop(client);
+    echo.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_draining_server_refuses_new_sessions_and_serves_those_it_has() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    let engine = Arc::clone(&echo.engine);
+    let draining = tokio::spawn(async move { engine.drain(HOUR).await });
+    while !echo.engine.is_draining() {
+        tokio::task::yield_now().await;
+    }
+    let handshake =
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let upgrade = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    for request in [handshake, upgrade] {
+        let answer = echo.exchange(request).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 503 "), "{answer}");
+        assert!(answer.contains("\r\nretry-after: "), "{answer}");
+    }
+    assert_eq!(echo.engine.metrics.counter(Counter::RejectedDraining), 2);
+    assert_eq!(echo.engine.metrics.gauge(Gauge::Draining), 1);
+    assert_eq!(echo.post(&sid, "4still here").await.0, 200);
+    assert_eq!(echo.poll(&sid).await, (200, "4still here".into()));
+    // Draining is over with the last session.
+    assert_eq!(echo.post(&sid, "1").await.0, 200);
+    timeout(DEADLINE, draining).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_moved_evenly_over_nine_tenths_of_the_window() {
+    const SESSIONS: usize = 900;
+    let echo = RawEngine::new(Config::default(), |_, _| {});
+    let unattended = Unattended::polling(Arc::default());
+    for _ in 0..SESSIONS {
+        assert!(
+            echo.0
+                .sessions
+                .insert(&unattended.outbox(random_sid(), 1 << 20))
+        );
+    }
+    let engine = Arc::clone(&echo.0);
+    let draining = tokio::spawn(async move { engine.drain(Duration::from_secs(100)).await });
+    let left = || {
+        let all = echo.0.sessions.all();
+        all.iter()
+            .filter(|outbox| !outbox.lock().control.is_empty())
+            .count()
+    };
+    // One is moved in each tenth of a second, somewhere within it.
+    for second in 0..9 {
+        let moved = left();
+        assert!(
+            moved.abs_diff(second * 100) <= 1,
+            "{moved} after {second}0 s"
+        );
+        // Time that is itself what is tested, and passes by itself.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert!(left().abs_diff(SESSIONS) <= 1);
+    assert!(
+        !draining.is_finished(),
+        "the last tenth is for those who are busy"
+    );
+    draining.await.unwrap();
+}

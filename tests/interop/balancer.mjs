@@ -1,0 +1,100 @@
+// Real load balancers: nginx and HAProxy as they are configured in deploy/, or by a text.
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { Agent } from "node:http";
+import { connect as dial } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { lastingPort, within } from "./support.mjs";
+
+/** Runs a proxy in the foreground, and waits for its ports. Returns how to end it. */
+export async function runProxy(command, args, ports) {
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  const failed = new Promise((_, fail) => {
+    child.once("error", fail);
+    child.once("close", () => fail(new Error(`${command} ended\n${output}`)));
+  });
+  failed.catch(() => {});
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
+  const listens = (port) =>
+    new Promise((done) => {
+      const socket = dial(port, "127.0.0.1", () => done(true));
+      socket.on("error", () => done(false));
+      socket.on("connect", () => socket.destroy());
+    });
+  const all = async () => {
+    for (const port of ports) while (!(await listens(port))) await sleep(20); // The pace of asking.
+  };
+  const stop = async () => {
+    const ended = new Promise((done) => child.once("close", done));
+    // Connections that are open do not keep it.
+    child.kill("SIGTERM");
+    await ended;
+  };
+  await within(Promise.race([all(), failed]), `${command} to listen\n${output}`);
+  return stop;
+}
+
+const deploy = (name) => readFileSync(new URL(`../../deploy/${name}`, import.meta.url), "utf8");
+
+/** The configuration in deploy/ with these servers, of which there may be fewer than in it. */
+function configured(name, port, nodes) {
+  let text = deploy(name).replace(/^(\s*)(bind|listen) :?80(;?)$/m, `$1$2 127.0.0.1:${port}$3`);
+  for (const [n, letter] of ["a", "b", "c"].entries()) {
+    const address = `10.0.0.${n + 1}:3000`;
+    const own = nodes[n]?.replace("http://", "");
+    if (own) {
+      text = text.replaceAll(address, own).replaceAll(address.replaceAll(".", "\\."), own.replaceAll(".", "\\."));
+    } else {
+      text = text.split("\n").filter((line) => !line.includes(` ${address}`)).join("\n");
+      text = text.replace(new RegExp(`^upstream roomcast_${letter} \\{[^}]*\\}\\n`, "m"), "");
+    }
+  }
+  if (text.includes("10.0.0.")) throw new Error(`an address is left\n${text}`);
+  return text;
+}
+
+/** HAProxy in front of these servers; with `text`, a configuration of its own for a port. */
+export async function haproxy(t, nodes, text) {
+  const [folder, port] = [temporary(t), await lastingPort()];
+  const file = join(folder, "haproxy.cfg");
+  writeFileSync(file, text ? text(port) : configured("haproxy.cfg", port, nodes).replace("maxconn 50000", "maxconn 2000"));
+  t.after(await runProxy("haproxy", ["-db", "-f", file], [port]));
+  return `http://127.0.0.1:${port}`;
+}
+
+/** nginx in front of these servers. */
+export async function nginx(t, nodes) {
+  const [folder, port] = [temporary(t), await lastingPort()];
+  const file = join(folder, "nginx.conf");
+  const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => {
+    mkdirSync(join(folder, name));
+    return `${name}_temp_path ${join(folder, name)};`;
+  });
+  writeFileSync(
+    file,
+    `daemon off; worker_processes 1; pid ${join(folder, "nginx.pid")}; error_log stderr;
+events { worker_connections 2048; }
+http {
+  access_log off; ${paths.join(" ")}
+  ${configured("nginx.conf", port, nodes)}
+}\n`,
+  );
+  t.after(await runProxy("nginx", ["-e", "stderr", "-p", folder, "-c", file], [port]));
+  return `http://127.0.0.1:${port}`;
+}
+
+function temporary(t) {
+  const folder = mkdtempSync(join(tmpdir(), "roomcast-balancer-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+/** An agent of a client at an address of its own: the n-th of 127.0.0.0/8. */
+export function agentOf(t, n) {
+  const agent = new Agent({ localAddress: `127.0.${1 + Math.floor(n / 250)}.${1 + (n % 250)}`, keepAlive: true });
+  t.after(() => agent.destroy());
+  return agent;
+}

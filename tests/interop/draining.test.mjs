@@ -1,0 +1,109 @@
+// A node of two is drained: its clients are sent away one after the other, and end up at the other node without
+// having lost anything. Stock clients behind the load balancers of deploy/, two servers on one PostgreSQL.
+import assert from "node:assert/strict";
+import { randomInt } from "node:crypto";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { agentOf, haproxy } from "./balancer.mjs";
+import { account, densest, enter } from "./crowd.mjs";
+import { randomness } from "./nemesis.mjs";
+import { io } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { lastingPort, metric, metricIs, next, open, startServer, until, within } from "./support.mjs";
+
+const MEMBERS = 200;
+const WINDOW = 5000;
+
+let postgres;
+before(async () => (postgres = await startPostgres()));
+after(() => postgres?.close());
+
+/** A server on the database that all share, at this port. */
+async function node(t, port, env = {}) {
+  const server = await startServer({
+    ROOMCAST_STORE: postgres.url,
+    ROOMCAST_LISTEN: `127.0.0.1:${port}`,
+    ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
+    ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1",
+    ROOMCAST_SERVER__DRAIN: `${WINDOW}ms`,
+    ROOMCAST_ENGINE__COOKIE__NAME: "io",
+    ...env,
+  });
+  t.after(() => server.stop("SIGKILL"));
+  return server;
+}
+
+/** Waits until a server says that it is not ready because it stops. */
+async function drains(server) {
+  const asked = () =>
+    fetch(`${server.url}/health/ready`).catch((error) => {
+      throw new Error(`${error.cause}\n${server.output()}`);
+    });
+  await until(async () => (await asked()).status === 503, "the end of readiness");
+  assert.equal((await (await asked()).json()).draining, true);
+}
+
+test("clients of a node that is drained move to the other one, spread over the window, and miss nothing", async (t) => {
+  const nodes = [await node(t, await lastingPort()), await node(t, await lastingPort())];
+  const [leaving, staying] = nodes;
+  const url = await haproxy(t, nodes.map(({ url }) => url));
+  const seed = randomInt(2 ** 32);
+  t.diagnostic(`seed ${seed}`);
+  const random = randomness(seed);
+  const kinds = [["websocket"], ["polling"], ["polling", "websocket"]];
+  const members = await enter(t, url, random, MEMBERS, (n) => ({ transports: kinds[n % 3], agent: agentOf(t, n) }));
+  const writing = members.filter((_, n) => n % 4 === 0).map((member) => member.send(randomness(random() * 2 ** 32)));
+  const there = async ({ url }) => await metric(url, "roomcast_sockets");
+  const before = await there(leaving);
+  assert.ok(before > MEMBERS / 10 && (await there(staying)) > MEMBERS / 10, "both have clients");
+
+  const gone = [];
+  for (const { socket } of members) {
+    socket.on("disconnect", (reason) => gone.push({ at: performance.now(), reason }));
+  }
+  const begin = performance.now();
+  const stopped = leaving.stop();
+  await drains(leaving);
+  assert.equal(await metric(leaving.url, "roomcast_draining"), 1);
+  const refused = await fetch(`${leaving.url}/socket.io/?EIO=4&transport=polling`);
+  assert.equal(refused.status, 503);
+  assert.ok(Number(refused.headers.get("retry-after")) > 0);
+  assert.equal(await stopped, 0);
+  await until(async () => (await there(staying)) === MEMBERS, "all of them at the other node");
+
+  const times = gone.map(({ at }) => at - begin);
+  t.diagnostic(`${before} moved between ${Math.min(...times)} and ${Math.max(...times)} ms`);
+  assert.equal(gone.length, before, "each has moved once");
+  // A client that posts while its poll is answered with a close packet notices the former.
+  assert.ok(gone.every(({ reason }) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
+  assert.ok(densest(times, WINDOW / 10) < before / 2, "they have not moved all at once");
+
+  await sleep(500); // They go on for a moment at the other node.
+  const { acked } = await account(t, staying.url, members, writing);
+  assert.ok(acked.size > MEMBERS / 4, "there was something to lose");
+});
+
+test("a second signal ends a server that is draining at once", async (t) => {
+  const server = await node(t, 0, { ROOMCAST_STORE: "memory:", ROOMCAST_SERVER__DRAIN: "1h" });
+  const socket = open(t, io, server.url, { transports: ["websocket"] });
+  await next(socket, "session");
+  const first = server.stop();
+  await drains(server);
+  const gone = next(socket, "disconnect");
+  assert.equal(await server.stop(), 1);
+  assert.equal(await first, 1);
+  assert.deepEqual((await gone)[0], "transport close");
+  assert.match(server.output(), /a second signal came while the server was stopping/);
+});
+
+test("without a window clients are told at once, and to come again", async (t) => {
+  const server = await node(t, 0, { ROOMCAST_STORE: "memory:", ROOMCAST_SERVER__DRAIN: "0s" });
+  const [socket, polling] = [["websocket"], ["polling"]].map((transports) => open(t, io, server.url, { transports }));
+  await Promise.all([socket, polling].map((one) => next(one, "session")));
+  const closed = new Promise((done) => (socket.io.engine.transport.ws.onclose = (event) => done(event.code)));
+  const left = next(polling, "disconnect");
+  await metricIs(server.url, 'roomcast_requests_waiting{for="packets"}', (polls) => polls === 1);
+  assert.equal(await server.stop(), 0);
+  assert.equal(await within(closed, "the close frame"), 1001);
+  assert.equal((await left)[0], "transport close");
+});
