@@ -140,7 +140,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("feed", ""),
     ("rules", "fault"),
     ("authorization", "fault feed rules"),
-    ("chat", "fault rules authorization"),
+    ("chat", "cluster fault feed rules authorization"),
 ];
 
 const SUBMODULES_CHAT: Rules = &[

@@ -10,12 +10,16 @@ const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("
 
 /// What starts tasks without a name, and where the server may: these end by themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 6] = [
+const NAMELESS: [(&str, &str); 7] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
-        "service/chat/sequencer/delivery.rs",
-        "One report, which has a deadline.",
+        "service/chat/sequencer/confirming.rs",
+        "One report, or answer to another server; both have a deadline.",
+    ),
+    (
+        "service/cluster/announcer.rs",
+        "One question to other servers, which has a deadline.",
     ),
     (
         "service/rules/html/mod.rs",

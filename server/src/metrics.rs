@@ -43,6 +43,14 @@ metric_table! {
         ConfirmationsSkipped => "roomcast_confirmations_skipped_total",
         LeasesLost => "roomcast_leases_lost_total",
         NodesExpired => "roomcast_nodes_expired_total",
+        AdapterUp => "roomcast_adapter_transitions_total"["to" = "up"],
+        AdapterDown => "roomcast_adapter_transitions_total"["to" = "down"],
+        AnnouncementsSent => "roomcast_announcements_total"["result" = "sent"],
+        AnnouncementsDropped => "roomcast_announcements_total"["result" = "dropped"],
+        AnnouncementsHeard => "roomcast_announcements_heard_total"["result" = "done"],
+        AnnouncementsUnknown => "roomcast_announcements_heard_total"["result" = "unknown"],
+        AnnouncementsMalformed => "roomcast_announcements_heard_total"["result" = "malformed"],
+        AnnouncementsForeign => "roomcast_announcements_heard_total"["result" = "foreign"],
     }
 }
 
@@ -52,6 +60,7 @@ metric_table! {
         PermissionCache => "roomcast_permission_cache_size",
         Revocations => "roomcast_revocations",
         LimitedUsers => "roomcast_limited_users",
+        AdapterUp => "roomcast_adapter_up",
     }
 }
 

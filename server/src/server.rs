@@ -29,7 +29,9 @@ use crate::{
     limit::Users,
     metrics::Metrics,
     service::{
-        Access, Applier, Blocks, ChangeFeed, Chat, Leases, Retention, RevocationApplier, cluster,
+        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Leases, Retention,
+        RevocationApplier,
+        cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
     supervisor::Supervisor,
@@ -106,12 +108,15 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         revocations,
         Arc::clone(&metrics),
     );
+    let announcer = announcer(settings, &store, &metrics).await;
+    let announcer = announcer.map_err(RunError::Store)?;
     let chat = Chat::new(
         store.clone(),
         access.clone(),
         &chat_settings(settings),
         &settings.presence,
         Some(settings.recovery.window).filter(|_| settings.recovery.enabled),
+        announcer.clone(),
         Arc::clone(&metrics),
     );
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
@@ -128,6 +133,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         access.clone(),
         chat.clone(),
     );
+    let fed = Arc::default();
+    chat.hear(&mut io, &fed);
     if auth.at_handshake {
         let (authenticator, log_throttle) =
             (authenticator.clone(), Arc::new(LogThrottle::new(REFUSALS)));
@@ -157,6 +164,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         appliers.push(Box::new(blocks.clone()));
         routes = routes.merge(http::blocks::routes(blocks, access.clone()));
     }
+    appliers.push(Box::new(ConversationNews::new(chat.clone(), io.of("/"))));
+    if let Some(announcer) = announcer {
+        let namespace = io.of(cluster::NAMESPACE);
+        supervisor.start("announcements", move || {
+            announcer.clone().run(namespace.clone())
+        });
+    }
     let leases = store.leases().map(|leases| {
         let (lease, metrics) = (settings.presence.lease, Arc::clone(&metrics));
         let (chat, namespace) = (chat.clone(), io.of("/"));
@@ -174,12 +188,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let swept = access.clone();
     supervisor.start("login sweep", move || swept.clone().sweep());
     if let Some(feed) = store.feed() {
-        let changes = ChangeFeed::new(feed, appliers);
+        let changes = ChangeFeed::new(feed, appliers, fed);
         supervisor.start("change feed", move || changes.clone().run());
     }
     if store.is_shared() {
-        let chat = chat.clone();
-        supervisor.start("commits of others", move || chat.clone().follow());
+        let (chat, io) = (chat.clone(), io.clone());
+        supervisor.start("commits of others", move || chat.clone().follow(io.clone()));
     }
     let retention = Retention::new(store.clone(), &settings.store, Arc::clone(&metrics));
     supervisor.start("retention", move || Arc::clone(&retention).run());
@@ -334,6 +348,19 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let io = Io::builder().config(engine_config(settings)).build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
+}
+
+/// Who tells other servers what is done here, if there is an adapter.
+async fn announcer(
+    settings: &Settings,
+    store: &Store,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Announcer>, StoreError> {
+    if cluster::url(settings).is_none() {
+        return Ok(None);
+    }
+    let id = store.shared_id().await?;
+    Ok(id.map(|id| Announcer::new(store.clone(), id, Arc::clone(metrics))))
 }
 
 fn tls(settings: &Settings) -> Result<Option<Tls>, RunError> {

@@ -377,7 +377,12 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
          DROP TRIGGER members_note_removed ON members;
          DROP FUNCTION roomcast_note_version, roomcast_note_title, roomcast_note_closed,
              roomcast_note_added, roomcast_note_removed, roomcast_take_change;
+         DROP TRIGGER conversations_tell ON conversations;
          DROP TABLE conversation_changes;
+         DROP FUNCTION roomcast_tell_conversation, roomcast_tell_change;
+         ALTER TABLE roomcast_schema DROP COLUMN store_id;
+         DROP TABLE shared_values, shared_locks;
+         DROP SEQUENCE shared_numbers;
          ALTER TABLE conversations DROP COLUMN changes;
          ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
          DELETE FROM refinery_schema_history WHERE version >= 6",

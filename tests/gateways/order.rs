@@ -367,3 +367,21 @@ async fn changes_are_kept_in_a_bounded_number() {
     all.send("goes on").await;
     assert_eq!(next(&mut all.bob).await, "message \"goes on\"");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_whose_row_is_gone_has_nobody_in_it() {
+    let mut all = Apart::new().await;
+    all.send("before").await;
+    assert_eq!(next(&mut all.bob).await, "message \"before\"");
+    // With what was said of its end, as after a day.
+    all.sql("DELETE FROM conversations WHERE id = $ID");
+    let ask = all.with(json!({}));
+    let start = Instant::now();
+    for client in [&mut all.ann, &mut all.bob] {
+        // Whoever is in it is answered without the store.
+        while client.ask("presence", ask.clone()).await["success"] == true {
+            assert!(start.elapsed() < DEADLINE);
+            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        }
+    }
+}

@@ -55,7 +55,7 @@ pub(crate) struct ChangeFeed(Arc<FeedInner>);
 struct FeedInner {
     feed: Feed,
     appliers: Vec<Box<dyn Applier>>,
-    woken: Notify,
+    woken: Arc<Notify>,
 }
 
 /// How far one run of the reader has got.
@@ -74,19 +74,13 @@ struct Reader {
 }
 
 impl ChangeFeed {
-    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>) -> Self {
-        let woken = Notify::new();
+    /// Whoever hears that there is more in the feed notifies `woken`.
+    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, woken: Arc<Notify>) -> Self {
         Self(Arc::new(FeedInner {
             feed,
             appliers,
             woken,
         }))
-    }
-
-    /// Asks at once: somebody says that something has changed.
-    #[expect(dead_code, reason = "nobody is told of changes yet")]
-    pub(crate) fn wake(&self) {
-        self.0.woken.notify_one();
     }
 
     /// Takes over what other servers change, for as long as it is polled.

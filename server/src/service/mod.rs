@@ -19,7 +19,7 @@ pub(crate) use authorization::{
     Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, NewBlock,
     NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
 };
-pub(crate) use chat::{Chat, FindUser, Leases, Retention, WhoIsIn};
+pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};
 pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};

@@ -64,6 +64,7 @@ pub struct Commit {
     event: Committed,
     revision: Revision,
     origin: Origin,
+    is_foreign: bool,
     answer: Box<dyn FnOnce() + Send>,
 }
 
@@ -81,15 +82,34 @@ impl Commit {
     }
 
     /// Another server has committed something: to be handed on behind all that this one has committed
-    /// before it knew.
+    /// before it knew. With `confirm` that one wants to know who receives it here. What comes back is resolved
+    /// with the commit.
     #[cfg(feature = "postgres")]
-    pub(super) fn announced(conversation_id: Uuid, revision: Revision) -> Self {
-        Self {
-            event: Committed::Announced(conversation_id),
+    pub(super) fn announced(
+        event: Committed,
+        revision: Revision,
+        confirm: bool,
+    ) -> (Self, oneshot::Receiver<()>) {
+        let (done, resolved) = oneshot::channel();
+        let commit = Self {
+            event,
             revision,
-            origin: Origin::default(),
-            answer: Box::new(|| {}),
-        }
+            origin: Origin {
+                confirm,
+                ..Origin::default()
+            },
+            is_foreign: true,
+            answer: Box::new(move || {
+                let _ = done.send(());
+            }),
+        };
+        (commit, resolved)
+    }
+
+    /// Whether another server has committed it.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// Where the change came from.
@@ -409,6 +429,7 @@ fn commit<T: Send + 'static>(
         event,
         revision,
         origin,
+        is_foreign: false,
         answer: Box::new(move || reply.send(Ok(answer))),
     }
 }

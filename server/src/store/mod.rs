@@ -29,6 +29,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub use change::{
@@ -59,6 +60,8 @@ pub struct Store {
     backend: Backend,
     /// How long whoever asks waits for an answer.
     patience: Duration,
+    /// This server has written something that the feed has.
+    fed: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -161,11 +164,11 @@ impl Store {
         &self,
         conversation: NewConversation,
     ) -> Result<Conversation, StoreError> {
-        self.submit(|reply| Write::Conversation {
+        let made = self.submit(|reply| Write::Conversation {
             conversation,
             reply,
-        })
-        .await
+        });
+        self.feeding(made).await
     }
 
     /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may; the
@@ -454,7 +457,8 @@ impl Store {
     ///
     /// If it could not be stored.
     pub async fn insert_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.change_logins(LoginChange::Revoke(revocation)).await?;
+        let revoked = self.change_logins(LoginChange::Revoke(revocation));
+        self.feeding(revoked).await?;
         Ok(())
     }
 
@@ -466,7 +470,7 @@ impl Store {
     pub async fn delete_revocation(&self, kind: &str, value: &str) -> Result<bool, StoreError> {
         let (kind, value) = (kind.to_owned(), value.to_owned());
         let restored = self.change_logins(LoginChange::Restore { kind, value });
-        Ok(restored.await?.changed > 0)
+        Ok(self.feeding(restored).await?.changed > 0)
     }
 
     /// All revocations, those that have ended included.
@@ -516,7 +520,23 @@ impl Store {
     }
 
     async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
-        each!(self, backend => backend.change_blocks(change).await)
+        self.feeding(async { each!(self, backend => backend.change_blocks(change).await) })
+            .await
+    }
+
+    /// Waits until this server has written something that the [feed](Self::feed) has since this was waited for
+    /// last. For one who waits.
+    pub async fn fed(&self) {
+        self.fed.notified().await;
+    }
+
+    async fn feeding<T>(
+        &self,
+        writing: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let written = writing.await?;
+        self.fed.notify_one();
+        Ok(written)
     }
 
     async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {

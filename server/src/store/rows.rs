@@ -13,7 +13,7 @@ use super::Time;
 use super::change::{Actor, Change, Cursor, List, Listed};
 
 /// One stored message: its row, and its JSON on the wire.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
     /// A UUID of version 7: ids ascend in the order of storing.
@@ -38,10 +38,10 @@ pub struct Message {
     /// When it was stored.
     pub created_at: Time,
     /// When it was last edited.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edited_at: Option<Time>,
     /// When it was deleted; the row stays, so that `seq` has no gap.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Time>,
 }
 

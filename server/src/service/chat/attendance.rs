@@ -136,6 +136,9 @@ impl Chat {
             live.tell(&namespace, notice);
         }
         live.advance(&namespace, now());
+        if self.0.store.is_shared() && !live.presence.elsewhere().is_known() {
+            self.0.conversations.look_soon(live.id, []);
+        }
         Ok(())
     }
 
@@ -209,18 +212,24 @@ impl Chat {
         if !self.is_here(socket, by, id) {
             self.require_member(by, id).await?;
         }
-        self.0.conversations.with(id, |live| {
-            let user = user(by);
+        let user = user(by);
+        let shown = self.0.conversations.with(id, |live| {
             let tell = if command.is_typing {
-                live.typing.start(now(), &user, socket.id())
+                live.typing.start(now(), &user, Some(socket.id()))
             } else {
                 live.typing.stop(&user.user_id).is_some()
             };
             if tell {
                 let namespace = socket.namespace();
                 live.tell_typing(&namespace, &user, command.is_typing, Some(socket.id()));
+                live.announce_typing(&user, command.is_typing);
             }
         });
+        if shown.is_none() {
+            // With nobody here, others may be at other servers.
+            let common = self.0.conversations.common();
+            common.announce_typing(id, &user, command.is_typing);
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
-use crate::service::chat::sequencer::delivery::{tell_updated, user_room};
+use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::conversations::{
     CreateConversation, DeleteConversation, ListConversations, RenameConversation,
@@ -14,7 +14,7 @@ use crate::service::rules::content;
 use crate::store::{
     self, Change, Conversation, DeletedConversation, List, NewConversation, NoCursor, Rename,
 };
-use roomcast::{Room, Socket, SocketId};
+use roomcast::{Socket, SocketId};
 
 /// The acknowledgement of whatever makes or changes a conversation.
 #[derive(Debug, Serialize)]
@@ -50,10 +50,11 @@ impl Chat {
             member_ids: command.member_ids,
             is_open: false,
         };
+        // Its members hear of it here, and at other servers by the feed.
+        self.told().insert(new.id, 0);
         let conversation = self.0.store.insert_conversation(new).await?;
-        let members = conversation.member_ids.iter();
-        let rooms: Vec<Room> = members.map(|user| user_room(user)).collect();
-        tell_updated(&socket.to(rooms), &conversation);
+        let others = socket.namespace().local().except(socket.id());
+        tell_made(others, &conversation);
         Ok(Changed { conversation })
     }
 

@@ -1,6 +1,7 @@
 //! From what is stored to those who are there: what this server commits comes by itself, what others
 //! commit is looked for.
 
+use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::handle::{Chat, now};
 use super::sequencer::delivery;
 use super::sequencer::gate::{Gap, Passage};
 use super::sequencer::passing::Filling;
-use crate::store::{Commit, Commits, FORGOTTEN_AT_ONCE, Missed, StoreError};
+use crate::store::{Commit, Commits, Committed, FORGOTTEN_AT_ONCE, Missed, StoreError};
 use roomcast::{Io, Namespace};
 
 impl Chat {
@@ -52,14 +53,22 @@ impl Chat {
     /// Messages go out from here alone, and where a gap is filled. Says what is missing before it.
     fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
         let id = commit.event().conversation_id();
+        let common = self.0.conversations.common();
+        // Others are told of what is to be confirmed when they are asked for that.
+        if let Some(announcer) = &common.announcer
+            && !commit.is_foreign()
+            && !commit.origin().confirm
+        {
+            announcer.step(commit.event(), commit.revision());
+        }
         let mut commit = Some(commit);
         let gap = self.0.conversations.with(id, |live| {
             commit
                 .take()
-                .and_then(|commit| live.pass(namespace, commit, self.0.limits.confirm_timeout))
+                .and_then(|commit| live.pass(namespace, commit))
         });
         if let Some(commit) = commit {
-            delivery::unseen(namespace, self.0.conversations.metrics(), commit);
+            delivery::unseen(namespace, common, commit);
         }
         gap.flatten().map(|gap| (id, gap))
     }
@@ -70,11 +79,8 @@ impl Chat {
         let mut is_unsure = false;
         loop {
             let missed = self.read_missed(id, gap).await;
-            let timeout = self.0.limits.confirm_timeout;
-            let next = self
-                .0
-                .conversations
-                .with(id, |live| live.fill(&namespace, gap, missed, timeout));
+            let conversations = &self.0.conversations;
+            let next = conversations.with(id, |live| live.fill(&namespace, gap, missed));
             match next {
                 Some(Filling::Gap(next)) => gap = next,
                 Some(Filling::Unsure) => is_unsure = true,
@@ -130,13 +136,14 @@ impl Chat {
 
     /// Looks what other servers have committed in the conversations in which somebody is here, as long as
     /// it runs, and forgets what none of them needs any more.
-    pub(crate) async fn follow(self) {
+    pub(crate) async fn follow(self, io: Io) {
+        let namespace = io.of("/");
         let mut pause = TURN;
         let mut turns: u32 = 0;
         let mut has_more = false;
         loop {
             tokio::time::sleep(pause).await;
-            pause = match self.look().await {
+            pause = match self.look(&namespace).await {
                 Ok(()) => TURN,
                 // The store's own log says why.
                 Err(_) => (pause * 2).min(LONGEST_PAUSE),
@@ -149,16 +156,24 @@ impl Chat {
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
-        for ids in self.0.conversations.ids().chunks(BATCH) {
+    async fn look(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        let conversations = &self.0.conversations;
+        for ids in conversations.ids().chunks(BATCH) {
+            let mut unknown: HashSet<Uuid> = ids.iter().copied().collect();
             for (id, revision) in self.0.store.revisions(ids).await? {
+                unknown.remove(&id);
                 let is_behind = |gap| matches!(gap, Passage::Gap(_));
-                let behind = self
-                    .0
-                    .conversations
-                    .with(id, |live| is_behind(live.gate.look(revision, revision)));
+                let behind =
+                    conversations.with(id, |live| is_behind(live.gate.look(revision, revision)));
                 if behind == Some(true) {
-                    self.0.store.announce(id, revision);
+                    let event = Committed::Announced(id);
+                    drop(self.0.store.announce(event, revision, false));
+                }
+            }
+            // Their rows are gone, with the last word of them: nobody is in them any more.
+            for id in unknown {
+                if self.0.store.conversation(id).await?.is_none() {
+                    conversations.with(id, |live| live.close(namespace, 0));
                 }
             }
         }

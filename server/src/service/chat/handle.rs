@@ -1,18 +1,20 @@
 //! The handle of the chat, and what its features share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roomcast_protocol::Sid;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::config;
 use crate::metrics::Metrics;
-use crate::service::chat::presence::conversation::{Present, Tempo, User};
+use crate::service::chat::presence::conversation::{Going, Present, Tempo, User};
 use crate::service::chat::presence::elsewhere::Shared;
-use crate::service::chat::sequencer::conversations::{Common, Conversations};
+use crate::service::chat::sequencer::conversations::{Common, Conversations, Looks};
+use crate::service::chat::sequencer::told::Told;
+use crate::service::cluster::{Announcer, News, Presence as Stir};
 use crate::service::rules::html::Rules;
 use crate::service::{authorization::access::Access, fault::ServiceError};
 use crate::store::{Actor, Origin, Store};
@@ -34,13 +36,15 @@ pub(in crate::service) struct ChatInner {
 }
 
 impl Chat {
-    /// A chat that keeps its messages in `store`. [`Chat::run`] must run beside it.
+    /// A chat that keeps its messages in `store`, and has other servers told of what is done here if there is
+    /// somebody who does that. [`Chat::run`] must run beside it.
     pub(crate) fn new(
         store: Store,
         access: Access,
         chat: &config::Chat,
         presence: &config::Presence,
         recovery: Option<Duration>,
+        announcer: Option<Announcer>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let tempo = Tempo {
@@ -50,13 +54,8 @@ impl Chat {
             is_shared: store.is_shared(),
         };
         let rules = Arc::new(Rules::new(chat.content));
-        let places = chat.confirmations.min(Semaphore::MAX_PERMITS);
-        let common = Common {
-            rules: Arc::clone(&rules),
-            confirmations: Arc::new(Semaphore::new(places)),
-            has_recovery: recovery.is_some(),
-            metrics,
-        };
+        let has_recovery = recovery.is_some();
+        let common = Common::new(Arc::clone(&rules), chat, has_recovery, announcer, metrics);
         Self(Arc::new(ChatInner {
             store,
             access,
@@ -97,10 +96,56 @@ impl Chat {
         self.0.conversations.ids()
     }
 
-    /// Takes note of all users that other servers have in a conversation now.
-    pub(crate) fn set_elsewhere(&self, namespace: &Namespace, id: Uuid, rows: Vec<Present>) {
+    /// Lets other servers know what they have been told in the store of who is here, if they can be told at once.
+    pub(crate) fn announce_shared(&self, rows: &[Shared]) {
+        let Some(announcer) = self.0.conversations.announcer() else {
+            return;
+        };
+        for rows in rows.chunk_by(|a, b| a.conversation_id == b.conversation_id) {
+            let gone = |row: &&Shared| row.present.is_none() && row.going == Going::Left;
+            let left = rows.iter().filter(gone).map(|row| Arc::clone(&row.user_id));
+            if let Some(row) = rows.first() {
+                announcer.tell(News::Presence(Stir {
+                    conversation_id: row.conversation_id,
+                    left: left.collect(),
+                }));
+            }
+        }
+    }
+
+    /// Conversations in which others have come or gone at other servers.
+    pub(crate) fn take_looks(&self) -> Looks {
+        self.0.conversations.take_looks()
+    }
+
+    /// Waits until there is something to tell other servers, or to look up of them; for ever if they are not told
+    /// at once.
+    pub(crate) async fn stirred(&self) {
+        match self.0.conversations.announcer() {
+            Some(_) => self.0.conversations.stirred().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn told(&self) -> &Told {
+        &self.0.conversations.common().told
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Takes note of all users that other servers have in a conversation now. Of those who are gone these have
+    /// `left` on purpose.
+    pub(crate) fn set_elsewhere(
+        &self,
+        namespace: &Namespace,
+        id: Uuid,
+        rows: Vec<Present>,
+        left: &BTreeSet<Arc<str>>,
+    ) {
         self.0.conversations.with(id, |live| {
-            for notice in live.presence.set_elsewhere(now(), rows) {
+            for notice in live.presence.set_elsewhere(now(), rows, left) {
                 live.tell(namespace, notice);
             }
             live.advance(namespace, now());

@@ -4,12 +4,13 @@
 //! for longer, the others remove what it told. One that wakes up finds that out when it renews, takes a new
 //! lease under a new id, and tells everything again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::auth::is_guest;
@@ -17,6 +18,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
 use crate::service::chat::presence::conversation::{Present, User};
 use crate::service::chat::presence::elsewhere::Shared;
+use crate::service::chat::sequencer::conversations::Looks;
 use crate::store::{self, Here, StoreError};
 use crate::supervisor::Supervisor;
 use roomcast::Namespace;
@@ -84,14 +86,8 @@ struct Lost;
 
 impl Keeper {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        let mut turns = interval(TURN.min(self.lease / 3).max(Duration::from_millis(1)));
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let longest = TURN.min(self.lease / 3).max(Duration::from_millis(1));
         loop {
-            tokio::select! {
-                biased;
-                _ = stopped.wait_for(|stopped| *stopped) => break,
-                _ = turns.tick() => {}
-            }
             let turn = self.turn();
             tokio::select! {
                 biased;
@@ -101,6 +97,15 @@ impl Keeper {
                     // The store's own log says why; the lease goes on as long as it goes on.
                     Err(error) => tracing::debug!(%error, "presence is not shared at the moment"),
                 }
+            }
+            let rest = async {
+                sleep(PACE.min(longest)).await;
+                let _ = timeout(longest.saturating_sub(PACE), self.chat.stirred()).await;
+            };
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                () = rest => {}
             }
         }
         if let Some(held) = self.held {
@@ -133,15 +138,19 @@ impl Keeper {
             }
             None => self.take().await?,
         };
-        match self.tell(held.node).await? {
-            Ok(()) => Ok(()),
+        let node = match self.tell(held.node).await? {
+            Ok(()) => held.node,
             Err(Lost) => {
                 self.lose();
                 let held = self.take().await?;
                 // Should it be lost again, the next turn goes on from there.
-                self.tell(held.node).await.map(|_| ())
+                let _ = self.tell(held.node).await?;
+                held.node
             }
-        }
+        };
+        let looks = self.chat.take_looks();
+        let stirred: Vec<Uuid> = looks.keys().copied().collect();
+        self.look_at(node, &stirred, &looks).await
     }
 
     fn lose(&mut self) {
@@ -180,7 +189,7 @@ impl Keeper {
             }
             let here: Vec<Here> = rows.iter().map(here).collect();
             match self.store.tell(node, &here).await {
-                Ok(true) => {}
+                Ok(true) => self.chat.announce_shared(&rows),
                 Ok(false) => return Ok(Err(Lost)),
                 Err(error) => {
                     self.chat.restore_shared(rows);
@@ -200,7 +209,14 @@ impl Keeper {
                 "servers whose leases ran out: nobody is there any more"
             );
         }
-        for conversations in self.chat.shared_conversations().chunks(BATCH) {
+        let all = self.chat.shared_conversations();
+        self.look_at(node, &all, &self.chat.take_looks()).await
+    }
+
+    /// Looks who is at the others in these conversations.
+    async fn look_at(&self, node: Uuid, all: &[Uuid], looks: &Looks) -> Result<(), StoreError> {
+        let nobody = BTreeSet::new();
+        for conversations in all.chunks(BATCH) {
             let mut rows = self
                 .store
                 .elsewhere(node, conversations)
@@ -215,7 +231,8 @@ impl Keeper {
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     there.push(present(&row));
                 }
-                self.chat.set_elsewhere(&self.namespace, id, there);
+                let left = looks.get(&id).unwrap_or(&nobody);
+                self.chat.set_elsewhere(&self.namespace, id, there, left);
             }
         }
         Ok(())
@@ -249,6 +266,8 @@ fn present(here: &Here) -> Present {
 
 /// The longest time from a change to its being told.
 const TURN: Duration = Duration::from_secs(1);
+/// The shortest time between two turns.
+const PACE: Duration = Duration::from_millis(100);
 
 /// Users told, and conversations asked for, in one statement.
 const BATCH: usize = 500;

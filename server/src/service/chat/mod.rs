@@ -2,8 +2,8 @@
 //!
 //! What gateways call are methods of the handle, one file for each feature: `messages`, `history`,
 //! `conversations`, `members`, `attendance`. Those that somebody asks for take an
-//! [`Allowed`](super::Allowed) command. `emission` takes what was stored, `sequencer` emits it in its order, and
-//! `presence` says who is there. Gateways and the composition root come in here. Nothing in here may know how
+//! [`Allowed`](super::Allowed) command. `emission` takes what was stored, `sequencer` emits it in its order,
+//! `presence` says who is there, and `others` and `leases` take over what other servers do. Gateways and the composition root come in here. Nothing in here may know how
 //! an event is parsed, or whether a user's role was proven by a token or a login.
 
 mod attendance;
@@ -15,6 +15,7 @@ mod history;
 mod leases;
 mod members;
 mod messages;
+mod others;
 pub(in crate::service) mod presence;
 mod retention;
 pub(in crate::service) mod sequencer;
@@ -22,4 +23,5 @@ pub(in crate::service) mod sequencer;
 pub(crate) use attendance::{FindUser, WhoIsIn};
 pub(crate) use handle::Chat;
 pub(crate) use leases::Leases;
+pub(crate) use others::ConversationNews;
 pub(crate) use retention::Retention;

@@ -27,6 +27,11 @@ pub(crate) enum AdapterFault {
     NotShared,
 }
 
+/// The URL of the adapter, if there is one.
+pub(crate) fn url(settings: &Settings) -> Option<&str> {
+    settings.adapter.url()
+}
+
 /// Whether the configured adapter can be had, if there is one, without touching anything.
 pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
     join(roomcast::Io::builder(), settings).map(drop)
@@ -35,13 +40,15 @@ pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
 /// Gives the server the configured adapter, if there is one.
 pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterFault> {
     let io = io.node(node(settings));
-    let Some(url) = settings.adapter.url() else {
+    let Some(url) = url(settings) else {
         return Ok(io);
     };
     let (scheme, rest) = url.split_once("://").ok_or(AdapterFault::Unknown)?;
     let kind = scheme.split('+').next().unwrap_or_default();
     let io = match kind {
-        "redis" | "rediss" => redis(io, settings, scheme, rest)?,
+        "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
+            redis(io, settings, scheme, rest)?
+        }
         _ => return Err(AdapterFault::Unknown),
     };
     if Store::may_be_shared(&settings.store) {
@@ -79,11 +86,11 @@ fn redis(
     let redis = redis
         .key(&settings.adapter.key)
         .request_timeout(request_timeout(settings));
-    Ok(if is_sharded {
-        io.adapter(redis.sharded(Subscriptions::Rooms))
-    } else {
-        io.adapter(redis)
-    })
+    Ok(io.adapter(match (is_sharded, scheme.contains("-streams")) {
+        (false, _) => redis,
+        (true, false) => redis.sharded(Subscriptions::Rooms),
+        (true, true) => redis.sharded_channels(true),
+    }))
 }
 
 #[cfg(not(feature = "redis"))]
@@ -108,8 +115,8 @@ impl fmt::Display for AdapterFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str(
-                "adapter.url: expected `redis://…`, `rediss://…`, `redis+sentinel://…` or \
-                 `redis+cluster://…`, each also with `+sharded`, or `none`",
+                "adapter.url: expected `redis://…`, `redis-streams://…`, each also with `rediss`, \
+                 `+sentinel`, `+cluster` and `+sharded`, or `none`",
             ),
             Self::Url(fault) => write!(f, "adapter.url: {fault}"),
             Self::Absent(feature) => write!(
@@ -151,6 +158,8 @@ mod tests {
             "redis+sentinel+sharded://h:1/service",
             "redis+cluster://a:1,b:2",
             "rediss+cluster+sharded://a:1,b:2",
+            "redis-streams://h",
+            "rediss-streams+cluster+sharded://a:1,b:2",
         ] {
             assert_eq!(fault(url, "postgres://h/d"), None, "{url}");
         }

@@ -1,7 +1,13 @@
-//! What joins this server to others on the same store.
+//! What joins this server to others on the same store: the adapter, and what they tell one another through it.
 //!
-//! The composition root comes in here. Nothing in here may know what a conversation is made of, or who may do what.
+//! The composition root and the chat come in here. Nothing in here may know who is in a conversation, or what is
+//! done with what others tell.
 
 mod adapter;
+mod announcer;
+mod wire;
 
-pub(crate) use adapter::{AdapterFault, check, join};
+pub(crate) use adapter::{AdapterFault, check, join, url};
+pub(crate) use announcer::{Announcer, NAMESPACE};
+pub(in crate::service) use announcer::{NEWS, QUESTION};
+pub(in crate::service) use wire::{Confirmed, News, Presence, Step, Typing};

@@ -72,6 +72,7 @@ impl Store {
         let store = Self {
             backend,
             patience: config.answer_timeout,
+            fed: Arc::default(),
         };
         Ok((store, commits))
     }

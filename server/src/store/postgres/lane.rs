@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Object, Pool};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
 use super::doubt::Doubt;
 use super::failure::{Failure, Fault};
@@ -25,9 +24,10 @@ pub(super) enum Order {
         /// The change's place in the queue of all lanes.
         _place: OwnedSemaphorePermit,
     },
-    /// How far another server has come in a conversation. It is handed on behind all that this lane had
-    /// committed when that was seen, so that nothing of this server's own is taken for missed.
-    Announced(Uuid, Revision),
+    /// What another server has committed in a conversation, or how far it has come there. It is handed on behind
+    /// all that this lane had committed when that was seen, so that nothing of this server's own is taken for
+    /// missed.
+    Announced(Commit),
 }
 
 /// Stores the changes of some of the conversations.
@@ -55,7 +55,7 @@ impl Lane {
             for order in taken.drain(..) {
                 match order {
                     Order::Write { write, .. } => group.push(write),
-                    Order::Announced(id, revision) => announced.push((id, revision)),
+                    Order::Announced(commit) => announced.push(commit),
                 }
             }
             if self.commits.is_closed() {
@@ -68,8 +68,8 @@ impl Lane {
             {
                 self.resolve(group, doubt, &mut waiting).await;
             }
-            for (id, revision) in announced {
-                let _ = self.commits.send(Commit::announced(id, revision)).await;
+            for commit in announced {
+                let _ = self.commits.send(commit).await;
             }
         }
     }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, TryAcquireError, mpsc, watch};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
@@ -37,8 +37,8 @@ use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
 use self::shared::{feed, leases, values};
 use super::blocks::BlockChange;
-use super::change::{Authorship, Cursor, List, Search};
-use super::lane::{self as lane_ends, Commits, Lanes, Write};
+use super::change::{Authorship, Committed, Cursor, List, Search};
+use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Revision, Version};
 use super::{FeedMark, FeedPage, Here, Missed, OpenError, StoreError, Time, migrate as migrations};
@@ -170,11 +170,26 @@ impl Postgres {
         })
     }
 
-    /// Lets who emits know how far another server has come.
-    pub(super) fn announce(&self, conversation: Uuid, revision: Revision) {
+    /// Lets who emits know what another server has committed.
+    pub(super) fn announce(
+        &self,
+        event: Committed,
+        revision: Revision,
+        confirm: bool,
+    ) -> oneshot::Receiver<()> {
+        let conversation = event.conversation_id();
+        let (commit, resolved) = Commit::announced(event, revision, confirm);
         // If the lane is full or closed: whoever looks again finds it again.
-        let announced = Order::Announced(conversation, revision);
-        let _ = self.0.lanes.of(conversation).try_send(announced);
+        let _ = self
+            .0
+            .lanes
+            .of(conversation)
+            .try_send(Order::Announced(commit));
+        resolved
+    }
+
+    pub(super) async fn id(&self) -> Result<Uuid, StoreError> {
+        read!(self, client => queries::store_id(client))
     }
 
     /// The query is tried once and does not count against the database, because nobody waits for it

@@ -415,6 +415,14 @@ fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Error> {
     Ok(time.map(Time::from))
 }
 
+/// The name of the database.
+pub(super) async fn store_id(client: &ClientWrapper) -> Result<Uuid, Error> {
+    let statement = client
+        .prepare_cached("SELECT store_id FROM roomcast_schema")
+        .await?;
+    client.query_one(&statement, &[]).await?.try_get(0)
+}
+
 /// PostgreSQL's integers are signed; a `seq` never reaches the border.
 pub(super) fn unsigned(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or(0)

@@ -1,5 +1,6 @@
 //! What was committed in conversations, in their order, for servers that share a store.
 
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::store::change::Committed;
@@ -51,20 +52,48 @@ impl Store {
         }
     }
 
-    /// Lets who emits know that another server has come up to a revision: it comes out of
-    /// [`Commits`](crate::store::Commits) behind all that this server had committed in the conversation
-    /// when that was seen.
+    /// Lets who emits know what another server has committed at a revision, or with [`Committed::Announced`] that
+    /// it has come so far: it comes out of [`Commits`](crate::store::Commits) behind all that this server had
+    /// committed in the conversation when that was seen. With `confirm` that one wants to know who receives it.
+    ///
+    /// What comes back is resolved with the commit, and ends without that if there was no room for it.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(unused_variables, reason = "nobody else writes")
     )]
-    pub fn announce(&self, conversation: Uuid, revision: Revision) {
+    #[must_use = "it tells when that is emitted; who need not know drops it"]
+    pub fn announce(
+        &self,
+        event: Committed,
+        revision: Revision,
+        confirm: bool,
+    ) -> oneshot::Receiver<()> {
         match &self.backend {
-            Backend::Memory(_) => {}
+            Backend::Memory(_) => oneshot::channel().1,
             #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => postgres.announce(conversation, revision),
+            Backend::Postgres(postgres) => postgres.announce(event, revision, confirm),
             #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => {}
+            Backend::Sqlite(_) => oneshot::channel().1,
+        }
+    }
+
+    /// The name of the database that servers share, which it has from its first migration on; none if the store
+    /// belongs to one server.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, reason = "no other store is shared")
+    )]
+    pub async fn shared_id(&self) -> Result<Option<Uuid>, StoreError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(postgres) => self.patiently(postgres.id()).await.map(Some),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => Ok(None),
         }
     }
 

@@ -42,7 +42,7 @@ pub(in crate::service) struct Presence {
     notices: Notices,
     elsewhere: Elsewhere,
     /// Whom other servers have to be told of; always empty if they are not.
-    changed: BTreeSet<Arc<str>>,
+    changed: BTreeMap<Arc<str>, Going>,
 }
 
 #[derive(Debug)]
@@ -62,6 +62,15 @@ enum List {
     Unchanged { last: Option<Instant> },
     /// It has, and the next one is due then.
     Due(Instant),
+}
+
+/// How a user has gone who is not here any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Going {
+    /// On purpose.
+    Left,
+    /// Without a word.
+    Lost,
 }
 
 /// A user as others see it.
@@ -150,7 +159,7 @@ impl Presence {
             list: List::Unchanged { last: None },
             notices: Notices::new(tempo.interval),
             elsewhere: Elsewhere::default(),
-            changed: BTreeSet::new(),
+            changed: BTreeMap::new(),
         }
     }
 
@@ -179,7 +188,7 @@ impl Presence {
         let sockets = std::mem::take(&mut tabs.sockets);
         self.sockets -= sockets.len();
         self.list_changed(now);
-        let user = self.forget(user)?;
+        let user = self.forget(user, Going::Left)?;
         Some((sockets, self.announce(now, Notice::Left(user))))
     }
 
@@ -187,7 +196,8 @@ impl Presence {
     pub(in crate::service) fn close(&mut self) -> Vec<SocketId> {
         let users = std::mem::take(&mut self.users);
         if self.tempo.is_shared {
-            self.changed.extend(users.keys().cloned());
+            let gone = users.keys().cloned().map(|user| (user, Going::Lost));
+            self.changed.extend(gone);
         }
         let changed = std::mem::take(&mut self.changed);
         *self = Self {
@@ -261,7 +271,7 @@ impl Presence {
         if !self.remove(now, socket, user)? {
             return None;
         }
-        let user = self.forget(user)?;
+        let user = self.forget(user, Going::Left)?;
         if self.elsewhere.has(&user.user_id) {
             return None;
         }
@@ -294,14 +304,14 @@ impl Presence {
         Some(last)
     }
 
-    fn forget(&mut self, user: &str) -> Option<User> {
+    fn forget(&mut self, user: &str, going: Going) -> Option<User> {
         let (user_id, present) = self.users.remove_entry(user)?;
         self.arrivals.remove(&present.arrival);
         if let Some(end) = present.lost {
             self.lost.remove(&(end, Arc::clone(&user_id)));
         }
         if self.tempo.is_shared {
-            self.changed.insert(Arc::clone(&user_id));
+            self.changed.insert(Arc::clone(&user_id), going);
         }
         Some(User {
             user_id,
@@ -341,7 +351,7 @@ impl Presence {
         {
             let (_, user_id) = self.lost.pop_first()?;
             self.list_changed(now);
-            let user = self.forget(&user_id)?;
+            let user = self.forget(&user_id, Going::Lost)?;
             if !self.elsewhere.has(&user_id)
                 && let Some(notice) = self.announce(now, Notice::Disconnected(user))
             {
@@ -409,14 +419,18 @@ impl Presence {
     }
 
     /// Those of whom other servers have to be told since this was asked last.
-    pub(in crate::service) fn take_changed(&mut self) -> BTreeSet<Arc<str>> {
+    pub(in crate::service) fn take_changed(&mut self) -> BTreeMap<Arc<str>, Going> {
         std::mem::take(&mut self.changed)
     }
 
     /// All who are here have to be told to other servers again.
     pub(in crate::service) fn share_all(&mut self) {
         if self.tempo.is_shared {
-            self.changed.extend(self.users.keys().map(Arc::clone));
+            let here = self
+                .users
+                .keys()
+                .map(|user| (Arc::clone(user), Going::Lost));
+            self.changed.extend(here);
         }
     }
 
@@ -435,7 +449,7 @@ impl Presence {
         if self.tempo.is_shared
             && let Some((user_id, _)) = self.users.get_key_value(user)
         {
-            self.changed.insert(Arc::clone(user_id));
+            self.changed.insert(Arc::clone(user_id), Going::Lost);
         }
     }
 

@@ -4,13 +4,13 @@
 //! It does not know how servers tell one another. A server that is dead has nothing written down any
 //! more, so its users are gone from what goes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
 
-use crate::service::chat::presence::conversation::{Notice, Presence, Present};
+use crate::service::chat::presence::conversation::{Going, Notice, Presence, Present};
 use crate::store::Time;
 
 /// The users that other servers have in a conversation.
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) user_id: Arc<str>,
     /// None: the user is not here any more.
     pub(crate) present: Option<SharedPresent>,
+    /// How the user has gone then.
+    pub(crate) going: Going,
 }
 
 /// A user who is here; during the grace after a lost connection as well.
@@ -43,6 +45,11 @@ pub(crate) struct SharedPresent {
 }
 
 impl Elsewhere {
+    /// Whether it was ever known who they are.
+    pub(in crate::service) fn is_known(&self) -> bool {
+        self.users.is_some()
+    }
+
     pub(in crate::service) fn has(&self, user: &str) -> bool {
         self.get(user).is_some()
     }
@@ -61,12 +68,13 @@ impl Elsewhere {
 }
 
 impl Presence {
-    /// Takes note of all users that other servers have here now; two servers may have the same one.
-    /// Says who has come and who has gone with that, as far as it is to be told now.
+    /// Takes note of all users that other servers have here now; two servers may have the same one. Of those who
+    /// are gone these have `left` on purpose. Says who has come and who has gone with that, as far as it is to be told now.
     pub(in crate::service) fn set_elsewhere(
         &mut self,
         now: Instant,
         rows: impl IntoIterator<Item = Present>,
+        left: &BTreeSet<Arc<str>>,
     ) -> Vec<Notice> {
         let mut users: BTreeMap<Arc<str>, Present> = BTreeMap::new();
         for row in rows {
@@ -95,7 +103,12 @@ impl Presence {
         }
         for (user_id, present) in before {
             if !after.has(&user_id) && !self.is_here(&user_id) {
-                notices.push(Notice::Disconnected(present.user));
+                let has_left = left.contains(&user_id);
+                notices.push(if has_left {
+                    Notice::Left(present.user)
+                } else {
+                    Notice::Disconnected(present.user)
+                });
             }
         }
         if differs {
@@ -118,7 +131,7 @@ mod tests {
     fn those_who_were_elsewhere_before_anybody_came_here_are_listed_and_not_announced() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(3));
-        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)]), []);
+        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)], &none()), []);
         assert_eq!(listed(&presence), [("ann".into(), 1), ("bob".into(), 2)]);
         assert_eq!(presence.here(Uuid::nil()).users[1].since, since(1));
     }
@@ -127,19 +140,19 @@ mod tests {
     fn who_comes_or_goes_elsewhere_is_announced_once() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
-        presence.set_elsewhere(now, []);
-        let notices = presence.set_elsewhere(now, [row("bob", 1, 1)]);
+        presence.set_elsewhere(now, [], &none());
+        let notices = presence.set_elsewhere(now, [row("bob", 1, 1)], &none());
         assert_eq!(notices, [Notice::Joined(user("bob"))]);
-        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)]), []);
-        let notices = presence.set_elsewhere(now, []);
+        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)], &none()), []);
+        let notices = presence.set_elsewhere(now, [], &none());
         assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
-        assert_eq!(presence.set_elsewhere(now, []), []);
+        assert_eq!(presence.set_elsewhere(now, [], &none()), []);
     }
 
     #[test]
     fn a_user_on_two_servers_is_one_user() {
         let (mut presence, now) = start();
-        presence.set_elsewhere(now, [row("ann", 1, 1), row("ann", 2, 3)]);
+        presence.set_elsewhere(now, [row("ann", 1, 1), row("ann", 2, 3)], &none());
         assert_eq!(
             presence.join(now, socket(1), &user("ann"), since(5)),
             None,
@@ -147,23 +160,38 @@ mod tests {
         );
         assert_eq!(listed(&presence), [("ann".into(), 4)]);
         assert_eq!(presence.here(Uuid::nil()).users[0].since, since(1));
-        assert_eq!(presence.set_elsewhere(now, []), [], "still here");
-        presence.set_elsewhere(now, [row("ann", 1, 1)]);
+        assert_eq!(presence.set_elsewhere(now, [], &none()), [], "still here");
+        presence.set_elsewhere(now, [row("ann", 1, 1)], &none());
         assert_eq!(presence.leave(now, socket(1), "ann"), None, "still there");
-        let gone = presence.set_elsewhere(now, []);
+        let gone = presence.set_elsewhere(now, [], &none());
         assert_eq!(gone, [Notice::Disconnected(user("ann"))]);
     }
 
     #[test]
     fn who_is_lost_here_and_back_on_another_server_is_not_announced() {
         let (mut presence, now) = start();
-        presence.set_elsewhere(now, []);
+        presence.set_elsewhere(now, [], &none());
         presence.join(now, socket(1), &user("ann"), since(1));
         presence.lose(now, socket(1), "ann");
-        assert_eq!(presence.set_elsewhere(now, [row("ann", 1, 2)]), []);
+        assert_eq!(presence.set_elsewhere(now, [row("ann", 1, 2)], &none()), []);
         let notices: Vec<_> =
             std::iter::from_fn(|| presence.handle_timeout(now + Duration::from_secs(60))).collect();
         assert!(notices.iter().all(|notice| *notice == Notice::List));
+    }
+
+    #[test]
+    fn who_leaves_elsewhere_on_purpose_has_left() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), since(1));
+        presence.set_elsewhere(now, [row("bob", 1, 1), row("eve", 1, 1)], &none());
+        let left = BTreeSet::from(["bob".into(), "ann".into()]);
+        let notices = presence.set_elsewhere(now, [], &left);
+        let expected = [Notice::Left(user("bob")), Notice::Disconnected(user("eve"))];
+        assert_eq!(notices, expected);
+    }
+
+    fn none() -> BTreeSet<Arc<str>> {
+        BTreeSet::new()
     }
 
     fn start() -> (Presence, Instant) {

@@ -130,7 +130,7 @@ fn what_other_servers_have_to_know_is_each_user_once() {
     presence.join(now, socket(3), &user("bob"), Time::now());
     presence.leave(now, socket(3), "bob");
     let changed = presence.take_changed();
-    let changed: Vec<_> = changed.iter().map(AsRef::as_ref).collect();
+    let changed: Vec<_> = changed.keys().map(AsRef::as_ref).collect();
     assert_eq!(changed, ["ann", "bob"]);
     assert_eq!(presence.shared("ann").unwrap().connections, 2);
     assert_eq!(presence.shared("bob"), None);

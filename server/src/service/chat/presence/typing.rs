@@ -18,8 +18,8 @@ pub(in crate::service) struct Typing {
 #[derive(Debug)]
 struct Typist {
     name: Arc<str>,
-    /// Where the last sign came from: it is not told of the end.
-    socket: SocketId,
+    /// Where the last sign came from: it is not told of the end. None: from another server.
+    socket: Option<SocketId>,
     end: Instant,
     announced: Instant,
 }
@@ -32,14 +32,20 @@ impl Typing {
 
     /// A user types; true says that the others have to be told.
     ///
-    /// While it goes on it is told again from time to time, for those who came later.
+    /// While it goes on it is told again from time to time, for those who came later. Without a socket the user
+    /// types at another server, which tells that from time to time, and its end.
     pub(in crate::service) fn start(
         &mut self,
         now: Instant,
         user: &User,
-        socket: SocketId,
+        socket: Option<SocketId>,
     ) -> bool {
-        let end = now + EXPIRY;
+        let end = now
+            + if socket.is_some() {
+                EXPIRY
+            } else {
+                EXPIRY_ELSEWHERE
+            };
         let announce = match self.users.get_mut(&user.user_id) {
             Some(typist) => {
                 self.ends.remove(&(typist.end, Arc::clone(&user.user_id)));
@@ -86,7 +92,10 @@ impl Typing {
 
     /// A user who has not typed for a while and so has stopped, and where; call it until there is
     /// none.
-    pub(in crate::service) fn handle_timeout(&mut self, now: Instant) -> Option<(User, SocketId)> {
+    pub(in crate::service) fn handle_timeout(
+        &mut self,
+        now: Instant,
+    ) -> Option<(User, Option<SocketId>)> {
         self.ends.first().filter(|(end, _)| *end <= now)?;
         let (_, user_id) = self.ends.pop_first()?;
         let typist = self.users.remove(&user_id)?;
@@ -100,6 +109,9 @@ impl Typing {
 
 /// How long typing lasts after its last sign.
 const EXPIRY: Duration = Duration::from_secs(6);
+
+/// The same at another server, if that does not tell of the end: it tells of the last sign up to [`REPEAT`] later.
+const EXPIRY_ELSEWHERE: Duration = Duration::from_secs(9);
 
 /// How often typing that goes on is told again.
 const REPEAT: Duration = Duration::from_secs(2);
@@ -154,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn typing_at_another_server_ends_when_that_says_so_or_no_more_of_it() {
+        let (mut typing, now) = (Typing::default(), Instant::now());
+        assert!(typing.start(now, &user("ann"), None));
+        assert_eq!(typing.handle_timeout(now + EXPIRY + REPEAT), None);
+        let end = now + EXPIRY_ELSEWHERE;
+        assert_eq!(typing.handle_timeout(end), Some((user("ann"), None)));
+        assert!(typing.start(now, &user("ann"), None));
+        assert_eq!(typing.stop("ann"), Some(user("ann")));
+        assert!(typing.is_empty());
+    }
+
+    #[test]
     fn typists_beyond_the_limit_are_not_shown() {
         let (mut typing, now) = (Typing::default(), Instant::now());
         for n in 0..MAX_TYPISTS {
@@ -165,8 +189,8 @@ mod tests {
         assert!(typing.start(now, &user("one more"), socket(1)));
     }
 
-    fn socket(n: u32) -> SocketId {
-        SocketId::parse(&format!("{n:020}")).unwrap()
+    fn socket(n: u32) -> Option<SocketId> {
+        SocketId::parse(&format!("{n:020}"))
     }
 
     fn user(id: &str) -> User {

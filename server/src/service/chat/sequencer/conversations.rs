@@ -7,23 +7,27 @@
 //! another lock. Only who comes and goes takes a lock that all conversations share, that of the changes.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
+use crate::config;
 use crate::metrics::Metrics;
-use crate::service::chat::presence::conversation::{Presence, Tempo};
+use crate::service::chat::presence::conversation::{Going, Presence, Tempo, User};
 use crate::service::chat::presence::elsewhere::Shared;
 use crate::service::chat::presence::typing::Typing;
+use crate::service::chat::sequencer::confirming::{Questions, Waiting};
 use crate::service::chat::sequencer::gate::Gate;
 use crate::service::chat::sequencer::sharded::Sharded;
+use crate::service::chat::sequencer::told::Told;
+use crate::service::cluster::{Announcer, News, Typing as Typist};
 use crate::service::rules::html::Rules;
-use crate::store::Commit;
+use crate::store::{Commit, Committed, Revision};
 use roomcast::{Room, SocketId};
 
 /// All conversations in which somebody is. One that is left by everybody is forgotten.
@@ -37,6 +41,10 @@ pub(in crate::service) struct Conversations {
     schedule: Sharded<Schedule>,
     /// Whom other servers have to be told of: users who are here, and some who have gone lately.
     changed: Mutex<Changes>,
+    /// Conversations in which others are or were lately at other servers.
+    looks: Mutex<Looks>,
+    /// There is something in one of the two.
+    stirred: Notify,
 }
 
 /// When something is due in some of the conversations.
@@ -73,16 +81,17 @@ impl Schedule {
 /// Users of whom other servers have to be told, each once.
 #[derive(Debug, Default)]
 struct Changes {
-    users: BTreeSet<(Uuid, Arc<str>)>,
+    /// With how they have gone, if they have.
+    users: BTreeMap<(Uuid, Arc<str>), Going>,
     /// There were more than [`MAX_CHANGES`], and they are forgotten.
     is_incomplete: bool,
 }
 
 impl Changes {
-    fn extend(&mut self, users: impl Iterator<Item = (Uuid, Arc<str>)>) {
+    fn extend(&mut self, users: impl Iterator<Item = ((Uuid, Arc<str>), Going)>) {
         self.users.extend(users);
         if self.users.len() > MAX_CHANGES {
-            self.users = BTreeSet::new();
+            self.users = BTreeMap::new();
             self.is_incomplete = true;
         }
     }
@@ -97,8 +106,71 @@ pub(in crate::service) struct Common {
     pub(in crate::service) confirmations: Arc<Semaphore>,
     /// Whether clients may be recovered: what asks to be confirmed would not be sent to them again.
     pub(in crate::service) has_recovery: bool,
+    /// How long receivers may take to confirm a message.
+    pub(in crate::service) confirm_timeout: Duration,
+    /// Who tells other servers, if there is an adapter.
+    pub(in crate::service) announcer: Option<Announcer>,
+    /// What members were told who are in no conversation here.
+    pub(in crate::service) told: Told,
+    /// Messages of other servers that are about to be shown.
+    pub(super) questions: Arc<Questions>,
     pub(in crate::service) metrics: Arc<Metrics>,
 }
+
+impl Common {
+    pub(in crate::service) fn new(
+        rules: Arc<Rules>,
+        limits: &config::Chat,
+        has_recovery: bool,
+        announcer: Option<Announcer>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let places = limits.confirmations.min(Semaphore::MAX_PERMITS);
+        Self {
+            rules,
+            confirmations: Arc::new(Semaphore::new(places)),
+            has_recovery,
+            confirm_timeout: limits.confirm_timeout,
+            announcer,
+            told: Told::default(),
+            questions: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// Whether members who are not in the conversation are to be told of something now; it is noted as told.
+    /// What they are not told of is always news.
+    pub(super) fn is_news(&self, event: &Committed, revision: Revision) -> bool {
+        match event {
+            Committed::Renamed(_)
+            | Committed::Members { .. }
+            | Committed::ConversationDeleted { .. } => {
+                let told = &self.told;
+                told.insert(event.conversation_id(), revision.changes)
+            }
+            Committed::Message(_)
+            | Committed::Repeated(_)
+            | Committed::Edited(_)
+            | Committed::Deleted { .. }
+            | Committed::Announced(_) => true,
+        }
+    }
+
+    /// Lets other servers tell that somebody types here or has stopped.
+    pub(in crate::service) fn announce_typing(&self, id: Uuid, user: &User, is_typing: bool) {
+        if let Some(announcer) = &self.announcer {
+            announcer.tell(News::Typing(Typist {
+                conversation_id: id,
+                user_id: Arc::clone(&user.user_id),
+                name: Arc::clone(&user.name),
+                is_typing,
+            }));
+        }
+    }
+}
+
+/// Conversations whose presence is to be looked up soon, with those who have left them on purpose.
+pub(in crate::service) type Looks = HashMap<Uuid, BTreeSet<Arc<str>>>;
 
 /// A conversation in which somebody is, or may be again any moment.
 #[derive(Debug)]
@@ -170,8 +242,40 @@ impl Live {
 }
 
 impl Conversations {
-    pub(in crate::service) fn metrics(&self) -> &Metrics {
-        &self.common.metrics
+    pub(in crate::service) fn common(&self) -> &Common {
+        &self.common
+    }
+
+    pub(in crate::service) fn announcer(&self) -> Option<&Announcer> {
+        self.common.announcer.as_ref()
+    }
+
+    /// Another server wants to know who confirms a message, which is about to be shown here.
+    pub(in crate::service) fn wait_for(&self, message: Uuid) -> Waiting {
+        let common = &self.common;
+        common.questions.wait_for(message, common.confirm_timeout)
+    }
+
+    /// Others have come or gone at another server; these have left.
+    pub(in crate::service) fn look_soon(&self, id: Uuid, left: impl IntoIterator<Item = Arc<str>>) {
+        let mut looks = self.looks.lock();
+        // What finds no room is looked up with all the others.
+        if looks.len() < MAX_LOOKS || looks.contains_key(&id) {
+            let known = looks.entry(id).or_default();
+            known.extend(left.into_iter().take(MAX_LEFT - known.len().min(MAX_LEFT)));
+        }
+        drop(looks);
+        self.stirred.notify_one();
+    }
+
+    /// The conversations to be looked up soon.
+    pub(in crate::service) fn take_looks(&self) -> Looks {
+        std::mem::take(&mut *self.looks.lock())
+    }
+
+    /// Waits until other servers have to be told, or looked at, since this was waited for last.
+    pub(in crate::service) async fn stirred(&self) {
+        self.stirred.notified().await;
     }
 
     pub(in crate::service) fn new(tempo: Tempo, common: Common) -> Self {
@@ -182,6 +286,8 @@ impl Conversations {
             sockets: Sharded::new(),
             schedule: Sharded::new(),
             changed: Mutex::default(),
+            looks: Mutex::default(),
+            stirred: Notify::new(),
         }
     }
 
@@ -195,12 +301,13 @@ impl Conversations {
             taken.push(next);
         }
         drop(changed);
-        let as_it_is = |(conversation_id, user_id): (Uuid, Arc<str>)| {
+        let as_it_is = |((conversation_id, user_id), going): ((Uuid, Arc<str>), Going)| {
             let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
             Shared {
                 conversation_id,
                 user_id,
                 present: present.flatten(),
+                going,
             }
         };
         taken.into_iter().map(as_it_is).collect()
@@ -209,10 +316,11 @@ impl Conversations {
     /// Takes back what could not be told.
     pub(in crate::service) fn restore_shared(&self, rows: Vec<Shared>) {
         let mut changed = self.changed.lock();
-        changed.extend(
-            rows.into_iter()
-                .map(|row| (row.conversation_id, row.user_id)),
-        );
+        for row in rows {
+            let entry = changed.users.entry((row.conversation_id, row.user_id));
+            entry.or_insert(row.going);
+        }
+        changed.extend(std::iter::empty());
     }
 
     /// Whether so much has changed that it could not be kept. What other servers know of this one is
@@ -297,7 +405,10 @@ impl Conversations {
         let changed = live.presence.take_changed();
         if !changed.is_empty() {
             let mut all = self.changed.lock();
-            all.extend(changed.into_iter().map(|user| (live.id, user)));
+            let of = |(user, going)| ((live.id, user), going);
+            all.extend(changed.into_iter().map(of));
+            drop(all);
+            self.stirred.notify_one();
         }
         let next = live.poll_timeout();
         if next != live.scheduled {
@@ -392,6 +503,11 @@ impl Drop for Pin<'_> {
 /// How many users are noted that other servers have to be told of: far more than change while these
 /// are told, and a limit to what is kept while they cannot be.
 const MAX_CHANGES: usize = 100_000;
+
+/// How many conversations are noted that are to be looked up soon, and in each of them how many of those who have
+/// left it.
+const MAX_LOOKS: usize = 10_000;
+const MAX_LEFT: usize = 1000;
 
 /// The room of a conversation.
 pub(in crate::service) fn room_of(id: Uuid) -> Room {
@@ -554,12 +670,8 @@ mod tests {
             listed: 100,
             is_shared,
         };
-        let common = Common {
-            rules: Arc::new(Rules::Text),
-            confirmations: Arc::new(Semaphore::new(10)),
-            has_recovery: false,
-            metrics: Arc::default(),
-        };
+        let rules = Arc::new(Rules::Text);
+        let common = Common::new(rules, &config::Chat::default(), false, None, Arc::default());
         Conversations::new(tempo, common)
     }
 
@@ -594,7 +706,7 @@ mod tests {
             name: "Ann".into(),
         };
         let _pin = conversations.pin(id);
-        conversations.with(id, |live| live.typing.start(now, &user, socket(1)));
+        conversations.with(id, |live| live.typing.start(now, &user, Some(socket(1))));
     }
 
     fn now() -> Instant {

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roomcast_protocol::socket::Args;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::{Notice, User};
 use crate::service::chat::sequencer::closing::tell_deleted;
-use crate::service::chat::sequencer::conversations::{Live, room_of};
+use crate::service::chat::sequencer::confirming::{Asked, report};
+use crate::service::chat::sequencer::conversations::{Common, Live, room_of};
 use crate::store::{Commit, Committed, Conversation, Message, Revision, Time};
-use roomcast::{AckError, Acks, Broadcast, Namespace, Room, Socket, SocketId};
+use roomcast::{Broadcast, Namespace, Room, SocketId};
 
 impl Live {
-    /// Emits a step to those who are here but the socket it came from.
+    /// Emits a step to those who are here but the socket it came from, and asks them to confirm it with `confirm`.
     pub(super) fn show(
         &mut self,
         namespace: &Namespace,
@@ -26,6 +25,7 @@ impl Live {
         from: Option<SocketId>,
         confirm: Option<Duration>,
     ) -> Option<Asked> {
+        self.common.is_news(event, revision);
         match event {
             Committed::Message(message) => {
                 return self.emit_message(namespace, message, from, confirm);
@@ -132,6 +132,7 @@ impl Live {
             && let Some(typist) = self.typing.stop(&user.user_id)
         {
             self.tell_typing(namespace, &typist, false, None);
+            self.announce_typing(&typist, false);
         }
         if let Some(notice) = notice {
             self.tell(namespace, notice);
@@ -165,7 +166,10 @@ impl Live {
             self.tell(namespace, notice);
         }
         while let Some((user, socket)) = self.typing.handle_timeout(now) {
-            self.tell_typing(namespace, &user, false, Some(socket));
+            self.tell_typing(namespace, &user, false, socket);
+            if socket.is_some() {
+                self.announce_typing(&user, false);
+            }
         }
         self.kept_until = self.kept_until.filter(|until| *until > now);
     }
@@ -215,6 +219,29 @@ impl Live {
             .emit("typing", &typing);
     }
 
+    /// Lets other servers tell that somebody types here or has stopped.
+    pub(in crate::service) fn announce_typing(&self, user: &User, is_typing: bool) {
+        self.common.announce_typing(self.id, user, is_typing);
+    }
+
+    /// Tells that somebody types at another server or has stopped.
+    pub(in crate::service) fn typed_elsewhere(
+        &mut self,
+        namespace: &Namespace,
+        now: Instant,
+        user: &User,
+        is_typing: bool,
+    ) {
+        let is_news = if is_typing {
+            self.typing.start(now, user, None)
+        } else {
+            self.typing.stop(&user.user_id).is_some()
+        };
+        if is_news {
+            self.tell_typing(namespace, user, is_typing, None);
+        }
+    }
+
     /// Those who are here on this server: every server has a sequencer of its own for what is stored.
     pub(super) fn audience(
         &self,
@@ -230,19 +257,17 @@ impl Live {
 }
 
 /// Answers who asked for something that nobody is there to see.
-pub(in crate::service) fn unseen(namespace: &Namespace, metrics: &Metrics, commit: Commit) {
-    tell_unseen(namespace, commit.event(), sender(&commit));
-    answer(namespace, metrics, commit, None);
+pub(in crate::service) fn unseen(namespace: &Namespace, common: &Common, commit: Commit) {
+    if common.is_news(commit.event(), commit.revision()) {
+        tell_unseen(namespace, commit.event(), sender(&commit));
+    }
+    answer(namespace, common, commit, None);
 }
 
 /// Answers who asked for something, and reports how its confirmations go if that was asked for too.
-pub(super) fn answer(
-    namespace: &Namespace,
-    metrics: &Metrics,
-    commit: Commit,
-    asked: Option<Asked>,
-) {
-    note_time(metrics, &commit);
+pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, asked: Option<Asked>) {
+    note_time(&common.metrics, &commit);
+    let (is_foreign, revision) = (commit.is_foreign(), commit.revision());
     let confirmed = if let Committed::Message(message) = commit.event()
         && commit.origin().confirm
     {
@@ -252,10 +277,19 @@ pub(super) fn answer(
     };
     let from = sender(&commit);
     commit.resolve();
-    if let Some(message) = confirmed
-        && let Some(socket) = from.and_then(|id| namespace.socket(id))
-    {
-        report(socket, &message, asked);
+    let Some(message) = confirmed else {
+        return;
+    };
+    if is_foreign {
+        common.questions.answer(message.id, asked);
+        return;
+    }
+    // This tells them of the message as well.
+    let event = Committed::Message(Arc::clone(&message));
+    let announcer = common.announcer.as_ref();
+    let elsewhere = announcer.map(|announcer| announcer.ask(&event, revision));
+    if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
+        report(socket, &message, asked, elsewhere, common.confirm_timeout);
     }
 }
 
@@ -304,6 +338,15 @@ pub(super) fn sender(commit: &Commit) -> Option<SocketId> {
     SocketId::parse(sid.as_str())
 }
 
+/// Tells members in all tabs that there is one more conversation.
+pub(in crate::service) fn tell_made(to: Broadcast<'_>, conversation: &Conversation) {
+    let members = conversation.member_ids.iter();
+    let rooms: Vec<Room> = members.map(|id| user_room(id)).collect();
+    if !rooms.is_empty() {
+        tell_updated(&to.to(rooms), conversation);
+    }
+}
+
 /// Tells that a conversation has changed, or that there is one more.
 pub(in crate::service) fn tell_updated(to: &Broadcast<'_>, conversation: &Conversation) {
     let updated = Updated {
@@ -338,55 +381,6 @@ pub(in crate::service) fn user_room(user: &str) -> Room {
 
 /// Bytes of the longest id that is part of the name of a room.
 const LONGEST_USER: usize = Room::MAX_BYTES - "user:".len();
-
-/// A message whose sender wants to know who got it.
-pub(super) enum Asked {
-    /// Its receivers are asked to confirm it.
-    Confirming {
-        expected: usize,
-        acks: Acks<Args>,
-        /// Given back when nothing is waited for any more.
-        _places: OwnedSemaphorePermit,
-    },
-    /// They are not, since too many confirmations are outstanding.
-    Skipped { expected: usize },
-}
-
-/// Counts who confirms a message, and tells its sender when all have or the time is over.
-///
-/// Without `asked` nobody was there to confirm it.
-fn report(socket: Socket, message: &Message, asked: Option<Asked>) {
-    let mut report = Delivered {
-        conversation_id: message.conversation_id,
-        message_id: message.id,
-        expected: 0,
-        delivered: 0,
-        timed_out: false,
-    };
-    tokio::spawn(async move {
-        match asked {
-            Some(Asked::Confirming {
-                expected, mut acks, ..
-            }) => {
-                report.expected = expected;
-                while let Some((_, answer)) = acks.next().await {
-                    match answer {
-                        Ok(_) => report.delivered += 1,
-                        Err(AckError::Timeout) => report.timed_out = true,
-                        // Gone: expected, not delivered.
-                        Err(_) => {}
-                    }
-                }
-            }
-            Some(Asked::Skipped { expected }) => {
-                report.expected = expected;
-                report.timed_out = true;
-            }
-            None => {}
-        }
-        socket.emit("message_delivered", &report);
-    });
-}
 
 /// `message_deleted`.
 #[derive(Serialize)]
@@ -427,18 +421,4 @@ struct Typing<'a> {
     user: &'a User,
     is_typing: bool,
     timestamp: Time,
-}
-
-/// `message_delivered`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Delivered {
-    conversation_id: Uuid,
-    message_id: Uuid,
-    /// Sockets that were asked: all in the conversation but the sender's.
-    expected: usize,
-    /// Those that confirmed in time.
-    delivered: usize,
-    /// Whether the time was over before all had answered.
-    timed_out: bool,
 }

@@ -5,8 +5,10 @@
 //! decide who may do something.
 
 mod closing;
+pub(in crate::service) mod confirming;
 pub(in crate::service) mod conversations;
 pub(in crate::service) mod delivery;
 pub(in crate::service) mod gate;
 pub(in crate::service) mod passing;
 mod sharded;
+pub(in crate::service) mod told;

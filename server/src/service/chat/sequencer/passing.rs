@@ -1,8 +1,8 @@
 //! What passes the gate of a conversation, what waits before it, and what is read because it is missing.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
+use crate::service::chat::sequencer::confirming::Asked;
 use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::{answer, sender, tell_members, tell_unseen};
 use crate::service::chat::sequencer::gate::{Gap, Passage};
@@ -16,7 +16,6 @@ impl Live {
         &mut self,
         namespace: &Namespace,
         commit: Commit,
-        timeout: Duration,
     ) -> Option<Gap> {
         if let Some(parked) = &mut self.parked {
             if parked.len() < PARKED {
@@ -26,7 +25,7 @@ impl Live {
             // Too many: go on without what is missing.
             for waiting in self.parked.take().unwrap_or_default() {
                 self.skip_to(&waiting);
-                self.let_out(namespace, waiting, timeout);
+                self.let_out(namespace, waiting);
             }
             self.skip_to(&commit);
         }
@@ -36,7 +35,7 @@ impl Live {
                 Some(gap)
             }
             Passage::Next | Passage::Past | Passage::Unseen => {
-                self.let_out(namespace, commit, timeout);
+                self.let_out(namespace, commit);
                 None
             }
         }
@@ -48,7 +47,6 @@ impl Live {
         namespace: &Namespace,
         gap: Gap,
         missed: Option<Missed>,
-        timeout: Duration,
     ) -> Filling {
         let is_unsure = missed.is_none();
         match missed {
@@ -73,7 +71,7 @@ impl Live {
             return Filling::Unsure;
         };
         while let Some(commit) = waiting.pop_front() {
-            if let Some(gap) = self.pass(namespace, commit, timeout) {
+            if let Some(gap) = self.pass(namespace, commit) {
                 self.parked.get_or_insert_default().append(&mut waiting);
                 return Filling::Gap(gap);
             }
@@ -91,17 +89,7 @@ impl Live {
         if self.gate.look(before, revision) == Passage::Past {
             return;
         }
-        let rules = &self.common.rules;
-        let event = match event {
-            Committed::Message(message) => Committed::Message(rules.show(&message)),
-            Committed::Edited(message) => Committed::Edited(rules.show(&message)),
-            event @ (Committed::Repeated(_)
-            | Committed::Deleted { .. }
-            | Committed::Renamed(_)
-            | Committed::Members { .. }
-            | Committed::ConversationDeleted { .. }
-            | Committed::Announced(_)) => event,
-        };
+        let event = self.as_shown(event);
         self.gate.advance(revision);
         // Who sends a message again that another server has stored gets it as the answer.
         let from = if let Committed::Message(message) = &event {
@@ -110,6 +98,21 @@ impl Live {
             None
         };
         self.show(namespace, revision, &event, from, None);
+    }
+
+    /// What another server has committed, as this one shows it.
+    fn as_shown(&self, event: Committed) -> Committed {
+        let rules = &self.common.rules;
+        match event {
+            Committed::Message(message) => Committed::Message(rules.show(&message)),
+            Committed::Edited(message) => Committed::Edited(rules.show(&message)),
+            event @ (Committed::Repeated(_)
+            | Committed::Deleted { .. }
+            | Committed::Renamed(_)
+            | Committed::Members { .. }
+            | Committed::ConversationDeleted { .. }
+            | Committed::Announced(_)) => event,
+        }
     }
 
     /// The socket that waits here for the answer to a message that was stored before.
@@ -154,22 +157,40 @@ impl Live {
     }
 
     /// Shows something to those who are here, if they have not seen it, and answers who asked for it.
-    fn let_out(&mut self, namespace: &Namespace, commit: Commit, timeout: Duration) {
+    fn let_out(&mut self, namespace: &Namespace, commit: Commit) {
         let (event, revision, from) = (commit.event(), commit.revision(), sender(&commit));
         let mut asked = None;
         match self.passage(&commit) {
             Passage::Next => {
                 self.gate.advance(revision);
-                let timeout = commit.origin().confirm.then_some(timeout);
-                asked = self.show(namespace, revision, event, from, timeout);
+                let timeout = self.common.confirm_timeout;
+                let confirm = commit.origin().confirm.then_some(timeout);
+                asked = if commit.is_foreign() {
+                    let event = self.as_shown(event.clone());
+                    self.show(namespace, revision, &event, from, confirm)
+                } else {
+                    self.show(namespace, revision, event, from, confirm)
+                };
             }
             Passage::Unseen => {
                 self.gate.advance(revision);
-                tell_unseen(namespace, event, from);
+                if self.common.is_news(event, revision) {
+                    tell_unseen(namespace, event, from);
+                }
             }
-            Passage::Past | Passage::Gap(_) => {}
+            Passage::Past | Passage::Gap(_) => {
+                // Whoever has joined since then has read it, and members who are not here have not.
+                if self.common.is_news(event, revision) {
+                    tell_unseen(namespace, event, from);
+                }
+                if commit.is_foreign() {
+                    // They have seen it without having been asked.
+                    let expected = self.presence.connections();
+                    asked = Some(Asked::Skipped { expected });
+                }
+            }
         }
-        answer(namespace, &self.common.metrics, commit, asked);
+        answer(namespace, &self.common, commit, asked);
     }
 }
 

@@ -1,0 +1,252 @@
+//! What other servers say: at once through the adapter, in a namespace of their own, and what the feed has of
+//! conversations in which nobody is here: that there is one more, a new title, members who come and go, its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+use super::handle::{Chat, now};
+use super::presence::conversation::User;
+use super::sequencer::confirming::Waiting;
+use super::sequencer::delivery::tell_made;
+use crate::service::cluster::{Confirmed, NAMESPACE, NEWS, News, QUESTION, Step};
+use crate::service::feed::{Applied, Applier, Applying, Entries};
+use crate::store::{Committed, Feed, Missed, Revision, StoreError};
+use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
+
+impl Chat {
+    /// Registers what is done with it, if there is an adapter. What is no part of a conversation wakes whoever
+    /// reads the feed.
+    pub(crate) fn hear(&self, io: &mut Builder, feed: &Arc<Notify>) {
+        let Some(announcer) = self.0.conversations.announcer() else {
+            return;
+        };
+        let (chat, feed, of_news) = (self.clone(), Arc::clone(feed), announcer.clone());
+        let namespace = io.namespace(NAMESPACE);
+        // As one that does not exist.
+        namespace
+            .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")));
+        namespace.on_server_side(NEWS, move |event: ServerSide| {
+            // Nothing waits, so that all of one server is taken in its order.
+            for news in of_news.read_news(&text_of(&event)) {
+                chat.take(event.io(), &feed, news);
+            }
+            std::future::ready(())
+        });
+        let (chat, announcer) = (self.clone(), announcer.clone());
+        namespace.on_server_side(QUESTION, move |event: ServerSide| {
+            let question = announcer.read_question(&text_of(&event));
+            let asked = question.map(|step| chat.put(step));
+            async move {
+                let confirmed = match asked {
+                    Some(Some(waiting)) => waiting.answer().await,
+                    // Nobody is in the conversation here.
+                    Some(None) => Confirmed::default(),
+                    None => Confirmed {
+                        timed_out: true,
+                        ..Confirmed::default()
+                    },
+                };
+                Ack(serde_json::to_string(&confirmed).unwrap_or_default())
+            }
+        });
+    }
+
+    fn take(&self, io: &Io, feed: &Notify, news: News) {
+        let conversations = &self.0.conversations;
+        match news {
+            News::Step(step) => {
+                let (id, revision) = (step.conversation_id, step.revision());
+                if conversations.with(id, |_| ()).is_some() {
+                    // Without room it is found again.
+                    drop(self.0.store.announce(step.into_event(), revision, false));
+                }
+            }
+            News::Typing(typing) => {
+                let user = User {
+                    user_id: typing.user_id,
+                    name: typing.name,
+                };
+                conversations.with(typing.conversation_id, |live| {
+                    live.typed_elsewhere(&io.of("/"), now(), &user, typing.is_typing);
+                });
+            }
+            News::Presence(presence) => {
+                if conversations
+                    .with(presence.conversation_id, |_| ())
+                    .is_some()
+                {
+                    conversations.look_soon(presence.conversation_id, presence.left);
+                }
+            }
+            News::Changes => feed.notify_one(),
+        }
+    }
+
+    /// Has the sockets that are in the conversation here asked whether they have a message.
+    fn put(&self, step: Step) -> Option<Waiting> {
+        let (id, revision, event) = (step.conversation_id, step.revision(), step.into_event());
+        let conversations = &self.0.conversations;
+        conversations.with(id, |_| ())?;
+        let Committed::Message(message) = &event else {
+            // It was too large to be told, and is shown without being asked for.
+            drop(self.0.store.announce(event, revision, false));
+            return conversations
+                .with(id, |live| live.presence.connections())
+                .map(Waiting::unasked);
+        };
+        let waiting = conversations.wait_for(message.id);
+        drop(self.0.store.announce(event, revision, true));
+        Some(waiting)
+    }
+}
+
+/// What a server has sent; what is no text is no news either.
+fn text_of(event: &ServerSide) -> String {
+    event.arg(0).unwrap_or_default()
+}
+
+/// What changes of conversations do to this server, as far as the feed has them.
+pub(crate) struct ConversationNews {
+    chat: Chat,
+    namespace: Namespace,
+}
+
+/// A key of the feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    conversation: Uuid,
+    /// 0: the conversation was made.
+    number: u64,
+    /// The last message before it.
+    seq: u64,
+}
+
+impl Applier for ConversationNews {
+    fn topic(&self) -> &'static str {
+        "conversations"
+    }
+
+    fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
+        Box::pin(async move {
+            match changed {
+                // Whoever is here has read what there is, or will.
+                Entries::All => Ok(Applied::default()),
+                Entries::These(keys) => {
+                    let mut keys: Vec<Key> = keys.iter().filter_map(|key| parse(key)).collect();
+                    keys.sort_unstable();
+                    self.tell(keys).await
+                }
+            }
+        })
+    }
+}
+
+impl ConversationNews {
+    pub(crate) fn new(chat: Chat, namespace: Namespace) -> Self {
+        Self { chat, namespace }
+    }
+
+    async fn tell(&self, keys: Vec<Key>) -> Result<Applied, StoreError> {
+        let told = self.chat.told();
+        let new = keys
+            .into_iter()
+            .filter(|key| !told.has(key.conversation, key.number));
+        // In their order, and read some at a time.
+        let mut reading = stream::iter(new)
+            .map(|key| self.read(key))
+            .buffered(READERS);
+        let mut waiting = Vec::new();
+        while let Some(announced) = reading.next().await {
+            waiting.extend(announced?);
+        }
+        let all = async {
+            for told in waiting {
+                told.await?;
+            }
+            Ok::<_, oneshot::error::RecvError>(())
+        };
+        // What had no room in its lane, or waits there for something else, is read again.
+        let is_told = matches!(tokio::time::timeout(PATIENCE, all).await, Ok(Ok(())));
+        Ok(Applied {
+            own: !is_told,
+            ..Applied::default()
+        })
+    }
+
+    /// Reads a change and has it told in the order of its conversation.
+    async fn read(&self, key: Key) -> Result<Option<oneshot::Receiver<()>>, StoreError> {
+        let store = self.chat.store();
+        if key.number == 0 {
+            if let Some(made) = store.conversation(key.conversation).await?
+                && self.chat.told().insert(key.conversation, 0)
+            {
+                tell_made(self.namespace.local(), &made.conversation);
+            }
+            return Ok(None);
+        }
+        let through = Revision {
+            seq: key.seq,
+            changes: key.number,
+        };
+        let after = Revision {
+            changes: key.number.saturating_sub(1),
+            ..through
+        };
+        let missed = store.missed(key.conversation, after, through, 1).await?;
+        let step = match missed {
+            Missed::Steps { steps, .. } => steps.into_iter().next(),
+            Missed::Forgotten(_) => None,
+        };
+        Ok(step.map(|(_, event)| store.announce(event, through, false)))
+    }
+}
+
+fn parse(key: &str) -> Option<Key> {
+    let mut parts = key.split(':');
+    let conversation = parts.next()?.parse().ok()?;
+    let (number, seq) = match (parts.next(), parts.next()) {
+        (None, _) => (0, 0),
+        (Some(number), Some(seq)) => (number.parse().ok()?, seq.parse().ok()?),
+        (Some(_), None) => return None,
+    };
+    Some(Key {
+        conversation,
+        number,
+        seq,
+    })
+}
+
+/// Changes that are read at the same time.
+const READERS: usize = 4;
+/// How long the feed waits for one that waits behind others of its conversation.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_a_conversation_or_a_change_of_one() {
+        let id = Uuid::from_u128(7);
+        let key = |number, seq| Key {
+            conversation: id,
+            number,
+            seq,
+        };
+        assert_eq!(parse(&id.to_string()), Some(key(0, 0)));
+        assert_eq!(parse(&format!("{id}:3:12")), Some(key(3, 12)));
+        for wrong in [
+            "",
+            "x",
+            &format!("{id}:3"),
+            &format!("{id}:x:1"),
+            &format!("{id}:3:-1"),
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

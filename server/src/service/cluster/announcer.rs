@@ -1,0 +1,375 @@
+//! Tells other servers what this one has done, after it is stored, and sees whether they are reached.
+//!
+//! Whoever has something to tell leaves it here and never waits. A task takes what has come, puts as much of it as
+//! fits into one event, and sends that. What finds no room is counted and left out: others read it from the store.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
+
+use crate::metrics::{Counter, Gauge, Metrics};
+use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
+use crate::store::{Committed, Revision, Store};
+use roomcast::adapter::Health;
+use roomcast::{Namespace, ServerSideError};
+
+/// What this server tells the others. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Announcer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Which store the servers share that are told.
+    id: Uuid,
+    store: Store,
+    queue: Mutex<VecDeque<Told>>,
+    queued: Notify,
+    is_up: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+enum Told {
+    News(News),
+    Question(Step, oneshot::Sender<Confirmed>),
+}
+
+impl Announcer {
+    /// For the servers that share this store, which has this id. [`Announcer::run`] must run beside it.
+    pub(crate) fn new(store: Store, id: Uuid, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Inner {
+            id,
+            store,
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            is_up: AtomicBool::new(false),
+            metrics,
+        }))
+    }
+
+    /// Tells what was committed here.
+    pub(in crate::service) fn step(&self, event: &Committed, revision: Revision) {
+        let Some(step) = Step::of(event, revision) else {
+            return;
+        };
+        // Who is not in the conversation hears of these from the feed.
+        let is_in_feed = matches!(
+            event,
+            Committed::Renamed(_)
+                | Committed::Members { .. }
+                | Committed::ConversationDeleted { .. }
+        );
+        self.tell(News::Step(step));
+        if is_in_feed {
+            self.tell(News::Changes);
+        }
+    }
+
+    /// Tells something, if there is room.
+    pub(in crate::service) fn tell(&self, news: News) {
+        self.push(Told::News(news));
+    }
+
+    /// Tells a message that was committed here, and asks the others who has confirmed it. Nothing comes back if
+    /// they cannot be asked.
+    pub(in crate::service) fn ask(
+        &self,
+        event: &Committed,
+        revision: Revision,
+    ) -> oneshot::Receiver<Confirmed> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(step) = Step::of(event, revision) {
+            if self.0.is_up.load(Ordering::Relaxed) {
+                self.push(Told::Question(step, answer));
+            } else {
+                self.tell(News::Step(step));
+            }
+        }
+        answered
+    }
+
+    fn push(&self, told: Told) {
+        let mut queue = self.0.queue.lock();
+        if queue.len() >= MAX_QUEUED {
+            drop(queue);
+            self.0.metrics.count(Counter::AnnouncementsDropped);
+            return;
+        }
+        queue.push_back(told);
+        drop(queue);
+        self.0.queued.notify_one();
+    }
+
+    /// What another server tells.
+    pub(in crate::service) fn read_news(&self, text: &str) -> Vec<News> {
+        match wire::read_news(self.0.id, text) {
+            Ok(news) => news
+                .into_iter()
+                .filter_map(|news| self.note(news))
+                .collect(),
+            Err(ignored) => {
+                self.note::<()>(Err(ignored));
+                Vec::new()
+            }
+        }
+    }
+
+    /// What another server asks.
+    pub(in crate::service) fn read_question(&self, text: &str) -> Option<Step> {
+        self.note(wire::read_question(self.0.id, text))
+    }
+
+    /// Counts what has come.
+    fn note<T>(&self, read: Result<T, Ignored>) -> Option<T> {
+        self.0.metrics.count(match &read {
+            Ok(_) => Counter::AnnouncementsHeard,
+            Err(Ignored::Malformed) => Counter::AnnouncementsMalformed,
+            Err(Ignored::Unknown) => Counter::AnnouncementsUnknown,
+            Err(Ignored::Foreign) => Counter::AnnouncementsForeign,
+        });
+        read.ok()
+    }
+
+    /// Sends what is to be told, for as long as it is polled.
+    pub(crate) async fn run(self, namespace: Namespace) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The adapter is connecting.
+        looks.reset();
+        let mut seen = Seen::default();
+        loop {
+            tokio::select! {
+                () = self.0.queued.notified() => {}
+                () = self.0.store.fed() => self.tell(News::Changes),
+                _ = looks.tick() => self.look(&namespace, &mut seen),
+            }
+            self.send(&namespace);
+        }
+    }
+
+    fn send(&self, namespace: &Namespace) {
+        loop {
+            let told = self.0.queue.lock().pop_front();
+            match told {
+                None => return,
+                Some(Told::News(first)) => self.send_news(namespace, first),
+                Some(Told::Question(question, answer)) => {
+                    self.send_question(namespace, &question, answer);
+                }
+            }
+        }
+    }
+
+    /// Sends one, and what has come behind it as far as that fits.
+    fn send_news(&self, namespace: &Namespace, first: News) {
+        let mut size = size_of(&first);
+        let mut all = vec![first];
+        while size < BATCH_BYTES && all.len() < BATCH {
+            let mut queue = self.0.queue.lock();
+            let fits = match queue.front() {
+                Some(Told::News(next)) => size + size_of(next) <= BATCH_BYTES,
+                Some(Told::Question(..)) | None => false,
+            };
+            let Some(Told::News(next)) = fits.then(|| queue.pop_front()).flatten() else {
+                break;
+            };
+            drop(queue);
+            let is_double = matches!(next, News::Changes)
+                && all.iter().any(|news| matches!(news, News::Changes));
+            if !is_double {
+                size += size_of(&next);
+                all.push(next);
+            }
+        }
+        let count = all.len() as u64;
+        let sent = wire::write(self.0.id, &all)
+            .is_some_and(|text| namespace.server_side_emit(NEWS, text).is_ok());
+        let counter = if sent {
+            Counter::AnnouncementsSent
+        } else {
+            Counter::AnnouncementsDropped
+        };
+        self.0.metrics.add(counter, count);
+    }
+
+    fn send_question(
+        &self,
+        namespace: &Namespace,
+        question: &Step,
+        answer: oneshot::Sender<Confirmed>,
+    ) {
+        let Some(text) = wire::write(self.0.id, question) else {
+            return;
+        };
+        let namespace = namespace.clone();
+        let mut asking = Box::pin(async move {
+            let asked = namespace.server_side_emit_with_acks::<String>(QUESTION, text);
+            let (answers, is_whole) = match asked.await {
+                Ok(answers) => (answers, true),
+                Err(ServerSideError::Timeout(partial)) => (partial.answers(), false),
+                Err(_) => return,
+            };
+            let mut all = Confirmed {
+                timed_out: !is_whole,
+                ..Confirmed::default()
+            };
+            for text in &answers {
+                match serde_json::from_str(text) {
+                    Ok(one) => all.add(one),
+                    Err(_) => all.timed_out = true,
+                }
+            }
+            // Who has asked may have given up.
+            let _ = answer.send(all);
+        });
+        self.0.metrics.count(Counter::AnnouncementsSent);
+        // It is sent when it is first polled: before whatever is told next.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        if asking.as_mut().poll(&mut context).is_pending() {
+            tokio::spawn(asking);
+        }
+    }
+
+    /// Takes note of whether other servers are reached.
+    fn look(&self, namespace: &Namespace, seen: &mut Seen) {
+        let (is_up, why) = match namespace.io().adapter_health() {
+            None => return,
+            Some(Health::Ready) => (true, String::new()),
+            Some(Health::Down(why)) => (false, why),
+            Some(_) => (false, "its state is unknown".to_owned()),
+        };
+        let metrics = &self.0.metrics;
+        // The task may have been started again.
+        match (self.0.is_up.swap(is_up, Ordering::Relaxed), is_up) {
+            (false, true) => metrics.shift(Gauge::AdapterUp, 1),
+            (true, false) => metrics.shift(Gauge::AdapterUp, -1),
+            (true, true) | (false, false) => {}
+        }
+        if seen.is_up.replace(is_up) != Some(is_up) {
+            if is_up {
+                metrics.count(Counter::AdapterUp);
+                tracing::info!("other servers are told at once what is done here");
+            } else {
+                metrics.count(Counter::AdapterDown);
+                tracing::warn!(
+                    why,
+                    "the adapter does not work: what other servers do is read from the store"
+                );
+            }
+        }
+        seen.was_up |= is_up;
+        let remedy = remedy(&why, seen.was_up);
+        if let Some(remedy) = remedy
+            && seen.remedy != Some(remedy)
+        {
+            tracing::error!(why, "the adapter does not work: {remedy}; see adapter.url");
+        }
+        if remedy.is_some() || is_up {
+            seen.remedy = remedy;
+        }
+    }
+}
+
+/// What is known of the adapter.
+#[derive(Debug, Default)]
+struct Seen {
+    is_up: Option<bool>,
+    was_up: bool,
+    /// What was said about it.
+    remedy: Option<&'static str>,
+}
+
+/// What can be done about a broker that is there, and refuses. A broker that has never worked and says nothing may
+/// expect something else.
+fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
+    let why = why.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if says(&["noauth", "wrongpass", "password", "authenticat", "noperm"]) {
+        Some("its broker wants a user and a password that are good")
+    } else if says(&["tls", "certificate", "corrupt message"]) {
+        Some("it and its broker do not agree on TLS")
+    } else if !was_up && says(&["reset", "timed out", "end of file", "broken pipe"]) {
+        Some(
+            "its broker does not answer as it should, as one that wants TLS and does not get it, or has none",
+        )
+    } else {
+        None
+    }
+}
+
+/// Bytes that something takes in an event, roughly.
+fn size_of(news: &News) -> usize {
+    const AROUND: usize = 128;
+    match news {
+        News::Step(step) => match &step.event {
+            Some(
+                wire::Small::Message(message)
+                | wire::Small::Edited(message)
+                | wire::Small::Deleted { message, .. },
+            ) => {
+                4 * AROUND
+                    + message.content.len()
+                    + message.metadata.get().len()
+                    + message.user_id.len()
+                    + message.user_name.len()
+            }
+            None => AROUND,
+        },
+        News::Typing(typing) => AROUND + typing.user_id.len() + typing.name.len(),
+        News::Presence(presence) => {
+            AROUND
+                + presence
+                    .left
+                    .iter()
+                    .map(|user| user.len() + 4)
+                    .sum::<usize>()
+        }
+        News::Changes => AROUND / 8,
+    }
+}
+
+/// The namespace in which servers speak to each other. No client is let in.
+pub(crate) const NAMESPACE: &str = "/roomcast";
+/// News, which nobody answers.
+pub(in crate::service) const NEWS: &str = "news";
+/// A message as a [`Step`], which every server answers with who has confirmed it.
+pub(in crate::service) const QUESTION: &str = "confirm";
+
+/// What may wait to be told: 16 MiB of messages at most.
+const MAX_QUEUED: usize = 4096;
+/// What is told at once: so many bytes, roughly, or one that is larger, and so many items.
+const BATCH_BYTES: usize = 7000;
+const BATCH: usize = 128;
+/// How often the adapter is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_refuses_is_told_from_one_that_is_away() {
+        for why in [
+            "NOAUTH: HELLO must be called with the client already authenticated",
+            "Password authentication failed- AuthenticationFailed",
+            "WRONGPASS: invalid username-password pair or user is disabled.",
+        ] {
+            assert!(
+                remedy(why, true).is_some_and(|remedy| remedy.contains("password")),
+                "{why}"
+            );
+        }
+        let why = "received corrupt message of type InvalidContentType";
+        assert!(remedy(why, true).is_some_and(|remedy| remedy.contains("TLS")));
+        let why = "Connection reset by peer (os error 104)";
+        assert!(remedy(why, false).is_some_and(|remedy| remedy.contains("TLS")));
+        assert_eq!(remedy(why, true), None);
+        assert_eq!(remedy("Connection refused (os error 111)", false), None);
+    }
+}

@@ -1,0 +1,312 @@
+//! What servers of one store tell one another, and how it is written: JSON in a text, which every parser carries.
+//!
+//! Whoever reads leaves out what is of another store, of a later version or unreadable: the store tells all of it
+//! again, but for who types.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::store::{Committed, Message, Revision};
+
+/// Something that other servers are told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) enum News {
+    /// Something was committed in a conversation.
+    Step(Step),
+    /// Somebody types in a conversation, or has stopped.
+    Typing(Typing),
+    /// Who is in a conversation has changed in the store.
+    Presence(Presence),
+    /// There is more in the store's feed of changes.
+    Changes,
+}
+
+/// How far a conversation has come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct Step {
+    pub(in crate::service) conversation_id: Uuid,
+    pub(in crate::service) seq: u64,
+    pub(in crate::service) changes: u64,
+    /// What was committed, if it is small; it is read from the store otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::service) event: Option<Small>,
+}
+
+/// What is told with its text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) enum Small {
+    Message(Arc<Message>),
+    Edited(Arc<Message>),
+    Deleted { message: Arc<Message>, by: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct Typing {
+    pub(in crate::service) conversation_id: Uuid,
+    pub(in crate::service) user_id: Arc<str>,
+    pub(in crate::service) name: Arc<str>,
+    pub(in crate::service) is_typing: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct Presence {
+    pub(in crate::service) conversation_id: Uuid,
+    /// Who has gone on purpose; others who are not there any more were lost.
+    pub(in crate::service) left: Vec<Arc<str>>,
+}
+
+/// What a server answers that is asked who has confirmed a message, or several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct Confirmed {
+    /// Sockets that were asked.
+    pub(in crate::service) expected: usize,
+    /// Those that confirmed in time.
+    pub(in crate::service) delivered: usize,
+    /// Whether the time was over before all had answered.
+    pub(in crate::service) timed_out: bool,
+}
+
+impl Confirmed {
+    pub(in crate::service) fn add(&mut self, other: Self) {
+        self.expected = self.expected.saturating_add(other.expected);
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.timed_out |= other.timed_out;
+    }
+}
+
+impl Step {
+    /// A step of this server; none if the others know it already.
+    pub(in crate::service) fn of(event: &Committed, revision: Revision) -> Option<Self> {
+        let small = match event {
+            Committed::Message(message) => {
+                is_small(message).then(|| Small::Message(Arc::clone(message)))
+            }
+            Committed::Edited(message) => {
+                is_small(message).then(|| Small::Edited(Arc::clone(message)))
+            }
+            Committed::Deleted { message, by } => Some(Small::Deleted {
+                message: Arc::clone(message),
+                by: by.clone(),
+            }),
+            Committed::Renamed(_)
+            | Committed::Members { .. }
+            | Committed::ConversationDeleted { .. } => None,
+            Committed::Repeated(_) | Committed::Announced(_) => return None,
+        };
+        Some(Self {
+            conversation_id: event.conversation_id(),
+            seq: revision.seq,
+            changes: revision.changes,
+            event: small,
+        })
+    }
+
+    pub(in crate::service) fn revision(&self) -> Revision {
+        Revision {
+            seq: self.seq,
+            changes: self.changes,
+        }
+    }
+
+    /// What was committed, as far as it was told.
+    pub(in crate::service) fn into_event(self) -> Committed {
+        match self.event {
+            Some(Small::Message(message)) => Committed::Message(message),
+            Some(Small::Edited(message)) => Committed::Edited(message),
+            Some(Small::Deleted { message, by }) => Committed::Deleted { message, by },
+            None => Committed::Announced(self.conversation_id),
+        }
+    }
+
+    /// Whether all of it is about one conversation, and about the place that it names.
+    fn is_whole(&self) -> bool {
+        let (message, is_new) = match &self.event {
+            Some(Small::Message(message)) => (message, true),
+            Some(Small::Edited(message) | Small::Deleted { message, .. }) => (message, false),
+            None => return true,
+        };
+        message.conversation_id == self.conversation_id
+            && (message.seq == self.seq || !is_new && message.seq < self.seq)
+    }
+}
+
+fn is_small(message: &Message) -> bool {
+    message.content.len() + message.metadata.get().len() <= CARRIED
+}
+
+/// What stands around all that is told.
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    /// The version of what is in it.
+    v: u32,
+    /// The store whose servers are meant.
+    store: Uuid,
+    #[serde(rename = "is")]
+    content: T,
+}
+
+/// Why something was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Ignored {
+    /// It is not readable.
+    Malformed,
+    /// It is of a later version.
+    Unknown,
+    /// It is of servers with another store.
+    Foreign,
+}
+
+/// Writes what servers of this store are to read.
+pub(super) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
+    let (v, content) = (VERSION, content);
+    serde_json::to_string(&Envelope { v, store, content }).ok()
+}
+
+fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
+    // What is in it may look like nothing that this version knows.
+    let envelope: Envelope<Box<RawValue>> =
+        serde_json::from_str(text).map_err(|_| Ignored::Malformed)?;
+    if envelope.store != store {
+        return Err(Ignored::Foreign);
+    }
+    if envelope.v != VERSION {
+        return Err(Ignored::Unknown);
+    }
+    serde_json::from_str(envelope.content.get()).map_err(|_| Ignored::Malformed)
+}
+
+/// Reads news one by one, so that one of a later version does not take the others with it.
+pub(super) fn read_news(store: Uuid, text: &str) -> Result<Vec<Result<News, Ignored>>, Ignored> {
+    let all: Vec<Box<RawValue>> = read(store, text)?;
+    let one = |text: Box<RawValue>| match serde_json::from_str(text.get()) {
+        Ok(News::Step(step)) if !step.is_whole() => Err(Ignored::Malformed),
+        Ok(news) => Ok(news),
+        Err(_) => Err(Ignored::Unknown),
+    };
+    Ok(all.into_iter().map(one).collect())
+}
+
+/// Reads the question who has confirmed a message.
+pub(super) fn read_question(store: Uuid, text: &str) -> Result<Step, Ignored> {
+    let step: Step = read(store, text)?;
+    if step.is_whole() {
+        Ok(step)
+    } else {
+        Err(Ignored::Malformed)
+    }
+}
+
+/// The version of what is written. One that cannot be read by servers of the version before has another.
+const VERSION: u32 = 1;
+
+/// Bytes of text and metadata up to which a message is told with them.
+const CARRIED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: Uuid = Uuid::from_u128(1);
+
+    fn message(content: &str) -> Arc<Message> {
+        let json = serde_json::json!({
+            "id": Uuid::from_u128(2), "conversationId": Uuid::from_u128(3), "seq": 7,
+            "userId": "ann", "userName": "Ann", "content": content, "type": "user",
+            "metadata": {"a": [1, 2.50]}, "version": 1, "createdAt": "2025-01-31T12:00:00.000Z",
+        });
+        Arc::new(serde_json::from_str(&json.to_string()).unwrap())
+    }
+
+    fn step(content: &str) -> Step {
+        let revision = Revision { seq: 7, changes: 4 };
+        Step::of(&Committed::Message(message(content)), revision).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        let news = [News::Step(step("hello")), News::Changes];
+        let text = write(STORE, &news).unwrap();
+        let read = read_news(STORE, &text).unwrap();
+        let [Ok(News::Step(step)), Ok(News::Changes)] = read.as_slice() else {
+            panic!("{read:?}");
+        };
+        assert_eq!(step.revision(), Revision { seq: 7, changes: 4 });
+        let Committed::Message(read) = step.clone().into_event() else {
+            panic!("{step:?}");
+        };
+        let (before, after) = (message("hello"), read);
+        assert_eq!(
+            serde_json::to_string(&before).unwrap(),
+            serde_json::to_string(&after).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_large_message_is_named_and_not_told() {
+        assert!(step(&"x".repeat(CARRIED + 1)).event.is_none());
+        let deleted = Committed::Deleted {
+            message: message(""),
+            by: "bob".into(),
+        };
+        assert!(
+            Step::of(&deleted, Revision::default())
+                .unwrap()
+                .event
+                .is_some()
+        );
+        assert!(Step::of(&Committed::Announced(STORE), Revision::default()).is_none());
+    }
+
+    #[test]
+    fn what_is_foreign_unknown_or_garbage_is_told_apart() {
+        let text = write(STORE, &[News::Changes]).unwrap();
+        let foreign = read_news(Uuid::from_u128(9), &text);
+        assert!(matches!(foreign, Err(Ignored::Foreign)));
+        let later = text.replace("\"v\":1", "\"v\":2");
+        assert!(matches!(read_news(STORE, &later), Err(Ignored::Unknown)));
+        for garbage in ["", "{", "[]", "null", &text.replace('[', "7,[")] {
+            assert!(
+                matches!(read_news(STORE, garbage), Err(Ignored::Malformed)),
+                "{garbage}"
+            );
+        }
+        let one = text.replace("\"changes\"", "{\"later\":{}},\"changes\",7");
+        let read = read_news(STORE, &one).unwrap();
+        assert!(
+            matches!(
+                read.as_slice(),
+                [Err(Ignored::Unknown), Ok(News::Changes), Err(_)]
+            ),
+            "{read:?}"
+        );
+    }
+
+    #[test]
+    fn a_step_that_contradicts_itself_is_left_out() {
+        let mut wrong = step("hello");
+        wrong.seq = 8;
+        let text = write(STORE, &[News::Step(wrong)]).unwrap();
+        let read = read_news(STORE, &text).unwrap();
+        assert!(
+            matches!(read.as_slice(), [Err(Ignored::Malformed)]),
+            "{read:?}"
+        );
+        let mut wrong = step("hello");
+        wrong.conversation_id = STORE;
+        let text = write(STORE, &wrong).unwrap();
+        assert!(matches!(
+            read_question(STORE, &text),
+            Err(Ignored::Malformed)
+        ));
+    }
+}

@@ -1,0 +1,428 @@
+// One chat on several servers: stock clients at each of them, on one PostgreSQL, with Redis, without it, and with a
+// Redis that is killed and comes back.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { createServer } from "node:tls";
+import { Emitter } from "@socket.io/redis-emitter";
+import { assertRevoked, call, enter, farewell, io, logged, server, temporary } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { connectRedis, startNode, startRedis } from "./redis.mjs";
+import { ask, metric, metricIs, next, open, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+let postgres;
+before(async () => (postgres = await startPostgres()));
+after(() => postgres?.close());
+
+/** So many servers on the database, joined by a Redis if there is one. */
+async function startServers(t, count, redis, env = {}) {
+  const joined = redis && { ROOMCAST_ADAPTER__URL: `redis://${redis.address}`, ROOMCAST_ADAPTER__KEY: "chat" };
+  const variables = { ROOMCAST_STORE: postgres.url, ROOMCAST_PRESENCE__GRACE: "100ms", ...joined, ...env };
+  const servers = await Promise.all(Array.from({ length: count }, () => server(t, variables)));
+  if (redis) await Promise.all(servers.map(({ url }) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
+  return servers;
+}
+
+async function must(socket, name, payload) {
+  const answer = await ask(socket, name, payload);
+  assert.equal(answer.success, true, `${name}: ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+/** A user of this name, connected to a server, who writes down what comes. */
+async function person(t, { url }, name, options = {}) {
+  const auth = { token: token({ sub: name, name }) };
+  const { socket } = await enter(t, url, { auth, transports: ["websocket"], ...options });
+  const heard = [];
+  socket.onAny((event, payload) => heard.push([event, payload]));
+  const all = (event) => heard.filter(([name]) => name === event).map(([, payload]) => payload);
+  return { name, socket, heard, all, must: (event, payload) => must(socket, event, payload) };
+}
+
+let made = 0;
+/** A conversation of the first one with the others, in which nobody is yet. */
+async function conversation([owner, ...others], title = `number ${made++}`) {
+  const memberIds = others.map(({ name }) => name);
+  const { conversation } = await owner.must("create_conversation", { title, memberIds });
+  return conversation.id;
+}
+
+/** People at servers in turns, all in one conversation. */
+async function gathered(t, servers, names) {
+  const people = await Promise.all(names.map((name, n) => person(t, servers[n % servers.length], name)));
+  const conversationId = await conversation(people);
+  for (const one of people) await one.must("join_conversation", { conversationId });
+  return { people, conversationId };
+}
+
+const seqs = (one) => one.all("message").map(({ seq }) => seq);
+const present = async (one, conversationId) =>
+  (await one.must("presence", { conversationId })).users.map(({ userId }) => userId).sort();
+
+/** All see each other. */
+async function acquainted(people, conversationId) {
+  const names = people.map(({ name }) => name).sort();
+  for (const one of people) {
+    await until(async () => `${await present(one, conversationId)}` === `${names}`, `${names} for ${one.name}`);
+  }
+}
+
+/** What one was told of conversations, in short. */
+const news = (one, conversationId) =>
+  one.heard.flatMap(([event, payload]) => {
+    if (event === "conversation_deleted" && payload.conversationId === conversationId) return ["deleted"];
+    if (event !== "conversation_updated" || payload.conversation.id !== conversationId) return [];
+    return [`${payload.conversation.title} of ${payload.conversation.memberIds.join(" ")}`];
+  });
+
+/** Whatever the servers are joined by. */
+function whatever(servers, { isJoined }) {
+  test("what all of them send, edit and delete is seen at all in one order, each once", async (t) => {
+    const names = ["a1", "b1", "c1", "a2", "b2", "c2"].map((name) => `${name} ${isJoined}`);
+    const { people, conversationId } = await gathered(t, servers(), names);
+    const sent = await Promise.all(
+      people.map(async (one) => {
+        const own = [];
+        for (let n = 0; n < 20; n++) {
+          const { message } = await one.must("message", { conversationId, content: `${one.name} ${n}` });
+          own.push(message.seq);
+          if (n % 5 === 0) await one.must("edit_message", { messageId: message.id, content: `edited ${message.seq}` });
+          if (n % 5 === 1) await one.must("delete_message", { messageId: message.id });
+        }
+        return own;
+      }),
+    );
+    const { message: last } = await people[0].must("message", { conversationId, content: "last" });
+    const all = sent.flat().concat(last.seq).sort((a, b) => a - b);
+    assert.deepEqual(all, Array.from({ length: 121 }, (_, n) => n + 1));
+    for (const [n, one] of people.entries()) {
+      const own = new Set(n === 0 ? [...sent[n], last.seq] : sent[n]);
+      const expected = all.filter((seq) => !own.has(seq));
+      await until(() => seqs(one).length >= expected.length, `all messages at ${one.name}`);
+      assert.deepEqual(seqs(one), expected, one.name);
+      await until(() => one.all("message_edited").length >= 20, `all edits at ${one.name}`);
+      const edited = one.all("message_edited");
+      assert.equal(new Set(edited.map(({ seq }) => seq)).size, edited.length, "each once");
+      for (const { seq, content } of edited) assert.equal(content, `edited ${seq}`);
+      await until(() => one.all("message_deleted").length >= 20, `all deletions at ${one.name}`);
+      assert.equal(new Set(one.all("message_deleted").map(({ seq }) => seq)).size, 20, "each once");
+      // An edit comes behind its message.
+      const order = one.heard.filter(([event]) => event.startsWith("message"));
+      for (const [at, [event, { seq }]] of order.entries()) {
+        if (event === "message" || own.has(seq)) continue;
+        assert.ok(order.slice(0, at).some(([before, message]) => before === "message" && message.seq === seq));
+      }
+    }
+  });
+
+  test("members hear of their conversations without being in them, each time once", async (t) => {
+    const [here, there] = servers();
+    const ann = await person(t, here, `ann ${isJoined}`);
+    const bob = await person(t, there, `bob ${isJoined}`);
+    const tab = await person(t, here, bob.name);
+    const eve = await person(t, there, `eve ${isJoined}`);
+    const id = await conversation([ann, bob], "One");
+    const told = async (one, expected) => {
+      await until(() => news(one, id).length >= expected.length, `${expected.at(-1)} for ${one.name}`);
+      assert.deepEqual(news(one, id), expected);
+    };
+    const [both, all] = [[ann.name, bob.name], [ann.name, bob.name, eve.name]].map((names) => names.join(" "));
+    const expected = [`One of ${both}`];
+    for (const one of [bob, tab]) await told(one, expected);
+    await ann.must("rename_conversation", { conversationId: id, title: "Two" });
+    expected.push(`Two of ${both}`);
+    for (const one of [bob, tab]) await told(one, expected);
+    await ann.must("add_member", { conversationId: id, userId: eve.name });
+    await told(eve, [`Two of ${all}`]);
+    await ann.must("remove_member", { conversationId: id, userId: bob.name });
+    expected.push(`Two of ${ann.name} ${eve.name}`);
+    for (const one of [bob, tab]) await told(one, expected);
+    await ann.must("delete_conversation", { conversationId: id });
+    await told(eve, [`Two of ${all}`, "deleted"]);
+    // What comes later shows that nothing else has.
+    const later = await conversation([ann, bob, eve]);
+    for (const one of [bob, tab, eve]) await until(() => news(one, later).length > 0, "the next conversation");
+    for (const one of [bob, tab]) assert.deepEqual(news(one, id), expected);
+    assert.deepEqual(news(eve, id), [`Two of ${all}`, "deleted"]);
+    assert.deepEqual(news(ann, id), [], "who does it has the answer");
+  });
+
+  test("who is removed at one hears nothing that comes after at another, and nobody hears a deleted conversation", async (t) => {
+    const { people, conversationId } = await gathered(t, servers().slice(0, 2), ["ann 2", "bob 2", "carl 2"]);
+    const [ann, bob, carl] = people;
+    await ann.must("message", { conversationId, content: "before" });
+    await until(() => bob.all("message").length === 1, "a message");
+    await ann.must("remove_member", { conversationId, userId: bob.name });
+    for (let n = 0; n < 10; n++) await ann.must("message", { conversationId, content: "after" });
+    await until(() => carl.all("message").length === 11, "all messages");
+    // Bob is told of it behind the last message that he gets.
+    await until(() => news(bob, conversationId).some((told) => !told.includes("bob")), "the removal");
+    const fence = await conversation([ann, bob]);
+    await until(() => news(bob, fence).length === 1, "the next conversation");
+    assert.deepEqual(bob.all("message").map(({ content }) => content), ["before"]);
+    assert.equal((await ask(bob.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
+    await until(async () => !(await present(ann, conversationId)).includes(bob.name), "his absence");
+    await ann.must("delete_conversation", { conversationId });
+    await until(() => carl.all("conversation_deleted").length === 1, "the end");
+    assert.equal((await ask(carl.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
+  });
+
+  test("who comes and goes is told at all", async (t) => {
+    const names = [`ann 3 ${isJoined}`, `bob 3 ${isJoined}`];
+    const { people, conversationId } = await gathered(t, servers().slice(0, 2), names);
+    const [ann, bob] = people;
+    // From here on each server knows who is at the other.
+    await acquainted(people, conversationId);
+    const events = ["user_joined", "user_left", "user_disconnected"];
+    const heard = () => ann.heard.filter(([event, { userId }]) => events.includes(event) && userId === bob.name);
+    const told = [];
+    const from = heard().length;
+    const tells = async (event) => {
+      told.push(event);
+      await until(() => heard().length >= from + told.length, event);
+      assert.deepEqual(heard().slice(from).map(([event]) => event), told);
+    };
+    await bob.must("leave_conversation", { conversationId });
+    await tells(isJoined ? "user_left" : "user_disconnected");
+    await bob.must("join_conversation", { conversationId });
+    await tells("user_joined");
+    bob.socket.io.engine.close();
+    await tells("user_disconnected");
+    assert.deepEqual(await present(ann, conversationId), [ann.name]);
+  });
+
+  test("how far one has read is the same at all", async (t) => {
+    const [here, there] = servers();
+    const ann = await person(t, here, `ann 4 ${isJoined}`);
+    const [bob, tab] = [await person(t, here, `bob 4 ${isJoined}`), await person(t, there, `bob 4 ${isJoined}`)];
+    const conversationId = await conversation([ann, bob]);
+    for (let n = 0; n < 3; n++) await ann.must("message", { conversationId, content: `${n}` });
+    await bob.must("mark_read", { conversationId, seq: 2 });
+    const { conversations } = await tab.must("conversations", {});
+    const { readSeq, unread } = conversations.find(({ id }) => id === conversationId);
+    assert.deepEqual([readSeq, unread], [2, 1]);
+  });
+}
+
+/** What goes from one server to another at once, or not at all. */
+async function typesAcross(t, servers, name) {
+  const { people, conversationId } = await gathered(t, servers, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
+  const [ann, bob, carl] = people;
+  const typing = (one) => one.all("typing").map(({ userId, isTyping }) => `${userId} ${isTyping}`);
+  await ann.must("typing", { conversationId, isTyping: true });
+  await until(() => typing(bob).length === 1 && typing(carl).length === 1, "typing");
+  await ann.must("typing", { conversationId, isTyping: false });
+  await until(() => typing(bob).length === 2 && typing(carl).length === 2, "the end of typing");
+  // Without being in the conversation, and whose connection ends while it types.
+  const tab = await person(t, servers[1], ann.name);
+  await tab.must("typing", { conversationId, isTyping: true });
+  await until(() => typing(carl).length === 3 && typing(bob).length === 3, "typing from outside");
+  await bob.must("typing", { conversationId, isTyping: true });
+  await until(() => typing(ann).includes(`${bob.name} true`), "Bob's typing");
+  bob.socket.disconnect();
+  await until(() => typing(ann).includes(`${bob.name} false`), "its end");
+  assert.deepEqual(typing(carl).slice(0, 3), [`${ann.name} true`, `${ann.name} false`, `${ann.name} true`]);
+  return { people, conversationId };
+}
+
+describe("three servers joined by Redis", { concurrency: false }, () => {
+  let redis;
+  let started;
+  const ends = [];
+  before(async () => {
+    redis = await startRedis();
+    started = await startServers({ after: (end) => ends.push(end) }, 3, redis);
+  });
+  after(async () => {
+    for (const end of ends) await end();
+    redis?.end();
+  });
+
+  whatever(() => started, { isJoined: true });
+
+  test("who types is seen at all", (t) => typesAcross(t, started, "types"));
+
+  test("a message is confirmed by the sockets of all servers", async (t) => {
+    const { people, conversationId } = await gathered(t, started, ["d1", "d2", "d3", "d4", "d5"]);
+    const [ann, ...others] = people;
+    for (const one of others) one.socket.on("message", (_, confirm) => confirm?.());
+    const report = next(ann.socket, "message_delivered");
+    const { message } = await ann.must("message", { conversationId, content: "hello", confirmDelivery: true });
+    const [{ messageId, expected, delivered, timedOut }] = await report;
+    assert.deepEqual([messageId, expected, delivered, timedOut], [message.id, 4, 4, false]);
+    for (const one of others) assert.deepEqual(seqs(one), [message.seq], one.name);
+  });
+
+  test("who does not confirm a message at another server is counted as such", async (t) => {
+    const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "300ms" };
+    const own = await startServers(t, 2, redis, { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });
+    const { people, conversationId } = await gathered(t, own, ["e1", "e2", "e3"]);
+    const [ann, , carl] = people;
+    carl.socket.on("message", (_, confirm) => confirm?.());
+    const report = next(ann.socket, "message_delivered");
+    await ann.must("message", { conversationId, content: "hello", confirmDelivery: true });
+    const [{ expected, delivered, timedOut }] = await report;
+    assert.deepEqual([expected, delivered, timedOut], [2, 1, true]);
+  });
+
+  test("what is revoked at one ends at all", async (t) => {
+    const { socket } = await person(t, started[1], "revoked");
+    const gone = farewell(socket);
+    await call(started[0].url, "POST", "/api/v1/revocations", { userId: "revoked" });
+    assertRevoked(socket, await gone);
+  });
+
+  test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
+    const { people, conversationId } = await gathered(t, started, ["f1", "f2", "f3"]);
+    const [ann] = people;
+    const client = await connectRedis(redis);
+    t.after(() => client.close());
+    const forged = { conversationId, seq: 99, content: "forged" };
+    new Emitter(client, { key: "chat" }).to(`conversation:${conversationId}`).emit("message", forged);
+    const node = await startNode(redis, { sharded: false, key: "chat" });
+    t.after(() => node.stop());
+    node.io.to(`conversation:${conversationId}`).emit("news", { of: "a Node server" });
+    for (const one of people) {
+      await until(() => one.all("news").length === 1 && one.all("message").length === 1, "both events");
+      assert.deepEqual(one.all("message"), [forged]);
+    }
+    const { message } = await ann.must("message", { conversationId, content: "real" });
+    assert.equal(message.seq, 1);
+    for (const one of people.slice(1)) {
+      await until(() => one.all("message").length === 2, "the real message");
+      assert.deepEqual(one.all("message")[1], message);
+    }
+    const late = await person(t, started[2], "f3");
+    const { messages } = await late.must("join_conversation", { conversationId, lastSeq: 0 });
+    assert.deepEqual(messages, [message]);
+  });
+
+  test("clients do not come into the namespace of the servers, and what is garbage there is counted", async (t) => {
+    const intruder = open(t, io, `${started[0].url}/roomcast`, { auth: { token: token({ sub: "g" }) } });
+    const [error] = await next(intruder, "connect_error");
+    assert.equal(error.message, "Invalid namespace");
+    const node = await startNode(redis, { sharded: false, key: "chat" });
+    t.after(() => node.stop());
+    const row = (result) => `roomcast_announcements_heard_total{result="${result}"}`;
+    const store = "00000000-0000-4000-8000-000000000009";
+    const told = [
+      ["malformed", ["{"]],
+      ["malformed", []],
+      ["malformed", [{ v: 1 }]],
+      ["foreign", [JSON.stringify({ v: 1, store, is: ["changes"] })]],
+      ["malformed", ["x".repeat(1 << 20)]],
+    ];
+    const before = await Promise.all(["malformed", "foreign"].map((result) => metric(started[2].url, row(result))));
+    for (const [, args] of told) node.io.of("/roomcast").serverSideEmit("news", ...args);
+    await metricIs(started[2].url, row("foreign"), (count) => count === before[1] + 1);
+    await metricIs(started[2].url, row("malformed"), (count) => count === before[0] + 4);
+    await typesAcross(t, started, "after garbage");
+  });
+});
+
+describe("two servers without an adapter", { concurrency: false }, () => {
+  let started;
+  const ends = [];
+  before(async () => {
+    const env = { ROOMCAST_PRESENCE__LEASE: "3s" };
+    started = await startServers({ after: (end) => ends.push(end) }, 2, undefined, env);
+  });
+  after(async () => {
+    for (const end of ends) await end();
+  });
+
+  whatever(() => started, { isJoined: false });
+});
+
+/** One that nobody vouches for. */
+function certificate(t) {
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(t), name));
+  const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
+  const args = ["req", "-x509", ...kind, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"];
+  execFileSync("openssl", args, { stdio: "ignore" });
+  return { cert: readFileSync(cert), key: readFileSync(key) };
+}
+
+describe("a Redis that fails", { concurrency: false }, () => {
+  const adapter = async ({ url }) => (await (await fetch(`${url}/health/ready`)).json()).adapter;
+  const transitions = ({ url }, to) => metric(url, `roomcast_adapter_transitions_total{to="${to}"}`);
+
+  test("is missed by nobody who sends and reads, and is used again when it is back", async (t) => {
+    const redis = await startRedis();
+    t.after(() => redis.end());
+    const servers = await startServers(t, 2, redis, { ROOMCAST_PRESENCE__LEASE: "3s" });
+    const { people, conversationId } = await typesAcross(t, servers, "before");
+    const [ann, , carl] = people;
+    const dora = await person(t, servers[1], "dora");
+    const before = [ann, carl].map((one) => one.all("message").length);
+    await redis.kill();
+    for (const one of servers) {
+      await until(async () => (await adapter(one)) === "unavailable", "the loss");
+      assert.equal((await fetch(`${one.url}/health/ready`)).status, 200);
+      await until(async () => (await transitions(one, "down")) === 1, "that it is counted");
+      await logged(one, /the adapter does not work/);
+    }
+    await ann.must("add_member", { conversationId, userId: dora.name });
+    await until(() => news(dora, conversationId).length === 1, "news from the feed");
+    await dora.must("join_conversation", { conversationId });
+    for (let n = 0; n < 5; n++) {
+      await ann.must("message", { conversationId, content: `${n}` });
+      await dora.must("message", { conversationId, content: `${n}` });
+    }
+    await until(() => seqs(carl).length === before[1] + 10, "messages from the store");
+    await until(() => seqs(dora).length === 5 && seqs(ann).length === before[0] + 5, "messages from the store");
+    assert.deepEqual(seqs(carl).slice(-10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    // Those who cannot be asked may be there.
+    const report = next(ann.socket, "message_delivered");
+    await ann.must("message", { conversationId, content: "confirm", confirmDelivery: true });
+    const [{ timedOut }] = await report;
+    assert.equal(timedOut, true);
+    await redis.start();
+    for (const one of servers) {
+      await until(async () => (await adapter(one)) === "ok", "its return");
+      await until(async () => (await transitions(one, "up")) === 2, "that it is counted");
+      assert.equal(await metric(one.url, "roomcast_adapter_up"), 1);
+    }
+    await typesAcross(t, servers, "again");
+  });
+
+  test("is told once, and clearly, if it wants a password that it does not get", async (t) => {
+    const redis = await startRedis();
+    t.after(() => redis.end());
+    const client = await connectRedis(redis);
+    await client.configSet("requirepass", "canary");
+    await client.close();
+    const env = { ROOMCAST_STORE: postgres.url };
+    const [none, wrong, right] = await Promise.all(
+      ["", ":wrong@", ":canary@"].map((user) =>
+        server(t, { ...env, ROOMCAST_ADAPTER__URL: `redis://${user}${redis.address}` }),
+      ),
+    );
+    await metricIs(right.url, "roomcast_adapter_up", (up) => up === 1);
+    for (const one of [none, wrong]) {
+      await logged(one, /wants a user and a password/);
+      assert.equal(await adapter(one), "unavailable");
+      assert.doesNotMatch(one.output(), /wrong@|canary/);
+      assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
+    }
+    // Both work without it.
+    await gathered(t, [none, wrong], ["h1", "h2"]);
+  });
+
+  test("is told once, and clearly, if it wants TLS and does not get it", async (t) => {
+    const broker = createServer(certificate(t));
+    broker.on("tlsClientError", () => {});
+    await new Promise((done) => broker.listen(0, "127.0.0.1", done));
+    t.after(() => broker.close());
+    const adapter = (scheme) => `${scheme}://localhost:${broker.address().port}`;
+    for (const scheme of ["redis", "rediss"]) {
+      const one = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: adapter(scheme) });
+      await logged(one, /ERROR.* TLS/);
+      await one.stop();
+      assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
+    }
+  });
+});
