@@ -10,9 +10,10 @@ use roomcast_protocol::{
 };
 
 use super::{
-    exchange::{self, Pieces},
+    exchange,
     handoff::{Handoff, HandoffCell},
     message::{
+        body::Pieces,
         cors::Verdict,
         host,
         refusal::RequestError,
@@ -117,7 +118,8 @@ impl Engine {
     ) -> Answer {
         let outcome = match (self.find_for(sid, peer), body) {
             (Ok(outbox), None) => self.poll(outbox, form).await,
-            (Ok(outbox), Some(body)) => self.post(outbox, body).await,
+            // Boxed, so that connections whose polls wait do not keep the space for it.
+            (Ok(outbox), Some(body)) => Box::pin(self.post(outbox, body)).await,
             (Err(error), _) => Err(error),
         };
         let answer = outcome.unwrap_or_else(|error| {

@@ -18,7 +18,6 @@ mod mount;
 mod site;
 
 pub(crate) use accepted::Accepted;
-pub(crate) use exchange::Pieces;
-pub(crate) use message::compression;
+pub(crate) use message::{body::Pieces, compression};
 pub(in crate::engine) use site::Site;
 pub(crate) use site::{BoxError, Fallback};

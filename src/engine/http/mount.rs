@@ -13,9 +13,9 @@ use roomcast_protocol::websocket::CloseCode;
 use tokio::net::TcpStream;
 
 use super::{
-    exchange::Pieces,
     handoff::{Handoff, HandoffCell},
     message::{
+        body::Pieces,
         refusal::RequestError,
         reply::{self, Reply},
         request,

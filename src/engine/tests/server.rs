@@ -1,7 +1,6 @@
 //! A server that sends every message back, and a client of it.
 
 use super::*;
-use crate::engine::Fallback;
 
 pub(super) struct Echo {
     pub(super) address: SocketAddr,

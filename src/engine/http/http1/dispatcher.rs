@@ -26,9 +26,8 @@ use crate::{
         admission::PendingConnection,
         http::{
             accepted::{Accepted, attended},
-            exchange::Pieces,
             handoff::{Handoff, HandoffCell},
-            message::{reply::Answer, request},
+            message::{body::Pieces, reply::Answer, request},
             site::Site,
         },
         primitives::Peer,

@@ -4,6 +4,7 @@
 //! All of HTTP imports this module. It must not know engines, sessions or connections. Nothing in
 //! it waits, but for a thread that compresses.
 
+pub(crate) mod body;
 pub(crate) mod compression;
 pub(in crate::engine::http) mod cors;
 pub(in crate::engine::http) mod host;

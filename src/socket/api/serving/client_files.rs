@@ -70,7 +70,7 @@ pub(super) fn before(fallback: Fallback, io: &Io) -> Fallback {
 }
 
 fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes>> {
-    if !matches!(*&request.method, Method::GET | Method::HEAD) {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         let allowed = HeaderValue::from_static("GET, HEAD");
