@@ -259,7 +259,15 @@ impl Engine {
     }
 
     fn find(&self, sid: Sid) -> Result<Outbox, RequestError> {
-        self.sessions.get(sid).ok_or(RequestError::UnknownSession)
+        self.sessions.get(sid).ok_or_else(|| {
+            if self.is_draining() {
+                // The session may have been opened at another server, and a load balancer tries that
+                // one next.
+                RequestError::Draining(self.connection_limiter.turn_away(Duration::ZERO))
+            } else {
+                RequestError::UnknownSession
+            }
+        })
     }
 
     fn find_polling(&self, sid: Sid) -> Result<Outbox, RequestError> {
