@@ -335,6 +335,18 @@ describe("two servers without an adapter", { concurrency: false }, () => {
   });
 
   whatever(() => started, { isJoined: false });
+
+  test("who has seen messages at one does not get them again at another that is behind", async (t) => {
+    const { people, conversationId } = await gathered(t, started, ["ann", "bob"]);
+    const ann = people[0];
+    const moved = await person(t, started[1], "bob");
+    for (let n = 0; n < 5; n++) await ann.must("message", { conversationId, content: `${n}` });
+    const { messages } = await moved.must("join_conversation", { conversationId, lastSeq: 5 });
+    assert.deepEqual(messages, []);
+    await ann.must("message", { conversationId, content: "the sixth" });
+    await until(() => seqs(moved).includes(6), "what comes after");
+    assert.deepEqual(seqs(moved), [6]);
+  });
 });
 
 /** One that nobody vouches for. */

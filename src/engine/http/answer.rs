@@ -118,7 +118,8 @@ impl Engine {
     ) -> Answer {
         let outcome = match (self.find_for(sid, peer), body) {
             (Ok(outbox), None) => self.poll(outbox, form).await,
-            (Ok(outbox), Some(body)) => self.post(outbox, body).await,
+            // Boxed, so that connections whose polls wait do not keep the space for it.
+            (Ok(outbox), Some(body)) => Box::pin(self.post(outbox, body)).await,
             (Err(error), _) => Err(error),
         };
         let answer = outcome.unwrap_or_else(|error| {
@@ -258,7 +259,15 @@ impl Engine {
     }
 
     fn find(&self, sid: Sid) -> Result<Outbox, RequestError> {
-        self.sessions.get(sid).ok_or(RequestError::UnknownSession)
+        self.sessions.get(sid).ok_or_else(|| {
+            if self.is_draining() {
+                // The session may have been opened at another server, and a load balancer tries that
+                // one next.
+                RequestError::Draining(self.connection_limiter.turn_away(Duration::ZERO))
+            } else {
+                RequestError::UnknownSession
+            }
+        })
     }
 
     fn find_polling(&self, sid: Sid) -> Result<Outbox, RequestError> {

@@ -96,12 +96,13 @@ async fn a_draining_server_refuses_new_sessions_and_serves_those_it_has() {
     let handshake =
         "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let upgrade = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    for request in [handshake, upgrade] {
+    let elsewhere = "GET /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    for request in [handshake, upgrade, elsewhere] {
         let answer = echo.exchange(request).await.to_ascii_lowercase();
         assert!(answer.starts_with("http/1.1 503 "), "{answer}");
         assert!(answer.contains("\r\nretry-after: "), "{answer}");
     }
-    assert_eq!(echo.engine.metrics.counter(Counter::RejectedDraining), 2);
+    assert_eq!(echo.engine.metrics.counter(Counter::RejectedDraining), 3);
     assert_eq!(echo.engine.metrics.gauge(Gauge::Draining), 1);
     assert_eq!(echo.post(&sid, "4still here").await.0, 200);
     assert_eq!(echo.poll(&sid).await, (200, "4still here".into()));

@@ -427,7 +427,7 @@ async fn a_shutdown_flushes_and_closes_every_session() {
     };
     let ((status, body), ()) = tokio::join!(poll, stop);
     assert_eq!((status, &*body), (200, "1"));
-    assert_eq!(client.close_code().await, 1000);
+    assert_eq!(client.close_code().await, 1001);
     echo.all_gone().await;
 }
 

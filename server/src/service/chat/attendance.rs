@@ -15,7 +15,7 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{AskPresence, Join, Leave, SetTyping};
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
-use crate::store::{Conversation, Messages, Page, Time};
+use crate::store::{Committed, Conversation, Messages, Page, Revision, Time};
 use roomcast::{Io, Socket};
 
 /// `GET /api/v1/conversations/{id}/presence`
@@ -71,6 +71,8 @@ impl Chat {
         let conversations = &self.0.conversations;
         let pin = conversations.pin(id);
         let mut tries = 0;
+        // What the client has from another server, this one may have to emit yet.
+        let mut known = command.last_seq;
         let (membership, emitted, users) = loop {
             let membership = self
                 .0
@@ -83,6 +85,9 @@ impl Chat {
                 if live.removed_at > membership.changes {
                     return Ok(None);
                 }
+                if known.is_some_and(|known| live.gate.is_behind(known)) {
+                    return Ok(None);
+                }
                 // What is emitted up to here is read from the store, the rest comes live.
                 let Some(emitted) = live.gate.open(membership.revision()) else {
                     return Ok(None);
@@ -92,6 +97,10 @@ impl Chat {
             });
             if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
                 break (membership, emitted, users);
+            }
+            if known.take().is_some() {
+                self.catch_up(id, membership.revision()).await?;
+                continue;
             }
             tries += 1;
             if tries >= JOIN_TRIES {
@@ -111,6 +120,21 @@ impl Chat {
             users,
             missed,
         })
+    }
+
+    /// Waits until everything up to a revision is emitted here that other servers have committed. Nothing
+    /// is waited for if nobody else writes into the store.
+    async fn catch_up(&self, id: Uuid, through: Revision) -> Result<(), ServiceError> {
+        let emitted = self
+            .0
+            .store
+            .announce(Committed::Announced(id), through, false);
+        match tokio::time::timeout(CATCH_UP, emitted).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ServiceError::Unavailable {
+                retry_after: JOIN_PAUSE,
+            }),
+        }
     }
 
     pub(super) fn enter(
@@ -292,3 +316,6 @@ impl Chat {
 /// How often a socket that joins asks whether it is a member, if others are being removed meanwhile.
 const JOIN_TRIES: u32 = 8;
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a client that joins waits for what it has seen at another server to be emitted at this one.
+const CATCH_UP: Duration = Duration::from_secs(2);

@@ -394,10 +394,7 @@ mod tests {
             assert_eq!(open(&[(name, &most), ("cookie", "a")]), refused, "{name}");
         }
         assert_eq!(RequestError::CredentialsTooLarge.answer().2, 431);
-        let twice = [
-            ("authorization", "Basic x"),
-            ("authorization", "PushSource y"),
-        ];
+        let twice = [("authorization", "Basic x"), ("authorization", "Bearer y")];
         assert_eq!(open(&twice), Err(RequestError::BadRequest));
     }
 

@@ -71,6 +71,11 @@ impl Gate {
         matches!(self, Self::Open { emitted } if seq <= emitted.seq)
     }
 
+    /// Whether those who have joined are still to get a message live.
+    pub(in crate::service) fn is_behind(&self, seq: u64) -> bool {
+        matches!(self, Self::Open { emitted } if emitted.seq < seq)
+    }
+
     /// Gives up changes that the store does not keep any more. Messages go on where they were.
     pub(in crate::service) fn forget(&mut self, changes: u64) {
         let (Self::Shut { passed: last } | Self::Open { emitted: last }) = self;
