@@ -20,6 +20,8 @@ mod tasks;
 pub mod testing;
 mod time;
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use adapter::Emitter;
 pub use config::Config;
 pub use engine::{
     ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine, RawSession,
@@ -70,6 +72,10 @@ pub struct MigratingFromNode;
 /// What `roomcast-server` of the same version shares with the library; not part of the API.
 #[doc(hidden)]
 pub mod internal {
+    #[cfg(feature = "postgres")]
+    pub use crate::adapter::postgres::{
+        Address as PostgresAddress, Fault as PostgresFault, MakeTls as MakePostgresTls, chain,
+    };
     pub use crate::{
         limit::{
             ByHash, Hashed, LogThrottle, Rested, SHARDS, Shards, SharedRested,

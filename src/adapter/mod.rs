@@ -8,12 +8,24 @@
 //! receiver for what others publish. Nothing in here may know sockets: an operation is plain data.
 
 mod cluster;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod common;
 mod envelope;
 mod interface;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "redis")),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "some parts are for one of them alone"
+    )
+)]
 mod message;
 mod nodes;
 mod operation;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod requests;
@@ -22,6 +34,8 @@ pub mod values;
 mod wire;
 
 pub(crate) use cluster::{Cluster, Joined, Receiver};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use common::{Emission, Emitter};
 pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
 pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
 pub use nodes::{Load, Node, NodeOptions, NodeTaken};

@@ -10,6 +10,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/postgres.rs"]
+mod postgres_server;
+
 #[path = "../support/redis.rs"]
 mod redis_server;
 

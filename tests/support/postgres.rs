@@ -54,7 +54,10 @@ impl Postgres {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/support/postgres.sh");
+        // The tests of the library and of the server have it in common.
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let mut scripts = folders.map(|folder| folder.join("tests/support/postgres.sh"));
+        let script = scripts.find(|script| script.exists()).unwrap();
         let mut supervisor = Command::new(script)
             .args([&port.to_string(), fsync])
             .args(files)

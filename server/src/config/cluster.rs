@@ -9,7 +9,7 @@ use super::store::shown_url;
 #[serde(default, deny_unknown_fields)]
 pub struct Adapter {
     /// What carries events between servers that share a store: `redis://…` or `redis-streams://…`, with `rediss` for
-    /// TLS, `+sentinel`, `+cluster` and `+sharded` behind that, or `none`. Default: none.
+    /// TLS, `+sentinel`, `+cluster` and `+sharded` behind that, `postgres://…`, or `none`. Default: none.
     pub url: Option<String>,
     /// What the names of channels begin with; servers with different keys know nothing of each other. Default
     /// `socket.io`, as on Node servers.

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use roomcast_protocol::socket::{Args, Nsp, Parser};
 
 use super::{
-    Body, Heard, Opts, Request, Response, Said, Tree, body, event, first, flags, get, malformed,
-    names, node, own_request, parse, request_id, request_of, server_event, sockets, text,
+    Body, Heard, Opts, Pulse, Request, Response, Said, Tree, body, event, first, flags, get,
+    malformed, names, node, own_request, parse, request_id, request_of, server_event, sockets,
+    text,
 };
 use crate::adapter::{
     WireError,
@@ -30,8 +31,6 @@ pub(crate) mod kind {
     pub(super) const ANSWER: u64 = 10;
     pub(super) const COUNT: u64 = 11;
     pub(super) const ACK: u64 = 12;
-    /// What a transport may rely on that counts servers by them.
-    pub(super) const OTHERS: [u64; 3] = [FIRST_HEARTBEAT, HEARTBEAT, FAREWELL];
 }
 
 /// A message in the parts that a transport may write by themselves.
@@ -124,6 +123,21 @@ fn message<'a>(kind: u64, data: Tree<'a>, own: &'a str, nsp: &'a Nsp) -> Tree<'a
     ])
 }
 
+/// What this server says of itself.
+pub(crate) fn pulse(own: &str, nsp: &Nsp, pulse: Pulse) -> Bytes {
+    let kind = match pulse {
+        Pulse::Hello => kind::FIRST_HEARTBEAT,
+        Pulse::Alive => kind::HEARTBEAT,
+        Pulse::Bye => kind::FAREWELL,
+    };
+    let message = Tree::Map(vec![
+        ("type", Tree::Number(kind)),
+        ("uid", Tree::Text(own)),
+        ("nsp", Tree::Text(nsp.as_str())),
+    ]);
+    message.write(Parser::Json)
+}
+
 /// An answer to another kind of server.
 pub(crate) fn response(
     own: &NodeId,
@@ -182,19 +196,24 @@ fn answer<'a>(
     Ok((kind, data, body.parser))
 }
 
-/// Reads a message of this namespace.
+/// Reads a message of this namespace. Those of emitters may leave it to the channel which one it is.
 pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireError> {
     let message = parse(payload)?;
     let message = message.entries(0).ok_or(malformed("message"))?;
     let uid = text(message.get("uid"));
-    if uid.as_deref() == Some(own.as_str())
-        || text(message.get("nsp")).as_deref() != Some(nsp.as_str())
-    {
+    let is_elsewhere = text(message.get("nsp")).is_some_and(|name| name != nsp.as_str());
+    if uid.as_deref() == Some(own.as_str()) || is_elsewhere {
         return Ok(Heard::Nothing);
     }
     let kind: u64 = get(message.get("type")).ok_or(malformed("type"))?;
-    if kind::OTHERS.contains(&kind) {
-        return Ok(Heard::Nothing);
+    let pulse = match kind {
+        kind::FIRST_HEARTBEAT => Some(Pulse::Hello),
+        kind::HEARTBEAT => Some(Pulse::Alive),
+        kind::FAREWELL => Some(Pulse::Bye),
+        _ => None,
+    };
+    if let Some(pulse) = pulse {
+        return Ok(Heard::Pulse(node(uid.as_deref())?, pulse));
     }
     read_parts(own, nsp, uid, kind, message.get("data"))
 }
@@ -468,6 +487,28 @@ mod tests {
     }
 
     #[test]
+    fn servers_say_that_they_are_there_as_node_says_it() {
+        for (said, kind) in [(Pulse::Hello, 1), (Pulse::Alive, 2), (Pulse::Bye, 13)] {
+            let message = pulse("me", &Nsp::ROOT, said);
+            let expected = format!(r#"{{"type":{kind},"uid":"me","nsp":"/"}}"#);
+            assert_eq!(message, expected);
+            let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
+            assert!(
+                matches!(heard, Heard::Pulse(from, pulse) if from == node("me") && pulse == said)
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_namespace_is_of_that_of_its_channel() {
+        let data = r#"{"packet":{"type":2,"data":["e"],"nsp":"/x"},"opts":{"rooms":[],"flags":{},"except":[]}}"#;
+        let message = format!(r#"{{"type":3,"data":{data},"uid":"emitter"}}"#);
+        let chat = Nsp::from("/x");
+        let heard = read(&node("me"), &chat, message.into()).unwrap();
+        assert!(matches!(heard, Heard::Publication(_, heard, None) if heard.namespace == chat));
+    }
+
+    #[test]
     fn garbage_is_refused() {
         for message in [
             "",
@@ -481,8 +522,7 @@ mod tests {
             r#"{"type":11,"uid":"x","nsp":"/","data":{"requestId":"roomcast:me:1"}}"#,
         ] {
             let heard = read(&node("me"), &Nsp::ROOT, message.into());
-            // Without a namespace it is nobody's.
-            assert!(heard.is_err() || message == "{}", "{message}: {heard:?}");
+            assert!(heard.is_err(), "{message}: {heard:?}");
         }
     }
 }

@@ -11,8 +11,8 @@ mod tree;
 
 pub(super) use asked::{Asked, Question, Response};
 pub(super) use cluster::{
-    Parts, kind, packed_response, read as read_message, read_parts, response as write_response,
-    response_parts, write as write_message, write_parts,
+    Parts, kind, packed_response, pulse as write_pulse, read as read_message, read_parts,
+    response as write_response, response_parts, write as write_message, write_parts,
 };
 pub(super) use ids::{FOREIGN, own_request, request_id, request_of};
 pub(super) use parts::{
@@ -23,7 +23,7 @@ pub(super) use tree::Tree;
 
 use super::{
     WireError,
-    envelope::{NodeId, Publication},
+    envelope::{Item, NodeId, Publication},
 };
 use roomcast_protocol::socket::Args;
 
@@ -38,6 +38,19 @@ pub(crate) enum Heard {
     Answer(u64, Option<NodeId>, Said),
     /// The names of all rooms are asked for.
     Rooms(Request),
+    /// A server says that it is there, or not any more.
+    Pulse(NodeId, Pulse),
+}
+
+/// What a server says of itself, where servers are known by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pulse {
+    /// It has come, and wants to know who else is there.
+    Hello,
+    /// It is there.
+    Alive,
+    /// It leaves.
+    Bye,
 }
 
 /// Who answers under which name.
@@ -62,6 +75,21 @@ pub(crate) enum Said {
     Sockets(Args),
     /// Its own answer.
     Answer(Args),
+}
+
+impl Said {
+    /// What is said as a reply: how many items there are, and one.
+    pub(super) fn reply(self) -> (Option<u32>, Option<Item>) {
+        match self {
+            Self::Count(count) => (Some(count), None),
+            Self::Acknowledgement(args) => {
+                let (socket, args) = (None, Some(args));
+                (None, Some(Item::Acknowledgement { socket, args }))
+            }
+            Self::Sockets(args) => (Some(1), Some(Item::Sockets(args))),
+            Self::Answer(args) => (Some(1), Some(Item::Answer(args))),
+        }
+    }
 }
 
 pub(super) const fn malformed(what: &'static str) -> WireError {

@@ -18,11 +18,14 @@ use tokio::{
 };
 
 use super::{
-    channels::{Channels, How, Name, Target},
+    channels::{How, Name, Target},
     line::{Line, OnPush, Place, Sent},
     streams::{self, Event, Reader, Stream},
 };
-use crate::adapter::interface::{AdapterError, Health};
+use crate::adapter::{
+    common::Channels,
+    interface::{AdapterError, Health},
+};
 
 /// What is done with what arrives.
 pub(crate) trait Listener: Send + Sync {
@@ -42,7 +45,7 @@ pub(crate) struct Link {
     limits: Limits,
     queue: Mutex<Queue>,
     queued: Notify,
-    channels: Mutex<Channels>,
+    channels: Mutex<Channels<Name, Target>>,
     resubscribe: Notify,
     /// The version of the channels that are all subscribed to.
     settled: watch::Sender<u64>,

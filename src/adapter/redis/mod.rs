@@ -13,9 +13,9 @@
 
 mod channels;
 mod classic;
-mod emitter;
 mod line;
 mod link;
+mod outside;
 mod shared;
 mod streams;
 mod unnamed;
@@ -29,19 +29,18 @@ use std::{
 
 use roomcast_protocol::socket::Nsp;
 
+pub use self::line::InvalidUrl;
 use self::{
     channels::{How, Route, Scope, Target},
     line::{Place, Sent},
     link::{Limits, Link, Listener},
-    shared::{Shared, own_channel, room_channel, unwritten},
+    shared::{Shared, own_channel, room_channel},
     streams::Stream,
     values::RedisValues,
 };
-pub use self::{
-    emitter::{Emission, Emitter},
-    line::InvalidUrl,
-};
+pub use super::common::{Emission, Emitter};
 use super::{
+    common::unwritten,
     envelope::{Envelope, Message, NodeId},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
     message::FOREIGN,

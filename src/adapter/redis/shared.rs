@@ -18,10 +18,11 @@ use super::{
 use crate::{
     adapter::{
         WireError,
-        envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
+        common::unwritten,
+        envelope::{Envelope, Message, NodeId, Publication, Reply},
         interface::{AdapterError, Inbox},
         message::{
-            Asked, Heard, Question, Request, Response, Said, packed_response, read_message,
+            Asked, Heard, Question, Request, Response, packed_response, read_message,
             write_message, write_response,
         },
         nodes::NAMESPACE,
@@ -202,7 +203,8 @@ impl Shared {
     fn deliver(&self, nsp: &Nsp, heard: Heard) -> Result<(), WireError> {
         let own = self.inbox.node();
         match heard {
-            Heard::Nothing => {}
+            // Those of streams have been taken out.
+            Heard::Nothing | Heard::Pulse(..) => {}
             Heard::Publication(node, mut publication, request) => {
                 if let Some(request) = request {
                     publication.request = Some(self.asked.open(request, &publication));
@@ -213,7 +215,7 @@ impl Shared {
             Heard::Answer(question, node, said) => {
                 let node = node.or_else(|| self.unnamed.name(question, &said));
                 let node = node.ok_or(WireError::Malformed("answer"))?;
-                let (total, item) = of(said);
+                let (total, item) = said.reply();
                 let reply = Reply::new(own.clone(), question, total, item);
                 self.inbox
                     .deliver(Envelope::new(node, None, Message::Reply(reply)));
@@ -252,19 +254,6 @@ impl Listener for Shared {
 
     fn lost(&self, messages: u64) {
         self.inbox.lost(messages);
-    }
-}
-
-/// What is said as a reply: how many items there are, and one.
-fn of(said: Said) -> (Option<u32>, Option<Item>) {
-    match said {
-        Said::Count(count) => (Some(count), None),
-        Said::Acknowledgement(args) => {
-            let (socket, args) = (None, Some(args));
-            (None, Some(Item::Acknowledgement { socket, args }))
-        }
-        Said::Sockets(args) => (Some(1), Some(Item::Sockets(args))),
-        Said::Answer(args) => (Some(1), Some(Item::Answer(args))),
     }
 }
 
@@ -310,16 +299,6 @@ pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Opt
 /// The channel on which a server gets envelopes of others of its kind.
 pub(super) fn own_channel(key: &str, node: &NodeId) -> String {
     format!("{key}-roomcast#{node}#")
-}
-
-pub(super) fn unwritten(error: WireError) -> AdapterError {
-    match error {
-        WireError::TooLarge => AdapterError::TooLarge,
-        WireError::UnknownVersion(_)
-        | WireError::UnknownKind
-        | WireError::Malformed(_)
-        | WireError::Encode(_) => AdapterError::Transport(Arc::new(error)),
-    }
 }
 
 #[cfg(feature = "fuzzing")]

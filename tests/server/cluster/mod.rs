@@ -1,5 +1,5 @@
 //! Several servers as one: what holds on one server holds on three that an adapter joins, and on three
-//! that Redis joins.
+//! that Redis or PostgreSQL joins.
 
 mod acks;
 mod emit;
@@ -7,6 +7,7 @@ mod fetch;
 mod hub;
 mod model;
 mod nodes;
+mod postgres;
 mod recovery;
 mod redis;
 mod server_side;
@@ -15,14 +16,18 @@ mod values;
 
 use std::{
     ops::Index,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use roomcast::{
-    Builder, Io,
+    Builder, Io, ServerSide,
     adapter::{
         Health, NodeId,
+        postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
 };
@@ -30,6 +35,7 @@ use roomcast::{
 use self::hub::Hub;
 use crate::{
     local::{Local, until},
+    postgres_server,
     redis_server::RedisServer,
 };
 
@@ -56,7 +62,7 @@ impl Wire {
 /// Servers that an adapter joins; one alone has none.
 struct Servers {
     hub: Option<Hub>,
-    /// What the channels of Redis begin with.
+    /// What the names of channels begin with.
     key: String,
     servers: Vec<Local>,
 }
@@ -119,6 +125,49 @@ impl Servers {
         servers
     }
 
+    /// Servers that the PostgreSQL of all tests joins.
+    fn on_postgres(count: usize, build: impl Fn(Builder) -> Builder) -> Self {
+        let url = postgres_url();
+        Self::on_postgres_as(count, |key| Postgres::new(&url).unwrap().key(key), build)
+    }
+
+    /// Servers whose adapters are made with this, from what their channels begin with.
+    fn on_postgres_as(
+        count: usize,
+        adapter: impl Fn(&str) -> Postgres,
+        build: impl Fn(Builder) -> Builder,
+    ) -> Self {
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        // An identifier must not end with it.
+        let key = format!("test\"{cluster}");
+        let met = Arc::new(AtomicUsize::new(0));
+        let serve = |_| {
+            let mut io = build(Io::builder().adapter(adapter(&key)));
+            let met = Arc::clone(&met);
+            io.namespace("/")
+                .on_server_side("meet", move |_: ServerSide| {
+                    met.fetch_add(1, Ordering::Relaxed);
+                    std::future::ready(())
+                });
+            Local::serve(io)
+        };
+        let servers = Self {
+            hub: None,
+            servers: (0..count).map(serve).collect(),
+            key: key.clone(),
+        };
+        for server in &servers.servers {
+            until(|| server.io.adapter_health() == Some(Health::Ready));
+        }
+        // Whoever hears another one knows of it.
+        for server in &servers.servers {
+            server.io.of("/").server_side_emit("meet", ()).unwrap();
+        }
+        until(|| met.load(Ordering::Relaxed) == count * (count - 1));
+        servers
+    }
+
     /// Runs a suite on one server and on three.
     fn each(build: impl Fn(Builder) -> Builder, suite: impl Fn(&Self)) {
         suite(&Self::alone(&build));
@@ -126,6 +175,7 @@ impl Servers {
         for wire in Wire::ALL {
             suite(&Self::on_redis(RedisServer::shared(), 3, wire, &build));
         }
+        suite(&Self::on_postgres(3, &build));
     }
 
     fn are_alone(&self) -> bool {
@@ -164,6 +214,11 @@ impl Index<usize> for Servers {
     fn index(&self, i: usize) -> &Local {
         &self.servers[i % self.servers.len()]
     }
+}
+
+fn postgres_url() -> String {
+    let shared = postgres_server::shared().lock().unwrap();
+    format!("postgres://roomcast@127.0.0.1:{}/postgres", shared.port())
 }
 
 /// A server in whose namespaces nothing is handled.

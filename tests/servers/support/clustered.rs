@@ -1,14 +1,17 @@
 //! The contract server as one node of a cluster.
 //!
-//! `ADAPTER` is `redis://…`, `redis+sharded://…` or `redis-streams://…`, `ADAPTER_KEY` what the names of channels begin
-//! with, and the name of the stream,
+//! `ADAPTER` is `redis://…`, `redis+sharded://…`, `redis-streams://…` or `postgres://…`, `ADAPTER_KEY` what the names of
+//! channels begin with, and the name of the stream,
 //! `NODE_NAME` what `whereami` answers; by default the port.
 
 use std::{env, time::Duration};
 
 use roomcast::{
     Ack, Args, Builder, Event, NamespaceBuilder, ServerSide, ServerSideError, Value as Anything,
-    adapter::redis::{Redis, Subscriptions},
+    adapter::{
+        postgres::Postgres,
+        redis::{Redis, Subscriptions},
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,9 +22,14 @@ pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
         return io;
     };
     let key = env::var("ADAPTER_KEY").unwrap_or_else(|_| "socket.io".to_owned());
+    let key = format!("{key}{suffix}");
+    if url.starts_with("postgres") {
+        let postgres = Postgres::new(&url).unwrap_or_else(|error| panic!("{error}"));
+        return io.adapter(postgres.key(&key));
+    }
     let plain = url.replacen("redis+sharded:", "redis:", 1);
     let redis = Redis::new(&plain).unwrap_or_else(|error| panic!("{url}: {error}"));
-    let redis = redis.key(&format!("{key}{suffix}"));
+    let redis = redis.key(&key);
     io.adapter(match plain == url {
         true => redis,
         false => redis.sharded(Subscriptions::Rooms),

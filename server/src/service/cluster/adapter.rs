@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::store::Store;
+#[cfg(feature = "postgres")]
+use roomcast::adapter::postgres::Postgres;
 #[cfg(feature = "redis")]
 use roomcast::adapter::redis::{InvalidUrl, Redis, Subscriptions};
 use roomcast::{Builder, adapter::NodeOptions};
@@ -16,12 +18,15 @@ pub(crate) enum AdapterFault {
     Unknown,
     /// The URL is not one of its adapter; the text says why.
     #[cfg_attr(
-        not(feature = "redis"),
+        not(any(feature = "postgres", feature = "redis")),
         expect(dead_code, reason = "this build has no adapter with a URL")
     )]
     Url(String),
     /// This build lacks a feature of that name.
-    #[cfg_attr(feature = "redis", expect(dead_code, reason = "this build has it"))]
+    #[cfg_attr(
+        all(feature = "postgres", feature = "redis"),
+        expect(dead_code, reason = "this build has both")
+    )]
     Absent(&'static str),
     /// The store belongs to this server alone.
     NotShared,
@@ -46,6 +51,7 @@ pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterF
     let (scheme, rest) = url.split_once("://").ok_or(AdapterFault::Unknown)?;
     let kind = scheme.split('+').next().unwrap_or_default();
     let io = match kind {
+        "postgres" | "postgresql" => postgres(io, settings, url)?,
         "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
             redis(io, settings, scheme, rest)?
         }
@@ -68,6 +74,20 @@ fn node(settings: &Settings) -> NodeOptions {
         node = node.address(address);
     }
     node
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(io: Builder, settings: &Settings, url: &str) -> Result<Builder, AdapterFault> {
+    let postgres = Postgres::new(url).map_err(|error| AdapterFault::Url(error.to_string()))?;
+    let postgres = postgres
+        .key(&settings.adapter.key)
+        .request_timeout(request_timeout(settings));
+    Ok(io.adapter(postgres))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_: Builder, _: &Settings, _: &str) -> Result<Builder, AdapterFault> {
+    Err(AdapterFault::Absent("postgres"))
 }
 
 #[cfg(feature = "redis")]
@@ -100,7 +120,10 @@ fn redis(_: Builder, _: &Settings, _: &str, _: &str) -> Result<Builder, AdapterF
 
 /// How long other servers may take to answer: those that are asked who has confirmed a message wait for their
 /// clients.
-#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "no adapter asks"))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "redis")),
+    expect(dead_code, reason = "no adapter asks")
+)]
 fn request_timeout(settings: &Settings) -> Duration {
     let for_clients = settings.chat.confirm_timeout.saturating_add(MARGIN);
     for_clients.max(SHORTEST)
@@ -115,8 +138,8 @@ impl fmt::Display for AdapterFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str(
-                "adapter.url: expected `redis://…`, `redis-streams://…`, each also with `rediss`, \
-                 `+sentinel`, `+cluster` and `+sharded`, or `none`",
+                "adapter.url: expected `postgres://…`, or `redis://…`, `redis-streams://…`, each of these \
+                 also with `rediss`, `+sentinel`, `+cluster` and `+sharded`, or `none`",
             ),
             Self::Url(fault) => write!(f, "adapter.url: {fault}"),
             Self::Absent(feature) => write!(
@@ -144,11 +167,13 @@ mod tests {
         check(&settings).err()
     }
 
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "postgres", feature = "redis"))]
     #[test]
     fn a_url_names_an_adapter() {
         for url in [
             "none",
+            "postgres://u:p@h/d",
+            "postgresql://h/d?sslmode=disable",
             "redis://h",
             "redis://u:p@h:1/0",
             "rediss://h",
@@ -174,6 +199,8 @@ mod tests {
             "redis://u:canary@h:port",
             "redis+sentinel://u:canary@h:1",
             "redis+other://u:canary@h",
+            "postgres://u:canary@h:port/d",
+            "postgres://u:canary@h/d?sslmode=prefer",
             "redis+sharded+sharded://u:canary@h",
         ] {
             let fault = fault(url, "postgres://h/d").map(|fault| fault.to_string());

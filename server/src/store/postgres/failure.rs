@@ -3,7 +3,7 @@
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
-use super::address::chain;
+use roomcast::internal::chain;
 
 /// What kind of fault it is, and therefore what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

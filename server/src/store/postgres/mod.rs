@@ -17,7 +17,6 @@ mod missed;
 mod queries;
 mod shared;
 mod texts;
-mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

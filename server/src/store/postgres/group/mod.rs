@@ -35,6 +35,7 @@ use crate::store::Time;
 use crate::store::change::{Change, MemberChange};
 use crate::store::lane::{Done, Outcome, Write};
 use crate::store::rows::{Message, NewConversation, NewMessage, Revision};
+use roomcast::internal::chain;
 
 /// How a transaction did not come to its end.
 #[derive(Debug)]
@@ -168,7 +169,7 @@ async fn commit(
             // The database says itself that it did not.
             return Err(Aborted::Before(error.into()));
         }
-        Ok((Err(error), _) | (Ok(()), Err(error))) => super::address::chain(&error),
+        Ok((Err(error), _) | (Ok(()), Err(error))) => chain(&error),
         Err(_) => Failure::timed_out().reason,
     };
     Err(Aborted::Committing(Doubt {

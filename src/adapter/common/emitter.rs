@@ -4,29 +4,25 @@ use std::{fmt, sync::Arc};
 
 use roomcast_protocol::socket::{Arguments, Nsp, RESERVED_EVENTS};
 
-use super::{
-    Redis,
-    link::Link,
-    shared::{Shared, own_channel, unwritten, write_publication},
-    streams::Stream,
-};
 use crate::{
     adapter::{
-        AdapterError, Health,
-        envelope::{NodeId, Publication},
+        WireError,
+        envelope::Publication,
+        interface::{AdapterError, BoxFuture, Health},
         message::arguments,
         operation::{Delivery, Kind},
     },
     names::{IntoRooms, Room},
 };
 
-/// Sends to the clients of servers that Redis joins, from a program that is none of them: a worker, a
-/// job, another backend. It is `@socket.io/redis-emitter` of Node, and also speaks to sharded servers and those with
-/// streams.
+/// Sends to the clients of servers that an adapter joins, from a program that is none of them: a worker,
+/// a job, another backend. It is what Node's packages `@socket.io/redis-emitter` and
+/// `@socket.io/postgres-emitter` are, for any adapter of this library but those of applications.
 ///
 /// ```no_run
+/// # #[cfg(feature = "redis")]
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use roomcast::adapter::redis::{Emitter, Redis};
+/// use roomcast::{Emitter, adapter::redis::Redis};
 ///
 /// let emitter = Emitter::new(Redis::new("redis://localhost")?);
 /// emitter.to("lobby").emit("news", "it is noon")?;
@@ -40,40 +36,31 @@ use crate::{
 /// the limits of the queue; that nobody hears it is no error. Cloning gives another handle; when the last
 /// one is gone, so is what has not been sent.
 #[derive(Clone)]
-pub struct Emitter(Arc<Connected>);
+pub struct Emitter(Arc<dyn Outlet>);
 
-struct Connected {
-    redis: Redis,
-    stream: Arc<Stream>,
-    link: Arc<Link>,
+/// What an emitter sends through; it ends when it is dropped.
+pub(crate) trait Outlet: fmt::Debug + Send + Sync {
+    fn send(&self, publication: &Publication) -> Result<(), AdapterError>;
+    fn health(&self) -> Health;
+    fn close(&self) -> BoxFuture<()>;
 }
 
+/// What those who send outside of all servers are called.
+pub(crate) const UID: &str = "emitter";
+
 impl Emitter {
-    /// Starts to connect, with the key, the form and the limits of an adapter.
+    /// Starts to connect, with all settings of an adapter.
     ///
     /// # Panics
     ///
     /// Outside of a runtime.
     #[must_use]
-    pub fn new(redis: Redis) -> Self {
-        let own = format!("emitter-{:016x}", getrandom::u64().unwrap_or_default());
-        let nobody: std::sync::Weak<Shared> = std::sync::Weak::new();
-        let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
-        let link = Arc::new(Link::new(
-            redis.place.clone(),
-            redis.wire.how(),
-            own.unwrap_or_default(),
-            redis.limits,
-            nobody,
-        ));
-        link.open();
-        tokio::spawn(Arc::clone(&link).run());
-        let stream = Arc::new(redis.stream());
-        Self(Arc::new(Connected {
-            redis,
-            stream,
-            link,
-        }))
+    pub fn new(adapter: impl Into<Self>) -> Self {
+        adapter.into()
+    }
+
+    pub(crate) fn through(outlet: impl Outlet + 'static) -> Self {
+        Self(Arc::new(outlet))
     }
 
     /// What is sent to a namespace; without this it is `/`. The leading slash may be left out.
@@ -110,12 +97,12 @@ impl Emitter {
     /// Whether it is connected, as far as is known.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.0.link.health()
+        self.0.health()
     }
 
     /// Sends what is queued and ends. What finds no connection within five seconds is lost.
     pub async fn close(&self) {
-        Arc::clone(&self.0.link).close().await;
+        self.0.close().await;
     }
 }
 
@@ -228,13 +215,7 @@ impl Emission<'_> {
             compress: self.compress,
             ..Publication::new(self.namespace, kind)
         };
-        let Connected {
-            redis,
-            stream,
-            link,
-        } = &*self.emitter.0;
-        let sent = write_publication(redis.wire, &redis.key, stream, "emitter", &publication)?;
-        link.send(sent)
+        self.emitter.0.send(&publication)
     }
 }
 
@@ -247,14 +228,18 @@ fn add<'r, M>(names: &mut Vec<Room>, rooms: impl IntoRooms<'r, M>) {
     });
 }
 
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.link.abandon();
+impl fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Emitter").field(&self.0).finish()
     }
 }
 
-impl fmt::Debug for Emitter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Emitter").field(&self.0.redis).finish()
+pub(crate) fn unwritten(error: WireError) -> AdapterError {
+    match error {
+        WireError::TooLarge => AdapterError::TooLarge,
+        WireError::UnknownVersion(_)
+        | WireError::UnknownKind
+        | WireError::Malformed(_)
+        | WireError::Encode(_) => AdapterError::Transport(Arc::new(error)),
     }
 }

@@ -1,32 +1,36 @@
 //! TLS to the database server, always verified: an encrypted line to nobody knows whom protects
 //! nothing.
 
-use std::future::Future;
-use std::io;
-use std::path::Path;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::{
+    io,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres::Socket;
-use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres::{
+    Socket,
+    tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
+};
 
 /// Makes connections verified, with the roots of the system or of a file.
 #[derive(Clone, Debug)]
-pub(super) struct MakeTls(Option<Arc<ClientConfig>>);
+pub struct MakeTls(Option<Arc<ClientConfig>>);
 
 impl MakeTls {
     /// For connections without TLS.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(None)
     }
 
     /// Trusts the certificates in a PEM file, or those that the system trusts.
-    pub(super) fn new(roots: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(roots: Option<&Path>) -> Result<Self, String> {
         let mut trusted = RootCertStore::empty();
         match roots {
             Some(path) => {
@@ -76,7 +80,8 @@ impl MakeTlsConnect<Socket> for MakeTls {
 }
 
 /// One handshake.
-pub(super) struct Connect(Option<(Arc<ClientConfig>, ServerName<'static>)>);
+#[derive(Debug)]
+pub struct Connect(Option<(Arc<ClientConfig>, ServerName<'static>)>);
 
 impl TlsConnect<Socket> for Connect {
     type Stream = Stream;
@@ -97,7 +102,8 @@ impl TlsConnect<Socket> for Connect {
 }
 
 /// A connection after its handshake.
-pub(super) struct Stream(Box<tokio_rustls::client::TlsStream<Socket>>);
+#[derive(Debug)]
+pub struct Stream(Box<tokio_rustls::client::TlsStream<Socket>>);
 
 impl TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {

@@ -1,0 +1,241 @@
+//! Where PostgreSQL is: its URL, and what that says about TLS.
+
+use std::{fmt, path::PathBuf, str::FromStr as _};
+
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode},
+};
+
+use super::tls::MakeTls;
+
+/// A database that connections can be made to.
+#[derive(Clone)]
+pub struct Address {
+    /// Where it is, with credentials.
+    pub config: Config,
+    /// What encrypts connections.
+    pub tls: MakeTls,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address").field(&self.name()).finish()
+    }
+}
+
+/// Why there is no way to a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "not part of the API")]
+pub enum Fault {
+    /// The URL is none.
+    Url(&'static str),
+    /// The certificates to trust cannot be read.
+    Tls {
+        /// Server and database, without credentials.
+        database: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(what) => f.write_str(what),
+            Self::Tls { database, reason } => write!(f, "no TLS to {database}: {reason}"),
+        }
+    }
+}
+
+impl Address {
+    /// Reads a URL. TLS is used unless everything stays on this machine or the URL says otherwise, and
+    /// certificates are always checked.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is none of a database, or the certificates to trust cannot be read.
+    pub fn parse(url: &str) -> Result<Self, Fault> {
+        let (url, security) = Security::split(url)?;
+        let mut config = Config::from_str(&url).map_err(|_| {
+            Fault::Url("expected `postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE`")
+        })?;
+        if config.get_hosts().is_empty() {
+            config.host("localhost");
+        }
+        let tls = if security.encrypts(config.get_hosts()) {
+            config.ssl_mode(SslMode::Require);
+            MakeTls::new(security.roots.as_deref()).map_err(|reason| Fault::Tls {
+                database: name(&config),
+                reason,
+            })?
+        } else {
+            config.ssl_mode(SslMode::Disable);
+            MakeTls::none()
+        };
+        if config.get_application_name().is_none() {
+            config.application_name("roomcast");
+        }
+        Ok(Self { config, tls })
+    }
+
+    /// Server and database, without credentials.
+    #[must_use]
+    pub fn name(&self) -> String {
+        name(&self.config)
+    }
+}
+
+fn name(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => String::new(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let database = config
+        .get_dbname()
+        .or_else(|| config.get_user())
+        .unwrap_or_default();
+    format!("{database} on {host}:{port}")
+}
+
+/// What a URL says about TLS.
+struct Security {
+    /// None if it does not say.
+    encrypts: Option<bool>,
+    /// A file with the certificates to trust; else those of the system.
+    roots: Option<PathBuf>,
+}
+
+impl Security {
+    /// Takes the parameters about TLS out of a URL.
+    fn split(url: &str) -> Result<(String, Self), Fault> {
+        let mut security = Self {
+            encrypts: None,
+            roots: None,
+        };
+        let Some((base, query)) = url.split_once('?') else {
+            return Ok((url.into(), security));
+        };
+        let mut rest = Vec::new();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match (key, value) {
+                ("sslmode", "disable") => security.encrypts = Some(false),
+                ("sslmode", "require" | "verify-ca" | "verify-full") => {
+                    security.encrypts = Some(true);
+                }
+                ("sslmode", _) => {
+                    return Err(Fault::Url(
+                        "sslmode must be `disable` or `verify-full`; what is between protects nothing",
+                    ));
+                }
+                ("sslrootcert", path) => {
+                    let path = form_urlencoded::parse(format!("p={path}").as_bytes())
+                        .map(|(_, path)| path.into_owned())
+                        .next();
+                    security.roots = path.map(PathBuf::from);
+                }
+                _ => rest.push(parameter),
+            }
+        }
+        Ok((format!("{base}?{}", rest.join("&")), security))
+    }
+
+    /// Without a word in the URL, TLS is used unless everything stays on this machine.
+    fn encrypts(&self, hosts: &[Host]) -> bool {
+        self.encrypts
+            .unwrap_or_else(|| self.roots.is_some() || !hosts.iter().all(is_local))
+    }
+}
+
+fn is_local(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            name == "localhost"
+                || name
+                    .parse::<std::net::IpAddr>()
+                    .is_ok_and(|address| address.is_loopback())
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    }
+}
+
+/// An error with its causes: the database's own words are only in the cause.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encrypts(url: &str) -> bool {
+        Address::parse(url).unwrap().config.get_ssl_mode() == SslMode::Require
+    }
+
+    #[test]
+    fn a_line_that_leaves_the_machine_is_encrypted_unless_told_otherwise() {
+        assert!(encrypts("postgres://u:p@db.example/chat"));
+        assert!(encrypts("postgres://u:p@10.0.0.1/chat"));
+        assert!(!encrypts("postgres://u:p@db.example/chat?sslmode=disable"));
+        assert!(!encrypts("postgres://u:p@localhost/chat"));
+        assert!(!encrypts("postgres://u:p@127.0.0.1:5433/chat"));
+        assert!(!encrypts("postgres://u:p@[::1]/chat"));
+        assert!(!encrypts("postgres:///chat?host=/run/postgresql"));
+        assert!(encrypts(
+            "postgres://u:p@localhost/chat?sslmode=verify-full"
+        ));
+        assert!(encrypts("postgres://u:p@localhost/chat?sslmode=require"));
+    }
+
+    #[test]
+    fn a_mode_that_protects_nothing_is_refused() {
+        for mode in ["prefer", "allow", "", "REQUIRE"] {
+            let url = format!("postgres://u:secret@h/d?sslmode={mode}");
+            let error = Address::parse(&url).err().unwrap();
+            assert!(matches!(error, Fault::Url(_)), "{mode}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_tls_are_taken_out_and_the_others_stay() {
+        let (url, security) = Security::split(
+            "postgres://u@h/d?application_name=x&sslrootcert=%2Fetc%2Fmy+ca.pem&sslmode=verify-full&options=-c%20x%3D1",
+        )
+        .unwrap();
+        assert_eq!(
+            url,
+            "postgres://u@h/d?application_name=x&options=-c%20x%3D1"
+        );
+        assert_eq!(security.roots, Some("/etc/my ca.pem".into()));
+    }
+
+    #[test]
+    fn an_unusable_url_is_refused_without_being_repeated() {
+        for url in [
+            "localhost",
+            "postgres://u:secret@h:port/d",
+            "postgres://u:secret@h/d?nonsense=1",
+            "postgres://u:secret@h/d?connect_timeout=x",
+            "postgres://u:secret@h/d?sslrootcert=/nowhere",
+        ] {
+            let error = Address::parse(url).err().unwrap();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}

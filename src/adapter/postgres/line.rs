@@ -1,0 +1,273 @@
+//! Connections to PostgreSQL, and what is said on them.
+//!
+//! Every statement is a transaction of its own that does not wait for the disk, and none is prepared on
+//! a connection: nothing is left behind where a pooler lends the same one to others.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use tokio_postgres::{
+    Client, Connection, Socket,
+    types::{ToSql, Type},
+};
+
+use super::{
+    address::{Address, chain},
+    tls::Stream,
+};
+use crate::adapter::envelope::Envelope;
+
+/// What moves the bytes of a connection, and brings notifications.
+pub(crate) type Driver = Connection<Socket, Stream>;
+
+/// A connection, as long as its driver is polled.
+pub(crate) struct Line {
+    client: Client,
+    table: Table,
+}
+
+/// The table of what is no text, or too long for a notification; as SQL.
+#[derive(Clone, Debug)]
+pub(crate) struct Table(String);
+
+/// A message on its way out.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) channel: Arc<str>,
+    pub(crate) body: Body,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Text(String),
+    /// A row of the table, and the notification as it begins; the row's number ends it.
+    Attached {
+        head: String,
+        payload: Bytes,
+    },
+}
+
+impl Message {
+    pub(crate) fn bytes(&self) -> usize {
+        self.channel.len()
+            + match &self.body {
+                Body::Text(text) => text.len(),
+                Body::Attached { payload, .. } => payload.len(),
+            }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(crate) enum Attachment {
+    Here(Bytes),
+    TooLarge,
+    /// Or it cannot be read.
+    Gone,
+}
+
+impl Table {
+    /// A name, or that of a schema and a name, none of which has to be quoted.
+    pub(crate) fn new(name: &str) -> Self {
+        let parts: Vec<_> = name.split('.').map(quote).collect();
+        Self(parts.join("."))
+    }
+}
+
+/// An identifier. Nothing in it is special.
+pub(crate) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl Address {
+    pub(crate) async fn connect(&self, table: &Table) -> Result<(Line, Driver), String> {
+        let connecting = self.config.connect(self.tls.clone());
+        let (client, driver) = match timeout(CONNECT, connecting).await {
+            Ok(connected) => connected.map_err(|error| chain(&error))?,
+            Err(_) => return Err(SILENT.to_owned()),
+        };
+        // In others some texts could not be said.
+        let encoding = driver.parameter("server_encoding").unwrap_or_default();
+        if !matches!(encoding, "UTF8" | "SQL_ASCII") {
+            return Err(format!(
+                "the database's encoding is {encoding} and not UTF8"
+            ));
+        }
+        let table = table.clone();
+        Ok((Line { client, table }, driver))
+    }
+}
+
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+impl Line {
+    /// Makes the table if it is missing.
+    pub(crate) async fn prepare(&self) -> Result<(), String> {
+        let Table(table) = &self.table;
+        let exists = self
+            .value("SELECT to_regclass($1) IS NOT NULL", &[(table, Type::TEXT)])
+            .await?;
+        if exists {
+            return Ok(());
+        }
+        // Two servers that make it at once would disturb each other.
+        let sql = format!(
+            "SELECT pg_advisory_xact_lock({TABLE_LOCK});
+             CREATE TABLE IF NOT EXISTS {table} (
+                 id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea
+             )"
+        );
+        let made = timely(self.client.batch_execute(&sql)).await;
+        made.map_err(|why| format!("the table {table} is missing and cannot be made: {why}"))
+    }
+
+    /// The process that serves this connection, which is who notifies.
+    pub(crate) async fn process(&self) -> Result<i32, String> {
+        self.value("SELECT pg_backend_pid()", &[]).await
+    }
+
+    async fn value<T>(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<T, String>
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        let row = timely(self.client.query_typed_one(sql, parameters)).await?;
+        row.try_get(0).map_err(|error| chain(&error))
+    }
+
+    /// Sends notifications in this order, in one transaction. Those that say the same on one channel
+    /// would be taken for one.
+    pub(crate) async fn notify<'a>(
+        &self,
+        messages: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), String> {
+        let (channels, texts): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        let sql = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
+                   SELECT pg_notify(channel, message)
+                   FROM quick, unnest($1, $2) WITH ORDINALITY AS sent(channel, message, number)
+                   WHERE now = 'off' ORDER BY number";
+        let parameters: [Parameter<'_>; 2] =
+            [(&channels, Type::TEXT_ARRAY), (&texts, Type::TEXT_ARRAY)];
+        timely(self.client.query_typed(sql, &parameters)).await?;
+        Ok(())
+    }
+
+    /// Stores something and sends the notification of it. `Ok(Err)`: the database will not store it.
+    pub(crate) async fn attach(
+        &self,
+        channel: &str,
+        head: &str,
+        payload: &[u8],
+    ) -> Result<Result<(), String>, String> {
+        let Table(table) = &self.table;
+        let sql = format!(
+            "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now),
+                  stored AS (INSERT INTO {table} (payload)
+                             SELECT $3 FROM quick WHERE now = 'off' RETURNING id)
+             SELECT pg_notify($1, $2 || id || '\"}}') FROM stored"
+        );
+        let parameters: [Parameter<'_>; 3] = [
+            (&channel, Type::TEXT),
+            (&head, Type::TEXT),
+            (&payload, Type::BYTEA),
+        ];
+        answered(self.client.query_typed(&sql, &parameters))
+            .await
+            .map(|stored| stored.map(drop))
+    }
+
+    /// Reads something that was stored. It is not looked at before its size is known to be bearable.
+    pub(crate) async fn fetch(&self, id: i64) -> Result<Attachment, String> {
+        let Table(table) = &self.table;
+        let sql = format!(
+            "SELECT CASE WHEN octet_length(payload) <= $2 THEN payload END FROM {table} WHERE id = $1"
+        );
+        let most = i32::try_from(Envelope::MAX_BYTES).unwrap_or(i32::MAX);
+        let parameters: [Parameter<'_>; 2] = [(&id, Type::INT8), (&most, Type::INT4)];
+        let row = match answered(self.client.query_typed_opt(&sql, &parameters)).await? {
+            Ok(row) => row,
+            Err(why) => {
+                tracing::warn!(why, "an attachment of another server cannot be read");
+                return Ok(Attachment::Gone);
+            }
+        };
+        Ok(match row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)) {
+            Some(Ok(Some(payload))) => Attachment::Here(payload.into()),
+            Some(Ok(None)) => Attachment::TooLarge,
+            Some(Err(_)) | None => Attachment::Gone,
+        })
+    }
+
+    /// Removes some of the rows that nobody needs any more; `true`: there may be more.
+    pub(crate) async fn clean_up(&self, age: Duration) -> Result<bool, String> {
+        let Table(table) = &self.table;
+        // Who removes the same rows at the moment is not waited for.
+        let sql = format!(
+            "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
+             DELETE FROM {table} WHERE id IN (
+                 SELECT id FROM {table} AS old, quick
+                 WHERE created_at < now() - $1 * interval '1 second' AND quick.now = 'off'
+                 ORDER BY id LIMIT {ROWS} FOR UPDATE OF old SKIP LOCKED
+             )"
+        );
+        let age = age.as_secs_f64();
+        let parameters: [Parameter<'_>; 1] = [(&age, Type::FLOAT8)];
+        let removed = timely(self.client.execute_typed(&sql, &parameters)).await?;
+        Ok(removed == ROWS)
+    }
+
+    /// Listens on channels, or not any more.
+    pub(crate) async fn listen(&self, changes: &[(Arc<str>, bool)]) -> Result<(), String> {
+        let mut sql = String::new();
+        for (channel, on) in changes {
+            sql += if *on { "LISTEN " } else { "UNLISTEN " };
+            sql += &quote(channel);
+            sql.push(';');
+        }
+        timely(self.client.batch_execute(&sql)).await
+    }
+}
+
+/// What the database answers in time, or why there is no answer to be had on this connection.
+async fn answered<T>(
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<Result<T, String>, String> {
+    match timeout(RESPONSE, asked).await {
+        Ok(Ok(answer)) => Ok(Ok(answer)),
+        Ok(Err(error)) if error.as_db_error().is_some() && !error.is_closed() => {
+            Ok(Err(chain(&error)))
+        }
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(SILENT.to_owned()),
+    }
+}
+
+/// The same where the answer must be a good one.
+async fn timely<T>(
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, String> {
+    answered(asked).await?
+}
+
+const SILENT: &str = "PostgreSQL does not answer";
+/// How long a connection and an answer may take.
+const CONNECT: Duration = Duration::from_secs(3);
+const RESPONSE: Duration = Duration::from_secs(4);
+/// Rows that are removed at once.
+const ROWS: u64 = 1000;
+/// Drawn at random.
+const TABLE_LOCK: i64 = 0x5d2e_91f0_3a77;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_whatever_is_in_them() {
+        assert_eq!(
+            quote(r#"a"; DROP TABLE b; --"#),
+            r#""a""; DROP TABLE b; --""#
+        );
+        assert_eq!(Table::new("chat.files").0, r#""chat"."files""#);
+    }
+}

@@ -1,0 +1,567 @@
+//! What keeps a server connected to PostgreSQL: one connection to notify, one to listen, and a
+//! notification to itself every second that shows that both work.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use roomcast_protocol::socket::Nsp;
+use tokio::{
+    sync::{Notify, watch},
+    task::yield_now,
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::{AsyncMessage, Notification};
+
+use super::{
+    address::{Address, chain},
+    line::{Attachment, Body, Driver, Line, Message, Table},
+    queue::{Inbound, Limits, Queue, STALE},
+    wire,
+};
+use crate::adapter::{
+    WireError,
+    common::Channels,
+    interface::{AdapterError, Health},
+};
+
+/// What comes on a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Messages of a namespace.
+    Namespace(Nsp),
+    /// Envelopes for this server.
+    Envelopes,
+}
+
+/// What is done with what arrives.
+pub(crate) trait Listener: Send + Sync {
+    fn hear(&self, target: Target, heard: Heard);
+    /// What cannot be read.
+    fn ignore(&self, error: &WireError);
+    fn lost(&self, messages: u64);
+    /// Notifications of these namespaces arrive from now on.
+    fn listening(&self, namespaces: Vec<Nsp>);
+    /// Called every second while there is a connection.
+    fn tick(&self);
+}
+
+/// A message that has arrived.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Text(Bytes),
+    Attached(Bytes),
+}
+
+/// A connection that is made again whenever it breaks.
+pub(crate) struct Link {
+    address: Address,
+    table: Table,
+    /// How long what is stored is kept.
+    age: Duration,
+    /// The name of this server in messages, and the channel on which it hears itself; nothing if it only
+    /// sends.
+    own: Option<(String, Arc<str>)>,
+    limits: Limits,
+    queue: Mutex<Queue>,
+    queued: Notify,
+    channels: Mutex<Channels<Arc<str>, Target>>,
+    relisten: Notify,
+    /// The version of the channels that are all listened on.
+    settled: watch::Sender<u64>,
+    health: Mutex<Health>,
+    /// When this server has heard itself last on the connection there is.
+    heard: Mutex<Option<Instant>>,
+    phase: watch::Sender<Phase>,
+    listener: Weak<dyn Listener>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Nobody has started the task.
+    New,
+    Open,
+    /// What is queued is sent yet.
+    Closing,
+    Closed,
+}
+
+impl Link {
+    pub(crate) fn new(
+        address: Address,
+        table: Table,
+        age: Duration,
+        own: Option<(String, Arc<str>)>,
+        limits: Limits,
+        listener: Weak<dyn Listener>,
+    ) -> Self {
+        let mut channels = Channels::default();
+        if let Some((_, channel)) = &own {
+            channels.want(Arc::clone(channel), Target::Envelopes);
+        }
+        Self {
+            address,
+            table,
+            age,
+            own,
+            limits,
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            channels: Mutex::new(channels),
+            relisten: Notify::new(),
+            settled: watch::Sender::new(0),
+            health: Mutex::new(Health::Down(UNTRIED.to_owned())),
+            heard: Mutex::new(None),
+            phase: watch::Sender::new(Phase::New),
+            listener,
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    /// Queues a message. What could not be sent in a few seconds is forgotten.
+    pub(crate) fn publish(&self, channel: Arc<str>, body: Body) -> Result<(), AdapterError> {
+        if *self.phase.borrow() >= Phase::Closing {
+            return Err(AdapterError::Closed);
+        }
+        let message = Message { channel, body };
+        if message.bytes() > self.limits.message_bytes {
+            return Err(AdapterError::TooLarge);
+        }
+        let (fits, stale) = self.queue.lock().push(message, &self.limits);
+        self.lost(stale);
+        self.queued.notify_one();
+        if fits {
+            Ok(())
+        } else {
+            Err(AdapterError::Full)
+        }
+    }
+
+    /// Listens on a channel from now on (`Some`), or not any more.
+    pub(crate) fn listen(&self, channel: Arc<str>, target: Option<Target>) {
+        let mut channels = self.channels.lock();
+        match target {
+            Some(target) => channels.want(channel, target),
+            None => channels.forget(channel),
+        }
+        drop(channels);
+        self.relisten.notify_one();
+    }
+
+    /// Waits until all channels are listened on that are wanted now.
+    pub(crate) async fn followed(self: Arc<Self>) {
+        let wanted = self.channels.lock().version();
+        let mut settled = self.settled.subscribe();
+        let _ = settled.wait_for(|version| *version >= wanted).await;
+    }
+
+    /// Sends what is queued, if that can be, and ends.
+    pub(crate) async fn close(self: Arc<Self>) {
+        let mut phase = self.phase.subscribe();
+        self.phase.send_if_modified(|phase| {
+            let next = match *phase {
+                // Without a task nothing is ever sent.
+                Phase::New => Phase::Closed,
+                Phase::Open => Phase::Closing,
+                Phase::Closing | Phase::Closed => return false,
+            };
+            *phase = next;
+            true
+        });
+        self.queued.notify_one();
+        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
+    }
+
+    /// Ends at once.
+    pub(crate) fn abandon(&self) {
+        self.phase.send_replace(Phase::Closed);
+    }
+
+    /// Says that the task is about to be started.
+    pub(crate) fn open(&self) {
+        self.phase.send_if_modified(|phase| {
+            let is_new = *phase == Phase::New;
+            if is_new {
+                *phase = Phase::Open;
+            }
+            is_new
+        });
+    }
+
+    /// Comes when the link is to be closed and nothing is queued, or what is queued has waited for as
+    /// long as it may.
+    async fn given_up(&self) {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
+        if self.queue.lock().len() > 0 {
+            let closed = phase.wait_for(|phase| *phase == Phase::Closed);
+            let _ = timeout(STALE, closed).await;
+        }
+    }
+
+    /// Is connected until it is closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        self.open();
+        // The task may have panicked before.
+        *self.health.lock() = Health::Down(UNTRIED.to_owned());
+        let mut pause = FIRST_PAUSE;
+        let mut ending = self.phase.subscribe();
+        let mut given_up = pin!(self.given_up());
+        loop {
+            let ended = tokio::select! {
+                ended = self.session(given_up.as_mut()) => ended,
+                _ = ending.wait_for(|phase| *phase == Phase::Closed) => Ok(()),
+            };
+            let Err(why) = ended else { break };
+            if self.down(&why) {
+                pause = FIRST_PAUSE;
+            }
+            // Servers that lost the database together do not come back together.
+            let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+            let pausing = timeout(pause.mul_f64(0.5 + jitter / 2.0), given_up.as_mut());
+            if pausing.await.is_ok() {
+                break;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        let left = std::mem::take(&mut *self.queue.lock());
+        self.lost(left.len() as u64);
+        self.phase.send_replace(Phase::Closed);
+    }
+
+    /// One pair of connections; `Err` says why it is over, `Ok` that this was asked for.
+    async fn session(&self, given_up: Pin<&mut impl Future<Output = ()>>) -> Result<(), String> {
+        *self.heard.lock() = None;
+        let connecting = async {
+            let (speaker, speaking) = self.address.connect(&self.table).await?;
+            let listener = match &self.own {
+                Some(own) => Some((own, self.address.connect(&self.table).await?)),
+                None => None,
+            };
+            Ok::<_, String>((speaker, speaking, listener))
+        };
+        let (speaker, speaking, listener) = tokio::select! {
+            lines = connecting => lines?,
+            () = given_up => return Ok(()),
+        };
+        let closed = || "the connection is closed".to_owned();
+        let spoken = async {
+            match speaking.await {
+                Ok(()) => closed(),
+                Err(error) => chain(&error),
+            }
+        };
+        let Some(((uid, own), (listener, listening))) = listener else {
+            return tokio::select! {
+                why = spoken => Err(why),
+                ended = self.speak(&speaker) => ended,
+            };
+        };
+        let inbound = Inbound::default();
+        // What this connection notifies of is this server's own.
+        let speaks = watch::Sender::new(None);
+        let working = async {
+            listener.prepare().await?;
+            speaks.send_replace(Some(speaker.process().await?));
+            self.relisten(&listener).await?;
+            tokio::select! {
+                ended = self.publish_all(&speaker) => ended,
+                why = self.keep_listening(&listener) => Err(why),
+                why = self.digest(&listener, uid, &inbound) => Err(why),
+                why = self.hear_itself(&speaker, own) => Err(why),
+                why = self.clean_up(&speaker) => Err(why),
+            }
+        };
+        let ended = tokio::select! {
+            why = spoken => Err(why),
+            why = self.receive(listening, own, &speaks, &inbound) => Err(why.unwrap_or_else(closed)),
+            ended = working => ended,
+        };
+        self.lost(inbound.len() as u64);
+        ended
+    }
+
+    /// For who listens to nothing: being connected is all there is to it.
+    async fn speak(&self, speaker: &Line) -> Result<(), String> {
+        speaker.prepare().await?;
+        self.up();
+        tokio::select! {
+            ended = self.publish_all(speaker) => ended,
+            why = self.clean_up(speaker) => Err(why),
+        }
+    }
+
+    fn up(&self) {
+        let mut health = self.health.lock();
+        if *health != Health::Ready {
+            *health = Health::Ready;
+            tracing::info!("connected to PostgreSQL");
+        }
+    }
+
+    /// `true`: it was up.
+    fn down(&self, why: &str) -> bool {
+        let mut health = self.health.lock();
+        let was_up = *health == Health::Ready;
+        let is_first = was_up || *health == Health::Down(UNTRIED.to_owned());
+        *health = Health::Down(why.to_owned());
+        drop(health);
+        if is_first {
+            tracing::warn!(why, "other servers are not reached through PostgreSQL");
+        }
+        was_up
+    }
+
+    fn lost(&self, messages: u64) {
+        if messages > 0
+            && let Some(listener) = self.listener.upgrade()
+        {
+            listener.lost(messages);
+        }
+    }
+
+    async fn publish_all(&self, line: &Line) -> Result<(), String> {
+        loop {
+            let (batch, stale) = self.queue.lock().take();
+            self.lost(stale);
+            if batch.is_empty() {
+                if *self.phase.borrow() >= Phase::Closing {
+                    return Ok(());
+                }
+                self.queued.notified().await;
+                continue;
+            }
+            // Whether the database has what breaks off is not known; nothing is sent twice.
+            let doubtful = Doubtful(self, batch.len() as u64);
+            if let [Message { channel, body }] = &*batch
+                && let Body::Attached { head, payload } = body
+            {
+                if let Err(why) = line.attach(channel, head, payload).await? {
+                    tracing::warn!(why, "a message for other servers cannot be stored");
+                    continue;
+                }
+            } else {
+                let texts = batch.iter().filter_map(|message| match &message.body {
+                    Body::Text(text) => Some((&*message.channel, &**text)),
+                    Body::Attached { .. } => None,
+                });
+                line.notify(texts).await?;
+            }
+            std::mem::forget(doubtful);
+        }
+    }
+
+    async fn relisten(&self, line: &Line) -> Result<(), String> {
+        self.channels.lock().reset();
+        self.listen_on(line).await
+    }
+
+    async fn listen_on(&self, line: &Line) -> Result<(), String> {
+        loop {
+            let (changes, settled) = {
+                let mut channels = self.channels.lock();
+                (channels.take(BATCH), channels.settled())
+            };
+            if !changes.is_empty() {
+                line.listen(&changes).await?;
+            }
+            let on = changes.iter().filter(|(_, on)| *on);
+            let namespaces: Vec<_> = {
+                let channels = self.channels.lock();
+                let targets = on.filter_map(|(channel, _)| channels.target(channel));
+                let namespaces = targets.filter_map(|target| match target {
+                    Target::Namespace(nsp) => Some(nsp),
+                    Target::Envelopes => None,
+                });
+                namespaces.collect()
+            };
+            self.channels.lock().note(changes);
+            if let Some(listener) = self.listener.upgrade() {
+                listener.listening(namespaces);
+            }
+            if let Some(version) = settled {
+                self.settled.send_replace(version);
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keep_listening(&self, line: &Line) -> String {
+        loop {
+            self.relisten.notified().await;
+            if let Err(why) = self.listen_on(line).await {
+                return why;
+            }
+        }
+    }
+
+    /// A pooler may take LISTEN and deliver nothing, and a connection may be dead without a sign of it.
+    async fn hear_itself(&self, line: &Line, own: &str) -> String {
+        let since = Instant::now();
+        loop {
+            if let Err(why) = line.notify([(own, "")]).await {
+                return why;
+            }
+            sleep(CANARY).await;
+            let heard = *self.heard.lock();
+            match heard {
+                Some(heard) if heard.elapsed() > DEAF => {
+                    return "PostgreSQL delivers nothing any more".to_owned();
+                }
+                Some(_) => {
+                    if let Some(listener) = self.listener.upgrade() {
+                        listener.tick();
+                    }
+                }
+                None if since.elapsed() > DEAF => return POOLED.to_owned(),
+                None => {}
+            }
+        }
+    }
+
+    /// Removes what is old. Servers do that at different times.
+    async fn clean_up(&self, line: &Line) -> String {
+        loop {
+            let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+            sleep(self.age.mul_f64(0.5 + share)).await;
+            loop {
+                match line.clean_up(self.age).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(why) => {
+                        tracing::warn!(why, "old attachments cannot be removed");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives until the connection is closed.
+    async fn receive(
+        &self,
+        mut driver: Driver,
+        own: &str,
+        speaks: &watch::Sender<Option<i32>>,
+        inbound: &Inbound,
+    ) -> Option<String> {
+        loop {
+            let message = match poll_fn(|cx| driver.poll_message(cx)).await? {
+                Ok(message) => message,
+                Err(error) => return Some(chain(&error)),
+            };
+            if let AsyncMessage::Notification(notification) = message {
+                self.notified(&notification, own, *speaks.borrow(), inbound);
+            }
+        }
+    }
+
+    fn notified(
+        &self,
+        notification: &Notification,
+        own: &str,
+        speaks: Option<i32>,
+        inbound: &Inbound,
+    ) {
+        let (channel, text) = (notification.channel(), notification.payload());
+        if channel == own && text.is_empty() {
+            *self.heard.lock() = Some(Instant::now());
+            return self.up();
+        }
+        if speaks == Some(notification.process_id()) {
+            return;
+        }
+        let target = self.channels.lock().target(channel);
+        match target {
+            Some(target) => {
+                if !inbound.push(target, text, &self.limits) {
+                    self.lost(1);
+                }
+            }
+            None => {
+                if let Some(listener) = self.listener.upgrade() {
+                    listener.ignore(&WireError::Malformed("channel"));
+                }
+            }
+        }
+    }
+
+    /// Does with everything what is to be done with it, in the order in which it has come.
+    async fn digest(&self, line: &Line, uid: &str, inbound: &Inbound) -> String {
+        loop {
+            for _ in 0..TURN {
+                let Some((target, text)) = inbound.take() else {
+                    inbound.arrived().await;
+                    continue;
+                };
+                if let Err(why) = self.read(line, uid, target, text).await {
+                    return why;
+                }
+            }
+            // Others have to do something as well.
+            yield_now().await;
+        }
+    }
+
+    async fn read(
+        &self,
+        line: &Line,
+        uid: &str,
+        target: Target,
+        text: String,
+    ) -> Result<(), String> {
+        let Some(listener) = self.listener.upgrade() else {
+            return Ok(());
+        };
+        let header = match wire::header(&text) {
+            Ok(Some(header)) => header,
+            Ok(None) => {
+                listener.hear(target, Heard::Text(text.into()));
+                return Ok(());
+            }
+            Err(error) => {
+                listener.ignore(&error);
+                return Ok(());
+            }
+        };
+        if header.uid.as_deref() == Some(uid) {
+            return Ok(());
+        }
+        match line.fetch(header.id).await? {
+            Attachment::Here(payload) => listener.hear(target, Heard::Attached(payload)),
+            Attachment::TooLarge => listener.ignore(&WireError::TooLarge),
+            Attachment::Gone => listener.lost(1),
+        }
+        Ok(())
+    }
+}
+
+/// So many messages that may be lost.
+struct Doubtful<'a>(&'a Link, u64);
+
+impl Drop for Doubtful<'_> {
+    fn drop(&mut self) {
+        self.0.lost(self.1);
+    }
+}
+
+/// Channels that are turned on or off at once.
+const BATCH: usize = 256;
+/// Messages that are read in a row.
+const TURN: usize = 64;
+const UNTRIED: &str = "not connected yet";
+const POOLED: &str = "PostgreSQL takes LISTEN and delivers no notification; a pooler in transaction mode, \
+                      such as pgbouncer, does that: connect to the server itself, or in session mode";
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often this server speaks to itself, and how long it may not hear that.
+const CANARY: Duration = Duration::from_secs(1);
+const DEAF: Duration = Duration::from_secs(5);

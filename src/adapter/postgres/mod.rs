@@ -1,0 +1,453 @@
+//! Several servers as one through PostgreSQL, on the wire of Node's adapter.
+//!
+//! Servers of this library and Node servers with `@socket.io/postgres-adapter` share rooms if their keys
+//! are equal, and what `@socket.io/postgres-emitter` sends reaches the clients of the former. What is
+//! promised is in `docs/cluster/postgres.md`.
+//!
+//! ```no_run
+//! use roomcast::{Io, adapter::postgres::Postgres};
+//!
+//! let io = Io::builder().adapter(Postgres::new("postgres://app@localhost/app")?).build()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod address;
+mod line;
+mod link;
+mod members;
+mod outside;
+mod queue;
+mod tls;
+mod wire;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use roomcast_protocol::socket::Nsp;
+use tokio::time::sleep_until;
+
+#[doc(hidden)]
+pub use self::{
+    address::{Address, Fault, chain},
+    tls::{Connect, MakeTls, Stream},
+};
+use self::{
+    line::Table,
+    link::{Heard as Arrived, Link, Listener, Target},
+    members::Members,
+    queue::Limits,
+    wire::{channel, envelope, message, own_channel, read_envelope},
+};
+use super::{
+    WireError,
+    common::{UID, unwritten},
+    envelope::{Envelope, Message, NodeId, Publication, Reply},
+    interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
+    message::{
+        Asked, FOREIGN, Heard, Pulse, Question, Response, read_message, write_message, write_pulse,
+        write_response,
+    },
+};
+
+/// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
+///
+/// It connects in the background, and again whenever the connection breaks. While there is none, events
+/// reach the clients of this server; those of the last five seconds reach the others when it is back.
+///
+/// It has two connections: `LISTEN` needs one of its own, straight to the server or through a pooler in
+/// session mode. The role must be able to read, write and delete rows of the [table](Self::table), and to
+/// make it unless it is there.
+pub struct Postgres {
+    address: Address,
+    key: String,
+    table: Table,
+    age: Duration,
+    heartbeat: (Duration, Duration),
+    timeout: Duration,
+    limits: Limits,
+    shared: OnceLock<Arc<Shared>>,
+}
+
+/// Why a URL names no PostgreSQL. What it says does not repeat the URL, which may have a password in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidUrl(String);
+
+impl fmt::Display for InvalidUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a URL of PostgreSQL: {}", self.0)
+    }
+}
+
+impl std::error::Error for InvalidUrl {}
+
+impl Postgres {
+    /// An adapter for `postgres://user:password@host:port/database`, with the options of `libpq` that
+    /// `tokio-postgres` knows.
+    ///
+    /// TLS is used unless everything stays on this machine or `sslmode=disable` is among the options, and
+    /// certificates are always checked: against those of the system, or of the file `sslrootcert`.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is none, or that file cannot be read.
+    pub fn new(url: &str) -> Result<Self, InvalidUrl> {
+        Ok(Self {
+            address: Address::parse(url).map_err(|fault| InvalidUrl(fault.to_string()))?,
+            key: "socket.io".to_owned(),
+            table: Table::new("socket_io_attachments"),
+            age: Duration::from_secs(30),
+            heartbeat: (Duration::from_secs(5), Duration::from_secs(10)),
+            timeout: Duration::from_secs(5),
+            limits: Limits {
+                messages: 65_536,
+                bytes: 64 << 20,
+                message_bytes: 16 << 20,
+            },
+            shared: OnceLock::new(),
+        })
+    }
+
+    /// What the names of channels begin with: `channelPrefix` of Node's adapter. Default `socket.io`.
+    #[must_use]
+    pub fn key(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.key);
+        self
+    }
+
+    /// The table of what is binary or longer than 7,999 bytes: `tableName` of Node's adapter. A schema
+    /// may be named before a point. The table is made if it is missing. Default `socket_io_attachments`.
+    #[must_use]
+    pub fn table(mut self, name: &str) -> Self {
+        self.table = Table::new(name);
+        self
+    }
+
+    /// How long rows of that table are kept: `cleanupInterval` of Node's adapter. Default 30 s.
+    #[must_use]
+    pub fn keep_attachments(mut self, age: Duration) -> Self {
+        self.age = age.max(Duration::from_secs(1));
+        self
+    }
+
+    /// After how long a server that has said nothing says that it is there, and after how long without a
+    /// word it has left: `heartbeatInterval` and `heartbeatTimeout` of Node's adapter. Default 5 s and
+    /// 10 s. Both are looked at every second.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.heartbeat = (interval, timeout);
+        self
+    }
+
+    /// How long other servers may take to answer what has no time limit of its own. Default 5 s, as in
+    /// Node's adapter.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What may wait to be sent: messages, default 65,536, and their bytes, default 64 MiB. As much may
+    /// wait to be read.
+    #[must_use]
+    pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
+        self.limits.messages = messages;
+        self.limits.bytes = bytes;
+        self
+    }
+
+    /// The largest message. Default 16 MiB.
+    #[must_use]
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.limits.message_bytes = bytes;
+        self
+    }
+
+    fn shared(&self) -> Result<&Arc<Shared>, AdapterError> {
+        self.shared.get().ok_or(AdapterError::Closed)
+    }
+
+    fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> Link {
+        let (address, table) = (self.address.clone(), self.table.clone());
+        Link::new(address, table, self.age, own, self.limits, listener)
+    }
+}
+
+/// What the adapter is once it belongs to a server.
+struct Shared {
+    link: Arc<Link>,
+    inbox: Inbox,
+    key: String,
+    members: Members,
+    asked: Asked,
+    /// Of the last message.
+    number: AtomicU64,
+}
+
+impl Adapter for Postgres {
+    fn receive(&self, inbox: Inbox) {
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+            let own = own_channel(&self.key, inbox.node());
+            let own = (inbox.node().to_string(), own);
+            let (interval, patience) = self.heartbeat;
+            Shared {
+                link: Arc::new(self.link(Some(own), shared.clone())),
+                inbox,
+                key: self.key.clone(),
+                members: Members::new(interval, patience),
+                asked: Asked::default(),
+                number: AtomicU64::new(0),
+            }
+        });
+        // It is called once.
+        let _ = self.shared.set(shared);
+    }
+
+    fn task(&self) -> Option<BoxFuture<()>> {
+        let link = Arc::clone(&self.shared.get()?.link);
+        Some(Box::pin(link.run()))
+    }
+
+    fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
+        let shared = self.shared()?;
+        match &envelope.message {
+            Message::Publication(publication) => shared.publish(publication),
+            Message::Reply(reply) => self.reply(&reply.to.clone(), envelope),
+        }
+    }
+
+    fn reply(&self, to: &NodeId, sealed: Envelope) -> Result<(), AdapterError> {
+        let shared = self.shared()?;
+        match sealed.message {
+            Message::Reply(reply) if reply.request & FOREIGN != 0 => {
+                match shared.asked.answer(reply) {
+                    Some((question, response)) => shared.respond(&question, &response),
+                    None => Ok(()),
+                }
+            }
+            Message::Reply(_) | Message::Publication(_) => {
+                let bytes = sealed.to_bytes().map_err(unwritten)?;
+                let channel = own_channel(&shared.key, to);
+                shared.link.publish(channel, envelope(bytes))
+            }
+        }
+    }
+
+    fn servers(&self, namespace: &str) -> BoxFuture<Result<Servers, AdapterError>> {
+        let shared = self.shared().cloned();
+        let nsp = Nsp::from(namespace);
+        Box::pin(async move {
+            let shared = shared?;
+            if shared.link.health() != Health::Ready {
+                return Err(AdapterError::Timeout);
+            }
+            if shared.members.is_open(&nsp) {
+                Arc::clone(&shared.link).followed().await;
+            }
+            if let Some(since) = shared.members.since(&nsp) {
+                sleep_until(since + GREETING).await;
+            }
+            Ok(Servers::Known(shared.members.nodes(&nsp)))
+        })
+    }
+
+    fn health(&self) -> Health {
+        match self.shared.get() {
+            Some(shared) => shared.link.health(),
+            None => Health::Down("not connected yet".to_owned()),
+        }
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let shared = self.shared.get().cloned();
+        Box::pin(async {
+            if let Some(shared) = shared {
+                // What waits for a connection would be waited for.
+                if shared.link.health() == Health::Ready {
+                    for nsp in shared.members.namespaces() {
+                        shared.say(&nsp, Pulse::Bye);
+                    }
+                }
+                Arc::clone(&shared.link).close().await;
+            }
+        })
+    }
+
+    fn request_timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn namespace_opened(&self, namespace: &str) {
+        if let Some(shared) = self.shared.get() {
+            let nsp = Nsp::from(namespace);
+            shared.members.open(&nsp);
+            let channel = channel(&shared.key, &nsp);
+            shared.link.listen(channel, Some(Target::Namespace(nsp)));
+        }
+    }
+
+    fn namespace_closed(&self, namespace: &str) {
+        if let Some(shared) = self.shared.get() {
+            let nsp = Nsp::from(namespace);
+            shared.say(&nsp, Pulse::Bye);
+            for node in shared.members.close(&nsp) {
+                shared.inbox.left(&node);
+            }
+            shared.link.listen(channel(&shared.key, &nsp), None);
+        }
+    }
+
+    fn followed(&self) -> BoxFuture<()> {
+        let link = self.shared.get().map(|shared| Arc::clone(&shared.link));
+        Box::pin(async {
+            if let Some(link) = link {
+                link.followed().await;
+            }
+        })
+    }
+}
+
+impl Shared {
+    fn own(&self) -> &str {
+        self.inbox.node().as_str()
+    }
+
+    fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
+        let written = write_message(self.own(), publication).map_err(unwritten)?;
+        self.send(&publication.namespace, written)
+    }
+
+    fn send(&self, nsp: &Nsp, written: Bytes) -> Result<(), AdapterError> {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let body = message(self.own(), number, written).map_err(unwritten)?;
+        self.link.publish(channel(&self.key, nsp), body)?;
+        self.members.said(nsp);
+        Ok(())
+    }
+
+    /// Says something of this server; that others do not hear it is no worse than that it is away.
+    fn say(&self, nsp: &Nsp, pulse: Pulse) {
+        let _ = self.send(nsp, write_pulse(self.own(), nsp, pulse));
+    }
+
+    /// Answers another kind of server.
+    fn respond(&self, question: &Question, response: &Response) -> Result<(), AdapterError> {
+        let Question { namespace, request } = question;
+        let written = write_response(self.inbox.node(), namespace, request, response);
+        self.send(namespace, written.map_err(unwritten)?)
+    }
+
+    fn heard(&self, nsp: &Nsp, payload: Bytes) -> Result<(), WireError> {
+        let own = self.inbox.node();
+        match read_message(own, nsp, payload)? {
+            // Only the classic wire of Redis asks for rooms.
+            Heard::Nothing | Heard::Rooms(_) => {}
+            Heard::Publication(node, mut publication, request) => {
+                if node.as_str() != UID {
+                    self.members.heard(nsp, &node);
+                }
+                if let Some(request) = request {
+                    publication.request = Some(self.asked.open(request, &publication));
+                }
+                let message = Message::Publication(*publication);
+                self.inbox.deliver(Envelope::new(node, None, message));
+            }
+            Heard::Answer(question, node, said) => {
+                let node = node.ok_or(WireError::Malformed("answer"))?;
+                self.members.heard(nsp, &node);
+                let (total, item) = said.reply();
+                let reply = Reply::new(own.clone(), question, total, item);
+                self.inbox
+                    .deliver(Envelope::new(node, None, Message::Reply(reply)));
+            }
+            Heard::Pulse(node, pulse) => self.felt(nsp, &node, pulse),
+        }
+        Ok(())
+    }
+
+    fn felt(&self, nsp: &Nsp, node: &NodeId, pulse: Pulse) {
+        match pulse {
+            Pulse::Hello | Pulse::Alive => self.members.heard(nsp, node),
+            Pulse::Bye => {
+                for node in self.members.bye(nsp, node) {
+                    self.inbox.left(&node);
+                }
+            }
+        }
+        if pulse == Pulse::Hello {
+            self.say(nsp, Pulse::Alive);
+        }
+    }
+}
+
+impl Listener for Shared {
+    fn hear(&self, target: Target, arrived: Arrived) {
+        let read = match (target, arrived) {
+            (Target::Namespace(nsp), Arrived::Text(payload) | Arrived::Attached(payload)) => {
+                self.heard(&nsp, payload)
+            }
+            (Target::Envelopes, Arrived::Attached(payload)) => {
+                self.inbox.deliver_bytes(payload);
+                Ok(())
+            }
+            (Target::Envelopes, Arrived::Text(text)) => {
+                read_envelope(&text).map(|payload| self.inbox.deliver_bytes(payload))
+            }
+        };
+        if let Err(error) = read {
+            self.inbox.ignore(&error);
+        }
+    }
+
+    fn ignore(&self, error: &WireError) {
+        self.inbox.ignore(error);
+    }
+
+    fn lost(&self, messages: u64) {
+        self.inbox.lost(messages);
+    }
+
+    fn listening(&self, namespaces: Vec<Nsp>) {
+        for nsp in namespaces {
+            self.members.listening(&nsp);
+            self.say(&nsp, Pulse::Hello);
+        }
+    }
+
+    fn tick(&self) {
+        let news = self.members.tick();
+        for nsp in news.silent {
+            self.say(&nsp, Pulse::Alive);
+        }
+        for node in news.left {
+            self.inbox.left(&node);
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.get() {
+            shared.link.abandon();
+        }
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the URL, which may have a password in it.
+        f.debug_struct("Postgres")
+            .field("database", &self.address.name())
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long others may take to say that they are there, before anything is asked of them.
+const GREETING: Duration = Duration::from_millis(300);

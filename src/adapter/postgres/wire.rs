@@ -1,0 +1,210 @@
+//! Channels and notifications, as `@socket.io/postgres-adapter` and `@socket.io/postgres-emitter` have
+//! them.
+//!
+//! A notification is a message in JSON. One that has binary in it or is too long is a row of a table, in
+//! MessagePack, and the notification says which.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
+use bytes::Bytes;
+use roomcast_protocol::socket::{Nsp, Parser};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::line::Body;
+use crate::adapter::{
+    WireError,
+    envelope::NodeId,
+    message::{first, parse},
+};
+
+/// The channel of a namespace.
+pub(crate) fn channel(key: &str, nsp: &Nsp) -> Arc<str> {
+    named(format!("{key}#{}", nsp.as_str()))
+}
+
+/// The channel on which a server gets envelopes of others of its kind, and hears itself.
+pub(crate) fn own_channel(key: &str, node: &NodeId) -> Arc<str> {
+    named(format!("{key}-roomcast#{node}"))
+}
+
+/// PostgreSQL has no room for long names, and none for NUL; Node servers cannot be reached there.
+fn named(name: String) -> Arc<str> {
+    if name.len() <= MAX_NAME && !name.contains('\0') {
+        return name.into();
+    }
+    let mut hashed = "roomcast:".to_owned();
+    for byte in Sha256::digest(&name).iter().take(24) {
+        // Writing to memory cannot fail.
+        let _ = write!(hashed, "{byte:02x}");
+    }
+    hashed.into()
+}
+
+/// A message for the servers of a namespace. The number makes it differ from all others: PostgreSQL
+/// takes notifications that say the same in one transaction for one.
+pub(crate) fn message(uid: &str, number: u64, message: Bytes) -> Result<Body, WireError> {
+    if let Some(json) = message.strip_suffix(b"}").filter(|_| is_json(&message)) {
+        let mut text = std::str::from_utf8(json)
+            .map_err(|_| WireError::Malformed("text"))?
+            .to_owned();
+        let _ = write!(text, ",\"number\":{number}}}");
+        if text.len() <= MAX_TEXT {
+            return Ok(Body::Text(text));
+        }
+    }
+    let payload = match is_json(&message) {
+        true => first(Some(&parse(message)?), Some(Parser::MessagePack))?.bytes,
+        false => message,
+    };
+    let uid = serde_json::to_string(uid).map_err(|_| WireError::Malformed("uid"))?;
+    let head = format!("{{\"uid\":{uid},\"attachmentId\":\"");
+    Ok(Body::Attached { head, payload })
+}
+
+fn is_json(message: &[u8]) -> bool {
+    message.first() == Some(&b'{')
+}
+
+/// An envelope for another server of this kind.
+pub(crate) fn envelope(envelope: Bytes) -> Body {
+    if base64::encoded_len(envelope.len(), false).is_some_and(|length| length <= MAX_TEXT) {
+        return Body::Text(BASE64.encode(&envelope));
+    }
+    Body::Attached {
+        head: "{\"attachmentId\":\"".to_owned(),
+        payload: envelope,
+    }
+}
+
+/// The envelope that a notification is.
+pub(crate) fn read_envelope(text: &[u8]) -> Result<Bytes, WireError> {
+    let envelope = BASE64.decode(text);
+    envelope
+        .map(Into::into)
+        .map_err(|_| WireError::Malformed("base64"))
+}
+
+/// A notification that says where the message is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) uid: Option<String>,
+    pub(crate) id: i64,
+}
+
+/// What a notification says of an attachment; `None`: it is the message itself.
+pub(crate) fn header(text: &str) -> Result<Option<Header>, WireError> {
+    #[derive(Deserialize)]
+    struct Fields {
+        uid: Option<String>,
+        #[serde(rename = "attachmentId")]
+        id: Option<Id>,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Id {
+        Number(i64),
+        Text(String),
+    }
+    if !text.contains("\"attachmentId\"") {
+        return Ok(None);
+    }
+    let malformed = || WireError::Malformed("attachment");
+    let Fields { uid, id } = serde_json::from_str(text).map_err(|_| malformed())?;
+    let id = match id {
+        None => return Ok(None),
+        Some(Id::Number(id)) => id,
+        Some(Id::Text(id)) => id.parse().map_err(|_| malformed())?,
+    };
+    Ok(Some(Header { uid, id }))
+}
+
+/// The longest name of a channel.
+const MAX_NAME: usize = 63;
+/// The longest notification.
+const MAX_TEXT: usize = 7_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_those_of_node_unless_postgresql_has_no_room_for_them() {
+        let name = |nsp: &str| channel("socket.io", &Nsp::from(nsp)).to_string();
+        assert_eq!(name("/"), "socket.io#/");
+        assert_eq!(name("/a\"b"), "socket.io#/a\"b");
+        let fits = format!("/{}", "x".repeat(52));
+        assert_eq!(name(&fits), format!("socket.io#{fits}"));
+        let long = [
+            format!("/{}", "x".repeat(53)),
+            format!("/{}", "y".repeat(53)),
+            "/\0".to_owned(),
+        ];
+        let hashed = long.each_ref().map(|long| name(long));
+        for (i, one) in hashed.iter().enumerate() {
+            assert!(
+                one.len() <= MAX_NAME && one.starts_with("roomcast:"),
+                "{one}"
+            );
+            assert!(!hashed[..i].contains(one));
+        }
+    }
+
+    #[test]
+    fn a_notification_is_at_most_as_long_as_postgresql_takes_it() {
+        let of = |length: usize| {
+            let bytes = format!("{{\"x\":\"{}\"}}", "x".repeat(length));
+            message("me", 7, bytes.into()).unwrap()
+        };
+        let rest = r#"{"x":"","number":7}"#.len();
+        let Body::Text(text) = of(MAX_TEXT - rest) else {
+            panic!("it fits");
+        };
+        assert_eq!(text.len(), MAX_TEXT);
+        assert!(text.ends_with(r#"x","number":7}"#));
+        let Body::Attached { head, payload } = of(MAX_TEXT - rest + 1) else {
+            panic!("it does not fit");
+        };
+        assert_eq!(head, r#"{"uid":"me","attachmentId":""#);
+        assert_eq!(payload[..3], *b"\x81\xa1x", "it is MessagePack");
+    }
+
+    #[test]
+    fn notifications_say_where_the_message_is() {
+        let read = |text: &str| header(text);
+        let expected = Header {
+            uid: Some("x".to_owned()),
+            id: 12,
+        };
+        assert_eq!(
+            read(r#"{"uid":"x","type":3,"attachmentId":"12"}"#).unwrap(),
+            Some(expected)
+        );
+        assert_eq!(read(r#"{"attachmentId":7}"#).unwrap().unwrap().id, 7);
+        assert_eq!(read(r#"{"data":{"attachmentId":7}}"#).unwrap(), None);
+        assert_eq!(read("{}").unwrap(), None);
+        for wrong in [
+            r#"{"attachmentId":"x"}"#,
+            r#"{"attachmentId":[]}"#,
+            r#"{"attachmentId""#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn envelopes_are_texts_if_they_are_short() {
+        for length in [0, 1, 5_999, 6_000] {
+            let bytes = Bytes::from(vec![0xff; length]);
+            match envelope(bytes.clone()) {
+                Body::Text(text) => {
+                    assert!(text.len() <= MAX_TEXT && length < 6_000);
+                    assert_eq!(read_envelope(text.as_bytes()).unwrap(), bytes);
+                }
+                Body::Attached { payload, .. } => assert_eq!((payload, length), (bytes, 6_000)),
+            }
+        }
+        assert!(read_envelope(b"\xff").is_err());
+    }
+}

@@ -1,0 +1,502 @@
+//! What is peculiar to servers that PostgreSQL joins.
+
+use std::{fs, time::Duration};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use roomcast::{
+    Ack, Builder, Emitter, Event, Io, Parser, ServerSide, SocketId,
+    adapter::{Health, postgres::Postgres},
+    metrics::Counter,
+    types::Bytes,
+};
+use tempfile::TempDir;
+
+use super::{Servers, postgres_url, quiet};
+use crate::{
+    local::{Local, join, text, until},
+    postgres_server::{self, Postgres as Server},
+    support::Frame,
+};
+
+fn sql(sql: &str) -> String {
+    postgres_server::shared()
+        .lock()
+        .unwrap()
+        .sql("postgres", sql)
+}
+
+fn reason(io: &Io) -> String {
+    match io.adapter_health() {
+        Some(Health::Down(why)) => why,
+        _ => String::new(),
+    }
+}
+
+/// Servers that a PostgreSQL of their own joins.
+fn on(server: &Server, count: usize) -> Servers {
+    let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", server.port());
+    Servers::on_postgres_as(count, |key| Postgres::new(&url).unwrap().key(key), quiet)
+}
+
+#[test]
+fn events_arrive_in_the_order_in_which_they_were_sent_whether_they_are_rows_or_notifications() {
+    let servers = Servers::on_postgres(2, quiet);
+    let (mut client, id) = servers[1].connect();
+    let id = SocketId::parse(&id).unwrap();
+    servers[1].io.in_(id).join("room");
+    servers.settle();
+    let large = "x".repeat(9_000);
+    let binary = Bytes::from_static(b"\x00\xff");
+    for n in 0..300 {
+        let _ = match n % 4 {
+            0 => servers[0].io.to("room").emit("n", n),
+            1 => servers[0].io.emit("n", (n, &large)),
+            2 => servers[0].io.to(id).emit("n", (n, binary.clone())),
+            _ => servers[0].io.to(["room", "other"]).emit("n", n),
+        };
+    }
+    for n in 0..300 {
+        let event = text(&mut client);
+        if n % 4 == 2 {
+            let expected = format!("451-[\"n\",{n}");
+            assert!(event.starts_with(&expected), "{expected} {event}");
+            assert_eq!(client.message(), Frame::Binary(binary.to_vec()));
+        } else {
+            let expected = format!("42[\"n\",{n}");
+            assert!(event.starts_with(&expected), "{expected} {}", &event[..20]);
+        }
+    }
+}
+
+#[test]
+fn notifications_of_every_length_about_the_longest_arrive() {
+    let servers = Servers::on_postgres(2, quiet);
+    let (mut client, _) = servers[1].connect();
+    // Whatever stands around the text, one of them is 8,000 bytes long.
+    for length in 7_700..8_010 {
+        servers[0].io.emit("e", "x".repeat(length));
+        let event = text(&mut client);
+        assert_eq!(event.len(), length + "42[\"e\",\"\"]".len());
+    }
+}
+
+#[test]
+fn events_that_say_the_same_all_arrive() {
+    let servers = Servers::on_postgres(2, quiet);
+    let (mut client, _) = servers[1].connect();
+    for _ in 0..500 {
+        servers[0].io.emit("tick", ());
+    }
+    servers[0].io.emit("end", ());
+    for _ in 0..500 {
+        client.expect_text("42[\"tick\"]");
+    }
+    client.expect_text("42[\"end\"]");
+}
+
+#[test]
+fn binary_goes_to_clients_and_servers_in_both_parsers_through_rows() {
+    let data = Bytes::from_static(b"\x00\xff");
+    for parser in [Parser::Json, Parser::MessagePack] {
+        let build = |io: Builder| {
+            let mut io = io.parser(parser);
+            io.namespace("/")
+                .on_server_side("double", async |event: ServerSide| {
+                    let data: Bytes = event.arg(0).unwrap();
+                    Ack(Bytes::from([&data[..], &data[..]].concat()))
+                });
+            io
+        };
+        let servers = Servers::on_postgres(2, build);
+        let mut client = servers[1].open();
+        if parser == Parser::Json {
+            join(&mut client, "");
+        } else {
+            client.send_binary(b"\x82\xa4type\x00\xa3nsp\xa1/");
+            assert!(matches!(client.message(), Frame::Binary(_)));
+        }
+        servers[0].io.emit("data", (data.clone(), u64::MAX, 1.5));
+        match client.message() {
+            Frame::Text(head) => {
+                let placeholder = "{\"_placeholder\":true,\"num\":0}";
+                let expected = format!("451-[\"data\",{placeholder},{},1.5]", u64::MAX);
+                assert_eq!(head, expected);
+                assert_eq!(client.message(), Frame::Binary(data.to_vec()));
+            }
+            Frame::Binary(packet) => {
+                assert!(packet.windows(4).any(|part| part == b"\xc4\x02\x00\xff"));
+            }
+            frame => panic!("{frame:?}"),
+        }
+        let main = servers[0].io.of("/");
+        // The second answer is too long for a notification.
+        for data in [data.clone(), vec![7; 20_000].into()] {
+            let answers = main.server_side_emit_with_acks::<Bytes>("double", data.clone());
+            let answers = servers[0].runtime.block_on(answers).unwrap();
+            assert_eq!(answers, [[&data[..], &data[..]].concat()]);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_on_a_channel_is_counted_and_reaches_nobody() {
+    let servers = Servers::on_postgres(1, quiet);
+    let (mut client, _) = servers[0].connect();
+    let metrics = servers[0].io.metrics();
+    let key = &servers.key;
+    let node = servers.node(0);
+    let main = format!("{key}#/");
+    let own = format!("{key}-roomcast#{node}");
+    let malformed = [
+        (&main, "garbage"),
+        (&main, "{"),
+        (&main, "{}"),
+        (
+            &main,
+            r#"{"type":3,"uid":"x","nsp":"/","data":{"packet":{"data":["disconnect"]},"opts":{}}}"#,
+        ),
+        (&main, r#"{"type":3,"attachmentId":"none"}"#),
+        (&own, "?"),
+        (&own, "AQAA"),
+    ];
+    for (channel, payload) in malformed {
+        sql(&format!("SELECT pg_notify('{channel}', '{payload}')"));
+    }
+    let seen = malformed.len() as u64;
+    until(|| metrics.counter(Counter::ClusterMalformed) == seen);
+    sql(&format!(
+        r#"SELECT pg_notify('{main}', '{{"type":99,"uid":"x","data":{{}}}}')"#
+    ));
+    until(|| metrics.counter(Counter::ClusterUnknown) == 1);
+    // A row that is not there, one of no bytes, and one that is larger than anything may be.
+    let lost = metrics.counter(Counter::ClusterLost);
+    sql(&format!(
+        r#"SELECT pg_notify('{main}', '{{"attachmentId":"-1"}}')"#
+    ));
+    until(|| metrics.counter(Counter::ClusterLost) == lost + 1);
+    for payload in ["''", "convert_to(repeat('x', 67108865), 'UTF8')"] {
+        sql(&format!(
+            "WITH stored AS (INSERT INTO socket_io_attachments (payload) VALUES ({payload}) RETURNING id)
+             SELECT pg_notify('{main}', '{{\"attachmentId\":' || id || '}}') FROM stored"
+        ));
+    }
+    until(|| metrics.counter(Counter::ClusterMalformed) == seen + 2);
+    servers[0].io.emit("end", ());
+    client.expect_text("42[\"end\"]");
+    assert_eq!(servers[0].io.adapter_health(), Some(Health::Ready));
+}
+
+#[test]
+fn after_postgresql_was_killed_or_stood_still_everything_works_again() {
+    for stands_still in [false, true] {
+        let mut server = Server::start();
+        let servers = on(&server, 2);
+        let (mut a, _) = servers[0].connect();
+        let (mut b, id) = servers[1].connect();
+        let id = SocketId::parse(&id).unwrap();
+        servers[1].io.in_(id).join("room");
+        servers.settle();
+        match stands_still {
+            true => server.pause(),
+            false => server.kill(),
+        }
+        let is_down = |i: usize| !reason(&servers[i].io).is_empty();
+        until(|| is_down(0) && is_down(1));
+        servers[0].io.emit("alone", ());
+        a.expect_text("42[\"alone\"]");
+        match stands_still {
+            true => server.go_on(),
+            false => server.restart(),
+        }
+        until(|| !is_down(0) && !is_down(1));
+        servers.settle();
+        servers[0].io.to("room").emit("back", ());
+        // What was sent meanwhile may be late, and does not come twice.
+        let mut event = text(&mut b);
+        if event == "42[\"alone\"]" {
+            event = text(&mut b);
+        }
+        assert_eq!(event, "42[\"back\"]");
+    }
+}
+
+#[test]
+fn what_is_queued_for_postgresql_is_sent_before_a_server_ends_and_nobody_waits_for_it_then() {
+    let servers = Servers::on_postgres(2, quiet);
+    let (mut client, _) = servers[1].connect();
+    for n in 0..500 {
+        servers[0].io.emit("n", n);
+    }
+    let close = servers[0].io.close(Duration::from_secs(10));
+    servers[0].runtime.block_on(close);
+    for n in 0..500 {
+        client.expect_text(&format!("42[\"n\",{n}]"));
+    }
+    // Its farewell comes behind all that it has sent.
+    until(|| {
+        let fetched = servers[1].runtime.block_on(servers[1].io.fetch_sockets());
+        fetched.missing.is_empty()
+    });
+}
+
+#[test]
+fn a_server_that_falls_silent_has_left() {
+    let url = postgres_url();
+    let second = Duration::from_secs(1);
+    let adapter = |key: &str| {
+        let postgres = Postgres::new(&url).unwrap().key(key);
+        postgres.heartbeat(second, 3 * second)
+    };
+    let mut servers = Servers::on_postgres_as(3, adapter, quiet);
+    drop(servers.servers.remove(1));
+    let gone = servers[0].io.to("nobody").timeout(second);
+    let fetched = servers[0].runtime.block_on(gone.fetch_sockets());
+    assert_eq!(fetched.missing.nodes.len(), 1);
+    until(|| {
+        let asked = servers[0].io.fetch_sockets();
+        let fetched = servers[0].runtime.block_on(asked);
+        fetched.missing.is_empty()
+    });
+    // The other one says that it is there whether it has anything to say or not.
+    let server_side = servers[0].io.of("/");
+    let answers = server_side.server_side_emit_with_acks::<u8>("question", ());
+    assert_eq!(servers[0].runtime.block_on(answers).unwrap(), [0; 0]);
+}
+
+#[test]
+fn too_large_a_row_is_refused_and_the_next_event_is_sent() {
+    let servers = Servers::on_postgres(2, quiet);
+    let (mut client, _) = servers[1].connect();
+    let metrics = servers[0].io.metrics();
+    let unsent = metrics.counter(Counter::ClusterUnsent);
+    servers[0].io.emit("large", "x".repeat(17 << 20));
+    assert_eq!(metrics.counter(Counter::ClusterUnsent), unsent + 1);
+    servers[0].io.emit("small", ());
+    client.expect_text("42[\"small\"]");
+}
+
+#[test]
+fn namespaces_are_apart_however_they_are_called_and_nothing_in_a_name_is_sql() {
+    let long = |end: &str| format!("/{}{end}", "x".repeat(100));
+    let names = [
+        "/a".to_owned(),
+        "/a#b".to_owned(),
+        "/\"; DROP TABLE socket_io_attachments; --".to_owned(),
+        "/'".to_owned(),
+        "/é".to_owned(),
+        long("a"),
+        long("b"),
+    ];
+    let build = |mut io: Builder| {
+        io.namespace("/");
+        for name in &names {
+            io.namespace(name).on("x", async |_: Event| {});
+        }
+        io
+    };
+    let servers = Servers::on_postgres(2, build);
+    let mut clients = names.each_ref().map(|name| {
+        let mut client = servers[1].open();
+        join(&mut client, &format!("{name},"));
+        client
+    });
+    for name in &names {
+        let binary = Bytes::from_static(b"x");
+        servers[0].io.of(name).emit("to", (name, binary));
+    }
+    for (client, name) in clients.iter_mut().zip(&names) {
+        let shown = serde_json::to_string(name).unwrap();
+        let placeholder = "{\"_placeholder\":true,\"num\":0}";
+        client.expect_text(&format!("451-{name},[\"to\",{shown},{placeholder}]"));
+        assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
+        servers[1].io.of(name).emit("end", ());
+        client.expect_text(&format!("42{name},[\"end\"]"));
+    }
+}
+
+#[test]
+fn a_program_that_is_no_server_reaches_clients_and_servers_through_postgresql() {
+    let noted = |mut io: Builder| {
+        io.namespace("/")
+            .on_server_side("note", async |event: ServerSide| {
+                let namespace = event.namespace();
+                namespace.local().emit("noted", event.args().clone());
+            });
+        io
+    };
+    let servers = Servers::on_postgres(2, noted);
+    let (mut a, a_id) = servers[0].connect();
+    let (mut b, b_id) = servers[1].connect();
+    let postgres = Postgres::new(&postgres_url()).unwrap().key(&servers.key);
+    let _runtime = servers[0].runtime.enter();
+    let emitter = Emitter::new(postgres);
+    let large = "x".repeat(9_000);
+    let binary = Bytes::from_static(b"x");
+    emitter.emit("all", (1, binary)).unwrap();
+    emitter.emit("large", &large).unwrap();
+    for client in [&mut a, &mut b] {
+        let placeholder = "{\"_placeholder\":true,\"num\":0}";
+        client.expect_text(&format!("451-[\"all\",1,{placeholder}]"));
+        assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
+        client.expect_text(&format!("42[\"large\",\"{large}\"]"));
+    }
+    emitter.to([&a_id, &b_id]).join("room").unwrap();
+    until(|| (0..2).all(|i| servers[i].io.to("room").count() == 1));
+    emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
+    emitter.to("room").except(&a_id).emit("b", ()).unwrap();
+    let both = emitter.to("room").compress(false);
+    both.emit("both", ()).unwrap();
+    a.expect_text("42[\"both\"]");
+    b.expect_text("42[\"b\"]");
+    b.expect_text("42[\"both\"]");
+    emitter.of("/").server_side_emit("note", 7).unwrap();
+    for client in [&mut a, &mut b] {
+        client.expect_text("42[\"noted\",7]");
+    }
+    assert!(emitter.emit("disconnect", ()).is_err());
+    assert_eq!(emitter.health(), Health::Ready);
+    // It is no server, so nothing is expected of it.
+    servers.settle();
+    emitter.to(&a_id).leave("room").unwrap();
+    emitter.to("room").disconnect(true).unwrap();
+    servers[0].runtime.block_on(emitter.close());
+    b.expect_text("41");
+    servers[0].io.emit("end", ());
+    a.expect_text("42[\"end\"]");
+    assert!(emitter.emit("closed", ()).is_err());
+}
+
+#[test]
+fn a_program_that_ends_right_after_it_has_sent_something_is_heard() {
+    let servers = Servers::on_postgres(1, quiet);
+    let (mut client, _) = servers[0].connect();
+    let postgres = Postgres::new(&postgres_url()).unwrap().key(&servers.key);
+    servers[0].runtime.block_on(async {
+        let emitter = Emitter::new(postgres);
+        emitter.emit("last", ()).unwrap();
+        emitter.close().await;
+    });
+    client.expect_text("42[\"last\"]");
+}
+
+#[test]
+fn rows_are_made_where_they_are_wanted_and_removed_when_they_are_old() {
+    let url = postgres_url();
+    sql("CREATE SCHEMA IF NOT EXISTS \"files\"");
+    let adapter = |key: &str| {
+        let postgres = Postgres::new(&url).unwrap().key(key).table("files.sent");
+        postgres.keep_attachments(Duration::from_secs(1))
+    };
+    let servers = Servers::on_postgres_as(2, adapter, quiet);
+    let (mut client, _) = servers[1].connect();
+    servers[0].io.emit("data", Bytes::from_static(b"x"));
+    text(&mut client);
+    let rows = || sql("SELECT count(*) FROM files.sent");
+    until(|| rows() == "0");
+}
+
+/// The messages of PostgreSQL go through this, but for notifications.
+fn pooler(port: u16) -> u16 {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let back = |mut from: TcpStream, mut to: TcpStream| -> std::io::Result<()> {
+        loop {
+            let mut head = [0; 5];
+            from.read_exact(&mut head)?;
+            let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+            let mut rest = vec![0; length as usize - 4];
+            from.read_exact(&mut rest)?;
+            if head[0] != b'A' {
+                to.write_all(&[&head[..], &rest].concat())?;
+            }
+        }
+    };
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            thread::spawn(move || back(server, client));
+        }
+    });
+    own
+}
+
+#[test]
+fn a_pooler_that_delivers_no_notification_is_found_out_and_what_is_sent_arrives_all_the_same() {
+    let servers = Servers::on_postgres(1, quiet);
+    let (mut client, _) = servers[0].connect();
+    let port = postgres_server::shared().lock().unwrap().port();
+    let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", pooler(port));
+    let postgres = Postgres::new(&url).unwrap().key(&servers.key);
+    let pooled = Local::serve(quiet(Io::builder().adapter(postgres)));
+    let (mut own, _) = pooled.connect();
+    pooled.io.emit("one", ());
+    own.expect_text("42[\"one\"]");
+    client.expect_text("42[\"one\"]");
+    until(|| reason(&pooled.io).contains("pooler in transaction mode"));
+    // One that only sends listens to nothing.
+    let postgres = Postgres::new(&url).unwrap().key(&servers.key);
+    let _runtime = pooled.runtime.enter();
+    let emitter = Emitter::new(postgres);
+    emitter.emit("two", ()).unwrap();
+    client.expect_text("42[\"two\"]");
+    assert_eq!(emitter.health(), Health::Ready);
+}
+
+#[test]
+fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_joined() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &authority).unwrap();
+    write("ca.pem", &authority.pem());
+    write("server.crt", &certificate.pem());
+    write("server.key", &key.serialize_pem());
+    write("extra.conf", "ssl = on\n");
+    write(
+        "pg_hba.conf",
+        "hostnossl all roomcast 127.0.0.1/32 trust\nhostssl all app 127.0.0.1/32 scram-sha-256\n",
+    );
+    let server = Server::start_with(folder.path());
+    let schema = "CREATE ROLE app LOGIN PASSWORD 'secret'; GRANT CREATE ON SCHEMA public TO app";
+    server.sql("postgres", schema);
+    let port = server.port();
+    let url = |user: &str, options: &str| {
+        let ca = folder.path().join("ca.pem");
+        format!(
+            "postgres://{user}@localhost:{port}/postgres?{options}&sslrootcert={}",
+            ca.display()
+        )
+    };
+    for (url, expected) in [
+        (url("app", "sslmode=verify-full"), "password missing"),
+        (
+            url("app:wrong", "sslmode=verify-full"),
+            "password authentication failed",
+        ),
+        (url("app:secret", "sslmode=disable"), "no encryption"),
+    ] {
+        let postgres = Postgres::new(&url).unwrap();
+        let server = Local::serve(quiet(Io::builder().adapter(postgres)));
+        until(|| reason(&server.io).contains(expected));
+        assert!(!reason(&server.io).contains("secret"));
+    }
+    let url = url("app:secret", "sslmode=verify-full");
+    let servers = Servers::on_postgres_as(2, |key| Postgres::new(&url).unwrap().key(key), quiet);
+    let (mut client, _) = servers[1].connect();
+    servers[0].io.emit("data", Bytes::from_static(b"x"));
+    text(&mut client);
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                     WHERE application_name = 'roomcast' AND ssl AND usename = 'app'";
+    assert_eq!(server.sql("postgres", encrypted), "4");
+}
