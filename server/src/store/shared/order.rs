@@ -59,7 +59,11 @@ impl Store {
     /// What comes back is resolved with the commit, and ends without that if there was no room for it.
     #[cfg_attr(
         not(feature = "postgres"),
-        expect(unused_variables, reason = "nobody else writes")
+        expect(
+            unused_variables,
+            clippy::needless_pass_by_value,
+            reason = "nobody else writes"
+        )
     )]
     #[must_use = "it tells when that is emitted; who need not know drops it"]
     pub fn announce(

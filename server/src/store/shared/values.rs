@@ -13,9 +13,8 @@ use roomcast::adapter::{
 };
 
 use super::Shared;
-use crate::store::StoreError;
 #[cfg(feature = "postgres")]
-use crate::store::postgres::Postgres;
+use crate::store::{StoreError, postgres::Postgres};
 
 /// A change that may have been made although its answer was lost is made again, and conflicts with itself then: to
 /// be read again, as after any conflict.
@@ -29,15 +28,17 @@ impl SharedValues {
     }
 }
 
+#[cfg(feature = "postgres")]
 fn unavailable(error: StoreError) -> ValueError {
     ValueError::Unavailable(error.to_string())
 }
 
 impl ValueStore for SharedValues {
     fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
-        match self.0.clone() {
+        match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(postgres) => {
+            Shared::Postgres(ref postgres) => {
+                let postgres = postgres.clone();
                 let key = key.to_owned();
                 Box::pin(async move { postgres.value(&key).await.map_err(unavailable) })
             }
@@ -50,9 +51,10 @@ impl ValueStore for SharedValues {
         expected: Expected,
         text: Option<Arc<str>>,
     ) -> BoxFuture<Result<Put, ValueError>> {
-        match self.0.clone() {
+        match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(postgres) => {
+            Shared::Postgres(ref postgres) => {
+                let postgres = postgres.clone();
                 let key = key.to_owned();
                 Box::pin(async move {
                     let put = match text {
@@ -71,9 +73,10 @@ impl ValueStore for SharedValues {
         holder: &str,
         lease: Duration,
     ) -> BoxFuture<Result<Option<u64>, ValueError>> {
-        match self.0.clone() {
+        match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(postgres) => {
+            Shared::Postgres(ref postgres) => {
+                let postgres = postgres.clone();
                 let (name, holder) = (name.to_owned(), holder.to_owned());
                 Box::pin(async move {
                     let locked = postgres.lock_shared(&name, &holder, lease).await;
@@ -89,9 +92,10 @@ impl ValueStore for SharedValues {
         fence: u64,
         lease: Duration,
     ) -> BoxFuture<Result<bool, ValueError>> {
-        match self.0.clone() {
+        match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(postgres) => {
+            Shared::Postgres(ref postgres) => {
+                let postgres = postgres.clone();
                 let name = name.to_owned();
                 Box::pin(async move {
                     let renewed = postgres.renew_shared(&name, fence, lease).await;
@@ -102,9 +106,10 @@ impl ValueStore for SharedValues {
     }
 
     fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
-        match self.0.clone() {
+        match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(postgres) => {
+            Shared::Postgres(ref postgres) => {
+                let postgres = postgres.clone();
                 let name = name.to_owned();
                 Box::pin(async move {
                     let unlocked = postgres.unlock_shared(&name, fence).await;
