@@ -181,7 +181,7 @@ for (const version of ["0.3", "0.2"]) {
       cluster.node.io.of("/dyn-7").on("question", (done) => done(["node"]));
       const [a, b] = await Promise.all([cluster.a, cluster.b].map(({ url }) => connect(t, client, `${url}/dyn-7`)));
       const told = next(b, "news");
-      await until(async () => (await ask(a, "servers")) === (version === "0.3" ? 3 : 2), "the other servers");
+      await until(async () => (await ask(a, "servers")) >= (version === "0.3" ? 3 : 2), "the other servers");
       a.emit("all", "news", 1);
       assert.deepEqual(await told, [1]);
       const again = next(a, "news");
