@@ -1,6 +1,6 @@
 //! Where PostgreSQL is: its URL, and what that says about TLS.
 
-use std::{fmt, path::PathBuf, str::FromStr as _};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr as _};
 
 use tokio_postgres::{
     Config,
@@ -63,7 +63,7 @@ impl Address {
         if config.get_hosts().is_empty() {
             config.host("localhost");
         }
-        let tls = if security.encrypts(config.get_hosts()) {
+        let tls = if security.encrypts(config.get_hosts(), config.get_hostaddrs()) {
             config.ssl_mode(SslMode::Require);
             MakeTls::new(security.roots.as_deref()).map_err(|reason| Fault::Tls {
                 database: name(&config),
@@ -145,9 +145,12 @@ impl Security {
     }
 
     /// Without a word in the URL, TLS is used unless everything stays on this machine.
-    fn encrypts(&self, hosts: &[Host]) -> bool {
-        self.encrypts
-            .unwrap_or_else(|| self.roots.is_some() || !hosts.iter().all(is_local))
+    /// Addresses are what is connected to where the URL has them, whatever its hosts are called.
+    fn encrypts(&self, hosts: &[Host], addresses: &[IpAddr]) -> bool {
+        self.encrypts.unwrap_or_else(|| {
+            let is_local = hosts.iter().all(is_local) && addresses.iter().all(IpAddr::is_loopback);
+            self.roots.is_some() || !is_local
+        })
     }
 }
 
@@ -156,7 +159,7 @@ fn is_local(host: &Host) -> bool {
         Host::Tcp(name) => {
             name == "localhost"
                 || name
-                    .parse::<std::net::IpAddr>()
+                    .parse::<IpAddr>()
                     .is_ok_and(|address| address.is_loopback())
         }
         #[cfg(unix)]
@@ -197,6 +200,9 @@ mod tests {
         assert!(!encrypts("postgres://u:p@127.0.0.1:5433/chat"));
         assert!(!encrypts("postgres://u:p@[::1]/chat"));
         assert!(!encrypts("postgres:///chat?host=/run/postgresql"));
+        assert!(!encrypts("postgres://u:p@/chat?hostaddr=127.0.0.1"));
+        assert!(encrypts("postgres://u:p@/chat?hostaddr=10.0.0.1"));
+        assert!(encrypts("postgres://u:p@localhost/chat?hostaddr=10.0.0.1"));
         assert!(encrypts(
             "postgres://u:p@localhost/chat?sslmode=verify-full"
         ));
