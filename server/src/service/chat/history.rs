@@ -89,7 +89,7 @@ impl Chat {
         let here = self
             .0
             .conversations
-            .with(id, |live| live.presence.connections());
+            .with(id, |live| live.presence.connections_everywhere());
         let mut rooms = vec![user_room(&by.subject)];
         // Each of many who read tells all others: that grows with the square.
         if here.is_some_and(|here| here <= READERS) {

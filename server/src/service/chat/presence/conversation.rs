@@ -168,6 +168,12 @@ impl Presence {
         self.sockets
     }
 
+    /// Sockets in this conversation at all servers, as far as this one knows.
+    pub(in crate::service) fn connections_everywhere(&self) -> usize {
+        let others = self.elsewhere.users().map(|user| user.connections);
+        others.fold(self.sockets, usize::saturating_add)
+    }
+
     /// The sockets that a user has here.
     pub(in crate::service) fn sockets_of(&self, user: &str) -> &[SocketId] {
         self.users.get(user).map_or(&[], |tabs| &tabs.sockets)
