@@ -73,4 +73,6 @@ test("ten thousand marks of any kind are read at once", () => {
     const text = mark.repeat(10_000 / mark.length);
     assert.ok(parseMarkdown(text).length > 0, mark);
   }
+  const address = `http://a/${".".repeat(5000)}a`;
+  assert.equal(written(`${address}${").".repeat(2500)}`), `a(${address} ${address})${").".repeat(2500)}`);
 });

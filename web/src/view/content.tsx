@@ -68,19 +68,12 @@ function Link({ href, children }: { href: string; children: preact.ComponentChil
   );
 }
 
-/** The picture of a message: shown if it is of this server, which is what the policy of the page allows, and otherwise linked. */
+/** The picture of a message, as a link: what is loaded by itself would be asked for in the name of whoever reads. */
 export function Picture({ url }: { url: unknown }) {
   const href = webAddress(url);
   if (href === undefined) return null;
-  const { host, origin } = new URL(href);
+  const { host } = new URL(href);
   const attributes = { href, target: "_blank", rel: "noopener noreferrer nofollow" };
-  if (origin === location.origin) {
-    return (
-      <a class="picture" {...attributes}>
-        <img src={href} alt="Image of this message" loading="lazy" />
-      </a>
-    );
-  }
   return (
     <a class="image-link" {...attributes}>
       <Icon name="link" />

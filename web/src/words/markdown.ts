@@ -132,9 +132,15 @@ function at(pattern: RegExp, text: string, index: number): RegExpExecArray | und
 
 /** An address in a sentence ends before its punctuation, and before a bracket that was opened before it. */
 function withoutPunctuation(address: string): string {
-  const short = address.replace(/[.,;:!?'*_~]+$/, "");
-  const isOpen = short.endsWith(")") && short.split("(").length < short.split(")").length;
-  return isOpen ? withoutPunctuation(short.slice(0, -1)) : short;
+  let unopened = 0;
+  for (const character of address) unopened += Number(character === ")") - Number(character === "(");
+  let end = address.length;
+  for (; end > 0; end -= 1) {
+    const last = address[end - 1]!;
+    if (last === ")" && unopened > 0) unopened -= 1;
+    else if (!".,;:!?'*_~".includes(last)) break;
+  }
+  return address.slice(0, end);
 }
 
 function isWord(character: string | undefined): boolean {
