@@ -100,11 +100,13 @@ impl Binary {
     }
 
     /// Stops the process where it is: connections stay, nothing answers.
+    #[cfg(feature = "postgres")]
     pub(crate) fn pause(&self) {
         kill_process(Pid::from_child(&self.process), Signal::STOP).unwrap();
     }
 
     /// Lets it go on.
+    #[cfg(feature = "postgres")]
     pub(crate) fn go_on(&self) {
         kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
     }
