@@ -63,6 +63,7 @@ export class Conversation {
   present = 0;
   stage: Stage = "entering";
   isLoading = false;
+  #loading: Promise<void> | undefined;
   /** The first message from others that arrived out of sight; it stays marked after it was seen. */
   firstUnread: number | undefined;
   readonly #connection: Connection;
@@ -180,6 +181,8 @@ export class Conversation {
   async jump(seq: number): Promise<boolean> {
     const isLoaded = () => this.timeline.messages.some((message) => message.seq === seq);
     if (isLoaded()) return true;
+    // One page is loaded at a time, and this one must not be left out for another that is on its way.
+    while (this.isLoading) await this.#loading;
     await this.#load({ beforeSeq: seq + HISTORY_PAGE / 2 }, ({ messages, hasMore }) => {
       if (messages.length === 0) return;
       this.#meet(messages);
@@ -296,6 +299,10 @@ export class Conversation {
     if (this.isLoading || this.stage !== "entered") return;
     this.isLoading = true;
     this.#surroundings.changed();
+    await (this.#loading = this.#read(bounds, take));
+  }
+
+  async #read(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
     try {
       take(await this.#feed.history({ ...bounds, limit: HISTORY_PAGE }));
     } catch (error) {
