@@ -45,7 +45,10 @@ pub use rows::{
     Origin, PAGE_BYTES, Page, Revision, Version,
 };
 pub(crate) use shared::FORGOTTEN_AT_ONCE;
-pub use shared::{Changed, Feed, FeedMark, FeedPage, Here, Leases, Missed, SharedValues};
+pub use shared::{
+    Append, Appended, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here, IfOpen,
+    JournalSweep, JournalView, Leases, Missed, SharedValues,
+};
 pub use time::Time;
 
 use self::blocks::BlockChange;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -18,6 +18,18 @@ impl Time {
     #[must_use]
     pub fn now() -> Self {
         Timestamp::now().into()
+    }
+
+    /// So long before; the beginning of time at the earliest.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.checked_sub(span).unwrap_or(Timestamp::MIN))
+    }
+
+    /// So long after; the end of time at the latest.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        self.0.checked_add(span).unwrap_or(Timestamp::MAX).into()
     }
 
     /// The time in the calendar's own type.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod deletion;
+mod journals;
 mod queries;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -21,7 +22,7 @@ use super::rows::{
     Conversation, Membership, Message, Messages, NewConversation, NewMessage, Page, Revision,
     Version,
 };
-use super::{StoreError, Time};
+use super::{Append, Appended, Current, Entry, JournalSweep, JournalView, StoreError, Time};
 use crate::config;
 use crate::metrics::{Counter, Metrics};
 use roomcast::network::Block;
@@ -44,6 +45,7 @@ struct Tables {
     index: Index,
     logins: Logins,
     blocks: Blocks,
+    journals: HashMap<String, journals::Journal>,
     /// Roughly what all but the logins takes; with them at most `max_bytes`.
     bytes: u64,
     max_bytes: u64,
@@ -141,6 +143,7 @@ impl Memory {
             index: Index::default(),
             logins: Logins::default(),
             blocks: Blocks::default(),
+            journals: HashMap::new(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
             commits: Some(lanes),
@@ -301,6 +304,43 @@ impl Memory {
 
     pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         Ok(self.0.state.lock().purge(time, limit))
+    }
+
+    pub(super) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        self.record(state.append(append))
+    }
+
+    pub(super) async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {
+        Ok(self.0.state.lock().view(&current))
+    }
+
+    pub(super) async fn journal_after(
+        &self,
+        journal: &str,
+        after: u64,
+        through: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let state = self.0.state.lock();
+        Ok(state.entries_after(journal, after, through, limit))
+    }
+
+    pub(super) async fn journal_entry(
+        &self,
+        journal: &str,
+        key: &str,
+    ) -> Result<Option<Entry>, StoreError> {
+        let state = self.0.state.lock();
+        let journal = state.journals.get(journal);
+        Ok(journal.and_then(|journal| journal.current(key).cloned()))
+    }
+
+    pub(super) async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
+        Ok(self.0.state.lock().sweep_journals(&sweep))
     }
 
     pub(super) fn is_healthy(&self) -> bool {

@@ -5,6 +5,7 @@
 mod blocks;
 mod changes;
 mod deletion;
+mod journals;
 mod logins;
 #[cfg(test)]
 mod plans;
@@ -29,7 +30,10 @@ use super::change::{Authorship, Cursor, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
-use super::{OpenError, StoreError, Time, migrate};
+use super::{
+    Append, Appended, Current, Entry, JournalSweep, JournalView, OpenError, StoreError, Time,
+    migrate,
+};
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
@@ -242,6 +246,66 @@ impl Sqlite {
 
     pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         self.write(move |connection| deletion::purge(connection, time, limit))
+            .await
+    }
+
+    pub(super) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        self.write(move |connection| journals::append(connection, &append))
+            .await
+    }
+
+    pub(super) async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {
+        let Current {
+            journal,
+            category,
+            open,
+            newest,
+            now,
+        } = current;
+        let (journal, category) = (journal.to_owned(), category.map(str::to_owned));
+        self.0
+            .readers
+            .read(move |connection| {
+                let current = Current {
+                    journal: &journal,
+                    category: category.as_deref(),
+                    open,
+                    newest,
+                    now,
+                };
+                journals::view(connection, &current)
+            })
+            .await
+    }
+
+    pub(super) async fn journal_after(
+        &self,
+        journal: &str,
+        after: u64,
+        through: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let journal = journal.to_owned();
+        self.0
+            .readers
+            .read(move |connection| journals::after(connection, &journal, after, through, limit))
+            .await
+    }
+
+    pub(super) async fn journal_entry(
+        &self,
+        journal: &str,
+        key: &str,
+    ) -> Result<Option<Entry>, StoreError> {
+        let (journal, key) = (journal.to_owned(), key.to_owned());
+        self.0
+            .readers
+            .read(move |connection| journals::current(connection, &journal, &key))
+            .await
+    }
+
+    pub(super) async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
+        self.write(move |connection| journals::sweep(connection, &sweep))
             .await
     }
 

@@ -1,0 +1,161 @@
+//! Journals: what services publish.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{ENTRY_BYTES, Tables, add};
+use crate::store::{
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, StoreError, Time,
+};
+
+/// One journal. Its revision never goes back, also when entries are removed.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    revision: u64,
+    entries: BTreeMap<u64, Entry>,
+    /// The revision of the current entry of each key.
+    current: HashMap<String, u64>,
+}
+
+impl Journal {
+    /// The current entry of a key.
+    pub(super) fn current(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(self.current.get(key)?)
+    }
+
+    fn is_current(&self, entry: &Entry) -> bool {
+        self.current.get(&entry.key) == Some(&entry.revision)
+    }
+
+    /// The current entries that have not ended, the newest first.
+    fn newest(&self, now: Time) -> impl Iterator<Item = &Entry> {
+        let entries = self.entries.values().rev();
+        entries.filter(move |entry| self.is_current(entry) && !is_over(entry, now))
+    }
+
+    /// Removes an entry, and says what it took.
+    fn remove(&mut self, revision: u64) -> usize {
+        let Some(entry) = self.entries.remove(&revision) else {
+            return 0;
+        };
+        if self.current.get(&entry.key) == Some(&revision) {
+            self.current.remove(&entry.key);
+        }
+        size(&entry.key, &entry.body, entry.category.as_deref())
+    }
+}
+
+impl Tables {
+    pub(super) fn append(&mut self, append: Append) -> Result<Appended, StoreError> {
+        let now = append.created_at;
+        let known = self.journals.get(&append.journal);
+        let before = known.and_then(|journal| journal.current(&append.key));
+        match before {
+            Some(before) if !before.is_open || append.if_open == IfOpen::Refuse => {
+                return Ok(Appended::There(before.clone()));
+            }
+            Some(before) if append.needs_open && is_over(before, now) => {
+                return Ok(Appended::Absent);
+            }
+            None if append.needs_open => return Ok(Appended::Absent),
+            None if append.is_open => {
+                let open = known.map_or(0, |journal| {
+                    journal.newest(now).filter(|entry| entry.is_open).count()
+                });
+                if open >= append.most_open as usize {
+                    return Ok(Appended::Full);
+                }
+            }
+            Some(_) | None => {}
+        }
+        let before = before.map(|entry| entry.revision);
+        let mut more = size(&append.key, &append.body, append.category.as_deref());
+        if known.is_none() {
+            more += append.journal.len() + ENTRY_BYTES;
+        }
+        self.bytes = add(self.bytes, more, self.max())?;
+        let journal = self.journals.entry(append.journal).or_default();
+        if let Some(before) = before
+            && append.if_open != IfOpen::Keep
+        {
+            self.bytes = self.bytes.saturating_sub(journal.remove(before) as u64);
+        }
+        journal.revision += 1;
+        let entry = Entry {
+            revision: journal.revision,
+            key: append.key,
+            body: append.body,
+            category: append.category,
+            is_open: append.is_open,
+            created_at: now,
+            expires_at: append.expires_at,
+        };
+        journal.current.insert(entry.key.clone(), entry.revision);
+        journal.entries.insert(entry.revision, entry.clone());
+        Ok(Appended::Stored(entry))
+    }
+
+    pub(super) fn view(&self, current: &Current<'_>) -> JournalView {
+        let Some(journal) = self.journals.get(current.journal) else {
+            return JournalView::default();
+        };
+        let is_meant = |entry: &&Entry| {
+            let category = entry.category.as_deref();
+            current.category.is_none() || category == current.category
+        };
+        let open = journal.newest(current.now).filter(is_meant);
+        let open = open.filter(|entry| entry.is_open).take(current.open);
+        let newest = journal.newest(current.now).filter(is_meant);
+        let chosen: BTreeMap<u64, &Entry> = open
+            .chain(newest.take(current.newest))
+            .map(|entry| (entry.revision, entry))
+            .collect();
+        JournalView {
+            revision: journal.revision,
+            entries: chosen.into_values().cloned().collect(),
+        }
+    }
+
+    pub(super) fn entries_after(
+        &self,
+        journal: &str,
+        after: u64,
+        through: u64,
+        limit: usize,
+    ) -> Vec<Entry> {
+        let Some(journal) = self.journals.get(journal) else {
+            return Vec::new();
+        };
+        let behind = journal.entries.range(after.saturating_add(1)..);
+        let wanted = behind.take_while(|(revision, _)| **revision <= through);
+        wanted.take(limit).map(|(_, entry)| entry.clone()).collect()
+    }
+
+    pub(super) fn sweep_journals(&mut self, sweep: &JournalSweep) -> u64 {
+        let mut removed = 0;
+        for journal in self.journals.values_mut() {
+            let is_old = |entry: &&Entry| {
+                is_over(entry, sweep.now)
+                    || (!journal.is_current(entry) && entry.created_at < sweep.replaced_before)
+                    || (journal.is_current(entry)
+                        && !entry.is_open
+                        && entry.created_at < sweep.closed_before)
+            };
+            let old = journal.entries.values().filter(is_old);
+            let old: Vec<u64> = old.take(sweep.limit).map(|entry| entry.revision).collect();
+            for revision in old {
+                self.bytes = self.bytes.saturating_sub(journal.remove(revision) as u64);
+                removed += 1;
+            }
+        }
+        removed
+    }
+}
+
+fn is_over(entry: &Entry, now: Time) -> bool {
+    entry.expires_at.is_some_and(|end| end <= now)
+}
+
+/// What an entry takes, roughly.
+fn size(key: &str, body: &str, category: Option<&str>) -> usize {
+    2 * key.len() + body.len() + category.map_or(0, str::len) + size_of::<Entry>() + ENTRY_BYTES
+}

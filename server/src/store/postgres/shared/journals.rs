@@ -1,0 +1,199 @@
+//! The SQL of journals, as functions of a connection.
+//!
+//! Appending may be repeated: what is closed is found there, with the same body, and what is open is replaced by itself.
+
+use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+
+use crate::store::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Time};
+
+/// Appends an entry under the lock of the journal's row, in one statement.
+pub(in crate::store::postgres) async fn append(
+    client: &ClientWrapper,
+    append: &Append,
+) -> Result<Appended, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
+             FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .await?;
+    let expires_at = append.expires_at.map(Time::timestamp);
+    let if_open = match append.if_open {
+        IfOpen::Remove => "remove",
+        IfOpen::Keep => "keep",
+        IfOpen::Refuse => "refuse",
+    };
+    let row = client
+        .query_one(
+            &statement,
+            &[
+                &append.journal,
+                &append.key,
+                &append.body,
+                &append.category,
+                &append.is_open,
+                &if_open,
+                &append.created_at.timestamp(),
+                &expires_at,
+                &append.needs_open,
+                &i64::from(append.most_open),
+            ],
+        )
+        .await?;
+    Ok(match row.try_get("outcome")? {
+        "stored" => Appended::Stored(entry(&row)?),
+        "there" => Appended::There(entry(&row)?),
+        "absent" => Appended::Absent,
+        _ => Appended::Full,
+    })
+}
+
+/// Current entries and the revision, of one moment because they are read by one statement.
+pub(in crate::store::postgres) async fn view(
+    client: &ClientWrapper,
+    current: &Current<'_>,
+) -> Result<JournalView, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT j.at, e.revision, e.key, e.body, e.category, e.is_open, e.created_at, e.expires_at
+             FROM (SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0) AS at) j
+             LEFT JOIN LATERAL (
+                 (SELECT revision, key, body, category, is_open, created_at, expires_at
+                  FROM journal_entries
+                  WHERE journal = $1 AND is_current AND is_open AND ($2::text IS NULL OR category = $2)
+                      AND (expires_at IS NULL OR expires_at > $5)
+                  ORDER BY revision DESC LIMIT $3)
+                 UNION
+                 (SELECT revision, key, body, category, is_open, created_at, expires_at
+                  FROM journal_entries
+                  WHERE journal = $1 AND is_current AND ($2::text IS NULL OR category = $2)
+                      AND (expires_at IS NULL OR expires_at > $5)
+                  ORDER BY revision DESC LIMIT $4)) e ON true
+             ORDER BY e.revision",
+        )
+        .await?;
+    let rows = client
+        .query(
+            &statement,
+            &[
+                &current.journal,
+                &current.category,
+                &count(current.open),
+                &count(current.newest),
+                &current.now.timestamp(),
+            ],
+        )
+        .await?;
+    let mut view = JournalView::default();
+    for row in &rows {
+        view.revision = unsigned(row.try_get("at")?);
+        if row.try_get::<_, Option<i64>>("revision")?.is_some() {
+            view.entries.push(entry(row)?);
+        }
+    }
+    Ok(view)
+}
+
+/// Entries between two revisions.
+pub(in crate::store::postgres) async fn after(
+    client: &ClientWrapper,
+    journal: &str,
+    after: u64,
+    through: u64,
+    limit: usize,
+) -> Result<Vec<Entry>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT revision, key, body, category, is_open, created_at, expires_at
+             FROM journal_entries WHERE journal = $1 AND revision > $2 AND revision <= $3
+             ORDER BY revision LIMIT $4",
+        )
+        .await?;
+    let rows = client
+        .query(
+            &statement,
+            &[&journal, &signed(after), &signed(through), &count(limit)],
+        )
+        .await?;
+    rows.iter().map(entry).collect()
+}
+
+/// The current entry of a key.
+pub(in crate::store::postgres) async fn current(
+    client: &ClientWrapper,
+    journal: &str,
+    key: &str,
+) -> Result<Option<Entry>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT revision, key, body, category, is_open, created_at, expires_at
+             FROM journal_entries WHERE journal = $1 AND key = $2 AND is_current",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&journal, &key]).await?;
+    row.as_ref().map(entry).transpose()
+}
+
+/// Removes some of what is not needed any more. What another server is removing is left to it.
+pub(in crate::store::postgres) async fn sweep(
+    client: &ClientWrapper,
+    sweep: &JournalSweep,
+) -> Result<u64, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH over AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries WHERE expires_at <= $1
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             replaced AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries WHERE NOT is_current AND created_at < $2
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             closed AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries
+                 WHERE is_current AND NOT is_open AND created_at < $3
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             old AS (TABLE over UNION TABLE replaced UNION TABLE closed)
+             DELETE FROM journal_entries e USING old
+             WHERE e.journal = old.journal AND e.revision = old.revision",
+        )
+        .await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &sweep.now.timestamp(),
+                &sweep.replaced_before.timestamp(),
+                &sweep.closed_before.timestamp(),
+                &count(sweep.limit),
+            ],
+        )
+        .await
+}
+
+fn entry(row: &Row) -> Result<Entry, Error> {
+    Ok(Entry {
+        revision: unsigned(row.try_get("revision")?),
+        key: row.try_get("key")?,
+        body: row.try_get("body")?,
+        category: row.try_get("category")?,
+        is_open: row.try_get("is_open")?,
+        created_at: row.try_get::<_, Timestamp>("created_at")?.into(),
+        expires_at: row
+            .try_get::<_, Option<Timestamp>>("expires_at")?
+            .map(Time::from),
+    })
+}
+
+/// PostgreSQL's integers are signed; a revision never reaches the border.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,201 @@
+//! Journals: what services publish, one list for each matter, such as the trades of one user.
+//!
+//! Entries of a journal are numbered by revision in the order of their commits, whichever server appends them. Of all entries of
+//! one key the last is current: an open one may be followed by another, a closed one is final. So whoever publishes something
+//! final twice stores it once, and of two who close the same entry one is first.
+
+use crate::store::{Backend, Store, StoreError, Time};
+
+/// An entry of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a row, taken apart by who reads it"
+)]
+pub struct Entry {
+    /// Its place in the journal: larger than that of all entries before it.
+    pub revision: u64,
+    /// What it is about.
+    pub key: String,
+    /// JSON.
+    pub body: String,
+    /// The part of the journal that it is in, if it has parts.
+    pub category: Option<String>,
+    /// Whether another one of its key may follow.
+    pub is_open: bool,
+    /// When it was appended.
+    pub created_at: Time,
+    /// When it is forgotten, if that is said.
+    pub expires_at: Option<Time>,
+}
+
+/// An entry that is to be appended.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+pub struct Append {
+    /// The name of the journal.
+    pub journal: String,
+    /// What it is about.
+    pub key: String,
+    /// JSON.
+    pub body: String,
+    /// The part of the journal that it is in.
+    pub category: Option<String>,
+    /// Whether another one of its key may follow.
+    pub is_open: bool,
+    /// What becomes of an open entry of its key.
+    pub if_open: IfOpen,
+    /// Whether there has to be an open entry of its key.
+    pub needs_open: bool,
+    /// The time of this server.
+    pub created_at: Time,
+    /// When it is forgotten.
+    pub expires_at: Option<Time>,
+    /// Open entries that there may be, if this is an open one of a new key.
+    pub most_open: u32,
+}
+
+/// What becomes of an open entry when another one of its key is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores must know all of them")]
+pub enum IfOpen {
+    /// It is removed.
+    Remove,
+    /// It stays in the journal as what was before.
+    Keep,
+    /// It stays what it is, and nothing is appended.
+    Refuse,
+}
+
+/// What came of an [`Append`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever appends must say what each means"
+)]
+pub enum Appended {
+    /// It is stored.
+    Stored(Entry),
+    /// Nothing is stored: this entry of its key is closed, or stays by [`IfOpen::Refuse`].
+    There(Entry),
+    /// There is no open entry of its key, and there had to be one.
+    Absent,
+    /// There are as many open entries as there may be.
+    Full,
+}
+
+/// Which current entries of a journal are read.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by who reads")]
+pub struct Current<'a> {
+    /// The name of the journal.
+    pub journal: &'a str,
+    /// Only those of this category.
+    pub category: Option<&'a str>,
+    /// At most so many of the open ones, the newest.
+    pub open: usize,
+    /// And at most so many of all, the newest.
+    pub newest: usize,
+    /// What expires at this time or before is left out.
+    pub now: Time,
+}
+
+/// A journal at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "an answer, taken apart by who asked"
+)]
+pub struct JournalView {
+    /// The revision of its last entry; 0 if there was none.
+    pub revision: u64,
+    /// In the order of their revisions.
+    pub entries: Vec<Entry>,
+}
+
+/// What is removed from all journals.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by who removes")]
+pub struct JournalSweep {
+    /// What expires at this time or before.
+    pub now: Time,
+    /// What was replaced and is older than this.
+    pub replaced_before: Time,
+    /// What is closed and older than this.
+    pub closed_before: Time,
+    /// Entries that are removed at once, of each of the three kinds.
+    pub limit: usize,
+}
+
+/// Calls one method on whichever backend it is.
+macro_rules! each {
+    ($store:expr, $backend:ident => $call:expr) => {
+        match &$store.backend {
+            Backend::Memory($backend) => $call,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres($backend) => $call,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// Appends an entry to a journal, if the open and closed entries there allow it.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored; then it may be all the same if the error says that nobody knows.
+    pub async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        let appending =
+            async { each!(self, backend => self.patiently(backend.append(append)).await) };
+        self.feeding(appending).await
+    }
+
+    /// Current entries of a journal, with its revision at that moment.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {
+        each!(self, backend => self.patiently(backend.journal(current)).await)
+    }
+
+    /// At most `limit` entries of a journal behind a revision and not behind another one, in their order; those that were
+    /// replaced as well, if they are kept.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn journal_after(
+        &self,
+        journal: &str,
+        after: u64,
+        through: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        each!(self, backend => self.patiently(backend.journal_after(journal, after, through, limit)).await)
+    }
+
+    /// The current entry of a key.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn journal_entry(
+        &self,
+        journal: &str,
+        key: &str,
+    ) -> Result<Option<Entry>, StoreError> {
+        each!(self, backend => self.patiently(backend.journal_entry(journal, key)).await)
+    }
+
+    /// Removes what has ended, was replaced or is old. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
+        each!(self, backend => self.patiently(backend.sweep_journals(sweep)).await)
+    }
+}

@@ -1,0 +1,204 @@
+//! The SQL of journals, as functions of a connection.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::sql::{signed, unsigned};
+use crate::store::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView};
+
+/// Appends an entry, if the open and closed entries of its journal allow it.
+pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Result<Appended> {
+    let known = current(connection, &append.journal, &append.key)?;
+    let now = append.created_at;
+    match &known {
+        Some(known) if !known.is_open || append.if_open == IfOpen::Refuse => {
+            return Ok(Appended::There(known.clone()));
+        }
+        Some(known) if append.needs_open && known.expires_at.is_some_and(|end| end <= now) => {
+            return Ok(Appended::Absent);
+        }
+        None if append.needs_open => return Ok(Appended::Absent),
+        None if append.is_open && is_full(connection, append)? => return Ok(Appended::Full),
+        Some(_) | None => {}
+    }
+    if let Some(known) = known {
+        let gives_way = if append.if_open == IfOpen::Keep {
+            "UPDATE journal_entries SET is_current = 0 WHERE journal = ?1 AND revision = ?2"
+        } else {
+            "DELETE FROM journal_entries WHERE journal = ?1 AND revision = ?2"
+        };
+        connection
+            .prepare_cached(gives_way)?
+            .execute(params![append.journal, signed(known.revision)])?;
+    }
+    let revision: i64 = connection
+        .prepare_cached(
+            "INSERT INTO journals (name, revision) VALUES (?1, 1)
+             ON CONFLICT (name) DO UPDATE SET revision = revision + 1 RETURNING revision",
+        )?
+        .query_row([&append.journal], |row| row.get(0))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO journal_entries
+                 (journal, revision, key, body, category, is_open, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            append.journal,
+            revision,
+            append.key,
+            append.body,
+            append.category,
+            append.is_open,
+            now,
+            append.expires_at,
+        ])?;
+    Ok(Appended::Stored(Entry {
+        revision: unsigned(revision),
+        key: append.key.clone(),
+        body: append.body.clone(),
+        category: append.category.clone(),
+        is_open: append.is_open,
+        created_at: now,
+        expires_at: append.expires_at,
+    }))
+}
+
+fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
+    let open: u32 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM journal_entries
+             WHERE journal = ?1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > ?2)
+             LIMIT ?3)",
+        )?
+        .query_row(
+            params![append.journal, append.created_at, append.most_open],
+            |row| row.get(0),
+        )?;
+    Ok(open >= append.most_open)
+}
+
+/// Current entries and the revision, of one moment.
+pub(super) fn view(
+    connection: &Connection,
+    current: &Current<'_>,
+) -> rusqlite::Result<JournalView> {
+    let transaction = connection.unchecked_transaction()?;
+    let revision: Option<i64> = transaction
+        .prepare_cached("SELECT revision FROM journals WHERE name = ?1")?
+        .query_row([current.journal], |row| row.get(0))
+        .optional()?;
+    let mut entries = Vec::new();
+    for (open_only, limit) in [(true, current.open), (false, current.newest)] {
+        let condition = if open_only {
+            OPEN
+        } else if current.category.is_some() {
+            OF_CATEGORY
+        } else {
+            NEWEST
+        };
+        let mut statement = transaction.prepare_cached(condition)?;
+        let found = statement.query_map(
+            params![
+                current.journal,
+                current.category,
+                current.now,
+                i64::try_from(limit).unwrap_or(i64::MAX)
+            ],
+            entry,
+        )?;
+        for found in found {
+            entries.push(found?);
+        }
+    }
+    entries.sort_by_key(|entry: &Entry| entry.revision);
+    entries.dedup_by_key(|entry| entry.revision);
+    Ok(JournalView {
+        revision: unsigned(revision.unwrap_or(0)),
+        entries,
+    })
+}
+
+const OPEN: &str = "SELECT * FROM journal_entries
+    WHERE journal = ?1 AND is_current AND is_open AND (?2 IS NULL OR category = ?2)
+        AND (expires_at IS NULL OR expires_at > ?3)
+    ORDER BY revision DESC LIMIT ?4";
+const NEWEST: &str = "SELECT * FROM journal_entries
+    WHERE journal = ?1 AND is_current AND ?2 IS NULL AND (expires_at IS NULL OR expires_at > ?3)
+    ORDER BY revision DESC LIMIT ?4";
+const OF_CATEGORY: &str = "SELECT * FROM journal_entries
+    WHERE journal = ?1 AND is_current AND category = ?2 AND (expires_at IS NULL OR expires_at > ?3)
+    ORDER BY revision DESC LIMIT ?4";
+
+/// Entries between two revisions.
+pub(super) fn after(
+    connection: &Connection,
+    journal: &str,
+    after: u64,
+    through: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Entry>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM journal_entries WHERE journal = ?1 AND revision > ?2 AND revision <= ?3
+             ORDER BY revision LIMIT ?4",
+        )?
+        .query_map(
+            params![
+                journal,
+                signed(after),
+                signed(through),
+                i64::try_from(limit).unwrap_or(i64::MAX)
+            ],
+            entry,
+        )?
+        .collect()
+}
+
+/// The current entry of a key.
+pub(super) fn current(
+    connection: &Connection,
+    journal: &str,
+    key: &str,
+) -> rusqlite::Result<Option<Entry>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM journal_entries WHERE journal = ?1 AND key = ?2 AND is_current",
+        )?
+        .query_row([journal, key], entry)
+        .optional()
+}
+
+/// Removes some of what is not needed any more.
+pub(super) fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64> {
+    let mut removed = 0;
+    for (condition, time) in [
+        ("expires_at <= ?1", sweep.now),
+        ("NOT is_current AND created_at < ?1", sweep.replaced_before),
+        (
+            "is_current AND NOT is_open AND created_at < ?1",
+            sweep.closed_before,
+        ),
+    ] {
+        let sql = format!(
+            "DELETE FROM journal_entries WHERE (journal, revision) IN
+                 (SELECT journal, revision FROM journal_entries WHERE {condition} LIMIT ?2)"
+        );
+        let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX);
+        removed += connection
+            .prepare_cached(&sql)?
+            .execute(params![time, limit])? as u64;
+    }
+    Ok(removed)
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        revision: unsigned(row.get("revision")?),
+        key: row.get("key")?,
+        body: row.get("body")?,
+        category: row.get("category")?,
+        is_open: row.get("is_open")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+    })
+}

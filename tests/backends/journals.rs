@@ -1,0 +1,322 @@
+//! Journals: what services publish, on every store.
+
+use std::time::Duration;
+
+use roomcast_server::store::{
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Store, Time,
+};
+use tokio::task::JoinSet;
+
+use crate::harness::{Backend, Harness, on_every_backend};
+
+on_every_backend! {
+    entries_are_numbered_and_the_last_of_a_key_is_current,
+    a_closed_entry_is_final,
+    an_open_entry_is_replaced_kept_or_stays,
+    of_those_who_close_one_entry_at_the_same_time_one_is_first,
+    those_who_append_at_the_same_time_get_one_revision_each,
+    a_view_has_what_is_open_and_the_newest,
+    a_category_is_read_by_itself,
+    there_are_no_more_open_entries_than_may_be,
+    what_has_expired_is_not_there_for_anybody,
+    a_sweep_takes_what_is_old_and_the_revision_goes_on,
+}
+
+fn entry(journal: &str, key: &str, body: &str) -> Append {
+    Append {
+        journal: journal.into(),
+        key: key.into(),
+        body: body.into(),
+        category: None,
+        is_open: true,
+        if_open: IfOpen::Remove,
+        needs_open: false,
+        created_at: Time::now(),
+        expires_at: None,
+        most_open: 100,
+    }
+}
+
+fn closed(journal: &str, key: &str, body: &str) -> Append {
+    Append {
+        is_open: false,
+        ..entry(journal, key, body)
+    }
+}
+
+async fn stored(store: &Store, append: Append) -> Entry {
+    match store.append(append).await.unwrap() {
+        Appended::Stored(entry) => entry,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn view(store: &Store, journal: &str) -> JournalView {
+    store.journal(all(journal)).await.unwrap()
+}
+
+fn all(journal: &str) -> Current<'_> {
+    Current {
+        journal,
+        category: None,
+        open: 100,
+        newest: 100,
+        now: Time::now(),
+    }
+}
+
+/// Revision and body of each.
+fn bodies(entries: &[Entry]) -> Vec<(u64, &str)> {
+    let entries = entries.iter();
+    entries
+        .map(|entry| (entry.revision, entry.body.as_str()))
+        .collect()
+}
+
+async fn entries_are_numbered_and_the_last_of_a_key_is_current(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    assert_eq!(view(store, "j").await, JournalView::default());
+    let one = stored(store, entry("j", "a", "1")).await;
+    assert_eq!((one.revision, one.is_open), (1, true));
+    stored(store, entry("j", "b", "2")).await;
+    stored(store, entry("other", "a", "x")).await;
+    stored(store, entry("j", "a", "3")).await;
+    let seen = view(store, "j").await;
+    assert_eq!(seen.revision, 3);
+    assert_eq!(bodies(&seen.entries), [(2, "2"), (3, "3")]);
+    let current = store.journal_entry("j", "a").await.unwrap().unwrap();
+    assert_eq!((current.revision, &*current.key), (3, "a"));
+    assert_eq!(store.journal_entry("j", "c").await.unwrap(), None);
+    let after = async |after, through, limit| {
+        store
+            .journal_after("j", after, through, limit)
+            .await
+            .unwrap()
+    };
+    assert_eq!(bodies(&after(0, u64::MAX, 10).await), [(2, "2"), (3, "3")]);
+    assert_eq!(bodies(&after(0, u64::MAX, 1).await), [(2, "2")]);
+    assert_eq!(bodies(&after(0, 2, 10).await), [(2, "2")]);
+    assert!(after(3, u64::MAX, 10).await.is_empty());
+    assert!(after(u64::MAX, u64::MAX, 10).await.is_empty());
+}
+
+async fn a_closed_entry_is_final(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    stored(store, entry("j", "a", "1")).await;
+    let last = stored(store, closed("j", "a", "2")).await;
+    for again in [entry("j", "a", "3"), closed("j", "a", "2")] {
+        let answer = store.append(again).await.unwrap();
+        assert_eq!(answer, Appended::There(last.clone()));
+    }
+    let needs_open = Append {
+        needs_open: true,
+        ..closed("j", "b", "3")
+    };
+    assert_eq!(
+        store.append(needs_open.clone()).await.unwrap(),
+        Appended::Absent
+    );
+    assert_eq!(view(store, "j").await.revision, 2, "nothing was appended");
+    stored(store, entry("j", "b", "2")).await;
+    stored(store, needs_open).await;
+}
+
+async fn an_open_entry_is_replaced_kept_or_stays(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    stored(store, entry("j", "a", "1")).await;
+    stored(store, entry("j", "a", "2")).await;
+    let keeping = Append {
+        if_open: IfOpen::Keep,
+        ..entry("j", "a", "3")
+    };
+    let third = stored(store, keeping).await;
+    let refusing = Append {
+        if_open: IfOpen::Refuse,
+        ..entry("j", "a", "4")
+    };
+    assert_eq!(
+        store.append(refusing).await.unwrap(),
+        Appended::There(third)
+    );
+    let history = store.journal_after("j", 0, u64::MAX, 10).await.unwrap();
+    assert_eq!(bodies(&history), [(2, "2"), (3, "3")]);
+    assert_eq!(bodies(&view(store, "j").await.entries), [(3, "3")]);
+}
+
+async fn of_those_who_close_one_entry_at_the_same_time_one_is_first(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let store = harness.store.clone();
+    stored(&store, entry("j", "a", "open")).await;
+    let mut closing = JoinSet::new();
+    for n in 0..16 {
+        let store = store.clone();
+        closing.spawn(async move {
+            let append = Append {
+                needs_open: true,
+                ..closed("j", "a", &n.to_string())
+            };
+            store.append(append).await.unwrap()
+        });
+    }
+    let answers = closing.join_all().await;
+    let first = store.journal_entry("j", "a").await.unwrap().unwrap();
+    let winners = answers
+        .iter()
+        .filter(|answer| matches!(answer, Appended::Stored(_)));
+    assert_eq!(winners.count(), 1);
+    for answer in &answers {
+        let (Appended::Stored(seen) | Appended::There(seen)) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(*seen, first);
+    }
+}
+
+async fn those_who_append_at_the_same_time_get_one_revision_each(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let store = harness.store.clone();
+    let mut appending = JoinSet::new();
+    for n in 0..4 {
+        let store = store.clone();
+        appending.spawn(async move {
+            let mut last = 0;
+            for m in 0..25 {
+                let one = stored(&store, closed("j", &format!("{n}.{m}"), "x")).await;
+                assert!(one.revision > last);
+                last = one.revision;
+            }
+        });
+    }
+    appending.join_all().await;
+    let entries = store.journal_after("j", 0, u64::MAX, 1000).await.unwrap();
+    let revisions: Vec<u64> = entries.iter().map(|entry| entry.revision).collect();
+    assert_eq!(revisions, (1..=100).collect::<Vec<_>>());
+}
+
+async fn a_view_has_what_is_open_and_the_newest(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for n in 0..10 {
+        let (key, body) = (n.to_string(), n.to_string());
+        let append = match n {
+            1 | 4 | 9 => entry("j", &key, &body),
+            _ => closed("j", &key, &body),
+        };
+        stored(store, append).await;
+    }
+    let part = Current {
+        open: 2,
+        newest: 3,
+        ..all("j")
+    };
+    let seen = store.journal(part).await.unwrap();
+    assert_eq!(seen.revision, 10);
+    let expected = [(5, "4"), (8, "7"), (9, "8"), (10, "9")];
+    assert_eq!(bodies(&seen.entries), expected);
+}
+
+async fn a_category_is_read_by_itself(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for n in 0..6 {
+        let category = ["x", "y"].get(n % 3).map(|&name| name.to_owned());
+        let append = Append {
+            category,
+            ..closed("j", &n.to_string(), &n.to_string())
+        };
+        stored(store, append).await;
+    }
+    let of = |category| Current {
+        category,
+        newest: 4,
+        ..all("j")
+    };
+    let x = store.journal(of(Some("x"))).await.unwrap();
+    assert_eq!(
+        (x.revision, bodies(&x.entries)),
+        (6, vec![(1, "0"), (4, "3")])
+    );
+    let seen = store.journal(of(None)).await.unwrap();
+    assert_eq!(
+        bodies(&seen.entries),
+        [(3, "2"), (4, "3"), (5, "4"), (6, "5")]
+    );
+    assert_eq!(seen.entries[1].category.as_deref(), Some("x"));
+    let none = store.journal(of(Some("z"))).await.unwrap();
+    assert_eq!((none.revision, none.entries), (6, vec![]));
+}
+
+async fn there_are_no_more_open_entries_than_may_be(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let few = |key: &str| Append {
+        most_open: 2,
+        ..entry("j", key, "x")
+    };
+    stored(store, few("a")).await;
+    stored(store, few("b")).await;
+    assert_eq!(store.append(few("c")).await.unwrap(), Appended::Full);
+    // One that is there gives its place to itself, and a closed one takes none.
+    stored(store, few("b")).await;
+    stored(store, closed("j", "d", "x")).await;
+    stored(store, closed("j", "a", "x")).await;
+    stored(store, few("c")).await;
+    let over = Append {
+        expires_at: Some(Time::now().before(Duration::from_secs(1))),
+        ..few("b")
+    };
+    stored(store, over).await;
+    stored(store, few("e")).await;
+}
+
+async fn what_has_expired_is_not_there_for_anybody(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let over = Time::now().before(Duration::from_secs(1));
+    let old = Append {
+        expires_at: Some(over),
+        ..entry("j", "a", "1")
+    };
+    let ends_at = Time::now().after(Duration::from_secs(3600));
+    let new = Append {
+        expires_at: Some(ends_at),
+        ..entry("j", "b", "2")
+    };
+    stored(store, old).await;
+    assert_eq!(stored(store, new).await.expires_at, Some(ends_at));
+    assert_eq!(bodies(&view(store, "j").await.entries), [(2, "2")]);
+    let ack = |key: &str| Append {
+        needs_open: true,
+        ..closed("j", key, "3")
+    };
+    assert_eq!(store.append(ack("a")).await.unwrap(), Appended::Absent);
+    stored(store, ack("b")).await;
+}
+
+async fn a_sweep_takes_what_is_old_and_the_revision_goes_on(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let old = Time::now().before(Duration::from_secs(7200));
+    let aged = |append: Append| Append {
+        created_at: old,
+        if_open: IfOpen::Keep,
+        ..append
+    };
+    stored(store, aged(entry("j", "a", "replaced"))).await;
+    stored(store, aged(closed("j", "a", "closed"))).await;
+    stored(store, aged(entry("j", "b", "open"))).await;
+    let over = Append {
+        expires_at: Some(old),
+        ..entry("j", "c", "over")
+    };
+    stored(store, over).await;
+    stored(store, closed("j", "d", "young")).await;
+    let sweep = |hours: u64| JournalSweep {
+        now: Time::now(),
+        replaced_before: Time::now().before(Duration::from_secs(hours * 3600)),
+        closed_before: Time::now().before(Duration::from_secs(hours * 3600)),
+        limit: 10,
+    };
+    assert_eq!(store.sweep_journals(sweep(3)).await.unwrap(), 1);
+    assert_eq!(store.sweep_journals(sweep(1)).await.unwrap(), 2);
+    assert_eq!(store.sweep_journals(sweep(1)).await.unwrap(), 0);
+    let left = store.journal_after("j", 0, u64::MAX, 10).await.unwrap();
+    assert_eq!(bodies(&left), [(3, "open"), (5, "young")]);
+    let next = stored(store, entry("j", "a", "again")).await;
+    assert_eq!(next.revision, 6);
+}
