@@ -54,7 +54,10 @@ const SERVER: Rules = &[
     ("auth", "config metrics"),
     ("supervisor", "metrics"),
     ("store", "breaker config metrics supervisor"),
-    ("service", "config metrics auth limit store supervisor"),
+    (
+        "service",
+        "breaker config metrics auth limit store supervisor",
+    ),
     ("gateway", "config metrics service auth limit store"),
     ("http", "config metrics auth service limit"),
     (
@@ -140,7 +143,9 @@ const SUBMODULES_SERVICE: Rules = &[
     ("feed", ""),
     ("rules", "fault"),
     ("authorization", "fault feed rules"),
+    ("journals", "fault feed"),
     ("chat", "cluster fault feed rules authorization"),
+    ("market", "fault rules journals authorization"),
 ];
 
 const SUBMODULES_CHAT: Rules = &[

@@ -10,7 +10,7 @@ const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("
 
 /// What starts tasks without a name, and where the server may: these end by themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 7] = [
+const NAMELESS: [(&str, &str); 10] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
@@ -20,6 +20,18 @@ const NAMELESS: [(&str, &str); 7] = [
     (
         "service/cluster/announcer.rs",
         "One question to other servers, which has a deadline.",
+    ),
+    (
+        "service/journals/followed.rs",
+        "The end of one window, which is a minute at most.",
+    ),
+    (
+        "service/journals/mod.rs",
+        "One entry, which the store takes or refuses in time.",
+    ),
+    (
+        "service/market/execution/mod.rs",
+        "One trade, whose attempts and pauses are limited.",
     ),
     (
         "service/rules/html/mod.rs",

@@ -92,7 +92,8 @@ BEGIN
     RETURN QUERY SELECT 'stored', next, new_body, of_category, opens, made_at, ends_at;
 END $$;
 
--- Servers at which somebody follows a journal hear of it by the feed, whose key is REVISION:NAME.
+-- Servers at which somebody follows a journal hear of it by the feed, whose key is REVISION:NAME. Nobody follows prices and
+-- orders, which are read when they are needed.
 CREATE FUNCTION roomcast_tell_journal() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
@@ -101,4 +102,5 @@ CREATE FUNCTION roomcast_tell_journal() RETURNS trigger
     END $$;
 
 CREATE TRIGGER journal_entries_tell AFTER INSERT ON journal_entries
-    FOR EACH ROW EXECUTE FUNCTION roomcast_tell_journal();
+    FOR EACH ROW WHEN (NEW.journal <> 'executions' AND NEW.journal NOT LIKE 'prices:%')
+    EXECUTE FUNCTION roomcast_tell_journal();

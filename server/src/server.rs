@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -29,8 +30,8 @@ use crate::{
     limit::Users,
     metrics::Metrics,
     service::{
-        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Leases, Retention,
-        RevocationApplier,
+        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, ExecutorFault, JournalNews,
+        Journals, Leases, Market, Retention, RevocationApplier,
         cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
@@ -50,6 +51,8 @@ pub(crate) enum RunError {
     Keys(ConfiguredError),
     /// The roles make no sense.
     Roles(RolesError),
+    /// Trades cannot be executed as the configuration says.
+    Executor(ExecutorFault),
     /// There is no such adapter, or not with these settings.
     Adapter(cluster::AdapterFault),
     /// The store cannot be opened.
@@ -115,16 +118,22 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         access.clone(),
         &chat_settings(settings),
         &settings.presence,
-        Some(settings.recovery.window).filter(|_| settings.recovery.enabled),
+        recovery_window(settings),
         announcer.clone(),
         Arc::clone(&metrics),
     );
+    let journals = Journals::new(
+        store.clone(),
+        recovery_window(settings),
+        settings.market.keep,
+    );
+    let market = Market::new(journals.clone(), &settings.market).map_err(RunError::Executor)?;
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
     let io = match store.values() {
         Some(values) => io.values(values),
         None => io,
     };
-    let mut io = io.state(chat.clone());
+    let mut io = io.state(chat.clone()).state(market.clone());
     io.shared_state(Arc::clone(&users));
     gateway::register(
         &mut io,
@@ -165,6 +174,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         routes = routes.merge(http::blocks::routes(blocks, access.clone()));
     }
     appliers.push(Box::new(ConversationNews::new(chat.clone(), io.of("/"))));
+    appliers.push(Box::new(JournalNews::new(journals.clone(), io.of("/"))));
+    let followers = io.of("/");
+    supervisor.start("journals", move || journals.clone().keep(followers.clone()));
+    let (resumed, traders) = (market.clone(), io.of("/"));
+    supervisor.start("trades", move || resumed.clone().resume(traders.clone()));
     if let Some(announcer) = announcer {
         let namespace = io.of(cluster::NAMESPACE);
         supervisor.start("announcements", move || {
@@ -225,7 +239,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             access.clone(),
             io.clone(),
         ))
-        .merge(http::nodes::routes(access.clone(), io.clone()));
+        .merge(http::nodes::routes(access.clone(), io.clone()))
+        .merge(http::market::routes(market, access.clone(), io.clone()));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
     let taken = io.clone();
@@ -290,6 +305,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
 }
 
+/// How long sessions can be recovered; none if they cannot.
+fn recovery_window(settings: &Settings) -> Option<Duration> {
+    Some(settings.recovery.window).filter(|_| settings.recovery.enabled)
+}
+
 /// Ends what works for clients, once there are none.
 async fn finish(
     supervisor: &Supervisor,
@@ -345,6 +365,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
     configured::check(&settings.auth.jwt).map_err(RunError::Keys)?;
+    Market::check(&settings.market).map_err(RunError::Executor)?;
     let io = Io::builder().config(engine_config(settings)).build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
@@ -498,6 +519,7 @@ impl fmt::Display for RunError {
             Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
             Self::Roles(_) => f.write_str("the roles make no sense"),
             Self::Adapter(fault) => fault.fmt(f),
+            Self::Executor(fault) => fault.fmt(f),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
@@ -515,7 +537,11 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Settings(_) | Self::Adapter(_) | Self::Hurried | Self::Tasks(_) => None,
+            Self::Settings(_)
+            | Self::Executor(_)
+            | Self::Adapter(_)
+            | Self::Hurried
+            | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
             Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),

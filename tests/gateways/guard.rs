@@ -46,8 +46,13 @@ impl Server {
         Self { binary, folder }
     }
 
+    /// Where its database is.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// The same server again, after it was killed.
-    fn restarted(self, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn restarted(self, variables: &[(&str, &str)]) -> Self {
         let Self { binary, folder } = self;
         drop(binary);
         let binary = Binary::start(folder.path(), variables);

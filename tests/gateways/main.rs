@@ -26,6 +26,7 @@ mod input;
 #[cfg(feature = "postgres")]
 mod leases;
 mod limits;
+mod market;
 #[cfg(feature = "postgres")]
 mod nodes;
 #[cfg(feature = "postgres")]
@@ -46,3 +47,4 @@ mod supervision;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod trades;

@@ -101,6 +101,8 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "keys",
         "login sweep",
         "retention",
+        "journals",
+        "trades",
         "timeouts",
     ];
     survives(&server, folder.path(), &names).await;

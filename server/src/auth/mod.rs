@@ -18,6 +18,7 @@ pub use roomcast::{Credentials, Principal};
 
 pub use fault::AuthFault;
 pub(crate) use guest::is_guest;
+pub(crate) use jwt::tls_client;
 pub use jwt::{JwtAuthenticator, Keys, KeysError};
 pub(crate) use name::{is_hidden, is_invisible, is_name};
 pub(crate) use rbac::roles_of;

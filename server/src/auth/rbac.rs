@@ -72,6 +72,18 @@ permissions! {
     ApiPresence = "api:presence",
     /// Make sessions over HTTP that may do more than whoever makes them.
     RolesGrant = "roles:grant",
+    /// Have trades executed.
+    TradesExecute = "trades:execute",
+    /// Publish trades of users.
+    TradesPublish = "trades:publish",
+    /// Publish signals.
+    SignalsPublish = "signals:publish",
+    /// Publish portfolios of users.
+    PortfolioPublish = "portfolio:publish",
+    /// Publish prices, which trades are filled at.
+    PricesPublish = "prices:publish",
+    /// Send notifications to users.
+    NotificationsPublish = "notifications:publish",
 }
 
 /// A set of permissions.

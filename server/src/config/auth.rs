@@ -147,7 +147,18 @@ fn roles() -> BTreeMap<String, Role> {
         ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),
-        ("service", &["api:*"], &["ai"]),
+        (
+            "service",
+            &[
+                "api:*",
+                "trades:publish",
+                "signals:publish",
+                "portfolio:publish",
+                "prices:publish",
+                "notifications:publish",
+            ],
+            &["ai"],
+        ),
         ("admin", &["*"], &[]),
     ];
     let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();

@@ -7,6 +7,7 @@ mod chat;
 mod check;
 mod cluster;
 mod limits;
+mod market;
 mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -18,6 +19,7 @@ pub use auth::{Auth, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node};
 pub use limits::{Limits, Preset};
+pub use market::{Executor, Market, Notifications, Webhook};
 pub use store::{Durability, Store};
 
 /// The whole configuration of the `roomcast` binary: one TOML file, every key also an
@@ -39,6 +41,10 @@ pub struct Settings {
     pub chat: Chat,
     /// Presence of users in conversations.
     pub presence: Presence,
+    /// Trades, signals and portfolios.
+    pub market: Market,
+    /// Notifications of users.
+    pub notifications: Notifications,
     /// Where messages are kept.
     pub store: Store,
     /// What makes several servers one.
@@ -63,6 +69,8 @@ impl Default for Settings {
             recovery: Recovery::disabled(),
             chat: Chat::default(),
             presence: Presence::default(),
+            market: Market::default(),
+            notifications: Notifications::default(),
             store: Store::default(),
             adapter: Adapter::default(),
             node: Node::default(),
@@ -130,6 +138,8 @@ impl Settings {
         self.limits.check()?;
         self.adapter.check()?;
         self.node.check()?;
+        self.market.check()?;
+        self.notifications.check()?;
         let tls = &self.server.tls;
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
@@ -159,6 +169,7 @@ impl Settings {
         settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
         settings.store.url = self.store.shown_url();
         settings.adapter.url = self.adapter.shown_url();
+        settings.market = self.market.shown();
         settings.limits = self.limits.in_force();
         settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);
         settings

@@ -93,6 +93,9 @@ impl From<ServiceError> for Refusal {
             }
             ServiceError::NotFound(_) => Self::new("NOT_FOUND", message),
             ServiceError::Conflict(_) => Self::new("CONFLICT", message),
+            ServiceError::Failed { reason, .. } => {
+                Self::new("CONFLICT", message).data(json!({"details": {"reason": reason}}))
+            }
             ServiceError::Limited { retry_after } => Self::new("RATE_LIMITED", message)
                 .data(json!({"retryAfter": milliseconds(retry_after)})),
             ServiceError::Unavailable { retry_after } => Self::new("STORE_UNAVAILABLE", message)
@@ -236,6 +239,10 @@ mod tests {
             },
             ServiceError::NotFound(""),
             ServiceError::Conflict(""),
+            ServiceError::Failed {
+                reason: String::new(),
+                message: String::new(),
+            },
             ServiceError::Limited {
                 retry_after: Duration::ZERO,
             },

@@ -1,12 +1,13 @@
 //! Events to service calls and back: tables without state and without rules.
 //!
-//! `session` admits clients, `chat` has the events of the chat. Both register what they handle with
+//! `session` admits clients, `chat` has the events of the chat, `market` those of trades, signals and portfolios. All register what they handle with
 //! the `catalogue`, which counts events, parses their payloads and has permissions checked.
 
 mod catalogue;
 mod chat;
 mod errors;
 mod limits;
+mod market;
 mod session;
 
 use std::sync::Arc;
@@ -19,7 +20,8 @@ pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
 
 /// Registers all events of the namespace `/`, for those whom the authenticator lets in. The builder must be
-/// given the same [`Users`] and [`Chat`] as states.
+/// given the same [`Users`] and [`Chat`] as states, and a
+/// [`Market`](crate::service::Market).
 pub(crate) fn register(
     io: &mut Builder,
     authenticator: Authenticator,
@@ -31,6 +33,7 @@ pub(crate) fn register(
     let mut catalogue = Catalogue::new(io.namespace("/"), Arc::clone(&users), access);
     session::register(&mut catalogue, authenticator, users, chat);
     chat::register(&mut catalogue);
+    market::register(&mut catalogue);
     session::greet(&mut catalogue);
     catalogue.finish();
 }

@@ -82,7 +82,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::Denied(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message),
             ServiceError::Invalid { .. } => Self::invalid(message),
             ServiceError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
-            ServiceError::Conflict(_) => Self::new(StatusCode::CONFLICT, "CONFLICT", message),
+            ServiceError::Conflict(_) | ServiceError::Failed { .. } => {
+                Self::new(StatusCode::CONFLICT, "CONFLICT", message)
+            }
             ServiceError::Limited { retry_after } => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 Self::new(status, "RATE_LIMITED", message).retry_after(retry_after)

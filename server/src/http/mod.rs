@@ -7,6 +7,7 @@ pub(crate) mod blocks;
 pub(crate) mod client_files;
 mod health;
 pub(crate) mod identity;
+pub(crate) mod market;
 pub(crate) mod nodes;
 #[cfg(feature = "ui")]
 mod page;

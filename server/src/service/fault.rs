@@ -20,6 +20,13 @@ pub(crate) enum ServiceError {
     NotFound(&'static str),
     /// The command contradicts something that was done before.
     Conflict(&'static str),
+    /// What was asked for was tried, and did not come about.
+    Failed {
+        /// A word for programs.
+        reason: String,
+        /// What is wrong, for people.
+        message: String,
+    },
     /// The user does this too often.
     Limited {
         /// How long to wait before trying again.
@@ -56,6 +63,7 @@ impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Denied(why) | Self::NotFound(why) | Self::Conflict(why) => f.write_str(why),
+            Self::Failed { message, .. } => f.write_str(message),
             Self::Invalid { field, problem } => write!(f, "{field} {problem}"),
             Self::Limited { .. } => f.write_str("too many events of this kind, try again later"),
             Self::Unavailable { .. } => f.write_str("the store is not available, try again later"),

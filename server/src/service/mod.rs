@@ -6,13 +6,16 @@
 //! [`ServiceError`]; the gateway decides how that reads for a client. Nothing in this module may
 //! know how an event is parsed or a row is written.
 //!
-//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`.
+//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`; and with `journals` beside
+//! `authorization`, both of these ← `market`.
 
 mod authorization;
 mod chat;
 pub(crate) mod cluster;
 mod fault;
 mod feed;
+mod journals;
+mod market;
 mod rules;
 
 pub(crate) use authorization::{
@@ -22,6 +25,10 @@ pub(crate) use authorization::{
 pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};
-pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};
+pub(crate) use journals::{JournalNews, Journals};
+pub(crate) use market::{ExecutorFault, Market, Refused, Told, TradeError};
+pub(crate) use rules::commands::{
+    attendance, conversations, history, members, messages, portfolio, session, signals, trades,
+};
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

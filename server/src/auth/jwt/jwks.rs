@@ -69,6 +69,16 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// TLS to a server that is vouched for by one of the certificates in a file, or by whom this machine trusts.
+pub(crate) fn tls_client(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    tls(authorities).map_err(|fault| match fault {
+        UrlFault::Authorities(path, fault) => format!("{}: {fault}", path.display()),
+        UrlFault::NotAUrl | UrlFault::NotSecure | UrlFault::Credentials | UrlFault::NoRoots => {
+            fault.to_string()
+        }
+    })
+}
+
 fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, UrlFault> {
     let roots = match authorities {
         Some(path) => read(path).map_err(|fault| UrlFault::Authorities(path.to_owned(), fault))?,

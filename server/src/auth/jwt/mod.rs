@@ -20,7 +20,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use jwks::{JwksUrl, UrlFault};
+pub(crate) use jwks::{JwksUrl, UrlFault, tls_client};
 pub use keys::{Keys, KeysError};
 pub(crate) use source::{FileError, KeyRing};
 

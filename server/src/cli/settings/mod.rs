@@ -74,8 +74,19 @@ const ALIASES: [(&str, &str); 4] = [
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
 const PREFIX: &str = "ROOMCAST_";
-const SECTIONS: [&str; 11] = [
-    "adapter", "auth", "chat", "engine", "limits", "log", "node", "presence", "recovery", "server",
+const SECTIONS: [&str; 13] = [
+    "adapter",
+    "auth",
+    "chat",
+    "engine",
+    "limits",
+    "log",
+    "market",
+    "node",
+    "notifications",
+    "presence",
+    "recovery",
+    "server",
     "store",
 ];
 /// Variables with the prefix that are no keys.
@@ -170,6 +181,9 @@ impl Layers {
             "log.file",
             "store.retention",
             "adapter.url",
+            "market.webhook.url",
+            "market.webhook.token",
+            "market.webhook.ca_file",
             "node.id",
             "node.address",
         ] {

@@ -147,6 +147,11 @@ impl Access {
             Permission::ApiMetrics,
             Permission::ApiExplain,
             Permission::ApiPresence,
+            Permission::TradesPublish,
+            Permission::SignalsPublish,
+            Permission::PortfolioPublish,
+            Permission::PricesPublish,
+            Permission::NotificationsPublish,
         ]
         .into_iter()
         .any(|permission| permissions.has(permission))

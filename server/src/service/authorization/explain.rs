@@ -212,7 +212,7 @@ impl Access {
                 (written.conversation_id, Some(written))
             }
         };
-        if policy.room == RoomRule::Anyone {
+        if matches!(policy.room, RoomRule::Anyone | RoomRule::Oneself) {
             return Ok((true, None));
         }
         let actor = self.actor(asked);
@@ -226,7 +226,9 @@ impl Access {
             return told(false, NO_CONVERSATION);
         };
         let (allowed, why) = match (policy.room, written) {
-            (RoomRule::Member | RoomRule::Anyone, _) => (true, "the user is one".into()),
+            (RoomRule::Member | RoomRule::Anyone | RoomRule::Oneself, _) => {
+                (true, "the user is one".into())
+            }
             (RoomRule::Author, Some(written)) => author(&actor, policy, &written),
             (RoomRule::Author, None) if actor.is_admin => (true, MODERATES.into()),
             (RoomRule::Author, None) => {

@@ -93,6 +93,8 @@ pub(crate) enum RoomRule {
     Owner,
     /// The sender owns the conversation, or moderates, or is whom it is about.
     OwnerOrOneself,
+    /// The event is about what belongs to the sender.
+    Oneself,
     /// The event is about no conversation.
     Anyone,
 }
@@ -107,6 +109,7 @@ impl RoomRule {
             Self::OwnerOrOneself => {
                 "the conversation's owner and `chat:moderate`, who need `chat:manage`, and whom it is about"
             }
+            Self::Oneself => "whom it is about",
             Self::Anyone => "everybody",
         }
     }

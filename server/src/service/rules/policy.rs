@@ -9,17 +9,20 @@
 use std::fmt::Write as _;
 
 use crate::service::rules::commands::{
-    attendance, conversations, history, members, messages, session,
+    attendance, conversations, history, members, messages, portfolio, session, signals, trades,
 };
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
-static EVENTS: [&[&EventPolicy]; 6] = [
+static EVENTS: [&[&EventPolicy]; 9] = [
     messages::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
     conversations::EVENTS,
     members::EVENTS,
+    trades::EVENTS,
+    signals::EVENTS,
+    portfolio::EVENTS,
     session::EVENTS,
 ];
 
@@ -107,6 +110,7 @@ mod tests {
             (Some("string"), _) => (json!("text"), json!(7)),
             (Some("boolean"), _) => (json!(true), json!("yes")),
             (Some("integer"), _) => (json!(7), json!(-1)),
+            (Some("number"), _) => (json!(7.5), json!("7.5")),
             (Some("object"), _) => (json!({}), Value::Null),
             (Some("array"), _) => (json!(["text"]), json!([7])),
             (kind, _) => panic!("no example of {kind:?} in {schema}"),
@@ -125,7 +129,13 @@ mod tests {
                 .into_iter()
                 .flatten()
                 .collect();
-            if !["auth:refresh", "conversations"].contains(&policy.event) {
+            let all_optional = [
+                "auth:refresh",
+                "conversations",
+                "subscribe:signals",
+                "unsubscribe:signals",
+            ];
+            if !all_optional.contains(&policy.event) {
                 assert_eq!(
                     required.is_empty(),
                     properties.is_empty(),

@@ -136,6 +136,73 @@ interface InConversation {
   conversationId: string;
 }
 
+export interface Trade {
+  tradeId: string;
+  userId: string;
+  symbol: string;
+  status: "pending" | "executed" | "failed" | "canceled";
+  /** `null` unless it is executed. */
+  executedPrice: number | null;
+  quantity: number;
+  timestamp: string;
+}
+
+export interface Signal {
+  signalId: string;
+  channelId?: string;
+  providerId: string;
+  providerName: string;
+  symbol: string;
+  action: "buy" | "sell" | "hold";
+  entryPrice: number | null;
+  stopLoss: number | null;
+  takeProfit: number | null;
+  /** 0 to 100. */
+  confidence: number;
+  timestamp: string;
+}
+
+export interface Portfolio {
+  userId: string;
+  totalValue: number;
+  cash: number;
+  positions: { symbol: string; quantity: number; avgPrice: number }[];
+  timestamp: string;
+}
+
+/** With its place: larger than that of the snapshot and of everything before. */
+export type Update<Body> = Body & { revision: number };
+
+export interface Subscribed<Snapshot> {
+  room: string;
+  snapshot: Update<Snapshot>;
+}
+
+export type SubscribedTrades = Subscribed<{ trades: Trade[]; hasMore: boolean }>;
+export type SubscribedSignals = Subscribed<{ signals: Signal[]; hasMore: boolean }>;
+export type SubscribedPortfolio = Subscribed<{ portfolio: Portfolio | null }>;
+
+export interface Unsubscribed {
+  room: string;
+}
+
+export interface TradeExecuted {
+  tradeId: string;
+  symbol: string;
+  side: "buy" | "sell";
+  quantity: number;
+  executedPrice: number;
+  timestamp: string;
+}
+
+export interface TradeError {
+  code: string;
+  message: string;
+  symbol: string;
+  /** Left out if no trade came about. */
+  tradeId?: string;
+}
+
 /** Requests by event name: the payload, and the answer that comes with `success: true`. */
 export interface Requests {
   message: { payload: SendMessage; answer: { message: Message } };
@@ -166,6 +233,16 @@ export interface Requests {
     payload: { cursor?: string; limit?: number };
     answer: { conversations: ListedConversation[]; cursor?: string; hasMore: boolean };
   };
+  "subscribe:trades": { payload: { userId: string }; answer: SubscribedTrades };
+  "unsubscribe:trades": { payload: { userId: string }; answer: Unsubscribed };
+  "subscribe:signals": { payload: { channelId?: string }; answer: SubscribedSignals };
+  "unsubscribe:signals": { payload: { channelId?: string }; answer: Unsubscribed };
+  "subscribe:portfolio": { payload: { userId: string }; answer: SubscribedPortfolio };
+  "unsubscribe:portfolio": { payload: { userId: string }; answer: Unsubscribed };
+  "execute:trade": {
+    payload: { symbol: string; side: "buy" | "sell"; quantity: number };
+    answer: TradeExecuted;
+  };
   "auth:refresh": { payload: { token?: string; sessionId?: string }; answer: { expiresAt?: string } };
 }
 
@@ -185,6 +262,17 @@ export interface ServerEvents {
   presence: (presence: Presence) => void;
   conversation_updated: (update: { conversation: ConversationInfo; timestamp: string }) => void;
   conversation_deleted: (deleted: ConversationDeleted) => void;
+  "trades:subscribed": (subscribed: SubscribedTrades) => void;
+  "trades:unsubscribed": (unsubscribed: Unsubscribed) => void;
+  "signals:subscribed": (subscribed: SubscribedSignals) => void;
+  "signals:unsubscribed": (unsubscribed: Unsubscribed) => void;
+  "portfolio:subscribed": (subscribed: SubscribedPortfolio) => void;
+  "portfolio:unsubscribed": (unsubscribed: Unsubscribed) => void;
+  "trade:update": (trade: Update<Trade>) => void;
+  "signal:new": (signal: Update<Signal>) => void;
+  "portfolio:update": (portfolio: Update<Portfolio>) => void;
+  "trade:executed": (executed: TradeExecuted) => void;
+  "trade:error": (error: TradeError) => void;
   error: (error: ErrorEvent) => void;
   "auth:expiring": (warning: { expiresAt: string }) => void;
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
@@ -12,6 +11,7 @@ use crate::service::chat::presence::conversation::{Notice, User};
 use crate::service::chat::sequencer::closing::tell_deleted;
 use crate::service::chat::sequencer::confirming::{Asked, report};
 use crate::service::chat::sequencer::conversations::{Common, Live, room_of};
+use crate::service::rules::rooms::room_named;
 use crate::store::{Commit, Committed, Conversation, Message, Revision, Time};
 use roomcast::{Broadcast, Namespace, Room, SocketId};
 
@@ -368,19 +368,8 @@ pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
 
 /// The room of all sockets of a user.
 pub(in crate::service) fn user_room(user: &str) -> Room {
-    if user.len() <= LONGEST_USER {
-        return Room::from(format!("user:{user}"));
-    }
-    // The names of rooms are limited in bytes, ids in characters.
-    let hash: String = Sha256::digest(user)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Room::from(format!("user#{hash}"))
+    room_named("user", user)
 }
-
-/// Bytes of the longest id that is part of the name of a room.
-const LONGEST_USER: usize = Room::MAX_BYTES - "user:".len();
 
 /// `message_deleted`.
 #[derive(Serialize)]

@@ -31,6 +31,22 @@ where
     deserializer.deserialize_map(Object(PhantomData))
 }
 
+/// An argument that must be an object, or nothing, which is the same as an object without fields.
+pub(super) fn object_or_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    struct Object<T>(T);
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            object(deserializer).map(Self)
+        }
+    }
+    let given = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(given.map_or_else(T::default, |Object(value)| value))
+}
+
 /// An argument that is the id of a conversation, or an object with it.
 pub(super) fn id_or_object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

@@ -7,6 +7,9 @@ pub(super) mod form;
 pub(crate) mod history;
 pub(crate) mod members;
 pub(crate) mod messages;
+pub(crate) mod portfolio;
 pub(crate) mod session;
+pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trades;

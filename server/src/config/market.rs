@@ -1,0 +1,254 @@
+//! Sections `[market]` and `[notifications]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Secret, store::without_password};
+
+/// Section `[market]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Market {
+    /// What executes trades. Default [`Executor::Paper`].
+    pub executor: Executor,
+    /// What the paper executor fills at as long as no price of the symbol was published: `SYMBOL=PRICE`. Default: none.
+    pub prices: Vec<String>,
+    /// Trades of one user that may be open, which all come with a snapshot. Default 200.
+    pub open_trades: u32,
+    /// Channels of signals that one connection may be subscribed to. Default 100.
+    pub channels: usize,
+    /// How long signals, and trades that are executed, failed or canceled, are kept. Default 30 days.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// Where the executor `webhook` sends trades.
+    pub webhook: Webhook,
+}
+
+/// What executes trades.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "these are all that there are")]
+pub enum Executor {
+    /// None: trades are refused.
+    None,
+    /// The server fills them itself at the last known price.
+    #[default]
+    Paper,
+    /// A service that is asked over HTTP.
+    Webhook,
+}
+
+/// Section `[market.webhook]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhook {
+    /// Where trades are sent: `https://…`, or `http://…` if private addresses are allowed. Default: nowhere.
+    pub url: Option<String>,
+    /// What is sent as the bearer token. Default: nothing.
+    pub token: Option<Secret>,
+    /// Certificates in PEM of those who vouch for its server. Default: whom this machine trusts.
+    pub ca_file: Option<PathBuf>,
+    /// How long one request may take, from the name of the host to the last byte of the answer. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How often a trade is sent, with the same idempotency key, before its client is told that the outcome is not
+    /// known yet. Default 3.
+    pub attempts: u32,
+    /// The pause after the first attempt; each further one is twice as long, 10 s at most. Default 200 ms.
+    #[serde(with = "humantime_serde")]
+    pub pause: Duration,
+    /// How long after that a trade without an outcome is sent again. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub resume: Duration,
+    /// Whether it may be at an address that is not on the public internet. Default `false`.
+    pub allow_private: bool,
+}
+
+impl Default for Market {
+    fn default() -> Self {
+        Self {
+            executor: Executor::Paper,
+            prices: Vec::new(),
+            open_trades: 200,
+            channels: 100,
+            keep: Duration::from_secs(30 * 86_400),
+            webhook: Webhook::default(),
+        }
+    }
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            url: None,
+            token: None,
+            ca_file: None,
+            timeout: Duration::from_secs(5),
+            attempts: 3,
+            pause: Duration::from_millis(200),
+            resume: Duration::from_secs(30),
+            allow_private: false,
+        }
+    }
+}
+
+impl Market {
+    /// The configured price of a symbol.
+    #[must_use]
+    pub fn price(&self, symbol: &str) -> Option<f64> {
+        let prices = self.prices.iter().filter_map(|price| parse(price));
+        prices
+            .filter(|(name, _)| *name == symbol)
+            .map(|(_, price)| price)
+            .next_back()
+    }
+
+    /// Without what must not be shown.
+    pub(super) fn shown(&self) -> Self {
+        let mut shown = self.clone();
+        shown.webhook.url = self.webhook.url.as_deref().map(shown_url);
+        if shown.webhook.token.is_some() {
+            shown.webhook.token = Some(Secret::hidden());
+        }
+        shown
+    }
+
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.prices.iter().any(|price| parse(price).is_none()) {
+            return Err("market.prices: each must be SYMBOL=PRICE, with a price above zero");
+        }
+        if self.open_trades == 0 || self.open_trades > MOST_OPEN {
+            return Err("market.open_trades must be from 1 to 1000");
+        }
+        if self.channels == 0 {
+            return Err("market.channels is zero");
+        }
+        if self.keep < SHORTEST_KEEP || self.keep > LONGEST {
+            return Err("market.keep must be from an hour to a year");
+        }
+        let webhook = &self.webhook;
+        if self.executor == Executor::Webhook && webhook.url.is_none() {
+            return Err("market.executor is `webhook`: set market.webhook.url");
+        }
+        if !(1..=MOST_ATTEMPTS).contains(&webhook.attempts) {
+            return Err("market.webhook.attempts must be from 1 to 10");
+        }
+        if webhook.timeout.is_zero() || webhook.timeout > LONGEST_REQUEST {
+            return Err("market.webhook.timeout must be above zero and at most a minute");
+        }
+        if webhook.pause > LONGEST_REQUEST {
+            return Err("market.webhook.pause is over a minute");
+        }
+        if webhook.resume.is_zero() || webhook.resume > LONGEST {
+            return Err("market.webhook.resume must be above zero and at most a year");
+        }
+        Ok(())
+    }
+}
+
+/// Without the query either, which may hold a secret.
+fn shown_url(url: &str) -> String {
+    let (mut shown, query) = without_password(url);
+    if !query.is_empty() {
+        shown.push_str("?***");
+    }
+    shown
+}
+
+fn parse(price: &str) -> Option<(&str, f64)> {
+    let (symbol, price) = price.rsplit_once('=')?;
+    let price: f64 = price.trim().parse().ok()?;
+    let symbol = symbol.trim();
+    (!symbol.is_empty() && price.is_finite() && price > 0.0).then_some((symbol, price))
+}
+
+/// Section `[notifications]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notifications {
+    /// How long notifications of one user wait for others after one was sent, so that they come as one event; urgent ones
+    /// do not wait. Zero: none does. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// How long one is kept that nobody acknowledges and that says nothing else. Default 30 days.
+    #[serde(with = "humantime_serde")]
+    pub expiry: Duration,
+    /// Notifications of one user that nobody has acknowledged; past that no more are taken. Default 200.
+    pub per_user: u32,
+    /// Whether every connection is subscribed to its user's notifications from the start. Default `false`.
+    pub on_connect: bool,
+}
+
+impl Default for Notifications {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(1),
+            expiry: Duration::from_secs(30 * 86_400),
+            per_user: 200,
+            on_connect: false,
+        }
+    }
+}
+
+impl Notifications {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.window > LONGEST_REQUEST {
+            return Err("notifications.window is over a minute");
+        }
+        if self.expiry.is_zero() || self.expiry > LONGEST {
+            return Err("notifications.expiry must be above zero and at most a year");
+        }
+        if self.per_user == 0 || self.per_user > MOST_OPEN {
+            return Err("notifications.per_user must be from 1 to 1000");
+        }
+        Ok(())
+    }
+}
+
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
+/// What is closed is remembered so long at least, so that who publishes it again is recognised.
+const SHORTEST_KEEP: Duration = Duration::from_secs(3600);
+const MOST_ATTEMPTS: u32 = 10;
+/// What comes with a snapshot at most.
+const MOST_OPEN: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_is_a_symbol_and_a_number_above_zero() {
+        let market = |prices: &[&str]| Market {
+            prices: prices.iter().map(|&price| price.into()).collect(),
+            ..Market::default()
+        };
+        let good = market(&["AAPL=190.5", "EUR/USD = 1.08", "A=B=2"]);
+        assert_eq!(good.check(), Ok(()));
+        assert_eq!(good.price("AAPL"), Some(190.5));
+        assert_eq!(good.price("EUR/USD"), Some(1.08));
+        assert_eq!(good.price("A=B"), Some(2.0));
+        assert_eq!(good.price("A"), None);
+        for wrong in [
+            "AAPL", "=1", "AAPL=", "AAPL=0", "AAPL=-1", "AAPL=inf", "AAPL=NaN",
+        ] {
+            assert!(market(&[wrong]).check().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_webhook_shows_no_secret() {
+        let webhook = Webhook {
+            url: Some("https://u:canary@broker.example/trades?key=canary".into()),
+            token: Some(Secret::from("canary".to_owned())),
+            ..Webhook::default()
+        };
+        let market = Market {
+            webhook,
+            ..Market::default()
+        };
+        let shown = toml::to_string(&market.shown()).unwrap();
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}

@@ -1,0 +1,23 @@
+//! The events of trades, signals and portfolios, one file for each feature, and sockets that are recovered.
+
+mod portfolio;
+mod signals;
+mod trades;
+
+use super::catalogue::Catalogue;
+use crate::service::Market;
+use roomcast::{Event, State};
+
+/// Registers them.
+pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+    catalogue
+        .namespace()
+        .on_connect(async |event: Event, market: State<Market>| {
+            if event.socket.recovered() {
+                market.recovered(&event.socket).await;
+            }
+        });
+    trades::register(catalogue);
+    signals::register(catalogue);
+    portfolio::register(catalogue);
+}

@@ -1,0 +1,25 @@
+//! Portfolios that are followed.
+
+use crate::gateway::catalogue::{Call, Catalogue};
+use crate::service::Market;
+use crate::service::portfolio::{
+    SUBSCRIBE_PORTFOLIO, SubscribePortfolio, UNSUBSCRIBE_PORTFOLIO, UnsubscribePortfolio,
+};
+use roomcast::State;
+
+/// Registers them.
+pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+    catalogue
+        .on_serial(
+            &SUBSCRIBE_PORTFOLIO,
+            async |call: Call<SubscribePortfolio>, market: State<Market>| {
+                market.subscribe_portfolio(call.allowed, &call.socket).await
+            },
+        )
+        .on_serial(
+            &UNSUBSCRIBE_PORTFOLIO,
+            async |call: Call<UnsubscribePortfolio>, market: State<Market>| {
+                market.unsubscribe_portfolio(call.allowed, &call.socket)
+            },
+        );
+}

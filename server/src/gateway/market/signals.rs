@@ -1,0 +1,25 @@
+//! Signals that are followed.
+
+use crate::gateway::catalogue::{Call, Catalogue};
+use crate::service::Market;
+use crate::service::signals::{
+    SUBSCRIBE_SIGNALS, SubscribeSignals, UNSUBSCRIBE_SIGNALS, UnsubscribeSignals,
+};
+use roomcast::State;
+
+/// Registers them.
+pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+    catalogue
+        .on_serial(
+            &SUBSCRIBE_SIGNALS,
+            async |call: Call<SubscribeSignals>, market: State<Market>| {
+                market.subscribe_signals(call.allowed, &call.socket).await
+            },
+        )
+        .on_serial(
+            &UNSUBSCRIBE_SIGNALS,
+            async |call: Call<UnsubscribeSignals>, market: State<Market>| {
+                market.unsubscribe_signals(call.allowed, &call.socket)
+            },
+        );
+}

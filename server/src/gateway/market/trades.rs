@@ -1,0 +1,45 @@
+//! Trades that are followed and executed.
+
+use crate::gateway::catalogue::{Call, Catalogue};
+use crate::service::trades::{
+    EXECUTE_TRADE, ExecuteTrade, SUBSCRIBE_TRADES, SubscribeTrades, UNSUBSCRIBE_TRADES,
+    UnsubscribeTrades,
+};
+use crate::service::{Market, Refused, ServiceError, Told, TradeError};
+use roomcast::{Refusal, State};
+
+/// Registers them.
+pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+    catalogue
+        .on_serial(
+            &SUBSCRIBE_TRADES,
+            async |call: Call<SubscribeTrades>, market: State<Market>| {
+                market.subscribe_trades(call.allowed, &call.socket).await
+            },
+        )
+        .on_serial(
+            &UNSUBSCRIBE_TRADES,
+            async |call: Call<UnsubscribeTrades>, market: State<Market>| {
+                market.unsubscribe_trades(call.allowed, &call.socket)
+            },
+        )
+        .on(
+            &EXECUTE_TRADE,
+            async |call: Call<ExecuteTrade>, market: State<Market>| match market
+                .execute(call.allowed, &call.socket)
+                .await
+            {
+                Ok(Told::Executed(executed)) => Ok(executed),
+                Ok(Told::Error(error)) => Err(ServiceError::Failed {
+                    reason: error.code().to_owned(),
+                    message: error.message().to_owned(),
+                }),
+                Err(Refused { symbol, error }) => {
+                    let refusal = Refusal::from(error.clone());
+                    let told = TradeError::refused(refusal.code(), error.to_string(), symbol);
+                    call.socket.emit("trade:error", &told);
+                    Err(error)
+                }
+            },
+        );
+}

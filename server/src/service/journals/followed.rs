@@ -1,0 +1,265 @@
+//! One journal that is followed here: how far it was told, what waits to be told together, and in which rooms its followers are.
+
+use std::{
+    collections::HashMap,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::Teller;
+use crate::store::{Entry, JournalView, Store, StoreError};
+use roomcast::{Namespace, Room};
+
+pub(super) struct Followed {
+    name: String,
+    teller: Arc<dyn Teller>,
+    /// What [`State::told`] says, for who only looks.
+    told: AtomicU64,
+    /// Until when the store may have something of which nobody has heard.
+    doubt: Mutex<Option<Instant>>,
+    /// The rooms of those who follow it, and when somebody was seen there.
+    rooms: Mutex<HashMap<Room, Instant>>,
+    /// Whoever has the turn tells what is next, or subscribes, and has the state meanwhile.
+    turn: Semaphore,
+    state: Mutex<State>,
+}
+
+/// The right to tell what is next, with all that is needed for it.
+pub(super) struct Turn<'a> {
+    state: State,
+    home: &'a Mutex<State>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.home.lock() = std::mem::take(&mut self.state);
+    }
+}
+
+impl Deref for Turn<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Turn<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Up to where all was told, or is in `waiting`. None before the first subscription.
+    told: Option<u64>,
+    /// What is told together with what comes until `window` ends.
+    waiting: Vec<Entry>,
+    window: Option<Instant>,
+    /// Snapshots by category, of what was told up to now: whoever gets one gets all that follows it.
+    kept: HashMap<Option<String>, JournalView>,
+}
+
+impl State {
+    pub(super) fn kept(&self, category: Option<&str>) -> Option<&JournalView> {
+        // An owned key is made here, which costs less than the entries that are copied for it.
+        self.kept.get(&category.map(str::to_owned))
+    }
+
+    pub(super) fn keep(&mut self, category: Option<&str>, view: &JournalView) {
+        if self.told == Some(view.revision) && self.kept.len() < KEPT {
+            let category = category.map(str::to_owned);
+            self.kept.insert(category, view.clone());
+        }
+    }
+}
+
+impl Followed {
+    pub(super) fn new(name: String, teller: Arc<dyn Teller>) -> Self {
+        Self {
+            name,
+            teller,
+            told: AtomicU64::new(0),
+            doubt: Mutex::default(),
+            rooms: Mutex::default(),
+            turn: Semaphore::new(1),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits for the turn, behind those who came before. It is never refused, since nobody closes the semaphore.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, StoreError> {
+        let permit = self.turn.acquire().await;
+        Ok(Turn {
+            _permit: permit.map_err(|_| StoreError::Closed)?,
+            state: std::mem::take(&mut *self.state.lock()),
+            home: &self.state,
+        })
+    }
+
+    /// Whether something up to this revision was not told yet.
+    pub(super) fn is_behind(&self, revision: u64) -> bool {
+        self.told.load(Ordering::Acquire) < revision
+    }
+
+    pub(super) fn look_until(&self, time: Instant) {
+        let mut doubt = self.doubt.lock();
+        *doubt = (*doubt).max(Some(time));
+    }
+
+    /// Whether the store may have something of which nobody has heard.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubt.lock().is_some()
+    }
+
+    /// Tells all that the store has, if anybody has subscribed.
+    pub(super) async fn catch_up(
+        self: &Arc<Self>,
+        store: &Store,
+        namespace: &Namespace,
+    ) -> Result<(), StoreError> {
+        let begin = Instant::now();
+        let mut state = self.turn().await?;
+        if state.told.is_some()
+            && let Err(error) = self.read(&mut state, store, namespace, u64::MAX).await
+        {
+            self.look_until(begin);
+            return Err(error);
+        }
+        self.doubt.lock().take_if(|until| *until <= begin);
+        Ok(())
+    }
+
+    /// Tells what there is up to the revision of a snapshot, and what waits: whoever joins now has all of that.
+    pub(super) async fn tell_through(
+        self: &Arc<Self>,
+        state: &mut State,
+        store: &Store,
+        namespace: &Namespace,
+        revision: u64,
+    ) -> Result<(), StoreError> {
+        if state.told.is_none() {
+            self.set_told(state, revision);
+        }
+        self.read(state, store, namespace, revision).await?;
+        self.tell_waiting(state, namespace);
+        Ok(())
+    }
+
+    async fn read(
+        self: &Arc<Self>,
+        state: &mut State,
+        store: &Store,
+        namespace: &Namespace,
+        through: u64,
+    ) -> Result<(), StoreError> {
+        while let Some(told) = state.told.filter(|told| *told < through) {
+            let entries = store.journal_after(&self.name, told, through, PAGE).await?;
+            let Some(last) = entries.last() else { break };
+            let (last, is_all) = (last.revision, entries.len() < PAGE);
+            for entry in entries {
+                self.tell(state, namespace, entry);
+            }
+            self.set_told(state, last);
+            if is_all {
+                break;
+            }
+        }
+        // Entries up to there may have been removed meanwhile.
+        if through != u64::MAX && state.told.is_some_and(|told| told < through) {
+            self.set_told(state, through);
+        }
+        Ok(())
+    }
+
+    fn set_told(&self, state: &mut State, revision: u64) {
+        if state.told != Some(revision) {
+            state.kept = HashMap::new();
+        }
+        state.told = Some(revision);
+        self.told.store(revision, Ordering::Release);
+    }
+
+    /// Tells an entry, or lets it wait for others.
+    fn tell(self: &Arc<Self>, state: &mut State, namespace: &Namespace, entry: Entry) {
+        let patience = self.teller.patience(&entry);
+        // What is acknowledged or replaced before it was told need not be told.
+        state.waiting.retain(|waiting| waiting.key != entry.key);
+        if patience.is_zero() {
+            self.teller.tell(namespace, &self.name, &[entry]);
+            return;
+        }
+        let now = Instant::now();
+        match state.window.filter(|end| *end > now) {
+            None => {
+                self.teller.tell(namespace, &self.name, &[entry]);
+                state.window = Some(now + patience);
+            }
+            Some(end) => {
+                if state.waiting.is_empty() {
+                    self.tell_at(namespace, end);
+                }
+                state.waiting.push(entry);
+            }
+        }
+    }
+
+    /// Tells what waits at the end of the window.
+    fn tell_at(self: &Arc<Self>, namespace: &Namespace, end: Instant) {
+        let (followed, namespace) = (Arc::clone(self), namespace.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(end.into()).await;
+            if let Ok(mut state) = followed.turn().await {
+                followed.tell_waiting(&mut state, &namespace);
+            }
+        });
+    }
+
+    fn tell_waiting(&self, state: &mut State, namespace: &Namespace) {
+        let waiting = std::mem::take(&mut state.waiting);
+        if let Some(last) = waiting.last() {
+            state.window = Some(Instant::now() + self.teller.patience(last));
+            self.teller.tell(namespace, &self.name, &waiting);
+        }
+    }
+
+    pub(super) fn note_room(&self, room: &Room) {
+        self.rooms.lock().insert(room.clone(), Instant::now());
+    }
+
+    pub(super) fn has_room(&self, room: &Room) -> bool {
+        self.rooms.lock().contains_key(room)
+    }
+
+    pub(super) fn has_rooms(&self) -> bool {
+        !self.rooms.lock().is_empty()
+    }
+
+    /// Forgets rooms in which nobody was seen for so long.
+    pub(super) fn look_at_rooms(&self, linger: Duration, is_used: impl Fn(&Room) -> bool) {
+        self.rooms.lock().retain(|room, seen| {
+            if is_used(room) {
+                *seen = Instant::now();
+            }
+            seen.elapsed() < linger
+        });
+    }
+}
+
+/// Snapshots that are kept of one journal.
+const KEPT: usize = 64;
+/// Entries that are read at once.
+const PAGE: usize = 100;

@@ -1,0 +1,339 @@
+//! Journals that somebody at this server follows: what was there when a socket subscribed, and everything that comes after it,
+//! once and in order.
+//!
+//! The store numbers what is appended; whoever appends, or hears that another server has, lets the journal *catch up*: when
+//! it has the turn, what is behind the last revision that was told is read from the store and told, in order. A subscription
+//! takes a turn too while it reads its snapshot and joins the room, so that there is no gap and no double between the two. Nothing is told but from the store, so what is lost between a commit and its announcement is told by the next one.
+//!
+//! `market` and `notifications` say what an entry is for clients ([`Teller`]). Nothing in this module may know a payload.
+
+mod followed;
+mod news;
+mod payload;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::service::fault::ServiceError;
+use crate::store::{
+    Append, Appended, Current, Entry, JournalSweep, JournalView, Store, StoreError, Time,
+};
+use followed::Followed;
+pub(crate) use news::JournalNews;
+pub(in crate::service) use payload::{Update, read, user_of, write};
+use roomcast::{JoinError, Namespace, Room, Socket};
+
+/// The journals that are followed at this server. Cloning gives another handle.
+#[derive(Clone)]
+pub(crate) struct Journals(Arc<JournalsInner>);
+
+struct JournalsInner {
+    store: Store,
+    followed: Mutex<HashMap<String, Arc<Followed>>>,
+    /// How long a journal is followed when the last socket has left: who was lost may come back and must have missed nothing.
+    linger: Duration,
+    /// How long closed entries are kept.
+    keep: Duration,
+}
+
+/// What entries of a journal are for clients.
+pub(in crate::service) trait Teller: Send + Sync {
+    /// Tells entries, in their order, to whoever is in the rooms of the journal at this server.
+    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]);
+
+    /// How long an entry may wait for others after one that may wait was told; then all of them are told at once. Zero: not
+    /// at all.
+    fn patience(&self, _entry: &Entry) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What somebody wants to follow.
+pub(in crate::service) struct Subscription<'a> {
+    /// The name of the journal.
+    pub(in crate::service) journal: String,
+    pub(in crate::service) category: Option<&'a str>,
+    /// Open entries that the snapshot has at most.
+    pub(in crate::service) open: usize,
+    /// Newest entries that the snapshot has at most.
+    pub(in crate::service) newest: usize,
+    /// Whether very many follow it, so that they share a snapshot as long as nothing new is told.
+    pub(in crate::service) is_shared: bool,
+    pub(in crate::service) room: Room,
+    pub(in crate::service) teller: Arc<dyn Teller>,
+    /// The event that says so to the socket.
+    pub(in crate::service) event: &'static str,
+}
+
+/// The answer to a subscription, as event and as acknowledgement.
+#[derive(Debug, Serialize)]
+pub(crate) struct Subscribed<S> {
+    room: String,
+    snapshot: S,
+}
+
+/// The answer to the end of a subscription.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unsubscribed {
+    room: String,
+}
+
+/// What there was when somebody subscribed. An update that follows has a larger revision.
+pub(in crate::service) struct Snapshot {
+    pub(in crate::service) revision: u64,
+    pub(in crate::service) entries: Vec<Entry>,
+    /// There is more than fits into one event; it is older.
+    pub(in crate::service) has_more: bool,
+}
+
+impl Journals {
+    /// `window` is how long sessions can be recovered.
+    pub(crate) fn new(store: Store, window: Option<Duration>, keep: Duration) -> Self {
+        Self(Arc::new(JournalsInner {
+            store,
+            followed: Mutex::default(),
+            linger: window.unwrap_or_default() + SETTLING,
+            keep,
+        }))
+    }
+
+    pub(in crate::service) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Stores an entry, then tells it to those who follow its journal here. Other servers hear of it from the store. Both
+    /// happen also if whoever asks goes away.
+    pub(in crate::service) async fn append(
+        &self,
+        namespace: &Namespace,
+        append: Append,
+    ) -> Result<Appended, StoreError> {
+        let (journals, namespace) = (self.clone(), namespace.clone());
+        let appending = tokio::spawn(async move {
+            let name = append.journal.clone();
+            let appended = journals.0.store.append(append).await;
+            match &appended {
+                Ok(Appended::Stored(entry)) => {
+                    journals.catch_up(&namespace, &name, entry.revision).await;
+                }
+                Ok(Appended::There(_) | Appended::Absent | Appended::Full) => {}
+                // It may be stored all the same, or be later.
+                Err(_) => journals.look_again(&name),
+            }
+            appended
+        });
+        appending.await.unwrap_or(Err(StoreError::Unknown))
+    }
+
+    /// Tells those who follow a journal here what there is up to a revision.
+    async fn catch_up(&self, namespace: &Namespace, name: &str, revision: u64) {
+        let followed = self.0.followed.lock().get(name).cloned();
+        if let Some(followed) = followed
+            && followed.is_behind(revision)
+            && let Err(error) = followed.catch_up(&self.0.store, namespace).await
+        {
+            tracing::warn!(%error, "what was published could not be read, and is told later");
+        }
+    }
+
+    /// Has a journal looked at for a while.
+    fn look_again(&self, name: &str) {
+        if let Some(followed) = self.0.followed.lock().get(name) {
+            followed.look_until(Instant::now() + DOUBT);
+        }
+    }
+
+    /// Lets a socket follow a journal: it is told what there is, and then everything that comes. Subscribing again gives a new
+    /// snapshot.
+    pub(in crate::service) async fn subscribe<S: Serialize>(
+        &self,
+        subscription: Subscription<'_>,
+        socket: &Socket,
+        shape: impl FnOnce(Snapshot) -> S,
+    ) -> Result<Subscribed<S>, ServiceError> {
+        let Subscription {
+            journal,
+            category,
+            open,
+            newest,
+            is_shared,
+            room,
+            teller,
+            event,
+        } = subscription;
+        let followed = self.follow(journal, teller, &room);
+        let turn = timeout(PATIENCE, followed.turn()).await;
+        let mut state = turn.map_err(|_| StoreError::TimedOut)??;
+        let current = Current {
+            journal: followed.name(),
+            category,
+            open,
+            newest,
+            now: Time::now(),
+        };
+        let view = match state.kept(category).filter(|_| is_shared) {
+            Some(view) => view.clone(),
+            None => {
+                let view = self.0.store.journal(current).await?;
+                let (store, namespace) = (&self.0.store, socket.namespace());
+                followed
+                    .tell_through(&mut state, store, &namespace, view.revision)
+                    .await?;
+                if is_shared {
+                    state.keep(category, &view);
+                }
+                view
+            }
+        };
+        match socket.join(&room) {
+            Ok(()) | Err(JoinError::Disconnected) => {}
+            Err(_) => return Err(ServiceError::Conflict("in too many rooms")),
+        }
+        let subscribed = Subscribed {
+            room: room.as_str().to_owned(),
+            snapshot: shape(Snapshot::of(view)),
+        };
+        socket.emit(event, &subscribed);
+        Ok(subscribed)
+    }
+
+    /// Lets a socket follow a journal no longer.
+    pub(in crate::service) fn unsubscribe(
+        &self,
+        room: &Room,
+        socket: &Socket,
+        event: &'static str,
+    ) -> Unsubscribed {
+        socket.leave(room);
+        let unsubscribed = Unsubscribed {
+            room: room.as_str().to_owned(),
+        };
+        socket.emit(event, &unsubscribed);
+        unsubscribed
+    }
+
+    /// Whether this server has told all of a journal in a room, for as long as sessions can be recovered.
+    pub(in crate::service) fn is_followed(&self, journal: &str, room: &Room) -> bool {
+        let followed = self.0.followed.lock();
+        followed
+            .get(journal)
+            .is_some_and(|followed| followed.has_room(room))
+    }
+
+    fn follow(&self, name: String, teller: Arc<dyn Teller>, room: &Room) -> Arc<Followed> {
+        let mut followed = self.0.followed.lock();
+        let one = followed
+            .entry(name)
+            .or_insert_with_key(|name| Arc::new(Followed::new(name.clone(), teller)));
+        one.note_room(room);
+        Arc::clone(one)
+    }
+
+    /// Looks again at what could not be read, forgets what nobody follows any more and what is old, for as long as it is polled.
+    pub(crate) async fn keep(self, namespace: Namespace) {
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut closed, mut swept) = (Instant::now(), None::<Instant>);
+        loop {
+            turns.tick().await;
+            let doubtful: Vec<_> = {
+                let followed = self.0.followed.lock();
+                followed
+                    .values()
+                    .filter(|one| one.is_doubtful())
+                    .cloned()
+                    .collect()
+            };
+            for one in doubtful {
+                if let Err(error) = one.catch_up(&self.0.store, &namespace).await {
+                    tracing::debug!(%error, "what was published can still not be read");
+                }
+            }
+            if closed.elapsed() >= CLOSING {
+                closed = Instant::now();
+                self.close_idle(&namespace);
+            }
+            if swept.is_none_or(|swept| swept.elapsed() >= SWEEPING) {
+                swept = Some(Instant::now());
+                self.sweep().await;
+            }
+        }
+    }
+
+    /// Forgets journals whose rooms have been empty for long.
+    fn close_idle(&self, namespace: &Namespace) {
+        let mut followed = self.0.followed.lock();
+        followed.retain(|_, one| {
+            one.look_at_rooms(self.0.linger, |room| namespace.local().to(room).count() > 0);
+            // Whoever has another handle is about to subscribe.
+            one.has_rooms() || Arc::strong_count(one) > 1
+        });
+        let used = followed.len();
+        followed.shrink_to(used * 2);
+    }
+
+    async fn sweep(&self) {
+        let now = Time::now();
+        let sweep = JournalSweep {
+            now,
+            replaced_before: now.before(REPLACED),
+            closed_before: now.before(self.0.keep),
+            limit: SWEPT,
+        };
+        loop {
+            match self.0.store.sweep_journals(sweep).await {
+                Ok(removed) if removed >= SWEPT as u64 => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "old entries of journals could not be removed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// As many of the newest as fit into one event.
+    fn of(view: JournalView) -> Self {
+        let mut bytes = 0;
+        let fit = view.entries.iter().rev().take_while(|entry| {
+            bytes += entry.body.len();
+            bytes <= SNAPSHOT_BYTES
+        });
+        let left_out = view.entries.len() - fit.count();
+        let mut entries = view.entries;
+        entries.drain(..left_out);
+        Self {
+            revision: view.revision,
+            entries,
+            has_more: left_out > 0,
+        }
+    }
+}
+
+/// How long a subscription waits for those before it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often what is in doubt is looked at.
+const TURN: Duration = Duration::from_secs(1);
+/// How long a change may still come that the store did not answer in time.
+const DOUBT: Duration = Duration::from_secs(30);
+/// How often journals are looked for that nobody follows.
+const CLOSING: Duration = Duration::from_secs(5);
+/// How often old entries are removed.
+const SWEEPING: Duration = Duration::from_secs(60);
+/// How long an entry is kept that was replaced: servers that were cut off for longer tell the newest of each key.
+const REPLACED: Duration = Duration::from_secs(3600);
+/// Entries that are removed at once.
+const SWEPT: usize = 1000;
+/// How much longer a journal is followed than sessions can be recovered.
+const SETTLING: Duration = Duration::from_secs(10);
+/// Bytes of the entries in a snapshot: with its two copies, the event and the acknowledgement, far below what may wait for a client.
+const SNAPSHOT_BYTES: usize = 192 << 10;

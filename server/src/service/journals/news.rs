@@ -1,0 +1,61 @@
+//! What other servers of the store have appended.
+
+use super::Journals;
+use crate::service::feed::{Applied, Applier, Applying, Entries};
+use crate::store::{Feed, StoreError};
+use roomcast::Namespace;
+
+/// Lets followed journals catch up with what the feed has of them.
+pub(crate) struct JournalNews {
+    journals: Journals,
+    namespace: Namespace,
+}
+
+impl JournalNews {
+    pub(crate) fn new(journals: Journals, namespace: Namespace) -> Self {
+        Self {
+            journals,
+            namespace,
+        }
+    }
+
+    async fn tell(&self, changed: &Entries) -> Result<(), StoreError> {
+        let Journals(inner) = &self.journals;
+        let behind: Vec<_> = {
+            let followed = inner.followed.lock();
+            match changed {
+                Entries::All => followed.values().cloned().collect(),
+                Entries::These(keys) => keys
+                    .iter()
+                    .filter_map(|key| parse(key))
+                    .filter_map(|(revision, name)| Some((revision, followed.get(name)?)))
+                    .filter(|(revision, one)| one.is_behind(*revision))
+                    .map(|(_, one)| one.clone())
+                    .collect(),
+            }
+        };
+        for one in behind {
+            one.catch_up(&inner.store, &self.namespace).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Applier for JournalNews {
+    fn topic(&self) -> &'static str {
+        "journals"
+    }
+
+    fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
+        Box::pin(async move {
+            self.tell(changed).await?;
+            Ok(Applied::default())
+        })
+    }
+}
+
+/// A key of the feed: REVISION:NAME.
+fn parse(key: &str) -> Option<(u64, &str)> {
+    let (revision, name) = key.split_once(':')?;
+    Some((revision.parse().ok()?, name))
+}

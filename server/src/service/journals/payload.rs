@@ -1,0 +1,31 @@
+//! What an entry says, and how clients are told of it.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::store::Entry;
+
+/// An update with its place in its journal.
+#[derive(Serialize)]
+pub(in crate::service) struct Update<'a, T> {
+    #[serde(flatten)]
+    pub(in crate::service) body: &'a T,
+    pub(in crate::service) revision: u64,
+}
+
+/// What an entry says. What a newer version of the server has written in another form is left out.
+pub(in crate::service) fn read<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
+    serde_json::from_str(&entry.body)
+        .inspect_err(|error| tracing::debug!(%error, "an entry of a journal in another form"))
+        .ok()
+}
+
+pub(in crate::service) fn write<T: Serialize>(body: &T) -> String {
+    serde_json::to_string(body).unwrap_or_default()
+}
+
+/// The user of a journal of users.
+pub(in crate::service) fn user_of<'a>(kind: &str, journal: &'a str) -> &'a str {
+    let user = journal.strip_prefix(kind);
+    user.and_then(|user| user.strip_prefix(':'))
+        .unwrap_or_default()
+}

@@ -1,0 +1,68 @@
+//! What carries trades out: nobody, the server itself on paper, or a service behind a webhook.
+
+use std::fmt;
+
+use super::webhook::Webhook;
+use super::{Fault, Order};
+use crate::config;
+use crate::service::market::Market;
+
+pub(super) enum Executor {
+    None,
+    /// Fills at the last known price.
+    Paper,
+    Webhook(Box<Webhook>),
+}
+
+/// What came of carrying an order out.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It was executed at this price.
+    Filled(f64),
+    /// It was not executed, and will not be.
+    Failed(Fault),
+    /// Nobody knows; for the log, why.
+    Unknown(String),
+}
+
+/// Why there is no executor.
+#[derive(Debug)]
+pub(crate) struct ExecutorFault(pub(super) String);
+
+impl fmt::Display for ExecutorFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "market.webhook.url: {}", self.0)
+    }
+}
+
+impl std::error::Error for ExecutorFault {}
+
+impl Executor {
+    pub(super) fn new(config: &config::Market) -> Result<Self, ExecutorFault> {
+        Ok(match config.executor {
+            config::Executor::None => Self::None,
+            config::Executor::Paper => Self::Paper,
+            config::Executor::Webhook => Self::Webhook(Box::new(Webhook::new(&config.webhook)?)),
+        })
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Carries an order out. Unless `is_first`, it may have been carried out before.
+    pub(super) async fn execute(&self, market: &Market, order: &Order, is_first: bool) -> Outcome {
+        match self {
+            Self::None => Outcome::Unknown("there is no executor".into()),
+            Self::Paper => match market.price(&order.symbol).await {
+                Ok(Some(price)) => Outcome::Filled(price),
+                Ok(None) => Outcome::Failed(Fault {
+                    code: "NO_PRICE".into(),
+                    message: "no price of the symbol is known".into(),
+                }),
+                Err(error) => Outcome::Unknown(error.to_string()),
+            },
+            Self::Webhook(webhook) => webhook.execute(order, is_first).await,
+        }
+    }
+}

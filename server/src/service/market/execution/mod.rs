@@ -1,0 +1,576 @@
+//! Trades that are executed for clients: the order is stored, then carried out, then what came of it is stored, and only then is
+//! its client told.
+//!
+//! An order is an open entry of the journal `executions` until its client was told. Whatever ends in between, the sweep goes on
+//! with what is open: an order without an outcome is carried out again under the same idempotency key, and a client who was not told
+//! is told when there is a connection of its user. The trade itself is in the journal of its user's trades, in which the first
+//! outcome stays.
+
+mod executor;
+mod outbound;
+mod webhook;
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::trades::{Trade, journal_of};
+use super::{Market, checks};
+use crate::config;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::journals::{read, write};
+use crate::service::rules::commands::trades::{ExecuteTrade, Side, TradeStatus};
+use crate::service::rules::rooms::room_named;
+use crate::store::{Append, Appended, Current, Entry, IfOpen, Time};
+pub(crate) use executor::ExecutorFault;
+use executor::{Executor, Outcome};
+use roomcast::{Namespace, Socket};
+use webhook::LONGEST_PAUSE;
+
+/// What is needed to carry trades out.
+pub(super) struct Execution {
+    executor: Executor,
+    /// One permit per order that is being carried out.
+    places: Arc<Semaphore>,
+    /// The orders that this server is carrying out.
+    running: Mutex<HashSet<String>>,
+    /// How long an order may be without an outcome before somebody carries it out again.
+    patience: Duration,
+    resume: Duration,
+    /// Before that no order is this server's.
+    started: Time,
+}
+
+/// A trade that is to be executed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Order {
+    trade_id: String,
+    user_id: String,
+    symbol: String,
+    side: Side,
+    quantity: f64,
+    timestamp: Time,
+}
+
+/// An order as it is stored. It is an order from when its pending trade is stored as well.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    order: Order,
+    /// How often nobody knew what came of it.
+    #[serde(default)]
+    rounds: u32,
+    /// Why it failed, if it did.
+    #[serde(default)]
+    fault: Option<Fault>,
+    /// The settled trade, of which nobody could be told yet.
+    #[serde(default)]
+    settled: Option<Trade>,
+}
+
+/// Why there is no executed trade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Fault {
+    code: String,
+    message: String,
+}
+
+/// `trade:executed`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Executed {
+    trade_id: String,
+    symbol: String,
+    side: Side,
+    quantity: f64,
+    executed_price: f64,
+    timestamp: Time,
+}
+
+/// `trade:error`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TradeError {
+    code: String,
+    message: String,
+    symbol: String,
+    /// None if there is no such trade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trade_id: Option<String>,
+}
+
+/// An order that was not taken.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) symbol: String,
+    pub(crate) error: ServiceError,
+}
+
+/// What a client is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Executed(Executed),
+    Error(TradeError),
+}
+
+impl Execution {
+    pub(super) fn new(config: &config::Market) -> Result<Self, ExecutorFault> {
+        let webhook = &config.webhook;
+        let longest = (webhook.timeout + LONGEST_PAUSE) * webhook.attempts;
+        Ok(Self {
+            executor: Executor::new(config)?,
+            places: Arc::new(Semaphore::new(PLACES)),
+            running: Mutex::default(),
+            patience: longest,
+            resume: webhook.resume,
+            started: Time::now(),
+        })
+    }
+}
+
+impl Market {
+    /// Has a trade executed for its sender. What comes of it is told to the socket, or to another one of its user if that has gone.
+    pub(crate) async fn execute(
+        &self,
+        allowed: Allowed<ExecuteTrade>,
+        socket: &Socket,
+    ) -> Result<Told, Refused> {
+        let (by, command) = allowed.into_parts();
+        let symbol = command.symbol.clone();
+        let executed = self.order(&by.subject, command, socket).await;
+        executed.map_err(|error| Refused { symbol, error })
+    }
+
+    async fn order(
+        &self,
+        user_id: &str,
+        command: ExecuteTrade,
+        socket: &Socket,
+    ) -> Result<Told, ServiceError> {
+        checks::symbol("symbol", &command.symbol)?;
+        checks::above_zero("quantity", command.quantity)?;
+        let execution = &self.0.execution;
+        if !execution.executor.is_there() {
+            return Err(ServiceError::Conflict("this server executes no trades"));
+        }
+        let place = Arc::clone(&execution.places).try_acquire_owned();
+        let place = place.map_err(|_| ServiceError::Limited { retry_after: BUSY })?;
+        let order = Order {
+            trade_id: Uuid::now_v7().to_string(),
+            user_id: user_id.to_owned(),
+            symbol: command.symbol,
+            side: command.side,
+            quantity: command.quantity,
+            timestamp: Time::now(),
+        };
+        let (trade, symbol) = (&order.trade_id, &order.symbol);
+        tracing::info!(by = user_id, trade, symbol, "trade ordered");
+        // In a task of its own: whoever asked may go away, and the trade goes on.
+        let (market, socket) = (self.clone(), socket.clone());
+        let carried = tokio::spawn(async move {
+            let running = market.run(&order.trade_id);
+            let told = market.begin(order, &socket).await;
+            drop((running, place));
+            told
+        });
+        let down = ServiceError::Unavailable { retry_after: BUSY };
+        carried.await.unwrap_or(Err(down))
+    }
+
+    /// Stores an order with its pending trade, and carries it out.
+    async fn begin(&self, order: Order, socket: &Socket) -> Result<Told, ServiceError> {
+        let namespace = socket.namespace();
+        let stored = Stored {
+            order,
+            rounds: 0,
+            fault: None,
+            settled: None,
+        };
+        match self
+            .0
+            .journals
+            .append(&namespace, entry(&stored, true))
+            .await?
+        {
+            Appended::Stored(_) | Appended::There(_) => {}
+            Appended::Full | Appended::Absent => {
+                return Err(ServiceError::Conflict(
+                    "too many trades wait for an outcome",
+                ));
+            }
+        }
+        let pending = stored.order.pending();
+        match self.store_trade(&pending, &namespace).await {
+            Ok(_) => {}
+            Err(refused @ ServiceError::Conflict(_)) => {
+                self.close(&stored, &namespace).await;
+                return Err(refused);
+            }
+            // It may be stored all the same, and is carried out then.
+            Err(_) => return Ok(stored.unknown(socket)),
+        }
+        let told = self
+            .carry_out(stored.clone(), Some(socket), &namespace)
+            .await;
+        Ok(told.unwrap_or_else(|error| {
+            let trade = stored.order.trade_id.as_str();
+            tracing::warn!(%error, trade, "what came of a trade could not be stored");
+            stored.unknown(socket)
+        }))
+    }
+
+    /// Carries an order out, stores what came of it, and tells it.
+    async fn carry_out(
+        &self,
+        stored: Stored,
+        socket: Option<&Socket>,
+        namespace: &Namespace,
+    ) -> Result<Told, ServiceError> {
+        let order = &stored.order;
+        let executor = &self.0.execution.executor;
+        // Who goes on with an order does not know how far it had come.
+        let is_first = socket.is_some();
+        let (status, price, fault) = match executor.execute(self, order, is_first).await {
+            Outcome::Filled(price) => (TradeStatus::Executed, Some(price), None),
+            Outcome::Failed(fault) => (TradeStatus::Failed, None, Some(fault)),
+            Outcome::Unknown(why) => return self.postpone(stored, &why, socket, namespace).await,
+        };
+        let trade = Trade {
+            status,
+            executed_price: price,
+            timestamp: Time::now(),
+            ..order.pending()
+        };
+        // The reason first: whoever finds the trade failed finds it as well.
+        let stored = Stored { fault, ..stored };
+        if stored.fault.is_some() {
+            self.reopen(&stored, namespace).await?;
+        }
+        // If somebody else has settled it meanwhile, that counts.
+        let settled = self.store_trade(&trade, namespace).await?;
+        let trade = settled.unwrap_or(trade);
+        tracing::info!(trade = trade.trade_id, status = ?trade.status, "trade settled");
+        Ok(self.tell(stored, trade, socket, namespace).await)
+    }
+
+    /// Nobody knows what came of an order: its client is told so once, and it is carried out again later.
+    async fn postpone(
+        &self,
+        stored: Stored,
+        why: &str,
+        socket: Option<&Socket>,
+        namespace: &Namespace,
+    ) -> Result<Told, ServiceError> {
+        let rounds = stored.rounds + 1;
+        let stored = Stored { rounds, ..stored };
+        let trade = stored.order.trade_id.as_str();
+        if rounds >= MOST_ROUNDS {
+            tracing::error!(trade, why, "the outcome of a trade stays unknown");
+            self.close(&stored, namespace).await;
+        } else {
+            tracing::warn!(trade, why, "the outcome of a trade is not known yet");
+            self.reopen(&stored, namespace).await?;
+        }
+        Ok(match socket {
+            Some(socket) => stored.unknown(socket),
+            None => Told::Error(stored.error(UNKNOWN.0, UNKNOWN.1)),
+        })
+    }
+
+    /// Tells what came of an order, and notes that. If there is nobody to tell it to, it waits for somebody.
+    async fn tell(
+        &self,
+        stored: Stored,
+        trade: Trade,
+        socket: Option<&Socket>,
+        namespace: &Namespace,
+    ) -> Told {
+        let told = stored.told(&trade);
+        let user = namespace
+            .local()
+            .to(room_named("user", &stored.order.user_id));
+        match socket.filter(|socket| socket.is_connected()) {
+            Some(socket) => told.emit(|event, body| drop(socket.emit(event, body))),
+            None if user.count() > 0 => told.emit(|event, body| drop(user.emit(event, body))),
+            None if stored.settled.is_some() => return told,
+            None => {
+                let settled = Some(trade);
+                let waiting = Stored { settled, ..stored };
+                if let Err(error) = self.reopen(&waiting, namespace).await {
+                    tracing::debug!(%error, "an order could not be noted, and is looked at again");
+                }
+                return told;
+            }
+        }
+        self.close(&stored, namespace).await;
+        told
+    }
+
+    async fn reopen(&self, stored: &Stored, namespace: &Namespace) -> Result<(), ServiceError> {
+        self.0
+            .journals
+            .append(namespace, entry(stored, true))
+            .await?;
+        Ok(())
+    }
+
+    /// Its client knows. If that cannot be stored, it is told once more.
+    async fn close(&self, stored: &Stored, namespace: &Namespace) {
+        if let Err(error) = self
+            .0
+            .journals
+            .append(namespace, entry(stored, false))
+            .await
+        {
+            tracing::debug!(%error, "that a client was told of a trade could not be noted");
+        }
+    }
+
+    /// Goes on with what was left, for as long as it is polled: by this server before it ended, and by others that have.
+    pub(crate) async fn resume(self, namespace: Namespace) {
+        if !self.0.execution.executor.is_there() {
+            return std::future::pending().await;
+        }
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = None::<Instant>;
+        loop {
+            turns.tick().await;
+            if failing.is_some_and(|since| since.elapsed() < PAUSE) {
+                continue;
+            }
+            failing = match self.look(&namespace).await {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::debug!(%error, "open trades could not be read");
+                    Some(Instant::now())
+                }
+            };
+        }
+    }
+
+    async fn look(&self, namespace: &Namespace) -> Result<(), ServiceError> {
+        let store = self.0.journals.store();
+        let open = Current {
+            journal: JOURNAL,
+            category: None,
+            open: MOST_ORDERS as usize,
+            newest: 0,
+            now: Time::now(),
+        };
+        for entry in store.journal(open).await?.entries {
+            let Some(stored) = read::<Stored>(&entry) else {
+                continue;
+            };
+            if self.is_running(&entry.key) {
+                continue;
+            }
+            let order = &stored.order;
+            if let Some(trade) = stored.settled.clone() {
+                self.tell(stored, trade, None, namespace).await;
+                continue;
+            }
+            if !self.is_left(&entry, &stored) {
+                continue;
+            }
+            let journal = journal_of(&order.user_id);
+            let trade = store.journal_entry(&journal, &order.trade_id).await?;
+            match trade.as_ref().and_then(read::<Trade>) {
+                // It was never more than an intention.
+                None => self.close(&stored, namespace).await,
+                Some(trade) if trade.status == TradeStatus::Pending => {
+                    self.carry_out_again(stored, namespace);
+                }
+                Some(trade) => drop(self.tell(stored, trade, None, namespace).await),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody is carrying an order out any more.
+    fn is_left(&self, entry: &Entry, stored: &Stored) -> bool {
+        let execution = &self.0.execution;
+        let now = Time::now();
+        if stored.rounds > 0 {
+            let wait = execution.resume * stored.rounds.min(10);
+            return entry.created_at <= now.before(wait);
+        }
+        // What this server has begun before it was started, no other one goes on with.
+        let alone = !self.0.journals.store().is_shared() && entry.created_at < execution.started;
+        alone || entry.created_at <= now.before(execution.patience + MARGIN)
+    }
+
+    fn carry_out_again(&self, stored: Stored, namespace: &Namespace) {
+        let Ok(place) = Arc::clone(&self.0.execution.places).try_acquire_owned() else {
+            return;
+        };
+        let running = self.run(&stored.order.trade_id);
+        let (market, namespace) = (self.clone(), namespace.clone());
+        tracing::info!(trade = stored.order.trade_id, "goes on with a trade");
+        tokio::spawn(async move {
+            if let Err(error) = market.carry_out(stored, None, &namespace).await {
+                tracing::warn!(%error, "a trade could not be gone on with");
+            }
+            drop((running, place));
+        });
+    }
+
+    fn run(&self, trade_id: &str) -> Running {
+        let running = &self.0.execution.running;
+        running.lock().insert(trade_id.to_owned());
+        Running {
+            market: self.clone(),
+            trade_id: trade_id.to_owned(),
+        }
+    }
+
+    fn is_running(&self, trade_id: &str) -> bool {
+        self.0.execution.running.lock().contains(trade_id)
+    }
+}
+
+/// An order that this server is carrying out.
+struct Running {
+    market: Market,
+    trade_id: String,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let running = &self.market.0.execution.running;
+        running.lock().remove(&self.trade_id);
+    }
+}
+
+impl Order {
+    fn pending(&self) -> Trade {
+        Trade {
+            trade_id: self.trade_id.clone(),
+            user_id: self.user_id.clone(),
+            symbol: self.symbol.clone(),
+            status: TradeStatus::Pending,
+            executed_price: None,
+            quantity: self.quantity,
+            timestamp: self.timestamp,
+        }
+    }
+}
+
+impl Stored {
+    /// What the client of the order is told of its trade.
+    fn told(&self, trade: &Trade) -> Told {
+        let order = &self.order;
+        if let (TradeStatus::Executed, Some(executed_price)) = (trade.status, trade.executed_price)
+        {
+            return Told::Executed(Executed {
+                trade_id: order.trade_id.clone(),
+                symbol: order.symbol.clone(),
+                side: order.side,
+                quantity: trade.quantity,
+                executed_price,
+                timestamp: trade.timestamp,
+            });
+        }
+        let fault = self.fault.as_ref();
+        let (code, message) = fault.map_or(("REJECTED", "the trade was not executed"), |fault| {
+            (&fault.code, &fault.message)
+        });
+        Told::Error(self.error(code, message))
+    }
+
+    /// Tells a client that nobody knows.
+    fn unknown(&self, socket: &Socket) -> Told {
+        let told = Told::Error(self.error(UNKNOWN.0, UNKNOWN.1));
+        told.emit(|event, body| drop(socket.emit(event, body)));
+        told
+    }
+
+    fn error(&self, code: &str, message: &str) -> TradeError {
+        TradeError {
+            code: code.into(),
+            message: message.into(),
+            symbol: self.order.symbol.clone(),
+            trade_id: Some(self.order.trade_id.clone()),
+        }
+    }
+}
+
+impl Told {
+    fn emit(&self, to: impl FnOnce(&str, &serde_json::Value)) {
+        let (event, body) = match self {
+            Self::Executed(executed) => ("trade:executed", serde_json::to_value(executed)),
+            Self::Error(error) => ("trade:error", serde_json::to_value(error)),
+        };
+        to(event, &body.unwrap_or_default());
+    }
+}
+
+impl TradeError {
+    /// A trade that there is not.
+    pub(crate) fn refused(code: &str, message: String, symbol: String) -> Self {
+        Self {
+            code: code.into(),
+            message,
+            symbol,
+            trade_id: None,
+        }
+    }
+
+    pub(crate) fn code(&self) -> &str {
+        &self.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// The entry of an order.
+fn entry(stored: &Stored, is_open: bool) -> Append {
+    let now = Time::now();
+    Append {
+        journal: JOURNAL.into(),
+        key: stored.order.trade_id.clone(),
+        body: write(stored),
+        category: None,
+        is_open,
+        if_open: IfOpen::Remove,
+        needs_open: false,
+        created_at: now,
+        expires_at: Some(now.after(if is_open { UNTOLD } else { TOLD })),
+        most_open: MOST_ORDERS,
+    }
+}
+
+/// Code and message of a trade of which nobody knows the outcome.
+const UNKNOWN: (&str, &str) = (
+    "OUTCOME_UNKNOWN",
+    "nobody knows yet whether the trade was executed; it stays pending",
+);
+const JOURNAL: &str = "executions";
+/// Orders that one server carries out at the same time.
+const PLACES: usize = 64;
+/// Orders of which not everybody who ordered them knows what became of them.
+const MOST_ORDERS: u32 = 1000;
+/// How often nobody may know what came of an order before it is left to people.
+const MOST_ROUNDS: u32 = 20;
+/// How often open orders are looked at.
+const TURN: Duration = Duration::from_secs(1);
+/// How long after a failure they are not.
+const PAUSE: Duration = Duration::from_secs(5);
+const BUSY: Duration = Duration::from_secs(1);
+/// How much longer than the executor an order may take.
+const MARGIN: Duration = Duration::from_secs(30);
+/// How long a client who has gone can still be told.
+const UNTOLD: Duration = Duration::from_secs(7 * 86_400);
+/// How long it is remembered that a client was told.
+const TOLD: Duration = Duration::from_secs(3600);

@@ -1,0 +1,219 @@
+//! Trades that a service executes which is asked over HTTP, with the id of the trade as idempotency key, so that it may be asked again.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::executor::{ExecutorFault, Outcome};
+use super::outbound::Outbound;
+use super::{Fault, Order};
+use crate::breaker::Breaker;
+use crate::config;
+
+pub(super) struct Webhook {
+    outbound: Outbound,
+    breaker: Breaker,
+    attempts: u32,
+    pause: Duration,
+}
+
+/// What the service answers: `{"status": "executed", "executedPrice": 190.5}` or `{"status": "failed", "message": "…"}`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Answer {
+    #[serde(rename_all = "camelCase")]
+    Executed {
+        executed_price: f64,
+    },
+    Failed {
+        message: Option<String>,
+    },
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Done(Outcome),
+    /// It has not arrived, or nothing was done: another attempt may do it.
+    NotDone(String),
+    /// It may have been carried out.
+    Unknown(String),
+}
+
+impl Webhook {
+    pub(super) fn new(config: &config::Webhook) -> Result<Self, ExecutorFault> {
+        Ok(Self {
+            outbound: Outbound::new(config).map_err(ExecutorFault)?,
+            breaker: Breaker::new("the executor of trades"),
+            attempts: config.attempts,
+            pause: config.pause,
+        })
+    }
+
+    /// Asks until there is an answer, as often as may be. Only if no attempt can have been carried out, the trade has failed.
+    pub(super) async fn execute(&self, order: &Order, is_first: bool) -> Outcome {
+        let body = serde_json::to_vec(order).unwrap_or_default();
+        let mut unknown = None;
+        let mut not_done = String::new();
+        let mut pause = self.pause;
+        for attempt in 1..=self.attempts {
+            match self.attempt(&order.trade_id, body.clone()).await {
+                Attempt::Done(outcome) => return outcome,
+                Attempt::NotDone(why) => not_done = why,
+                Attempt::Unknown(why) => unknown = Some(why),
+            }
+            if attempt < self.attempts {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+        // An order of an earlier round may have been carried out as well.
+        if unknown.is_none() && is_first {
+            tracing::warn!(why = not_done, "the executor of trades cannot be asked");
+            return Outcome::Failed(Fault {
+                code: "EXECUTOR_UNAVAILABLE".into(),
+                message: "the executor cannot be reached; nothing was executed".into(),
+            });
+        }
+        Outcome::Unknown(unknown.unwrap_or(not_done))
+    }
+
+    async fn attempt(&self, key: &str, body: Vec<u8>) -> Attempt {
+        let Ok(admission) = self.breaker.admit() else {
+            return Attempt::NotDone("it has not answered lately and is not asked".into());
+        };
+        let answer = self.outbound.post(key, body).await;
+        match answer {
+            Err(error) if error.is_before_sending() => {
+                admission.failed();
+                Attempt::NotDone(error.to_string())
+            }
+            Err(error) => {
+                admission.failed();
+                Attempt::Unknown(error.to_string())
+            }
+            Ok((status, text)) => {
+                let attempt = judge(status, &text);
+                match &attempt {
+                    Attempt::Done(_) => admission.succeeded(),
+                    Attempt::NotDone(_) | Attempt::Unknown(_) => admission.failed(),
+                }
+                attempt
+            }
+        }
+    }
+}
+
+/// What an answer says.
+fn judge(status: StatusCode, text: &str) -> Attempt {
+    if status.is_success() {
+        return match serde_json::from_str(text) {
+            Ok(Answer::Executed { executed_price }) if executed_price > 0.0 => {
+                Attempt::Done(Outcome::Filled(executed_price))
+            }
+            Ok(Answer::Failed { message }) => Attempt::Done(rejected(message)),
+            Ok(Answer::Executed { .. }) | Err(_) => {
+                Attempt::Unknown("its answer is not understood".into())
+            }
+        };
+    }
+    if status.is_redirection() {
+        // What is asked there was not asked here.
+        return Attempt::NotDone(format!("answered {status}: redirects are not followed"));
+    }
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            Attempt::NotDone(format!("answered {status}"))
+        }
+        // Another request with this key is under way, or has been.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => {
+            Attempt::Unknown(format!("answered {status}"))
+        }
+        status if status.is_client_error() => {
+            let message = serde_json::from_str::<Answer>(text).ok();
+            Attempt::Done(rejected(message.and_then(|answer| match answer {
+                Answer::Failed { message } => message,
+                Answer::Executed { .. } => None,
+            })))
+        }
+        status => Attempt::Unknown(format!("answered {status}")),
+    }
+}
+
+/// The service will not execute the trade; what it says of that is cut to what a client can show.
+fn rejected(message: Option<String>) -> Outcome {
+    let message = message.unwrap_or_default();
+    let shown: String = message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MESSAGE_CHARS)
+        .collect();
+    let message = match shown.as_str() {
+        "" => "the executor has rejected the trade".to_owned(),
+        _ => shown,
+    };
+    Outcome::Failed(Fault {
+        code: "REJECTED".into(),
+        message,
+    })
+}
+
+/// Between two attempts.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MESSAGE_CHARS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, text: &str) -> String {
+        match judge(StatusCode::from_u16(status).unwrap(), text) {
+            Attempt::Done(Outcome::Filled(price)) => format!("filled {price}"),
+            Attempt::Done(Outcome::Failed(fault)) => format!("{}: {}", fault.code, fault.message),
+            Attempt::Done(Outcome::Unknown(_)) | Attempt::Unknown(_) => "unknown".into(),
+            Attempt::NotDone(_) => "not done".into(),
+        }
+    }
+
+    #[test]
+    fn an_answer_says_that_it_was_executed_that_it_was_not_or_nothing() {
+        let filled = r#"{"status":"executed","executedPrice":190.5,"more":[]}"#;
+        let failed = r#"{"status":"failed","message":"no\u0007 funds"}"#;
+        for (status, text, expected) in [
+            (200, filled, "filled 190.5"),
+            (201, filled, "filled 190.5"),
+            (200, failed, "REJECTED: no funds"),
+            (422, failed, "REJECTED: no funds"),
+            (
+                400,
+                "<html>",
+                "REJECTED: the executor has rejected the trade",
+            ),
+            (200, "", "unknown"),
+            (200, "<html>", "unknown"),
+            (200, r#"{"status":"executed"}"#, "unknown"),
+            (
+                200,
+                r#"{"status":"executed","executedPrice":-1}"#,
+                "unknown",
+            ),
+            (
+                200,
+                r#"{"status":"executed","executedPrice":1e999}"#,
+                "unknown",
+            ),
+            (200, r#"{"status":"perhaps"}"#, "unknown"),
+            (500, filled, "unknown"),
+            (409, "", "unknown"),
+            (408, "", "unknown"),
+            (429, "", "not done"),
+            (503, "", "not done"),
+            (302, filled, "not done"),
+            (307, filled, "not done"),
+        ] {
+            assert_eq!(of(status, text), expected, "{status} {text}");
+        }
+        let long = format!(r#"{{"status":"failed","message":"{}"}}"#, "x".repeat(1000));
+        assert_eq!(of(200, &long).len(), "REJECTED: ".len() + MESSAGE_CHARS);
+    }
+}

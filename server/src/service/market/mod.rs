@@ -1,0 +1,86 @@
+//! Trades, signals, portfolios and prices: following and publishing them, and having trades executed.
+//!
+//! Each is a journal, in which the last entry of a trade, signal or portfolio is what it is now. Nothing in this module may know
+//! how trades are carried to a broker but `execution/executor`.
+
+mod checks;
+mod execution;
+mod portfolio;
+mod signals;
+mod trades;
+
+use std::sync::Arc;
+
+use crate::auth::Principal;
+use crate::config;
+use crate::service::fault::ServiceError;
+use crate::service::journals::Journals;
+use crate::service::rules::rooms::room_named;
+use execution::Execution;
+pub(crate) use execution::{ExecutorFault, Refused, Told, TradeError};
+use roomcast::{Room, Socket};
+
+/// Trades, signals, portfolios and prices. Cloning gives another handle.
+#[derive(Clone)]
+pub(crate) struct Market(Arc<MarketInner>);
+
+struct MarketInner {
+    journals: Journals,
+    config: config::Market,
+    execution: Execution,
+}
+
+impl Market {
+    /// # Errors
+    ///
+    /// If the executor of trades cannot be one.
+    pub(crate) fn new(journals: Journals, config: &config::Market) -> Result<Self, ExecutorFault> {
+        Ok(Self(Arc::new(MarketInner {
+            journals,
+            config: config.clone(),
+            execution: Execution::new(config)?,
+        })))
+    }
+
+    /// Whether there can be an executor with these settings.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn check(config: &config::Market) -> Result<(), ExecutorFault> {
+        Execution::new(config).map(drop)
+    }
+
+    /// A recovered socket is in its rooms again. What it has missed was sent to it, but for portfolios, of which the newest is
+    /// enough, and for journals that this server has not followed: there it gets a snapshot.
+    pub(crate) async fn recovered(&self, socket: &Socket) {
+        let by = socket.principal();
+        for room in socket.rooms() {
+            let again = if self.is_trades(&room, &by) {
+                self.renew_trades(&room, socket, &by).await
+            } else if self.is_portfolio(&room, &by) {
+                self.renew_portfolio(socket, &by).await
+            } else if signals::is_room(&room) {
+                self.renew_signals(&room, socket).await
+            } else {
+                Ok(())
+            };
+            if let Err(error) = again {
+                tracing::debug!(%error, room = room.as_str(), "no snapshot after a recovery");
+                socket.leave(&room);
+            }
+        }
+    }
+}
+
+/// Whether somebody asks for what is their own.
+fn own(by: &Principal, user_id: &str) -> Result<(), ServiceError> {
+    if by.subject == user_id {
+        return Ok(());
+    }
+    Err(ServiceError::Denied("only one's own"))
+}
+
+fn is_room_of(kind: &str, room: &Room, by: &Principal) -> bool {
+    *room == room_named(kind, &by.subject)
+}

@@ -1,0 +1,222 @@
+//! The portfolio of a user, and prices: journals of one key, of which the newest entry is enough.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Market, checks, is_room_of, own};
+use crate::auth::Principal;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::journals::{
+    Snapshot, Subscribed, Subscription, Teller, Unsubscribed, Update, read, user_of, write,
+};
+use crate::service::rules::commands::portfolio::{
+    Position, PublishPortfolio, SubscribePortfolio, UnsubscribePortfolio,
+};
+use crate::service::rules::commands::trades::UpdatePrice;
+use crate::service::rules::content::check_user_id;
+use crate::service::rules::rooms::room_named;
+use crate::store::{Append, Entry, IfOpen, StoreError, Time};
+use roomcast::{Namespace, Room, Socket};
+
+/// `portfolio:update`: a portfolio as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Portfolio {
+    pub(crate) user_id: String,
+    pub(crate) total_value: f64,
+    pub(crate) cash: f64,
+    pub(crate) positions: Vec<Position>,
+    pub(crate) timestamp: Time,
+}
+
+/// The last price of a symbol.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Price {
+    pub(crate) symbol: String,
+    pub(crate) price: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// The snapshot of `portfolio:subscribed`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Newest {
+    revision: u64,
+    /// None if none was published.
+    portfolio: Option<Portfolio>,
+}
+
+impl From<Snapshot> for Newest {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            revision: snapshot.revision,
+            portfolio: snapshot.entries.last().and_then(read),
+        }
+    }
+}
+
+/// Tells the newest alone; one that waits for a slow client gives way to it.
+struct PortfolioTeller;
+
+impl Teller for PortfolioTeller {
+    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
+        let Some(entry) = entries.last() else { return };
+        if let Some(body) = &read::<Portfolio>(entry) {
+            let revision = entry.revision;
+            to.local()
+                .to(room_named(KIND, user_of(KIND, journal)))
+                .conflate(journal)
+                .emit("portfolio:update", Update { body, revision });
+        }
+    }
+}
+
+impl Market {
+    /// Lets a socket follow its user's portfolio.
+    pub(crate) async fn subscribe_portfolio(
+        &self,
+        allowed: Allowed<SubscribePortfolio>,
+        socket: &Socket,
+    ) -> Result<Subscribed<Newest>, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        own(&by, &command.user_id)?;
+        self.follow_portfolio(socket, &by).await
+    }
+
+    async fn follow_portfolio(
+        &self,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<Subscribed<Newest>, ServiceError> {
+        let subscription = Subscription {
+            journal: journal_of(KIND, &by.subject),
+            category: None,
+            open: 1,
+            newest: 0,
+            is_shared: false,
+            room: room_named(KIND, &by.subject),
+            teller: Arc::new(PortfolioTeller),
+            event: "portfolio:subscribed",
+        };
+        let journals = &self.0.journals;
+        journals.subscribe(subscription, socket, Newest::from).await
+    }
+
+    /// Lets a socket follow its user's portfolio no longer.
+    pub(crate) fn unsubscribe_portfolio(
+        &self,
+        allowed: Allowed<UnsubscribePortfolio>,
+        socket: &Socket,
+    ) -> Result<Unsubscribed, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        own(&by, &command.user_id)?;
+        let room = room_named(KIND, &by.subject);
+        let journals = &self.0.journals;
+        Ok(journals.unsubscribe(&room, socket, "portfolio:unsubscribed"))
+    }
+
+    pub(super) fn is_portfolio(&self, room: &Room, by: &Principal) -> bool {
+        is_room_of(KIND, room, by)
+    }
+
+    pub(super) async fn renew_portfolio(
+        &self,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<(), ServiceError> {
+        self.follow_portfolio(socket, by).await.map(drop)
+    }
+
+    /// Publishes the portfolio of a user as it is now.
+    pub(crate) async fn update_portfolio(
+        &self,
+        allowed: Allowed<PublishPortfolio>,
+        namespace: &Namespace,
+    ) -> Result<Portfolio, ServiceError> {
+        let (_, new) = allowed.into_parts();
+        check_user_id("userId", &new.user_id)?;
+        checks::amount("totalValue", new.total_value)?;
+        checks::amount("cash", new.cash)?;
+        if new.positions.len() > MAX_POSITIONS {
+            let problem = "must be 1000 or fewer";
+            return Err(ServiceError::invalid("positions", problem));
+        }
+        for position in &new.positions {
+            checks::symbol("positions.symbol", &position.symbol)?;
+            checks::amount("positions.quantity", position.quantity)?;
+            checks::amount("positions.avgPrice", position.avg_price)?;
+        }
+        let portfolio = Portfolio {
+            user_id: new.user_id,
+            total_value: new.total_value,
+            cash: new.cash,
+            positions: new.positions,
+            timestamp: new.timestamp.unwrap_or_else(Time::now),
+        };
+        let journal = journal_of(KIND, &portfolio.user_id);
+        self.replace(journal, write(&portfolio), namespace).await?;
+        Ok(portfolio)
+    }
+
+    /// Publishes the last price of a symbol, at which the paper executor fills trades from now on.
+    pub(crate) async fn update_price(
+        &self,
+        allowed: Allowed<UpdatePrice>,
+        namespace: &Namespace,
+    ) -> Result<Price, ServiceError> {
+        let (_, new) = allowed.into_parts();
+        checks::symbol("symbol", &new.symbol)?;
+        checks::above_zero("price", new.price)?;
+        let price = Price {
+            symbol: new.symbol,
+            price: new.price,
+            timestamp: new.timestamp.unwrap_or_else(Time::now),
+        };
+        let journal = journal_of(PRICES, &price.symbol);
+        self.replace(journal, write(&price), namespace).await?;
+        Ok(price)
+    }
+
+    /// The last price of a symbol that was published, else the configured one.
+    pub(super) async fn price(&self, symbol: &str) -> Result<Option<f64>, StoreError> {
+        let store = self.0.journals.store();
+        let entry = store.journal_entry(&journal_of(PRICES, symbol), "").await?;
+        let known = entry.as_ref().and_then(read::<Price>);
+        Ok(known
+            .map(|known| known.price)
+            .or_else(|| self.0.config.price(symbol)))
+    }
+
+    /// Replaces the one entry of a journal.
+    async fn replace(
+        &self,
+        journal: String,
+        body: String,
+        namespace: &Namespace,
+    ) -> Result<(), ServiceError> {
+        let append = Append {
+            journal,
+            key: String::new(),
+            body,
+            category: None,
+            is_open: true,
+            if_open: IfOpen::Remove,
+            needs_open: false,
+            created_at: Time::now(),
+            expires_at: None,
+            most_open: 1,
+        };
+        self.0.journals.append(namespace, append).await?;
+        Ok(())
+    }
+}
+
+fn journal_of(kind: &str, id: &str) -> String {
+    format!("{kind}:{id}")
+}
+
+const KIND: &str = "portfolio";
+const PRICES: &str = "prices";
+const MAX_POSITIONS: usize = 1000;

@@ -1,0 +1,215 @@
+//! The trades of a user: a journal with a key for each trade, in which a final state stays.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Market, checks, is_room_of, own};
+use crate::auth::Principal;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::journals::{
+    Snapshot, Subscribed, Subscription, Teller, Unsubscribed, Update, read, user_of, write,
+};
+use crate::service::rules::commands::trades::{
+    PublishTrade, SubscribeTrades, TradeStatus, UnsubscribeTrades,
+};
+use crate::service::rules::content::check_user_id;
+use crate::service::rules::rooms::room_named;
+use crate::store::{Append, Appended, Entry, IfOpen, Time};
+use roomcast::{Namespace, Room, Socket};
+
+/// `trade:update`: a trade as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trade {
+    pub(crate) trade_id: String,
+    pub(crate) user_id: String,
+    pub(crate) symbol: String,
+    pub(crate) status: TradeStatus,
+    /// None as long as it is not executed.
+    pub(crate) executed_price: Option<f64>,
+    pub(crate) quantity: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// The snapshot of `trades:subscribed`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trades {
+    revision: u64,
+    /// Those that are open and the last ones, by their last change.
+    trades: Vec<Trade>,
+    has_more: bool,
+}
+
+impl From<Snapshot> for Trades {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            revision: snapshot.revision,
+            trades: snapshot.entries.iter().filter_map(read).collect(),
+            has_more: snapshot.has_more,
+        }
+    }
+}
+
+/// Tells each change of a trade: none is left out.
+struct TradesTeller;
+
+impl Teller for TradesTeller {
+    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
+        let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
+        for entry in entries {
+            if let Some(body) = &read::<Trade>(entry) {
+                let revision = entry.revision;
+                to.emit("trade:update", Update { body, revision });
+            }
+        }
+    }
+}
+
+impl Market {
+    /// Lets a socket follow its user's trades.
+    pub(crate) async fn subscribe_trades(
+        &self,
+        allowed: Allowed<SubscribeTrades>,
+        socket: &Socket,
+    ) -> Result<Subscribed<Trades>, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        own(&by, &command.user_id)?;
+        self.follow_trades(socket, &by).await
+    }
+
+    async fn follow_trades(
+        &self,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<Subscribed<Trades>, ServiceError> {
+        let subscription = Subscription {
+            journal: journal_of(&by.subject),
+            category: None,
+            open: self.0.config.open_trades as usize,
+            newest: NEWEST,
+            is_shared: false,
+            room: room_named(KIND, &by.subject),
+            teller: Arc::new(TradesTeller),
+            event: "trades:subscribed",
+        };
+        let journals = &self.0.journals;
+        journals.subscribe(subscription, socket, Trades::from).await
+    }
+
+    /// Lets a socket follow its user's trades no longer.
+    pub(crate) fn unsubscribe_trades(
+        &self,
+        allowed: Allowed<UnsubscribeTrades>,
+        socket: &Socket,
+    ) -> Result<Unsubscribed, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        own(&by, &command.user_id)?;
+        let room = room_named(KIND, &by.subject);
+        let journals = &self.0.journals;
+        Ok(journals.unsubscribe(&room, socket, "trades:unsubscribed"))
+    }
+
+    pub(super) fn is_trades(&self, room: &Room, by: &Principal) -> bool {
+        is_room_of(KIND, room, by)
+    }
+
+    pub(super) async fn renew_trades(
+        &self,
+        room: &Room,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<(), ServiceError> {
+        let journals = &self.0.journals;
+        if !journals.is_followed(&journal_of(&by.subject), room) {
+            self.follow_trades(socket, by).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a trade of a user, or what has become of it. A trade that is executed, failed or canceled stays what it is.
+    pub(crate) async fn publish_trade(
+        &self,
+        allowed: Allowed<PublishTrade>,
+        namespace: &Namespace,
+    ) -> Result<Trade, ServiceError> {
+        let (_, new) = allowed.into_parts();
+        checks::name("tradeId", &new.trade_id)?;
+        check_user_id("userId", &new.user_id)?;
+        checks::symbol("symbol", &new.symbol)?;
+        checks::above_zero("quantity", new.quantity)?;
+        match (new.status, new.executed_price) {
+            (_, Some(price)) => checks::above_zero("executedPrice", price)?,
+            (TradeStatus::Executed, None) => {
+                let problem = "is missing, and the trade is executed";
+                return Err(ServiceError::invalid("executedPrice", problem));
+            }
+            (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, None) => {}
+        }
+        let has_time = new.timestamp.is_some();
+        let trade = Trade {
+            trade_id: new.trade_id,
+            user_id: new.user_id,
+            symbol: new.symbol,
+            status: new.status,
+            executed_price: new.executed_price,
+            quantity: new.quantity,
+            timestamp: new.timestamp.unwrap_or_else(Time::now),
+        };
+        let settled = self.store_trade(&trade, namespace).await?;
+        let is_same = |known: &Trade| {
+            let timestamp = if has_time {
+                trade.timestamp
+            } else {
+                known.timestamp
+            };
+            let trade = trade.clone();
+            *known == Trade { timestamp, ..trade }
+        };
+        match settled {
+            None => Ok(trade),
+            Some(known) if is_same(&known) => Ok(known),
+            Some(_) => Err(ServiceError::Conflict("the trade is settled already")),
+        }
+    }
+
+    /// Stores what a trade is now and tells it. Returns the trade as it was settled before, if it was.
+    pub(super) async fn store_trade(
+        &self,
+        trade: &Trade,
+        namespace: &Namespace,
+    ) -> Result<Option<Trade>, ServiceError> {
+        let append = Append {
+            journal: journal_of(&trade.user_id),
+            key: trade.trade_id.clone(),
+            body: write(trade),
+            category: None,
+            is_open: trade.status == TradeStatus::Pending,
+            if_open: IfOpen::Keep,
+            needs_open: false,
+            created_at: Time::now(),
+            expires_at: None,
+            most_open: self.0.config.open_trades,
+        };
+        match self.0.journals.append(namespace, append).await? {
+            Appended::Stored(_) => Ok(None),
+            Appended::There(entry) => match read(&entry) {
+                Some(known) => Ok(Some(known)),
+                None => Err(ServiceError::Conflict("the trade is settled already")),
+            },
+            Appended::Full | Appended::Absent => {
+                Err(ServiceError::Conflict("the user has too many open trades"))
+            }
+        }
+    }
+}
+
+pub(super) fn journal_of(user_id: &str) -> String {
+    format!("{KIND}:{user_id}")
+}
+
+const KIND: &str = "trades";
+/// How many of the last trades a snapshot has beside those that are open.
+const NEWEST: usize = 50;

@@ -1,0 +1,65 @@
+//! Commands about signals: following them, and publishing one.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Permission;
+use crate::service::rules::event::{Command, events};
+use crate::store::Time;
+
+events! {
+    SUBSCRIBE_SIGNALS: SubscribeSignals = "subscribe:signals", Nothing, Changes, Anyone, object_or_none,
+        "follows all signals, or those of a channel";
+    UNSUBSCRIBE_SIGNALS: UnsubscribeSignals =
+        "unsubscribe:signals", Nothing, Changes, Anyone, object_or_none,
+        "follows all signals no longer, or those of a channel";
+}
+
+/// `subscribe:signals`: all signals, or those of a channel.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubscribeSignals {
+    /// 1 to 128 characters. None: all signals.
+    pub(crate) channel_id: Option<String>,
+}
+
+/// `unsubscribe:signals`: no longer.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnsubscribeSignals {
+    /// The channel that was subscribed to; none: all signals.
+    pub(crate) channel_id: Option<String>,
+}
+
+/// What a signal advises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Action {
+    Buy,
+    Sell,
+    Hold,
+}
+
+/// `POST /api/v1/signals`: a signal, for everybody and a channel.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PublishSignal {
+    /// Published again under the same id it is stored once. Default: a new one.
+    pub(crate) signal_id: Option<String>,
+    pub(crate) channel_id: Option<String>,
+    pub(crate) provider_id: String,
+    pub(crate) provider_name: String,
+    pub(crate) symbol: String,
+    pub(crate) action: Action,
+    pub(crate) entry_price: Option<f64>,
+    pub(crate) stop_loss: Option<f64>,
+    pub(crate) take_profit: Option<f64>,
+    /// 0 to 100.
+    pub(crate) confidence: f64,
+    /// Default: now.
+    pub(crate) timestamp: Option<Time>,
+}
+
+impl Command for PublishSignal {
+    const PERMISSION: Option<Permission> = Some(Permission::SignalsPublish);
+}

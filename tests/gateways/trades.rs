@@ -1,0 +1,495 @@
+//! Trades that are executed on paper or by a service behind a webhook, also one that misbehaves.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::{KEY, Server, until};
+use crate::market::{client, must, publish, start};
+use crate::server::UNLIMITED;
+
+const FILLED: &str = r#"{"status":"executed","executedPrice":190.5}"#;
+
+/// What a webhook does with a request.
+#[derive(Clone, Copy)]
+enum Reply {
+    /// It answers with this status and body.
+    Answer(u16, &'static str),
+    /// It answers with these bytes.
+    Bytes(&'static str),
+    /// It keeps the connection and says nothing.
+    Hang,
+    Close,
+}
+
+/// A service that trades are sent to.
+struct Hook {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+    /// What it does with each request; the last one with all that follow.
+    plan: Arc<Mutex<Vec<Reply>>>,
+}
+
+impl Hook {
+    fn start(plan: &[Reply]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hook = Self {
+            address: listener.local_addr().unwrap(),
+            requests: Arc::default(),
+            plan: Arc::new(Mutex::new(plan.to_vec())),
+        };
+        let (requests, plan) = (Arc::clone(&hook.requests), Arc::clone(&hook.plan));
+        std::thread::spawn(move || {
+            let mut hanging = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let Some(request) = read(&mut stream) else {
+                    continue;
+                };
+                let reply = {
+                    let mut plan = plan.lock().unwrap();
+                    if plan.len() > 1 {
+                        plan.remove(0)
+                    } else {
+                        plan[0]
+                    }
+                };
+                requests.lock().unwrap().push(request);
+                let bytes = match reply {
+                    Reply::Answer(status, body) => format!(
+                        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\
+                         Location: http://127.0.0.1:1/\r\n\r\n{body}",
+                        body.len()
+                    ),
+                    Reply::Bytes(bytes) => bytes.to_owned(),
+                    Reply::Hang => {
+                        hanging.push(stream);
+                        continue;
+                    }
+                    Reply::Close => continue,
+                };
+                let _ = stream.write_all(bytes.as_bytes());
+            }
+        });
+        hook
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/trades?x=1", self.address)
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    fn plan(&self, reply: Reply) {
+        *self.plan.lock().unwrap() = vec![reply];
+    }
+}
+
+/// A request with its body; none if the connection ends before.
+fn read(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("content-length")
+                    .then(|| value.parse::<usize>().unwrap())
+            });
+            if body.len() >= length.unwrap_or(0) {
+                return Some(text);
+            }
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+        }
+    }
+}
+
+fn header(request: &str, name: &str) -> Option<String> {
+    let head = request.split("\r\n\r\n").next().unwrap();
+    let found = head.lines().find_map(|line| line.strip_prefix(name));
+    found.map(|value| value.trim_start_matches(": ").to_owned())
+}
+
+/// The variables of a server that sends trades to this address.
+fn webhook(url: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("ROOMCAST_MARKET__EXECUTOR", "webhook"),
+        ("ROOMCAST_MARKET__WEBHOOK__URL", url),
+        ("ROOMCAST_MARKET__WEBHOOK__ALLOW_PRIVATE", "true"),
+        ("ROOMCAST_MARKET__WEBHOOK__TOKEN", "let me in"),
+        ("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "300ms"),
+        ("ROOMCAST_MARKET__WEBHOOK__PAUSE", "10ms"),
+        ("ROOMCAST_MARKET__WEBHOOK__RESUME", "1s"),
+    ]
+}
+
+fn order(symbol: &str) -> Value {
+    json!({"symbol": symbol, "side": "buy", "quantity": 2})
+}
+
+/// An admin who follows its trades.
+async fn trader(server: &Server) -> Client {
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    ann.must("subscribe:trades", json!({"userId": "ann"})).await;
+    ann
+}
+
+/// The states of a trade as they come.
+async fn states(client: &mut Client, expected: &[&str]) -> Value {
+    let mut last = Value::Null;
+    for status in expected {
+        let update = client.event("trade:update").await;
+        assert_eq!(update["status"], *status, "{update}");
+        last = update;
+    }
+    last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trade_on_paper_is_filled_at_the_last_price_and_else_at_the_configured_one() {
+    let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100.5,BTC/USD=60000")]);
+    let mut ann = trader(&server).await;
+    let answer = ann.must("execute:trade", order("AAPL")).await;
+    let told = ann.event("trade:executed").await;
+    for (field, value) in [
+        ("symbol", json!("AAPL")),
+        ("side", json!("buy")),
+        ("quantity", json!(2.0)),
+        ("executedPrice", json!(100.5)),
+    ] {
+        assert_eq!((&told[field], &answer[field]), (&value, &value));
+    }
+    let update = states(&mut ann, &["pending", "executed"]).await;
+    assert_eq!(
+        (&update["tradeId"], &update["executedPrice"]),
+        (&told["tradeId"], &json!(100.5))
+    );
+    assert_eq!(update["timestamp"], told["timestamp"]);
+
+    let price = json!({"symbol": "AAPL", "price": 101.25});
+    must(&server.binary, "/prices", price).await;
+    ann.must("execute:trade", order("AAPL")).await;
+    assert_eq!(ann.event("trade:executed").await["executedPrice"], 101.25);
+
+    let error = ann
+        .refused("execute:trade", order("NONE"), "CONFLICT")
+        .await;
+    assert_eq!(error["details"]["reason"], "NO_PRICE");
+    let told = ann.event("trade:error").await;
+    assert_eq!(
+        (&told["code"], &told["symbol"]),
+        (&json!("NO_PRICE"), &json!("NONE"))
+    );
+    assert_eq!(told["message"], error["message"]);
+    let update = states(&mut ann, &["pending", "executed", "pending", "failed"]).await;
+    assert_eq!(update["tradeId"], told["tradeId"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_whoever_may_has_trades_executed_and_an_order_must_make_sense() {
+    let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=1")]);
+    for role in ["user", "coach", "service"] {
+        let mut bob = client(&server.binary, "bob", role).await;
+        bob.refused("execute:trade", order("AAPL"), "FORBIDDEN")
+            .await;
+    }
+    let mut ann = trader(&server).await;
+    let with = |name: &str, value: Value| {
+        let mut order = order("AAPL");
+        order[name] = value;
+        order
+    };
+    for (wrong, is_told) in [
+        (with("symbol", json!("")), true),
+        (with("symbol", json!("A\n")), true),
+        (with("quantity", json!(0)), true),
+        (with("quantity", json!(-1)), true),
+        (with("quantity", json!(1e16)), true),
+        (with("quantity", json!("2")), false),
+        (with("side", json!("hold")), false),
+        (with("side", json!({"buy": null})), false),
+        (with("symbol", json!(7)), false),
+        (json!([]), false),
+        (Value::Null, false),
+    ] {
+        ann.refused("execute:trade", wrong.clone(), "INVALID_PAYLOAD")
+            .await;
+        if is_told {
+            let told = ann.event("trade:error").await;
+            assert_eq!(told["code"], "INVALID_PAYLOAD");
+            assert_eq!(told["symbol"], wrong["symbol"]);
+        }
+    }
+    ann.emit("execute:trade", with("quantity", json!(0))).await;
+    ann.event("trade:error").await;
+    assert_eq!(ann.event("error").await["event"], "execute:trade");
+    assert!(ann.events_until_now("trade:update").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_an_executor_refuses_trades() {
+    let server = start(&[("ROOMCAST_MARKET__EXECUTOR", "none")]);
+    let mut ann = trader(&server).await;
+    ann.refused("execute:trade", order("AAPL"), "CONFLICT")
+        .await;
+    assert_eq!(ann.event("trade:error").await["code"], "CONFLICT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_sent_the_trade_and_says_what_came_of_it() {
+    let hook = Hook::start(&[
+        Reply::Answer(200, FILLED),
+        Reply::Answer(422, r#"{"status":"failed","message":"no funds"}"#),
+        // The second answer on the connection is nobody's.
+        Reply::Bytes(
+            "HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n\
+             {\"status\":\"executed\",\"executedPrice\":190.5}\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"status\":\"failed\"}",
+        ),
+    ]);
+    let url = hook.url();
+    let server = start(&webhook(&url));
+    let mut ann = trader(&server).await;
+    let told = ann.must("execute:trade", order("AAPL")).await;
+    assert_eq!(told["executedPrice"], 190.5);
+    states(&mut ann, &["pending", "executed"]).await;
+    let error = ann
+        .refused("execute:trade", order("AAPL"), "CONFLICT")
+        .await;
+    assert_eq!(
+        (&error["details"]["reason"], &error["message"]),
+        (&json!("REJECTED"), &json!("no funds"))
+    );
+    states(&mut ann, &["pending", "failed"]).await;
+    ann.must("execute:trade", order("AAPL")).await;
+    states(&mut ann, &["pending", "executed"]).await;
+    assert!(ann.events_until_now("trade:update").await.is_empty());
+
+    let requests = hook.requests();
+    assert_eq!(requests.len(), 3);
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /trades?x=1 HTTP/1.1\r\n"), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        header(head, "idempotency-key"),
+        body["tradeId"].as_str().map(Into::into)
+    );
+    assert_eq!(header(head, "authorization").unwrap(), "Bearer let me in");
+    assert_eq!(body["tradeId"], told["tradeId"]);
+    assert_eq!(
+        (
+            &body["userId"],
+            &body["symbol"],
+            &body["side"],
+            &body["quantity"]
+        ),
+        (&json!("ann"), &json!("AAPL"), &json!("buy"), &json!(2.0))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_fails_for_a_moment_is_asked_again_under_the_same_key() {
+    for bad in [
+        Reply::Answer(500, ""),
+        Reply::Answer(503, ""),
+        Reply::Answer(200, "<html>"),
+        Reply::Answer(200, r#"{"status":"executed"}"#),
+        Reply::Bytes("what is this\r\n\r\n"),
+        Reply::Close,
+        Reply::Hang,
+    ] {
+        let hook = Hook::start(&[bad, Reply::Answer(200, FILLED)]);
+        let url = hook.url();
+        let server = start(&webhook(&url));
+        let mut ann = trader(&server).await;
+        ann.must("execute:trade", order("AAPL")).await;
+        states(&mut ann, &["pending", "executed"]).await;
+        let keys: Vec<_> = hook
+            .requests()
+            .iter()
+            .map(|request| header(request, "idempotency-key").unwrap())
+            .collect();
+        assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_says_nothing_certain_leaves_the_trade_pending_until_it_does() {
+    for bad in [Reply::Answer(200, "garbage"), Reply::Hang, Reply::Close] {
+        let hook = Hook::start(&[bad]);
+        let url = hook.url();
+        let server = start(&webhook(&url));
+        let mut ann = trader(&server).await;
+        let error = ann
+            .refused("execute:trade", order("AAPL"), "CONFLICT")
+            .await;
+        assert_eq!(error["details"]["reason"], "OUTCOME_UNKNOWN");
+        let unknown = ann.event("trade:error").await;
+        assert_eq!(unknown["code"], "OUTCOME_UNKNOWN");
+        states(&mut ann, &["pending"]).await;
+        assert_eq!(hook.requests().len(), 3);
+        hook.plan(Reply::Answer(200, FILLED));
+        let told = ann.event("trade:executed").await;
+        assert_eq!(told["tradeId"], unknown["tradeId"]);
+        let keys = hook.requests();
+        let keys = keys
+            .iter()
+            .map(|request| header(request, "idempotency-key"));
+        assert!(
+            keys.clone()
+                .all(|key| key.as_deref() == told["tradeId"].as_str())
+        );
+        states(&mut ann, &["executed"]).await;
+        assert!(ann.events_until_now("trade:error").await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_back_end_has_settled_meanwhile_counts() {
+    let hook = Hook::start(&[Reply::Hang]);
+    let url = hook.url();
+    let server = start(&webhook(&url));
+    let mut ann = trader(&server).await;
+    ann.refused("execute:trade", order("AAPL"), "CONFLICT")
+        .await;
+    let pending = states(&mut ann, &["pending"]).await;
+    let settled = json!({
+        "tradeId": pending["tradeId"], "userId": "ann", "symbol": "AAPL", "quantity": 2,
+        "status": "executed", "executedPrice": 7,
+    });
+    assert_eq!(publish(&server.binary, "/trades", settled).await.0, 200);
+    hook.plan(Reply::Answer(200, r#"{"status":"failed"}"#));
+    let told = ann.event("trade:executed").await;
+    assert_eq!(
+        (&told["executedPrice"], &told["side"]),
+        (&json!(7.0), &json!("buy"))
+    );
+    states(&mut ann, &["executed"]).await;
+    assert!(ann.events_until_now("trade:update").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_executed_where_nobody_listens_or_the_webhook_redirects() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let nobody = format!("http://{}/", closed.unwrap());
+    let hook = Hook::start(&[Reply::Answer(302, FILLED), Reply::Answer(308, FILLED)]);
+    for url in [nobody, hook.url()] {
+        let server = start(&webhook(&url));
+        let mut ann = trader(&server).await;
+        let error = ann
+            .refused("execute:trade", order("AAPL"), "CONFLICT")
+            .await;
+        assert_eq!(error["details"]["reason"], "EXECUTOR_UNAVAILABLE");
+        states(&mut ann, &["pending", "failed"]).await;
+    }
+    assert_eq!(hook.requests().len(), 3, "and none of them elsewhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_not_on_the_public_internet_is_not_connected_to() {
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    hook.set_nonblocking(true).unwrap();
+    let port = hook.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        let url = format!("https://{host}:{port}/");
+        let mut variables = webhook(&url);
+        variables.push(("ROOMCAST_MARKET__WEBHOOK__ALLOW_PRIVATE", "false"));
+        let server = start(&variables);
+        let mut ann = trader(&server).await;
+        let error = ann
+            .refused("execute:trade", order("AAPL"), "CONFLICT")
+            .await;
+        assert_eq!(error["details"]["reason"], "EXECUTOR_UNAVAILABLE");
+        assert!(hook.accept().is_err(), "{host} was connected to");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_while_a_trade_is_executed_goes_on_with_it() {
+    let hook = Hook::start(&[Reply::Hang]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    variables.push(("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min"));
+    let server = start(&variables);
+    let mut ann = trader(&server).await;
+    ann.emit("execute:trade", order("AAPL")).await;
+    let pending = states(&mut ann, &["pending"]).await;
+    until(|| hook.requests().len() == 1);
+    hook.plan(Reply::Answer(200, FILLED));
+    let server = server.restarted(&[UNLIMITED.as_slice(), &[KEY], &variables].concat());
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let told = ann.event("trade:executed").await;
+    assert_eq!(told["tradeId"], pending["tradeId"]);
+    let answer = ann.must("subscribe:trades", json!({"userId": "ann"})).await;
+    assert_eq!(answer["snapshot"]["trades"][0]["status"], "executed");
+    let keys = hook.requests();
+    assert_eq!(
+        header(&keys[0], "idempotency-key"),
+        header(&keys[1], "idempotency-key")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_was_stored_and_not_told_is_told_after_a_restart_once() {
+    let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
+    let mut variables = UNLIMITED.to_vec();
+    variables.extend([KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
+    let mut ann = trader(&server).await;
+    let first = ann.must("execute:trade", order("AAPL")).await;
+    // What a server leaves that dies between the two: the outcome is stored, the order is open.
+    let database = rusqlite::Connection::open(server.folder().join("chat.db")).unwrap();
+    let opened = database.execute(
+        "UPDATE journal_entries SET is_open = 1, expires_at = '2999-01-01T00:00:00.000Z'
+         WHERE journal = 'executions' AND key = ?1",
+        [first["tradeId"].as_str().unwrap()],
+    );
+    assert_eq!(opened.unwrap(), 1);
+    drop(ann);
+    let server = server.restarted(&variables);
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let told = ann.event("trade:executed").await;
+    assert_eq!(told["tradeId"], first["tradeId"]);
+    assert_eq!(told["executedPrice"], 100.0);
+    // The order is closed now; a second order shows that the first is not told again.
+    until(|| {
+        let open: i64 = database
+            .query_row(
+                "SELECT count(*) FROM journal_entries WHERE journal = 'executions' AND is_open",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        open == 0
+    });
+    let server = server.restarted(&variables);
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let second = ann.must("execute:trade", order("AAPL")).await;
+    let told = ann.event("trade:executed").await;
+    assert_eq!(told["tradeId"], second["tradeId"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_gone_is_told_when_it_comes_back() {
+    let hook = Hook::start(&[Reply::Hang, Reply::Answer(200, FILLED)]);
+    let url = hook.url();
+    let server = start(&webhook(&url));
+    let mut ann = trader(&server).await;
+    ann.emit("execute:trade", order("AAPL")).await;
+    let pending = states(&mut ann, &["pending"]).await;
+    ann.disconnect().await;
+    until(|| hook.requests().len() == 2);
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let told = ann.event("trade:executed").await;
+    assert_eq!(told["tradeId"], pending["tradeId"]);
+}
