@@ -146,6 +146,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("journals", "fault feed"),
     ("chat", "cluster fault feed rules authorization"),
     ("market", "fault rules journals authorization"),
+    ("notifications", "fault rules journals authorization"),
 ];
 
 const SUBMODULES_CHAT: Rules = &[

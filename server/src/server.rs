@@ -31,7 +31,7 @@ use crate::{
     metrics::Metrics,
     service::{
         Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, ExecutorFault, JournalNews,
-        Journals, Leases, Market, Retention, RevocationApplier,
+        Journals, Leases, Market, Notifications, Retention, RevocationApplier,
         cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
@@ -127,13 +127,17 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         recovery_window(settings),
         settings.market.keep,
     );
+    let notifications = Notifications::new(journals.clone(), &settings.notifications);
     let market = Market::new(journals.clone(), &settings.market).map_err(RunError::Executor)?;
     let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
     let io = match store.values() {
         Some(values) => io.values(values),
         None => io,
     };
-    let mut io = io.state(chat.clone()).state(market.clone());
+    let mut io = io
+        .state(chat.clone())
+        .state(market.clone())
+        .state(notifications.clone());
     io.shared_state(Arc::clone(&users));
     gateway::register(
         &mut io,
@@ -240,7 +244,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             io.clone(),
         ))
         .merge(http::nodes::routes(access.clone(), io.clone()))
-        .merge(http::market::routes(market, access.clone(), io.clone()));
+        .merge(http::market::routes(
+            market,
+            notifications,
+            access.clone(),
+            io.clone(),
+        ));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
     let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
     let taken = io.clone();

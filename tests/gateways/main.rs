@@ -29,6 +29,7 @@ mod limits;
 mod market;
 #[cfg(feature = "postgres")]
 mod nodes;
+mod notifications;
 #[cfg(feature = "postgres")]
 mod order;
 #[cfg(feature = "postgres")]

@@ -1,6 +1,7 @@
 //! Events to service calls and back: tables without state and without rules.
 //!
-//! `session` admits clients, `chat` has the events of the chat, `market` those of trades, signals and portfolios. All register what they handle with
+//! `session` admits clients, `chat` has the events of the chat, `market` those of trades, signals, portfolios and
+//! notifications. All register what they handle with
 //! the `catalogue`, which counts events, parses their payloads and has permissions checked.
 
 mod catalogue;

@@ -1,4 +1,4 @@
-//! `/api/v1/trades`, `/signals`, `/portfolios` and `/prices`: what services publish.
+//! `/api/v1/trades`, `/signals`, `/portfolios`, `/prices` and `/notifications`: what services publish.
 
 use std::sync::Arc;
 
@@ -9,25 +9,37 @@ use super::api::{ApiError, JsonBody};
 use crate::{
     auth::Principal,
     service::{
-        Access, Market, portfolio::PublishPortfolio, signals::PublishSignal, trades::PublishTrade,
-        trades::UpdatePrice,
+        Access, Market, Notifications, notification_events::Notify, portfolio::PublishPortfolio,
+        signals::PublishSignal, trades::PublishTrade, trades::UpdatePrice,
     },
 };
 use roomcast::Io;
 
 /// The routes, below `/api/v1`.
-pub(crate) fn routes(market: Market, access: Access, io: Io) -> Router {
+pub(crate) fn routes(
+    market: Market,
+    notifications: Notifications,
+    access: Access,
+    io: Io,
+) -> Router {
     Router::new()
         .route("/trades", post(trade))
         .route("/signals", post(signal))
         .route("/portfolios", post(portfolio))
         .route("/prices", post(price))
-        .with_state(MarketApi { market, access, io })
+        .route("/notifications", post(notification))
+        .with_state(MarketApi {
+            market,
+            notifications,
+            access,
+            io,
+        })
 }
 
 #[derive(Clone)]
 struct MarketApi {
     market: Market,
+    notifications: Notifications,
     access: Access,
     io: Io,
 }
@@ -74,4 +86,15 @@ async fn price(
 ) -> Result<Json<impl Serialize>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(at.market.update_price(allowed, &at.io.of("/")).await?))
+}
+
+async fn notification(
+    State(at): State<MarketApi>,
+    Extension(by): By,
+    JsonBody(new): JsonBody<Notify>,
+) -> Result<Json<impl Serialize>, ApiError> {
+    let allowed = at.access.allow(by, new)?;
+    Ok(Json(
+        at.notifications.notify(allowed, &at.io.of("/")).await?,
+    ))
 }

@@ -7,7 +7,8 @@
 //! know how an event is parsed or a row is written.
 //!
 //! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`; and with `journals` beside
-//! `authorization`, both of these ← `market`.
+//! `authorization`, both of these ← `market` and
+//! `notifications`.
 
 mod authorization;
 mod chat;
@@ -16,6 +17,7 @@ mod fault;
 mod feed;
 mod journals;
 mod market;
+mod notifications;
 mod rules;
 
 pub(crate) use authorization::{
@@ -27,8 +29,10 @@ pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};
 pub(crate) use journals::{JournalNews, Journals};
 pub(crate) use market::{ExecutorFault, Market, Refused, Told, TradeError};
+pub(crate) use notifications::Notifications;
 pub(crate) use rules::commands::{
-    attendance, conversations, history, members, messages, portfolio, session, signals, trades,
+    attendance, conversations, history, members, messages, notifications as notification_events,
+    portfolio, session, signals, trades,
 };
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

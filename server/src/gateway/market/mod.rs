@@ -1,5 +1,6 @@
-//! The events of trades, signals and portfolios, one file for each feature, and sockets that are recovered.
+//! The events of trades, signals, portfolios and notifications, one file for each feature, and sockets that are recovered.
 
+mod notifications;
 mod portfolio;
 mod signals;
 mod trades;
@@ -20,4 +21,5 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     trades::register(catalogue);
     signals::register(catalogue);
     portfolio::register(catalogue);
+    notifications::register(catalogue);
 }

@@ -9,12 +9,13 @@
 use std::fmt::Write as _;
 
 use crate::service::rules::commands::{
-    attendance, conversations, history, members, messages, portfolio, session, signals, trades,
+    attendance, conversations, history, members, messages, notifications, portfolio, session,
+    signals, trades,
 };
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
-static EVENTS: [&[&EventPolicy]; 9] = [
+static EVENTS: [&[&EventPolicy]; 10] = [
     messages::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
@@ -23,6 +24,7 @@ static EVENTS: [&[&EventPolicy]; 9] = [
     trades::EVENTS,
     signals::EVENTS,
     portfolio::EVENTS,
+    notifications::EVENTS,
     session::EVENTS,
 ];
 

@@ -170,6 +170,18 @@ export interface Portfolio {
   timestamp: string;
 }
 
+export interface Notification {
+  notificationId: string;
+  type: "info" | "warning" | "error" | "success";
+  priority: "low" | "normal" | "high" | "urgent";
+  title: string;
+  message: string;
+  /** An address, or a path of the site. */
+  actionUrl: string | null;
+  timestamp: string;
+  expiresAt: string;
+}
+
 /** With its place: larger than that of the snapshot and of everything before. */
 export type Update<Body> = Body & { revision: number };
 
@@ -181,6 +193,13 @@ export interface Subscribed<Snapshot> {
 export type SubscribedTrades = Subscribed<{ trades: Trade[]; hasMore: boolean }>;
 export type SubscribedSignals = Subscribed<{ signals: Signal[]; hasMore: boolean }>;
 export type SubscribedPortfolio = Subscribed<{ portfolio: Portfolio | null }>;
+
+export type SubscribedNotifications = Subscribed<{ notifications: Notification[]; hasMore: boolean }>;
+
+export interface NotificationAcked {
+  notificationId: string;
+  timestamp: string;
+}
 
 export interface Unsubscribed {
   room: string;
@@ -239,6 +258,9 @@ export interface Requests {
   "unsubscribe:signals": { payload: { channelId?: string }; answer: Unsubscribed };
   "subscribe:portfolio": { payload: { userId: string }; answer: SubscribedPortfolio };
   "unsubscribe:portfolio": { payload: { userId: string }; answer: Unsubscribed };
+  "subscribe:notifications": { payload: { [name: string]: unknown }; answer: SubscribedNotifications };
+  "unsubscribe:notifications": { payload: { [name: string]: unknown }; answer: Unsubscribed };
+  "notification:ack": { payload: { notificationId: string }; answer: NotificationAcked };
   "execute:trade": {
     payload: { symbol: string; side: "buy" | "sell"; quantity: number };
     answer: TradeExecuted;
@@ -268,6 +290,11 @@ export interface ServerEvents {
   "signals:unsubscribed": (unsubscribed: Unsubscribed) => void;
   "portfolio:subscribed": (subscribed: SubscribedPortfolio) => void;
   "portfolio:unsubscribed": (unsubscribed: Unsubscribed) => void;
+  "notifications:subscribed": (subscribed: SubscribedNotifications) => void;
+  "notifications:unsubscribed": (unsubscribed: Unsubscribed) => void;
+  "notification:new": (notification: Update<Notification>) => void;
+  "notification:batch": (batch: { notifications: Update<Notification>[] }) => void;
+  "notification:acked": (acked: NotificationAcked) => void;
   "trade:update": (trade: Update<Trade>) => void;
   "signal:new": (signal: Update<Signal>) => void;
   "portfolio:update": (portfolio: Update<Portfolio>) => void;

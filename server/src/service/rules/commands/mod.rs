@@ -7,6 +7,7 @@ pub(super) mod form;
 pub(crate) mod history;
 pub(crate) mod members;
 pub(crate) mod messages;
+pub(crate) mod notifications;
 pub(crate) mod portfolio;
 pub(crate) mod session;
 pub(crate) mod signals;

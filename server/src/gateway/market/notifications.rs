@@ -1,0 +1,39 @@
+//! Notifications that are followed and acknowledged.
+
+use std::future::ready;
+
+use crate::gateway::catalogue::{Call, Catalogue};
+use crate::service::Notifications;
+use crate::service::notification_events::{
+    AckNotification, NOTIFICATION_ACK, SUBSCRIBE_NOTIFICATIONS, SubscribeNotifications,
+    UNSUBSCRIBE_NOTIFICATIONS, UnsubscribeNotifications,
+};
+use roomcast::{Event, State};
+
+/// Registers them.
+pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+    catalogue
+        .namespace()
+        .on_connect(async |event: Event, notifications: State<Notifications>| {
+            notifications.connected(&event.socket).await;
+        });
+    catalogue
+        .on_serial(
+            &SUBSCRIBE_NOTIFICATIONS,
+            async |call: Call<SubscribeNotifications>, notifications: State<Notifications>| {
+                notifications.subscribe(call.allowed, &call.socket).await
+            },
+        )
+        .on_serial(
+            &UNSUBSCRIBE_NOTIFICATIONS,
+            |call: Call<UnsubscribeNotifications>, notifications: State<Notifications>| {
+                ready(Ok(notifications.unsubscribe(call.allowed, &call.socket)))
+            },
+        )
+        .on(
+            &NOTIFICATION_ACK,
+            async |call: Call<AckNotification>, notifications: State<Notifications>| {
+                notifications.acknowledge(call.allowed, &call.socket).await
+            },
+        );
+}

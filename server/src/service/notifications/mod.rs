@@ -1,0 +1,382 @@
+//! Notifications of a user: a journal with a key for each, open until it is acknowledged or expires.
+//!
+//! A subscription begins with all that nobody has acknowledged, and every connection that is not a recovery subscribes anew: that is
+//! how they come again. Urgent ones are told at once; of the others one is told at once, and those of the next moment
+//! together.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::auth::{Principal, is_name};
+use crate::config;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::journals::{
+    Journals, Snapshot, Subscribed, Subscription, Teller, Unsubscribed, Update, read, user_of,
+    write,
+};
+use crate::service::rules::commands::notifications::{
+    AckNotification, NotificationKind, Notify, Priority, SubscribeNotifications,
+    UnsubscribeNotifications,
+};
+use crate::service::rules::content::{check_user_id, is_http_url};
+use crate::service::rules::rooms::room_named;
+use crate::store::{Append, Appended, Entry, IfOpen, Time};
+use roomcast::{Namespace, Socket, SocketId};
+
+/// Notifications. Cloning gives another handle.
+#[derive(Clone)]
+pub(crate) struct Notifications(Arc<NotificationsInner>);
+
+struct NotificationsInner {
+    journals: Journals,
+    config: config::Notifications,
+    teller: Arc<NotificationsTeller>,
+}
+
+/// `notification:new`: something that a user should know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Notification {
+    pub(crate) notification_id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: NotificationKind,
+    pub(crate) priority: Priority,
+    pub(crate) title: String,
+    pub(crate) message: String,
+    pub(crate) action_url: Option<String>,
+    pub(crate) timestamp: Time,
+    pub(crate) expires_at: Time,
+}
+
+/// `notification:acked`: one of the user's tabs has acknowledged a notification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Acked {
+    pub(crate) notification_id: String,
+    pub(crate) timestamp: Time,
+}
+
+/// `notification:batch`: several notifications, in their order.
+#[derive(Serialize)]
+struct Batch<'a> {
+    notifications: Vec<Update<'a, Notification>>,
+}
+
+/// What the journal has of a notification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Body {
+    New(Notification),
+    Acked {
+        #[serde(flatten)]
+        acked: Acked,
+        /// The socket that it came from, which knows.
+        socket: String,
+    },
+}
+
+/// The snapshot of `notifications:subscribed`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Unacknowledged {
+    revision: u64,
+    notifications: Vec<Notification>,
+    /// There are older ones, which come with a subscription when these are acknowledged.
+    has_more: bool,
+}
+
+impl From<Snapshot> for Unacknowledged {
+    fn from(snapshot: Snapshot) -> Self {
+        let bodies = snapshot.entries.iter().filter_map(read);
+        let new = bodies.filter_map(|body| match body {
+            Body::New(notification) => Some(notification),
+            Body::Acked { .. } => None,
+        });
+        Self {
+            revision: snapshot.revision,
+            notifications: new.collect(),
+            has_more: snapshot.has_more,
+        }
+    }
+}
+
+struct NotificationsTeller {
+    window: Duration,
+}
+
+impl Teller for NotificationsTeller {
+    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
+        let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
+        let now = Time::now();
+        let mut new = Vec::new();
+        for entry in entries {
+            match read::<Body>(entry) {
+                Some(Body::New(notification)) if notification.expires_at > now => {
+                    new.push((notification, entry.revision));
+                }
+                Some(Body::Acked { acked, socket }) => {
+                    let others = match SocketId::parse(&socket) {
+                        Some(socket) => to.clone().except(socket),
+                        None => to.clone(),
+                    };
+                    others.emit("notification:acked", &acked);
+                }
+                Some(Body::New(_)) | None => {}
+            }
+        }
+        let update = |(body, revision)| Update { body, revision };
+        let mut updates = new.iter().map(|(body, revision)| update((body, *revision)));
+        if new.len() > 1 {
+            let notifications = updates.collect();
+            to.emit("notification:batch", Batch { notifications });
+        } else if let Some(only) = updates.next() {
+            to.emit("notification:new", only);
+        }
+    }
+
+    fn patience(&self, entry: &Entry) -> Duration {
+        match read::<Body>(entry) {
+            Some(Body::New(notification)) if notification.priority != Priority::Urgent => {
+                self.window
+            }
+            Some(Body::New(_) | Body::Acked { .. }) | None => Duration::ZERO,
+        }
+    }
+}
+
+impl Notifications {
+    pub(crate) fn new(journals: Journals, config: &config::Notifications) -> Self {
+        let window = config.window;
+        Self(Arc::new(NotificationsInner {
+            journals,
+            config: config.clone(),
+            teller: Arc::new(NotificationsTeller { window }),
+        }))
+    }
+
+    /// Lets a socket follow its user's notifications, from those on that nobody has acknowledged.
+    pub(crate) async fn subscribe(
+        &self,
+        allowed: Allowed<SubscribeNotifications>,
+        socket: &Socket,
+    ) -> Result<Subscribed<Unacknowledged>, ServiceError> {
+        let (by, SubscribeNotifications {}) = allowed.into_parts();
+        self.follow(socket, &by).await
+    }
+
+    async fn follow(
+        &self,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<Subscribed<Unacknowledged>, ServiceError> {
+        let subscription = Subscription {
+            journal: journal_of(&by.subject),
+            category: None,
+            open: self.0.config.per_user as usize,
+            newest: 0,
+            is_shared: false,
+            room: room_named(KIND, &by.subject),
+            teller: self.0.teller.clone(),
+            event: "notifications:subscribed",
+        };
+        let journals = &self.0.journals;
+        journals
+            .subscribe(subscription, socket, Unacknowledged::from)
+            .await
+    }
+
+    /// Lets a socket follow its user's notifications no longer.
+    pub(crate) fn unsubscribe(
+        &self,
+        allowed: Allowed<UnsubscribeNotifications>,
+        socket: &Socket,
+    ) -> Unsubscribed {
+        let (by, UnsubscribeNotifications {}) = allowed.into_parts();
+        let room = room_named(KIND, &by.subject);
+        let journals = &self.0.journals;
+        journals.unsubscribe(&room, socket, "notifications:unsubscribed")
+    }
+
+    /// A socket has connected. One that was recovered is in its room and gets what it has missed: nothing of that comes again, unless
+    /// this server has not followed the journal.
+    pub(crate) async fn connected(&self, socket: &Socket) {
+        let by = socket.principal();
+        let (journal, room) = (journal_of(&by.subject), room_named(KIND, &by.subject));
+        let is_in = socket.is_in(room.as_str());
+        let follows = if socket.recovered() {
+            is_in && !self.0.journals.is_followed(&journal, &room)
+        } else {
+            self.0.config.on_connect
+        };
+        if follows && let Err(error) = self.follow(socket, &by).await {
+            tracing::debug!(%error, "no notifications for a socket that has connected");
+            socket.leave(&room);
+        }
+    }
+
+    /// Stores a notification until it is acknowledged, and tells it.
+    pub(crate) async fn notify(
+        &self,
+        allowed: Allowed<Notify>,
+        namespace: &Namespace,
+    ) -> Result<Notification, ServiceError> {
+        let (_, new) = allowed.into_parts();
+        check_user_id("userId", &new.user_id)?;
+        if let Some(id) = &new.notification_id
+            && (id.is_empty() || !is_name(id, MAX_ID))
+        {
+            let problem = "must have 1 to 128 characters, none of them control or invisible";
+            return Err(ServiceError::invalid("notificationId", problem));
+        }
+        check_text("title", &new.title, MAX_TITLE)?;
+        check_text("message", &new.message, MAX_MESSAGE)?;
+        if let Some(url) = &new.action_url
+            && (url.len() > MAX_URL || !(is_http_url(url) || is_path(url)))
+        {
+            let problem = "must be an http or https address, or a path that begins with one /";
+            return Err(ServiceError::invalid("actionUrl", problem));
+        }
+        let now = Time::now();
+        let latest = now.after(LONGEST);
+        if let Some(expires_at) = new.expires_at
+            && (expires_at <= now || expires_at > latest)
+        {
+            let problem = "must be in the future, within a year";
+            return Err(ServiceError::invalid("expiresAt", problem));
+        }
+        let (has_time, has_end) = (new.timestamp.is_some(), new.expires_at.is_some());
+        let new_id = || Uuid::now_v7().to_string();
+        let notification = Notification {
+            notification_id: new.notification_id.unwrap_or_else(new_id),
+            kind: new.kind,
+            priority: new.priority,
+            title: new.title,
+            message: new.message,
+            action_url: new.action_url,
+            timestamp: new.timestamp.unwrap_or(now),
+            expires_at: new
+                .expires_at
+                .unwrap_or_else(|| now.after(self.0.config.expiry)),
+        };
+        let append = Append {
+            journal: journal_of(&new.user_id),
+            key: notification.notification_id.clone(),
+            body: write(&Body::New(notification.clone())),
+            category: None,
+            is_open: true,
+            if_open: IfOpen::Refuse,
+            needs_open: false,
+            created_at: now,
+            expires_at: Some(notification.expires_at),
+            most_open: self.0.config.per_user,
+        };
+        match self.0.journals.append(namespace, append).await? {
+            Appended::Stored(_) => Ok(notification),
+            Appended::There(entry) => {
+                let Some(Body::New(known)) = read(&entry) else {
+                    return Err(ServiceError::Conflict("it is acknowledged already"));
+                };
+                let same = Notification {
+                    timestamp: if has_time {
+                        notification.timestamp
+                    } else {
+                        known.timestamp
+                    },
+                    expires_at: if has_end {
+                        notification.expires_at
+                    } else {
+                        known.expires_at
+                    },
+                    ..notification
+                };
+                if same == known {
+                    return Ok(known);
+                }
+                Err(ServiceError::Conflict("another notification has this id"))
+            }
+            Appended::Full | Appended::Absent => Err(ServiceError::Conflict(
+                "the user has too many notifications that nobody has acknowledged",
+            )),
+        }
+    }
+
+    /// Notes that a user has seen a notification; the user's other tabs are told. The first time counts.
+    pub(crate) async fn acknowledge(
+        &self,
+        allowed: Allowed<AckNotification>,
+        socket: &Socket,
+    ) -> Result<Acked, ServiceError> {
+        let (by, AckNotification { notification_id }) = allowed.into_parts();
+        let timestamp = Time::now();
+        let acked = Acked {
+            notification_id,
+            timestamp,
+        };
+        let append = Append {
+            journal: journal_of(&by.subject),
+            key: acked.notification_id.clone(),
+            body: write(&Body::Acked {
+                acked: acked.clone(),
+                socket: socket.id().to_string(),
+            }),
+            category: None,
+            is_open: false,
+            if_open: IfOpen::Remove,
+            needs_open: true,
+            created_at: timestamp,
+            expires_at: Some(timestamp.after(REMEMBERED)),
+            most_open: 0,
+        };
+        let appended = self.0.journals.append(&socket.namespace(), append).await?;
+        match appended {
+            Appended::Stored(_) => Ok(acked),
+            Appended::There(entry) => match read(&entry) {
+                Some(Body::Acked { acked, .. }) => Ok(acked),
+                Some(Body::New(_)) | None => Err(NONE),
+            },
+            Appended::Absent | Appended::Full => Err(NONE),
+        }
+    }
+}
+
+/// Text that is shown, of so many characters at most.
+fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), ServiceError> {
+    if text.is_empty() || text.chars().nth(max).is_some() {
+        let problem = format!("must have 1 to {max} characters");
+        return Err(ServiceError::invalid(field, problem));
+    }
+    if text
+        .chars()
+        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+    {
+        return Err(ServiceError::invalid(field, "has control characters"));
+    }
+    Ok(())
+}
+
+/// Whether it is a path of the site that the client is on, and nothing that a browser takes for another host.
+fn is_path(url: &str) -> bool {
+    let is_one = url.starts_with('/') && !url.starts_with("//");
+    is_one
+        && url
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+}
+
+fn journal_of(user_id: &str) -> String {
+    format!("{KIND}:{user_id}")
+}
+
+const NONE: ServiceError = ServiceError::NotFound("no such notification");
+const KIND: &str = "notifications";
+const MAX_ID: usize = 128;
+const MAX_TITLE: usize = 200;
+const MAX_MESSAGE: usize = 2000;
+/// Bytes of an address.
+const MAX_URL: usize = 2048;
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+/// How long it is remembered who has acknowledged a notification.
+const REMEMBERED: Duration = Duration::from_secs(86_400);

@@ -1,0 +1,279 @@
+//! Notifications: stored until acknowledged, told at once or together, and told again.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::{KEY, Server};
+use crate::market::{client, must, publish, publish_as, start};
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
+use crate::server::UNLIMITED;
+
+fn notice(id: &str, priority: &str) -> Value {
+    json!({
+        "notificationId": id, "userId": "ann", "type": "info", "priority": priority,
+        "title": "A title", "message": format!("about {id}"), "actionUrl": "/orders/1",
+    })
+}
+
+async fn notify(server: &Server, id: &str, priority: &str) -> Value {
+    must(&server.binary, "/notifications", notice(id, priority)).await
+}
+
+/// A user who follows its notifications, and which of them there were.
+async fn follower(server: &Server, user: &str) -> (Client, Vec<String>) {
+    let mut client = client(&server.binary, user, "user").await;
+    let answer = client.must("subscribe:notifications", json!({})).await;
+    assert_eq!(answer["room"], format!("notifications:{user}"));
+    let known = ids(&answer["snapshot"]);
+    (client, known)
+}
+
+fn ids(holder: &Value) -> Vec<String> {
+    let list = holder["notifications"].as_array().unwrap().iter();
+    list.map(|one| one["notificationId"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn ack(id: &str) -> Value {
+    json!({"notificationId": id})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_is_told_at_once_the_next_together_and_urgent_ones_wait_for_nobody() {
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "2s")]);
+    let (mut ann, known) = follower(&server, "ann").await;
+    assert!(known.is_empty());
+    for (id, priority) in [
+        ("n1", "normal"),
+        ("n2", "low"),
+        ("n3", "high"),
+        ("u1", "urgent"),
+        ("n4", "normal"),
+    ] {
+        notify(&server, id, priority).await;
+    }
+    let mut first = ann.event("notification:new").await;
+    let body = first.as_object_mut().unwrap();
+    for time in ["timestamp", "expiresAt"] {
+        assert!(body.remove(time).is_some_and(|time| time.is_string()));
+    }
+    let expected = json!({
+        "notificationId": "n1", "type": "info", "priority": "normal", "title": "A title",
+        "message": "about n1", "actionUrl": "/orders/1", "revision": 1,
+    });
+    assert_eq!(first, expected);
+    let second = ann.event("notification:new").await;
+    assert_eq!(second["notificationId"], "u1", "before those that wait");
+    let batch = ann.event("notification:batch").await;
+    assert_eq!(ids(&batch), ["n2", "n3", "n4"]);
+    assert_eq!(batch["notifications"][1]["revision"], 3);
+    // A window follows the batch; what is alone at its end comes alone.
+    notify(&server, "n5", "normal").await;
+    assert_eq!(ann.event("notification:new").await["notificationId"], "n5");
+    assert!(ann.events_until_now("notification:batch").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_told_before_another_tab_has_it_in_its_snapshot() {
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "50s")]);
+    let (mut ann, _) = follower(&server, "ann").await;
+    for id in ["n1", "n2", "n3"] {
+        notify(&server, id, "normal").await;
+    }
+    let (mut tab, known) = follower(&server, "ann").await;
+    assert_eq!(known, ["n1", "n2", "n3"]);
+    assert_eq!(ids(&ann.event("notification:batch").await), ["n2", "n3"]);
+    for event in ["notification:new", "notification:batch"] {
+        assert!(tab.events_until_now(event).await.is_empty());
+    }
+    // What is acknowledged while it waits is told to nobody.
+    notify(&server, "n4", "normal").await;
+    tab.must("notification:ack", ack("n4")).await;
+    let acked = ann.event("notification:acked").await;
+    assert_eq!(acked["notificationId"], "n4");
+    let (_, known) = follower(&server, "ann").await;
+    assert_eq!(known, ["n1", "n2", "n3"]);
+    let events = ann.events_until_now("notification:batch").await;
+    assert!(events.is_empty(), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
+    let server = start(&[]);
+    notify(&server, "n1", "urgent").await;
+    notify(&server, "n2", "low").await;
+    let variables = [UNLIMITED.as_slice(), &[KEY]].concat();
+    let server = server.restarted(&variables);
+    let (mut ann, known) = follower(&server, "ann").await;
+    assert_eq!(known, ["n1", "n2"]);
+    let (mut tab, known) = follower(&server, "ann").await;
+    assert_eq!(known, ["n1", "n2"]);
+
+    let first = ann.must("notification:ack", ack("n1")).await;
+    let told = tab.event("notification:acked").await;
+    assert_eq!(told["notificationId"], "n1");
+    assert_eq!(told["timestamp"], first["timestamp"]);
+    let again = tab.must("notification:ack", ack("n1")).await;
+    assert_eq!(again["timestamp"], first["timestamp"], "the first counts");
+    assert!(ann.events_until_now("notification:acked").await.is_empty());
+    assert_eq!(follower(&server, "ann").await.1, ["n2"]);
+    // A service that repeats itself does not bring it back.
+    let (status, _) = publish(&server.binary, "/notifications", notice("n1", "urgent")).await;
+    assert_eq!(status, 409);
+
+    let (mut bob, known) = follower(&server, "bob").await;
+    assert!(known.is_empty());
+    bob.refused("notification:ack", ack("n2"), "NOT_FOUND")
+        .await;
+    for wrong in [
+        json!({}),
+        json!({"notificationId": 7}),
+        json!("n2"),
+        json!(null),
+    ] {
+        bob.refused("notification:ack", wrong, "INVALID_PAYLOAD")
+            .await;
+    }
+    let left = ann.must("unsubscribe:notifications", json!({})).await;
+    assert_eq!(left["room"], "notifications:ann");
+    ann.event("notifications:unsubscribed").await;
+    notify(&server, "n3", "urgent").await;
+    assert_eq!(tab.event("notification:new").await["notificationId"], "n3");
+    assert!(ann.events_until_now("notification:new").await.is_empty());
+    // Without a subscription as well.
+    ann.must("notification:ack", ack("n3")).await;
+    assert_eq!(
+        tab.event("notification:acked").await["notificationId"],
+        "n3"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_notification_is_stored_once_and_a_user_has_a_limited_number() {
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__PER_USER", "2")]);
+    let (mut ann, _) = follower(&server, "ann").await;
+    let first = notify(&server, "n1", "urgent").await;
+    assert_eq!(notify(&server, "n1", "urgent").await, first);
+    let (status, _) = publish(&server.binary, "/notifications", notice("n1", "low")).await;
+    assert_eq!(status, 409, "another one under the same id");
+    notify(&server, "n2", "urgent").await;
+    let (status, answer) = publish(&server.binary, "/notifications", notice("n3", "low")).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("CONFLICT"))
+    );
+    ann.must("notification:ack", ack("n1")).await;
+    notify(&server, "n3", "urgent").await;
+    let told = ann.events_until_now("notification:new").await;
+    let told: Vec<_> = told.iter().map(|one| &one["notificationId"]).collect();
+    assert_eq!(told, ["n1", "n2", "n3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_not_told_any_more() {
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__EXPIRY", "300ms")]);
+    notify(&server, "n1", "low").await;
+    let mut lasting = notice("n2", "low");
+    lasting["expiresAt"] = json!(in_an_hour());
+    must(&server.binary, "/notifications", lasting).await;
+    let (mut ann, known) = loop {
+        let (ann, known) = follower(&server, "ann").await;
+        if known.len() < 2 {
+            break (ann, known);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+    };
+    assert_eq!(known, ["n2"]);
+    ann.refused("notification:ack", ack("n1"), "NOT_FOUND")
+        .await;
+    for wrong in ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "soon"] {
+        let mut body = notice("n3", "low");
+        body["expiresAt"] = json!(wrong);
+        let (status, _) = publish(&server.binary, "/notifications", body).await;
+        assert_eq!(status, 400, "{wrong}");
+    }
+}
+
+fn in_an_hour() -> String {
+    let time = jiff::Timestamp::now() + Duration::from_secs(3600);
+    time.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_setting_every_connection_has_its_notifications_from_the_start() {
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__ON_CONNECT", "true")]);
+    notify(&server, "n1", "low").await;
+    let mut ann = client(&server.binary, "ann", "user").await;
+    let told = ann.event("notifications:subscribed").await;
+    assert_eq!(ids(&told["snapshot"]), ["n1"]);
+    notify(&server, "n2", "urgent").await;
+    assert_eq!(ann.event("notification:new").await["notificationId"], "n2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
+    let server = start(&[("ROOMCAST_AUTH__ROLES__CALLER__PERMISSIONS", "api:*")]);
+    for (field, value) in [
+        ("notificationId", json!("")),
+        ("userId", json!("")),
+        ("type", json!("joke")),
+        ("priority", json!("highest")),
+        ("title", json!("")),
+        ("title", json!("x".repeat(201))),
+        ("message", json!("x".repeat(2001))),
+        ("message", json!("a\u{0}b")),
+        ("actionUrl", json!("javascript:alert(1)")),
+        ("actionUrl", json!("//evil.example")),
+        ("actionUrl", json!("/\\evil.example")),
+        ("actionUrl", json!("")),
+        ("timestamp", json!(7)),
+    ] {
+        let mut body = notice("n1", "low");
+        body[field] = value;
+        let (status, answer) = publish(&server.binary, "/notifications", body).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (400, &json!("INVALID_PAYLOAD")),
+            "{field}"
+        );
+    }
+    for role in ["user", "caller"] {
+        let answer = publish_as(&server.binary, role, "/notifications", notice("n1", "low"));
+        assert_eq!(answer.await.0, 403, "{role}");
+    }
+    let mut body = notice("n1", "low");
+    body["actionUrl"] = Value::Null;
+    body["message"] = json!("two\nlines");
+    let answer = must(&server.binary, "/notifications", body).await;
+    assert_eq!(answer["actionUrl"], Value::Null);
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn tabs_at_several_servers_are_told_alike_and_one_acknowledgement_counts() {
+    let database = Database::new();
+    let servers = [database.server_with(&[KEY]), database.server_with(&[KEY])];
+    let mut tabs = Vec::new();
+    for binary in &servers {
+        let mut ann = client(binary, "ann", "user").await;
+        ann.must("subscribe:notifications", json!({})).await;
+        tabs.push(ann);
+    }
+    for (n, server) in servers.iter().enumerate() {
+        let id = format!("n{n}");
+        must(server, "/notifications", notice(&id, "urgent")).await;
+    }
+    for tab in &mut tabs {
+        for id in ["n0", "n1"] {
+            assert_eq!(tab.event("notification:new").await["notificationId"], id);
+        }
+    }
+    let first = tabs[0].must("notification:ack", ack("n0")).await;
+    let told = tabs[1].event("notification:acked").await;
+    assert_eq!(told["timestamp"], first["timestamp"]);
+    let again = tabs[1].must("notification:ack", ack("n0")).await;
+    assert_eq!(again["timestamp"], first["timestamp"]);
+}
