@@ -326,7 +326,12 @@ async fn a_webhook_that_fails_for_a_moment_is_asked_again_under_the_same_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_says_nothing_certain_leaves_the_trade_pending_until_it_does() {
-    for bad in [Reply::Answer(200, "garbage"), Reply::Hang, Reply::Close] {
+    for bad in [
+        Reply::Answer(200, "garbage"),
+        Reply::Answer(303, FILLED),
+        Reply::Hang,
+        Reply::Close,
+    ] {
         let hook = Hook::start(&[bad]);
         let url = hook.url();
         let server = start(&webhook(&url));
@@ -383,7 +388,7 @@ async fn what_the_back_end_has_settled_meanwhile_counts() {
 async fn nothing_is_executed_where_nobody_listens_or_the_webhook_redirects() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let nobody = format!("http://{}/", closed.unwrap());
-    let hook = Hook::start(&[Reply::Answer(302, FILLED), Reply::Answer(308, FILLED)]);
+    let hook = Hook::start(&[Reply::Answer(307, FILLED), Reply::Answer(308, FILLED)]);
     for url in [nobody, hook.url()] {
         let server = start(&webhook(&url));
         let mut ann = trader(&server).await;

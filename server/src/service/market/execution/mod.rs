@@ -571,6 +571,6 @@ const BUSY: Duration = Duration::from_secs(1);
 /// How much longer than the executor an order may take.
 const MARGIN: Duration = Duration::from_secs(30);
 /// How long a client who has gone can still be told.
-const UNTOLD: Duration = Duration::from_secs(7 * 86_400);
+const UNTOLD: Duration = Duration::from_secs(86_400);
 /// How long it is remembered that a client was told.
 const TOLD: Duration = Duration::from_secs(3600);

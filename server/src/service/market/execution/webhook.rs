@@ -117,11 +117,11 @@ fn judge(status: StatusCode, text: &str) -> Attempt {
             }
         };
     }
-    if status.is_redirection() {
-        // What is asked there was not asked here.
-        return Attempt::NotDone(format!("answered {status}: redirects are not followed"));
-    }
     match status {
+        // What is to be sent elsewhere was not taken here. Other redirects may say where the result is.
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
+            Attempt::NotDone(format!("answered {status}: redirects are not followed"))
+        }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             Attempt::NotDone(format!("answered {status}"))
         }
@@ -208,8 +208,10 @@ mod tests {
             (408, "", "unknown"),
             (429, "", "not done"),
             (503, "", "not done"),
-            (302, filled, "not done"),
+            (302, filled, "unknown"),
+            (303, filled, "unknown"),
             (307, filled, "not done"),
+            (308, filled, "not done"),
         ] {
             assert_eq!(of(status, text), expected, "{status} {text}");
         }

@@ -1,0 +1,254 @@
+// Trades, signals, portfolios and notifications with the official client: every event of the tables, also over a connection that is
+// lost.
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { once } from "node:events";
+import { describe, test } from "node:test";
+import { startLink } from "./link.mjs";
+import { call, enter, io, server } from "./people.mjs";
+import { ask, next, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+const service = token({ sub: "backend", roles: ["service"] });
+
+/** Asks and expects success. */
+async function must(socket, event, ...payload) {
+  const answer = await ask(socket, event, ...payload);
+  assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+/** Publishes as a service does. */
+async function publish(url, path, body) {
+  const { status, body: answer } = await call(url, "POST", `/api/v1${path}`, body, `Bearer ${service}`);
+  assert.equal(status, 200, JSON.stringify(answer));
+  return answer;
+}
+
+async function user(t, url, sub, roles = ["user"], options = {}) {
+  return (await enter(t, url, { auth: { token: token({ sub, roles }) }, ...options })).socket;
+}
+
+/** All events of these names, in their order. */
+function heard(socket, ...names) {
+  const events = [];
+  for (const name of names) socket.on(name, (body) => events.push([name, body]));
+  return events;
+}
+
+const trade = (tradeId, status, executedPrice = null) => {
+  return { tradeId, userId: "ann", symbol: "AAPL", status, executedPrice, quantity: 2 };
+};
+const signal = (signalId, channelId) => {
+  return { signalId, channelId, providerId: "p", providerName: "P", symbol: "ES=F", action: "hold", confidence: 0.5 };
+};
+
+describe("the market", () => {
+  test("a client follows its trades, its portfolio and signals by the events of the tables", async (t) => {
+    const { url } = await server(t);
+    const ann = await user(t, url, "ann");
+    const events = heard(ann, "trades:subscribed", "portfolio:subscribed", "signals:subscribed");
+    assert.equal((await must(ann, "subscribe:trades", { userId: "ann" })).room, "trades:ann");
+    assert.equal((await must(ann, "subscribe:portfolio", { userId: "ann" })).room, "portfolio:ann");
+    assert.equal((await must(ann, "subscribe:signals")).room, "signals");
+    assert.equal((await must(ann, "subscribe:signals", { channelId: "gold" })).room, "signals:gold");
+    assert.deepEqual(
+      events.map(([name, { room }]) => [name, room]),
+      [
+        ["trades:subscribed", "trades:ann"],
+        ["portfolio:subscribed", "portfolio:ann"],
+        ["signals:subscribed", "signals"],
+        ["signals:subscribed", "signals:gold"],
+      ],
+    );
+    const updates = [next(ann, "trade:update"), next(ann, "portfolio:update"), next(ann, "signal:new")];
+    await publish(url, "/trades", trade("t1", "executed", 190.5));
+    const positions = [{ symbol: "AAPL", quantity: 2, avgPrice: 190.5 }];
+    await publish(url, "/portfolios", { userId: "ann", totalValue: 381, cash: 0, positions });
+    await publish(url, "/signals", signal("s1", "gold"));
+    const [[updated], [portfolio], [advice]] = await Promise.all(updates);
+    const { timestamp, ...rest } = updated;
+    assert.match(timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    assert.deepEqual(rest, { ...trade("t1", "executed", 190.5), revision: 1 });
+    assert.deepEqual([portfolio.totalValue, portfolio.positions], [381, positions]);
+    assert.deepEqual([advice.signalId, advice.action, advice.entryPrice], ["s1", "hold", null]);
+    const ends = heard(ann, "trades:unsubscribed", "portfolio:unsubscribed", "signals:unsubscribed");
+    await must(ann, "unsubscribe:trades", { userId: "ann" });
+    await must(ann, "unsubscribe:portfolio", { userId: "ann" });
+    await must(ann, "unsubscribe:signals", {});
+    await must(ann, "unsubscribe:signals", { channelId: "gold" });
+    assert.deepEqual(ends.map(([, { room }]) => room), ["trades:ann", "portfolio:ann", "signals", "signals:gold"]);
+  });
+
+  test("a foreign id is forbidden, with an answer or by the event", async (t) => {
+    const { url } = await server(t);
+    const ann = await user(t, url, "ann");
+    for (const event of ["subscribe:trades", "subscribe:portfolio"]) {
+      const answer = await ask(ann, event, { userId: "bob" });
+      assert.deepEqual([answer.success, answer.error.code], [false, "FORBIDDEN"]);
+      const told = next(ann, "error");
+      ann.emit(event, { userId: "bob" });
+      const [error] = await told;
+      assert.deepEqual([error.type, error.code, error.event], ["auth", "FORBIDDEN", event]);
+    }
+  });
+
+  test("an admin has a trade executed, on paper and by a webhook, and others have not", async (t) => {
+    const hook = createServer((request, response) => {
+      request.resume().on("end", () => response.end(JSON.stringify({ status: "executed", executedPrice: 7 })));
+    });
+    await once(hook.listen(0, "127.0.0.1"), "listening");
+    t.after(() => hook.close());
+    const webhook = {
+      ROOMCAST_MARKET__EXECUTOR: "webhook",
+      ROOMCAST_MARKET__WEBHOOK__URL: `http://127.0.0.1:${hook.address().port}/`,
+      ROOMCAST_MARKET__WEBHOOK__ALLOW_PRIVATE: "true",
+    };
+    for (const [env, price] of [[{ ROOMCAST_MARKET__PRICES: "AAPL=190.5" }, 190.5], [webhook, 7]]) {
+      const { url } = await server(t, env);
+      const root = await user(t, url, "root", ["admin"]);
+      const told = next(root, "trade:executed");
+      const answer = await must(root, "execute:trade", { symbol: "AAPL", side: "sell", quantity: 0.5 });
+      const [{ tradeId, timestamp, ...rest }] = await told;
+      assert.deepEqual(rest, { symbol: "AAPL", side: "sell", quantity: 0.5, executedPrice: price });
+      assert.equal(answer.tradeId, tradeId);
+      const failed = next(root, "trade:error");
+      root.emit("execute:trade", { symbol: "A B", side: "sell", quantity: 1 });
+      assert.deepEqual((await failed)[0].code, "INVALID_PAYLOAD");
+      const ann = await user(t, url, "ann");
+      const refused = await ask(ann, "execute:trade", { symbol: "AAPL", side: "sell", quantity: 1 });
+      assert.equal(refused.error.code, "FORBIDDEN");
+    }
+  });
+
+  test("after a reconnect a client subscribes again and has the newest first", async (t) => {
+    const { url } = await server(t);
+    const ann = await user(t, url, "ann");
+    await must(ann, "subscribe:trades", { userId: "ann" });
+    await publish(url, "/trades", trade("t1", "pending"));
+    ann.disconnect();
+    await publish(url, "/trades", trade("t1", "executed", 1));
+    const back = next(ann, "session");
+    ann.connect();
+    await back;
+    const events = heard(ann, "trades:subscribed", "trade:update");
+    await must(ann, "subscribe:trades", { userId: "ann" });
+    await publish(url, "/trades", trade("t2", "failed"));
+    await until(() => events.length === 2, "the update");
+    const [[, { snapshot }], [, update]] = events;
+    assert.deepEqual(snapshot.trades.map(({ tradeId, status }) => [tradeId, status]), [["t1", "executed"]]);
+    assert.deepEqual([update.tradeId, update.revision], ["t2", snapshot.revision + 1]);
+  });
+
+  for (const transports of [["websocket"], ["polling"]]) {
+    test(`a client that is recovered over ${transports} has missed nothing and gets nothing twice`, async (t) => {
+      const { url } = await server(t, {
+        ROOMCAST_RECOVERY__ENABLED: "true",
+        ROOMCAST_ENGINE__PING_INTERVAL: "500ms",
+        ROOMCAST_ENGINE__PING_TIMEOUT: "3s",
+      });
+      const link = await startLink(url);
+      t.after(() => link.close());
+      const options = { transports, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
+      const ann = await user(t, link.url, "ann", ["user"], options);
+      const events = heard(ann, "trades:subscribed", "trade:update", "signal:new");
+      await must(ann, "subscribe:trades", { userId: "ann" });
+      await must(ann, "subscribe:signals", { channelId: "gold" });
+      await must(ann, "subscribe:portfolio", { userId: "ann" });
+      await publish(url, "/trades", trade("t1", "pending"));
+      await until(() => events.length === 2, "the first update");
+      const lost = next(ann, "disconnect");
+      link.cut();
+      await lost;
+      await publish(url, "/trades", trade("t1", "executed", 1));
+      await publish(url, "/signals", signal("s1", "gold"));
+      await publish(url, "/portfolios", { userId: "ann", totalValue: 5, cash: 5, positions: [] });
+      const [back, newest] = [next(ann, "connect"), next(ann, "portfolio:subscribed")];
+      link.restore();
+      await back;
+      assert.equal(ann.recovered, true);
+      assert.equal((await newest)[0].snapshot.portfolio.totalValue, 5);
+      await publish(url, "/trades", trade("t2", "failed"));
+      await until(() => events.at(-1)[1].tradeId === "t2", "the last update");
+      assert.deepEqual(
+        events.map(([name, body]) => [name, body.tradeId ?? body.signalId, body.status]),
+        [
+          ["trades:subscribed", undefined, undefined],
+          ["trade:update", "t1", "pending"],
+          ["trade:update", "t1", "executed"],
+          ["signal:new", "s1", undefined],
+          ["trade:update", "t2", "failed"],
+        ],
+      );
+    });
+  }
+});
+
+describe("notifications", () => {
+  const notice = (notificationId, priority) => {
+    return { notificationId, userId: "ann", type: "warning", priority, title: "T", message: "M" };
+  };
+
+  test("they are told, told together, acknowledged once, and told again until then", async (t) => {
+    const { url } = await server(t);
+    await publish(url, "/notifications", notice("n1", "low"));
+    const ann = await user(t, url, "ann");
+    const subscribed = next(ann, "notifications:subscribed");
+    const { room, snapshot } = await must(ann, "subscribe:notifications");
+    assert.equal(room, "notifications:ann");
+    assert.deepEqual((await subscribed)[0].snapshot, snapshot);
+    assert.deepEqual(snapshot.notifications.map(({ notificationId }) => notificationId), ["n1"]);
+    const tab = await user(t, url, "ann");
+    await must(tab, "subscribe:notifications", {});
+    const events = heard(tab, "notification:new", "notification:batch", "notification:acked");
+    for (const id of ["n2", "n3", "n4"]) await publish(url, "/notifications", notice(id, "normal"));
+    await publish(url, "/notifications", notice("n5", "urgent"));
+    await until(() => events.length === 3, "the batch");
+    assert.deepEqual(
+      events.map(([name, body]) => [name, body.notificationId ?? body.notifications.map((one) => one.notificationId)]),
+      [
+        ["notification:new", "n2"],
+        ["notification:new", "n5"],
+        ["notification:batch", ["n3", "n4"]],
+      ],
+    );
+    const told = next(tab, "notification:acked");
+    const { timestamp } = await must(ann, "notification:ack", { notificationId: "n1" });
+    assert.deepEqual(await told, [{ notificationId: "n1", timestamp }]);
+    assert.equal((await ask(ann, "notification:ack", { notificationId: "none" })).error.code, "NOT_FOUND");
+    const ended = next(ann, "notifications:unsubscribed");
+    await must(ann, "unsubscribe:notifications");
+    assert.deepEqual(await ended, [{ room: "notifications:ann" }]);
+    const again = await must(ann, "subscribe:notifications");
+    const left = again.snapshot.notifications.map(({ notificationId }) => notificationId);
+    assert.deepEqual(left, ["n2", "n3", "n4", "n5"]);
+  });
+
+  test("a client that is recovered gets what it has missed once", async (t) => {
+    const { url } = await server(t, {
+      ROOMCAST_RECOVERY__ENABLED: "true",
+      ROOMCAST_NOTIFICATIONS__ON_CONNECT: "true",
+      ROOMCAST_NOTIFICATIONS__WINDOW: "0s",
+    });
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const options = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50, transports: ["websocket"] };
+    const socket = io(link.url, { forceNew: true, auth: { token: token({ sub: "ann", roles: ["user"] }) }, ...options });
+    t.after(() => socket.disconnect());
+    const events = heard(socket, "notifications:subscribed", "notification:new");
+    await until(() => events.length === 1, "the subscription");
+    await publish(url, "/notifications", notice("n1", "normal"));
+    await until(() => events.length === 2, "the first");
+    const lost = next(socket, "disconnect");
+    link.cut();
+    await lost;
+    await publish(url, "/notifications", notice("n2", "normal"));
+    const back = next(socket, "session");
+    link.restore();
+    await back;
+    assert.equal(socket.recovered, true);
+    await publish(url, "/notifications", notice("n3", "normal"));
+    await until(() => events.at(-1)[1].notificationId === "n3", "the last");
+    assert.deepEqual(events.slice(1).map(([, { notificationId }]) => notificationId), ["n1", "n2", "n3"]);
+  });
+});
