@@ -34,16 +34,13 @@ use self::address::{Address, ConnectError};
 use self::failure::{Failure, Fault};
 use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
-use self::shared::{feed, journals, leases, values};
+use self::shared::{feed, leases, values};
 use super::blocks::BlockChange;
 use super::change::{Authorship, Committed, Cursor, List, Search};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Revision, Version};
-use super::{
-    Append, Appended, Current, Entry as JournalEntry, FeedMark, FeedPage, Here, JournalSweep,
-    JournalView, Missed, OpenError, StoreError, Time, migrate as migrations,
-};
+use super::{FeedMark, FeedPage, Here, Missed, OpenError, StoreError, Time, migrate as migrations};
 use crate::breaker::Admission;
 use crate::config;
 use crate::metrics::{Counter, Metrics};
@@ -73,6 +70,8 @@ macro_rules! read {
         }
     }};
 }
+
+use read;
 
 /// A handle to a store in a PostgreSQL database.
 #[derive(Clone, Debug)]
@@ -281,36 +280,6 @@ impl Postgres {
         conversations: &[Uuid],
     ) -> Result<Vec<Here>, StoreError> {
         read!(self, client => leases::elsewhere(client, node, conversations))
-    }
-
-    pub(super) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
-        read!(self, client => journals::append(client, &append))
-    }
-
-    pub(super) async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {
-        read!(self, client => journals::view(client, &current))
-    }
-
-    pub(super) async fn journal_after(
-        &self,
-        journal: &str,
-        after: u64,
-        through: u64,
-        limit: usize,
-    ) -> Result<Vec<JournalEntry>, StoreError> {
-        read!(self, client => journals::after(client, journal, after, through, limit))
-    }
-
-    pub(super) async fn journal_entry(
-        &self,
-        journal: &str,
-        key: &str,
-    ) -> Result<Option<JournalEntry>, StoreError> {
-        read!(self, client => journals::current(client, journal, key))
-    }
-
-    pub(super) async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
-        read!(self, client => journals::sweep(client, &sweep))
     }
 
     pub(super) async fn value(&self, key: &str) -> Result<Option<Entry>, StoreError> {

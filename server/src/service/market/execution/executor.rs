@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::order::{Fault, Order};
 use super::webhook::Webhook;
-use super::{Fault, Order};
 use crate::config;
 use crate::service::market::Market;
 

@@ -7,6 +7,7 @@
 //! outcome stays.
 
 mod executor;
+mod order;
 mod outbound;
 mod webhook;
 
@@ -17,7 +18,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -26,12 +26,14 @@ use super::{Market, checks};
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{read, write};
-use crate::service::rules::commands::trades::{ExecuteTrade, Side, TradeStatus};
+use crate::service::journals::read;
+use crate::service::rules::commands::trades::{ExecuteTrade, TradeStatus};
 use crate::service::rules::rooms::room_named;
-use crate::store::{Append, Appended, Current, Entry, IfOpen, Time};
+use crate::store::{Appended, Current, Entry, Time};
 pub(crate) use executor::ExecutorFault;
 use executor::{Executor, Outcome};
+use order::{JOURNAL, MOST_ORDERS, Order, Stored, entry};
+pub(crate) use order::{Told, TradeError};
 use roomcast::{Namespace, Socket};
 use webhook::LONGEST_PAUSE;
 
@@ -49,77 +51,11 @@ pub(super) struct Execution {
     started: Time,
 }
 
-/// A trade that is to be executed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Order {
-    trade_id: String,
-    user_id: String,
-    symbol: String,
-    side: Side,
-    quantity: f64,
-    timestamp: Time,
-}
-
-/// An order as it is stored. It is an order from when its pending trade is stored as well.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stored {
-    order: Order,
-    /// How often nobody knew what came of it.
-    #[serde(default)]
-    rounds: u32,
-    /// Why it failed, if it did.
-    #[serde(default)]
-    fault: Option<Fault>,
-    /// The settled trade, of which nobody could be told yet.
-    #[serde(default)]
-    settled: Option<Trade>,
-}
-
-/// Why there is no executed trade.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Fault {
-    code: String,
-    message: String,
-}
-
-/// `trade:executed`
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Executed {
-    trade_id: String,
-    symbol: String,
-    side: Side,
-    quantity: f64,
-    executed_price: f64,
-    timestamp: Time,
-}
-
-/// `trade:error`
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TradeError {
-    code: String,
-    message: String,
-    symbol: String,
-    /// None if there is no such trade.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trade_id: Option<String>,
-}
-
 /// An order that was not taken.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) symbol: String,
     pub(crate) error: ServiceError,
-}
-
-/// What a client is told.
-#[derive(Clone, Debug)]
-pub(crate) enum Told {
-    Executed(Executed),
-    Error(TradeError),
 }
 
 impl Execution {
@@ -216,7 +152,7 @@ impl Market {
                 return Err(refused);
             }
             // It may be stored all the same, and is carried out then.
-            Err(_) => return Ok(stored.unknown(socket)),
+            Err(_) => return Ok(stored.unknown(Some(socket))),
         }
         let told = self
             .carry_out(stored.clone(), Some(socket), &namespace)
@@ -224,7 +160,7 @@ impl Market {
         Ok(told.unwrap_or_else(|error| {
             let trade = stored.order.trade_id.as_str();
             tracing::warn!(%error, trade, "what came of a trade could not be stored");
-            stored.unknown(socket)
+            stored.unknown(Some(socket))
         }))
     }
 
@@ -280,10 +216,7 @@ impl Market {
             tracing::warn!(trade, why, "the outcome of a trade is not known yet");
             self.reopen(&stored, namespace).await?;
         }
-        Ok(match socket {
-            Some(socket) => stored.unknown(socket),
-            None => Told::Error(stored.error(UNKNOWN.0, UNKNOWN.1)),
-        })
+        Ok(stored.unknown(socket))
     }
 
     /// Tells what came of an order, and notes that. If there is nobody to tell it to, it waits for somebody.
@@ -451,116 +384,8 @@ impl Drop for Running {
     }
 }
 
-impl Order {
-    fn pending(&self) -> Trade {
-        Trade {
-            trade_id: self.trade_id.clone(),
-            user_id: self.user_id.clone(),
-            symbol: self.symbol.clone(),
-            status: TradeStatus::Pending,
-            executed_price: None,
-            quantity: self.quantity,
-            timestamp: self.timestamp,
-        }
-    }
-}
-
-impl Stored {
-    /// What the client of the order is told of its trade.
-    fn told(&self, trade: &Trade) -> Told {
-        let order = &self.order;
-        if let (TradeStatus::Executed, Some(executed_price)) = (trade.status, trade.executed_price)
-        {
-            return Told::Executed(Executed {
-                trade_id: order.trade_id.clone(),
-                symbol: order.symbol.clone(),
-                side: order.side,
-                quantity: trade.quantity,
-                executed_price,
-                timestamp: trade.timestamp,
-            });
-        }
-        let fault = self.fault.as_ref();
-        let (code, message) = fault.map_or(("REJECTED", "the trade was not executed"), |fault| {
-            (&fault.code, &fault.message)
-        });
-        Told::Error(self.error(code, message))
-    }
-
-    /// Tells a client that nobody knows.
-    fn unknown(&self, socket: &Socket) -> Told {
-        let told = Told::Error(self.error(UNKNOWN.0, UNKNOWN.1));
-        told.emit(|event, body| drop(socket.emit(event, body)));
-        told
-    }
-
-    fn error(&self, code: &str, message: &str) -> TradeError {
-        TradeError {
-            code: code.into(),
-            message: message.into(),
-            symbol: self.order.symbol.clone(),
-            trade_id: Some(self.order.trade_id.clone()),
-        }
-    }
-}
-
-impl Told {
-    fn emit(&self, to: impl FnOnce(&str, &serde_json::Value)) {
-        let (event, body) = match self {
-            Self::Executed(executed) => ("trade:executed", serde_json::to_value(executed)),
-            Self::Error(error) => ("trade:error", serde_json::to_value(error)),
-        };
-        to(event, &body.unwrap_or_default());
-    }
-}
-
-impl TradeError {
-    /// A trade that there is not.
-    pub(crate) fn refused(code: &str, message: String, symbol: String) -> Self {
-        Self {
-            code: code.into(),
-            message,
-            symbol,
-            trade_id: None,
-        }
-    }
-
-    pub(crate) fn code(&self) -> &str {
-        &self.code
-    }
-
-    pub(crate) fn message(&self) -> &str {
-        &self.message
-    }
-}
-
-/// The entry of an order.
-fn entry(stored: &Stored, is_open: bool) -> Append {
-    let now = Time::now();
-    Append {
-        journal: JOURNAL.into(),
-        key: stored.order.trade_id.clone(),
-        body: write(stored),
-        category: None,
-        is_open,
-        if_open: IfOpen::Remove,
-        needs_open: false,
-        created_at: now,
-        expires_at: Some(now.after(if is_open { UNTOLD } else { TOLD })),
-        most_open: MOST_ORDERS,
-    }
-}
-
-/// Code and message of a trade of which nobody knows the outcome.
-const UNKNOWN: (&str, &str) = (
-    "OUTCOME_UNKNOWN",
-    "nobody knows yet whether the trade was executed; it stays pending",
-);
-const JOURNAL: &str = "executions";
 /// Orders that one server carries out at the same time.
 const PLACES: usize = 64;
-/// Orders of which not everybody who ordered them knows what became of them.
-const MOST_ORDERS: u32 = 1000;
 /// How often nobody may know what came of an order before it is left to people.
 const MOST_ROUNDS: u32 = 20;
 /// How often open orders are looked at.
@@ -570,7 +395,3 @@ const PAUSE: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_secs(1);
 /// How much longer than the executor an order may take.
 const MARGIN: Duration = Duration::from_secs(30);
-/// How long a client who has gone can still be told.
-const UNTOLD: Duration = Duration::from_secs(86_400);
-/// How long it is remembered that a client was told.
-const TOLD: Duration = Duration::from_secs(3600);

@@ -6,8 +6,8 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::executor::{ExecutorFault, Outcome};
+use super::order::{Fault, Order};
 use super::outbound::Outbound;
-use super::{Fault, Order};
 use crate::breaker::Breaker;
 use crate::config;
 

@@ -1,18 +1,57 @@
-//! The SQL of journals, as functions of a connection.
+//! The SQL of journals, as functions of a connection, and the methods of the store that run it.
 //!
 //! Appending may be repeated: what is closed is found there, with the same body, and what is open is replaced by itself.
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
+use tokio::{sync::TryAcquireError, time::timeout};
 use tokio_postgres::{Error, Row};
 
-use crate::store::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Time};
+use crate::store::postgres::{Postgres, read};
+use crate::store::{
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, StoreError, Time,
+};
+
+impl Postgres {
+    pub(in crate::store) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        read!(self, client => self::append(client, &append))
+    }
+
+    pub(in crate::store) async fn journal(
+        &self,
+        current: Current<'_>,
+    ) -> Result<JournalView, StoreError> {
+        read!(self, client => view(client, &current))
+    }
+
+    pub(in crate::store) async fn journal_after(
+        &self,
+        journal: &str,
+        after: u64,
+        through: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        read!(self, client => self::after(client, journal, after, through, limit))
+    }
+
+    pub(in crate::store) async fn journal_entry(
+        &self,
+        journal: &str,
+        key: &str,
+    ) -> Result<Option<Entry>, StoreError> {
+        read!(self, client => current(client, journal, key))
+    }
+
+    pub(in crate::store) async fn sweep_journals(
+        &self,
+        sweep: JournalSweep,
+    ) -> Result<u64, StoreError> {
+        read!(self, client => self::sweep(client, &sweep))
+    }
+}
 
 /// Appends an entry under the lock of the journal's row, in one statement.
-pub(in crate::store::postgres) async fn append(
-    client: &ClientWrapper,
-    append: &Append,
-) -> Result<Appended, Error> {
+async fn append(client: &ClientWrapper, append: &Append) -> Result<Appended, Error> {
     let statement = client
         .prepare_cached(
             "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
@@ -51,10 +90,7 @@ pub(in crate::store::postgres) async fn append(
 }
 
 /// Current entries and the revision, of one moment because they are read by one statement.
-pub(in crate::store::postgres) async fn view(
-    client: &ClientWrapper,
-    current: &Current<'_>,
-) -> Result<JournalView, Error> {
+async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalView, Error> {
     let statement = client
         .prepare_cached(
             "SELECT j.at, e.revision, e.key, e.body, e.category, e.is_open, e.created_at, e.expires_at
@@ -97,7 +133,7 @@ pub(in crate::store::postgres) async fn view(
 }
 
 /// Entries between two revisions.
-pub(in crate::store::postgres) async fn after(
+async fn after(
     client: &ClientWrapper,
     journal: &str,
     after: u64,
@@ -121,11 +157,7 @@ pub(in crate::store::postgres) async fn after(
 }
 
 /// The current entry of a key.
-pub(in crate::store::postgres) async fn current(
-    client: &ClientWrapper,
-    journal: &str,
-    key: &str,
-) -> Result<Option<Entry>, Error> {
+async fn current(client: &ClientWrapper, journal: &str, key: &str) -> Result<Option<Entry>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT revision, key, body, category, is_open, created_at, expires_at
@@ -137,10 +169,7 @@ pub(in crate::store::postgres) async fn current(
 }
 
 /// Removes some of what is not needed any more. What another server is removing is left to it.
-pub(in crate::store::postgres) async fn sweep(
-    client: &ClientWrapper,
-    sweep: &JournalSweep,
-) -> Result<u64, Error> {
+async fn sweep(client: &ClientWrapper, sweep: &JournalSweep) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
             "WITH over AS MATERIALIZED (

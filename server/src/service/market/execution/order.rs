@@ -1,0 +1,192 @@
+//! An order as it is stored, and what its client is told of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::journals::write;
+use crate::service::market::trades::Trade;
+use crate::service::rules::commands::trades::{Side, TradeStatus};
+use crate::store::{Append, IfOpen, Time};
+use roomcast::Socket;
+
+/// A trade that is to be executed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Order {
+    pub(super) trade_id: String,
+    pub(super) user_id: String,
+    pub(super) symbol: String,
+    pub(super) side: Side,
+    pub(super) quantity: f64,
+    pub(super) timestamp: Time,
+}
+
+/// An order as it is stored. It is an order from when its pending trade is stored as well.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Stored {
+    pub(super) order: Order,
+    /// How often nobody knew what came of it.
+    #[serde(default)]
+    pub(super) rounds: u32,
+    /// Why it failed, if it did.
+    #[serde(default)]
+    pub(super) fault: Option<Fault>,
+    /// The settled trade, of which nobody could be told yet.
+    #[serde(default)]
+    pub(super) settled: Option<Trade>,
+}
+
+/// Why there is no executed trade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fault {
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+/// `trade:executed`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Executed {
+    trade_id: String,
+    symbol: String,
+    side: Side,
+    quantity: f64,
+    executed_price: f64,
+    timestamp: Time,
+}
+
+/// `trade:error`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TradeError {
+    code: String,
+    message: String,
+    symbol: String,
+    /// None if there is no such trade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trade_id: Option<String>,
+}
+
+/// What a client is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Executed(Executed),
+    Error(TradeError),
+}
+
+impl Order {
+    pub(super) fn pending(&self) -> Trade {
+        Trade {
+            trade_id: self.trade_id.clone(),
+            user_id: self.user_id.clone(),
+            symbol: self.symbol.clone(),
+            status: TradeStatus::Pending,
+            executed_price: None,
+            quantity: self.quantity,
+            timestamp: self.timestamp,
+        }
+    }
+}
+
+impl Stored {
+    /// What the client of the order is told of its trade.
+    pub(super) fn told(&self, trade: &Trade) -> Told {
+        let order = &self.order;
+        if let (TradeStatus::Executed, Some(executed_price)) = (trade.status, trade.executed_price)
+        {
+            return Told::Executed(Executed {
+                trade_id: order.trade_id.clone(),
+                symbol: order.symbol.clone(),
+                side: order.side,
+                quantity: trade.quantity,
+                executed_price,
+                timestamp: trade.timestamp,
+            });
+        }
+        let fault = self.fault.as_ref();
+        let (code, message) = fault.map_or(("REJECTED", "the trade was not executed"), |fault| {
+            (&fault.code, &fault.message)
+        });
+        Told::Error(self.error(code, message))
+    }
+
+    /// Nobody knows what came of it; tells a client so, if there is one.
+    pub(super) fn unknown(&self, socket: Option<&Socket>) -> Told {
+        let told = Told::Error(self.error(UNKNOWN.0, UNKNOWN.1));
+        if let Some(socket) = socket {
+            told.emit(|event, body| drop(socket.emit(event, body)));
+        }
+        told
+    }
+
+    fn error(&self, code: &str, message: &str) -> TradeError {
+        TradeError {
+            code: code.into(),
+            message: message.into(),
+            symbol: self.order.symbol.clone(),
+            trade_id: Some(self.order.trade_id.clone()),
+        }
+    }
+}
+
+impl Told {
+    pub(super) fn emit(&self, to: impl FnOnce(&str, &serde_json::Value)) {
+        let (event, body) = match self {
+            Self::Executed(executed) => ("trade:executed", serde_json::to_value(executed)),
+            Self::Error(error) => ("trade:error", serde_json::to_value(error)),
+        };
+        to(event, &body.unwrap_or_default());
+    }
+}
+
+impl TradeError {
+    /// A trade that there is not.
+    pub(crate) fn refused(code: &str, message: String, symbol: String) -> Self {
+        Self {
+            code: code.into(),
+            message,
+            symbol,
+            trade_id: None,
+        }
+    }
+
+    pub(crate) fn code(&self) -> &str {
+        &self.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// The entry of an order.
+pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
+    let now = Time::now();
+    Append {
+        journal: JOURNAL.into(),
+        key: stored.order.trade_id.clone(),
+        body: write(stored),
+        category: None,
+        is_open,
+        if_open: IfOpen::Remove,
+        needs_open: false,
+        created_at: now,
+        expires_at: Some(now.after(if is_open { UNTOLD } else { TOLD })),
+        most_open: MOST_ORDERS,
+    }
+}
+
+pub(super) const JOURNAL: &str = "executions";
+/// Orders of which not everybody who ordered them knows what became of them.
+pub(super) const MOST_ORDERS: u32 = 1000;
+/// Code and message of a trade of which nobody knows the outcome.
+const UNKNOWN: (&str, &str) = (
+    "OUTCOME_UNKNOWN",
+    "nobody knows yet whether the trade was executed; it stays pending",
+);
+/// How long a client who has gone can still be told.
+const UNTOLD: Duration = Duration::from_secs(86_400);
+/// How long it is remembered that a client was told.
+const TOLD: Duration = Duration::from_secs(3600);
