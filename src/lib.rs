@@ -20,7 +20,7 @@ mod tasks;
 pub mod testing;
 mod time;
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use adapter::Emitter;
 pub use config::Config;
 pub use engine::{
