@@ -90,7 +90,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How packets are written, which must be how the server does it. Default is JSON.
+    /// How packets are written, which must be how the server does it. Default is JSON; MessagePack
+    /// needs the feature `msgpack`.
     pub fn parser(mut self, parser: Parser) -> Self {
         self.0.options.parser = parser;
         self
