@@ -168,7 +168,7 @@ async fn a_server_that_does_not_answer_connect_is_left_in_time() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).reconnection_delay(Duration::from_millis(1));
     let socket = client
-        .connect_timeout(Duration::from_millis(50))
+        .connect_timeout(Duration::from_millis(500))
         .socket()
         .unwrap();
     let connecting = tokio::spawn({
@@ -191,7 +191,7 @@ async fn a_server_that_sends_no_ping_is_left_in_time() {
     let socket = client.socket().unwrap();
     let mut ends = socket.stream("disconnect");
     socket.open();
-    let mut session = fake.accept_with(50, 50).await;
+    let mut session = fake.accept_with(500, 500).await;
     assert_eq!(session.next().await, "40");
     session.send("40{\"sid\":\"a\"}").await;
     let reason: DisconnectReason = value(&mut ends).await;
@@ -223,4 +223,22 @@ async fn options_that_cannot_be_used_are_refused_at_once() {
 fn a_client_without_a_runtime_is_refused() {
     let error = Client::builder("http://localhost").build().unwrap_err();
     assert!(error.to_string().contains("runtime"), "{error}");
+}
+
+#[test]
+fn a_client_whose_runtime_has_ended_is_disconnected() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (socket, _session) = runtime.block_on(async {
+        let fake = Fake::start().await;
+        let socket = Client::builder(fake.url()).socket().unwrap();
+        socket.open();
+        let session = fake.connected().await;
+        within(socket.connect()).await.unwrap();
+        (socket, session)
+    });
+    assert!(socket.is_connected());
+    drop(runtime);
+    assert!(!socket.is_connected() && !socket.is_active());
+    let error = socket.emit("x", ()).unwrap_err();
+    assert!(matches!(error, ClientError::Disconnected), "{error:?}");
 }

@@ -140,6 +140,13 @@ impl Namespace {
     }
 }
 
+/// The task has ended, maybe with its runtime: no handle may believe that the socket is connected.
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        self.shared.state.send_replace(State::default());
+    }
+}
+
 /// The time in so long from now; times without an end are a year.
 pub(super) fn later(duration: Duration) -> Instant {
     Instant::now() + duration.min(Duration::from_secs(365 * 86_400))

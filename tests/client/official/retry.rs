@@ -60,7 +60,7 @@ async fn should_fail_when_the_server_does_not_acknowledge_the_packet() {
 #[tokio::test]
 async fn should_not_drain_the_queue_while_the_socket_is_disconnected() {
     let fake = Fake::start().await;
-    let socket = retrying(&fake, 3, Duration::from_millis(10));
+    let socket = retrying(&fake, 3, Duration::from_millis(20));
     let answer = tokio::spawn({
         let socket = socket.clone();
         async move { socket.emit_with_ack::<u8>("echo", 1).await }
@@ -69,9 +69,18 @@ async fn should_not_drain_the_queue_while_the_socket_is_disconnected() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     socket.open();
     let mut session = fake.connected().await;
-    let asked = session.next().await;
-    assert!(asked.ends_with("[\"echo\",1]"), "{asked}");
-    assert!(asked.starts_with("420"), "{asked}");
-    session.send("430[1]").await;
+    // On a slow machine the first answer is late; the event is sent again then, and no more often than that.
+    let mut answer = answer;
+    for id in 0..4 {
+        let asked = tokio::select! {
+            answered = &mut answer => {
+                assert!(id > 0, "answered before it was sent");
+                return assert_eq!(answered.unwrap().unwrap(), 1);
+            }
+            asked = session.next() => asked,
+        };
+        assert_eq!(asked, format!("42{id}[\"echo\",1]"));
+        session.send(&format!("43{id}[1]")).await;
+    }
     assert_eq!(within(answer).await.unwrap().unwrap(), 1);
 }
