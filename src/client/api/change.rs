@@ -17,7 +17,7 @@ pub enum Change {
     Close(DisconnectReason),
     /// `error`: there was no session to be had: why.
     Error(String),
-    /// `reconnect_attempt`: the how manieth attempt begins.
+    /// `reconnect_attempt`: an attempt begins, the first of which is 1.
     ReconnectAttempt(u32),
     /// `reconnect`: this attempt has brought a session.
     Reconnect(u32),
