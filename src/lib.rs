@@ -69,6 +69,11 @@ pub mod types {
 #[doc = include_str!("../docs/migrating-from-node.md")]
 pub struct MigratingFromNode;
 
+/// Compiles the block of the page for programs that are clients.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../docs/rust-client.md")]
+pub struct RustClient;
+
 /// What `roomcast-server` of the same version shares with the library; not part of the API.
 #[doc(hidden)]
 pub mod internal {
