@@ -81,7 +81,7 @@ impl<'a> Catalogue<'a> {
     pub(super) fn on<T, S>(
         &mut self,
         event: &'static Event<T>,
-        handler: impl Handler<T, S>,
+        handler: impl Handler<T, S, Fields = T::Answer>,
     ) -> &mut Self
     where
         T: Payload,
@@ -95,7 +95,7 @@ impl<'a> Catalogue<'a> {
     pub(super) fn on_serial<T, S>(
         &mut self,
         event: &'static Event<T>,
-        handler: impl Handler<T, S>,
+        handler: impl Handler<T, S, Fields = T::Answer>,
     ) -> &mut Self
     where
         T: Payload,
@@ -107,7 +107,7 @@ impl<'a> Catalogue<'a> {
     fn register<T, S>(
         &mut self,
         event: &'static Event<T>,
-        handler: impl Handler<T, S>,
+        handler: impl Handler<T, S, Fields = T::Answer>,
         is_serial: bool,
     ) -> &mut Self
     where
@@ -200,7 +200,7 @@ impl EventChecks {
 pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refusal> {
     if args.len() > 1 {
         let error = ServiceError::Invalid {
-            field: "[1]",
+            field: "[1]".into(),
             problem: "is one argument too many".into(),
         };
         return Err(error.into());

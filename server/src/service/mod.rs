@@ -25,3 +25,4 @@ pub(crate) use feed::{Applier, ChangeFeed};
 pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
+pub(crate) use rules::{documents, emissions};
