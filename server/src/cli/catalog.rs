@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use crate::service::documents;
+use crate::service::documents::Catalogue;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Catalog {
@@ -31,11 +31,12 @@ enum Format {
 
 /// Prints it.
 pub(super) fn run(catalog: &Catalog) -> ExitCode {
+    let events = Catalogue::new();
     let text = match catalog.format {
-        Format::Markdown => documents::markdown(),
-        Format::Asyncapi => format!("{:#}\n", documents::asyncapi()),
-        Format::Typescript => documents::typescript(),
-        Format::JsonSchema => format!("{:#}\n", documents::json_schema()),
+        Format::Markdown => events.markdown(),
+        Format::Asyncapi => format!("{:#}\n", events.asyncapi()),
+        Format::Typescript => events.typescript(),
+        Format::JsonSchema => format!("{:#}\n", events.json_schema()),
     };
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,11 +6,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::SystemTime;
 
 use roomcast::{Acks, Argument, Broadcast, Emitted, Socket};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::service::rules::versions::{Overlap, Replaces};
 
 /// An event that the server sends, the type of its argument, and how it is delivered.
 ///
@@ -40,6 +43,8 @@ pub(crate) struct EmissionPolicy {
     pub(crate) example: fn() -> Value,
     /// The source file of the row, from the root of the repository.
     pub(crate) file: &'static str,
+    /// The event before it, which is sent for a time as well.
+    pub(crate) replaces: Option<Replaces>,
 }
 
 /// What becomes of an event where a client is too slow for it.
@@ -100,6 +105,21 @@ pub(crate) trait Keyed {
     fn key(&self) -> String;
 }
 
+/// Reliable, and sent as the event that it replaces as well, for a time. That has this payload.
+#[derive(Debug)]
+pub(crate) struct Succeeding<Before>(PhantomData<fn() -> Before>);
+
+/// A way to deliver events that are sent under one name.
+pub(crate) trait Single {}
+
+impl Single for Reliable {}
+impl Single for Confirmed {}
+impl Single for Conflated {}
+
+impl<T, Before> Deliver<T> for Succeeding<Before> {
+    const DELIVERY: Delivery = Delivery::Reliable;
+}
+
 impl<T> Deliver<T> for Reliable {
     const DELIVERY: Delivery = Delivery::Reliable;
 }
@@ -136,7 +156,7 @@ impl<T, D> Emission<T, D> {
     clippy::disallowed_methods,
     reason = "rows are what all others send by"
 )]
-impl<T: Serialize, D: Deliver<T>> Emission<T, D> {
+impl<T: Serialize, D: Deliver<T> + Single> Emission<T, D> {
     /// Sends it to all of them.
     pub(crate) fn emit(&self, to: Broadcast<'_>, payload: &T) -> Emitted {
         match D::key(payload) {
@@ -171,24 +191,56 @@ pub(super) fn version(event: &str) -> u32 {
     suffix.and_then(Result::ok).unwrap_or(1)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "rows are what all others send by"
+)]
+#[cfg_attr(not(test), expect(dead_code, reason = "no event is replaced yet"))]
+impl<T: Serialize, Before: Serialize + for<'a> From<&'a T>> Emission<T, Succeeding<Before>> {
+    /// Sends it to all of them, and until the overlap is over also as the event that it replaces.
+    pub(crate) fn emit(&self, overlap: Overlap, to: &Broadcast<'_>, payload: &T) -> Emitted {
+        if let Some(replaces) = &self.policy.replaces
+            && SystemTime::now() < overlap.end(replaces)
+        {
+            to.emit(replaces.event, Before::from(payload));
+        }
+        to.emit(self.policy.event, payload)
+    }
+}
+
 /// What something looks like that is sent.
 pub(in crate::service::rules) fn schema_of<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<T>()
 }
 
+/// The event that a row replaces, if it does.
+macro_rules! replaces {
+    () => {
+        None
+    };
+    ($before:literal since $day:literal) => {
+        Some($crate::service::rules::versions::Replaces {
+            event: $before,
+            since: $day,
+        })
+    };
+}
+
 /// The rows of one feature: each is `NAME: Payload, Delivery = "event", "what it tells", "who gets it", an
-/// example;`, where the delivery is one of the types above. All of them are its `EMISSIONS`.
+/// example;`, where the delivery is one of the types above. One that replaces another is `Succeeding` the payload of
+/// that and ends in `, replaces "event" since "2026-11-21";`. All of them are its `EMISSIONS`.
 macro_rules! emissions {
-    ($($name:ident: $payload:ty, $delivery:ident =
-        $event:literal, $tells:literal, $to:literal, $example:expr;)+) => {
+    ($($name:ident: $payload:ty, $delivery:ident $(<$old:ty>)? = $event:literal, $tells:literal, $to:literal,
+        $example:expr $(, replaces $before:literal since $day:literal)?;)+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: $crate::service::rules::emission::Emission<
                 $payload,
-                $crate::service::rules::emission::$delivery,
+                $crate::service::rules::emission::$delivery $(<$old>)?,
             > = {
-                use $crate::service::rules::emission::{$delivery as Way, Deliver, Emission, EmissionPolicy};
+                use $crate::service::rules::emission::{Deliver, Emission, EmissionPolicy};
+                type Way = $crate::service::rules::emission::$delivery $(<$old>)?;
                 Emission::new(EmissionPolicy {
                     event: $event,
                     delivery: <Way as Deliver<$payload>>::DELIVERY,
@@ -201,6 +253,7 @@ macro_rules! emissions {
                         serde_json::json!(example)
                     },
                     file: file!(),
+                    replaces: $crate::service::rules::emission::replaces!($($before since $day)?),
                 })
             };
         )+
@@ -211,4 +264,4 @@ macro_rules! emissions {
     };
 }
 
-pub(in crate::service::rules) use emissions;
+pub(in crate::service::rules) use {emissions, replaces};

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::auth::Permission;
 use crate::limit::Class;
 use crate::service::rules::emission::version;
+use crate::service::rules::versions::Replaces;
 
 /// What a service is asked to do by somebody. Each type is one command with one permission, so that
 /// who may give it is said in one place.
@@ -92,6 +93,8 @@ pub(crate) struct EventPolicy {
     pub(crate) answered: fn() -> Value,
     /// The source file of the row, from the root of the repository.
     pub(crate) file: &'static str,
+    /// The event before it, which is served for a time as well.
+    pub(crate) replaces: Option<Replaces>,
     /// Where arguments are wrong that are no payload of it.
     #[cfg(test)]
     pub(in crate::service::rules) refuses: fn(&Args) -> Option<String>,
@@ -154,11 +157,12 @@ macro_rules! permission {
 
 /// The rows of one feature: each is `NAME: Payload => Answer = "event", Permission, Class, RoomRule, form, "what
 /// it does", {an example of the argument} => an example of the answer;`, where the form is a function of
-/// [`form`](super::commands::form). All of them are its `EVENTS`.
+/// [`form`](super::commands::form). One that replaces another ends in `, replaces "event" since "2026-11-21";`. All of
+/// them are its `EVENTS`.
 macro_rules! events {
     ($($name:ident: $payload:ty => $answer:ty =
         $event:literal, $permission:ident, $class:ident, $room:ident, $form:ident, $does:literal,
-        $example:tt => $answered:expr;)+) => {
+        $example:tt => $answered:expr $(, replaces $before:literal since $day:literal)?;)+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: $crate::service::rules::event::Event<$payload> =
@@ -177,6 +181,7 @@ macro_rules! events {
                             serde_json::json!(answered)
                         },
                         file: file!(),
+                        replaces: $crate::service::rules::emission::replaces!($($before since $day)?),
                         #[cfg(test)]
                         refuses: |args| {
                             type Read = $crate::service::rules::event::Argument<$payload>;

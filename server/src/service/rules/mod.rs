@@ -5,8 +5,8 @@
 //! a socket, a conversation or the store beyond the types of its rows: it has values, and functions
 //! of values.
 //!
-//! A row also sends what it is about, to those whom its caller has chosen. Imports go one way: `emission` ← `emissions` and
-//! `event` ← `commands` ← `policy` ← `documents`.
+//! A row also sends what it is about, to those whom its caller has chosen. Imports go one way: `versions` ← `emission` ←
+//! `emissions` and `event` ← `commands` ← `policy` ← `documents`.
 
 pub(crate) mod commands;
 pub(in crate::service) mod content;
@@ -18,3 +18,4 @@ mod examples;
 pub(in crate::service) mod html;
 mod markup;
 pub(crate) mod policy;
+pub(crate) mod versions;

@@ -2,49 +2,50 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Catalogue, Received, Sent, refused, sentence};
+use super::{Catalogue, Deprecated, Received, Sent, refused, sentence};
 
-/// The namespace `/` is one channel. A message is called by the event with its direction in front, and what an
-/// event has beyond what AsyncAPI knows is in fields that begin with `x-`.
-pub(crate) fn asyncapi() -> Value {
-    let catalogue = Catalogue::new();
-    let mut document = Document::default();
-    for event in &catalogue.received {
-        document.add_received(event);
-    }
-    for event in &catalogue.sent {
-        document.add_sent(event);
-    }
-    let mut types = catalogue.types;
-    types.insert("Refused", refused());
-    let in_channel: Map<_, _> = document
-        .messages
-        .keys()
-        .map(|id| {
-            (
-                id.clone(),
-                json!({"$ref": format!("#/components/messages/{id}")}),
-            )
-        })
-        .collect();
-    json!({
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": "Roomcast",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "Events of the chat, over Socket.IO. An event has one argument, the payload of its message.",
-        },
-        "defaultContentType": "application/json",
-        "channels": {
-            "chat": {
-                "address": "/",
-                "description": "The Socket.IO namespace in which everything happens.",
-                "messages": in_channel,
+impl Catalogue {
+    /// The namespace `/` is one channel. A message is called by the event with its direction in front, and what an
+    /// event has beyond what AsyncAPI knows is in fields that begin with `x-`.
+    pub(crate) fn asyncapi(&self) -> Value {
+        let mut document = Document::default();
+        for event in &self.received {
+            document.add_received(event);
+        }
+        for event in &self.sent {
+            document.add_sent(event);
+        }
+        let mut types = self.types.clone();
+        types.insert("Refused", refused());
+        let in_channel: Map<_, _> = document
+            .messages
+            .keys()
+            .map(|id| {
+                (
+                    id.clone(),
+                    json!({"$ref": format!("#/components/messages/{id}")}),
+                )
+            })
+            .collect();
+        json!({
+            "asyncapi": "3.0.0",
+            "info": {
+                "title": "Roomcast",
+                "version": env!("CARGO_PKG_VERSION"),
+                "description": "Events of the chat, over Socket.IO. An event has one argument, the payload of its message.",
             },
-        },
-        "operations": document.operations,
-        "components": {"messages": document.messages, "schemas": types.under(SCHEMAS)},
-    })
+            "defaultContentType": "application/json",
+            "channels": {
+                "chat": {
+                    "address": "/",
+                    "description": "The Socket.IO namespace in which everything happens.",
+                    "messages": in_channel,
+                },
+            },
+            "operations": document.operations,
+            "components": {"messages": document.messages, "schemas": types.under(SCHEMAS)},
+        })
+    }
 }
 
 const SCHEMAS: &str = "#/components/schemas/";
@@ -61,10 +62,11 @@ impl Document {
         let message = json!({
             "name": row.event,
             "title": row.event,
-            "summary": sentence(row.does),
+            "summary": summary(row.does, event.deprecated),
             "payload": {"$ref": format!("{SCHEMAS}{}", event.payload)},
             "examples": [{"payload": (row.example)()}],
             "x-version": row.version(),
+            "x-deprecated": event.deprecated,
             "x-permission": row.permission.map(|needed| needed.as_str()),
             "x-limit": row.class.as_str(),
             "x-room": row.room.as_str(),
@@ -97,10 +99,11 @@ impl Document {
         let message = json!({
             "name": row.event,
             "title": row.event,
-            "summary": sentence(row.tells),
+            "summary": summary(row.tells, event.deprecated),
             "payload": {"$ref": format!("{SCHEMAS}{}", event.payload)},
             "examples": [{"payload": (row.example)()}],
             "x-version": row.version(),
+            "x-deprecated": event.deprecated,
             "x-to": row.to,
             "x-delivery": row.delivery.to_string(),
             "x-confirmed": row.is_confirmed,
@@ -133,6 +136,11 @@ impl Channel {
     fn reference(&self) -> Value {
         json!({"$ref": self.0})
     }
+}
+
+fn summary(words: &str, deprecated: Option<Deprecated>) -> String {
+    let notice = deprecated.map(|notice| format!(" {notice}"));
+    sentence(words) + &notice.unwrap_or_default()
 }
 
 /// Names of components have no colon.

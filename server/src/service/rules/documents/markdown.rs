@@ -4,64 +4,65 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Catalogue, Received, Sent, sentence};
+use super::{Catalogue, Deprecated, Received, Sent, sentence};
 
-/// A table for each direction, then each event with examples, then the types.
-pub(crate) fn markdown() -> String {
-    let catalogue = Catalogue::new();
-    let mut text = String::from(
-        "# Events\n\n\
+impl Catalogue {
+    /// A table for each direction, then each event with examples, then the types.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from(
+            "# Events\n\n\
          Written by a test from the rows in `server/src/service/rules`, which are also what is checked and sent; \
          `roomcast catalog --format markdown` prints the same. The rules that all events have are in [chat.md](chat.md).\n\n\
          ## What clients send\n\n\
          | event | version | does | permission | limit | who else |\n|---|---|---|---|---|---|\n",
-    );
-    for Received { row, .. } in &catalogue.received {
-        let permission = row
-            .permission
-            .map_or_else(|| "–".to_owned(), |needed| format!("`{}`", needed.as_str()));
-        let _ = writeln!(
-            text,
-            "| [`{}`](#{}-from-clients) | {} | {} | {permission} | {} | {} |",
-            row.event,
-            anchor(row.event),
-            row.version(),
-            row.does,
-            row.class.as_str(),
-            row.room.as_str(),
         );
-    }
-    text.push_str(
-        "\n## What the server sends\n\n\
+        for Received { row, .. } in &self.received {
+            let permission = row
+                .permission
+                .map_or_else(|| "–".to_owned(), |needed| format!("`{}`", needed.as_str()));
+            let _ = writeln!(
+                text,
+                "| [`{}`](#{}-from-clients) | {} | {} | {permission} | {} | {} |",
+                row.event,
+                anchor(row.event),
+                row.version(),
+                row.does,
+                row.class.as_str(),
+                row.room.as_str(),
+            );
+        }
+        text.push_str(
+            "\n## What the server sends\n\n\
          | event | version | tells | who gets it | delivery |\n|---|---|---|---|---|\n",
-    );
-    for Sent { row, .. } in &catalogue.sent {
-        let _ = writeln!(
-            text,
-            "| [`{}`](#{}-from-the-server) | {} | {} | {} | {} |",
-            row.event,
-            anchor(row.event),
-            row.version(),
-            row.tells,
-            row.to,
-            row.delivery,
         );
-    }
-    text.push_str(
+        for Sent { row, .. } in &self.sent {
+            let _ = writeln!(
+                text,
+                "| [`{}`](#{}-from-the-server) | {} | {} | {} | {} |",
+                row.event,
+                anchor(row.event),
+                row.version(),
+                row.tells,
+                row.to,
+                row.delivery,
+            );
+        }
+        text.push_str(
         "\n*Reliable* events wait for a client that is too slow, and one for which too much waits is disconnected. \
          *Conflated* ones give way to the next of the same key.\n",
     );
-    for event in &catalogue.received {
-        event.describe(&mut text);
+        for event in &self.received {
+            event.describe(&mut text);
+        }
+        for event in &self.sent {
+            event.describe(&mut text);
+        }
+        text.push_str("\n## Types\n");
+        for (name, schema) in &self.types.0 {
+            let _ = write!(text, "\n### `{name}`\n\n{}", fenced(schema));
+        }
+        text
     }
-    for event in &catalogue.sent {
-        event.describe(&mut text);
-    }
-    text.push_str("\n## Types\n");
-    for (name, schema) in &catalogue.types.0 {
-        let _ = write!(text, "\n### `{name}`\n\n{}", fenced(schema));
-    }
-    text
 }
 
 impl Received {
@@ -73,8 +74,9 @@ impl Received {
         };
         let _ = write!(
             text,
-            "\n## `{}` from clients\n\n{} Its argument is {}; it is answered by {answer}. Row: {}\n\n{}\n{}",
+            "\n## `{}` from clients\n\n{}{} Its argument is {}; it is answered by {answer}. Row: {}\n\n{}\n{}",
             row.event,
+            notice(self.deprecated),
             sentence(row.does),
             link(&self.payload),
             source(row.file),
@@ -94,14 +96,19 @@ impl Sent {
         };
         let _ = write!(
             text,
-            "\n## `{}` from the server\n\n{} Its argument is {}.{confirmed} Row: {}\n\n{}",
+            "\n## `{}` from the server\n\n{}{} Its argument is {}.{confirmed} Row: {}\n\n{}",
             row.event,
+            notice(self.deprecated),
             sentence(row.tells),
             link(&self.payload),
             source(row.file),
             fenced(&(row.example)()),
         );
     }
+}
+
+fn notice(deprecated: Option<Deprecated>) -> String {
+    deprecated.map_or_else(String::new, |notice| format!("**{notice}**\n\n"))
 }
 
 fn fenced(value: &Value) -> String {

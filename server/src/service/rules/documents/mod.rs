@@ -10,21 +10,20 @@ mod markdown;
 mod tests;
 mod typescript;
 
+use std::fmt;
+
 use schemars::Schema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::emission::EmissionPolicy;
 use super::event::EventPolicy;
 use super::policy;
-
-pub(crate) use asyncapi::asyncapi;
-pub(crate) use json_schema::json_schema;
-pub(crate) use markdown::markdown;
-pub(crate) use typescript::typescript;
+use super::versions::Replaces;
 
 /// The events of both directions, and the types that their schemas refer to.
 #[derive(Debug)]
-struct Catalogue {
+pub(crate) struct Catalogue {
     received: Vec<Received>,
     sent: Vec<Sent>,
     types: Types,
@@ -38,6 +37,7 @@ struct Received {
     payload: String,
     /// The type of what is acknowledged beside `success`, if there is anything.
     answer: Option<String>,
+    deprecated: Option<Deprecated>,
 }
 
 /// An event that the server sends.
@@ -46,26 +46,49 @@ struct Sent {
     row: &'static EmissionPolicy,
     /// The type of the argument.
     payload: String,
+    deprecated: Option<Deprecated>,
+}
+
+/// That another event replaces one.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deprecated {
+    since: &'static str,
+    replaced_by: &'static str,
 }
 
 /// Schemas by the name of their type. They refer to each other by `#/$defs/NAME`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Types(Map<String, Value>);
 
 impl Catalogue {
-    fn new() -> Self {
+    /// The events of the server.
+    pub(crate) fn new() -> Self {
+        Self::of(
+            &policy::events().collect::<Vec<_>>(),
+            &policy::emissions().collect::<Vec<_>>(),
+        )
+    }
+
+    fn of(events: &[&'static EventPolicy], emissions: &[&'static EmissionPolicy]) -> Self {
         let mut types = Types::default();
-        let received = policy::events()
+        let replaced = |row: &&'static EventPolicy| (row.event, row.replaces.as_ref());
+        let received = events
+            .iter()
             .map(|row| Received {
                 row,
                 payload: types.add((row.payload)()).unwrap_or_default(),
                 answer: types.add((row.answer)()),
+                deprecated: Deprecated::of(row.event, events.iter().map(replaced)),
             })
             .collect();
-        let sent = policy::emissions()
+        let replaced = |row: &&'static EmissionPolicy| (row.event, row.replaces.as_ref());
+        let sent = emissions
+            .iter()
             .map(|row| Sent {
                 row,
                 payload: types.add((row.payload)()).unwrap_or_default(),
+                deprecated: Deprecated::of(row.event, emissions.iter().map(replaced)),
             })
             .collect();
         Self {
@@ -73,6 +96,31 @@ impl Catalogue {
             sent,
             types,
         }
+    }
+}
+
+impl Deprecated {
+    /// Which of the rows replaces an event.
+    fn of(
+        event: &str,
+        rows: impl Iterator<Item = (&'static str, Option<&'static Replaces>)>,
+    ) -> Option<Self> {
+        let mut rows = rows.filter_map(|(replaced_by, replaces)| Some((replaced_by, replaces?)));
+        let (replaced_by, replaces) = rows.find(|(_, replaces)| replaces.event == event)?;
+        Some(Self {
+            since: replaces.since,
+            replaced_by,
+        })
+    }
+}
+
+impl fmt::Display for Deprecated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { since, replaced_by } = self;
+        write!(
+            f,
+            "Deprecated since {since}, when `{replaced_by}` replaced it; served for `server.event_overlap` after that."
+        )
     }
 }
 

@@ -7,8 +7,9 @@ use std::{fs, iter};
 use roomcast_protocol::socket::{Decoder, Limits};
 use serde_json::{Value, json};
 
-use super::{Catalogue, asyncapi, json_schema, markdown, typescript};
+use super::Catalogue;
 use crate::service::rules::policy;
+use crate::service::rules::versions::sample;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -16,9 +17,10 @@ fn root() -> PathBuf {
 
 #[test]
 fn the_documents_are_what_the_rows_say() {
+    let catalogue = Catalogue::new();
     let documents = [
-        ("docs/events.md", markdown()),
-        ("web/packages/client/src/types.ts", typescript()),
+        ("docs/events.md", catalogue.markdown()),
+        ("web/packages/client/src/types.ts", catalogue.typescript()),
         ("web/packages/client/test/events.ts", sample()),
     ];
     let mut written = Vec::new();
@@ -208,7 +210,8 @@ fn every_reference_in_a_document_has_its_target_and_none_is_one_of_rust() {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
-    for document in [asyncapi(), json_schema()] {
+    let catalogue = Catalogue::new();
+    for document in [catalogue.asyncapi(), catalogue.json_schema()] {
         let mut found = Vec::new();
         references(&document, &mut found);
         assert!(found.len() > 40, "{found:?}");
@@ -218,4 +221,52 @@ fn every_reference_in_a_document_has_its_target_and_none_is_one_of_rust() {
         }
         assert!(!document.to_string().contains("[`"), "{document}");
     }
+}
+
+#[test]
+fn an_event_that_is_replaced_has_a_notice_in_every_document() {
+    let catalogue = Catalogue::of(sample::EVENTS, sample::EMISSIONS);
+    let notice = |name: &str| {
+        format!(
+            "Deprecated since 2025-01-31, when `{name}` replaced it; served for `server.event_overlap` after that."
+        )
+    };
+    let (ask, update) = (notice("price:ask:v2"), notice("price:update:v2"));
+    let markdown = catalogue.markdown();
+    for (name, notice) in [
+        ("price:ask` from clients", &ask),
+        ("price:update` from the server", &update),
+    ] {
+        let start = format!("\n## `{name}\n\n**{notice}**\n\n");
+        assert_eq!(markdown.matches(&start).count(), 1, "{markdown}");
+    }
+    let typescript = catalogue.typescript();
+    for line in [
+        format!("  /** Reads a price. @deprecated {ask} */\n  \"price:ask\": "),
+        "  /** Reads a price. */\n  \"price:ask:v2\": ".to_owned(),
+        format!("  /** A price has changed. @deprecated {update} */\n  \"price:update\": "),
+        "  /** A price has changed. */\n  \"price:update:v2\": ".to_owned(),
+    ] {
+        assert_eq!(typescript.matches(&line).count(), 1, "{typescript}");
+    }
+    let json = catalogue.json_schema();
+    let deprecated = json!({"since": "2025-01-31", "replacedBy": "price:ask:v2"});
+    assert_eq!(
+        json["clientToServer"]["price:ask"]["deprecated"],
+        deprecated
+    );
+    let successor = &json["clientToServer"]["price:ask:v2"];
+    assert_eq!(
+        (&successor["deprecated"], &successor["version"]),
+        (&Value::Null, &json!(2))
+    );
+    let messages = &catalogue.asyncapi()["components"]["messages"];
+    assert_eq!(messages["client.price.ask"]["x-deprecated"], deprecated);
+    let summary = |message: &str| messages[message]["summary"].clone();
+    assert_eq!(summary("client.price.ask"), format!("Reads a price. {ask}"));
+    assert_eq!(
+        summary("server.price.update"),
+        format!("A price has changed. {update}")
+    );
+    assert_eq!(summary("server.price.update.v2"), "A price has changed.");
 }

@@ -4,39 +4,43 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::{Catalogue, sentence};
+use super::{Catalogue, Deprecated, sentence};
 
-/// A module with all types, and the events of both directions for Socket.IO's client.
-pub(crate) fn typescript() -> String {
-    let catalogue = Catalogue::new();
-    let mut text = String::from(
-        "/**\n * The events of the chat, and what is in them. Written by a test of the server from its catalogue of events, as\n \
+impl Catalogue {
+    /// A module with all types, and the events of both directions for Socket.IO's client.
+    pub(crate) fn typescript(&self) -> String {
+        let mut text = String::from(
+            "/**\n * The events of the chat, and what is in them. Written by a test of the server from its catalogue of events, as\n \
          * `roomcast catalog --format typescript` prints it; see docs/architecture.md.\n */\n\
          import type { Failure } from \"./failure.ts\";\n",
-    );
-    for (name, schema) in &catalogue.types.0 {
-        text.push('\n');
-        comment(&mut text, "", schema["description"].as_str());
-        let _ = match schema["properties"].as_object() {
-            Some(_) => writeln!(text, "export interface {name} {}", object(schema)),
-            None => writeln!(text, "export type {name} = {};", type_of(schema)),
-        };
-    }
-    text.push_str(
+        );
+        for (name, schema) in &self.types.0 {
+            text.push('\n');
+            comment(&mut text, "", schema["description"].as_str());
+            let _ = match schema["properties"].as_object() {
+                Some(_) => writeln!(text, "export interface {name} {}", object(schema)),
+                None => writeln!(text, "export type {name} = {};", type_of(schema)),
+            };
+        }
+        text.push_str(
         "\n/** What clients send, by the name of the event: its argument, and the answer that comes with `success: true`. */\n\
          export interface Requests {\n",
     );
-    for event in &catalogue.received {
-        comment(&mut text, "  ", Some(&sentence(event.row.does)));
-        let answer = event.answer.as_deref().unwrap_or("object");
-        let _ = writeln!(
-            text,
-            "  {}: {{ payload: {}; answer: {answer} }};",
-            key(event.row.event),
-            event.payload
-        );
-    }
-    text.push_str(
+        for event in &self.received {
+            comment(
+                &mut text,
+                "  ",
+                Some(&described(event.row.does, event.deprecated)),
+            );
+            let answer = event.answer.as_deref().unwrap_or("object");
+            let _ = writeln!(
+                text,
+                "  {}: {{ payload: {}; answer: {answer} }};",
+                key(event.row.event),
+                event.payload
+            );
+        }
+        text.push_str(
         "}\n\n/** The acknowledgement of a request. */\n\
          export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n\n\
          /** What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client. */\n\
@@ -46,22 +50,35 @@ pub(crate) fn typescript() -> String {
          /** What the server sends without being asked. */\n\
          export interface ServerToClientEvents {\n",
     );
-    for event in &catalogue.sent {
-        comment(&mut text, "  ", Some(&sentence(event.row.tells)));
-        let confirm = if event.row.is_confirmed {
-            ", confirm?: () => void"
-        } else {
-            ""
-        };
-        let _ = writeln!(
-            text,
-            "  {}: (payload: {}{confirm}) => void;",
-            key(event.row.event),
-            event.payload
-        );
+        for event in &self.sent {
+            comment(
+                &mut text,
+                "  ",
+                Some(&described(event.row.tells, event.deprecated)),
+            );
+            let confirm = if event.row.is_confirmed {
+                ", confirm?: () => void"
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                text,
+                "  {}: (payload: {}{confirm}) => void;",
+                key(event.row.event),
+                event.payload
+            );
+        }
+        text.push_str("}\n");
+        text
     }
-    text.push_str("}\n");
-    text
+}
+
+fn described(words: &str, deprecated: Option<Deprecated>) -> String {
+    let words = sentence(words);
+    match deprecated {
+        Some(notice) => format!("{words} @deprecated {notice}"),
+        None => words,
+    }
 }
 
 /// The type of a schema.
