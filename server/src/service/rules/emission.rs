@@ -77,6 +77,8 @@ pub(crate) trait Deliver<T> {
     /// What is said of it.
     const DELIVERY: Delivery;
     const IS_CONFIRMED: bool = false;
+    /// Whether it is sent as the event that it replaces as well.
+    const SUCCEEDS: bool = false;
 
     /// The key of which only the newest waits.
     fn key(_payload: &T) -> Option<String> {
@@ -118,6 +120,7 @@ impl Single for Conflated {}
 
 impl<T, Before> Deliver<T> for Succeeding<Before> {
     const DELIVERY: Delivery = Delivery::Reliable;
+    const SUCCEEDS: bool = true;
 }
 
 impl<T> Deliver<T> for Reliable {
@@ -137,15 +140,22 @@ impl<T: Keyed> Deliver<T> for Conflated {
     }
 }
 
-impl<T, D> Emission<T, D> {
+impl<T, D: Deliver<T>> Emission<T, D> {
     /// A row, as [`emissions!`] writes it.
+    ///
+    /// # Panics
+    ///
+    /// If it is `Succeeding` and replaces nothing, or the other way round: while it is compiled.
     pub(in crate::service::rules) const fn new(policy: EmissionPolicy) -> Self {
+        assert!(policy.replaces.is_some() == D::SUCCEEDS);
         Self {
             policy,
             kind: PhantomData,
         }
     }
+}
 
+impl<T, D> Emission<T, D> {
     /// What is said of it.
     pub(crate) const fn policy(&self) -> &EmissionPolicy {
         &self.policy
@@ -185,12 +195,6 @@ impl<T: Serialize> Emission<T, Confirmed> {
     }
 }
 
-/// The version of an event by its name: 2 for `domain:action:v2`.
-pub(super) fn version(event: &str) -> u32 {
-    let suffix = event.rsplit_once(":v").map(|(_, number)| number.parse());
-    suffix.and_then(Result::ok).unwrap_or(1)
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "rows are what all others send by"
@@ -206,6 +210,12 @@ impl<T: Serialize, Before: Serialize + for<'a> From<&'a T>> Emission<T, Succeedi
         }
         to.emit(self.policy.event, payload)
     }
+}
+
+/// The version of an event by its name: 2 for `domain:action:v2`.
+pub(super) fn version(event: &str) -> u32 {
+    let suffix = event.rsplit_once(":v").map(|(_, number)| number.parse());
+    suffix.and_then(Result::ok).unwrap_or(1)
 }
 
 /// What something looks like that is sent.
