@@ -25,3 +25,7 @@ pub(crate) use feed::{Applier, ChangeFeed};
 pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
+pub(crate) use rules::versions::Overlap;
+#[cfg(test)]
+pub(crate) use rules::versions::sample;
+pub(crate) use rules::{documents, emissions};
