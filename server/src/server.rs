@@ -31,7 +31,7 @@ use crate::{
     metrics::Metrics,
     service::{
         Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, ExecutorFault, JournalNews,
-        Journals, Leases, Market, Notifications, Retention, RevocationApplier,
+        Journals, Leases, Market, Notifications, Overlap, Retention, RevocationApplier,
         cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
@@ -145,6 +145,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         Arc::clone(&users),
         access.clone(),
         chat.clone(),
+        Overlap(settings.server.event_overlap),
     );
     let fed = Arc::default();
     chat.hear(&mut io, &fed);

@@ -28,7 +28,7 @@ pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIs
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};
 pub(crate) use journals::{JournalNews, Journals};
-pub(crate) use market::{ExecutorFault, Market, Refused, Told, TradeError};
+pub(crate) use market::{ExecutorFault, Market, Refused, Told};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::commands::{
     attendance, conversations, history, members, messages, notifications as notification_events,
@@ -36,3 +36,7 @@ pub(crate) use rules::commands::{
 };
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
+pub(crate) use rules::versions::Overlap;
+#[cfg(test)]
+pub(crate) use rules::versions::sample;
+pub(crate) use rules::{documents, emissions};

@@ -1,11 +1,12 @@
 //! Trades that are followed and executed.
 
 use crate::gateway::catalogue::{Call, Catalogue};
+use crate::service::emissions::trades::{TRADE_ERROR, TradeError};
 use crate::service::trades::{
     EXECUTE_TRADE, ExecuteTrade, SUBSCRIBE_TRADES, SubscribeTrades, UNSUBSCRIBE_TRADES,
     UnsubscribeTrades,
 };
-use crate::service::{Market, Refused, ServiceError, Told, TradeError};
+use crate::service::{Market, Refused, ServiceError, Told};
 use roomcast::{Refusal, State};
 
 /// Registers them.
@@ -31,13 +32,18 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             {
                 Ok(Told::Executed(executed)) => Ok(executed),
                 Ok(Told::Error(error)) => Err(ServiceError::Failed {
-                    reason: error.code().to_owned(),
-                    message: error.message().to_owned(),
+                    reason: error.code,
+                    message: error.message,
                 }),
                 Err(Refused { symbol, error }) => {
                     let refusal = Refusal::from(error.clone());
-                    let told = TradeError::refused(refusal.code(), error.to_string(), symbol);
-                    call.socket.emit("trade:error", &told);
+                    let told = TradeError {
+                        code: refusal.code().to_owned(),
+                        message: error.to_string(),
+                        symbol,
+                        trade_id: None,
+                    };
+                    TRADE_ERROR.emit_to(&call.socket, &told);
                     Err(error)
                 }
             },

@@ -22,12 +22,14 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::service::fault::ServiceError;
+use crate::service::rules::emission::Emission;
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::store::{
     Append, Appended, Current, Entry, JournalSweep, JournalView, Store, StoreError, Time,
 };
 use followed::Followed;
 pub(crate) use news::JournalNews;
-pub(in crate::service) use payload::{Update, read, user_of, write};
+pub(in crate::service) use payload::{read, user_of, write};
 use roomcast::{JoinError, Namespace, Room, Socket};
 
 /// The journals that are followed at this server. Cloning gives another handle.
@@ -56,7 +58,7 @@ pub(in crate::service) trait Teller: Send + Sync {
 }
 
 /// What somebody wants to follow.
-pub(in crate::service) struct Subscription<'a> {
+pub(in crate::service) struct Subscription<'a, S: 'static> {
     /// The name of the journal.
     pub(in crate::service) journal: String,
     pub(in crate::service) category: Option<&'a str>,
@@ -69,20 +71,7 @@ pub(in crate::service) struct Subscription<'a> {
     pub(in crate::service) room: Room,
     pub(in crate::service) teller: Arc<dyn Teller>,
     /// The event that says so to the socket.
-    pub(in crate::service) event: &'static str,
-}
-
-/// The answer to a subscription, as event and as acknowledgement.
-#[derive(Debug, Serialize)]
-pub(crate) struct Subscribed<S> {
-    room: String,
-    snapshot: S,
-}
-
-/// The answer to the end of a subscription.
-#[derive(Debug, Serialize)]
-pub(crate) struct Unsubscribed {
-    room: String,
+    pub(in crate::service) event: &'static Emission<Subscribed<S>>,
 }
 
 /// What there was when somebody subscribed. An update that follows has a larger revision.
@@ -154,7 +143,7 @@ impl Journals {
     /// snapshot.
     pub(in crate::service) async fn subscribe<S: Serialize>(
         &self,
-        subscription: Subscription<'_>,
+        subscription: Subscription<'_, S>,
         socket: &Socket,
         shape: impl FnOnce(Snapshot) -> S,
     ) -> Result<Subscribed<S>, ServiceError> {
@@ -200,7 +189,7 @@ impl Journals {
             room: room.as_str().to_owned(),
             snapshot: shape(Snapshot::of(view)),
         };
-        socket.emit(event, &subscribed);
+        event.emit_to(socket, &subscribed);
         Ok(subscribed)
     }
 
@@ -209,13 +198,13 @@ impl Journals {
         &self,
         room: &Room,
         socket: &Socket,
-        event: &'static str,
+        event: &'static Emission<Unsubscribed>,
     ) -> Unsubscribed {
         socket.leave(room);
         let unsubscribed = Unsubscribed {
             room: room.as_str().to_owned(),
         };
-        socket.emit(event, &unsubscribed);
+        event.emit_to(socket, &unsubscribed);
         unsubscribed
     }
 

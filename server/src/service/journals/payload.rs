@@ -1,16 +1,8 @@
-//! What an entry says, and how clients are told of it.
+//! What an entry says.
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::store::Entry;
-
-/// An update with its place in its journal.
-#[derive(Serialize)]
-pub(in crate::service) struct Update<'a, T> {
-    #[serde(flatten)]
-    pub(in crate::service) body: &'a T,
-    pub(in crate::service) revision: u64,
-}
 
 /// What an entry says. What a newer version of the server has written in another form is left out.
 pub(in crate::service) fn read<T: DeserializeOwned>(entry: &Entry) -> Option<T> {

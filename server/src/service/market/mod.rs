@@ -17,7 +17,7 @@ use crate::service::fault::ServiceError;
 use crate::service::journals::Journals;
 use crate::service::rules::rooms::room_named;
 use execution::Execution;
-pub(crate) use execution::{ExecutorFault, Refused, Told, TradeError};
+pub(crate) use execution::{ExecutorFault, Refused, Told};
 use roomcast::{Room, Socket};
 
 /// Trades, signals, portfolios and prices. Cloning gives another handle.

@@ -8,28 +8,19 @@ use super::{Market, checks, is_room_of, own};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{
-    Snapshot, Subscribed, Subscription, Teller, Unsubscribed, Update, read, user_of, write,
-};
+use crate::service::journals::{Snapshot, Subscription, Teller, read, user_of, write};
 use crate::service::rules::commands::portfolio::{
-    Position, PublishPortfolio, SubscribePortfolio, UnsubscribePortfolio,
+    PublishPortfolio, SubscribePortfolio, UnsubscribePortfolio,
 };
 use crate::service::rules::commands::trades::UpdatePrice;
 use crate::service::rules::content::check_user_id;
+use crate::service::rules::emissions::portfolio::{
+    NewestPortfolio, PORTFOLIO_SUBSCRIBED, PORTFOLIO_UNSUBSCRIBED, PORTFOLIO_UPDATE, Portfolio,
+};
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Entry, IfOpen, StoreError, Time};
 use roomcast::{Namespace, Room, Socket};
-
-/// `portfolio:update`: a portfolio as it is now.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Portfolio {
-    pub(crate) user_id: String,
-    pub(crate) total_value: f64,
-    pub(crate) cash: f64,
-    pub(crate) positions: Vec<Position>,
-    pub(crate) timestamp: Time,
-}
 
 /// The last price of a symbol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,15 +31,7 @@ pub(crate) struct Price {
     pub(crate) timestamp: Time,
 }
 
-/// The snapshot of `portfolio:subscribed`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Newest {
-    revision: u64,
-    /// None if none was published.
-    portfolio: Option<Portfolio>,
-}
-
-impl From<Snapshot> for Newest {
+impl From<Snapshot> for NewestPortfolio {
     fn from(snapshot: Snapshot) -> Self {
         Self {
             revision: snapshot.revision,
@@ -63,12 +46,10 @@ struct PortfolioTeller;
 impl Teller for PortfolioTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let Some(entry) = entries.last() else { return };
-        if let Some(body) = &read::<Portfolio>(entry) {
+        if let Some(body) = read::<Portfolio>(entry) {
+            let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
             let revision = entry.revision;
-            to.local()
-                .to(room_named(KIND, user_of(KIND, journal)))
-                .conflate(journal)
-                .emit("portfolio:update", Update { body, revision });
+            PORTFOLIO_UPDATE.emit(to, &Update { body, revision });
         }
     }
 }
@@ -79,7 +60,7 @@ impl Market {
         &self,
         allowed: Allowed<SubscribePortfolio>,
         socket: &Socket,
-    ) -> Result<Subscribed<Newest>, ServiceError> {
+    ) -> Result<Subscribed<NewestPortfolio>, ServiceError> {
         let (by, command) = allowed.into_parts();
         own(&by, &command.user_id)?;
         self.follow_portfolio(socket, &by).await
@@ -89,7 +70,7 @@ impl Market {
         &self,
         socket: &Socket,
         by: &Principal,
-    ) -> Result<Subscribed<Newest>, ServiceError> {
+    ) -> Result<Subscribed<NewestPortfolio>, ServiceError> {
         let subscription = Subscription {
             journal: journal_of(KIND, &by.subject),
             category: None,
@@ -98,10 +79,12 @@ impl Market {
             is_shared: false,
             room: room_named(KIND, &by.subject),
             teller: Arc::new(PortfolioTeller),
-            event: "portfolio:subscribed",
+            event: &PORTFOLIO_SUBSCRIBED,
         };
         let journals = &self.0.journals;
-        journals.subscribe(subscription, socket, Newest::from).await
+        journals
+            .subscribe(subscription, socket, NewestPortfolio::from)
+            .await
     }
 
     /// Lets a socket follow its user's portfolio no longer.
@@ -114,7 +97,7 @@ impl Market {
         own(&by, &command.user_id)?;
         let room = room_named(KIND, &by.subject);
         let journals = &self.0.journals;
-        Ok(journals.unsubscribe(&room, socket, "portfolio:unsubscribed"))
+        Ok(journals.unsubscribe(&room, socket, &PORTFOLIO_UNSUBSCRIBED))
     }
 
     pub(super) fn is_portfolio(&self, room: &Room, by: &Principal) -> bool {

@@ -2,49 +2,22 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Market, checks};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{
-    Snapshot, Subscribed, Subscription, Teller, Unsubscribed, Update, read, write,
-};
+use crate::service::journals::{Snapshot, Subscription, Teller, read, write};
 use crate::service::rules::commands::signals::{
-    Action, PublishSignal, SubscribeSignals, UnsubscribeSignals,
+    PublishSignal, SubscribeSignals, UnsubscribeSignals,
+};
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emissions::signals::{
+    SIGNAL_NEW, SIGNALS_SUBSCRIBED, SIGNALS_UNSUBSCRIBED, Signal, Signals,
 };
 use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Room, Socket};
-
-/// `signal:new`: what a provider advises.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Signal {
-    pub(crate) signal_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) channel_id: Option<String>,
-    pub(crate) provider_id: String,
-    pub(crate) provider_name: String,
-    pub(crate) symbol: String,
-    pub(crate) action: Action,
-    pub(crate) entry_price: Option<f64>,
-    pub(crate) stop_loss: Option<f64>,
-    pub(crate) take_profit: Option<f64>,
-    pub(crate) confidence: f64,
-    pub(crate) timestamp: Time,
-}
-
-/// The snapshot of `signals:subscribed`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Signals {
-    revision: u64,
-    /// The last ones.
-    signals: Vec<Signal>,
-    has_more: bool,
-}
 
 impl From<Snapshot> for Signals {
     fn from(snapshot: Snapshot) -> Self {
@@ -61,7 +34,7 @@ struct SignalsTeller;
 impl Teller for SignalsTeller {
     fn tell(&self, to: &Namespace, _: &str, entries: &[Entry]) {
         for entry in entries {
-            let Some(body) = &read::<Signal>(entry) else {
+            let Some(body) = read::<Signal>(entry) else {
                 continue;
             };
             let revision = entry.revision;
@@ -71,7 +44,7 @@ impl Teller for SignalsTeller {
                 Some(_) => all.to(room_of(body.channel_id.as_deref())),
                 None => all,
             };
-            all.emit("signal:new", Update { body, revision });
+            SIGNAL_NEW.emit(all, &Update { body, revision });
         }
     }
 }
@@ -113,7 +86,7 @@ impl Market {
             is_shared: newest == NEWEST,
             room,
             teller: Arc::new(SignalsTeller),
-            event: "signals:subscribed",
+            event: &SIGNALS_SUBSCRIBED,
         };
         let journals = &self.0.journals;
         journals
@@ -133,7 +106,7 @@ impl Market {
         }
         let room = room_of(channel_id.as_deref());
         let journals = &self.0.journals;
-        Ok(journals.unsubscribe(&room, socket, "signals:unsubscribed"))
+        Ok(journals.unsubscribe(&room, socket, &SIGNALS_UNSUBSCRIBED))
     }
 
     pub(super) async fn renew_signals(

@@ -2,46 +2,20 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Market, checks, is_room_of, own};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{
-    Snapshot, Subscribed, Subscription, Teller, Unsubscribed, Update, read, user_of, write,
-};
-use crate::service::rules::commands::trades::{
-    PublishTrade, SubscribeTrades, TradeStatus, UnsubscribeTrades,
-};
+use crate::service::journals::{Snapshot, Subscription, Teller, read, user_of, write};
+use crate::service::rules::commands::trades::{PublishTrade, SubscribeTrades, UnsubscribeTrades};
 use crate::service::rules::content::check_user_id;
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emissions::trades::{
+    TRADE_UPDATE, TRADES_SUBSCRIBED, TRADES_UNSUBSCRIBED, Trade, TradeStatus, Trades,
+};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Room, Socket};
-
-/// `trade:update`: a trade as it is now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Trade {
-    pub(crate) trade_id: String,
-    pub(crate) user_id: String,
-    pub(crate) symbol: String,
-    pub(crate) status: TradeStatus,
-    /// None as long as it is not executed.
-    pub(crate) executed_price: Option<f64>,
-    pub(crate) quantity: f64,
-    pub(crate) timestamp: Time,
-}
-
-/// The snapshot of `trades:subscribed`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Trades {
-    revision: u64,
-    /// Those that are open and the last ones, by their last change.
-    trades: Vec<Trade>,
-    has_more: bool,
-}
 
 impl From<Snapshot> for Trades {
     fn from(snapshot: Snapshot) -> Self {
@@ -60,9 +34,9 @@ impl Teller for TradesTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         for entry in entries {
-            if let Some(body) = &read::<Trade>(entry) {
+            if let Some(body) = read::<Trade>(entry) {
                 let revision = entry.revision;
-                to.emit("trade:update", Update { body, revision });
+                TRADE_UPDATE.emit(to.clone(), &Update { body, revision });
             }
         }
     }
@@ -93,7 +67,7 @@ impl Market {
             is_shared: false,
             room: room_named(KIND, &by.subject),
             teller: Arc::new(TradesTeller),
-            event: "trades:subscribed",
+            event: &TRADES_SUBSCRIBED,
         };
         let journals = &self.0.journals;
         journals.subscribe(subscription, socket, Trades::from).await
@@ -109,7 +83,7 @@ impl Market {
         own(&by, &command.user_id)?;
         let room = room_named(KIND, &by.subject);
         let journals = &self.0.journals;
-        Ok(journals.unsubscribe(&room, socket, "trades:unsubscribed"))
+        Ok(journals.unsubscribe(&room, socket, &TRADES_UNSUBSCRIBED))
     }
 
     pub(super) fn is_trades(&self, room: &Room, by: &Principal) -> bool {

@@ -13,15 +13,17 @@ use crate::auth::{Principal, is_name};
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{
-    Journals, Snapshot, Subscribed, Subscription, Teller, Unsubscribed, Update, read, user_of,
-    write,
-};
+use crate::service::journals::{Journals, Snapshot, Subscription, Teller, read, user_of, write};
 use crate::service::rules::commands::notifications::{
-    AckNotification, NotificationKind, Notify, Priority, SubscribeNotifications,
-    UnsubscribeNotifications,
+    AckNotification, Notify, SubscribeNotifications, UnsubscribeNotifications,
 };
 use crate::service::rules::content::{check_user_id, is_http_url};
+use crate::service::rules::emissions::notifications::{
+    self as emissions, NOTIFICATION_ACKED, NOTIFICATION_BATCH, NOTIFICATION_NEW,
+    NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNSUBSCRIBED, Notification, NotificationAcked,
+    NotificationBatch, Priority,
+};
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Socket, SocketId};
@@ -36,35 +38,6 @@ struct NotificationsInner {
     teller: Arc<NotificationsTeller>,
 }
 
-/// `notification:new`: something that a user should know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Notification {
-    pub(crate) notification_id: String,
-    #[serde(rename = "type")]
-    pub(crate) kind: NotificationKind,
-    pub(crate) priority: Priority,
-    pub(crate) title: String,
-    pub(crate) message: String,
-    pub(crate) action_url: Option<String>,
-    pub(crate) timestamp: Time,
-    pub(crate) expires_at: Time,
-}
-
-/// `notification:acked`: one of the user's tabs has acknowledged a notification.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Acked {
-    pub(crate) notification_id: String,
-    pub(crate) timestamp: Time,
-}
-
-/// `notification:batch`: several notifications, in their order.
-#[derive(Serialize)]
-struct Batch<'a> {
-    notifications: Vec<Update<'a, Notification>>,
-}
-
 /// What the journal has of a notification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,23 +45,13 @@ enum Body {
     New(Notification),
     Acked {
         #[serde(flatten)]
-        acked: Acked,
+        acked: NotificationAcked,
         /// The socket that it came from, which knows.
         socket: String,
     },
 }
 
-/// The snapshot of `notifications:subscribed`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Unacknowledged {
-    revision: u64,
-    notifications: Vec<Notification>,
-    /// There are older ones, which come with a subscription when these are acknowledged.
-    has_more: bool,
-}
-
-impl From<Snapshot> for Unacknowledged {
+impl From<Snapshot> for emissions::Notifications {
     fn from(snapshot: Snapshot) -> Self {
         let bodies = snapshot.entries.iter().filter_map(read);
         let new = bodies.filter_map(|body| match body {
@@ -114,26 +77,25 @@ impl Teller for NotificationsTeller {
         let mut new = Vec::new();
         for entry in entries {
             match read::<Body>(entry) {
-                Some(Body::New(notification)) if notification.expires_at > now => {
-                    new.push((notification, entry.revision));
+                Some(Body::New(body)) if body.expires_at > now => {
+                    let revision = entry.revision;
+                    new.push(Update { body, revision });
                 }
                 Some(Body::Acked { acked, socket }) => {
                     let others = match SocketId::parse(&socket) {
                         Some(socket) => to.clone().except(socket),
                         None => to.clone(),
                     };
-                    others.emit("notification:acked", &acked);
+                    NOTIFICATION_ACKED.emit(others, &acked);
                 }
                 Some(Body::New(_)) | None => {}
             }
         }
-        let update = |(body, revision)| Update { body, revision };
-        let mut updates = new.iter().map(|(body, revision)| update((body, *revision)));
         if new.len() > 1 {
-            let notifications = updates.collect();
-            to.emit("notification:batch", Batch { notifications });
-        } else if let Some(only) = updates.next() {
-            to.emit("notification:new", only);
+            let notifications = new;
+            NOTIFICATION_BATCH.emit(to, &NotificationBatch { notifications });
+        } else if let Some(only) = new.first() {
+            NOTIFICATION_NEW.emit(to, only);
         }
     }
 
@@ -162,7 +124,7 @@ impl Notifications {
         &self,
         allowed: Allowed<SubscribeNotifications>,
         socket: &Socket,
-    ) -> Result<Subscribed<Unacknowledged>, ServiceError> {
+    ) -> Result<Subscribed<emissions::Notifications>, ServiceError> {
         let (by, SubscribeNotifications {}) = allowed.into_parts();
         self.follow(socket, &by).await
     }
@@ -171,7 +133,7 @@ impl Notifications {
         &self,
         socket: &Socket,
         by: &Principal,
-    ) -> Result<Subscribed<Unacknowledged>, ServiceError> {
+    ) -> Result<Subscribed<emissions::Notifications>, ServiceError> {
         let subscription = Subscription {
             journal: journal_of(&by.subject),
             category: None,
@@ -180,11 +142,11 @@ impl Notifications {
             is_shared: false,
             room: room_named(KIND, &by.subject),
             teller: self.0.teller.clone(),
-            event: "notifications:subscribed",
+            event: &NOTIFICATIONS_SUBSCRIBED,
         };
         let journals = &self.0.journals;
         journals
-            .subscribe(subscription, socket, Unacknowledged::from)
+            .subscribe(subscription, socket, emissions::Notifications::from)
             .await
     }
 
@@ -197,7 +159,7 @@ impl Notifications {
         let (by, UnsubscribeNotifications {}) = allowed.into_parts();
         let room = room_named(KIND, &by.subject);
         let journals = &self.0.journals;
-        journals.unsubscribe(&room, socket, "notifications:unsubscribed")
+        journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED)
     }
 
     /// A socket has connected. One that was recovered is in its room and gets what it has missed: nothing of that comes again, unless
@@ -308,10 +270,10 @@ impl Notifications {
         &self,
         allowed: Allowed<AckNotification>,
         socket: &Socket,
-    ) -> Result<Acked, ServiceError> {
+    ) -> Result<NotificationAcked, ServiceError> {
         let (by, AckNotification { notification_id }) = allowed.into_parts();
         let timestamp = Time::now();
-        let acked = Acked {
+        let acked = NotificationAcked {
             notification_id,
             timestamp,
         };

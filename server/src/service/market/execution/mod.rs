@@ -21,19 +21,20 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::trades::{Trade, journal_of};
+use super::trades::journal_of;
 use super::{Market, checks};
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::read;
-use crate::service::rules::commands::trades::{ExecuteTrade, TradeStatus};
+use crate::service::rules::commands::trades::ExecuteTrade;
+use crate::service::rules::emissions::trades::{Trade, TradeStatus};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Appended, Current, Entry, Time};
 pub(crate) use executor::ExecutorFault;
 use executor::{Executor, Outcome};
+pub(crate) use order::Told;
 use order::{JOURNAL, MOST_ORDERS, Order, Stored, entry};
-pub(crate) use order::{Told, TradeError};
 use roomcast::{Namespace, Socket};
 use webhook::LONGEST_PAUSE;
 
@@ -232,8 +233,8 @@ impl Market {
             .local()
             .to(room_named("user", &stored.order.user_id));
         match socket.filter(|socket| socket.is_connected()) {
-            Some(socket) => told.emit(|event, body| drop(socket.emit(event, body))),
-            None if user.count() > 0 => told.emit(|event, body| drop(user.emit(event, body))),
+            Some(socket) => told.emit_to(socket),
+            None if user.count() > 0 => told.emit(user),
             None if stored.settled.is_some() => return told,
             None => {
                 let settled = Some(trade);

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::service::journals::write;
-use crate::service::market::trades::Trade;
-use crate::service::rules::commands::trades::{Side, TradeStatus};
+use crate::service::rules::emissions::trades::{
+    Side, TRADE_ERROR, TRADE_EXECUTED, Trade, TradeError, TradeExecuted, TradeStatus,
+};
 use crate::store::{Append, IfOpen, Time};
-use roomcast::Socket;
+use roomcast::{Broadcast, Socket};
 
 /// A trade that is to be executed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,34 +46,10 @@ pub(super) struct Fault {
     pub(super) message: String,
 }
 
-/// `trade:executed`
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Executed {
-    trade_id: String,
-    symbol: String,
-    side: Side,
-    quantity: f64,
-    executed_price: f64,
-    timestamp: Time,
-}
-
-/// `trade:error`
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TradeError {
-    code: String,
-    message: String,
-    symbol: String,
-    /// None if there is no such trade.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trade_id: Option<String>,
-}
-
 /// What a client is told.
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
-    Executed(Executed),
+    Executed(TradeExecuted),
     Error(TradeError),
 }
 
@@ -96,7 +73,7 @@ impl Stored {
         let order = &self.order;
         if let (TradeStatus::Executed, Some(executed_price)) = (trade.status, trade.executed_price)
         {
-            return Told::Executed(Executed {
+            return Told::Executed(TradeExecuted {
                 trade_id: order.trade_id.clone(),
                 symbol: order.symbol.clone(),
                 side: order.side,
@@ -116,7 +93,7 @@ impl Stored {
     pub(super) fn unknown(&self, socket: Option<&Socket>) -> Told {
         let told = Told::Error(self.error(UNKNOWN.0, UNKNOWN.1));
         if let Some(socket) = socket {
-            told.emit(|event, body| drop(socket.emit(event, body)));
+            told.emit_to(socket);
         }
         told
     }
@@ -132,32 +109,18 @@ impl Stored {
 }
 
 impl Told {
-    pub(super) fn emit(&self, to: impl FnOnce(&str, &serde_json::Value)) {
-        let (event, body) = match self {
-            Self::Executed(executed) => ("trade:executed", serde_json::to_value(executed)),
-            Self::Error(error) => ("trade:error", serde_json::to_value(error)),
+    pub(super) fn emit_to(&self, socket: &Socket) {
+        match self {
+            Self::Executed(executed) => TRADE_EXECUTED.emit_to(socket, executed),
+            Self::Error(error) => TRADE_ERROR.emit_to(socket, error),
         };
-        to(event, &body.unwrap_or_default());
-    }
-}
-
-impl TradeError {
-    /// A trade that there is not.
-    pub(crate) fn refused(code: &str, message: String, symbol: String) -> Self {
-        Self {
-            code: code.into(),
-            message,
-            symbol,
-            trade_id: None,
-        }
     }
 
-    pub(crate) fn code(&self) -> &str {
-        &self.code
-    }
-
-    pub(crate) fn message(&self) -> &str {
-        &self.message
+    pub(super) fn emit(&self, to: Broadcast<'_>) {
+        match self {
+            Self::Executed(executed) => TRADE_EXECUTED.emit(to, executed),
+            Self::Error(error) => TRADE_ERROR.emit(to, error),
+        };
     }
 }
 

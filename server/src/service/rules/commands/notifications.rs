@@ -1,21 +1,30 @@
 //! Commands about notifications: following one's own, acknowledging one, and sending one to a user.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::auth::Permission;
+use crate::service::rules::emissions::notifications::{
+    self, NotificationAcked, NotificationKind, Notifications, Priority,
+};
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::service::rules::event::{Command, events};
+use crate::service::rules::examples::MESSAGE_ID;
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_NOTIFICATIONS: SubscribeNotifications =
+    SUBSCRIBE_NOTIFICATIONS: SubscribeNotifications => Subscribed<Notifications> =
         "subscribe:notifications", Nothing, Changes, Oneself, object_or_none,
-        "follows the sender's notifications";
-    UNSUBSCRIBE_NOTIFICATIONS: UnsubscribeNotifications =
+        "follows the sender's notifications",
+        {} => notifications::subscribed();
+    UNSUBSCRIBE_NOTIFICATIONS: UnsubscribeNotifications => Unsubscribed =
         "unsubscribe:notifications", Nothing, Changes, Oneself, object_or_none,
-        "follows the sender's notifications no longer";
-    NOTIFICATION_ACK: AckNotification = "notification:ack", Nothing, Requests, Oneself, object,
-        "acknowledges a notification, which does not come again";
+        "follows the sender's notifications no longer",
+        {} => Unsubscribed::example("notifications:ada");
+    NOTIFICATION_ACK: AckNotification => NotificationAcked =
+        "notification:ack", Nothing, Requests, Oneself, object,
+        "acknowledges a notification, which does not come again",
+        {"notificationId": MESSAGE_ID} => notifications::acked();
 }
 
 /// `subscribe:notifications`: the notifications of the sender.
@@ -31,28 +40,6 @@ pub(crate) struct UnsubscribeNotifications {}
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AckNotification {
     pub(crate) notification_id: String,
-}
-
-/// What a notification is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum NotificationKind {
-    Info,
-    Warning,
-    Error,
-    Success,
-}
-
-/// How soon a notification has to be seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Priority {
-    Low,
-    #[default]
-    Normal,
-    High,
-    /// It waits for no others.
-    Urgent,
 }
 
 /// `POST /api/v1/notifications`: a notification of a user.

@@ -1,19 +1,24 @@
 //! Commands about portfolios: following one's own, and publishing one.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::auth::Permission;
+use crate::service::rules::emissions::portfolio::{self, NewestPortfolio, Position};
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::service::rules::event::{Command, events};
+use crate::service::rules::examples::ADA;
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_PORTFOLIO: SubscribePortfolio =
+    SUBSCRIBE_PORTFOLIO: SubscribePortfolio => Subscribed<NewestPortfolio> =
         "subscribe:portfolio", Nothing, Changes, Oneself, object,
-        "follows the sender's portfolio";
-    UNSUBSCRIBE_PORTFOLIO: UnsubscribePortfolio =
+        "follows the sender's portfolio",
+        {"userId": ADA} => portfolio::subscribed();
+    UNSUBSCRIBE_PORTFOLIO: UnsubscribePortfolio => Unsubscribed =
         "unsubscribe:portfolio", Nothing, Changes, Oneself, object,
-        "follows the sender's portfolio no longer";
+        "follows the sender's portfolio no longer",
+        {"userId": ADA} => Unsubscribed::example("portfolio:ada");
 }
 
 /// `subscribe:portfolio`: the portfolio of the sender.
@@ -30,15 +35,6 @@ pub(crate) struct SubscribePortfolio {
 pub(crate) struct UnsubscribePortfolio {
     /// The sender's own id.
     pub(crate) user_id: String,
-}
-
-/// What a user has of a symbol; a short position is below zero.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Position {
-    pub(crate) symbol: String,
-    pub(crate) quantity: f64,
-    pub(crate) avg_price: f64,
 }
 
 /// `POST /api/v1/portfolios`: the portfolio of a user as it is now.

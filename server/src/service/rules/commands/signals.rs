@@ -1,18 +1,23 @@
 //! Commands about signals: following them, and publishing one.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::auth::Permission;
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
+use crate::service::rules::emissions::signals::{self, Action, Signals};
 use crate::service::rules::event::{Command, events};
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_SIGNALS: SubscribeSignals = "subscribe:signals", Nothing, Changes, Anyone, object_or_none,
-        "follows all signals, or those of a channel";
-    UNSUBSCRIBE_SIGNALS: UnsubscribeSignals =
+    SUBSCRIBE_SIGNALS: SubscribeSignals => Subscribed<Signals> =
+        "subscribe:signals", Nothing, Changes, Anyone, object_or_none,
+        "follows all signals, or those of a channel",
+        {"channelId": "gold"} => signals::subscribed();
+    UNSUBSCRIBE_SIGNALS: UnsubscribeSignals => Unsubscribed =
         "unsubscribe:signals", Nothing, Changes, Anyone, object_or_none,
-        "follows all signals no longer, or those of a channel";
+        "follows all signals no longer, or those of a channel",
+        {"channelId": "gold"} => Unsubscribed::example("signals:gold");
 }
 
 /// `subscribe:signals`: all signals, or those of a channel.
@@ -29,15 +34,6 @@ pub(crate) struct SubscribeSignals {
 pub(crate) struct UnsubscribeSignals {
     /// The channel that was subscribed to; none: all signals.
     pub(crate) channel_id: Option<String>,
-}
-
-/// What a signal advises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Action {
-    Buy,
-    Sell,
-    Hold,
 }
 
 /// `POST /api/v1/signals`: a signal, for everybody and a channel.

@@ -1,19 +1,28 @@
 //! Commands about trades: following those of a user, having one executed, publishing one, and prices.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, de};
 
 use crate::auth::Permission;
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
+use crate::service::rules::emissions::trades::{self, Side, TradeExecuted, TradeStatus, Trades};
 use crate::service::rules::event::{Command, events};
+use crate::service::rules::examples::ADA;
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_TRADES: SubscribeTrades = "subscribe:trades", Nothing, Changes, Oneself, object,
-        "follows the sender's trades";
-    UNSUBSCRIBE_TRADES: UnsubscribeTrades = "unsubscribe:trades", Nothing, Changes, Oneself, object,
-        "follows the sender's trades no longer";
-    EXECUTE_TRADE: ExecuteTrade = "execute:trade", TradesExecute, Changes, Anyone, object,
-        "has a trade executed for the sender";
+    SUBSCRIBE_TRADES: SubscribeTrades => Subscribed<Trades> =
+        "subscribe:trades", Nothing, Changes, Oneself, object,
+        "follows the sender's trades",
+        {"userId": ADA} => trades::subscribed();
+    UNSUBSCRIBE_TRADES: UnsubscribeTrades => Unsubscribed =
+        "unsubscribe:trades", Nothing, Changes, Oneself, object,
+        "follows the sender's trades no longer",
+        {"userId": ADA} => Unsubscribed::example("trades:ada");
+    EXECUTE_TRADE: ExecuteTrade => TradeExecuted =
+        "execute:trade", TradesExecute, Changes, Anyone, object,
+        "has a trade executed for the sender",
+        {"symbol": "AAPL", "side": "buy", "quantity": 2} => trades::executed();
 }
 
 /// `subscribe:trades`: the trades of the sender.
@@ -45,14 +54,6 @@ pub(crate) struct ExecuteTrade {
     pub(crate) quantity: f64,
 }
 
-/// Whether something is bought or sold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Side {
-    Buy,
-    Sell,
-}
-
 /// A word and nothing else: a derived enum takes `{"buy": null}` as well.
 fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {
     match &*String::deserialize(deserializer)? {
@@ -60,16 +61,6 @@ fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {
         "sell" => Ok(Side::Sell),
         other => Err(de::Error::unknown_variant(other, &["buy", "sell"])),
     }
-}
-
-/// What has become of a trade.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum TradeStatus {
-    Pending,
-    Executed,
-    Failed,
-    Canceled,
 }
 
 /// `POST /api/v1/trades`: a trade of a user, or what has become of it.

@@ -1,0 +1,121 @@
+//! What a user is told of notifications.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emission::emissions;
+use crate::service::rules::examples::{self, MESSAGE_ID, NOON};
+use crate::store::Time;
+
+emissions! {
+    NOTIFICATIONS_SUBSCRIBED: Subscribed<Notifications>, Reliable = "notifications:subscribed",
+        "the socket follows its user's notifications from here on", "the socket", subscribed();
+    NOTIFICATIONS_UNSUBSCRIBED: Unsubscribed, Reliable = "notifications:unsubscribed",
+        "the socket follows its user's notifications no longer", "the socket",
+        Unsubscribed::example("notifications:ada");
+    NOTIFICATION_NEW: Update<Notification>, Reliable = "notification:new", "there is a notification",
+        "who follows the notifications of the user", Update { body: notification(), revision: 1 };
+    NOTIFICATION_BATCH: NotificationBatch, Reliable = "notification:batch", "there are several",
+        "who follows the notifications of the user", NotificationBatch {
+            notifications: vec![Update { body: notification(), revision: 1 }],
+        };
+    NOTIFICATION_ACKED: NotificationAcked, Reliable = "notification:acked",
+        "a notification was acknowledged",
+        "who follows the notifications of the user, but the socket that has done it", acked();
+}
+
+/// What a notification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum NotificationKind {
+    Info,
+    Warning,
+    Error,
+    Success,
+}
+
+/// How soon a notification has to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Priority {
+    Low,
+    #[default]
+    Normal,
+    High,
+    // It waits for no others.
+    Urgent,
+}
+
+/// Something that a user should know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Notification {
+    pub(crate) notification_id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: NotificationKind,
+    pub(crate) priority: Priority,
+    pub(crate) title: String,
+    pub(crate) message: String,
+    /// An address, or a path of the site.
+    pub(crate) action_url: Option<String>,
+    pub(crate) timestamp: Time,
+    pub(crate) expires_at: Time,
+}
+
+/// One of the user's tabs has acknowledged a notification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotificationAcked {
+    pub(crate) notification_id: String,
+    pub(crate) timestamp: Time,
+}
+
+/// Several notifications, in their order.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct NotificationBatch {
+    pub(crate) notifications: Vec<Update<Notification>>,
+}
+
+/// What nobody has acknowledged, at one moment.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Notifications {
+    pub(crate) revision: u64,
+    pub(crate) notifications: Vec<Notification>,
+    /// There are older ones, which come with a subscription when these are acknowledged.
+    pub(crate) has_more: bool,
+}
+
+fn notification() -> Notification {
+    Notification {
+        notification_id: MESSAGE_ID.to_string(),
+        kind: NotificationKind::Info,
+        priority: Priority::Normal,
+        title: "Order filled".into(),
+        message: "2 AAPL at 190.5".into(),
+        action_url: Some("/orders/1".into()),
+        timestamp: examples::time(NOON),
+        expires_at: examples::time("2025-03-02T12:00:00Z"),
+    }
+}
+
+pub(in crate::service::rules) fn subscribed() -> Subscribed<Notifications> {
+    Subscribed {
+        room: "notifications:ada".into(),
+        snapshot: Notifications {
+            revision: 1,
+            notifications: vec![notification()],
+            has_more: false,
+        },
+    }
+}
+
+pub(in crate::service::rules) fn acked() -> NotificationAcked {
+    NotificationAcked {
+        notification_id: MESSAGE_ID.to_string(),
+        timestamp: examples::time("2025-01-31T12:01:00Z"),
+    }
+}

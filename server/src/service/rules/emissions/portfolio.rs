@@ -1,0 +1,79 @@
+//! What is told of a portfolio to its user.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emission::{Keyed, emissions};
+use crate::service::rules::examples::{self, ADA, NOON};
+use crate::store::Time;
+
+emissions! {
+    PORTFOLIO_SUBSCRIBED: Subscribed<NewestPortfolio>, Reliable = "portfolio:subscribed",
+        "the socket follows its user's portfolio from here on", "the socket", subscribed();
+    PORTFOLIO_UNSUBSCRIBED: Unsubscribed, Reliable = "portfolio:unsubscribed",
+        "the socket follows its user's portfolio no longer", "the socket",
+        Unsubscribed::example("portfolio:ada");
+    PORTFOLIO_UPDATE: Update<Portfolio>, Conflated = "portfolio:update", "the portfolio has changed",
+        "who follows the portfolio", Update { body: portfolio(), revision: 1 };
+}
+
+/// What a user has of a symbol; a short position is below zero.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Position {
+    pub(crate) symbol: String,
+    pub(crate) quantity: f64,
+    pub(crate) avg_price: f64,
+}
+
+/// A portfolio as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Portfolio {
+    pub(crate) user_id: String,
+    pub(crate) total_value: f64,
+    pub(crate) cash: f64,
+    pub(crate) positions: Vec<Position>,
+    pub(crate) timestamp: Time,
+}
+
+/// The portfolio of a user at one moment.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct NewestPortfolio {
+    pub(crate) revision: u64,
+    /// None if none was published.
+    pub(crate) portfolio: Option<Portfolio>,
+}
+
+impl Keyed for Update<Portfolio> {
+    const BY: &'static str = "user";
+
+    fn key(&self) -> String {
+        format!("portfolio {}", self.body.user_id)
+    }
+}
+
+fn portfolio() -> Portfolio {
+    Portfolio {
+        user_id: ADA.into(),
+        total_value: 1381.0,
+        cash: 1000.0,
+        positions: vec![Position {
+            symbol: "AAPL".into(),
+            quantity: 2.0,
+            avg_price: 190.5,
+        }],
+        timestamp: examples::time(NOON),
+    }
+}
+
+pub(in crate::service::rules) fn subscribed() -> Subscribed<NewestPortfolio> {
+    Subscribed {
+        room: "portfolio:ada".into(),
+        snapshot: NewestPortfolio {
+            revision: 1,
+            portfolio: Some(portfolio()),
+        },
+    }
+}

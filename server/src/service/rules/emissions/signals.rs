@@ -1,0 +1,85 @@
+//! What is told of signals to those who follow all of them, or a channel.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emission::emissions;
+use crate::service::rules::examples::{self, MESSAGE_ID, NOON};
+use crate::store::Time;
+
+emissions! {
+    SIGNALS_SUBSCRIBED: Subscribed<Signals>, Reliable = "signals:subscribed",
+        "the socket follows signals from here on", "the socket", subscribed();
+    SIGNALS_UNSUBSCRIBED: Unsubscribed, Reliable = "signals:unsubscribed",
+        "the socket follows these signals no longer", "the socket", Unsubscribed::example("signals");
+    SIGNAL_NEW: Update<Signal>, Reliable = "signal:new", "a signal was published",
+        "who follows all signals, or those of its channel", Update { body: signal(), revision: 1 };
+}
+
+/// What a signal advises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Action {
+    Buy,
+    Sell,
+    Hold,
+}
+
+/// What a provider advises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Signal {
+    pub(crate) signal_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel_id: Option<String>,
+    pub(crate) provider_id: String,
+    pub(crate) provider_name: String,
+    pub(crate) symbol: String,
+    pub(crate) action: Action,
+    pub(crate) entry_price: Option<f64>,
+    pub(crate) stop_loss: Option<f64>,
+    pub(crate) take_profit: Option<f64>,
+    /// 0 to 100.
+    pub(crate) confidence: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// Signals at one moment.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Signals {
+    pub(crate) revision: u64,
+    /// The last ones.
+    pub(crate) signals: Vec<Signal>,
+    /// There are older ones that did not fit.
+    pub(crate) has_more: bool,
+}
+
+fn signal() -> Signal {
+    Signal {
+        signal_id: MESSAGE_ID.to_string(),
+        channel_id: Some("gold".into()),
+        provider_id: "p1".into(),
+        provider_name: "A provider".into(),
+        symbol: "XAU/USD".into(),
+        action: Action::Buy,
+        entry_price: Some(2800.5),
+        stop_loss: Some(2750.0),
+        take_profit: None,
+        confidence: 0.75,
+        timestamp: examples::time(NOON),
+    }
+}
+
+pub(in crate::service::rules) fn subscribed() -> Subscribed<Signals> {
+    Subscribed {
+        room: "signals:gold".into(),
+        snapshot: Signals {
+            revision: 1,
+            signals: vec![signal()],
+            has_more: false,
+        },
+    }
+}

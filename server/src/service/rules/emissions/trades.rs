@@ -1,0 +1,130 @@
+//! What is told of trades: to those who follow their own, and to whoever has one executed.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emission::emissions;
+use crate::service::rules::examples::{self, ADA, MESSAGE_ID, NOON};
+use crate::store::Time;
+
+emissions! {
+    TRADES_SUBSCRIBED: Subscribed<Trades>, Reliable = "trades:subscribed",
+        "the socket follows its user's trades from here on", "the socket", subscribed();
+    TRADES_UNSUBSCRIBED: Unsubscribed, Reliable = "trades:unsubscribed",
+        "the socket follows its user's trades no longer", "the socket", Unsubscribed::example("trades:ada");
+    TRADE_UPDATE: Update<Trade>, Reliable = "trade:update", "a trade was published or has changed",
+        "who follows the trades of the user", Update { body: trade(), revision: 1 };
+    TRADE_EXECUTED: TradeExecuted, Reliable = "trade:executed", "a trade was executed as it was ordered",
+        "the socket that has ordered it, or the user's others if that has gone", executed();
+    TRADE_ERROR: TradeError, Reliable = "trade:error", "a trade was not executed, or nobody knows yet",
+        "the socket that has ordered it, or the user's others if that has gone", TradeError {
+            code: "NO_PRICE".into(),
+            message: "no price of the symbol is known".into(),
+            symbol: "AAPL".into(),
+            trade_id: Some(MESSAGE_ID.to_string()),
+        };
+}
+
+/// What has become of a trade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum TradeStatus {
+    Pending,
+    Executed,
+    Failed,
+    Canceled,
+}
+
+/// Whether something is bought or sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Side {
+    Buy,
+    Sell,
+}
+
+/// A trade as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trade {
+    pub(crate) trade_id: String,
+    pub(crate) user_id: String,
+    pub(crate) symbol: String,
+    pub(crate) status: TradeStatus,
+    /// None as long as it is not executed.
+    pub(crate) executed_price: Option<f64>,
+    pub(crate) quantity: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// The trades of a user at one moment.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trades {
+    pub(crate) revision: u64,
+    /// Those that are open and the last ones, by their last change.
+    pub(crate) trades: Vec<Trade>,
+    /// There are older ones.
+    pub(crate) has_more: bool,
+}
+
+/// `trade:executed`
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TradeExecuted {
+    pub(crate) trade_id: String,
+    pub(crate) symbol: String,
+    pub(crate) side: Side,
+    pub(crate) quantity: f64,
+    pub(crate) executed_price: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// `trade:error`
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TradeError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) symbol: String,
+    /// Left out if there is no such trade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trade_id: Option<String>,
+}
+
+fn trade() -> Trade {
+    Trade {
+        trade_id: MESSAGE_ID.to_string(),
+        user_id: ADA.into(),
+        symbol: "AAPL".into(),
+        status: TradeStatus::Executed,
+        executed_price: Some(190.5),
+        quantity: 2.0,
+        timestamp: examples::time(NOON),
+    }
+}
+
+pub(in crate::service::rules) fn subscribed() -> Subscribed<Trades> {
+    Subscribed {
+        room: "trades:ada".into(),
+        snapshot: Trades {
+            revision: 1,
+            trades: vec![trade()],
+            has_more: false,
+        },
+    }
+}
+
+pub(in crate::service::rules) fn executed() -> TradeExecuted {
+    TradeExecuted {
+        trade_id: MESSAGE_ID.to_string(),
+        symbol: "AAPL".into(),
+        side: Side::Buy,
+        quantity: 2.0,
+        executed_price: 190.5,
+        timestamp: examples::time(NOON),
+    }
+}

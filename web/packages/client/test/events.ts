@@ -1,0 +1,176 @@
+// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by the
+// test of the server that writes `src/types.ts`, with the examples of the catalogue of events.
+import type { ClientToServerEvents, ServerToClientEvents } from "@roomcast/client";
+import { type Socket, io } from "socket.io-client";
+
+const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();
+
+/** Every event that the server sends. */
+export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToClientEvents[Name]>[0] } = {
+  "message": {"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","createdAt":"2025-01-31T12:00:00.000Z","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","metadata":{},"seq":7,"type":"user","userId":"ada","userName":"Ada","version":1},
+  "message_edited": {"content":"hello, Bob","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","createdAt":"2025-01-31T12:00:00.000Z","editedAt":"2025-01-31T12:01:00.000Z","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","metadata":{},"seq":7,"type":"user","userId":"ada","userName":"Ada","version":2},
+  "message_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","seq":7},
+  "message_delivered": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","delivered":2,"expected":2,"messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timedOut":false},
+  "message_read": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","seq":7,"userId":"ada"},
+  "user_joined": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
+  "user_left": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
+  "user_disconnected": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
+  "presence": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","count":1,"users":[{"connections":1,"name":"Ada","since":"2025-01-31T12:00:00.000Z","userId":"ada"}]},
+  "typing": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","isTyping":true,"name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},
+  "conversation_updated": {"conversation":{"createdAt":"2025-01-31T12:00:00.000Z","id":"0f8fad5b-d9cb-469f-a165-70867728950e","memberIds":["ada","bob"],"ownerId":"ada","title":"Engines","updatedAt":"2025-01-31T12:00:00.000Z"},"timestamp":"2025-01-31T12:00:00.000Z"},
+  "conversation_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada"},
+  "trades:subscribed": {"room":"trades:ada","snapshot":{"hasMore":false,"revision":1,"trades":[{"executedPrice":190.5,"quantity":2.0,"status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"}]}},
+  "trades:unsubscribed": {"room":"trades:ada"},
+  "trade:update": {"executedPrice":190.5,"quantity":2.0,"revision":1,"status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
+  "trade:executed": {"executedPrice":190.5,"quantity":2.0,"side":"buy","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
+  "trade:error": {"code":"NO_PRICE","message":"no price of the symbol is known","symbol":"AAPL","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
+  "signals:subscribed": {"room":"signals:gold","snapshot":{"hasMore":false,"revision":1,"signals":[{"action":"buy","channelId":"gold","confidence":0.75,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"}]}},
+  "signals:unsubscribed": {"room":"signals"},
+  "signal:new": {"action":"buy","channelId":"gold","confidence":0.75,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","revision":1,"signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"},
+  "portfolio:subscribed": {"room":"portfolio:ada","snapshot":{"portfolio":{"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},"revision":1}},
+  "portfolio:unsubscribed": {"room":"portfolio:ada"},
+  "portfolio:update": {"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"revision":1,"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},
+  "notifications:subscribed": {"room":"notifications:ada","snapshot":{"hasMore":false,"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}],"revision":1}},
+  "notifications:unsubscribed": {"room":"notifications:ada"},
+  "notification:new": {"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"},
+  "notification:batch": {"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}]},
+  "notification:acked": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timestamp":"2025-01-31T12:01:00.000Z"},
+  "session": {"expiresAt":"2025-01-31T12:00:00.000Z","guest":false,"name":"Ada","roles":[],"userId":"ada"},
+  "error": {"code":"RATE_LIMITED","event":"typing","message":"too many events of this kind, try again later","retryAfter":200,"status":429,"type":"rateLimit"},
+  "auth:expiring": {"expiresAt":"2025-01-31T12:00:00.000Z"},
+};
+
+/** Sends every event that clients send. */
+export async function talk(): Promise<void> {
+  socket.on("message", (payload, confirm) => console.log(payload.content, payload.conversationId, payload.createdAt, payload.id, payload.metadata, payload.seq, payload.type, payload.userId, payload.userName, payload.version, confirm?.()));
+  socket.on("message_edited", (payload) => console.log(payload.content, payload.conversationId, payload.createdAt, payload.editedAt, payload.id, payload.metadata, payload.seq, payload.type, payload.userId, payload.userName, payload.version));
+  socket.on("message_deleted", (payload) => console.log(payload.conversationId, payload.deletedAt, payload.deletedBy, payload.messageId, payload.seq));
+  socket.on("message_delivered", (payload) => console.log(payload.conversationId, payload.delivered, payload.expected, payload.messageId, payload.timedOut));
+  socket.on("message_read", (payload) => console.log(payload.conversationId, payload.seq, payload.userId));
+  socket.on("user_joined", (payload) => console.log(payload.conversationId, payload.name, payload.timestamp, payload.type, payload.userId));
+  socket.on("user_left", (payload) => console.log(payload.conversationId, payload.name, payload.timestamp, payload.type, payload.userId));
+  socket.on("user_disconnected", (payload) => console.log(payload.conversationId, payload.name, payload.timestamp, payload.type, payload.userId));
+  socket.on("presence", (payload) => console.log(payload.conversationId, payload.count, payload.users));
+  socket.on("typing", (payload) => console.log(payload.conversationId, payload.isTyping, payload.name, payload.timestamp, payload.userId));
+  socket.on("conversation_updated", (payload) => console.log(payload.conversation, payload.timestamp));
+  socket.on("conversation_deleted", (payload) => console.log(payload.conversationId, payload.deletedAt, payload.deletedBy));
+  socket.on("trades:subscribed", (payload) => console.log(payload.room, payload.snapshot));
+  socket.on("trades:unsubscribed", (payload) => console.log(payload.room));
+  socket.on("trade:update", (payload) => console.log(payload.executedPrice, payload.quantity, payload.revision, payload.status, payload.symbol, payload.timestamp, payload.tradeId, payload.userId));
+  socket.on("trade:executed", (payload) => console.log(payload.executedPrice, payload.quantity, payload.side, payload.symbol, payload.timestamp, payload.tradeId));
+  socket.on("trade:error", (payload) => console.log(payload.code, payload.message, payload.symbol, payload.tradeId));
+  socket.on("signals:subscribed", (payload) => console.log(payload.room, payload.snapshot));
+  socket.on("signals:unsubscribed", (payload) => console.log(payload.room));
+  socket.on("signal:new", (payload) => console.log(payload.action, payload.channelId, payload.confidence, payload.entryPrice, payload.providerId, payload.providerName, payload.revision, payload.signalId, payload.stopLoss, payload.symbol, payload.takeProfit, payload.timestamp));
+  socket.on("portfolio:subscribed", (payload) => console.log(payload.room, payload.snapshot));
+  socket.on("portfolio:unsubscribed", (payload) => console.log(payload.room));
+  socket.on("portfolio:update", (payload) => console.log(payload.cash, payload.positions, payload.revision, payload.timestamp, payload.totalValue, payload.userId));
+  socket.on("notifications:subscribed", (payload) => console.log(payload.room, payload.snapshot));
+  socket.on("notifications:unsubscribed", (payload) => console.log(payload.room));
+  socket.on("notification:new", (payload) => console.log(payload.actionUrl, payload.expiresAt, payload.message, payload.notificationId, payload.priority, payload.revision, payload.timestamp, payload.title, payload.type));
+  socket.on("notification:batch", (payload) => console.log(payload.notifications));
+  socket.on("notification:acked", (payload) => console.log(payload.notificationId, payload.timestamp));
+  socket.on("session", (payload) => console.log(payload.expiresAt, payload.guest, payload.name, payload.roles, payload.userId));
+  socket.on("error", (payload) => console.log(payload.code, payload.event, payload.message, payload.retryAfter, payload.status, payload.type));
+  socket.on("auth:expiring", (payload) => console.log(payload.expiresAt));
+  const answer0 = await socket.emitWithAck("message", {"clientMessageId":"5f1d","confirmDelivery":true,"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","metadata":{"imageUrl":"https://example.org/ada.png","timestamp":"2025-01-31T12:00:00Z"},"type":"user"});
+  if (!answer0.success) throw new Error(answer0.error.code);
+  console.log(answer0.message);
+  const answer1 = await socket.emitWithAck("edit_message", {"content":"hello, Bob","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","version":1});
+  if (!answer1.success) throw new Error(answer1.error.code);
+  console.log(answer1.message);
+  const answer2 = await socket.emitWithAck("delete_message", {"messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
+  if (!answer2.success) throw new Error(answer2.error.code);
+  console.log(answer2.message);
+  const answer3 = await socket.emitWithAck("join_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":6});
+  if (!answer3.success) throw new Error(answer3.error.code);
+  console.log(answer3.conversation);
+  console.log(answer3.hasMore);
+  console.log(answer3.messages);
+  console.log(answer3.users);
+  const answer4 = await socket.emitWithAck("leave_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  if (!answer4.success) throw new Error(answer4.error.code);
+  const answer5 = await socket.emitWithAck("typing", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","isTyping":true});
+  if (!answer5.success) throw new Error(answer5.error.code);
+  const answer6 = await socket.emitWithAck("presence", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  if (!answer6.success) throw new Error(answer6.error.code);
+  console.log(answer6.conversationId);
+  console.log(answer6.count);
+  console.log(answer6.users);
+  const answer7 = await socket.emitWithAck("message_history", {"beforeSeq":8,"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","limit":1});
+  if (!answer7.success) throw new Error(answer7.error.code);
+  console.log(answer7.hasMore);
+  console.log(answer7.messages);
+  const answer8 = await socket.emitWithAck("mark_read", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","seq":7});
+  if (!answer8.success) throw new Error(answer8.error.code);
+  console.log(answer8.seq);
+  console.log(answer8.unread);
+  const answer9 = await socket.emitWithAck("message_search", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","query":"hello"});
+  if (!answer9.success) throw new Error(answer9.error.code);
+  console.log(answer9.hasMore);
+  console.log(answer9.messages);
+  const answer10 = await socket.emitWithAck("create_conversation", {"memberIds":["bob"],"title":"Engines"});
+  if (!answer10.success) throw new Error(answer10.error.code);
+  console.log(answer10.conversation);
+  const answer11 = await socket.emitWithAck("rename_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","title":"Engines"});
+  if (!answer11.success) throw new Error(answer11.error.code);
+  console.log(answer11.conversation);
+  const answer12 = await socket.emitWithAck("delete_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  if (!answer12.success) throw new Error(answer12.error.code);
+  console.log(answer12.conversationId);
+  console.log(answer12.deletedAt);
+  console.log(answer12.deletedBy);
+  const answer13 = await socket.emitWithAck("conversations", {"limit":20});
+  if (!answer13.success) throw new Error(answer13.error.code);
+  console.log(answer13.conversations);
+  console.log(answer13.hasMore);
+  const answer14 = await socket.emitWithAck("add_member", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","userId":"bob"});
+  if (!answer14.success) throw new Error(answer14.error.code);
+  console.log(answer14.conversation);
+  const answer15 = await socket.emitWithAck("remove_member", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","userId":"eve"});
+  if (!answer15.success) throw new Error(answer15.error.code);
+  console.log(answer15.conversation);
+  const answer16 = await socket.emitWithAck("subscribe:trades", {"userId":"ada"});
+  if (!answer16.success) throw new Error(answer16.error.code);
+  console.log(answer16.room);
+  console.log(answer16.snapshot);
+  const answer17 = await socket.emitWithAck("unsubscribe:trades", {"userId":"ada"});
+  if (!answer17.success) throw new Error(answer17.error.code);
+  console.log(answer17.room);
+  const answer18 = await socket.emitWithAck("execute:trade", {"quantity":2,"side":"buy","symbol":"AAPL"});
+  if (!answer18.success) throw new Error(answer18.error.code);
+  console.log(answer18.executedPrice);
+  console.log(answer18.quantity);
+  console.log(answer18.side);
+  console.log(answer18.symbol);
+  console.log(answer18.timestamp);
+  console.log(answer18.tradeId);
+  const answer19 = await socket.emitWithAck("subscribe:signals", {"channelId":"gold"});
+  if (!answer19.success) throw new Error(answer19.error.code);
+  console.log(answer19.room);
+  console.log(answer19.snapshot);
+  const answer20 = await socket.emitWithAck("unsubscribe:signals", {"channelId":"gold"});
+  if (!answer20.success) throw new Error(answer20.error.code);
+  console.log(answer20.room);
+  const answer21 = await socket.emitWithAck("subscribe:portfolio", {"userId":"ada"});
+  if (!answer21.success) throw new Error(answer21.error.code);
+  console.log(answer21.room);
+  console.log(answer21.snapshot);
+  const answer22 = await socket.emitWithAck("unsubscribe:portfolio", {"userId":"ada"});
+  if (!answer22.success) throw new Error(answer22.error.code);
+  console.log(answer22.room);
+  const answer23 = await socket.emitWithAck("subscribe:notifications", {});
+  if (!answer23.success) throw new Error(answer23.error.code);
+  console.log(answer23.room);
+  console.log(answer23.snapshot);
+  const answer24 = await socket.emitWithAck("unsubscribe:notifications", {});
+  if (!answer24.success) throw new Error(answer24.error.code);
+  console.log(answer24.room);
+  const answer25 = await socket.emitWithAck("notification:ack", {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
+  if (!answer25.success) throw new Error(answer25.error.code);
+  console.log(answer25.notificationId);
+  console.log(answer25.timestamp);
+  const answer26 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  if (!answer26.success) throw new Error(answer26.error.code);
+  console.log(answer26.expiresAt);
+}
