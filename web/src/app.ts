@@ -101,7 +101,7 @@ export class App {
 
   /** Forgets who we were on this machine. A session that a cookie names is ended where it began. */
   signOut(): void {
-    forgetAll();
+    forgetAll(this.session?.userId ?? "");
     this.#leave();
     history.replaceState(null, "", "#/");
     this.place = {};
@@ -216,8 +216,8 @@ export class App {
     }));
     manager.watch("session", (session) => this.#handleSession(session));
     manager.watch("status", (status) => this.#handleStatus(status));
-    manager.watch("entry", ({ state, failure }) => {
-      if (state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
+    manager.watch("entry", ({ event, state, failure }) => {
+      if (event === "message" && state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
     });
     manager.on("error", (error) => {
       // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.

@@ -127,7 +127,7 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
       )}
       <Messages ref={messages} app={app} conversation={conversation} edit={setEditing} />
       <Typing conversation={conversation} />
-      <Composer conversation={conversation} reason={app.reasonNotToWrite} editing={editing} edit={setEditing} sent={() => messages.current?.scrollToEnd()} />
+      <Composer key={conversation.ownId} conversation={conversation} reason={app.reasonNotToWrite} editing={editing} edit={setEditing} sent={() => messages.current?.scrollToEnd()} />
     </>
   );
 }
