@@ -52,6 +52,7 @@ test("a deletion is told to the server unless it is taken back", async (t) => {
 });
 
 test("when the page goes a deletion is told at once, and carried out by the next session of that user alone", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const before = await open(t, "ada-gone");
   before.deletions.add("one");
   before.deletions.flush();
@@ -60,7 +61,7 @@ test("when the page goes a deletion is told at once, and carried out by the next
     const next = await open(t, user);
     await next.begin();
     next.deletions.resume();
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    t.mock.timers.tick(0);
     await settled();
     assert.deepEqual(next.asked, expected, user);
   }

@@ -9,17 +9,18 @@
 use std::fmt::Write as _;
 
 use crate::service::rules::commands::{
-    attendance, conversations, history, members, messages, session,
+    attendance, conversations, history, invites, members, messages, session,
 };
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
-static EVENTS: [&[&EventPolicy]; 6] = [
+static EVENTS: [&[&EventPolicy]; 7] = [
     messages::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
     conversations::EVENTS,
     members::EVENTS,
+    invites::EVENTS,
     session::EVENTS,
 ];
 

@@ -111,6 +111,13 @@ export interface ListedConversation extends ConversationInfo {
   lastMessage?: Message;
 }
 
+/** What a token of an invitation is for. */
+export interface InvitePreview {
+  conversation: { id: string; title: string | null; memberCount: number };
+  isMember: boolean;
+  expiresAt: string;
+}
+
 /** The event `error`: a failure of something that had asked for no answer. */
 export interface ErrorEvent extends Failure {
   type: string;
@@ -162,6 +169,11 @@ export interface Requests {
   delete_conversation: { payload: InConversation; answer: ConversationDeleted };
   add_member: { payload: { conversationId: string; userId: string }; answer: { conversation: ConversationInfo } };
   remove_member: { payload: { conversationId: string; userId: string }; answer: { conversation: ConversationInfo } };
+  /** `expiresIn` in seconds. */
+  create_invite: { payload: { conversationId: string; expiresIn?: number; uses?: number }; answer: { token: string; expiresAt: string } };
+  preview_invite: { payload: { token: string }; answer: InvitePreview };
+  join_invite: { payload: { token: string }; answer: { conversation: ConversationInfo } };
+  revoke_invites: { payload: InConversation; answer: { revoked: number } };
   conversations: {
     payload: { cursor?: string; limit?: number };
     answer: { conversations: ListedConversation[]; cursor?: string; hasMore: boolean };
