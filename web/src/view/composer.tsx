@@ -35,8 +35,12 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
     const { editing } = this.props;
     if (before.editing !== editing) {
       // What was being written comes back when the change is done.
-      this.setState({ text: editing?.content ?? this.#draft, problem: "" });
-      this.#text.current?.focus();
+      this.setState({ text: editing?.content ?? this.#draft, problem: "" }, () => {
+        const text = this.#text.current;
+        text?.focus();
+        // Who writes on does so at the end; browsers differ in where they put the cursor.
+        text?.setSelectionRange(text.value.length, text.value.length);
+      });
     }
     if (before.reason !== this.props.reason && this.props.reason === "" && document.activeElement === document.body) this.#text.current?.focus();
     this.#grow();
