@@ -27,3 +27,7 @@ pub(crate) use rules::commands::{
 };
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
+pub(crate) use rules::versions::Overlap;
+#[cfg(test)]
+pub(crate) use rules::versions::sample;
+pub(crate) use rules::{documents, emissions};

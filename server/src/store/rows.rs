@@ -1,10 +1,12 @@
 //! What is stored, in the form in which it is also sent.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use roomcast_protocol::Sid;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -13,7 +15,7 @@ use super::Time;
 use super::change::{Actor, Change, Cursor, List, Listed};
 
 /// One stored message: its row, and its JSON on the wire.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
     /// A UUID of version 7: ids ascend in the order of storing.
@@ -32,6 +34,7 @@ pub struct Message {
     #[serde(rename = "type")]
     pub kind: MessageKind,
     /// A JSON object, as it was sent; `{}` if there was none.
+    #[schemars(with = "Metadata")]
     pub metadata: Box<RawValue>,
     /// 1, and one more with each edit.
     pub version: u32,
@@ -73,6 +76,26 @@ impl Message {
     }
 }
 
+/// What is known of the metadata of a message, which is kept as it was sent.
+pub(crate) enum Metadata {}
+
+impl JsonSchema for Metadata {
+    fn schema_name() -> Cow<'static, str> {
+        "Metadata".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "properties": {
+                "imageUrl": {"type": ["string", "null"], "description": "An absolute `http` or `https` URL."},
+                "timestamp": {"type": ["string", "null"], "description": "An RFC 3339 time."},
+            },
+            "additionalProperties": true,
+        })
+    }
+}
+
 /// What a message was before an edit or its deletion.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -94,7 +117,7 @@ fn empty_object() -> Box<RawValue> {
 }
 
 /// Who wrote a message: `"user"` or `"ai"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(
     clippy::exhaustive_enums,
@@ -187,14 +210,15 @@ pub enum Insert {
 }
 
 /// A conversation: its row, and its JSON on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationInfo")]
 pub struct Conversation {
     /// The id of the conversation.
     pub id: Uuid,
     /// The title of the conversation, if it has one.
     pub title: Option<String>,
-    /// The user who made the conversation; `None` for one that the server made.
+    /// The user who made the conversation; nobody if it was the server.
     pub owner_id: Option<String>,
     /// The members in the order of their ids; empty if the conversation is open to everyone.
     pub member_ids: Vec<String>,
@@ -292,8 +316,9 @@ pub enum Page {
 }
 
 /// One page of messages.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Page")]
 pub struct Messages {
     /// Ascending by `seq`, without a gap.
     pub messages: Vec<Arc<Message>>,

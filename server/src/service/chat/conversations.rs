@@ -1,6 +1,5 @@
 //! Conversations that are made, renamed, deleted and listed.
 
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::service::authorization::Allowed;
@@ -8,19 +7,11 @@ use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::conversations::{
-    CreateConversation, DeleteConversation, ListConversations, RenameConversation,
+    Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
 };
 use crate::service::rules::content;
-use crate::store::{
-    self, Change, Conversation, DeletedConversation, List, NewConversation, NoCursor, Rename,
-};
+use crate::store::{self, Change, DeletedConversation, List, NewConversation, NoCursor, Rename};
 use roomcast::{Socket, SocketId};
-
-/// The acknowledgement of whatever makes or changes a conversation.
-#[derive(Debug, Serialize)]
-pub(crate) struct Changed {
-    pub(super) conversation: Conversation,
-}
 
 impl Chat {
     /// Makes a conversation, of which the user is the owner, and tells its members.
@@ -40,8 +31,8 @@ impl Chat {
                 format!("has more than {most} members"),
             ));
         }
-        for user in &command.member_ids {
-            content::check_user_id("memberIds", user)?;
+        for (place, user) in command.member_ids.iter().enumerate() {
+            content::check_user_id(format_args!("memberIds[{place}]"), user)?;
         }
         let new = NewConversation {
             id: Uuid::new_v4(),

@@ -7,16 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::auth::{Principal, session_hash};
 use crate::service::authorization::Allowed;
-use crate::service::chat::conversations::Changed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::fault::ServiceError;
+use crate::service::rules::commands::conversations::Changed;
 use crate::service::rules::commands::invites::{
-    CreateInvite, JoinInvite, PreviewInvite, RevokeInvites,
+    CreateInvite, CreatedInvite, InvitePreview, JoinInvite, PreviewInvite, PreviewedConversation,
+    RevokeInvites, RevokedInvites,
 };
 use crate::store::{Change, Invite, Membership, Time};
 use roomcast::SocketId;
@@ -32,44 +32,12 @@ const TOKEN_LENGTH: usize = 43;
 
 const NO_INVITE: ServiceError = ServiceError::NotFound("no such invitation");
 
-/// The acknowledgement of `create_invite`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Created {
-    token: String,
-    expires_at: Time,
-}
-
-/// The acknowledgement of `preview_invite`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Preview {
-    conversation: Previewed,
-    is_member: bool,
-    expires_at: Time,
-}
-
-/// What somebody is told of a conversation who may become a member of it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Previewed {
-    id: Uuid,
-    title: Option<String>,
-    member_count: usize,
-}
-
-/// The acknowledgement of `revoke_invites`.
-#[derive(Debug, Serialize)]
-pub(crate) struct RevokedInvites {
-    revoked: u64,
-}
-
 impl Chat {
     /// Makes an invitation to a conversation: the owner may, and admins.
     pub(crate) async fn create_invite(
         &self,
         allowed: Allowed<CreateInvite>,
-    ) -> Result<Created, ServiceError> {
+    ) -> Result<CreatedInvite, ServiceError> {
         let (by, command) = allowed.into_parts();
         let lifetime = command.expires_in.unwrap_or(LIFETIME);
         if !LIFETIMES.contains(&lifetime) {
@@ -96,22 +64,22 @@ impl Chat {
             return Err(ServiceError::Conflict(full));
         }
         tracing::info!(user = by.subject, conversation = %command.conversation_id, "made an invitation");
-        Ok(Created { token, expires_at })
+        Ok(CreatedInvite { token, expires_at })
     }
 
     /// What conversation an invitation is for.
     pub(crate) async fn preview_invite(
         &self,
         allowed: Allowed<PreviewInvite>,
-    ) -> Result<Preview, ServiceError> {
+    ) -> Result<InvitePreview, ServiceError> {
         let (by, command) = allowed.into_parts();
         let hash = hash_of(&command.token)?;
         let invite = self.0.store.invite(&hash).await?.ok_or(NO_INVITE)?;
         let found = self.0.store.conversation(invite.conversation_id).await?;
         let Membership { conversation, .. } = found.ok_or(NO_INVITE)?;
-        Ok(Preview {
+        Ok(InvitePreview {
             is_member: conversation.member_ids.contains(&by.subject),
-            conversation: Previewed {
+            conversation: PreviewedConversation {
                 id: conversation.id,
                 member_count: conversation.member_ids.len(),
                 title: conversation.title,

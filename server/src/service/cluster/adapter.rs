@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::store::Store;
+#[cfg(feature = "nats")]
+use roomcast::adapter::nats::Nats;
 #[cfg(feature = "postgres")]
 use roomcast::adapter::postgres::Postgres;
 #[cfg(feature = "redis")]
@@ -18,14 +20,14 @@ pub(crate) enum AdapterFault {
     Unknown,
     /// The URL is not one of its adapter; the text says why.
     #[cfg_attr(
-        not(any(feature = "postgres", feature = "redis")),
+        not(any(feature = "nats", feature = "postgres", feature = "redis")),
         expect(dead_code, reason = "this build has no adapter with a URL")
     )]
     Url(String),
     /// This build lacks a feature of that name.
     #[cfg_attr(
-        all(feature = "postgres", feature = "redis"),
-        expect(dead_code, reason = "this build has both")
+        all(feature = "nats", feature = "postgres", feature = "redis"),
+        expect(dead_code, reason = "this build has all")
     )]
     Absent(&'static str),
     /// The store belongs to this server alone.
@@ -55,6 +57,7 @@ pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterF
         "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
             redis(io, settings, scheme, rest)?
         }
+        "nats" => nats(io, settings, url)?,
         _ => return Err(AdapterFault::Unknown),
     };
     if Store::may_be_shared(&settings.store) {
@@ -90,6 +93,21 @@ fn postgres(_: Builder, _: &Settings, _: &str) -> Result<Builder, AdapterFault> 
     Err(AdapterFault::Absent("postgres"))
 }
 
+#[cfg(feature = "nats")]
+fn nats(io: Builder, settings: &Settings, url: &str) -> Result<Builder, AdapterFault> {
+    let nats = Nats::new(&url.replace("nats+tls://", "tls://"));
+    let nats = nats.map_err(|error| AdapterFault::Url(error.to_string()))?;
+    let nats = nats
+        .key(&settings.adapter.key)
+        .request_timeout(request_timeout(settings));
+    Ok(io.adapter(nats))
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats(_: Builder, _: &Settings, _: &str) -> Result<Builder, AdapterFault> {
+    Err(AdapterFault::Absent("nats"))
+}
+
 #[cfg(feature = "redis")]
 fn redis(
     io: Builder,
@@ -121,7 +139,7 @@ fn redis(_: Builder, _: &Settings, _: &str, _: &str) -> Result<Builder, AdapterF
 /// How long other servers may take to answer: those that are asked who has confirmed a message wait for their
 /// clients.
 #[cfg_attr(
-    not(any(feature = "postgres", feature = "redis")),
+    not(any(feature = "nats", feature = "postgres", feature = "redis")),
     expect(dead_code, reason = "no adapter asks")
 )]
 fn request_timeout(settings: &Settings) -> Duration {
@@ -139,7 +157,7 @@ impl fmt::Display for AdapterFault {
         match self {
             Self::Unknown => f.write_str(
                 "adapter.url: expected `postgres://…`, or `redis://…`, `redis-streams://…`, each of these \
-                 also with `rediss`, `+sentinel`, `+cluster` and `+sharded`, or `none`",
+                 also with `rediss`, `+sentinel`, `+cluster` and `+sharded`, or `nats://…`, `nats+tls://…`, or `none`",
             ),
             Self::Url(fault) => write!(f, "adapter.url: {fault}"),
             Self::Absent(feature) => write!(
@@ -167,7 +185,7 @@ mod tests {
         check(&settings).err()
     }
 
-    #[cfg(all(feature = "postgres", feature = "redis"))]
+    #[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
     #[test]
     fn a_url_names_an_adapter() {
         for url in [
@@ -183,6 +201,8 @@ mod tests {
             "redis+sentinel+sharded://h:1/service",
             "redis+cluster://a:1,b:2",
             "rediss+cluster+sharded://a:1,b:2",
+            "nats://h",
+            "nats+tls://u:p@a:1,nats+tls://u:p@b:1",
             "redis-streams://h",
             "rediss-streams+cluster+sharded://a:1,b:2",
         ] {
@@ -199,6 +219,8 @@ mod tests {
             "redis://u:canary@h:port",
             "redis+sentinel://u:canary@h:1",
             "redis+other://u:canary@h",
+            "nats://u:canary@h:port",
+            "nats+other://u:canary@h",
             "postgres://u:canary@h:port/d",
             "postgres://u:canary@h/d?sslmode=prefer",
             "redis+sharded+sharded://u:canary@h",

@@ -9,11 +9,11 @@ use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use crate::service::chat::handle::{Chat, now};
-use crate::service::chat::presence::conversation::User;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::cluster::{Confirmed, NAMESPACE, NEWS, News, QUESTION, Step};
 use crate::service::feed::{Applied, Applier, Applying, Entries};
+use crate::service::rules::emissions::attendance::User;
 use crate::store::{Committed, Feed, Missed, Revision, StoreError};
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
 
