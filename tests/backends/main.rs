@@ -19,6 +19,7 @@ mod feed;
 #[cfg(feature = "postgres")]
 mod groups;
 mod harness;
+mod invites;
 mod journals;
 #[cfg(feature = "postgres")]
 mod leases;

@@ -23,6 +23,7 @@ mod guard;
 mod guests;
 mod html;
 mod input;
+mod invites;
 #[cfg(feature = "postgres")]
 mod leases;
 mod limits;

@@ -31,8 +31,8 @@ pub(crate) use journals::{JournalNews, Journals};
 pub(crate) use market::{ExecutorFault, Market, Refused, Told};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::commands::{
-    attendance, conversations, history, members, messages, notifications as notification_events,
-    portfolio, session, signals, trades,
+    attendance, conversations, history, invites, members, messages,
+    notifications as notification_events, portfolio, session, signals, trades,
 };
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

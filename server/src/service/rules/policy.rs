@@ -6,20 +6,21 @@
 //! parsed into.
 
 use crate::service::rules::commands::{
-    attendance, conversations, history, members, messages, notifications, portfolio, session,
-    signals, trades,
+    attendance, conversations, history, invites, members, messages, notifications, portfolio,
+    session, signals, trades,
 };
 use crate::service::rules::emission::EmissionPolicy;
 use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
-static EVENTS: [&[&EventPolicy]; 10] = [
+static EVENTS: [&[&EventPolicy]; 11] = [
     messages::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
     conversations::EVENTS,
     members::EVENTS,
+    invites::EVENTS,
     trades::EVENTS,
     signals::EVENTS,
     portfolio::EVENTS,

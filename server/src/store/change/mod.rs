@@ -12,9 +12,12 @@ use super::Time;
 use super::rows::{Conversation, Message, Revision};
 
 mod deletion;
+mod invites;
 
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
+pub use invites::Invite;
+pub(super) use invites::Invites;
 
 /// The user who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
