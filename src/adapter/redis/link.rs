@@ -2,7 +2,6 @@
 //! to itself every second that shows that both work.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, Weak},
     time::Duration,
@@ -22,7 +21,7 @@ use super::{
     streams::{self, Event, Reader, Stream},
 };
 use crate::adapter::{
-    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue},
+    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue, guarded},
     interface::{AdapterError, Health},
 };
 
@@ -348,10 +347,7 @@ impl Link {
                 return;
             };
             // The task of the connection must outlive a fault of what is done with a message.
-            let heard = catch_unwind(AssertUnwindSafe(|| link.pushed(info, &broken)));
-            if heard.is_err() {
-                tracing::error!("a message of another server has caused a panic");
-            }
+            guarded(|| link.pushed(info, &broken));
         })
     }
 

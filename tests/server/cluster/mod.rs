@@ -160,7 +160,7 @@ impl Servers {
         for server in &servers.servers {
             until(|| server.io.adapter_health() == Some(Health::Ready));
         }
-        // Whoever hears another one knows of it.
+        // Everybody hears everybody.
         for server in &servers.servers {
             server.io.of("/").server_side_emit("meet", ()).unwrap();
         }

@@ -135,6 +135,8 @@ pub(crate) struct Read {
     pub(crate) nsp: Option<String>,
     pub(crate) kind: Option<String>,
     pub(crate) data: Bytes,
+    /// What all its fields and their names take.
+    pub(crate) bytes: usize,
     /// Whether a server of this library has marked it.
     pub(crate) is_marked: bool,
 }
