@@ -23,6 +23,7 @@ use super::{
     operation::Kind,
     requests::{Request, Requests},
     seen::Seen,
+    values,
 };
 use crate::{
     metrics::{Counter, Metrics},
@@ -222,6 +223,9 @@ impl Joined {
             nodes::BYE => self.left(from),
             nodes::CHANGED => {
                 let key: String = args.get(0).map_err(|_| WireError::Malformed("key"))?;
+                if !values::is_key(&key) {
+                    return Err(WireError::Malformed("key"));
+                }
                 self.receiver.value_changed(&key);
             }
             _ => return Err(WireError::UnknownKind),
@@ -276,24 +280,32 @@ impl Joined {
     /// Sends an operation to the other servers and waits for what they say; `None`: too many wait
     /// already. Everybody must answer who is a member at this moment.
     pub(crate) fn ask(
-        &self,
+        self: &Arc<Self>,
         mut publication: Publication,
         timeout: Duration,
     ) -> Option<Result<Request, AdapterError>> {
         let mut request = self.requests.open(timeout)?;
         publication.request = Some(request.number());
-        let members = self.adapter.servers(publication.namespace.as_str());
+        let namespace = publication.namespace.clone();
+        let members = self.members(&namespace);
         Some(self.publish(publication).map(|()| {
-            let node = self.node.clone();
-            request.expect(Box::pin(async move {
-                let mut members = members.await?;
-                if let Servers::Known(nodes) = &mut members {
-                    nodes.retain(|member| *member != node);
-                }
-                Ok(members)
-            }));
+            let joined = Arc::clone(self);
+            request.expect(members, Box::new(move || joined.members(&namespace)));
             request
         }))
+    }
+
+    /// Asks which others there are in a namespace.
+    fn members(&self, namespace: &Nsp) -> BoxFuture<Result<Servers, AdapterError>> {
+        let members = self.adapter.servers(namespace.as_str());
+        let node = self.node.clone();
+        Box::pin(async move {
+            let mut members = members.await?;
+            if let Servers::Known(nodes) = &mut members {
+                nodes.retain(|member| *member != node);
+            }
+            Ok(members)
+        })
     }
 
     /// Says something to a request of another server.

@@ -182,6 +182,9 @@ impl Shared {
             if entry.is_marked {
                 return Ok(());
             }
+            if NodeId::new(&uid).is_none() {
+                return Err(WireError::Malformed("uid"));
+            }
             let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
             if let Some(entry) = told {
                 // There is another one to come.
