@@ -21,7 +21,7 @@ pub(crate) use authorization::{
 };
 pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;
-pub(crate) use feed::{Applier, ChangeFeed};
+pub(crate) use feed::{Applier, ChangeFeed, Fed};
 pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

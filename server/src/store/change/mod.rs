@@ -149,6 +149,9 @@ pub struct ReadMark {
     pub seq: u64,
     /// Messages of others after that which are not deleted; counted up to [`UNREAD_MAX`].
     pub unread: u64,
+    /// Whether that is further than before.
+    #[serde(skip)]
+    pub advanced: bool,
 }
 
 /// One of a user's conversations.
