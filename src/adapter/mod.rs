@@ -12,6 +12,7 @@ mod cluster;
 mod common;
 mod envelope;
 mod interface;
+mod journal;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "redis")),
@@ -29,19 +30,20 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod requests;
-mod seen;
 pub mod values;
 mod wire;
 
-pub(crate) use cluster::{Cluster, Joined, Receiver};
+pub(crate) use cluster::{Cluster, Joined, Receiver, Tail};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use common::{Emission, Emitter};
 pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
 pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
+pub use journal::{Journal, Missed, Origin, Position, Session};
 pub use nodes::{Load, Node, NodeOptions, NodeTaken};
 pub(crate) use nodes::{NAMESPACE, Registry, keep as keep_nodes};
 pub(crate) use operation::{Audience, Flags, Operation, Target};
 pub use operation::{Delivery, Kind};
 pub use requests::Missing;
 pub(crate) use requests::Request;
+
 pub use wire::WireError;

@@ -137,7 +137,7 @@ impl Link {
             return Err(AdapterError::TooLarge);
         }
         let (fits, stale) = self.queue.lock().push(message, &self.limits);
-        self.lost(stale);
+        self.lost(stale.len() as u64);
         self.queued.notify_one();
         if fits {
             Ok(())
@@ -340,7 +340,7 @@ impl Link {
     async fn publish_all(&self, line: &Line) -> Result<(), String> {
         loop {
             let (batch, stale) = self.queue.lock().take();
-            self.lost(stale);
+            self.lost(stale.len() as u64);
             if batch.is_empty() {
                 if self.lifetime.is_closing() {
                     return Ok(());

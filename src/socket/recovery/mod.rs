@@ -12,6 +12,6 @@ mod recoverable;
 mod sessions;
 
 pub(crate) use channel::{Channel, Numbered};
-pub(crate) use offer::{Offer, Offset, Pid, Tag};
+pub(crate) use offer::{Last, Offer, Offset, Pid, Place, Tag};
 pub(crate) use recoverable::Recoverable;
 pub(crate) use sessions::{KnownSession, Sessions};

@@ -5,6 +5,7 @@ mod acks;
 mod emit;
 mod fetch;
 mod hub;
+mod journal;
 mod model;
 mod nodes;
 mod postgres;
@@ -45,6 +46,8 @@ enum Wire {
     Classic,
     Sharded,
     Streams,
+    /// With a stream through which every event goes before it reaches a client.
+    Journal,
 }
 
 impl Wire {
@@ -55,6 +58,7 @@ impl Wire {
             Self::Classic => redis,
             Self::Sharded => redis.sharded(Subscriptions::Rooms),
             Self::Streams => redis.streams(),
+            Self::Journal => redis.streams().recovery(true),
         }
     }
 }

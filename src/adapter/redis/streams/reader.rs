@@ -5,6 +5,7 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::{Read, Stream};
 use crate::adapter::{
+    Position,
     common::guarded,
     redis::{line::Line, link::Listener},
 };
@@ -80,8 +81,10 @@ impl Reader {
             let read = entries.len();
             let bytes: usize = entries.iter().map(|entry| entry.bytes).sum();
             for entry in entries {
-                self.passed(&entry.id);
+                let id = entry.id.clone();
                 listener(Event::Entry(entry));
+                // Who asks for the place knows that all before it was heard of.
+                self.passed(&id);
             }
             if read == count {
                 // What is far behind may be overtaken by the end of the stream.
@@ -100,6 +103,12 @@ impl Reader {
             // Others of the same worker get their turn.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Up to where it was read.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let place = self.place.lock();
+        place.as_ref().and_then(|place| Position::parse(&place.id))
     }
 
     fn passed(&self, id: &str) {

@@ -1,6 +1,9 @@
 //! This server as one of several: it numbers what it publishes, leaves out what has come before, and
 //! brings replies to who has asked.
 
+mod seen;
+mod tail;
+
 use std::{
     collections::HashSet,
     fmt,
@@ -15,14 +18,16 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::time::{sleep, timeout};
 
+pub(crate) use self::tail::Tail;
+use self::{seen::Seen, tail::Tails};
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, BoxFuture, Deliver, Health, Inbox, Servers},
+    journal::{Journal, Position},
     nodes::{self, Beat, Heard, Node, NodeTaken, Registry},
     operation::Kind,
     requests::{Request, Requests},
-    seen::Seen,
     values,
 };
 use crate::{
@@ -92,6 +97,9 @@ pub(crate) struct Joined {
     namespaces: Mutex<HashSet<Nsp>>,
     /// Whether the task of the adapter was started.
     has_task: AtomicBool,
+    journal: Option<Arc<dyn Journal>>,
+    /// Held while something of the journal is applied.
+    applied: Mutex<Tails>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
 }
@@ -119,6 +127,7 @@ impl Joined {
         adapter: Box<dyn Adapter>,
         receiver: Box<dyn Receiver>,
         max_requests: usize,
+        recovers: bool,
         registry: Arc<Registry>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
@@ -126,6 +135,8 @@ impl Joined {
             node,
             timeout: adapter.request_timeout(),
             follows_rooms: adapter.follows_rooms(),
+            journal: adapter.journal().filter(|_| recovers),
+            applied: Mutex::default(),
             adapter,
             receiver,
             last: AtomicU64::new(0),
@@ -242,6 +253,36 @@ impl Joined {
     pub(crate) async fn followed(&self) {
         // Beyond that time nobody waits for other servers either.
         let _ = timeout(self.timeout, self.adapter.followed()).await;
+    }
+
+    /// What keeps sessions for other servers, if anything does.
+    #[inline]
+    pub(crate) fn journal(&self) -> Option<&Arc<dyn Journal>> {
+        self.journal.as_ref()
+    }
+
+    /// The name of this server.
+    pub(crate) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// Keeps what is applied of the journal in a namespace from here on.
+    pub(crate) fn follow(&self, nsp: &Nsp) -> Arc<Tail> {
+        self.applied.lock().follow(nsp)
+    }
+
+    /// Does something while nothing of the journal is applied, given up to where it was.
+    pub(crate) fn between<T>(&self, then: impl FnOnce(Option<Position>) -> T) -> T {
+        let applied = self.applied.lock();
+        let delivered = self.journal.as_ref().and_then(|journal| journal.position());
+        then(applied.last.max(delivered))
+    }
+
+    /// An operation is not given to the adapter, because its journal is not reached.
+    pub(crate) fn unreached(&self) -> AdapterError {
+        let error = AdapterError::Timeout;
+        self.note(&Err(error.clone()));
+        error
     }
 
     pub(crate) fn task(&self) -> Option<BoxFuture<()>> {
@@ -372,7 +413,11 @@ impl Deliver for Joined {
             number,
             message,
         } = envelope;
-        if node == self.node {
+        let position = match &message {
+            Message::Publication(publication) => publication.position,
+            Message::Reply(_) => None,
+        };
+        if node == self.node && position.is_none() {
             return;
         }
         if let Message::Reply(reply) = &message
@@ -393,6 +438,11 @@ impl Deliver for Joined {
         }
         self.metrics.count(Counter::ClusterReceived);
         match message {
+            Message::Publication(publication) if position.is_some() && self.journal.is_some() => {
+                let mut applied = self.applied.lock();
+                applied.pass(&publication);
+                self.receiver.receive(&self, &node, publication);
+            }
             Message::Publication(publication) => self.receiver.receive(&self, &node, publication),
             Message::Reply(reply) => {
                 if !self.requests.settle(node, reply) {
@@ -400,6 +450,15 @@ impl Deliver for Joined {
                 }
             }
         }
+    }
+
+    fn recovers(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    fn deliver_here(self: Arc<Self>, publication: Publication) {
+        let node = self.node.clone();
+        self.receiver.receive(&self, &node, publication);
     }
 
     fn ignore(&self, error: &WireError) {
