@@ -89,7 +89,7 @@ async fn what_is_written_and_deleted_in_the_tables_alone_holds_at_every_server()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_revoked_does_not_wait_for_news_of_conversations() {
-    let database = Database::new();
+    let database = Database::apart();
     // Nobody gives up reading.
     let server = database.server_with(&[
         ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "1h"),

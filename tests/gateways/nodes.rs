@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
-use crate::postgres::shared;
+use crate::postgres::{Postgres, shared};
 use crate::server::{Binary, LOBBY, UNLIMITED};
 
 /// How many clients send at each server, and how many messages each.
@@ -20,6 +20,8 @@ const MESSAGES: usize = 25;
 pub(crate) struct Database {
     url: String,
     folder: TempDir,
+    /// The server that it is on, if it is not that of all tests.
+    own: Option<Postgres>,
 }
 
 impl Database {
@@ -27,6 +29,17 @@ impl Database {
         Self {
             url: shared().lock().unwrap().database(),
             folder: TempDir::new().unwrap(),
+            own: None,
+        }
+    }
+
+    /// One whose transactions nobody else waits for.
+    pub(crate) fn apart() -> Self {
+        let server = Postgres::start();
+        Self {
+            url: server.database(),
+            folder: TempDir::new().unwrap(),
+            own: Some(server),
         }
     }
 
@@ -58,7 +71,10 @@ impl Database {
 
     pub(crate) fn sql(&self, sql: &str) -> String {
         let (_, name) = self.url.rsplit_once('/').unwrap();
-        shared().lock().unwrap().sql(name, sql)
+        match &self.own {
+            Some(server) => server.sql(name, sql),
+            None => shared().lock().unwrap().sql(name, sql),
+        }
     }
 }
 
