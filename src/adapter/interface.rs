@@ -181,7 +181,8 @@ impl Inbox {
     }
 
     /// Whether the [journal](Adapter::journal) is used.
-    pub(super) fn recovers(&self) -> bool {
+    #[must_use]
+    pub fn recovers(&self) -> bool {
         let server = self.server.upgrade();
         server.is_some_and(|server| server.recovers())
     }

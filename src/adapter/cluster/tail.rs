@@ -35,6 +35,7 @@ impl Tails {
             nsp: nsp.clone(),
             events: Mutex::new(Some(Vec::new())),
         });
+        self.following.retain(|tail| tail.strong_count() > 0);
         self.following.push(Arc::downgrade(&tail));
         tail
     }

@@ -12,7 +12,10 @@ use redis::Value;
 use roomcast_protocol::socket::{Args, Nsp, Parser};
 use tokio::sync::oneshot;
 
-use super::{Read, reader::entry};
+use super::{
+    Read,
+    reader::{entry, next_count},
+};
 use crate::adapter::{
     AdapterError, BoxFuture, Journal, Missed, Position, Publication, Session, WireError,
     common::unwritten,
@@ -114,14 +117,17 @@ impl Journal for RedisJournal {
                 return Ok(None);
             }
             let (mut events, mut last) = (Vec::new(), position);
-            let (mut read, mut bytes) = (0, 0);
+            // Entries may be large: one is read first, and then as many as are not too much together.
+            let (mut read, mut bytes, mut count) = (0, 0, 1);
             loop {
                 let from = format!("({last}");
-                let mut page = VecDeque::from(range(&mut line, name, &from, "+", PAGE).await?);
+                let mut page = VecDeque::from(range(&mut line, name, &from, "+", count).await?);
                 if page.is_empty() {
                     return Ok(Some(Missed::new(events, last)));
                 }
                 read += page.len();
+                let size = page.iter().map(|entry| entry.bytes).sum();
+                count = next_count(count, page.len(), size).clamp(1, PAGE);
                 while let Some(entry) = page.pop_front() {
                     let Some(at) = Position::parse(&entry.id) else {
                         return Ok(None);

@@ -141,7 +141,8 @@ pub(crate) fn tell(listener: &dyn Listener, event: Event) {
     });
 }
 
-const fn next_count(count: usize, read: usize, bytes: usize) -> usize {
+/// How many entries are read next, after so many of so many bytes.
+pub(super) const fn next_count(count: usize, read: usize, bytes: usize) -> usize {
     if bytes > ENOUGH {
         // As many as would have been enough.
         read * (ENOUGH / 1024) / (bytes / 1024)
