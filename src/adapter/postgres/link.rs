@@ -208,7 +208,7 @@ impl Link {
             }
         }
         let left = std::mem::take(&mut *self.queue.lock());
-        self.lost(left.len() as u64);
+        self.lost(left.into_messages().len() as u64);
         self.lifetime.end();
     }
 
