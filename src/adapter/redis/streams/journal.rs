@@ -122,9 +122,8 @@ impl Journal for RedisJournal {
             loop {
                 let from = format!("({last}");
                 let mut page = VecDeque::from(range(&mut line, name, &from, "+", count).await?);
-                if page.is_empty() {
-                    return Ok(Some(Missed::new(events, last)));
-                }
+                // What comes while this is read is not waited for: who asks follows it.
+                let is_end = page.len() < count;
                 read += page.len();
                 let size = page.iter().map(|entry| entry.bytes).sum();
                 count = next_count(count, page.len(), size).clamp(1, PAGE);
@@ -142,6 +141,9 @@ impl Journal for RedisJournal {
                 }
                 if read > MAX_READ || bytes > MAX_BYTES {
                     return Ok(None);
+                }
+                if is_end {
+                    return Ok(Some(Missed::new(events, last)));
                 }
             }
         })
