@@ -29,8 +29,8 @@ use crate::{
     limit::Users,
     metrics::Metrics,
     service::{
-        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Leases, Overlap, Retention,
-        RevocationApplier,
+        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Fed, Leases, Overlap,
+        Retention, RevocationApplier,
         cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
@@ -110,6 +110,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     );
     let announcer = announcer(settings, &store, &metrics).await;
     let announcer = announcer.map_err(RunError::Store)?;
+    let shared = announcer.as_ref().map(Announcer::store_id);
     let chat = Chat::new(
         store.clone(),
         access.clone(),
@@ -133,8 +134,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         access.clone(),
         chat.clone(),
         Overlap(settings.server.event_overlap),
+        shared,
     );
-    let fed = Arc::default();
+    let fed = Arc::new(Fed::default());
     chat.hear(&mut io, &fed);
     if auth.at_handshake {
         let (authenticator, log_throttle) =
@@ -149,9 +151,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.obey_tests(&io);
     let (swept, told) = (Arc::clone(&users), io.clone());
     supervisor.start("user sweep", move || Arc::clone(&swept).sweep());
-    if settings.limits.shared {
+    if let Some(store) = shared.filter(|_| settings.limits.shared) {
         supervisor.start("user spending", move || {
-            gateway::tell_spending(Arc::clone(&users), told.clone())
+            gateway::tell_spending(Arc::clone(&users), told.clone(), store)
         });
     }
     let mut routes = axum::Router::new();
@@ -165,7 +167,6 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         appliers.push(Box::new(blocks.clone()));
         routes = routes.merge(http::blocks::routes(blocks, access.clone()));
     }
-    appliers.push(Box::new(ConversationNews::new(chat.clone(), io.of("/"))));
     if let Some(announcer) = announcer {
         let namespace = io.of(cluster::NAMESPACE);
         supervisor.start("announcements", move || {
@@ -189,7 +190,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let swept = access.clone();
     supervisor.start("login sweep", move || swept.clone().sweep());
     if let Some(feed) = store.feed() {
-        let changes = ChangeFeed::new(feed, appliers, fed);
+        let news = Box::new(ConversationNews::new(chat.clone(), io.of("/")));
+        let news = ChangeFeed::beside(feed.clone(), news, &fed);
+        supervisor.start("conversation news", move || news.clone().run());
+        let changes = ChangeFeed::new(feed, appliers, &fed);
         supervisor.start("change feed", move || changes.clone().run());
     }
     if store.is_shared() {
@@ -479,7 +483,7 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
     tracing::info!(
         profile = profile.name(),
         store = settings.store.shown_url(),
-        adapter = settings.adapter.shown_url().as_deref().unwrap_or("none"),
+        adapter = settings.adapter.shown_url(&settings.store),
         "ready"
     );
     let scheme = if settings.server.tls.cert_file.is_some() {

@@ -21,7 +21,7 @@ pub(crate) use authorization::{
 };
 pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
 pub(crate) use fault::ServiceError;
-pub(crate) use feed::{Applier, ChangeFeed};
+pub(crate) use feed::{Applier, ChangeFeed, Fed};
 pub(crate) use rules::commands::{
     attendance, conversations, history, invites, members, messages, session,
 };

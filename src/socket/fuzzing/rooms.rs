@@ -184,7 +184,7 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
         Args::default(),
         Default::default(),
     );
-    let admitted = namespace.admit(&socket);
+    let admitted = namespace.admit(&socket, &[]);
     assert_eq!(admitted, Ok(()), "a fixed namespace does not go away");
     socket
 }

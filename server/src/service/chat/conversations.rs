@@ -42,10 +42,14 @@ impl Chat {
             is_open: false,
         };
         // Its members hear of it here, and at other servers by the feed.
-        self.told().insert(new.id, 0);
+        let making = self
+            .told()
+            .making(new.id, |conversation: &store::Conversation| {
+                let others = socket.namespace().local().except(socket.id());
+                tell_made(others, conversation);
+            });
         let conversation = self.0.store.insert_conversation(new).await?;
-        let others = socket.namespace().local().except(socket.id());
-        tell_made(others, &conversation);
+        making.made(&conversation);
         Ok(Changed { conversation })
     }
 

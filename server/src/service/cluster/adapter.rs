@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::store::Store;
 #[cfg(feature = "nats")]
 use roomcast::adapter::nats::Nats;
 #[cfg(feature = "postgres")]
@@ -36,7 +35,7 @@ pub(crate) enum AdapterFault {
 
 /// The URL of the adapter, if there is one.
 pub(crate) fn url(settings: &Settings) -> Option<&str> {
-    settings.adapter.url()
+    settings.adapter.url(&settings.store)
 }
 
 /// Whether the configured adapter can be had, if there is one, without touching anything.
@@ -60,7 +59,7 @@ pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterF
         "nats" => nats(io, settings, url)?,
         _ => return Err(AdapterFault::Unknown),
     };
-    if Store::may_be_shared(&settings.store) {
+    if settings.store.is_postgres() {
         Ok(io)
     } else {
         Err(AdapterFault::NotShared)
@@ -208,6 +207,17 @@ mod tests {
         ] {
             assert_eq!(fault(url, "postgres://h/d"), None, "{url}");
         }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn servers_on_one_postgresql_are_joined_unless_it_is_switched_off() {
+        let mut settings = Settings::default();
+        settings.store.url = "postgres://h/d".into();
+        assert_eq!(url(&settings), Some("postgres://h/d"));
+        assert_eq!(check(&settings), Ok(()));
+        settings.adapter.url = Some("none".into());
+        assert_eq!(url(&settings), None);
     }
 
     #[test]

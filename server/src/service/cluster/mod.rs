@@ -10,4 +10,4 @@ mod wire;
 pub(crate) use adapter::{AdapterFault, check, join, url};
 pub(crate) use announcer::{Announcer, NAMESPACE};
 pub(in crate::service) use announcer::{NEWS, QUESTION};
-pub(in crate::service) use wire::{Confirmed, News, Presence, Step, Typing};
+pub(in crate::service) use wire::{Confirmed, News, Presence, Read, Step, Typing};

@@ -153,6 +153,9 @@ pub struct ReadMark {
     pub seq: u64,
     /// Messages of others after that which are not deleted; counted up to 1,000.
     pub unread: u64,
+    /// Whether that is further than before.
+    #[serde(skip)]
+    pub advanced: bool,
 }
 
 /// One of a user's conversations.
