@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use roomcast_protocol::Sid;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use super::Time;
 use super::change::{Actor, Change, Cursor, List, Listed};
 
 /// One stored message: its row, and its JSON on the wire.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
     /// A UUID of version 7: ids ascend in the order of storing.
@@ -32,6 +33,7 @@ pub struct Message {
     #[serde(rename = "type")]
     pub kind: MessageKind,
     /// A JSON object, as it was sent; `{}` if there was none.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub metadata: Box<RawValue>,
     /// 1, and one more with each edit.
     pub version: u32,
@@ -94,7 +96,7 @@ fn empty_object() -> Box<RawValue> {
 }
 
 /// Who wrote a message: `"user"` or `"ai"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(
     clippy::exhaustive_enums,
@@ -187,7 +189,7 @@ pub enum Insert {
 }
 
 /// A conversation: its row, and its JSON on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Conversation {
     /// The id of the conversation.
@@ -292,7 +294,7 @@ pub enum Page {
 }
 
 /// One page of messages.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Messages {
     /// Ascending by `seq`, without a gap.

@@ -1,10 +1,12 @@
 //! Points in time as they are stored and sent.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A point in time in whole milliseconds; its text is RFC 3339 UTC, `2025-01-31T12:00:00.000Z`.
@@ -61,6 +63,20 @@ impl From<SystemTime> for Time {
 impl From<Time> for SystemTime {
     fn from(time: Time) -> Self {
         time.0.into()
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
     }
 }
 

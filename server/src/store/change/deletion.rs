@@ -1,5 +1,6 @@
 //! Conversations that are deleted: first for everybody, and a little at a time from the store.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -46,7 +47,7 @@ impl DeleteConversation {
 }
 
 /// A conversation that is deleted; its JSON is on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
 pub struct DeletedConversation {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
@@ -11,9 +12,11 @@ use super::Time;
 use super::rows::{Conversation, Message, Revision};
 
 mod deletion;
+pub(super) mod keys;
 
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
+pub use keys::{Attempt, Begun, KeptAnswer};
 
 /// The user who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +155,7 @@ pub struct ReadMark {
 }
 
 /// One of a user's conversations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
     /// The conversation.
@@ -167,13 +170,14 @@ pub struct Listed {
 }
 
 /// A page of a user's conversations.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct List {
     /// The conversations, those with the newest changes of title or members first.
     pub conversations: Vec<Listed>,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub cursor: Option<Cursor>,
     /// Whether the user has more.
     pub has_more: bool,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
+use super::change::keys::{Begun, KeyChange, Keys};
 use super::change::{Authorship, Cursor, DeletedConversation, List, Search};
 use super::lane::{self, Commit, Commits, Done, EMISSION_LANES, Lanes, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
@@ -44,6 +45,7 @@ struct Tables {
     index: Index,
     logins: Logins,
     blocks: Blocks,
+    keys: Keys,
     /// Roughly what all but the logins takes; with them at most `max_bytes`.
     bytes: u64,
     max_bytes: u64,
@@ -141,6 +143,7 @@ impl Memory {
             index: Index::default(),
             logins: Logins::default(),
             blocks: Blocks::default(),
+            keys: Keys::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
             commits: Some(lanes),
@@ -181,8 +184,17 @@ impl Memory {
         if state.commits.is_none() {
             return Err(StoreError::Closed);
         }
-        let room = state.room_for_logins();
+        let room = state.room_left();
         self.record(state.logins.apply(change, room))
+    }
+
+    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        let room = state.room_left();
+        self.record(state.keys.apply(change, room))
     }
 
     pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
@@ -342,14 +354,14 @@ impl Tables {
         }
     }
 
-    fn room_for_logins(&self) -> u64 {
-        self.max_bytes
-            .saturating_sub(self.bytes.saturating_add(self.logins.bytes()))
+    fn room_left(&self) -> u64 {
+        self.max().saturating_sub(self.bytes)
     }
 
-    /// What all but the logins may take.
+    /// What all but the logins and the keys of requests may take.
     fn max(&self) -> u64 {
-        self.max_bytes.saturating_sub(self.logins.bytes())
+        self.max_bytes
+            .saturating_sub(self.logins.bytes().saturating_add(self.keys.bytes()))
     }
 
     fn apply(&mut self, write: &Write) -> Result<Done, StoreError> {
