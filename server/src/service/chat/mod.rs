@@ -20,8 +20,14 @@ pub(in crate::service) mod presence;
 mod retention;
 pub(in crate::service) mod sequencer;
 
-pub(crate) use attendance::{FindUser, WhoIsIn};
+pub(crate) use attendance::{FindUser, Whereabouts, WhoIsIn};
+pub(crate) use conversations::{Changed, FoundConversation, ReadConversation};
 pub(crate) use handle::Chat;
+pub(crate) use history::ReadMessages;
 pub(crate) use leases::Leases;
 pub(crate) use others::ConversationNews;
+pub(crate) use presence::conversation::Here;
 pub(crate) use retention::Retention;
+pub(in crate::service) use sequencer::{
+    conversations::is_room_of_conversation, delivery::user_room,
+};

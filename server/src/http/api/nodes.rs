@@ -2,21 +2,32 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Extension, Json, Router, extract::State, routing::get};
+use axum::{Extension, Json, extract::State, http::Method};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::api::ApiError;
+use super::{ApiError, By, Operation, Routes};
 use crate::{
-    auth::Principal,
+    auth::Permission,
     service::{Access, ListNodes},
 };
 use roomcast::{Io, adapter};
 
 /// The routes, below `/api/v1`.
-pub(crate) fn routes(access: Access, io: Io) -> Router {
-    Router::new()
-        .route("/nodes", get(list))
+pub(super) fn routes(access: Access, io: Io) -> Routes {
+    Routes::new()
+        .on(
+            Method::GET,
+            "/nodes",
+            list,
+            Operation::new(
+                "listNodes",
+                "Lists the servers of the cluster.",
+                Permission::ApiMetrics,
+            )
+            .answer::<List>(200),
+        )
         .with_state(Entrance { access, io })
 }
 
@@ -26,12 +37,14 @@ struct Entrance {
     io: Io,
 }
 
-#[derive(Serialize)]
+/// The servers of the cluster.
+#[derive(Serialize, JsonSchema)]
 struct List {
     nodes: Vec<Node>,
 }
 
-#[derive(Serialize)]
+/// A server.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Node {
     id: Arc<str>,
@@ -47,7 +60,8 @@ struct Node {
     load: Load,
 }
 
-#[derive(Serialize)]
+/// What a server has to do.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Load {
     connections: u64,
@@ -90,10 +104,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn list(
-    State(at): State<Entrance>,
-    Extension(by): Extension<Arc<Principal>>,
-) -> Result<Json<List>, ApiError> {
+async fn list(State(at): State<Entrance>, Extension(by): By) -> Result<Json<List>, ApiError> {
     at.access.allow(by, ListNodes)?;
     let nodes = at.io.nodes().into_iter().map(Node::from).collect();
     Ok(Json(List { nodes }))
