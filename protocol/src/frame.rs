@@ -270,6 +270,7 @@ impl Builder {
     }
 
     /// Makes a frame of one binary message: what was written as text.
+    #[cfg(feature = "msgpack")]
     pub(crate) fn finish_binary(self) -> Frame {
         let length = self.text.len();
         let header = header_len(length as u64, false);

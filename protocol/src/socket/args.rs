@@ -4,11 +4,12 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+#[cfg(feature = "msgpack")]
+use super::msgpack;
 use super::{
     ArgumentError, Parser, Value,
     attachment::Attached,
     json::{self, Elements, Span},
-    msgpack,
 };
 use crate::DecodeError;
 
@@ -28,6 +29,7 @@ pub struct Args {
     is_partial: bool,
     parser: Parser,
     /// Whether MessagePack has values that JavaScript calls `undefined`.
+    #[cfg(feature = "msgpack")]
     has_undefined: bool,
     /// Whether MessagePack has texts that are not UTF-8. Some clients cannot read them, so they are not
     /// passed on.
@@ -40,17 +42,6 @@ impl Args {
     /// The arguments are the elements from the one of index `from`.
     #[inline]
     pub(super) fn new(text: Bytes, elements: Elements, from: usize) -> Self {
-        Self::with_parser(text, elements, from, Parser::Json, false)
-    }
-
-    #[inline]
-    pub(super) fn with_parser(
-        text: Bytes,
-        elements: Elements,
-        from: usize,
-        parser: Parser,
-        has_undefined: bool,
-    ) -> Self {
         let from = from.min(elements.len());
         Self {
             text,
@@ -58,10 +49,26 @@ impl Args {
             from,
             attachments: None,
             is_partial: false,
-            parser,
-            has_undefined,
+            parser: Parser::Json,
+            #[cfg(feature = "msgpack")]
+            has_undefined: false,
             has_invalid_text: false,
             has_timestamp: false,
+        }
+    }
+
+    /// The same in MessagePack.
+    #[cfg(feature = "msgpack")]
+    pub(super) fn packed(
+        text: Bytes,
+        elements: Elements,
+        from: usize,
+        has_undefined: bool,
+    ) -> Self {
+        Self {
+            parser: Parser::MessagePack,
+            has_undefined,
+            ..Self::new(text, elements, from)
         }
     }
 
@@ -72,9 +79,14 @@ impl Args {
     /// # Errors
     /// If it is not one value of the format that `parser` says.
     pub fn document(parser: Parser, document: Bytes) -> Result<Self, DecodeError> {
-        if parser == Parser::MessagePack {
-            return msgpack::document(document);
+        match parser {
+            Parser::Json => Self::json_document(document),
+            #[cfg(feature = "msgpack")]
+            Parser::MessagePack => msgpack::document(document),
         }
+    }
+
+    fn json_document(document: Bytes) -> Result<Self, DecodeError> {
         u32::try_from(document.len()).map_err(|_| DecodeError::TooLarge)?;
         std::str::from_utf8(&document).map_err(|_| DecodeError::InvalidUtf8)?;
         json::scan(&document, 0, usize::MAX, &mut Elements::default())?;
@@ -96,6 +108,7 @@ impl Args {
                 }
                 elements
             }
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => msgpack::items(&self.text, span)?,
         };
         Some(self.with_elements(elements))
@@ -113,6 +126,7 @@ impl Args {
                 let place = |(name, value)| (name, inside(span, json, value));
                 entries.into_iter().map(place).collect()
             }
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => msgpack::entries(&self.text, span)?,
         };
         let value = |(name, span)| (name, self.with_elements(Elements::one(span)));
@@ -252,6 +266,7 @@ impl Args {
                     },
                 )
             }
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => {
                 let open = || msgpack::Deserializer::new(&self.text, span, self.has_undefined);
                 parse(i, T::deserialize(&mut open()), || {
@@ -304,6 +319,7 @@ impl fmt::Debug for Args {
         let mut debug = f.debug_struct("Args");
         match self.parser {
             Parser::Json => debug.field("json", &String::from_utf8_lossy(raw)),
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => debug.field("messagepack", &Bytes::copy_from_slice(raw)),
         };
         debug.field("attachments", &self.attachments()).finish()

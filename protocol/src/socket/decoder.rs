@@ -1,10 +1,11 @@
 use bytes::Bytes;
 
+#[cfg(feature = "msgpack")]
+use super::msgpack;
 use super::{
     Args, Kind, Nsp, Packet, Parser, RESERVED_EVENTS, attachment,
     encode::MAX_ATTACHMENTS,
     json::{self, Elements, Span},
-    msgpack,
     packet::Name,
 };
 use crate::DecodeError;
@@ -88,7 +89,7 @@ impl Decoder {
     /// # Errors
     /// If attachments or packets of MessagePack are due, or the text is no packet within the limits.
     pub fn text(&mut self, text: Bytes) -> Result<Option<Packet>, DecodeError> {
-        if self.partial.take().is_some() || self.parser == Parser::MessagePack {
+        if self.partial.take().is_some() || self.parser.is_binary() {
             return Err(DecodeError::UnexpectedText);
         }
         let bytes = text.len();
@@ -140,9 +141,14 @@ impl Decoder {
     /// # Errors
     /// If no attachment is due, the packet becomes too large, or it is no packet within the limits.
     pub fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, DecodeError> {
-        if self.parser == Parser::MessagePack {
-            return msgpack::decode(data, &self.limits).map(Some);
+        match self.parser {
+            Parser::Json => self.attachment(data),
+            #[cfg(feature = "msgpack")]
+            Parser::MessagePack => msgpack::decode(data, &self.limits).map(Some),
         }
+    }
+
+    fn attachment(&mut self, data: Bytes) -> Result<Option<Packet>, DecodeError> {
         let mut partial = self.partial.take().ok_or(DecodeError::UnexpectedBinary)?;
         let times = partial.counts.get(partial.attachments.len());
         let size = data.len().saturating_mul(times.map_or(1, |n| (*n).max(1)));

@@ -5,9 +5,10 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+#[cfg(feature = "msgpack")]
+use super::msgpack::{self, Header};
 use super::{
     Args, Kind, Parser, Value,
-    msgpack::{self, Header},
     serializer::{self, Json, Root},
 };
 use crate::{Frame, frame::Builder};
@@ -96,6 +97,7 @@ impl<T: Serialize + ?Sized> Arguments for T {
                 is_empty,
                 slot: &mut None::<Json<'_>>,
             }),
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => self.serialize(Root {
                 encoder,
                 is_empty,
@@ -147,6 +149,7 @@ pub struct Encoder {
     /// The arguments so far.
     count: usize,
     /// What is in front of them in MessagePack.
+    #[cfg(feature = "msgpack")]
     list: Option<Header>,
 }
 
@@ -162,6 +165,7 @@ impl Encoder {
             kind,
             builder: Builder::new(),
             count: 0,
+            #[cfg(feature = "msgpack")]
             list: None,
         };
         let has_list = match kind {
@@ -176,6 +180,7 @@ impl Encoder {
                     text.push(b'[');
                 }
             }
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => {
                 msgpack::begin(text, kind, nsp, id)?;
                 if has_list {
@@ -201,6 +206,7 @@ impl Encoder {
         self.separate();
         match self.parser {
             Parser::Json => value.serialize(&mut self.json()),
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => value.serialize(&mut self.messagepack()),
         }
     }
@@ -220,12 +226,13 @@ impl Encoder {
                 }
                 Ok(())
             }
+            #[cfg(feature = "msgpack")]
             Parser::MessagePack => msgpack::payload(text, payload).map_err(EncodeError::Serialize),
         }
     }
 
     pub(super) fn separate(&mut self) {
-        if self.parser == Parser::Json && self.count > 0 {
+        if !self.parser.is_binary() && self.count > 0 {
             self.builder.parts().0.push(b',');
         }
         self.count += 1;
@@ -236,13 +243,15 @@ impl Encoder {
         serializer::json(text, attachments)
     }
 
+    #[cfg(feature = "msgpack")]
     pub(super) fn messagepack(&mut self) -> msgpack::Serializer<'_> {
         msgpack::Serializer(self.builder.parts().0)
     }
 
     pub(super) fn finish(mut self) -> Result<Frame, EncodeError> {
         let (text, attachments) = self.builder.parts();
-        if self.parser == Parser::MessagePack {
+        #[cfg(feature = "msgpack")]
+        if self.parser.is_binary() {
             if let Some(list) = self.list {
                 list.end(text, self.count);
             }

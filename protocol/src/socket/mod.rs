@@ -6,6 +6,7 @@ mod attachment;
 mod decoder;
 pub mod encode;
 mod json;
+#[cfg(feature = "msgpack")]
 mod msgpack;
 mod nsp;
 mod packet;

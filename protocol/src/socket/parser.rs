@@ -17,10 +17,22 @@ pub enum Parser {
     #[default]
     Json,
     /// One binary message of MessagePack for every packet: clients with `socket.io-msgpack-parser`.
+    #[cfg(feature = "msgpack")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "msgpack")))]
     MessagePack,
 }
 
 impl Parser {
+    /// Whether a packet is one binary message, in which binary values stand where they belong.
+    #[must_use]
+    pub const fn is_binary(self) -> bool {
+        match self {
+            Self::Json => false,
+            #[cfg(feature = "msgpack")]
+            Self::MessagePack => true,
+        }
+    }
+
     /// An event with its arguments; `id` asks for an acknowledgement.
     ///
     /// # Errors

@@ -5,10 +5,11 @@ use std::io;
 use serde::{Serialize, Serializer, ser};
 use serde_json::{Error, ser::Formatter};
 
+#[cfg(feature = "msgpack")]
+use super::msgpack;
 use super::{
     attachment::{NUM, PLACEHOLDER},
     encode::{Encoder, MAX_ATTACHMENTS},
-    msgpack,
 };
 use crate::frame::Attachments;
 
@@ -46,6 +47,7 @@ impl<'a> Open<'a> for Json<'a> {
     }
 }
 
+#[cfg(feature = "msgpack")]
 impl<'a> Open<'a> for msgpack::Serializer<'a> {
     fn open(encoder: &'a mut Encoder) -> Self {
         encoder.messagepack()

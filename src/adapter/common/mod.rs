@@ -1,11 +1,16 @@
 //! What the adapters of this library have in common, whatever they connect to: the channels that are
-//! listened on, and sending from programs that are no server.
+//! listened on, what waits to be sent, how long a connection is kept, and sending from programs that are no
+//! server.
 //!
 //! Nothing in here knows a transport.
 
 mod channels;
 mod emitter;
+mod lifetime;
+mod queue;
 
 pub(super) use channels::Channels;
 pub use emitter::{Emission, Emitter};
 pub(super) use emitter::{Outlet, UID, unwritten};
+pub(super) use lifetime::{Lifetime, Pauses};
+pub(super) use queue::{Limits, Outgoing, Queue};

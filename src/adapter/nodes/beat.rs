@@ -103,7 +103,10 @@ impl Beat {
     }
 
     pub(in crate::adapter) fn read(args: &Args) -> Result<Self, WireError> {
-        let beat: Self = args.get(0).map_err(|_| WireError::Malformed("heartbeat"))?;
+        // One step more than `args.get`, which is compiled for every form of arguments that there is.
+        let beat: Result<serde_json::Value, _> = args.get(0);
+        let beat = beat.ok().and_then(|beat| serde_json::from_value(beat).ok());
+        let beat: Self = beat.ok_or(WireError::Malformed("heartbeat"))?;
         let is_good = is_id(&beat.id)
             && is_shown(&beat.version, NodeOptions::MAX_VERSION)
             && beat

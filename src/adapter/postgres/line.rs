@@ -16,7 +16,7 @@ use super::{
     address::{Address, chain},
     tls::Stream,
 };
-use crate::adapter::envelope::Envelope;
+use crate::adapter::{common::Outgoing, envelope::Envelope};
 
 /// What moves the bytes of a connection, and brings notifications.
 pub(crate) type Driver = Connection<Socket, Stream>;
@@ -48,13 +48,17 @@ pub(crate) enum Body {
     },
 }
 
-impl Message {
-    pub(crate) fn bytes(&self) -> usize {
+impl Outgoing for Message {
+    fn bytes(&self) -> usize {
         self.channel.len()
             + match &self.body {
                 Body::Text(text) => text.len(),
                 Body::Attached { payload, .. } => payload.len(),
             }
+    }
+
+    fn is_alone(&self) -> bool {
+        matches!(self.body, Body::Attached { .. })
     }
 }
 

@@ -14,19 +14,19 @@ use roomcast_protocol::socket::Nsp;
 use tokio::{
     sync::{Notify, watch},
     task::yield_now,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_postgres::{AsyncMessage, Notification};
 
 use super::{
     address::{Address, chain},
+    inbound::Inbound,
     line::{Attachment, Body, Driver, Line, Message, Table},
-    queue::{Inbound, Limits, Queue, STALE},
     wire,
 };
 use crate::adapter::{
     WireError,
-    common::Channels,
+    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue},
     interface::{AdapterError, Health},
 };
 
@@ -68,7 +68,7 @@ pub(crate) struct Link {
     /// sends.
     own: Option<(String, Arc<str>)>,
     limits: Limits,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<Message>>,
     queued: Notify,
     channels: Mutex<Channels<Arc<str>, Target>>,
     relisten: Notify,
@@ -77,18 +77,8 @@ pub(crate) struct Link {
     health: Mutex<Health>,
     /// When this server has heard itself last on the connection there is.
     heard: Mutex<Option<Instant>>,
-    phase: watch::Sender<Phase>,
+    lifetime: Lifetime,
     listener: Weak<dyn Listener>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Nobody has started the task.
-    New,
-    Open,
-    /// What is queued is sent yet.
-    Closing,
-    Closed,
 }
 
 impl Link {
@@ -117,7 +107,7 @@ impl Link {
             settled: watch::Sender::new(0),
             health: Mutex::new(Health::Down(UNTRIED.to_owned())),
             heard: Mutex::new(None),
-            phase: watch::Sender::new(Phase::New),
+            lifetime: Lifetime::new(),
             listener,
         }
     }
@@ -128,7 +118,7 @@ impl Link {
 
     /// Queues a message. What could not be sent in a few seconds is forgotten.
     pub(crate) fn publish(&self, channel: Arc<str>, body: Body) -> Result<(), AdapterError> {
-        if *self.phase.borrow() >= Phase::Closing {
+        if self.lifetime.is_closing() {
             return Err(AdapterError::Closed);
         }
         let message = Message { channel, body };
@@ -165,46 +155,19 @@ impl Link {
 
     /// Sends what is queued, if that can be, and ends.
     pub(crate) async fn close(self: Arc<Self>) {
-        let mut phase = self.phase.subscribe();
-        self.phase.send_if_modified(|phase| {
-            let next = match *phase {
-                // Without a task nothing is ever sent.
-                Phase::New => Phase::Closed,
-                Phase::Open => Phase::Closing,
-                Phase::Closing | Phase::Closed => return false,
-            };
-            *phase = next;
-            true
-        });
+        self.lifetime.close();
         self.queued.notify_one();
-        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
+        self.lifetime.ended().await;
     }
 
     /// Ends at once.
     pub(crate) fn abandon(&self) {
-        self.phase.send_replace(Phase::Closed);
+        self.lifetime.end();
     }
 
     /// Says that the task is about to be started.
     pub(crate) fn open(&self) {
-        self.phase.send_if_modified(|phase| {
-            let is_new = *phase == Phase::New;
-            if is_new {
-                *phase = Phase::Open;
-            }
-            is_new
-        });
-    }
-
-    /// Comes when the link is to be closed and nothing is queued, or what is queued has waited for as
-    /// long as it may.
-    async fn given_up(&self) {
-        let mut phase = self.phase.subscribe();
-        let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
-        if self.queue.lock().len() > 0 {
-            let closed = phase.wait_for(|phase| *phase == Phase::Closed);
-            let _ = timeout(STALE, closed).await;
-        }
+        self.lifetime.open();
     }
 
     /// Is connected until it is closed.
@@ -212,29 +175,25 @@ impl Link {
         self.open();
         // The task may have panicked before.
         *self.health.lock() = Health::Down(UNTRIED.to_owned());
-        let mut pause = FIRST_PAUSE;
-        let mut ending = self.phase.subscribe();
-        let mut given_up = pin!(self.given_up());
+        let mut pauses = Pauses::new();
+        let is_empty = || self.queue.lock().len() == 0;
+        let mut given_up = pin!(self.lifetime.given_up(is_empty));
         loop {
             let ended = tokio::select! {
                 ended = self.session(given_up.as_mut()) => ended,
-                _ = ending.wait_for(|phase| *phase == Phase::Closed) => Ok(()),
+                () = self.lifetime.ended() => Ok(()),
             };
             let Err(why) = ended else { break };
             if self.down(&why) {
-                pause = FIRST_PAUSE;
+                pauses.reset();
             }
-            // Servers that lost the database together do not come back together.
-            let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
-            let pausing = timeout(pause.mul_f64(0.5 + jitter / 2.0), given_up.as_mut());
-            if pausing.await.is_ok() {
+            if !pauses.wait(given_up.as_mut()).await {
                 break;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         let left = std::mem::take(&mut *self.queue.lock());
         self.lost(left.len() as u64);
-        self.phase.send_replace(Phase::Closed);
+        self.lifetime.end();
     }
 
     /// One pair of connections; `Err` says why it is over, `Ok` that this was asked for.
@@ -333,7 +292,7 @@ impl Link {
             let (batch, stale) = self.queue.lock().take();
             self.lost(stale);
             if batch.is_empty() {
-                if *self.phase.borrow() >= Phase::Closing {
+                if self.lifetime.is_closing() {
                     return Ok(());
                 }
                 self.queued.notified().await;
@@ -560,8 +519,6 @@ const TURN: usize = 64;
 const UNTRIED: &str = "not connected yet";
 const POOLED: &str = "PostgreSQL takes LISTEN and delivers no notification; a pooler in transaction mode, \
                       such as pgbouncer, does that: connect to the server itself, or in session mode";
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How often this server speaks to itself, and how long it may not hear that.
 const CANARY: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(5);

@@ -12,11 +12,11 @@
 //! ```
 
 mod address;
+mod inbound;
 mod line;
 mod link;
 mod members;
 mod outside;
-mod queue;
 mod tls;
 mod wire;
 
@@ -42,12 +42,11 @@ use self::{
     line::Table,
     link::{Heard as Arrived, Link, Listener, Target},
     members::Members,
-    queue::Limits,
     wire::{channel, envelope, message, own_channel, read_envelope},
 };
 use super::{
     WireError,
-    common::{UID, unwritten},
+    common::{Limits, UID, unwritten},
     envelope::{Envelope, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
     message::{

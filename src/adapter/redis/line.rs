@@ -17,6 +17,7 @@ use super::{
     channels::{How, Name},
     streams::{Entry, Info, Stream},
 };
+use crate::adapter::common::Outgoing;
 
 /// Where Redis is.
 #[derive(Clone)]
@@ -52,15 +53,16 @@ pub(crate) enum Sent {
     Entry(Arc<Stream>, Entry),
 }
 
-impl Sent {
-    /// The bytes that are counted.
-    pub(crate) const fn len(&self) -> usize {
+impl Outgoing for Sent {
+    fn bytes(&self) -> usize {
         match self {
             Self::Message(_, payload) => payload.len(),
             Self::Entry(_, entry) => entry.data.len(),
         }
     }
+}
 
+impl Sent {
     fn command(&self, how: How) -> Cmd {
         match self {
             Self::Message(channel, payload) => {

@@ -2,7 +2,6 @@
 //! to itself every second that shows that both work.
 
 use std::{
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, Weak},
@@ -14,7 +13,7 @@ use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -23,7 +22,7 @@ use super::{
     streams::{self, Event, Reader, Stream},
 };
 use crate::adapter::{
-    common::Channels,
+    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue},
     interface::{AdapterError, Health},
 };
 
@@ -43,7 +42,7 @@ pub(crate) struct Link {
     /// The channel on which this server hears itself.
     own: String,
     limits: Limits,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<Sent>>,
     queued: Notify,
     channels: Mutex<Channels<Name, Target>>,
     resubscribe: Notify,
@@ -52,24 +51,10 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// When this server has heard itself last.
     heard: Mutex<Instant>,
-    phase: watch::Sender<Phase>,
+    lifetime: Lifetime,
     listener: Weak<dyn Listener>,
     /// The stream that is read, if any.
     reader: Option<Reader>,
-}
-
-/// What may wait to be published.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-    pub(crate) message_bytes: usize,
-}
-
-#[derive(Default)]
-struct Queue {
-    messages: VecDeque<(Instant, Sent)>,
-    bytes: usize,
 }
 
 struct State {
@@ -85,16 +70,6 @@ impl State {
             line: None,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Nobody has started the task.
-    New,
-    Open,
-    /// What is queued is sent yet.
-    Closing,
-    Closed,
 }
 
 impl Link {
@@ -119,7 +94,7 @@ impl Link {
             settled: watch::Sender::new(0),
             state: Mutex::new(State::new()),
             heard: Mutex::new(Instant::now()),
-            phase: watch::Sender::new(Phase::New),
+            lifetime: Lifetime::new(),
             listener,
             reader: None,
         }
@@ -137,22 +112,13 @@ impl Link {
 
     /// Queues a message. What could not be sent in a few seconds is forgotten.
     pub(crate) fn send(&self, message: Sent) -> Result<(), AdapterError> {
-        if *self.phase.borrow() >= Phase::Closing {
+        if self.lifetime.is_closing() {
             return Err(AdapterError::Closed);
         }
-        if message.len() > self.limits.message_bytes {
+        if message.bytes() > self.limits.message_bytes {
             return Err(AdapterError::TooLarge);
         }
-        let now = Instant::now();
-        let mut queue = self.queue.lock();
-        let stale = queue.drop_stale(now);
-        let bytes = queue.bytes + message.len();
-        let fits = bytes <= self.limits.bytes && queue.messages.len() < self.limits.messages;
-        if fits {
-            queue.bytes = bytes;
-            queue.messages.push_back((now, message));
-        }
-        drop(queue);
+        let (fits, stale) = self.queue.lock().push(message, &self.limits);
         self.lost(stale);
         self.queued.notify_one();
         if fits {
@@ -194,46 +160,19 @@ impl Link {
 
     /// Sends what is queued, if that can be, and ends.
     pub(crate) async fn close(self: Arc<Self>) {
-        let mut phase = self.phase.subscribe();
-        self.phase.send_if_modified(|phase| {
-            let next = match *phase {
-                // Without a task nothing is ever sent.
-                Phase::New => Phase::Closed,
-                Phase::Open => Phase::Closing,
-                Phase::Closing | Phase::Closed => return false,
-            };
-            *phase = next;
-            true
-        });
+        self.lifetime.close();
         self.queued.notify_one();
-        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
+        self.lifetime.ended().await;
     }
 
     /// Ends at once.
     pub(crate) fn abandon(&self) {
-        self.phase.send_replace(Phase::Closed);
+        self.lifetime.end();
     }
 
     /// Says that the task is about to be started.
     pub(crate) fn open(&self) {
-        self.phase.send_if_modified(|phase| {
-            let is_new = *phase == Phase::New;
-            if is_new {
-                *phase = Phase::Open;
-            }
-            is_new
-        });
-    }
-
-    /// Comes when the link is to be closed and nothing is queued, or what is queued has waited for as
-    /// long as it may.
-    async fn given_up(&self) {
-        let mut phase = self.phase.subscribe();
-        let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
-        if !self.queue.lock().messages.is_empty() {
-            let closed = phase.wait_for(|phase| *phase == Phase::Closed);
-            let _ = timeout(STALE, closed).await;
-        }
+        self.lifetime.open();
     }
 
     /// Is connected until it is closed.
@@ -241,30 +180,26 @@ impl Link {
         self.open();
         // The task may have panicked before.
         *self.state.lock() = State::new();
-        let mut pause = FIRST_PAUSE;
-        let mut ending = self.phase.subscribe();
-        let mut given_up = pin!(self.given_up());
+        let mut pauses = Pauses::new();
+        let is_empty = || self.queue.lock().len() == 0;
+        let mut given_up = pin!(self.lifetime.given_up(is_empty));
         loop {
             let ended = tokio::select! {
                 ended = self.session(given_up.as_mut()) => ended,
-                _ = ending.wait_for(|phase| *phase == Phase::Closed) => Ok(()),
+                () = self.lifetime.ended() => Ok(()),
             };
             let Err(why) = ended else { break };
             if self.down(&why) {
-                pause = FIRST_PAUSE;
+                pauses.reset();
             }
-            // Servers that lost Redis together do not come back together.
-            let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
-            let pausing = timeout(pause.mul_f64(0.5 + jitter / 2.0), given_up.as_mut());
-            if pausing.await.is_ok() {
+            if !pauses.wait(given_up.as_mut()).await {
                 break;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.state.lock().line = None;
         let left = std::mem::take(&mut *self.queue.lock());
-        self.lost(left.messages.len() as u64);
-        self.phase.send_replace(Phase::Closed);
+        self.lost(left.len() as u64);
+        self.lifetime.end();
     }
 
     /// One pair of connections; `Err` says why it is over, `Ok` that this was asked for.
@@ -351,7 +286,7 @@ impl Link {
             let (batch, stale) = self.queue.lock().take();
             self.lost(stale);
             if batch.is_empty() {
-                if *self.phase.borrow() >= Phase::Closing {
+                if self.lifetime.is_closing() {
                     return Ok(());
                 }
                 self.queued.notified().await;
@@ -470,37 +405,6 @@ impl Link {
     }
 }
 
-impl Queue {
-    /// Forgets what has waited for too long; returns how much that is.
-    fn drop_stale(&mut self, now: Instant) -> u64 {
-        let mut stale = 0;
-        while let Some((since, message)) = self.messages.front()
-            && now.duration_since(*since) > STALE
-        {
-            self.bytes -= message.len();
-            self.messages.pop_front();
-            stale += 1;
-        }
-        stale
-    }
-
-    /// What is sent next, and how much is not sent any more.
-    fn take(&mut self) -> (Vec<Sent>, u64) {
-        let stale = self.drop_stale(Instant::now());
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < BATCH
-            && bytes < BATCH_BYTES
-            && let Some((_, message)) = self.messages.pop_front()
-        {
-            bytes += message.len();
-            batch.push(message);
-        }
-        self.bytes -= bytes;
-        (batch, stale)
-    }
-}
-
 /// So many messages that may be lost.
 struct Doubtful<'a>(&'a Link, u64);
 
@@ -510,14 +414,9 @@ impl Drop for Doubtful<'_> {
     }
 }
 
-/// Commands that are sent at once, and the bytes of their messages, without the last one.
+/// Channels that are turned on or off at once.
 const BATCH: usize = 256;
-const BATCH_BYTES: usize = 1 << 20;
-/// How long a message waits for a connection.
-const STALE: Duration = Duration::from_secs(5);
 const UNTRIED: &str = "not connected yet";
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How often this server speaks to itself, and how long it may not hear that.
 const CANARY: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(5);

@@ -33,14 +33,14 @@ pub use self::line::InvalidUrl;
 use self::{
     channels::{How, Route, Scope, Target},
     line::{Place, Sent},
-    link::{Limits, Link, Listener},
+    link::{Link, Listener},
     shared::{Shared, own_channel, room_channel},
     streams::Stream,
     values::RedisValues,
 };
 pub use super::common::{Emission, Emitter};
 use super::{
-    common::unwritten,
+    common::{Limits, unwritten},
     envelope::{Envelope, Message, NodeId},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
     message::FOREIGN,

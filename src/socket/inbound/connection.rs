@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use roomcast_protocol::{
     DecodeError,
     engine::{CloseReason, Message},
-    socket::{Decoder, Kind, Limits, Nsp, Packet, Parser},
+    socket::{Decoder, Kind, Limits, Nsp, Packet},
 };
 
 use super::event_queues::{EventInMiddleware, HeldEvents, ParkedEvent};
@@ -407,10 +407,10 @@ impl Connection {
     pub(super) fn undecodable(&self, error: DecodeError) -> CloseReason {
         self.io.metrics().count(Counter::SocketPacketErrors);
         tracing::debug!(session = ?self.shared.outbox.sid(), %error, "a packet cannot be decoded");
-        match self.io.config().sockets.parser {
-            Parser::MessagePack => CloseReason::ParseError,
+        match self.io.config().sockets.parser.is_binary() {
+            true => CloseReason::ParseError,
             // The reason that the official server reports.
-            Parser::Json | _ => CloseReason::ForcedClose,
+            false => CloseReason::ForcedClose,
         }
     }
 }

@@ -19,6 +19,7 @@ impl Span {
         }
     }
 
+    #[cfg(feature = "msgpack")]
     pub(crate) const fn len(self) -> usize {
         self.end.saturating_sub(self.start) as usize
     }

@@ -16,7 +16,6 @@ use crate::{
         decoder::refuse_reserved,
         json::{Elements, Span},
         packet::Name,
-        parser::Parser,
     },
 };
 
@@ -37,8 +36,7 @@ pub(in crate::socket) fn document(document: Bytes) -> Result<Args, DecodeError> 
         return Err(DecodeError::TrailingBytes);
     }
     let whole = Elements::one(Span::new(0, document.len()));
-    let (parser, has_undefined) = (Parser::MessagePack, fields.has_undefined);
-    let mut args = Args::with_parser(document, whole, 0, parser, has_undefined);
+    let mut args = Args::packed(document, whole, 0, fields.has_undefined);
     args.has_invalid_text = fields.has_invalid_text;
     args.has_timestamp = fields.has_timestamp;
     Ok(args)
@@ -155,11 +153,10 @@ impl Fields {
             let first = elements.get(0).ok_or(DecodeError::InvalidPayload)?;
             name = event_name(&message, first)?;
         }
-        let mut args = Args::with_parser(
+        let mut args = Args::packed(
             message,
             elements,
             usize::from(kind == Kind::Event),
-            Parser::MessagePack,
             self.has_undefined,
         );
         args.has_invalid_text = self.has_invalid_text;

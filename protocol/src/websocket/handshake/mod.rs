@@ -11,7 +11,7 @@ mod client;
 mod server;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sha1::{Digest as _, Sha1};
+use sha1_smol::Sha1;
 
 pub use client::{AnswerError, Request, key, read_answer};
 pub use server::{HandshakeError, Upgrade, check};
@@ -20,9 +20,9 @@ pub use server::{HandshakeError, Upgrade, check};
 #[must_use]
 pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
-    hash.update(key);
-    hash.update(GUID);
-    STANDARD.encode(hash.finalize())
+    hash.update(key.as_bytes());
+    hash.update(GUID.as_bytes());
+    STANDARD.encode(hash.digest().bytes())
 }
 
 /// Whether a comma-separated header value has this token, in any case (RFC 9110 section 5.6.1).

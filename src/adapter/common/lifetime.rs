@@ -1,0 +1,107 @@
+//! How long an adapter keeps its connection, and the pauses before it connects anew.
+
+use std::{pin::Pin, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+
+use super::queue::STALE;
+
+/// From when an adapter is made until it is closed.
+pub(in crate::adapter) struct Lifetime(watch::Sender<Phase>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Nobody has started the task.
+    New,
+    Open,
+    /// What is queued is sent yet.
+    Closing,
+    Closed,
+}
+
+impl Lifetime {
+    pub(in crate::adapter) fn new() -> Self {
+        Self(watch::Sender::new(Phase::New))
+    }
+
+    /// Says that the task is about to be started.
+    pub(in crate::adapter) fn open(&self) {
+        self.0.send_if_modified(|phase| {
+            let is_new = *phase == Phase::New;
+            if is_new {
+                *phase = Phase::Open;
+            }
+            is_new
+        });
+    }
+
+    /// Asks the task to send what is queued, if that can be, and to end.
+    pub(in crate::adapter) fn close(&self) {
+        self.0.send_if_modified(|phase| {
+            let next = match *phase {
+                // Without a task nothing is ever sent.
+                Phase::New => Phase::Closed,
+                Phase::Open => Phase::Closing,
+                Phase::Closing | Phase::Closed => return false,
+            };
+            *phase = next;
+            true
+        });
+    }
+
+    /// Ends at once.
+    pub(in crate::adapter) fn end(&self) {
+        self.0.send_replace(Phase::Closed);
+    }
+
+    /// Whether nothing more is taken.
+    pub(in crate::adapter) fn is_closing(&self) -> bool {
+        *self.0.borrow() >= Phase::Closing
+    }
+
+    /// Comes with the end.
+    pub(in crate::adapter) async fn ended(&self) {
+        let mut phase = self.0.subscribe();
+        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
+    }
+
+    /// Comes when the adapter is to be closed and nothing is queued, or what is queued has waited for as
+    /// long as it may.
+    pub(in crate::adapter) async fn given_up(&self, is_empty: impl Fn() -> bool) {
+        let mut phase = self.0.subscribe();
+        let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
+        if !is_empty() {
+            let closed = phase.wait_for(|phase| *phase == Phase::Closed);
+            let _ = timeout(STALE, closed).await;
+        }
+    }
+}
+
+/// The pauses between connections that fail: each is twice as long as the one before, up to 3 s.
+pub(in crate::adapter) struct Pauses(Duration);
+
+impl Pauses {
+    pub(in crate::adapter) const fn new() -> Self {
+        Self(FIRST_PAUSE)
+    }
+
+    /// Begins with the shortest one again, after a connection that worked.
+    pub(in crate::adapter) fn reset(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Waits. Returns `false` if the wait was given up.
+    pub(in crate::adapter) async fn wait(
+        &mut self,
+        given_up: Pin<&mut impl Future<Output = ()>>,
+    ) -> bool {
+        // Servers that lost the broker together do not come back together.
+        let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+        let pausing = timeout(self.0.mul_f64(0.5 + jitter / 2.0), given_up);
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        pausing.await.is_err()
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);

@@ -1,0 +1,100 @@
+//! What waits to be sent to a broker.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+/// A message on its way out.
+pub(in crate::adapter) trait Outgoing {
+    /// The bytes that are counted.
+    fn bytes(&self) -> usize;
+
+    /// Whether no other message is sent together with this one.
+    fn is_alone(&self) -> bool {
+        false
+    }
+}
+
+/// What may wait.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::adapter) struct Limits {
+    pub(in crate::adapter) messages: usize,
+    pub(in crate::adapter) bytes: usize,
+    pub(in crate::adapter) message_bytes: usize,
+}
+
+/// Messages in the order in which they are sent.
+pub(in crate::adapter) struct Queue<M> {
+    messages: VecDeque<(Instant, M)>,
+    bytes: usize,
+}
+
+impl<M> Default for Queue<M> {
+    fn default() -> Self {
+        Self {
+            messages: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<M: Outgoing> Queue<M> {
+    /// Queues a message if there is room. Returns whether there was, and how many messages have waited for
+    /// too long and are not sent any more.
+    pub(in crate::adapter) fn push(&mut self, message: M, limits: &Limits) -> (bool, u64) {
+        let now = Instant::now();
+        let stale = self.drop_stale(now);
+        let bytes = self.bytes + message.bytes();
+        let fits = bytes <= limits.bytes && self.messages.len() < limits.messages;
+        if fits {
+            self.bytes = bytes;
+            self.messages.push_back((now, message));
+        }
+        (fits, stale)
+    }
+
+    pub(in crate::adapter) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// What is sent next, and how many messages are not sent any more.
+    pub(in crate::adapter) fn take(&mut self) -> (Vec<M>, u64) {
+        let stale = self.drop_stale(Instant::now());
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Some((_, next)) = self.messages.front()
+        {
+            let is_alone = next.is_alone();
+            if is_alone && !batch.is_empty() {
+                break;
+            }
+            bytes += next.bytes();
+            batch.extend(self.messages.pop_front().map(|(_, message)| message));
+            if is_alone {
+                break;
+            }
+        }
+        self.bytes -= bytes;
+        (batch, stale)
+    }
+
+    fn drop_stale(&mut self, now: Instant) -> u64 {
+        let mut stale = 0;
+        while let Some((since, message)) = self.messages.front()
+            && now.duration_since(*since) > STALE
+        {
+            self.bytes -= message.bytes();
+            self.messages.pop_front();
+            stale += 1;
+        }
+        stale
+    }
+}
+
+/// How long a message waits for a connection.
+pub(in crate::adapter) const STALE: Duration = Duration::from_secs(5);
+/// Messages that are sent at once, and their bytes, without the last one.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;

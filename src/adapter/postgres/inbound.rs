@@ -1,0 +1,47 @@
+//! What has arrived and waits to be read.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::link::Target;
+use crate::adapter::common::Limits;
+
+/// What has arrived on one connection and is not read yet.
+#[derive(Default)]
+pub(crate) struct Inbound {
+    waiting: Mutex<(VecDeque<(Target, String)>, usize)>,
+    arrived: Notify,
+}
+
+impl Inbound {
+    /// `false`: there is no room.
+    pub(crate) fn push(&self, target: Target, text: &str, limits: &Limits) -> bool {
+        let mut waiting = self.waiting.lock();
+        let (messages, bytes) = &mut *waiting;
+        let fits = messages.len() < limits.messages && *bytes + text.len() <= limits.bytes;
+        if fits {
+            *bytes += text.len();
+            messages.push_back((target, text.to_owned()));
+            self.arrived.notify_one();
+        }
+        fits
+    }
+
+    pub(crate) fn take(&self) -> Option<(Target, String)> {
+        let mut waiting = self.waiting.lock();
+        let (target, text) = waiting.0.pop_front()?;
+        waiting.1 -= text.len();
+        Some((target, text))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().0.len()
+    }
+
+    /// Comes when there may be something to take.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+}
