@@ -229,7 +229,17 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         keys: RequestKeys::new(store.clone()),
         metrics: Arc::clone(&metrics),
     };
-    let routes = http::api::routes(chat.clone(), access.clone(), io.clone(), block_list);
+    let connections = http::Connections {
+        metrics: Arc::clone(&metrics),
+        io: io.clone(),
+        readiness: readiness.clone(),
+    };
+    let routes = http::api::routes(
+        chat.clone(),
+        access.clone(),
+        connections.clone(),
+        block_list,
+    );
     let api = http::api::nest(routes, admission);
     let taken = io.clone();
     let entrance = http::Entrance {
@@ -238,7 +248,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         login_url: settings.auth.login_url.clone(),
         logout_url: settings.auth.logout_url.clone(),
     };
-    let mut router = http::router(metrics, io.clone(), readiness.clone(), &entrance);
+    let mut router = http::router(connections, &entrance);
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }

@@ -16,6 +16,7 @@ use axum::{Router, extract::State, http::header, response::IntoResponse, routing
 
 pub use health::Readiness;
 use health::websocket;
+pub(crate) use health::websocket::Connections;
 
 use crate::metrics::Metrics;
 use roomcast::Io;
@@ -34,12 +35,12 @@ pub struct Entrance {
 }
 
 /// The routes of the binary. Unknown paths answer 404.
-pub fn router(metrics: Arc<Metrics>, io: Io, readiness: Readiness, entrance: &Entrance) -> Router {
-    let connections = websocket::Connections {
-        metrics: Arc::clone(&metrics),
-        io: io.clone(),
-        readiness: readiness.clone(),
-    };
+pub(crate) fn router(connections: Connections, entrance: &Entrance) -> Router {
+    let Connections {
+        metrics,
+        io,
+        readiness,
+    } = connections.clone();
     let router = Router::new()
         .route("/health/websocket", get(websocket::counts))
         .route(DETAILS, get(websocket::details))

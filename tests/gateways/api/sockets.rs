@@ -94,6 +94,11 @@ async fn sockets_and_rooms_are_read_page_by_page_without_a_gap_or_a_double() {
         assert!(seen.is_sorted());
         assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 7);
     }
+    let stats = service.get("/stats").await;
+    assert_eq!(
+        (&stats["sockets"], &stats["rooms"]["count"]),
+        (&json!(7), &json!(7))
+    );
     let some = service.get("/rooms?prefix=user%3Au3").await;
     assert_eq!(some["rooms"], json!([{"room": "user:u3", "sockets": 1}]));
 }

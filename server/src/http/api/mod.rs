@@ -30,13 +30,14 @@ use axum::{
 pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
 
+use super::Connections;
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
     metrics::{Counter, Metrics},
     service::{Access, Blocks, Chat, api::RequestKeys},
 };
-use roomcast::{Io, internal::LogThrottle};
+use roomcast::internal::LogThrottle;
 
 /// The caller.
 pub(crate) type By = Extension<Arc<Principal>>;
@@ -67,7 +68,13 @@ pub(crate) struct Admission {
 }
 
 /// All routes of this module. Without a guard there is no block list.
-pub(crate) fn routes(chat: Chat, access: Access, io: Io, blocks: Option<Blocks>) -> Routes {
+pub(crate) fn routes(
+    chat: Chat,
+    access: Access,
+    connections: Connections,
+    blocks: Option<Blocks>,
+) -> Routes {
+    let io = connections.io.clone();
     let routes = Routes::new()
         .merge(conversations::routes(
             chat.clone(),
@@ -79,7 +86,7 @@ pub(crate) fn routes(chat: Chat, access: Access, io: Io, blocks: Option<Blocks>)
         .merge(sockets::routes(access.clone(), io.clone()))
         .merge(rooms::routes(access.clone(), io.clone()))
         .merge(presence::routes(chat, access.clone(), io.clone()))
-        .merge(nodes::routes(access.clone(), io.clone()))
+        .merge(nodes::routes(access.clone(), connections))
         .merge(identity::routes(access.clone(), io));
     match blocks {
         Some(blocks) => routes.merge(blocks::routes(blocks, access)),

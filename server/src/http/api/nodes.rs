@@ -1,4 +1,4 @@
-//! `/api/v1/nodes`: the servers of the cluster.
+//! `/api/v1/nodes` and `/api/v1/stats`: the servers of the cluster, and how the one that is asked is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,12 +10,13 @@ use serde::Serialize;
 use super::{ApiError, By, Operation, Routes};
 use crate::{
     auth::Permission,
+    http::{Connections, health::websocket::Details},
     service::{Access, ListNodes},
 };
-use roomcast::{Io, adapter};
+use roomcast::adapter;
 
 /// The routes, below `/api/v1`.
-pub(super) fn routes(access: Access, io: Io) -> Routes {
+pub(super) fn routes(access: Access, connections: Connections) -> Routes {
     Routes::new()
         .on(
             Method::GET,
@@ -28,13 +29,27 @@ pub(super) fn routes(access: Access, io: Io) -> Routes {
             )
             .answer::<List>(200),
         )
-        .with_state(Entrance { access, io })
+        .on(
+            Method::GET,
+            "/stats",
+            stats,
+            Operation::new(
+                "statistics",
+                "Says how the server that is asked is: sessions, rooms, queues, times.",
+                Permission::ApiMetrics,
+            )
+            .answer::<Details>(200),
+        )
+        .with_state(Entrance {
+            access,
+            connections,
+        })
 }
 
 #[derive(Clone)]
 struct Entrance {
     access: Access,
-    io: Io,
+    connections: Connections,
 }
 
 /// The servers of the cluster.
@@ -106,6 +121,17 @@ fn millis(time: Duration) -> u64 {
 
 async fn list(State(at): State<Entrance>, Extension(by): By) -> Result<Json<List>, ApiError> {
     at.access.allow(by, ListNodes)?;
-    let nodes = at.io.nodes().into_iter().map(Node::from).collect();
+    let nodes = at
+        .connections
+        .io
+        .nodes()
+        .into_iter()
+        .map(Node::from)
+        .collect();
     Ok(Json(List { nodes }))
+}
+
+async fn stats(State(at): State<Entrance>, Extension(by): By) -> Result<Json<Details>, ApiError> {
+    at.access.allow(by, ListNodes)?;
+    Ok(Json(at.connections.describe()))
 }

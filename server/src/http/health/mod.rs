@@ -133,18 +133,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        http::{Entrance, router},
+        http::{Connections, Entrance, router},
         metrics::Metrics,
     };
 
     async fn status(readiness: &Readiness, path: &str) -> u16 {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let router = router(
-            Arc::new(Metrics::default()),
-            roomcast::Io::builder().build().unwrap(),
-            readiness.clone(),
-            &Entrance::default(),
-        );
+        let connections = Connections {
+            metrics: Arc::new(Metrics::default()),
+            io: roomcast::Io::builder().build().unwrap(),
+            readiness: readiness.clone(),
+        };
+        let router = router(connections, &Entrance::default());
         router.oneshot(request).await.unwrap().status().as_u16()
     }
 

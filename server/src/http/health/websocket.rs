@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Readiness;
@@ -14,14 +15,14 @@ use roomcast::{
 
 /// What is looked at.
 #[derive(Clone)]
-pub(in crate::http) struct Connections {
-    pub(in crate::http) metrics: Arc<Metrics>,
-    pub(in crate::http) io: Io,
-    pub(in crate::http) readiness: Readiness,
+pub(crate) struct Connections {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) io: Io,
+    pub(crate) readiness: Readiness,
 }
 
 /// `GET /health/websocket`
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(in crate::http) struct Counts {
     /// Clients that are connected, by Engine.IO sessions.
     sessions: usize,
@@ -30,9 +31,10 @@ pub(in crate::http) struct Counts {
     rooms: u64,
 }
 
-/// `GET /health/websocket/detailed`
-#[derive(Serialize)]
+/// How a server is: `GET /health/websocket/detailed` and `GET /api/v1/stats`.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Statistics")]
 pub(in crate::http) struct Details {
     sessions: Sessions,
     sockets: u64,
@@ -48,7 +50,7 @@ pub(in crate::http) struct Details {
 }
 
 /// Sessions by what carries them now.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Sessions {
     total: usize,
     polling: u64,
@@ -56,7 +58,8 @@ struct Sessions {
 }
 
 /// The rooms of the chat.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RoomTotals")]
 struct Rooms {
     count: usize,
     /// Members of all of them; a socket that is in three counts three times.
@@ -65,7 +68,7 @@ struct Rooms {
 }
 
 /// What waits.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Queues {
     /// Of all clients together.
@@ -76,7 +79,8 @@ struct Queues {
     polls: u64,
 }
 
-#[derive(Serialize)]
+/// How long things take.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Times {
     /// From when something is queued for WebSockets until all of them have been written to.
@@ -88,7 +92,7 @@ struct Times {
 }
 
 /// Milliseconds below which so many percent are; absent as long as there is none.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Percentiles {
     count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,37 +138,44 @@ pub(in crate::http) async fn counts(State(at): State<Connections>) -> Json<Count
 }
 
 pub(in crate::http) async fn details(State(at): State<Connections>) -> Json<Details> {
-    let rooms = at.io.of("/").rooms();
-    let sizes = rooms.iter().map(|(_, members)| *members);
-    let processing = Timing::MessageProcessing;
-    let readiness = &at.readiness;
-    Json(Details {
-        sessions: Sessions {
-            total: at.io.clients_count(),
-            polling: at.gauge(Gauge::SessionsPolling),
-            websocket: at.gauge(Gauge::SessionsWebSocket),
-        },
-        sockets: at.gauge(Gauge::Sockets),
-        rooms: Rooms {
-            count: rooms.len(),
-            members: sizes.clone().sum(),
-            largest: sizes.max().unwrap_or(0),
-        },
-        queues: Queues {
-            bytes: at.gauge(Gauge::OutboxBytes),
-            acks_pending: at.gauge(Gauge::AcksPending),
-            polls: at.gauge(Gauge::PollsWaiting),
-        },
-        times: Times {
-            delivery: at.library(Library::Queue),
-            processing: Percentiles::new(at.metrics.timed(processing), |q| {
-                at.metrics.quantile(processing, q)
-            }),
-            ping: at.library(Library::Ping),
-        },
-        store: readiness.store_word(),
-        adapter: readiness.adapter_word(),
-        nodes: at.io.nodes().len(),
-        draining: readiness.is_draining(),
-    })
+    Json(at.describe())
+}
+
+impl Connections {
+    /// How this server is.
+    pub(in crate::http) fn describe(&self) -> Details {
+        let rooms = self.io.of("/").rooms();
+        let sizes = rooms.iter().map(|(_, members)| *members);
+        let processing = Timing::MessageProcessing;
+        let readiness = &self.readiness;
+        Details {
+            sessions: Sessions {
+                total: self.io.clients_count(),
+                polling: self.gauge(Gauge::SessionsPolling),
+                websocket: self.gauge(Gauge::SessionsWebSocket),
+            },
+            sockets: self.gauge(Gauge::Sockets),
+            rooms: Rooms {
+                count: rooms.len(),
+                members: sizes.clone().sum(),
+                largest: sizes.max().unwrap_or(0),
+            },
+            queues: Queues {
+                bytes: self.gauge(Gauge::OutboxBytes),
+                acks_pending: self.gauge(Gauge::AcksPending),
+                polls: self.gauge(Gauge::PollsWaiting),
+            },
+            times: Times {
+                delivery: self.library(Library::Queue),
+                processing: Percentiles::new(self.metrics.timed(processing), |q| {
+                    self.metrics.quantile(processing, q)
+                }),
+                ping: self.library(Library::Ping),
+            },
+            store: readiness.store_word(),
+            adapter: readiness.adapter_word(),
+            nodes: self.io.nodes().len(),
+            draining: readiness.is_draining(),
+        }
+    }
 }
