@@ -11,7 +11,9 @@ mod served;
 mod sockets;
 
 pub(crate) use asking::answer_others;
-pub(crate) use emit::{Emission, Emit, prepare, publish};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) use emit::prepare;
+pub(crate) use emit::{Emission, Emit, publish};
 pub(crate) use keys::{Held, RequestKeys, Turn, hash as hash_of};
 pub(crate) use rooms::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room};
 pub(crate) use served::InName;
