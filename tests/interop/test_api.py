@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 import urllib.request
 
@@ -56,9 +57,10 @@ class HttpApi(unittest.TestCase):
             "--warnings=off",
             "--no-color",
         ]
-        run = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            run = subprocess.run(
+                command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE
+            )
         self.assertEqual(run.returncode, 0, run.stdout)
         self.assertRegex(run.stdout, r"Tested: (2[7-9]|[3-9]\d)\b")
         with urllib.request.urlopen(f"{self.server.url}/metrics") as metrics:

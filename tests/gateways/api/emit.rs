@@ -81,12 +81,22 @@ async fn what_belongs_to_the_chat_is_not_published() {
     let service = Caller::service(&server);
     let ann = user(&server, "ann").await;
     for event in [
+        "session",
         "message",
+        "message_edited",
+        "message_deleted",
+        "message_delivered",
+        "message_read",
+        "user_joined",
+        "user_left",
+        "user_disconnected",
         "typing",
         "presence",
+        "conversation_updated",
+        "conversation_deleted",
         "error",
-        "session",
-        "user_left",
+        "auth:expiring",
+        "auth:refresh",
         "connect",
         "disconnect",
     ] {

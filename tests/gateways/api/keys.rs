@@ -177,3 +177,29 @@ async fn a_key_is_a_short_text_without_spaces_and_counts_for_what_is_made() {
             .await;
     }
 }
+
+#[tokio::test]
+async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() {
+    let server = start();
+    let keyed = Caller::service(&server).with_key("k");
+    let lobby = format!("/conversations/{}/messages", crate::server::LOBBY);
+    let (new, hello) = (
+        json!({"title": "One"}),
+        json!({"userId": "ann", "content": "hello"}),
+    );
+    let other = Caller::service(&server).with_key("l");
+    let made = keyed.must(201, "POST", "/conversations", new.clone()).await;
+    let sent = other.must(201, "POST", &lobby, hello.clone()).await;
+    // As if the server had been killed before it could say that they were done.
+    let end = "9999-01-01T00:00:00Z".parse().unwrap();
+    server.store.sweep_requests(end, 0).await.unwrap();
+    let again = keyed.send("POST", "/conversations", new.to_string()).await;
+    assert_eq!(
+        again.header("idempotency-replayed"),
+        None,
+        "it is done again"
+    );
+    assert_eq!(again.status, 201);
+    assert_eq!(serde_json::from_str::<Value>(&again.body).unwrap(), made);
+    assert_eq!(other.must(201, "POST", &lobby, hello).await, sent);
+}

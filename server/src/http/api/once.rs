@@ -117,7 +117,7 @@ async fn take(
         }
         Turn::Done(KeptAnswer { status, body }) => Err(match body {
             Some(body) => replay(status, body),
-            None => conflict("it was done, and its answer is told once").into_response(),
+            None => conflict("it was done, and its answer is not told twice").into_response(),
         }),
     }
 }

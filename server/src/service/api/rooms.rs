@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::asking::{Answer, Missing, Question, ask};
-use super::sockets::{node_of, page_limit};
+use super::sockets::{MAX_PAGE, node_of, page_limit};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -193,8 +193,7 @@ pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
         let after = wanted.after.as_deref();
         room.as_str().starts_with(prefix) && after.is_none_or(|after| room.as_str() > after)
     });
-    // Cursors leave out what comes before: the page must not be longer than those who asked take.
-    let limit = wanted.limit;
+    let limit = wanted.limit.min(MAX_PAGE);
     let has_more = rooms.len() > limit;
     if has_more {
         rooms.select_nth_unstable(limit);

@@ -285,6 +285,7 @@ pub(super) const fn transport_of(transport: Transport) -> &'static str {
 }
 
 const DEFAULT_PAGE: usize = 50;
-const MAX_PAGE: usize = 200;
+/// Items of a page at most.
+pub(super) const MAX_PAGE: usize = 200;
 /// Rooms of a socket that are named.
 const MAX_ROOMS: usize = 100;
