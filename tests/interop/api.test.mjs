@@ -61,6 +61,10 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
       const { rooms } = await must(url, "GET", "/rooms?prefix=user:");
       assert.deepEqual(rooms, [{ room: "user:ann", sockets: 2 }, { room: "user:bob", sockets: 1 }]);
     }
+    for (const { url } of [here, there]) {
+      const presence = await must(url, "GET", "/users/ann/presence");
+      assert.deepEqual(presence, { userId: "ann", connections: 2, conversations: [LOBBY], missing: 0 });
+    }
     const [first, second, bob] = sockets;
     const gone = [first, second].map(farewell);
     assert.deepEqual(await must(here.url, "DELETE", "/users/ann/sockets"), { disconnected: 2, missing: 0 });

@@ -24,8 +24,8 @@ pub(crate) use authorization::{
     MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
-    Changed, Chat, ConversationNews, FindUser, FoundConversation, Here, Leases, ReadConversation,
-    ReadMessages, Retention, Whereabouts, WhoIsIn,
+    Changed, Chat, ConversationNews, FoundConversation, Here, Leases, ReadConversation,
+    ReadMessages, Retention, WhoIsIn,
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};

@@ -10,7 +10,10 @@ use axum::{
 use super::{ApiError, By, Operation, Routes, error::Id};
 use crate::{
     auth::Permission,
-    service::{Access, Chat, FindUser, Here, Whereabouts, WhoIsIn},
+    service::{
+        Access, Chat, Here, WhoIsIn,
+        api::{FindUser, UserPresence, find_user},
+    },
 };
 use roomcast::Io;
 
@@ -36,7 +39,7 @@ pub(super) fn routes(chat: Chat, access: Access, io: Io) -> Routes {
             user,
             Operation::new("userPresence", "Says where a user is.", ApiPresence)
                 .segment("id", "The id of the user.")
-                .answer::<Whereabouts>(200),
+                .answer::<UserPresence>(200),
         )
         .with_state(PresenceApi { chat, access, io })
 }
@@ -63,5 +66,5 @@ async fn user(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let allowed = at.access.allow(by, FindUser { user: id })?;
-    Ok(Json(at.chat.where_is(&at.io, allowed).await?).into_response())
+    Ok(Json(find_user(&at.io, allowed).await?).into_response())
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rooms::{self, RoomPage, RoomPart};
 use super::sockets::{self, SocketPage};
+use crate::service::chat::{Chat, Whereabouts};
 use crate::service::cluster::NAMESPACE;
 use roomcast::{Ack, Builder, Io, ServerSide, ServerSideError};
 
@@ -15,6 +16,7 @@ pub(super) enum Question {
     Disconnect(sockets::Disconnect),
     Rooms(rooms::Wanted),
     Room(String),
+    User(String),
 }
 
 /// What it answers.
@@ -25,6 +27,7 @@ pub(super) enum Answer {
     Disconnected(usize),
     Rooms(RoomPage),
     Room(RoomPart),
+    User(Whereabouts),
 }
 
 /// How many servers have not answered.
@@ -91,6 +94,7 @@ async fn answer(io: &Io, question: &Question) -> Answer {
         Question::Disconnect(whom) => Answer::Disconnected(sockets::disconnect_here(io, whom)),
         Question::Rooms(wanted) => Answer::Rooms(rooms::here(io, wanted)),
         Question::Room(name) => Answer::Room(rooms::look_here(io, name).await),
+        Question::User(user) => Answer::User(io.state::<Chat>().where_here(io, user).await),
     }
 }
 

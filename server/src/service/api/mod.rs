@@ -9,6 +9,7 @@ mod keys;
 mod rooms;
 mod served;
 mod sockets;
+mod users;
 
 pub(crate) use asking::answer_others;
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -20,3 +21,4 @@ pub(crate) use served::InName;
 pub(crate) use sockets::{
     Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
 };
+pub(crate) use users::{FindUser, UserPresence, find_user};

@@ -165,7 +165,7 @@ pub(crate) async fn look_at_room(
     let (answers, Missing(missing)) = ask(io, &Question::Room(room.clone())).await;
     let parts = answers.into_iter().filter_map(|answer| match answer {
         Answer::Room(part) => Some(part),
-        Answer::Sockets(_) | Answer::Disconnected(_) | Answer::Rooms(_) => None,
+        Answer::Sockets(_) | Answer::Disconnected(_) | Answer::Rooms(_) | Answer::User(_) => None,
     });
     let nodes: Vec<_> = parts.filter(|part| part.sockets > 0).collect();
     if nodes.is_empty() && missing == 0 {

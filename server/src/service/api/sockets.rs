@@ -164,7 +164,7 @@ pub(crate) async fn disconnect(
     let (answers, Missing(missing)) = ask(io, &Question::Disconnect(whom.clone())).await;
     let counts = answers.iter().map(|answer| match answer {
         Answer::Disconnected(count) => *count,
-        Answer::Sockets(_) | Answer::Rooms(_) | Answer::Room(_) => 0,
+        Answer::Sockets(_) | Answer::Rooms(_) | Answer::Room(_) | Answer::User(_) => 0,
     });
     let disconnected = counts.sum();
     tracing::info!(

@@ -20,7 +20,8 @@ pub(in crate::service) mod presence;
 mod retention;
 pub(in crate::service) mod sequencer;
 
-pub(crate) use attendance::{FindUser, Whereabouts, WhoIsIn};
+pub(in crate::service) use attendance::Whereabouts;
+pub(crate) use attendance::WhoIsIn;
 pub(crate) use conversations::{Changed, FoundConversation, ReadConversation};
 pub(crate) use handle::Chat;
 pub(crate) use history::ReadMessages;
