@@ -231,9 +231,21 @@ async fn what_is_changed_over_http_is_in_the_log_with_who_did_it_and_no_secret()
         .must(200, "DELETE", "/users/ann/sockets", Value::Null)
         .await;
     for parts in [
-        ["api call", "backend", "POST", "/sessions", "201"],
-        ["api call", "backend", "DELETE", "/sessions/{id}", "204"],
-        ["api call", "backend", "DELETE", "/users/ann/sockets", "200"],
+        ["api call", "backend", "POST", "/api/v1/sessions", "201"],
+        [
+            "api call",
+            "backend",
+            "DELETE",
+            "/api/v1/sessions/{id}",
+            "204",
+        ],
+        [
+            "api call",
+            "backend",
+            "DELETE",
+            "/api/v1/users/ann/sockets",
+            "200",
+        ],
     ] {
         server.binary.expect_log(&parts);
     }

@@ -21,7 +21,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, OriginalUri, Request, State},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -156,9 +156,10 @@ async fn admit(
     };
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
     let method = request.method().clone();
-    let told = match path.contains("/sessions/") {
-        true => path.to_owned(),
-        false => request.uri().path().to_owned(),
+    let address = request.extensions().get::<OriginalUri>();
+    let told = match address.filter(|_| !path.contains("/sessions/")) {
+        Some(OriginalUri(address)) => address.path().to_owned(),
+        None => path.to_owned(),
     };
     let response = match entrance.pace.check(Class::Requests, &caller.subject) {
         Ok(()) => {
